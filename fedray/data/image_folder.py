@@ -1,0 +1,88 @@
+"""Image folders in the convention of Hugging Face's imagefolder: images, and `metadata.jsonl` with their captions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from fedray import shipped
+from fedray.scenario.base import Refused
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+
+
+@dataclass(frozen=True)
+class ImageFolderSamples:
+    files: Sequence[Path]
+    captions: Sequence[str]
+    groups: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def image(self, i: int) -> Image.Image:
+        try:
+            with Image.open(self.files[i]) as image:
+                return ImageOps.exif_transpose(image).convert("RGB")
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
+            raise ValueError(f"{self.files[i]} cannot be read as an image: {_reason(e)}") from None
+
+    def name(self, i: int) -> str:
+        return str(self.files[i])
+
+
+def read(path: str, folder: Path, section: str, caption_key: str, caption: str | None) -> ImageFolderSamples:
+    """Every image under a folder. An image's group is the first folder on its way down.
+
+    `metadata.jsonl` may lie in the folder itself or in any of its folders; `file_name` is relative to its own.
+
+    Raises:
+        Refused: naming `section`'s key that asked for what is not there.
+    """
+    try:
+        root = shipped.resolve(path, folder)
+    except FileNotFoundError as e:
+        raise Refused(f"{section}.path", repr(path), str(e)) from None
+    if not root.is_dir():
+        raise Refused(f"{section}.path", repr(path), "a folder of images" + ("" if not root.exists() else ", not a file"))
+    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not files:
+        raise Refused(f"{section}.path", f"{path!r} without images", f"images ({', '.join(sorted(SUFFIXES))}) in it")
+    named: dict[Path, str] = {}
+    for metadata in sorted(root.rglob("metadata.jsonl")):
+        named |= _captions(metadata, section, caption_key)
+    captions = []
+    for file in files:
+        text = named.get(file, caption)
+        if text is None:
+            raise Refused(f"{section}.path", f"{file} without a caption", f"a line for it in metadata.jsonl, or {section}.caption for all")
+        captions.append(text)
+    groups = [parts[0] if len(parts := file.relative_to(root).parts) > 1 else "" for file in files]
+    return ImageFolderSamples(files, captions, groups)
+
+
+def _captions(metadata: Path, section: str, caption_key: str) -> dict[Path, str]:
+    captions: dict[Path, str] = {}
+    for number, line in enumerate(metadata.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        where = f"{metadata}:{number}"
+        try:
+            row = json.loads(line)
+        except ValueError as e:
+            raise Refused(f"{section}.path", f"{where}: {e}", "one JSON object a line") from None
+        if not isinstance(row, dict) or not isinstance(row.get("file_name"), str) or not isinstance(row.get(caption_key), str):
+            raise Refused(f"{section}.path", f"{where}: {line[:60]}", f'{{"file_name": ..., "{caption_key}": ...}}')
+        file = metadata.parent / row["file_name"]
+        if not file.is_file():
+            raise Refused(f"{section}.path", f"{where}: {row['file_name']!r}, which is missing", f"an image in {metadata.parent}")
+        captions[file] = row[caption_key]
+    return captions
+
+
+def _reason(e: Exception) -> str:
+    return (getattr(e, "strerror", None) or str(e)).split("\n")[0]

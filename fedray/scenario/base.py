@@ -1,0 +1,30 @@
+"""What every section of a scenario shares."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+class Section(BaseModel):
+    """A section: no unknown keys, no silent conversions, never changed after loading."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=())
+
+
+class Refused(ValueError):
+    """Something a scenario asks for that cannot be had: raised by any room, shown with the scenario's file and line."""
+
+    def __init__(self, key: str, got: object, expected: str) -> None:
+        super().__init__(f"{key}: got {got}, expected {expected}")
+        self.key, self.got, self.expected = key, str(got), expected
+
+    def __reduce__(self):  # exceptions with arguments of their own do not pickle without this
+        return Refused, (self.key, self.got, self.expected)

@@ -1,0 +1,29 @@
+"""`evaluation`: what is looked at, and how often."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from fedray.scenario.base import Count, NotNegative, Section
+
+
+class Reference(Section):
+    """Held-out images that generated ones should come to resemble, measured in a judge's features."""
+
+    path: str  # an image folder, relative to the scenario's file, or shipped:NAME
+    judge: str = "shipped:garments"
+    caption_key: str = "text"
+    images_per_caption: Count = 5  # generated for each of the folder's captions
+    plain_prompts: bool = True  # how well the judge still recognises plain photos: what the new style costs
+
+
+class Evaluation(Section):
+    """Sample grids from fixed noise before training, every `every` rounds and at the end."""
+
+    every: Count | None = None  # only before and after
+    prompts: list[str] = []
+    images_per_prompt: Annotated[int, Field(ge=1, le=16)] = 4
+    inference_steps: Count = 20
+    guidance_scale: NotNegative = 3.0
+    negative_prompt: str = ""
+    reference: Reference | None = None

@@ -1,0 +1,250 @@
+"""Reads a scenario, and says what is wrong with it: every error at once, each with its file and line."""
+
+from __future__ import annotations
+
+import difflib
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from fedray.scenario.base import Refused
+from fedray.scenario.scenario import Scenario
+
+Loc = tuple[str | int, ...]
+
+
+class ScenarioError(ValueError):
+    """One line a problem, `FILE:LINE: section.key: got ..., expected ...`."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = list(problems)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A scenario with the text it came from."""
+
+    scenario: Scenario
+    file: Path
+    text: str
+    tree: Any
+    settings: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """Where relative paths start."""
+        return self.file.parent
+
+    def error(self, refused: Iterable[Refused]) -> ScenarioError:
+        """What rooms refused, as lines of this file."""
+        return ScenarioError([_line(self.file, self.tree, self.settings, tuple(r.key.split(".")), f"got {r.got}, expected {r.expected}") for r in refused])
+
+    def resolved(self) -> str:
+        """The scenario with every default and absolute paths, as YAML."""
+        tree = self.scenario.model_dump(mode="json")
+        data = tree["data"]
+        for section in (data, tree["evaluation"]["reference"] or {}):
+            if "path" in section and not section["path"].startswith("shipped:"):
+                section["path"] = str((self.folder / section["path"]).resolve())
+        base = self.folder / tree["model"]["base"]
+        if base.is_dir():
+            tree["model"]["base"] = str(base.resolve())
+        out = io.StringIO()
+        yaml = YAML(typ="safe", pure=True)
+        yaml.default_flow_style = False
+        yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+        yaml.dump(tree, out)
+        return out.getvalue()
+
+
+def load(file: Path, settings: Sequence[str] = (), seed: int | None = None) -> Loaded:
+    """Text, sections and combinations of a scenario. `settings` are `--set` arguments, `a.b=v` with v in YAML.
+
+    Raises:
+        ScenarioError: with every problem found.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise ScenarioError([f"{file}: got {_reason(e)}, expected a scenario file"]) from None
+    tree = _parse(text, str(file))
+    if not isinstance(tree, dict):
+        raise ScenarioError([f"{file}:1: got {_kind(tree)}, expected sections (name, topology, population, ...)"])
+    problems: list[str] = []
+    for setting in settings:
+        problems += _apply(tree, setting)
+    if seed is not None:
+        tree["seed"] = seed
+    plain = _plain(tree)
+    try:
+        scenario = Scenario.model_validate(plain)
+    except ValidationError as e:
+        found: dict[tuple[Loc, str], list[str]] = {}
+        for error in e.errors(include_url=False):
+            loc, got, expected = _explain(error, plain)
+            found.setdefault((loc, got), []).append(expected)
+        for (loc, got), options in found.items():  # a union complains once a member
+            message = f"got {got}, expected {' or '.join(dict.fromkeys(options))}"
+            problems.append(_line(file, tree, tuple(settings), loc, message))
+        raise ScenarioError(problems) from None
+    if problems:
+        raise ScenarioError(problems)
+    loaded = Loaded(scenario, file, text, tree, tuple(settings))
+    if refused := list(scenario.combinations()):
+        raise loaded.error(refused)
+    return loaded
+
+
+def _parse(text: str, where: str) -> Any:
+    yaml = YAML(typ="rt", pure=True)
+    try:
+        return yaml.load(text)
+    except MarkedYAMLError as e:
+        mark = e.problem_mark or e.context_mark
+        line = mark.line + 1 if mark else 1
+        problem = (e.problem or e.context or "bad YAML").split("\n")[0].strip()
+        raise ScenarioError([f"{where}:{line}: got {problem}, expected YAML 1.2"]) from None
+    except (YAMLError, ValueError, RecursionError) as e:
+        raise ScenarioError([f"{where}:1: got {_reason(e)}, expected YAML 1.2"]) from None
+
+
+def _apply(tree: Any, setting: str) -> list[str]:
+    """Puts one `a.b=v` into the tree; whether the key exists is the model's to say."""
+    path, equals, value = setting.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        return [f"--set {setting}: got {setting!r}, expected section.key=value"]
+    try:
+        new = _parse(value, f"--set {path}")
+    except ScenarioError as e:
+        return e.problems
+    at = tree
+    for i, key in enumerate(keys):
+        last = i == len(keys) - 1
+        if isinstance(at, list):
+            if not key.isdigit() or int(key) >= len(at):
+                return [f"--set {path}: got {key!r}, expected an index below {len(at)}"]
+            place: Any = int(key)
+        elif isinstance(at, dict):
+            place = key
+            if not last and not isinstance(at.get(key), (dict, list)):
+                at[key] = {}
+        else:
+            return [f"--set {path}: got a key under {'.'.join(keys[:i])}, expected a section there"]
+        if last:
+            at[place] = new
+        at = at[place]
+    return []
+
+
+def _plain(node: Any) -> Any:
+    """The tree without ruamel's types."""
+    if isinstance(node, dict):
+        return {k if isinstance(k, str) else str(k): _plain(v) for k, v in node.items()}
+    if isinstance(node, list):
+        return [_plain(v) for v in node]
+    for kind in (bool, int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    return node
+
+
+def _explain(error: Any, plain: Any) -> tuple[Loc, str, str]:
+    """Where a pydantic error is in the user's tree, what stood there, and what should."""
+    loc = _skip_tags(error["loc"], plain)
+    kind, context = error["type"], error.get("ctx", {})
+    got = _kind(error["input"])
+    if kind == "extra_forbidden":
+        known = _known_keys(loc[:-1], plain)
+        near = difflib.get_close_matches(str(loc[-1]), known, n=1, cutoff=0.5)
+        return loc, "an unknown key", f"{near[0]} (did you mean it?)" if near else "one of " + ", ".join(known)
+    if kind == "missing":
+        return loc, "nothing", "this key"
+    if kind == "union_tag_invalid":
+        return (*loc, "kind"), repr(context["tag"]), context["expected_tags"].replace(", ", " or ")
+    if kind == "union_tag_not_found":
+        return loc, f"{got} without a kind", "a mapping with kind"
+    if kind == "literal_error":
+        return loc, got, context["expected"]
+    if kind in ("model_type", "dict_type"):
+        return loc, got, "a section of keys"
+    expected = str(error["msg"]).removeprefix("Input should be ").removeprefix("a valid ")
+    for theirs, ours in (("greater than or equal to", "at least"), ("less than or equal to", "at most"), ("greater than", "a number above"), ("less than", "a number below")):
+        expected = expected.replace(theirs, ours)
+    article = "" if expected.startswith(("a ", "at ", "an ")) else "an " if expected[0] in "aeiou" else "a "
+    return loc, got, article + expected
+
+
+def _skip_tags(loc: Sequence[Any], plain: Any) -> Loc:
+    """pydantic's locations name union members and discriminator tags; the user's tree has neither."""
+    path: list[str | int] = []
+    at = plain
+    for i, part in enumerate(loc):
+        last = i == len(loc) - 1
+        if isinstance(at, dict) and (part in at or last) and not (last and part not in at and str(part) == at.get("kind")):
+            path.append(part)
+            at = at.get(part)
+        elif isinstance(at, list) and isinstance(part, int) and part < len(at):
+            path.append(part)
+            at = at[part]
+    return tuple(path)
+
+
+def _known_keys(loc: Loc, plain: Any) -> list[str]:
+    """Keys the section at `loc` may have, read from the model."""
+    from pydantic import BaseModel
+
+    def members(annotation: Any) -> list[type[BaseModel]]:
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            return [annotation]
+        return [m for a in getattr(annotation, "__args__", ()) for m in members(a)]
+
+    options: list[type[BaseModel]] = [Scenario]
+    at = plain
+    for part in loc:
+        at = at.get(part) if isinstance(at, dict) else None
+        options = [m for o in options if part in o.model_fields for m in members(o.model_fields[str(part)].annotation)]
+        tagged = [o for o in options if isinstance(at, dict) and at.get("kind") in getattr(o.model_fields.get("kind"), "annotation", None).__args__] if len(options) > 1 else []  # type: ignore[union-attr]
+        options = tagged or options
+    return [k for o in options for k in o.model_fields]
+
+
+def _line(file: Path, tree: Any, settings: Sequence[str], loc: Loc, message: str) -> str:
+    """`FILE:LINE: a.b: message`; what `--set` changed has no line, so the setting stands in its place."""
+    key = ".".join(str(p) for p in loc)
+    for setting in settings:
+        path = setting.partition("=")[0].strip()
+        if key == path or key.startswith(path + ".") or path.startswith(key + "."):
+            return f"--set {setting}: {key}: {message}"
+    line, at = 1, tree
+    for part in loc:
+        marks = getattr(at, "lc", None)
+        try:
+            if marks is not None:
+                line = (marks.key(part) if isinstance(at, dict) else marks.item(part))[0] + 1
+            at = at[part]
+        except (KeyError, IndexError, TypeError, AttributeError):
+            break
+    return f"{file}:{line}: {key + ': ' if key else ''}{message}"
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _reason(e: Exception) -> str:
+    return getattr(e, "strerror", None) or str(e).split("\n")[0]

@@ -1,0 +1,67 @@
+"""The scenario as a whole, and which sections do not go together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fedray.scenario.aggregation import Aggregation, FedAvg
+from fedray.scenario.base import Name, Refused, Section
+from fedray.scenario.data import ByFolder, Data
+from fedray.scenario.evaluation import Evaluation
+from fedray.scenario.model import Model
+from fedray.scenario.network import Network
+from fedray.scenario.population import Population
+from fedray.scenario.runtime import Runtime
+from fedray.scenario.topology import Topology
+from fedray.scenario.training import Training
+from fedray.scenario.tuning import Lora, Tuning
+
+
+class Scenario(Section):
+    name: Name
+    description: str = ""
+    seed: int = 0
+    topology: Topology
+    population: Population
+    data: Data
+    model: Model
+    tuning: Tuning
+    training: Training
+    aggregation: Aggregation = FedAvg()
+    network: Network
+    evaluation: Evaluation = Evaluation()
+    runtime: Runtime = Runtime()
+
+    def combinations(self) -> Iterator[Refused]:
+        """Every pair of answers that does not go together."""
+        clients, a_round = self.population.clients, self.population.a_round
+        if a_round > clients:
+            yield Refused("population.per_round", a_round, f"at most population.clients, {clients}")
+        if self.topology.chains > a_round:
+            yield Refused("topology.chains", self.topology.chains, f"at most the clients of a round, {a_round}")
+        if isinstance(self.data.partition, ByFolder) and self.data.kind != "image_folder":
+            yield Refused("data.partition", "folder", "iid: only an image_folder has folders")
+        if (self.training.local_steps is None) == (self.training.local_epochs is None):
+            got = "neither" if self.training.local_steps is None else "both"
+            yield Refused("training", f"{got} of local_steps and local_epochs", "one of them")
+        yield from self._rates()
+        if self.topology.order == "best_sidelink" and not isinstance(self.network.sidelink.rate_bps, list):
+            yield Refused("network.sidelink.rate_bps", "one rate for all", "a table of rates, since topology.order is best_sidelink")
+        if isinstance(self.tuning, Lora) and self.tuning.dropout and self.training.gradient_checkpointing:
+            yield Refused("tuning.dropout", self.tuning.dropout, "0 with training.gradient_checkpointing: recomputing would draw it again")
+        if self.evaluation.reference is not None and self.model.resolution not in (None, 32):
+            judge = self.evaluation.reference.judge
+            if judge.startswith("shipped:"):
+                yield Refused("evaluation.reference.judge", f"{judge} at {self.model.resolution} pixels", "model.resolution 32, which it was trained on")
+
+    def _rates(self) -> Iterator[Refused]:
+        clients = self.population.clients
+        for direction in ("uplink", "downlink", "sidelink"):
+            rate = getattr(self.network, direction).rate_bps
+            if not isinstance(rate, list):
+                continue
+            table = isinstance(rate[0], list)
+            if table != (direction == "sidelink"):
+                yield Refused(f"network.{direction}.rate_bps", "a table" if table else "a list", "one rate, or " + ("a table of clients by clients" if direction == "sidelink" else "a list of one a client"))
+            elif len(rate) != clients or (table and any(len(row) != clients for row in rate)):  # type: ignore[arg-type]
+                yield Refused(f"network.{direction}.rate_bps", f"{len(rate)} rows" if table else f"{len(rate)} rates", f"one for each of the {clients} clients")

@@ -1,0 +1,49 @@
+"""`training`: how long, how often, how fast."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fedray.scenario.base import Count, Fraction, NotNegative, Positive, Section
+
+
+class AdamW(Section):
+    kind: Literal["adamw"]
+    learning_rate: Positive
+    weight_decay: NotNegative = 0.01
+    beta1: Fraction = 0.9
+    beta2: Fraction = 0.999
+    eps: Positive = 1e-8
+
+
+class Sgd(Section):
+    kind: Literal["sgd"]
+    learning_rate: Positive
+    weight_decay: NotNegative = 0.0
+    momentum: Fraction = 0.0
+
+
+Optimizer = Annotated[AdamW | Sgd, Field(discriminator="kind")]
+
+
+class Training(Section):
+    """One turn of a client is `local_steps` batches, or `local_epochs` passes over its samples. Its optimizer starts
+    afresh each turn."""
+
+    rounds: Count
+    local_steps: Count | None = None
+    local_epochs: Count | None = None
+    batch_size: Count
+    optimizer: Optimizer
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    clip_norm: Positive | None = 1.0
+    gradient_checkpointing: bool = False
+
+    def batches(self, samples: int) -> list[int]:
+        """Sizes of the batches of one turn. Steps always take whole batches, going round the samples again where
+        they are few; an epoch's last batch may be smaller."""
+        if self.local_steps is not None:
+            return [self.batch_size] * self.local_steps
+        assert self.local_epochs is not None
+        whole, rest = divmod(samples, self.batch_size)
+        return ([self.batch_size] * whole + [rest] * (rest > 0)) * self.local_epochs

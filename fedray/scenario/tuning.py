@@ -1,0 +1,42 @@
+"""`tuning`: what trains and travels."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fedray.scenario.base import Count, Fraction, Positive, Section
+
+Payload = Literal["fp32", "fp16", "bf16"]
+Parts = Annotated[list[Literal["unet", "text_encoder"]], Field(min_length=1)]
+
+
+class Lora(Section):
+    """Low-rank adapters (Hu et al. 2021): only they train and travel."""
+
+    kind: Literal["lora"]
+    rank: Count
+    alpha: Positive | None = None  # as the rank
+    dropout: Fraction = 0.0
+    # attention: the U-Net's to_q, to_k, to_v, to_out.0 (diffusers' default). kohya: attention, feed-forward and
+    # projections of the U-Net, attention and MLP of the text encoder. A list: names of the U-Net's layers.
+    targets: Literal["attention", "kohya"] | Annotated[list[str], Field(min_length=1)] = "attention"
+    payload: Payload | None = None  # numbers on the air; as training.precision
+
+
+class Full(Section):
+    """Every weight of the named parts trains and travels."""
+
+    kind: Literal["full"]
+    parts: Parts = ["unet"]
+    payload: Payload | None = None
+
+
+class Partial(Section):
+    """The weights whose names match one of the patterns (as in a shell: *, ?, [])."""
+
+    kind: Literal["partial"]
+    patterns: Annotated[list[str], Field(min_length=1)]  # e.g. "unet.*.attn2.*"
+    payload: Payload | None = None
+
+
+Tuning = Annotated[Lora | Full | Partial, Field(discriminator="kind")]

@@ -1,0 +1,78 @@
+"""A round is a schedule: steps, and what each waits for.
+
+A schedule says who sends what to whom. It trains nothing and moves nothing: the clock costs it, an executor carries it
+out, the run folder keeps it. Values flow along `after`: a `Train` step takes the buffer its predecessor holds and
+leaves a new one, a `Send` step moves it, a `Server` step combines all that reach it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+SERVER = "server"
+Direction = Literal["uplink", "downlink", "sidelink"]
+
+
+def client_node(client: int) -> str:
+    return f"client-{client}"
+
+
+@dataclass(frozen=True)
+class Train:
+    """Client `client` trains, from the buffer its only predecessor leaves."""
+
+    id: str
+    client: int
+    after: tuple[str, ...]
+
+    @property
+    def node(self) -> str:
+        return client_node(self.client)
+
+
+@dataclass(frozen=True)
+class Send:
+    """`node` sends `peer` the buffer it holds; with no predecessor it is the server's global buffer."""
+
+    id: str
+    node: str
+    peer: str
+    direction: Direction
+    after: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Server:
+    """The server aggregates the buffers of all predecessors into the next global buffer."""
+
+    id: str
+    after: tuple[str, ...]
+    node: str = field(default=SERVER, init=False)
+
+
+Step = Train | Send | Server
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """One round, its steps in an order in which each stands behind those it waits for."""
+
+    round: int
+    steps: tuple[Step, ...]
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for step in self.steps:
+            assert step.id not in seen, f"two steps are called {step.id}"
+            assert seen.issuperset(step.after), f"{step.id} waits for a step that does not stand before it"
+            seen.add(step.id)
+
+    def __iter__(self) -> Iterator[Step]:
+        return iter(self.steps)
+
+    @property
+    def clients(self) -> list[int]:
+        """Who trains in this round, in the order of the steps."""
+        return [step.client for step in self.steps if isinstance(step, Train)]

@@ -1,0 +1,35 @@
+"""What ships inside the package: models, judges, data, network configurations, scenarios. Addressed as shipped:NAME."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PREFIX = "shipped:"
+
+
+def names() -> list[str]:
+    return sorted(p.name for p in HERE.iterdir() if not p.name.startswith("_"))
+
+
+def resolve(path: str, folder: Path) -> Path:
+    """`shipped:NAME` inside the package, anything else relative to `folder`.
+
+    Raises:
+        FileNotFoundError: saying what ships, for a name that does not.
+    """
+    if path.startswith(PREFIX):
+        name = path.removeprefix(PREFIX)
+        for candidate in (name, name + ".safetensors"):
+            if name in names() or candidate in names():
+                return HERE / candidate if (HERE / candidate).exists() else HERE / name
+        raise FileNotFoundError(f"one of {', '.join(PREFIX + n.removesuffix('.safetensors') for n in names())}")
+    return folder / path
+
+
+def scenarios() -> dict[str, Path]:
+    """The shipped scenarios by name: inside a wheel they lie in the package, in a checkout beside it."""
+    for folder in (HERE.parent / "scenarios", HERE.parent.parent / "scenarios"):
+        if folder.is_dir():
+            return {p.stem: p for p in sorted(folder.rglob("*.yaml"))}
+    raise FileNotFoundError("the shipped scenarios are missing: this installation is not whole")
