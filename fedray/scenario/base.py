@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from fedray.errors import UserError
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
@@ -19,7 +21,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=())
 
 
-class Refused(ValueError):
+class Refused(UserError):
     """Something a scenario asks for that cannot be had: raised by any room, shown with the scenario's file and line."""
 
     def __init__(self, key: str, got: object, expected: str) -> None:

@@ -13,13 +13,14 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from fedray.errors import UserError
 from fedray.scenario.base import Refused
 from fedray.scenario.scenario import Scenario
 
 Loc = tuple[str | int, ...]
 
 
-class ScenarioError(ValueError):
+class ScenarioError(UserError):
     """One line a problem, `FILE:LINE: section.key: got ..., expected ...`."""
 
     def __init__(self, problems: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from fedray.scenario.population import Population
 from fedray.scenario.runtime import Runtime
 from fedray.scenario.topology import Topology
 from fedray.scenario.training import Training
-from fedray.scenario.tuning import Lora, Tuning
+from fedray.scenario.tuning import Lora, Payload, Tuning
 
 
 class Scenario(Section):
@@ -31,6 +31,11 @@ class Scenario(Section):
     network: Network
     evaluation: Evaluation = Evaluation()
     runtime: Runtime = Runtime()
+
+    @property
+    def payload(self) -> Payload:
+        """The numbers' format on the air."""
+        return self.tuning.payload or self.training.precision
 
     def combinations(self) -> Iterator[Refused]:
         """Every pair of answers that does not go together."""

@@ -1,0 +1,1 @@
+"""How updates are combined: monoids (zero, add, merge, finish) over flat buffers."""

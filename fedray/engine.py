@@ -1,0 +1,185 @@
+"""A run: open it; each round schedule, clock, execute, record, checkpoint; write the result."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import traceback
+from pathlib import Path
+from typing import Any, Protocol
+
+from fedray.data import open_source, partition
+from fedray.data.partition import unreadable
+from fedray.executors import Executor, Job, TrainReport, open_executor
+from fedray.network.clock import Ledger, Radio, time_round
+from fedray.rounds import schedule_round
+from fedray.runs.citations import bibtex
+from fedray.runs.environment import environment
+from fedray.runs.folder import RunFolder
+from fedray.scenario import Loaded, Refused, ScenarioError
+
+
+class RunFailed(RuntimeError):
+    """The run cannot go on. `facts` go into error.json."""
+
+    def __init__(self, message: str, **facts: Any) -> None:
+        super().__init__(message)
+        self.facts = facts
+
+
+class Watcher(Protocol):
+    """Whoever shows a run's progress."""
+
+    def started(self, where: str, rounds: int, done: int) -> None: ...
+
+    def turn(self, report: TrainReport, turns: int) -> None: ...
+
+    def round(self, metrics: dict[str, Any]) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+def run(loaded: Loaded, run: RunFolder, watcher: Watcher, resume: bool = False) -> dict[str, Any]:
+    """Runs a scenario in its folder, or goes on from the newest whole checkpoint, and gives result.json's object.
+
+    Raises:
+        ScenarioError: for what only the data or the model show to be wrong, before anything trains.
+        RunFailed: afterwards; error.json says how.
+    """
+    scenario = loaded.scenario
+    try:
+        samples = open_source(scenario.data, loaded.folder)
+        parts = partition(scenario, samples)
+        if bad := list(unreadable(samples, parts)):
+            raise loaded.error(bad)
+        executor = open_executor(Job(scenario, loaded.folder, parts))
+    except Refused as e:
+        raise loaded.error([e]) from None
+    try:
+        return _rounds(loaded, run, watcher, executor, [len(p) for p in parts], resume)
+    except Refused as e:
+        raise loaded.error([e]) from None
+    except ScenarioError:
+        raise
+    except Exception as e:
+        facts = e.facts if isinstance(e, RunFailed) else {"traceback": traceback.format_exc()}
+        run.write("error.json", {"error": type(e).__name__, "message": str(e), **facts})
+        raise e if isinstance(e, RunFailed) else RunFailed(f"{type(e).__name__}: {e}") from e
+    finally:
+        executor.close()
+
+
+def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor, held: list[int], resume: bool) -> dict[str, Any]:
+    scenario = loaded.scenario
+    training, radio = scenario.training, Radio(scenario.network)
+    work = executor.workload().of(scenario, held)
+    first, ledger, wall, failures = 1, Ledger(), 0.0, 0
+    if resume:
+        first, ledger, wall, failures = _restore(run, watcher, executor)
+    else:
+        executor.begin()
+        run.write("env.json", environment())
+        (run.path / "CITATION.bib").write_text(bibtex(scenario))
+    clock = time.monotonic() - wall
+    watcher.started(executor.describe(), training.rounds, first - 1)
+    if first == 1:
+        run.write("baseline.json", executor.evaluate(0, run.path / "samples" / "round-0000.png"))
+        sha256 = run.checkpoint(0, executor.checkpoint, ledger, wall, failures)
+
+    for t in range(first, training.rounds + 1):
+        schedule = schedule_round(scenario, radio, t)
+        events = time_round(schedule, work, radio, ledger.sim_time_s)
+        reports = []
+        for report in executor.carry_out(schedule):
+            failures += report.failure is not None
+            watcher.turn(report, len(schedule.clients))
+            _judge_failure(report, scenario.runtime.failures.data, failures, scenario.runtime.failures.budget)
+            reports.append(report)
+        ledger = ledger.add(events)
+        metrics = _metrics(t, reports, ledger)
+        if t == training.rounds or (scenario.evaluation.every and t % scenario.evaluation.every == 0):
+            metrics |= executor.evaluate(t, run.path / "samples" / f"round-{t:04d}.png")
+        metrics["wall_time_s"] = round(time.monotonic() - clock, 3)
+        run.append(events, metrics)
+        if t % scenario.runtime.checkpoint_every == 0 or t == training.rounds:
+            sha256 = run.checkpoint(t, executor.checkpoint, ledger, metrics["wall_time_s"], failures)
+        watcher.round(metrics)
+
+    executor.export(run.path / "model")
+    result = {
+        "status": "done",
+        "rounds": training.rounds,
+        "weights_sha256": sha256 if first <= training.rounds else _last_sha256(run),
+        "final": run.last_metrics(),
+        "baseline": run.read("baseline.json"),
+        "artifacts": run.artifacts(),
+    }
+    run.write("result.json", result)
+    return result
+
+
+def _restore(run: RunFolder, watcher: Watcher, executor: Executor) -> tuple[int, Ledger, float, int]:
+    """The newest whole checkpoint; damaged ones are named and passed over."""
+    found = 0
+    for folder, state in run.states():
+        found += 1
+        if not isinstance(state, str):
+            try:
+                executor.restore(folder / "weights.safetensors", state.weights_sha256)
+                run.cut_back(state)
+                watcher.note(f"going on from {folder.name}")
+                return state.round + 1, state.ledger, state.wall_time_s, state.failures
+            except ValueError as e:
+                state = str(e)
+        watcher.note(f"refused checkpoint {folder.name}, which is damaged: {state}")
+    got = f"{found} damaged checkpoint{'s' * (found > 1)}" if found else "no checkpoint"
+    raise ScenarioError([f"--resume {run.path}: got {got}, expected a whole one in {run.checkpoints}"])
+
+
+def _judge_failure(report: TrainReport, policy: str, failures: int, budget: int) -> None:
+    if report.failure is None:
+        return
+    facts = {"round": report.round, "client": report.client, "stage": report.stage}
+    where = f"client {report.client} in round {report.round}, while {report.stage}"
+    if policy == "abort":
+        raise RunFailed(f"{where}: {report.failure}", **facts)
+    if failures > budget:
+        raise RunFailed(f"{where}: {report.failure} (failure {failures}, beyond runtime.failures.budget of {budget})", **facts)
+
+
+def _metrics(round_: int, reports: list[TrainReport], ledger: Ledger) -> dict[str, Any]:
+    """A line of metrics.jsonl. Bytes, simulated time and energy are cumulative."""
+    good = [r for r in reports if r.failure is None]
+    trained = sum(r.trained for r in good)
+    loss = sum(r.loss for r in good) / len(good) if good else math.nan
+    return {
+        "round": round_,
+        "loss": None if math.isnan(loss) else loss,
+        "clients": len(good),
+        "samples": trained,
+        "bytes_uplink": ledger.bytes_uplink,
+        "bytes_downlink": ledger.bytes_downlink,
+        "bytes_sidelink": ledger.bytes_sidelink,
+        "sim_time_s": ledger.sim_time_s,
+        "energy_j": ledger.energy_j,
+    }
+
+
+def _last_sha256(run: RunFolder) -> str:
+    for _, state in run.states():
+        if not isinstance(state, str):
+            return state.weights_sha256
+    raise AssertionError("a run that reached its last round has a checkpoint")
+
+
+def resume_scenario(path: Path) -> Path:
+    return RunFolder.reopen(path).path / "scenario.resolved.yaml"
+
+
+def finished(run: RunFolder) -> dict[str, Any] | None:
+    """result.json of a run that is done."""
+    try:
+        return run.read("result.json")
+    except json.JSONDecodeError:
+        return None

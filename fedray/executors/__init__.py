@@ -1,0 +1,99 @@
+"""Who carries a schedule out: Ray actors, or this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from fedray.scenario.scenario import Scenario
+from fedray.schedule import Schedule
+from fedray.workload import Workload
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker must know."""
+
+    scenario: Scenario
+    folder: Path  # where relative paths start
+    parts: list[np.ndarray]  # each client's samples
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What a client says of its turn. Work and losses, never times."""
+
+    round: int
+    client: int
+    samples: int  # it holds
+    trained: int  # samples it went through
+    loss: float  # mean over its steps
+    failure: str | None = None
+    stage: str | None = None
+
+
+class Executor(Protocol):
+    """Holds the global buffer, and what the rounds do to it."""
+
+    def describe(self) -> str: ...
+
+    def workload(self) -> Workload: ...
+
+    def begin(self) -> None:
+        """The global buffer before the first round."""
+        ...
+
+    def restore(self, file: Path, sha256: str) -> None:
+        """The global buffer of a checkpoint. Raises ValueError where the file is not what it was."""
+        ...
+
+    def carry_out(self, schedule: Schedule) -> Iterator[TrainReport]:
+        """One round; a report as each client ends its turn. The global buffer is the new one once all are taken."""
+        ...
+
+    def evaluate(self, round: int, grid: Path) -> dict[str, float]: ...
+
+    def checkpoint(self, file: Path) -> str:
+        """Writes the global buffer; its sha256."""
+        ...
+
+    def export(self, folder: Path) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def flow(schedule: Schedule, start: Any, train: Any, aggregate: Any) -> Any:
+    """Lets values flow along a schedule's edges: the one reading of a schedule that every executor shares.
+
+    `train(client, value)` gives (value, report); `aggregate([(value, reports), ...])` the round's result. A value is
+    a buffer or a reference to one, and carries the reports of the turns that made it.
+    """
+    from fedray.schedule import Send, Train
+
+    held: dict[str, tuple[Any, list[Any]]] = {}
+    result = start
+    for step in schedule:
+        if isinstance(step, Send):
+            held[step.id] = held[step.after[0]] if step.after else (start, [])
+        elif isinstance(step, Train):
+            value, reports = held[step.after[0]]
+            new, report = train(step.client, value)
+            held[step.id] = (new, [*reports, report])
+        else:
+            result = aggregate([held[i] for i in step.after])
+            held[step.id] = (result, [])
+    return result
+
+
+def open_executor(job: Job) -> Executor:
+    if job.scenario.runtime.executor == "ray":
+        from fedray.executors.ray import RayExecutor
+
+        return RayExecutor(job)
+    from fedray.executors.serial import SerialExecutor
+
+    return SerialExecutor(job)

@@ -1,0 +1,172 @@
+"""Clients and server as Ray actors: a step is an actor call, an edge an object reference.
+
+The driver wires references and never holds a buffer. Actors are thin: all they do is in work.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from fedray.executors import Job, TrainReport, flow
+from fedray.schedule import Schedule
+from fedray.workload import Workload
+
+# Ray's hook for `uv run` would build every worker an environment of its own; ours is already there.
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+import ray  # noqa: E402  (the environment above must be set before)
+
+SERVER_CPUS = 0.0  # the server waits while clients work
+
+
+def _device() -> Any:
+    """The GPU Ray gave this actor. An actor without one still sees every GPU, so CUDA must not be asked."""
+    import torch
+
+    return torch.device("cuda" if ray.get_gpu_ids() else "cpu")
+
+
+class ClientHost:
+    """An actor that runs the turns of its clients, one after another, with the model resident."""
+
+    def __init__(self, job: Job) -> None:
+        from fedray.executors.work import ClientWork
+
+        self.work = ClientWork(job, _device())
+
+    def initial(self) -> tuple[Any, Any]:
+        return self.work.initial()
+
+    def train(self, round: int, client: int, buffer: Any) -> tuple[Any, TrainReport]:
+        return self.work.train(round, client, buffer)
+
+    def pid(self) -> int:
+        return os.getpid()
+
+
+class ServerHost:
+    """An actor that aggregates, keeps checkpoints, and looks at the model."""
+
+    def __init__(self, job: Job) -> None:
+        from fedray.executors.work import ServerWork
+
+        self.job, self.work = job, ServerWork(job, _device())
+
+    def workload(self) -> Workload:
+        from fedray.workload import measure
+
+        return measure(self.job.scenario, self.job.folder)
+
+    def aggregate(self, layout: Any, buffer: Any, turns: Sequence[int], *arrived: Any) -> tuple[Any, bool]:
+        """`arrived` is flat, since Ray resolves references only at the top: for each chain its buffer, then the reports
+        of its turns, of which there are `turns[chain]`."""
+        chains, rest = [], list(arrived)
+        for n in turns:
+            chains.append((rest[0], rest[1 : n + 1]))
+            rest = rest[n + 1 :]
+        return self.work.aggregate(layout, buffer, chains), True
+
+    def restore(self, layout: Any, file: Path, sha256: str) -> tuple[Any, bool]:
+        return self.work.restore(layout, file, sha256), True
+
+    def checkpoint(self, layout: Any, buffer: Any, file: Path) -> str:
+        return self.work.checkpoint(layout, buffer, file)
+
+    def evaluate(self, layout: Any, buffer: Any, round: int, grid: Path) -> dict[str, float]:
+        return self.work.evaluate(layout, buffer, round, grid)
+
+    def export(self, layout: Any, buffer: Any, folder: Path) -> None:
+        self.work.export(layout, buffer, folder)
+
+
+class RayExecutor:
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.own_ray = not ray.is_initialized()
+        if self.own_ray:
+            address = os.environ.get("RAY_ADDRESS") or ("auto" if os.environ.get("RAY_JOB_ID") else "local")
+            ray.init(address=address, include_dashboard=False if address == "local" else None, log_to_driver=False, logging_level=logging.ERROR)
+        runtime, total = job.scenario.runtime, ray.cluster_resources()
+        cpus, gpus = int(total.get("CPU", 1)), int(total.get("GPU", 0))
+        clients = job.scenario.population.a_round
+        # A relay keeps one actor a chain busy; more only hold more clients' samples at hand.
+        self.actors = min(clients, max(1, gpus or cpus // runtime.threads)) if runtime.actors == "auto" else runtime.actors
+        share = runtime.gpus_per_actor if runtime.gpus_per_actor != "auto" else _share(gpus, self.actors + 1)
+        self.gpu_share = share
+        options: dict[str, Any] = {
+            "num_gpus": share,
+            "max_restarts": runtime.failures.retries,
+            "max_task_retries": runtime.failures.retries,
+            "runtime_env": {"env_vars": {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "OMP_NUM_THREADS": str(runtime.threads)}},
+        }
+        client_cpus = min(float(runtime.threads), int(1000 * cpus / self.actors) / 1000)
+        # The hosts first: they are what the first round waits for.
+        self.hosts = [ray.remote(ClientHost).options(num_cpus=client_cpus, **options).remote(job) for _ in range(self.actors)]
+        self.server = ray.remote(ServerHost).options(num_cpus=SERVER_CPUS, **options).remote(job)
+        self.initial, self.layout = self.hosts[0].initial.options(num_returns=2).remote()
+
+    def describe(self) -> str:
+        gpus = f", {self.gpu_share:g} GPU each" if self.gpu_share else ""
+        return f"Ray, {self.actors} client actor{'s' * (self.actors > 1)} and a server{gpus}"
+
+    def workload(self) -> Workload:
+        return ray.get(self.server.workload.remote())
+
+    def begin(self) -> None:
+        self.buffer = self.initial
+
+    def restore(self, file: Path, sha256: str) -> None:
+        buffer, whole = self.server.restore.options(num_returns=2).remote(self.layout, file, sha256)
+        ray.get(whole)
+        self.buffer = buffer
+
+    def carry_out(self, schedule: Schedule) -> Iterator[TrainReport]:
+        reports: list[Any] = []
+        done: list[Any] = []
+
+        def train(client: int, buffer: Any) -> tuple[Any, Any]:
+            host = self.hosts[client % self.actors]
+            new, report = host.train.options(num_returns=2).remote(schedule.round, client, buffer)
+            reports.append(report)
+            return new, report
+
+        def aggregate(arrived: Sequence[tuple[Any, Sequence[Any]]]) -> Any:
+            flat = [ref for buffer, turns in arrived for ref in (buffer, *turns)]
+            turns = [len(turns) for _, turns in arrived]
+            new, whole = self.server.aggregate.options(num_returns=2).remote(self.layout, self.buffer, turns, *flat)
+            done.append(whole)
+            return new
+
+        new = flow(schedule, self.buffer, train, aggregate)
+        for report in reports:
+            yield ray.get(report)
+        ray.get(done)
+        self.buffer = new
+
+    def evaluate(self, round: int, grid: Path) -> dict[str, float]:
+        return ray.get(self.server.evaluate.remote(self.layout, self.buffer, round, grid))
+
+    def checkpoint(self, file: Path) -> str:
+        return ray.get(self.server.checkpoint.remote(self.layout, self.buffer, file))
+
+    def export(self, folder: Path) -> None:
+        ray.get(self.server.export.remote(self.layout, self.buffer, folder))
+
+    def close(self) -> None:
+        for actor in (*self.hosts, self.server):
+            ray.kill(actor)
+        if self.own_ray:
+            ray.shutdown()
+
+
+def _share(gpus: int, actors: int) -> float:
+    """Fractions of a GPU such that all actors fit: whole ones where there are enough."""
+    if not gpus:
+        return 0.0
+    an_actor = -(-actors // gpus)  # actors on the fullest GPU
+    return int(1000 / an_actor) / 1000

@@ -1,0 +1,57 @@
+"""One process, no Ray: for debugging and notebooks. The same bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from fedray.executors import Job, TrainReport, flow
+from fedray.executors.work import ClientWork, ServerWork
+from fedray.schedule import Schedule
+from fedray.workload import Workload, measure
+
+
+class SerialExecutor:
+    def __init__(self, job: Job) -> None:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.job, self.device = job, device
+        self.clients, self.server = ClientWork(job, device), ServerWork(job, device)
+        buffer, self.layout = self.clients.initial()
+        self.initial = buffer.copy()
+
+    def describe(self) -> str:
+        return f"serial, on {self.device.type}"
+
+    def workload(self) -> Workload:
+        return measure(self.job.scenario, self.job.folder)
+
+    def begin(self) -> None:
+        self.buffer = self.initial
+
+    def restore(self, file: Path, sha256: str) -> None:
+        self.buffer = self.server.restore(self.layout, file, sha256)
+
+    def carry_out(self, schedule: Schedule) -> Iterator[TrainReport]:
+        reports: list[TrainReport] = []
+
+        def train(client, buffer):
+            new, report = self.clients.train(schedule.round, client, buffer)
+            reports.append(report)
+            return new.copy(), report  # the next turn writes over the worker's own buffer
+
+        self.buffer = flow(schedule, self.buffer, train, lambda arrived: self.server.aggregate(self.layout, self.buffer, arrived))
+        yield from reports
+
+    def evaluate(self, round: int, grid: Path) -> dict[str, float]:
+        return self.server.evaluate(self.layout, self.buffer, round, grid)
+
+    def checkpoint(self, file: Path) -> str:
+        return self.server.checkpoint(self.layout, self.buffer, file)
+
+    def export(self, folder: Path) -> None:
+        self.server.export(self.layout, self.buffer, folder)
+
+    def close(self) -> None:
+        pass

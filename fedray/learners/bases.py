@@ -1,0 +1,37 @@
+"""Where a base model is: shipped, in a local folder, or on the hub. No torch here, so that `check` can look."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedray import shipped
+from fedray.scenario.base import Refused
+
+
+@dataclass(frozen=True)
+class Base:
+    """`source` is what `from_pretrained` takes; `configuration` a folder that has at least the networks' configs."""
+
+    source: str
+    configuration: Path | None
+
+
+def locate(base: str, folder: Path) -> Base:
+    """One code path for a shipped name, a folder in diffusers' layout, and a hub name.
+
+    Raises:
+        Refused: where none of the three is there. Whether a hub name exists only loading can tell.
+    """
+    for place in (shipped.HERE / base, folder / Path(base).expanduser()):
+        if (place / "model_index.json").is_file():
+            return Base(str(place.resolve()), place)
+    ours = ", ".join(p.parent.name for p in sorted(shipped.HERE.glob("*/model_index.json")))
+    expected = f"a shipped model ({ours}), a folder with model_index.json, or owner/name on the hub"
+    if (folder / base).is_dir():
+        raise Refused("model.base", f"{base!r} without model_index.json", expected)
+    if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", base):
+        known = shipped.HERE / "networks" / base.split("/")[1]
+        return Base(base, known if known.is_dir() else None)
+    raise Refused("model.base", f"{base!r}, which is not there", expected)

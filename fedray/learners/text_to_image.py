@@ -1,0 +1,242 @@
+"""text_to_image: a latent diffusion model (Rombach et al. 2022) trained on captioned images, on diffusers' networks.
+
+What no tuning trains is computed once a client and kept: the latents' mean and standard deviation always, the text
+embeddings where the text encoder is frozen.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+
+from fedray.data import Samples
+from fedray.learners.bases import Base
+from fedray.scenario.base import Refused
+from fedray.scenario.model import TextToImage as Section
+
+
+@dataclass
+class Shard:
+    """What a client trains on, encoded. n samples; c, h, w of a latent; l tokens of width d."""
+
+    mean: Tensor  # [n, c, h, w]
+    std: Tensor  # [n, c, h, w]
+    ids: Tensor  # [n + 1, l] int64, the empty caption last
+    hidden: Tensor | None  # [n + 1, l, d] where the text encoder is frozen
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+
+@dataclass
+class Batch:
+    """One step's inputs, every draw made. b samples."""
+
+    latents: Tensor  # [b, c, h, w], scaled
+    noise: Tensor  # as latents
+    timesteps: Tensor  # [b] int64
+    text: Tensor  # [b, l] int64 token ids, or [b, l, d] embeddings
+
+
+class TextToImage:
+    """U-Net, text encoder, autoencoder, tokenizer and noise schedule of one base model."""
+
+    def __init__(self, section: Section, base: Base, parts: dict[str, nn.Module], tokenizer: Any, compute: torch.dtype) -> None:
+        from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+
+        self.section, self.base, self.tokenizer, self.compute = section, base, tokenizer, compute
+        self.parts = parts  # what a tuning may train; frozen until it does
+        self.unet, self.text_encoder, self.vae = parts["unet"], parts["text_encoder"], parts["vae"]
+        for part in parts.values():
+            part.requires_grad_(False).eval()
+        self.schedule = DDPMScheduler.from_pretrained(str(base.configuration or base.source), subfolder="scheduler")
+        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)  # type: ignore[union-attr,arg-type]
+        self.resolution = section.resolution or int(self.unet.config.sample_size) * factor  # type: ignore[union-attr,arg-type]
+        if self.resolution % factor:
+            raise Refused("model.resolution", self.resolution, f"a multiple of {factor}")
+        self.latent_shape = (int(self.unet.config.in_channels), self.resolution // factor, self.resolution // factor)  # type: ignore[union-attr,arg-type]
+
+    @classmethod
+    def load(cls, section: Section, base: Base, device: torch.device, compute: torch.dtype) -> TextToImage:
+        """With weights. Frozen networks are held in `compute`, the autoencoder in fp32, as half overflows in it."""
+        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+        from diffusers.utils import logging as diffusers_logging
+        from transformers import CLIPTextModel, CLIPTokenizer
+        from transformers.utils import logging as transformers_logging
+
+        diffusers_logging.disable_progress_bar()
+        transformers_logging.disable_progress_bar()
+
+        def part(kind: Any, name: str, dtype: torch.dtype) -> nn.Module:
+            return kind.from_pretrained(base.source, subfolder=name, torch_dtype=dtype, use_safetensors=True).to(device)
+
+        try:
+            parts = {
+                "unet": part(UNet2DConditionModel, "unet", compute),
+                "text_encoder": part(CLIPTextModel, "text_encoder", compute),
+                "vae": part(AutoencoderKL, "vae", torch.float32),
+            }
+            tokenizer = CLIPTokenizer.from_pretrained(base.source, subfolder="tokenizer")
+        except (OSError, ValueError) as e:
+            reason = str(e).strip().split("\n")[0][:200]
+            raise Refused("model.base", f"{section.base!r}, which does not load ({reason})", "a whole Stable Diffusion with safetensors weights") from None
+        return cls(section, base, parts, tokenizer, compute)
+
+    @classmethod
+    def on_meta(cls, section: Section, base: Base) -> TextToImage:
+        """Without weights or memory, for counting."""
+        from accelerate import init_empty_weights
+        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+        from transformers import CLIPTextConfig, CLIPTextModel
+
+        source = str(base.configuration or base.source)
+        try:
+            unet = UNet2DConditionModel.load_config(source, subfolder="unet")
+            vae = AutoencoderKL.load_config(source, subfolder="vae")
+            text = CLIPTextConfig.from_pretrained(source, subfolder="text_encoder")
+            with init_empty_weights(include_buffers=True):
+                parts = {
+                    "unet": UNet2DConditionModel.from_config(unet),
+                    "text_encoder": CLIPTextModel(text),
+                    "vae": AutoencoderKL.from_config(vae),
+                }
+            return cls(section, base, parts, None, torch.float32)
+        except OSError as e:
+            reason = str(e).strip().split("\n")[0][:200]
+            raise Refused("model.base", f"{section.base!r}, whose configuration is not to be had ({reason})", "a base model that is there") from None
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.unet.parameters()).device
+
+    @property
+    def trains_text(self) -> bool:
+        return any(p.requires_grad for p in self.text_encoder.parameters())
+
+    def prepare_training(self, gradient_checkpointing: bool) -> None:
+        """To be called once the tuning has said what trains: dropout on, and memory saved where it is asked for."""
+        self.unet.train()
+        self.text_encoder.train(self.trains_text)
+        if gradient_checkpointing:
+            self.unet.enable_gradient_checkpointing()  # type: ignore[operator]
+            if self.trains_text:
+                self.text_encoder.gradient_checkpointing_enable()  # type: ignore[operator]
+
+    @torch.no_grad()
+    def encode(self, samples: Samples, indices: Sequence[int]) -> Shard:
+        """A client's samples as latents and text, on the learner's device."""
+        means, stds = [], []
+        for i in indices:
+            pixels = self._pixels(samples.image(int(i))).to(self.device)
+            posterior = self.vae.encode(pixels[None] * 2 - 1).latent_dist  # type: ignore[operator]
+            means.append(posterior.mean)
+            stds.append(posterior.std)
+        ids = self.tokenize([samples.captions[int(i)] for i in indices] + [""])
+        hidden = None if self.trains_text else self.text_encoder(ids)[0]
+        return Shard(torch.cat(means), torch.cat(stds), ids, hidden)
+
+    def tokenize(self, captions: list[str]) -> Tensor:
+        length = self.tokenizer.model_max_length
+        return self.tokenizer(captions, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids.to(self.device)
+
+    def draw(self, shard: Shard, indices: np.ndarray, generator: torch.Generator) -> Batch:
+        """Latents, noise, timesteps and dropped captions of one step. Drawn on the CPU: the same on every device."""
+        b = len(indices)
+        i = torch.from_numpy(indices).to(shard.mean.device)
+        eps = torch.randn((2, b, *shard.mean.shape[1:]), generator=generator).to(i.device)
+        timesteps = torch.randint(self.schedule.config.num_train_timesteps, (b,), generator=generator).to(i.device)
+        dropped = (torch.rand(b, generator=generator) < self.section.caption_dropout).to(i.device)
+        latents = (shard.mean[i] + shard.std[i] * eps[0]) * self.vae.config.scaling_factor  # type: ignore[union-attr,operator]
+        source = shard.ids if shard.hidden is None else shard.hidden
+        return Batch(latents, eps[1], timesteps, source[torch.where(dropped, len(shard), i)])
+
+    def blank_batch(self) -> Batch:
+        """A batch of one on the learner's device with nothing in it, for counting work."""
+        latents = torch.zeros(1, *self.latent_shape, device=self.device)
+        length = self.text_encoder.config.max_position_embeddings  # type: ignore[union-attr]
+        if self.trains_text:
+            text = torch.zeros(1, length, dtype=torch.long, device=self.device)  # type: ignore[call-overload]
+        else:
+            text = torch.zeros(1, length, self.unet.config.cross_attention_dim, device=self.device)  # type: ignore[call-overload,union-attr]
+        return Batch(latents, latents, torch.zeros(1, dtype=torch.long, device=self.device), text)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Mean squared error of the predicted noise or velocity, weighted by min-SNR where asked (Hang et al. 2023)."""
+        noisy = self.schedule.add_noise(batch.latents, batch.noise, batch.timesteps)
+        with self._autocast():
+            hidden = batch.text if batch.text.is_floating_point() else self.text_encoder(batch.text)[0]
+            predicted = self.unet(noisy, batch.timesteps, hidden, return_dict=False)[0]
+        velocity = self.schedule.config.prediction_type == "v_prediction"
+        target = self.schedule.get_velocity(batch.latents, batch.noise, batch.timesteps) if velocity else batch.noise
+        error = F.mse_loss(predicted.float(), target.float(), reduction="none").mean((1, 2, 3))
+        if self.section.min_snr_gamma is None:
+            return error.mean()
+        alpha = self.schedule.alphas_cumprod.to(self.device)[batch.timesteps]
+        snr = alpha / (1 - alpha)
+        weight = snr.clamp(max=self.section.min_snr_gamma) / (snr + 1 if velocity else snr)
+        return (weight * error).mean()
+
+    def pipeline(self) -> Any:
+        """These networks as a StableDiffusionPipeline, with the base's own sampler."""
+        from diffusers import StableDiffusionPipeline, schedulers
+
+        config = sampler_config(self.base.source)
+        sampler = getattr(schedulers, config["_class_name"]).from_config(config)
+        parts = {"vae": self.vae, "text_encoder": self.text_encoder, "tokenizer": self.tokenizer, "unet": self.unet, "scheduler": sampler}
+        pipeline = StableDiffusionPipeline(**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
+
+    @torch.no_grad()
+    def sample(self, prompts: Sequence[str], seeds: Sequence[int], steps: int, guidance: float, negative: str = "", at_once: int = 32) -> Tensor:
+        """One image a prompt, [n, 3, h, w] in 0..1 on the CPU; each from its own seed, whatever its neighbours."""
+        training = {name: part.training for name, part in self.parts.items()}
+        for part in self.parts.values():
+            part.eval()
+        pipeline, images = self.pipeline(), []
+        for start in range(0, len(prompts), at_once):
+            some = list(prompts[start : start + at_once])
+            noise = [torch.Generator().manual_seed(s) for s in seeds[start : start + at_once]]
+            with self._autocast():
+                out = pipeline(
+                    some, negative_prompt=[negative] * len(some), generator=noise, num_inference_steps=steps,
+                    guidance_scale=guidance, height=self.resolution, width=self.resolution, output_type="pt",
+                ).images  # fmt: skip
+            images.append(out.float().cpu())
+        for name, part in self.parts.items():
+            part.train(training[name])
+        return torch.cat(images)
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        if self.compute == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.compute)
+
+    def save(self, folder: Path) -> None:
+        """The whole pipeline as `from_pretrained` reads it."""
+        self.pipeline().save_pretrained(folder, safe_serialization=True)
+        config = folder / "text_encoder" / "config.json"  # transformers would load it as stored, beside a U-Net in fp32
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
+
+    def _pixels(self, image: Image.Image) -> Tensor:
+        """[3, resolution, resolution] in 0..1: the shorter side scaled, the middle cut out."""
+        square = ImageOps.fit(image, (self.resolution, self.resolution), Image.Resampling.BICUBIC)
+        return torch.from_numpy(np.array(square)).permute(2, 0, 1).float() / 255
+
+
+def sampler_config(source: str) -> dict[str, Any]:
+    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+
+    return dict(DDPMScheduler.load_config(source, subfolder="scheduler"))

@@ -1,0 +1,148 @@
+"""One flat buffer: what travels, with a static layout.
+
+A buffer is a contiguous uint8 numpy array that holds every travelling number in the dtype it has on the air, in the
+layout's order: a byte on the air is a byte in the buffer. Through Ray's object store it is one zero-copy array.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import safetensors
+import torch
+from torch import Tensor
+
+Precision = Literal["fp32", "fp16", "bf16"]
+DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names, shapes and dtype of a flat buffer; names are those of the file it is exported to."""
+
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    precision: Precision
+
+    @classmethod
+    def of(cls, named: Mapping[str, Tensor], precision: Precision) -> Layout:
+        return cls(tuple(named), tuple(tuple(t.shape) for t in named.values()), precision)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return DTYPES[self.precision]
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        return tuple(math.prod(shape) for shape in self.shapes)
+
+    @property
+    def numel(self) -> int:
+        return sum(self.sizes)
+
+    @property
+    def nbytes(self) -> int:
+        return self.numel * self.dtype.itemsize
+
+    def flat(self, buffer: np.ndarray) -> Tensor:
+        """The buffer's numbers, [numel] in the layout's dtype: a copy, since buffers from Ray are read-only."""
+        assert buffer.dtype == np.uint8 and buffer.nbytes == self.nbytes, f"{buffer.nbytes} bytes for a layout of {self.nbytes}"
+        return torch.from_numpy(np.array(buffer)).view(self.dtype)
+
+    def tensors(self, buffer: np.ndarray) -> dict[str, Tensor]:
+        parts = self.flat(buffer).split(list(self.sizes))
+        return {n: p.view(s) for n, p, s in zip(self.names, parts, self.shapes, strict=True)}
+
+    def save(self, buffer: np.ndarray, file: Path) -> None:
+        """The buffer as a safetensors file that other tools open, synced to disk."""
+        from safetensors.torch import save
+
+        with file.open("wb") as f:
+            f.write(save(self.tensors(buffer)))
+            f.flush()
+            os.fsync(f.fileno())
+
+    def load(self, file: Path) -> np.ndarray:
+        """The buffer a `save` wrote.
+
+        Raises:
+            ValueError: where the file is damaged or holds another layout.
+        """
+        try:
+            with safetensors.safe_open(file, "pt") as f:  # type: ignore[no-untyped-call]
+                tensors = [f.get_tensor(name) for name in self.names]
+        except (OSError, safetensors.SafetensorError) as e:
+            raise ValueError(f"{file} cannot be read: {e}") from None
+        if tuple(tuple(t.shape) for t in tensors) != self.shapes or any(t.dtype != self.dtype for t in tensors):
+            raise ValueError(f"{file} holds other shapes or dtypes than this scenario's")
+        return torch.cat([t.flatten() for t in tensors]).view(torch.uint8).numpy()
+
+    @property
+    def file_dtype(self) -> str:
+        """The dtype's name in a safetensors header."""
+        return {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}[self.precision]
+
+
+def safetensors_bytes(entries: Mapping[str, tuple[str, Sequence[int]]]) -> int:
+    """Exact size of a safetensors file with these {name: (dtype, shape)} and diffusers' metadata, without writing it: 8
+    bytes, a JSON header padded to 8, the data. The format stores wider dtypes first, then goes by name."""
+    width = {"F32": 4, "F16": 2, "BF16": 2}
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for name in sorted(entries, key=lambda n: (-width[entries[n][0]], n)):
+        dtype, shape = entries[name]
+        end = offset + math.prod(shape) * width[dtype]
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, end]}
+        offset = end
+    text = len(json.dumps(header, separators=(",", ":")).encode())
+    return 8 + -(-text // 8) * 8 + offset
+
+
+def sha256(buffer: np.ndarray) -> str:
+    return hashlib.sha256(memoryview(np.ascontiguousarray(buffer))).hexdigest()
+
+
+class FlatParameters:
+    """The trained parameters of a model as views into one flat fp32 tensor, and their gradients as views into another.
+
+    Receiving and sending are one copy each, an optimizer sees one tensor, and clipping is one norm.
+
+    Args:
+        named: parameters by layout name; their `data` and `grad` are replaced by views.
+    """
+
+    def __init__(self, named: Mapping[str, torch.nn.Parameter], precision: Precision, device: torch.device) -> None:
+        self.layout = Layout.of(named, precision)
+        master = torch.empty(self.layout.numel, dtype=torch.float32, device=device)
+        self.master = torch.nn.Parameter(master)
+        self.master.grad = torch.zeros_like(master)
+        offset = 0
+        for parameter in named.values():
+            end = offset + parameter.numel()
+            master[offset:end].copy_(parameter.data.flatten())
+            parameter.data = master[offset:end].view(parameter.shape)
+            parameter.grad = self.master.grad[offset:end].view(parameter.shape)
+            parameter.requires_grad_(True)
+            offset = end
+        self._inbox = torch.empty(self.layout.numel, dtype=self.layout.dtype)
+        self._outbox = torch.empty(self.layout.numel, dtype=self.layout.dtype)
+
+    @torch.no_grad()
+    def receive(self, buffer: np.ndarray) -> None:
+        np.copyto(self._inbox.view(torch.uint8).numpy(), buffer)
+        self.master.data.copy_(self._inbox)
+
+    @torch.no_grad()
+    def send(self) -> np.ndarray:
+        """The parameters as a buffer. Its memory is used again by the next `send`: whoever keeps it, copies it."""
+        self._outbox.copy_(self.master.data)
+        return self._outbox.view(torch.uint8).numpy()

@@ -1,0 +1,55 @@
+"""Schedule and clock without an executor: what a scenario needs and costs, before anything trains."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from fedray.data import open_source, partition
+from fedray.data.partition import unreadable
+from fedray.network.clock import Ledger, Radio, time_round
+from fedray.rounds import schedule_round
+from fedray.scenario import Loaded, Refused
+from fedray.workload import measure
+
+
+def plan(loaded: Loaded) -> dict[str, Any]:
+    """`fedray plan --json`'s object. The same schedules and the same clock as a run's.
+
+    Raises:
+        ScenarioError: for whatever `run` would refuse before it trains, but for missing weights.
+    """
+    scenario = loaded.scenario
+    try:
+        samples = open_source(scenario.data, loaded.folder)
+        parts = partition(scenario, samples)
+        if bad := list(unreadable(samples, parts)):
+            raise loaded.error(bad)
+        workload = measure(scenario, loaded.folder)
+    except Refused as e:
+        raise loaded.error([e]) from None
+    radio, work = Radio(scenario.network), workload.of(scenario, [len(p) for p in parts])
+    total = Ledger()
+    for t in range(1, scenario.training.rounds + 1):
+        total = total.add(time_round(schedule_round(scenario, radio, t), work, radio, total.sim_time_s))
+    rounds = scenario.training.rounds
+    return {
+        "name": scenario.name,
+        "actors": {"executor": scenario.runtime.executor, "clients": scenario.runtime.actors, "server": 1, "gpus_per_actor": scenario.runtime.gpus_per_actor},
+        "memory_bytes": _memory(scenario.training.precision, workload.parameters, workload.trainable_parameters, workload.payload_bytes),
+        "parameters": workload.parameters,
+        "trainable_parameters": workload.trainable_parameters,
+        "payload_bytes": workload.payload_bytes,
+        "export_bytes": next(iter(workload.export_files.values())),
+        "export_files": workload.export_files,
+        "flops_per_sample": workload.flops_per_sample,
+        "rounds": rounds,
+        "per_round": {k: v / rounds if isinstance(v, float) or v % rounds else v // rounds for k, v in asdict(total).items()},
+        "total": asdict(total),
+    }
+
+
+def _memory(precision: str, parameters: int, trainable: int, payload: int) -> dict[str, int]:
+    """Weights, masters, gradients, two optimizer moments and two buffers of an actor; activations come on top."""
+    weights = parameters * (4 if precision == "fp32" else 2)
+    return {"client": weights + trainable * 16 + 2 * payload, "server": trainable * 8 + 3 * payload}

@@ -1,0 +1,138 @@
+"""How a run and a plan look: live on a terminal, one plain line a round elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from fedray.executors import TrainReport
+
+
+class Quiet:
+    """Nothing but notes that a person must see, on standard error."""
+
+    def started(self, where: str, rounds: int, done: int) -> None: ...
+
+    def turn(self, report: TrainReport, turns: int) -> None: ...
+
+    def round(self, metrics: dict[str, Any]) -> None: ...
+
+    def note(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None: ...
+
+
+class Lines(Quiet):
+    """For logs and pipes."""
+
+    def started(self, where: str, rounds: int, done: int) -> None:
+        self.rounds = rounds
+        print(where, flush=True)
+
+    def turn(self, report: TrainReport, turns: int) -> None:
+        if report.failure is not None:
+            print(f"round {report.round}: client {report.client} failed while {report.stage}: {report.failure}", flush=True)
+
+    def round(self, metrics: dict[str, Any]) -> None:
+        print(round_line(metrics, self.rounds), flush=True)
+
+    def note(self, text: str) -> None:
+        print(text, flush=True)
+
+
+class Live(Quiet):
+    """A bar over the rounds with the turn in progress, and the evaluated rounds as lines above it."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.status = console.status("starting actors and loading the model ...")
+        self.status.start()
+        self.bar: Progress | None = None
+        self.turns = 0
+
+    def started(self, where: str, rounds: int, done: int) -> None:
+        self.rounds = rounds
+        self.status.stop()
+        self.console.print(f"[dim]{where}[/dim]")
+        columns = (SpinnerColumn(), TextColumn("round"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        self.bar = Progress(*columns, console=self.console)
+        self.task = self.bar.add_task("[dim]looking at the base model[/dim]", total=rounds, completed=done)
+        self.bar.start()
+
+    def turn(self, report: TrainReport, turns: int) -> None:
+        assert self.bar is not None
+        if report.failure is not None:
+            self.bar.console.print(f"[red]client {report.client} failed in round {report.round} while {report.stage}:[/red] {report.failure}", markup=True)
+        self.turns = self.turns % turns + 1
+        self.bar.update(self.task, description=f"[dim]client {report.client}, turn {self.turns} of {turns}[/dim] loss {report.loss:.4f}")
+
+    def round(self, metrics: dict[str, Any]) -> None:
+        assert self.bar is not None
+        self.bar.advance(self.task)
+        if any(k.startswith("eval_") for k in metrics) or metrics["round"] == self.rounds:
+            self.bar.console.print(round_line(metrics, self.rounds), highlight=False)
+
+    def note(self, text: str) -> None:
+        (self.bar.console if self.bar else self.console).print(f"[yellow]{text}[/yellow]")
+
+    def close(self) -> None:
+        self.status.stop()
+        if self.bar:
+            self.bar.update(self.task, description="")
+            self.bar.stop()
+
+
+def watcher(quiet: bool, json: bool) -> Quiet:
+    console = Console()
+    if quiet or json:
+        return Quiet()
+    return Live(console) if console.is_terminal else Lines()
+
+
+def round_line(m: dict[str, Any], rounds: int) -> str:
+    loss = "no client trained" if m["loss"] is None else f"loss {m['loss']:.4f}"
+    sent = m["bytes_uplink"] + m["bytes_downlink"] + m["bytes_sidelink"]
+    line = f"round {m['round']:>{len(str(rounds))}}/{rounds}  {loss}  {m['clients']} clients  {size(sent)} on air  {m['sim_time_s']:.1f} s simulated  {size(m['energy_j'], 'J')}"
+    shown = {"eval_feature_distance": "feature distance", "eval_recognised": "recognised", "eval_plain_recognised": "plain photos recognised"}
+    parts = [f"{name} {m[key]:.3g}" for key, name in shown.items() if key in m]
+    return line + ("  | " + ", ".join(parts) if parts else "")
+
+
+def size(value: float, unit: str = "B") -> str:
+    """Decimal prefixes: 9.44 MB, 1.2 kJ."""
+    for prefix in ("", "k", "M", "G", "T"):
+        if abs(value) < 1000 or prefix == "T":
+            return f"{value:.4g} {prefix}{unit}"
+        value /= 1000
+    raise AssertionError
+
+
+def show_plan(p: dict[str, Any]) -> None:
+    table = Table(title=f"plan of {p['name']}, nothing trained", title_justify="left", show_header=False, box=None, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column(justify="right")
+    table.add_column(justify="right")
+    clients, gpus = p["actors"]["clients"], p["actors"]["gpus_per_actor"]
+    files = list(p["export_files"].items())
+    rows: list[tuple[str, str, str]] = [
+        ("executor", p["actors"]["executor"], f"client actors {clients}, GPUs an actor {gpus}, one server"),
+        ("memory of a client actor", size(p["memory_bytes"]["client"]), "weights, masters, gradients, moments, buffers; activations on top"),
+        ("parameters", f"{p['parameters']:,}", ""),
+        ("that train and travel", f"{p['trainable_parameters']:,}", ""),
+        ("a transfer", f"{p['payload_bytes']:,} B", size(p["payload_bytes"])),
+        *((f"as {name}", f"{n:,} B", size(n)) for name, n in files),
+        ("work a sample", size(p["flops_per_sample"], "FLOP"), "forward and backward"),
+        ("", "", ""),
+        ("", "a round", f"{p['rounds']} rounds"),
+    ]
+    for key, name, unit in (("bytes_uplink", "uplink", "B"), ("bytes_downlink", "downlink", "B"), ("bytes_sidelink", "sidelink", "B"), ("sim_time_s", "simulated time", "s"), ("energy_j", "energy", "J")):  # fmt: skip
+        rows.append((name, size(p["per_round"][key], unit), size(p["total"][key], unit)))
+    rows.insert(-5, ("transfers", f"{p['per_round']['transfers']:g}", f"{p['total']['transfers']:,}"))
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table, highlight=False)

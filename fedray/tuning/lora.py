@@ -1,0 +1,88 @@
+"""LoRA (Hu et al. 2021): w' = w + (alpha / rank) B A, through peft."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from fedray.randomness import SERVER, key
+from fedray.scenario.base import Refused
+from fedray.scenario.tuning import Lora
+
+ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
+KOHYA_UNET = [*ATTENTION, "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"]
+DIFFUSERS_FILE = "pytorch_lora_weights.safetensors"
+KOHYA_FILE = "kohya_lora.safetensors"
+KOHYA_TEXT = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
+
+
+def apply(section: Lora, parts: Mapping[str, nn.Module], seed: int) -> dict[str, nn.Parameter]:
+    """Puts adapters beside the target layers; their first values are keyed by the seed, B is zero. Names are the keys
+    that diffusers' own training scripts write.
+
+    Raises:
+        Refused: for targets that no layer has.
+    """
+    from diffusers.utils import convert_state_dict_to_diffusers
+    from peft import LoraConfig, inject_adapter_in_model
+
+    targets = {"attention": {"unet": ATTENTION}, "kohya": {"unet": KOHYA_UNET, "text_encoder": KOHYA_TEXT}}
+    chosen = targets[section.targets] if isinstance(section.targets, str) else {"unet": list(section.targets)}
+    alpha = section.alpha or section.rank
+    found: dict[str, nn.Parameter] = {}
+    for part, names in chosen.items():
+        model = parts[part]
+        meta = next(model.parameters()).is_meta
+        config = LoraConfig(r=section.rank, lora_alpha=alpha, lora_dropout=section.dropout, target_modules=names, init_lora_weights="gaussian")  # type: ignore[arg-type]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(key(seed, 0, SERVER, f"adapter {part}"))
+            try:
+                inject_adapter_in_model(config, model, low_cpu_mem_usage=meta)
+            except ValueError:
+                raise Refused("tuning.targets", section.targets, f"names of layers of the {part}") from None
+        for name, parameter in model.named_parameters():
+            if ".lora_" in name:
+                found[f"{part}.{name.replace('.default.', '.')}"] = parameter
+    return dict(sorted(convert_state_dict_to_diffusers(found).items()))
+
+
+def kohya_tensors(adapter: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
+    """The same adapter under kohya-ss's names, with an alpha a layer, for ComfyUI and A1111. Both know the text encoder
+    by the prefix it had before transformers 5.6."""
+    out: dict[str, Tensor] = {}
+    for name, tensor in adapter.items():
+        layer, side = re.fullmatch(r"(.+)\.lora(?:_linear_layer)?(_A|_B|\.down|\.up)\.weight", name).groups()  # type: ignore[union-attr]
+        part, path = layer.split(".", 1)
+        if part == "text_encoder" and not path.startswith("text_model."):
+            path = "text_model." + path
+        stem = {"unet": "lora_unet_", "text_encoder": "lora_te_"}[part] + path.replace(".", "_")
+        out[stem + (".lora_down.weight" if side in ("_A", ".down") else ".lora_up.weight")] = tensor
+        out[stem + ".alpha"] = torch.tensor(alpha, dtype=tensor.dtype, device=tensor.device)
+    return out
+
+
+def merge(parts: Mapping[str, nn.Module]) -> None:
+    """w' = w + v, in place, and the adapters gone: inference costs what the base's did (huang2023, Step 4)."""
+    from diffusers.utils import recurse_remove_peft_layers
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for part in parts.values():
+        for module in part.modules():
+            if isinstance(module, BaseTunerLayer):
+                module.merge()
+        recurse_remove_peft_layers(part)
+
+
+def save(adapter: Mapping[str, Tensor], section: Lora, folder: Path) -> None:
+    """diffusers' file, opened by `load_lora_weights(folder)`, and kohya's beside it. diffusers takes alpha = rank
+    where a file does not say, so there B carries the scale alpha / rank."""
+    from safetensors.torch import save_file
+
+    alpha = section.alpha or section.rank
+    scaled = {n: t * (alpha / section.rank) if n.endswith(("lora_B.weight", ".up.weight")) else t for n, t in adapter.items()}
+    save_file(scaled, str(folder / DIFFUSERS_FILE), metadata={"format": "pt"})
+    save_file(kohya_tensors(adapter, alpha), str(folder / KOHYA_FILE), metadata={"format": "pt"})
