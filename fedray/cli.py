@@ -40,14 +40,16 @@ def run(
     from fedray.runs.log import logged
 
     if (scenario is None) == (resume is None):
-        raise typer.BadParameter("got neither, expected SCENARIO or --resume RUN" if scenario is None else "got SCENARIO and --resume, expected one of them")
+        raise typer.BadParameter(
+            "got neither, expected SCENARIO or --resume RUN" if scenario is None else "got SCENARIO and --resume, expected one of them"
+        )
     if resume is not None:
         if set_ or seed is not None or out:
             raise typer.BadParameter("--resume goes on with the run as it is: got --set, --seed or --out, expected none of them")
         loaded = check.check(engine.resume_scenario(resume))
         run_ = folder.RunFolder.reopen(resume)
-        if (result := engine.finished(run_)) is not None:
-            _finish(run_.path, result, json, quiet, "was already done")
+        if (already := engine.finished(run_)) is not None:
+            _finish(run_.path, already, json, quiet, "was already done")
             return
     else:
         assert scenario is not None
@@ -59,7 +61,13 @@ def run(
             result = engine.run(loaded, run_, watcher, resume=resume is not None)
     except engine.RunFailed as e:
         watcher.close()
-        _fail([f"the run failed: {e}", f"see {run_.path / 'error.json'} and {run_.path / 'run.log'}; to go on: fedray run --resume {run_.path}"], 1)
+        _fail(
+            [
+                f"the run failed: {e}",
+                f"see {run_.path / 'error.json'} and {run_.path / 'run.log'}; to go on: fedray run --resume {run_.path}",
+            ],
+            1,
+        )
     except KeyboardInterrupt:
         watcher.close()
         _fail([f"interrupted; to go on: fedray run --resume {run_.path}"], 1)
@@ -90,7 +98,12 @@ def check(scenarios: Annotated[list[str], typer.Argument(metavar="SCENARIO...", 
 
 
 @app.command(epilog="Example: fedray plan huang2023-lora --json")
-def plan(scenario: ScenarioArg, set_: Set = None, seed: Annotated[int | None, typer.Option(help="Another seed than the scenario's.")] = None, json: Json = False) -> None:
+def plan(
+    scenario: ScenarioArg,
+    set_: Set = None,
+    seed: Annotated[int | None, typer.Option(help="Another seed than the scenario's.")] = None,
+    json: Json = False,
+) -> None:
     """What a scenario needs and costs: actors, bytes, FLOPs, simulated seconds, joules. Trains nothing."""
     from fedray import check as checks
     from fedray import plan as plans
@@ -124,7 +137,9 @@ def show(name: Annotated[str, typer.Argument(metavar="NAME", help="A shipped sce
 
 
 @app.command(epilog="Example: fedray copy quickstart mine.yaml")
-def copy(name: Annotated[str, typer.Argument(metavar="NAME", help="A shipped scenario.")], file: Annotated[Path, typer.Argument(metavar="FILE")]) -> None:
+def copy(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A shipped scenario.")], file: Annotated[Path, typer.Argument(metavar="FILE")]
+) -> None:
     """Copy a shipped scenario to a file of your own; it runs like the original."""
     from fedray import check as checks
     from fedray.scenario import ScenarioError

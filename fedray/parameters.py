@@ -55,7 +55,7 @@ class Layout:
 
     def flat(self, buffer: np.ndarray) -> Tensor:
         """The buffer's numbers, [numel] in the layout's dtype: a copy, since buffers from Ray are read-only."""
-        assert buffer.dtype == np.uint8 and buffer.nbytes == self.nbytes, f"{buffer.nbytes} bytes for a layout of {self.nbytes}"
+        assert buffer.nbytes == self.nbytes, f"{buffer.nbytes} bytes for a layout of {self.nbytes}"
         return torch.from_numpy(np.array(buffer)).view(self.dtype)
 
     def tensors(self, buffer: np.ndarray) -> dict[str, Tensor]:
@@ -78,7 +78,7 @@ class Layout:
             ValueError: where the file is damaged or holds another layout.
         """
         try:
-            with safetensors.safe_open(file, "pt") as f:  # type: ignore[no-untyped-call]
+            with safetensors.safe_open(file, "pt") as f:
                 tensors = [f.get_tensor(name) for name in self.names]
         except (OSError, safetensors.SafetensorError) as e:
             raise ValueError(f"{file} cannot be read: {e}") from None
@@ -108,7 +108,7 @@ def safetensors_bytes(entries: Mapping[str, tuple[str, Sequence[int]]]) -> int:
 
 
 def sha256(buffer: np.ndarray) -> str:
-    return hashlib.sha256(memoryview(np.ascontiguousarray(buffer))).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(buffer).tobytes()).hexdigest()
 
 
 class FlatParameters:

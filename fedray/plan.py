@@ -35,7 +35,12 @@ def plan(loaded: Loaded) -> dict[str, Any]:
     rounds = scenario.training.rounds
     return {
         "name": scenario.name,
-        "actors": {"executor": scenario.runtime.executor, "clients": scenario.runtime.actors, "server": 1, "gpus_per_actor": scenario.runtime.gpus_per_actor},
+        "actors": {
+            "executor": scenario.runtime.executor,
+            "clients": scenario.runtime.actors,
+            "server": 1,
+            "gpus_per_actor": scenario.runtime.gpus_per_actor,
+        },
         "memory_bytes": _memory(scenario.training.precision, workload.parameters, workload.trainable_parameters, workload.payload_bytes),
         "parameters": workload.parameters,
         "trainable_parameters": workload.trainable_parameters,

@@ -59,7 +59,14 @@ class Live(Quiet):
         self.rounds = rounds
         self.status.stop()
         self.console.print(f"[dim]{where}[/dim]")
-        columns = (SpinnerColumn(), TextColumn("round"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+        columns = (
+            SpinnerColumn(),
+            TextColumn("round"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+        )
         self.bar = Progress(*columns, console=self.console)
         self.task = self.bar.add_task("[dim]looking at the base model[/dim]", total=rounds, completed=done)
         self.bar.start()
@@ -67,7 +74,9 @@ class Live(Quiet):
     def turn(self, report: TrainReport, turns: int) -> None:
         assert self.bar is not None
         if report.failure is not None:
-            self.bar.console.print(f"[red]client {report.client} failed in round {report.round} while {report.stage}:[/red] {report.failure}", markup=True)
+            self.bar.console.print(
+                f"[red]client {report.client} failed in round {report.round} while {report.stage}:[/red] {report.failure}", markup=True
+            )
         self.turns = self.turns % turns + 1
         self.bar.update(self.task, description=f"[dim]client {report.client}, turn {self.turns} of {turns}[/dim] loss {report.loss:.4f}")
 
@@ -97,9 +106,14 @@ def watcher(quiet: bool, json: bool) -> Quiet:
 def round_line(m: dict[str, Any], rounds: int) -> str:
     loss = "no client trained" if m["loss"] is None else f"loss {m['loss']:.4f}"
     sent = m["bytes_uplink"] + m["bytes_downlink"] + m["bytes_sidelink"]
-    line = f"round {m['round']:>{len(str(rounds))}}/{rounds}  {loss}  {m['clients']} clients  {size(sent)} on air  {m['sim_time_s']:.1f} s simulated  {size(m['energy_j'], 'J')}"
-    shown = {"eval_feature_distance": "feature distance", "eval_recognised": "recognised", "eval_plain_recognised": "plain photos recognised"}
+    shown = {
+        "eval_feature_distance": "feature distance",
+        "eval_recognised": "recognised",
+        "eval_plain_recognised": "plain photos recognised",
+    }
     parts = [f"{name} {m[key]:.3g}" for key, name in shown.items() if key in m]
+    line = f"round {m['round']:>{len(str(rounds))}}/{rounds}  {loss}  {m['clients']} clients  {size(sent)} on air"
+    line += f"  {m['sim_time_s']:.1f} s simulated  {size(m['energy_j'], 'J')}"
     return line + ("  | " + ", ".join(parts) if parts else "")
 
 
@@ -121,7 +135,11 @@ def show_plan(p: dict[str, Any]) -> None:
     files = list(p["export_files"].items())
     rows: list[tuple[str, str, str]] = [
         ("executor", p["actors"]["executor"], f"client actors {clients}, GPUs an actor {gpus}, one server"),
-        ("memory of a client actor", size(p["memory_bytes"]["client"]), "weights, masters, gradients, moments, buffers; activations on top"),
+        (
+            "memory of a client actor",
+            size(p["memory_bytes"]["client"]),
+            "weights, masters, gradients, moments, buffers; activations on top",
+        ),
         ("parameters", f"{p['parameters']:,}", ""),
         ("that train and travel", f"{p['trainable_parameters']:,}", ""),
         ("a transfer", f"{p['payload_bytes']:,} B", size(p["payload_bytes"])),
@@ -130,9 +148,11 @@ def show_plan(p: dict[str, Any]) -> None:
         ("", "", ""),
         ("", "a round", f"{p['rounds']} rounds"),
     ]
-    for key, name, unit in (("bytes_uplink", "uplink", "B"), ("bytes_downlink", "downlink", "B"), ("bytes_sidelink", "sidelink", "B"), ("sim_time_s", "simulated time", "s"), ("energy_j", "energy", "J")):  # fmt: skip
+    rows.append(("transfers", f"{p['per_round']['transfers']:g}", f"{p['total']['transfers']:,}"))
+    for direction in ("uplink", "downlink", "sidelink"):
+        rows.append((direction, size(p["per_round"][f"bytes_{direction}"]), size(p["total"][f"bytes_{direction}"])))
+    for key, name, unit in (("sim_time_s", "simulated time", "s"), ("energy_j", "energy", "J")):
         rows.append((name, size(p["per_round"][key], unit), size(p["total"][key], unit)))
-    rows.insert(-5, ("transfers", f"{p['per_round']['transfers']:g}", f"{p['total']['transfers']:,}"))
     for row in rows:
         table.add_row(*row)
     Console().print(table, highlight=False)

@@ -49,7 +49,11 @@ def load(split: str, folder: Path | None = None) -> tuple[torch.Tensor, torch.Te
     raw = gzip.decompress((folder / f"{prefix}-images-idx3-ubyte.gz").read_bytes())
     labels = gzip.decompress((folder / f"{prefix}-labels-idx1-ubyte.gz").read_bytes())
     images = torch.from_numpy(np.frombuffer(raw, np.uint8, offset=16).copy()).view(-1, 28, 28).float() / 255
-    return F.pad(images, (2, 2, 2, 2)), torch.from_numpy(np.frombuffer(labels, np.uint8, offset=8).copy()).long(), hashlib.sha256(raw).hexdigest()
+    return (
+        F.pad(images, (2, 2, 2, 2)),
+        torch.from_numpy(np.frombuffer(labels, np.uint8, offset=8).copy()).long(),
+        hashlib.sha256(raw).hexdigest(),
+    )
 
 
 def photo(grey: torch.Tensor) -> torch.Tensor:

@@ -16,8 +16,13 @@ from fedray.scenario.data import Data
 class Samples(Protocol):
     """What a learner trains on."""
 
-    captions: Sequence[str]
-    groups: Sequence[str]  # the folder each sample came from
+    @property
+    def captions(self) -> Sequence[str]: ...
+
+    @property
+    def groups(self) -> Sequence[str]:
+        """The folder each sample came from."""
+        ...
 
     def __len__(self) -> int: ...
 

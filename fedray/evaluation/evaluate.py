@@ -46,7 +46,7 @@ def _resemblance(scenario: Scenario, folder: Path, learner: TextToImage) -> dict
     features, probabilities = judges.look(judge, made)
     metrics = {
         "eval_feature_distance": style.feature_distance(features, real_features),
-        "eval_darkness_distance": style.darkness_distance(made, real),
+        "eval_darkness_distance": style.coverage_distance(made, real),
         "eval_recognised": style.recognised(probabilities, style.labels_in(prompts, judge.labels)),
         "eval_images": float(len(made)),
     }
@@ -54,7 +54,7 @@ def _resemblance(scenario: Scenario, folder: Path, learner: TextToImage) -> dict
         trained_on = read(scenario.data.path, folder, "data", scenario.data.caption_key, scenario.data.caption)
         theirs = torch.stack([_tensor(trained_on.image(i)) for i in range(len(trained_on))])
         metrics["eval_feature_distance_floor"] = style.feature_distance(judges.look(judge, theirs)[0], real_features)
-        metrics["eval_darkness_distance_floor"] = style.darkness_distance(theirs, real)
+        metrics["eval_darkness_distance_floor"] = style.coverage_distance(theirs, real)
     if reference.plain_prompts:
         plain = [photo_prompt(label) for label in judge.labels for _ in range(5)]
         _, probabilities = judges.look(judge, _sample(scenario, learner, plain, "plain"))

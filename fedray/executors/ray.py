@@ -19,7 +19,7 @@ from fedray.workload import Workload
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
-import ray  # noqa: E402  (the environment above must be set before)
+import ray
 
 SERVER_CPUS = 0.0  # the server waits while clients work
 
@@ -90,7 +90,9 @@ class RayExecutor:
         self.own_ray = not ray.is_initialized()
         if self.own_ray:
             address = os.environ.get("RAY_ADDRESS") or ("auto" if os.environ.get("RAY_JOB_ID") else "local")
-            ray.init(address=address, include_dashboard=False if address == "local" else None, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(
+                address=address, include_dashboard=False if address == "local" else None, log_to_driver=False, logging_level=logging.ERROR
+            )
         runtime, total = job.scenario.runtime, ray.cluster_resources()
         cpus, gpus = int(total.get("CPU", 1)), int(total.get("GPU", 0))
         clients = job.scenario.population.a_round
@@ -106,8 +108,8 @@ class RayExecutor:
         }
         client_cpus = min(float(runtime.threads), int(1000 * cpus / self.actors) / 1000)
         # The hosts first: they are what the first round waits for.
-        self.hosts = [ray.remote(ClientHost).options(num_cpus=client_cpus, **options).remote(job) for _ in range(self.actors)]
-        self.server = ray.remote(ServerHost).options(num_cpus=SERVER_CPUS, **options).remote(job)
+        self.hosts: list[Any] = [ray.remote(ClientHost).options(num_cpus=client_cpus, **options).remote(job) for _ in range(self.actors)]
+        self.server: Any = ray.remote(ServerHost).options(num_cpus=SERVER_CPUS, **options).remote(job)
         self.initial, self.layout = self.hosts[0].initial.options(num_returns=2).remote()
 
     def describe(self) -> str:
@@ -115,7 +117,8 @@ class RayExecutor:
         return f"Ray, {self.actors} client actor{'s' * (self.actors > 1)} and a server{gpus}"
 
     def workload(self) -> Workload:
-        return ray.get(self.server.workload.remote())
+        workload: Any = ray.get(self.server.workload.remote())
+        return workload
 
     def begin(self) -> None:
         self.buffer = self.initial
@@ -149,10 +152,12 @@ class RayExecutor:
         self.buffer = new
 
     def evaluate(self, round: int, grid: Path) -> dict[str, float]:
-        return ray.get(self.server.evaluate.remote(self.layout, self.buffer, round, grid))
+        metrics: Any = ray.get(self.server.evaluate.remote(self.layout, self.buffer, round, grid))
+        return metrics
 
     def checkpoint(self, file: Path) -> str:
-        return ray.get(self.server.checkpoint.remote(self.layout, self.buffer, file))
+        sha256: Any = ray.get(self.server.checkpoint.remote(self.layout, self.buffer, file))
+        return sha256
 
     def export(self, folder: Path) -> None:
         ray.get(self.server.export.remote(self.layout, self.buffer, folder))

@@ -36,7 +36,9 @@ class Model:
         scenario = job.scenario
         _make_deterministic(scenario.runtime.threads)
         self.scenario = scenario
-        self.learner = TextToImage.load(scenario.model, locate(scenario.model.base, job.folder), device, DTYPES[scenario.training.precision])
+        self.learner = TextToImage.load(
+            scenario.model, locate(scenario.model.base, job.folder), device, DTYPES[scenario.training.precision]
+        )
         named = apply(scenario.tuning, self.learner, scenario.seed)
         self.flat = FlatParameters(named, scenario.payload, device)
         self.learner.prepare_training(scenario.training.gradient_checkpointing)
@@ -73,13 +75,17 @@ class ClientWork:
         scale = 1024.0 if training.precision == "fp16" else 1.0
         optimizer = make_optimizer(training.optimizer, flat.master)
         losses, trained = [], 0
-        for step, indices in enumerate(batches(training.batches(len(shard)), len(shard), generator(scenario.seed, round, client, "batches"))):
+        for step, indices in enumerate(
+            batches(training.batches(len(shard)), len(shard), generator(scenario.seed, round, client, "batches"))
+        ):
             flat.master.grad.zero_()  # type: ignore[union-attr]
             loss = learner.loss(learner.draw(shard, indices, draws))
             losses.append(float(loss.detach()))
             if not math.isfinite(losses[-1]):
-                raise DataFailure("training", f"the loss of step {step + 1} is {losses[-1]}, expected a finite number (a smaller learning rate?)")
-            (loss * scale).backward()  # type: ignore[no-untyped-call]
+                raise DataFailure(
+                    "training", f"the loss of step {step + 1} is {losses[-1]}, expected a finite number (a smaller learning rate?)"
+                )
+            (loss * scale).backward()
             flat.master.grad.div_(scale)  # type: ignore[union-attr]
             norm = torch.nn.utils.clip_grad_norm_([flat.master], training.clip_norm or math.inf)
             if not torch.isfinite(norm):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -56,15 +56,16 @@ class TextToImage:
 
         self.section, self.base, self.tokenizer, self.compute = section, base, tokenizer, compute
         self.parts = parts  # what a tuning may train; frozen until it does
-        self.unet, self.text_encoder, self.vae = parts["unet"], parts["text_encoder"], parts["vae"]
+        unet, text_encoder, vae = (cast(Any, parts[name]) for name in ("unet", "text_encoder", "vae"))
+        self.unet, self.text_encoder, self.vae = unet, text_encoder, vae
         for part in parts.values():
             part.requires_grad_(False).eval()
         self.schedule = DDPMScheduler.from_pretrained(str(base.configuration or base.source), subfolder="scheduler")
-        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)  # type: ignore[union-attr,arg-type]
-        self.resolution = section.resolution or int(self.unet.config.sample_size) * factor  # type: ignore[union-attr,arg-type]
+        factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        self.resolution = section.resolution or int(unet.config.sample_size) * factor
         if self.resolution % factor:
             raise Refused("model.resolution", self.resolution, f"a multiple of {factor}")
-        self.latent_shape = (int(self.unet.config.in_channels), self.resolution // factor, self.resolution // factor)  # type: ignore[union-attr,arg-type]
+        self.latent_shape = (int(unet.config.in_channels), self.resolution // factor, self.resolution // factor)
 
     @classmethod
     def load(cls, section: Section, base: Base, device: torch.device, compute: torch.dtype) -> TextToImage:
@@ -90,7 +91,9 @@ class TextToImage:
             tokenizer = CLIPTokenizer.from_pretrained(base.source, subfolder="tokenizer")
         except (OSError, ValueError) as e:
             reason = str(e).strip().split("\n")[0][:200]
-            raise Refused("model.base", f"{section.base!r}, which does not load ({reason})", "a whole Stable Diffusion with safetensors weights") from None
+            raise Refused(
+                "model.base", f"{section.base!r}, which does not load ({reason})", "a whole Stable Diffusion with safetensors weights"
+            ) from None
         return cls(section, base, parts, tokenizer, compute)
 
     @classmethod
@@ -115,7 +118,9 @@ class TextToImage:
             return cls(section, base, parts, None, torch.float32)
         except OSError as e:
             reason = str(e).strip().split("\n")[0][:200]
-            raise Refused("model.base", f"{section.base!r}, whose configuration is not to be had ({reason})", "a base model that is there") from None
+            raise Refused(
+                "model.base", f"{section.base!r}, whose configuration is not to be had ({reason})", "a base model that is there"
+            ) from None
 
     @property
     def device(self) -> torch.device:
@@ -130,9 +135,9 @@ class TextToImage:
         self.unet.train()
         self.text_encoder.train(self.trains_text)
         if gradient_checkpointing:
-            self.unet.enable_gradient_checkpointing()  # type: ignore[operator]
+            self.unet.enable_gradient_checkpointing()
             if self.trains_text:
-                self.text_encoder.gradient_checkpointing_enable()  # type: ignore[operator]
+                self.text_encoder.gradient_checkpointing_enable()
 
     @torch.no_grad()
     def encode(self, samples: Samples, indices: Sequence[int]) -> Shard:
@@ -140,7 +145,7 @@ class TextToImage:
         means, stds = [], []
         for i in indices:
             pixels = self._pixels(samples.image(int(i))).to(self.device)
-            posterior = self.vae.encode(pixels[None] * 2 - 1).latent_dist  # type: ignore[operator]
+            posterior = self.vae.encode(pixels[None] * 2 - 1).latent_dist
             means.append(posterior.mean)
             stds.append(posterior.std)
         ids = self.tokenize([samples.captions[int(i)] for i in indices] + [""])
@@ -149,7 +154,9 @@ class TextToImage:
 
     def tokenize(self, captions: list[str]) -> Tensor:
         length = self.tokenizer.model_max_length
-        return self.tokenizer(captions, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids.to(self.device)
+        return self.tokenizer(captions, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids.to(
+            self.device
+        )
 
     def draw(self, shard: Shard, indices: np.ndarray, generator: torch.Generator) -> Batch:
         """Latents, noise, timesteps and dropped captions of one step. Drawn on the CPU: the same on every device."""
@@ -158,18 +165,18 @@ class TextToImage:
         eps = torch.randn((2, b, *shard.mean.shape[1:]), generator=generator).to(i.device)
         timesteps = torch.randint(self.schedule.config.num_train_timesteps, (b,), generator=generator).to(i.device)
         dropped = (torch.rand(b, generator=generator) < self.section.caption_dropout).to(i.device)
-        latents = (shard.mean[i] + shard.std[i] * eps[0]) * self.vae.config.scaling_factor  # type: ignore[union-attr,operator]
+        latents = (shard.mean[i] + shard.std[i] * eps[0]) * self.vae.config.scaling_factor
         source = shard.ids if shard.hidden is None else shard.hidden
         return Batch(latents, eps[1], timesteps, source[torch.where(dropped, len(shard), i)])
 
     def blank_batch(self) -> Batch:
         """A batch of one on the learner's device with nothing in it, for counting work."""
         latents = torch.zeros(1, *self.latent_shape, device=self.device)
-        length = self.text_encoder.config.max_position_embeddings  # type: ignore[union-attr]
+        length = self.text_encoder.config.max_position_embeddings
         if self.trains_text:
-            text = torch.zeros(1, length, dtype=torch.long, device=self.device)  # type: ignore[call-overload]
+            text = torch.zeros(1, length, dtype=torch.long, device=self.device)
         else:
-            text = torch.zeros(1, length, self.unet.config.cross_attention_dim, device=self.device)  # type: ignore[call-overload,union-attr]
+            text = torch.zeros(1, length, self.unet.config.cross_attention_dim, device=self.device)
         return Batch(latents, latents, torch.zeros(1, dtype=torch.long, device=self.device), text)
 
     def loss(self, batch: Batch) -> Tensor:
@@ -195,12 +202,14 @@ class TextToImage:
         config = sampler_config(self.base.source)
         sampler = getattr(schedulers, config["_class_name"]).from_config(config)
         parts = {"vae": self.vae, "text_encoder": self.text_encoder, "tokenizer": self.tokenizer, "unet": self.unet, "scheduler": sampler}
-        pipeline = StableDiffusionPipeline(**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+        pipeline: Any = StableDiffusionPipeline(**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
     @torch.no_grad()
-    def sample(self, prompts: Sequence[str], seeds: Sequence[int], steps: int, guidance: float, negative: str = "", at_once: int = 32) -> Tensor:
+    def sample(
+        self, prompts: Sequence[str], seeds: Sequence[int], steps: int, guidance: float, negative: str = "", at_once: int = 32
+    ) -> Tensor:
         """One image a prompt, [n, 3, h, w] in 0..1 on the CPU; each from its own seed, whatever its neighbours."""
         training = {name: part.training for name, part in self.parts.items()}
         for part in self.parts.values():

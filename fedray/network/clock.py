@@ -11,8 +11,8 @@ import simpy
 from fedray.network.devices import Device
 from fedray.network.links import Fixed, Link
 from fedray.randomness import SERVER as SERVER_NUMBER
-from fedray.schedule import SERVER, Schedule, Send, Server, Step, Train
 from fedray.scenario.network import Network
+from fedray.schedule import SERVER, Schedule, Send, Server, Step, Train
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,9 @@ def time_round(schedule: Schedule, work: Work, radio: Radio, start_s: float) -> 
         kind = {Train: "train", Send: "send", Server: "aggregate"}[type(step)]
         peer, direction = (step.peer, step.direction) if isinstance(step, Send) else (None, None)
         t1 = start_s + env.now
-        events[step.id] = Event(schedule.round, step.id, step.after, kind, step.node, peer, direction, flops, nbytes, start_s + t0, t1, energy_j)
+        events[step.id] = Event(
+            schedule.round, step.id, step.after, kind, step.node, peer, direction, flops, nbytes, start_s + t0, t1, energy_j
+        )
 
     for step in schedule:
         ended[step.id] = env.process(run(step))

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
@@ -45,7 +45,9 @@ class Loaded:
 
     def error(self, refused: Iterable[Refused]) -> ScenarioError:
         """What rooms refused, as lines of this file."""
-        return ScenarioError([_line(self.file, self.tree, self.settings, tuple(r.key.split(".")), f"got {r.got}, expected {r.expected}") for r in refused])
+        return ScenarioError(
+            [_line(self.file, self.tree, self.settings, tuple(r.key.split(".")), f"got {r.got}, expected {r.expected}") for r in refused]
+        )
 
     def resolved(self) -> str:
         """The scenario with every default and absolute paths, as YAML."""
@@ -177,7 +179,12 @@ def _explain(error: Any, plain: Any) -> tuple[Loc, str, str]:
     if kind in ("model_type", "dict_type"):
         return loc, got, "a section of keys"
     expected = str(error["msg"]).removeprefix("Input should be ").removeprefix("a valid ")
-    for theirs, ours in (("greater than or equal to", "at least"), ("less than or equal to", "at most"), ("greater than", "a number above"), ("less than", "a number below")):
+    for theirs, ours in (
+        ("greater than or equal to", "at least"),
+        ("less than or equal to", "at most"),
+        ("greater than", "a number above"),
+        ("less than", "a number below"),
+    ):
         expected = expected.replace(theirs, ours)
     article = "" if expected.startswith(("a ", "at ", "an ")) else "an " if expected[0] in "aeiou" else "a "
     return loc, got, article + expected
@@ -205,15 +212,15 @@ def _known_keys(loc: Loc, plain: Any) -> list[str]:
     def members(annotation: Any) -> list[type[BaseModel]]:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             return [annotation]
-        return [m for a in getattr(annotation, "__args__", ()) for m in members(a)]
+        return [m for a in get_args(annotation) for m in members(a)]
 
     options: list[type[BaseModel]] = [Scenario]
     at = plain
     for part in loc:
         at = at.get(part) if isinstance(at, dict) else None
         options = [m for o in options if part in o.model_fields for m in members(o.model_fields[str(part)].annotation)]
-        tagged = [o for o in options if isinstance(at, dict) and at.get("kind") in getattr(o.model_fields.get("kind"), "annotation", None).__args__] if len(options) > 1 else []  # type: ignore[union-attr]
-        options = tagged or options
+        if len(options) > 1 and isinstance(at, dict):  # the union's member that `kind` names
+            options = [o for o in options if at.get("kind") in get_args(o.model_fields["kind"].annotation)] or options
     return [k for o in options for k in o.model_fields]
 
 

@@ -51,13 +51,14 @@ class Scenario(Section):
             yield Refused("training", f"{got} of local_steps and local_epochs", "one of them")
         yield from self._rates()
         if self.topology.order == "best_sidelink" and not isinstance(self.network.sidelink.rate_bps, list):
-            yield Refused("network.sidelink.rate_bps", "one rate for all", "a table of rates, since topology.order is best_sidelink")
+            expected = "a table of rates, since topology.order is best_sidelink"
+            yield Refused("network.sidelink.rate_bps", "one rate for all", expected)
         if isinstance(self.tuning, Lora) and self.tuning.dropout and self.training.gradient_checkpointing:
-            yield Refused("tuning.dropout", self.tuning.dropout, "0 with training.gradient_checkpointing: recomputing would draw it again")
+            expected = "0 with training.gradient_checkpointing: recomputing would draw it again"
+            yield Refused("tuning.dropout", self.tuning.dropout, expected)
         if self.evaluation.reference is not None and self.model.resolution not in (None, 32):
-            judge = self.evaluation.reference.judge
-            if judge.startswith("shipped:"):
-                yield Refused("evaluation.reference.judge", f"{judge} at {self.model.resolution} pixels", "model.resolution 32, which it was trained on")
+            got = f"{self.evaluation.reference.judge} at {self.model.resolution} pixels"
+            yield Refused("evaluation.reference.judge", got, "model.resolution 32, which judges are trained on")
 
     def _rates(self) -> Iterator[Refused]:
         clients = self.population.clients
@@ -65,8 +66,10 @@ class Scenario(Section):
             rate = getattr(self.network, direction).rate_bps
             if not isinstance(rate, list):
                 continue
-            table = isinstance(rate[0], list)
-            if table != (direction == "sidelink"):
-                yield Refused(f"network.{direction}.rate_bps", "a table" if table else "a list", "one rate, or " + ("a table of clients by clients" if direction == "sidelink" else "a list of one a client"))
-            elif len(rate) != clients or (table and any(len(row) != clients for row in rate)):  # type: ignore[arg-type]
-                yield Refused(f"network.{direction}.rate_bps", f"{len(rate)} rows" if table else f"{len(rate)} rates", f"one for each of the {clients} clients")
+            key = f"network.{direction}.rate_bps"
+            rows = [row for row in rate if isinstance(row, list)]
+            if bool(rows) != (direction == "sidelink"):
+                shape = "a table of clients by clients" if direction == "sidelink" else "a list of one a client"
+                yield Refused(key, "a table" if rows else "a list", f"one rate, or {shape}")
+            elif len(rate) != clients or any(len(row) != clients for row in rows):
+                yield Refused(key, f"{len(rate)} {'rows' if rows else 'rates'}", f"one for each of the {clients} clients")

@@ -1,6 +1,6 @@
 """The relay of huang2023, Fig. 2(c) and Sec. IV, Steps 1 to 4: the buffer goes from device to device.
 
-    server -> client i -> client i' -> ... -> last client -> server
+server -> client i -> client i' -> ... -> last client -> server
 """
 
 from __future__ import annotations

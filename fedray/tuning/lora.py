@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +38,8 @@ def apply(section: Lora, parts: Mapping[str, nn.Module], seed: int) -> dict[str,
     for part, names in chosen.items():
         model = parts[part]
         meta = next(model.parameters()).is_meta
-        config = LoraConfig(r=section.rank, lora_alpha=alpha, lora_dropout=section.dropout, target_modules=names, init_lora_weights="gaussian")  # type: ignore[arg-type]
+        options: dict[str, Any] = {"r": section.rank, "lora_alpha": alpha, "lora_dropout": section.dropout}
+        config = LoraConfig(**options, target_modules=names, init_lora_weights="gaussian")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(key(seed, 0, SERVER, f"adapter {part}"))
             try:

@@ -1,0 +1,41 @@
+import os
+
+os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # before anything imports ray
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["HF_HUB_OFFLINE"] = "1"  # whatever asks the hub shall fail at once
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.helpers import CommandLine
+
+settings.register_profile("fedray", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+settings.load_profile("fedray")
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """One Ray for all tests; RayExecutor uses a Ray that is there."""
+    import ray
+
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
+    yield ray
+    ray.shutdown()
+
+
+@pytest.fixture
+def fedray(monkeypatch, capfd, tmp_path):
+    """The command line, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return CommandLine(monkeypatch, capfd)
+
+
+@pytest.fixture(scope="session")
+def unbroken(tmp_path_factory):
+    """A whole serial run of three rounds: its scenario and its folder."""
+    from tests.helpers import run, tiny
+
+    folder = tmp_path_factory.mktemp("unbroken")
+    file = tiny(folder, {"training.rounds": 3})
+    run(file, folder / "run")
+    return file, folder / "run"

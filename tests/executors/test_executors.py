@@ -1,0 +1,214 @@
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedray.engine import RunFailed
+from fedray.executors.serial import SerialExecutor
+from fedray.executors.work import batches
+from fedray.network.clock import Radio
+from fedray.parameters import sha256
+from fedray.rounds import schedule_round
+from tests.helpers import UNSEEN, job_of, rows, run, tiny
+
+
+@pytest.fixture(scope="module")
+def serial(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("serial")
+    return run(tiny(folder, UNSEEN), folder / "run")["weights_sha256"]
+
+
+@pytest.mark.parametrize("actors", [1, 2, 5])
+def test_any_number_of_actors_gives_the_weights_of_one_process(actors, serial, cluster, tmp_path):
+    file = tiny(tmp_path, UNSEEN | {"runtime": {"executor": "ray", "actors": actors}})
+    assert run(file, tmp_path / "run")["weights_sha256"] == serial
+
+
+def test_an_actor_killed_in_mid_step_is_retried_with_the_same_bits(cluster, tmp_path):
+    from fedray.executors.ray import RayExecutor
+
+    changes = UNSEEN | {"training.local_steps": 4, "runtime": {"executor": "ray", "actors": 1}}
+    loaded, job = job_of(tiny(tmp_path, changes))
+    schedule = schedule_round(loaded.scenario, Radio(loaded.scenario.network), 1)
+
+    executor = RayExecutor(job)
+    try:
+        executor.begin()
+        (host,) = executor.hosts
+        before = cluster.get(host.pid.remote())
+        turns = executor.carry_out(schedule)
+        reports = [next(turns)]  # the next client's turn, queued behind this one, has begun
+        os.kill(before, signal.SIGKILL)
+        reports += turns
+        assert cluster.get(host.pid.remote()) != before
+        retried = cluster.get(executor.buffer).copy()
+    finally:
+        executor.close()
+
+    alone = SerialExecutor(job)
+    alone.begin()
+    assert list(alone.carry_out(schedule)) == reports
+    assert sha256(retried) == sha256(alone.buffer)
+    assert [r.client for r in reports] == schedule.clients
+
+
+def test_the_driver_never_holds_a_buffer(cluster, tmp_path):
+    from fedray.executors.ray import RayExecutor
+
+    loaded, job = job_of(tiny(tmp_path, UNSEEN | {"runtime": {"executor": "ray", "actors": 1}}))
+    executor = RayExecutor(job)
+    try:
+        executor.begin()
+        list(executor.carry_out(schedule_round(loaded.scenario, Radio(loaded.scenario.network), 1)))
+        assert isinstance(executor.buffer, cluster.ObjectRef)
+        held = [value for value in vars(executor).values() if isinstance(value, np.ndarray)]
+        assert not held
+    finally:
+        executor.close()
+
+
+def test_a_model_that_does_not_load_in_an_actor_is_a_line_of_the_scenario(cluster, tmp_path, fedray):
+    base = _copy_of_tiny_sd(tmp_path / "broken")
+    weights = base / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    file = tiny(tmp_path, UNSEEN | {"model.base": str(base), "runtime": {"executor": "ray", "actors": 1}})
+    code, _, err = fedray("run", file, "--out", tmp_path / "run", "--quiet")
+    assert code == 2
+    assert err.startswith(f"{file}:") and "model.base" in err and "Traceback" not in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_chains_of_one_client_are_the_mean_of_independent_turns(tmp_path):
+    loaded, job = job_of(tiny(tmp_path, UNSEEN | {"topology.chains": 5}))
+    executor = SerialExecutor(job)
+    executor.begin()
+    base = executor.layout.flat(executor.buffer).double()
+    alone = []
+    for client in range(5):
+        buffer, _ = executor.clients.train(1, client, executor.buffer)
+        alone.append(executor.layout.flat(buffer).double())
+    list(executor.carry_out(schedule_round(loaded.scenario, Radio(loaded.scenario.network), 1)))
+    got = executor.layout.flat(executor.buffer).double()
+    expected = sum(alone) / 5  # every client holds 4 samples
+    assert (got - base).abs().max() > 1e-6
+    assert (got - expected).abs().max() < 1e-7
+
+
+def test_one_chain_ends_with_its_last_clients_weights(tmp_path):
+    loaded, job = job_of(tiny(tmp_path, UNSEEN | {"tuning.payload": "fp16"}))
+    executor = SerialExecutor(job)
+    executor.begin()
+    buffer = executor.buffer
+    schedule = schedule_round(loaded.scenario, Radio(loaded.scenario.network), 1)
+    for client in schedule.clients:
+        buffer = executor.clients.train(1, client, buffer)[0].copy()
+    list(executor.carry_out(schedule))
+    assert sha256(executor.buffer) == sha256(buffer)
+
+
+def test_a_loss_that_is_not_finite_aborts_with_client_round_and_stage(tmp_path):
+    file = tiny(tmp_path, UNSEEN | {"training.local_steps": 2, "training.optimizer.learning_rate": 1e30, "training.clip_norm": None})
+    with pytest.raises(RunFailed, match=r"client \d in round 1, while training: the loss of step 2 is (nan|inf), expected a finite number"):
+        run(file, tmp_path / "run")
+    error = json.loads((tmp_path / "run" / "error.json").read_text())
+    assert error["round"] == 1 and error["stage"] == "training" and error["client"] in range(5)
+    assert error["client"] == rows_of_first_round(file)[0]
+    assert "step 2" in error["message"]
+
+
+def rows_of_first_round(file: Path) -> list[int]:
+    loaded, _ = job_of(file)
+    return schedule_round(loaded.scenario, Radio(loaded.scenario.network), 1).clients
+
+
+def test_a_client_whose_weights_are_not_finite_at_its_turns_end_is_the_one_that_fails(tmp_path):
+    """The loss of its only step is finite; what that step made of the weights is not."""
+    file = tiny(tmp_path, UNSEEN | {"training.optimizer.learning_rate": 1e39, "training.clip_norm": None})
+    with pytest.raises(RunFailed):
+        run(file, tmp_path / "run")
+    error = json.loads((tmp_path / "run" / "error.json").read_text())
+    assert error.get("client") == rows_of_first_round(file)[0], error
+
+
+def test_dropped_clients_leave_the_global_model_as_it_was(tmp_path):
+    changes = {"training.local_steps": 2, "training.optimizer.learning_rate": 1e30, "training.clip_norm": None}
+    changes["runtime"] = {"executor": "serial", "failures": {"data": "drop", "budget": 10}}
+    loaded, job = job_of(tiny(tmp_path, UNSEEN | changes))
+    executor = SerialExecutor(job)
+    executor.begin()
+    before = sha256(executor.buffer)
+    assert run(tmp_path / "tiny.yaml", tmp_path / "run")["weights_sha256"] == before
+    metrics = rows(tmp_path / "run" / "metrics.jsonl")
+    assert [m["clients"] for m in metrics] == [0, 0] and [m["loss"] for m in metrics] == [None, None]
+    assert not (tmp_path / "run" / "error.json").exists()
+
+
+def test_more_failures_than_the_budget_end_the_run(tmp_path):
+    changes = {"training.local_steps": 2, "training.optimizer.learning_rate": 1e30, "training.clip_norm": None}
+    changes["runtime"] = {"executor": "serial", "failures": {"data": "drop", "budget": 7}}
+    with pytest.raises(RunFailed, match=r"in round 2.*\(failure 8, beyond runtime\.failures\.budget of 7\)"):
+        run(tiny(tmp_path, UNSEEN | changes), tmp_path / "run")
+    assert len(rows(tmp_path / "run" / "metrics.jsonl")) == 1
+
+
+def test_a_dropped_client_hands_on_what_it_was_given_and_does_not_count(tmp_path):
+    """An image is damaged once the run has looked at it: its client fails, the others' relay goes on as if without it."""
+    data = _copy_of_ink(tmp_path / "ink")
+    changes = {"data.path": str(data), "runtime": {"executor": "serial", "failures": {"data": "drop"}}}
+    loaded, job = job_of(tiny(tmp_path, UNSEEN | changes))
+    schedule = schedule_round(loaded.scenario, Radio(loaded.scenario.network), 1)
+    failing = schedule.clients[2]
+    executor = SerialExecutor(job)
+    executor.begin()
+    damaged = executor.clients.samples.files[job.parts[failing][0]]
+
+    buffer = executor.buffer
+    for client in schedule.clients:
+        if client != failing:
+            buffer = executor.clients.train(1, client, buffer)[0].copy()
+
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    reports = list(executor.carry_out(schedule))
+    (failed,) = [r for r in reports if r.failure]
+    assert failed.client == failing and failed.stage == "preparing its data" and str(damaged) in failed.failure
+    assert executor.layout.flat(executor.buffer).allclose(executor.layout.flat(buffer), atol=1e-6)
+
+
+def test_a_failed_chain_does_not_weigh_in_the_mean(tmp_path):
+    data = _copy_of_ink(tmp_path / "ink")
+    changes = {"data.path": str(data), "topology.chains": 5, "runtime": {"executor": "serial", "failures": {"data": "drop"}}}
+    loaded, job = job_of(tiny(tmp_path, UNSEEN | changes))
+    executor = SerialExecutor(job)
+    executor.begin()
+    damaged = executor.clients.samples.files[job.parts[3][0]]
+    damaged.write_bytes(b"no image")
+    alone = [executor.layout.flat(executor.clients.train(1, c, executor.buffer)[0]).double() for c in (0, 1, 2, 4)]
+    list(executor.carry_out(schedule_round(loaded.scenario, Radio(loaded.scenario.network), 1)))
+    assert (executor.layout.flat(executor.buffer).double() - sum(alone) / 4).abs().max() < 1e-7
+
+
+def test_a_turn_goes_round_its_samples_before_it_takes_one_again():
+    rng = np.random.default_rng(0)
+    taken = batches([3, 3, 3], 4, rng)
+    assert [len(b) for b in taken] == [3, 3, 3]
+    stream = np.concatenate(taken).tolist()
+    assert sorted(stream[:4]) == sorted(stream[4:8]) == [0, 1, 2, 3]
+
+
+def _copy_of_ink(folder: Path) -> Path:
+    import shutil
+
+    from fedray import shipped
+
+    return Path(shutil.copytree(shipped.HERE / "ink", folder))
+
+
+def _copy_of_tiny_sd(folder: Path) -> Path:
+    import shutil
+
+    from fedray import shipped
+
+    return Path(shutil.copytree(shipped.HERE / "tiny-sd", folder))
