@@ -48,15 +48,13 @@ def run(loaded: Loaded, run: RunFolder, watcher: Watcher, resume: bool = False) 
         RunFailed: afterwards; error.json says how.
     """
     scenario = loaded.scenario
+    executor: Executor | None = None
     try:
         samples = open_source(scenario.data, loaded.folder)
         parts = partition(scenario, samples)
         if bad := list(unreadable(samples, parts)):
             raise loaded.error(bad)
         executor = open_executor(Job(scenario, loaded.folder, parts))
-    except Refused as e:
-        raise loaded.error([e]) from None
-    try:
         return _rounds(loaded, run, watcher, executor, [len(p) for p in parts], resume)
     except Refused as e:
         raise loaded.error([e]) from None
@@ -67,7 +65,8 @@ def run(loaded: Loaded, run: RunFolder, watcher: Watcher, resume: bool = False) 
         run.write("error.json", {"error": type(e).__name__, "message": str(e), **facts})
         raise e if isinstance(e, RunFailed) else RunFailed(f"{type(e).__name__}: {e}") from e
     finally:
-        executor.close()
+        if executor is not None:
+            executor.close()
 
 
 def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor, held: list[int], resume: bool) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -133,13 +134,14 @@ class FlatParameters:
             parameter.grad = self.master.grad[offset:end].view(parameter.shape)
             parameter.requires_grad_(True)
             offset = end
-        self._inbox = torch.empty(self.layout.numel, dtype=self.layout.dtype)
         self._outbox = torch.empty(self.layout.numel, dtype=self.layout.dtype)
 
     @torch.no_grad()
     def receive(self, buffer: np.ndarray) -> None:
-        np.copyto(self._inbox.view(torch.uint8).numpy(), buffer)
-        self.master.data.copy_(self._inbox)
+        with warnings.catch_warnings():  # that a buffer from Ray is read-only: it is only read
+            warnings.simplefilter("ignore")
+            incoming = torch.from_numpy(buffer)
+        self.master.data.copy_(incoming.view(self.layout.dtype))
 
     @torch.no_grad()
     def send(self) -> np.ndarray:

@@ -90,9 +90,12 @@ class RayExecutor:
         self.own_ray = not ray.is_initialized()
         if self.own_ray:
             address = os.environ.get("RAY_ADDRESS") or ("auto" if os.environ.get("RAY_JOB_ID") else "local")
-            ray.init(
-                address=address, include_dashboard=False if address == "local" else None, log_to_driver=False, logging_level=logging.ERROR
-            )
+            # Ray's own lines go where all logging goes, into run.log.
+            log = logging.getLogger("ray")
+            log.handlers.clear()
+            log.propagate = True
+            dashboard = False if address == "local" else None
+            ray.init(address=address, include_dashboard=dashboard, log_to_driver=False, configure_logging=False)
         runtime, total = job.scenario.runtime, ray.cluster_resources()
         cpus, gpus = int(total.get("CPU", 1)), int(total.get("GPU", 0))
         clients = job.scenario.population.a_round

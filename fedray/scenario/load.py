@@ -166,7 +166,7 @@ def _explain(error: Any, plain: Any) -> tuple[Loc, str, str]:
     got = _kind(error["input"])
     if kind == "extra_forbidden":
         known = _known_keys(loc[:-1], plain)
-        near = difflib.get_close_matches(str(loc[-1]), known, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(str(loc[-1]), known, n=1, cutoff=0.6)
         return loc, "an unknown key", f"{near[0]} (did you mean it?)" if near else "one of " + ", ".join(known)
     if kind == "missing":
         return loc, "nothing", "this key"
