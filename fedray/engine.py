@@ -11,13 +11,15 @@ from typing import Any, Protocol
 
 from fedray.data import open_source, partition
 from fedray.data.partition import unreadable
-from fedray.executors import Executor, Job, TrainReport, open_executor
-from fedray.network.clock import Ledger, Radio, time_round
+from fedray.executors import Executor, Job, Look, TrainReport, open_executor
+from fedray.network.clock import Event, Ledger, Radio, time_round
 from fedray.rounds import schedule_round
 from fedray.runs.citations import bibtex
 from fedray.runs.environment import environment
 from fedray.runs.folder import RunFolder
 from fedray.scenario import Loaded, Refused, ScenarioError
+
+LOOK_AHEAD = 5  # rounds that may train behind an evaluation; they are recorded and checkpointed once it has ended
 
 
 class RunFailed(RuntimeError):
@@ -74,18 +76,17 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
     training, radio = scenario.training, Radio(scenario.network)
     work = executor.workload().of(scenario, held)
     first, ledger, wall, failures = 1, Ledger(), 0.0, 0
+    executor.begin()
+    baseline = None if run.read("baseline.json") else executor.evaluate(run.path / "samples" / "round-0000.png")
     if resume:
         first, ledger, wall, failures = _restore(run, watcher, executor)
     else:
-        executor.begin()
         run.write("env.json", environment())
         (run.path / "CITATION.bib").write_text(bibtex(scenario))
     clock = time.monotonic() - wall
     watcher.started(executor.describe(), training.rounds, first - 1)
-    if first == 1:
-        run.write("baseline.json", executor.evaluate(0, run.path / "samples" / "round-0000.png"))
-        sha256 = run.checkpoint(0, executor.checkpoint, ledger, wall, failures)
-
+    sha256 = "" if resume else run.checkpoint(0, executor.checkpoint, ledger, wall, failures)
+    waiting: list[tuple[list[Event], dict[str, Any], Look | None]] = []  # rounds behind an evaluation that still goes on
     for t in range(first, training.rounds + 1):
         schedule = schedule_round(scenario, radio, t)
         events = time_round(schedule, work, radio, ledger.sim_time_s)
@@ -96,20 +97,28 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
             _judge_failure(report, scenario.runtime.failures.data, failures, scenario.runtime.failures.budget)
             reports.append(report)
         ledger = ledger.add(events)
-        metrics = _metrics(t, reports, ledger)
-        if t == training.rounds or (scenario.evaluation.every and t % scenario.evaluation.every == 0):
-            metrics |= executor.evaluate(t, run.path / "samples" / f"round-{t:04d}.png")
-        metrics["wall_time_s"] = round(time.monotonic() - clock, 3)
-        run.append(events, metrics)
-        if t % scenario.runtime.checkpoint_every == 0 or t == training.rounds:
-            sha256 = run.checkpoint(t, executor.checkpoint, ledger, metrics["wall_time_s"], failures)
-        watcher.round(metrics)
+        last = t == training.rounds
+        due = last or (scenario.evaluation.every and t % scenario.evaluation.every == 0)
+        look = executor.evaluate(run.path / "samples" / f"round-{t:04d}.png") if due else None
+        waiting.append((events, _metrics(t, reports, ledger, time.monotonic() - clock), look))
+        if not last and len(waiting) < LOOK_AHEAD and any(look and not look.ready() for *_, look in waiting):
+            continue
+        for events, metrics, look in waiting:
+            metrics |= look.metrics() if look else {}
+            run.append(events, metrics)
+            watcher.round(metrics)
+        waiting.clear()
+        if t % scenario.runtime.checkpoint_every == 0 or last:
+            sha256 = run.checkpoint(t, executor.checkpoint, ledger, time.monotonic() - clock, failures)
+        if baseline and (last or baseline.ready()):
+            run.write("baseline.json", baseline.metrics())
+            baseline = None
 
     executor.export(run.path / "model")
     result = {
         "status": "done",
         "rounds": training.rounds,
-        "weights_sha256": sha256 if first <= training.rounds else _last_sha256(run),
+        "weights_sha256": sha256 or _last_sha256(run),
         "final": run.last_metrics(),
         "baseline": run.read("baseline.json"),
         "artifacts": run.artifacts(),
@@ -147,7 +156,7 @@ def _judge_failure(report: TrainReport, policy: str, failures: int, budget: int)
         raise RunFailed(f"{where}: {report.failure} (failure {failures}, beyond runtime.failures.budget of {budget})", **facts)
 
 
-def _metrics(round_: int, reports: list[TrainReport], ledger: Ledger) -> dict[str, Any]:
+def _metrics(round_: int, reports: list[TrainReport], ledger: Ledger, wall_time_s: float) -> dict[str, Any]:
     """A line of metrics.jsonl. Bytes, simulated time and energy are cumulative."""
     good = [r for r in reports if r.failure is None]
     trained = sum(r.trained for r in good)
@@ -162,6 +171,7 @@ def _metrics(round_: int, reports: list[TrainReport], ledger: Ledger) -> dict[st
         "bytes_sidelink": ledger.bytes_sidelink,
         "sim_time_s": ledger.sim_time_s,
         "energy_j": ledger.energy_j,
+        "wall_time_s": round(wall_time_s, 3),
     }
 
 

@@ -56,7 +56,7 @@ def _resemblance(scenario: Scenario, folder: Path, learner: TextToImage) -> dict
         metrics["eval_feature_distance_floor"] = style.feature_distance(judges.look(judge, theirs)[0], real_features)
         metrics["eval_darkness_distance_floor"] = style.coverage_distance(theirs, real)
     if reference.plain_prompts:
-        plain = [photo_prompt(label) for label in judge.labels for _ in range(5)]
+        plain = [photo_prompt(label) for label in judge.labels for _ in range(3)]
         _, probabilities = judges.look(judge, _sample(scenario, learner, plain, "plain"))
         metrics["eval_plain_recognised"] = style.recognised(probabilities, style.labels_in(plain, judge.labels))
     return {name: round(float(value), 6) for name, value in metrics.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -36,6 +36,14 @@ class TrainReport:
     stage: str | None = None
 
 
+@dataclass(frozen=True)
+class Look:
+    """An evaluation that may still be going on, while rounds do."""
+
+    ready: Callable[[], bool]
+    metrics: Callable[[], dict[str, float]]  # waits for them
+
+
 class Executor(Protocol):
     """Holds the global buffer, and what the rounds do to it."""
 
@@ -55,7 +63,9 @@ class Executor(Protocol):
         """One round; a report as each client ends its turn. The global buffer is the new one once all are taken."""
         ...
 
-    def evaluate(self, round: int, grid: Path) -> dict[str, float]: ...
+    def evaluate(self, grid: Path) -> Look:
+        """Looks at the global buffer as it is now."""
+        ...
 
     def checkpoint(self, file: Path) -> str:
         """Writes the global buffer; its sha256."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fedray.executors import Job, TrainReport, flow
+from fedray.executors import Job, Look, TrainReport, flow
 from fedray.schedule import Schedule
 from fedray.workload import Workload
 
@@ -21,7 +22,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray
 
-SERVER_CPUS = 0.0  # the server waits while clients work
+SERVER_CPUS = 0.0  # server and evaluator wait while clients work, or fill what they leave
 
 
 def _device() -> Any:
@@ -45,22 +46,22 @@ class ClientHost:
     def train(self, round: int, client: int, buffer: Any) -> tuple[Any, TrainReport]:
         return self.work.train(round, client, buffer)
 
+    def workload(self) -> Workload:
+        from fedray.workload import measure
+
+        return measure(self.work.job.scenario, self.work.job.folder)
+
     def pid(self) -> int:
         return os.getpid()
 
 
 class ServerHost:
-    """An actor that aggregates, keeps checkpoints, and looks at the model."""
+    """An actor that aggregates and keeps checkpoints."""
 
     def __init__(self, job: Job) -> None:
         from fedray.executors.work import ServerWork
 
-        self.job, self.work = job, ServerWork(job, _device())
-
-    def workload(self) -> Workload:
-        from fedray.workload import measure
-
-        return measure(self.job.scenario, self.job.folder)
+        self.work = ServerWork(job)
 
     def aggregate(self, layout: Any, buffer: Any, turns: Sequence[int], *arrived: Any) -> tuple[Any, bool]:
         """`arrived` is flat, since Ray resolves references only at the top: for each chain its buffer, then the reports
@@ -77,11 +78,20 @@ class ServerHost:
     def checkpoint(self, layout: Any, buffer: Any, file: Path) -> str:
         return self.work.checkpoint(layout, buffer, file)
 
-    def evaluate(self, layout: Any, buffer: Any, round: int, grid: Path) -> dict[str, float]:
-        return self.work.evaluate(layout, buffer, round, grid)
 
-    def export(self, layout: Any, buffer: Any, folder: Path) -> None:
-        self.work.export(layout, buffer, folder)
+class EvaluatorHost:
+    """An actor that looks at the model while others train it."""
+
+    def __init__(self, job: Job) -> None:
+        from fedray.executors.work import EvaluatorWork
+
+        self.work = EvaluatorWork(job, _device())
+
+    def evaluate(self, buffer: Any, grid: Path) -> dict[str, float]:
+        return self.work.evaluate(buffer, grid)
+
+    def export(self, buffer: Any, folder: Path) -> None:
+        self.work.export(buffer, folder)
 
 
 class RayExecutor:
@@ -101,9 +111,9 @@ class RayExecutor:
         clients = job.scenario.population.a_round
         # A relay keeps one actor a chain busy; more only hold more clients' samples at hand.
         self.actors = min(clients, max(1, gpus or cpus // runtime.threads)) if runtime.actors == "auto" else runtime.actors
-        share = runtime.gpus_per_actor if runtime.gpus_per_actor != "auto" else _share(gpus, self.actors + 1)
+        share = runtime.gpus_per_actor if runtime.gpus_per_actor != "auto" else _share(gpus, self.actors + 1)  # and the evaluator
         self.gpu_share = share
-        options: dict[str, Any] = {
+        self.options: dict[str, Any] = {
             "num_gpus": share,
             "max_restarts": runtime.failures.retries,
             "max_task_retries": runtime.failures.retries,
@@ -111,16 +121,24 @@ class RayExecutor:
         }
         client_cpus = min(float(runtime.threads), int(1000 * cpus / self.actors) / 1000)
         # The hosts first: they are what the first round waits for.
-        self.hosts: list[Any] = [ray.remote(ClientHost).options(num_cpus=client_cpus, **options).remote(job) for _ in range(self.actors)]
-        self.server: Any = ray.remote(ServerHost).options(num_cpus=SERVER_CPUS, **options).remote(job)
+        self.hosts: list[Any] = [
+            ray.remote(ClientHost).options(num_cpus=client_cpus, **self.options).remote(job) for _ in range(self.actors)
+        ]
+        self.server: Any = ray.remote(ServerHost).options(num_cpus=SERVER_CPUS, **{**self.options, "num_gpus": 0}).remote(job)
         self.initial, self.layout = self.hosts[0].initial.options(num_returns=2).remote()
+
+    @cached_property
+    def evaluator(self) -> Any:
+        """Started when first asked, so that its imports do not hold up the first round."""
+        evaluator: Any = ray.remote(EvaluatorHost).options(num_cpus=SERVER_CPUS, **self.options).remote(self.job)
+        return evaluator
 
     def describe(self) -> str:
         gpus = f", {self.gpu_share:g} GPU each" if self.gpu_share else ""
         return f"Ray, {self.actors} client actor{'s' * (self.actors > 1)} and a server{gpus}"
 
     def workload(self) -> Workload:
-        workload: Any = ray.get(self.server.workload.remote())
+        workload: Any = ray.get(self.hosts[-1].workload.remote())
         return workload
 
     def begin(self) -> None:
@@ -154,19 +172,19 @@ class RayExecutor:
         ray.get(done)
         self.buffer = new
 
-    def evaluate(self, round: int, grid: Path) -> dict[str, float]:
-        metrics: Any = ray.get(self.server.evaluate.remote(self.layout, self.buffer, round, grid))
-        return metrics
+    def evaluate(self, grid: Path) -> Look:
+        looked: Any = self.evaluator.evaluate.remote(self.buffer, grid)
+        return Look(lambda: bool(ray.wait([looked], timeout=0)[0]), lambda: ray.get(looked))
 
     def checkpoint(self, file: Path) -> str:
         sha256: Any = ray.get(self.server.checkpoint.remote(self.layout, self.buffer, file))
         return sha256
 
     def export(self, folder: Path) -> None:
-        ray.get(self.server.export.remote(self.layout, self.buffer, folder))
+        ray.get(self.evaluator.export.remote(self.buffer, folder))
 
     def close(self) -> None:
-        for actor in (*self.hosts, self.server):
+        for actor in (*self.hosts, self.server, *([self.evaluator] if "evaluator" in self.__dict__ else [])):
             ray.kill(actor)
         if self.own_ray:
             ray.shutdown()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from fedray.executors import Job, TrainReport, flow
-from fedray.executors.work import ClientWork, ServerWork
+from fedray.executors import Job, Look, TrainReport, flow
+from fedray.executors.work import ClientWork, EvaluatorWork, ServerWork
 from fedray.schedule import Schedule
 from fedray.workload import Workload, measure
 
@@ -17,7 +17,7 @@ class SerialExecutor:
     def __init__(self, job: Job) -> None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.job, self.device = job, device
-        self.clients, self.server = ClientWork(job, device), ServerWork(job, device)
+        self.clients, self.server, self.evaluator = ClientWork(job, device), ServerWork(job), EvaluatorWork(job, device)
         buffer, self.layout = self.clients.initial()
         self.initial = buffer.copy()
 
@@ -44,14 +44,15 @@ class SerialExecutor:
         self.buffer = flow(schedule, self.buffer, train, lambda arrived: self.server.aggregate(self.layout, self.buffer, arrived))
         yield from reports
 
-    def evaluate(self, round: int, grid: Path) -> dict[str, float]:
-        return self.server.evaluate(self.layout, self.buffer, round, grid)
+    def evaluate(self, grid: Path) -> Look:
+        metrics = self.evaluator.evaluate(self.buffer, grid)
+        return Look(lambda: True, lambda: metrics)
 
     def checkpoint(self, file: Path) -> str:
         return self.server.checkpoint(self.layout, self.buffer, file)
 
     def export(self, folder: Path) -> None:
-        self.server.export(self.layout, self.buffer, folder)
+        self.evaluator.export(self.buffer, folder)
 
     def close(self) -> None:
         pass

@@ -109,8 +109,8 @@ class ClientWork:
 class ServerWork:
     """The server's part. It keeps nothing between calls that it could not build again, so it may be restarted."""
 
-    def __init__(self, job: Job, device: torch.device) -> None:
-        self.job, self.device = job, device
+    def __init__(self, job: Job) -> None:
+        self.job = job
         _make_deterministic(job.scenario.runtime.threads)
 
     def aggregate(self, layout: Layout, buffer: np.ndarray, arrived: Sequence[tuple[np.ndarray, Sequence[TrainReport]]]) -> np.ndarray:
@@ -133,22 +133,26 @@ class ServerWork:
             raise ValueError(f"{file} has sha256 {got[:12]}..., expected {expected[:12]}...")
         return buffer
 
-    def evaluate(self, layout: Layout, buffer: np.ndarray, round: int, grid: Path) -> dict[str, float]:
+
+class EvaluatorWork:
+    """Looks at global buffers with a model of its own, off the rounds' path, and writes the result's files."""
+
+    def __init__(self, job: Job, device: torch.device) -> None:
+        self.job, self.device = job, device
+
+    def evaluate(self, buffer: np.ndarray, grid: Path) -> dict[str, float]:
         from fedray.evaluation.evaluate import evaluate
 
-        model = self._model
-        assert layout == model.flat.layout
-        model.flat.receive(buffer)
-        return evaluate(self.job.scenario, self.job.folder, model.learner, grid)
-
-    def export(self, layout: Layout, buffer: np.ndarray, folder: Path) -> None:
         self._model.flat.receive(buffer)
-        export(self.job.scenario.tuning, self._model.learner, layout, buffer, folder)
+        return evaluate(self.job.scenario, self.job.folder, self._model.learner, grid)
+
+    def export(self, buffer: np.ndarray, folder: Path) -> None:
+        self._model.flat.receive(buffer)
+        export(self.job.scenario.tuning, self._model.learner, self._model.flat.layout, buffer, folder)
         del self._model  # its adapter is merged now
 
     @cached_property
     def _model(self) -> Model:
-        """The server needs a model only to look at it."""
         return Model(self.job, self.device)
 
 

@@ -129,7 +129,9 @@ def test_files_that_are_missing_are_said_at_once_too(tmp_path):
         ("<<: 3\n", None),
         ("seed: " + "9" * 6000 + "\n", None),
         ("seed: 0x" + "f" * 6000 + "\n", None),
-        ("[" * 3000, None),
+        ("[" * 400, None),
+        (QUICKSTART.read_text().replace("seed: 0", "seed: &x [*x]"), 4),
+        (QUICKSTART.read_text().replace("seed: 0", "seed: &x {a: *x}"), 4),
     ],
 )
 def test_text_that_is_no_scenario_is_a_line_with_its_place(text, line, tmp_path):
@@ -225,7 +227,7 @@ PLAIN = YAML(typ="safe", pure=True).load(QUICKSTART.read_text())
 PLACES = list(places(PLAIN))
 
 
-@settings(max_examples=250)
+@settings(max_examples=120)
 @given(st.lists(st.tuples(st.sampled_from(PLACES), st.sampled_from(["replace", "remove", "add"]), WORDS), min_size=1, max_size=3))
 def test_whatever_is_changed_a_scenario_is_whole_or_refused_in_lines(tmp_path, changes):
     tree = copy.deepcopy(PLAIN)
@@ -252,8 +254,8 @@ def test_whatever_is_changed_a_scenario_is_whole_or_refused_in_lines(tmp_path, c
         assert all(re.match(rf"{re.escape(str(file))}:\d+: ", p) for p in e.problems), e.problems
 
 
-@settings(max_examples=150)
-@given(st.integers(0, 1400), st.integers(0, 6), st.text(st.sampled_from(list(string.printable) + ["é", "\x07", "&a", "*a", "!!", "- "]), max_size=4))
+@settings(max_examples=100)
+@given(st.integers(0, 1400), st.integers(0, 6), st.lists(st.sampled_from([*string.printable, "é", "\x07", "&a ", "*a", "!!", "- "]), max_size=4).map("".join))
 def test_whatever_text_is_typed_over_a_scenario_is_whole_or_refused_in_lines(tmp_path, at, cut, typed):
     text = QUICKSTART.read_text()
     file = tmp_path / "typed.yaml"

@@ -1,0 +1,157 @@
+"""The run folder (see CONTRACT: Run folder): its files, its lines a round, its checkpoints."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fedray.network.clock import Event, Ledger
+from fedray.scenario.load import Loaded, ScenarioError
+
+KEEP = 2  # checkpoints
+
+
+@dataclass(frozen=True)
+class State:
+    """What a checkpoint knows beside the weights."""
+
+    round: int
+    weights_sha256: str
+    ledger: Ledger
+    wall_time_s: float
+    failures: int
+    metrics_lines: int
+    timeline_lines: int
+
+
+class RunFolder:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.metrics, self.timeline = path / "metrics.jsonl", path / "timeline.jsonl"
+        self.checkpoints = path / "checkpoints"
+
+    @classmethod
+    def create(cls, path: Path, loaded: Loaded) -> RunFolder:
+        """A new run's folder.
+
+        Raises:
+            ScenarioError: where a run is there already.
+        """
+        if (path / "scenario.resolved.yaml").exists():
+            raise ScenarioError([f"--out {path}: got a folder that already holds a run, expected a new folder (or fedray run --resume {path})"])
+        if path.exists() and not path.is_dir():
+            raise ScenarioError([f"--out {path}: got a file, expected a new folder"])
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "scenario.yaml").write_text(loaded.text, encoding="utf-8")
+        (path / "scenario.resolved.yaml").write_text(loaded.resolved(), encoding="utf-8")
+        run = cls(path)
+        run.metrics.touch()
+        run.timeline.touch()
+        return run
+
+    def discard(self) -> None:
+        """Takes back `create`, for a run that was refused before it began: nothing is left of it."""
+        if not self.checkpoints.exists():
+            for name in ("scenario.yaml", "scenario.resolved.yaml", "metrics.jsonl", "timeline.jsonl", "run.log", "env.json", "CITATION.bib"):
+                (self.path / name).unlink(missing_ok=True)
+            if not any(self.path.iterdir()):
+                self.path.rmdir()
+
+    @classmethod
+    def reopen(cls, path: Path) -> RunFolder:
+        """A run that is to go on.
+
+        Raises:
+            ScenarioError: where no run is there.
+        """
+        if not (path / "scenario.resolved.yaml").is_file():
+            raise ScenarioError([f"--resume {path}: got a folder that holds no run, expected one with scenario.resolved.yaml"])
+        return cls(path)
+
+    def write(self, name: str, value: Any) -> None:
+        """A JSON file, whole or not at all."""
+        part = self.path / f".{name}.part"
+        part.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
+        part.replace(self.path / name)
+
+    def read(self, name: str) -> Any:
+        file = self.path / name
+        return json.loads(file.read_text()) if file.exists() else None
+
+    def append(self, events: list[Event], metrics: dict[str, Any]) -> None:
+        """One round's lines."""
+        with self.timeline.open("a") as f:
+            f.writelines(json.dumps(e.row()) + "\n" for e in events)
+        with self.metrics.open("a") as f:
+            f.write(json.dumps(metrics) + "\n")
+
+    def last_metrics(self) -> dict[str, Any]:
+        lines = self.metrics.read_text().splitlines()
+        return json.loads(lines[-1]) if lines else {}
+
+    def checkpoint(self, round: int, write_weights: Any, ledger: Ledger, wall_time_s: float, failures: int) -> str:
+        """Written beside and renamed, so that a checkpoint is whole or not there. `write_weights(file)` gives their
+        sha256. The last two stay."""
+        part = self.checkpoints / f".round-{round:04d}.part"
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        sha256 = write_weights(part / "weights.safetensors")
+        lines = [_lines(f) for f in (self.metrics, self.timeline)]
+        state = State(round, sha256, ledger, wall_time_s, failures, *lines)
+        with (part / "state.json").open("w") as f:
+            json.dump(asdict(state), f, indent=1)
+            f.flush()
+            os.fsync(f.fileno())
+        final = self.checkpoints / f"round-{round:04d}"
+        shutil.rmtree(final, ignore_errors=True)
+        part.rename(final)
+        for old in self._checkpoints()[KEEP:]:
+            shutil.rmtree(old, ignore_errors=True)
+        return sha256
+
+    def states(self) -> Iterator[tuple[Path, State | str]]:
+        """Checkpoints, newest first, each with its state or with what is wrong with it."""
+        for folder in self._checkpoints():
+            try:
+                raw = json.loads((folder / "state.json").read_text())
+                yield folder, State(**(raw | {"ledger": Ledger(**raw["ledger"])}))
+            except (OSError, ValueError, TypeError, KeyError) as e:
+                yield folder, f"state.json cannot be read: {e}"
+
+    def cut_back(self, state: State) -> None:
+        """Metrics and timeline as they were at the checkpoint."""
+        for file, keep in ((self.metrics, state.metrics_lines), (self.timeline, state.timeline_lines)):
+            lines = file.read_text().splitlines(keepends=True)[:keep]
+            part = file.with_suffix(".part")
+            part.write_text("".join(lines))
+            part.replace(file)
+        for grid in (self.path / "samples").glob("round-*.png"):
+            if int(grid.stem.removeprefix("round-")) > state.round:
+                grid.unlink()
+        (self.path / "error.json").unlink(missing_ok=True)
+
+    def artifacts(self) -> list[str]:
+        """Result files, relative to the run folder."""
+        found = [p for folder in ("model", "samples") for p in sorted((self.path / folder).rglob("*")) if p.is_file()]
+        return [str(p.relative_to(self.path)) for p in found]
+
+    def _checkpoints(self) -> list[Path]:
+        return sorted(self.checkpoints.glob("round-*"), reverse=True)
+
+
+def new_path(name: str) -> Path:
+    """runs/NAME, or the first of runs/NAME-2, -3, ... that is free."""
+    path, n = Path("runs") / name, 1
+    while path.exists():
+        n += 1
+        path = Path("runs") / f"{name}-{n}"
+    return path
+
+
+def _lines(file: Path) -> int:
+    return file.read_text().count("\n")
