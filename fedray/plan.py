@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from typing import Any
+
+import torch
 
 from fedray.data import open_source, partition
 from fedray.data.partition import unreadable
 from fedray.network.clock import Ledger, Radio, time_round
+from fedray.packing import pack
 from fedray.rounds import schedule_round
 from fedray.scenario import Loaded, Refused
 from fedray.workload import measure
@@ -28,6 +32,7 @@ def plan(loaded: Loaded) -> dict[str, Any]:
         workload = measure(scenario, loaded.folder)
     except Refused as e:
         raise loaded.error([e]) from None
+    packing = pack(scenario, os.cpu_count() or 1, torch.cuda.device_count())
     radio, work = Radio(scenario.network), workload.of(scenario, [len(p) for p in parts])
     total = Ledger()
     for t in range(1, scenario.training.rounds + 1):
@@ -35,12 +40,8 @@ def plan(loaded: Loaded) -> dict[str, Any]:
     rounds = scenario.training.rounds
     return {
         "name": scenario.name,
-        "actors": {
-            "executor": scenario.runtime.executor,
-            "clients": scenario.runtime.actors,
-            "server": 1,
-            "gpus_per_actor": scenario.runtime.gpus_per_actor,
-        },
+        "actors": {"executor": scenario.runtime.executor, "client": packing.actors, "server": 1, "evaluator": 1},
+        "gpus_per_actor": packing.gpus_per_actor,
         "memory_bytes": _memory(scenario.training.precision, workload.parameters, workload.trainable_parameters, workload.payload_bytes),
         "parameters": workload.parameters,
         "trainable_parameters": workload.trainable_parameters,

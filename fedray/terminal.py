@@ -127,23 +127,19 @@ def size(value: float, unit: str = "B") -> str:
 
 
 def show_plan(p: dict[str, Any]) -> None:
-    table = Table(title=f"plan of {p['name']}, nothing trained", title_justify="left", show_header=False, box=None, pad_edge=False)
-    table.add_column(style="dim")
-    table.add_column(justify="right")
-    table.add_column(justify="right")
-    clients, gpus = p["actors"]["clients"], p["actors"]["gpus_per_actor"]
-    files = list(p["export_files"].items())
+    table = Table(title=f"plan of {p['name']}: nothing is trained", title_justify="left", show_header=False, box=None, pad_edge=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(no_wrap=True, style="dim")
+    actors = p["actors"]
+    packing = f"{actors['client']} client, 1 server, 1 evaluator" if actors["executor"] == "ray" else "none, in this process"
     rows: list[tuple[str, str, str]] = [
-        ("executor", p["actors"]["executor"], f"client actors {clients}, GPUs an actor {gpus}, one server"),
-        (
-            "memory of a client actor",
-            size(p["memory_bytes"]["client"]),
-            "weights, masters, gradients, moments, buffers; activations on top",
-        ),
+        ("actors on this machine", packing, f"{p['gpus_per_actor']:g} GPU each"),
+        ("memory of a client actor", size(p["memory_bytes"]["client"]), "activations on top"),
         ("parameters", f"{p['parameters']:,}", ""),
         ("that train and travel", f"{p['trainable_parameters']:,}", ""),
         ("a transfer", f"{p['payload_bytes']:,} B", size(p["payload_bytes"])),
-        *((f"as {name}", f"{n:,} B", size(n)) for name, n in files),
+        *((f"as {name}", f"{n:,} B", size(n)) for name, n in p["export_files"].items()),
         ("work a sample", size(p["flops_per_sample"], "FLOP"), "forward and backward"),
         ("", "", ""),
         ("", "a round", f"{p['rounds']} rounds"),

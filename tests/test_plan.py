@@ -51,7 +51,9 @@ def test_a_plan_counts_whole_rounds_downlink_and_uplink_included(lora):
     per_round = lora["per_round"]
     assert per_round["transfers"] == 6
     assert (per_round["bytes_uplink"], per_round["bytes_downlink"], per_round["bytes_sidelink"]) == (payload, payload, 4 * payload)
-    seconds = 0.02 + 8 * payload / 100e6 + 5 * 4 * flops / 8.2e12 + 4 * 8 * payload / 195.8e6 + 0.02 + 8 * payload / 20e6 + 3 * 4_718_592 / 5e13
+    seconds = (
+        0.02 + 8 * payload / 100e6 + 5 * 4 * flops / 8.2e12 + 4 * 8 * payload / 195.8e6 + 0.02 + 8 * payload / 20e6 + 3 * 4_718_592 / 5e13
+    )
     assert per_round["sim_time_s"] == pytest.approx(seconds)
     watts = 0.2 * (8 * payload / 100e6 + 4 * 8 * payload / 195.8e6 + 8 * payload / 20e6)
     assert per_round["energy_j"] == pytest.approx(watts + 200 * 5 * 4 * flops / 8.2e12 + 400 * 3 * 4_718_592 / 5e13)
@@ -88,7 +90,9 @@ def test_a_plan_is_what_the_run_does_for_every_tuning(tuning, precision, width, 
     assert planned["payload_bytes"] == planned["trainable_parameters"] * width
     metrics = rows(tmp_path / "run" / "metrics.jsonl")[-1]
     assert {k: metrics[k] for k in TOTALS[1:]} == {k: planned["total"][k] for k in TOTALS[1:]}
-    assert (metrics["bytes_uplink"], metrics["bytes_downlink"], metrics["bytes_sidelink"]) == tuple(n * planned["payload_bytes"] for n in (2, 2, 1))
+    assert (metrics["bytes_uplink"], metrics["bytes_downlink"], metrics["bytes_sidelink"]) == tuple(
+        n * planned["payload_bytes"] for n in (2, 2, 1)
+    )
 
 
 def test_an_epoch_costs_each_client_its_own_samples(tmp_path):
@@ -102,14 +106,25 @@ def test_an_epoch_costs_each_client_its_own_samples(tmp_path):
 
 
 def test_plan_as_json_is_one_object_with_the_contracts_keys(fedray):
-    code, out, err = fedray("plan", "quickstart", "--json", "--set", "training.rounds=4")
+    code, out, _err = fedray("plan", "quickstart", "--json", "--set", "training.rounds=4")
     planned = json.loads(out)
     assert code == 0
-    assert {"parameters", "trainable_parameters", "payload_bytes", "export_bytes", "flops_per_sample", "rounds", "per_round", "total"} <= set(planned)
+    assert {
+        "parameters",
+        "trainable_parameters",
+        "payload_bytes",
+        "export_bytes",
+        "flops_per_sample",
+        "rounds",
+        "per_round",
+        "total",
+    } <= set(planned)
     assert set(planned["per_round"]) == set(planned["total"]) == set(TOTALS)
-    assert planned["rounds"] == 4 and planned["total"]["transfers"] == 24
+    assert planned["rounds"] == 4
+    assert planned["total"]["transfers"] == 24
     code, out, _ = fedray("plan", "quickstart")
-    assert code == 0 and f"{planned['payload_bytes']:,} B" in out
+    assert code == 0
+    assert f"{planned['payload_bytes']:,} B" in out
 
 
 def test_the_clock_and_the_plan_cannot_drift_apart(lora):

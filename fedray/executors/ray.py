@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fedray.executors import Job, Look, TrainReport, flow
+from fedray.packing import pack
 from fedray.schedule import Schedule
 from fedray.workload import Workload
 
@@ -106,23 +107,18 @@ class RayExecutor:
             log.propagate = True
             dashboard = False if address == "local" else None
             ray.init(address=address, include_dashboard=dashboard, log_to_driver=False, configure_logging=False)
-        runtime, total = job.scenario.runtime, ray.cluster_resources()
-        cpus, gpus = int(total.get("CPU", 1)), int(total.get("GPU", 0))
-        clients = job.scenario.population.a_round
-        # A relay keeps one actor a chain busy; more only hold more clients' samples at hand.
-        self.actors = min(clients, max(1, gpus or cpus // runtime.threads)) if runtime.actors == "auto" else runtime.actors
-        share = runtime.gpus_per_actor if runtime.gpus_per_actor != "auto" else _share(gpus, self.actors + 1)  # and the evaluator
-        self.gpu_share = share
+        total = ray.cluster_resources()
+        self.packing = packing = pack(job.scenario, int(total.get("CPU", 1)), int(total.get("GPU", 0)))
+        runtime = job.scenario.runtime
         self.options: dict[str, Any] = {
-            "num_gpus": share,
+            "num_gpus": packing.gpus_per_actor,
             "max_restarts": runtime.failures.retries,
             "max_task_retries": runtime.failures.retries,
             "runtime_env": {"env_vars": {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "OMP_NUM_THREADS": str(runtime.threads)}},
         }
-        client_cpus = min(float(runtime.threads), int(1000 * cpus / self.actors) / 1000)
         # The hosts first: they are what the first round waits for.
         self.hosts: list[Any] = [
-            ray.remote(ClientHost).options(num_cpus=client_cpus, **self.options).remote(job) for _ in range(self.actors)
+            ray.remote(ClientHost).options(num_cpus=packing.cpus_per_actor, **self.options).remote(job) for _ in range(packing.actors)
         ]
         self.server: Any = ray.remote(ServerHost).options(num_cpus=SERVER_CPUS, **{**self.options, "num_gpus": 0}).remote(job)
         self.initial, self.layout = self.hosts[0].initial.options(num_returns=2).remote()
@@ -134,8 +130,9 @@ class RayExecutor:
         return evaluator
 
     def describe(self) -> str:
-        gpus = f", {self.gpu_share:g} GPU each" if self.gpu_share else ""
-        return f"Ray, {self.actors} client actor{'s' * (self.actors > 1)} and a server{gpus}"
+        p = self.packing
+        gpus = f", {p.gpus_per_actor:g} GPU each" if p.gpus_per_actor else ""
+        return f"Ray, {p.actors} client actor{'s' * (p.actors > 1)} and a server{gpus}"
 
     def workload(self) -> Workload:
         workload: Any = ray.get(self.hosts[-1].workload.remote())
@@ -154,7 +151,7 @@ class RayExecutor:
         done: list[Any] = []
 
         def train(client: int, buffer: Any) -> tuple[Any, Any]:
-            host = self.hosts[client % self.actors]
+            host = self.hosts[client % len(self.hosts)]
             new, report = host.train.options(num_returns=2).remote(schedule.round, client, buffer)
             reports.append(report)
             return new, report
@@ -188,11 +185,3 @@ class RayExecutor:
             ray.kill(actor)
         if self.own_ray:
             ray.shutdown()
-
-
-def _share(gpus: int, actors: int) -> float:
-    """Fractions of a GPU such that all actors fit: whole ones where there are enough."""
-    if not gpus:
-        return 0.0
-    an_actor = -(-actors // gpus)  # actors on the fullest GPU
-    return int(1000 / an_actor) / 1000

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -16,7 +17,12 @@ def updates(n, dtype=torch.float32, seed=0, scale=1.0):
     return base, [(base.float() + scale * torch.randn(SIZE, generator=g)).to(dtype) for _ in range(n)]
 
 
-@given(order=st.permutations(range(6)), cuts=st.sets(st.integers(1, 5)), seed=st.integers(0, 100), scale=st.sampled_from([1e-8, 1e-3, 1.0, 100.0]))
+@given(
+    order=st.permutations(range(6)),
+    cuts=st.sets(st.integers(1, 5)),
+    seed=st.integers(0, 100),
+    scale=st.sampled_from([1e-8, 1e-3, 1.0, 100.0]),
+)
 @settings(max_examples=60)
 def test_any_order_and_any_grouping_give_the_same_bits(order, cuts, seed, scale):
     base, local = updates(6, seed=seed, scale=scale)
@@ -27,12 +33,13 @@ def test_any_order_and_any_grouping_give_the_same_bits(order, cuts, seed, scale)
 
     edges = [0, *sorted(cuts), 6]
     merged = FedAvg.zero(SIZE, sum(samples))
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         part = FedAvg.zero(SIZE, sum(samples))
         for k in order[start:end]:
             part.add(local[k], base, samples[k])
         merged.merge(part)
-    assert torch.equal(merged.total, straight.total) and merged.samples == straight.samples
+    assert torch.equal(merged.total, straight.total)
+    assert merged.samples == straight.samples
     assert torch.equal(merged.finish(base), straight.finish(base))
 
 
@@ -75,9 +82,10 @@ def test_an_update_that_is_not_finite_or_too_large_is_refused_whole(bad):
     local = local.clone()
     local[7] = base[7] + bad
     total = FedAvg.zero(SIZE, 20)
-    with pytest.raises(ValueError, match="an update changes a weight by .*, expected less than 1024"):
+    with pytest.raises(ValueError, match=r"an update changes a weight by .*, expected less than 1024"):
         total.add(local, base, 4)
-    assert total.samples == 0 and not total.total.any()
+    assert total.samples == 0
+    assert not total.total.any()
 
 
 @given(samples=st.integers(1, 10_000_000))

@@ -48,7 +48,8 @@ def test_captions_may_lie_in_the_folder_itself_under_any_key(tmp_path):
     picture(tmp_path / "p" / "y" / "2.jpg")
     captions(tmp_path / "p", [("x/1.png", "one"), ("y/2.jpg", "two")], key="caption")
     found = read("p", tmp_path, "data", "caption", None)
-    assert list(found.captions) == ["one", "two"] and list(found.groups) == ["x", "y"]
+    assert list(found.captions) == ["one", "two"]
+    assert list(found.groups) == ["x", "y"]
 
 
 def test_a_caption_for_all_is_for_images_without_their_own(tmp_path):
@@ -60,10 +61,12 @@ def test_a_caption_for_all_is_for_images_without_their_own(tmp_path):
         read("p", tmp_path, "data", "text", None)
 
 
-@pytest.mark.parametrize("text", ["two\u2028lines", "a\x85b", "ünïcödé ✓", "tab\tand \"quotes\""])
+@pytest.mark.parametrize("text", ["two\u2028lines", "a\x85b", "ünïcödé ✓", 'tab\tand "quotes"'])
 def test_any_caption_json_can_hold_is_read(text, tmp_path):
     picture(tmp_path / "p" / "1.png")
-    (tmp_path / "p" / "metadata.jsonl").write_text(json.dumps({"file_name": "1.png", "text": text}, ensure_ascii=False) + "\n", encoding="utf-8")
+    (tmp_path / "p" / "metadata.jsonl").write_text(
+        json.dumps({"file_name": "1.png", "text": text}, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     assert list(read("p", tmp_path, "data", "text", None).captions) == [text]
 
 
@@ -72,7 +75,8 @@ def test_a_caption_file_that_names_a_missing_image_is_named_with_its_line(tmp_pa
     captions(tmp_path / "pictures" / "b", [("one.png", "here"), ("gone.png", "not here")])
     file = tiny(tmp_path, changes)
     line = problem(file)
-    assert line.startswith(f"{file}:") and f"{tmp_path / 'pictures/b/metadata.jsonl'}:2: 'gone.png', which is missing" in line
+    assert line.startswith(f"{file}:")
+    assert f"{tmp_path / 'pictures/b/metadata.jsonl'}:2: 'gone.png', which is missing" in line
 
 
 @pytest.mark.parametrize("text", ["no json\n", '["a list"]\n', '{"file_name": "one.png"}\n', '{"file_name": 3, "text": "x"}\n'])
@@ -96,9 +100,11 @@ def test_an_image_that_cannot_be_read_is_named_with_its_client_before_anything_t
     bad.write_bytes({"truncated": bad.read_bytes()[:300], "text": b"no picture", "empty": b""}[damage])
     file = tiny(tmp_path, UNSEEN | {"data.path": "ink"})
     code, _, err = fedray(verb, file, *(["--out", "run"] if verb == "run" else []))
-    assert code == 2 and not (tmp_path / "run").exists()
+    assert code == 2
+    assert not (tmp_path / "run").exists()
     (line,) = err.splitlines()
-    assert line.startswith(f"{file}:") and f"data.path: got client 2: {bad} cannot be read as an image: " in line
+    assert line.startswith(f"{file}:")
+    assert f"data.path: got client 2: {bad} cannot be read as an image: " in line
 
 
 def test_every_mode_of_picture_comes_as_rgb_upright(tmp_path):

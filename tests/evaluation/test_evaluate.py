@@ -25,11 +25,19 @@ def test_a_reference_adds_distances_floors_and_what_is_recognised(tmp_path):
     evaluation = {"prompts": [PROMPT], "images_per_prompt": 2, "inference_steps": 2, "every": 1}
     evaluation["reference"] = {"path": "heldout", "images_per_caption": 1, "plain_prompts": False}
     result = run(tiny(tmp_path, {"evaluation": evaluation, "training.batch_size": 1}), tmp_path / "run")
-    expected = {"eval_feature_distance", "eval_feature_distance_floor", "eval_darkness_distance", "eval_darkness_distance_floor", "eval_recognised", "eval_images"}
+    expected = {
+        "eval_feature_distance",
+        "eval_feature_distance_floor",
+        "eval_darkness_distance",
+        "eval_darkness_distance_floor",
+        "eval_recognised",
+        "eval_images",
+    }
     metrics = rows(tmp_path / "run" / "metrics.jsonl")
     for row in (result["baseline"], *metrics):
         assert {k for k in row if k.startswith("eval_")} == expected
-        assert row["eval_images"] == 2 and 0 <= row["eval_recognised"] <= 1
+        assert row["eval_images"] == 2
+        assert 0 <= row["eval_recognised"] <= 1
         assert row["eval_feature_distance_floor"] == result["baseline"]["eval_feature_distance_floor"]
     assert sorted(p.name for p in (tmp_path / "run" / "samples").iterdir()) == ["round-0000.png", "round-0001.png", "round-0002.png"]
 
@@ -55,5 +63,7 @@ def test_a_bad_reference_is_a_line_of_the_scenario_before_anything_trains(wrong,
     file = tiny(tmp_path, {"evaluation": evaluation})
     code, _, err = fedray(verb, file, *(["--out", "run"] if verb == "run" else []))
     assert code == 2, err
-    assert err.startswith(f"{file}:") and "evaluation.reference" in err and "Traceback" not in err
+    assert err.startswith(f"{file}:")
+    assert "evaluation.reference" in err
+    assert "Traceback" not in err
     assert not (tmp_path / "run").exists()

@@ -64,7 +64,9 @@ def test_a_model_that_does_not_load_in_an_actor_is_a_line_of_the_scenario(cluste
     file = tiny(tmp_path, UNSEEN | {"model.base": str(base), "runtime": {"executor": "ray", "actors": 1}})
     code, _, err = fedray("run", file, "--out", tmp_path / "run", "--quiet")
     assert code == 2
-    assert err.startswith(f"{file}:") and "model.base" in err and "Traceback" not in err
+    assert err.startswith(f"{file}:")
+    assert "model.base" in err
+    assert "Traceback" not in err
     assert not (tmp_path / "run").exists()
 
 
@@ -101,7 +103,9 @@ def test_a_loss_that_is_not_finite_aborts_with_client_round_and_stage(tmp_path):
     with pytest.raises(RunFailed, match=r"client \d in round 1, while training: the loss of step 2 is (nan|inf), expected a finite number"):
         run(file, tmp_path / "run")
     error = json.loads((tmp_path / "run" / "error.json").read_text())
-    assert error["round"] == 1 and error["stage"] == "training" and error["client"] in range(5)
+    assert error["round"] == 1
+    assert error["stage"] == "training"
+    assert error["client"] in range(5)
     assert error["client"] == rows_of_first_round(file)[0]
     assert "step 2" in error["message"]
 
@@ -123,13 +127,14 @@ def test_a_client_whose_weights_are_not_finite_at_its_turns_end_is_the_one_that_
 def test_dropped_clients_leave_the_global_model_as_it_was(tmp_path):
     changes = {"training.local_steps": 2, "training.optimizer.learning_rate": 1e30}
     changes["runtime"] = {"executor": "serial", "failures": {"data": "drop", "budget": 10}}
-    loaded, job = job_of(tiny(tmp_path, UNSEEN | changes))
+    _loaded, job = job_of(tiny(tmp_path, UNSEEN | changes))
     executor = SerialExecutor(job)
     executor.begin()
     before = sha256(executor.buffer)
     assert run(tmp_path / "tiny.yaml", tmp_path / "run")["weights_sha256"] == before
     metrics = rows(tmp_path / "run" / "metrics.jsonl")
-    assert [m["clients"] for m in metrics] == [0, 0] and [m["loss"] for m in metrics] == [None, None]
+    assert [m["clients"] for m in metrics] == [0, 0]
+    assert [m["loss"] for m in metrics] == [None, None]
     assert not (tmp_path / "run" / "error.json").exists()
 
 
@@ -160,7 +165,9 @@ def test_a_dropped_client_hands_on_what_it_was_given_and_does_not_count(tmp_path
     damaged.write_bytes(damaged.read_bytes()[:100])
     reports = list(executor.carry_out(schedule))
     (failed,) = [r for r in reports if r.failure]
-    assert failed.client == failing and failed.stage == "preparing its data" and str(damaged) in failed.failure
+    assert failed.client == failing
+    assert failed.stage == "preparing its data"
+    assert str(damaged) in failed.failure
     assert executor.layout.flat(executor.buffer).allclose(executor.layout.flat(buffer), atol=1e-6)
 
 

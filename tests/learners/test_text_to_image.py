@@ -41,8 +41,10 @@ def test_latents_are_the_autoencoders_mean_and_deviation_the_same_each_time(samp
     pixels = torch.from_numpy(np.array(samples.image(1))).permute(2, 0, 1).float()[None] / 127.5 - 1
     with torch.no_grad():
         posterior = model.vae.encode(F.interpolate(pixels, (32, 32)) if pixels.shape[-1] != 32 else pixels).latent_dist
-    assert torch.allclose(shard.mean[1:], posterior.mean, atol=1e-5) and torch.allclose(shard.std[1:], posterior.std, atol=1e-5)
-    assert len(shard) == 2 and shard.mean.shape[1:] == model.latent_shape
+    assert torch.allclose(shard.mean[1:], posterior.mean, atol=1e-5)
+    assert torch.allclose(shard.std[1:], posterior.std, atol=1e-5)
+    assert len(shard) == 2
+    assert shard.mean.shape[1:] == model.latent_shape
 
 
 def test_an_images_latents_do_not_depend_on_its_neighbours(samples):
@@ -55,7 +57,8 @@ def test_text_is_embedded_once_where_its_encoder_is_frozen_and_kept_as_tokens_wh
     frozen = learner()
     apply(Lora(kind="lora", rank=2, targets="attention"), frozen, 0)
     shard = frozen.encode(samples, [0, 1])
-    assert shard.hidden is not None and not shard.hidden.requires_grad
+    assert shard.hidden is not None
+    assert not shard.hidden.requires_grad
     with torch.no_grad():
         assert torch.equal(shard.hidden[:2], frozen.text_encoder(frozen.tokenize([samples.captions[0], samples.captions[1], ""]))[0][:2])
     calls = []
@@ -83,8 +86,10 @@ def test_a_draw_is_the_generators_alone(samples):
     one, same, other = a_batch(model, samples), a_batch(model, samples), a_batch(model, samples, seed=1)
     for name in ("latents", "noise", "timesteps", "text"):
         assert torch.equal(getattr(one, name), getattr(same, name))
-    assert not torch.equal(one.noise, other.noise) and not torch.equal(one.latents, other.latents)
-    assert one.timesteps.min() >= 0 and one.timesteps.max() < 1000
+    assert not torch.equal(one.noise, other.noise)
+    assert not torch.equal(one.latents, other.latents)
+    assert one.timesteps.min() >= 0
+    assert one.timesteps.max() < 1000
 
 
 def test_captions_are_dropped_as_often_as_asked(samples):
@@ -124,7 +129,8 @@ def test_min_snr_weighting_is_its_papers_formula(prediction, gamma, samples):
     batch.timesteps = torch.tensor([1, 200, 600, 998])
     error, snr, velocity = by_hand(model, batch)
     weight = torch.minimum(snr, torch.full_like(snr, gamma)) / (snr + 1 if velocity else snr)
-    assert velocity == (prediction == "v_prediction") and snr.max() > gamma > snr.min()
+    assert velocity == (prediction == "v_prediction")
+    assert snr.max() > gamma > snr.min()
     assert model.loss(batch).item() == pytest.approx((weight * error).mean().item(), rel=1e-4)
 
 
@@ -138,7 +144,8 @@ def test_gradient_checkpointing_gives_the_same_loss_and_gradient(samples):
         loss.backward()
         found.append((loss.item(), torch.cat([p.grad.flatten() for p in named.values() if p.grad is not None])))
     (loss, gradient), (loss2, gradient2) = found
-    assert loss == loss2 and torch.isfinite(gradient).all()
+    assert loss == loss2
+    assert torch.isfinite(gradient).all()
     assert (gradient - gradient2).norm() <= 1e-5 * gradient.norm()
 
 
@@ -150,8 +157,10 @@ def test_a_turn_in_half_precision_is_finite_moves_the_adapter_and_follows_fp32(p
         executor = SerialExecutor(job)
         executor.begin()
         buffer, report = executor.clients.train(1, 0, executor.buffer)
-        assert report.failure is None and report.trained == 8
-        assert executor.layout.precision == name and executor.layout.flat(buffer).isfinite().all()
+        assert report.failure is None
+        assert report.trained == 8
+        assert executor.layout.precision == name
+        assert executor.layout.flat(buffer).isfinite().all()
         assert not np.array_equal(buffer, executor.buffer)
         losses[name] = report.loss
     assert losses[precision] == pytest.approx(losses["fp32"], rel=0.05)
@@ -162,7 +171,9 @@ def test_what_a_seed_draws_does_not_depend_on_its_neighbours():
     prompts = [PROMPT, "a photo of a bag", "a photo of a dress"]
     together = model.sample(prompts, [1, 2, 3], 2, 3.0, at_once=3)
     apart = model.sample(prompts, [1, 2, 3], 2, 3.0, at_once=2)
-    assert together.shape == (3, 3, 32, 32) and together.min() >= 0 and together.max() <= 1
+    assert together.shape == (3, 3, 32, 32)
+    assert together.min() >= 0
+    assert together.max() <= 1
     assert (together - apart).abs().max() < 2 / 255
     assert torch.equal(model.sample(prompts, [1, 2, 3], 2, 3.0, at_once=3), together)
 
@@ -175,7 +186,9 @@ def test_looking_leaves_the_parts_in_their_modes():
     one, two = (model.sample([PROMPT], [0], 2, 3.0) for _ in range(2))
     assert torch.equal(one, two)  # dropout is off while looking
     assert before == {name: part.training for name, part in model.parts.items()}
-    assert before["unet"] and before["text_encoder"] and not before["vae"]
+    assert before["unet"]
+    assert before["text_encoder"]
+    assert not before["vae"]
 
 
 def test_dropout_is_keyed_by_round_and_client(tmp_path):
@@ -209,4 +222,5 @@ def test_the_meta_network_is_the_loaded_ones_twin():
     for name, part in real.parts.items():
         assert {n: p.shape for n, p in part.named_parameters()} == {n: p.shape for n, p in meta.parts[name].named_parameters()}
     assert all(p.is_meta for part in meta.parts.values() for p in part.parameters())
-    assert meta.resolution == real.resolution == 32 and meta.latent_shape == real.latent_shape
+    assert meta.resolution == real.resolution == 32
+    assert meta.latent_shape == real.latent_shape

@@ -8,10 +8,10 @@ from fedray.check import check
 from fedray.network.clock import Ledger, Radio, Work, time_round
 from fedray.network.devices import Device
 from fedray.network.links import Fixed
+from fedray.randomness import generator
 from fedray.scenario.network import FixedLink, FlopsDevice, Network
 from fedray.schedule import SERVER, Schedule, Send, Server, Train, client_node
 from fedray.topologies.relay import random_order, relay
-from fedray.randomness import generator
 
 PAYLOAD = 1_000_000  # bytes
 
@@ -100,7 +100,8 @@ def test_a_client_is_the_one_with_the_rate_in_either_direction():
 
 def test_compute_time_is_work_over_what_the_device_can_use():
     device = Device(FlopsDevice(kind="flops", peak_flops=8e12, utilisation=0.25, active_w=200.0))
-    assert device.time_s(4e12) == 2.0 and device.energy_j(4e12) == 400.0
+    assert device.time_s(4e12) == 2.0
+    assert device.energy_j(4e12) == 400.0
 
 
 def test_a_ledger_runs_on_through_the_rounds():
@@ -130,5 +131,6 @@ def test_the_shipped_scenarios_links_give_the_papers_times_of_a_turn_and_its_hop
     radio = Radio(check(next(Path(__file__).parents[2].glob("scenarios/huang2023/huang2023-lora.yaml"))).scenario.network)
     lora = radio.device.time_s(4 * 1.730e12) + radio.links["sidelink"].transfer(0, 1, 9_437_184).time_s
     full = radio.device.time_s(4 * 2.407e12) + radio.links["sidelink"].transfer(0, 1, 1_719_041_928).time_s
-    assert round(lora, 2) == 1.23 and round(full, 1) == 71.4
+    assert round(lora, 2) == 1.23
+    assert round(full, 1) == 71.4
     assert (round(143 * lora / 60, 1), round(110 * full / 60)) == (2.9, 131)

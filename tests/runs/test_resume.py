@@ -17,7 +17,8 @@ from tests.helpers import rows, run, timeless
 def assert_same_run(got, expected):
     results = [json.loads((folder / "result.json").read_text()) for folder in (got, expected)]
     assert results[0]["weights_sha256"] == results[1]["weights_sha256"]
-    assert results[0]["baseline"] == results[1]["baseline"] and results[0]["artifacts"] == results[1]["artifacts"]
+    assert results[0]["baseline"] == results[1]["baseline"]
+    assert results[0]["artifacts"] == results[1]["artifacts"]
     assert timeless(rows(got / "metrics.jsonl")) == timeless(rows(expected / "metrics.jsonl"))
     assert (got / "timeline.jsonl").read_text() == (expected / "timeline.jsonl").read_text()
     for name in results[0]["artifacts"]:
@@ -89,9 +90,10 @@ def test_a_damaged_checkpoint_is_refused_by_name_and_the_one_before_it_serves(da
         weights.unlink()
     else:
         (newest / "state.json").write_text((newest / "state.json").read_text()[:50])
-    code, stdout, stderr = fedray("run", "--resume", out, "--quiet")
+    code, _stdout, stderr = fedray("run", "--resume", out, "--quiet")
     assert code == 0
-    assert "refused checkpoint round-0003, which is damaged" in stderr and "going on from round-0002" in stderr
+    assert "refused checkpoint round-0003, which is damaged" in stderr
+    assert "going on from round-0002" in stderr
     assert_same_run(out, whole)
 
 
@@ -108,27 +110,31 @@ def test_without_a_whole_checkpoint_resume_is_an_error_and_leaves_the_run_as_it_
 
     shutil.rmtree(out / "checkpoints")
     code, _, stderr = fedray("run", "--resume", out, "--quiet")
-    assert code == 2 and "got no checkpoint, expected" in stderr
+    assert code == 2
+    assert "got no checkpoint, expected" in stderr
 
 
 def test_a_finished_run_is_not_run_again(unbroken, tmp_path, fedray):
     _, whole = unbroken
     before = {p: p.stat().st_mtime_ns for p in whole.rglob("*")}
     code, stdout, _ = fedray("run", "--resume", whole)
-    assert code == 0 and "was already done: 3 rounds" in stdout
+    assert code == 0
+    assert "was already done: 3 rounds" in stdout
     assert {p: p.stat().st_mtime_ns for p in whole.rglob("*")} == before
 
 
 def test_resume_of_a_folder_that_is_no_run_is_refused(tmp_path, fedray):
     code, _, stderr = fedray("run", "--resume", tmp_path)
-    assert code == 2 and stderr.startswith(f"--resume {tmp_path}: got a folder that holds no run")
+    assert code == 2
+    assert stderr.startswith(f"--resume {tmp_path}: got a folder that holds no run")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_resume_goes_on_as_it_is_without_new_settings(tmp_path, fedray):
     for more in (["--set", "seed=1"], ["--seed", "1"], ["--out", "x"], ["quickstart"]):
         code, _, stderr = fedray("run", "--resume", tmp_path, *more)
-        assert code == 2 and "Traceback" not in stderr
+        assert code == 2
+        assert "Traceback" not in stderr
 
 
 def test_a_judge_beside_the_scenario_is_found_again_by_resume(tmp_path):
@@ -171,7 +177,8 @@ def test_a_folder_that_holds_a_run_is_not_written_over(unbroken, fedray):
     file, whole = unbroken
     before = {p: p.stat().st_mtime_ns for p in whole.rglob("*")}
     code, _, stderr = fedray("run", file, "--out", whole)
-    assert code == 2 and stderr.startswith(f"--out {whole}: got a folder that already holds a run")
+    assert code == 2
+    assert stderr.startswith(f"--out {whole}: got a folder that already holds a run")
     assert {p: p.stat().st_mtime_ns for p in whole.rglob("*")} == before
 
 
@@ -182,22 +189,47 @@ def test_reopening_needs_a_run(tmp_path):
 
 def test_a_run_folder_holds_what_the_contract_names(unbroken):
     file, whole = unbroken
-    for name in ("scenario.yaml", "scenario.resolved.yaml", "metrics.jsonl", "timeline.jsonl", "result.json", "model/model_index.json", "env.json", "CITATION.bib"):
+    for name in (
+        "scenario.yaml",
+        "scenario.resolved.yaml",
+        "metrics.jsonl",
+        "timeline.jsonl",
+        "result.json",
+        "model/model_index.json",
+        "env.json",
+        "CITATION.bib",
+    ):
         assert (whole / name).is_file(), name
     assert (whole / "scenario.yaml").read_text() == file.read_text()
     metrics, timeline = rows(whole / "metrics.jsonl"), rows(whole / "timeline.jsonl")
     assert [m["round"] for m in metrics] == [1, 2, 3]
-    expected = {"round", "loss", "clients", "samples", "bytes_uplink", "bytes_downlink", "bytes_sidelink", "sim_time_s", "energy_j", "wall_time_s"}
+    expected = {
+        "round",
+        "loss",
+        "clients",
+        "samples",
+        "bytes_uplink",
+        "bytes_downlink",
+        "bytes_sidelink",
+        "sim_time_s",
+        "energy_j",
+        "wall_time_s",
+    }
     assert all(expected <= set(m) for m in metrics)
     expected = {"round", "id", "after", "event", "node", "peer", "flops", "bytes", "t0_s", "t1_s", "energy_j", "outcome"}
     assert all(expected <= set(step) for step in timeline)
     assert all(step["t1_s"] >= step["t0_s"] for step in timeline)
     result = json.loads((whole / "result.json").read_text())
-    assert result["status"] == "done" and result["rounds"] == 3 and len(result["weights_sha256"]) == 64
+    assert result["status"] == "done"
+    assert result["rounds"] == 3
+    assert len(result["weights_sha256"]) == 64
     assert result["final"] == metrics[-1]
-    assert "samples/round-0000.png" in result["artifacts"] and "samples/round-0003.png" in result["artifacts"]
+    assert "samples/round-0000.png" in result["artifacts"]
+    assert "samples/round-0003.png" in result["artifacts"]
     assert all((whole / name).is_file() for name in result["artifacts"])
     state = json.loads((whole / "checkpoints" / "round-0003" / "state.json").read_text())
     assert state["weights_sha256"] == result["weights_sha256"]
     cited = (whole / "CITATION.bib").read_text()
-    assert "Federated Learning-Empowered AI-Generated Content" in cited and "LoRA" in cited and "Min-{SNR}" not in cited
+    assert "Federated Learning-Empowered AI-Generated Content" in cited
+    assert "LoRA" in cited
+    assert "Min-{SNR}" not in cited

@@ -42,9 +42,12 @@ def test_tiny_sds_card_says_how_it_was_made_and_what_it_reaches():
     card = json.loads((shipped.HERE / "tiny-sd" / "training.json").read_text())
     assert card["command"].startswith("python tools/train_tiny_sd.py")
     assert {"seed", "data_sha256", "autoencoder", "denoiser", "parameters"} <= set(card)
-    assert card["autoencoder"]["steps"] and card["denoiser"]["steps"] and card["denoiser"]["loss"]
+    assert card["autoencoder"]["steps"]
+    assert card["denoiser"]["steps"]
+    assert card["denoiser"]["loss"]
     measured = card["measured"]
-    assert measured["of"] == 500 and measured["photos_recognised"] >= 0.95
+    assert measured["of"] == 500
+    assert measured["photos_recognised"] >= 0.95
     assert measured["judge_sha256"] == judges.load(shipped.HERE / "garments-photo.safetensors").sha256
 
 
@@ -75,7 +78,8 @@ def test_the_garments_judge_knows_ink_and_the_photo_judge_does_not():
         judge = judges.load(shipped.HERE / f"{name}.safetensors")
         _, probabilities = judges.look(judge, images)
         share[name] = style.recognised(probabilities, style.labels_in(held_out.captions, judge.labels))
-    assert share["garments"] >= 0.85 and share["garments-photo"] < 0.5
+    assert share["garments"] >= 0.85
+    assert share["garments-photo"] < 0.5
 
 
 def test_the_garments_judge_tells_ink_from_photos():
@@ -101,12 +105,14 @@ def test_a_judge_looks_at_32_pixels_only():
     with pytest.raises(ValueError, match=r"images \[N, 3, 32, 32\], not \[2, 3, 64, 64\]"):
         judges.look(judge, torch.zeros(2, 3, 64, 64))
     features, probabilities = judges.look(judge, torch.rand(300, 3, 32, 32))
-    assert features.shape == (300, 64) and probabilities.sum(1).allclose(torch.ones(300))
+    assert features.shape == (300, 64)
+    assert probabilities.sum(1).allclose(torch.ones(300))
 
 
 def test_ink_is_five_folders_of_four_captioned_images_and_twenty_held_out():
     ink = read_folder("shipped:ink", shipped.HERE, "data", "text", None)
-    assert len(ink) == 20 and sorted(map(ink.groups.count, sorted(set(ink.groups)))) == [4] * 5
+    assert len(ink) == 20
+    assert sorted(map(ink.groups.count, sorted(set(ink.groups)))) == [4] * 5
     held_out = read_folder("shipped:ink-heldout", shipped.HERE, "data", "text", None)
     assert len(held_out) == 20
     for some in (ink, held_out):
@@ -117,19 +123,25 @@ def test_ink_is_five_folders_of_four_captioned_images_and_twenty_held_out():
 
 
 def test_fashion_mnist_mini_is_2500_and_500_garments_of_ten_kinds_under_2_mb():
-    assert size(MINI) < 2e6 and "MIT" in (MINI / "LICENSE").read_text()
+    assert size(MINI) < 2e6
+    assert "MIT" in (MINI / "LICENSE").read_text()
     for split, n in (("train", 2500), ("test", 500)):
         images, labels = read(MINI, split)
-        assert images.shape == (n, 28, 28) and labels.shape == (n,)
-        assert set(labels.tolist()) == set(range(10)) and np.bincount(labels).min() > n / 20
+        assert images.shape == (n, 28, 28)
+        assert labels.shape == (n,)
+        assert set(labels.tolist()) == set(range(10))
+        assert np.bincount(labels).min() > n / 20
     garments = mini("train")
-    assert len(garments) == 2500 and garments.image(0).size == (32, 32) and garments.image(0).mode == "RGB"
+    assert len(garments) == 2500
+    assert garments.image(0).size == (32, 32)
+    assert garments.image(0).mode == "RGB"
     assert {style.labels_in([c], LABELS)[0].item() for c in garments.captions[:300]} == set(range(10))
     assert np.array_equal(np.array(garments.image(7))[2:-2, 2:-2, 0], read(MINI, "train")[0][7])
 
 
 def test_an_article_goes_with_its_garment():
-    assert photo_prompt("ankle boot") == "a photo of an ankle boot" and photo_prompt("bag") == "a photo of a bag"
+    assert photo_prompt("ankle boot") == "a photo of an ankle boot"
+    assert photo_prompt("bag") == "a photo of a bag"
 
 
 def test_what_ships_is_found_by_name():

@@ -22,19 +22,23 @@ def test_every_client_trains_once_and_every_buffer_goes_where_the_next_turn_is(c
     for step in schedule:
         if isinstance(step, Train):
             (source,) = (steps[i] for i in step.after)
-            assert isinstance(source, Send) and source.peer == client_node(step.client)
+            assert isinstance(source, Send)
+            assert source.peer == client_node(step.client)
         elif isinstance(step, Send) and step.direction == "downlink":
-            assert step.node == SERVER and not step.after
+            assert step.node == SERVER
+            assert not step.after
         elif isinstance(step, Send):
             (source,) = (steps[i] for i in step.after)
-            assert isinstance(source, Train) and step.node == source.node
+            assert isinstance(source, Train)
+            assert step.node == source.node
             assert (step.peer == SERVER) == (step.direction == "uplink")
             if step.direction == "sidelink":
                 assert any(isinstance(s, Train) and s.after == (step.id,) and s.node == step.peer for s in schedule)
     sent = [s.direction for s in schedule if isinstance(s, Send)]
     assert (sent.count("downlink"), sent.count("sidelink"), sent.count("uplink")) == (chains, len(clients) - chains, chains)
     last = schedule.steps[-1]
-    assert isinstance(last, Server) and set(last.after) == {s.id for s in schedule if isinstance(s, Send) and s.direction == "uplink"}
+    assert isinstance(last, Server)
+    assert set(last.after) == {s.id for s in schedule if isinstance(s, Send) and s.direction == "uplink"}
 
 
 @given(clients=st.integers(1, 20), data=st.data())
@@ -84,7 +88,13 @@ def test_a_round_s_schedule_depends_on_the_seed_and_the_round_alone(tmp_path):
 
 
 def test_the_order_by_best_sidelink_reads_the_scenarios_table(tmp_path):
-    rates = [[1.0, 5e6, 1e6, 1e6, 1e6], [1e6, 1.0, 5e6, 1e6, 1e6], [1e6, 1e6, 1.0, 5e6, 1e6], [1e6, 1e6, 1e6, 1.0, 5e6], [5e6, 1e6, 1e6, 1e6, 1.0]]
+    rates = [
+        [1.0, 5e6, 1e6, 1e6, 1e6],
+        [1e6, 1.0, 5e6, 1e6, 1e6],
+        [1e6, 1e6, 1.0, 5e6, 1e6],
+        [1e6, 1e6, 1e6, 1.0, 5e6],
+        [5e6, 1e6, 1e6, 1e6, 1.0],
+    ]
     changes = {"topology.order": "best_sidelink", "network.sidelink": {"kind": "fixed", "rate_bps": rates}}
     scenario = check(tiny(tmp_path, changes)).scenario
     for t in range(1, 8):
