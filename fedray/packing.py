@@ -17,11 +17,9 @@ class Packing:
 def pack(scenario: Scenario, cpus: int, gpus: int) -> Packing:
     """One actor a client while there is room, a GPU or `threads` cores each, and several clients an actor beyond that."""
     runtime = scenario.runtime
-    actors = runtime.actors
-    if actors == "auto":
-        actors = min(scenario.population.a_round, max(1, gpus or cpus // runtime.threads))
-    share = runtime.gpus_per_actor
-    if share == "auto":
-        on_fullest_gpu = -(-(actors + 1) // gpus) if gpus else 0  # with the evaluator
-        share = int(1000 / on_fullest_gpu) / 1000 if gpus else 0.0
-    return Packing(actors, min(float(runtime.threads), int(1000 * cpus / actors) / 1000), float(share))
+    room = max(1, gpus or cpus // runtime.threads)
+    actors = min(scenario.population.a_round, room) if runtime.actors == "auto" else runtime.actors
+    on_fullest_gpu = -(-(actors + 1) // gpus) if gpus else 0  # with the evaluator
+    fair_share = int(1000 / on_fullest_gpu) / 1000 if gpus else 0.0
+    share = fair_share if runtime.gpus_per_actor == "auto" else runtime.gpus_per_actor
+    return Packing(actors, min(float(runtime.threads), int(1000 * cpus / actors) / 1000), share)

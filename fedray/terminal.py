@@ -134,7 +134,7 @@ def show_plan(p: dict[str, Any]) -> None:
     actors = p["actors"]
     packing = f"{actors['client']} client, 1 server, 1 evaluator" if actors["executor"] == "ray" else "none, in this process"
     rows: list[tuple[str, str, str]] = [
-        ("actors on this machine", packing, f"{p['gpus_per_actor']:g} GPU each"),
+        ("actors on this machine", packing, f"{p['gpus_per_actor']:g} GPU each" if p["gpus_per_actor"] else "no GPU"),
         ("memory of a client actor", size(p["memory_bytes"]["client"]), "activations on top"),
         ("parameters", f"{p['parameters']:,}", ""),
         ("that train and travel", f"{p['trainable_parameters']:,}", ""),

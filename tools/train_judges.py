@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 
 import garments
+import model_card
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
@@ -161,6 +162,7 @@ def measure(base: Path, judge_path: Path, seed: int, guidance_scale: float, per_
     name = "measured" if guidance_scale == 7.5 else f"measured_at_guidance_{guidance_scale:g}"
     card = base / "training.json"
     card.write_text(json.dumps(json.loads(card.read_text()) | {name: measured}, indent=1) + "\n")
+    model_card.write(base)
     print(json.dumps(measured, indent=1))
 
 

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import garments
+import model_card
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
@@ -199,6 +200,8 @@ def save(vae, text_encoder, tokenizer, unet, out: Path, card: dict) -> None:
     config.write_text(config.read_text().replace('"dtype": "float16"', '"dtype": "float32"'))
     card["parameters"] = {k: sum(p.numel() for p in m.parameters()) for k, m in zip(("vae", "text_encoder", "unet"), half, strict=True)}
     (out / "training.json").write_text(json.dumps(card, indent=1) + "\n")
+    if "denoiser" in card:
+        model_card.write(out)
 
 
 if __name__ == "__main__":

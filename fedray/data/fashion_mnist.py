@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -10,9 +12,26 @@ import numpy as np
 from PIL import Image
 
 from fedray import shipped
-from fedray.data.sources import Garments
 
 LABELS = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+
+
+@dataclass(frozen=True)
+class Garments:
+    """Fashion-MNIST (Xiao, Rasul, Vollgraf 2017, MIT licence), padded to 32 x 32."""
+
+    images: Sequence[Image.Image]
+    captions: Sequence[str]
+    groups: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def image(self, i: int) -> Image.Image:
+        return self.images[i]
+
+    def name(self, i: int) -> str:
+        return f"garment {i}"
 
 
 def mini(split: Literal["train", "test"]) -> Garments:

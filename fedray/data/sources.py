@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -31,24 +30,6 @@ class Samples(Protocol):
         ...
 
     def name(self, i: int) -> str: ...
-
-
-@dataclass(frozen=True)
-class Garments:
-    """Fashion-MNIST (Xiao, Rasul, Vollgraf 2017, MIT licence), padded to 32 x 32."""
-
-    images: Sequence[Image.Image]
-    captions: Sequence[str]
-    groups: Sequence[str]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def image(self, i: int) -> Image.Image:
-        return self.images[i]
-
-    def name(self, i: int) -> str:
-        return f"garment {i}"
 
 
 def open_source(data: Data, folder: Path) -> Samples:

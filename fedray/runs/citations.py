@@ -19,7 +19,8 @@ _ENTRIES = {
 }""",
     "hu2021": """@inproceedings{hu2022lora,
   title={{LoRA}: Low-Rank Adaptation of Large Language Models},
-  author={Hu, Edward J. and Shen, Yelong and Wallis, Phillip and Allen-Zhu, Zeyuan and Li, Yuanzhi and Wang, Shean and Wang, Lu and Chen, Weizhu},
+  author={Hu, Edward J. and Shen, Yelong and Wallis, Phillip and Allen-Zhu, Zeyuan and Li, Yuanzhi and Wang, Shean and
+    Wang, Lu and Chen, Weizhu},
   booktitle={ICLR},
   year={2022}
 }""",

@@ -140,8 +140,9 @@ def test_dropped_clients_leave_the_global_model_as_it_was(tmp_path):
 
 def test_more_failures_than_the_budget_end_the_run(tmp_path):
     changes = {"training.local_steps": 2, "training.optimizer.learning_rate": 1e30}
-    changes["runtime"] = {"executor": "serial", "failures": {"data": "drop", "budget": 7}}
-    with pytest.raises(RunFailed, match=r"in round 2.*\(failure 8, beyond runtime\.failures\.budget of 7\)"):
+    changes["training.rounds"] = 2
+    changes["runtime"] = {"executor": "serial", "failures": {"data": "drop", "budget": 5}}
+    with pytest.raises(RunFailed, match=r"in round 2.*\(failure 6, beyond runtime\.failures\.budget of 5\)"):
         run(tiny(tmp_path, UNSEEN | changes), tmp_path / "run")
     assert len(rows(tmp_path / "run" / "metrics.jsonl")) == 1
 

@@ -73,21 +73,17 @@ def test_a_run_that_died_after_its_last_round_only_exports(unbroken, tmp_path):
     assert_same_run(out, whole)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "a bit flipped", "gone", "state truncated"])
+@pytest.mark.parametrize("damage", ["a bit flipped", "state truncated"])
 def test_a_damaged_checkpoint_is_refused_by_name_and_the_one_before_it_serves(damage, unbroken, tmp_path, fedray):
     _, whole = unbroken
     out = shutil.copytree(whole, tmp_path / "run")
     (out / "result.json").unlink()
     newest = out / "checkpoints" / "round-0003"
     weights = newest / "weights.safetensors"
-    if damage == "truncated":
-        weights.write_bytes(weights.read_bytes()[:-100])
-    elif damage == "a bit flipped":
+    if damage == "a bit flipped":
         data = bytearray(weights.read_bytes())
         data[-10] ^= 1
         weights.write_bytes(data)
-    elif damage == "gone":
-        weights.unlink()
     else:
         (newest / "state.json").write_text((newest / "state.json").read_text()[:50])
     code, _stdout, stderr = fedray("run", "--resume", out, "--quiet")
@@ -101,8 +97,9 @@ def test_without_a_whole_checkpoint_resume_is_an_error_and_leaves_the_run_as_it_
     _, whole = unbroken
     out = shutil.copytree(whole, tmp_path / "run")
     (out / "result.json").unlink()
-    for weights in out.glob("checkpoints/*/weights.safetensors"):
-        weights.write_bytes(b"")
+    truncated, gone = sorted(out.glob("checkpoints/*/weights.safetensors"))
+    truncated.write_bytes(truncated.read_bytes()[:-100])
+    gone.unlink()
     code, _, stderr = fedray("run", "--resume", out, "--quiet")
     assert code == 2
     assert stderr.splitlines()[-1] == f"--resume {out}: got 2 damaged checkpoints, expected a whole one in {out / 'checkpoints'}"
