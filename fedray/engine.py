@@ -77,7 +77,7 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
     work = executor.workload().of(scenario, held)
     first, ledger, wall, failures = 1, Ledger(), 0.0, 0
     executor.begin()
-    baseline = None if run.read("baseline.json") else executor.evaluate(run.path / "samples" / "round-0000.png")
+    baseline = None if run.read("baseline.json") is not None else executor.evaluate(run.path / "samples" / "round-0000.png")
     if resume:
         first, ledger, wall, failures = _restore(run, watcher, executor)
     else:
@@ -86,6 +86,7 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
     clock = time.monotonic() - wall
     watcher.started(executor.describe(), training.rounds, first - 1)
     sha256 = "" if resume else run.checkpoint(0, executor.checkpoint, ledger, wall, failures)
+    saved = first - 1  # the last checkpoint's round
     waiting: list[tuple[list[Event], dict[str, Any], Look | None]] = []  # rounds behind an evaluation that still goes on
     for t in range(first, training.rounds + 1):
         schedule = schedule_round(scenario, radio, t)
@@ -108,12 +109,14 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
             run.append(events, metrics)
             watcher.round(metrics)
         waiting.clear()
-        if t % scenario.runtime.checkpoint_every == 0 or last:
-            sha256 = run.checkpoint(t, executor.checkpoint, ledger, time.monotonic() - clock, failures)
-        if baseline and (last or baseline.ready()):
+        if last or t - saved >= scenario.runtime.checkpoint_every:
+            saved, sha256 = t, run.checkpoint(t, executor.checkpoint, ledger, time.monotonic() - clock, failures)
+        if baseline and baseline.ready():
             run.write("baseline.json", baseline.metrics())
             baseline = None
 
+    if baseline:
+        run.write("baseline.json", baseline.metrics())
     executor.export(run.path / "model")
     result = {
         "status": "done",

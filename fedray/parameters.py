@@ -59,6 +59,12 @@ class Layout:
         assert buffer.nbytes == self.nbytes, f"{buffer.nbytes} bytes for a layout of {self.nbytes}"
         return torch.from_numpy(np.array(buffer)).view(self.dtype)
 
+    def view(self, buffer: np.ndarray) -> Tensor:
+        """The buffer's numbers in place, [numel], only to be read."""
+        with warnings.catch_warnings():  # that a buffer from Ray is read-only
+            warnings.simplefilter("ignore")
+            return torch.from_numpy(buffer).view(self.dtype)
+
     def tensors(self, buffer: np.ndarray) -> dict[str, Tensor]:
         parts = self.flat(buffer).split(list(self.sizes))
         return {n: p.view(s) for n, p, s in zip(self.names, parts, self.shapes, strict=True)}
@@ -138,10 +144,7 @@ class FlatParameters:
 
     @torch.no_grad()
     def receive(self, buffer: np.ndarray) -> None:
-        with warnings.catch_warnings():  # that a buffer from Ray is read-only: it is only read
-            warnings.simplefilter("ignore")
-            incoming = torch.from_numpy(buffer)
-        self.master.data.copy_(incoming.view(self.layout.dtype))
+        self.master.data.copy_(self.layout.view(buffer))
 
     @torch.no_grad()
     def send(self) -> np.ndarray:

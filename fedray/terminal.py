@@ -74,9 +74,8 @@ class Live(Quiet):
     def turn(self, report: TrainReport, turns: int) -> None:
         assert self.bar is not None
         if report.failure is not None:
-            self.bar.console.print(
-                f"[red]client {report.client} failed in round {report.round} while {report.stage}:[/red] {report.failure}", markup=True
-            )
+            text = f"client {report.client} failed in round {report.round} while {report.stage}: {report.failure}"
+            self.bar.console.print(text, style="red", markup=False)
         self.turns = self.turns % turns + 1
         self.bar.update(self.task, description=f"[dim]client {report.client}, turn {self.turns} of {turns}[/dim] loss {report.loss:.4f}")
 
@@ -87,7 +86,7 @@ class Live(Quiet):
             self.bar.console.print(round_line(metrics, self.rounds), highlight=False)
 
     def note(self, text: str) -> None:
-        (self.bar.console if self.bar else self.console).print(f"[yellow]{text}[/yellow]")
+        (self.bar.console if self.bar else self.console).print(text, style="yellow", markup=False)
 
     def close(self) -> None:
         self.status.stop()

@@ -32,15 +32,17 @@ def measure(scenario: Scenario, folder: Path) -> Workload:
     """Counts a scenario's model on the meta device: no weights, no memory.
 
     Raises:
-        Refused: for a base model or tuning targets that are not there.
+        Refused: for a base model, tuning targets or a judge that are not there.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
+    from fedray.evaluation.evaluate import verify
     from fedray.learners.bases import locate
     from fedray.learners.text_to_image import TextToImage
     from fedray.parameters import Layout
     from fedray.tuning.tunings import apply, export_files
 
+    verify(scenario, folder)
     learner = TextToImage.on_meta(scenario.model, locate(scenario.model.base, folder))
     parameters = sum(p.numel() for part in learner.parts.values() for p in part.parameters())
     named = apply(scenario.tuning, learner, scenario.seed)

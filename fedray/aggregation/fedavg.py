@@ -37,13 +37,17 @@ class FedAvg:
         Raises:
             ValueError: where the update is not finite or too large to be summed exactly; nothing is added then.
         """
-        change = max((float((local[c].double() - base[c].double()).abs().max()) for c in _chunks(len(base))), default=0.0)
-        if not change < self.BOUND:  # NaN is not below it either
-            raise ValueError(f"an update changes a weight by {change:g}, expected less than {self.BOUND:g}")
+        self.refuse_unsummable(local, base)
         for c in _chunks(len(base)):
             step = torch.round((local[c].double() - base[c].double()) / self.grid)
             self.total[c] += step * (self.grid * samples)
         self.samples += samples
+
+    @classmethod
+    def refuse_unsummable(cls, local: Tensor, base: Tensor) -> None:
+        change = max((float((local[c].double() - base[c].double()).abs().max()) for c in _chunks(len(base))), default=0.0)
+        if not change < cls.BOUND:  # NaN is not below it either
+            raise ValueError(f"an update changes a weight by {change:g}, expected less than {cls.BOUND:g}")
 
     def merge(self, other: FedAvg) -> None:
         assert self.grid == other.grid

@@ -67,7 +67,11 @@ def read(path: str, folder: Path, section: str, caption_key: str, caption: str |
 
 def _captions(metadata: Path, section: str, caption_key: str) -> dict[Path, str]:
     captions: dict[Path, str] = {}
-    for number, line in enumerate(metadata.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        text = metadata.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise Refused(f"{section}.path", f"{metadata}, which cannot be read: {_reason(e)}", "JSON lines in UTF-8") from None
+    for number, line in enumerate(text.split("\n"), 1):  # splitlines would break a caption at U+2028
         if not line.strip():
             continue
         where = f"{metadata}:{number}"

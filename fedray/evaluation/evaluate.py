@@ -16,6 +16,7 @@ from fedray.evaluation import judge as judges
 from fedray.evaluation import style
 from fedray.learners.text_to_image import TextToImage
 from fedray.randomness import key
+from fedray.scenario.base import Refused
 from fedray.scenario.scenario import Scenario
 
 
@@ -26,6 +27,28 @@ def evaluate(scenario: Scenario, folder: Path, learner: TextToImage, grid: Path)
         images = _sample(scenario, learner, [p for p in section.prompts for _ in range(section.images_per_prompt)], "grid")
         draw_grid(images, section.images_per_prompt, grid)
     return _resemblance(scenario, folder, learner) if section.reference else {}
+
+
+def verify(scenario: Scenario, folder: Path) -> None:
+    """That the judge and every held-out image open, and that the judge knows what their captions name.
+
+    Raises:
+        Refused: where not.
+    """
+    reference = scenario.evaluation.reference
+    if reference is None:
+        return
+    held_out = read(reference.path, folder, "evaluation.reference", reference.caption_key, None)
+    try:
+        judge = judges.load(shipped.resolve(reference.judge, folder))
+    except (OSError, ValueError) as e:
+        raise Refused("evaluation.reference.judge", str(e), "a judge's safetensors file") from None
+    try:
+        for i in range(len(held_out)):
+            held_out.image(i)
+        style.labels_in(held_out.captions, judge.labels)
+    except ValueError as e:
+        raise Refused("evaluation.reference.path", str(e), "images that open, and captions that name what the judge knows") from None
 
 
 def _resemblance(scenario: Scenario, folder: Path, learner: TextToImage) -> dict[str, float]:

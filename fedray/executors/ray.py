@@ -37,9 +37,17 @@ class ClientHost:
     """An actor that runs the turns of its clients, one after another, with the model resident."""
 
     def __init__(self, job: Job) -> None:
+        self.job = job
+
+    @cached_property
+    def work(self) -> Any:
+        """Made by the first call, not with the actor: what goes wrong then is an answer, not a death."""
         from fedray.executors.work import ClientWork
 
-        self.work = ClientWork(job, _device())
+        return ClientWork(self.job, _device())
+
+    def ready(self) -> bool:
+        return self.work is not None
 
     def initial(self) -> tuple[Any, Any]:
         return self.work.initial()
@@ -50,7 +58,7 @@ class ClientHost:
     def workload(self) -> Workload:
         from fedray.workload import measure
 
-        return measure(self.work.job.scenario, self.work.job.folder)
+        return measure(self.job.scenario, self.job.folder)
 
     def pid(self) -> int:
         return os.getpid()
@@ -121,6 +129,7 @@ class RayExecutor:
             ray.remote(ClientHost).options(num_cpus=packing.cpus_per_actor, **self.options).remote(job) for _ in range(packing.actors)
         ]
         self.server: Any = ray.remote(ServerHost).options(num_cpus=SERVER_CPUS, **{**self.options, "num_gpus": 0}).remote(job)
+        self.ready = [host.ready.remote() for host in self.hosts]
         self.initial, self.layout = self.hosts[0].initial.options(num_returns=2).remote()
 
     @cached_property
@@ -135,6 +144,7 @@ class RayExecutor:
         return f"Ray, {p.actors} client actor{'s' * (p.actors > 1)} and a server{gpus}"
 
     def workload(self) -> Workload:
+        ray.get(self.ready)
         workload: Any = ray.get(self.hosts[-1].workload.remote())
         return workload
 

@@ -61,9 +61,15 @@ class ClientWork:
         held = len(self.job.parts[client])
         try:
             loss, trained = self._turn(round, client, buffer)
+            new = self.model.flat.send()
+            layout = self.model.flat.layout
+            try:
+                FedAvg.refuse_unsummable(layout.view(new), layout.view(buffer))
+            except ValueError as e:
+                raise DataFailure("training", f"{e} (a smaller learning rate?)") from None
         except DataFailure as e:
             return buffer, TrainReport(round, client, held, 0, math.nan, failure=str(e), stage=e.stage)
-        return self.model.flat.send(), TrainReport(round, client, held, trained, loss)
+        return new, TrainReport(round, client, held, trained, loss)
 
     def _turn(self, round: int, client: int, buffer: np.ndarray) -> tuple[float, int]:
         scenario, training, learner, flat = self.job.scenario, self.job.scenario.training, self.model.learner, self.model.flat

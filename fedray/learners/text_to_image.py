@@ -235,6 +235,10 @@ class TextToImage:
 
     def save(self, folder: Path) -> None:
         """The whole pipeline as `from_pretrained` reads it."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        if backend is not None:  # its file would tell how it was last used
+            backend.no_padding()
+            backend.no_truncation()
         self.pipeline().save_pretrained(folder, safe_serialization=True)
         config = folder / "text_encoder" / "config.json"  # transformers would load it as stored, beside a U-Net in fp32
         config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n")

@@ -151,7 +151,7 @@ class RunFolder:
         return [str(p.relative_to(self.path)) for p in found]
 
     def _checkpoints(self) -> list[Path]:
-        return sorted(self.checkpoints.glob("round-*"), reverse=True)
+        return sorted(self.checkpoints.glob("round-*"), key=lambda p: int(p.name.removeprefix("round-")), reverse=True)
 
 
 def new_path(name: str) -> Path:

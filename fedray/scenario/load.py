@@ -54,8 +54,9 @@ class Loaded:
         tree = self.scenario.model_dump(mode="json")
         data = tree["data"]
         for section in (data, tree["evaluation"]["reference"] or {}):
-            if "path" in section and not section["path"].startswith("shipped:"):
-                section["path"] = str((self.folder / section["path"]).resolve())
+            for key in ("path", "judge"):
+                if key in section and not section[key].startswith("shipped:"):
+                    section[key] = str((self.folder / section[key]).resolve())
         base = self.folder / tree["model"]["base"]
         if base.is_dir():
             tree["model"]["base"] = str(base.resolve())

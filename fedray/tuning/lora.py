@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,13 +21,11 @@ KOHYA_TEXT = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
 
 
 def apply(section: Lora, parts: Mapping[str, nn.Module], seed: int) -> dict[str, nn.Parameter]:
-    """Puts adapters beside the target layers; their first values are keyed by the seed, B is zero. Names are the keys
-    that diffusers' own training scripts write.
+    """Puts adapters beside the target layers; their first values are keyed by the seed, B is zero.
 
     Raises:
         Refused: for targets that no layer has.
     """
-    from diffusers.utils import convert_state_dict_to_diffusers
     from peft import LoraConfig, inject_adapter_in_model
 
     targets = {"attention": {"unet": ATTENTION}, "kohya": {"unet": KOHYA_UNET, "text_encoder": KOHYA_TEXT}}
@@ -48,21 +45,27 @@ def apply(section: Lora, parts: Mapping[str, nn.Module], seed: int) -> dict[str,
                 raise Refused("tuning.targets", section.targets, f"names of layers of the {part}") from None
         for name, parameter in model.named_parameters():
             if ".lora_" in name:
-                found[f"{part}.{name.replace('.default.', '.')}"] = parameter
-    return dict(sorted(convert_state_dict_to_diffusers(found).items()))
+                found[file_name(part, name)] = parameter
+    return dict(sorted(found.items()))
+
+
+def file_name(part: str, name: str) -> str:
+    """An adapter tensor's key in diffusers' file: peft's names, the text encoder by the prefix it had before
+    transformers 5.6, which new readers know too. (The names diffusers' own conversion would give are mixed for these
+    targets, `.lora.down` beside `.lora_A`, and its reader then leaves out the U-Net's attention.)"""
+    if part == "text_encoder" and not name.startswith("text_model."):
+        name = "text_model." + name
+    return f"{part}.{name.replace('.default.', '.')}"
 
 
 def kohya_tensors(adapter: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
-    """The same adapter under kohya-ss's names, with an alpha a layer, for ComfyUI and A1111. Both know the text encoder
-    by the prefix it had before transformers 5.6."""
+    """The same adapter under kohya-ss's names, with an alpha a layer, for ComfyUI and A1111."""
     out: dict[str, Tensor] = {}
     for name, tensor in adapter.items():
-        layer, side = re.fullmatch(r"(.+)\.lora(?:_linear_layer)?(_A|_B|\.down|\.up)\.weight", name).groups()  # type: ignore[union-attr]
+        layer, _, side = name.removesuffix(".weight").rpartition(".lora_")
         part, path = layer.split(".", 1)
-        if part == "text_encoder" and not path.startswith("text_model."):
-            path = "text_model." + path
         stem = {"unet": "lora_unet_", "text_encoder": "lora_te_"}[part] + path.replace(".", "_")
-        out[stem + (".lora_down.weight" if side in ("_A", ".down") else ".lora_up.weight")] = tensor
+        out[stem + (".lora_down.weight" if side == "A" else ".lora_up.weight")] = tensor
         out[stem + ".alpha"] = torch.tensor(alpha, dtype=tensor.dtype, device=tensor.device)
     return out
 
@@ -85,6 +88,6 @@ def save(adapter: Mapping[str, Tensor], section: Lora, folder: Path) -> None:
     from safetensors.torch import save_file
 
     alpha = section.alpha or section.rank
-    scaled = {n: t * (alpha / section.rank) if n.endswith(("lora_B.weight", ".up.weight")) else t for n, t in adapter.items()}
+    scaled = {n: t * (alpha / section.rank) if n.endswith(".lora_B.weight") else t for n, t in adapter.items()}
     save_file(scaled, str(folder / DIFFUSERS_FILE), metadata={"format": "pt"})
     save_file(kohya_tensors(adapter, alpha), str(folder / KOHYA_FILE), metadata={"format": "pt"})
