@@ -68,9 +68,16 @@ class ServerHost:
     """An actor that aggregates and keeps checkpoints."""
 
     def __init__(self, job: Job) -> None:
+        self.job = job
+
+    @cached_property
+    def work(self) -> Any:
         from fedray.executors.work import ServerWork
 
-        self.work = ServerWork(job)
+        return ServerWork(self.job)
+
+    def ready(self) -> bool:
+        return self.work is not None
 
     def aggregate(self, layout: Any, buffer: Any, turns: Sequence[int], *arrived: Any) -> tuple[Any, bool]:
         """`arrived` is flat, since Ray resolves references only at the top: for each chain its buffer, then the reports
@@ -144,8 +151,10 @@ class RayExecutor:
         return f"Ray, {p.actors} client actor{'s' * (p.actors > 1)} and a server{gpus}"
 
     def workload(self) -> Workload:
+        counted = self.hosts[-1].workload.remote()
         ray.get(self.ready)
-        workload: Any = ray.get(self.hosts[-1].workload.remote())
+        self.server.ready.remote()  # it imports while the work is counted, not while the hosts import
+        workload: Any = ray.get(counted)
         return workload
 
     def begin(self) -> None:
