@@ -46,20 +46,22 @@ class Relay:
         return self.flat.send()
 
 
-def hops(count: int) -> list[float]:
-    """Seconds of each hop. One is in flight at a time, as in a relay."""
+def hops(rounds: int, a_round: int = 5) -> list[float]:
+    """Seconds a hop, of each round of five. As the executor does, a round's turns are submitted at once, each waiting
+    for its predecessor's buffer; one hop is in flight at a time, and the next round waits for the last."""
     actors = [ray.remote(Relay).options(num_cpus=0.5).remote(1) for _ in range(2)]
     value = actors[0].turn.remote(None)
     times = []
-    for i in range(count + 20):
-        ray.wait([value], fetch_local=False)
+    ray.wait([value], fetch_local=False)
+    for _ in range(rounds + 5):
         start = time.perf_counter()
-        value = actors[(i + 1) % 2].turn.remote(value)
+        for i in range(a_round):
+            value = actors[(i + 1) % 2].turn.remote(value)
         ray.wait([value], fetch_local=False)
-        times.append(time.perf_counter() - start)
+        times.append((time.perf_counter() - start) / a_round)
     for actor in actors:
         ray.kill(actor)
-    return times[20:]
+    return times[5:]
 
 
 def plain_loop(job: Job, steps: int) -> float:
@@ -88,7 +90,7 @@ def plain_loop(job: Job, steps: int) -> float:
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--hops", type=int, default=200)
+    p.add_argument("--rounds", type=int, default=60, help="of five hops")
     p.add_argument("--steps", type=int, default=40, help="of a turn")
     p.add_argument("--repeats", type=int, default=5)
     a = p.parse_args()
@@ -97,7 +99,7 @@ def main() -> None:
     job = Job(scenario, loaded.folder, partition(scenario, open_source(scenario.data, loaded.folder)))
     torch.set_num_threads(scenario.runtime.threads)
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    hop = [1000 * t for t in hops(a.hops)]
+    hop = [1000 * t for t in hops(a.rounds)]
 
     host = ray.remote(ClientHost).options(num_cpus=1).remote(job)
     buffer, _ = host.initial.options(num_returns=2).remote()
