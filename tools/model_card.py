@@ -1,6 +1,6 @@
 """Writes a shipped model's README.md from the training.json beside it.
 
-    uv run python tools/model_card.py fedray/shipped/tiny-sd
+uv run python tools/model_card.py fedray/shipped/tiny-sd
 """
 
 from __future__ import annotations

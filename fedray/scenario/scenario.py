@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from fedray.scenario.aggregation import Aggregation, FedAvg
 from fedray.scenario.base import Name, Refused, Section
-from fedray.scenario.data import ByFolder, Data
+from fedray.scenario.data import Data
 from fedray.scenario.evaluation import Evaluation
 from fedray.scenario.model import Model
 from fedray.scenario.network import Network
@@ -44,8 +44,6 @@ class Scenario(Section):
             yield Refused("population.per_round", a_round, f"at most population.clients, {clients}")
         if self.topology.chains > a_round:
             yield Refused("topology.chains", self.topology.chains, f"at most the clients of a round, {a_round}")
-        if isinstance(self.data.partition, ByFolder) and self.data.kind != "image_folder":
-            yield Refused("data.partition", "folder", "iid: only an image_folder has folders")
         if (self.training.local_steps is None) == (self.training.local_epochs is None):
             got = "neither" if self.training.local_steps is None else "both"
             yield Refused("training", f"{got} of local_steps and local_epochs", "one of them")
