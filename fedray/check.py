@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from fedray import shipped
 from fedray.data import open_source, partition
 from fedray.data.image_folder import read
+from fedray.data.partition import unreadable
 from fedray.learners.bases import locate
 from fedray.scenario import Loaded, Refused, ScenarioError, load
 
@@ -36,6 +39,19 @@ def check(file: Path, settings: Sequence[str] = (), seed: int | None = None) -> 
     if refused:
         raise loaded.error(refused)
     return loaded
+
+
+def readable_parts(loaded: Loaded) -> list[np.ndarray]:
+    """Each client's samples, after every image has been opened: what `plan` and `run` need of the data.
+
+    Raises:
+        Refused, ScenarioError: where files are missing, or with every image that cannot be read.
+    """
+    samples = open_source(loaded.scenario.data, loaded.folder)
+    parts = partition(loaded.scenario, samples)
+    if bad := list(unreadable(samples, parts)):
+        raise loaded.error(bad)
+    return parts
 
 
 def find(scenario: str) -> Path:

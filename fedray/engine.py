@@ -9,8 +9,7 @@ import traceback
 from pathlib import Path
 from typing import Any, Protocol
 
-from fedray.data import open_source, partition
-from fedray.data.partition import unreadable
+from fedray.check import readable_parts
 from fedray.executors import Executor, Job, Look, TrainReport, open_executor
 from fedray.network.clock import Event, Ledger, Radio, time_round
 from fedray.rounds import schedule_round
@@ -49,14 +48,10 @@ def run(loaded: Loaded, run: RunFolder, watcher: Watcher, resume: bool = False) 
         ScenarioError: for what only the data or the model show to be wrong, before anything trains.
         RunFailed: afterwards; error.json says how.
     """
-    scenario = loaded.scenario
     executor: Executor | None = None
     try:
-        samples = open_source(scenario.data, loaded.folder)
-        parts = partition(scenario, samples)
-        if bad := list(unreadable(samples, parts)):
-            raise loaded.error(bad)
-        executor = open_executor(Job(scenario, loaded.folder, parts))
+        parts = readable_parts(loaded)
+        executor = open_executor(Job(loaded.scenario, loaded.folder, parts))
         return _rounds(loaded, run, watcher, executor, [len(p) for p in parts], resume)
     except Refused as e:
         raise loaded.error([e]) from None

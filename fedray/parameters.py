@@ -115,7 +115,7 @@ def safetensors_bytes(entries: Mapping[str, tuple[str, Sequence[int]]]) -> int:
 
 
 def sha256(buffer: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(buffer).tobytes()).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(buffer).data).hexdigest()
 
 
 class FlatParameters:

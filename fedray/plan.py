@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 
-from fedray.data import open_source, partition
-from fedray.data.partition import unreadable
+from fedray.check import readable_parts
 from fedray.network.clock import Ledger, Radio, time_round
 from fedray.packing import pack
 from fedray.rounds import schedule_round
@@ -25,10 +24,7 @@ def plan(loaded: Loaded) -> dict[str, Any]:
     """
     scenario = loaded.scenario
     try:
-        samples = open_source(scenario.data, loaded.folder)
-        parts = partition(scenario, samples)
-        if bad := list(unreadable(samples, parts)):
-            raise loaded.error(bad)
+        parts = readable_parts(loaded)
         workload = measure(scenario, loaded.folder)
     except Refused as e:
         raise loaded.error([e]) from None

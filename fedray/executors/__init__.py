@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fedray.scenario.scenario import Scenario
-from fedray.schedule import Schedule
+from fedray.schedule import Schedule, Send, Train
 from fedray.workload import Workload
 
 
@@ -82,8 +82,6 @@ def flow(schedule: Schedule, start: Any, train: Any, aggregate: Any) -> Any:
     `train(client, value)` gives (value, report); `aggregate([(value, reports), ...])` the round's result. A value is
     a buffer or a reference to one, and carries the reports of the turns that made it.
     """
-    from fedray.schedule import Send, Train
-
     held: dict[str, tuple[Any, list[Any]]] = {}
     result = start
     for step in schedule:

@@ -26,12 +26,14 @@ import ray
 SERVER_CPUS = 0.0  # server and evaluator wait while clients work, or fill what they leave
 
 
-def _device(job: Job) -> Any:
-    """The GPU Ray gave this actor. An actor without one still sees every GPU, so CUDA must not be asked."""
-    # Read when torch is first imported; a runtime_env would say the same, but start a process anew for it.
+def _set_environment(job: Job) -> None:
+    """What torch reads when it is first imported. A runtime_env would say the same, but start a process anew for it."""
     os.environ["OMP_NUM_THREADS"] = str(job.scenario.runtime.threads)
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
 
+
+def _device() -> Any:
+    """The GPU Ray gave this actor. An actor without one still sees every GPU, so CUDA must not be asked."""
     import torch
 
     return torch.device("cuda" if ray.get_gpu_ids() else "cpu")
@@ -46,10 +48,10 @@ class ClientHost:
     @cached_property
     def work(self) -> Any:
         """Made by the first call, not with the actor: what goes wrong then is an answer, not a death."""
-        device = _device(self.job)
+        _set_environment(self.job)
         from fedray.executors.work import ClientWork
 
-        return ClientWork(self.job, device)
+        return ClientWork(self.job, _device())
 
     def ready(self) -> bool:
         return self.work is not None
@@ -77,7 +79,7 @@ class ServerHost:
 
     @cached_property
     def work(self) -> Any:
-        _device(self.job)
+        _set_environment(self.job)
         from fedray.executors.work import ServerWork
 
         return ServerWork(self.job)
@@ -105,10 +107,10 @@ class EvaluatorHost:
     """An actor that looks at the model while others train it."""
 
     def __init__(self, job: Job) -> None:
-        device = _device(job)
+        _set_environment(job)
         from fedray.executors.work import EvaluatorWork
 
-        self.work = EvaluatorWork(job, device)
+        self.work = EvaluatorWork(job, _device())
 
     def evaluate(self, buffer: Any, grid: Path) -> dict[str, float]:
         return self.work.evaluate(buffer, grid)

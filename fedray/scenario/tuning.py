@@ -22,6 +22,15 @@ class Lora(Section):
     targets: Literal["attention", "kohya"] | Annotated[list[str], Field(min_length=1)] = "attention"
     payload: Payload | None = None  # numbers on the air; as training.precision
 
+    @property
+    def scale(self) -> float:
+        """alpha / rank, on B A."""
+        return self.alpha_or_rank / self.rank
+
+    @property
+    def alpha_or_rank(self) -> float:
+        return self.alpha or self.rank
+
 
 class Full(Section):
     """Every weight of the named parts trains and travels."""

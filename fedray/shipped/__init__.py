@@ -21,8 +21,8 @@ def resolve(path: str, folder: Path) -> Path:
     if path.startswith(PREFIX):
         name = path.removeprefix(PREFIX)
         for candidate in (name, name + ".safetensors"):
-            if name in names() or candidate in names():
-                return HERE / candidate if (HERE / candidate).exists() else HERE / name
+            if candidate in names():
+                return HERE / candidate
         raise FileNotFoundError(f"one of {', '.join(PREFIX + n.removesuffix('.safetensors') for n in names())}")
     return folder / path
 

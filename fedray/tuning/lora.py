@@ -30,12 +30,11 @@ def apply(section: Lora, parts: Mapping[str, nn.Module], seed: int) -> dict[str,
 
     targets = {"attention": {"unet": ATTENTION}, "kohya": {"unet": KOHYA_UNET, "text_encoder": KOHYA_TEXT}}
     chosen = targets[section.targets] if isinstance(section.targets, str) else {"unet": list(section.targets)}
-    alpha = section.alpha or section.rank
     found: dict[str, nn.Parameter] = {}
     for part, names in chosen.items():
         model = parts[part]
         meta = next(model.parameters()).is_meta
-        options: dict[str, Any] = {"r": section.rank, "lora_alpha": alpha, "lora_dropout": section.dropout}
+        options: dict[str, Any] = {"r": section.rank, "lora_alpha": section.alpha_or_rank, "lora_dropout": section.dropout}
         config = LoraConfig(**options, target_modules=names, init_lora_weights="gaussian")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(key(seed, 0, SERVER, f"adapter {part}"))
@@ -87,7 +86,6 @@ def save(adapter: Mapping[str, Tensor], section: Lora, folder: Path) -> None:
     where a file does not say, so there B carries the scale alpha / rank."""
     from safetensors.torch import save_file
 
-    alpha = section.alpha or section.rank
-    scaled = {n: t * (alpha / section.rank) if n.endswith(".lora_B.weight") else t for n, t in adapter.items()}
+    scaled = {n: t * section.scale if n.endswith(".lora_B.weight") else t for n, t in adapter.items()}
     save_file(scaled, str(folder / DIFFUSERS_FILE), metadata={"format": "pt"})
-    save_file(kohya_tensors(adapter, alpha), str(folder / KOHYA_FILE), metadata={"format": "pt"})
+    save_file(kohya_tensors(adapter, section.alpha_or_rank), str(folder / KOHYA_FILE), metadata={"format": "pt"})

@@ -52,8 +52,7 @@ def export_files(section: Tuning, named: Mapping[str, nn.Parameter], layout: Lay
     diffusers reads."""
     entries = {n: (layout.file_dtype, s) for n, s in zip(layout.names, layout.shapes, strict=True)}
     if isinstance(section, Lora):
-        alpha = section.alpha or section.rank
-        kohya = {n: (layout.file_dtype, list(t.shape)) for n, t in lora.kohya_tensors(named, alpha).items()}
+        kohya = {n: (layout.file_dtype, list(t.shape)) for n, t in lora.kohya_tensors(named, section.alpha_or_rank).items()}
         return {
             lora.DIFFUSERS_FILE: safetensors_bytes(entries),
             lora.KOHYA_FILE: safetensors_bytes(kohya),
