@@ -4,7 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fedray.scenario.base import Section
+from fedray.scenario.base import Name, Section
+
+FolderName = Annotated[str, Field(pattern=r"^[^/\\\x00]*[^./\\\x00][^/\\\x00]*$")]  # one folder, never a way out of it
 
 
 class ByFolder(Section):
@@ -19,6 +21,13 @@ class Iid(Section):
     kind: Literal["iid"]
 
 
+class Site(Section):
+    """One client a folder. Only hosts on nodes with Ray's label `site=NAME` open them."""
+
+    folders: Annotated[list[FolderName], Field(min_length=1)]
+    path: str | None = None  # where they lie on the site's nodes; as data.path
+
+
 class ImageFolder(Section):
     """Images in folders, captions in `metadata.jsonl` (`file_name` and the caption's key) beside them."""
 
@@ -27,6 +36,17 @@ class ImageFolder(Section):
     partition: Annotated[ByFolder | Iid, Field(discriminator="kind")]
     caption_key: str = "text"
     caption: str | None = None  # for images that metadata.jsonl does not name
+    sites: Annotated[dict[Name, Site], Field(min_length=1)] | None = None  # clients are numbered in this order
+
+    def clients_at(self, site: str) -> list[int]:
+        """A site's clients, in its folders' order."""
+        assert self.sites is not None
+        first = 0
+        for name, section in self.sites.items():
+            if name == site:
+                return list(range(first, first + len(section.folders)))
+            first += len(section.folders)
+        raise KeyError(site)
 
 
 class FashionMnistMini(Section):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from fedray.errors import UserError
@@ -49,13 +51,40 @@ class Loaded:
             [_line(self.file, self.tree, self.settings, tuple(r.key.split(".")), f"got {r.got}, expected {r.expected}") for r in refused]
         )
 
+    def variants(self) -> dict[str, Loaded]:
+        """The scenarios of a sweep by name, with the lines they have in this file; none without a sweep.
+
+        Raises:
+            ScenarioError: with every problem of every variant.
+        """
+        found: dict[str, Loaded] = {}
+        problems: list[str] = []
+        variants = self.tree["sweep"]["variants"] if self.scenario.sweep else {}
+        for name, changes in variants.items():
+            tree = copy.deepcopy(self.tree)
+            del tree["sweep"]
+            tree["name"] = f"{self.scenario.name}-{name}"[:64]
+            line = _mark(variants, name) or (0, 0)
+            faults: list[str] = []
+            for key, value in changes.items():
+                mark = _mark(changes, key) or line
+                faults += [f"{self.file}:{mark[0] + 1}: {key}: {f}" for f in _put(tree, str(key), copy.deepcopy(value), mark)]
+            try:
+                found[str(name)] = _validate(replace(self, tree=tree), faults)
+            except ScenarioError as e:
+                problems += [f"{p} (in sweep.variants.{name})" for p in e.problems]
+        if problems:
+            raise ScenarioError(problems)
+        return found
+
     def resolved(self) -> str:
         """The scenario with every default and absolute paths, as YAML."""
         tree = self.scenario.model_dump(mode="json")
         data = tree["data"]
-        for section in (data, tree["evaluation"]["reference"] or {}):
+        sites = (data.get("sites") or {}).values()
+        for section in (data, *sites, tree["evaluation"]["reference"] or {}):
             for key in ("path", "judge"):
-                if key in section and not section[key].startswith("shipped:"):
+                if section.get(key) and not section[key].startswith("shipped:"):
                     section[key] = str((self.folder / section[key]).resolve())
         base = self.folder / tree["model"]["base"]
         if base.is_dir():
@@ -86,7 +115,14 @@ def load(file: Path, settings: Sequence[str] = (), seed: int | None = None) -> L
         problems += _apply(tree, setting)
     if seed is not None:
         tree["seed"] = seed
-    plain = _plain(tree)
+    loaded = _validate(Loaded(None, file, text, tree, tuple(settings)), problems)  # type: ignore[arg-type]
+    loaded.variants()  # raises where one is not whole
+    return loaded
+
+
+def _validate(raw: Loaded, problems: list[str]) -> Loaded:
+    """`raw` with the scenario its tree says, or every problem of it behind those found before."""
+    plain = _plain(raw.tree)
     try:
         scenario = Scenario.model_validate(plain)
     except ValidationError as e:
@@ -96,11 +132,11 @@ def load(file: Path, settings: Sequence[str] = (), seed: int | None = None) -> L
             found.setdefault((loc, got), []).append(expected)
         for (loc, got), options in found.items():  # a union complains once a member
             message = f"got {got}, expected {' or '.join(dict.fromkeys(options))}"
-            problems.append(_line(file, tree, tuple(settings), loc, message))
+            problems.append(_line(raw.file, raw.tree, raw.settings, loc, message))
         raise ScenarioError(problems) from None
     if problems:
         raise ScenarioError(problems)
-    loaded = Loaded(scenario, file, text, tree, tuple(settings))
+    loaded = replace(raw, scenario=scenario)
     if refused := list(scenario.combinations()):
         raise loaded.error(refused)
     return loaded
@@ -129,23 +165,40 @@ def _apply(tree: Any, setting: str) -> list[str]:
         new = _parse(value, f"--set {path}")
     except ScenarioError as e:
         return e.problems
+    return [f"--set {path}: {fault}" for fault in _put(tree, path.strip(), new, None)]
+
+
+def _put(tree: Any, path: str, value: Any, mark: tuple[int, int] | None) -> list[str]:
+    """Puts a value at `a.b`, remembering the line it comes from; gives what is wrong with the path."""
+    keys = path.split(".")
     at = tree
     for i, key in enumerate(keys):
         last = i == len(keys) - 1
         if isinstance(at, list):
             if not key.isdigit() or int(key) >= len(at):
-                return [f"--set {path}: got {key!r}, expected an index below {len(at)}"]
+                return [f"got {key!r}, expected an index below {len(at)}"]
             place: Any = int(key)
         elif isinstance(at, dict):
             place = key
             if not last and not isinstance(at.get(key), (dict, list)):
-                at[key] = {}
+                at[key] = CommentedMap()
         else:
-            return [f"--set {path}: got a key under {'.'.join(keys[:i])}, expected a section there"]
+            return [f"got a key under {'.'.join(keys[:i])}, expected a section there"]
         if last:
-            at[place] = new
+            at[place] = value
+        if mark and isinstance(at, CommentedMap):
+            at.lc.add_kv_line_col(place, [*mark, *mark])
         at = at[place]
     return []
+
+
+def _mark(tree: Any, key: Any) -> tuple[int, int] | None:
+    """Line and column of a key, from 0; none where the text does not have it."""
+    try:
+        marked: tuple[int, int] = tree.lc.key(key) if isinstance(tree, dict) else tree.lc.item(key)
+        return marked
+    except (AttributeError, KeyError, IndexError, TypeError):
+        return None
 
 
 def _plain(node: Any) -> Any:
@@ -234,12 +287,11 @@ def _line(file: Path, tree: Any, settings: Sequence[str], loc: Loc, message: str
             return f"--set {setting}: {key}: {message}"
     line, at = 1, tree
     for part in loc:
-        marks = getattr(at, "lc", None)
+        mark = _mark(at, part)
+        line = mark[0] + 1 if mark else line
         try:
-            if marks is not None:
-                line = (marks.key(part) if isinstance(at, dict) else marks.item(part))[0] + 1
             at = at[part]
-        except (KeyError, IndexError, TypeError, AttributeError):
+        except (KeyError, IndexError, TypeError):
             break
     return f"{file}:{line}: {key + ': ' if key else ''}{message}"
 

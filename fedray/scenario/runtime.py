@@ -8,7 +8,7 @@ from fedray.scenario.base import Count, Section
 
 
 class Failures(Section):
-    """Infrastructure (a dead actor, a lost node) is retried `retries` times a task. A data failure (a loss that is not
+    """A round that loses an actor or a node is done again, up to `retries` times. A data failure (a loss that is not
     finite, an image that cannot be read) aborts the run, or drops the client from its round, at most `budget` times."""
 
     retries: Annotated[int, Field(ge=0)] = 3
@@ -22,4 +22,5 @@ class Runtime(Section):
     gpus_per_actor: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
     threads: Count = 1  # of each actor; another number gives other bits
     checkpoint_every: Count = 1
+    report_to: list[Literal["tensorboard"]] = []  # beside metrics.jsonl and Ray's dashboard
     failures: Failures = Failures()

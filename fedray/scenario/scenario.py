@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 from fedray.scenario.aggregation import Aggregation, FedAvg
 from fedray.scenario.base import Name, Refused, Section
-from fedray.scenario.data import Data
+from fedray.scenario.data import Data, ImageFolder
 from fedray.scenario.evaluation import Evaluation
 from fedray.scenario.model import Model
 from fedray.scenario.network import Network
 from fedray.scenario.population import Population
 from fedray.scenario.runtime import Runtime
+from fedray.scenario.sweep import Sweep
 from fedray.scenario.topology import Topology
 from fedray.scenario.training import Training
 from fedray.scenario.tuning import Lora, Payload, Tuning
@@ -31,6 +32,7 @@ class Scenario(Section):
     network: Network
     evaluation: Evaluation = Evaluation()
     runtime: Runtime = Runtime()
+    sweep: Sweep | None = None
 
     @property
     def payload(self) -> Payload:
@@ -48,6 +50,7 @@ class Scenario(Section):
             got = "neither" if self.training.local_steps is None else "both"
             yield Refused("training", f"{got} of local_steps and local_epochs", "one of them")
         yield from self._rates()
+        yield from self._sites()
         if self.topology.order == "best_sidelink" and not isinstance(self.network.sidelink.rate_bps, list):
             expected = "a table of rates, since topology.order is best_sidelink"
             yield Refused("network.sidelink.rate_bps", "one rate for all", expected)
@@ -57,6 +60,17 @@ class Scenario(Section):
         if self.evaluation.reference is not None and self.model.resolution not in (None, 32):
             got = f"{self.evaluation.reference.judge} at {self.model.resolution} pixels"
             yield Refused("evaluation.reference.judge", got, "model.resolution 32, which judges are trained on")
+
+    def _sites(self) -> Iterator[Refused]:
+        data = self.data
+        if not isinstance(data, ImageFolder) or data.sites is None:
+            return
+        if data.partition.kind != "folder":
+            yield Refused("data.partition", data.partition.kind, "folder, since data.sites names one folder a client")
+        if (folders := sum(len(site.folders) for site in data.sites.values())) != self.population.clients:
+            yield Refused("population.clients", f"{self.population.clients} for {folders} folders of data.sites", f"{folders}, one a folder")
+        if self.runtime.executor != "ray":
+            yield Refused("runtime.executor", self.runtime.executor, "ray, since data.sites pins clients to nodes")
 
     def _rates(self) -> Iterator[Refused]:
         clients = self.population.clients
