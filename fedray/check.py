@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
-
 from fedray import shipped
-from fedray.data import open_source, partition
+from fedray.data import holdings
 from fedray.data.image_folder import read
 from fedray.data.partition import unreadable
 from fedray.learners.bases import locate
@@ -22,6 +21,16 @@ def check(file: Path, settings: Sequence[str] = (), seed: int | None = None) -> 
         ScenarioError: with every problem found.
     """
     loaded = load(file, settings, seed)
+    problems: list[str] = []
+    for variant in loaded.variants().values() or [loaded]:
+        problems += [p for p in _missing(variant) if p not in problems]
+    if problems:
+        raise ScenarioError(problems)
+    return loaded
+
+
+def _missing(loaded: Loaded) -> list[str]:
+    """What a scenario names that is not there."""
     scenario = loaded.scenario
     refused: list[Refused] = []
 
@@ -31,27 +40,28 @@ def check(file: Path, settings: Sequence[str] = (), seed: int | None = None) -> 
         except Refused as e:
             refused.append(e)
 
-    attempt(lambda: partition(scenario, open_source(scenario.data, loaded.folder)))
+    if not scenario.sites:  # what lies at a site, its own nodes look at
+        attempt(lambda: holdings(scenario, loaded.folder))
     attempt(lambda: locate(scenario.model.base, loaded.folder))
     if (reference := scenario.evaluation.reference) is not None:
         attempt(lambda: read(reference.path, loaded.folder, "evaluation.reference", reference.caption_key, None))
         attempt(lambda: _judge(reference.judge, loaded.folder))
-    if refused:
-        raise loaded.error(refused)
-    return loaded
+    if "tensorboard" in scenario.runtime.report_to and find_spec("tensorboard") is None:
+        refused.append(Refused("runtime.report_to", "tensorboard, which is not installed", "pip install 'fedray[tensorboard]'"))
+    return loaded.error(refused).problems
 
 
-def readable_parts(loaded: Loaded) -> list[np.ndarray]:
-    """Each client's samples, after every image has been opened: what `plan` and `run` need of the data.
+def readable(loaded: Loaded) -> list[int]:
+    """How many samples each client holds, after every image has been opened: what `plan` and `run` need of the data
+    that this process may open.
 
     Raises:
         Refused, ScenarioError: where files are missing, or with every image that cannot be read.
     """
-    samples = open_source(loaded.scenario.data, loaded.folder)
-    parts = partition(loaded.scenario, samples)
-    if bad := list(unreadable(samples, parts)):
+    samples, held = holdings(loaded.scenario, loaded.folder)
+    if bad := list(unreadable(samples, held)):
         raise loaded.error(bad)
-    return parts
+    return [len(held[c]) for c in range(len(held))]
 
 
 def find(scenario: str) -> Path:

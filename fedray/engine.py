@@ -9,24 +9,25 @@ import traceback
 from pathlib import Path
 from typing import Any, Protocol
 
-from fedray.check import readable_parts
-from fedray.executors import Executor, Job, Look, TrainReport, open_executor
+from fedray.check import readable
+from fedray.executors import Executor, Job, Look, StepFailed, TrainReport, open_executor
 from fedray.network.clock import Event, Ledger, Radio, time_round
 from fedray.rounds import schedule_round
 from fedray.runs.citations import bibtex
 from fedray.runs.environment import environment
 from fedray.runs.folder import RunFolder
+from fedray.runs.tensorboard import TensorBoard
 from fedray.scenario import Loaded, Refused, ScenarioError
 
 LOOK_AHEAD = 5  # rounds that may train behind an evaluation; they are recorded and checkpointed once it has ended
 
 
 class RunFailed(RuntimeError):
-    """The run cannot go on. `facts` go into error.json."""
+    """The run cannot go on. `facts` go into error.json; `advice` is what a person may try."""
 
-    def __init__(self, message: str, **facts: Any) -> None:
+    def __init__(self, message: str, advice: str = "", **facts: Any) -> None:
         super().__init__(message)
-        self.facts = facts
+        self.advice, self.facts = advice, facts
 
 
 class Watcher(Protocol):
@@ -48,19 +49,20 @@ def run(loaded: Loaded, run: RunFolder, watcher: Watcher, resume: bool = False) 
         ScenarioError: for what only the data or the model show to be wrong, before anything trains.
         RunFailed: afterwards; error.json says how.
     """
+    scenario = loaded.scenario
     executor: Executor | None = None
     try:
-        parts = readable_parts(loaded)
-        executor = open_executor(Job(loaded.scenario, loaded.folder, parts))
-        return _rounds(loaded, run, watcher, executor, [len(p) for p in parts], resume)
+        held = [] if scenario.sites else readable(loaded)
+        executor = open_executor(Job(scenario, loaded.folder), watcher.note)
+        return _rounds(loaded, run, watcher, executor, held or executor.survey(), resume)
     except Refused as e:
         raise loaded.error([e]) from None
     except ScenarioError:
         raise
     except Exception as e:
-        facts = e.facts if isinstance(e, RunFailed) else {"traceback": traceback.format_exc()}
-        run.write("error.json", {"error": type(e).__name__, "message": str(e), **facts})
-        raise e if isinstance(e, RunFailed) else RunFailed(f"{type(e).__name__}: {e}") from e
+        failed = _failure(e)
+        run.write("error.json", {**failed.facts, "message": str(failed), "next": failed.advice})
+        raise failed from e
     finally:
         if executor is not None:
             executor.close()
@@ -78,6 +80,7 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
     else:
         run.write("env.json", environment())
         (run.path / "CITATION.bib").write_text(bibtex(scenario))
+    board = TensorBoard(run) if "tensorboard" in scenario.runtime.report_to else None
     clock = time.monotonic() - wall
     watcher.started(executor.describe(), training.rounds, first - 1)
     sha256 = "" if resume else run.checkpoint(0, executor.checkpoint, ledger, wall, failures)
@@ -103,6 +106,9 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
             metrics |= look.metrics() if look else {}
             run.append(events, metrics)
             watcher.round(metrics)
+            executor.publish(run.path.name, metrics)
+            if board:
+                board.round(metrics)
         waiting.clear()
         if last or t - saved >= scenario.runtime.checkpoint_every:
             saved, sha256 = t, run.checkpoint(t, executor.checkpoint, ledger, time.monotonic() - clock, failures)
@@ -121,8 +127,22 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
         "baseline": run.read("baseline.json"),
         "artifacts": run.artifacts(),
     }
+    run.write_parquet()
     run.write("result.json", result)
     return result
+
+
+def _failure(e: Exception) -> RunFailed:
+    """Whatever happened, with the round, client and stage where they are known, and what to try."""
+    if isinstance(e, RunFailed):
+        return e
+    facts = e.facts if isinstance(e, StepFailed) else {"error": type(e).__name__, "traceback": traceback.format_exc()}
+    message = str(e) if isinstance(e, StepFailed) else f"{type(e).__name__}: {e}"
+    if "OutOfMemory" in facts["error"] or "out of memory" in message:
+        return RunFailed(message, "less memory: a smaller training.batch_size, training.gradient_checkpointing, fewer runtime.actors", **facts)
+    if facts["error"] in ("ActorDiedError", "ActorUnavailableError", "NodeDiedError"):
+        return RunFailed(message, "the log of the process that died, in Ray's session folder (/tmp/ray/session_latest/logs)", **facts)
+    return RunFailed(message, "the traceback in error.json", **facts)
 
 
 def _restore(run: RunFolder, watcher: Watcher, executor: Executor) -> tuple[int, Ledger, float, int]:
@@ -146,12 +166,14 @@ def _restore(run: RunFolder, watcher: Watcher, executor: Executor) -> tuple[int,
 def _judge_failure(report: TrainReport, policy: str, failures: int, budget: int) -> None:
     if report.failure is None:
         return
-    facts = {"round": report.round, "client": report.client, "stage": report.stage}
     where = f"client {report.client} in round {report.round}, while {report.stage}"
+    facts = {"error": "DataFailure", "round": report.round, "client": report.client, "stage": report.stage, "traceback": None}
     if policy == "abort":
-        raise RunFailed(f"{where}: {report.failure}", **facts)
+        advice = "mend its data or the training, or leave such clients out: runtime: {failures: {data: drop}}"
+        raise RunFailed(f"{where}: {report.failure}", advice, **facts)
     if failures > budget:
-        raise RunFailed(f"{where}: {report.failure} (failure {failures}, beyond runtime.failures.budget of {budget})", **facts)
+        advice = "mend what makes so many clients fail, or raise runtime.failures.budget"
+        raise RunFailed(f"{where}: {report.failure} (failure {failures}, beyond runtime.failures.budget of {budget})", advice, **facts)
 
 
 def _metrics(round_: int, reports: list[TrainReport], ledger: Ledger, wall_time_s: float) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from fedray.check import readable_parts
+from fedray.check import readable
 from fedray.network.clock import Ledger, Radio, time_round
 from fedray.packing import pack
 from fedray.rounds import schedule_round
@@ -24,19 +24,21 @@ def plan(loaded: Loaded) -> dict[str, Any]:
     """
     scenario = loaded.scenario
     try:
-        parts = readable_parts(loaded)
+        held = _held(loaded)
         workload = measure(scenario, loaded.folder)
     except Refused as e:
         raise loaded.error([e]) from None
     packing = pack(scenario, os.cpu_count() or 1, torch.cuda.device_count())
-    radio, work = Radio(scenario.network), workload.of(scenario, [len(p) for p in parts])
+    sites = {"sites": {site: packing.sites.count(site) for site in scenario.sites}} if scenario.sites else {}
+    radio, work = Radio(scenario.network), workload.of(scenario, held)
     total = Ledger()
     for t in range(1, scenario.training.rounds + 1):
         total = total.add(time_round(schedule_round(scenario, radio, t), work, radio, total.sim_time_s))
     rounds = scenario.training.rounds
     return {
         "name": scenario.name,
-        "actors": {"executor": scenario.runtime.executor, "client": packing.actors, "server": 1, "evaluator": 1},
+        "actors": {"executor": scenario.runtime.executor, "client": packing.actors, "server": 1, "evaluator": 1} | sites,
+        "cpus_per_actor": packing.cpus_per_actor,
         "gpus_per_actor": packing.gpus_per_actor,
         "memory_bytes": _memory(scenario.training.precision, workload.parameters, workload.trainable_parameters, workload.payload_bytes),
         "parameters": workload.parameters,
@@ -49,6 +51,16 @@ def plan(loaded: Loaded) -> dict[str, Any]:
         "per_round": {k: v / rounds if isinstance(v, float) or v % rounds else v // rounds for k, v in asdict(total).items()},
         "total": asdict(total),
     }
+
+
+def _held(loaded: Loaded) -> list[int]:
+    """Samples of each client. What lies at a site cannot be counted from here, and need not where turns are steps."""
+    scenario = loaded.scenario
+    if not scenario.sites:
+        return readable(loaded)
+    if scenario.training.local_steps is None:
+        raise Refused("training.local_epochs", "epochs over data that lies at sites", "local_steps, whose cost is known from here")
+    return [0] * scenario.population.clients
 
 
 def _memory(precision: str, parameters: int, trainable: int, payload: int) -> dict[str, int]:

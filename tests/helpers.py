@@ -12,7 +12,6 @@ from ruamel.yaml import YAML
 
 from fedray import shipped
 from fedray.check import check
-from fedray.data import open_source, partition
 from fedray.executors import Job
 from fedray.scenario import Loaded
 
@@ -52,7 +51,7 @@ def tiny(folder: Path, changes: dict[str, Any] | None = None, name: str = "tiny.
 
 def job_of(file: Path) -> tuple[Loaded, Job]:
     loaded = check(file)
-    return loaded, Job(loaded.scenario, loaded.folder, partition(loaded.scenario, open_source(loaded.scenario.data, loaded.folder)))
+    return loaded, Job(loaded.scenario, loaded.folder)
 
 
 def run(file: Path, out: Path, resume: bool = False) -> dict[str, Any]:

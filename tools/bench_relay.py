@@ -22,7 +22,7 @@ import ray
 import torch
 
 from fedray import check
-from fedray.data import open_source, partition
+from fedray.data import holdings
 from fedray.executors import Job
 from fedray.executors.ray import ClientHost
 from fedray.executors.work import Model, batches
@@ -69,7 +69,8 @@ def plain_loop(job: Job, steps: int) -> float:
     the adapter's own tensors. No federation."""
     model = Model(job, torch.device("cpu"))
     learner, scenario = model.learner, job.scenario
-    shard = learner.encode(open_source(scenario.data, job.folder), [int(i) for i in job.parts[0]])
+    samples, held = holdings(scenario, job.folder)
+    shard = learner.encode(samples, [int(i) for i in held[0]])
     parameters = [p for part in learner.parts.values() for p in part.parameters() if p.requires_grad]
     for p in parameters:  # out of the flat buffer, into tensors of their own
         p.data, p.grad = p.data.clone(), None
@@ -96,7 +97,7 @@ def main() -> None:
     a = p.parse_args()
     loaded = check.check(check.find("quickstart"), [f"training.local_steps={a.steps}"])
     scenario = loaded.scenario
-    job = Job(scenario, loaded.folder, partition(scenario, open_source(scenario.data, loaded.folder)))
+    job = Job(scenario, loaded.folder)
     torch.set_num_threads(scenario.runtime.threads)
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     hop = [1000 * t for t in hops(a.rounds)]

@@ -35,8 +35,11 @@ class ImageFolderSamples:
         return str(self.files[i])
 
 
-def read(path: str, folder: Path, section: str, caption_key: str, caption: str | None) -> ImageFolderSamples:
-    """Every image under a folder. An image's group is the first folder on its way down.
+def read(
+    path: str, folder: Path, section: str, caption_key: str, caption: str | None, only: Sequence[str] | None = None
+) -> ImageFolderSamples:
+    """Every image under a folder, or under `only` some folders in it. An image's group is the first folder on its way
+    down.
 
     `metadata.jsonl` may lie in the folder itself or in any of its folders; `file_name` is relative to its own.
 
@@ -49,12 +52,16 @@ def read(path: str, folder: Path, section: str, caption_key: str, caption: str |
         raise Refused(f"{section}.path", repr(path), str(e)) from None
     if not root.is_dir():
         raise Refused(f"{section}.path", repr(path), "a folder of images" + ("" if not root.exists() else ", not a file"))
-    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    if not files:
-        raise Refused(f"{section}.path", f"{path!r} without images", f"images ({', '.join(sorted(SUFFIXES))}) in it")
+    places = [root] if only is None else [root / name for name in only]
+    files: list[Path] = []
+    for place in places:
+        found = sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        if not found:
+            raise Refused(f"{section}.path", f"{str(place)!r} without images", f"images ({', '.join(sorted(SUFFIXES))}) in it")
+        files += found
     named: dict[Path, str] = {}
-    for metadata in sorted(root.rglob("metadata.jsonl")):
-        named |= _captions(metadata, section, caption_key)
+    for metadata in sorted({m for place in places for m in place.rglob("metadata.jsonl")} | set(root.glob("metadata.jsonl"))):
+        named |= _captions(metadata, section, caption_key, only)
     captions = []
     for file in files:
         text = named.get(file, caption)
@@ -65,7 +72,7 @@ def read(path: str, folder: Path, section: str, caption_key: str, caption: str |
     return ImageFolderSamples(files, captions, groups)
 
 
-def _captions(metadata: Path, section: str, caption_key: str) -> dict[Path, str]:
+def _captions(metadata: Path, section: str, caption_key: str, only: Sequence[str] | None) -> dict[Path, str]:
     captions: dict[Path, str] = {}
     try:
         text = metadata.read_text(encoding="utf-8")
@@ -83,6 +90,8 @@ def _captions(metadata: Path, section: str, caption_key: str) -> dict[Path, str]
             raise Refused(f"{section}.path", f"{where}: {line[:60]}", f'{{"file_name": ..., "{caption_key}": ...}}')
         file = metadata.parent / row["file_name"]
         if not file.is_file():
+            if only is not None and Path(row["file_name"]).parts[0] not in only:
+                continue  # a line for a folder that nobody asked for
             raise Refused(f"{section}.path", f"{where}: {row['file_name']!r}, which is missing", f"an image in {metadata.parent}")
         captions[file] = row[caption_key]
     return captions

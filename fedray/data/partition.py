@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 
-from fedray.data.sources import Samples
+from fedray.data.image_folder import read
+from fedray.data.sources import Samples, open_source
 from fedray.randomness import SERVER, generator
 from fedray.scenario.base import Refused
 from fedray.scenario.scenario import Scenario
@@ -34,10 +36,28 @@ def partition(scenario: Scenario, samples: Samples) -> list[np.ndarray]:
     return [np.sort(part) for part in np.array_split(order, clients)]
 
 
-def unreadable(samples: Samples, parts: Sequence[np.ndarray]) -> Iterator[Refused]:
+def holdings(scenario: Scenario, folder: Path, site: str | None = None) -> tuple[Samples, dict[int, np.ndarray]]:
+    """The samples that a host may open, and which of them each client holds: every client's, or with `data.sites` those
+    of the clients at the host's own site.
+
+    Raises:
+        Refused: where files are missing, or do not fit the clients.
+    """
+    data = scenario.data
+    if data.kind != "image_folder" or data.sites is None:
+        samples = open_source(data, folder)
+        return samples, dict(enumerate(partition(scenario, samples)))
+    assert site is not None
+    section, key = data.sites[site], f"data.sites.{site}"
+    samples = read(section.path or data.path, folder, key, data.caption_key, data.caption, section.folders)
+    groups = np.asarray(samples.groups)
+    return samples, {c: np.flatnonzero(groups == name) for c, name in zip(data.clients_at(site), section.folders, strict=True)}
+
+
+def unreadable(samples: Samples, held: Mapping[int, np.ndarray]) -> Iterator[Refused]:
     """Every image that cannot be read, with its client. Decodes all of them."""
 
-    def read(place: tuple[int, int]) -> Refused | None:
+    def attempt(place: tuple[int, int]) -> Refused | None:
         client, i = place
         try:
             samples.image(i)
@@ -46,7 +66,7 @@ def unreadable(samples: Samples, parts: Sequence[np.ndarray]) -> Iterator[Refuse
         return None
 
     with ThreadPoolExecutor(4) as pool:
-        yield from filter(None, pool.map(read, ((c, int(i)) for c, part in enumerate(parts) for i in part)))
+        yield from filter(None, pool.map(attempt, ((c, int(i)) for c, part in held.items() for i in part)))
 
 
 def _some(names: Sequence[str]) -> str:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from fedray.scenario.scenario import Scenario
 from fedray.schedule import Schedule, Send, Train
 from fedray.workload import Workload
@@ -20,7 +18,16 @@ class Job:
 
     scenario: Scenario
     folder: Path  # where relative paths start
-    parts: list[np.ndarray]  # each client's samples
+
+
+class StepFailed(RuntimeError):
+    """A step that went wrong through no fault of its data: what, where, and the original exception, once."""
+
+    def __init__(self, error: BaseException, round: int | None, stage: str, client: int | None, traceback: str) -> None:
+        where = f"client {client}" if client is not None else "the server"
+        when = f" in round {round}" if round is not None else ""
+        super().__init__(f"{where}{when}, while {stage}: {type(error).__name__}: {str(error).strip() or 'no message'}")
+        self.facts = {"error": type(error).__name__, "round": round, "client": client, "stage": stage, "traceback": traceback}
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,10 @@ class Executor(Protocol):
 
     def workload(self) -> Workload: ...
 
+    def survey(self) -> list[int]:
+        """How many samples each client holds, where `data.sites` lets only the sites' hosts look."""
+        ...
+
     def begin(self) -> None:
         """The global buffer before the first round."""
         ...
@@ -72,6 +83,10 @@ class Executor(Protocol):
         ...
 
     def export(self, folder: Path) -> None: ...
+
+    def publish(self, run: str, metrics: dict[str, Any]) -> None:
+        """A round's metrics, for whatever monitors the executor."""
+        ...
 
     def close(self) -> None: ...
 
@@ -97,11 +112,12 @@ def flow(schedule: Schedule, start: Any, train: Any, aggregate: Any) -> Any:
     return result
 
 
-def open_executor(job: Job) -> Executor:
+def open_executor(job: Job, note: Callable[[str], None] = print) -> Executor:
+    """The executor that `runtime.executor` names; `note` shows a person what it does about lost actors and nodes."""
     if job.scenario.runtime.executor == "ray":
         from fedray.executors.ray import RayExecutor
 
-        return RayExecutor(job)
+        return RayExecutor(job, note)
     from fedray.executors.serial import SerialExecutor
 
     return SerialExecutor(job)

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fedray.executors import Job, Look, TrainReport, flow
+from fedray.data import holdings
+from fedray.data.partition import unreadable
+from fedray.executors import Job, Look, StepFailed, TrainReport, flow
 from fedray.packing import pack
+from fedray.scenario.base import Refused
 from fedray.schedule import Schedule
 from fedray.workload import Workload
 
@@ -22,7 +27,11 @@ os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray
+from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.util.metrics import Gauge
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+PLACING_S = 60.0  # how long a lost actor's successor may look for room before the others take its clients
 SERVER_CPUS = 0.0  # server and evaluator wait while clients work, or fill what they leave
 
 
@@ -42,8 +51,8 @@ def _device() -> Any:
 class ClientHost:
     """An actor that runs the turns of its clients, one after another, with the model resident."""
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
+    def __init__(self, job: Job, site: str | None = None) -> None:
+        self.job, self.site = job, site
 
     @cached_property
     def work(self) -> Any:
@@ -51,10 +60,17 @@ class ClientHost:
         _set_environment(self.job)
         from fedray.executors.work import ClientWork
 
-        return ClientWork(self.job, _device())
+        return ClientWork(self.job, _device(), self.site)
 
-    def ready(self) -> bool:
-        return self.work is not None
+    def ready(self) -> str:
+        """The node it runs on, once it can work."""
+        assert self.work is not None
+        return ray.get_runtime_context().get_node_id()
+
+    def survey(self) -> tuple[dict[int, int], list[Refused]]:
+        """How many samples each client of this host's site holds, and every image that cannot be read."""
+        samples, held = holdings(self.job.scenario, self.job.folder, self.site)
+        return {client: len(part) for client, part in held.items()}, list(unreadable(samples, held))
 
     def initial(self) -> tuple[Any, Any]:
         return self.work.initial()
@@ -119,51 +135,73 @@ class EvaluatorHost:
         self.work.export(buffer, folder)
 
 
+@dataclass
+class Host:
+    """A client actor as the driver knows it."""
+
+    actor: Any
+    site: str | None
+    ready: Any  # a reference to its node
+
+
 class RayExecutor:
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.own_ray = not ray.is_initialized()
-        if self.own_ray:
-            address = os.environ.get("RAY_ADDRESS") or ("auto" if os.environ.get("RAY_JOB_ID") else "local")
-            # Ray's own lines go where all logging goes, into run.log.
-            log = logging.getLogger("ray")
-            log.handlers.clear()
-            log.propagate = True
-            dashboard = False if address == "local" else None
-            ray.init(address=address, include_dashboard=dashboard, log_to_driver=False, configure_logging=False)
+    """Hosts are stateless towards clients, so a lost one needs no rescue: its round is done again by those there are."""
+
+    def __init__(self, job: Job, note: Callable[[str], None] = print) -> None:
+        self.job, self.note = job, note
+        self.own_ray = connect()
         total = ray.cluster_resources()
-        self.packing = packing = pack(job.scenario, int(total.get("CPU", 1)), int(total.get("GPU", 0)))
-        runtime = job.scenario.runtime
-        self.options: dict[str, Any] = {
-            "num_gpus": packing.gpus_per_actor,
-            "max_restarts": runtime.failures.retries,
-            "max_task_retries": runtime.failures.retries,
-        }
+        self.packing = pack(job.scenario, int(total.get("CPU", 1)), int(total.get("GPU", 0)))
+        for site in job.scenario.sites:
+            if not any(node["Alive"] and node["Labels"].get("site") == site for node in ray.nodes()):
+                expected = f"one (ray start ... --labels site={site})"
+                raise Refused(f"data.sites.{site}", f"no node of the cluster with the label site={site}", expected)
         # The hosts first: they are what the first round waits for.
-        self.hosts: list[Any] = [
-            ray.remote(ClientHost).options(num_cpus=packing.cpus_per_actor, **self.options).remote(job) for _ in range(packing.actors)
-        ]
-        self.server: Any = ray.remote(ServerHost).options(num_cpus=SERVER_CPUS, **{**self.options, "num_gpus": 0}).remote(job)
-        self.ready = [host.ready.remote() for host in self.hosts]
-        self.initial, self.layout = self.hosts[0].initial.options(num_returns=2).remote()
+        self.hosts = [self._new_host(site) for site in self.packing.sites]
+        self.server = self._beside(ServerHost, num_gpus=0)
+        self.initial, self.layout = self.hosts[0].actor.initial.options(num_returns=2).remote()
+
+    def _new_host(self, site: str | None) -> Host:
+        options: dict[str, Any] = {"num_cpus": self.packing.cpus_per_actor, "num_gpus": self.packing.gpus_per_actor}
+        if site is not None:
+            options["label_selector"] = {"site": site}
+        actor: Any = ray.remote(ClientHost).options(scheduling_strategy="SPREAD", **options).remote(self.job, site)
+        return Host(actor, site, actor.ready.remote())
+
+    def _beside(self, kind: type, num_gpus: float) -> Any:
+        """An actor on the driver's own node, where the run folder is. It keeps nothing, so Ray may restart it."""
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        retries = self.job.scenario.runtime.failures.retries
+        options: dict[str, Any] = {"max_restarts": retries, "max_task_retries": retries, "scheduling_strategy": here}
+        return ray.remote(kind).options(num_cpus=SERVER_CPUS, num_gpus=num_gpus, **options).remote(self.job)
 
     @cached_property
     def evaluator(self) -> Any:
         """Started when first asked, so that its imports do not hold up the first round."""
-        evaluator: Any = ray.remote(EvaluatorHost).options(num_cpus=SERVER_CPUS, **self.options).remote(self.job)
-        return evaluator
+        here = ray.get_runtime_context().get_node_id()
+        gpus = next(node["Resources"].get("GPU", 0) for node in ray.nodes() if node["NodeID"] == here)
+        return self._beside(EvaluatorHost, self.packing.gpus_per_actor if gpus else 0)
 
     def describe(self) -> str:
         p = self.packing
         gpus = f", {p.gpus_per_actor:g} GPU each" if p.gpus_per_actor else ""
-        return f"Ray, {p.actors} client actor{'s' * (p.actors > 1)} and a server{gpus}"
+        nodes = len({ray.get(host.ready) for host in self.hosts})
+        return f"Ray, {p.actors} client actor{'s' * (p.actors > 1)}{f' on {nodes} nodes' * (nodes > 1)} and a server{gpus}"
 
     def workload(self) -> Workload:
-        counted = self.hosts[-1].workload.remote()
-        ray.get(self.ready)
+        counted = self.hosts[-1].actor.workload.remote()
+        ray.get([host.ready for host in self.hosts])
         self.server.ready.remote()  # it imports while the work is counted, not while the hosts import
         workload: Any = ray.get(counted)
         return workload
+
+    def survey(self) -> list[int]:
+        first = {host.site: host for host in reversed(self.hosts)}
+        found = ray.get([host.actor.survey.remote() for host in first.values()])
+        held = {client: n for part, _ in found for client, n in part.items()}
+        for refused in (r for _, bad in found for r in bad):
+            raise refused
+        return [held[client] for client in range(len(held))]
 
     def begin(self) -> None:
         self.buffer = self.initial
@@ -174,13 +212,34 @@ class RayExecutor:
         self.buffer = buffer
 
     def carry_out(self, schedule: Schedule) -> Iterator[TrainReport]:
-        reports: list[Any] = []
+        retries, given = self.job.scenario.runtime.failures.retries, 0
+        for attempt in range(retries + 1):
+            new, reports, aggregated = self._wire(schedule)
+            stage, client = "training", None
+            try:
+                for client, report in reports[given:]:
+                    arrived = ray.get(report)
+                    given += 1
+                    yield arrived
+                stage, client = "aggregating", None
+                ray.get(aggregated)
+                break
+            except RayError as e:
+                cause = _cause(e)
+                if not isinstance(cause, RayError) or attempt == retries:
+                    raise StepFailed(cause, schedule.round, stage, client, str(e)) from None
+                self.note(f"round {schedule.round}: {type(cause).__name__} while {stage}; it is done again, by the actors there are")
+                self._heal()
+        self.buffer = new
+
+    def _wire(self, schedule: Schedule) -> tuple[Any, list[tuple[int, Any]], Any]:
+        """Submits one round: references to the next global buffer, to each client's report, and to the server's word."""
+        reports: list[tuple[int, Any]] = []
         done: list[Any] = []
 
         def train(client: int, buffer: Any) -> tuple[Any, Any]:
-            host = self.hosts[client % len(self.hosts)]
-            new, report = host.train.options(num_returns=2).remote(schedule.round, client, buffer)
-            reports.append(report)
+            new, report = self._host_of(client).actor.train.options(num_returns=2).remote(schedule.round, client, buffer)
+            reports.append((client, report))
             return new, report
 
         def aggregate(arrived: Sequence[tuple[Any, Sequence[Any]]]) -> Any:
@@ -190,25 +249,106 @@ class RayExecutor:
             done.append(whole)
             return new
 
-        new = flow(schedule, self.buffer, train, aggregate)
-        for report in reports:
-            yield ray.get(report)
-        ray.get(done)
-        self.buffer = new
+        return flow(schedule, self.buffer, train, aggregate), reports, done
+
+    def _host_of(self, client: int) -> Host:
+        site = next((s for s, clients in self.job.scenario.sites.items() if client in clients), None)
+        hosts = [host for host in self.hosts if host.site == site]
+        return hosts[client % len(hosts)]
+
+    def _heal(self) -> None:
+        """New hosts for those that died. One that finds no room in time is given up, where another serves its site."""
+        for host in self.hosts:
+            host.ready = host.actor.ready.remote()
+        alive = []
+        for host in self.hosts:
+            try:
+                ray.get(host.ready)
+                alive.append(host)
+            except RayActorError:
+                continue
+        lost = [host.site for host in self.hosts if host not in alive]
+        new = [self._new_host(site) for site in lost]
+        placed, _ = ray.wait([h.ready for h in new], num_returns=len(new), timeout=PLACING_S) if new else ([], [])
+        self.hosts = alive + [h for h in new if h.ready in placed]
+        for host in (h for h in new if h.ready not in placed):
+            if any(h.site == host.site for h in self.hosts):
+                self.note(f"no room for a lost actor{f' at site {host.site}' if host.site else ''}: its clients go to the others")
+                ray.kill(host.actor)
+                continue
+            self.note(f"waiting for a node{f' with the label site={host.site}' if host.site else ''}: no actor is left for its clients")
+            ray.get(host.ready)
+            self.hosts.append(host)
 
     def evaluate(self, grid: Path) -> Look:
         looked: Any = self.evaluator.evaluate.remote(self.buffer, grid)
-        return Look(lambda: bool(ray.wait([looked], timeout=0)[0]), lambda: ray.get(looked))
+        return Look(lambda: bool(ray.wait([looked], timeout=0)[0]), lambda: self._served(looked, "evaluating"))
 
     def checkpoint(self, file: Path) -> str:
-        sha256: Any = ray.get(self.server.checkpoint.remote(self.layout, self.buffer, file))
+        sha256: str = self._served(self.server.checkpoint.remote(self.layout, self.buffer, file), "writing a checkpoint")
         return sha256
 
     def export(self, folder: Path) -> None:
-        ray.get(self.evaluator.export.remote(self.buffer, folder))
+        self._served(self.evaluator.export.remote(self.buffer, folder), "writing the result")
+
+    def _served(self, ref: Any, stage: str) -> Any:
+        try:
+            return ray.get(ref)
+        except RayError as e:
+            raise StepFailed(_cause(e), None, stage, None, str(e)) from None
+
+    def publish(self, run: str, metrics: dict[str, Any]) -> None:
+        """As `ray_fedray_loss` and so on in Ray's dashboard, Prometheus and Grafana, tagged with the run."""
+        for name, value in metrics.items():
+            if isinstance(value, int | float):
+                if name not in self.gauges:
+                    self.gauges[name] = Gauge(f"fedray_{name}", tag_keys=("run",))
+                self.gauges[name].set(value, tags={"run": run})
+
+    @cached_property
+    def gauges(self) -> dict[str, Gauge]:
+        return {}
 
     def close(self) -> None:
-        for actor in (*self.hosts, self.server, *([self.evaluator] if "evaluator" in self.__dict__ else [])):
+        for actor in (*(h.actor for h in self.hosts), self.server, *([self.evaluator] if "evaluator" in self.__dict__ else [])):
             ray.kill(actor)
         if self.own_ray:
             ray.shutdown()
+
+
+def connect() -> bool:
+    """Joins the Ray that is there: this process's, that of RAY_ADDRESS or of the job this is; otherwise starts a local
+    one. Whether it is ours to end."""
+    if ray.is_initialized():
+        return False
+    address = os.environ.get("RAY_ADDRESS") or ("auto" if os.environ.get("RAY_JOB_ID") else "local")
+    # Ray's own lines go where all logging goes, into run.log.
+    log = logging.getLogger("ray")
+    log.handlers.clear()
+    log.propagate = True
+    dashboard = False if address == "local" else None
+    ray.init(address=address, include_dashboard=dashboard, log_to_driver=True, configure_logging=False)
+    return True
+
+
+@contextmanager
+def shared_cluster() -> Iterator[dict[str, float]]:
+    """A Ray that other processes of this machine join through RAY_ADDRESS; its resources."""
+    ours, before = connect(), os.environ.get("RAY_ADDRESS")
+    os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+    try:
+        yield ray.cluster_resources()
+    finally:
+        if before is None:
+            del os.environ["RAY_ADDRESS"]
+        else:
+            os.environ["RAY_ADDRESS"] = before
+        if ours:
+            ray.shutdown()
+
+
+def _cause(e: BaseException) -> BaseException:
+    """What really happened: a task's failure wraps its cause, also the loss of an actor it waited for."""
+    while isinstance(e, RayTaskError) and isinstance(e.cause, BaseException):
+        e = e.cause
+    return e

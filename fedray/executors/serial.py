@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from fedray.executors import Job, Look, TrainReport, flow
+from fedray.executors import Job, Look, StepFailed, TrainReport, flow
 from fedray.executors.work import ClientWork, EvaluatorWork, ServerWork
 from fedray.schedule import Schedule
 from fedray.workload import Workload, measure
@@ -27,6 +29,9 @@ class SerialExecutor:
     def workload(self) -> Workload:
         return measure(self.job.scenario, self.job.folder)
 
+    def survey(self) -> list[int]:
+        raise AssertionError("scenarios with sites are refused in one process")
+
     def begin(self) -> None:
         self.buffer = self.initial
 
@@ -37,7 +42,10 @@ class SerialExecutor:
         reports: list[TrainReport] = []
 
         def train(client, buffer):
-            new, report = self.clients.train(schedule.round, client, buffer)
+            try:
+                new, report = self.clients.train(schedule.round, client, buffer)
+            except Exception as e:
+                raise StepFailed(e, schedule.round, "training", client, traceback.format_exc()) from e
             reports.append(report)
             return new.copy(), report  # the next turn writes over the worker's own buffer
 
@@ -53,6 +61,9 @@ class SerialExecutor:
 
     def export(self, folder: Path) -> None:
         self.evaluator.export(self.buffer, folder)
+
+    def publish(self, run: str, metrics: dict[str, Any]) -> None:
+        pass
 
     def close(self) -> None:
         pass

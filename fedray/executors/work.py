@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from fedray.aggregation.fedavg import FedAvg
-from fedray.data import open_source
+from fedray.data import holdings
 from fedray.executors import Job, TrainReport
 from fedray.learners.bases import locate
 from fedray.learners.text_to_image import Shard, TextToImage
@@ -47,9 +47,9 @@ class Model:
 class ClientWork:
     """Runs any client's turn. A client's encoded samples are kept; nothing else outlives a turn."""
 
-    def __init__(self, job: Job, device: torch.device) -> None:
+    def __init__(self, job: Job, device: torch.device, site: str | None = None) -> None:
         self.job, self.model = job, Model(job, device)
-        self.samples = open_source(job.scenario.data, job.folder)
+        self.samples, self.held = holdings(job.scenario, job.folder, site)
         self._shards: dict[int, Shard] = {}
 
     def initial(self) -> tuple[np.ndarray, Layout]:
@@ -58,7 +58,7 @@ class ClientWork:
 
     def train(self, round: int, client: int, buffer: np.ndarray) -> tuple[np.ndarray, TrainReport]:
         """One turn (huang2023, Sec. IV, Step 2) from `buffer`. A client that fails hands on what it was given."""
-        held = len(self.job.parts[client])
+        held = len(self.held[client])
         try:
             loss, trained = self._turn(round, client, buffer)
             new = self.model.flat.send()
@@ -106,7 +106,7 @@ class ClientWork:
     def _shard(self, client: int) -> Shard:
         if client not in self._shards:
             try:
-                self._shards[client] = self.model.learner.encode(self.samples, [int(i) for i in self.job.parts[client]])
+                self._shards[client] = self.model.learner.encode(self.samples, [int(i) for i in self.held[client]])
             except ValueError as e:
                 raise DataFailure("preparing its data", str(e)) from None
         return self._shards[client]
@@ -123,7 +123,7 @@ class ServerWork:
         """The next global buffer, from what each chain sent and the reports of the turns that made it. A chain weighs
         what its clients that trained hold."""
         base = layout.flat(buffer)
-        total = FedAvg.zero(layout.numel, sum(len(part) for part in self.job.parts))
+        total = FedAvg.zero(layout.numel, sum(r.samples for _, reports in arrived for r in reports))
         for local, reports in arrived:
             if samples := sum(r.samples for r in reports if r.failure is None):
                 total.add(layout.flat(local), base, samples)

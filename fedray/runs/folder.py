@@ -100,9 +100,21 @@ class RunFolder:
         with self.metrics.open("a") as f:
             f.write(json.dumps(metrics) + "\n")
 
+    def rows(self) -> list[dict[str, Any]]:
+        """metrics.jsonl, a dictionary a round."""
+        return [json.loads(line) for line in self.metrics.read_text().splitlines()]
+
     def last_metrics(self) -> dict[str, Any]:
-        lines = self.metrics.read_text().splitlines()
-        return json.loads(lines[-1]) if lines else {}
+        return (self.rows() or [{}])[-1]
+
+    def write_parquet(self) -> None:
+        """metrics.parquet: the same rows; what a round did not measure is null."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        rows = self.rows()
+        names = dict.fromkeys(name for row in rows for name in row)
+        pq.write_table(pa.table({name: [row.get(name) for row in rows] for name in names}), self.path / "metrics.parquet")
 
     def checkpoint(self, round: int, write_weights: Any, ledger: Ledger, wall_time_s: float, failures: int) -> str:
         """Written beside and renamed, so that a checkpoint is whole or not there. `write_weights(file)` gives their

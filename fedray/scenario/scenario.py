@@ -39,6 +39,12 @@ class Scenario(Section):
         """The numbers' format on the air."""
         return self.tuning.payload or self.training.precision
 
+    @property
+    def sites(self) -> dict[str, list[int]]:
+        """Clients by the site whose images they are; empty where images may be opened anywhere."""
+        data = self.data
+        return {s: data.clients_at(s) for s in data.sites or {}} if isinstance(data, ImageFolder) else {}
+
     def combinations(self) -> Iterator[Refused]:
         """Every pair of answers that does not go together."""
         clients, a_round = self.population.clients, self.population.a_round

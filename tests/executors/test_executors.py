@@ -21,55 +21,51 @@ def serial(tmp_path_factory):
     return run(tiny(folder, UNSEEN), folder / "run")["weights_sha256"]
 
 
-def test_a_run_on_two_actors_gives_the_weights_of_one_process(serial, cluster, tmp_path):
-    file = tiny(tmp_path, UNSEEN | {"runtime": {"executor": "ray", "actors": 2}})
-    assert run(file, tmp_path / "run")["weights_sha256"] == serial
-
-
-def test_one_actor_a_client_gives_the_weights_of_one_process(serial, cluster, tmp_path):
+@pytest.fixture(scope="module")
+def five(cluster, tmp_path_factory):
+    """An executor of five client actors; who wants fewer uses some of its hosts."""
     from fedray.executors.ray import RayExecutor
 
-    loaded, job = job_of(tiny(tmp_path, UNSEEN | {"runtime": {"executor": "ray", "actors": 5}}))
-    radio = Radio(loaded.scenario.network)
+    _, job = job_of(tiny(tmp_path_factory.mktemp("five"), UNSEEN | {"runtime": {"executor": "ray", "actors": 5}}))
     executor = RayExecutor(job)
-    try:
-        assert len(executor.hosts) == 5
-        executor.begin()
-        for t in range(1, loaded.scenario.training.rounds + 1):
-            list(executor.carry_out(schedule_round(loaded.scenario, radio, t)))
-        assert sha256(cluster.get(executor.buffer)) == serial
-    finally:
-        executor.close()
+    assert len(executor.hosts) == 5
+    yield executor
+    executor.close()
 
 
-def test_an_actor_killed_in_mid_step_is_retried_with_the_same_bits_and_the_driver_holds_references_only(cluster, tmp_path):
-    from fedray.executors.ray import RayExecutor
+def rounds(executor, n: int = 2):
+    """Every turn's report; `executor` holds the last global buffer then."""
+    scenario = executor.job.scenario
+    executor.begin()
+    return [r for t in range(1, n + 1) for r in executor.carry_out(schedule_round(scenario, Radio(scenario.network), t))]
 
-    changes = UNSEEN | {"training.local_steps": 4, "runtime": {"executor": "ray", "actors": 1}}
-    loaded, job = job_of(tiny(tmp_path, changes))
-    schedule = schedule_round(loaded.scenario, Radio(loaded.scenario.network), 1)
 
-    executor = RayExecutor(job)
-    try:
-        executor.begin()
-        (host,) = executor.hosts
-        before = cluster.get(host.pid.remote())
-        turns = executor.carry_out(schedule)
-        reports = [next(turns)]  # the next client's turn, queued behind this one, has begun
-        os.kill(before, signal.SIGKILL)
-        reports += turns
-        assert cluster.get(host.pid.remote()) != before
-        assert isinstance(executor.buffer, cluster.ObjectRef)
-        assert not any(isinstance(value, np.ndarray) for value in vars(executor).values())
-        retried = cluster.get(executor.buffer).copy()
-    finally:
-        executor.close()
+@pytest.mark.parametrize("actors", [1, 2, 5])
+def test_any_number_of_actors_gives_the_weights_of_one_process(actors, serial, cluster, five, monkeypatch):
+    monkeypatch.setattr(five, "hosts", five.hosts[:actors])
+    rounds(five)
+    assert sha256(cluster.get(five.buffer)) == serial
 
-    alone = SerialExecutor(job)
-    alone.begin()
-    assert list(alone.carry_out(schedule)) == reports
-    assert sha256(retried) == sha256(alone.buffer)
-    assert [r.client for r in reports] == schedule.clients
+
+def test_a_round_that_loses_an_actor_is_done_again_with_the_same_bits_and_the_driver_holds_references_only(serial, cluster, five):
+    five.hosts, notes = five.hosts[:1], []
+    five.note = notes.append
+    before = cluster.get(five.hosts[0].actor.pid.remote())
+    scenario = five.job.scenario
+    five.begin()
+    turns = five.carry_out(schedule_round(scenario, Radio(scenario.network), 1))
+    reports = [next(turns)]  # the next client's turn, queued behind this one, has begun
+    os.kill(before, signal.SIGKILL)
+    reports += turns
+    assert cluster.get(five.hosts[0].actor.pid.remote()) != before
+    assert len(notes) == 1
+    assert "round 1: ActorDiedError" in notes[0]
+    assert isinstance(five.buffer, cluster.ObjectRef)
+    assert not any(isinstance(value, np.ndarray) for value in vars(five).values())
+    alone = SerialExecutor(five.job)
+    assert rounds(alone, 1) == reports
+    assert sha256(cluster.get(five.buffer)) == sha256(alone.buffer)
+    assert [r.client for r in reports] == schedule_round(scenario, Radio(scenario.network), 1).clients
 
 
 def test_a_model_that_does_not_load_in_an_actor_is_a_line_of_the_scenario(cluster, tmp_path, fedray):
@@ -171,7 +167,7 @@ def test_a_dropped_client_hands_on_what_it_was_given_and_does_not_count(tmp_path
     failing = schedule.clients[2]
     executor = SerialExecutor(job)
     executor.begin()
-    damaged = executor.clients.samples.files[job.parts[failing][0]]
+    damaged = executor.clients.samples.files[executor.clients.held[failing][0]]
 
     buffer = executor.buffer
     for client in schedule.clients:
@@ -193,7 +189,7 @@ def test_a_failed_chain_does_not_weigh_in_the_mean(tmp_path):
     loaded, job = job_of(tiny(tmp_path, UNSEEN | changes))
     executor = SerialExecutor(job)
     executor.begin()
-    damaged = executor.clients.samples.files[job.parts[3][0]]
+    damaged = executor.clients.samples.files[executor.clients.held[3][0]]
     damaged.write_bytes(b"no image")
     alone = [executor.layout.flat(executor.clients.train(1, c, executor.buffer)[0]).double() for c in (0, 1, 2, 4)]
     list(executor.carry_out(schedule_round(loaded.scenario, Radio(loaded.scenario.network), 1)))
