@@ -64,6 +64,7 @@ def run(
         _fail(
             [
                 f"the run failed: {e}",
+                *([f"what to try: {e.advice}"] if e.advice else []),
                 f"see {run_.path / 'error.json'} and {run_.path / 'run.log'}; to go on: fedray run --resume {run_.path}",
             ],
             1,

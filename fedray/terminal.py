@@ -15,6 +15,9 @@ from fedray.executors import TrainReport
 class Quiet:
     """Nothing but notes that a person must see, on standard error."""
 
+    def __init__(self) -> None:
+        self.out, self.err = sys.stdout, sys.stderr  # the real ones: a run sends whoever else prints to run.log
+
     def started(self, where: str, rounds: int, done: int) -> None: ...
 
     def turn(self, report: TrainReport, turns: int) -> None: ...
@@ -22,7 +25,7 @@ class Quiet:
     def round(self, metrics: dict[str, Any]) -> None: ...
 
     def note(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        print(text, file=self.err, flush=True)
 
     def close(self) -> None: ...
 
@@ -32,23 +35,25 @@ class Lines(Quiet):
 
     def started(self, where: str, rounds: int, done: int) -> None:
         self.rounds = rounds
-        print(where, flush=True)
+        print(where, file=self.out, flush=True)
 
     def turn(self, report: TrainReport, turns: int) -> None:
         if report.failure is not None:
-            print(f"round {report.round}: client {report.client} failed while {report.stage}: {report.failure}", flush=True)
+            text = f"round {report.round}: client {report.client} failed while {report.stage}: {report.failure}"
+            print(text, file=self.out, flush=True)
 
     def round(self, metrics: dict[str, Any]) -> None:
-        print(round_line(metrics, self.rounds), flush=True)
+        print(round_line(metrics, self.rounds), file=self.out, flush=True)
 
     def note(self, text: str) -> None:
-        print(text, flush=True)
+        print(text, file=self.out, flush=True)
 
 
 class Live(Quiet):
     """A bar over the rounds with the turn in progress, and the evaluated rounds as lines above it."""
 
     def __init__(self, console: Console) -> None:
+        super().__init__()
         self.console = console
         self.status = console.status("starting actors and loading the model ...")
         self.status.start()
@@ -96,7 +101,7 @@ class Live(Quiet):
 
 
 def watcher(quiet: bool, json: bool) -> Quiet:
-    console = Console()
+    console = Console(file=sys.stdout)
     if quiet or json:
         return Quiet()
     return Live(console) if console.is_terminal else Lines()

@@ -1,15 +1,30 @@
-"""run.log: what libraries and Python's warnings say while a run goes on, kept off the terminal."""
+"""run.log: what libraries, Ray and Python's warnings say while a run goes on, kept off the terminal."""
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+
+
+class _Lines(io.TextIOBase):
+    """Standard output or error for whoever prints: Ray prints there what its actors said."""
+
+    def __init__(self) -> None:
+        self.log, self.rest = logging.getLogger("output"), ""
+
+    def write(self, text: str) -> int:
+        *lines, self.rest = (self.rest + text).split("\n")
+        for line in filter(str.strip, lines):
+            self.log.warning(line)
+        return len(text)
 
 
 @contextmanager
 def logged(file: Path) -> Iterator[None]:
+    """Inside, only who holds the real standard output and error can write there."""
     handler = logging.FileHandler(file, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
@@ -17,7 +32,8 @@ def logged(file: Path) -> Iterator[None]:
     root.handlers[:] = [handler]
     logging.captureWarnings(True)
     try:
-        yield
+        with redirect_stdout(_Lines()), redirect_stderr(_Lines()):
+            yield
     finally:
         logging.captureWarnings(False)
         root.handlers[:] = others

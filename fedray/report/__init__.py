@@ -1,0 +1,1 @@
+"""The report: what runs did, in one self-contained page."""

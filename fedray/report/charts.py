@@ -1,0 +1,139 @@
+"""The report's pictures, as SVG that takes its colours from the page: light and dark are the page's business."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from fedray.report.recorded import SMOOTHING, Recorded, along
+from fedray.terminal import size
+
+# Colours that stand for the page's variables until the SVG is written.
+INK, LINE, MUTED = "#0a0a0a", "#0b0b0b", "#0c0c0c"
+VARIABLES = {INK: "var(--ink)", LINE: "var(--line)", MUTED: "var(--muted)"}
+KIND_COLOURS = {"training": 0, "downlink": 1, "sidelink": 2, "uplink": 3, "server": 4}
+
+AXES = {"rounds": "rounds", "bytes": "bytes on air", "seconds": "simulated time", "joules": "energy"}
+UNITS = {"bytes": "B", "seconds": "s", "joules": "J"}
+TITLES = {
+    "loss": "training loss",
+    "eval_feature_distance": "feature distance to the held-out images",
+    "eval_darkness_distance": "distance in mean darkness",
+    "eval_recognised": "generated images recognised",
+    "eval_plain_recognised": "plain prompts still recognised",
+}
+
+
+def colour(i: int) -> str:
+    """The i-th series' colour; VARIABLES's kin."""
+    return f"#f000{i % 8:02d}"
+
+
+def curves(runs: Sequence[Recorded], key: str, axis: str) -> str:
+    """A metric of all runs against one axis, with its floor where one was measured."""
+    with _figure(4.6, 2.7) as (figure, ax):
+        for i, run in enumerate(runs):
+            x, y = run.series(key, axis)
+            dense = key == "loss" and len(x) > 2 * SMOOTHING
+            ax.plot(x, y, color=colour(i), linewidth=0.8 if dense else 1.8, alpha=0.45 if dense else 1, marker="" if len(x) > 30 else "o", ms=3)
+            if dense:
+                smooth = list(run.smooth_loss())
+                ax.plot([along(row, axis) for row, _ in smooth], [loss for _, loss in smooth], color=colour(i), linewidth=1.9)
+            floor = next((r[f"{key}_floor"] for r in (run.baseline, *run.rows) if f"{key}_floor" in r), None)
+            if floor is not None and i == 0:
+                ax.axhline(floor, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+                ax.annotate("floor: the training images", (0.99, floor), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=MUTED, fontsize=8)
+        ax.set_xlabel(AXES[axis], color=MUTED)
+        if axis == "rounds":
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        else:
+            ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: size(v, UNITS[axis])))
+            ax.xaxis.set_major_locator(MaxNLocator(5))
+        if key.endswith("recognised"):
+            ax.set_ylim(0, 1.05)
+            ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0%}"))
+        elif key.startswith("eval_"):
+            ax.set_ylim(bottom=0)
+        return _svg(figure, f"{TITLES.get(key, key)} against {AXES[axis]}")
+
+
+def gantt(events: Sequence[dict[str, Any]]) -> str:
+    """One round: a row a node, a bar a step, an arrow from the end of a transfer to who receives it."""
+    nodes = sorted({e["node"] for e in events} | {e["peer"] for e in events if e["peer"]}, key=lambda n: (n != "server", len(n), n))
+    shown = nodes if len(nodes) <= 25 else [*nodes[:24], "others"]
+    row = {n: shown.index(n) if n in shown else len(shown) - 1 for n in nodes}
+    t0, t1 = min(e["t0_s"] for e in events), max(e["t1_s"] for e in events)
+    least = (t1 - t0) / 250  # a turn that takes no time beside its hops is still seen
+    with _figure(9.6, 0.9 + 0.3 * len(shown)) as (figure, ax):
+        for e in events:
+            kind = {"train": "training", "aggregate": "server"}.get(e["event"], e["direction"])
+            start, width = e["t0_s"] - t0, max(e["t1_s"] - e["t0_s"], least)
+            ax.barh(row[e["node"]], width, left=start, height=0.62, color=colour(KIND_COLOURS[kind]), linewidth=0)
+            if e["peer"]:
+                end = e["t1_s"] - t0
+                arrow = {"arrowstyle": "-|>", "color": MUTED, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 2, "mutation_scale": 7}
+                ax.annotate("", (end, row[e["peer"]]), (end, row[e["node"]]), arrowprops=arrow)
+        ax.set_yticks(range(len(shown)), shown)
+        ax.invert_yaxis()
+        ax.grid(axis="y", visible=False)
+        ax.set_xlim(0, (t1 - t0) * 1.01 or 1)
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: size(v, "s")))
+        ax.set_xlabel("simulated time since the round began", color=MUTED)
+        return _svg(figure, "timeline of a round")
+
+
+def to_reach(runs: Sequence[Recorded], targets: Sequence[float], axis: str) -> str:
+    """What each run had spent when it reached each loss (huang2023, Fig. 3b), on a logarithmic scale."""
+    with _figure(4.6, 2.7) as (figure, ax):
+        width = 0.8 / len(runs)
+        for i, run in enumerate(runs):
+            for j, target in enumerate(targets):
+                if (row := run.reached(target)) is None:
+                    continue
+                value = along(row, axis)
+                x = j + (i - (len(runs) - 1) / 2) * width
+                ax.bar(x, value, width * 0.92, color=colour(i), linewidth=0)
+                ax.annotate(size(value, UNITS[axis]), (x, value), ha="center", va="bottom", color=INK, fontsize=7.5)
+        ax.set_yscale("log")
+        ax.margins(y=0.18)
+        ax.set_xticks(range(len(targets)), [f"{t:g}" for t in targets])
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: size(v, UNITS[axis])))
+        ax.yaxis.set_minor_formatter(FuncFormatter(lambda v, _: ""))
+        ax.set_xlabel("loss reached", color=MUTED)
+        return _svg(figure, f"{AXES[axis]} to reach a loss")
+
+
+@contextmanager
+def _figure(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
+    style = {
+        "svg.fonttype": "none", "svg.hashsalt": "fedray", "font.size": 9, "axes.edgecolor": LINE, "axes.spines.top": False,
+        "axes.spines.right": False, "axes.grid": True, "grid.color": LINE, "grid.linewidth": 0.6, "axes.axisbelow": True,
+        "xtick.color": MUTED, "ytick.color": MUTED, "xtick.major.size": 0, "ytick.major.size": 0, "ytick.minor.size": 0,
+        "text.color": INK, "axes.labelsize": 8.5, "path.simplify": True,
+    }  # fmt: skip
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure, figure.subplots()
+
+
+def _svg(figure: Figure, title: str) -> str:
+    """The figure as an inline element: as wide as its place, in the page's colours and font, named for who cannot see it."""
+    out = io.StringIO()
+    figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = out.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{title}">', svg, count=1)
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
+    svg = re.sub(r' id="[a-zA-Z0-9]+_\d+"', "", svg)
+    svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
+    for sentinel, variable in VARIABLES.items():
+        svg = svg.replace(sentinel, variable)
+    return re.sub(r"#f000(\d\d)", lambda m: f"var(--s{int(m[1])})", svg)

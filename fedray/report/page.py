@@ -1,0 +1,169 @@
+"""`fedray report`: runs as one HTML page that needs nothing but itself."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from fedray.report import charts, recorded
+from fedray.report.recorded import SMOOTHING, Recorded
+from fedray.terminal import size
+
+GRIDS = 8  # sample grids shown of a run; the first and the last are always among them
+
+
+def write(folders: Sequence[Path], out: Path | None = None) -> Path:
+    """The page of one run, or of several compared; a sweep's folder stands for its variants. Gives the file written:
+    `report.html` in the (first) folder, unless `out` says otherwise.
+
+    Raises:
+        ScenarioError: where a folder holds no run.
+    """
+    page = render(recorded.read(folders))
+    file = out or folders[0] / "report.html"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f".{file.name}.part")
+    part.write_text(page, encoding="utf-8")
+    part.replace(file)
+    return file
+
+
+def render(runs: Sequence[Recorded]) -> str:
+    metrics = list(dict.fromkeys(k for run in runs for row in (*run.rows, run.baseline) for k in row if k.startswith("eval_")))
+    shown = ["loss", *(k for k in metrics if not k.endswith("_floor") and k != "eval_images")]
+    targets = recorded.loss_targets(runs) if len(runs) > 1 else []
+    with_events = [run for run in runs if run.events]
+    jinja = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    jinja.filters |= {"size": size, "number": _number}
+    return jinja.from_string((files("fedray.report") / "page.html").read_text(encoding="utf-8")).render(
+        title=runs[0].scenario["name"] if len(runs) == 1 else ", ".join(run.name for run in runs),
+        runs=[_facts(run, i) for i, run in enumerate(runs)],
+        axes=charts.AXES,
+        metrics={key: charts.TITLES.get(key, key.removeprefix("eval_").replace("_", " ")) for key in shown},
+        curves={key: {axis: charts.curves(runs, key, axis) for axis in charts.AXES} for key in shown} if any(r.rows for r in runs) else {},
+        timelines=[(run.name, charts.gantt([e for e in run.events if e["round"] == run.events[0]["round"]])) for run in with_events],
+        targets=targets,
+        reached={t: [run.reached(t) for run in runs] for t in targets},
+        reach_charts={axis: charts.to_reach(runs, targets, axis) for axis in ("bytes", "seconds")} if targets else {},
+        differences=recorded.differences(runs) if len(runs) > 1 else {},
+        totals=_totals(runs, shown),
+        citations=_citations(runs),
+        smoothing=SMOOTHING,
+        along=recorded.along,
+    )
+
+
+def _facts(run: Recorded, i: int) -> dict[str, Any]:
+    s = run.scenario
+    grids = run.grids
+    step = max(1, -(-(len(grids) - 1) // (GRIDS - 1)))
+    chosen = [g for j, g in enumerate(grids) if j % step == 0 or j == len(grids) - 1]
+    data = s["data"].get("path") or s["data"]["kind"]
+    length = f"{s['training']['local_steps']} steps" if s["training"].get("local_steps") else f"{s['training']['local_epochs']} epochs"
+    optimizer = s["training"]["optimizer"]
+    tuning = {k: v for k, v in s["tuning"].items() if v is not None and k not in ("kind", "payload")}
+    return {
+        "name": run.name,
+        "colour": f"var(--s{i % 8})",
+        "status": run.status,
+        "error": run.error,
+        "description": s["description"],
+        "grids": [(f"round {n}" if n else "before", _data_uri(file)) for n, file in chosen],
+        "prompts": s["evaluation"]["prompts"],
+        "shares": recorded.shares(run),
+        "nodes": recorded.by_node(run),
+        "what": {
+            "topology": _words(s["topology"]),
+            "clients": f"{s['population']['clients']}, {s['population']['per_round'] or s['population']['clients']} a round",
+            "data": f"{data}, dealt by {s['data']['partition']['kind']}",
+            "model": f"{s['model']['kind']}, {Path(s['model']['base']).name}",
+            "tuning": f"{s['tuning']['kind']} ({', '.join(f'{k} {_plain(v)}' for k, v in tuning.items())})" if tuning else s["tuning"]["kind"],
+            "training": f"{s['training']['rounds']} rounds of {length}, batch {s['training']['batch_size']}, "
+            f"{optimizer['kind']} at {optimizer['learning_rate']:g}, {s['training']['precision']}",
+            "aggregation": _words(s["aggregation"]),
+            "network": ", ".join(f"{d} {_rate(s['network'][d])}" for d in ("uplink", "downlink", "sidelink")),
+            "seed": str(s["seed"]),
+        },
+        "where": {
+            "machine": f"{run.env.get('platform', 'unknown')}, {run.env.get('cpus', '?')} cores",
+            "versions": ", ".join(f"{k} {v}" for k, v in {"python": run.env.get("python"), **run.env.get("packages", {})}.items() if v),
+            "executor": f"{s['runtime']['executor']}, {s['runtime']['threads']} thread{'s' * (s['runtime']['threads'] > 1)} an actor",
+            "weights_sha256": (run.result or {}).get("weights_sha256", "not done yet"),
+        },
+        "tiles": _tiles(run),
+    }
+
+
+def _tiles(run: Recorded) -> list[tuple[str, str, str]]:
+    """What is worth a glance: name, value, and a word beside it."""
+    if not run.rows:
+        return []
+    last, losses = run.rows[-1], [loss for _, loss in run.smooth_loss()]
+    final = {k: v for row in run.rows for k, v in row.items() if k.startswith("eval_")}
+    tiles = [("rounds", str(last["round"]), run.status)]
+    if losses:
+        tiles.append(("loss", _number(losses[-1]), f"from {_number(losses[0])}, means of {SMOOTHING} rounds"))
+    if (d := final.get("eval_feature_distance")) is not None:
+        base, floor = run.baseline.get("eval_feature_distance"), run.baseline.get("eval_feature_distance_floor")
+        tiles.append(("distance of style", _number(d), f"from {_number(base)}, floor {_number(floor)}" if base and floor else ""))
+    if (r := final.get("eval_recognised")) is not None:
+        tiles.append(("recognised", f"{r:.0%}", f"from {run.baseline['eval_recognised']:.0%}" if "eval_recognised" in run.baseline else ""))
+    tiles.append(("on air", size(recorded.along(last, "bytes")), f"{sum(e['event'] == 'send' for e in run.events):,} transfers"))
+    tiles.append(("simulated time", size(last["sim_time_s"], "s"), f"{last['wall_time_s']:.0f} s on the wall"))
+    tiles.append(("energy", size(last["energy_j"], "J"), ""))
+    return tiles
+
+
+def _totals(runs: Sequence[Recorded], shown: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """The table of totals: a row a quantity, a column a run."""
+
+    def last(run: Recorded, key: str) -> Any:
+        return next((row[key] for row in reversed(run.rows) if row.get(key) is not None), None)
+
+    rows: list[tuple[str, list[str]]] = [("rounds", [str(last(r, "round") or 0) for r in runs])]
+    for key in shown:
+        cells = []
+        for run in runs:
+            now, before = last(run, key), run.baseline.get(key)
+            text = "" if now is None else f"{_number(before)} → {_number(now)}" if before is not None else _number(now)
+            floor = run.baseline.get(f"{key}_floor")
+            cells.append(text + (f" (floor {_number(floor)})" if floor is not None else ""))
+        rows.append((charts.TITLES.get(key, key.removeprefix("eval_").replace("_", " ")), cells))
+    for key, name, unit in (
+        ("bytes_uplink", "uplink", "B"), ("bytes_downlink", "downlink", "B"), ("bytes_sidelink", "sidelink", "B"),
+        ("sim_time_s", "simulated time", "s"), ("energy_j", "energy", "J"), ("wall_time_s", "wall time", "s"),
+    ):  # fmt: skip
+        rows.append((name, [size(v, unit) if (v := last(r, key)) is not None else "" for r in runs]))
+    rows.append(("weights_sha256", [(r.result or {}).get("weights_sha256", "")[:12] for r in runs]))
+    return rows
+
+
+def _citations(runs: Sequence[Recorded]) -> str:
+    return "\n\n".join(dict.fromkeys(entry for run in runs for entry in run.citations.strip().split("\n\n") if entry))
+
+
+def _data_uri(file: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode()
+
+
+def _words(section: dict[str, Any]) -> str:
+    return ", ".join([section["kind"], *(f"{k} {_plain(v)}" for k, v in section.items() if k != "kind" and v is not None)])
+
+
+def _plain(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _rate(link: dict[str, Any]) -> str:
+    rate = link["rate_bps"]
+    return "as its table says" if isinstance(rate, list) else size(rate, "bit/s")
+
+
+def _number(value: Any) -> str:
+    """Four figures are enough for a person."""
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,157 @@
+"""What a report knows of a run: read from its folder, whether it is done, broken or still going on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from fedray.runs.folder import RunFolder
+from fedray.scenario import ScenarioError
+
+SMOOTHING = 5  # rounds of the trailing mean that a loss target is held against
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One run. Rows are metrics.jsonl's, events timeline.jsonl's."""
+
+    path: Path
+    name: str  # what it is called beside others
+    scenario: dict[str, Any]
+    rows: list[dict[str, Any]]
+    events: list[dict[str, Any]]
+    baseline: dict[str, Any]
+    result: dict[str, Any] | None
+    error: dict[str, Any] | None
+    env: dict[str, Any]
+    citations: str
+
+    @property
+    def status(self) -> str:
+        if self.result:
+            return "done"
+        done = self.rows[-1]["round"] if self.rows else 0
+        return f"{'broken' if self.error else 'unfinished'} after round {done} of {self.scenario['training']['rounds']}"
+
+    @property
+    def grids(self) -> list[tuple[int, Path]]:
+        """Sample grids by round."""
+        return [(int(p.stem.removeprefix("round-")), p) for p in sorted((self.path / "samples").glob("round-*.png"))]
+
+    def series(self, key: str, axis: str) -> tuple[list[float], list[float]]:
+        """A metric against an axis (`rounds`, or a cumulative metric), from the base model where that was looked at."""
+        points = [(0.0, self.baseline[key])] if key in self.baseline else []
+        for row in self.rows:
+            if row.get(key) is not None:
+                points.append((along(row, axis), row[key]))
+        return [x for x, _ in points], [y for _, y in points]
+
+    def smooth_loss(self) -> Iterator[tuple[dict[str, Any], float]]:
+        """Each round whose last SMOOTHING losses are all there, with their mean."""
+        with_loss = [row for row in self.rows if row["loss"] is not None]
+        for i in range(SMOOTHING - 1, len(with_loss)):
+            yield with_loss[i], sum(row["loss"] for row in with_loss[i - SMOOTHING + 1 : i + 1]) / SMOOTHING
+
+    def reached(self, target: float) -> dict[str, Any] | None:
+        """The first round whose smoothed loss is at most `target`."""
+        return next((row for row, loss in self.smooth_loss() if loss <= target), None)
+
+
+def along(row: dict[str, Any], axis: str) -> float:
+    """Where a round lies on an axis."""
+    if axis == "bytes":
+        return float(row["bytes_uplink"] + row["bytes_downlink"] + row["bytes_sidelink"])
+    return float(row[{"rounds": "round", "seconds": "sim_time_s", "joules": "energy_j"}[axis]])
+
+
+def read(paths: Sequence[Path]) -> list[Recorded]:
+    """Runs by their folders; a sweep's folder stands for its variants.
+
+    Raises:
+        ScenarioError: where a folder holds no run.
+    """
+    found = []
+    for path in paths:
+        if not (path / "scenario.resolved.yaml").is_file():
+            raise ScenarioError([f"{path}: got a folder that holds no run, expected one with scenario.resolved.yaml"])
+        scenario = YAML(typ="safe", pure=True).load((path / "scenario.resolved.yaml").read_text(encoding="utf-8"))
+        variants = (scenario.get("sweep") or {}).get("variants", {})
+        folders = [path / name for name in variants if (path / name / "scenario.resolved.yaml").is_file()]
+        found += [_read(folder, folder.name) for folder in folders] if variants else [_read(path, path.resolve().name)]
+    if len({run.name for run in found}) < len(found):
+        found = [_read(run.path, str(run.path)) for run in found]
+    return found
+
+
+def _read(path: Path, name: str) -> Recorded:
+    run = RunFolder(path)
+    scenario = YAML(typ="safe", pure=True).load((path / "scenario.resolved.yaml").read_text(encoding="utf-8"))
+    events = [json.loads(line) for line in run.timeline.read_text().splitlines()] if run.timeline.exists() else []
+    rows = run.rows() if run.metrics.exists() else []
+    bib = path / "CITATION.bib"
+    return Recorded(
+        path, name, scenario, rows, events, run.read("baseline.json") or {}, run.read("result.json"), run.read("error.json"),
+        run.read("env.json") or {}, bib.read_text(encoding="utf-8") if bib.exists() else "",
+    )  # fmt: skip
+
+
+def loss_targets(runs: Sequence[Recorded]) -> list[float]:
+    """The sweep's own, or three that every run reached: from a quarter of the way down to the least that all came to."""
+    for run in runs:
+        parent = run.path.parent / "scenario.resolved.yaml"
+        if parent.is_file():
+            sweep = YAML(typ="safe", pure=True).load(parent.read_text(encoding="utf-8")).get("sweep") or {}
+            if sweep.get("loss_targets"):
+                return sorted(sweep["loss_targets"], reverse=True)
+    curves = [[loss for _, loss in run.smooth_loss()] for run in runs]
+    if not all(curves):
+        return []
+    start, end = max(c[0] for c in curves), max(min(c) for c in curves)
+    return [float(f"{start + (end - start) * share:.3g}") for share in (0.5, 0.8)] + [float(f"{end * 1.0005:.4g}")] if end < start else []
+
+
+def differences(runs: Sequence[Recorded]) -> dict[str, list[Any]]:
+    """Scenario keys whose values differ between runs, with each run's value."""
+    flat = [dict(_flatten(run.scenario)) for run in runs]
+    keys = dict.fromkeys(key for one in flat for key in one)
+    values = {key: [one.get(key) for one in flat] for key in keys if key not in ("name", "description")}
+    return {key: row for key, row in values.items() if any(v != row[0] for v in row)}
+
+
+def _flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _flatten(value, f"{prefix}{key}.")
+    elif node is not None:
+        yield prefix[:-1], node
+
+
+KINDS = {"train": "training", "aggregate": "server", "downlink": "downlink", "sidelink": "sidelink", "uplink": "uplink"}
+
+
+def shares(run: Recorded) -> dict[str, dict[str, float]]:
+    """Where bytes, busy seconds and joules went, by what spent them."""
+    spent: dict[str, dict[str, float]] = {what: dict.fromkeys(KINDS.values(), 0.0) for what in ("bytes", "seconds", "joules")}
+    for e in run.events:
+        kind = KINDS[e["direction"] or e["event"]]
+        spent["bytes"][kind] += e["bytes"]
+        spent["seconds"][kind] += e["t1_s"] - e["t0_s"]
+        spent["joules"][kind] += e["energy_j"]
+    return {what: {k: v for k, v in parts.items() if v} for what, parts in spent.items()}
+
+
+def by_node(run: Recorded) -> list[dict[str, Any]]:
+    """What each device did: its turns, its computing and sending, the joules of both."""
+    nodes: dict[str, dict[str, Any]] = {}
+    for e in run.events:
+        node = nodes.setdefault(e["node"], {"node": e["node"], "turns": 0, "computing_s": 0.0, "bytes": 0, "joules": 0.0})
+        node["turns"] += e["event"] == "train"
+        node["computing_s"] += e["t1_s"] - e["t0_s"] if e["event"] != "send" else 0.0
+        node["bytes"] += e["bytes"]
+        node["joules"] += e["energy_j"]
+    return sorted(nodes.values(), key=lambda n: (n["node"] != "server", len(n["node"]), n["node"]))
