@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json as jsonlib
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,20 +15,35 @@ from fedray.errors import UserError
 
 app = typer.Typer(
     help="Federated training and fine-tuning of generative models on Ray, over simulated wireless networks.",
+    epilog="Exit codes: 0 done, 1 the run failed (error.json says how), 2 a bad scenario or bad usage. "
+    "FEDRAY_RUNS: where new run folders go (runs/). FEDRAY_TRACEBACK=1: show the traceback of a failed run.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-ScenarioArg = Annotated[str, typer.Argument(metavar="SCENARIO", help="A file, or the name of a shipped scenario.")]
+
+def _shipped(incomplete: str) -> list[str]:
+    from fedray import shipped
+
+    return [name for name in shipped.scenarios() if name.startswith(incomplete)]
+
+
+ScenarioArg = Annotated[str, typer.Argument(metavar="SCENARIO", help="A file, or the name of a shipped scenario.", autocompletion=_shipped)]
+ShippedArg = Annotated[str, typer.Argument(metavar="NAME", help="A shipped scenario.", autocompletion=_shipped)]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=v", help="Change one key, the value in YAML. May be repeated.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, and nothing else.")]
 
 
-@app.command(epilog="Example: fedray run quickstart --set training.rounds=5 --out runs/short")
+@app.command(
+    epilog="Examples: fedray run quickstart --set training.rounds=5 --out runs/short · fedray run --resume runs/short · "
+    "on a cluster: ray job submit --working-dir . -- fedray run quickstart"
+)
 def run(
-    scenario: Annotated[str | None, typer.Argument(metavar="SCENARIO", help="A file, or the name of a shipped scenario.")] = None,
+    scenario: Annotated[
+        str | None, typer.Argument(metavar="SCENARIO", help="A file, or the name of a shipped scenario.", autocompletion=_shipped)
+    ] = None,
     set_: Set = None,
     seed: Annotated[int | None, typer.Option(help="Another seed than the scenario's.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="The run folder; otherwise a new one under runs/.")] = None,
@@ -34,7 +51,7 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     json: Json = False,
 ) -> None:
-    """Run a scenario, or go on with a broken run."""
+    """Run a scenario (all variants of a sweep), or go on with a broken run."""
     from fedray import check, engine, terminal
     from fedray.runs import folder
     from fedray.runs.log import logged
@@ -56,34 +73,43 @@ def run(
         loaded = check.check(check.find(scenario), set_ or (), seed)
         run_ = folder.RunFolder.create(out or folder.new_path(loaded.scenario.name), loaded)
     watcher = terminal.watcher(quiet, json)
+    go_on = f"to go on: fedray run --resume {run_.path}"
     try:
         with logged(run_.path / "run.log"):
-            result = engine.run(loaded, run_, watcher, resume=resume is not None)
+            if loaded.scenario.sweep:
+                from fedray import sweep
+
+                result = sweep.run(loaded, run_, watcher)
+            else:
+                result = engine.run(loaded, run_, watcher, resume=resume is not None)
+            _report(run_.path, watcher.note)
     except engine.RunFailed as e:
         watcher.close()
-        _fail(
-            [
-                f"the run failed: {e}",
-                *([f"what to try: {e.advice}"] if e.advice else []),
-                f"see {run_.path / 'error.json'} and {run_.path / 'run.log'}; to go on: fedray run --resume {run_.path}",
-            ],
-            1,
-        )
+        if os.environ.get("FEDRAY_TRACEBACK"):
+            raise
+        advice = [f"what to try: {e.advice}"] if e.advice else []
+        _fail([f"the run failed: {e}", *advice, f"see {run_.path / 'error.json'} and {run_.path / 'run.log'}; {go_on}"], 1)
     except KeyboardInterrupt:
         watcher.close()
-        _fail([f"interrupted; to go on: fedray run --resume {run_.path}"], 1)
+        _fail([f"interrupted; {go_on}"], 1)
     except ValueError:
         watcher.close()
         if resume is None:
             run_.discard()  # refused before anything trained
         raise
     watcher.close()
-    _finish(run_.path, result, json, quiet, "done")
+    _finish(run_.path, result, json, quiet, result["status"])
+    if result["status"] != "done":
+        _fail([f"some variants failed; {go_on}"], 1)
 
 
 @app.command(epilog="Example: fedray check mine.yaml quickstart")
-def check(scenarios: Annotated[list[str], typer.Argument(metavar="SCENARIO...", help="Files, or names of shipped scenarios.")]) -> None:
-    """Say everything that is wrong with scenarios, without torch or Ray."""
+def check(
+    scenarios: Annotated[
+        list[str], typer.Argument(metavar="SCENARIO...", help="Files, or names of shipped scenarios.", autocompletion=_shipped)
+    ],
+) -> None:
+    """Say everything that is wrong with scenarios, at once, without torch or Ray."""
     from fedray import check as checks
     from fedray.scenario import ScenarioError
 
@@ -118,7 +144,62 @@ def plan(
     show_plan(planned)
 
 
-@app.command("list")
+@app.command(epilog='Example: fedray generate runs/quickstart --prompt "a photo of a bag in ink style" --num 4 --compare --out bags.png')
+def generate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, of a finished run or one in progress.")],
+    prompt: Annotated[list[str], typer.Option("--prompt", "-p", help="What to show. May be repeated.")],
+    num: Annotated[int, typer.Option("--num", "-n", min=1, help="Images a prompt.")] = 1,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="A PNG for a grid; a folder for single files.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of a prompt's first image; the others count up.")] = 0,
+    guidance: Annotated[float | None, typer.Option(min=0, help="Otherwise as the run's own samples.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Otherwise as the run's own samples.")] = None,
+    negative: Annotated[str | None, typer.Option(help="What not to show.")] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="The base model beside it, from the same noise.")] = False,
+    json: Json = False,
+) -> None:
+    """Images from a run. Their prompt, seed and settings are in each PNG."""
+    from fedray.generate import Request
+    from fedray.generate import generate as generated
+
+    rows = generated(run, Request(prompt, num, seed, guidance, steps, negative, compare), out)
+    files = list(dict.fromkeys(row["file"] for row in rows))
+    typer.echo(jsonlib.dumps({"run": str(run), "files": files, "images": rows}, indent=1) if json else "\n".join(files))
+
+
+@app.command(epilog="Example: fedray report runs/huang2023-tiny · fedray report runs/lora runs/full --out both.html")
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders; several are compared, a sweep's variants too.")],
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Otherwise report.html in the (first) run folder.")] = None,
+) -> None:
+    """One self-contained HTML page of a run, or of several compared."""
+    from fedray.report.page import write
+
+    typer.echo(write(runs, out))
+
+
+@app.command(epilog="Example: fedray env")
+def env(json: Json = False) -> None:
+    """Versions, devices and Ray: a block to paste into an issue."""
+    from fedray.runs import environment
+
+    facts = environment.environment() | environment.devices()
+    if json:
+        typer.echo(jsonlib.dumps(facts, indent=1))
+        return
+    packages = facts.pop("packages")
+    for name, value in (facts | packages).items():
+        typer.echo(f"{name:<14}{value if value is not None else 'not installed'}")
+
+
+@app.command(epilog="Example: fedray schema > fedray.schema.json, and # yaml-language-server: $schema=fedray.schema.json in a scenario")
+def schema() -> None:
+    """The scenario's JSON Schema: editors complete and check with it."""
+    from fedray.scenario.schema import schema as json_schema
+
+    typer.echo(jsonlib.dumps(json_schema(), indent=1))
+
+
+@app.command("list", epilog="Example: fedray list")
 def list_() -> None:
     """The shipped scenarios."""
     from fedray import shipped
@@ -130,7 +211,7 @@ def list_() -> None:
 
 
 @app.command(epilog="Example: fedray show quickstart")
-def show(name: Annotated[str, typer.Argument(metavar="NAME", help="A shipped scenario.")]) -> None:
+def show(name: ShippedArg) -> None:
     """Print a shipped scenario."""
     from fedray import check as checks
 
@@ -138,19 +219,19 @@ def show(name: Annotated[str, typer.Argument(metavar="NAME", help="A shipped sce
 
 
 @app.command(epilog="Example: fedray copy quickstart mine.yaml")
-def copy(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A shipped scenario.")], file: Annotated[Path, typer.Argument(metavar="FILE")]
-) -> None:
-    """Copy a shipped scenario to a file of your own; it runs like the original."""
+def copy(name: ShippedArg, file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file.")]) -> None:
+    """Copy a shipped scenario to a file of your own, the schema beside it; it runs like the original."""
     from fedray import check as checks
     from fedray.scenario import ScenarioError
+    from fedray.scenario.schema import FILE, point_at, schema
 
     text = checks.find(name).read_text(encoding="utf-8")
     if file.exists():
         raise ScenarioError([f"{file}: got a file that is there already, expected a new one"])
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text, encoding="utf-8")
-    typer.echo(f"{file} is yours. Next: fedray run {file}")
+    file.write_text(point_at(text, FILE), encoding="utf-8")
+    (file.parent / FILE).write_text(jsonlib.dumps(schema(), indent=1) + "\n", encoding="utf-8")
+    typer.echo(f"{file} is yours, with {FILE} beside it for editors. Next: fedray run {file}")
 
 
 def main() -> None:
@@ -161,13 +242,31 @@ def main() -> None:
         _fail(str(e).split("\n"), 2)
 
 
+def _report(path: Path, note: Callable[[str], None]) -> None:
+    """report.html of a run that is done. A run is worth more than its page: what goes wrong here is said and passed over."""
+    from fedray.report.page import write
+
+    try:
+        write([path])
+    except Exception as e:
+        note(f"the report was not written: {type(e).__name__}: {e}; try: fedray report {path}")
+
+
 def _finish(path: Path, result: dict[str, Any], json: bool, quiet: bool, how: str) -> None:
     if json:
         typer.echo(jsonlib.dumps({"run": str(path), **result}, indent=1))
         return
-    typer.echo(f"{path} {how}: {result['rounds']} rounds, weights {result['weights_sha256'][:12]}")
-    if not quiet:
-        typer.echo(f"next: look at {path / 'samples'}; load {path / 'model'} in diffusers")
+    for name, one in result.get("variants", {"": result}).items():
+        told = (
+            f"{one['rounds']} rounds, weights {one['weights_sha256'][:12]}"
+            if one["status"] == "done"
+            else "see its error.json and output.log"
+        )
+        typer.echo(f"{path / name} {one['status'] if name else how}: {told}")
+    if (path / "report.html").exists():
+        typer.echo(f"report: {path / 'report.html'}")
+    if not quiet and "variants" not in result:
+        typer.echo(f'next: fedray generate {path} --prompt "..."; or load {path / "model"} in diffusers')
 
 
 def _fail(lines: list[str], code: int) -> None:

@@ -136,10 +136,12 @@ def _failure(e: Exception) -> RunFailed:
     """Whatever happened, with the round, client and stage where they are known, and what to try."""
     if isinstance(e, RunFailed):
         return e
-    facts = e.facts if isinstance(e, StepFailed) else {"error": type(e).__name__, "traceback": traceback.format_exc()}
+    facts: dict[str, Any] = e.facts if isinstance(e, StepFailed) else {"error": type(e).__name__, "traceback": traceback.format_exc()}
     message = str(e) if isinstance(e, StepFailed) else f"{type(e).__name__}: {e}"
     if "OutOfMemory" in facts["error"] or "out of memory" in message:
-        return RunFailed(message, "less memory: a smaller training.batch_size, training.gradient_checkpointing, fewer runtime.actors", **facts)
+        return RunFailed(
+            message, "less memory: a smaller training.batch_size, training.gradient_checkpointing, fewer runtime.actors", **facts
+        )
     if facts["error"] in ("ActorDiedError", "ActorUnavailableError", "NodeDiedError"):
         return RunFailed(message, "the log of the process that died, in Ray's session folder (/tmp/ray/session_latest/logs)", **facts)
     return RunFailed(message, "the traceback in error.json", **facts)

@@ -17,12 +17,14 @@ from fedray.workload import measure
 
 
 def plan(loaded: Loaded) -> dict[str, Any]:
-    """`fedray plan --json`'s object. The same schedules and the same clock as a run's.
+    """`fedray plan --json`'s object; for a sweep `variants`, one each. The same schedules and the same clock as a run's.
 
     Raises:
         ScenarioError: for whatever `run` would refuse before it trains, but for missing weights.
     """
     scenario = loaded.scenario
+    if scenario.sweep:
+        return {"name": scenario.name, "variants": {name: plan(variant) for name, variant in loaded.variants().items()}}
     try:
         held = _held(loaded)
         workload = measure(scenario, loaded.folder)

@@ -24,6 +24,12 @@ class Quiet:
 
     def round(self, metrics: dict[str, Any]) -> None: ...
 
+    def variants(self, rounds: dict[str, int]) -> None: ...
+
+    def variant_round(self, variant: str, metrics: dict[str, Any]) -> None: ...
+
+    def variant_ended(self, variant: str, status: str) -> None: ...
+
     def note(self, text: str) -> None:
         print(text, file=self.err, flush=True)
 
@@ -44,6 +50,16 @@ class Lines(Quiet):
 
     def round(self, metrics: dict[str, Any]) -> None:
         print(round_line(metrics, self.rounds), file=self.out, flush=True)
+
+    def variants(self, rounds: dict[str, int]) -> None:
+        self.of = rounds
+        print(f"{len(rounds)} variants: {', '.join(rounds)}", file=self.out, flush=True)
+
+    def variant_round(self, variant: str, metrics: dict[str, Any]) -> None:
+        print(f"{variant}: {round_line(metrics, self.of[variant])}", file=self.out, flush=True)
+
+    def variant_ended(self, variant: str, status: str) -> None:
+        print(f"{variant}: {status}", file=self.out, flush=True)
 
     def note(self, text: str) -> None:
         print(text, file=self.out, flush=True)
@@ -90,13 +106,37 @@ class Live(Quiet):
         if any(k.startswith("eval_") for k in metrics) or metrics["round"] == self.rounds:
             self.bar.console.print(round_line(metrics, self.rounds), highlight=False)
 
+    def variants(self, rounds: dict[str, int]) -> None:
+        self.status.stop()
+        columns = (
+            TextColumn("{task.fields[variant]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+        )
+        self.bar = Progress(*columns, console=self.console)
+        self.tasks = {name: self.bar.add_task("[dim]waiting[/dim]", total=n, variant=name) for name, n in rounds.items()}
+        self.bar.start()
+
+    def variant_round(self, variant: str, metrics: dict[str, Any]) -> None:
+        assert self.bar is not None
+        loss = "" if metrics["loss"] is None else f"loss {metrics['loss']:.4f}"
+        self.bar.update(self.tasks[variant], completed=metrics["round"], description=loss)
+
+    def variant_ended(self, variant: str, status: str) -> None:
+        assert self.bar is not None
+        self.bar.stop_task(self.tasks[variant])
+        self.bar.update(self.tasks[variant], description="done" if status == "done" else "[red]failed[/red]")
+        if status != "done":
+            self.note(f"{variant} {status}")
+
     def note(self, text: str) -> None:
         (self.bar.console if self.bar else self.console).print(text, style="yellow", markup=False)
 
     def close(self) -> None:
         self.status.stop()
         if self.bar:
-            self.bar.update(self.task, description="")
             self.bar.stop()
 
 
@@ -131,14 +171,21 @@ def size(value: float, unit: str = "B") -> str:
 
 
 def show_plan(p: dict[str, Any]) -> None:
+    """A table; a sweep's has one a variant."""
+    if "variants" in p:
+        for variant in p["variants"].values():
+            show_plan(variant)
+        return
     table = Table(title=f"plan of {p['name']}: nothing is trained", title_justify="left", show_header=False, box=None, pad_edge=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
     table.add_column(no_wrap=True, style="dim")
     actors = p["actors"]
-    packing = f"{actors['client']} client, 1 server, 1 evaluator" if actors["executor"] == "ray" else "none, in this process"
+    clients = ", ".join(f"{n} at {site}" for site, n in actors.get("sites", {}).items()) or f"{actors['client']} client"
+    packing = f"{clients}, 1 server, 1 evaluator" if actors["executor"] == "ray" else "none, in this process"
+    held = f"{p['gpus_per_actor']:g} GPU each" if p["gpus_per_actor"] else f"{p['cpus_per_actor']:g} CPU a client, no GPU"
     rows: list[tuple[str, str, str]] = [
-        ("actors on this machine", packing, f"{p['gpus_per_actor']:g} GPU each" if p["gpus_per_actor"] else "no GPU"),
+        ("actors on this machine", packing, held),
         ("memory of a client actor", size(p["memory_bytes"]["client"]), "activations on top"),
         ("parameters", f"{p['parameters']:,}", ""),
         ("that train and travel", f"{p['trainable_parameters']:,}", ""),

@@ -25,7 +25,8 @@ def evaluate(scenario: Scenario, folder: Path, learner: TextToImage, grid: Path)
     section = scenario.evaluation
     if section.prompts:
         images = _sample(scenario, learner, [p for p in section.prompts for _ in range(section.images_per_prompt)], "grid")
-        draw_grid(images, section.images_per_prompt, grid)
+        grid.parent.mkdir(parents=True, exist_ok=True)
+        sheet(images, section.images_per_prompt).save(grid)
     return _resemblance(scenario, folder, learner) if section.reference else {}
 
 
@@ -73,7 +74,7 @@ def _resemblance(scenario: Scenario, folder: Path, learner: TextToImage) -> dict
         "eval_recognised": style.recognised(probabilities, style.labels_in(prompts, judge.labels)),
         "eval_images": float(len(made)),
     }
-    if scenario.data.kind == "image_folder":
+    if scenario.data.kind == "image_folder" and not scenario.sites:  # images at sites stay there
         trained_on = read(scenario.data.path, folder, "data", scenario.data.caption_key, scenario.data.caption)
         theirs = torch.stack([_tensor(trained_on.image(i)) for i in range(len(trained_on))])
         metrics["eval_feature_distance_floor"] = style.feature_distance(judges.look(judge, theirs)[0], real_features)
@@ -92,8 +93,8 @@ def _sample(scenario: Scenario, learner: TextToImage, prompts: list[str], purpos
     return learner.sample(prompts, seeds, section.inference_steps, section.guidance_scale, section.negative_prompt)
 
 
-def draw_grid(images: Tensor, columns: int, file: Path) -> None:
-    """A row a prompt. Small images are enlarged, pixel by pixel, so that a person can see them."""
+def sheet(images: Tensor, columns: int) -> Image.Image:
+    """Images [n, 3, h, w] in 0..1, a row a prompt. Small ones are enlarged, pixel by pixel, so that a person can see them."""
     n, _, h, w = images.shape
     gap = max(2, w // 32)
     page = torch.ones(3, gap + (n // columns) * (h + gap), gap + columns * (w + gap))
@@ -102,8 +103,7 @@ def draw_grid(images: Tensor, columns: int, file: Path) -> None:
         page[:, top : top + h, left : left + w] = image
     array = (page.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
     scale = max(1, 128 // w)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).resize((array.shape[1] * scale, array.shape[0] * scale), Image.Resampling.NEAREST).save(file)
+    return Image.fromarray(array).resize((array.shape[1] * scale, array.shape[0] * scale), Image.Resampling.NEAREST)
 
 
 def _tensor(image: Image.Image) -> Tensor:

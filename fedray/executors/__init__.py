@@ -27,7 +27,13 @@ class StepFailed(RuntimeError):
         where = f"client {client}" if client is not None else "the server"
         when = f" in round {round}" if round is not None else ""
         super().__init__(f"{where}{when}, while {stage}: {type(error).__name__}: {str(error).strip() or 'no message'}")
-        self.facts = {"error": type(error).__name__, "round": round, "client": client, "stage": stage, "traceback": traceback}
+        self.facts: dict[str, Any] = {
+            "error": type(error).__name__,
+            "round": round,
+            "client": client,
+            "stage": stage,
+            "traceback": traceback,
+        }
 
 
 @dataclass(frozen=True)

@@ -215,17 +215,18 @@ class RayExecutor:
         retries, given = self.job.scenario.runtime.failures.retries, 0
         for attempt in range(retries + 1):
             new, reports, aggregated = self._wire(schedule)
-            stage, client = "training", None
+            stage = "training"
             try:
-                for client, report in reports[given:]:
-                    arrived = ray.get(report)
+                while given < len(reports):
+                    arrived = ray.get(reports[given][1])
                     given += 1
                     yield arrived
-                stage, client = "aggregating", None
+                stage = "aggregating"
                 ray.get(aggregated)
                 break
             except RayError as e:
                 cause = _cause(e)
+                client = reports[given][0] if given < len(reports) else None
                 if not isinstance(cause, RayError) or attempt == retries:
                     raise StepFailed(cause, schedule.round, stage, client, str(e)) from None
                 self.note(f"round {schedule.round}: {type(cause).__name__} while {stage}; it is done again, by the actors there are")

@@ -24,7 +24,8 @@ def write(folders: Sequence[Path], out: Path | None = None) -> Path:
     Raises:
         ScenarioError: where a folder holds no run.
     """
-    page = render(recorded.read(folders))
+    runs = recorded.read(folders)
+    page = render(runs, recorded.about(folders[0]) if len(folders) == 1 else None)
     file = out or folders[0] / "report.html"
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f".{file.name}.part")
@@ -33,7 +34,8 @@ def write(folders: Sequence[Path], out: Path | None = None) -> Path:
     return file
 
 
-def render(runs: Sequence[Recorded]) -> str:
+def render(runs: Sequence[Recorded], sweep: dict[str, Any] | None = None) -> str:
+    """The page. `sweep` is the scenario of which the runs are variants, where one is."""
     metrics = list(dict.fromkeys(k for run in runs for row in (*run.rows, run.baseline) for k in row if k.startswith("eval_")))
     shown = ["loss", *(k for k in metrics if not k.endswith("_floor") and k != "eval_images")]
     targets = recorded.loss_targets(runs) if len(runs) > 1 else []
@@ -41,7 +43,8 @@ def render(runs: Sequence[Recorded]) -> str:
     jinja = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     jinja.filters |= {"size": size, "number": _number}
     return jinja.from_string((files("fedray.report") / "page.html").read_text(encoding="utf-8")).render(
-        title=runs[0].scenario["name"] if len(runs) == 1 else ", ".join(run.name for run in runs),
+        title=sweep["name"] if sweep else " and ".join(run.name for run in runs),
+        description=sweep["description"] if sweep else "",
         runs=[_facts(run, i) for i, run in enumerate(runs)],
         axes=charts.AXES,
         metrics={key: charts.TITLES.get(key, key.removeprefix("eval_").replace("_", " ")) for key in shown},
@@ -82,7 +85,9 @@ def _facts(run: Recorded, i: int) -> dict[str, Any]:
             "clients": f"{s['population']['clients']}, {s['population']['per_round'] or s['population']['clients']} a round",
             "data": f"{data}, dealt by {s['data']['partition']['kind']}",
             "model": f"{s['model']['kind']}, {Path(s['model']['base']).name}",
-            "tuning": f"{s['tuning']['kind']} ({', '.join(f'{k} {_plain(v)}' for k, v in tuning.items())})" if tuning else s["tuning"]["kind"],
+            "tuning": f"{s['tuning']['kind']} ({', '.join(f'{k} {_plain(v)}' for k, v in tuning.items())})"
+            if tuning
+            else s["tuning"]["kind"],
             "training": f"{s['training']['rounds']} rounds of {length}, batch {s['training']['batch_size']}, "
             f"{optimizer['kind']} at {optimizer['learning_rate']:g}, {s['training']['precision']}",
             "aggregation": _words(s["aggregation"]),

@@ -79,7 +79,7 @@ def read(paths: Sequence[Path]) -> list[Recorded]:
     for path in paths:
         if not (path / "scenario.resolved.yaml").is_file():
             raise ScenarioError([f"{path}: got a folder that holds no run, expected one with scenario.resolved.yaml"])
-        scenario = YAML(typ="safe", pure=True).load((path / "scenario.resolved.yaml").read_text(encoding="utf-8"))
+        scenario = about(path)
         variants = (scenario.get("sweep") or {}).get("variants", {})
         folders = [path / name for name in variants if (path / name / "scenario.resolved.yaml").is_file()]
         found += [_read(folder, folder.name) for folder in folders] if variants else [_read(path, path.resolve().name)]
@@ -88,14 +88,18 @@ def read(paths: Sequence[Path]) -> list[Recorded]:
     return found
 
 
+def about(path: Path) -> dict[str, Any]:
+    """The resolved scenario of a run's or a sweep's folder."""
+    scenario: dict[str, Any] = YAML(typ="safe", pure=True).load((path / "scenario.resolved.yaml").read_text(encoding="utf-8"))
+    return scenario
+
+
 def _read(path: Path, name: str) -> Recorded:
-    run = RunFolder(path)
-    scenario = YAML(typ="safe", pure=True).load((path / "scenario.resolved.yaml").read_text(encoding="utf-8"))
+    run, scenario = RunFolder(path), about(path)
     events = [json.loads(line) for line in run.timeline.read_text().splitlines()] if run.timeline.exists() else []
-    rows = run.rows() if run.metrics.exists() else []
     bib = path / "CITATION.bib"
     return Recorded(
-        path, name, scenario, rows, events, run.read("baseline.json") or {}, run.read("result.json"), run.read("error.json"),
+        path, name, scenario, run.rows(), events, run.read("baseline.json") or {}, run.read("result.json"), run.read("error.json"),
         run.read("env.json") or {}, bib.read_text(encoding="utf-8") if bib.exists() else "",
     )  # fmt: skip
 
@@ -103,9 +107,8 @@ def _read(path: Path, name: str) -> Recorded:
 def loss_targets(runs: Sequence[Recorded]) -> list[float]:
     """The sweep's own, or three that every run reached: from a quarter of the way down to the least that all came to."""
     for run in runs:
-        parent = run.path.parent / "scenario.resolved.yaml"
-        if parent.is_file():
-            sweep = YAML(typ="safe", pure=True).load(parent.read_text(encoding="utf-8")).get("sweep") or {}
+        if (run.path.parent / "scenario.resolved.yaml").is_file():
+            sweep = about(run.path.parent).get("sweep") or {}
             if sweep.get("loss_targets"):
                 return sorted(sweep["loss_targets"], reverse=True)
     curves = [[loss for _, loss in run.smooth_loss()] for run in runs]

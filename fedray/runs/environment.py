@@ -19,3 +19,17 @@ def environment() -> dict[str, Any]:
         except PackageNotFoundError:
             packages[name] = None
     return {"python": sys.version.split()[0], "platform": platform.platform(), "cpus": os.cpu_count(), "packages": packages}
+
+
+def devices() -> dict[str, Any]:
+    """What torch and Ray would find here. Imports torch."""
+    import torch
+
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "gpus": ", ".join(gpus) or "none",
+        "cuda": torch.version.cuda or "none",
+        "memory": f"{memory / 2**30:.0f} GiB",
+        "ray_address": os.environ.get("RAY_ADDRESS", "none set: a local Ray is started"),
+    }

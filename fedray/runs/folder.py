@@ -52,8 +52,9 @@ class RunFolder:
         (path / "scenario.yaml").write_text(loaded.text, encoding="utf-8")
         (path / "scenario.resolved.yaml").write_text(loaded.resolved(), encoding="utf-8")
         run = cls(path)
-        run.metrics.touch()
-        run.timeline.touch()
+        if loaded.scenario.sweep is None:  # its variants have their own
+            run.metrics.touch()
+            run.timeline.touch()
         return run
 
     def discard(self) -> None:
@@ -101,8 +102,9 @@ class RunFolder:
             f.write(json.dumps(metrics) + "\n")
 
     def rows(self) -> list[dict[str, Any]]:
-        """metrics.jsonl, a dictionary a round."""
-        return [json.loads(line) for line in self.metrics.read_text().splitlines()]
+        """metrics.jsonl, a dictionary a round; a line that is being written is not there yet."""
+        text = self.metrics.read_text() if self.metrics.exists() else ""
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
     def last_metrics(self) -> dict[str, Any]:
         return (self.rows() or [{}])[-1]
@@ -167,11 +169,12 @@ class RunFolder:
 
 
 def new_path(name: str) -> Path:
-    """runs/NAME, or the first of runs/NAME-2, -3, ... that is free."""
-    path, n = Path("runs") / name, 1
+    """runs/NAME, or the first of runs/NAME-2, -3, ... that is free; FEDRAY_RUNS stands for runs/."""
+    runs = Path(os.environ.get("FEDRAY_RUNS") or "runs")
+    path, n = runs / name, 1
     while path.exists():
         n += 1
-        path = Path("runs") / f"{name}-{n}"
+        path = runs / f"{name}-{n}"
     return path
 
 

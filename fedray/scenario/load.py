@@ -79,6 +79,18 @@ class Loaded:
 
     def resolved(self) -> str:
         """The scenario with every default and absolute paths, as YAML."""
+        tree = self._absolute()
+        for name, variant in self.variants().items():
+            theirs = variant._absolute()
+            tree["sweep"]["variants"][name] = {k: v for k, v in theirs.items() if k not in ("name", "sweep") and v != tree[k]}
+        out = io.StringIO()
+        yaml = YAML(typ="safe", pure=True)
+        yaml.default_flow_style = False
+        yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+        yaml.dump(tree, out)
+        return out.getvalue()
+
+    def _absolute(self) -> dict[str, Any]:
         tree = self.scenario.model_dump(mode="json")
         data = tree["data"]
         sites = (data.get("sites") or {}).values()
@@ -89,12 +101,7 @@ class Loaded:
         base = self.folder / tree["model"]["base"]
         if base.is_dir():
             tree["model"]["base"] = str(base.resolve())
-        out = io.StringIO()
-        yaml = YAML(typ="safe", pure=True)
-        yaml.default_flow_style = False
-        yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-        yaml.dump(tree, out)
-        return out.getvalue()
+        return tree
 
 
 def load(file: Path, settings: Sequence[str] = (), seed: int | None = None) -> Loaded:
@@ -186,8 +193,9 @@ def _put(tree: Any, path: str, value: Any, mark: tuple[int, int] | None) -> list
             return [f"got a key under {'.'.join(keys[:i])}, expected a section there"]
         if last:
             at[place] = value
-        if mark and isinstance(at, CommentedMap):
-            at.lc.add_kv_line_col(place, [*mark, *mark])
+        lines: Any = getattr(at, "lc", None)
+        if mark and lines is not None:
+            lines.add_kv_line_col(place, [*mark, *mark])
         at = at[place]
     return []
 
@@ -195,7 +203,8 @@ def _put(tree: Any, path: str, value: Any, mark: tuple[int, int] | None) -> list
 def _mark(tree: Any, key: Any) -> tuple[int, int] | None:
     """Line and column of a key, from 0; none where the text does not have it."""
     try:
-        marked: tuple[int, int] = tree.lc.key(key) if isinstance(tree, dict) else tree.lc.item(key)
+        marks = tree.lc
+        marked: tuple[int, int] = marks.key(key) if isinstance(tree, dict) else marks.item(key)
         return marked
     except (AttributeError, KeyError, IndexError, TypeError):
         return None

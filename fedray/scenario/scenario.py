@@ -74,7 +74,9 @@ class Scenario(Section):
         if data.partition.kind != "folder":
             yield Refused("data.partition", data.partition.kind, "folder, since data.sites names one folder a client")
         if (folders := sum(len(site.folders) for site in data.sites.values())) != self.population.clients:
-            yield Refused("population.clients", f"{self.population.clients} for {folders} folders of data.sites", f"{folders}, one a folder")
+            yield Refused(
+                "population.clients", f"{self.population.clients} for {folders} folders of data.sites", f"{folders}, one a folder"
+            )
         if self.runtime.executor != "ray":
             yield Refused("runtime.executor", self.runtime.executor, "ray, since data.sites pins clients to nodes")
 

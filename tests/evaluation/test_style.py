@@ -3,7 +3,7 @@ import torch
 from PIL import Image
 
 from fedray.evaluation import style
-from fedray.evaluation.evaluate import draw_grid
+from fedray.evaluation.evaluate import sheet
 
 
 def page(red, green, blue, n=2):
@@ -42,8 +42,8 @@ def test_the_longest_label_in_a_caption_counts():
 
 def test_a_grid_is_a_row_a_prompt(tmp_path):
     images = torch.arange(6).view(6, 1, 1, 1).expand(6, 3, 32, 32) / 10
-    draw_grid(images, 3, tmp_path / "samples" / "grid.png")
-    grid = Image.open(tmp_path / "samples" / "grid.png")
+    sheet(images, 3).save(tmp_path / "grid.png")
+    grid = Image.open(tmp_path / "grid.png")
     assert grid.size == ((2 + 3 * 34) * 4, (2 + 2 * 34) * 4)
     shown = [grid.getpixel(((2 + 16 + c * 34) * 4, (2 + 16 + r * 34) * 4))[0] for r in range(2) for c in range(3)]
     assert shown == [round(i / 10 * 255) for i in range(6)]

@@ -1,0 +1,125 @@
+"""A sweep: the variants of a scenario, each a run of its own in a process of its own, side by side on one Ray."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from fedray.packing import pack
+from fedray.runs.folder import RunFolder
+from fedray.scenario import Loaded
+
+LOOK_S = 0.5  # how often the variants' folders are read
+
+
+class Watcher(Protocol):
+    """Whoever shows a sweep's progress."""
+
+    def variants(self, rounds: dict[str, int]) -> None: ...
+
+    def variant_round(self, variant: str, metrics: dict[str, Any]) -> None: ...
+
+    def variant_ended(self, variant: str, status: str) -> None: ...
+
+
+@dataclass
+class Variant:
+    name: str
+    folder: Path
+    process: subprocess.Popen[str] | None = None
+    shown: int = 0  # lines of its metrics.jsonl
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        found: dict[str, Any] | None = RunFolder(self.folder).read("result.json")
+        return found
+
+
+def run(loaded: Loaded, parent: RunFolder, watcher: Watcher) -> dict[str, Any]:
+    """Runs every variant that has no result yet, as many at once as fit, and gives the parent's result.json: `status`
+    done or failed, and each variant's own result. A variant that fails does not stop the others."""
+    scenarios = loaded.variants()
+    variants = [Variant(name, parent.path / name) for name in scenarios]
+    for variant in variants:
+        _prepare(variant, scenarios[variant.name])
+    watcher.variants({name: v.scenario.training.rounds for name, v in scenarios.items()})
+    waiting = [v for v in variants if v.result is None]
+    running: list[Variant] = []
+    with _resources(loaded) as (cpus, gpus):
+        assert loaded.scenario.sweep is not None
+        asked = loaded.scenario.sweep.at_once
+        fit = min(pack(v.scenario, int(cpus), int(gpus)).at_once(cpus, gpus) for v in scenarios.values())
+        room = fit if asked == "auto" else asked
+        try:
+            while waiting or running:
+                while waiting and len(running) < room:
+                    running.append(_start(waiting.pop(0)))
+                time.sleep(LOOK_S)
+                for variant in list(running):
+                    ended = variant.process is not None and variant.process.poll() is not None
+                    for row in RunFolder(variant.folder).rows()[variant.shown :]:
+                        watcher.variant_round(variant.name, row)
+                        variant.shown += 1
+                    if ended:
+                        running.remove(variant)
+                        watcher.variant_ended(variant.name, "done" if variant.result else _last_words(variant))
+        finally:
+            for variant in running:
+                assert variant.process is not None
+                variant.process.send_signal(signal.SIGINT)
+            for variant in running:
+                assert variant.process is not None
+                variant.process.wait()
+    results = {v.name: v.result or {"status": "failed", "error": RunFolder(v.folder).read("error.json")} for v in variants}
+    status = "done" if all(r["status"] == "done" for r in results.values()) else "failed"
+    result = {"status": status, "variants": {name: {"run": str(parent.path / name), **r} for name, r in results.items()}}
+    parent.write("result.json", result)
+    return result
+
+
+def _prepare(variant: Variant, loaded: Loaded) -> None:
+    """Its scenario, resolved, in its folder; one that stopped before its first checkpoint starts anew."""
+    if not (variant.folder / "checkpoints").exists():
+        variant.folder.mkdir(exist_ok=True)
+        (variant.folder / "scenario.resolved.yaml").unlink(missing_ok=True)
+        (variant.folder / "scenario.yaml").write_text(loaded.resolved(), encoding="utf-8")
+        RunFolder(variant.folder).metrics.write_text("")
+
+
+def _start(variant: Variant) -> Variant:
+    """Its process, `fedray run` itself: a crash, a signal or a log stays its own."""
+    new = not (variant.folder / "checkpoints").exists()
+    what = [str(variant.folder / "scenario.yaml"), "--out", str(variant.folder)] if new else ["--resume", str(variant.folder)]
+    with (variant.folder / "output.log").open("a") as log:
+        command = [sys.executable, "-m", "fedray", "run", *what, "--quiet"]
+        variant.process = subprocess.Popen(command, stdout=log, stderr=log, text=True, start_new_session=True)
+    variant.shown = 0
+    return variant
+
+
+def _last_words(variant: Variant) -> str:
+    error = RunFolder(variant.folder).read("error.json")
+    if error:
+        return f"failed: {error['message']}"
+    lines = (variant.folder / "output.log").read_text(encoding="utf-8").strip().splitlines()
+    return f"failed: {lines[-1] if lines else 'it said nothing'}"
+
+
+@contextmanager
+def _resources(loaded: Loaded) -> Iterator[tuple[float, float]]:
+    """CPUs and GPUs of what the variants share: one Ray, or this machine where they run without."""
+    if loaded.scenario.runtime.executor == "serial":
+        yield float(os.cpu_count() or 1), 0.0
+        return
+    from fedray.executors.ray import shared_cluster
+
+    with shared_cluster() as total:
+        yield total.get("CPU", 1.0), total.get("GPU", 0.0)
