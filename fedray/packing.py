@@ -1,38 +1,76 @@
-"""How many actors there are, where, and what each holds of the machines. It never changes a result."""
+"""How many actors there are, where, and what each holds of its node. It never changes a result."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedray.scenario.scenario import Scenario
 
 
 @dataclass(frozen=True)
+class Node:
+    """What a node has to give."""
+
+    cpus: float
+    gpus: int = 0
+    site: str | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a client actor holds, and the site it is bound to."""
+
+    site: str | None
+    cpus: float
+    gpus: float
+
+
+@dataclass(frozen=True)
 class Packing:
-    sites: tuple[str | None, ...]  # of each actor that trains; the server and the evaluator come beside them
-    cpus_per_actor: float
-    gpus_per_actor: float  # the evaluator's too; the server needs none
+    places: tuple[Place, ...]  # of the actors that train; the server and the evaluator come beside them
+    evaluator_gpus: float  # the server needs none
 
-    @property
-    def actors(self) -> int:
-        return len(self.sites)
-
-    def at_once(self, cpus: float, gpus: float) -> int:
+    def at_once(self, nodes: Sequence[Node]) -> int:
         """How many such runs fit side by side."""
-        by_gpu = int(gpus // (self.gpus_per_actor * (self.actors + 1))) if self.gpus_per_actor else None
-        return max(1, int(cpus // (self.cpus_per_actor * self.actors)) if by_gpu is None else by_gpu)
+        gpus = sum(p.gpus for p in self.places) + self.evaluator_gpus
+        if gpus:
+            return max(1, int(sum(n.gpus for n in nodes) // gpus))
+        return max(1, int(sum(n.cpus for n in nodes) // sum(p.cpus for p in self.places)))
 
 
-def pack(scenario: Scenario, cpus: int, gpus: int) -> Packing:
-    """One actor a client while there is room, a GPU or `threads` cores each, and several clients an actor beyond that;
-    at least one at each site, the others where the most clients share one."""
-    runtime, clients_at = scenario.runtime, scenario.sites
-    room = max(1, gpus or cpus // runtime.threads)
-    actors = min(scenario.population.a_round, room) if runtime.actors == "auto" else runtime.actors
-    sites: list[str | None] = [*clients_at]
-    while len(sites) < actors:
-        sites.append(max(clients_at, key=lambda s: len(clients_at[s]) / sites.count(s), default=None))
-    on_fullest_gpu = -(-(len(sites) + 1) // gpus) if gpus else 0  # with the evaluator
-    fair_share = int(1000 / on_fullest_gpu) / 1000 if gpus else 0.0
-    share = fair_share if runtime.gpus_per_actor == "auto" else runtime.gpus_per_actor
-    return Packing(tuple(sites), min(float(runtime.threads), int(1000 * cpus / len(sites)) / 1000), share)
+def pack(scenario: Scenario, nodes: Sequence[Node]) -> Packing:
+    """One actor a client while there is room, a GPU or `threads` cores each, and several clients an actor beyond that; at
+    least one at each site, the others where the most clients share one. Each holds as much as fits that many times."""
+    runtime = scenario.runtime
+    clients_at: dict[str | None, int] = {s: len(c) for s, c in scenario.sites.items()} or {None: scenario.population.a_round}
+    if runtime.actors == "auto":
+        counts = {site: min(n, _room(_at(site, nodes), runtime.threads)) for site, n in clients_at.items()}
+    else:
+        counts = dict.fromkeys(clients_at, 1)
+        while sum(counts.values()) < runtime.actors:
+            counts[max(counts, key=lambda s: clients_at[s] / counts[s])] += 1
+    places: list[Place] = []
+    for site, n in counts.items():
+        there = _at(site, nodes)
+        slots = [1.0] * sum(node.gpus for node in there)
+        gpus = share(slots, n + (site is None), 1.0) if slots else 0.0  # with the evaluator; a site's GPUs are its clients'
+        gpus = gpus if runtime.gpus_per_actor == "auto" else runtime.gpus_per_actor
+        places += [Place(site, share([node.cpus for node in there], n, float(runtime.threads)), gpus)] * n
+    return Packing(tuple(places), min(p.gpus for p in places))
+
+
+def share(sizes: Sequence[float], n: int, wanted: float) -> float:
+    """The largest part, at most `wanted`, of which n fit into places of these sizes without being cut."""
+    parts = {wanted, *(size / k for size in sizes for k in range(1, n + 1))}
+    fitting = (p for p in sorted(parts, reverse=True) if 0 < p <= wanted and sum(int(size / p + 1e-9) for size in sizes) >= n)
+    return int(next(fitting, 0.0) * 10_000) / 10_000  # as finely as Ray counts
+
+
+def _at(site: str | None, nodes: Sequence[Node]) -> list[Node]:
+    """A site's nodes; all of them where none is known, as for a plan made elsewhere."""
+    return [n for n in nodes if n.site == site] if site is not None and any(n.site == site for n in nodes) else list(nodes)
+
+
+def _room(nodes: Sequence[Node], threads: int) -> int:
+    return max(1, sum(n.gpus for n in nodes) or sum(int(n.cpus // threads) for n in nodes))

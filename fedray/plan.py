@@ -10,7 +10,7 @@ import torch
 
 from fedray.check import readable
 from fedray.network.clock import Ledger, Radio, time_round
-from fedray.packing import pack
+from fedray.packing import Node, pack
 from fedray.rounds import schedule_round
 from fedray.scenario import Loaded, Refused
 from fedray.workload import measure
@@ -30,8 +30,8 @@ def plan(loaded: Loaded) -> dict[str, Any]:
         workload = measure(scenario, loaded.folder)
     except Refused as e:
         raise loaded.error([e]) from None
-    packing = pack(scenario, os.cpu_count() or 1, torch.cuda.device_count())
-    sites = {"sites": {site: packing.sites.count(site) for site in scenario.sites}} if scenario.sites else {}
+    packing = pack(scenario, [Node(float(os.cpu_count() or 1), torch.cuda.device_count())])
+    sites = {"sites": {s: sum(place.site == s for place in packing.places) for s in scenario.sites}} if scenario.sites else {}
     radio, work = Radio(scenario.network), workload.of(scenario, held)
     total = Ledger()
     for t in range(1, scenario.training.rounds + 1):
@@ -39,9 +39,9 @@ def plan(loaded: Loaded) -> dict[str, Any]:
     rounds = scenario.training.rounds
     return {
         "name": scenario.name,
-        "actors": {"executor": scenario.runtime.executor, "client": packing.actors, "server": 1, "evaluator": 1} | sites,
-        "cpus_per_actor": packing.cpus_per_actor,
-        "gpus_per_actor": packing.gpus_per_actor,
+        "actors": {"executor": scenario.runtime.executor, "client": len(packing.places), "server": 1, "evaluator": 1} | sites,
+        "cpus_per_actor": packing.places[0].cpus,
+        "gpus_per_actor": packing.places[0].gpus,
         "memory_bytes": _memory(scenario.training.precision, workload.parameters, workload.trainable_parameters, workload.payload_bytes),
         "parameters": workload.parameters,
         "trainable_parameters": workload.trainable_parameters,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from fedray.packing import pack
+from fedray.packing import Node, pack
 from fedray.runs.folder import RunFolder
 from fedray.scenario import Loaded
 
@@ -53,10 +53,10 @@ def run(loaded: Loaded, parent: RunFolder, watcher: Watcher) -> dict[str, Any]:
     watcher.variants({name: v.scenario.training.rounds for name, v in scenarios.items()})
     waiting = [v for v in variants if v.result is None]
     running: list[Variant] = []
-    with _resources(loaded) as (cpus, gpus):
+    with _nodes(loaded) as nodes:
         assert loaded.scenario.sweep is not None
         asked = loaded.scenario.sweep.at_once
-        fit = min(pack(v.scenario, int(cpus), int(gpus)).at_once(cpus, gpus) for v in scenarios.values())
+        fit = min(pack(v.scenario, nodes).at_once(nodes) for v in scenarios.values())
         room = fit if asked == "auto" else asked
         try:
             while waiting or running:
@@ -114,12 +114,12 @@ def _last_words(variant: Variant) -> str:
 
 
 @contextmanager
-def _resources(loaded: Loaded) -> Iterator[tuple[float, float]]:
-    """CPUs and GPUs of what the variants share: one Ray, or this machine where they run without."""
+def _nodes(loaded: Loaded) -> Iterator[list[Node]]:
+    """What the variants share: one Ray, or this machine where they run without."""
     if loaded.scenario.runtime.executor == "serial":
-        yield float(os.cpu_count() or 1), 0.0
+        yield [Node(float(os.cpu_count() or 1))]
         return
     from fedray.executors.ray import shared_cluster
 
-    with shared_cluster() as total:
-        yield total.get("CPU", 1.0), total.get("GPU", 0.0)
+    with shared_cluster() as nodes:
+        yield nodes

@@ -17,7 +17,7 @@ from typing import Any
 from fedray.data import holdings
 from fedray.data.partition import unreadable
 from fedray.executors import Job, Look, StepFailed, TrainReport, flow
-from fedray.packing import pack
+from fedray.packing import Node, Place, pack
 from fedray.scenario.base import Refused
 from fedray.schedule import Schedule
 from fedray.workload import Workload
@@ -31,7 +31,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.metrics import Gauge
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-PLACING_S = 60.0  # how long a lost actor's successor may look for room before the others take its clients
+PLACING_S = 20.0  # how long an actor may look for room before a person is told, and others take a lost one's clients
 SERVER_CPUS = 0.0  # server and evaluator wait while clients work, or fill what they leave
 
 
@@ -45,7 +45,7 @@ def _device() -> Any:
     """The GPU Ray gave this actor. An actor without one still sees every GPU, so CUDA must not be asked."""
     import torch
 
-    return torch.device("cuda" if ray.get_gpu_ids() else "cpu")
+    return torch.device("cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu")
 
 
 class ClientHost:
@@ -140,8 +140,9 @@ class Host:
     """A client actor as the driver knows it."""
 
     actor: Any
-    site: str | None
-    ready: Any  # a reference to its node
+    place: Place
+    placed: Any  # a reference to its process: it has found room
+    ready: Any  # a reference to its node: it can work
 
 
 class RayExecutor:
@@ -150,23 +151,22 @@ class RayExecutor:
     def __init__(self, job: Job, note: Callable[[str], None] = print) -> None:
         self.job, self.note = job, note
         self.own_ray = connect()
-        total = ray.cluster_resources()
-        self.packing = pack(job.scenario, int(total.get("CPU", 1)), int(total.get("GPU", 0)))
+        self.packing = pack(job.scenario, nodes := cluster_nodes())
         for site in job.scenario.sites:
-            if not any(node["Alive"] and node["Labels"].get("site") == site for node in ray.nodes()):
+            if not any(node.site == site for node in nodes):
                 expected = f"one (ray start ... --labels site={site})"
                 raise Refused(f"data.sites.{site}", f"no node of the cluster with the label site={site}", expected)
         # The hosts first: they are what the first round waits for.
-        self.hosts = [self._new_host(site) for site in self.packing.sites]
+        self.hosts = [self._new_host(place) for place in self.packing.places]
         self.server = self._beside(ServerHost, num_gpus=0)
         self.initial, self.layout = self.hosts[0].actor.initial.options(num_returns=2).remote()
 
-    def _new_host(self, site: str | None) -> Host:
-        options: dict[str, Any] = {"num_cpus": self.packing.cpus_per_actor, "num_gpus": self.packing.gpus_per_actor}
-        if site is not None:
-            options["label_selector"] = {"site": site}
-        actor: Any = ray.remote(ClientHost).options(scheduling_strategy="SPREAD", **options).remote(self.job, site)
-        return Host(actor, site, actor.ready.remote())
+    def _new_host(self, place: Place) -> Host:
+        options: dict[str, Any] = {"num_cpus": place.cpus, "num_gpus": place.gpus, "scheduling_strategy": "SPREAD"}
+        if place.site is not None:
+            options["label_selector"] = {"site": place.site}
+        actor: Any = ray.remote(ClientHost).options(**options).remote(self.job, place.site)
+        return Host(actor, place, actor.pid.remote(), actor.ready.remote())
 
     def _beside(self, kind: type, num_gpus: float) -> Any:
         """An actor on the driver's own node, where the run folder is. It keeps nothing, so Ray may restart it."""
@@ -180,23 +180,26 @@ class RayExecutor:
         """Started when first asked, so that its imports do not hold up the first round."""
         here = ray.get_runtime_context().get_node_id()
         gpus = next(node["Resources"].get("GPU", 0) for node in ray.nodes() if node["NodeID"] == here)
-        return self._beside(EvaluatorHost, self.packing.gpus_per_actor if gpus else 0)
+        return self._beside(EvaluatorHost, self.packing.evaluator_gpus if gpus else 0)
 
     def describe(self) -> str:
-        p = self.packing
-        gpus = f", {p.gpus_per_actor:g} GPU each" if p.gpus_per_actor else ""
-        nodes = len({ray.get(host.ready) for host in self.hosts})
-        return f"Ray, {p.actors} client actor{'s' * (p.actors > 1)}{f' on {nodes} nodes' * (nodes > 1)} and a server{gpus}"
+        n, nodes = len(self.hosts), len({ray.get(host.ready) for host in self.hosts})
+        gpus = " or ".join(f"{g:g}" for g in sorted({host.place.gpus for host in self.hosts}) if g)
+        where = f" on {nodes} nodes" if nodes > 1 else ""
+        return f"Ray, {n} client actor{'s' * (n > 1)}{where}{f' of {gpus} GPU' if gpus else ''} and a server"
 
     def workload(self) -> Workload:
         counted = self.hosts[-1].actor.workload.remote()
+        placed, waiting = ray.wait([host.placed for host in self.hosts], num_returns=len(self.hosts), timeout=PLACING_S)
+        if waiting:
+            self.note(f"waiting for room on the cluster: {len(placed)} of {len(self.hosts)} client actors have some")
         ray.get([host.ready for host in self.hosts])
         self.server.ready.remote()  # it imports while the work is counted, not while the hosts import
         workload: Any = ray.get(counted)
         return workload
 
     def survey(self) -> list[int]:
-        first = {host.site: host for host in reversed(self.hosts)}
+        first = {host.place.site: host for host in reversed(self.hosts)}
         found = ray.get([host.actor.survey.remote() for host in first.values()])
         held = {client: n for part, _ in found for client, n in part.items()}
         for refused in (r for _, bad in found for r in bad):
@@ -254,7 +257,7 @@ class RayExecutor:
 
     def _host_of(self, client: int) -> Host:
         site = next((s for s, clients in self.job.scenario.sites.items() if client in clients), None)
-        hosts = [host for host in self.hosts if host.site == site]
+        hosts = [host for host in self.hosts if host.place.site == site]
         return hosts[client % len(hosts)]
 
     def _heal(self) -> None:
@@ -268,16 +271,16 @@ class RayExecutor:
                 alive.append(host)
             except RayActorError:
                 continue
-        lost = [host.site for host in self.hosts if host not in alive]
-        new = [self._new_host(site) for site in lost]
-        placed, _ = ray.wait([h.ready for h in new], num_returns=len(new), timeout=PLACING_S) if new else ([], [])
-        self.hosts = alive + [h for h in new if h.ready in placed]
-        for host in (h for h in new if h.ready not in placed):
-            if any(h.site == host.site for h in self.hosts):
-                self.note(f"no room for a lost actor{f' at site {host.site}' if host.site else ''}: its clients go to the others")
+        new = [self._new_host(host.place) for host in self.hosts if host not in alive]
+        placed, _ = ray.wait([h.placed for h in new], num_returns=len(new), timeout=PLACING_S) if new else ([], [])
+        self.hosts = alive + [h for h in new if h.placed in placed]
+        for host in (h for h in new if h.placed not in placed):
+            site = host.place.site
+            if any(h.place.site == site for h in self.hosts):
+                self.note(f"no room for a lost actor{f' at site {site}' if site else ''}: its clients go to the others")
                 ray.kill(host.actor)
                 continue
-            self.note(f"waiting for a node{f' with the label site={host.site}' if host.site else ''}: no actor is left for its clients")
+            self.note(f"waiting for a node{f' with the label site={site}' if site else ''}: no actor is left for its clients")
             ray.get(host.ready)
             self.hosts.append(host)
 
@@ -332,13 +335,19 @@ def connect() -> bool:
     return True
 
 
+def cluster_nodes() -> list[Node]:
+    """The nodes that are up."""
+    up = [node for node in ray.nodes() if node["Alive"]]
+    return [Node(n["Resources"].get("CPU", 0.0), int(n["Resources"].get("GPU", 0)), n.get("Labels", {}).get("site")) for n in up]
+
+
 @contextmanager
-def shared_cluster() -> Iterator[dict[str, float]]:
-    """A Ray that other processes of this machine join through RAY_ADDRESS; its resources."""
+def shared_cluster() -> Iterator[list[Node]]:
+    """A Ray that other processes of this machine join through RAY_ADDRESS; its nodes."""
     ours, before = connect(), os.environ.get("RAY_ADDRESS")
     os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     try:
-        yield ray.cluster_resources()
+        yield cluster_nodes()
     finally:
         if before is None:
             del os.environ["RAY_ADDRESS"]
