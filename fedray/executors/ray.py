@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,10 +28,11 @@ os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
 from ray.util.metrics import Gauge
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+DEATH_S = 60.0  # how long a host may be unavailable before it is taken for dead
 PLACING_S = 20.0  # how long an actor may look for room before a person is told, and others take a lost one's clients
 SERVER_CPUS = 0.0  # server and evaluator wait while clients work, or fill what they leave
 
@@ -260,17 +262,23 @@ class RayExecutor:
         hosts = [host for host in self.hosts if host.place.site == site]
         return hosts[client % len(hosts)]
 
-    def _heal(self) -> None:
-        """New hosts for those that died. One that finds no room in time is given up, where another serves its site."""
-        for host in self.hosts:
+    def _answers(self, host: Host) -> bool:
+        """Whether a host is there still. Ray first calls it unavailable, and dead only once the node's pulse is missed."""
+        for _ in range(int(DEATH_S)):
             host.ready = host.actor.ready.remote()
-        alive = []
-        for host in self.hosts:
             try:
                 ray.get(host.ready)
-                alive.append(host)
+                return True
+            except ActorUnavailableError:
+                time.sleep(1)
             except RayActorError:
-                continue
+                return False
+        ray.kill(host.actor)
+        return False
+
+    def _heal(self) -> None:
+        """New hosts for those that died. One that finds no room in time is given up, where another serves its site."""
+        alive = [host for host in self.hosts if self._answers(host)]
         new = [self._new_host(host.place) for host in self.hosts if host not in alive]
         placed, _ = ray.wait([h.placed for h in new], num_returns=len(new), timeout=PLACING_S) if new else ([], [])
         self.hosts = alive + [h for h in new if h.placed in placed]
