@@ -1,0 +1,72 @@
+"""`ray job submit`, as the README says it, on a head that asks for a token."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def head():
+    """A head of one node with its own home and token; its address and the environment of who knows the token."""
+    pytest.importorskip("ray.dashboard.head", reason="ray job submit needs ray[default]: uv sync, or pip install 'fedray[cluster]'")
+    home = Path(tempfile.mkdtemp(prefix="fr-"))  # a short path: Ray's sockets lie below it
+    known = os.environ | {"HOME": str(home), "RAY_AUTH_MODE": "token", "PATH": f"{BIN}:{os.environ['PATH']}"}
+    subprocess.run([BIN / "ray", "get-auth-token", "--generate"], env=known, check=True, capture_output=True)
+    dashboard = free_port()
+    options = [f"--port={free_port()}", f"--dashboard-port={dashboard}", f"--temp-dir={home / 'ray'}", "--num-cpus=2", "--block"]
+    with (home / "head.log").open("w") as log:
+        process = subprocess.Popen([BIN / "ray", "start", "--head", *options], env=known, stdout=log, stderr=log)
+    try:
+        for _ in range(600):
+            with socket.socket() as s:
+                if s.connect_ex(("127.0.0.1", dashboard)) == 0:
+                    break
+            assert process.poll() is None, (home / "head.log").read_text()
+            signal.sigtimedwait([], 0.1)
+        yield f"http://127.0.0.1:{dashboard}", known
+    finally:
+        process.terminate()
+        process.wait(60)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def submit(address, environment, *command):
+    line = [BIN / "ray", "job", "submit", "--address", address, "--working-dir", ".", "--", *command]
+    return subprocess.run(line, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=200)
+
+
+def test_a_submitted_job_runs_a_scenario_to_its_end_and_its_exit_code_is_the_runs(head, tmp_path):
+    address, known = head
+    short = ["--set", "training.rounds=1", "--set", "training.local_steps=1", "--set", "evaluation={}"]
+    done = submit(address, known, "fedray", "run", "quickstart", *short, "--out", str(tmp_path / "run"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "round 1/1" in done.stdout
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "done"
+
+    refused = submit(address, known, "fedray", "run", "quickstat")
+    assert refused.returncode == 1
+    assert "quickstat: got a scenario that is not there, expected quickstart" in refused.stdout
+
+
+def test_who_does_not_know_the_token_submits_nothing(head, tmp_path):
+    address, known = head
+    stranger = submit(address, known | {"HOME": str(tmp_path)}, "fedray", "list")
+    assert stranger.returncode != 0
+    assert "token" in (stranger.stdout + stranger.stderr).lower()
