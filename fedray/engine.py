@@ -211,6 +211,7 @@ def resume_scenario(path: Path) -> Path:
 def finished(run: RunFolder) -> dict[str, Any] | None:
     """result.json of a run that is done."""
     try:
-        return run.read("result.json")
+        result: dict[str, Any] | None = run.read("result.json")
     except json.JSONDecodeError:
         return None
+    return result if result and result["status"] == "done" else None

@@ -54,7 +54,7 @@ def submit(address, environment, *command):
 
 def test_a_submitted_job_runs_a_scenario_to_its_end_and_its_exit_code_is_the_runs(head, tmp_path):
     address, known = head
-    short = ["--set", "training.rounds=1", "--set", "training.local_steps=1", "--set", "evaluation={}"]
+    short = ["--set", "training.rounds=1", "--set", "runtime.actors=1", "--set", "training.local_steps=1", "--set", "evaluation={}"]
     done = submit(address, known, "fedray", "run", "quickstart", *short, "--out", str(tmp_path / "run"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "round 1/1" in done.stdout

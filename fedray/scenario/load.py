@@ -158,7 +158,7 @@ def _parse(text: str, where: str) -> Any:
         line = mark.line + 1 if mark else 1
         problem = (e.problem or e.context or "bad YAML").split("\n")[0].strip()
         raise ScenarioError([f"{where}:{line}: got {problem}, expected YAML 1.2"]) from None
-    except (YAMLError, ValueError, RecursionError) as e:
+    except (YAMLError, ValueError, TypeError, AttributeError, LookupError, AssertionError, RecursionError) as e:  # all of them ruamel's
         raise ScenarioError([f"{where}:1: got {_reason(e)}, expected YAML 1.2"]) from None
 
 
@@ -293,7 +293,7 @@ def _line(file: Path, tree: Any, settings: Sequence[str], loc: Loc, message: str
     for setting in settings:
         path = setting.partition("=")[0].strip()
         if key == path or key.startswith(path + ".") or path.startswith(key + "."):
-            return f"--set {setting}: {key}: {message}"
+            return _one_line(f"--set {setting}: {key}: {message}")
     line, at = 1, tree
     for part in loc:
         mark = _mark(at, part)
@@ -302,7 +302,12 @@ def _line(file: Path, tree: Any, settings: Sequence[str], loc: Loc, message: str
             at = at[part]
         except (KeyError, IndexError, TypeError):
             break
-    return f"{file}:{line}: {key + ': ' if key else ''}{message}"
+    return _one_line(f"{file}:{line}: {key + ': ' if key else ''}{message}")
+
+
+def _one_line(text: str) -> str:
+    """A line a problem, whatever characters the user's keys are made of."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _kind(value: Any) -> str:
