@@ -50,10 +50,11 @@ def run(loaded: Loaded, run: RunFolder, watcher: Watcher, resume: bool = False) 
         RunFailed: afterwards; error.json says how.
     """
     scenario = loaded.scenario
+    run = RunFolder(run.path.resolve())  # actors may have another working directory
     executor: Executor | None = None
     try:
         held = [] if scenario.sites else readable(loaded)
-        executor = open_executor(Job(scenario, loaded.folder), watcher.note)
+        executor = open_executor(Job(scenario, loaded.folder.resolve()), watcher.note)
         return _rounds(loaded, run, watcher, executor, held or executor.survey(), resume)
     except Refused as e:
         raise loaded.error([e]) from None
@@ -74,7 +75,6 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
     work = executor.workload().of(scenario, held)
     first, ledger, wall, failures = 1, Ledger(), 0.0, 0
     executor.begin()
-    baseline = None if run.read("baseline.json") is not None else executor.evaluate(run.path / "samples" / "round-0000.png")
     if resume:
         first, ledger, wall, failures = _restore(run, watcher, executor)
     else:
@@ -82,6 +82,14 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
         (run.path / "CITATION.bib").write_text(bibtex(scenario))
     board = TensorBoard(run) if "tensorboard" in scenario.runtime.report_to else None
     clock = time.monotonic() - wall
+    baseline: Look | None = None
+
+    def look_at_base() -> Look | None:
+        """Once, behind the first round: the evaluator's start shall not hold it up."""
+        if baseline is not None or run.read("baseline.json") is not None:
+            return baseline
+        return executor.evaluate(run.path / "samples" / "round-0000.png", base=True)
+
     watcher.started(executor.describe(), training.rounds, first - 1)
     sha256 = "" if resume else run.checkpoint(0, executor.checkpoint, ledger, wall, failures)
     saved = first - 1  # the last checkpoint's round
@@ -95,6 +103,7 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
             watcher.turn(report, len(schedule.clients))
             _judge_failure(report, scenario.runtime.failures.data, failures, scenario.runtime.failures.budget)
             reports.append(report)
+        baseline = look_at_base()
         ledger = ledger.add(events)
         last = t == training.rounds
         due = last or (scenario.evaluation.every and t % scenario.evaluation.every == 0)
@@ -116,7 +125,7 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
             run.write("baseline.json", baseline.metrics())
             baseline = None
 
-    if baseline:
+    if baseline := look_at_base():
         run.write("baseline.json", baseline.metrics())
     executor.export(run.path / "model")
     result = {

@@ -182,10 +182,10 @@ def show_plan(p: dict[str, Any]) -> None:
     table.add_column(no_wrap=True, style="dim")
     actors = p["actors"]
     clients = ", ".join(f"{n} at {site}" for site, n in actors.get("sites", {}).items()) or f"{actors['client']} client"
-    packing = f"{clients}, 1 server, 1 evaluator" if actors["executor"] == "ray" else "none, in this process"
-    held = f"{p['gpus_per_actor']:g} GPU each" if p["gpus_per_actor"] else f"{p['cpus_per_actor']:g} CPU a client, no GPU"
+    on_ray = actors["executor"] == "ray"
     rows: list[tuple[str, str, str]] = [
-        ("actors on this machine", packing, held),
+        ("actors on this machine", clients if on_ray else "none", "1 server, 1 evaluator" if on_ray else "all in one process"),
+        ("each client actor holds", f"{p['cpus_per_actor']:g} CPU", f"{p['gpus_per_actor']:g} GPU" if p["gpus_per_actor"] else "no GPU"),
         ("memory of a client actor", size(p["memory_bytes"]["client"]), "activations on top"),
         ("parameters", f"{p['parameters']:,}", ""),
         ("that train and travel", f"{p['trainable_parameters']:,}", ""),

@@ -26,7 +26,10 @@ def test_show_prints_a_scenario_and_copy_writes_the_same(fedray, tmp_path):
     code, out, _ = fedray("copy", "quickstart", tmp_path / "new" / "mine.yaml")
     assert code == 0
     assert "Next: fedray run" in out
-    assert (tmp_path / "new" / "mine.yaml").read_text() == shown
+    copied = (tmp_path / "new" / "mine.yaml").read_text()
+    assert copied.splitlines()[1] == "# yaml-language-server: $schema=fedray.schema.json"
+    assert (tmp_path / "new" / "fedray.schema.json").is_file()
+    assert [a for a, b in zip(copied.splitlines(), shown.splitlines(), strict=True) if a != b] in ([], [copied.splitlines()[1]])
     code, out, _ = fedray("check", tmp_path / "new" / "mine.yaml")
     assert code == 0
 
@@ -104,7 +107,7 @@ def test_json_is_one_object_and_nothing_else(fedray, tmp_path):
     assert result == {"run": "run", **json.loads((tmp_path / "run" / "result.json").read_text())}
 
 
-def test_a_run_without_out_gets_a_new_folder_and_says_where_and_what_next(fedray, tmp_path):
+def test_a_run_without_out_gets_a_new_folder_and_says_where_and_what_next(fedray, tmp_path, monkeypatch):
     file = tiny(tmp_path, UNSEEN | {"training.rounds": 1, "name": "mine"})
     code, out, _ = fedray("run", file)
     assert code == 0
@@ -112,12 +115,15 @@ def test_a_run_without_out_gets_a_new_folder_and_says_where_and_what_next(fedray
     assert lines[0].startswith("serial, on ")
     assert lines[1].startswith("round 1/1  loss 0.")
     assert lines[2].startswith("runs/mine done: 1 rounds")
-    assert lines[3].startswith("next: ")
+    assert lines[3] == "report: runs/mine/report.html"
+    assert lines[4].startswith("next: fedray generate runs/mine ")
+    assert (tmp_path / "runs" / "mine" / "report.html").stat().st_size > 10_000
+    monkeypatch.setenv("FEDRAY_RUNS", "elsewhere")
     code, out, _ = fedray("run", file, "--quiet", "--seed", 3)
     assert code == 0
-    assert len(out.splitlines()) == 1
-    assert out.startswith("runs/mine-2 done")
-    shas = [json.loads((tmp_path / "runs" / name / "result.json").read_text())["weights_sha256"] for name in ("mine", "mine-2")]
+    assert len(out.splitlines()) == 2
+    assert out.startswith("elsewhere/mine done")
+    shas = [json.loads((tmp_path / name / "mine" / "result.json").read_text())["weights_sha256"] for name in ("runs", "elsewhere")]
     assert shas[0] != shas[1]
 
 
@@ -127,9 +133,10 @@ def test_a_run_that_fails_says_where_to_look_and_exits_1(fedray, tmp_path):
     assert code == 1
     assert out == ""
     assert "Traceback" not in err
-    first, second = err.splitlines()
+    first, advice, second = err.splitlines()
     assert first.startswith("the run failed: client ")
     assert "in round 1, while training: the loss of step 2 is" in first
+    assert advice == "what to try: mend its data or the training, or leave such clients out: runtime: {failures: {data: drop}}"
     assert second == "see run/error.json and run/run.log; to go on: fedray run --resume run"
 
 
@@ -153,3 +160,66 @@ def test_a_refused_run_leaves_the_users_own_files_in_its_folder(fedray, tmp_path
     code, _, _ = fedray("run", tiny(tmp_path, UNSEEN | BAD_RUNS["targets that no layer has"]), "--out", "out")
     assert code == 2
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["notes.txt"]
+
+
+def test_env_says_versions_devices_and_ray(fedray):
+    code, out, _ = fedray("env")
+    assert code == 0
+    facts = dict(line.split(None, 1) for line in out.splitlines())
+    assert {"python", "platform", "cpus", "gpus", "memory", "ray_address", "fedray", "torch", "ray", "diffusers"} <= set(facts)
+    code, out, _ = fedray("env", "--json")
+    assert json.loads(out)["packages"]["fedray"] == facts["fedray"]
+
+
+def test_the_schema_takes_every_shipped_scenario_and_refuses_what_load_refuses(fedray):
+    import jsonschema
+    from ruamel.yaml import YAML
+
+    code, out, _ = fedray("schema")
+    assert code == 0
+    schema = json.loads(out)
+    check = jsonschema.Draft202012Validator(schema)
+    for file in shipped.scenarios().values():
+        assert "# yaml-language-server: $schema=" in file.read_text()
+        tree = YAML(typ="safe", pure=True).load(file.read_text())
+        assert not list(check.iter_errors(tree))
+        assert list(check.iter_errors(tree | {"trainng": {}}))
+        assert list(check.iter_errors(tree | {"training": tree["training"] | {"rounds": 0}}))
+        assert list(check.iter_errors(tree | {"tuning": {"kind": "lora", "rnk": 8}}))
+
+
+def test_the_schema_that_ships_is_the_one_it_prints(fedray):
+    ours = next(iter(shipped.scenarios().values())).parent.parent / "fedray.schema.json"
+    assert fedray("schema")[1] == ours.read_text()
+
+
+@pytest.mark.parametrize("verb", ["run", "check", "plan", "generate", "report", "env", "schema", "list", "show", "copy"])
+def test_help_of_every_verb_has_an_example(fedray, verb):
+    code, out, _ = fedray(verb, "--help")
+    assert code == 0
+    assert f"fedray {verb}" in " ".join(out.split("Example")[1].split())
+
+
+def test_the_shell_completes_shipped_scenarios(monkeypatch, fedray):
+    monkeypatch.setenv("_FEDRAY_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "fedray run huang")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    code, out, _ = fedray()
+    assert code == 0
+    assert out.split() == ["huang2023-full", "huang2023-lora", "huang2023-tiny"]
+
+
+def test_the_page_of_the_command_line_names_every_verb_and_variable():
+    import re
+    from pathlib import Path
+
+    from typer.main import get_command
+
+    from fedray.cli import app
+
+    root = Path(__file__).parent.parent
+    page = (root / "docs" / "command-line.md").read_text()
+    for verb in get_command(app).commands:
+        assert re.search(rf"`(fedray |`?){verb}\b|`{verb} ", page), verb
+    used = {v for f in (root / "fedray").rglob("*.py") for v in re.findall(r"environ\S*?[\[(]\"(FEDRAY_\w+)", f.read_text())}
+    assert used == set(re.findall(r"`(FEDRAY_\w+)`", page))

@@ -10,10 +10,11 @@ from fedray import shipped
 from fedray.cli import app
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-COMMANDS = sorted(
-    {c.strip() for c in re.findall(r"`(?:uv run )?(fedray [^`]+)`", README)}
-    | set(re.findall(r"^uv run (fedray .+?)(?:  |$)", README, re.M))
-)
+PAGE = (Path(__file__).parent.parent / "docs" / "command-line.md").read_text(encoding="utf-8")
+COMMANDS = sorted({c.strip() for c in re.findall(r"`(?:uv run )?(fedray [^`]+)`", README + PAGE)})
+# A block's lines as a user types them, without what is said about them.
+TYPED = [line.split("  #")[0].strip() for block in re.findall(r"```sh\n(.+?)```", README, re.S) for line in block.splitlines()]
+SHORT = ["training.rounds=1", "training.local_steps=1", "evaluation={}", "runtime.actors=1"]
 
 
 def test_the_scenario_it_explains_is_the_one_that_ships():
@@ -25,7 +26,8 @@ def test_the_scenario_it_explains_is_the_one_that_ships():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_verb_and_option_it_names_exists(command):
     words = shlex.split(command)[1:]
-    if words == ["--help"]:
+    if words[0].startswith("--"):
+        assert words[0] in ("--help", "--install-completion")
         return
     verbs = get_command(app).commands
     assert words[0] in verbs
@@ -39,3 +41,28 @@ def test_its_tree_names_files_and_folders_that_are_there():
     assert tree is not None
     for name in re.findall(r"^  (\w[\w./]*)", tree[1], re.M):
         assert (root / "fedray" / name).exists(), name
+
+
+def test_every_command_a_user_is_told_to_type_runs(fedray, cluster):
+    """In their order, in an empty folder; trainings are cut to one step, Ray is the tests' own."""
+    others = []
+    for typed in TYPED:
+        words = shlex.split(typed.removeprefix("uv run "))
+        if words[0] != "fedray":
+            others.append(typed)
+            continue
+        arguments = words[1:]
+        if arguments[0] == "run" and "--resume" not in arguments:
+            arguments += [word for setting in SHORT for word in ("--set", setting)]
+        code, out, err = fedray(*arguments)
+        assert code == 0, (typed, out, err)
+    # These have tests of their own: this very run, and tests/test_jobs.py.
+    assert [o.split()[:3] for o in others] == [
+        ["uv", "run", "pytest"],
+        ["ray", "get-auth-token", "--generate"],
+        ["RAY_AUTH_MODE=token", "ray", "start"],
+        ["RAY_AUTH_MODE=token", "ray", "job"],
+    ]
+    assert Path("runs/huang2023-tiny/report.html").exists()
+    assert Path("bags.png").exists()
+    assert Path("runs/quickstart/report.html").exists()

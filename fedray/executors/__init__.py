@@ -80,8 +80,8 @@ class Executor(Protocol):
         """One round; a report as each client ends its turn. The global buffer is the new one once all are taken."""
         ...
 
-    def evaluate(self, grid: Path) -> Look:
-        """Looks at the global buffer as it is now."""
+    def evaluate(self, grid: Path, base: bool = False) -> Look:
+        """Looks at the global buffer as it is now, or at the base model's."""
         ...
 
     def checkpoint(self, file: Path) -> str:

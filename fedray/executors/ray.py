@@ -292,8 +292,8 @@ class RayExecutor:
             ray.get(host.ready)
             self.hosts.append(host)
 
-    def evaluate(self, grid: Path) -> Look:
-        looked: Any = self.evaluator.evaluate.remote(self.buffer, grid)
+    def evaluate(self, grid: Path, base: bool = False) -> Look:
+        looked: Any = self.evaluator.evaluate.remote(self.initial if base else self.buffer, grid)
         return Look(lambda: bool(ray.wait([looked], timeout=0)[0]), lambda: self._served(looked, "evaluating"))
 
     def checkpoint(self, file: Path) -> str:

@@ -52,8 +52,8 @@ class SerialExecutor:
         self.buffer = flow(schedule, self.buffer, train, lambda arrived: self.server.aggregate(self.layout, self.buffer, arrived))
         yield from reports
 
-    def evaluate(self, grid: Path) -> Look:
-        metrics = self.evaluator.evaluate(self.buffer, grid)
+    def evaluate(self, grid: Path, base: bool = False) -> Look:
+        metrics = self.evaluator.evaluate(self.initial if base else self.buffer, grid)
         return Look(lambda: True, lambda: metrics)
 
     def checkpoint(self, file: Path) -> str:

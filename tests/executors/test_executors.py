@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from fedray.engine import RunFailed
+from fedray.executors import StepFailed
 from fedray.executors.serial import SerialExecutor
 from fedray.executors.work import batches
 from fedray.network.clock import Radio
@@ -66,6 +68,21 @@ def test_a_round_that_loses_an_actor_is_done_again_with_the_same_bits_and_the_dr
     assert rounds(alone, 1) == reports
     assert sha256(cluster.get(five.buffer)) == sha256(alone.buffer)
     assert [r.client for r in reports] == schedule_round(scenario, Radio(scenario.network), 1).clients
+
+
+def test_an_actor_lost_more_often_than_allowed_ends_the_run_with_client_round_and_stage(cluster, five, monkeypatch):
+    scenario = five.job.scenario
+    strict = scenario.runtime.model_copy(update={"failures": scenario.runtime.failures.model_copy(update={"retries": 0})})
+    monkeypatch.setattr(five, "job", dataclasses.replace(five.job, scenario=scenario.model_copy(update={"runtime": strict})))
+    five.begin()
+    os.kill(cluster.get(five.hosts[0].actor.pid.remote()), signal.SIGKILL)
+    schedule = schedule_round(scenario, Radio(scenario.network), 1)
+    with pytest.raises(StepFailed) as caught:
+        list(five.carry_out(schedule))
+    facts = caught.value.facts
+    assert (facts["error"], facts["round"], facts["stage"]) == ("ActorDiedError", 1, "training")
+    assert facts["client"] == schedule.clients[0]
+    assert str(caught.value).startswith(f"client {schedule.clients[0]} in round 1, while training: ActorDiedError: ")
 
 
 def test_a_model_that_does_not_load_in_an_actor_is_a_line_of_the_scenario(cluster, tmp_path, fedray):

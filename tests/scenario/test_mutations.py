@@ -6,11 +6,11 @@ import re
 from fedray import shipped
 
 MUTANTS = 2000
-JUNK = (
-    """null ~ -1 0 1e400 .nan ' " [ ] { } [] {} [1,[2]] {kind:lora} yes off 2026-11-21 !!python/object:os.system &a *a <<:*a # -
-: é ../../etc 0x1f 1_000 {kind:\xa0lora}""".split()
-    + ["\t", "- ", ": ", "{kind: lora}", "\u2028", "9" * 40, "x" * 300]
-)
+JUNK = [
+    *("null", "~", "-1", "0", "1e400", ".nan", "'", '"', "[", "]", "{", "}", "[]", "{}", "[1, [2]]", "{kind: lora}", "yes", "off"),
+    *("2026-11-21", "!!python/object:os.system", "&a", "*a", "<<: *a", "#", "-", "- ", ": ", "\t", "é", "\u2028", "../../etc", "0x1f"),
+    *("1_000", "9" * 40, "x" * 300),
+]
 
 
 def mutated(text, rng):

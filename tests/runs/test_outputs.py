@@ -1,0 +1,76 @@
+"""What a run leaves beside metrics.jsonl, and what it says when it breaks."""
+
+import json
+
+import pyarrow.parquet
+import pytest
+
+from fedray.engine import RunFailed
+from fedray.learners.text_to_image import TextToImage
+from tests.helpers import UNSEEN, rows, run, tiny
+
+
+def test_metrics_parquet_holds_the_rows_of_metrics_jsonl(unbroken):
+    table = pyarrow.parquet.read_table(unbroken[1] / "metrics.parquet").to_pylist()
+    written = rows(unbroken[1] / "metrics.jsonl")
+    assert [{k: v for k, v in row.items() if v is not None} for row in table] == written
+
+
+def test_tensorboard_shows_every_metric_and_grid_once_also_after_a_resume(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    file = tiny(tmp_path, {"runtime": {"executor": "serial", "report_to": ["tensorboard"]}})
+    run(file, tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    run(file, tmp_path / "run", resume=True)
+    board = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    board.Reload()
+    written = rows(tmp_path / "run" / "metrics.jsonl")
+    for name in ("loss", "bytes_sidelink", "sim_time_s", "energy_j"):
+        assert [(e.step, e.value) for e in board.Scalars(name)] == [(r["round"], pytest.approx(r[name])) for r in written]
+    assert [e.step for e in board.Images("samples")] == [2]
+
+
+def test_tensorboard_that_is_not_installed_is_refused_with_what_to_install(tmp_path, fedray, monkeypatch):
+    monkeypatch.setattr("fedray.check.find_spec", lambda name: None)
+    file = tiny(tmp_path, {"runtime": {"executor": "serial", "report_to": ["tensorboard"]}})
+    code, _, err = fedray("check", file)
+    assert code == 2
+    assert "runtime.report_to: got tensorboard, which is not installed, expected pip install 'fedray[tensorboard]'" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [(RuntimeError("wires crossed"), "the traceback"), (MemoryError("out of memory"), "a smaller training.batch_size")],
+)
+def test_an_error_nobody_foresaw_names_client_round_stage_the_original_and_what_to_try(tmp_path, monkeypatch, error, advice):
+    def break_down(*_):
+        raise error
+
+    counted = TextToImage.loss  # the plan's own use of it is left whole
+    monkeypatch.setattr(TextToImage, "loss", lambda self, batch: counted(self, batch) if batch.text.is_meta else break_down())
+    with pytest.raises(RunFailed):
+        run(tiny(tmp_path, UNSEEN), tmp_path / "run")
+    told = json.loads((tmp_path / "run" / "error.json").read_text())
+    name = type(error).__name__
+    assert told["error"] == name
+    assert (told["round"], told["stage"]) == (1, "training")
+    assert told["message"] == f"client {told['client']} in round 1, while training: {name}: {error}"
+    assert told["traceback"].count(f"{name}: {error}") == 1
+    assert advice in told["next"]
+
+
+def test_what_others_print_goes_to_run_log(fedray, tmp_path, monkeypatch):
+    from fedray.executors.serial import SerialExecutor
+
+    begin = SerialExecutor.begin
+
+    def noisy(self):
+        print("a library has something to say")
+        begin(self)
+
+    monkeypatch.setattr(SerialExecutor, "begin", noisy)
+    code, out, err = fedray("run", tiny(tmp_path, UNSEEN | {"training.rounds": 1}), "--out", "run")
+    assert code == 0
+    assert "library" not in out + err
+    assert "WARNING output: a library has something to say" in (tmp_path / "run" / "run.log").read_text()
