@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedray.learners.bases import Base, locate
 from fedray.network.clock import Work
 from fedray.scenario.scenario import Scenario
 
@@ -34,16 +35,27 @@ def measure(scenario: Scenario, folder: Path) -> Workload:
     Raises:
         Refused: for a base model, tuning targets or a judge that are not there.
     """
+    from fedray.evaluation.evaluate import verify
+
+    verify(scenario, folder)
+    base = locate(scenario.model.base, folder)
+    asked = (scenario.model.model_dump_json(), scenario.tuning.model_dump_json(), scenario.payload, base)
+    if asked not in _counted:  # a sweep's variants often ask the same
+        _counted[asked] = _count(scenario, base)
+    return _counted[asked]
+
+
+_counted: dict[tuple[str, str, str, Base], Workload] = {}
+
+
+def _count(scenario: Scenario, base: Base) -> Workload:
     from torch.utils.flop_counter import FlopCounterMode
 
-    from fedray.evaluation.evaluate import verify
-    from fedray.learners.bases import locate
     from fedray.learners.text_to_image import TextToImage
     from fedray.parameters import Layout
     from fedray.tuning.tunings import apply, export_files
 
-    verify(scenario, folder)
-    learner = TextToImage.on_meta(scenario.model, locate(scenario.model.base, folder))
+    learner = TextToImage.on_meta(scenario.model, base)
     parameters = sum(p.numel() for part in learner.parts.values() for p in part.parameters())
     named = apply(scenario.tuning, learner, scenario.seed)
     layout = Layout.of(named, scenario.payload)

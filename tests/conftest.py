@@ -40,3 +40,12 @@ def unbroken(tmp_path_factory):
     file = tiny(folder, {"training.rounds": 3})
     run(file, folder / "run")
     return file, folder / "run"
+
+
+@pytest.fixture(scope="session")
+def serial(tmp_path_factory):
+    """What two rounds give in one process: weights_sha256."""
+    from tests.helpers import UNSEEN, run, tiny
+
+    folder = tmp_path_factory.mktemp("serial")
+    return run(tiny(folder, UNSEEN), folder / "run")["weights_sha256"]

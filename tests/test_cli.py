@@ -200,13 +200,11 @@ def test_help_of_every_verb_has_an_example(fedray, verb):
     assert f"fedray {verb}" in " ".join(out.split("Example")[1].split())
 
 
-def test_the_shell_completes_shipped_scenarios(monkeypatch, fedray):
-    monkeypatch.setenv("_FEDRAY_COMPLETE", "complete_bash")
-    monkeypatch.setenv("COMP_WORDS", "fedray run huang")
-    monkeypatch.setenv("COMP_CWORD", "2")
-    code, out, _ = fedray()
-    assert code == 0
-    assert out.split() == ["huang2023-full", "huang2023-lora", "huang2023-tiny"]
+def test_the_shell_completes_shipped_scenarios():
+    command = os.path.join(os.path.dirname(sys.executable), "fedray")
+    typed = {"_FEDRAY_COMPLETE": "complete_bash", "COMP_WORDS": "fedray run huang", "COMP_CWORD": "2"}
+    done = subprocess.run([command], env=os.environ | typed, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["huang2023-full", "huang2023-lora", "huang2023-tiny"]
 
 
 def test_the_page_of_the_command_line_names_every_verb_and_variable():

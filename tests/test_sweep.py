@@ -1,35 +1,35 @@
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 from ruamel.yaml import YAML
 
-from tests.helpers import UNSEEN, rows, run, tiny
+from tests.helpers import rows, tiny
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory):
-    """A sweep of two, one of which must fail, run as a user does: its exit code, what it said, its folder."""
-    import subprocess
-    import sys
-
-    folder = tmp_path_factory.mktemp("swept")
-    variants = {"good": {"seed": 5}, "broken": {"seed": 5, "training.optimizer.learning_rate": 1e30}}
-    file = tiny(folder, UNSEEN | {"training.rounds": 1, "sweep": {"variants": variants}})
-    done = subprocess.run([sys.executable, "-m", "fedray", "run", file, "--out", folder / "all"], capture_output=True, text=True)
-    return done, file, folder / "all"
+def swept(cluster, tmp_path_factory):
+    """The case study in miniature with a variant that must fail, on the tests' Ray: exit code, what it said, its folder."""
+    out = tmp_path_factory.mktemp("swept") / "all"
+    variants = "{good: {}, broken: {training.optimizer.learning_rate: 1.0e+30}}"
+    settings = ["training.rounds=2", "training.local_steps=1", "evaluation={}", f"sweep.variants={variants}"]
+    command = [sys.executable, "-m", "fedray", "run", "huang2023-tiny", "--out", out, *(w for s in settings for w in ("--set", s))]
+    environment = os.environ | {"RAY_ADDRESS": cluster.get_runtime_context().gcs_address}
+    return subprocess.run(command, env=environment, capture_output=True, text=True), out
 
 
-def test_a_variant_is_a_run_of_its_own_with_the_bits_it_has_alone(swept, tmp_path):
-    _, _, out = swept
-    alone = run(tiny(tmp_path, UNSEEN | {"training.rounds": 1, "seed": 5}), tmp_path / "alone")
-    assert json.loads((out / "good" / "result.json").read_text())["weights_sha256"] == alone["weights_sha256"]
-    assert len(rows(out / "good" / "metrics.jsonl")) == 1
+def test_a_variant_is_a_run_of_its_own_with_the_bits_it_has_alone(swept, serial):
+    _, out = swept
+    assert json.loads((out / "good" / "result.json").read_text())["weights_sha256"] == serial
+    assert len(rows(out / "good" / "metrics.jsonl")) == 2
     assert (out / "good" / "report.html").exists()
 
 
 def test_a_variant_that_fails_stops_no_other_and_the_exit_code_is_1(swept):
-    done, _, out = swept
+    done, out = swept
     assert done.returncode == 1
     assert "good: done" in done.stdout
     assert "broken: failed: client" in done.stdout
@@ -41,14 +41,14 @@ def test_a_variant_that_fails_stops_no_other_and_the_exit_code_is_1(swept):
 
 
 def test_its_report_compares_the_variants_and_names_the_one_that_stopped(swept):
-    page = (swept[2] / "report.html").read_text()
-    assert "<h1>quickstart</h1>" in page
+    page = (swept[1] / "report.html").read_text()
+    assert "<h1>huang2023-tiny</h1>" in page
     assert "broken stopped" in page
     assert "training.optimizer.learning_rate" in page
 
 
-def test_resume_goes_on_with_what_is_not_done(swept, tmp_path, fedray):
-    out = shutil.copytree(swept[2], tmp_path / "all")
+def test_resume_goes_on_with_what_is_not_done(swept, tmp_path, fedray, cluster):
+    out = shutil.copytree(swept[1], tmp_path / "all")
     before = (out / "good" / "result.json").stat().st_mtime_ns
     for file in (out / "broken" / "scenario.resolved.yaml", out / "scenario.resolved.yaml"):
         file.write_text(file.read_text().replace("1.0e+30", "0.0003").replace("1e+30", "0.0003"))

@@ -18,12 +18,6 @@ from tests.helpers import UNSEEN, job_of, rows, run, tiny
 
 
 @pytest.fixture(scope="module")
-def serial(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("serial")
-    return run(tiny(folder, UNSEEN), folder / "run")["weights_sha256"]
-
-
-@pytest.fixture(scope="module")
 def five(cluster, tmp_path_factory):
     """An executor of five client actors; who wants fewer uses some of its hosts."""
     from fedray.executors.ray import RayExecutor

@@ -37,7 +37,7 @@ def test_a_killed_run_resumes_to_the_bits_metrics_and_timeline_of_an_unbroken_on
     assert process.wait() == -signal.SIGKILL
     assert not (out / "result.json").exists()
 
-    subprocess.run([sys.executable, "-m", "fedray", "run", "--resume", out, "--quiet"], check=True)
+    run(file, out, resume=True)
     assert_same_run(out, whole)
 
 
