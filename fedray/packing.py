@@ -54,7 +54,7 @@ def pack(scenario: Scenario, nodes: Sequence[Node]) -> Packing:
     for site, n in counts.items():
         there = _at(site, nodes)
         slots = [1.0] * sum(node.gpus for node in there)
-        gpus = share(slots, n + (site is None), 1.0) if slots else 0.0  # with the evaluator; a site's GPUs are its clients'
+        gpus = share(slots, n + 1, 1.0) if slots else 0.0  # the evaluator has as much
         gpus = gpus if runtime.gpus_per_actor == "auto" else runtime.gpus_per_actor
         places += [Place(site, share([node.cpus for node in there], n, float(runtime.threads)), gpus)] * n
     return Packing(tuple(places), min(p.gpus for p in places))

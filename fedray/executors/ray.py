@@ -125,10 +125,15 @@ class EvaluatorHost:
     """An actor that looks at the model while others train it."""
 
     def __init__(self, job: Job) -> None:
-        _set_environment(job)
+        self.job = job
+
+    @cached_property
+    def work(self) -> Any:
+        """Made when it is first to look, so that its imports do not hold up the first round."""
+        _set_environment(self.job)
         from fedray.executors.work import EvaluatorWork
 
-        self.work = EvaluatorWork(job, _device())
+        return EvaluatorWork(self.job, _device())
 
     def evaluate(self, buffer: Any, grid: Path) -> dict[str, float]:
         return self.work.evaluate(buffer, grid)
@@ -158,7 +163,11 @@ class RayExecutor:
             if not any(node.site == site for node in nodes):
                 expected = f"one (ray start ... --labels site={site})"
                 raise Refused(f"data.sites.{site}", f"no node of the cluster with the label site={site}", expected)
-        # The hosts first: they are what the first round waits for.
+        here = ray.get_runtime_context().get_node_id()
+        gpus_here = next(node["Resources"].get("GPU", 0) for node in ray.nodes() if node["NodeID"] == here)
+        self.evaluator = self._beside(
+            EvaluatorHost, self.packing.evaluator_gpus if gpus_here else 0
+        )  # it has its room before hosts take all
         self.hosts = [self._new_host(place) for place in self.packing.places]
         self.server = self._beside(ServerHost, num_gpus=0)
         self.initial, self.layout = self.hosts[0].actor.initial.options(num_returns=2).remote()
@@ -176,13 +185,6 @@ class RayExecutor:
         retries = self.job.scenario.runtime.failures.retries
         options: dict[str, Any] = {"max_restarts": retries, "max_task_retries": retries, "scheduling_strategy": here}
         return ray.remote(kind).options(num_cpus=SERVER_CPUS, num_gpus=num_gpus, **options).remote(self.job)
-
-    @cached_property
-    def evaluator(self) -> Any:
-        """Started when first asked, so that its imports do not hold up the first round."""
-        here = ray.get_runtime_context().get_node_id()
-        gpus = next(node["Resources"].get("GPU", 0) for node in ray.nodes() if node["NodeID"] == here)
-        return self._beside(EvaluatorHost, self.packing.evaluator_gpus if gpus else 0)
 
     def describe(self) -> str:
         n, nodes = len(self.hosts), len({ray.get(host.ready) for host in self.hosts})
@@ -322,7 +324,7 @@ class RayExecutor:
         return {}
 
     def close(self) -> None:
-        for actor in (*(h.actor for h in self.hosts), self.server, *([self.evaluator] if "evaluator" in self.__dict__ else [])):
+        for actor in (*(h.actor for h in self.hosts), self.server, self.evaluator):
             ray.kill(actor)
         if self.own_ray:
             ray.shutdown()

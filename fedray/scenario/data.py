@@ -6,7 +6,8 @@ from pydantic import Field
 
 from fedray.scenario.base import Name, Section
 
-FolderName = Annotated[str, Field(pattern=r"^[^/\\\x00]*[^./\\\x00][^/\\\x00]*$")]  # one folder, never a way out of it
+FOLDER_PATTERN = r"^[^/\\\x00]*[^./\\\x00][^/\\\x00]*$"  # never a way out of where it lies
+FolderName = Annotated[str, Field(pattern=FOLDER_PATTERN)]
 
 
 class ByFolder(Section):

@@ -16,10 +16,15 @@ from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from fedray.errors import UserError
-from fedray.scenario.base import Refused
+from fedray.scenario.base import NAME_PATTERN, Refused
+from fedray.scenario.data import FOLDER_PATTERN
 from fedray.scenario.scenario import Scenario
 
 Loc = tuple[str | int, ...]
+NAMES = {  # what a pattern means, in words
+    NAME_PATTERN: "a name of letters, digits, dots, dashes and underscores, at most 64",
+    FOLDER_PATTERN: "the name of one folder",
+}
 
 
 class ScenarioError(UserError):
@@ -224,7 +229,7 @@ def _plain(node: Any) -> Any:
 
 def _explain(error: Any, plain: Any) -> tuple[Loc, str, str]:
     """Where a pydantic error is in the user's tree, what stood there, and what should."""
-    loc = _skip_tags(error["loc"], plain)
+    loc = _skip_tags([part for part in error["loc"] if part != "[key]"], plain)
     kind, context = error["type"], error.get("ctx", {})
     got = _kind(error["input"])
     if kind == "extra_forbidden":
@@ -239,6 +244,8 @@ def _explain(error: Any, plain: Any) -> tuple[Loc, str, str]:
         return loc, f"{got} without a kind", "a mapping with kind"
     if kind == "literal_error":
         return loc, got, context["expected"]
+    if kind == "string_pattern_mismatch":
+        return loc, got, NAMES.get(context["pattern"], f"text that matches {context['pattern']}")
     if kind in ("model_type", "dict_type"):
         return loc, got, "a section of keys"
     expected = str(error["msg"]).removeprefix("Input should be ").removeprefix("a valid ")

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -89,6 +90,16 @@ def test_a_model_that_does_not_load_in_an_actor_is_a_line_of_the_scenario(cluste
     assert err.startswith(f"{file}:")
     assert "model.base" in err
     assert "Traceback" not in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_site_without_a_node_is_a_line_of_the_scenario(cluster, tmp_path, fedray):
+    sites = {"moon": {"folders": ["a", "b", "c", "d", "e"]}}
+    file = tiny(tmp_path, UNSEEN | {"data.sites": sites, "runtime": {"executor": "ray"}})
+    code, _, err = fedray("run", file, "--out", tmp_path / "run", "--quiet")
+    assert code == 2
+    expected = "data.sites.moon: got no node of the cluster with the label site=moon, expected one (ray start ... --labels site=moon)"
+    assert re.fullmatch(rf"{re.escape(str(file))}:\d+: {re.escape(expected)}\n", err)
     assert not (tmp_path / "run").exists()
 
 

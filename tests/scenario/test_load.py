@@ -226,6 +226,31 @@ def test_reading_a_scenario_changes_nothing_of_it():
         scenario.training.rounds = 3
 
 
+@pytest.mark.parametrize(
+    ("sites", "changes", "said_"),
+    [
+        ({"a": {"folders": ["x"]}}, {}, "population.clients: got 5 for 1 folders of data.sites, expected 1, one a folder"),
+        ({"a": {"folders": list("abcde")}}, {"runtime": {"executor": "serial"}}, "runtime.executor: got 'serial', expected ray"),
+        ({"a": {"folders": list("abcde")}}, {"data.partition.kind": "iid"}, "data.partition: got iid, expected folder"),
+        ({"a": {"folders": ["..", *"abcd"]}}, {}, "data.sites.a.folders.0: got '..', expected the name of one folder"),
+        ({"a": {"folders": ["../../etc", *"abcd"]}}, {}, "data.sites.a.folders.0: got '../../etc', expected "),
+        ({"a b": {"folders": list("abcde")}}, {}, "data.sites.a b: got 'a b', expected a name of letters, digits, dots"),
+        ({"a": {"folders": []}}, {}, "data.sites.a.folders: got a list, expected "),
+        ({}, {}, "data.sites: got a mapping, expected "),
+    ],
+)
+def test_sites_that_cannot_be_are_a_line(sites, changes, said_, tmp_path):
+    found = problems(tiny(tmp_path, {"runtime": {"executor": "ray"}, "data.sites": sites} | changes))
+    assert len(found) == 1, found
+    assert said_ in found[0].replace("got serial", "got 'serial'"), found
+
+
+def test_clients_are_numbered_in_the_sites_order(tmp_path):
+    sites = {"b": {"folders": ["z", "a"]}, "a": {"folders": ["c", "d", "e"]}}
+    scenario = check(tiny(tmp_path, {"runtime": {"executor": "ray"}, "data.sites": sites})).scenario
+    assert scenario.sites == {"b": [0, 1], "a": [2, 3, 4]}
+
+
 # -- mutations
 
 WORDS = st.one_of(
