@@ -85,6 +85,9 @@ class ClientHost:
 
         return measure(self.job.scenario, self.job.folder)
 
+    def export(self, buffer: Any, folder: Path) -> None:
+        self.work.export(buffer, folder)
+
     def pid(self) -> int:
         return os.getpid()
 
@@ -295,6 +298,8 @@ class RayExecutor:
             self.hosts.append(host)
 
     def evaluate(self, grid: Path, base: bool = False) -> Look:
+        if not self.job.scenario.evaluation.looks:
+            return Look(lambda: True, dict)
         looked: Any = self.evaluator.evaluate.remote(self.initial if base else self.buffer, grid)
         return Look(lambda: bool(ray.wait([looked], timeout=0)[0]), lambda: self._served(looked, "evaluating"))
 
@@ -303,7 +308,10 @@ class RayExecutor:
         return sha256
 
     def export(self, folder: Path) -> None:
-        self._served(self.evaluator.export.remote(self.buffer, folder), "writing the result")
+        """By a client actor on the driver's node, where the run folder is and the model resident, or else the evaluator."""
+        here = ray.get_runtime_context().get_node_id()
+        exporter = next((host.actor for host in self.hosts if ray.get(host.ready) == here), self.evaluator)
+        self._served(exporter.export.remote(self.buffer, folder), "writing the result")
 
     def _served(self, ref: Any, stage: str) -> Any:
         try:

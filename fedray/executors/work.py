@@ -43,6 +43,11 @@ class Model:
         self.flat = FlatParameters(named, scenario.payload, device)
         self.learner.prepare_training(scenario.training.gradient_checkpointing)
 
+    def export(self, buffer: np.ndarray, folder: Path) -> None:
+        """The result's files, as the last thing it does: its adapter is merged then."""
+        self.flat.receive(buffer)
+        export(self.scenario.tuning, self.learner, self.flat.layout, buffer, folder)
+
 
 class ClientWork:
     """Runs any client's turn. A client's encoded samples are kept; nothing else outlives a turn."""
@@ -70,6 +75,9 @@ class ClientWork:
         except DataFailure as e:
             return buffer, TrainReport(round, client, held, 0, math.nan, failure=str(e), stage=e.stage)
         return new, TrainReport(round, client, held, trained, loss)
+
+    def export(self, buffer: np.ndarray, folder: Path) -> None:
+        self.model.export(buffer, folder)
 
     def _turn(self, round: int, client: int, buffer: np.ndarray) -> tuple[float, int]:
         scenario, training, learner, flat = self.job.scenario, self.job.scenario.training, self.model.learner, self.model.flat
@@ -141,7 +149,7 @@ class ServerWork:
 
 
 class EvaluatorWork:
-    """Looks at global buffers with a model of its own, off the rounds' path, and writes the result's files."""
+    """Looks at global buffers with a model of its own, off the rounds' path."""
 
     def __init__(self, job: Job, device: torch.device) -> None:
         self.job, self.device = job, device
@@ -153,9 +161,7 @@ class EvaluatorWork:
         return evaluate(self.job.scenario, self.job.folder, self._model.learner, grid)
 
     def export(self, buffer: np.ndarray, folder: Path) -> None:
-        self._model.flat.receive(buffer)
-        export(self.job.scenario.tuning, self._model.learner, self._model.flat.layout, buffer, folder)
-        del self._model  # its adapter is merged now
+        self._model.export(buffer, folder)
 
     @cached_property
     def _model(self) -> Model:

@@ -27,3 +27,8 @@ class Evaluation(Section):
     guidance_scale: NotNegative = 3.0
     negative_prompt: str = ""
     reference: Reference | None = None
+
+    @property
+    def looks(self) -> bool:
+        """Whether there is anything to generate."""
+        return bool(self.prompts) or self.reference is not None
