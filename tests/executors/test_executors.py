@@ -3,6 +3,8 @@ import json
 import os
 import re
 import signal
+import time
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +65,18 @@ def test_a_round_that_loses_an_actor_is_done_again_with_the_same_bits_and_the_dr
     assert rounds(alone, 1) == reports
     assert sha256(cluster.get(five.buffer)) == sha256(alone.buffer)
     assert [r.client for r in reports] == schedule_round(scenario, Radio(scenario.network), 1).clients
+
+
+def test_a_rounds_metrics_are_in_rays_own_metrics_under_the_runs_name(cluster, five):
+    pytest.importorskip("ray.dashboard.head", reason="Ray's metrics need ray[default]: uv sync, or pip install 'fedray[cluster]'")
+    five.publish("a-run", {"round": 3, "loss": 0.25, "eval_recognised": 0.5, "nothing": None})
+    place = f"http://127.0.0.1:{cluster.nodes()[0]['MetricsExportPort']}/metrics"
+    until, seen = time.monotonic() + 30, {}
+    while time.monotonic() < until and len(seen) < 3:
+        time.sleep(0.2)
+        text = urllib.request.urlopen(place, timeout=5).read().decode()
+        seen = dict(re.findall(r'^ray_fedray_(\w+)\{.*run="a-run".*\} (\S+)$', text, re.M))
+    assert {name: float(value) for name, value in seen.items()} == {"round": 3.0, "loss": 0.25, "eval_recognised": 0.5}
 
 
 def test_an_actor_lost_more_often_than_allowed_ends_the_run_with_client_round_and_stage(cluster, five, monkeypatch):

@@ -272,7 +272,7 @@ PLAIN = YAML(typ="safe", pure=True).load(QUICKSTART.read_text())
 PLACES = list(places(PLAIN))
 
 
-@settings(max_examples=120)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from(PLACES), st.sampled_from(["replace", "remove", "add"]), WORDS), min_size=1, max_size=3))
 def test_whatever_is_changed_a_scenario_is_whole_or_refused_in_lines(tmp_path, changes):
     tree = copy.deepcopy(PLAIN)
