@@ -22,7 +22,7 @@ def check(file: Path, settings: Sequence[str] = (), seed: int | None = None) -> 
     """
     loaded = load(file, settings, seed)
     problems: list[str] = []
-    for variant in loaded.variants().values() or [loaded]:
+    for variant in loaded.variants.values() or [loaded]:
         problems += [p for p in _missing(variant) if p not in problems]
     if problems:
         raise ScenarioError(problems)

@@ -214,7 +214,7 @@ def _last_sha256(run: RunFolder) -> str:
 
 
 def resume_scenario(path: Path) -> Path:
-    return RunFolder.reopen(path).path / "scenario.resolved.yaml"
+    return RunFolder.reopen(path, "--resume ").path / "scenario.resolved.yaml"
 
 
 def finished(run: RunFolder) -> dict[str, Any] | None:

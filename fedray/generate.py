@@ -15,13 +15,13 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from fedray.check import check
-from fedray.evaluation.evaluate import sheet
+from fedray.evaluation.evaluate import picture, sheet
 from fedray.executors import Job
 from fedray.executors.work import Model
 from fedray.learners.bases import locate
 from fedray.learners.text_to_image import TextToImage
 from fedray.parameters import DTYPES, sha256
-from fedray.runs.folder import RunFolder
+from fedray.runs.folder import RunFolder, first_free
 from fedray.scenario import Scenario, ScenarioError
 
 BASE, RUN = "base model", "this run"
@@ -47,8 +47,11 @@ def generate(folder: Path, request: Request, out: Path | None = None) -> list[di
     Raises:
         ScenarioError: where the folder holds no run, or a run without a whole checkpoint.
     """
-    run = _reopen(folder)
+    run = RunFolder.reopen(folder)
     scenario = check(run.path / "scenario.resolved.yaml").scenario
+    if scenario.sweep:
+        ours = ", ".join(str(folder / name) for name in scenario.sweep.variants)
+        raise ScenarioError([f"{folder}: got a sweep, expected one of its runs: {ours}"])
     evaluation = scenario.evaluation
     steps = request.steps or evaluation.inference_steps
     guidance = evaluation.guidance_scale if request.guidance is None else request.guidance
@@ -61,7 +64,7 @@ def generate(folder: Path, request: Request, out: Path | None = None) -> list[di
     learners[RUN] = lambda: _learnt(scenario, run, device)
     made: dict[str, Tensor] = {who: load().sample(prompts, seeds, steps, guidance, negative) for who, load in learners.items()}
 
-    out = out or _free(run.path / "generated", request.prompts[0])
+    out = out or first_free(run.path / "generated", _slug(request.prompts[0]), ".png")
     facts = {"negative_prompt": negative, "steps": steps, "guidance_scale": guidance, "run": run.path.name}
     if out.suffix.lower() == ".png":
         rows = [{"model": who, "prompt": p, "seed": s, "file": str(out)} for who in made for p, s in zip(prompts, seeds, strict=True)]
@@ -72,18 +75,8 @@ def generate(folder: Path, request: Request, out: Path | None = None) -> list[di
         for i, (prompt, seed, image) in enumerate(zip(prompts, seeds, images, strict=True)):
             name = f"{i:03d}-{_slug(prompt)}-seed{seed}{'-base' * (who == BASE)}.png"
             rows.append({"model": who, "prompt": prompt, "seed": seed, "file": str(out / name)})
-            _save(_picture(image), out / name, rows[-1:], facts)
+            _save(picture(image), out / name, rows[-1:], facts)
     return rows
-
-
-def _reopen(folder: Path) -> RunFolder:
-    run = RunFolder(folder)
-    if not (folder / "scenario.resolved.yaml").is_file():
-        raise ScenarioError([f"{folder}: got a folder that holds no run, expected one with scenario.resolved.yaml"])
-    variants = sorted(p.parent.name for p in folder.glob("*/scenario.resolved.yaml"))
-    if variants:
-        raise ScenarioError([f"{folder}: got a sweep, expected one of its runs: {', '.join(str(folder / v) for v in variants)}"])
-    return run
 
 
 def _learnt(scenario: Scenario, run: RunFolder, device: torch.device) -> TextToImage:
@@ -123,32 +116,18 @@ def _side_by_side(made: dict[str, Tensor], columns: int) -> Image.Image:
     return page
 
 
-def _picture(image: Tensor) -> Image.Image:
-    """[3, h, w] in 0..1, pixel by pixel."""
-    return Image.fromarray((image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy())
-
-
-def _save(picture: Image.Image, file: Path, rows: Sequence[dict[str, Any]], facts: dict[str, Any]) -> None:
+def _save(image: Image.Image, file: Path, rows: Sequence[dict[str, Any]], facts: dict[str, Any]) -> None:
     """A PNG that knows where it came from: `parameters` as A1111 and ComfyUI read it, `fedray` for programs."""
     first = rows[0]
     text = f"{first['prompt']}\nNegative prompt: {facts['negative_prompt']}\n" if facts["negative_prompt"] else f"{first['prompt']}\n"
-    text += (
-        f"Steps: {facts['steps']}, CFG scale: {facts['guidance_scale']:g}, Seed: {first['seed']}, Size: {picture.width}x{picture.height}"
-    )
+    text += f"Steps: {facts['steps']}, CFG scale: {facts['guidance_scale']:g}, Seed: {first['seed']}, Size: {image.width}x{image.height}"
     info = PngInfo()
     info.add_itxt("parameters", text)
     info.add_itxt("prompt", "\n".join(dict.fromkeys(row["prompt"] for row in rows)))
     info.add_itxt("fedray", json.dumps({**facts, "images": [{k: row[k] for k in ("model", "prompt", "seed")} for row in rows]}))
     file.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(file, pnginfo=info)
+    image.save(file, pnginfo=info)
 
 
 def _slug(prompt: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:40] or "image"
-
-
-def _free(folder: Path, prompt: str) -> Path:
-    name, n = _slug(prompt), 1
-    while (file := folder / (f"{name}.png" if n == 1 else f"{name}-{n}.png")).exists():
-        n += 1
-    return file

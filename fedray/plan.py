@@ -24,7 +24,7 @@ def plan(loaded: Loaded) -> dict[str, Any]:
     """
     scenario = loaded.scenario
     if scenario.sweep:
-        return {"name": scenario.name, "variants": {name: plan(variant) for name, variant in loaded.variants().items()}}
+        return {"name": scenario.name, "variants": {name: plan(variant) for name, variant in loaded.variants.items()}}
     try:
         held = _held(loaded)
         workload = measure(scenario, loaded.folder)

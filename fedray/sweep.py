@@ -46,7 +46,7 @@ class Variant:
 def run(loaded: Loaded, parent: RunFolder, watcher: Watcher) -> dict[str, Any]:
     """Runs every variant that has no result yet, as many at once as fit, and gives the parent's result.json: `status`
     done or failed, and each variant's own result. A variant that fails does not stop the others."""
-    scenarios = loaded.variants()
+    scenarios = loaded.variants
     variants = [Variant(name, parent.path / name) for name in scenarios]
     for variant in variants:
         _prepare(variant, scenarios[variant.name])

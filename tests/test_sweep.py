@@ -90,7 +90,7 @@ def test_a_variant_changes_only_what_it_names(tmp_path):
         tmp_path, {"sweep": {"variants": {"a": {"training.rounds": 7}, "b": {"tuning": {"kind": "full"}, "data.path": "shipped:ink"}}}}
     )
     loaded = load(file)
-    variants = loaded.variants()
+    variants = loaded.variants
     plain = loaded.scenario.model_copy(update={"sweep": None})
     assert variants["a"].scenario.training.rounds == 7
     assert variants["a"].scenario == plain.model_copy(

@@ -101,9 +101,13 @@ def sheet(images: Tensor, columns: int) -> Image.Image:
     for i, image in enumerate(images):
         top, left = gap + (i // columns) * (h + gap), gap + (i % columns) * (w + gap)
         page[:, top : top + h, left : left + w] = image
-    array = (page.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-    scale = max(1, 128 // w)
-    return Image.fromarray(array).resize((array.shape[1] * scale, array.shape[0] * scale), Image.Resampling.NEAREST)
+    whole, scale = picture(page), max(1, 128 // w)
+    return whole.resize((whole.width * scale, whole.height * scale), Image.Resampling.NEAREST)
+
+
+def picture(image: Tensor) -> Image.Image:
+    """[3, h, w] in 0..1, pixel by pixel."""
+    return Image.fromarray((image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy())
 
 
 def _tensor(image: Image.Image) -> Tensor:

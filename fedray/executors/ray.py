@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,16 +51,26 @@ def _device() -> Any:
     return torch.device("cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu")
 
 
-class ClientHost:
-    """An actor that runs the turns of its clients, one after another, with the model resident."""
+class Actor(ABC):
+    """What client, server and evaluator share: their work is made by the first call that needs it, not with the actor.
+    So what goes wrong then is an answer, not a death, and an evaluator's imports do not hold up the first round."""
 
     def __init__(self, job: Job, site: str | None = None) -> None:
         self.job, self.site = job, site
 
     @cached_property
     def work(self) -> Any:
-        """Made by the first call, not with the actor: what goes wrong then is an answer, not a death."""
         _set_environment(self.job)
+        return self.make()
+
+    @abstractmethod
+    def make(self) -> Any: ...
+
+
+class ClientHost(Actor):
+    """An actor that runs the turns of its clients, one after another, with the model resident."""
+
+    def make(self) -> Any:
         from fedray.executors.work import ClientWork
 
         return ClientWork(self.job, _device(), self.site)
@@ -92,15 +103,10 @@ class ClientHost:
         return os.getpid()
 
 
-class ServerHost:
+class ServerHost(Actor):
     """An actor that aggregates and keeps checkpoints."""
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
-
-    @cached_property
-    def work(self) -> Any:
-        _set_environment(self.job)
+    def make(self) -> Any:
         from fedray.executors.work import ServerWork
 
         return ServerWork(self.job)
@@ -124,16 +130,10 @@ class ServerHost:
         return self.work.checkpoint(layout, buffer, file)
 
 
-class EvaluatorHost:
+class EvaluatorHost(Actor):
     """An actor that looks at the model while others train it."""
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
-
-    @cached_property
-    def work(self) -> Any:
-        """Made when it is first to look, so that its imports do not hold up the first round."""
-        _set_environment(self.job)
+    def make(self) -> Any:
         from fedray.executors.work import EvaluatorWork
 
         return EvaluatorWork(self.job, _device())
@@ -166,11 +166,11 @@ class RayExecutor:
             if not any(node.site == site for node in nodes):
                 expected = f"one (ray start ... --labels site={site})"
                 raise Refused(f"data.sites.{site}", f"no node of the cluster with the label site={site}", expected)
-        here = ray.get_runtime_context().get_node_id()
-        gpus_here = next(node["Resources"].get("GPU", 0) for node in ray.nodes() if node["NodeID"] == here)
-        self.evaluator = self._beside(
-            EvaluatorHost, self.packing.evaluator_gpus if gpus_here else 0
-        )  # it has its room before hosts take all
+        self.here = ray.get_runtime_context().get_node_id()
+        self.gauges: dict[str, Gauge] = {}
+        gpus_here = next(node["Resources"].get("GPU", 0) for node in ray.nodes() if node["NodeID"] == self.here)
+        # Before the hosts, which take all the room there is.
+        self.evaluator = self._beside(EvaluatorHost, self.packing.evaluator_gpus if gpus_here else 0)
         self.hosts = [self._new_host(place) for place in self.packing.places]
         self.server = self._beside(ServerHost, num_gpus=0)
         self.initial, self.layout = self.hosts[0].actor.initial.options(num_returns=2).remote()
@@ -184,7 +184,7 @@ class RayExecutor:
 
     def _beside(self, kind: type, num_gpus: float) -> Any:
         """An actor on the driver's own node, where the run folder is. It keeps nothing, so Ray may restart it."""
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        here = NodeAffinitySchedulingStrategy(self.here, soft=False)
         retries = self.job.scenario.runtime.failures.retries
         options: dict[str, Any] = {"max_restarts": retries, "max_task_retries": retries, "scheduling_strategy": here}
         return ray.remote(kind).options(num_cpus=SERVER_CPUS, num_gpus=num_gpus, **options).remote(self.job)
@@ -309,8 +309,7 @@ class RayExecutor:
 
     def export(self, folder: Path) -> None:
         """By a client actor on the driver's node, where the run folder is and the model resident, or else the evaluator."""
-        here = ray.get_runtime_context().get_node_id()
-        exporter = next((host.actor for host in self.hosts if ray.get(host.ready) == here), self.evaluator)
+        exporter = next((host.actor for host in self.hosts if ray.get(host.ready) == self.here), self.evaluator)
         self._served(exporter.export.remote(self.buffer, folder), "writing the result")
 
     def _served(self, ref: Any, stage: str) -> Any:
@@ -326,10 +325,6 @@ class RayExecutor:
                 if name not in self.gauges:
                     self.gauges[name] = Gauge(f"fedray_{name}", tag_keys=("run",))
                 self.gauges[name].set(value, tags={"run": run})
-
-    @cached_property
-    def gauges(self) -> dict[str, Gauge]:
-        return {}
 
     def close(self) -> None:
         for actor in (*(h.actor for h in self.hosts), self.server, self.evaluator):

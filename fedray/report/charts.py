@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from fedray.report.recorded import SMOOTHING, Recorded, along
+from fedray.report.recorded import KINDS, SMOOTHING, Recorded, along
 from fedray.terminal import size
 
 # Colours that stand for the page's variables until the SVG is written.
@@ -30,6 +30,11 @@ TITLES = {
     "eval_recognised": "generated images recognised",
     "eval_plain_recognised": "plain prompts still recognised",
 }
+
+
+def title(key: str) -> str:
+    """A metric's name for a person."""
+    return TITLES.get(key, key.removeprefix("eval_").replace("_", " "))
 
 
 def colour(i: int) -> str:
@@ -72,7 +77,7 @@ def curves(runs: Sequence[Recorded], key: str, axis: str) -> str:
             ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0%}"))
         elif key.startswith("eval_"):
             ax.set_ylim(bottom=0)
-        return _svg(figure, f"{TITLES.get(key, key)} against {AXES[axis]}")
+        return _svg(figure, f"{title(key)} against {AXES[axis]}")
 
 
 def gantt(events: Sequence[dict[str, Any]]) -> str:
@@ -84,7 +89,7 @@ def gantt(events: Sequence[dict[str, Any]]) -> str:
     least = (t1 - t0) / 250  # a turn that takes no time beside its hops is still seen
     with _figure(9.6, 0.9 + 0.3 * len(shown)) as (figure, ax):
         for e in events:
-            kind = {"train": "training", "aggregate": "server"}.get(e["event"], e["direction"])
+            kind = KINDS[e["direction"] or e["event"]]
             start, width = e["t0_s"] - t0, max(e["t1_s"] - e["t0_s"], least)
             ax.barh(row[e["node"]], width, left=start, height=0.62, color=colour(KIND_COLOURS[kind]), linewidth=0)
             if e["peer"]:

@@ -47,7 +47,9 @@ def render(runs: Sequence[Recorded], sweep: dict[str, Any] | None = None) -> str
         description=sweep["description"] if sweep else "",
         runs=[_facts(run, i) for i, run in enumerate(runs)],
         axes=charts.AXES,
-        metrics={key: charts.TITLES.get(key, key.removeprefix("eval_").replace("_", " ")) for key in shown},
+        units=charts.UNITS,
+        kinds={kind: f"var(--s{i})" for kind, i in charts.KIND_COLOURS.items()},
+        metrics={key: charts.title(key) for key in shown},
         curves={key: {axis: charts.curves(runs, key, axis) for axis in charts.AXES} for key in shown} if any(r.rows for r in runs) else {},
         timelines=[(run.name, charts.gantt([e for e in run.events if e["round"] == run.events[0]["round"]])) for run in with_events],
         targets=targets,
@@ -138,7 +140,7 @@ def _totals(runs: Sequence[Recorded], shown: Sequence[str]) -> list[tuple[str, l
             text = "" if now is None else f"{_number(before)} → {_number(now)}" if before is not None else _number(now)
             floor = run.baseline.get(f"{key}_floor")
             cells.append(text + (f" (floor {_number(floor)})" if floor is not None else ""))
-        rows.append((charts.TITLES.get(key, key.removeprefix("eval_").replace("_", " ")), cells))
+        rows.append((charts.title(key), cells))
     for key, name, unit in (
         ("bytes_uplink", "uplink", "B"), ("bytes_downlink", "downlink", "B"), ("bytes_sidelink", "sidelink", "B"),
         ("sim_time_s", "simulated time", "s"), ("energy_j", "energy", "J"), ("wall_time_s", "wall time", "s"),

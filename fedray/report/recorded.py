@@ -11,7 +11,6 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from fedray.runs.folder import RunFolder
-from fedray.scenario import ScenarioError
 
 SMOOTHING = 5  # rounds of the trailing mean that a loss target is held against
 
@@ -77,9 +76,7 @@ def read(paths: Sequence[Path]) -> list[Recorded]:
     """
     found = []
     for path in paths:
-        if not (path / "scenario.resolved.yaml").is_file():
-            raise ScenarioError([f"{path}: got a folder that holds no run, expected one with scenario.resolved.yaml"])
-        scenario = about(path)
+        scenario = about(RunFolder.reopen(path).path)
         variants = (scenario.get("sweep") or {}).get("variants", {})
         folders = [path / name for name in variants if (path / name / "scenario.resolved.yaml").is_file()]
         found += [_read(folder, folder.name) for folder in folders] if variants else [_read(path, path.resolve().name)]

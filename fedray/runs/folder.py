@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +75,14 @@ class RunFolder:
                 self.path.rmdir()
 
     @classmethod
-    def reopen(cls, path: Path) -> RunFolder:
-        """A run that is to go on.
+    def reopen(cls, path: Path, option: str = "") -> RunFolder:
+        """The folder of a run that was begun; `option` is the command line's, for the error.
 
         Raises:
             ScenarioError: where no run is there.
         """
         if not (path / "scenario.resolved.yaml").is_file():
-            raise ScenarioError([f"--resume {path}: got a folder that holds no run, expected one with scenario.resolved.yaml"])
+            raise ScenarioError([f"{option}{path}: got a folder that holds no run, expected one with scenario.resolved.yaml"])
         return cls(path)
 
     def write(self, name: str, value: Any) -> None:
@@ -170,12 +171,13 @@ class RunFolder:
 
 def new_path(name: str) -> Path:
     """runs/NAME, or the first of runs/NAME-2, -3, ... that is free; FEDRAY_RUNS stands for runs/."""
-    runs = Path(os.environ.get("FEDRAY_RUNS") or "runs")
-    path, n = runs / name, 1
-    while path.exists():
-        n += 1
-        path = runs / f"{name}-{n}"
-    return path
+    return first_free(Path(os.environ.get("FEDRAY_RUNS") or "runs"), name)
+
+
+def first_free(folder: Path, name: str, suffix: str = "") -> Path:
+    """folder/name, or the first of folder/name-2, name-3, ... that is not there."""
+    names = (name if n == 1 else f"{name}-{n}" for n in count(1))
+    return next(path for n in names if not (path := folder / f"{n}{suffix}").exists())
 
 
 def _lines(file: Path) -> int:

@@ -7,6 +7,7 @@ import difflib
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
@@ -56,6 +57,7 @@ class Loaded:
             [_line(self.file, self.tree, self.settings, tuple(r.key.split(".")), f"got {r.got}, expected {r.expected}") for r in refused]
         )
 
+    @cached_property
     def variants(self) -> dict[str, Loaded]:
         """The scenarios of a sweep by name, with the lines they have in this file; none without a sweep.
 
@@ -85,7 +87,7 @@ class Loaded:
     def resolved(self) -> str:
         """The scenario with every default and absolute paths, as YAML."""
         tree = self._absolute()
-        for name, variant in self.variants().items():
+        for name, variant in self.variants.items():
             theirs = variant._absolute()
             tree["sweep"]["variants"][name] = {k: v for k, v in theirs.items() if k not in ("name", "sweep") and v != tree[k]}
         out = io.StringIO()
@@ -128,7 +130,7 @@ def load(file: Path, settings: Sequence[str] = (), seed: int | None = None) -> L
     if seed is not None:
         tree["seed"] = seed
     loaded = _validate(Loaded(None, file, text, tree, tuple(settings)), problems)  # type: ignore[arg-type]
-    loaded.variants()  # raises where one is not whole
+    _ = loaded.variants  # raises where one is not whole
     return loaded
 
 
