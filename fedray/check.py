@@ -9,9 +9,11 @@ from pathlib import Path
 from fedray import shipped
 from fedray.data import holdings
 from fedray.data.image_folder import read
-from fedray.data.partition import unreadable
+from fedray.data.partition import Census, census, unreadable
+from fedray.data.sources import to_download
 from fedray.learners.bases import locate
 from fedray.scenario import Loaded, Refused, ScenarioError, load
+from fedray.scenario.model import TextToImage
 
 
 def check(file: Path, settings: Sequence[str] = (), seed: int | None = None) -> Loaded:
@@ -40,20 +42,24 @@ def _missing(loaded: Loaded) -> list[str]:
         except Refused as e:
             refused.append(e)
 
-    if not scenario.sites:  # what lies at a site, its own nodes look at
+    if not scenario.sites and to_download(scenario.data, loaded.folder) is None:  # what lies at a site, its own nodes look at
         attempt(lambda: holdings(scenario, loaded.folder))
-    attempt(lambda: locate(scenario.model.base, loaded.folder))
+    if isinstance(scenario.model, TextToImage):
+        base = scenario.model.base
+        attempt(lambda: locate(base, loaded.folder))
     if (reference := scenario.evaluation.reference) is not None:
         attempt(lambda: read(reference.path, loaded.folder, "evaluation.reference", reference.caption_key, None))
-        attempt(lambda: _judge(reference.judge, loaded.folder))
+        attempt(lambda: _judge(reference.judge, loaded.folder, "evaluation.reference.judge"))
+    if (quality := scenario.evaluation.quality) is not None:
+        attempt(lambda: _judge(quality.judge, loaded.folder, "evaluation.quality.judge"))
     if "tensorboard" in scenario.runtime.report_to and find_spec("tensorboard") is None:
         refused.append(Refused("runtime.report_to", "tensorboard, which is not installed", "pip install 'fedray[tensorboard]'"))
     return loaded.error(refused).problems
 
 
-def readable(loaded: Loaded) -> list[int]:
-    """How many samples each client holds, after every image has been opened: what `plan` and `run` need of the data
-    that this process may open.
+def readable(loaded: Loaded) -> tuple[list[int], Census]:
+    """How many samples each client holds, and of which labels, after every image has been opened: what `plan` and `run`
+    need of the data that this process may open.
 
     Raises:
         Refused, ScenarioError: where files are missing, or with every image that cannot be read.
@@ -61,7 +67,8 @@ def readable(loaded: Loaded) -> list[int]:
     samples, held = holdings(loaded.scenario, loaded.folder)
     if bad := list(unreadable(samples, held)):
         raise loaded.error(bad)
-    return [len(held[c]) for c in range(len(held))]
+    counted = census(samples, held)
+    return [sum(row) for row in counted.counts], counted
 
 
 def find(scenario: str) -> Path:
@@ -82,10 +89,10 @@ def find(scenario: str) -> Path:
     raise ScenarioError([f"{scenario}: got a scenario that is not there, expected {hint}"])
 
 
-def _judge(path: str, folder: Path) -> None:
+def _judge(path: str, folder: Path, key: str) -> None:
     try:
         file = shipped.resolve(path, folder)
     except FileNotFoundError as e:
-        raise Refused("evaluation.reference.judge", repr(path), str(e)) from None
+        raise Refused(key, repr(path), str(e)) from None
     if not file.is_file():
-        raise Refused("evaluation.reference.judge", repr(path), "a safetensors file of a judge")
+        raise Refused(key, repr(path), "a safetensors file of a judge")

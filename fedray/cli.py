@@ -266,7 +266,11 @@ def _finish(path: Path, result: dict[str, Any], json: bool, quiet: bool, how: st
     if (path / "report.html").exists():
         typer.echo(f"report: {path / 'report.html'}")
     if not quiet and "variants" not in result:
-        typer.echo(f'next: fedray generate {path} --prompt "..."; or load {path / "model"} in diffusers')
+        generates = "model/model_index.json" in result["artifacts"]
+        look = (
+            f'fedray generate {path} --prompt "..."; or load {path / "model"} in diffusers' if generates else f"look into {path / 'model'}"
+        )
+        typer.echo(f"next: {look}")
 
 
 def _fail(lines: list[str], code: int) -> None:

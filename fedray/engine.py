@@ -6,13 +6,14 @@ import json
 import math
 import time
 import traceback
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
 from fedray.check import readable
 from fedray.executors import Executor, Job, Look, StepFailed, TrainReport, open_executor
 from fedray.network.clock import Event, Ledger, Radio, time_round
-from fedray.rounds import schedule_round
+from fedray.rounds import schedule_round, with_samples
 from fedray.runs.citations import bibtex
 from fedray.runs.environment import environment
 from fedray.runs.folder import RunFolder
@@ -53,7 +54,9 @@ def run(loaded: Loaded, run: RunFolder, watcher: Watcher, resume: bool = False) 
     run = RunFolder(run.path.resolve())  # actors may have another working directory
     executor: Executor | None = None
     try:
-        held = [] if scenario.sites else readable(loaded)
+        held, counted = ([], None) if scenario.sites else readable(loaded)
+        if counted and len(counted.labels) > 1:
+            run.write("partition.json", asdict(counted))
         executor = open_executor(Job(scenario, loaded.folder.resolve()), watcher.note)
         return _rounds(loaded, run, watcher, executor, held or executor.survey(), resume)
     except Refused as e:
@@ -74,7 +77,7 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
     training, radio = scenario.training, Radio(scenario.network)
     work = executor.workload().of(scenario, held)
     first, ledger, wall, failures = 1, Ledger(), 0.0, 0
-    executor.begin()
+    executor.begin(held)
     if resume:
         first, ledger, wall, failures = _restore(run, watcher, executor)
     else:
@@ -82,6 +85,7 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
         (run.path / "CITATION.bib").write_text(bibtex(scenario))
     board = TensorBoard(run) if "tensorboard" in scenario.runtime.report_to else None
     clock = time.monotonic() - wall
+    eligible = with_samples(scenario, held)
     baseline: Look | None = None
 
     def look_at_base() -> Look | None:
@@ -95,20 +99,22 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
     saved = first - 1  # the last checkpoint's round
     waiting: list[tuple[list[Event], dict[str, Any], Look | None]] = []  # rounds behind an evaluation that still goes on
     for t in range(first, training.rounds + 1):
-        schedule = schedule_round(scenario, radio, t)
+        schedule = schedule_round(scenario, radio, t, eligible)
         events = time_round(schedule, work, radio, ledger.sim_time_s)
-        reports = []
+        arrived: dict[int, TrainReport] = {}
         for report in executor.carry_out(schedule):
             failures += report.failure is not None
             watcher.turn(report, len(schedule.clients))
             _judge_failure(report, scenario.runtime.failures.data, failures, scenario.runtime.failures.budget)
-            reports.append(report)
+            arrived[report.client] = report
+        reports = [arrived[client] for client in schedule.clients]  # whoever was faster
+        _refuse_round_of_failures(reports)
         baseline = look_at_base()
         ledger = ledger.add(events)
         last = t == training.rounds
         due = last or (scenario.evaluation.every and t % scenario.evaluation.every == 0)
         look = executor.evaluate(run.path / "samples" / f"round-{t:04d}.png") if due else None
-        waiting.append((events, _metrics(t, reports, ledger, time.monotonic() - clock), look))
+        waiting.append((events, metrics_of(t, reports, ledger, time.monotonic() - clock), look))
         if not last and len(waiting) < LOOK_AHEAD and any(look and not look.ready() for *_, look in waiting):
             continue
         for events, metrics, look in waiting:
@@ -163,7 +169,7 @@ def _restore(run: RunFolder, watcher: Watcher, executor: Executor) -> tuple[int,
         found += 1
         if not isinstance(state, str):
             try:
-                executor.restore(folder / "weights.safetensors", state.weights_sha256)
+                executor.restore(folder, state.saved)
                 run.cut_back(state)
                 watcher.note(f"going on from {folder.name}")
                 return state.round + 1, state.ledger, state.wall_time_s, state.failures
@@ -187,7 +193,16 @@ def _judge_failure(report: TrainReport, policy: str, failures: int, budget: int)
         raise RunFailed(f"{where}: {report.failure} (failure {failures}, beyond runtime.failures.budget of {budget})", advice, **facts)
 
 
-def _metrics(round_: int, reports: list[TrainReport], ledger: Ledger, wall_time_s: float) -> dict[str, Any]:
+def _refuse_round_of_failures(reports: list[TrainReport]) -> None:
+    """What fails everywhere is no client's fault."""
+    if all(r.failure for r in reports):
+        first = reports[0]
+        facts = {"error": "DataFailure", "round": first.round, "client": first.client, "stage": first.stage, "traceback": None}
+        message = f"no client of round {first.round} trained; the first: client {first.client}, while {first.stage}: {first.failure}"
+        raise RunFailed(message, "mend the training (a smaller learning rate?) or the data", **facts)
+
+
+def metrics_of(round_: int, reports: list[TrainReport], ledger: Ledger, wall_time_s: float) -> dict[str, Any]:
     """A line of metrics.jsonl. Bytes, simulated time and energy are cumulative."""
     good = [r for r in reports if r.failure is None]
     trained = sum(r.trained for r in good)
@@ -196,6 +211,7 @@ def _metrics(round_: int, reports: list[TrainReport], ledger: Ledger, wall_time_
         "round": round_,
         "loss": None if math.isnan(loss) else loss,
         "clients": len(good),
+        "failed": len(reports) - len(good),
         "samples": trained,
         "bytes_uplink": ledger.bytes_uplink,
         "bytes_downlink": ledger.bytes_downlink,
@@ -209,7 +225,7 @@ def _metrics(round_: int, reports: list[TrainReport], ledger: Ledger, wall_time_
 def _last_sha256(run: RunFolder) -> str:
     for _, state in run.states():
         if not isinstance(state, str):
-            return state.weights_sha256
+            return state.saved.weights_sha256
     raise AssertionError("a run that reached its last round has a checkpoint")
 
 

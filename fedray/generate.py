@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -17,10 +17,10 @@ from torch import Tensor
 from fedray.check import check
 from fedray.evaluation.evaluate import picture, sheet
 from fedray.executors import Job
-from fedray.executors.work import Model
-from fedray.learners.bases import locate
+from fedray.executors.work import Model, ServerWork
+from fedray.learners.learner import load
 from fedray.learners.text_to_image import TextToImage
-from fedray.parameters import DTYPES, sha256
+from fedray.parameters import DTYPES
 from fedray.runs.folder import RunFolder, first_free
 from fedray.scenario import Scenario, ScenarioError
 
@@ -52,6 +52,8 @@ def generate(folder: Path, request: Request, out: Path | None = None) -> list[di
     if scenario.sweep:
         ours = ", ".join(str(folder / name) for name in scenario.sweep.variants)
         raise ScenarioError([f"{folder}: got a sweep, expected one of its runs: {ours}"])
+    if scenario.model.kind != "text_to_image":
+        raise ScenarioError([f"{folder}: got a {scenario.model.kind}, expected the run of a model that generates images from prompts"])
     evaluation = scenario.evaluation
     steps = request.steps or evaluation.inference_steps
     guidance = evaluation.guidance_scale if request.guidance is None else request.guidance
@@ -62,7 +64,7 @@ def generate(folder: Path, request: Request, out: Path | None = None) -> list[di
 
     learners = {BASE: lambda: _base(scenario, run.path, device)} if request.compare else {}
     learners[RUN] = lambda: _learnt(scenario, run, device)
-    made: dict[str, Tensor] = {who: load().sample(prompts, seeds, steps, guidance, negative) for who, load in learners.items()}
+    made: dict[str, Tensor] = {who: learner().sample(prompts, seeds, steps, guidance, negative) for who, learner in learners.items()}
 
     out = out or first_free(run.path / "generated", _slug(request.prompts[0]), ".png")
     facts = {"negative_prompt": negative, "steps": steps, "guidance_scale": guidance, "run": run.path.name}
@@ -82,22 +84,21 @@ def generate(folder: Path, request: Request, out: Path | None = None) -> list[di
 def _learnt(scenario: Scenario, run: RunFolder, device: torch.device) -> TextToImage:
     """The result where there is one, otherwise what the newest whole checkpoint holds."""
     if run.read("result.json") is not None and (run.path / "model").is_dir():
-        section = scenario.model.model_copy(update={"base": "model"})
-        return TextToImage.load(section, locate("model", run.path), device, DTYPES[scenario.training.precision])
-    model = Model(Job(scenario, run.path), device)
+        return _base(scenario.model_copy(update={"model": scenario.model.model_copy(update={"base": "model"})}), run.path, device)
+    job = Job(scenario, run.path)
+    model, server = Model(job, device), ServerWork(job)
     for folder, state in run.states():
-        try:
-            buffer = model.flat.layout.load(folder / "weights.safetensors")
-        except (OSError, ValueError):
-            continue
-        if not isinstance(state, str) and sha256(buffer) == state.weights_sha256:
-            model.flat.receive(buffer)
-            return model.learner
+        if not isinstance(state, str):
+            try:
+                model.receive(*server.restore(model.flat.layout, folder, state.saved))
+                return cast(TextToImage, model.learner)
+            except ValueError:
+                continue
     raise ScenarioError([f"{run.path}: got a run without a whole checkpoint, expected one that has trained a round"])
 
 
 def _base(scenario: Scenario, folder: Path, device: torch.device) -> TextToImage:
-    return TextToImage.load(scenario.model, locate(scenario.model.base, folder), device, DTYPES[scenario.training.precision])
+    return cast(TextToImage, load(scenario, folder, device, DTYPES[scenario.training.precision]))
 
 
 def _side_by_side(made: dict[str, Tensor], columns: int) -> Image.Image:

@@ -22,6 +22,9 @@ import safetensors
 import torch
 from torch import Tensor
 
+# Buffers from Ray are, and `Layout.view` is only read.
+warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+
 Precision = Literal["fp32", "fp16", "bf16"]
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -33,10 +36,12 @@ class Layout:
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
     precision: Precision
+    trained: int  # so many numbers train, and stand first; the others only travel
 
     @classmethod
     def of(cls, named: Mapping[str, Tensor], precision: Precision) -> Layout:
-        return cls(tuple(named), tuple(tuple(t.shape) for t in named.values()), precision)
+        trained = sum(t.numel() for t in named.values() if isinstance(t, torch.nn.Parameter))
+        return cls(tuple(named), tuple(tuple(t.shape) for t in named.values()), precision, trained)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -61,9 +66,7 @@ class Layout:
 
     def view(self, buffer: np.ndarray) -> Tensor:
         """The buffer's numbers in place, [numel], only to be read."""
-        with warnings.catch_warnings():  # that a buffer from Ray is read-only
-            warnings.simplefilter("ignore")
-            return torch.from_numpy(buffer).view(self.dtype)
+        return torch.from_numpy(buffer).view(self.dtype)
 
     def tensors(self, buffer: np.ndarray) -> dict[str, Tensor]:
         parts = self.flat(buffer).split(list(self.sizes))
@@ -114,40 +117,74 @@ def safetensors_bytes(entries: Mapping[str, tuple[str, Sequence[int]]]) -> int:
     return 8 + -(-text // 8) * 8 + offset
 
 
+def save_arrays(arrays: Mapping[str, np.ndarray], file: Path) -> str:
+    """Arrays as a safetensors file, synced to disk; its sha256."""
+    from safetensors.numpy import save
+
+    data = save({name: np.asarray(a, order="C") for name, a in arrays.items()})
+    with file.open("wb") as f:
+        f.write(data)
+        f.flush()
+        os.fsync(f.fileno())
+    return hashlib.sha256(data).hexdigest()
+
+
+def load_arrays(file: Path, expected: str) -> dict[str, np.ndarray]:
+    """What `save_arrays` wrote.
+
+    Raises:
+        ValueError: where the file's sha256 is not the expected one.
+    """
+    from safetensors.numpy import load
+
+    try:
+        data = file.read_bytes()
+    except OSError as e:
+        raise ValueError(f"{file} cannot be read: {e}") from None
+    if (got := hashlib.sha256(data).hexdigest()) != expected:
+        raise ValueError(f"{file} has sha256 {got[:12]}..., expected {expected[:12]}...")
+    return load(data)
+
+
 def sha256(buffer: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(buffer).data).hexdigest()
 
 
 class FlatParameters:
-    """The trained parameters of a model as views into one flat fp32 tensor, and their gradients as views into another.
+    """What travels of a model as views into one flat fp32 tensor, and the gradients as views into another.
 
     Receiving and sending are one copy each, an optimizer sees one tensor, and clipping is one norm.
 
     Args:
-        named: parameters by layout name; their `data` and `grad` are replaced by views.
+        named: by layout name the parameters that train, then buffers that only travel; their `data` and `grad` are
+            replaced by views.
     """
 
-    def __init__(self, named: Mapping[str, torch.nn.Parameter], precision: Precision, device: torch.device) -> None:
+    def __init__(self, named: Mapping[str, Tensor], precision: Precision, device: torch.device) -> None:
         self.layout = Layout.of(named, precision)
-        master = torch.empty(self.layout.numel, dtype=torch.float32, device=device)
-        self.master = torch.nn.Parameter(master)
-        self.master.grad = torch.zeros_like(master)
+        self.all = torch.empty(self.layout.numel, dtype=torch.float32, device=device)
+        self.master = torch.nn.Parameter(self.all[: self.layout.trained])  # what the optimizer sees
+        self.master.grad = torch.zeros_like(self.master)
         offset = 0
-        for parameter in named.values():
-            end = offset + parameter.numel()
-            master[offset:end].copy_(parameter.data.flatten())
-            parameter.data = master[offset:end].view(parameter.shape)
-            parameter.grad = self.master.grad[offset:end].view(parameter.shape)
-            parameter.requires_grad_(True)
+        for tensor in named.values():
+            end = offset + tensor.numel()
+            self.all[offset:end].copy_(tensor.data.flatten())
+            tensor.data = self.all[offset:end].view(tensor.shape)
+            if isinstance(tensor, torch.nn.Parameter):
+                assert end <= self.layout.trained, "parameters stand before buffers"
+                tensor.grad = self.master.grad[offset:end].view(tensor.shape)
+                tensor.requires_grad_(True)
             offset = end
-        self._outbox = torch.empty(self.layout.numel, dtype=self.layout.dtype)
+        on_air_is_master = self.layout.dtype == torch.float32 and device.type == "cpu"
+        self._outbox = self.all if on_air_is_master else torch.empty(self.layout.numel, dtype=self.layout.dtype)
 
     @torch.no_grad()
     def receive(self, buffer: np.ndarray) -> None:
-        self.master.data.copy_(self.layout.view(buffer))
+        self.all.copy_(self.layout.view(buffer))
 
     @torch.no_grad()
     def send(self) -> np.ndarray:
-        """The parameters as a buffer. Its memory is used again by the next `send`: whoever keeps it, copies it."""
-        self._outbox.copy_(self.master.data)
+        """What travels as a buffer. Its memory is used again by training and the next `send`: whoever keeps it, copies it."""
+        if self._outbox is not self.all:
+            self._outbox.copy_(self.all)
         return self._outbox.view(torch.uint8).numpy()

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from fedray.check import readable
+from fedray.data.sources import to_download
 from fedray.network.clock import Ledger, Radio, time_round
 from fedray.packing import Node, pack
-from fedray.rounds import schedule_round
+from fedray.rounds import schedule_round, with_samples
 from fedray.scenario import Loaded, Refused
 from fedray.workload import measure
 
@@ -33,9 +34,9 @@ def plan(loaded: Loaded) -> dict[str, Any]:
     packing = pack(scenario, [Node(float(os.cpu_count() or 1), torch.cuda.device_count())])
     sites = {"sites": {s: sum(place.site == s for place in packing.places) for s in scenario.sites}} if scenario.sites else {}
     radio, work = Radio(scenario.network), workload.of(scenario, held)
-    total = Ledger()
+    total, eligible = Ledger(), with_samples(scenario, held)
     for t in range(1, scenario.training.rounds + 1):
-        total = total.add(time_round(schedule_round(scenario, radio, t), work, radio, total.sim_time_s))
+        total = total.add(time_round(schedule_round(scenario, radio, t, eligible), work, radio, total.sim_time_s))
     rounds = scenario.training.rounds
     return {
         "name": scenario.name,
@@ -46,6 +47,10 @@ def plan(loaded: Loaded) -> dict[str, Any]:
         "parameters": workload.parameters,
         "trainable_parameters": workload.trainable_parameters,
         "payload_bytes": workload.payload_bytes,
+        "payload_bytes_downlink": workload.downlink_bytes,
+        "payload_bytes_uplink": workload.uplink_bytes,
+        "payload_bytes_sidelink": workload.payload_bytes,
+        "client_state_bytes": workload.client_state_bytes,
         "export_bytes": next(iter(workload.export_files.values())),
         "export_files": workload.export_files,
         "flops_per_sample": workload.flops_per_sample,
@@ -57,9 +62,14 @@ def plan(loaded: Loaded) -> dict[str, Any]:
 
 def _held(loaded: Loaded) -> list[int]:
     """Samples of each client. What lies at a site cannot be counted from here, and need not where turns are steps."""
-    scenario = loaded.scenario
+    scenario, partition = loaded.scenario, loaded.scenario.data.partition
+    if (coming := to_download(scenario.data, loaded.folder)) is not None:
+        if partition.kind not in ("iid", "shards"):
+            raise Refused("data.partition.kind", f"{partition.kind} of data that are not there yet", "iid or shards, or the data")
+        each = getattr(partition, "samples", None) or coming / scenario.population.clients
+        return [round(each)] * scenario.population.clients
     if not scenario.sites:
-        return readable(loaded)
+        return readable(loaded)[0]
     if scenario.training.local_steps is None:
         raise Refused("training.local_epochs", "epochs over data that lies at sites", "local_steps, whose cost is known from here")
     return [0] * scenario.population.clients

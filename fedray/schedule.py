@@ -34,13 +34,16 @@ class Train:
 
 @dataclass(frozen=True)
 class Send:
-    """`node` sends `peer` the buffer it holds; with no predecessor it is the server's global buffer."""
+    """`node` sends `peer` the buffer it holds, or a `share` of it in `messages` that each wait for an answer; with no
+    predecessor it is the server's global buffer."""
 
     id: str
     node: str
     peer: str
     direction: Direction
     after: tuple[str, ...] = ()
+    share: float = 1.0
+    messages: int = 1
 
 
 @dataclass(frozen=True)

@@ -151,6 +151,8 @@ def round_line(m: dict[str, Any], rounds: int) -> str:
     loss = "no client trained" if m["loss"] is None else f"loss {m['loss']:.4f}"
     sent = m["bytes_uplink"] + m["bytes_downlink"] + m["bytes_sidelink"]
     shown = {
+        "eval_accuracy": "accuracy",
+        "eval_classifier_fid": "classifier-FID",
         "eval_feature_distance": "feature distance",
         "eval_recognised": "recognised",
         "eval_plain_recognised": "plain photos recognised",

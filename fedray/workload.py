@@ -5,26 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fedray.learners.bases import Base, locate
 from fedray.network.clock import Work
+from fedray.scenario.aggregation import Aggregation
 from fedray.scenario.scenario import Scenario
+
+if TYPE_CHECKING:
+    from fedray.aggregation.fedavg import FedAvg
 
 
 @dataclass(frozen=True)
 class Workload:
     parameters: int  # of the parts a tuning may train or must run
     trainable_parameters: int
-    payload_bytes: int
+    payload_bytes: int  # the buffer's
+    downlink_bytes: int  # with what the rule sends beside it
+    uplink_bytes: int  # with that, as the transforms encode it
+    client_state_bytes: int  # kept for each client that has taken part
     flops_per_sample: float
     export_files: dict[str, int]
 
     def of(self, scenario: Scenario, samples: Sequence[int]) -> Work:
         """The steps' work where client k holds `samples[k]` samples. Aggregating takes a subtraction, a multiplication
-        and an addition a parameter and update."""
+        and an addition a number and update."""
         return Work(
             train_flops=lambda client: self.flops_per_sample * sum(scenario.training.batches(samples[client])),
-            payload_bytes=self.payload_bytes,
+            send_bytes={"downlink": self.downlink_bytes, "uplink": self.uplink_bytes, "sidelink": self.payload_bytes},
             aggregate_flops=lambda updates: 3.0 * self.trainable_parameters * updates,
         )
 
@@ -38,33 +45,53 @@ def measure(scenario: Scenario, folder: Path) -> Workload:
     from fedray.evaluation.evaluate import verify
 
     verify(scenario, folder)
-    base = locate(scenario.model.base, folder)
-    asked = (scenario.model.model_dump_json(), scenario.tuning.model_dump_json(), scenario.payload, base)
+    sections = (scenario.model, scenario.tuning, scenario.data, scenario.aggregation)
+    asked = (*(section.model_dump_json() for section in sections), scenario.payload, str(folder))
     if asked not in _counted:  # a sweep's variants often ask the same
-        _counted[asked] = _count(scenario, base)
+        _counted[asked] = _count(scenario, folder)
     return _counted[asked]
 
 
-_counted: dict[tuple[str, str, str, Base], Workload] = {}
+_counted: dict[tuple[str, ...], Workload] = {}
 
 
-def _count(scenario: Scenario, base: Base) -> Workload:
+def state_bytes(section: Aggregation, combined: FedAvg) -> int:
+    """What is kept for each client that has taken part, in fp32: its control variate, what it has not sent yet."""
+    from fedray.aggregation.transforms import feeds_back
+
+    controls = combined.layout.trained if section.kind == "scaffold" else 0
+    return 4 * (controls + feeds_back(section.transforms) * combined.sent)
+
+
+def _count(scenario: Scenario, folder: Path) -> Workload:
     from torch.utils.flop_counter import FlopCounterMode
 
-    from fedray.learners.text_to_image import TextToImage
-    from fedray.parameters import Layout
+    from fedray.aggregation.rules import rule
+    from fedray.aggregation.transforms import encoded_bytes
+    from fedray.learners.learner import on_meta
+    from fedray.parameters import Layout, safetensors_bytes
     from fedray.tuning.tunings import apply, export_files
 
-    learner = TextToImage.on_meta(scenario.model, base)
+    learner = on_meta(scenario, folder)
     parameters = sum(p.numel() for part in learner.parts.values() for p in part.parameters())
-    named = apply(scenario.tuning, learner, scenario.seed)
+    named = apply(scenario.tuning, learner, scenario.seed, scenario.aggregation.kind == "ffa_lora")
     layout = Layout.of(named, scenario.payload)
+    combined = rule(scenario.aggregation, layout)
+    batch, samples = learner.blank_batch()
     with FlopCounterMode(display=False) as counter:
-        learner.loss(learner.blank_batch()).backward()
+        learner.loss(batch).backward()
+    if combined.folds:  # the adapter alone would say less than was learnt
+        own = {n.replace(".base_layer", ""): p for n, p in learner.parts["unet"].named_parameters() if ".lora_" not in n}
+        files = {learner.weights_file: safetensors_bytes({n: ("F32", list(p.shape)) for n, p in own.items()})}
+    else:
+        files = export_files(scenario.tuning, learner, layout)
     return Workload(
         parameters=parameters,
-        trainable_parameters=layout.numel,
+        trainable_parameters=layout.trained,
         payload_bytes=layout.nbytes,
-        flops_per_sample=float(counter.get_total_flops()),
-        export_files=export_files(scenario.tuning, named, layout),
+        downlink_bytes=combined.received * layout.dtype.itemsize,
+        uplink_bytes=encoded_bytes(scenario.aggregation.transforms, combined.sent, layout.dtype.itemsize),
+        client_state_bytes=state_bytes(scenario.aggregation, combined),
+        flops_per_sample=counter.get_total_flops() / samples,
+        export_files=files,
     )

@@ -15,12 +15,21 @@ settings.register_profile("fedray", deadline=None, derandomize=True, suppress_he
 settings.load_profile("fedray")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
+def pytest_collection_modifyitems(items):
+    """Two processes share the tests: one has all that need the session's Ray, so that there is one; the others go file
+    by file, so that a file's fixtures are made once."""
+    for item in items:
+        group = "ray" if "cluster" in item.fixturenames else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def cluster():
     """One Ray for all tests; RayExecutor uses a Ray that is there."""
     import ray
 
-    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=6, include_dashboard=False, log_to_driver=False)
     yield ray
     ray.shutdown()
 
@@ -41,12 +50,3 @@ def unbroken(tmp_path_factory):
     file = tiny(folder, {"training.rounds": 3})
     run(file, folder / "run")
     return file, folder / "run"
-
-
-@pytest.fixture(scope="session")
-def serial(tmp_path_factory):
-    """What two rounds give in one process: weights_sha256."""
-    from tests.helpers import UNSEEN, run, tiny
-
-    folder = tmp_path_factory.mktemp("serial")
-    return run(tiny(folder, UNSEEN), folder / "run")["weights_sha256"]

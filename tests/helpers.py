@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from ruamel.yaml import YAML
@@ -14,6 +15,9 @@ from fedray import shipped
 from fedray.check import check
 from fedray.executors import Job
 from fedray.scenario import Loaded
+
+if TYPE_CHECKING:
+    from fedray import engine
 
 PROMPT = "a photo of a sneaker in ink style"
 TINY = {
@@ -25,10 +29,33 @@ TINY = {
 UNSEEN = {"evaluation": {"prompts": []}}  # where nobody looks at images
 
 
-def write(file: Path, changes: dict[str, Any]) -> Path:
-    """The quickstart as a file, with {"a.b": value} changed; None takes a key away."""
-    yaml = YAML()
-    tree = yaml.load(shipped.scenarios()["quickstart"].read_text())
+GARMENTS = {  # a classifier, whose actors import nothing but torch: where any model will do
+    "name": "garments",
+    "seed": 0,
+    "topology": {"kind": "parallel"},
+    "population": {"clients": 5, "per_round": 5},
+    "data": {"kind": "fashion_mnist_mini", "partition": {"kind": "dirichlet", "alpha": 1.0}},
+    "model": {"kind": "classifier", "network": "cnn"},
+    "tuning": {"kind": "full"},
+    "training": {"rounds": 2, "local_steps": 1, "batch_size": 8, "optimizer": {"kind": "sgd", "learning_rate": 0.05}},
+    "evaluation": {},
+    "runtime": {"executor": "serial"},
+}
+
+ARTISTS = {  # changes of the above: who of five clients drew some ink; there is nothing to test on, so no evaluator starts
+    "data": {"kind": "image_folder", "path": "shipped:ink", "partition": {"kind": "folder"}},
+    "model.resolution": 32,
+    "training.batch_size": 4,
+}
+
+
+def quickstart() -> Any:
+    return YAML().load(shipped.scenarios()["quickstart"].read_text())
+
+
+def write(file: Path, changes: dict[str, Any], tree: Any = None) -> Path:
+    """A scenario (otherwise the quickstart) as a file, with {"a.b": value} changed; None takes a key away."""
+    tree = quickstart() if tree is None else tree
     for path, value in changes.items():
         *sections, key = path.split(".")
         at = tree
@@ -40,7 +67,7 @@ def write(file: Path, changes: dict[str, Any]) -> Path:
             at[key] = value
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w") as f:
-        yaml.dump(tree, f)
+        YAML().dump(tree, f)
     return file
 
 
@@ -49,21 +76,35 @@ def tiny(folder: Path, changes: dict[str, Any] | None = None, name: str = "tiny.
     return write(folder / name, TINY | (changes or {}))
 
 
+def garments(folder: Path, changes: dict[str, Any] | None = None, name: str = "garments.yaml") -> Path:
+    """Five clients that train a small network on Fashion-MNIST side by side, two rounds of a step."""
+    return write(folder / name, changes or {}, copy.deepcopy(GARMENTS) | {"network": quickstart()["network"]})
+
+
 def job_of(file: Path) -> tuple[Loaded, Job]:
     loaded = check(file)
     return loaded, Job(loaded.scenario, loaded.folder)
 
 
-def run(file: Path, out: Path, resume: bool = False) -> dict[str, Any]:
+def begin(executor: Any) -> None:
+    """An executor before its first round."""
+    from fedray.data import holdings
+
+    _, held = holdings(executor.job.scenario, executor.job.folder)
+    executor.begin([len(held[client]) for client in range(len(held))])
+
+
+def run(file: Path, out: Path, resume: bool = False, watcher: engine.Watcher | None = None) -> dict[str, Any]:
     """A run in this process (and in Ray's, where the scenario says so); result.json's object."""
     from fedray import engine
     from fedray.runs.folder import RunFolder
     from fedray.terminal import Quiet
 
+    watcher = watcher or Quiet()
     if resume:
-        return engine.run(check(engine.resume_scenario(out)), RunFolder.reopen(out), Quiet(), resume=True)
+        return engine.run(check(engine.resume_scenario(out)), RunFolder.reopen(out), watcher, resume=True)
     loaded = check(file)
-    return engine.run(loaded, RunFolder.create(out, loaded), Quiet())
+    return engine.run(loaded, RunFolder.create(out, loaded), watcher)
 
 
 def rows(file: Path) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from fedray import shipped
-from tests.helpers import UNSEEN, tiny
+from tests.helpers import UNSEEN, garments, tiny
 
 
 def test_list_names_every_shipped_scenario_with_its_first_line(fedray):
@@ -100,23 +100,22 @@ def test_a_bad_scenario_is_lines_and_exit_code_2_and_leaves_nothing(verb, what, 
 
 
 def test_json_is_one_object_and_nothing_else(fedray, tmp_path):
-    file = tiny(tmp_path, UNSEEN | {"training.rounds": 1})
-    code, out, _ = fedray("run", file, "--json", "--out", "run")
+    code, out, _ = fedray("run", garments(tmp_path), "--json", "--out", "run")
     result = json.loads(out)
     assert code == 0
     assert result == {"run": "run", **json.loads((tmp_path / "run" / "result.json").read_text())}
 
 
 def test_a_run_without_out_gets_a_new_folder_and_says_where_and_what_next(fedray, tmp_path, monkeypatch):
-    file = tiny(tmp_path, UNSEEN | {"training.rounds": 1, "name": "mine"})
+    file = garments(tmp_path, {"training.rounds": 1, "name": "mine"})
     code, out, _ = fedray("run", file)
     assert code == 0
     lines = out.splitlines()
     assert lines[0].startswith("serial, on ")
-    assert lines[1].startswith("round 1/1  loss 0.")
+    assert lines[1].startswith("round 1/1  loss 2.")
     assert lines[2].startswith("runs/mine done: 1 rounds")
     assert lines[3] == "report: runs/mine/report.html"
-    assert lines[4].startswith("next: fedray generate runs/mine ")
+    assert lines[4] == "next: look into runs/mine/model"
     assert (tmp_path / "runs" / "mine" / "report.html").stat().st_size > 10_000
     monkeypatch.setenv("FEDRAY_RUNS", "elsewhere")
     code, out, _ = fedray("run", file, "--quiet", "--seed", 3)
@@ -129,7 +128,8 @@ def test_a_run_without_out_gets_a_new_folder_and_says_where_and_what_next(fedray
 
 def test_a_run_that_fails_says_where_to_look_and_exits_1(fedray, tmp_path):
     changes = {"training.local_steps": 2, "training.optimizer.learning_rate": 1e30}
-    code, out, err = fedray("run", tiny(tmp_path, UNSEEN | changes), "--out", "run", "--json")
+    changes["runtime"] = {"executor": "serial", "failures": {"data": "abort"}}
+    code, out, err = fedray("run", garments(tmp_path, changes), "--out", "run", "--json")
     assert code == 1
     assert out == ""
     assert "Traceback" not in err

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.helpers import ARTISTS, garments
+
 BIN = Path(sys.executable).parent
 
 
@@ -51,22 +52,23 @@ def head():
         shutil.rmtree(home, ignore_errors=True)
 
 
-def submit(address, environment, *command):
+def submit(folder, address, environment, *command):
+    """From the folder with the scenario."""
     line = [BIN / "ray", "job", "submit", "--address", address, "--working-dir", ".", "--", *command]
-    return subprocess.run(line, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    return subprocess.run(line, env=environment, cwd=folder, capture_output=True, text=True, timeout=120)
 
 
 def test_a_submitted_job_runs_a_scenario_to_its_end(head, tmp_path):
     address, known = head
-    short = ["--set", "training.rounds=1", "--set", "runtime.actors=1", "--set", "training.local_steps=1", "--set", "evaluation={}"]
-    done = submit(address, known, "fedray", "run", "quickstart", *short, "--out", str(tmp_path / "run"))
+    file = garments(tmp_path / "mine", ARTISTS | {"runtime": {"executor": "ray"}})
+    done = submit(file.parent, address, known, "fedray", "run", file.name, "--set", "runtime.actors=1", "--out", str(tmp_path / "run"))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "round 1/1" in done.stdout
+    assert "round 2/2" in done.stdout
     assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "done"
 
 
 def test_who_does_not_know_the_token_submits_nothing(head, tmp_path):
     address, known = head
-    stranger = submit(address, known | {"HOME": str(tmp_path)}, "fedray", "list")
+    stranger = submit(tmp_path, address, known | {"HOME": str(tmp_path)}, "fedray", "list")
     assert stranger.returncode != 0
     assert "token" in (stranger.stdout + stranger.stderr).lower()

@@ -80,10 +80,10 @@ def test_a_file_that_is_not_the_layouts_is_refused(damage, tmp_path):
     elif damage == "text":
         file.write_text("these are no weights, whatever the name says " * 10)
     elif damage == "another layout":
-        Layout(flat.layout.names, (*flat.layout.shapes[:-1], (1, 2)), "fp32").save(flat.send(), file)
+        Layout(flat.layout.names, (*flat.layout.shapes[:-1], (1, 2)), "fp32", flat.layout.trained).save(flat.send(), file)
     else:
         FlatParameters(dict(a_model().named_parameters()), "fp16", torch.device("cpu"))
-        half = Layout(flat.layout.names, flat.layout.shapes, "fp16")
+        half = Layout(flat.layout.names, flat.layout.shapes, "fp16", flat.layout.trained)
         half.save(np.zeros(half.nbytes, np.uint8), file)
     with pytest.raises(ValueError, match=r"weights\.safetensors"):
         flat.layout.load(file)

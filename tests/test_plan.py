@@ -132,7 +132,18 @@ def test_the_clock_and_the_plan_cannot_drift_apart(lora):
     loaded = check(shipped.scenarios()["huang2023-lora"])
     from fedray.workload import Workload
 
-    work = Workload(0, lora["trainable_parameters"], lora["payload_bytes"], lora["flops_per_sample"], {}).of(loaded.scenario, [4] * 5)
+    payload = lora["payload_bytes"]
+    counted = Workload(
+        parameters=0,
+        trainable_parameters=lora["trainable_parameters"],
+        payload_bytes=payload,
+        downlink_bytes=payload,
+        uplink_bytes=payload,
+        client_state_bytes=0,
+        flops_per_sample=lora["flops_per_sample"],
+        export_files={},
+    )
+    work = counted.of(loaded.scenario, [4] * 5)
     radio, total = Radio(loaded.scenario.network), Ledger()
     for t in range(1, 101):
         total = total.add(time_round(schedule_round(loaded.scenario, radio, t), work, radio, total.sim_time_s))

@@ -1,1 +1,1 @@
-"""How updates are combined: monoids (zero, add, merge, finish) over flat buffers."""
+"""How updates are combined: an exact sum, and the rules that say what is added and what the server makes of it."""

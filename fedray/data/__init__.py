@@ -1,6 +1,6 @@
 """Whose data: sources of captioned images, and the partition that says which client holds which."""
 
 from fedray.data.partition import holdings
-from fedray.data.sources import Samples, open_source
+from fedray.data.sources import Form, Samples, form, open_source
 
-__all__ = ["Samples", "holdings", "open_source"]
+__all__ = ["Form", "Samples", "form", "holdings", "open_source"]

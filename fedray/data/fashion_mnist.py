@@ -1,57 +1,88 @@
-"""Fashion-MNIST in its own file format (IDX, gzipped), as shipped: 2,500 training and 500 test garments."""
+"""Fashion-MNIST (Xiao, Rasul, Vollgraf 2017, MIT licence) in its own file format (IDX, gzipped or not)."""
 
 from __future__ import annotations
 
 import gzip
-from collections.abc import Sequence
-from dataclasses import dataclass
+import zlib
+from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-from PIL import Image
 
 from fedray import shipped
+from fedray.data.sources import Array, Split, fetched, reason
+from fedray.scenario.base import Refused
+from fedray.scenario.data import FashionMnist, FashionMnistMini
 
 LABELS = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+PREFIX = {"train": "train", "test": "t10k"}
 
 
-@dataclass(frozen=True)
-class Garments:
-    """Fashion-MNIST (Xiao, Rasul, Vollgraf 2017, MIT licence), padded to 32 x 32."""
+def read(data: FashionMnist | FashionMnistMini, folder: Path, split: Split) -> Array:
+    """The shipped 2,500 and 500, or all 60,000 and 10,000.
 
-    images: Sequence[Image.Image]
-    captions: Sequence[str]
-    groups: Sequence[str]
+    Raises:
+        Refused: where they are not there, or damaged.
+    """
+    if isinstance(data, FashionMnistMini):
+        return garments(shipped.HERE / "fashion_mnist_mini", split)
+    root = folder / data.path
 
-    def __len__(self) -> int:
-        return len(self.images)
+    def fetch() -> None:
+        from torchvision.datasets import FashionMNIST
 
-    def image(self, i: int) -> Image.Image:
-        return self.images[i]
+        FashionMNIST(str(root), download=True)
 
-    def name(self, i: int) -> str:
-        return f"garment {i}"
-
-
-def mini(split: Literal["train", "test"]) -> Garments:
-    images, labels = read(shipped.HERE / "fashion_mnist_mini", split)
-    padded = np.pad(images, ((0, 0), (2, 2), (2, 2)))
-    return Garments(
-        [Image.fromarray(x).convert("RGB") for x in padded],
-        [photo_prompt(LABELS[k]) for k in labels],
-        [LABELS[k] for k in labels],
-    )
+    fetched(root, data, lambda: there(data, folder, split), fetch, "apt install dataset-fashion-mnist")
+    found = _place(data, folder, split)
+    assert found is not None
+    try:
+        return garments(found, split)
+    except ValueError as e:
+        raise Refused("data.path", str(e), "whole files of Fashion-MNIST") from None
 
 
-def read(folder: Path, split: Literal["train", "test"]) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 [N, 28, 28] and labels uint8 [N]."""
-    prefix = {"train": "train", "test": "t10k"}[split]
-    images = gzip.decompress((folder / f"{prefix}-images-idx3-ubyte.gz").read_bytes())
-    labels = gzip.decompress((folder / f"{prefix}-labels-idx1-ubyte.gz").read_bytes())
-    return np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28, 28), np.frombuffer(labels, np.uint8, offset=8)
+def there(data: FashionMnist, folder: Path, split: Split = "train") -> bool:
+    return _place(data, folder, split) is not None
 
 
-def photo_prompt(label: str) -> str:
-    """The caption tiny-sd knows a plain garment by."""
-    return f"a photo of {'an' if label[0] in 'aeiou' else 'a'} {label}"
+def _place(data: FashionMnist, folder: Path, split: Split) -> Path | None:
+    root = folder / data.path
+    places = (root, root / "FashionMNIST" / "raw")
+    return next((p for p in places if all(_file(p, split, kind) for kind in ("images-idx3", "labels-idx1"))), None)
+
+
+def garments(folder: Path, split: Split) -> Array:
+    """Raises ValueError for damaged labels; damaged images raise when they are loaded."""
+    labels = _idx(folder, split, "labels-idx1", 1).astype(np.int64)
+    if len(labels) and labels.max() >= len(LABELS):
+        raise ValueError(f"{_file(folder, split, 'labels-idx1')}, which has a label of {labels.max()}, not of {len(LABELS)} classes")
+    return Array("garment", partial(_images, folder, split, len(labels)), labels, LABELS, pad=2)
+
+
+def _images(folder: Path, split: Split, n: int) -> np.ndarray:
+    images = _idx(folder, split, "images-idx3", 3)
+    if images.shape != (n, 28, 28):
+        raise ValueError(f"{_file(folder, split, 'images-idx3')}, which has images {list(images.shape)}, expected [{n}, 28, 28]")
+    return images[:, None]
+
+
+def _file(folder: Path, split: Split, kind: str) -> Path | None:
+    names = (f"{PREFIX[split]}-{kind}-ubyte{suffix}" for suffix in (".gz", ""))
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def _idx(folder: Path, split: Split, kind: str, dimensions: int) -> np.ndarray:
+    """An IDX file of bytes: two zeros, 8 for bytes, the number of dimensions, each as big-endian int32, then the data."""
+    file = _file(folder, split, kind)
+    if file is None:
+        raise ValueError(f"{folder / PREFIX[split]}-{kind}-ubyte.gz, which is gone")
+    try:
+        raw = file.read_bytes()
+        raw = gzip.decompress(raw) if file.suffix == ".gz" else raw
+        shape = np.frombuffer(raw, ">i4", dimensions, offset=4)
+        if raw[:4] != bytes([0, 0, 8, dimensions]):
+            raise ValueError("it is no IDX file of bytes")
+        return np.frombuffer(raw, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
+    except (OSError, EOFError, ValueError, zlib.error) as e:
+        raise ValueError(f"{file}, which cannot be read: {reason(e)}") from None

@@ -4,42 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageOps
+import numpy as np
 
 from fedray import shipped
+from fedray.data.sources import Files, reason
 from fedray.scenario.base import Refused
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 
 
-@dataclass(frozen=True)
-class ImageFolderSamples:
-    files: Sequence[Path]
-    captions: Sequence[str]
-    groups: Sequence[str]
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def image(self, i: int) -> Image.Image:
-        try:
-            with Image.open(self.files[i]) as image:
-                return ImageOps.exif_transpose(image).convert("RGB")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
-            raise ValueError(f"{self.files[i]} cannot be read as an image: {_reason(e)}") from None
-
-    def name(self, i: int) -> str:
-        return str(self.files[i])
-
-
-def read(
-    path: str, folder: Path, section: str, caption_key: str, caption: str | None, only: Sequence[str] | None = None
-) -> ImageFolderSamples:
+def read(path: str, folder: Path, section: str, caption_key: str, caption: str | None, only: Sequence[str] | None = None) -> Files:
     """Every image under a folder, or under `only` some folders in it. An image's group is the first folder on its way
-    down.
+    down, its label the last.
 
     `metadata.jsonl` may lie in the folder itself or in any of its folders; `file_name` is relative to its own.
 
@@ -69,7 +47,8 @@ def read(
             raise Refused(f"{section}.path", f"{file} without a caption", f"a line for it in metadata.jsonl, or {section}.caption for all")
         captions.append(text)
     groups = [parts[0] if len(parts := file.relative_to(root).parts) > 1 else "" for file in files]
-    return ImageFolderSamples(files, captions, groups)
+    label_names, labels = np.unique([file.parent.name for file in files], return_inverse=True)
+    return Files(files, captions, groups, labels, label_names.tolist())
 
 
 def _captions(metadata: Path, section: str, caption_key: str, only: Sequence[str] | None) -> dict[Path, str]:
@@ -77,7 +56,7 @@ def _captions(metadata: Path, section: str, caption_key: str, only: Sequence[str
     try:
         text = metadata.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
-        raise Refused(f"{section}.path", f"{metadata}, which cannot be read: {_reason(e)}", "JSON lines in UTF-8") from None
+        raise Refused(f"{section}.path", f"{metadata}, which cannot be read: {reason(e)}", "JSON lines in UTF-8") from None
     for number, line in enumerate(text.split("\n"), 1):  # splitlines would break a caption at U+2028
         if not line.strip():
             continue
@@ -95,7 +74,3 @@ def _captions(metadata: Path, section: str, caption_key: str, only: Sequence[str
             raise Refused(f"{section}.path", f"{where}: {row['file_name']!r}, which is missing", f"an image in {metadata.parent}")
         captions[file] = row[caption_key]
     return captions
-
-
-def _reason(e: Exception) -> str:
-    return (getattr(e, "strerror", None) or str(e)).split("\n")[0]

@@ -2,41 +2,134 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from fedray.data.image_folder import read
-from fedray.data.sources import Samples, open_source
+from fedray.data import image_folder
+from fedray.data.sources import Array, Samples, open_source
 from fedray.randomness import SERVER, generator
 from fedray.scenario.base import Refused
+from fedray.scenario.data import ByFolder, Dirichlet, Iid, ImageFolder, Quantity, Shards
 from fedray.scenario.scenario import Scenario
 
+DRAWS = 100  # of a partition, until no client has too little
 
-def partition(scenario: Scenario, samples: Samples) -> list[np.ndarray]:
-    """One sorted index array a client; together they hold every sample once.
+
+class Holdings(Mapping[int, np.ndarray]):
+    """Which samples each client holds, as one array of indices and one of places in it: a hundred thousand clients are
+    two arrays, not a hundred thousand."""
+
+    def __init__(self, parts: Sequence[np.ndarray] | None = None, indices: np.ndarray | None = None, sizes: np.ndarray | None = None):
+        """From one index array a client, or from all of them in a row and each client's number."""
+        if parts is not None:
+            indices, sizes = np.concatenate(parts), np.array([len(p) for p in parts])
+        assert indices is not None
+        assert sizes is not None
+        self.indices, self.sizes = indices.astype(np.int32, copy=False), sizes
+        self.ends = np.cumsum(sizes)
+
+    def __getitem__(self, client: int) -> np.ndarray:
+        return self.indices[self.ends[client] - self.sizes[client] : self.ends[client]]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(len(self.sizes)))
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+
+def partition(scenario: Scenario, samples: Samples) -> Holdings:
+    """Sorted indices of each client.
 
     Raises:
         Refused: where folders and clients do not match, or a client would hold nothing.
     """
-    clients = scenario.population.clients
-    if scenario.data.partition.kind == "folder":
-        folders = sorted(set(samples.groups))
-        if folders == [""]:
-            raise Refused("data.partition", "folder, with all images in one", "one folder a client, or partition {kind: iid}")
-        if len(folders) != clients:
-            raise Refused("population.clients", f"{clients} for {len(folders)} folders ({_some(folders)})", f"{len(folders)}, one a folder")
-        groups = np.asarray(samples.groups)
-        return [np.flatnonzero(groups == folder) for folder in folders]
-    if len(samples) < clients:
-        raise Refused("population.clients", f"{clients} for {len(samples)} samples", "at most as many clients as samples")
-    order = generator(scenario.seed, 0, SERVER, "partition").permutation(len(samples))
-    return [np.sort(part) for part in np.array_split(order, clients)]
+    clients, section = scenario.population.clients, scenario.data.partition
+    if isinstance(section, ByFolder):
+        return _by_folder(clients, samples)
+    rng = generator(scenario.seed, 0, SERVER, "partition")
+    n = len(samples)
+    if isinstance(section, Iid):
+        if section.samples:
+            drawn = np.sort(rng.integers(n, size=(clients, section.samples), dtype=np.int32), axis=1)
+            return Holdings(indices=drawn.ravel(), sizes=np.full(clients, section.samples))
+        _enough(clients, n)
+        return Holdings([np.sort(part) for part in np.array_split(rng.permutation(n), clients)])
+    if isinstance(section, Shards):
+        _enough(clients * section.per_client, n)
+        shards = np.array_split(np.argsort(samples.labels, kind="stable"), clients * section.per_client)
+        dealt = rng.permutation(len(shards)).reshape(clients, section.per_client)
+        return Holdings([np.sort(np.concatenate([shards[i] for i in mine])) for mine in dealt])
+    if isinstance(section, Dirichlet) and section.samples:
+        return _mixes(section.alpha, section.samples, clients, samples.labels, rng)
+    least = 0 if section.allow_empty else section.min_samples
+    _enough(clients * least, n)
+
+    def draw(alpha: float) -> list[np.ndarray]:
+        if isinstance(section, Quantity):
+            return _shares(rng.permutation(n), alpha, clients, rng)
+        by_label = [_shares(rng.permutation(np.flatnonzero(samples.labels == k)), alpha, clients, rng) for k in np.unique(samples.labels)]
+        return [np.concatenate(parts) for parts in zip(*by_label, strict=True)]
+
+    parts = _least(draw, section.alpha, least)
+    if parts is None:
+        alphas = (section.alpha * 2**k for k in range(1, 24))
+        alpha = next((a for a in alphas if _least(draw, a, least, draws=3) is not None), None)
+        enough = f"at least {alpha:g} for {clients} clients of {least} samples or more, " if alpha else ""
+        got = f"{section.alpha:g}, which leaves a client less than {least} samples in {DRAWS} draws"
+        raise Refused("data.partition.alpha", got, f"{enough}a smaller min_samples, fewer clients, or allow_empty: true")
+    return Holdings([np.sort(part) for part in parts])
 
 
-def holdings(scenario: Scenario, folder: Path, site: str | None = None) -> tuple[Samples, dict[int, np.ndarray]]:
+def _least(draw: Callable[[float], list[np.ndarray]], alpha: float, least: int, draws: int = DRAWS) -> list[np.ndarray] | None:
+    """The first draw that leaves no client less."""
+    for _ in range(draws):
+        parts = draw(alpha)
+        if min(map(len, parts)) >= least:
+            return parts
+    return None
+
+
+def _shares(order: np.ndarray, alpha: float, clients: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """`order` cut into parts whose sizes are as Dir(alpha)."""
+    shares = rng.dirichlet(np.full(clients, alpha))
+    return np.split(order, np.round(np.cumsum(shares)[:-1] * len(order)).astype(int))
+
+
+def _mixes(alpha: float, each: int, clients: int, labels: np.ndarray, rng: np.random.Generator) -> Holdings:
+    """Hsu et al. 2019: each client draws a mix of labels q ~ Dir(alpha p), then its samples from it, with replacement."""
+    names, counts = np.unique(labels, return_counts=True)
+    by_label = np.argsort(labels, kind="stable")
+    first = np.cumsum(counts) - counts
+    mixes = rng.dirichlet(alpha * counts / counts.sum() * len(names), size=clients)
+    places = np.empty((clients, each), np.int32)
+    for client, borders in enumerate(np.cumsum(mixes, axis=1)):
+        drawn = np.searchsorted(borders[:-1], rng.random(each))  # numbers of labels
+        places[client] = np.sort(by_label[first[drawn] + (rng.random(each) * counts[drawn]).astype(int)])
+    return Holdings(indices=places.ravel(), sizes=np.full(clients, each))
+
+
+def _by_folder(clients: int, samples: Samples) -> Holdings:
+    folders = sorted(set(samples.groups))
+    if folders == [""]:
+        raise Refused("data.partition", "folder, with all images in one", "one folder a client, or partition {kind: iid}")
+    if len(folders) != clients:
+        raise Refused("population.clients", f"{clients} for {len(folders)} folders ({_some(folders)})", f"{len(folders)}, one a folder")
+    groups = np.asarray(samples.groups)
+    return Holdings([np.flatnonzero(groups == folder) for folder in folders])
+
+
+def _enough(parts: int, samples: int) -> None:
+    if samples < parts:
+        expected = "at most as many clients (or shards, or min_samples a client) as samples"
+        raise Refused("population.clients", f"{parts} parts of {samples} samples", expected)
+
+
+def holdings(scenario: Scenario, folder: Path, site: str | None = None) -> tuple[Samples, Mapping[int, np.ndarray]]:
     """The samples that a host may open, and which of them each client holds: every client's, or with `data.sites` those
     of the clients at the host's own site.
 
@@ -44,18 +137,46 @@ def holdings(scenario: Scenario, folder: Path, site: str | None = None) -> tuple
         Refused: where files are missing, or do not fit the clients.
     """
     data = scenario.data
-    if data.kind != "image_folder" or data.sites is None:
+    if isinstance(data, ImageFolder) and data.caption is None and scenario.model.kind != "text_to_image":
+        data = data.model_copy(update={"caption": ""})  # nobody reads it
+    if not isinstance(data, ImageFolder) or data.sites is None:
         samples = open_source(data, folder)
-        return samples, dict(enumerate(partition(scenario, samples)))
+        return samples, partition(scenario, samples)
     assert site is not None
     section, key = data.sites[site], f"data.sites.{site}"
-    samples = read(section.path or data.path, folder, key, data.caption_key, data.caption, section.folders)
+    samples = image_folder.read(section.path or data.path, folder, key, data.caption_key, data.caption, section.folders)
     groups = np.asarray(samples.groups)
     return samples, {c: np.flatnonzero(groups == name) for c, name in zip(data.clients_at(site), section.folders, strict=True)}
 
 
+@dataclass(frozen=True)
+class Census:
+    """How labels are spread: partition.json."""
+
+    labels: list[str]
+    counts: list[list[int]]  # a row a client, a column a label
+    # Earth mover's distance of each client's mix of labels to the population's, sum_y |p_k(y) - p(y)| (Zhao et al. 2018):
+    # 0 as everybody, towards 2 alone with a rare label. None for a client without samples.
+    emd: list[float | None]
+
+
+def census(samples: Samples, held: Mapping[int, np.ndarray]) -> Census:
+    names, labels = list(samples.label_names), samples.labels
+    counts = np.stack([np.bincount(labels[held[c]], minlength=len(names)) for c in range(len(held))])
+    sizes = counts.sum(1, keepdims=True)
+    distance = np.abs(counts / np.maximum(sizes, 1) - counts.sum(0) / sizes.sum()).sum(1)
+    emd = [round(float(d), 6) if n else None for d, n in zip(distance, sizes[:, 0], strict=True)]
+    return Census(names, counts.tolist(), emd)
+
+
 def unreadable(samples: Samples, held: Mapping[int, np.ndarray]) -> Iterator[Refused]:
     """Every image that cannot be read, with its client. Decodes all of them."""
+    if isinstance(samples, Array):
+        try:
+            samples.load()
+        except ValueError as e:
+            yield Refused("data.path", str(e), "files that are whole")
+        return
 
     def attempt(place: tuple[int, int]) -> Refused | None:
         client, i = place

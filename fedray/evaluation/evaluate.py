@@ -6,28 +6,41 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from fedray import shipped
-from fedray.data.fashion_mnist import photo_prompt
+from fedray.data import Samples, open_source
 from fedray.data.image_folder import read
+from fedray.data.sources import photo_prompt, to_download
 from fedray.evaluation import judge as judges
-from fedray.evaluation import style
+from fedray.evaluation import quality, style
+from fedray.learners.classifier import Classifier
+from fedray.learners.diffusion import Diffusion
+from fedray.learners.learner import Learner
 from fedray.learners.text_to_image import TextToImage
-from fedray.randomness import key
+from fedray.randomness import SERVER, generator, key
 from fedray.scenario.base import Refused
 from fedray.scenario.scenario import Scenario
 
+ROWS = 4  # of a grid without prompts
 
-def evaluate(scenario: Scenario, folder: Path, learner: TextToImage, grid: Path) -> dict[str, float]:
-    """Writes the grid (a row a prompt) and measures against `evaluation.reference`, where there is one."""
+
+def evaluate(scenario: Scenario, folder: Path, learner: Learner, grid: Path) -> dict[str, float]:
+    """A classifier: accuracy and loss on the source's test set. What generates: writes the grid (a row a prompt), and
+    measures against `evaluation.reference` and `evaluation.quality`, where there are such."""
     section = scenario.evaluation
-    if section.prompts:
-        images = _sample(scenario, learner, [p for p in section.prompts for _ in range(section.images_per_prompt)], "grid")
+    if isinstance(learner, Classifier):
+        accuracy, loss = learner.test(open_source(scenario.data, folder, "test"))
+        return {"eval_accuracy": accuracy, "eval_loss": loss}
+    assert isinstance(learner, TextToImage | Diffusion)
+    if section.prompts or isinstance(learner, Diffusion):
+        prompts = [p for p in section.prompts or [""] * ROWS for _ in range(section.images_per_prompt)]
         grid.parent.mkdir(parents=True, exist_ok=True)
-        sheet(images, section.images_per_prompt).save(grid)
-    return _resemblance(scenario, folder, learner) if section.reference else {}
+        sheet(_sample(scenario, learner, prompts, "grid"), section.images_per_prompt).save(grid)
+    metrics = _resemblance(scenario, folder, learner) if isinstance(learner, TextToImage) and section.reference else {}
+    return metrics | (_quality(scenario, folder, learner) if section.quality else {})
 
 
 def verify(scenario: Scenario, folder: Path) -> None:
@@ -36,20 +49,43 @@ def verify(scenario: Scenario, folder: Path) -> None:
     Raises:
         Refused: where not.
     """
-    reference = scenario.evaluation.reference
+    reference, wanted = scenario.evaluation.reference, scenario.evaluation.quality
+    if wanted is not None:
+        _open_judge(wanted.judge, folder, "evaluation.quality.judge")
+        if to_download(scenario.data, folder) is None and (real := len(_real(scenario, folder))) < wanted.images:
+            raise Refused("evaluation.quality.images", wanted.images, f"at most the {real} real images there are")
     if reference is None:
         return
     held_out = read(reference.path, folder, "evaluation.reference", reference.caption_key, None)
-    try:
-        judge = judges.load(shipped.resolve(reference.judge, folder))
-    except (OSError, ValueError) as e:
-        raise Refused("evaluation.reference.judge", str(e), "a judge's safetensors file") from None
+    judge = _open_judge(reference.judge, folder, "evaluation.reference.judge")
     try:
         for i in range(len(held_out)):
             held_out.image(i)
         style.labels_in(held_out.captions, judge.labels)
     except ValueError as e:
         raise Refused("evaluation.reference.path", str(e), "images that open, and captions that name what the judge knows") from None
+
+
+def _open_judge(path: str, folder: Path, key: str) -> judges.GarmentJudge:
+    try:
+        return judges.load(shipped.resolve(path, folder))
+    except (OSError, ValueError) as e:
+        raise Refused(key, str(e), "a judge's safetensors file") from None
+
+
+def _real(scenario: Scenario, folder: Path) -> Samples:
+    """What generated images are held against: a test set, or a folder's images where it has none."""
+    return open_source(scenario.data, folder, "train" if scenario.data.kind == "image_folder" else "test")
+
+
+def _quality(scenario: Scenario, folder: Path, learner: TextToImage | Diffusion) -> dict[str, float]:
+    section = scenario.evaluation.quality
+    assert section is not None
+    judge, samples = judges.load(shipped.resolve(section.judge, folder)), _real(scenario, folder)
+    chosen = generator(scenario.seed, 0, SERVER, "quality").choice(len(samples), section.images, replace=False)
+    real = torch.stack([_tensor(samples.image(int(i))) for i in chosen])
+    made = _sample(scenario, learner, [samples.captions[int(i)] for i in chosen], "quality")
+    return quality.measure(judge, real, resized(made), key(scenario.seed, 0, SERVER, "kid"))
 
 
 def _resemblance(scenario: Scenario, folder: Path, learner: TextToImage) -> dict[str, float]:
@@ -75,7 +111,7 @@ def _resemblance(scenario: Scenario, folder: Path, learner: TextToImage) -> dict
         "eval_images": float(len(made)),
     }
     if scenario.data.kind == "image_folder" and not scenario.sites:  # images at sites stay there
-        trained_on = read(scenario.data.path, folder, "data", scenario.data.caption_key, scenario.data.caption)
+        trained_on = open_source(scenario.data, folder)
         theirs = torch.stack([_tensor(trained_on.image(i)) for i in range(len(trained_on))])
         metrics["eval_feature_distance_floor"] = style.feature_distance(judges.look(judge, theirs)[0], real_features)
         metrics["eval_darkness_distance_floor"] = style.coverage_distance(theirs, real)
@@ -86,10 +122,12 @@ def _resemblance(scenario: Scenario, folder: Path, learner: TextToImage) -> dict
     return {name: round(float(value), 6) for name, value in metrics.items()}
 
 
-def _sample(scenario: Scenario, learner: TextToImage, prompts: list[str], purpose: str) -> Tensor:
+def _sample(scenario: Scenario, learner: TextToImage | Diffusion, prompts: list[str], purpose: str) -> Tensor:
     """[n, 3, h, w]; image i has the same noise in every round."""
     section = scenario.evaluation
     seeds = [key(scenario.seed, 0, i, f"samples {purpose}") for i in range(len(prompts))]
+    if isinstance(learner, Diffusion):
+        return learner.sample(seeds, section.inference_steps)
     return learner.sample(prompts, seeds, section.inference_steps, section.guidance_scale, section.negative_prompt)
 
 
@@ -108,6 +146,13 @@ def sheet(images: Tensor, columns: int) -> Image.Image:
 def picture(image: Tensor) -> Image.Image:
     """[3, h, w] in 0..1, pixel by pixel."""
     return Image.fromarray((image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy())
+
+
+def resized(images: Tensor) -> Tensor:
+    """[n, 3, 32, 32], the size the shipped judges know."""
+    if images.shape[-1] == judges.SIZE:
+        return images
+    return F.interpolate(images, (judges.SIZE, judges.SIZE), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
 
 
 def _tensor(image: Image.Image) -> Tensor:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from fedray.runs.folder import Saved
 from fedray.scenario.scenario import Scenario
 from fedray.schedule import Schedule, Send, Train
 from fedray.workload import Workload
@@ -34,6 +35,15 @@ class StepFailed(RuntimeError):
             "stage": stage,
             "traceback": traceback,
         }
+
+    def __reduce__(self):  # the original may not travel between processes; what is known of it does
+        return _step_failed, (str(self), self.facts)
+
+
+def _step_failed(message: str, facts: dict[str, Any]) -> StepFailed:
+    failed = StepFailed.__new__(StepFailed, message)
+    failed.facts = facts
+    return failed
 
 
 @dataclass(frozen=True)
@@ -68,12 +78,12 @@ class Executor(Protocol):
         """How many samples each client holds, where `data.sites` lets only the sites' hosts look."""
         ...
 
-    def begin(self) -> None:
-        """The global buffer before the first round."""
+    def begin(self, samples: Sequence[int]) -> None:
+        """The global buffer before the first round, where client k holds `samples[k]` samples."""
         ...
 
-    def restore(self, file: Path, sha256: str) -> None:
-        """The global buffer of a checkpoint. Raises ValueError where the file is not what it was."""
+    def restore(self, folder: Path, saved: Saved) -> None:
+        """What a checkpoint holds. Raises ValueError where a file is not what it was."""
         ...
 
     def carry_out(self, schedule: Schedule) -> Iterator[TrainReport]:
@@ -84,8 +94,9 @@ class Executor(Protocol):
         """Looks at the global buffer as it is now, or at the base model's."""
         ...
 
-    def checkpoint(self, file: Path) -> str:
-        """Writes the global buffer; its sha256."""
+    def checkpoint(self, folder: Path, before: Path | None) -> Saved:
+        """Writes the global buffer, the server's state and the clients' into a folder; what has not changed since the
+        checkpoint `before` is linked."""
         ...
 
     def export(self, folder: Path) -> None: ...
@@ -97,25 +108,22 @@ class Executor(Protocol):
     def close(self) -> None: ...
 
 
-def flow(schedule: Schedule, start: Any, train: Any, aggregate: Any) -> Any:
-    """Lets values flow along a schedule's edges: the one reading of a schedule that every executor shares.
-
-    `train(client, value)` gives (value, report); `aggregate([(value, reports), ...])` the round's result. A value is
-    a buffer or a reference to one, and carries the reports of the turns that made it.
-    """
-    held: dict[str, tuple[Any, list[Any]]] = {}
-    result = start
+def chains(schedule: Schedule) -> list[list[int]]:
+    """The clients through whose hands each copy of the global buffer goes, from the server to where it is added up: one
+    a chain in a parallel round, all in a row in a relay."""
+    found: list[list[int]] = []
+    chain_of: dict[str, list[int]] = {}  # by the id of the step that holds the buffer
     for step in schedule:
         if isinstance(step, Send):
-            held[step.id] = held[step.after[0]] if step.after else (start, [])
+            if step.after and step.after[0] in chain_of:
+                chain_of[step.id] = chain_of[step.after[0]]
         elif isinstance(step, Train):
-            value, reports = held[step.after[0]]
-            new, report = train(step.client, value)
-            held[step.id] = (new, [*reports, report])
-        else:
-            result = aggregate([held[i] for i in step.after])
-            held[step.id] = (result, [])
-    return result
+            chain = chain_of.get(step.after[0])
+            if chain is None:
+                found.append(chain := [])
+            chain.append(step.client)
+            chain_of[step.id] = chain
+    return found
 
 
 def open_executor(job: Job, note: Callable[[str], None] = print) -> Executor:

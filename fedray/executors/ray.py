@@ -8,19 +8,22 @@ from __future__ import annotations
 import logging
 import os
 import time
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fedray.data import holdings
 from fedray.data.partition import unreadable
-from fedray.executors import Job, Look, StepFailed, TrainReport, flow
+from fedray.executors import Job, Look, StepFailed, TrainReport, chains
 from fedray.packing import Node, Place, pack
+from fedray.runs.folder import Saved
 from fedray.scenario.base import Refused
+from fedray.scenario.topology import Parallel
 from fedray.schedule import Schedule
 from fedray.workload import Workload
 
@@ -88,16 +91,39 @@ class ClientHost(Actor):
     def initial(self) -> tuple[Any, Any]:
         return self.work.initial()
 
-    def train(self, round: int, client: int, buffer: Any) -> tuple[Any, TrainReport]:
-        return self.work.train(round, client, buffer)
+    def train(self, round: int, client: int, buffer: Any) -> tuple[Any, list[TrainReport]]:
+        new, report = self.work.train(round, client, buffer)
+        return new, [report]
+
+    def add(self, base: Any, weight: int, end: Any, *reports: list[TrainReport]) -> Any:
+        return self.work.add(base, weight, end, [r for part in reports for r in part])
+
+    def train_all(self, base: Any, weight: int, round: int, clients: Sequence[int], *states: Any) -> tuple[Any, ...]:
+        """The sum, the reports, then the new states, each an object of its own."""
+        total, reports, new = self.work.train_all(base, weight, round, clients, states or [None] * len(clients))
+        return total, reports, *([state or {} for state in new] if states else ())
+
+    def join(self, group: str, hosts: int, rank: int) -> None:
+        from ray.util import collective
+
+        backend: Any = "nccl" if self.work.model.flat.all.is_cuda else "gloo"
+        collective.init_collective_group(hosts, rank, backend, group)
+
+    def allreduce(self, group: str, weight: int, total: Any | None) -> Any:
+        """The sum over all hosts; every host of the group has to ask for it."""
+        from ray.util import collective
+
+        whole, numbers = self.work.gathered(total, weight)
+        collective.allreduce(numbers, group)
+        return whole(numbers)
 
     def workload(self) -> Workload:
         from fedray.workload import measure
 
         return measure(self.job.scenario, self.job.folder)
 
-    def export(self, buffer: Any, folder: Path) -> None:
-        self.work.export(buffer, folder)
+    def export(self, buffer: Any, state: Any, folder: Path) -> None:
+        self.work.export(buffer, state, folder)
 
     def pid(self) -> int:
         return os.getpid()
@@ -114,20 +140,17 @@ class ServerHost(Actor):
     def ready(self) -> bool:
         return self.work is not None
 
-    def aggregate(self, layout: Any, buffer: Any, turns: Sequence[int], *arrived: Any) -> tuple[Any, bool]:
-        """`arrived` is flat, since Ray resolves references only at the top: for each chain its buffer, then the reports
-        of its turns, of which there are `turns[chain]`."""
-        chains, rest = [], list(arrived)
-        for n in turns:
-            chains.append((rest[0], rest[1 : n + 1]))
-            rest = rest[n + 1 :]
-        return self.work.aggregate(layout, buffer, chains), True
+    def aggregate(self, layout: Any, buffer: Any, state: Any, round: int, *sums: Any) -> tuple[Any, Any, bool]:
+        return *self.work.aggregate(layout, buffer, state, round, sums), True
 
-    def restore(self, layout: Any, file: Path, sha256: str) -> tuple[Any, bool]:
-        return self.work.restore(layout, file, sha256), True
+    def restore(self, layout: Any, folder: Path, saved: Saved) -> tuple[Any, Any, bool]:
+        return *self.work.restore(layout, folder, saved), True
 
-    def checkpoint(self, layout: Any, buffer: Any, file: Path) -> str:
-        return self.work.checkpoint(layout, buffer, file)
+    def client_state(self, folder: Path, name: str, sha256: str) -> Any:
+        return self.work.client_state(folder, name, sha256)
+
+    def checkpoint(self, *arguments: Any) -> Saved:
+        return self.work.checkpoint(*arguments)
 
 
 class EvaluatorHost(Actor):
@@ -138,11 +161,11 @@ class EvaluatorHost(Actor):
 
         return EvaluatorWork(self.job, _device())
 
-    def evaluate(self, buffer: Any, grid: Path) -> dict[str, float]:
-        return self.work.evaluate(buffer, grid)
+    def evaluate(self, buffer: Any, state: Any, grid: Path) -> dict[str, float]:
+        return self.work.evaluate(buffer, state, grid)
 
-    def export(self, buffer: Any, folder: Path) -> None:
-        self.work.export(buffer, folder)
+    def export(self, buffer: Any, state: Any, folder: Path) -> None:
+        self.work.export(buffer, state, folder)
 
 
 @dataclass
@@ -153,6 +176,16 @@ class Host:
     place: Place
     placed: Any  # a reference to its process: it has found room
     ready: Any  # a reference to its node: it can work
+
+
+class Wired(NamedTuple):
+    """A round that has been submitted: references to what will come of it."""
+
+    reports: list[tuple[int, Any]]  # with the client that is to blame where one does not come
+    buffer: Any
+    state: Any
+    whole: Any  # the server's word that both are there
+    client_states: dict[int, Any]
 
 
 class RayExecutor:
@@ -167,7 +200,9 @@ class RayExecutor:
                 expected = f"one (ray start ... --labels site={site})"
                 raise Refused(f"data.sites.{site}", f"no node of the cluster with the label site={site}", expected)
         self.here = ray.get_runtime_context().get_node_id()
+        self.site_of = {client: site for site, clients in job.scenario.sites.items() for client in clients}
         self.gauges: dict[str, Gauge] = {}
+        self.group: str | None = None  # in which the hosts reduce among themselves
         gpus_here = next(node["Resources"].get("GPU", 0) for node in ray.nodes() if node["NodeID"] == self.here)
         # Before the hosts, which take all the room there is.
         self.evaluator = self._beside(EvaluatorHost, self.packing.evaluator_gpus if gpus_here else 0)
@@ -213,58 +248,102 @@ class RayExecutor:
             raise refused
         return [held[client] for client in range(len(held))]
 
-    def begin(self) -> None:
-        self.buffer = self.initial
+    def begin(self, samples: Sequence[int]) -> None:
+        self.samples, self.buffer = samples, self.initial
+        self.state: Any = {}
+        self.client_states: dict[int, Any] = {}  # references; Ray spills to disk what its memory does not hold
+        self.changed: set[int] = set()  # since the last checkpoint
 
-    def restore(self, file: Path, sha256: str) -> None:
-        buffer, whole = self.server.restore.options(num_returns=2).remote(self.layout, file, sha256)
+    def restore(self, folder: Path, saved: Saved) -> None:
+        buffer, state, whole = self.server.restore.options(num_returns=3).remote(self.layout, folder, saved)
         ray.get(whole)
-        self.buffer = buffer
+        self.buffer, self.state = buffer, state
+        for client, name in saved.clients.items():
+            self.client_states[client] = self.server.client_state.remote(folder, name, saved.files[name])
+        self.changed = set(self.client_states)  # written anew: the checkpoint before the next one may be a damaged one
 
     def carry_out(self, schedule: Schedule) -> Iterator[TrainReport]:
-        retries, given = self.job.scenario.runtime.failures.retries, 0
+        retries, given = self.job.scenario.runtime.failures.retries, set[int]()
         for attempt in range(retries + 1):
-            new, reports, aggregated = self._wire(schedule)
-            stage = "training"
+            wired = self._wire(schedule)
+            stage: str = "training"
+            client: int | None = None
             try:
-                while given < len(reports):
-                    arrived = ray.get(reports[given][1])
-                    given += 1
-                    yield arrived
-                stage = "aggregating"
-                ray.get(aggregated)
+                for first, reports in wired.reports:
+                    client = first
+                    for report in ray.get(reports):
+                        if report.client not in given:
+                            given.add(report.client)
+                            yield report
+                stage, client = "aggregating", None
+                ray.get(wired.whole)
                 break
             except RayError as e:
                 cause = _cause(e)
-                client = reports[given][0] if given < len(reports) else None
+                if isinstance(cause, StepFailed):
+                    raise cause from None
                 if not isinstance(cause, RayError) or attempt == retries:
                     raise StepFailed(cause, schedule.round, stage, client, str(e)) from None
                 self.note(f"round {schedule.round}: {type(cause).__name__} while {stage}; it is done again, by the actors there are")
                 self._heal()
-        self.buffer = new
+        self.buffer, self.state = wired.buffer, wired.state
+        self.client_states |= wired.client_states
+        self.changed |= wired.client_states.keys()
 
-    def _wire(self, schedule: Schedule) -> tuple[Any, list[tuple[int, Any]], Any]:
-        """Submits one round: references to the next global buffer, to each client's report, and to the server's word."""
-        reports: list[tuple[int, Any]] = []
-        done: list[Any] = []
+    def _wire(self, schedule: Schedule) -> Wired:
+        """Submits one round. Clients that meet only where their updates are added are one call a host; a relay's turns
+        are a call each, and its last host adds."""
+        scenario, round = self.job.scenario, schedule.round
+        weight = sum(scenario.aggregation.weight(self.samples[c]) for c in schedule.clients)
+        runs, sums, reports = chains(schedule), [], []
+        states: dict[int, Any] = {}
+        shared = []  # numbers of the hosts that train
+        for i, clients in self._share_out([chain[0] for chain in runs if len(chain) == 1]):
+            host = self.hosts[i]
+            shared.append(i)
+            old = [self.client_states.get(c) for c in clients] if scenario.aggregation.keeps_state else []
+            call = host.actor.train_all.options(num_returns=2 + len(old))
+            total, report, *new = call.remote(self.buffer, weight, round, clients, *old)
+            sums.append(total)
+            reports.append((clients[0], report))
+            states |= dict(zip(clients, new, strict=False))
+        for chain in (chain for chain in runs if len(chain) > 1):
+            buffer, theirs = self.buffer, []
+            for client in chain:
+                buffer, report = self._host_of(client).actor.train.options(num_returns=2).remote(round, client, buffer)
+                theirs.append(report)
+                reports.append((client, report))
+            sums.append(self._host_of(chain[-1]).actor.add.remote(self.buffer, weight, buffer, *theirs))
+        if isinstance(scenario.topology, Parallel) and scenario.topology.reduce == "allreduce" and len(self.hosts) > 1:
+            sums = self._allreduced(weight, dict(zip(shared, sums, strict=True)))
+        buffer, state, whole = self.server.aggregate.options(num_returns=3).remote(self.layout, self.buffer, self.state, round, *sums)
+        return Wired(reports, buffer, state, whole, states)
 
-        def train(client: int, buffer: Any) -> tuple[Any, Any]:
-            new, report = self._host_of(client).actor.train.options(num_returns=2).remote(schedule.round, client, buffer)
-            reports.append((client, report))
-            return new, report
+    def _allreduced(self, weight: int, sums: dict[int, Any]) -> list[Any]:
+        """The hosts' sums, added up among the hosts; the server gets one."""
+        if self.group is None:
+            self.group = f"fedray-{uuid.uuid4().hex[:8]}"
+            for rank, host in enumerate(self.hosts):
+                host.actor.join.remote(self.group, len(self.hosts), rank)
+        reduced = [host.actor.allreduce.remote(self.group, weight, sums.get(i)) for i, host in enumerate(self.hosts)]
+        return reduced[:1]
 
-        def aggregate(arrived: Sequence[tuple[Any, Sequence[Any]]]) -> Any:
-            flat = [ref for buffer, turns in arrived for ref in (buffer, *turns)]
-            turns = [len(turns) for _, turns in arrived]
-            new, whole = self.server.aggregate.options(num_returns=2).remote(self.layout, self.buffer, turns, *flat)
-            done.append(whole)
-            return new
-
-        return flow(schedule, self.buffer, train, aggregate), reports, done
+    def _share_out(self, clients: Sequence[int]) -> list[tuple[int, list[int]]]:
+        """Clients to hosts by their numbers, the longest first, each to the host of its site that has least to do so far."""
+        load: dict[int, float] = dict.fromkeys(range(len(self.hosts)), 0.0)
+        mine: dict[int, list[int]] = {i: [] for i in load}
+        hosts_at: dict[str | None, list[int]] = {}
+        for i, host in enumerate(self.hosts):
+            hosts_at.setdefault(host.place.site, []).append(i)
+        work = {c: sum(self.job.scenario.training.batches(self.samples[c])) for c in clients}
+        for client in sorted(clients, key=lambda c: (-work[c], c)):
+            i = min(hosts_at[self.site_of.get(client)], key=lambda i: load[i])
+            load[i] += work[client] + 1  # a client without work is work
+            mine[i].append(client)
+        return [(i, given) for i, given in mine.items() if given]
 
     def _host_of(self, client: int) -> Host:
-        site = next((s for s, clients in self.job.scenario.sites.items() if client in clients), None)
-        hosts = [host for host in self.hosts if host.place.site == site]
+        hosts = [host for host in self.hosts if host.place.site == self.site_of.get(client)]
         return hosts[client % len(hosts)]
 
     def _answers(self, host: Host) -> bool:
@@ -283,6 +362,7 @@ class RayExecutor:
 
     def _heal(self) -> None:
         """New hosts for those that died. One that finds no room in time is given up, where another serves its site."""
+        self.group = None  # a group that lost a member is lost
         alive = [host for host in self.hosts if self._answers(host)]
         new = [self._new_host(host.place) for host in self.hosts if host not in alive]
         placed, _ = ray.wait([h.placed for h in new], num_returns=len(new), timeout=PLACING_S) if new else ([], [])
@@ -298,19 +378,23 @@ class RayExecutor:
             self.hosts.append(host)
 
     def evaluate(self, grid: Path, base: bool = False) -> Look:
-        if not self.job.scenario.evaluation.looks:
+        if not self.job.scenario.looks:
             return Look(lambda: True, dict)
-        looked: Any = self.evaluator.evaluate.remote(self.initial if base else self.buffer, grid)
+        looked: Any = self.evaluator.evaluate.remote(*((self.initial, {}) if base else (self.buffer, self.state)), grid)
         return Look(lambda: bool(ray.wait([looked], timeout=0)[0]), lambda: self._served(looked, "evaluating"))
 
-    def checkpoint(self, file: Path) -> str:
-        sha256: str = self._served(self.server.checkpoint.remote(self.layout, self.buffer, file), "writing a checkpoint")
-        return sha256
+    def checkpoint(self, folder: Path, before: Path | None) -> Saved:
+        changed, unchanged = sorted(self.changed), sorted(self.client_states.keys() - self.changed)
+        states = [self.client_states[c] for c in changed]
+        written = self.server.checkpoint.remote(self.layout, self.buffer, self.state, folder, before, unchanged, changed, *states)
+        saved: Saved = self._served(written, "writing a checkpoint")
+        self.changed = set()
+        return saved
 
     def export(self, folder: Path) -> None:
         """By a client actor on the driver's node, where the run folder is and the model resident, or else the evaluator."""
         exporter = next((host.actor for host in self.hosts if ray.get(host.ready) == self.here), self.evaluator)
-        self._served(exporter.export.remote(self.buffer, folder), "writing the result")
+        self._served(exporter.export.remote(self.buffer, self.state, folder), "writing the result")
 
     def _served(self, ref: Any, stage: str) -> Any:
         try:

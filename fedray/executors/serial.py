@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fedray.executors import Job, Look, StepFailed, TrainReport, flow
-from fedray.executors.work import ClientWork, EvaluatorWork, ServerWork
+from fedray.executors import Job, Look, TrainReport, chains
+from fedray.executors.work import ClientWork, EvaluatorWork, Kept, ServerWork
+from fedray.runs.folder import Saved
 from fedray.schedule import Schedule
 from fedray.workload import Workload, measure
 
@@ -20,8 +20,7 @@ class SerialExecutor:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.job, self.device = job, device
         self.clients, self.server, self.evaluator = ClientWork(job, device), ServerWork(job), EvaluatorWork(job, device)
-        buffer, self.layout = self.clients.initial()
-        self.initial = buffer.copy()
+        self.initial, self.layout = self.clients.initial()
 
     def describe(self) -> str:
         return f"serial, on {self.device.type}"
@@ -32,36 +31,53 @@ class SerialExecutor:
     def survey(self) -> list[int]:
         raise AssertionError("scenarios with sites are refused in one process")
 
-    def begin(self) -> None:
-        self.buffer = self.initial
+    def begin(self, samples: Sequence[int]) -> None:
+        self.samples, self.buffer = samples, self.initial
+        self.state: Kept = {}
+        self.client_states: dict[int, Kept] = {}
+        self.changed: set[int] = set()
 
-    def restore(self, file: Path, sha256: str) -> None:
-        self.buffer = self.server.restore(self.layout, file, sha256)
+    def restore(self, folder: Path, saved: Saved) -> None:
+        self.buffer, self.state = self.server.restore(self.layout, folder, saved)
+        for client, name in saved.clients.items():
+            self.client_states[client] = self.server.client_state(folder, name, saved.files[name])
+        self.changed = set(self.client_states)  # written anew: the checkpoint before the next one may be a damaged one
 
     def carry_out(self, schedule: Schedule) -> Iterator[TrainReport]:
+        base, weight = self.buffer, sum(self.job.scenario.aggregation.weight(self.samples[c]) for c in schedule.clients)
         reports: list[TrainReport] = []
-
-        def train(client, buffer):
-            try:
-                new, report = self.clients.train(schedule.round, client, buffer)
-            except Exception as e:
-                raise StepFailed(e, schedule.round, "training", client, traceback.format_exc()) from e
-            reports.append(report)
-            return new.copy(), report  # the next turn writes over the worker's own buffer
-
-        self.buffer = flow(schedule, self.buffer, train, lambda arrived: self.server.aggregate(self.layout, self.buffer, arrived))
+        sums, runs = [], chains(schedule)
+        if alone := [chain[0] for chain in runs if len(chain) == 1]:
+            states = [self.client_states.get(c) for c in alone]
+            total, reports, new = self.clients.train_all(base, weight, schedule.round, alone, states)
+            sums.append(total)
+            if self.job.scenario.aggregation.keeps_state:
+                self.client_states |= {c: state or {} for c, state in zip(alone, new, strict=True)}
+                self.changed |= set(alone)
+        for chain in (chain for chain in runs if len(chain) > 1):
+            buffer, theirs = base, []
+            for client in chain:
+                new_buffer, report = self.clients.train(schedule.round, client, buffer)
+                buffer = new_buffer.copy()  # the next turn writes over the worker's own
+                theirs.append(report)
+            sums.append(self.clients.add(base, weight, buffer, theirs))
+            reports += theirs
+        self.buffer, self.state = self.server.aggregate(self.layout, base, self.state, schedule.round, sums)
         yield from reports
 
     def evaluate(self, grid: Path, base: bool = False) -> Look:
-        looks = self.job.scenario.evaluation.looks
-        metrics = self.evaluator.evaluate(self.initial if base else self.buffer, grid) if looks else {}
+        looks = self.job.scenario.looks
+        metrics = self.evaluator.evaluate(self.initial if base else self.buffer, {} if base else self.state, grid) if looks else {}
         return Look(lambda: True, lambda: metrics)
 
-    def checkpoint(self, file: Path) -> str:
-        return self.server.checkpoint(self.layout, self.buffer, file)
+    def checkpoint(self, folder: Path, before: Path | None) -> Saved:
+        changed, unchanged = sorted(self.changed), sorted(self.client_states.keys() - self.changed)
+        states = [self.client_states[c] for c in changed]
+        self.changed = set()
+        return self.server.checkpoint(self.layout, self.buffer, self.state, folder, before, unchanged, changed, *states)
 
     def export(self, folder: Path) -> None:
-        self.clients.export(self.buffer, folder)
+        self.clients.export(self.buffer, self.state, folder)
 
     def publish(self, run: str, metrics: dict[str, Any]) -> None:
         pass

@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from functools import cached_property
+import os
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from fedray.aggregation.fedavg import FedAvg
+from fedray.aggregation import transforms
+from fedray.aggregation.exact_sum import ExactSum, chunks
+from fedray.aggregation.fedavg import State
+from fedray.aggregation.rules import rule
 from fedray.data import holdings
-from fedray.executors import Job, TrainReport
-from fedray.learners.bases import locate
-from fedray.learners.text_to_image import Shard, TextToImage
-from fedray.parameters import DTYPES, FlatParameters, Layout, sha256
-from fedray.randomness import generator, key
+from fedray.executors import Job, StepFailed, TrainReport
+from fedray.learners.learner import load
+from fedray.parameters import DTYPES, FlatParameters, Layout, load_arrays, save_arrays, sha256
+from fedray.randomness import SERVER, generator, key
+from fedray.runs.folder import Saved, saved_files
 from fedray.scenario.training import AdamW, Optimizer
+from fedray.scenario.tuning import Lora
+from fedray.tuning import lora
 from fedray.tuning.tunings import apply, export
+
+T = TypeVar("T")
+Ended = tuple[Tensor | None, State]  # what a client sends beside its update, and its new state
+Kept = dict[str, np.ndarray]  # a state as it travels and is stored: the server's, or a client's
+SERVER_FILE = "server.safetensors"
+EMA = "ema"  # the moving average of the global model, in the server's state
 
 
 class DataFailure(Exception):
@@ -36,88 +52,197 @@ class Model:
         scenario = job.scenario
         _make_deterministic(scenario.runtime.threads)
         self.scenario = scenario
-        self.learner = TextToImage.load(
-            scenario.model, locate(scenario.model.base, job.folder), device, DTYPES[scenario.training.precision]
-        )
-        named = apply(scenario.tuning, self.learner, scenario.seed)
+        self.learner = load(scenario, job.folder, device, DTYPES[scenario.training.precision])
+        named = apply(scenario.tuning, self.learner, scenario.seed, scenario.aggregation.kind == "ffa_lora")
         self.flat = FlatParameters(named, scenario.payload, device)
+        self.rule = rule(scenario.aggregation, self.flat.layout)
+        bases = lora.base_weights(self.learner.parts, self.flat.layout.names) if self.rule.folds else []
+        self._bases = [(weight, weight.detach().float().clone()) for weight in bases]
         self.learner.prepare_training(scenario.training.gradient_checkpointing)
 
-    def export(self, buffer: np.ndarray, folder: Path) -> None:
+    def export(self, buffer: np.ndarray, state: Kept, folder: Path) -> None:
         """The result's files, as the last thing it does: its adapter is merged then."""
-        self.flat.receive(buffer)
-        export(self.scenario.tuning, self.learner, self.flat.layout, buffer, folder)
+        self.receive(buffer, state)
+        export(self.scenario.tuning, self.learner, self.flat.layout, folder, adapter=not self.rule.folds)
+
+    def receive(self, buffer: np.ndarray, state: Kept | None = None) -> None:
+        """The model in a global buffer; or its moving average, where the server's state has one."""
+        layout = self.flat.layout
+        self.flat.receive(buffer[: layout.nbytes])
+        with torch.no_grad():
+            if state and EMA in state:
+                self.flat.all.copy_(torch.from_numpy(state[EMA]))
+            if self._bases:
+                changes = layout.view(buffer[layout.nbytes :]).split([weight.numel() for weight, _ in self._bases])
+                assert isinstance(self.scenario.tuning, Lora)
+                for (weight, original), change in zip(self._bases, changes, strict=True):
+                    weight.copy_(original + self.scenario.tuning.scale * change.to(original).view_as(original))
 
 
 class ClientWork:
-    """Runs any client's turn. A client's encoded samples are kept; nothing else outlives a turn."""
+    """Runs any client's turn. The encoded samples of a client are kept where they are dear; nothing else outlives a turn."""
 
     def __init__(self, job: Job, device: torch.device, site: str | None = None) -> None:
         self.job, self.model = job, Model(job, device)
         self.samples, self.held = holdings(job.scenario, job.folder, site)
-        self._shards: dict[int, Shard] = {}
+        self.rule = self.model.rule
+        self._shards: dict[int, Any] = {}
+        self._update = torch.zeros(self.rule.sent)
+        self._optimizer = make_optimizer(job.scenario.training.optimizer, self.model.flat.master)
 
     def initial(self) -> tuple[np.ndarray, Layout]:
-        """The buffer before the first round, the same from every worker."""
-        return self.model.flat.send(), self.model.flat.layout
+        """The buffer before the first round, the same from every worker: the model, and zeros for what the rule adds."""
+        layout = self.model.flat.layout
+        beside = np.zeros((self.rule.received - layout.numel) * layout.dtype.itemsize, np.uint8)
+        return np.concatenate([self.model.flat.send(), beside]), layout
 
     def train(self, round: int, client: int, buffer: np.ndarray) -> tuple[np.ndarray, TrainReport]:
-        """One turn (huang2023, Sec. IV, Step 2) from `buffer`. A client that fails hands on what it was given."""
-        held = len(self.held[client])
+        """One turn of a relay (huang2023, Sec. IV, Step 2). A client that fails hands on what it was given."""
+
+        def turn() -> tuple[np.ndarray, TrainReport]:
+            report, _ = self._turn(round, client, buffer, {})
+            new, layout = self.model.flat.send(), self.model.flat.layout
+            with _summable():
+                ExactSum.refuse_unsummable(layout.view(new), layout.view(buffer))
+            return new, report
+
+        return self._attempt(round, client, turn, buffer)
+
+    def add(self, base: np.ndarray, round_weight: int, end: np.ndarray, reports: Sequence[TrainReport]) -> ExactSum:
+        """The update of a relay that ended with the buffer `end`. It weighs what its clients that trained hold."""
+        layout = self.model.flat.layout
+        total = ExactSum.zero(layout.numel, round_weight)
+        if weight := sum(self.job.scenario.aggregation.weight(r.samples) for r in reports if r.failure is None):
+            total.add(layout.view(end), weight, layout.view(base))
+        return total
+
+    def train_all(
+        self, base: np.ndarray, round_weight: int, round: int, clients: Sequence[int], states: Sequence[Kept | None]
+    ) -> tuple[ExactSum, list[TrainReport], list[Kept | None]]:
+        """The turns of clients that all start from `base`, one after another, and the sum of their updates. A client that
+        fails is not added, and keeps the state it had."""
+        total = ExactSum.zero(self.rule.summed, round_weight)
+        reports, new_states = [], []
+        for client, state in zip(clients, states, strict=True):
+            attempt = partial(self._contribute, total, base, round, client, state)
+            new, report = self._attempt(round, client, attempt, state)
+            reports.append(report)
+            new_states.append(new)
+        return total, reports, new_states
+
+    def gathered(self, total: ExactSum | None, round_weight: int) -> tuple[Callable[[Tensor], ExactSum], Tensor]:
+        """A host's sum with its counts as one float64 tensor on its device, for an all-reduce, and what makes a sum of the
+        result. Integers below 2^53 and the sums themselves add up exactly in any order."""
+        mine = total or ExactSum.zero(self.rule.summed, round_weight)
+        counts = torch.tensor([mine.weight, mine.added], dtype=torch.float64)
+
+        def whole(numbers: Tensor) -> ExactSum:
+            weight, added = numbers[-2:].tolist()
+            return ExactSum(numbers[:-2].cpu(), int(weight), round_weight, int(added))
+
+        return whole, torch.cat([mine.total, counts]).to(self.model.flat.all.device)
+
+    def export(self, buffer: np.ndarray, state: Kept, folder: Path) -> None:
+        self.model.export(buffer, state, folder)
+
+    def _attempt(self, round: int, client: int, turn: Callable[[], tuple[T, TrainReport]], otherwise: T) -> tuple[T, TrainReport]:
+        """A turn; what its data make impossible is reported, and anything else ends the round."""
         try:
-            loss, trained = self._turn(round, client, buffer)
-            new = self.model.flat.send()
-            layout = self.model.flat.layout
-            try:
-                FedAvg.refuse_unsummable(layout.view(new), layout.view(buffer))
-            except ValueError as e:
-                raise DataFailure("training", f"{e} (a smaller learning rate?)") from None
+            return turn()
         except DataFailure as e:
-            return buffer, TrainReport(round, client, held, 0, math.nan, failure=str(e), stage=e.stage)
-        return new, TrainReport(round, client, held, trained, loss)
+            return otherwise, TrainReport(round, client, len(self.held[client]), 0, math.nan, failure=str(e), stage=e.stage)
+        except Exception as e:
+            raise StepFailed(e, round, "training", client, traceback.format_exc()) from e
 
-    def export(self, buffer: np.ndarray, folder: Path) -> None:
-        self.model.export(buffer, folder)
+    def _contribute(
+        self, total: ExactSum, base: np.ndarray, round: int, client: int, state: Kept | None
+    ) -> tuple[Kept | None, TrainReport]:
+        """One turn from `base`, added to `total`; the client's new state."""
+        section, layout = self.job.scenario.aggregation, self.model.flat.layout
+        kept = {name: torch.from_numpy(np.array(value)) for name, value in (state or {}).items()}
+        report, end = self._turn(round, client, base, kept)
+        beside, new = end()
+        update, n = self._update, layout.numel
+        torch.sub(layout.view(self.model.flat.send()).float(), layout.view(base[: layout.nbytes]).float(), out=update[:n])
+        if beside is not None:
+            update[n:] = beside
+        with _summable():
+            if section.transforms:
+                ExactSum.refuse_unsummable(update)
+                update = transforms.clip(section.transforms, update) + kept.get("unsent", 0.0)
+                seed = key(self.job.scenario.seed, round, client, "transforms")
+                sent = transforms.encode(section.transforms, update, layout.dtype, seed)
+                arrived = transforms.decode(section.transforms, sent, len(update), layout.dtype, seed)
+                if transforms.feeds_back(section.transforms):
+                    new["unsent"] = update - arrived
+                update = arrived
+            total.add(self.rule.contribution(layout.view(base).float(), update), section.weight(report.samples))
+        return {name: value.cpu().numpy() for name, value in new.items()} or None, report
 
-    def _turn(self, round: int, client: int, buffer: np.ndarray) -> tuple[float, int]:
+    def _turn(self, round: int, client: int, buffer: np.ndarray, state: State) -> tuple[TrainReport, Callable[[], Ended]]:
+        """One client's training from `buffer`. Its report, and what asks the rule for what else it sends and keeps."""
         scenario, training, learner, flat = self.job.scenario, self.job.scenario.training, self.model.learner, self.model.flat
-        shard = self._shard(client)
-        flat.receive(buffer)
-        torch.manual_seed(key(scenario.seed, round, client, "dropout"))
+        layout = flat.layout
+        shard, held = self._shard(client), len(self.held[client])
+        self.model.receive(buffer)
+        received = layout.view(buffer).float().to(flat.all.device)
+        start = received[: layout.trained]
+        adjust = self.rule.begin(start, received[layout.numel :], state)
+        _seed(flat.all.device, key(scenario.seed, round, client, "dropout"))
         draws = torch.Generator().manual_seed(key(scenario.seed, round, client, "noise"))
         # fp16 gradients underflow: the loss is scaled, and a step whose scaled gradients overflow is left out.
         scale = 1024.0 if training.precision == "fp16" else 1.0
-        optimizer = make_optimizer(training.optimizer, flat.master)
-        losses, trained = [], 0
-        for step, indices in enumerate(
-            batches(training.batches(len(shard)), len(shard), generator(scenario.seed, round, client, "batches"))
-        ):
-            flat.master.grad.zero_()  # type: ignore[union-attr]
+        optimizer, gradient = self._optimizer, flat.master.grad
+        optimizer.state.clear()  # a turn begins with an optimizer that has seen nothing
+        assert gradient is not None
+        losses, seen, steps = [], 0, 0
+        for step, indices in enumerate(batches(training.batches(held), held, generator(scenario.seed, round, client, "batches"))):
+            gradient.zero_()
             loss = learner.loss(learner.draw(shard, indices, draws))
             losses.append(float(loss.detach()))
             if not math.isfinite(losses[-1]):
                 raise DataFailure(
                     "training", f"the loss of step {step + 1} is {losses[-1]}, expected a finite number (a smaller learning rate?)"
                 )
-            (loss * scale).backward()
-            flat.master.grad.div_(scale)  # type: ignore[union-attr]
-            norm = torch.nn.utils.clip_grad_norm_([flat.master], training.clip_norm or math.inf)
+            (loss * scale if scale != 1 else loss).backward()
+            if scale != 1:
+                gradient.div_(scale)
+            norm = torch.linalg.vector_norm(gradient)
             if not torch.isfinite(norm):
                 if scale == 1:
                     raise DataFailure("training", f"the gradient of step {step + 1} is not finite")
                 scale /= 2
                 continue
+            if training.clip_norm is not None:
+                gradient.mul_((training.clip_norm / (norm + 1e-6)).clamp(max=1.0))
+            if adjust is not None:
+                adjust(gradient, flat.master.data)
             optimizer.step()
-            trained += len(indices)
-        return sum(losses) / len(losses), trained
+            seen += len(indices)
+            steps += 1
+        report = TrainReport(round, client, held, seen, sum(losses) / max(1, len(losses)))
+        rate = training.optimizer.learning_rate
+        return report, lambda: self.rule.end(start, flat.master.data, max(1, steps), rate, state)
 
-    def _shard(self, client: int) -> Shard:
-        if client not in self._shards:
-            try:
-                self._shards[client] = self.model.learner.encode(self.samples, [int(i) for i in self.held[client]])
-            except ValueError as e:
-                raise DataFailure("preparing its data", str(e)) from None
-        return self._shards[client]
+    def _shard(self, client: int) -> Any:
+        if client in self._shards:
+            return self._shards[client]
+        try:
+            shard = self.model.learner.encode(self.samples, self.held[client])
+        except ValueError as e:
+            raise DataFailure("preparing its data", str(e)) from None
+        if self.model.learner.keeps_shards:
+            self._shards[client] = shard
+        return shard
+
+
+@contextmanager
+def _summable() -> Iterator[None]:
+    """What cannot be summed is its client's failure."""
+    try:
+        yield
+    except ValueError as e:
+        raise DataFailure("training", f"{e} (a smaller learning rate?)") from None
 
 
 class ServerWork:
@@ -127,25 +252,89 @@ class ServerWork:
         self.job = job
         _make_deterministic(job.scenario.runtime.threads)
 
-    def aggregate(self, layout: Layout, buffer: np.ndarray, arrived: Sequence[tuple[np.ndarray, Sequence[TrainReport]]]) -> np.ndarray:
-        """The next global buffer, from what each chain sent and the reports of the turns that made it. A chain weighs
-        what its clients that trained hold."""
-        base = layout.flat(buffer)
-        total = FedAvg.zero(layout.numel, sum(r.samples for _, reports in arrived for r in reports))
-        for local, reports in arrived:
-            if samples := sum(r.samples for r in reports if r.failure is None):
-                total.add(layout.flat(local), base, samples)
-        return total.finish(base).view(torch.uint8).numpy()
+    def aggregate(
+        self, layout: Layout, buffer: np.ndarray, state: Kept, round: int, partials: Sequence[ExactSum]
+    ) -> tuple[np.ndarray, Kept]:
+        """The next global buffer and server state, from the hosts' sums; both as they were where nobody sent anything."""
+        total, combined = partials[0], rule(self.job.scenario.aggregation, layout)
+        for other in partials[1:]:
+            total.merge(other)
+        if not total.weight:
+            return buffer, state
+        share, seed = total.added / self.job.scenario.population.clients, key(self.job.scenario.seed, round, SERVER, "aggregate")
+        rows = len(total.total) // layout.numel if combined.element_wise else 1
+        old, sums = layout.view(buffer).view(rows, -1), total.total.view(rows, -1)
+        new, new_state = old.clone(), dict[str, np.ndarray]()
+        theirs = {name: torch.from_numpy(np.array(value)) for name, value in state.items() if name != EMA}
+        # Number by number, so that memory stays small, where the rule allows it.
+        for c in chunks(layout.numel) if combined.element_wise else [slice(0, None)]:
+            before, mean = old[:, c].double(), sums[:, c] / total.weight
+            part = {name: value[..., c] if value.ndim else value for name, value in theirs.items()}
+            if combined.element_wise:
+                stepped, part = combined.step(before, mean, part, share, seed)
+            else:
+                stepped, part = combined.step(before[0], mean[0], part, share, seed)
+            new[:, c] = stepped.to(layout.dtype)
+            if (rest := max(0, layout.trained - c.start)) < len(mean[0]) and combined.element_wise:  # what only travels is averaged
+                new[0, c][rest:] = (before[0, rest:] + mean[0, rest:]).to(layout.dtype)
+            for name, value in part.items():
+                if value.ndim:
+                    new_state.setdefault(name, np.empty(old.shape))[..., c] = value.numpy()
+                else:
+                    new_state[name] = value.numpy()
+        if decay := getattr(self.job.scenario.model, "ema_decay", None):
+            rate = min(decay, (1 + round) / (10 + round))
+            ours = new[0, : layout.numel].float().numpy()
+            new_state[EMA] = rate * state.get(EMA, old[0, : layout.numel].float().numpy()) + np.float32(1 - rate) * ours
+        return new.flatten().view(torch.uint8).numpy(), new_state
 
-    def checkpoint(self, layout: Layout, buffer: np.ndarray, file: Path) -> str:
-        layout.save(buffer, file)
-        return sha256(buffer)
+    def checkpoint(
+        self, layout: Layout, buffer: np.ndarray, state: Kept, folder: Path, before: Path | None,
+        unchanged: Sequence[int], changed: Sequence[int], *states: Kept,
+    ) -> Saved:  # fmt: skip
+        """Writes the model's weights, what the server has beside them, and the states of the clients that have changed
+        since the checkpoint `before`; the others' are linked to its files."""
+        layout.save(buffer[: layout.nbytes], folder / "weights.safetensors")
+        files: dict[str, str] = {}
+        if len(buffer) > layout.nbytes or state:
+            beside = {f"state.{name}": value for name, value in state.items()} | {"vectors": buffer[layout.nbytes :]}
+            files[SERVER_FILE] = save_arrays(beside, folder / SERVER_FILE)
+        for client, value in zip(changed, states, strict=True):
+            files[client_file(client)] = save_arrays(value, folder / client_file(client))
+        if unchanged:
+            assert before is not None
+            saved = saved_files(before)
+            for client in unchanged:
+                os.link(before / client_file(client), folder / client_file(client))
+                files[client_file(client)] = saved[client_file(client)]
+        return Saved(self._sha256(layout, buffer), files)
 
-    def restore(self, layout: Layout, file: Path, expected: str) -> np.ndarray:
-        buffer = layout.load(file)
-        if (got := sha256(buffer)) != expected:
-            raise ValueError(f"{file} has sha256 {got[:12]}..., expected {expected[:12]}...")
-        return buffer
+    def _sha256(self, layout: Layout, buffer: np.ndarray) -> str:
+        """Of all that the global model is made of: what was folded into the base too, control variates not."""
+        return sha256(buffer if rule(self.job.scenario.aggregation, layout).folds else buffer[: layout.nbytes])
+
+    def restore(self, layout: Layout, folder: Path, saved: Saved) -> tuple[np.ndarray, Kept]:
+        """The global buffer and the server's state of a checkpoint.
+
+        Raises:
+            ValueError: for any file that is not what it was, a client's too.
+        """
+        buffer, state = layout.load(folder / "weights.safetensors"), {}
+        for name, expected in saved.files.items():
+            arrays = load_arrays(folder / name, expected)
+            if name == SERVER_FILE:
+                buffer = np.concatenate([buffer, arrays.pop("vectors")])
+                state = {k.removeprefix("state."): v for k, v in arrays.items()}
+        if (got := self._sha256(layout, buffer)) != saved.weights_sha256:
+            raise ValueError(f"{folder / 'weights.safetensors'} has sha256 {got[:12]}..., expected {saved.weights_sha256[:12]}...")
+        return buffer, state
+
+    def client_state(self, folder: Path, name: str, expected: str) -> Kept:
+        return load_arrays(folder / name, expected)
+
+
+def client_file(client: int) -> str:
+    return f"client-{client}.safetensors"
 
 
 class EvaluatorWork:
@@ -154,14 +343,14 @@ class EvaluatorWork:
     def __init__(self, job: Job, device: torch.device) -> None:
         self.job, self.device = job, device
 
-    def evaluate(self, buffer: np.ndarray, grid: Path) -> dict[str, float]:
+    def evaluate(self, buffer: np.ndarray, state: Kept, grid: Path) -> dict[str, float]:
         from fedray.evaluation.evaluate import evaluate
 
-        self._model.flat.receive(buffer)
+        self._model.receive(buffer, state)
         return evaluate(self.job.scenario, self.job.folder, self._model.learner, grid)
 
-    def export(self, buffer: np.ndarray, folder: Path) -> None:
-        self._model.export(buffer, folder)
+    def export(self, buffer: np.ndarray, state: Kept, folder: Path) -> None:
+        self._model.export(buffer, state, folder)
 
     @cached_property
     def _model(self) -> Model:
@@ -185,6 +374,13 @@ def make_optimizer(section: Optimizer, parameter: torch.nn.Parameter) -> torch.o
         betas = (section.beta1, section.beta2)
         return torch.optim.AdamW([parameter], lr=section.learning_rate, weight_decay=section.weight_decay, betas=betas, eps=section.eps)
     return torch.optim.SGD([parameter], lr=section.learning_rate, weight_decay=section.weight_decay, momentum=section.momentum)
+
+
+def _seed(device: torch.device, seed: int) -> None:
+    """What dropout draws from. `torch.manual_seed` asks every backend there might be, each time."""
+    torch.random.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
 
 
 def _make_deterministic(threads: int) -> None:

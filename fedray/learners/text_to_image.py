@@ -51,6 +51,9 @@ class Batch:
 class TextToImage:
     """U-Net, text encoder, autoencoder, tokenizer and noise schedule of one base model."""
 
+    keeps_shards = True
+    weights_file = "diffusion_pytorch_model.safetensors"
+
     def __init__(self, section: Section, base: Base, parts: dict[str, nn.Module], tokenizer: Any, compute: torch.dtype) -> None:
         from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
@@ -140,7 +143,7 @@ class TextToImage:
                 self.text_encoder.gradient_checkpointing_enable()
 
     @torch.no_grad()
-    def encode(self, samples: Samples, indices: Sequence[int]) -> Shard:
+    def encode(self, samples: Samples, indices: np.ndarray) -> Shard:
         """A client's samples as latents and text, on the learner's device."""
         means, stds = [], []
         for i in indices:
@@ -169,7 +172,7 @@ class TextToImage:
         source = shard.ids if shard.hidden is None else shard.hidden
         return Batch(latents, eps[1], timesteps, source[torch.where(dropped, len(shard), i)])
 
-    def blank_batch(self) -> Batch:
+    def blank_batch(self) -> tuple[Batch, int]:
         """A batch of one on the learner's device with nothing in it, for counting work."""
         latents = torch.zeros(1, *self.latent_shape, device=self.device)
         length = self.text_encoder.config.max_position_embeddings
@@ -177,7 +180,7 @@ class TextToImage:
             text = torch.zeros(1, length, dtype=torch.long, device=self.device)
         else:
             text = torch.zeros(1, length, self.unet.config.cross_attention_dim, device=self.device)
-        return Batch(latents, latents, torch.zeros(1, dtype=torch.long, device=self.device), text)
+        return Batch(latents, latents, torch.zeros(1, dtype=torch.long, device=self.device), text), 1
 
     def loss(self, batch: Batch) -> Tensor:
         """Mean squared error of the predicted noise or velocity, weighted by min-SNR where asked (Hang et al. 2023)."""

@@ -21,7 +21,9 @@ class Link(Protocol):
 
     def rate_bps(self, sender: int, receiver: int) -> float: ...
 
-    def transfer(self, sender: int, receiver: int, nbytes: int) -> Transfer: ...
+    def transfer(self, sender: int, receiver: int, nbytes: int, messages: int = 1) -> Transfer:
+        """Of so many bytes in all, in messages that each wait for the one before."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,6 @@ class Fixed:
         row = rate[client]
         return row[receiver] if isinstance(row, list) else row
 
-    def transfer(self, sender: int, receiver: int, nbytes: int) -> Transfer:
+    def transfer(self, sender: int, receiver: int, nbytes: int, messages: int = 1) -> Transfer:
         on_air_s = 8 * nbytes / self.rate_bps(sender, receiver)
-        return Transfer(self.section.latency_s + on_air_s, (self.section.transmit_w + self.section.receive_w) * on_air_s)
+        return Transfer(self.section.latency_s * messages + on_air_s, (self.section.transmit_w + self.section.receive_w) * on_air_s)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
-from matplotlib.axes import Axes
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -25,6 +25,10 @@ AXES = {"rounds": "rounds", "bytes": "bytes on air", "seconds": "simulated time"
 UNITS = {"bytes": "B", "seconds": "s", "joules": "J"}
 TITLES = {
     "loss": "training loss",
+    "eval_accuracy": "test accuracy",
+    "eval_loss": "test loss",
+    "eval_classifier_fid": "classifier-FID",
+    "eval_kid": "KID",
     "eval_feature_distance": "feature distance to the held-out images",
     "eval_darkness_distance": "distance in mean darkness",
     "eval_recognised": "generated images recognised",
@@ -72,10 +76,10 @@ def curves(runs: Sequence[Recorded], key: str, axis: str) -> str:
         else:
             ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: size(v, UNITS[axis])))
             ax.xaxis.set_major_locator(MaxNLocator(5))
-        if key.endswith("recognised"):
+        if key.endswith(("recognised", "accuracy", "precision", "recall")):
             ax.set_ylim(0, 1.05)
             ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0%}"))
-        elif key.startswith("eval_"):
+        elif key.startswith("eval_") and key != "eval_loss":
             ax.set_ylim(bottom=0)
         return _svg(figure, f"{title(key)} against {AXES[axis]}")
 
@@ -126,8 +130,33 @@ def to_reach(runs: Sequence[Recorded], targets: Sequence[float], axis: str) -> s
         return _svg(figure, f"{AXES[axis]} to reach a loss")
 
 
+CLIENTS = 100  # that a picture has room for
+
+
+def partition(census: dict[str, Any]) -> str:
+    """Who holds how much of which label, a column a client, in the order of their distances, which stand below."""
+    order = sorted((k for k, d in enumerate(census["emd"]) if d is not None), key=lambda k: census["emd"][k])
+    shown = [order[round(i)] for i in np.linspace(0, len(order) - 1, min(CLIENTS, len(order)))]
+    most = max(max(census["counts"][k]) for k in shown)
+    with _figure(9.6, 1.6 + 0.24 * len(census["labels"]), 2) as (figure, (dots, bars)):
+        room = min(900 / len(shown), 16)  # points across the largest dot
+        points = [(x, y, n) for x, k in enumerate(shown) for y, n in enumerate(census["counts"][k]) if n]
+        dots.scatter(*zip(*((x, y) for x, y, _ in points), strict=True), s=[room**2 * n / most for *_, n in points], color=colour(0), lw=0)
+        dots.set_yticks(range(len(census["labels"])), census["labels"])
+        dots.set_ylim(len(census["labels"]) - 0.3, -0.7)
+        bars.bar(range(len(shown)), [census["emd"][k] for k in shown], color=colour(1), linewidth=0)
+        bars.set_ylim(0, 2)
+        bars.set_ylabel("EMD", color=MUTED)
+        bars.set_xlabel(f"{len(shown)} clients of {len(census['emd'])}, by their distance", color=MUTED)
+        for ax in (dots, bars):
+            ax.set_xticks(range(len(shown)) if len(shown) <= 25 else [], shown if len(shown) <= 25 else [])
+            ax.set_xlim(-0.7, len(shown) - 0.3)
+            ax.grid(axis="x", visible=False)
+        return _svg(figure, "labels of each client")
+
+
 @contextmanager
-def _figure(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
+def _figure(width: float, height: float, rows: int = 1) -> Iterator[tuple[Figure, Any]]:
     style: dict[Any, Any] = {
         "svg.fonttype": "none", "svg.hashsalt": "fedray", "font.size": 9, "axes.edgecolor": LINE, "axes.spines.top": False,
         "axes.spines.right": False, "axes.grid": True, "grid.color": LINE, "grid.linewidth": 0.6, "axes.axisbelow": True,
@@ -136,7 +165,7 @@ def _figure(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
     }  # fmt: skip
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(width, height), layout="constrained")
-        yield figure, figure.subplots()
+        yield figure, figure.subplots(rows, height_ratios=[3, 1] if rows > 1 else None)
 
 
 def _svg(figure: Figure, title: str) -> str:

@@ -37,7 +37,7 @@ def write(folders: Sequence[Path], out: Path | None = None) -> Path:
 def render(runs: Sequence[Recorded], sweep: dict[str, Any] | None = None) -> str:
     """The page. `sweep` is the scenario of which the runs are variants, where one is."""
     metrics = list(dict.fromkeys(k for run in runs for row in (*run.rows, run.baseline) for k in row if k.startswith("eval_")))
-    shown = ["loss", *(k for k in metrics if not k.endswith("_floor") and k != "eval_images")]
+    shown = ["loss", *(k for k in metrics if not k.endswith(("_floor", "_images")))]
     targets = recorded.loss_targets(runs) if len(runs) > 1 else []
     with_events = [run for run in runs if run.events]
     jinja = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -52,6 +52,7 @@ def render(runs: Sequence[Recorded], sweep: dict[str, Any] | None = None) -> str
         metrics={key: charts.title(key) for key in shown},
         curves={key: {axis: charts.curves(runs, key, axis) for axis in charts.AXES} for key in shown} if any(r.rows for r in runs) else {},
         timelines=[(run.name, charts.gantt([e for e in run.events if e["round"] == run.events[0]["round"]])) for run in with_events],
+        partitions=[(run.name, charts.partition(run.partition), _distances(run.partition)) for run in runs if run.partition],
         targets=targets,
         reached={t: [run.reached(t) for run in runs] for t in targets},
         reach_charts={axis: charts.to_reach(runs, targets, axis) for axis in ("bytes", "seconds")} if targets else {},
@@ -61,6 +62,13 @@ def render(runs: Sequence[Recorded], sweep: dict[str, Any] | None = None) -> str
         smoothing=SMOOTHING,
         along=recorded.along,
     )
+
+
+def _distances(census: dict[str, Any]) -> str:
+    known = [d for d in census["emd"] if d is not None]
+    empty = len(census["emd"]) - len(known)
+    text = f"earth mover's distance to the population's labels: mean {sum(known) / len(known):.2f}, {min(known):.2f} to {max(known):.2f}"
+    return text + (f"; {empty} clients hold nothing" if empty else "")
 
 
 def _facts(run: Recorded, i: int) -> dict[str, Any]:
@@ -86,7 +94,7 @@ def _facts(run: Recorded, i: int) -> dict[str, Any]:
             "topology": _words(s["topology"]),
             "clients": f"{s['population']['clients']}, {s['population']['per_round'] or s['population']['clients']} a round",
             "data": f"{data}, dealt by {s['data']['partition']['kind']}",
-            "model": f"{s['model']['kind']}, {Path(s['model']['base']).name}",
+            "model": f"{s['model']['kind']}, {Path(s['model'].get('base') or s['model'].get('network') or 'unet').name}",
             "tuning": f"{s['tuning']['kind']} ({', '.join(f'{k} {_plain(v)}' for k, v in tuning.items())})"
             if tuning
             else s["tuning"]["kind"],
@@ -118,6 +126,10 @@ def _tiles(run: Recorded) -> list[tuple[str, str, str]]:
     if (d := final.get("eval_feature_distance")) is not None:
         base, floor = run.baseline.get("eval_feature_distance"), run.baseline.get("eval_feature_distance_floor")
         tiles.append(("distance of style", _number(d), f"from {_number(base)}, floor {_number(floor)}" if base and floor else ""))
+    for key in ("eval_accuracy", "eval_classifier_fid"):
+        if (value := final.get(key)) is not None:
+            base = run.baseline.get(key)
+            tiles.append((charts.title(key), _number(value), f"from {_number(base)}" if base is not None else ""))
     if (r := final.get("eval_recognised")) is not None:
         tiles.append(("recognised", f"{r:.0%}", f"from {run.baseline['eval_recognised']:.0%}" if "eval_recognised" in run.baseline else ""))
     tiles.append(("on air", size(recorded.along(last, "bytes")), f"{sum(e['event'] == 'send' for e in run.events):,} transfers"))
@@ -159,10 +171,12 @@ def _data_uri(file: Path) -> str:
 
 
 def _words(section: dict[str, Any]) -> str:
-    return ", ".join([section["kind"], *(f"{k} {_plain(v)}" for k, v in section.items() if k != "kind" and v is not None)])
+    return ", ".join([section["kind"], *(f"{k} {_plain(v)}" for k, v in section.items() if k != "kind" and v not in (None, []))])
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, list) and any(isinstance(v, dict) for v in value):
+        return " then ".join(_words(v) for v in value)
     return " ".join(map(str, value)) if isinstance(value, list) else f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -29,6 +29,7 @@ class Recorded:
     error: dict[str, Any] | None
     env: dict[str, Any]
     citations: str
+    partition: dict[str, Any] | None = None  # data.partition.Census
 
     @property
     def status(self) -> str:
@@ -98,6 +99,7 @@ def _read(path: Path, name: str) -> Recorded:
     return Recorded(
         path, name, scenario, run.rows(), events, run.read("baseline.json") or {}, run.read("result.json"), run.read("error.json"),
         run.read("env.json") or {}, bib.read_text(encoding="utf-8") if bib.exists() else "",
+        run.read("partition.json"),
     )  # fmt: skip
 
 

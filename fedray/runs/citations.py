@@ -36,6 +36,85 @@ _ENTRIES = {
   booktitle={ICCV},
   year={2023}
 }""",
+    "chen2023": """@article{chen2023exploring,
+  title={Exploring the potential of federated learning for diffusion model: Training and fine-tuning},
+  author={Chen, Shuo},
+  year={2023}
+}""",
+    "ho2020": """@inproceedings{ho2020denoising,
+  title={Denoising Diffusion Probabilistic Models},
+  author={Ho, Jonathan and Jain, Ajay and Abbeel, Pieter},
+  booktitle={NeurIPS},
+  year={2020}
+}""",
+    "fedprox": """@inproceedings{li2020federated,
+  title={Federated Optimization in Heterogeneous Networks},
+  author={Li, Tian and Sahu, Anit Kumar and Zaheer, Manzil and Sanjabi, Maziar and Talwalkar, Ameet and Smith, Virginia},
+  booktitle={MLSys},
+  year={2020}
+}""",
+    "scaffold": """@inproceedings{karimireddy2020scaffold,
+  title={{SCAFFOLD}: Stochastic Controlled Averaging for Federated Learning},
+  author={Karimireddy, Sai Praneeth and Kale, Satyen and Mohri, Mehryar and Reddi, Sashank and Stich, Sebastian and
+    Suresh, Ananda Theertha},
+  booktitle={ICML},
+  year={2020}
+}""",
+    "fedavgm": """@article{hsu2019measuring,
+  title={Measuring the Effects of Non-Identical Data Distribution for Federated Visual Classification},
+  author={Hsu, Tzu-Ming Harry and Qi, Hang and Brown, Matthew},
+  journal={arXiv preprint arXiv:1909.06335},
+  year={2019}
+}""",
+    "fedopt": """@inproceedings{reddi2021adaptive,
+  title={Adaptive Federated Optimization},
+  author={Reddi, Sashank and Charles, Zachary and Zaheer, Manzil and Garrett, Zachary and Rush, Keith and Kone{\\v{c}}n{\\'y},
+    Jakub and Kumar, Sanjiv and McMahan, H. Brendan},
+  booktitle={ICLR},
+  year={2021}
+}""",
+    "ffa_lora": """@inproceedings{sun2024improving,
+  title={Improving {LoRA} in Privacy-preserving Federated Learning},
+  author={Sun, Youbang and Li, Zitao and Li, Yaliang and Ding, Bolin},
+  booktitle={ICLR},
+  year={2024}
+}""",
+    "fedex_lora": """@article{singhal2024fedex,
+  title={{FedEx-LoRA}: Exact Aggregation for Federated and Efficient Fine-Tuning of Foundation Models},
+  author={Singhal, Raghav and Ponkshe, Kaustubh and Vepakomma, Praneeth},
+  journal={arXiv preprint arXiv:2410.09432},
+  year={2024}
+}""",
+    "flora": """@inproceedings{wang2024flora,
+  title={{FLoRA}: Federated Fine-Tuning Large Language Models with Heterogeneous Low-Rank Adaptations},
+  author={Wang, Ziyao and Shen, Zheyu and He, Yexiao and Sun, Guoheng and Wang, Hongyi and Lyu, Lingjuan and Li, Ang},
+  booktitle={NeurIPS},
+  year={2024}
+}""",
+    "error_feedback": """@inproceedings{stich2018sparsified,
+  title={Sparsified {SGD} with Memory},
+  author={Stich, Sebastian U. and Cordonnier, Jean-Baptiste and Jaggi, Martin},
+  booktitle={NeurIPS},
+  year={2018}
+}""",
+    "qsgd": """@inproceedings{alistarh2017qsgd,
+  title={{QSGD}: Communication-Efficient {SGD} via Gradient Quantization and Encoding},
+  author={Alistarh, Dan and Grubic, Demjan and Li, Jerry and Tomioka, Ryota and Vojnovic, Milan},
+  booktitle={NeurIPS},
+  year={2017}
+}""",
+    "cifar": """@techreport{krizhevsky2009learning,
+  title={Learning Multiple Layers of Features from Tiny Images},
+  author={Krizhevsky, Alex},
+  institution={University of Toronto},
+  year={2009}
+}""",
+    "celeba": """@inproceedings{liu2015deep,
+  title={Deep Learning Face Attributes in the Wild},
+  author={Liu, Ziwei and Luo, Ping and Wang, Xiaogang and Tang, Xiaoou},
+  booktitle={ICCV},
+  year={2015}
+}""",
     "xiao2017": """@article{xiao2017fashion,
   title={Fashion-{MNIST}: a Novel Image Dataset for Benchmarking Machine Learning Algorithms},
   author={Xiao, Han and Rasul, Kashif and Vollgraf, Roland},
@@ -47,11 +126,19 @@ _ENTRIES = {
 
 def bibtex(scenario: Scenario) -> str:
     used = {
-        "huang2023": scenario.topology.kind == "relay",
-        "mcmahan2017": scenario.aggregation.kind == "fedavg",
+        "huang2023": True,  # the topologies are its Fig. 2
+        "mcmahan2017": True,
+        "chen2023": scenario.topology.kind == "parallel" and scenario.model.kind != "classifier",
+        "ho2020": scenario.model.kind == "diffusion",
+        **{rule: scenario.aggregation.kind == rule for rule in ("fedprox", "scaffold", "fedavgm", "ffa_lora", "fedex_lora", "flora")},
+        "fedopt": scenario.aggregation.kind in ("fedadam", "fedyogi"),
+        "error_feedback": any(getattr(t, "error_feedback", False) for t in scenario.aggregation.transforms),
+        "qsgd": any(t.kind == "quantise" for t in scenario.aggregation.transforms),
+        "cifar": scenario.data.kind.startswith("cifar"),
+        "celeba": scenario.data.kind == "celeba",
         "hu2021": scenario.tuning.kind == "lora",
         "rombach2022": scenario.model.kind == "text_to_image",
-        "hang2023": scenario.model.min_snr_gamma is not None,
-        "xiao2017": scenario.data.kind == "fashion_mnist_mini" or "shipped:" in getattr(scenario.data, "path", ""),
+        "hang2023": getattr(scenario.model, "min_snr_gamma", None) is not None,
+        "xiao2017": scenario.data.kind.startswith("fashion_mnist") or "shipped:" in getattr(scenario.data, "path", ""),
     }
     return "\n\n".join(_ENTRIES[name] for name, yes in used.items() if yes) + "\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -18,11 +18,25 @@ KEEP = 2  # checkpoints
 
 
 @dataclass(frozen=True)
+class Saved:
+    """What a checkpoint's files should be."""
+
+    weights_sha256: str  # of the global buffer
+    files: dict[str, str]  # sha256 of every other file: the server's state, the clients'
+
+    @property
+    def clients(self) -> dict[int, str]:
+        """The file of each client that has a state."""
+        names = {name: Path(name).stem.removeprefix("client-") for name in self.files if name.startswith("client-")}
+        return {int(number): name for name, number in names.items()}
+
+
+@dataclass(frozen=True)
 class State:
     """What a checkpoint knows beside the weights."""
 
     round: int
-    weights_sha256: str
+    saved: Saved
     ledger: Ledger
     wall_time_s: float
     failures: int
@@ -69,6 +83,7 @@ class RunFolder:
                 "run.log",
                 "env.json",
                 "CITATION.bib",
+                "partition.json",
             ):
                 (self.path / name).unlink(missing_ok=True)
             if not any(self.path.iterdir()):
@@ -119,15 +134,16 @@ class RunFolder:
         names = dict.fromkeys(name for row in rows for name in row)
         pq.write_table(pa.table({name: [row.get(name) for row in rows] for name in names}), self.path / "metrics.parquet")
 
-    def checkpoint(self, round: int, write_weights: Any, ledger: Ledger, wall_time_s: float, failures: int) -> str:
-        """Written beside and renamed, so that a checkpoint is whole or not there. `write_weights(file)` gives their
-        sha256. The last two stay."""
+    def checkpoint(self, round: int, write: Callable[[Path, Path | None], Saved], ledger: Ledger, wall_time_s: float, failures: int) -> str:
+        """Written beside and renamed, so that a checkpoint is whole or not there. The last two stay. Gives the weights'
+        sha256."""
+        before = next(iter(self._checkpoints()), None)
         part = self.checkpoints / f".round-{round:04d}.part"
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        sha256 = write_weights(part / "weights.safetensors")
+        saved = write(part, before)
         lines = [_lines(f) for f in (self.metrics, self.timeline)]
-        state = State(round, sha256, ledger, wall_time_s, failures, *lines)
+        state = State(round, saved, ledger, wall_time_s, failures, *lines)
         with (part / "state.json").open("w") as f:
             json.dump(asdict(state), f, indent=1)
             f.flush()
@@ -137,14 +153,14 @@ class RunFolder:
         part.rename(final)
         for old in self._checkpoints()[KEEP:]:
             shutil.rmtree(old, ignore_errors=True)
-        return sha256
+        return saved.weights_sha256
 
     def states(self) -> Iterator[tuple[Path, State | str]]:
         """Checkpoints, newest first, each with its state or with what is wrong with it."""
         for folder in self._checkpoints():
             try:
                 raw = json.loads((folder / "state.json").read_text())
-                yield folder, State(**(raw | {"ledger": Ledger(**raw["ledger"])}))
+                yield folder, State(**(raw | {"ledger": Ledger(**raw["ledger"]), "saved": Saved(**raw["saved"])}))
             except (OSError, ValueError, TypeError, KeyError) as e:
                 yield folder, f"state.json cannot be read: {e}"
 
@@ -167,6 +183,12 @@ class RunFolder:
 
     def _checkpoints(self) -> list[Path]:
         return sorted(self.checkpoints.glob("round-*"), key=lambda p: int(p.name.removeprefix("round-")), reverse=True)
+
+
+def saved_files(checkpoint: Path) -> dict[str, str]:
+    """The sha256 of a checkpoint's files beside the weights."""
+    files: dict[str, str] = json.loads((checkpoint / "state.json").read_text())["saved"]["files"]
+    return files
 
 
 def new_path(name: str) -> Path:

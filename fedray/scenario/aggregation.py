@@ -1,14 +1,123 @@
 """`aggregation`: how updates are combined."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from fedray.scenario.base import Section
+from pydantic import Field
+
+from fedray.scenario.base import Count, Fraction, NotNegative, Positive, Section
+
+
+class Clip(Section):
+    """An update longer than `norm` (Euclidean) is scaled down to it."""
+
+    kind: Literal["clip"]
+    norm: Positive
+
+
+class TopK(Section):
+    """Only the `fraction` of numbers with the largest magnitude is sent (Aji and Heafield 2017)."""
+
+    kind: Literal["top_k"]
+    fraction: Annotated[float, Field(gt=0, le=1)]
+    error_feedback: bool = True  # what was not sent is added to the client's next update (Stich et al. 2018)
+
+
+class RandomK(Section):
+    """Only a `fraction` of numbers is sent, at places both ends draw from the seed (Konecny et al. 2016)."""
+
+    kind: Literal["random_k"]
+    fraction: Annotated[float, Field(gt=0, le=1)]
+    error_feedback: bool = True
+
+
+class Quantise(Section):
+    """Whole numbers of `bits`, rounded at random so that the mean is kept, with one fp32 scale a `block` (QSGD, Alistarh et
+    al. 2017)."""
+
+    kind: Literal["quantise"]
+    bits: Literal[8, 4]
+    block: Count = 1024
+    error_feedback: bool = False
+
+
+Transform = Annotated[Clip | TopK | RandomK | Quantise, Field(discriminator="kind")]
 
 
 class FedAvg(Section):
-    """The mean of the updates, weighted by samples (McMahan et al. 2017, Algorithm 1)."""
+    """The mean of the updates, weighted by samples (McMahan et al. 2017, Algorithm 1). With LoRA: of A and of B (FedIT)."""
 
     kind: Literal["fedavg"] = "fedavg"
+    weighting: Literal["samples", "uniform"] = "samples"
+    transforms: list[Transform] = []  # what is done to an update before it is sent: clipped, thinned out, quantised
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether a client has a state of its own between its turns."""
+        return self.kind == "scaffold" or any(getattr(t, "error_feedback", False) for t in self.transforms)
+
+    def weight(self, samples: int) -> int:
+        """What a client of so many samples weighs in the mean."""
+        return samples if self.weighting == "samples" else 1
 
 
-Aggregation = FedAvg
+class FedProx(FedAvg):
+    """FedAvg whose clients are held near the global model by mu / 2 |w - w_t|^2 (Li et al. 2020)."""
+
+    kind: Literal["fedprox"]  # type: ignore[assignment]
+    mu: NotNegative
+
+
+class Scaffold(FedAvg):
+    """Control variates correct each client's drift (Karimireddy et al. 2020); twice the bytes each way."""
+
+    kind: Literal["scaffold"]  # type: ignore[assignment]
+    server_learning_rate: Positive = 1.0
+
+
+class FedAvgM(FedAvg):
+    """The mean update is a step of SGD with momentum at the server (Hsu et al. 2019)."""
+
+    kind: Literal["fedavgm"]  # type: ignore[assignment]
+    server_learning_rate: Positive = 1.0
+    momentum: Fraction = 0.9
+
+
+class FedAdam(FedAvg):
+    """The mean update is a step of Adam at the server (Reddi et al. 2021; with torch's bias correction)."""
+
+    kind: Literal["fedadam"]  # type: ignore[assignment]
+    server_learning_rate: Positive = 1e-2
+    beta1: Fraction = 0.9
+    beta2: Fraction = 0.99
+    tau: Positive = 1e-3  # the paper's degree of adaptivity, Adam's epsilon
+
+
+class FedYogi(FedAdam):
+    """As FedAdam, with Yogi's second moment (Reddi et al. 2021, Algorithm 2)."""
+
+    kind: Literal["fedyogi"]  # type: ignore[assignment]
+
+
+class FfaLora(FedAvg):
+    """FFA-LoRA (Sun et al. 2024): A stays as it was drawn, B alone trains and travels; half the bytes, an exact mean."""
+
+    kind: Literal["ffa_lora"]  # type: ignore[assignment]
+
+
+class FedExLora(FedAvg):
+    """FedEx-LoRA (Singhal et al. 2025): A and B are averaged, and what that leaves out of the mean product is folded into
+    the base weights: exact. The change of the base goes down with the adapter."""
+
+    kind: Literal["fedex_lora"]  # type: ignore[assignment]
+
+
+class Flora(FedAvg):
+    """Stacking (FLoRA, Wang et al. 2024): the mean product is folded into the base weights, exactly, and every round begins
+    with a new adapter. The change of the base goes down with it."""
+
+    kind: Literal["flora"]  # type: ignore[assignment]
+
+
+Aggregation = Annotated[
+    FedAvg | FedProx | Scaffold | FedAvgM | FedAdam | FedYogi | FfaLora | FedExLora | Flora, Field(discriminator="kind")
+]

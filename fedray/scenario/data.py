@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fedray.scenario.base import Name, Section
+from fedray.scenario.base import Count, Name, Positive, Section
 
 FOLDER_PATTERN = r"^[^/\\\x00]*[^./\\\x00][^/\\\x00]*$"  # never a way out of where it lies
 FolderName = Annotated[str, Field(pattern=FOLDER_PATTERN)]
@@ -17,9 +17,38 @@ class ByFolder(Section):
 
 
 class Iid(Section):
-    """Samples dealt at random, in parts that differ by at most one."""
+    """Samples dealt at random, in parts that differ by at most one; or `samples` of each client, drawn with replacement."""
 
     kind: Literal["iid"]
+    samples: Count | None = None
+
+
+class Dirichlet(Section):
+    """Labels spread unevenly: each label's samples are dealt in shares drawn from Dir(alpha) over the clients (Yurochkin
+    et al. 2019), drawn again until each client has `min_samples`. With `samples`, each client draws that many, with
+    replacement, from a mix of labels of its own, drawn from Dir(alpha K p), p the frequencies of the K labels (Hsu et al. 2019)."""
+
+    kind: Literal["dirichlet"]
+    alpha: Positive
+    min_samples: Count = 1
+    allow_empty: bool = False  # take the first draw; clients without samples are never asked to train
+    samples: Count | None = None
+
+
+class Shards(Section):
+    """Samples sorted by label and cut into equal shards, of which each client has `per_client` (McMahan et al. 2017)."""
+
+    kind: Literal["shards"]
+    per_client: Count = 2
+
+
+class Quantity(Section):
+    """Samples dealt at random in parts whose sizes are drawn from Dir(alpha) (Li et al. 2022, quantity skew)."""
+
+    kind: Literal["quantity"]
+    alpha: Positive
+    min_samples: Count = 1
+    allow_empty: bool = False
 
 
 class Site(Section):
@@ -34,7 +63,8 @@ class ImageFolder(Section):
 
     kind: Literal["image_folder"]
     path: str  # relative to the scenario's file, or shipped:NAME
-    partition: Annotated[ByFolder | Iid, Field(discriminator="kind")]
+    folders: Annotated[list[FolderName], Field(min_length=1)] | None = None  # only these of it
+    partition: Annotated[ByFolder | Iid | Dirichlet | Shards | Quantity, Field(discriminator="kind")]  # labels: the images' folders
     caption_key: str = "text"
     caption: str | None = None  # for images that metadata.jsonl does not name
     sites: Annotated[dict[Name, Site], Field(min_length=1)] | None = None  # clients are numbered in this order
@@ -50,11 +80,42 @@ class ImageFolder(Section):
         raise KeyError(site)
 
 
+ByLabel = Annotated[Iid | Dirichlet | Shards | Quantity, Field(discriminator="kind")]
+
+
 class FashionMnistMini(Section):
-    """The shipped 2,500 garments of Fashion-MNIST, captioned "a photo of a sneaker"."""
+    """The shipped 2,500 garments of Fashion-MNIST, captioned "a photo of a sneaker"; 500 more to test on."""
 
     kind: Literal["fashion_mnist_mini"]
-    partition: Iid
+    partition: ByLabel
 
 
-Data = Annotated[ImageFolder | FashionMnistMini, Field(discriminator="kind")]
+class Downloaded(Section):
+    """A data set in torchvision's layout, as `torchvision.datasets` leaves it in its root folder."""
+
+    path: str = "data"  # that root; relative to the scenario's file
+    download: bool = False  # fetch what is missing there
+    partition: ByLabel
+
+
+class FashionMnist(Downloaded):
+    """60,000 garments of 28 x 28, 10,000 to test on; by default those of Debian's package dataset-fashion-mnist."""
+
+    kind: Literal["fashion_mnist"]
+    path: str = "/usr/share/datasets/fashion-mnist"
+
+
+class Cifar(Downloaded):
+    """50,000 colour pictures of 32 x 32 in 10 or 100 (fine) classes, 10,000 to test on."""
+
+    kind: Literal["cifar10", "cifar100"]
+
+
+class CelebA(Downloaded):
+    """162,770 faces, aligned and cropped; 19,962 to test on. Labels: whether a face has `attribute`."""
+
+    kind: Literal["celeba"]
+    attribute: str = "Male"
+
+
+Data = Annotated[ImageFolder | FashionMnistMini | FashionMnist | Cifar | CelebA, Field(discriminator="kind")]

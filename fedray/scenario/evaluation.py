@@ -17,6 +17,14 @@ class Reference(Section):
     plain_prompts: bool = True  # how well the judge still recognises plain photos: what the new style costs
 
 
+class Quality(Section):
+    """Generated images against as many real ones (the test set's; of image folders all there are), in the features of a
+    classifier of ours: classifier-FID, KID, precision and recall. Few images bias an FID upwards: compare like with like."""
+
+    images: Annotated[int, Field(ge=16)] = 500
+    judge: str = "shipped:garments"
+
+
 class Evaluation(Section):
     """Sample grids from fixed noise before training, every `every` rounds and at the end."""
 
@@ -27,8 +35,4 @@ class Evaluation(Section):
     guidance_scale: NotNegative = 3.0
     negative_prompt: str = ""
     reference: Reference | None = None
-
-    @property
-    def looks(self) -> bool:
-        """Whether there is anything to generate."""
-        return bool(self.prompts) or self.reference is not None
+    quality: Quality | None = None

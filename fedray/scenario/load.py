@@ -101,12 +101,12 @@ class Loaded:
         tree = self.scenario.model_dump(mode="json")
         data = tree["data"]
         sites = (data.get("sites") or {}).values()
-        for section in (data, *sites, tree["evaluation"]["reference"] or {}):
+        for section in (data, *sites, tree["evaluation"]["reference"] or {}, tree["evaluation"]["quality"] or {}):
             for key in ("path", "judge"):
                 if section.get(key) and not section[key].startswith("shipped:"):
                     section[key] = str((self.folder / section[key]).resolve())
-        base = self.folder / tree["model"]["base"]
-        if base.is_dir():
+        base = self.folder / tree["model"].get("base", "")
+        if "base" in tree["model"] and base.is_dir():
             tree["model"]["base"] = str(base.resolve())
         return tree
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fedray.scenario.base import Positive, Section
+from fedray.scenario.base import Count, Fraction, Positive, Section
 
 
 class TextToImage(Section):
@@ -17,4 +17,30 @@ class TextToImage(Section):
     caption_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
-Model = TextToImage
+class Classifier(Section):
+    """Images to labels. cnn: two convolutions of 32 and 64, a dense layer of 128; resnet18: torchvision's."""
+
+    kind: Literal["classifier"]
+    network: Literal["cnn", "resnet18"] = "cnn"
+    norm: Literal["batch", "group"] = "batch"  # of resnet18; group: GroupNorm, which does not average over a batch
+    resolution: Annotated[int, Field(ge=16)] | None = None  # pixels a side; the data's own
+
+
+class Diffusion(Section):
+    """Unconditional DDPM (Ho et al. 2020) on diffusers' UNet2DModel, betas rising in a line. The network that is given is
+    that of diffusers' unconditional training example, which Chen 2023 trains: 113,673,219 parameters."""
+
+    kind: Literal["diffusion"]
+    resolution: Annotated[int, Field(ge=8)] | None = None  # pixels a side; the data's own
+    channels: Annotated[list[Annotated[int, Field(ge=32, multiple_of=32)]], Field(min_length=2)] = [128, 128, 256, 256, 512, 512]
+    attention: list[Annotated[int, Field(ge=0)]] = [4]  # levels with self-attention, from 0
+    layers: Count = 2  # residual blocks a level
+    timesteps: Count = 1000
+    beta_start: Positive = 1e-4
+    beta_end: Positive = 0.02
+    # The server's moving average of the global model over rounds, which is what is looked at and exported; its decay rises
+    # to this as (1 + t) / (10 + t), t rounds behind it.
+    ema_decay: Fraction | None = None
+
+
+Model = Annotated[TextToImage | Classifier | Diffusion, Field(discriminator="kind")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from fedray.scenario.aggregation import Aggregation, FedAvg
 from fedray.scenario.base import Name, Refused, Section
@@ -13,7 +14,7 @@ from fedray.scenario.network import Network
 from fedray.scenario.population import Population
 from fedray.scenario.runtime import Runtime
 from fedray.scenario.sweep import Sweep
-from fedray.scenario.topology import Topology
+from fedray.scenario.topology import Relay, Topology
 from fedray.scenario.training import Training
 from fedray.scenario.tuning import Lora, Payload, Tuning
 
@@ -45,27 +46,75 @@ class Scenario(Section):
         data = self.data
         return {s: data.clients_at(s) for s in data.sites or {}} if isinstance(data, ImageFolder) else {}
 
+    @property
+    def looks(self) -> bool:
+        """Whether there is anything to evaluate."""
+        if self.model.kind == "classifier":
+            return not isinstance(self.data, ImageFolder)
+        return self.model.kind == "diffusion" or bool(self.evaluation.prompts or self.evaluation.reference or self.evaluation.quality)
+
     def combinations(self) -> Iterator[Refused]:
         """Every pair of answers that does not go together."""
         clients, a_round = self.population.clients, self.population.a_round
         if a_round > clients:
             yield Refused("population.per_round", a_round, f"at most population.clients, {clients}")
-        if self.topology.chains > a_round:
-            yield Refused("topology.chains", self.topology.chains, f"at most the clients of a round, {a_round}")
+        yield from self._topology()
+        yield from self._learning()
         if (self.training.local_steps is None) == (self.training.local_epochs is None):
             got = "neither" if self.training.local_steps is None else "both"
             yield Refused("training", f"{got} of local_steps and local_epochs", "one of them")
         yield from self._rates()
         yield from self._sites()
-        if self.topology.order == "best_sidelink" and not isinstance(self.network.sidelink.rate_bps, list):
-            expected = "a table of rates, since topology.order is best_sidelink"
-            yield Refused("network.sidelink.rate_bps", "one rate for all", expected)
         if isinstance(self.tuning, Lora) and self.tuning.dropout and self.training.gradient_checkpointing:
             expected = "0 with training.gradient_checkpointing: recomputing would draw it again"
             yield Refused("tuning.dropout", self.tuning.dropout, expected)
-        if self.evaluation.reference is not None and self.model.resolution not in (None, 32):
+        if self.evaluation.reference is not None and self.model.resolution not in (None, 32) and self.model.kind == "text_to_image":
             got = f"{self.evaluation.reference.judge} at {self.model.resolution} pixels"
             yield Refused("evaluation.reference.judge", got, "model.resolution 32, which judges are trained on")
+
+    def _topology(self) -> Iterator[Refused]:
+        a_round, topology, rule = self.population.a_round, self.topology, self.aggregation
+        if isinstance(topology, Relay):
+            if topology.chains > a_round:
+                yield Refused("topology.chains", topology.chains, f"at most the clients of a round, {a_round}")
+            if topology.order == "best_sidelink" and not isinstance(self.network.sidelink.rate_bps, list):
+                expected = "a table of rates, since topology.order is best_sidelink"
+                yield Refused("network.sidelink.rate_bps", "one rate for all", expected)
+            if rule.kind == "scaffold":
+                yield Refused("aggregation.kind", "scaffold", "topology.kind parallel: its control variates correct turns from one model")
+            if rule.transforms:
+                got = ", ".join(t.kind for t in rule.transforms)
+                yield Refused("aggregation.transforms", got, "none in a relay: what is handed on is the model, not an update")
+        elif topology.reduce == "allreduce" and any(t.kind != "clip" for t in rule.transforms):
+            got = ", ".join(t.kind for t in rule.transforms)
+            yield Refused("aggregation.transforms", got, "clip alone with topology.reduce allreduce: a ring adds plain numbers")
+
+    def _learning(self) -> Iterator[Refused]:
+        rule, optimizer = self.aggregation, self.training.optimizer
+        order = [{"clip": 0, "top_k": 1, "random_k": 1, "quantise": 2}[t.kind] for t in rule.transforms]
+        if any(a >= b for a, b in pairwise(order)):
+            got = ", ".join(t.kind for t in rule.transforms)
+            yield Refused("aggregation.transforms", got, "at most one each of clip, top_k or random_k, quantise, in this order")
+        if rule.kind == "scaffold" and not (optimizer.kind == "sgd" and optimizer.momentum == 0):
+            expected = "sgd without momentum: SCAFFOLD reads the mean gradient off the way that plain steps went"
+            yield Refused("training.optimizer", f"{optimizer.kind} for scaffold", expected)
+        if rule.kind in ("ffa_lora", "fedex_lora", "flora") and not isinstance(self.tuning, Lora):
+            yield Refused("aggregation.kind", f"{rule.kind} with tuning {self.tuning.kind}", "tuning.kind lora, or another rule")
+        if rule.kind in ("fedex_lora", "flora") and self.topology.kind != "parallel":
+            yield Refused("aggregation.kind", rule.kind, "topology.kind parallel: a relay hands adapters on without averaging them")
+        if self.model.kind != "text_to_image":
+            if self.tuning.kind != "full" and self.tuning.kind != "partial":
+                yield Refused("tuning.kind", self.tuning.kind, f"full or partial for {self.model.kind}")
+            if self.evaluation.prompts or self.evaluation.reference:
+                key = "prompts" if self.evaluation.prompts else "reference"
+                yield Refused(f"evaluation.{key}", f"some for a {self.model.kind}", "text_to_image as model.kind, or none")
+            if self.sites:
+                yield Refused("data.sites", f"sites for a {self.model.kind}", "text_to_image: labels at one site are unknown elsewhere")
+        if self.model.kind == "classifier":
+            if self.evaluation.quality:
+                yield Refused("evaluation.quality", "some for a classifier", "a model.kind that generates images, or none")
+            if self.training.gradient_checkpointing:
+                yield Refused("training.gradient_checkpointing", True, "false for a classifier")
 
     def _sites(self) -> Iterator[Refused]:
         data = self.data
@@ -73,6 +122,8 @@ class Scenario(Section):
             return
         if data.partition.kind != "folder":
             yield Refused("data.partition", data.partition.kind, "folder, since data.sites names one folder a client")
+        if data.folders is not None:
+            yield Refused("data.folders", "some beside data.sites", "none: each site names its own")
         if (folders := sum(len(site.folders) for site in data.sites.values())) != self.population.clients:
             yield Refused(
                 "population.clients", f"{self.population.clients} for {folders} folders of data.sites", f"{folders}, one a folder"

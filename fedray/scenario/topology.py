@@ -1,6 +1,8 @@
 """`topology`: who sends what to whom."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from fedray.scenario.base import Count, Section
 
@@ -13,4 +15,13 @@ class Relay(Section):
     chains: Count = 1  # relays side by side, averaged at the round's end
 
 
-Topology = Relay
+class Parallel(Section):
+    """Every client of a round trains from the same model at the same time (huang2023, Fig. 2a)."""
+
+    kind: Literal["parallel"]
+    # server: each client sends its update up, and the server adds them. allreduce: the round's clients add them in a ring
+    # over sidelinks, 2 (n - 1) / n of the payload each, and one sends the result up.
+    reduce: Literal["server", "allreduce"] = "server"
+
+
+Topology = Annotated[Relay | Parallel, Field(discriminator="kind")]

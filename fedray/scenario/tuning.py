@@ -7,7 +7,6 @@ from pydantic import Field
 from fedray.scenario.base import Count, Fraction, Positive, Section
 
 Payload = Literal["fp32", "fp16", "bf16"]
-Parts = Annotated[list[Literal["unet", "text_encoder"]], Field(min_length=1)]
 
 
 class Lora(Section):
@@ -33,10 +32,11 @@ class Lora(Section):
 
 
 class Full(Section):
-    """Every weight of the named parts trains and travels."""
+    """Every weight of the named parts trains and travels, and what they have learnt of their data without gradients (the
+    running means of batch normalisation)."""
 
     kind: Literal["full"]
-    parts: Parts = ["unet"]
+    parts: Annotated[list[Literal["unet", "text_encoder", "network"]], Field(min_length=1)] | None = None  # unet, or the network
     payload: Payload | None = None
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +20,9 @@ KOHYA_FILE = "kohya_lora.safetensors"
 KOHYA_TEXT = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
 
 
-def apply(section: Lora, parts: Mapping[str, nn.Module], seed: int) -> dict[str, nn.Parameter]:
-    """Puts adapters beside the target layers; their first values are keyed by the seed, B is zero.
+def apply(section: Lora, parts: Mapping[str, nn.Module], seed: int, freeze_a: bool = False) -> dict[str, nn.Parameter]:
+    """Puts adapters beside the target layers; their first values are keyed by the seed, B is zero. Gives what trains: A and
+    B, or B alone.
 
     Raises:
         Refused: for targets that no layer has.
@@ -30,7 +31,6 @@ def apply(section: Lora, parts: Mapping[str, nn.Module], seed: int) -> dict[str,
 
     targets = {"attention": {"unet": ATTENTION}, "kohya": {"unet": KOHYA_UNET, "text_encoder": KOHYA_TEXT}}
     chosen = targets[section.targets] if isinstance(section.targets, str) else {"unet": list(section.targets)}
-    found: dict[str, nn.Parameter] = {}
     for part, names in chosen.items():
         model = parts[part]
         meta = next(model.parameters()).is_meta
@@ -42,10 +42,23 @@ def apply(section: Lora, parts: Mapping[str, nn.Module], seed: int) -> dict[str,
                 inject_adapter_in_model(config, model, low_cpu_mem_usage=meta)
             except ValueError:
                 raise Refused("tuning.targets", section.targets, f"names of layers of the {part}") from None
-        for name, parameter in model.named_parameters():
-            if ".lora_" in name:
-                found[file_name(part, name)] = parameter
-    return dict(sorted(found.items()))
+    found = adapters(parts)
+    for parameter in found.values():
+        parameter.requires_grad_(False)
+    return {name: p for name, p in found.items() if not (freeze_a and ".lora_A." in name)}
+
+
+def adapters(parts: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
+    """Every adapter tensor by its key in diffusers' file, in the keys' order."""
+    named = ((file_name(part, name), p) for part, model in parts.items() for name, p in model.named_parameters() if ".lora_" in name)
+    return dict(sorted(named))
+
+
+def base_weights(parts: Mapping[str, nn.Module], names: Sequence[str]) -> list[Tensor]:
+    """The frozen weights that the adapters of these names stand beside, in the names' order, one a layer."""
+    layers = {file_name(part, name): module for part, model in parts.items() for name, module in model.named_modules()}
+    beside = (name.removesuffix(".lora_A.weight") for name in names if name.endswith(".lora_A.weight"))
+    return [cast(Any, layers[name]).get_base_layer().weight for name in beside]
 
 
 def file_name(part: str, name: str) -> str:

@@ -41,7 +41,7 @@ def problem(file):
 def test_a_users_folders_are_clients_in_their_sorted_order(tmp_path):
     loaded = check(tiny(tmp_path, two_clients(tmp_path)))
     samples = open_source(loaded.scenario.data, loaded.folder)
-    assert [samples.captions[int(p[0])] for p in partition(loaded.scenario, samples)] == ["a photo of a", "a photo of b"]
+    assert [samples.captions[int(p[0])] for p in partition(loaded.scenario, samples).values()] == ["a photo of a", "a photo of b"]
 
 
 def test_captions_may_lie_in_the_folder_itself_under_any_key(tmp_path):
@@ -138,20 +138,24 @@ def test_one_folder_needs_a_partition(tmp_path):
 def test_an_iid_partition_deals_every_sample_once_in_even_parts(clients, tmp_path):
     loaded = check(tiny(tmp_path, {"data.partition": {"kind": "iid"}, "population": {"clients": clients}}))
     samples = open_source(loaded.scenario.data, loaded.folder)
-    parts = partition(loaded.scenario, samples)
+    parts, again = (list(partition(loaded.scenario, samples).values()) for _ in range(2))
+    assert len(parts) == clients
     assert sorted(np.concatenate(parts).tolist()) == list(range(20))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
-    assert all(np.array_equal(a, b) for a, b in zip(parts, partition(loaded.scenario, samples), strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(parts, again, strict=True))
 
 
 def test_an_iid_partition_is_the_seeds(tmp_path):
     def parts(seed):
         loaded = check(tiny(tmp_path, {"data.partition": {"kind": "iid"}, "seed": seed}))
-        return [p.tolist() for p in partition(loaded.scenario, open_source(loaded.scenario.data, loaded.folder))]
+        return [p.tolist() for p in partition(loaded.scenario, open_source(loaded.scenario.data, loaded.folder)).values()]
 
     assert parts(0) != parts(1)
 
 
 def test_more_clients_than_samples_are_refused(tmp_path):
     line = problem(tiny(tmp_path, {"data.partition": {"kind": "iid"}, "population": {"clients": 21}}))
-    assert "population.clients: got 21 for 20 samples, expected at most as many clients as samples" in line
+    assert (
+        "population.clients: got 21 parts of 20 samples, expected at most as many clients (or shards, or min_samples a client) as samples"
+        in line
+    )

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import signal
 import time
 import urllib.request
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fedray import shipped
 from fedray.engine import RunFailed
 from fedray.executors import StepFailed
 from fedray.executors.serial import SerialExecutor
@@ -17,7 +19,18 @@ from fedray.executors.work import batches
 from fedray.network.clock import Radio
 from fedray.parameters import sha256
 from fedray.rounds import schedule_round
-from tests.helpers import UNSEEN, job_of, rows, run, tiny
+from fedray.scenario.topology import Parallel, Relay
+from fedray.terminal import Quiet
+from tests.helpers import ARTISTS, UNSEEN, begin, garments, job_of, rows, run, tiny
+
+TOPOLOGIES = {
+    "side by side": Parallel(kind="parallel"),
+    "in a ring": Parallel(kind="parallel", reduce="allreduce"),
+    "in a row": Relay(kind="relay"),
+    "in two rows": Relay(kind="relay", chains=2),
+}
+ABORT = {"runtime": {"executor": "serial", "failures": {"data": "abort"}}}
+ENDLESS = {"training.optimizer.learning_rate": 1e30}  # what a step makes of the weights is not finite, or far too large
 
 
 @pytest.fixture(scope="module")
@@ -25,46 +38,67 @@ def five(cluster, tmp_path_factory):
     """An executor of five client actors; who wants fewer uses some of its hosts."""
     from fedray.executors.ray import RayExecutor
 
-    _, job = job_of(tiny(tmp_path_factory.mktemp("five"), UNSEEN | {"runtime": {"executor": "ray", "actors": 5}}))
+    _, job = job_of(garments(tmp_path_factory.mktemp("five"), {"runtime": {"executor": "ray", "actors": 5}}))
     executor = RayExecutor(job)
     assert len(executor.hosts) == 5
     yield executor
     executor.close()
 
 
-def rounds(executor, n: int = 2):
-    """Every turn's report; `executor` holds the last global buffer then."""
-    scenario = executor.job.scenario
-    executor.begin()
-    return [r for t in range(1, n + 1) for r in executor.carry_out(schedule_round(scenario, Radio(scenario.network), t))]
+@pytest.fixture(scope="module")
+def alone(five):
+    """The same job in this process."""
+    return SerialExecutor(five.job)
 
 
+def schedule(executor, topology, t: int = 1):
+    scenario = executor.job.scenario.model_copy(update={"topology": topology})
+    return schedule_round(scenario, Radio(scenario.network), t)
+
+
+def rounds(executor, topology, n: int = 2):
+    """Every turn's report, in whatever order they come; `executor` holds the last global buffer then."""
+    begin(executor)
+    reports = [r for t in range(1, n + 1) for r in executor.carry_out(schedule(executor, topology, t))]
+    return sorted(reports, key=lambda r: (r.round, r.client))
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES.values(), ids=TOPOLOGIES)
 @pytest.mark.parametrize("actors", [1, 2, 5])
-def test_any_number_of_actors_gives_the_weights_of_one_process(actors, serial, cluster, five, monkeypatch):
+def test_any_number_of_actors_gives_the_weights_of_one_process(actors, topology, cluster, five, alone, monkeypatch):
     monkeypatch.setattr(five, "hosts", five.hosts[:actors])
-    rounds(five)
-    assert sha256(cluster.get(five.buffer)) == serial
+    assert len(five.hosts) == actors
+    reports = rounds(five, topology)
+    assert reports == rounds(alone, topology)
+    assert [r.client for r in reports] == [*range(5), *range(5)]
+    assert sha256(cluster.get(five.buffer)) == sha256(alone.buffer) != sha256(alone.initial)
 
 
-def test_a_round_that_loses_an_actor_is_done_again_with_the_same_bits_and_the_driver_holds_references_only(serial, cluster, five):
-    five.hosts, notes = five.hosts[:1], []
-    five.note = notes.append
-    before = cluster.get(five.hosts[0].actor.pid.remote())
-    scenario = five.job.scenario
-    five.begin()
-    turns = five.carry_out(schedule_round(scenario, Radio(scenario.network), 1))
-    reports = [next(turns)]  # the next client's turn, queued behind this one, has begun
-    os.kill(before, signal.SIGKILL)
+@pytest.mark.parametrize("topology", [TOPOLOGIES["side by side"], TOPOLOGIES["in a row"]], ids=["side by side", "in a row"])
+def test_a_round_that_loses_an_actor_is_done_again_with_the_same_bits_and_the_driver_holds_references_only(topology, cluster, five, alone):
+    two, others = five.hosts[:2], five.hosts[2:]
+    plan, notes = schedule(five, topology), []
+    five.hosts, five.note = two, notes.append
+    # The one that has no part in the first report stands still in the middle of the round, and dies there.
+    stuck = two[1] if isinstance(topology, Parallel) else two[(plan.clients[0] + 1) % 2]
+    pid = cluster.get(stuck.actor.pid.remote())
+    begin(five)
+    os.kill(pid, signal.SIGSTOP)
+    turns = five.carry_out(plan)
+    reports = [next(turns)]
+    os.kill(pid, signal.SIGKILL)
     reports += turns
-    assert cluster.get(five.hosts[0].actor.pid.remote()) != before
+    assert len(five.hosts) == 2
+    assert pid not in cluster.get([host.actor.pid.remote() for host in five.hosts])
+    five.hosts += others
     assert len(notes) == 1
     assert "round 1: ActorDiedError" in notes[0]
     assert isinstance(five.buffer, cluster.ObjectRef)
     assert not any(isinstance(value, np.ndarray) for value in vars(five).values())
-    alone = SerialExecutor(five.job)
-    assert rounds(alone, 1) == reports
+    assert rounds(alone, topology, 1) == sorted(reports, key=lambda r: r.client)
     assert sha256(cluster.get(five.buffer)) == sha256(alone.buffer)
-    assert [r.client for r in reports] == schedule_round(scenario, Radio(scenario.network), 1).clients
+    if isinstance(topology, Relay):
+        assert [r.client for r in reports] == plan.clients
 
 
 def test_a_rounds_metrics_are_in_rays_own_metrics_under_the_runs_name(cluster, five):
@@ -80,22 +114,24 @@ def test_a_rounds_metrics_are_in_rays_own_metrics_under_the_runs_name(cluster, f
 
 
 def test_an_actor_lost_more_often_than_allowed_ends_the_run_with_client_round_and_stage(cluster, five, monkeypatch):
-    scenario = five.job.scenario
+    scenario, lost = five.job.scenario, five.hosts.pop()
+    monkeypatch.setattr(five, "hosts", [lost])
     strict = scenario.runtime.model_copy(update={"failures": scenario.runtime.failures.model_copy(update={"retries": 0})})
     monkeypatch.setattr(five, "job", dataclasses.replace(five.job, scenario=scenario.model_copy(update={"runtime": strict})))
-    five.begin()
-    os.kill(cluster.get(five.hosts[0].actor.pid.remote()), signal.SIGKILL)
-    schedule = schedule_round(scenario, Radio(scenario.network), 1)
-    with pytest.raises(StepFailed) as caught:
-        list(five.carry_out(schedule))
-    facts = caught.value.facts
-    assert (facts["error"], facts["round"], facts["stage"]) == ("ActorDiedError", 1, "training")
-    assert facts["client"] == schedule.clients[0]
-    assert str(caught.value).startswith(f"client {schedule.clients[0]} in round 1, while training: ActorDiedError: ")
+    os.kill(cluster.get(lost.actor.pid.remote()), signal.SIGKILL)
+    for topology in TOPOLOGIES.values():
+        begin(five)
+        plan = schedule(five, topology)
+        with pytest.raises(StepFailed) as caught:
+            list(five.carry_out(plan))
+        facts = caught.value.facts
+        assert (facts["error"], facts["round"], facts["stage"]) == ("ActorDiedError", 1, "training")
+        assert facts["client"] == plan.clients[0]
+        assert str(caught.value).startswith(f"client {plan.clients[0]} in round 1, while training: ActorDiedError: ")
 
 
 def test_a_model_that_does_not_load_in_an_actor_is_a_line_of_the_scenario(cluster, tmp_path, fedray):
-    base = _copy_of_tiny_sd(tmp_path / "broken")
+    base = _copy_of("tiny-sd", tmp_path)
     weights = base / "unet" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     file = tiny(tmp_path, UNSEEN | {"model.base": str(base), "runtime": {"executor": "ray", "actors": 1}})
@@ -117,101 +153,125 @@ def test_a_site_without_a_node_is_a_line_of_the_scenario(cluster, tmp_path, fedr
     assert not (tmp_path / "run").exists()
 
 
-def test_chains_of_one_client_are_the_mean_of_independent_turns(tmp_path):
-    loaded, job = job_of(tiny(tmp_path, UNSEEN | {"topology.chains": 5}))
+@pytest.mark.parametrize("topology", [{"kind": "parallel"}, {"kind": "relay", "chains": 5}], ids=["parallel", "chains of one"])
+def test_turns_side_by_side_are_their_mean_by_samples(topology, tmp_path):
+    _, job = job_of(garments(tmp_path, {"topology": topology}))
     executor = SerialExecutor(job)
-    executor.begin()
+    begin(executor)
     base = executor.layout.flat(executor.buffer).double()
-    alone = []
+    alone, weights = [], []
     for client in range(5):
-        buffer, _ = executor.clients.train(1, client, executor.buffer)
-        alone.append(executor.layout.flat(buffer).double())
-    list(executor.carry_out(schedule_round(loaded.scenario, Radio(loaded.scenario.network), 1)))
+        buffer, report = executor.clients.train(1, client, executor.buffer)
+        alone.append(report.samples * executor.layout.flat(buffer).double())
+        weights.append(report.samples)
+    list(executor.carry_out(schedule(executor, job.scenario.topology)))
     got = executor.layout.flat(executor.buffer).double()
-    expected = sum(alone) / 5  # every client holds 4 samples
-    assert (got - base).abs().max() > 1e-6
-    assert (got - expected).abs().max() < 1e-7
+    assert len(set(weights)) > 1
+    assert sum(weights) == 2500
+    assert (got - base).abs().max() > 1e-4
+    assert (got - sum(alone) / sum(weights)).abs().max() < 1e-7
 
 
 def test_one_chain_ends_with_its_last_clients_weights(tmp_path):
-    loaded, job = job_of(tiny(tmp_path, UNSEEN | {"tuning.payload": "fp16"}))
+    _, job = job_of(tiny(tmp_path, UNSEEN | {"tuning.payload": "fp16"}))
     executor = SerialExecutor(job)
-    executor.begin()
+    begin(executor)
     buffer = executor.buffer
-    schedule = schedule_round(loaded.scenario, Radio(loaded.scenario.network), 1)
-    for client in schedule.clients:
+    plan = schedule(executor, job.scenario.topology)
+    for client in plan.clients:
         buffer = executor.clients.train(1, client, buffer)[0].copy()
-    list(executor.carry_out(schedule))
+    list(executor.carry_out(plan))
     assert sha256(executor.buffer) == sha256(buffer)
 
 
-def test_a_loss_that_is_not_finite_aborts_with_client_round_and_stage(tmp_path):
-    file = tiny(tmp_path, UNSEEN | {"training.local_steps": 2, "training.optimizer.learning_rate": 1e30})
+@pytest.mark.parametrize("topology", ["parallel", "relay"])
+def test_a_loss_that_is_not_finite_aborts_with_client_round_and_stage_where_failures_abort(topology, tmp_path):
+    file = garments(tmp_path, ENDLESS | ABORT | {"topology": {"kind": topology}, "training.local_steps": 2})
     with pytest.raises(RunFailed, match=r"client \d in round 1, while training: the loss of step 2 is (nan|inf), expected a finite number"):
         run(file, tmp_path / "run")
     error = json.loads((tmp_path / "run" / "error.json").read_text())
     assert error["round"] == 1
     assert error["stage"] == "training"
-    assert error["client"] in range(5)
-    assert error["client"] == rows_of_first_round(file)[0]
+    assert error["client"] == first_client(file)
     assert "step 2" in error["message"]
 
 
-def rows_of_first_round(file: Path) -> list[int]:
-    loaded, _ = job_of(file)
-    return schedule_round(loaded.scenario, Radio(loaded.scenario.network), 1).clients
+def first_client(file: Path) -> int:
+    _, job = job_of(file)
+    return schedule_round(job.scenario, Radio(job.scenario.network), 1).clients[0]
 
 
-def test_a_client_whose_weights_are_not_finite_at_its_turns_end_is_the_one_that_fails(tmp_path):
+@pytest.mark.parametrize("topology", ["parallel", "relay"])
+def test_a_client_whose_weights_are_not_finite_at_its_turns_end_is_the_one_that_fails(topology, tmp_path):
     """The loss of its only step is finite; what that step made of the weights is not."""
-    file = tiny(tmp_path, UNSEEN | {"training.optimizer.learning_rate": 1e30})
+    file = garments(tmp_path, ENDLESS | ABORT | {"topology": {"kind": topology}})
     with pytest.raises(RunFailed):
         run(file, tmp_path / "run")
     error = json.loads((tmp_path / "run" / "error.json").read_text())
-    assert error.get("client") == rows_of_first_round(file)[0], error
+    assert error.get("client") == first_client(file), error
 
 
-def test_dropped_clients_leave_the_global_model_as_it_was(tmp_path):
-    changes = {"training.local_steps": 2, "training.optimizer.learning_rate": 1e30}
-    changes["runtime"] = {"executor": "serial", "failures": {"data": "drop", "budget": 10}}
-    _loaded, job = job_of(tiny(tmp_path, UNSEEN | changes))
+@pytest.mark.parametrize("topology", ["parallel", "relay"])
+def test_clients_that_all_fail_leave_the_global_model_as_it_was(topology, tmp_path):
+    _, job = job_of(garments(tmp_path, ENDLESS | {"topology": {"kind": topology}, "training.local_steps": 2}))
     executor = SerialExecutor(job)
-    executor.begin()
-    before = sha256(executor.buffer)
-    assert run(tmp_path / "tiny.yaml", tmp_path / "run")["weights_sha256"] == before
+    begin(executor)
+    before = executor.buffer.copy()
+    reports = list(executor.carry_out(schedule(executor, job.scenario.topology)))
+    assert all(r.failure and r.stage == "training" for r in reports)
+    assert len(reports) == 5
+    assert np.array_equal(executor.buffer, before)
+
+
+class Damaging(Quiet):
+    """Damages an image of each of some clients once a run has looked at all."""
+
+    def __init__(self, data: Path, clients: list[int]) -> None:
+        super().__init__()
+        folders = sorted(p for p in data.iterdir() if p.is_dir())
+        self.files = [next(folders[client].glob("*.png")) for client in clients]
+
+    def started(self, where: str, rounds: int, done: int) -> None:
+        for file in self.files:
+            file.write_bytes(b"no image")
+
+
+@pytest.mark.parametrize("topology", ["parallel", "relay"])
+def test_clients_that_fail_are_dropped_counted_and_stop_nobody_else(topology, tmp_path):
+    data = _copy_of("ink", tmp_path)
+    file = garments(tmp_path, ARTISTS | {"data.path": str(data), "topology": {"kind": topology}})
+    run(file, tmp_path / "run", watcher=Damaging(data, [1, 3]))
     metrics = rows(tmp_path / "run" / "metrics.jsonl")
-    assert [m["clients"] for m in metrics] == [0, 0]
-    assert [m["loss"] for m in metrics] == [None, None]
+    assert [(m["clients"], m["failed"], m["samples"]) for m in metrics] == [(3, 2, 12), (3, 2, 12)]
+    assert all(0 < m["loss"] < 5 for m in metrics)
     assert not (tmp_path / "run" / "error.json").exists()
 
 
 def test_more_failures_than_the_budget_end_the_run(tmp_path):
-    changes = {"training.local_steps": 2, "training.optimizer.learning_rate": 1e30}
-    changes["training.rounds"] = 2
-    changes["runtime"] = {"executor": "serial", "failures": {"data": "drop", "budget": 5}}
-    with pytest.raises(RunFailed, match=r"in round 2.*\(failure 6, beyond runtime\.failures\.budget of 5\)"):
-        run(tiny(tmp_path, UNSEEN | changes), tmp_path / "run")
+    data = _copy_of("ink", tmp_path)
+    changes = ARTISTS | {"data.path": str(data), "runtime": {"executor": "serial", "failures": {"budget": 5}}}
+    with pytest.raises(RunFailed, match=r"client 4 in round 2.*\(failure 6, beyond runtime\.failures\.budget of 5\)"):
+        run(garments(tmp_path, changes), tmp_path / "run", watcher=Damaging(data, [0, 3, 4]))
     assert len(rows(tmp_path / "run" / "metrics.jsonl")) == 1
 
 
 def test_a_dropped_client_hands_on_what_it_was_given_and_does_not_count(tmp_path):
     """An image is damaged once the run has looked at it: its client fails, the others' relay goes on as if without it."""
-    data = _copy_of_ink(tmp_path / "ink")
-    changes = {"data.path": str(data), "runtime": {"executor": "serial", "failures": {"data": "drop"}}}
-    loaded, job = job_of(tiny(tmp_path, UNSEEN | changes))
-    schedule = schedule_round(loaded.scenario, Radio(loaded.scenario.network), 1)
-    failing = schedule.clients[2]
+    data = _copy_of("ink", tmp_path)
+    _, job = job_of(tiny(tmp_path, UNSEEN | {"data.path": str(data)}))
     executor = SerialExecutor(job)
-    executor.begin()
+    plan = schedule(executor, job.scenario.topology)
+    failing = plan.clients[2]
+    begin(executor)
     damaged = executor.clients.samples.files[executor.clients.held[failing][0]]
 
     buffer = executor.buffer
-    for client in schedule.clients:
+    for client in plan.clients:
         if client != failing:
             buffer = executor.clients.train(1, client, buffer)[0].copy()
 
     damaged.write_bytes(damaged.read_bytes()[:100])
-    reports = list(executor.carry_out(schedule))
+    reports = list(executor.carry_out(plan))
     (failed,) = [r for r in reports if r.failure]
     assert failed.client == failing
     assert failed.stage == "preparing its data"
@@ -219,16 +279,16 @@ def test_a_dropped_client_hands_on_what_it_was_given_and_does_not_count(tmp_path
     assert executor.layout.flat(executor.buffer).allclose(executor.layout.flat(buffer), atol=1e-6)
 
 
-def test_a_failed_chain_does_not_weigh_in_the_mean(tmp_path):
-    data = _copy_of_ink(tmp_path / "ink")
-    changes = {"data.path": str(data), "topology.chains": 5, "runtime": {"executor": "serial", "failures": {"data": "drop"}}}
-    loaded, job = job_of(tiny(tmp_path, UNSEEN | changes))
+@pytest.mark.parametrize("topology", [{"kind": "parallel"}, {"kind": "relay", "chains": 5}], ids=["parallel", "chains of one"])
+def test_a_client_that_fails_does_not_weigh_in_the_mean(topology, tmp_path):
+    data = _copy_of("ink", tmp_path)
+    _, job = job_of(garments(tmp_path, ARTISTS | {"data.path": str(data), "topology": topology}))
     executor = SerialExecutor(job)
-    executor.begin()
+    begin(executor)
     damaged = executor.clients.samples.files[executor.clients.held[3][0]]
     damaged.write_bytes(b"no image")
     alone = [executor.layout.flat(executor.clients.train(1, c, executor.buffer)[0]).double() for c in (0, 1, 2, 4)]
-    list(executor.carry_out(schedule_round(loaded.scenario, Radio(loaded.scenario.network), 1)))
+    list(executor.carry_out(schedule(executor, job.scenario.topology)))
     assert (executor.layout.flat(executor.buffer).double() - sum(alone) / 4).abs().max() < 1e-7
 
 
@@ -240,17 +300,5 @@ def test_a_turn_goes_round_its_samples_before_it_takes_one_again():
     assert sorted(stream[:4]) == sorted(stream[4:8]) == [0, 1, 2, 3]
 
 
-def _copy_of_ink(folder: Path) -> Path:
-    import shutil
-
-    from fedray import shipped
-
-    return Path(shutil.copytree(shipped.HERE / "ink", folder))
-
-
-def _copy_of_tiny_sd(folder: Path) -> Path:
-    import shutil
-
-    from fedray import shipped
-
-    return Path(shutil.copytree(shipped.HERE / "tiny-sd", folder))
+def _copy_of(name: str, folder: Path) -> Path:
+    return Path(shutil.copytree(shipped.HERE / name, folder / name))

@@ -14,7 +14,7 @@ from fedray.learners.text_to_image import Batch, TextToImage
 from fedray.scenario.model import TextToImage as Section
 from fedray.scenario.tuning import Full, Lora
 from fedray.tuning.tunings import apply
-from tests.helpers import PROMPT, UNSEEN, job_of, tiny
+from tests.helpers import PROMPT, UNSEEN, begin, job_of, tiny
 
 BASE = locate("tiny-sd", Path())
 
@@ -30,13 +30,13 @@ def samples():
 
 
 def a_batch(model, samples, n=4, seed=0):
-    shard = model.encode(samples, range(n))
+    shard = model.encode(samples, np.arange(n))
     return model.draw(shard, np.arange(n), torch.Generator().manual_seed(seed))
 
 
 def test_latents_are_the_autoencoders_mean_and_deviation_the_same_each_time(samples):
     model = learner()
-    shard, again = model.encode(samples, [3, 1]), model.encode(samples, [3, 1])
+    shard, again = model.encode(samples, np.array([3, 1])), model.encode(samples, np.array([3, 1]))
     assert all(torch.equal(getattr(shard, k), getattr(again, k)) for k in ("mean", "std", "ids", "hidden"))
     pixels = torch.from_numpy(np.array(samples.image(1))).permute(2, 0, 1).float()[None] / 127.5 - 1
     with torch.no_grad():
@@ -49,14 +49,14 @@ def test_latents_are_the_autoencoders_mean_and_deviation_the_same_each_time(samp
 
 def test_an_images_latents_do_not_depend_on_its_neighbours(samples):
     model = learner()
-    together, alone = model.encode(samples, [0, 1, 2]), model.encode(samples, [1])
+    together, alone = model.encode(samples, np.arange(3)), model.encode(samples, np.array([1]))
     assert torch.equal(together.mean[1], alone.mean[0])
 
 
 def test_text_is_embedded_once_where_its_encoder_is_frozen_and_kept_as_tokens_where_it_trains(samples):
     frozen = learner()
     apply(Lora(kind="lora", rank=2, targets="attention"), frozen, 0)
-    shard = frozen.encode(samples, [0, 1])
+    shard = frozen.encode(samples, np.arange(2))
     assert shard.hidden is not None
     assert not shard.hidden.requires_grad
     with torch.no_grad():
@@ -68,7 +68,7 @@ def test_text_is_embedded_once_where_its_encoder_is_frozen_and_kept_as_tokens_wh
 
     trains = learner()
     apply(Lora(kind="lora", rank=2, targets="kohya"), trains, 0)
-    shard = trains.encode(samples, [0, 1])
+    shard = trains.encode(samples, np.arange(2))
     assert shard.hidden is None
     assert trains.draw(shard, np.arange(2), torch.Generator()).text.dtype == torch.int64
 
@@ -94,7 +94,7 @@ def test_a_draw_is_the_generators_alone(samples):
 
 def test_captions_are_dropped_as_often_as_asked(samples):
     model = learner(caption_dropout=0.25)
-    shard = model.encode(samples, [0])
+    shard = model.encode(samples, np.arange(1))
     batch = model.draw(shard, np.zeros(2000, int), torch.Generator().manual_seed(0))
     dropped = sum(torch.equal(text, shard.hidden[-1]) for text in batch.text)
     assert 400 < dropped < 600
@@ -155,7 +155,7 @@ def test_a_turn_in_half_precision_is_finite_moves_the_adapter_and_follows_fp32(p
     for name in ("fp32", precision):
         _, job = job_of(tiny(tmp_path, UNSEEN | {"training.precision": name, "training.local_steps": 2}, f"{name}.yaml"))
         executor = SerialExecutor(job)
-        executor.begin()
+        begin(executor)
         buffer, report = executor.clients.train(1, 0, executor.buffer)
         assert report.failure is None
         assert report.trained == 8
@@ -194,7 +194,7 @@ def test_looking_leaves_the_parts_in_their_modes():
 def test_dropout_is_keyed_by_round_and_client(tmp_path):
     _, job = job_of(tiny(tmp_path, UNSEEN | {"tuning.dropout": 0.3}))
     executor = SerialExecutor(job)
-    executor.begin()
+    begin(executor)
 
     def turn(t, client):
         return executor.clients.train(t, client, executor.buffer)[1].loss

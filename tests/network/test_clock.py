@@ -27,7 +27,11 @@ def network(**changes):
     return Radio(Network(**(sections | changes)))
 
 
-WORK = Work(train_flops=lambda client: 1e9 * (client + 1), payload_bytes=PAYLOAD, aggregate_flops=lambda updates: 2e9 * updates)
+WORK = Work(
+    train_flops=lambda client: 1e9 * (client + 1),
+    send_bytes=dict.fromkeys(("uplink", "downlink", "sidelink"), PAYLOAD),
+    aggregate_flops=lambda updates: 2e9 * updates,
+)
 DOWN_S, UP_S, HOP_S = 0.2 + 2.0, 0.1 + 8.0, 0.05 + 4.0  # 8 Mbit over each link
 
 

@@ -1,13 +1,14 @@
 """What a run leaves beside metrics.jsonl, and what it says when it breaks."""
 
 import json
+import shutil
 
 import pyarrow.parquet
 import pytest
 
 from fedray.engine import RunFailed
-from fedray.learners.text_to_image import TextToImage
-from tests.helpers import UNSEEN, rows, run, tiny
+from fedray.learners.classifier import Classifier
+from tests.helpers import garments, rows, run, tiny
 
 
 def test_metrics_parquet_holds_the_rows_of_metrics_jsonl(unbroken):
@@ -16,17 +17,19 @@ def test_metrics_parquet_holds_the_rows_of_metrics_jsonl(unbroken):
     assert [{k: v for k, v in row.items() if v is not None} for row in table] == written
 
 
-def test_tensorboard_shows_every_metric_and_grid_once_also_after_a_resume(tmp_path):
+def test_tensorboard_shows_every_metric_and_grid_once_also_after_a_resume(unbroken, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    file = tiny(tmp_path, {"runtime": {"executor": "serial", "report_to": ["tensorboard"]}})
+    file = garments(tmp_path, {"runtime": {"executor": "serial", "report_to": ["tensorboard"]}})
     run(file, tmp_path / "run")
     (tmp_path / "run" / "result.json").unlink()
+    (tmp_path / "run" / "samples").mkdir(exist_ok=True)
+    shutil.copy(unbroken[1] / "samples" / "round-0003.png", tmp_path / "run" / "samples" / "round-0002.png")
     run(file, tmp_path / "run", resume=True)
     board = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     board.Reload()
     written = rows(tmp_path / "run" / "metrics.jsonl")
-    for name in ("loss", "bytes_sidelink", "sim_time_s", "energy_j"):
+    for name in ("loss", "bytes_uplink", "sim_time_s", "energy_j"):
         assert [(e.step, e.value) for e in board.Scalars(name)] == [(r["round"], pytest.approx(r[name])) for r in written]
     assert [e.step for e in board.Images("samples")] == [2]
 
@@ -47,10 +50,10 @@ def test_an_error_nobody_foresaw_names_client_round_stage_the_original_and_what_
     def break_down(*_):
         raise error
 
-    counted = TextToImage.loss  # the plan's own use of it is left whole
-    monkeypatch.setattr(TextToImage, "loss", lambda self, batch: counted(self, batch) if batch.text.is_meta else break_down())
+    counted = Classifier.loss  # the plan's own use of it is left whole
+    monkeypatch.setattr(Classifier, "loss", lambda self, batch: counted(self, batch) if batch[0].is_meta else break_down())
     with pytest.raises(RunFailed):
-        run(tiny(tmp_path, UNSEEN), tmp_path / "run")
+        run(garments(tmp_path), tmp_path / "run")
     told = json.loads((tmp_path / "run" / "error.json").read_text())
     name = type(error).__name__
     assert told["error"] == name
@@ -65,12 +68,12 @@ def test_what_others_print_goes_to_run_log(fedray, tmp_path, monkeypatch):
 
     begin = SerialExecutor.begin
 
-    def noisy(self):
+    def noisy(self, samples):
         print("a library has something to say")
-        begin(self)
+        begin(self, samples)
 
     monkeypatch.setattr(SerialExecutor, "begin", noisy)
-    code, out, err = fedray("run", tiny(tmp_path, UNSEEN | {"training.rounds": 1}), "--out", "run")
+    code, out, err = fedray("run", garments(tmp_path), "--out", "run")
     assert code == 0
     assert "library" not in out + err
     assert "WARNING output: a library has something to say" in (tmp_path / "run" / "run.log").read_text()

@@ -9,9 +9,23 @@ import time
 import pytest
 
 from fedray.network.clock import Ledger
-from fedray.runs.folder import KEEP, RunFolder
+from fedray.runs.folder import KEEP, RunFolder, Saved
 from fedray.scenario import ScenarioError
-from tests.helpers import rows, run, timeless
+from tests.helpers import garments, rows, run, timeless
+
+RUNS = {  # in which clients have states, and not all take part
+    "a server with a state": {"kind": "fedadam", "transforms": [{"kind": "top_k", "fraction": 0.1}]},
+    "a server that sends more": {"kind": "scaffold", "transforms": [{"kind": "quantise", "bits": 8, "error_feedback": True}]},
+}
+
+
+@pytest.fixture(scope="module", params=RUNS.values(), ids=RUNS)
+def whole(request, tmp_path_factory):
+    """The folder of a whole run of three rounds."""
+    folder = tmp_path_factory.mktemp("whole")
+    changes = {"aggregation": request.param, "population.per_round": 3, "training.rounds": 3}
+    run(garments(folder, changes), folder / "run")
+    return folder / "run"
 
 
 def assert_same_run(got, expected):
@@ -21,8 +35,16 @@ def assert_same_run(got, expected):
     assert results[0]["artifacts"] == results[1]["artifacts"]
     assert timeless(rows(got / "metrics.jsonl")) == timeless(rows(expected / "metrics.jsonl"))
     assert (got / "timeline.jsonl").read_text() == (expected / "timeline.jsonl").read_text()
+    assert saved(got) == saved(expected)
     for name in results[0]["artifacts"]:
         assert (got / name).read_bytes() == (expected / name).read_bytes(), name
+
+
+def saved(folder):
+    """What a run's last checkpoint holds."""
+    newest, state = next(RunFolder(folder).states())
+    assert {p.name for p in newest.iterdir()} == {"state.json", "weights.safetensors", *state.saved.files}
+    return state.round, state.saved
 
 
 def test_a_killed_run_resumes_to_the_bits_metrics_and_timeline_of_an_unbroken_one(unbroken, tmp_path):
@@ -56,16 +78,14 @@ def broken_off(whole, folder, rounds):
     return out
 
 
-def test_a_run_that_died_in_mid_write_goes_on_from_what_is_whole(unbroken, tmp_path):
-    _, whole = unbroken
+def test_a_run_that_died_in_mid_write_goes_on_from_what_is_whole(whole, tmp_path):
     out = broken_off(whole, tmp_path / "run", rounds=2)
     run(None, out, resume=True)
     assert_same_run(out, whole)
     assert sorted(p.name for p in (out / "checkpoints").iterdir()) == ["round-0002", "round-0003"]
 
 
-def test_a_run_that_died_after_its_last_round_only_exports(unbroken, tmp_path):
-    _, whole = unbroken
+def test_a_run_that_died_after_its_last_round_only_exports(whole, tmp_path):
     out = shutil.copytree(whole, tmp_path / "run")
     shutil.rmtree(out / "model")
     (out / "result.json").unlink()
@@ -73,28 +93,28 @@ def test_a_run_that_died_after_its_last_round_only_exports(unbroken, tmp_path):
     assert_same_run(out, whole)
 
 
-@pytest.mark.parametrize("damage", ["a bit flipped", "state truncated"])
-def test_a_damaged_checkpoint_is_refused_by_name_and_the_one_before_it_serves(damage, unbroken, tmp_path, fedray):
-    _, whole = unbroken
+@pytest.mark.parametrize("damage", ["weights", "server", "client-0", "client gone", "state truncated"])
+def test_a_damaged_checkpoint_is_refused_by_name_and_the_one_before_it_serves(damage, whole, tmp_path, capfd):
     out = shutil.copytree(whole, tmp_path / "run")
     (out / "result.json").unlink()
     newest = out / "checkpoints" / "round-0003"
-    weights = newest / "weights.safetensors"
-    if damage == "a bit flipped":
-        data = bytearray(weights.read_bytes())
-        data[-10] ^= 1
-        weights.write_bytes(data)
-    else:
+    if damage == "state truncated":
         (newest / "state.json").write_text((newest / "state.json").read_text()[:50])
-    code, _stdout, stderr = fedray("run", "--resume", out, "--quiet")
-    assert code == 0
-    assert "refused checkpoint round-0003, which is damaged" in stderr
-    assert "going on from round-0002" in stderr
+    elif damage == "client gone":
+        (newest / "client-0.safetensors").unlink()
+    else:
+        file = newest / f"{damage}.safetensors"
+        data = bytearray(file.read_bytes())
+        data[-10] ^= 1
+        file.write_bytes(data)
+    run(None, out, resume=True)
+    said = capfd.readouterr().err
+    assert "refused checkpoint round-0003, which is damaged" in said
+    assert "going on from round-0002" in said
     assert_same_run(out, whole)
 
 
-def test_without_a_whole_checkpoint_resume_is_an_error_and_leaves_the_run_as_it_is(unbroken, tmp_path, fedray):
-    _, whole = unbroken
+def test_without_a_whole_checkpoint_resume_is_an_error_and_leaves_the_run_as_it_is(whole, tmp_path, fedray):
     out = shutil.copytree(whole, tmp_path / "run")
     (out / "result.json").unlink()
     truncated, gone = sorted(out.glob("checkpoints/*/weights.safetensors"))
@@ -160,13 +180,18 @@ def test_the_last_two_checkpoints_stay_whatever_their_number(first, tmp_path):
     folder.metrics.touch()
     folder.timeline.touch()
 
-    def weights(file):
-        file.write_bytes(b"weights")
-        return "0" * 64
+    found = []
+
+    def write(part, before):
+        found.append(before and before.name)
+        (part / "weights.safetensors").write_bytes(b"weights")
+        return Saved("0" * 64, {"server.safetensors": "1" * 64, "client-12.safetensors": "2" * 64})
 
     for t in range(first, first + 5):
-        folder.checkpoint(t, weights, Ledger(), 0.0, 0)
+        assert folder.checkpoint(t, write, Ledger(), 0.0, 0) == "0" * 64
+    assert found == [None, *(f"round-{t:04d}" for t in range(first, first + 4))]
     assert [state.round for _, state in folder.states()] == [first + 4, first + 3]
+    assert all(state.saved.clients == {12: "client-12.safetensors"} for _, state in folder.states())
     assert KEEP == 2
 
 
@@ -204,6 +229,7 @@ def test_a_run_folder_holds_what_the_contract_names(unbroken):
         "round",
         "loss",
         "clients",
+        "failed",
         "samples",
         "bytes_uplink",
         "bytes_downlink",
@@ -225,7 +251,7 @@ def test_a_run_folder_holds_what_the_contract_names(unbroken):
     assert "samples/round-0003.png" in result["artifacts"]
     assert all((whole / name).is_file() for name in result["artifacts"])
     state = json.loads((whole / "checkpoints" / "round-0003" / "state.json").read_text())
-    assert state["weights_sha256"] == result["weights_sha256"]
+    assert state["saved"] == {"weights_sha256": result["weights_sha256"], "files": {}}
     cited = (whole / "CITATION.bib").read_text()
     assert "Federated Learning-Empowered AI-Generated Content" in cited
     assert "LoRA" in cited

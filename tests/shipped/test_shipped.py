@@ -6,8 +6,10 @@ import torch
 from PIL import Image
 
 from fedray import shipped
-from fedray.data.fashion_mnist import LABELS, mini, photo_prompt, read
+from fedray.data import fashion_mnist
+from fedray.data.fashion_mnist import LABELS
 from fedray.data.image_folder import read as read_folder
+from fedray.data.sources import photo_prompt
 from fedray.evaluation import judge as judges
 from fedray.evaluation import style
 
@@ -64,10 +66,9 @@ def test_garments_prompted_as_photos_are_recognised(tiny_sd):
 def test_a_judge_knows_real_photos_it_was_not_trained_on(name):
     judge = judges.load(shipped.HERE / f"{name}.safetensors")
     assert sorted(judge.labels) == sorted(LABELS)
-    _, labels = read(MINI, "test")
-    garments = mini("test")
-    _, probabilities = judges.look(judge, tensor(garments.images))
-    assert style.recognised(probabilities, style.labels_in([LABELS[k] for k in labels], judge.labels)) >= 0.85
+    garments = fashion_mnist.garments(MINI, "test")
+    _, probabilities = judges.look(judge, tensor([garments.image(i) for i in range(len(garments))]))
+    assert style.recognised(probabilities, style.labels_in([LABELS[k] for k in garments.labels], judge.labels)) >= 0.85
 
 
 def test_the_garments_judge_knows_ink_and_the_photo_judge_does_not():
@@ -84,9 +85,10 @@ def test_the_garments_judge_knows_ink_and_the_photo_judge_does_not():
 
 def test_the_garments_judge_tells_ink_from_photos():
     judge = judges.load(shipped.HERE / "garments.safetensors")
+    garments = fashion_mnist.garments(MINI, "test")
     ink, held_out = (read_folder(f"shipped:{n}", shipped.HERE, "data", "text", None) for n in ("ink", "ink-heldout"))
     features = [judges.look(judge, tensor([f.image(i) for i in range(20)]))[0] for f in (ink, held_out)]
-    photos, _ = judges.look(judge, tensor(mini("test").images[:200]))
+    photos, _ = judges.look(judge, tensor([garments.image(i) for i in range(200)]))
     assert style.feature_distance(photos, features[1]) > 3 * style.feature_distance(features[0], features[1])
 
 
@@ -126,17 +128,20 @@ def test_fashion_mnist_mini_is_2500_and_500_garments_of_ten_kinds_under_2_mb():
     assert size(MINI) < 2e6
     assert "MIT" in (MINI / "LICENSE").read_text()
     for split, n in (("train", 2500), ("test", 500)):
-        images, labels = read(MINI, split)
-        assert images.shape == (n, 28, 28)
-        assert labels.shape == (n,)
-        assert set(labels.tolist()) == set(range(10))
-        assert np.bincount(labels).min() > n / 20
-    garments = mini("train")
-    assert len(garments) == 2500
+        garments = fashion_mnist.garments(MINI, split)
+        assert len(garments) == n
+        assert garments.array.shape == (n, 1, 28, 28)
+        assert garments.array.dtype == np.uint8
+        assert garments.labels.shape == (n,)
+        assert set(garments.labels.tolist()) == set(range(10))
+        assert np.bincount(garments.labels).min() > n / 20
+        assert garments.label_names == LABELS
+    garments = fashion_mnist.garments(MINI, "train")
     assert garments.image(0).size == (32, 32)
     assert garments.image(0).mode == "RGB"
     assert {style.labels_in([c], LABELS)[0].item() for c in garments.captions[:300]} == set(range(10))
-    assert np.array_equal(np.array(garments.image(7))[2:-2, 2:-2, 0], read(MINI, "train")[0][7])
+    assert np.array_equal(np.array(garments.image(7))[2:-2, 2:-2, 0], garments.array[7, 0])
+    assert not np.array(garments.image(7))[[0, 1, -2, -1]].any()
 
 
 def test_an_article_goes_with_its_garment():

@@ -111,7 +111,7 @@ def test_an_adapter_begins_as_nothing_and_from_the_seed():
 
 def test_an_adapter_that_has_learned_nothing_leaves_the_loss_alone():
     model = learner()
-    batch = model.blank_batch()
+    batch, _ = model.blank_batch()
     batch.text = model.tokenize([PROMPT])
     before = model.loss(batch)
     apply(Lora(kind="lora", rank=4, targets="kohya"), model, 0)

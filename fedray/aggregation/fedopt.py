@@ -1,0 +1,48 @@
+"""Server optimizers (Reddi et al. 2021, Algorithm 2): the mean update, with its sign turned, is the server's gradient."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fedray.aggregation.fedavg import FedAvg, State
+
+
+class FedOpt(FedAvg):
+    """Any of torch's optimizers, afresh each round with the state it had."""
+
+    def optimizer(self, weights: torch.nn.Parameter) -> torch.optim.Optimizer:
+        raise NotImplementedError
+
+    def step(self, old: Tensor, mean: Tensor, state: State, share: float, seed: int) -> tuple[Tensor, State]:
+        weights = torch.nn.Parameter(old.clone())
+        weights.grad = -mean
+        optimizer = self.optimizer(weights)
+        optimizer.state[weights] = {name: value.clone() for name, value in state.items()}
+        optimizer.step()
+        return weights.detach(), {name: value for name, value in optimizer.state[weights].items() if isinstance(value, Tensor)}
+
+
+class FedAvgM(FedOpt):
+    """Hsu et al. 2019: v = beta v + gradient, w = w - eta v."""
+
+    def optimizer(self, weights: torch.nn.Parameter) -> torch.optim.Optimizer:
+        return torch.optim.SGD([weights], lr=self.section.server_learning_rate, momentum=self.section.momentum)
+
+
+class FedAdam(FedOpt):
+    def optimizer(self, weights: torch.nn.Parameter) -> torch.optim.Optimizer:
+        s = self.section
+        return torch.optim.Adam([weights], lr=s.server_learning_rate, betas=(s.beta1, s.beta2), eps=s.tau)
+
+
+class FedYogi(FedAdam):
+    """torch has no Yogi. v = v - (1 - beta_2) g^2 sign(v - g^2) grows no faster than it shrinks; without bias correction,
+    and v_0 = tau^2, as in the paper."""
+
+    def step(self, old: Tensor, mean: Tensor, state: State, share: float, seed: int) -> tuple[Tensor, State]:
+        s, square = self.section, mean.square()
+        m = s.beta1 * state.get("exp_avg", torch.zeros_like(mean)) + (1 - s.beta1) * mean
+        v = state.get("exp_avg_sq", torch.full_like(mean, s.tau**2))
+        v = v - (1 - s.beta2) * square * torch.sign(v - square)
+        return old + s.server_learning_rate * m / (v.sqrt() + s.tau), {"exp_avg": m, "exp_avg_sq": v}

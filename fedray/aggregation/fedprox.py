@@ -1,0 +1,19 @@
+"""FedProx (Li et al. 2020, Algorithm 2): each client minimises F_k(w) + mu / 2 |w - w_t|^2."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from fedray.aggregation.fedavg import Adjust, FedAvg
+
+
+class FedProx(FedAvg):
+    def begin(self, start: Tensor, beside: Tensor, state: Mapping[str, Tensor]) -> Adjust | None:
+        """The proximal term's gradient, mu (w - w_t), joins every step's."""
+
+        def adjust(gradient: Tensor, weights: Tensor) -> None:
+            gradient.add_(weights - start, alpha=self.section.mu)
+
+        return adjust

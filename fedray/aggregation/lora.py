@@ -1,0 +1,100 @@
+"""Rules for adapters, w = W + s B A (s = alpha / rank): the mean of the products is not the product of the means.
+
+FedAvg on A and B (FedIT) is inexact by what the means leave out. FFA-LoRA trains B alone, so its mean is exact. FedEx-LoRA
+folds what the means leave out into W; stacking folds in the whole mean product. Both are exact, and send W's change down
+beside the adapter, before it is scaled by s.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedray.aggregation.fedavg import FedAvg, State
+from fedray.parameters import Layout
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One layer's adapter in the flat buffer: A [rank, inputs], B [outputs, rank], and its product [outputs, inputs] among
+    the products of all layers."""
+
+    a: slice
+    b: slice
+    product: slice
+    rank: int
+
+    def multiply(self, flat: Tensor) -> Tensor:
+        """B A, flat."""
+        return (flat[self.b].view(-1, self.rank) @ flat[self.a].view(self.rank, -1)).flatten()
+
+
+def pairs(layout: Layout) -> list[Pair]:
+    """The adapters of a layout by layer, in its order."""
+    places, offset = {}, 0
+    for name, size in zip(layout.names, layout.sizes, strict=True):
+        places[name], offset = slice(offset, offset + size), offset + size
+    found, start = [], 0
+    for name, shape in zip(layout.names, layout.shapes, strict=True):
+        if name.endswith(".lora_A.weight"):
+            other = name.replace(".lora_A.", ".lora_B.")
+            outputs = layout.shapes[layout.names.index(other)][0]
+            end = start + outputs * math.prod(shape[1:])
+            found.append(Pair(places[name], places[other], slice(start, end), shape[0]))
+            start = end
+    return found
+
+
+class FfaLora(FedAvg):
+    """FFA-LoRA (Sun et al. 2024): A stays as it was drawn and never travels (see tuning.lora), so averaging B is exact."""
+
+
+class FedExLora(FedAvg):
+    """FedEx-LoRA (Singhal et al. 2025): A and B are averaged, and W += s (mean(B_i A_i) - mean(B_i) mean(A_i)).
+
+    Received: A, B, and W's change so far. Summed: the updates of A and B, and the products B_i A_i.
+    """
+
+    element_wise = False
+    folds = True
+
+    def __init__(self, section: Any, layout: Layout) -> None:
+        super().__init__(section, layout)
+        self.pairs = pairs(layout)
+        self.products = self.pairs[-1].product.stop if self.pairs else 0
+        self.received = layout.numel + self.products
+        self.summed = layout.numel + self.products
+
+    def contribution(self, received: Tensor, sent: Tensor) -> Tensor:
+        local = received[: self.layout.numel] + sent
+        return torch.cat([sent, *(pair.multiply(local) for pair in self.pairs)])
+
+    def step(self, old: Tensor, mean: Tensor, state: State, share: float, seed: int) -> tuple[Tensor, State]:
+        n = self.layout.numel
+        new = old[:n] + mean[:n]
+        residual = mean[n:] - torch.cat([pair.multiply(new) for pair in self.pairs])
+        return torch.cat([new, old[n:] + residual]), {}
+
+
+class Flora(FedExLora):
+    """Stacking (FLoRA, Wang et al. 2024): W += s mean(B_i A_i), the product of the stacked adapters, and every round begins
+    with adapters drawn anew, B zero."""
+
+    def __init__(self, section: Any, layout: Layout) -> None:
+        super().__init__(section, layout)
+        self.summed = self.products
+
+    def contribution(self, received: Tensor, sent: Tensor) -> Tensor:
+        return super().contribution(received, sent)[self.layout.numel :]
+
+    def step(self, old: Tensor, mean: Tensor, state: State, share: float, seed: int) -> tuple[Tensor, State]:
+        n, draws = self.layout.numel, torch.Generator().manual_seed(seed)
+        new = torch.zeros(n, dtype=old.dtype)
+        for pair in self.pairs:  # as peft's "gaussian"
+            size = pair.a.stop - pair.a.start
+            new[pair.a] = torch.randn(size, generator=draws, dtype=old.dtype) / pair.rank
+        return torch.cat([new, old[n:] + mean]), {}

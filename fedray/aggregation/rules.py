@@ -1,0 +1,28 @@
+"""The rules by the `kind` a scenario names."""
+
+from __future__ import annotations
+
+from fedray.aggregation.fedavg import FedAvg
+from fedray.aggregation.fedopt import FedAdam, FedAvgM, FedYogi
+from fedray.aggregation.fedprox import FedProx
+from fedray.aggregation.lora import FedExLora, FfaLora, Flora
+from fedray.aggregation.scaffold import Scaffold
+from fedray.parameters import Layout
+from fedray.scenario.aggregation import Aggregation
+
+RULES: dict[str, type[FedAvg]] = {
+    "fedavg": FedAvg,
+    "fedprox": FedProx,
+    "scaffold": Scaffold,
+    "fedavgm": FedAvgM,
+    "fedadam": FedAdam,
+    "fedyogi": FedYogi,
+    "ffa_lora": FfaLora,
+    "fedex_lora": FedExLora,
+    "flora": Flora,
+}
+
+
+def rule(section: Aggregation, layout: Layout) -> FedAvg:
+    """The rule that a scenario names, over what travels in it."""
+    return RULES[section.kind](section, layout)

@@ -1,0 +1,56 @@
+"""CelebA (Liu et al. 2015), aligned and cropped, in torchvision's layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from fedray.data.sources import Files, Split, fetched, reason
+from fedray.scenario.base import Refused
+from fedray.scenario.data import CelebA
+
+PARTS = {"train": "0", "test": "2"}  # in list_eval_partition.txt
+
+
+def there(data: CelebA, folder: Path) -> bool:
+    return all(place.exists() for place in _places(data, folder))
+
+
+def label_names(data: CelebA) -> tuple[str, str]:
+    word = data.attribute.replace("_", " ").lower()
+    return f"not {word}", word
+
+
+def read(data: CelebA, folder: Path, split: Split) -> Files:
+    """Raises Refused where its files are not there, or say something else than they should."""
+    root, (parts, attributes, images) = folder / data.path, _places(data, folder)
+
+    def fetch() -> None:
+        from torchvision.datasets import CelebA as Download
+
+        Download(str(root), download=True)
+
+    advice = f"torchvision's layout in it: celeba/{images.name}/, {parts.name}, {attributes.name}"
+    fetched(root, data, lambda: there(data, folder), fetch, advice)
+    try:
+        names = [line.split()[0] for line in parts.read_text().splitlines() if line.split()[1:2] == [PARTS[split]]]
+        _, header, *lines = attributes.read_text().splitlines()
+        known = header.split()
+        column = known.index(data.attribute) + 1 if data.attribute in known else 0
+        has = {cells[0]: int(cells[column] == "1") for line in lines if (cells := line.split())}
+        labels = np.array([has[name] for name in names], np.int64)
+    except (OSError, ValueError, IndexError, KeyError) as e:
+        raise Refused("data.path", f"{parts.parent}, whose lists cannot be read: {reason(e)}", "whole files of CelebA") from None
+    if not column:
+        raise Refused("data.attribute", repr(data.attribute), f"one of {', '.join(known)}")
+    if not names or not (images / names[0]).is_file():
+        raise Refused("data.path", f"{images} without the images that {parts.name} names", "whole files of CelebA")
+    names_of = label_names(data)
+    captions = [f"a photo of a face, {names_of[k]}" for k in labels]
+    return Files([images / name for name in names], captions, [""] * len(names), labels, names_of)
+
+
+def _places(data: CelebA, folder: Path) -> tuple[Path, Path, Path]:
+    place = folder / data.path / "celeba"
+    return place / "list_eval_partition.txt", place / "list_attr_celeba.txt", place / "img_align_celeba"

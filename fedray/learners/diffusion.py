@@ -1,0 +1,115 @@
+"""diffusion: an unconditional DDPM (Ho et al. 2020, Algorithm 1) on diffusers' UNet2DModel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fedray.data import Form, Samples
+from fedray.learners.pictures import Shard, scaled
+from fedray.randomness import SERVER, key
+from fedray.scenario.base import Refused
+from fedray.scenario.model import Diffusion as Section
+
+
+@dataclass
+class Batch:
+    """One step's inputs, every draw made. b samples."""
+
+    images: Tensor  # [b, c, h, w] in -1..1
+    noise: Tensor  # as images
+    timesteps: Tensor  # [b] int64
+
+
+class Diffusion:
+    weights_file = "diffusion_pytorch_model.safetensors"
+
+    def __init__(self, section: Section, form: Form, seed: int, device: torch.device, compute: torch.dtype) -> None:
+        from diffusers.models.unets.unet_2d import UNet2DModel
+        from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+
+        if (size := section.resolution or form.size) is None:
+            raise Refused("model.resolution", "nothing", "pixels a side, since these images have no size of their own")
+        levels = len(section.channels)
+        if size % 2 ** (levels - 1):
+            raise Refused("model.resolution", size, f"a multiple of {2 ** (levels - 1)}, for {levels} levels of model.channels")
+        self.section, self.size, self.device, self.compute = section, size, device, compute
+        self.keeps_shards = form.size is None  # files that would be decoded anew each turn
+        down = ["AttnDownBlock2D" if i in section.attention else "DownBlock2D" for i in range(levels)]
+        up = ["AttnUpBlock2D" if i in section.attention else "UpBlock2D" for i in reversed(range(levels))]
+        with torch.random.fork_rng(devices=[]), torch.device(device.type) if device.type == "meta" else nullcontext():
+            torch.manual_seed(key(seed, 0, SERVER, "weights"))
+            unet: Any = UNet2DModel(
+                sample_size=size, in_channels=form.channels, out_channels=form.channels, layers_per_block=section.layers,
+                block_out_channels=tuple(section.channels), down_block_types=tuple(down), up_block_types=tuple(up),
+            )  # fmt: skip
+        self.unet = unet.to(device).requires_grad_(False)
+        self.parts: dict[str, nn.Module] = {"unet": self.unet}
+        self.schedule = DDPMScheduler(section.timesteps, section.beta_start, section.beta_end, "linear")
+
+    def prepare_training(self, gradient_checkpointing: bool) -> None:
+        self.unet.train()
+        if gradient_checkpointing:
+            self.unet.enable_gradient_checkpointing()
+
+    def encode(self, samples: Samples, indices: np.ndarray) -> Shard:
+        return Shard.of(samples, indices, self.size, self.device)
+
+    def draw(self, shard: Shard, indices: np.ndarray, generator: torch.Generator) -> Batch:
+        images = scaled(shard.images[torch.from_numpy(indices).to(self.device)])
+        noise = torch.randn(images.shape, generator=generator).to(self.device)
+        timesteps = torch.randint(self.section.timesteps, (len(images),), generator=generator).to(self.device)
+        return Batch(images, noise, timesteps)
+
+    def blank_batch(self) -> tuple[Batch, int]:
+        images = torch.zeros(1, self.unet.config.in_channels, self.size, self.size, device=self.device)
+        return Batch(images, images, torch.zeros(1, dtype=torch.long, device=self.device)), 1
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Mean squared error of the predicted noise, at timesteps drawn uniformly."""
+        noisy = self.schedule.add_noise(batch.images, batch.noise, batch.timesteps)
+        with self._autocast():
+            predicted = self.unet(noisy, batch.timesteps, return_dict=False)[0]
+        return F.mse_loss(predicted.float(), batch.noise)
+
+    @torch.no_grad()
+    def sample(self, seeds: Sequence[int], steps: int, at_once: int = 64) -> Tensor:
+        """One image a seed by DDIM (Song et al. 2021), [n, 3, h, w] in 0..1 on the CPU, whatever its neighbours."""
+        from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+
+        sampler: Any = DDIMScheduler.from_config(self.schedule.config, clip_sample=True, timestep_spacing="trailing")
+        sampler.set_timesteps(min(steps, self.section.timesteps))
+        training = self.unet.training
+        self.unet.eval()
+        images = []
+        for start in range(0, len(seeds), at_once):
+            shape = (1, self.unet.config.in_channels, self.size, self.size)
+            x = torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds[start : start + at_once]])
+            x = x.to(self.device)
+            for t in sampler.timesteps:
+                with self._autocast():
+                    predicted = self.unet(x, t, return_dict=False)[0].float()
+                x = sampler.step(predicted, t, x, return_dict=False)[0]
+            images.append((x / 2 + 0.5).clamp(0, 1).expand(-1, 3, -1, -1).cpu())
+        self.unet.train(training)
+        return torch.cat(images)
+
+    def save(self, folder: Path) -> None:
+        """A DDPMPipeline, as `from_pretrained` reads it."""
+        from diffusers import DDPMPipeline
+
+        pipeline: Any = DDPMPipeline(unet=self.unet, scheduler=self.schedule)
+        pipeline.save_pretrained(folder, safe_serialization=True)
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        if self.compute == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.compute)

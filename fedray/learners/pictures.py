@@ -1,0 +1,31 @@
+"""A client's pictures as learners of pixels hold them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedray.data import Samples
+
+
+@dataclass
+class Shard:
+    images: Tensor  # [n, c, h, w] uint8
+    labels: Tensor  # [n] int64
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @classmethod
+    def of(cls, samples: Samples, indices: np.ndarray, size: int | None, device: torch.device) -> Shard:
+        """Square images in `size`, or their own. Raises ValueError for one that cannot be read."""
+        images = torch.from_numpy(samples.pixels(indices, size)).to(device)
+        return cls(images, torch.from_numpy(samples.labels[indices]).to(device))
+
+
+def scaled(images: Tensor) -> Tensor:
+    """uint8 to -1..1."""
+    return images.float().div_(127.5).sub_(1)

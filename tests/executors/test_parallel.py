@@ -1,0 +1,235 @@
+"""Parallel rounds: hosts train many clients each, and the sum is the same however they share them."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from fedray.engine import RunFailed
+from fedray.executors.serial import SerialExecutor
+from fedray.executors.work import batches
+from fedray.learners.classifier import build
+from fedray.network.clock import Radio
+from fedray.parameters import sha256
+from fedray.randomness import generator
+from fedray.rounds import schedule_round
+from tests.helpers import garments, job_of, rows, run, timeless
+
+MANY = {"population": {"clients": 12, "per_round": 7}, "training.rounds": 3, "data.partition.alpha": 0.3}
+SGD = {"kind": "sgd", "learning_rate": 0.05}
+EPOCH = {"rounds": 1, "local_epochs": 1, "batch_size": 64, "clip_norm": None, "optimizer": SGD}
+STATEFUL = {
+    "scaffold": {"kind": "scaffold"},
+    "compressed": {
+        "kind": "fedadam",
+        "transforms": [{"kind": "clip", "norm": 2.0}, {"kind": "top_k", "fraction": 0.02}, {"kind": "quantise", "bits": 4}],
+    },
+}
+
+
+def begun(file):
+    _, job = job_of(file)
+    executor = SerialExecutor(job)
+    executor.begin([len(executor.clients.held[c]) for c in executor.clients.held])
+    return executor
+
+
+def carry_out(executor, t):
+    return list(executor.carry_out(schedule_round(executor.job.scenario, Radio(executor.job.scenario.network), t)))
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """A SCAFFOLD run in one process: its scenario, its executor after three rounds, and every report."""
+    folder = tmp_path_factory.mktemp("alone")
+    executor = begun(garments(folder, MANY | {"aggregation": STATEFUL["scaffold"]}))
+    return folder, executor, [r for t in (1, 2, 3) for r in carry_out(executor, t)]
+
+
+@pytest.fixture(scope="module")
+def two(cluster, alone):
+    """Two hosts for the same scenario."""
+    from fedray.executors.ray import RayExecutor
+
+    executor = RayExecutor(dataclasses.replace(alone[1].job, scenario=on_ray(alone[1].job.scenario)))
+    yield executor
+    executor.close()
+
+
+def on_ray(scenario):
+    return scenario.model_copy(update={"runtime": scenario.runtime.model_copy(update={"executor": "ray", "actors": 2})})
+
+
+@pytest.mark.parametrize(("actors", "reduce"), [(1, "server"), (2, "server"), (2, "allreduce")])
+def test_any_number_of_hosts_and_either_reduction_give_the_bits_of_one_process(actors, reduce, cluster, alone, two, tmp_path, monkeypatch):
+    scenario = two.job.scenario
+    topology = scenario.topology.model_copy(update={"reduce": reduce})
+    monkeypatch.setattr(two, "hosts", two.hosts[:actors])
+    monkeypatch.setattr(two, "job", dataclasses.replace(two.job, scenario=scenario.model_copy(update={"topology": topology})))
+    two.begin(alone[1].samples)
+    reports = [r for t in (1, 2, 3) for r in carry_out(two, t)]
+    assert sha256(cluster.get(two.buffer)) == sha256(alone[1].buffer)
+    assert sorted(reports, key=lambda r: (r.round, r.client)) == alone[2]
+    folders = [tmp_path / name for name in ("ray", "serial")]
+    for folder, executor in zip(folders, (two, alone[1]), strict=True):
+        folder.mkdir()
+        executor.changed = set(executor.client_states)
+        assert executor.checkpoint(folder, None).clients
+    names = sorted(p.name for p in folders[0].iterdir())
+    assert names == sorted(p.name for p in folders[1].iterdir())
+    assert all((folders[0] / n).read_bytes() == (folders[1] / n).read_bytes() for n in names)
+
+
+def test_a_round_is_the_mean_of_plain_training_weighted_by_samples(tmp_path):
+    """Against torch alone: the same network from the same weights, an SGD of torch's own, the same batches."""
+    executor = begun(garments(tmp_path, {"training": EPOCH}))
+    layout, scenario, work = executor.layout, executor.job.scenario, executor.clients
+    start = layout.flat(executor.buffer)
+    images, labels = torch.from_numpy(work.samples.array.copy()), torch.from_numpy(work.samples.labels)
+    mean, whole = torch.zeros_like(start), 0
+    for client in range(5):
+        network = build(scenario.model, 1, 28, 10)
+        torch.nn.utils.vector_to_parameters(start.clone(), network.parameters())
+        optimizer = torch.optim.SGD(network.parameters(), lr=scenario.training.optimizer.learning_rate)
+        mine = torch.from_numpy(work.held[client].astype(np.int64))
+        for chosen in batches(scenario.training.batches(len(mine)), len(mine), generator(0, 1, client, "batches")):
+            i = mine[torch.from_numpy(chosen)]
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(network(images[i].float() / 127.5 - 1), labels[i]).backward()
+            optimizer.step()
+        mean += len(mine) * torch.nn.utils.parameters_to_vector(network.parameters()).detach()
+        whole += len(mine)
+    carry_out(executor, 1)
+    got = layout.flat(executor.buffer)
+    assert (got - start).abs().max() > 1e-3
+    assert (got - mean / whole).abs().max() < 1e-5
+
+
+def test_uniform_weighting_counts_every_client_once(tmp_path):
+    by_samples, uniform = (begun(garments(tmp_path, {"aggregation": {"kind": "fedavg", "weighting": w}})) for w in ("samples", "uniform"))
+    start, updates = uniform.layout.flat(uniform.buffer), []
+    for client in range(5):
+        total, _, _ = uniform.clients.train_all(uniform.buffer, 1, 1, [client], [None])
+        updates.append(total.total.clone())
+    carry_out(uniform, 1)
+    carry_out(by_samples, 1)
+    expected = start.double() + sum(updates) / 5
+    assert (uniform.layout.flat(uniform.buffer) - expected).abs().max() < 1e-6
+    assert sha256(uniform.buffer) != sha256(by_samples.buffer)
+
+
+def test_fedprox_without_mu_is_fedavg_and_with_much_stays_near_the_global_model(tmp_path):
+    moved = []
+    for aggregation in ({"kind": "fedavg"}, {"kind": "fedprox", "mu": 0.0}, {"kind": "fedprox", "mu": 10.0}):
+        executor = begun(garments(tmp_path, {"aggregation": aggregation, "training.local_steps": 8}))
+        start = executor.layout.flat(executor.buffer)
+        carry_out(executor, 1)
+        moved.append(executor.layout.flat(executor.buffer) - start)
+    assert torch.equal(moved[0], moved[1])
+    assert moved[2].norm() < 0.8 * moved[0].norm()
+
+
+def test_what_is_sent_up_is_what_the_plan_and_the_timeline_say(tmp_path):
+    from fedray.aggregation import transforms
+    from fedray.check import check
+    from fedray.plan import plan
+
+    file = garments(tmp_path, MANY | {"aggregation": STATEFUL["compressed"]})
+    planned, scenario = plan(check(file)), check(file).scenario
+    run(file, tmp_path / "run")
+    sends = [e for e in rows(tmp_path / "run" / "timeline.jsonl") if e["event"] == "send"]
+    assert {e["bytes"] for e in sends if e["direction"] == "uplink"} == {planned["payload_bytes_uplink"]}
+    assert {e["bytes"] for e in sends if e["direction"] == "downlink"} == {planned["payload_bytes"]}
+    update = torch.randn(planned["trainable_parameters"])
+    made = transforms.encode(scenario.aggregation.transforms, update, torch.float32, 1)
+    assert len(made) == planned["payload_bytes_uplink"] < planned["payload_bytes"] / 20
+    assert planned["client_state_bytes"] == 4 * planned["trainable_parameters"]
+
+
+@pytest.mark.parametrize("rule", STATEFUL)
+def test_a_run_broken_after_a_checkpoint_ends_with_the_bits_of_an_unbroken_one_client_states_and_server_state_included(rule, tmp_path):
+    file = garments(tmp_path, MANY | {"aggregation": STATEFUL[rule]})
+    whole = run(file, tmp_path / "whole")
+    run(file, tmp_path / "broken")
+    (tmp_path / "broken" / "result.json").unlink()
+    for later in ("round-0003",):
+        shutil.rmtree(tmp_path / "broken" / "checkpoints" / later)
+    again = run(file, tmp_path / "broken", resume=True)
+    assert again["weights_sha256"] == whole["weights_sha256"]
+    assert timeless(rows(tmp_path / "broken" / "metrics.jsonl")) == timeless(rows(tmp_path / "whole" / "metrics.jsonl"))
+    names = {p.name for p in (tmp_path / "whole" / "checkpoints" / "round-0003").iterdir()}
+    assert {p.name for p in (tmp_path / "broken" / "checkpoints" / "round-0003").iterdir()} == names
+
+
+def test_only_clients_that_took_part_have_a_state_and_a_damaged_one_is_refused_by_name(tmp_path):
+    file = garments(tmp_path, MANY | {"aggregation": {"kind": "scaffold"}, "training.rounds": 2})
+    run(file, tmp_path / "run")
+    took_part = {e["node"] for e in rows(tmp_path / "run" / "timeline.jsonl") if e["event"] == "train"}
+    newest = tmp_path / "run" / "checkpoints" / "round-0002"
+    assert {p.stem for p in newest.glob("client-*")} == took_part
+    state = next(newest.glob("client-*"))
+    damaged = bytearray(state.read_bytes())
+    damaged[-1] ^= 1
+    state.unlink()  # it may be linked to the checkpoint before
+    state.write_bytes(damaged)
+    executor = begun(file)
+    saved = json.loads((newest / "state.json").read_text())["saved"]
+    from fedray.runs.folder import Saved
+
+    with pytest.raises(ValueError, match=state.name):
+        executor.restore(newest, Saved(**saved))
+
+
+def test_clients_without_samples_are_never_asked(tmp_path):
+    changes = {"population": {"clients": 60, "per_round": 20}, "data.partition": {"kind": "dirichlet", "alpha": 0.01, "allow_empty": True}}
+    file = garments(tmp_path, changes)
+    executor = begun(file)
+    empty = {f"client-{c}" for c in executor.clients.held if not len(executor.clients.held[c])}
+    assert empty
+    run(file, tmp_path / "run")
+    assert not empty & {e["node"] for e in rows(tmp_path / "run" / "timeline.jsonl")}
+
+
+def test_a_client_whose_loss_is_not_finite_is_left_out_counted_and_shown_and_a_round_of_them_ends_the_run(tmp_path, capsys):
+    changes = {"training.local_steps": 3, "training.optimizer.learning_rate": 1e30}
+    with pytest.raises(RunFailed, match=r"no client of round 1 trained; the first: client 0, while training: the loss of step 2 is"):
+        run(garments(tmp_path, changes), tmp_path / "all")
+
+    executor = begun(garments(tmp_path, {}))
+    others = [1, 2, 4]
+    turn = executor.clients._turn
+
+    def poisoned(round, client, buffer, state):
+        report, end = turn(round, client, buffer, state)
+        if client not in others:
+            executor.clients.model.flat.all[5] = float("nan")
+        return report, end
+
+    executor.clients._turn = poisoned
+    total, reports, _ = executor.clients.train_all(executor.buffer, 2500, 1, range(5), [None] * 5)
+    assert [r.client for r in reports if r.failure] == [0, 3]
+    assert "not finite" in reports[0].failure or "nan" in reports[0].failure
+    assert total.added == 3
+    assert torch.isfinite(total.total).all()
+
+
+def test_batch_statistics_travel_with_the_weights_and_are_averaged(tmp_path):
+    changes = {
+        "model": {"kind": "classifier", "network": "resnet18", "resolution": 32}, "population": {"clients": 2},
+        "training.rounds": 1, "aggregation": {"kind": "fedadam"},
+    }  # fmt: skip
+    executor = begun(garments(tmp_path, changes))
+    layout = executor.layout
+    assert layout.numel - layout.trained == sum(s for n, s in zip(layout.names, layout.sizes, strict=True) if ".running_" in n) > 0
+    before = layout.tensors(executor.buffer)
+    totals = [executor.clients.train_all(executor.buffer, 1, 1, [c], [None])[0].total for c in range(2)]
+    held = [len(executor.clients.held[c]) for c in range(2)]
+    carry_out(executor, 1)
+    after = layout.flat(executor.buffer)[layout.trained :]
+    start = torch.cat([t.flatten() for n, t in before.items() if ".running_" in n])
+    mean = sum(t[layout.trained :] for t in totals) / sum(held)
+    assert mean.abs().max() > 1e-4
+    assert (after - (start + mean)).abs().max() < 1e-5

@@ -1,0 +1,72 @@
+import pytest
+import torch
+
+from fedray.data.sources import Form
+from fedray.learners.diffusion import Batch, Diffusion
+from fedray.scenario import Refused
+from fedray.scenario.model import Diffusion as Section
+
+SMALL = {"kind": "diffusion", "resolution": 16, "channels": [32, 64], "attention": [1], "layers": 1}
+
+
+def learner(**changes):
+    section = Section.model_validate(SMALL | changes)
+    return Diffusion(section, Form(1, 28, []), 0, torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture(scope="module")
+def small():
+    return learner()
+
+
+def test_the_networks_given_size_is_chens():
+    section = Section(kind="diffusion", resolution=64)
+    network = Diffusion(section, Form(3, None, []), 0, torch.device("meta"), torch.float32).unet
+    parameters = sum(p.numel() for p in network.parameters())
+    assert parameters == 113_673_219
+    assert round(4 * parameters / 2**20, 2) == 433.63
+
+
+def test_the_betas_rise_in_a_line_from_1e_4_to_0_02_over_1000_steps(small):
+    betas = small.schedule.betas
+    assert len(betas) == 1000
+    assert torch.allclose(betas, torch.linspace(1e-4, 0.02, 1000))
+
+
+def test_the_loss_is_the_mean_squared_error_of_the_noise_at_the_drawn_timesteps(small):
+    images, noise, t = torch.randn(3, 1, 16, 16), torch.randn(3, 1, 16, 16), torch.tensor([0, 500, 999])
+    alpha = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000), 0)[t].view(3, 1, 1, 1)
+    noisy = alpha.sqrt() * images + (1 - alpha).sqrt() * noise  # Ho et al. 2020, Eq. 4
+    with torch.no_grad():
+        expected = (small.unet(noisy, t).sample - noise).square().mean()
+        assert torch.allclose(small.loss(Batch(images, noise, t)), expected, atol=1e-5)
+
+
+def test_an_image_depends_on_its_own_seed_and_not_on_its_neighbours(small):
+    together, alone = small.sample([3, 4, 5], 3), small.sample([4], 3)
+    assert together.shape == (3, 3, 16, 16)
+    assert (together[1] - alone[0]).abs().max() < 1e-3
+    assert (together[0] - together[1]).abs().max() > 0.05
+    assert 0 <= together.min() <= together.max() <= 1
+
+
+def test_the_same_seed_gives_the_same_network_and_another_seed_another():
+    first, again = learner(), learner()
+    other = Diffusion(first.section, Form(1, 28, []), 1, torch.device("cpu"), torch.float32)
+    pairs = zip(first.unet.parameters(), again.unet.parameters(), other.unet.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b, _ in pairs)
+    assert not all(torch.equal(a, b) for a, b in zip(first.unet.parameters(), other.unet.parameters(), strict=True))
+
+
+def test_a_size_that_cannot_be_halved_often_enough_is_refused():
+    with pytest.raises(Refused, match=r"model\.resolution: got 18, expected a multiple of 4"):
+        learner(resolution=18, channels=[32, 32, 32])
+
+
+def test_what_is_saved_opens_as_a_ddpm_pipeline_of_the_same_weights(small, tmp_path):
+    from diffusers import DDPMPipeline
+
+    small.save(tmp_path)
+    opened = DDPMPipeline.from_pretrained(tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(opened.unet.parameters(), small.unet.parameters(), strict=True))
+    assert opened.scheduler.config.beta_schedule == "linear"
