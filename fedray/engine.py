@@ -55,7 +55,7 @@ def run(loaded: Loaded, run: RunFolder, watcher: Watcher, resume: bool = False) 
     executor: Executor | None = None
     try:
         held, counted = ([], None) if scenario.sites else readable(loaded)
-        if counted and len(counted.labels) > 1:
+        if counted and len(counted.labels) > 1 and scenario.data.partition.kind != "folder":
             run.write("partition.json", asdict(counted))
         executor = open_executor(Job(scenario, loaded.folder.resolve()), watcher.note)
         return _rounds(loaded, run, watcher, executor, held or executor.survey(), resume)

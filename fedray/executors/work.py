@@ -21,11 +21,11 @@ from fedray.aggregation.fedavg import State
 from fedray.aggregation.rules import rule
 from fedray.data import holdings
 from fedray.executors import Job, StepFailed, TrainReport
+from fedray.executors.optimizer import FlatOptimizer
 from fedray.learners.learner import load
 from fedray.parameters import DTYPES, FlatParameters, Layout, load_arrays, save_arrays, sha256
 from fedray.randomness import SERVER, generator, key
 from fedray.runs.folder import Saved, saved_files
-from fedray.scenario.training import AdamW, Optimizer
 from fedray.scenario.tuning import Lora
 from fedray.tuning import lora
 from fedray.tuning.tunings import apply, export
@@ -88,7 +88,9 @@ class ClientWork:
         self.rule = self.model.rule
         self._shards: dict[int, Any] = {}
         self._update = torch.zeros(self.rule.sent)
-        self._optimizer = make_optimizer(job.scenario.training.optimizer, self.model.flat.master)
+        master = self.model.flat.master
+        assert master.grad is not None
+        self._optimizer = FlatOptimizer(job.scenario.training.optimizer, master.data, master.grad)
 
     def initial(self) -> tuple[np.ndarray, Layout]:
         """The buffer before the first round, the same from every worker: the model, and zeros for what the rule adds."""
@@ -192,9 +194,8 @@ class ClientWork:
         draws = torch.Generator().manual_seed(key(scenario.seed, round, client, "noise"))
         # fp16 gradients underflow: the loss is scaled, and a step whose scaled gradients overflow is left out.
         scale = 1024.0 if training.precision == "fp16" else 1.0
-        optimizer, gradient = self._optimizer, flat.master.grad
-        optimizer.state.clear()  # a turn begins with an optimizer that has seen nothing
-        assert gradient is not None
+        optimizer, gradient = self._optimizer, self._optimizer.gradient
+        optimizer.restart()
         losses, seen, steps = [], 0, 0
         for step, indices in enumerate(batches(training.batches(held), held, generator(scenario.seed, round, client, "batches"))):
             gradient.zero_()
@@ -367,13 +368,6 @@ def batches(sizes: Sequence[int], samples: int, rng: np.random.Generator) -> lis
         out.append(np.array(stream[:size]))
         stream = stream[size:]
     return out
-
-
-def make_optimizer(section: Optimizer, parameter: torch.nn.Parameter) -> torch.optim.Optimizer:
-    if isinstance(section, AdamW):
-        betas = (section.beta1, section.beta2)
-        return torch.optim.AdamW([parameter], lr=section.learning_rate, weight_decay=section.weight_decay, betas=betas, eps=section.eps)
-    return torch.optim.SGD([parameter], lr=section.learning_rate, weight_decay=section.weight_decay, momentum=section.momentum)
 
 
 def _seed(device: torch.device, seed: int) -> None:

@@ -130,11 +130,21 @@ def test_an_actor_lost_more_often_than_allowed_ends_the_run_with_client_round_an
         assert str(caught.value).startswith(f"client {plan.clients[0]} in round 1, while training: ActorDiedError: ")
 
 
-def test_a_model_that_does_not_load_in_an_actor_is_a_line_of_the_scenario(cluster, tmp_path, fedray):
+def test_what_an_actor_refuses_is_a_line_of_the_scenario(cluster, tmp_path, fedray):
+    tuning = {"kind": "partial", "patterns": ["nothing.*"]}
+    file = garments(tmp_path, {"tuning": tuning, "runtime": {"executor": "ray", "actors": 1}})
+    code, _, err = fedray("run", file, "--out", tmp_path / "run", "--quiet")
+    assert code == 2
+    assert re.match(rf"{re.escape(str(file))}:\d+: tuning\.patterns: got 'nothing\.\*', expected ", err)
+    assert "Traceback" not in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_that_does_not_load_is_a_line_of_the_scenario(tmp_path, fedray):
     base = _copy_of("tiny-sd", tmp_path)
     weights = base / "unet" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    file = tiny(tmp_path, UNSEEN | {"model.base": str(base), "runtime": {"executor": "ray", "actors": 1}})
+    file = tiny(tmp_path, UNSEEN | {"model.base": str(base)})
     code, _, err = fedray("run", file, "--out", tmp_path / "run", "--quiet")
     assert code == 2
     assert err.startswith(f"{file}:")

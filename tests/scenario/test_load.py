@@ -49,7 +49,7 @@ BAD_VALUES = {
     "a learning rate that is a word": ("training.optimizer", ("learning_rate", "fast"), "training.optimizer.learning_rate: got 'fast', expected a number"),
     "a learning rate that is not a number": ("training.optimizer", ("learning_rate", float("nan")), "training.optimizer.learning_rate: got nan, expected "),
     "a negative learning rate": ("training.optimizer", ("learning_rate", -0.1), "training.optimizer.learning_rate: got -0.1, expected a number above 0"),
-    "an unknown kind": ("topology", ("kind", "ring"), "topology.kind: got 'ring', expected 'relay'"),
+    "an unknown kind": ("topology", ("kind", "ring"), "topology.kind: got 'ring', expected 'relay' or 'parallel'"),
     "another section's kind": ("tuning", ("kind", "adamw"), "tuning.kind: got 'adamw', expected 'lora' or 'full' or 'partial'"),
     "another precision": ("training", ("precision", "fp8"), "training.precision: got 'fp8', expected 'fp32', 'fp16' or 'bf16'"),
     "more clients a round than there are": ("population", ("per_round", 6), "population.per_round: got 6, expected at most population.clients, 5"),

@@ -28,7 +28,7 @@ def learner(compute=torch.float32):
 def trained(request, tmp_path_factory):
     """The model folder of a run with a high learning rate, so that its adapter shows."""
     folder = tmp_path_factory.mktemp("lora")
-    changes = {"tuning.alpha": request.param, "training.optimizer.learning_rate": 2e-2, "training.local_steps": 2}
+    changes = {"tuning.alpha": request.param, "training.optimizer.learning_rate": 2e-2, "training.local_steps": 2, "training.rounds": 1}
     run(tiny(folder, UNSEEN | changes), folder / "run")
     return folder / "run" / "model"
 
