@@ -64,7 +64,7 @@ def write(file: Path, changes: dict[str, Any], tree: Any = None) -> Path:
         if value is None:
             at.pop(key)
         else:
-            at[key] = value
+            at[key] = copy.deepcopy(value)  # what is written shall not change the caller's
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w") as f:
         YAML().dump(tree, f)
