@@ -146,6 +146,9 @@ class ServerHost(Actor):
     def restore(self, layout: Any, folder: Path, saved: Saved) -> tuple[Any, Any, bool]:
         return *self.work.restore(layout, folder, saved), True
 
+    def keep(self, *states: Any) -> Any:
+        return states if len(states) > 1 else states[0]
+
     def client_state(self, folder: Path, name: str, sha256: str) -> Any:
         return self.work.client_state(folder, name, sha256)
 
@@ -306,7 +309,9 @@ class RayExecutor:
             total, report, *new = call.remote(self.buffer, weight, round, clients, *old)
             sums.append(total)
             reports.append((clients[0], report))
-            states |= dict(zip(clients, new, strict=False))
+            if new:  # kept on the driver's node: what only a lost node had, nobody could make again
+                kept = self.server.keep.options(num_returns=len(new)).remote(*new)
+                states |= dict(zip(clients, kept if len(new) > 1 else [kept], strict=True))
         for chain in (chain for chain in runs if len(chain) > 1):
             buffer, theirs = self.buffer, []
             for client in chain:

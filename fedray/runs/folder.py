@@ -165,7 +165,10 @@ class RunFolder:
                 yield folder, f"state.json cannot be read: {e}"
 
     def cut_back(self, state: State) -> None:
-        """Metrics and timeline as they were at the checkpoint."""
+        """Metrics and timeline as they were at the checkpoint; later checkpoints, which were refused, are gone."""
+        for folder in self._checkpoints():
+            if _round_of(folder) > state.round:
+                shutil.rmtree(folder)
         for file, keep in ((self.metrics, state.metrics_lines), (self.timeline, state.timeline_lines)):
             lines = file.read_text().splitlines(keepends=True)[:keep]
             part = file.with_suffix(".part")
@@ -182,7 +185,7 @@ class RunFolder:
         return [str(p.relative_to(self.path)) for p in found]
 
     def _checkpoints(self) -> list[Path]:
-        return sorted(self.checkpoints.glob("round-*"), key=lambda p: int(p.name.removeprefix("round-")), reverse=True)
+        return sorted(self.checkpoints.glob("round-*"), key=_round_of, reverse=True)
 
 
 def saved_files(checkpoint: Path) -> dict[str, str]:
@@ -200,6 +203,10 @@ def first_free(folder: Path, name: str, suffix: str = "") -> Path:
     """folder/name, or the first of folder/name-2, name-3, ... that is not there."""
     names = (name if n == 1 else f"{name}-{n}" for n in count(1))
     return next(path for n in names if not (path := folder / f"{n}{suffix}").exists())
+
+
+def _round_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("round-"))
 
 
 def _lines(file: Path) -> int:
