@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
+
 from fedray import shipped
-from fedray.data import holdings
+from fedray.data import Samples, holdings
 from fedray.data.image_folder import read
-from fedray.data.partition import Census, census, unreadable
+from fedray.data.partition import unreadable
 from fedray.data.sources import to_download
 from fedray.learners.bases import locate
 from fedray.scenario import Loaded, Refused, ScenarioError, load
@@ -57,9 +59,8 @@ def _missing(loaded: Loaded) -> list[str]:
     return loaded.error(refused).problems
 
 
-def readable(loaded: Loaded) -> tuple[list[int], Census]:
-    """How many samples each client holds, and of which labels, after every image has been opened: what `plan` and `run`
-    need of the data that this process may open.
+def readable(loaded: Loaded) -> tuple[Samples, Mapping[int, np.ndarray]]:
+    """The samples that this process may open, and which of them each client holds, after every image has been opened.
 
     Raises:
         Refused, ScenarioError: where files are missing, or with every image that cannot be read.
@@ -67,8 +68,7 @@ def readable(loaded: Loaded) -> tuple[list[int], Census]:
     samples, held = holdings(loaded.scenario, loaded.folder)
     if bad := list(unreadable(samples, held)):
         raise loaded.error(bad)
-    counted = census(samples, held)
-    return [sum(row) for row in counted.counts], counted
+    return samples, held
 
 
 def find(scenario: str) -> Path:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fedray.check import readable
+from fedray.data.partition import census
 from fedray.executors import Executor, Job, Look, StepFailed, TrainReport, open_executor
 from fedray.network.clock import Event, Ledger, Radio, time_round
 from fedray.rounds import schedule_round, with_samples
@@ -54,11 +55,14 @@ def run(loaded: Loaded, run: RunFolder, watcher: Watcher, resume: bool = False) 
     run = RunFolder(run.path.resolve())  # actors may have another working directory
     executor: Executor | None = None
     try:
-        held, counted = ([], None) if scenario.sites else readable(loaded)
-        if counted and len(counted.labels) > 1 and scenario.data.partition.kind != "folder":
-            run.write("partition.json", asdict(counted))
+        sizes: list[int] = []
+        if not scenario.sites:
+            samples, held = readable(loaded)
+            sizes = [len(held[client]) for client in range(len(held))]
+            if len(samples.label_names) > 1 and scenario.data.partition.kind != "folder":
+                run.write("partition.json", asdict(census(samples, held)))
         executor = open_executor(Job(scenario, loaded.folder.resolve()), watcher.note)
-        return _rounds(loaded, run, watcher, executor, held or executor.survey(), resume)
+        return _rounds(loaded, run, watcher, executor, sizes or executor.survey(), resume)
     except Refused as e:
         raise loaded.error([e]) from None
     except ScenarioError:
@@ -184,22 +188,27 @@ def _judge_failure(report: TrainReport, policy: str, failures: int, budget: int)
     if report.failure is None:
         return
     where = f"client {report.client} in round {report.round}, while {report.stage}"
-    facts = {"error": "DataFailure", "round": report.round, "client": report.client, "stage": report.stage, "traceback": None}
     if policy == "abort":
         advice = "mend its data or the training, or leave such clients out: runtime: {failures: {data: drop}}"
-        raise RunFailed(f"{where}: {report.failure}", advice, **facts)
+        raise RunFailed(f"{where}: {report.failure}", advice, **_facts(report))
     if failures > budget:
         advice = "mend what makes so many clients fail, or raise runtime.failures.budget"
-        raise RunFailed(f"{where}: {report.failure} (failure {failures}, beyond runtime.failures.budget of {budget})", advice, **facts)
+        raise RunFailed(
+            f"{where}: {report.failure} (failure {failures}, beyond runtime.failures.budget of {budget})", advice, **_facts(report)
+        )
 
 
 def _refuse_round_of_failures(reports: list[TrainReport]) -> None:
     """What fails everywhere is no client's fault."""
     if all(r.failure for r in reports):
         first = reports[0]
-        facts = {"error": "DataFailure", "round": first.round, "client": first.client, "stage": first.stage, "traceback": None}
         message = f"no client of round {first.round} trained; the first: client {first.client}, while {first.stage}: {first.failure}"
-        raise RunFailed(message, "mend the training (a smaller learning rate?) or the data", **facts)
+        raise RunFailed(message, "mend the training (a smaller learning rate?) or the data", **_facts(first))
+
+
+def _facts(report: TrainReport) -> dict[str, Any]:
+    """What error.json says of a client's own failure."""
+    return {"error": "DataFailure", "round": report.round, "client": report.client, "stage": report.stage, "traceback": None}
 
 
 def metrics_of(round_: int, reports: list[TrainReport], ledger: Ledger, wall_time_s: float) -> dict[str, Any]:

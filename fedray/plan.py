@@ -69,7 +69,8 @@ def _held(loaded: Loaded) -> list[int]:
         each = getattr(partition, "samples", None) or coming / scenario.population.clients
         return [round(each)] * scenario.population.clients
     if not scenario.sites:
-        return readable(loaded)[0]
+        _, held = readable(loaded)
+        return [len(held[client]) for client in range(len(held))]
     if scenario.training.local_steps is None:
         raise Refused("training.local_epochs", "epochs over data that lies at sites", "local_steps, whose cost is known from here")
     return [0] * scenario.population.clients

@@ -74,7 +74,7 @@ def _count(scenario: Scenario, folder: Path) -> Workload:
 
     learner = on_meta(scenario, folder)
     parameters = sum(p.numel() for part in learner.parts.values() for p in part.parameters())
-    named = apply(scenario.tuning, learner, scenario.seed, scenario.aggregation.kind == "ffa_lora")
+    named = apply(scenario.tuning, learner, scenario.seed, scenario.aggregation.freezes_a)
     layout = Layout.of(named, scenario.payload)
     combined = rule(scenario.aggregation, layout)
     batch, samples = learner.blank_batch()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor
 
 from fedray.aggregation.fedavg import FedAvg, State
 
 
-class FedOpt(FedAvg):
+class FedOpt(FedAvg, ABC):
     """Any of torch's optimizers, afresh each round with the state it had."""
 
-    def optimizer(self, weights: torch.nn.Parameter) -> torch.optim.Optimizer:
-        raise NotImplementedError
+    @abstractmethod
+    def optimizer(self, weights: torch.nn.Parameter) -> torch.optim.Optimizer: ...
 
     def step(self, old: Tensor, mean: Tensor, state: State, share: float, seed: int) -> tuple[Tensor, State]:
         weights = torch.nn.Parameter(old.clone())

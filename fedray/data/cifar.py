@@ -24,6 +24,7 @@ NAMES = {
     "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
     "cifar100": tuple(FINE.split(",")),
 }
+STEM = {"cifar10": "cifar-10", "cifar100": "cifar-100"}
 FILES = {
     "cifar10": {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]},
     "cifar100": {"train": ["train"], "test": ["test"]},
@@ -36,7 +37,7 @@ def there(data: Cifar, folder: Path, split: Split = "train") -> bool:
 
 def read(data: Cifar, folder: Path, split: Split) -> Array:
     """Raises Refused where its files are not there, or damaged."""
-    root, stem = folder / data.path, {"cifar10": "cifar-10", "cifar100": "cifar-100"}[data.kind]
+    root, stem = folder / data.path, STEM[data.kind]
     python, binary = _places(data, folder, split)
 
     def fetch() -> None:
@@ -60,7 +61,7 @@ def _places(data: Cifar, folder: Path, split: Split) -> tuple[list[Path], list[P
     """Where torchvision's files are, and those of the binary version."""
     root, names = folder / data.path, FILES[data.kind][split]
     python, binary = {"cifar10": ("batches-py", "batches-bin"), "cifar100": ("python", "binary")}[data.kind]
-    stem = {"cifar10": "cifar-10", "cifar100": "cifar-100"}[data.kind]
+    stem = STEM[data.kind]
     return [root / f"{stem}-{python}" / n for n in names], [root / f"{stem}-{binary}" / f"{n}.bin" for n in names]
 
 

@@ -53,7 +53,7 @@ class Model:
         _make_deterministic(scenario.runtime.threads)
         self.scenario = scenario
         self.learner = load(scenario, job.folder, device, DTYPES[scenario.training.precision])
-        named = apply(scenario.tuning, self.learner, scenario.seed, scenario.aggregation.kind == "ffa_lora")
+        named = apply(scenario.tuning, self.learner, scenario.seed, scenario.aggregation.freezes_a)
         self.flat = FlatParameters(named, scenario.payload, device)
         self.rule = rule(scenario.aggregation, self.flat.layout)
         bases = lora.base_weights(self.learner.parts, self.flat.layout.names) if self.rule.folds else []

@@ -51,6 +51,11 @@ class FedAvg(Section):
     transforms: list[Transform] = []  # what is done to an update before it is sent: clipped, thinned out, quantised
 
     @property
+    def freezes_a(self) -> bool:
+        """Whether an adapter's A stays at home, as it was drawn."""
+        return self.kind == "ffa_lora"
+
+    @property
     def keeps_state(self) -> bool:
         """Whether a client has a state of its own between its turns."""
         return self.kind == "scaffold" or any(getattr(t, "error_feedback", False) for t in self.transforms)
