@@ -47,8 +47,8 @@ def plan(loaded: Loaded) -> dict[str, Any]:
         "parameters": workload.parameters,
         "trainable_parameters": workload.trainable_parameters,
         "payload_bytes": workload.payload_bytes,
-        "payload_bytes_downlink": workload.downlink_bytes,
-        "payload_bytes_uplink": workload.uplink_bytes,
+        "payload_bytes_downlink": max(workload.downlink_bytes),  # of the client that gets most
+        "payload_bytes_uplink": max(workload.uplink_bytes),
         "payload_bytes_sidelink": workload.payload_bytes,
         "client_state_bytes": workload.client_state_bytes,
         "export_bytes": next(iter(workload.export_files.values())),

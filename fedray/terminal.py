@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
@@ -172,6 +173,15 @@ def size(value: float, unit: str = "B") -> str:
     raise AssertionError
 
 
+def _sent_differently(p: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Transfers of other sizes, and what clients keep."""
+    for direction in ("downlink", "uplink"):
+        if (n := p[f"payload_bytes_{direction}"]) != p["payload_bytes"]:
+            yield f"at most, {direction}", f"{n:,} B", size(n)
+    if n := p["client_state_bytes"]:
+        yield "a client keeps", f"{n:,} B", size(n)
+
+
 def show_plan(p: dict[str, Any]) -> None:
     """A table; a sweep's has one a variant."""
     if "variants" in p:
@@ -192,6 +202,7 @@ def show_plan(p: dict[str, Any]) -> None:
         ("parameters", f"{p['parameters']:,}", ""),
         ("that train and travel", f"{p['trainable_parameters']:,}", ""),
         ("a transfer", f"{p['payload_bytes']:,} B", size(p["payload_bytes"])),
+        *_sent_differently(p),
         *((f"as {name}", f"{n:,} B", size(n)) for name, n in p["export_files"].items()),
         ("work a sample", size(p["flops_per_sample"], "FLOP"), "forward and backward"),
         ("", "", ""),

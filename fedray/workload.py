@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fedray.network.clock import Work
 from fedray.scenario.aggregation import Aggregation
 from fedray.scenario.scenario import Scenario
+from fedray.scenario.tuning import Lora
 
 if TYPE_CHECKING:
     from fedray.aggregation.fedavg import FedAvg
@@ -20,8 +21,8 @@ class Workload:
     parameters: int  # of the parts a tuning may train or must run
     trainable_parameters: int
     payload_bytes: int  # the buffer's
-    downlink_bytes: int  # with what the rule sends beside it
-    uplink_bytes: int  # with that, as the transforms encode it
+    downlink_bytes: tuple[int, ...]  # with what the rule sends beside it; one for each of tuning.ranks, which clients take in turn
+    uplink_bytes: tuple[int, ...]  # with that, as the transforms encode it
     client_state_bytes: int  # kept for each client that has taken part
     flops_per_sample: float
     export_files: dict[str, int]
@@ -29,9 +30,10 @@ class Workload:
     def of(self, scenario: Scenario, samples: Sequence[int]) -> Work:
         """The steps' work where client k holds `samples[k]` samples. Aggregating takes a subtraction, a multiplication
         and an addition a number and update."""
+        sent = {"downlink": self.downlink_bytes, "uplink": self.uplink_bytes, "sidelink": (self.payload_bytes,)}
         return Work(
             train_flops=lambda client: self.flops_per_sample * sum(scenario.training.batches(samples[client])),
-            send_bytes={"downlink": self.downlink_bytes, "uplink": self.uplink_bytes, "sidelink": self.payload_bytes},
+            send_bytes=lambda direction, client: sent[direction][client % len(sent[direction])],
             aggregate_flops=lambda updates: 3.0 * self.trainable_parameters * updates,
         )
 
@@ -85,12 +87,15 @@ def _count(scenario: Scenario, folder: Path) -> Workload:
         files = {learner.weights_file: safetensors_bytes({n: ("F32", list(p.shape)) for n, p in own.items()})}
     else:
         files = export_files(scenario.tuning, learner, layout)
+    tuning, less = scenario.tuning, [0]  # numbers that a client's rank leaves out
+    if isinstance(tuning, Lora) and tuning.ranks:
+        less = [layout.numel * (tuning.rank - rank) // tuning.rank for rank in tuning.ranks]
     return Workload(
         parameters=parameters,
         trainable_parameters=layout.trained,
         payload_bytes=layout.nbytes,
-        downlink_bytes=combined.received * layout.dtype.itemsize,
-        uplink_bytes=encoded_bytes(scenario.aggregation.transforms, combined.sent, layout.dtype.itemsize),
+        downlink_bytes=tuple((combined.received - n) * layout.dtype.itemsize for n in less),
+        uplink_bytes=tuple(encoded_bytes(scenario.aggregation.transforms, combined.sent - n, layout.dtype.itemsize) for n in less),
         client_state_bytes=state_bytes(scenario.aggregation, combined),
         flops_per_sample=counter.get_total_flops() / samples,
         export_files=files,

@@ -1,8 +1,8 @@
 """Rules for adapters, w = W + s B A (s = alpha / rank): the mean of the products is not the product of the means.
 
-FedAvg on A and B (FedIT) is inexact by what the means leave out. FFA-LoRA trains B alone, so its mean is exact. FedEx-LoRA
-folds what the means leave out into W; stacking folds in the whole mean product. Both are exact, and send W's change down
-beside the adapter, before it is scaled by s.
+FedAvg on A and B (FedIT) is inexact by what the means leave out; so is HetLoRA, which weighs mixed ranks. FFA-LoRA trains B
+alone, so its mean is exact. FedEx-LoRA folds what the means leave out into W; stacking folds in the whole mean product. Both
+are exact, with mixed ranks too, and send W's change down beside the adapter, before it is scaled by s.
 """
 
 from __future__ import annotations
@@ -30,7 +30,16 @@ class Pair:
 
     def multiply(self, flat: Tensor) -> Tensor:
         """B A, flat."""
-        return (flat[self.b].view(-1, self.rank) @ flat[self.a].view(self.rank, -1)).flatten()
+        b, a = self._factors(flat)
+        return (b @ a).flatten()
+
+    def squared_length(self, flat: Tensor) -> Tensor:
+        """|B A|^2 (Frobenius), which is trace(B' B A A'), without the product."""
+        b, a = self._factors(flat)
+        return ((b.T @ b) * (a @ a.T)).sum()
+
+    def _factors(self, flat: Tensor) -> tuple[Tensor, Tensor]:
+        return flat[self.b].view(-1, self.rank), flat[self.a].view(self.rank, -1)
 
 
 def pairs(layout: Layout) -> list[Pair]:
@@ -49,8 +58,36 @@ def pairs(layout: Layout) -> list[Pair]:
     return found
 
 
+def truncation(layout: Layout, rank: int) -> Tensor:
+    """[numel] bool: what a client of this rank has of the adapters."""
+    held = [torch.zeros(shape, dtype=torch.bool) for shape in layout.shapes]
+    for name, part in zip(layout.names, held, strict=True):
+        (part[:rank] if ".lora_A." in name else part[:, :rank]).fill_(True)
+    return torch.cat([part.flatten() for part in held])
+
+
 class FfaLora(FedAvg):
     """FFA-LoRA (Sun et al. 2024): A stays as it was drawn and never travels (see tuning.lora), so averaging B is exact."""
+
+
+class HetLora(FedAvg):
+    """HetLoRA (Cho et al. 2024, Sec. 4.3): w_{t+1} = sum_k S_k w_k / sum_k S_k, where S_k = |B_k A_k| (Frobenius, over all
+    layers) and w_k is padded with zeros to the global rank. Summed: S_k u_k, and S_k."""
+
+    element_wise = False
+
+    def __init__(self, section: Any, layout: Layout) -> None:
+        super().__init__(section, layout)
+        self.pairs = pairs(layout)
+        self.summed = layout.numel + 1
+
+    def contribution(self, received: Tensor, sent: Tensor) -> Tensor:
+        local = received + sent
+        length = torch.stack([pair.squared_length(local) for pair in self.pairs]).sum().clamp(min=0).sqrt()
+        return torch.cat([length * sent, length[None]])
+
+    def step(self, old: Tensor, mean: Tensor, state: State, share: float, seed: int) -> tuple[Tensor, State]:
+        return (old + mean[:-1] / mean[-1] if mean[-1] else old), {}
 
 
 class FedExLora(FedAvg):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fedray.aggregation.fedavg import FedAvg
 from fedray.aggregation.fedopt import FedAdam, FedAvgM, FedYogi
 from fedray.aggregation.fedprox import FedProx
-from fedray.aggregation.lora import FedExLora, FfaLora, Flora
+from fedray.aggregation.lora import FedExLora, FfaLora, Flora, HetLora
 from fedray.aggregation.scaffold import Scaffold
 from fedray.parameters import Layout
 from fedray.scenario.aggregation import Aggregation
@@ -18,6 +18,7 @@ RULES: dict[str, type[FedAvg]] = {
     "fedadam": FedAdam,
     "fedyogi": FedYogi,
     "ffa_lora": FfaLora,
+    "hetlora": HetLora,
     "fedex_lora": FedExLora,
     "flora": Flora,
 }

@@ -14,10 +14,12 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from fedray.aggregation import transforms
 from fedray.aggregation.exact_sum import ExactSum, chunks
 from fedray.aggregation.fedavg import State
+from fedray.aggregation.lora import truncation
 from fedray.aggregation.rules import rule
 from fedray.data import holdings
 from fedray.executors import Job, StepFailed, TrainReport
@@ -87,6 +89,7 @@ class ClientWork:
         self.samples, self.held = holdings(job.scenario, job.folder, site)
         self.rule = self.model.rule
         self._shards: dict[int, Any] = {}
+        self._truncations: dict[int, Tensor] = {}  # by rank
         self._update = torch.zeros(self.rule.sent)
         master = self.model.flat.master
         assert master.grad is not None
@@ -159,8 +162,8 @@ class ClientWork:
     def _contribute(
         self, total: ExactSum, base: np.ndarray, round: int, client: int, state: Kept | None
     ) -> tuple[Kept | None, TrainReport]:
-        """One turn from `base`, added to `total`; the client's new state."""
-        section, layout = self.job.scenario.aggregation, self.model.flat.layout
+        """One turn from `base`, added to `total`; the client's new state. What a low rank leaves out is zero in the result."""
+        section, layout, mine = self.job.scenario.aggregation, self.model.flat.layout, self._numbers(client)
         kept = {name: torch.from_numpy(np.array(value)) for name, value in (state or {}).items()}
         report, end = self._turn(round, client, base, kept)
         beside, new = end()
@@ -171,13 +174,12 @@ class ClientWork:
         with _summable():
             if section.transforms:
                 ExactSum.refuse_unsummable(update)
-                update = transforms.clip(section.transforms, update) + kept.get("unsent", 0.0)
+                own = transforms.clip(section.transforms, update[mine]) + kept.get("unsent", 0.0)
                 seed = key(self.job.scenario.seed, round, client, "transforms")
-                sent = transforms.encode(section.transforms, update, layout.dtype, seed)
-                arrived = transforms.decode(section.transforms, sent, len(update), layout.dtype, seed)
+                sent = transforms.encode(section.transforms, own, layout.dtype, seed)
+                update[mine] = transforms.decode(section.transforms, sent, len(own), layout.dtype, seed)
                 if transforms.feeds_back(section.transforms):
-                    new["unsent"] = update - arrived
-                update = arrived
+                    new["unsent"] = own - update[mine]
             total.add(self.rule.contribution(layout.view(base).float(), update), section.weight(report.samples))
         return {name: value.cpu().numpy() for name, value in new.items()} or None, report
 
@@ -188,6 +190,9 @@ class ClientWork:
         shard, held = self._shard(client), len(self.held[client])
         self.model.receive(buffer)
         received = layout.view(buffer).float().to(flat.all.device)
+        if isinstance(mine := self._numbers(client), Tensor):  # the rest is zero, and then its gradient is too
+            flat.all[~mine] = 0
+            received = received.where(F.pad(mine, (0, len(received) - layout.numel), value=True), 0)
         start = received[: layout.trained]
         adjust = self.rule.begin(start, received[layout.numel :], state)
         _seed(flat.all.device, key(scenario.seed, round, client, "dropout"))
@@ -224,6 +229,15 @@ class ClientWork:
         report = TrainReport(round, client, held, seen, sum(losses) / max(1, len(losses)))
         rate = training.optimizer.learning_rate
         return report, lambda: self.rule.end(start, flat.master.data, max(1, steps), rate, state)
+
+    def _numbers(self, client: int) -> Tensor | slice:
+        """Which numbers of the buffer a client has: all, or those of its own rank."""
+        tuning = self.job.scenario.tuning
+        if not isinstance(tuning, Lora) or (rank := tuning.rank_of(client)) == tuning.rank:
+            return slice(None)
+        if rank not in self._truncations:
+            self._truncations[rank] = truncation(self.model.flat.layout, rank).to(self.model.flat.all.device)
+        return self._truncations[rank]
 
     def _shard(self, client: int) -> Any:
         if client in self._shards:

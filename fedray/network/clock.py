@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -42,7 +42,7 @@ class Work:
     """What each step of a schedule does, known before it is done."""
 
     train_flops: Callable[[int], float]  # of a client's turn
-    send_bytes: Mapping[str, int]  # of a whole buffer, by direction
+    send_bytes: Callable[[str, int], int]  # of a whole buffer, in this direction, to or from (uplink, sidelink) this client
     aggregate_flops: Callable[[int], float]  # of so many updates
 
 
@@ -71,8 +71,9 @@ def time_round(schedule: Schedule, work: Work, radio: Radio, start_s: float) -> 
         yield env.all_of([ended[i] for i in step.after])
         if isinstance(step, Send):
             t0 = env.now
-            nbytes = round(step.share * work.send_bytes[step.direction])
-            transfer = radio.links[step.direction].transfer(_number(step.node), _number(step.peer), nbytes, step.messages)
+            sender, receiver = _number(step.node), _number(step.peer)
+            nbytes = round(step.share * work.send_bytes(step.direction, receiver if step.node == SERVER else sender))
+            transfer = radio.links[step.direction].transfer(sender, receiver, nbytes, step.messages)
             yield env.timeout(transfer.time_s)
             note(step, t0, transfer.energy_j, nbytes=nbytes)
             return

@@ -109,6 +109,14 @@ class FfaLora(FedAvg):
     kind: Literal["ffa_lora"]  # type: ignore[assignment]
 
 
+class HetLora(FedAvg):
+    """HetLoRA (Cho et al. 2024): adapters of mixed ranks, weighted by the length of what they add to the base weights, so
+    that a low rank, whose other rows are zero, does not shrink a higher one. `weighting: samples` multiplies by those too."""
+
+    kind: Literal["hetlora"]  # type: ignore[assignment]
+    weighting: Literal["samples", "uniform"] = "uniform"
+
+
 class FedExLora(FedAvg):
     """FedEx-LoRA (Singhal et al. 2025): A and B are averaged, and what that leaves out of the mean product is folded into
     the base weights: exact. The change of the base goes down with the adapter."""
@@ -124,5 +132,5 @@ class Flora(FedAvg):
 
 
 Aggregation = Annotated[
-    FedAvg | FedProx | Scaffold | FedAvgM | FedAdam | FedYogi | FfaLora | FedExLora | Flora, Field(discriminator="kind")
+    FedAvg | FedProx | Scaffold | FedAvgM | FedAdam | FedYogi | FfaLora | HetLora | FedExLora | Flora, Field(discriminator="kind")
 ]

@@ -14,7 +14,7 @@ from fedray.scenario.network import Network
 from fedray.scenario.population import Population
 from fedray.scenario.runtime import Runtime
 from fedray.scenario.sweep import Sweep
-from fedray.scenario.topology import Relay, Topology
+from fedray.scenario.topology import Parallel, Relay, Topology
 from fedray.scenario.training import Training
 from fedray.scenario.tuning import Lora, Payload, Tuning
 
@@ -98,9 +98,11 @@ class Scenario(Section):
         if rule.kind == "scaffold" and not (optimizer.kind == "sgd" and optimizer.momentum == 0):
             expected = "sgd without momentum: SCAFFOLD reads the mean gradient off the way that plain steps went"
             yield Refused("training.optimizer", f"{optimizer.kind} for scaffold", expected)
-        if rule.kind in ("ffa_lora", "fedex_lora", "flora") and not isinstance(self.tuning, Lora):
+        if rule.kind in ("ffa_lora", "hetlora", "fedex_lora", "flora") and not isinstance(self.tuning, Lora):
             yield Refused("aggregation.kind", f"{rule.kind} with tuning {self.tuning.kind}", "tuning.kind lora, or another rule")
-        if rule.kind in ("fedex_lora", "flora") and self.topology.kind != "parallel":
+        if isinstance(self.tuning, Lora) and self.tuning.ranks:
+            yield from self._ranks(self.tuning.ranks, self.tuning.rank)
+        if rule.kind in ("hetlora", "fedex_lora", "flora") and self.topology.kind != "parallel":
             yield Refused("aggregation.kind", rule.kind, "topology.kind parallel: a relay hands adapters on without averaging them")
         if self.model.kind != "text_to_image":
             if self.tuning.kind != "full" and self.tuning.kind != "partial":
@@ -115,6 +117,17 @@ class Scenario(Section):
                 yield Refused("evaluation.quality", "some for a classifier", "a model.kind that generates images, or none")
             if self.training.gradient_checkpointing:
                 yield Refused("training.gradient_checkpointing", True, "false for a classifier")
+
+    def _ranks(self, ranks: list[int], rank: int) -> Iterator[Refused]:
+        if max(ranks) > rank:
+            yield Refused("tuning.ranks", max(ranks), f"at most tuning.rank, {rank}")
+        if len(ranks) > self.population.clients:
+            yield Refused("tuning.ranks", f"{len(ranks)} ranks", f"at most one a client, {self.population.clients}")
+        if not (isinstance(self.topology, Parallel) and self.topology.reduce == "server"):
+            yield Refused("tuning.ranks", "some", "topology.kind parallel with reduce: server, where nobody adds or hands on others' ranks")
+        if self.aggregation.kind not in ("fedavg", "hetlora", "fedex_lora", "flora"):
+            expected = "aggregation.kind fedavg, hetlora, fedex_lora or flora: in others what a low rank leaves out would change"
+            yield Refused("tuning.ranks", f"some for {self.aggregation.kind}", expected)
 
     def _sites(self) -> Iterator[Refused]:
         data = self.data

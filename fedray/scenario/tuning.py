@@ -14,6 +14,9 @@ class Lora(Section):
 
     kind: Literal["lora"]
     rank: Count
+    # Clients' own ranks, at most `rank`, which they take in turn by their numbers: such a client has the first rows of each
+    # A and columns of each B alone; the others are zero in what it is taken to send (HetLoRA, Cho et al. 2024).
+    ranks: Annotated[list[Count], Field(min_length=1)] | None = None
     alpha: Positive | None = None  # as the rank
     dropout: Fraction = 0.0
     # attention: the U-Net's to_q, to_k, to_v, to_out.0 (diffusers' default). kohya: attention, feed-forward and
@@ -29,6 +32,9 @@ class Lora(Section):
     @property
     def alpha_or_rank(self) -> float:
         return self.alpha or self.rank
+
+    def rank_of(self, client: int) -> int:
+        return self.ranks[client % len(self.ranks)] if self.ranks else self.rank
 
 
 class Full(Section):

@@ -5,9 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedray.aggregation.lora import truncation
 from fedray.aggregation.rules import rule
 from fedray.parameters import Layout
-from fedray.scenario.aggregation import FedAvg, FedExLora, FfaLora, Flora
+from fedray.scenario.aggregation import FedAvg, FedExLora, FfaLora, Flora, HetLora
 
 RANK, CLIENTS = 8, 5
 LAYERS = {  # outputs, inputs, kernel
@@ -20,6 +21,7 @@ SECTIONS = {
     "fedex_lora": FedExLora(kind="fedex_lora"),
     "flora": Flora(kind="flora"),
     "ffa_lora": FfaLora(kind="ffa_lora"),
+    "hetlora": HetLora(kind="hetlora"),
 }
 DRIFTS = [0.01, 0.1, 1.0]
 
@@ -200,3 +202,55 @@ def test_the_folded_change_goes_down_with_the_adapter_and_the_adapter_alone_goes
     assert combined.sent == layout.numel
     assert combined.folds
     assert not combined.element_wise
+
+
+def mixed_ends(layout, vector, ranks, drift, draws):
+    """What clients of these ranks have after training from a global vector: zero where their rank has nothing."""
+    held = [truncation(layout, rank) for rank in ranks]
+    return [(vector[: layout.numel] + drift * torch.randn(layout.numel, generator=draws)) * mask for mask in held]
+
+
+def test_a_low_rank_holds_the_first_rows_of_a_and_columns_of_b():
+    layout = layout_of()
+    for name, part in tensors(layout, truncation(layout, 3)).items():
+        rows = part if ".lora_A." in name else part.transpose(0, 1)
+        assert rows[:3].all()
+        assert not rows[3:].any()
+    assert truncation(layout, RANK).all()
+    assert int(truncation(layout, 3).sum()) * RANK == 3 * layout.numel
+
+
+def test_hetlora_weighs_padded_adapters_by_the_length_of_what_they_add():
+    layout, draws = layout_of(), torch.Generator().manual_seed(7)
+    combined = rule(SECTIONS["hetlora"], layout)
+    old = initial(combined, layout, draws) + 0.1 * torch.randn(layout.numel, generator=draws)
+    ends = mixed_ends(layout, old, [2, 4, 8, 8], 0.3, draws)
+    mean = sum(combined.contribution(old, end - old).double() for end in ends) / len(ends)
+    new, _ = combined.step(old.double(), mean, {}, 1.0, 0)
+    lengths = [torch.cat([p.flatten() for p in products(layout, end).values()]).norm() for end in ends]
+    expected = sum(length * end.double() for length, end in zip(lengths, ends, strict=True)) / sum(lengths)
+    torch.testing.assert_close(new, expected, rtol=0, atol=1e-6)
+    plain = sum(end.double() for end in ends) / len(ends)
+    high = ~truncation(layout, 4)
+    assert new[high].norm() > plain[high].norm()  # the low ranks' zeros weigh less than in a plain mean
+
+
+def test_hetlora_stays_where_nobody_added_anything():
+    layout = layout_of()
+    combined = rule(SECTIONS["hetlora"], layout)
+    old = initial(combined, layout, torch.Generator().manual_seed(8))  # every B is zero
+    new, _ = combined.step(old.double(), combined.contribution(old, torch.zeros_like(old)).double(), {}, 1.0, 0)
+    assert torch.equal(new, old.double())
+
+
+@pytest.mark.parametrize("kind", ["fedex_lora", "flora"])
+def test_mixed_ranks_keep_the_mean_of_the_products(kind):
+    layout, draws, ranks = layout_of(), torch.Generator().manual_seed(9), [1, 3, 8, 5]
+    combined = rule(SECTIONS[kind], layout)
+    vector = initial(combined, layout, draws)
+    for number in range(3):
+        before, ends = folded(layout, vector), mixed_ends(layout, vector, ranks, 0.3, draws)
+        mean = sum(combined.contribution(vector, end - vector[: layout.numel]).double() for end in ends) / len(ends)
+        vector = combined.step(vector.double(), mean, {}, 1.0, number)[0].float()
+        local = [products(layout, end) for end in ends]
+        assert error(model(layout, vector), {layer: before[layer] + sum(p[layer] for p in local) / len(local) for layer in LAYERS}) < 1e-5

@@ -15,7 +15,7 @@ from fedray.scenario.aggregation import Aggregation, FedAvg
 
 SIZE = 6
 SECTIONS = TypeAdapter(Aggregation)
-ADAPTERS = ("ffa_lora", "fedex_lora", "flora")
+ADAPTERS = ("ffa_lora", "hetlora", "fedex_lora", "flora")
 KINDS = [section.model_fields["kind"].annotation.__args__[0] for section in get_args(get_args(Aggregation)[0])]
 
 

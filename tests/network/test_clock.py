@@ -29,7 +29,7 @@ def network(**changes):
 
 WORK = Work(
     train_flops=lambda client: 1e9 * (client + 1),
-    send_bytes=dict.fromkeys(("uplink", "downlink", "sidelink"), PAYLOAD),
+    send_bytes=lambda direction, client: PAYLOAD,
     aggregate_flops=lambda updates: 2e9 * updates,
 )
 DOWN_S, UP_S, HOP_S = 0.2 + 2.0, 0.1 + 8.0, 0.05 + 4.0  # 8 Mbit over each link

@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from fedray import shipped
 from fedray.check import check
 from fedray.scenario import ScenarioError, load
-from tests.helpers import tiny, write
+from tests.helpers import garments, tiny, write
 
 QUICKSTART = shipped.scenarios()["quickstart"]
 
@@ -84,13 +84,48 @@ def test_bad_input_is_one_line_with_file_line_and_key(what, tmp_path):
     assert re.search(rf"\b{named[-1]}:", shown), f"{message} shows {shown!r}"
 
 
+PARALLEL = {"topology": {"kind": "parallel"}}
+TOP_K, CLIP, EIGHT = {"kind": "top_k", "fraction": 0.1}, {"kind": "clip", "norm": 1.0}, {"kind": "quantise", "bits": 8}
+TOGETHER = {  # the quickstart, or garments, changed in more places than one: what is said
+    "control variates along a relay": (tiny, {"aggregation": {"kind": "scaffold"}, "training.optimizer": {"kind": "sgd", "learning_rate": 0.1}}, "aggregation.kind: got scaffold, expected topology.kind parallel"),
+    "control variates with momentum": (garments, {"aggregation": {"kind": "scaffold"}, "training.optimizer.momentum": 0.9}, "training.optimizer: got sgd for scaffold, expected sgd without momentum"),
+    "a thinned out relay": (tiny, {"aggregation": {"kind": "fedavg", "transforms": [TOP_K]}}, "aggregation.transforms: got top_k, expected none in a relay"),
+    "a ring of sparse numbers": (garments, {"topology.reduce": "allreduce", "aggregation": {"kind": "fedavg", "transforms": [CLIP, TOP_K]}}, "aggregation.transforms: got clip, top_k, expected clip alone"),
+    "quantised before it is thinned out": (garments, {"aggregation": {"kind": "fedavg", "transforms": [EIGHT, TOP_K]}}, "aggregation.transforms: got quantise, top_k, expected at most one each of clip"),
+    "two ways to thin out": (garments, {"aggregation": {"kind": "fedavg", "transforms": [TOP_K, {"kind": "random_k", "fraction": 0.1}]}}, "aggregation.transforms: got top_k, random_k"),
+    "adapters' rule without adapters": (garments, {"aggregation": {"kind": "flora"}}, "aggregation.kind: got flora with tuning full, expected tuning.kind lora"),
+    "stacking along a relay": (tiny, {"aggregation": {"kind": "flora"}}, "aggregation.kind: got flora, expected topology.kind parallel"),
+    "an adapter for a classifier": (garments, {"tuning": {"kind": "lora", "rank": 2}}, "tuning.kind: got lora, expected full or partial for classifier"),
+    "prompts for a classifier": (garments, {"evaluation.prompts": ["a shoe"]}, "evaluation.prompts: got some for a classifier"),
+    "pictures of a classifier": (garments, {"evaluation.quality": {"images": 50}}, "evaluation.quality: got some for a classifier"),
+    "a rank above the rank": (tiny, PARALLEL | {"tuning.rank": 4, "tuning.ranks": [2, 8]}, "tuning.ranks: got 8, expected at most tuning.rank, 4"),
+    "more ranks than clients": (tiny, PARALLEL | {"tuning.ranks": [1] * 6}, "tuning.ranks: got 6 ranks, expected at most one a client, 5"),
+    "ranks along a relay": (tiny, {"tuning.ranks": [1, 2]}, "tuning.ranks: got some, expected topology.kind parallel"),
+    "ranks for momentum": (tiny, PARALLEL | {"tuning.ranks": [1, 2], "aggregation": {"kind": "fedavgm"}}, "tuning.ranks: got some for fedavgm"),
+    "an alpha of zero": (garments, {"data.partition": {"kind": "dirichlet", "alpha": 0.0}}, "data.partition.alpha: got 0.0, expected a number above 0"),
+    "clients without samples": (garments, {"population.clients": 100, "data.partition": {"kind": "dirichlet", "alpha": 0.01}}, "data.partition"),
+    "more shards than samples": (garments, {"population.clients": 2000, "data.partition": {"kind": "shards"}}, "population.clients: got 4000 parts of 2500 samples"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", TOGETHER)
+def test_answers_that_do_not_go_together_are_one_line_with_its_number(what, tmp_path):
+    make, changes, line = TOGETHER[what]
+    file = make(tmp_path, changes)
+    found = problems(file)
+    assert len(found) == 1, found
+    where, _, message = re.fullmatch(r"(.*?):(\d+): (.*)", found[0]).groups()
+    assert where == str(file)
+    assert message.startswith(line), message
+
+
 def test_an_unknown_key_comes_with_the_nearest_known_one(tmp_path):
     (found,) = problems(write(tmp_path / "mine.yaml", {"training.batchsize": 4}))
     assert found.endswith("training.batchsize: got an unknown key, expected batch_size (did you mean it?)")
     (found,) = problems(write(tmp_path / "mine.yaml", {"training.optimizer.learning_rates": 4}))
     assert found.endswith("expected learning_rate (did you mean it?)")
-    (found,) = problems(write(tmp_path / "mine.yaml", {"tuning.ranks": 4}))
-    assert found.endswith("tuning.ranks: got an unknown key, expected rank (did you mean it?)")
+    (found,) = problems(write(tmp_path / "mine.yaml", {"tuning.rnk": 4}))
+    assert found.endswith("tuning.rnk: got an unknown key, expected rank (did you mean it?)")
     (found,) = problems(write(tmp_path / "mine.yaml", {"topolgy": {}}))
     assert found.endswith("topolgy: got an unknown key, expected topology (did you mean it?)")
     (found,) = problems(write(tmp_path / "mine.yaml", {"runtime.xyzzy": 4}))
