@@ -36,6 +36,7 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTa
 from ray.util.metrics import Gauge
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+HEARD_S = 2.0  # about how often a person should hear of clients that are done
 DEATH_S = 60.0  # how long a host may be unavailable before it is taken for dead
 PLACING_S = 20.0  # how long an actor may look for room before a person is told, and others take a lost one's clients
 SERVER_CPUS = 0.0  # server and evaluator wait while clients work, or fill what they leave
@@ -70,8 +71,18 @@ class Actor(ABC):
     def make(self) -> Any: ...
 
 
+class Part(NamedTuple):
+    """Whether these are the first and the last of a host's clients in a round: it may be asked for them part by part, so
+    that a person hears of those that are done."""
+
+    first: bool
+    last: bool
+
+
 class ClientHost(Actor):
     """An actor that runs the turns of its clients, one after another, with the model resident."""
+
+    so_far: Any = None  # the sum of a round of which only some parts are done
 
     def make(self) -> Any:
         from fedray.executors.work import ClientWork
@@ -98,10 +109,12 @@ class ClientHost(Actor):
     def add(self, base: Any, weight: int, end: Any, *reports: list[TrainReport]) -> Any:
         return self.work.add(base, weight, end, [r for part in reports for r in part])
 
-    def train_all(self, base: Any, weight: int, round: int, clients: Sequence[int], *states: Any) -> tuple[Any, ...]:
-        """The sum, the reports, then the new states, each an object of its own."""
-        total, reports, new = self.work.train_all(base, weight, round, clients, states or [None] * len(clients))
-        return total, reports, *([state or {} for state in new] if states else ())
+    def train_all(self, base: Any, weight: int, round: int, clients: Sequence[int], part: Part, *states: Any) -> tuple[Any, ...]:
+        """The sum once all parts of a round are done, the reports, then the new states, each an object of its own."""
+        before = None if part.first else self.so_far
+        total, reports, new = self.work.train_all(base, weight, round, clients, states or [None] * len(clients), before)
+        self.so_far = None if part.last else total
+        return total if part.last else None, reports, *([state or {} for state in new] if states else ())
 
     def join(self, group: str, hosts: int, rank: int) -> None:
         from ray.util import collective
@@ -253,6 +266,7 @@ class RayExecutor:
 
     def begin(self, samples: Sequence[int]) -> None:
         self.samples, self.buffer = samples, self.initial
+        self.parts = 8  # in which a host is asked for its clients, until it is known how long a round takes
         self.state: Any = {}
         self.client_states: dict[int, Any] = {}  # references; Ray spills to disk what its memory does not hold
         self.changed: set[int] = set()  # since the last checkpoint
@@ -266,7 +280,7 @@ class RayExecutor:
         self.changed = set(self.client_states)  # written anew: the checkpoint before the next one may be a damaged one
 
     def carry_out(self, schedule: Schedule) -> Iterator[TrainReport]:
-        retries, given = self.job.scenario.runtime.failures.retries, set[int]()
+        retries, given, start = self.job.scenario.runtime.failures.retries, set[int](), time.monotonic()
         for attempt in range(retries + 1):
             wired = self._wire(schedule)
             stage: str = "training"
@@ -289,6 +303,7 @@ class RayExecutor:
                     raise StepFailed(cause, schedule.round, stage, client, str(e)) from None
                 self.note(f"round {schedule.round}: {type(cause).__name__} while {stage}; it is done again, by the actors there are")
                 self._heal()
+        self.parts = max(1, int((time.monotonic() - start) / HEARD_S))
         self.buffer, self.state = wired.buffer, wired.state
         self.client_states |= wired.client_states
         self.changed |= wired.client_states.keys()
@@ -300,18 +315,21 @@ class RayExecutor:
         weight = sum(scenario.aggregation.weight(self.samples[c]) for c in schedule.clients)
         runs, sums, reports = chains(schedule), [], []
         states: dict[int, Any] = {}
-        shared = []  # numbers of the hosts that train
-        for i, clients in self._share_out([chain[0] for chain in runs if len(chain) == 1]):
-            host = self.hosts[i]
+        shared, in_parts = [], []  # numbers of the hosts that train; which part, its first client, its reports
+        for i, share in self._share_out([chain[0] for chain in runs if len(chain) == 1]):
             shared.append(i)
-            old = [self.client_states.get(c) for c in clients] if scenario.aggregation.keeps_state else []
-            call = host.actor.train_all.options(num_returns=2 + len(old))
-            total, report, *new = call.remote(self.buffer, weight, round, clients, *old)
+            size = -(-len(share) // self.parts)
+            for start in range(0, len(share), size):
+                clients, part = share[start : start + size], Part(start == 0, start + size >= len(share))
+                old = [self.client_states.get(c) for c in clients] if scenario.aggregation.keeps_state else []
+                call = self.hosts[i].actor.train_all.options(num_returns=2 + len(old))
+                total, report, *new = call.remote(self.buffer, weight, round, clients, part, *old)
+                in_parts.append((start // size, clients[0], report))
+                if new:  # kept on the driver's node: what only a lost node had, nobody could make again
+                    kept = self.server.keep.options(num_returns=len(new)).remote(*new)
+                    states |= dict(zip(clients, kept if len(new) > 1 else [kept], strict=True))
             sums.append(total)
-            reports.append((clients[0], report))
-            if new:  # kept on the driver's node: what only a lost node had, nobody could make again
-                kept = self.server.keep.options(num_returns=len(new)).remote(*new)
-                states |= dict(zip(clients, kept if len(new) > 1 else [kept], strict=True))
+        reports += [(client, report) for _, client, report in sorted(in_parts, key=lambda p: p[0])]  # as they come
         for chain in (chain for chain in runs if len(chain) > 1):
             buffer, theirs = self.buffer, []
             for client in chain:

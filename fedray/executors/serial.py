@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from fedray.executors import Job, Look, TrainReport, chains
+from fedray.executors.spill import ClientStates
 from fedray.executors.work import ClientWork, EvaluatorWork, Kept, ServerWork
 from fedray.runs.folder import Saved
 from fedray.schedule import Schedule
@@ -34,7 +35,7 @@ class SerialExecutor:
     def begin(self, samples: Sequence[int]) -> None:
         self.samples, self.buffer = samples, self.initial
         self.state: Kept = {}
-        self.client_states: dict[int, Kept] = {}
+        self.client_states = ClientStates()
         self.changed: set[int] = set()
 
     def restore(self, folder: Path, saved: Saved) -> None:
@@ -45,25 +46,26 @@ class SerialExecutor:
 
     def carry_out(self, schedule: Schedule) -> Iterator[TrainReport]:
         base, weight = self.buffer, sum(self.job.scenario.aggregation.weight(self.samples[c]) for c in schedule.clients)
-        reports: list[TrainReport] = []
-        sums, runs = [], chains(schedule)
-        if alone := [chain[0] for chain in runs if len(chain) == 1]:
-            states = [self.client_states.get(c) for c in alone]
-            total, reports, new = self.clients.train_all(base, weight, schedule.round, alone, states)
-            sums.append(total)
-            if self.job.scenario.aggregation.keeps_state:
-                self.client_states |= {c: state or {} for c, state in zip(alone, new, strict=True)}
-                self.changed |= set(alone)
-        for chain in (chain for chain in runs if len(chain) > 1):
+        sums, together = [], None
+        for chain in chains(schedule):
+            if len(chain) == 1:
+                (client,) = chain
+                old = self.client_states.get(client)
+                together, reports, (new,) = self.clients.train_all(base, weight, schedule.round, chain, [old], together)
+                if self.job.scenario.aggregation.keeps_state:
+                    self.client_states[client] = new or {}
+                    self.changed.add(client)
+                yield from reports
+                continue
             buffer, theirs = base, []
             for client in chain:
                 new_buffer, report = self.clients.train(schedule.round, client, buffer)
                 buffer = new_buffer.copy()  # the next turn writes over the worker's own
                 theirs.append(report)
+                yield report
             sums.append(self.clients.add(base, weight, buffer, theirs))
-            reports += theirs
+        sums += [together] if together else []
         self.buffer, self.state = self.server.aggregate(self.layout, base, self.state, schedule.round, sums)
-        yield from reports
 
     def evaluate(self, grid: Path, base: bool = False) -> Look:
         looks = self.job.scenario.looks

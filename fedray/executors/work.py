@@ -24,6 +24,7 @@ from fedray.aggregation.rules import rule
 from fedray.data import holdings
 from fedray.executors import Job, StepFailed, TrainReport
 from fedray.executors.optimizer import FlatOptimizer
+from fedray.executors.spill import Kept
 from fedray.learners.learner import load
 from fedray.parameters import DTYPES, FlatParameters, Layout, load_arrays, save_arrays, sha256
 from fedray.randomness import SERVER, generator, key
@@ -34,7 +35,6 @@ from fedray.tuning.tunings import apply, export
 
 T = TypeVar("T")
 Ended = tuple[Tensor | None, State]  # what a client sends beside its update, and its new state
-Kept = dict[str, np.ndarray]  # a state as it travels and is stored: the server's, or a client's
 SERVER_FILE = "server.safetensors"
 EMA = "ema"  # the moving average of the global model, in the server's state
 
@@ -122,11 +122,12 @@ class ClientWork:
         return total
 
     def train_all(
-        self, base: np.ndarray, round_weight: int, round: int, clients: Sequence[int], states: Sequence[Kept | None]
-    ) -> tuple[ExactSum, list[TrainReport], list[Kept | None]]:
-        """The turns of clients that all start from `base`, one after another, and the sum of their updates. A client that
-        fails is not added, and keeps the state it had."""
-        total = ExactSum.zero(self.rule.summed, round_weight)
+        self, base: np.ndarray, round_weight: int, round: int, clients: Sequence[int], states: Sequence[Kept | None],
+        total: ExactSum | None = None,
+    ) -> tuple[ExactSum, list[TrainReport], list[Kept | None]]:  # fmt: skip
+        """The turns of clients that all start from `base`, one after another, and the sum of their updates, added to
+        `total` where there is one. A client that fails is not added, and keeps the state it had."""
+        total = total or ExactSum.zero(self.rule.summed, round_weight)
         reports, new_states = [], []
         for client, state in zip(clients, states, strict=True):
             attempt = partial(self._contribute, total, base, round, client, state)

@@ -63,6 +63,20 @@ def on_ray(scenario):
     return scenario.model_copy(update={"runtime": scenario.runtime.model_copy(update={"executor": "ray", "actors": 2})})
 
 
+@pytest.mark.parametrize("parts", [1, 2, 8])
+def test_a_host_that_is_asked_part_by_part_gives_the_same_bits_and_is_heard_of_part_by_part(parts, cluster, alone, two):
+    two.begin(alone[1].samples)
+    reports, calls = [], []
+    for t in (1, 2, 3):
+        two.parts = parts  # however long the round before it took
+        schedule = schedule_round(two.job.scenario, Radio(two.job.scenario.network), t)
+        calls.append(len(two._wire(schedule).reports))
+        reports += list(two.carry_out(schedule))
+    assert calls == [min(7, 2 * parts)] * 3  # seven clients on two hosts
+    assert sha256(cluster.get(two.buffer)) == sha256(alone[1].buffer)
+    assert sorted(reports, key=lambda r: (r.round, r.client)) == alone[2]
+
+
 @pytest.mark.parametrize(("actors", "reduce"), [(1, "server"), (2, "server"), (2, "allreduce")])
 def test_any_number_of_hosts_and_either_reduction_give_the_bits_of_one_process(actors, reduce, cluster, alone, two, tmp_path, monkeypatch):
     scenario = two.job.scenario
