@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fedray import shipped
-from tests.helpers import UNSEEN, rows, tiny
+from tests.helpers import UNSEEN, garments, rows, run, tiny
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +34,25 @@ def nodes(tmp_path_factory):
         del os.environ["FEDRAY_TEST_OPENED"], os.environ["PYTHONPATH"]
 
 
+def run_and_lose(cluster, losable, file, out, after=1):
+    """A run on the cluster that loses one of these nodes, not its driver's, once so many rounds are done; what it says."""
+    start = "import ray, sys; ray.init(); print(ray.get_runtime_context().get_node_id()); from fedray.cli import main; main()"
+    command = [sys.executable, "-u", "-c", start, "run", file, "--out", out]
+    said, metrics = out.with_suffix(".txt"), out / "metrics.jsonl"
+    with said.open("w") as f:
+        process = subprocess.Popen(command, env=os.environ | {"RAY_ADDRESS": cluster.address}, stdout=f)
+    try:
+        while not (metrics.exists() and metrics.read_text().count("\n") >= after):
+            assert process.poll() is None, said.read_text()
+            time.sleep(0.01)
+        here = said.read_text().split()[0]
+        cluster.remove_node(next(node for node in list(losable) if node.node_id != here), allow_graceful=False)
+        assert process.wait(timeout=150) == 0, said.read_text()
+    finally:
+        process.kill()
+    return said.read_text()
+
+
 def test_clients_pinned_to_sites_train_only_there_and_a_node_killed_in_mid_run_changes_no_bit(nodes, unbroken, tmp_path):
     cluster, by_name, folder = nodes
     together = json.loads((unbroken[1] / "result.json").read_text())
@@ -47,19 +66,23 @@ def test_clients_pinned_to_sites_train_only_there_and_a_node_killed_in_mid_run_c
     data["sites"] = {site: {"path": str(tmp_path / f"photos-{site}"), "folders": folders} for site, folders in sites.items()}
     file = tiny(tmp_path, UNSEEN | {"training.rounds": 3, "data": data, "runtime": {"executor": "ray", "actors": 3}})
     out = tmp_path / "apart"
-    command = [sys.executable, "-u", "-m", "fedray", "run", file, "--out", out]
-    process = subprocess.Popen(command, env=os.environ | {"RAY_ADDRESS": cluster.address}, stdout=subprocess.PIPE, text=True)
-    metrics = out / "metrics.jsonl"
-    while not (metrics.exists() and metrics.read_text().count("\n")):
-        assert process.poll() is None, process.stdout.read()
-        time.sleep(0.01)
-    cluster.remove_node(by_name["north-2"], allow_graceful=False)
-    said, _ = process.communicate(timeout=200)
-    assert process.returncode == 0, said
+    said = run_and_lose(cluster, [by_name["north-2"], by_name["north-1"]], file, out)
     assert "3 client actors on 3 nodes of 0.5 or 1 GPU and a server" in said
     assert "it is done again, by the actors there are" in said, said
     assert json.loads((out / "result.json").read_text())["weights_sha256"] == together["weights_sha256"]
-    assert len(rows(metrics)) == 3
+    assert len(rows(out / "metrics.jsonl")) == 3
 
     opened = [line.split(" ", 2) for line in (folder / "opened").read_text().splitlines()]
     assert {(site_of.get(parent), Path(file).parts[-3]) for _, parent, file in opened} == {(s, f"photos-{s}") for s in sites}
+
+
+def test_what_clients_keep_between_their_turns_outlives_a_node_that_held_it(nodes, tmp_path):
+    cluster, *_ = nodes  # the head, and one northern node
+    cluster.add_node(num_cpus=1, num_gpus=1)
+    changes = {"aggregation": {"kind": "scaffold"}, "training.rounds": 12, "training.local_steps": 4}
+    alone = run(garments(tmp_path, changes, "alone.yaml"), tmp_path / "alone")
+    on_three = changes | {"runtime": {"executor": "ray", "actors": 3, "checkpoint_every": 12}}
+    said = run_and_lose(cluster, cluster.worker_nodes, garments(tmp_path, on_three), tmp_path / "apart", after=3)
+    assert "3 client actors on 3 nodes" in said
+    assert "it is done again, by the actors there are" in said, said
+    assert json.loads((tmp_path / "apart" / "result.json").read_text())["weights_sha256"] == alone["weights_sha256"]

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import shutil
@@ -112,6 +113,9 @@ def test_a_damaged_checkpoint_is_refused_by_name_and_the_one_before_it_serves(da
     assert "refused checkpoint round-0003, which is damaged" in said
     assert "going on from round-0002" in said
     assert_same_run(out, whole)
+    assert sorted(p.name for p in (out / "checkpoints").iterdir()) == ["round-0002", "round-0003"]
+    saved = json.loads((newest / "state.json").read_text())["saved"]["files"]  # written anew, not the damaged one kept
+    assert all(hashlib.sha256((newest / name).read_bytes()).hexdigest() == expected for name, expected in saved.items())
 
 
 def test_without_a_whole_checkpoint_resume_is_an_error_and_leaves_the_run_as_it_is(whole, tmp_path, fedray):
