@@ -81,8 +81,8 @@ def test_what_clients_keep_between_their_turns_outlives_a_node_that_held_it(node
     cluster.add_node(num_cpus=1, num_gpus=1)
     changes = {"aggregation": {"kind": "scaffold"}, "training.rounds": 12, "training.local_steps": 4}
     alone = run(garments(tmp_path, changes, "alone.yaml"), tmp_path / "alone")
-    on_three = changes | {"runtime": {"executor": "ray", "actors": 3, "checkpoint_every": 12}}
+    on_three = changes | {"runtime": {"executor": "ray", "actors": "auto", "checkpoint_every": 12}}
     said = run_and_lose(cluster, cluster.worker_nodes, garments(tmp_path, on_three), tmp_path / "apart", after=3)
-    assert "3 client actors on 3 nodes" in said
+    assert "on 3 nodes" in said
     assert "it is done again, by the actors there are" in said, said
     assert json.loads((tmp_path / "apart" / "result.json").read_text())["weights_sha256"] == alone["weights_sha256"]
