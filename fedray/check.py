@@ -54,6 +54,10 @@ def _missing(loaded: Loaded) -> list[str]:
         attempt(lambda: _judge(reference.judge, loaded.folder, "evaluation.reference.judge"))
     if (quality := scenario.evaluation.quality) is not None:
         attempt(lambda: _judge(quality.judge, loaded.folder, "evaluation.quality.judge"))
+    if (augmentation := scenario.augmentation) is not None:
+        attempt(lambda: _generator(augmentation.generator, loaded.folder))
+        if augmentation.judge is not None:
+            attempt(lambda: _judge(str(augmentation.judge), loaded.folder, "augmentation.judge"))
     if "tensorboard" in scenario.runtime.report_to and find_spec("tensorboard") is None:
         refused.append(Refused("runtime.report_to", "tensorboard, which is not installed", "pip install 'fedray[tensorboard]'"))
     return loaded.error(refused).problems
@@ -87,6 +91,13 @@ def find(scenario: str) -> Path:
     near = difflib.get_close_matches(scenario, ours, n=1)
     hint = f"{near[0]} (did you mean it?)" if near else "a file, or one of " + ", ".join(ours)
     raise ScenarioError([f"{scenario}: got a scenario that is not there, expected {hint}"])
+
+
+def _generator(base: str, folder: Path) -> None:
+    try:
+        locate(base, folder)
+    except Refused as e:
+        raise Refused("augmentation.generator", e.got, e.expected) from None
 
 
 def _judge(path: str, folder: Path, key: str) -> None:

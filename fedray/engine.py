@@ -10,16 +10,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
+from fedray.augmentation import labels
 from fedray.check import readable
+from fedray.data import form
 from fedray.data.partition import census
-from fedray.executors import Executor, Job, Look, StepFailed, TrainReport, open_executor
+from fedray.executors import Executor, Job, Look, StepFailed, TrainReport, open_executor, to_paint
 from fedray.network.clock import Event, Ledger, Radio, time_round
-from fedray.rounds import schedule_round, with_samples
+from fedray.randomness import SERVER
+from fedray.rounds import Shared, schedule_round, shared
 from fedray.runs.citations import bibtex
 from fedray.runs.environment import environment
 from fedray.runs.folder import RunFolder
 from fedray.runs.tensorboard import TensorBoard
-from fedray.scenario import Loaded, Refused, ScenarioError
+from fedray.scenario import Loaded, Refused, Scenario, ScenarioError
 
 LOOK_AHEAD = 5  # rounds that may train behind an evaluation; they are recorded and checkpointed once it has ended
 
@@ -55,14 +60,14 @@ def run(loaded: Loaded, run: RunFolder, watcher: Watcher, resume: bool = False) 
     run = RunFolder(run.path.resolve())  # actors may have another working directory
     executor: Executor | None = None
     try:
-        sizes: list[int] = []
+        known: Shared | None = None
         if not scenario.sites:
             samples, held = readable(loaded)
-            sizes = [len(held[client]) for client in range(len(held))]
+            known = shared(scenario, samples, held)
             if len(samples.label_names) > 1 and scenario.data.partition.kind != "folder":
                 run.write("partition.json", asdict(census(samples, held)))
-        executor = open_executor(Job(scenario, loaded.folder.resolve()), watcher.note)
-        return _rounds(loaded, run, watcher, executor, sizes or executor.survey(), resume)
+        executor = open_executor(Job(scenario, loaded.folder.resolve(), run.path), watcher.note)
+        return _rounds(loaded, run, watcher, executor, known or Shared(executor.survey()), resume)
     except Refused as e:
         raise loaded.error([e]) from None
     except ScenarioError:
@@ -76,12 +81,13 @@ def run(loaded: Loaded, run: RunFolder, watcher: Watcher, resume: bool = False) 
             executor.close()
 
 
-def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor, held: list[int], resume: bool) -> dict[str, Any]:
+def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor, known: Shared, resume: bool) -> dict[str, Any]:
     scenario = loaded.scenario
     training, radio = scenario.training, Radio(scenario.network)
-    work = executor.workload().of(scenario, held)
+    workload = executor.workload()
+    work = workload.of(scenario, known.samples)
     first, ledger, wall, failures = 1, Ledger(), 0.0, 0
-    executor.begin(held)
+    executor.begin(known)
     if resume:
         first, ledger, wall, failures = _restore(run, watcher, executor)
     else:
@@ -89,7 +95,6 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
         (run.path / "CITATION.bib").write_text(bibtex(scenario))
     board = TensorBoard(run) if "tensorboard" in scenario.runtime.report_to else None
     clock = time.monotonic() - wall
-    eligible = with_samples(scenario, held)
     baseline: Look | None = None
 
     def look_at_base() -> Look | None:
@@ -99,26 +104,30 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
         return executor.evaluate(run.path / "samples" / "round-0000.png", base=True)
 
     watcher.started(executor.describe(), training.rounds, first - 1)
+    if workload.picture_size and (size := scenario.model.resolution or form(scenario.data, loaded.folder).size) != workload.picture_size:
+        watcher.note(f"generated pictures of {workload.picture_size} pixels a side are resized to the classifier's {size}")
     sha256 = "" if resume else run.checkpoint(0, executor.checkpoint, ledger, wall, failures)
     saved = first - 1  # the last checkpoint's round
     waiting: list[tuple[list[Event], dict[str, Any], Look | None]] = []  # rounds behind an evaluation that still goes on
     for t in range(first, training.rounds + 1):
-        schedule = schedule_round(scenario, radio, t, eligible)
+        schedule = schedule_round(scenario, radio, t, known)
         events = time_round(schedule, work, radio, ledger.sim_time_s)
         arrived: dict[int, TrainReport] = {}
         for report in executor.carry_out(schedule):
             failures += report.failure is not None
-            watcher.turn(report, len(schedule.clients))
+            if report.client != SERVER:
+                watcher.turn(report, len(schedule.clients))
             _judge_failure(report, scenario.runtime.failures.data, failures, scenario.runtime.failures.budget)
             arrived[report.client] = report
         reports = [arrived[client] for client in schedule.clients]  # whoever was faster
-        _refuse_round_of_failures(reports)
+        own = arrived.get(SERVER)
+        _refuse_round_of_failures(reports or ([own] if own else []))
         baseline = look_at_base()
         ledger = ledger.add(events)
         last = t == training.rounds
         due = last or (scenario.evaluation.every and t % scenario.evaluation.every == 0)
         look = executor.evaluate(run.path / "samples" / f"round-{t:04d}.png") if due else None
-        waiting.append((events, metrics_of(t, reports, ledger, time.monotonic() - clock), look))
+        waiting.append((events, metrics_of(t, reports, ledger, time.monotonic() - clock, own), look))
         if not last and len(waiting) < LOOK_AHEAD and any(look and not look.ready() for *_, look in waiting):
             continue
         for events, metrics, look in waiting:
@@ -137,6 +146,8 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
 
     if baseline := look_at_base():
         run.write("baseline.json", baseline.metrics())
+    if scenario.augmentation is not None:
+        run.write("augmentation.json", _augmentation(scenario, run, executor, known))
     executor.export(run.path / "model")
     result = {
         "status": "done",
@@ -149,6 +160,21 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
     run.write_parquet()
     run.write("result.json", result)
     return result
+
+
+def _augmentation(scenario: Scenario, run: RunFolder, executor: Executor, known: Shared) -> dict[str, Any]:
+    """How good the data of the last round's clients and the pictures are, and how far each client's mix of labels is from
+    the population's, alone and with the pictures it is weighed or trained beside."""
+    section, rounds, counts = scenario.augmentation, scenario.training.rounds, known.counts
+    assert section is not None
+    assert counts is not None
+    schedule = schedule_round(scenario, Radio(scenario.network), rounds, known)
+    here = to_paint(schedule, scenario, known).get(SERVER, np.zeros(0, int))
+    eligible = [int(c) for c in known.eligible(scenario)][: scenario.population.a_round]  # where none trained
+    found = executor.audit(schedule.clients or eligible, here, run.path / "samples" / "pictures.png")
+    kappa_2 = next((row["kappa_2"] for row in reversed(run.rows()) if row.get("kappa_2") is not None), 0.0)
+    distances = labels.distances(section, counts, here, kappa_2)
+    return {**found, **distances}
 
 
 def _failure(e: Exception) -> RunFailed:
@@ -211,9 +237,15 @@ def _facts(report: TrainReport) -> dict[str, Any]:
     return {"error": "DataFailure", "round": report.round, "client": report.client, "stage": report.stage, "traceback": None}
 
 
-def metrics_of(round_: int, reports: list[TrainReport], ledger: Ledger, wall_time_s: float) -> dict[str, Any]:
-    """A line of metrics.jsonl. Bytes, simulated time and energy are cumulative."""
+def metrics_of(
+    round_: int, reports: list[TrainReport], ledger: Ledger, wall_time_s: float, own: TrainReport | None = None
+) -> dict[str, Any]:
+    """A line of metrics.jsonl. Bytes, simulated time and energy are cumulative. `own`: the server's report, where it trained
+    an augmented model."""
     good = [r for r in reports if r.failure is None]
+    augmented: dict[str, Any] = {}
+    if own is not None:
+        augmented = {"augmented_loss": None if own.failure else own.loss, "pictures": own.samples, "kappa_2": own.kappa_2}
     trained = sum(r.trained for r in good)
     loss = sum(r.loss for r in good) / len(good) if good else math.nan
     return {
@@ -228,6 +260,7 @@ def metrics_of(round_: int, reports: list[TrainReport], ledger: Ledger, wall_tim
         "sim_time_s": ledger.sim_time_s,
         "energy_j": ledger.energy_j,
         "wall_time_s": round(wall_time_s, 3),
+        **augmented,
     }
 
 

@@ -29,11 +29,12 @@ class Place:
 @dataclass(frozen=True)
 class Packing:
     places: tuple[Place, ...]  # of the actors that train; the server and the evaluator come beside them
-    evaluator_gpus: float  # the server needs none
+    evaluator_gpus: float
+    server_gpus: float = 0.0  # it needs some only where it paints
 
     def at_once(self, nodes: Sequence[Node]) -> int:
         """How many such runs fit side by side."""
-        gpus = sum(p.gpus for p in self.places) + self.evaluator_gpus
+        gpus = sum(p.gpus for p in self.places) + self.evaluator_gpus + self.server_gpus
         if gpus:
             return max(1, int(sum(n.gpus for n in nodes) // gpus))
         return max(1, int(sum(n.cpus for n in nodes) // sum(p.cpus for p in self.places)))
@@ -50,14 +51,16 @@ def pack(scenario: Scenario, nodes: Sequence[Node]) -> Packing:
         counts = dict.fromkeys(clients_at, 1)
         while sum(counts.values()) < runtime.actors:
             counts[max(counts, key=lambda s: clients_at[s] / counts[s])] += 1
+    paints = scenario.augmentation is not None and scenario.augmentation.at != "client"
     places: list[Place] = []
     for site, n in counts.items():
         there = _at(site, nodes)
         slots = [1.0] * sum(node.gpus for node in there)
-        gpus = share(slots, n + 1, 1.0) if slots else 0.0  # the evaluator has as much
+        gpus = share(slots, n + 1 + paints, 1.0) if slots else 0.0  # the evaluator has as much, and a server that paints
         gpus = gpus if runtime.gpus_per_actor == "auto" else runtime.gpus_per_actor
         places += [Place(site, share([node.cpus for node in there], n, float(runtime.threads)), gpus)] * n
-    return Packing(tuple(places), min(p.gpus for p in places))
+    least = min(p.gpus for p in places)
+    return Packing(tuple(places), least, least * paints)
 
 
 def share(sizes: Sequence[float], n: int, wanted: float) -> float:

@@ -6,13 +6,15 @@ import os
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import torch
 
 from fedray.check import readable
+from fedray.data import form
 from fedray.data.sources import to_download
 from fedray.network.clock import Ledger, Radio, time_round
 from fedray.packing import Node, pack
-from fedray.rounds import schedule_round, with_samples
+from fedray.rounds import Shared, schedule_round, shared
 from fedray.scenario import Loaded, Refused
 from fedray.workload import measure
 
@@ -27,16 +29,15 @@ def plan(loaded: Loaded) -> dict[str, Any]:
     if scenario.sweep:
         return {"name": scenario.name, "variants": {name: plan(variant) for name, variant in loaded.variants.items()}}
     try:
-        held = _held(loaded)
+        known = _shared(loaded)
         workload = measure(scenario, loaded.folder)
     except Refused as e:
         raise loaded.error([e]) from None
     packing = pack(scenario, [Node(float(os.cpu_count() or 1), torch.cuda.device_count())])
     sites = {"sites": {s: sum(place.site == s for place in packing.places) for s in scenario.sites}} if scenario.sites else {}
-    radio, work = Radio(scenario.network), workload.of(scenario, held)
-    total, eligible = Ledger(), with_samples(scenario, held)
+    radio, work, total = Radio(scenario.network), workload.of(scenario, known.samples), Ledger()
     for t in range(1, scenario.training.rounds + 1):
-        total = total.add(time_round(schedule_round(scenario, radio, t, eligible), work, radio, total.sim_time_s))
+        total = total.add(time_round(schedule_round(scenario, radio, t, known), work, radio, total.sim_time_s))
     rounds = scenario.training.rounds
     return {
         "name": scenario.name,
@@ -60,20 +61,23 @@ def plan(loaded: Loaded) -> dict[str, Any]:
     }
 
 
-def _held(loaded: Loaded) -> list[int]:
+def _shared(loaded: Loaded) -> Shared:
     """Samples of each client. What lies at a site cannot be counted from here, and need not where turns are steps."""
     scenario, partition = loaded.scenario, loaded.scenario.data.partition
+    clients = scenario.population.clients
     if (coming := to_download(scenario.data, loaded.folder)) is not None:
         if partition.kind not in ("iid", "shards"):
             raise Refused("data.partition.kind", f"{partition.kind} of data that are not there yet", "iid or shards, or the data")
-        each = getattr(partition, "samples", None) or coming / scenario.population.clients
-        return [round(each)] * scenario.population.clients
+        if scenario.population.selection == "label_cover":
+            raise Refused("population.selection", "label_cover of data that are not there yet", "random, or the data")
+        each = getattr(partition, "samples", None) or coming / clients
+        names = len(form(scenario.data, loaded.folder).label_names)
+        return Shared([round(each)] * clients, np.zeros((clients, names)))  # painting as many pictures, whatever their labels
     if not scenario.sites:
-        _, held = readable(loaded)
-        return [len(held[client]) for client in range(len(held))]
+        return shared(scenario, *readable(loaded))
     if scenario.training.local_steps is None:
         raise Refused("training.local_epochs", "epochs over data that lies at sites", "local_steps, whose cost is known from here")
-    return [0] * scenario.population.clients
+    return Shared([0] * clients)
 
 
 def _memory(precision: str, parameters: int, trainable: int, payload: int) -> dict[str, int]:

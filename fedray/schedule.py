@@ -11,21 +11,39 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from fedray.randomness import SERVER as SERVER_NUMBER
+
 SERVER = "server"
 Direction = Literal["uplink", "downlink", "sidelink"]
 
 
 def client_node(client: int) -> str:
-    return f"client-{client}"
+    return SERVER if client == SERVER_NUMBER else f"client-{client}"
 
 
 @dataclass(frozen=True)
 class Train:
-    """Client `client` trains, from the buffer its only predecessor leaves."""
+    """Client `client` trains, from the buffer its first predecessor leaves, on its own samples and so many generated
+    `pictures`. The server, as a client of its own number, trains on pictures alone, from the global buffer."""
 
     id: str
     client: int
     after: tuple[str, ...]
+    pictures: int = 0
+
+    @property
+    def node(self) -> str:
+        return client_node(self.client)
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Client `client`, or the server, generates so many new `pictures`."""
+
+    id: str
+    client: int
+    pictures: int
+    after: tuple[str, ...] = ()
 
     @property
     def node(self) -> str:
@@ -35,7 +53,7 @@ class Train:
 @dataclass(frozen=True)
 class Send:
     """`node` sends `peer` the buffer it holds, or a `share` of it in `messages` that each wait for an answer; with no
-    predecessor it is the server's global buffer."""
+    predecessor it is the server's global buffer. Or it sends generated `pictures`."""
 
     id: str
     node: str
@@ -44,6 +62,7 @@ class Send:
     after: tuple[str, ...] = ()
     share: float = 1.0
     messages: int = 1
+    pictures: int | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +74,7 @@ class Server:
     node: str = field(default=SERVER, init=False)
 
 
-Step = Train | Send | Server
+Step = Train | Generate | Send | Server
 
 
 @dataclass(frozen=True)
@@ -77,5 +96,10 @@ class Schedule:
 
     @property
     def clients(self) -> list[int]:
-        """Who trains in this round, in the order of the steps."""
-        return [step.client for step in self.steps if isinstance(step, Train)]
+        """The clients that train in this round, in the order of the steps."""
+        return [step.client for step in self.steps if isinstance(step, Train) and step.client != SERVER_NUMBER]
+
+    @property
+    def pictures(self) -> dict[int, int]:
+        """On how many generated pictures each client, or the server, trains beside its own samples."""
+        return {step.client: step.pictures for step in self.steps if isinstance(step, Train) and step.pictures}

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedray.data import form
 from fedray.network.clock import Work
+from fedray.randomness import SERVER
 from fedray.scenario.aggregation import Aggregation
 from fedray.scenario.scenario import Scenario
 from fedray.scenario.tuning import Lora
@@ -26,16 +28,26 @@ class Workload:
     client_state_bytes: int  # kept for each client that has taken part
     flops_per_sample: float
     export_files: dict[str, int]
+    flops_per_picture: float = 0.0  # that augmentation's generator paints
+    picture_size: int = 0  # pixels a side
+    picture_bytes: int = 0
 
     def of(self, scenario: Scenario, samples: Sequence[int]) -> Work:
         """The steps' work where client k holds `samples[k]` samples. Aggregating takes a subtraction, a multiplication
         and an addition a number and update."""
         sent = {"downlink": self.downlink_bytes, "uplink": self.uplink_bytes, "sidelink": (self.payload_bytes,)}
         return Work(
-            train_flops=lambda client: self.flops_per_sample * sum(scenario.training.batches(samples[client])),
+            train_flops=lambda client, pictures: self.flops_per_sample * sum(scenario.training.batches(_own(samples, client) + pictures)),
             send_bytes=lambda direction, client: sent[direction][client % len(sent[direction])],
             aggregate_flops=lambda updates: 3.0 * self.trainable_parameters * updates,
+            generate_flops=self.flops_per_picture,
+            picture_bytes=self.picture_bytes,
         )
+
+
+def _own(samples: Sequence[int], client: int) -> int:
+    """The server, which may train on pictures, has no samples of its own."""
+    return samples[client] if client != SERVER else 0
 
 
 def measure(scenario: Scenario, folder: Path) -> Workload:
@@ -44,11 +56,17 @@ def measure(scenario: Scenario, folder: Path) -> Workload:
     Raises:
         Refused: for a base model, tuning targets or a judge that are not there.
     """
-    from fedray.evaluation.evaluate import verify
+    from fedray.evaluation.evaluate import open_judge, verify
 
     verify(scenario, folder)
-    sections = (scenario.model, scenario.tuning, scenario.data, scenario.aggregation)
-    asked = (*(section.model_dump_json() for section in sections), scenario.payload, str(folder))
+    if scenario.augmentation is not None:
+        from fedray.augmentation import painter, quality
+
+        painter.verify(scenario.augmentation, form(scenario.data, folder))
+        if (path := scenario.augmentation.judge) is not None:
+            quality.verify(open_judge(path, folder, "augmentation.judge"), form(scenario.data, folder))
+    sections = (scenario.model, scenario.tuning, scenario.data, scenario.aggregation, scenario.augmentation)
+    asked = (*(section.model_dump_json() if section else "" for section in sections), scenario.payload, str(folder))
     if asked not in _counted:  # a sweep's variants often ask the same
         _counted[asked] = _count(scenario, folder)
     return _counted[asked]
@@ -70,6 +88,7 @@ def _count(scenario: Scenario, folder: Path) -> Workload:
 
     from fedray.aggregation.rules import rule
     from fedray.aggregation.transforms import encoded_bytes
+    from fedray.augmentation import painter
     from fedray.learners.learner import on_meta
     from fedray.parameters import Layout, safetensors_bytes
     from fedray.tuning.tunings import apply, export_files
@@ -90,6 +109,7 @@ def _count(scenario: Scenario, folder: Path) -> Workload:
     tuning, less = scenario.tuning, [0]  # numbers that a client's rank leaves out
     if isinstance(tuning, Lora) and tuning.ranks:
         less = [layout.numel * (tuning.rank - rank) // tuning.rank for rank in tuning.ranks]
+    flops_per_picture, picture_size = painter.counted(scenario.augmentation, folder) if scenario.augmentation else (0.0, 0)
     return Workload(
         parameters=parameters,
         trainable_parameters=layout.trained,
@@ -99,4 +119,7 @@ def _count(scenario: Scenario, folder: Path) -> Workload:
         client_state_bytes=state_bytes(scenario.aggregation, combined),
         flops_per_sample=counter.get_total_flops() / samples,
         export_files=files,
+        flops_per_picture=flops_per_picture,
+        picture_size=picture_size,
+        picture_bytes=form(scenario.data, folder).channels * picture_size**2 if picture_size else 0,
     )

@@ -89,9 +89,10 @@ def job_of(file: Path) -> tuple[Loaded, Job]:
 def begin(executor: Any) -> None:
     """An executor before its first round."""
     from fedray.data import holdings
+    from fedray.rounds import shared
 
-    _, held = holdings(executor.job.scenario, executor.job.folder)
-    executor.begin([len(held[client]) for client in range(len(held))])
+    scenario = executor.job.scenario
+    executor.begin(shared(scenario, *holdings(scenario, executor.job.folder)))
 
 
 def run(file: Path, out: Path, resume: bool = False, watcher: engine.Watcher | None = None) -> dict[str, Any]:

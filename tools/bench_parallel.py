@@ -41,7 +41,7 @@ from fedray.executors.work import batches
 from fedray.learners.classifier import build
 from fedray.network.clock import Ledger, Radio, time_round
 from fedray.randomness import generator
-from fedray.rounds import schedule_round
+from fedray.rounds import Shared, schedule_round
 from fedray.runs.folder import RunFolder
 
 SCENARIO = """
@@ -78,7 +78,7 @@ class Federation:
         self.samples, self.held = samples, held
         self.executor = RayExecutor(Job(self.scenario, folder))
         self.work = self.executor.workload().of(self.scenario, held.sizes.tolist())
-        self.executor.begin(held.sizes.tolist())
+        self.executor.begin(Shared(held.sizes.tolist()))
         self.radio = Radio(self.scenario.network)
 
     def round(self) -> tuple[float, list[int]]:
@@ -148,7 +148,7 @@ def empty(rounds: int) -> None:
         job = Job(federation.scenario.model_copy(update={"training": nothing}), Path(folder))
         federation.executor.close()
         federation.executor, federation.scenario = RayExecutor(job), job.scenario
-        federation.executor.begin(federation.held.sizes.tolist())
+        federation.executor.begin(Shared(federation.held.sizes.tolist()))
         schedule = schedule_round(job.scenario, federation.radio, 1)
         times = []
         for _ in range(rounds + 3):

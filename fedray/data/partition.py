@@ -12,6 +12,7 @@ import numpy as np
 from fedray.data import image_folder
 from fedray.data.sources import Array, Samples, open_source
 from fedray.randomness import SERVER, generator
+from fedray.scenario.augmentation import HeldOut
 from fedray.scenario.base import Refused
 from fedray.scenario.data import ByFolder, Dirichlet, Iid, ImageFolder, Quantity, Shards
 from fedray.scenario.scenario import Scenario
@@ -147,6 +148,16 @@ def holdings(scenario: Scenario, folder: Path, site: str | None = None) -> tuple
     samples = image_folder.read(section.path or data.path, folder, key, data.caption_key, data.caption, section.folders)
     groups = np.asarray(samples.groups)
     return samples, {c: np.flatnonzero(groups == name) for c, name in zip(data.clients_at(site), section.folders, strict=True)}
+
+
+def test_split(scenario: Scenario, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of n test images: those held out for augmentation's weights, and those that accuracy is told of."""
+    weighting = scenario.augmentation.weighting if scenario.augmentation else None
+    held_out = weighting.images if isinstance(weighting, HeldOut) else 0
+    if held_out >= n:
+        raise Refused("augmentation.weighting.images", held_out, f"less than the {n} images of the test set")
+    order = generator(scenario.seed, 0, SERVER, "held out").permutation(n) if held_out else np.arange(n)
+    return np.sort(order[:held_out]), np.sort(order[held_out:])
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from torch import Tensor
 from fedray import shipped
 from fedray.data import Samples, open_source
 from fedray.data.image_folder import read
+from fedray.data.partition import test_split
 from fedray.data.sources import photo_prompt, to_download
 from fedray.evaluation import judge as judges
 from fedray.evaluation import quality, style
@@ -32,7 +33,8 @@ def evaluate(scenario: Scenario, folder: Path, learner: Learner, grid: Path) -> 
     measures against `evaluation.reference` and `evaluation.quality`, where there are such."""
     section = scenario.evaluation
     if isinstance(learner, Classifier):
-        accuracy, loss = learner.test(open_source(scenario.data, folder, "test"))
+        samples = open_source(scenario.data, folder, "test")
+        accuracy, loss = learner.test(samples, test_split(scenario, len(samples))[1])
         return {"eval_accuracy": accuracy, "eval_loss": loss}
     assert isinstance(learner, TextToImage | Diffusion)
     if section.prompts or isinstance(learner, Diffusion):
@@ -51,13 +53,13 @@ def verify(scenario: Scenario, folder: Path) -> None:
     """
     reference, wanted = scenario.evaluation.reference, scenario.evaluation.quality
     if wanted is not None:
-        _open_judge(wanted.judge, folder, "evaluation.quality.judge")
+        open_judge(wanted.judge, folder, "evaluation.quality.judge")
         if to_download(scenario.data, folder) is None and (real := len(_real(scenario, folder))) < wanted.images:
             raise Refused("evaluation.quality.images", wanted.images, f"at most the {real} real images there are")
     if reference is None:
         return
     held_out = read(reference.path, folder, "evaluation.reference", reference.caption_key, None)
-    judge = _open_judge(reference.judge, folder, "evaluation.reference.judge")
+    judge = open_judge(reference.judge, folder, "evaluation.reference.judge")
     try:
         for i in range(len(held_out)):
             held_out.image(i)
@@ -66,7 +68,7 @@ def verify(scenario: Scenario, folder: Path) -> None:
         raise Refused("evaluation.reference.path", str(e), "images that open, and captions that name what the judge knows") from None
 
 
-def _open_judge(path: str, folder: Path, key: str) -> judges.GarmentJudge:
+def open_judge(path: str, folder: Path, key: str) -> judges.GarmentJudge:
     try:
         return judges.load(shipped.resolve(path, folder))
     except (OSError, ValueError) as e:

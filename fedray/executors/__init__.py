@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
+from fedray.augmentation import labels
+from fedray.randomness import SERVER
+from fedray.rounds import Shared
 from fedray.runs.folder import Saved
 from fedray.scenario.scenario import Scenario
 from fedray.schedule import Schedule, Send, Train
@@ -19,6 +24,7 @@ class Job:
 
     scenario: Scenario
     folder: Path  # where relative paths start
+    run: Path | None = None  # the run folder, on the driver's node; none: nothing is kept
 
 
 class StepFailed(RuntimeError):
@@ -57,6 +63,7 @@ class TrainReport:
     loss: float  # mean over its steps
     failure: str | None = None
     stage: str | None = None
+    kappa_2: float | None = None  # the server's own report: what its augmented model weighs
 
 
 @dataclass(frozen=True)
@@ -78,8 +85,8 @@ class Executor(Protocol):
         """How many samples each client holds, where `data.sites` lets only the sites' hosts look."""
         ...
 
-    def begin(self, samples: Sequence[int]) -> None:
-        """The global buffer before the first round, where client k holds `samples[k]` samples."""
+    def begin(self, shared: Shared) -> None:
+        """The global buffer before the first round, where clients have told the server this."""
         ...
 
     def restore(self, folder: Path, saved: Saved) -> None:
@@ -87,7 +94,8 @@ class Executor(Protocol):
         ...
 
     def carry_out(self, schedule: Schedule) -> Iterator[TrainReport]:
-        """One round; a report as each client ends its turn. The global buffer is the new one once all are taken."""
+        """One round; a report as each client ends its turn, and the server's where it trains itself. The global buffer is the
+        new one once all are taken."""
         ...
 
     def evaluate(self, grid: Path, base: bool = False) -> Look:
@@ -101,6 +109,11 @@ class Executor(Protocol):
 
     def export(self, folder: Path) -> None: ...
 
+    def audit(self, clients: Sequence[int], labels: np.ndarray, grid: Path) -> dict[str, Any]:
+        """How good these clients' data and the server's pictures of these labels are for the global model; a sheet of the
+        pictures is written to `grid`."""
+        ...
+
     def publish(self, run: str, metrics: dict[str, Any]) -> None:
         """A round's metrics, for whatever monitors the executor."""
         ...
@@ -108,16 +121,28 @@ class Executor(Protocol):
     def close(self) -> None: ...
 
 
+def to_paint(schedule: Schedule, scenario: Scenario, shared: Shared) -> dict[int, np.ndarray]:
+    """The labels of all pictures that clients, or the server, train on in a round, by who paints them."""
+    section = scenario.augmentation
+    if section is None or not schedule.pictures:
+        return {}
+    assert shared.counts is not None
+    if section.at == "client":
+        return {client: labels.order(section, shared.counts[client])[:n] for client, n in schedule.pictures.items()}
+    return {SERVER: labels.order(section, shared.counts.sum(0))[: max(schedule.pictures.values())]}
+
+
 def chains(schedule: Schedule) -> list[list[int]]:
     """The clients through whose hands each copy of the global buffer goes, from the server to where it is added up: one
     a chain in a parallel round, all in a row in a relay."""
     found: list[list[int]] = []
+    clients = set(schedule.clients)
     chain_of: dict[str, list[int]] = {}  # by the id of the step that holds the buffer
     for step in schedule:
         if isinstance(step, Send):
             if step.after and step.after[0] in chain_of:
                 chain_of[step.id] = chain_of[step.after[0]]
-        elif isinstance(step, Train):
+        elif isinstance(step, Train) and step.client in clients:
             chain = chain_of.get(step.after[0])
             if chain is None:
                 found.append(chain := [])

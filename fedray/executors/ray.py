@@ -12,15 +12,17 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fedray.data import holdings
 from fedray.data.partition import unreadable
-from fedray.executors import Job, Look, StepFailed, TrainReport, chains
+from fedray.executors import Job, Look, StepFailed, TrainReport, chains, to_paint
 from fedray.packing import Node, Place, pack
+from fedray.randomness import SERVER
+from fedray.rounds import Shared
 from fedray.runs.folder import Saved
 from fedray.scenario.base import Refused
 from fedray.scenario.topology import Parallel
@@ -109,12 +111,17 @@ class ClientHost(Actor):
     def add(self, base: Any, weight: int, end: Any, *reports: list[TrainReport]) -> Any:
         return self.work.add(base, weight, end, [r for part in reports for r in part])
 
-    def train_all(self, base: Any, weight: int, round: int, clients: Sequence[int], part: Part, *states: Any) -> tuple[Any, ...]:
+    def train_all(
+        self, base: Any, weight: int, round: int, clients: Sequence[int], part: Part, generated: Any, *states: Any
+    ) -> tuple[Any, ...]:
         """The sum once all parts of a round are done, the reports, then the new states, each an object of its own."""
         before = None if part.first else self.so_far
-        total, reports, new = self.work.train_all(base, weight, round, clients, states or [None] * len(clients), before)
+        total, reports, new = self.work.train_all(base, weight, round, clients, states or [None] * len(clients), before, generated)
         self.so_far = None if part.last else total
         return total if part.last else None, reports, *([state or {} for state in new] if states else ())
+
+    def audit(self, buffer: Any, clients: Sequence[int]) -> Any:
+        return [self.work.audit(client, buffer) for client in clients]
 
     def join(self, group: str, hosts: int, rank: int) -> None:
         from ray.util import collective
@@ -153,8 +160,30 @@ class ServerHost(Actor):
     def ready(self) -> bool:
         return self.work is not None
 
-    def aggregate(self, layout: Any, buffer: Any, state: Any, round: int, *sums: Any) -> tuple[Any, Any, bool]:
-        return *self.work.aggregate(layout, buffer, state, round, sums), True
+    @cached_property
+    def augment(self) -> Any:
+        from fedray.executors.augment import AugmentWork
+
+        assert self.work is not None  # sets what torch reads
+        return AugmentWork(self.job, _device())
+
+    def audit(self, buffer: Any, labels: Any, grid: Path, *parts: Any) -> Any:
+        return self.augment.audit(buffer, labels, grid, [client for part in parts for client in part])
+
+    def paint(self, labels: Any) -> Any:
+        return self.augment.paint(labels)
+
+    def train_augmented(self, round: int, labels: Any, buffer: Any, state: Any) -> tuple[Any, TrainReport]:
+        return self.augment.train(round, labels, buffer, state)
+
+    def aggregate(self, layout: Any, buffer: Any, state: Any, round: int, augmented: Any, report: Any, *sums: Any) -> tuple[Any, ...]:
+        """The new buffer and state, and the server's own report with what its augmented model weighed, if it trained one."""
+        if sums:
+            buffer, state = self.work.aggregate(layout, buffer, state, round, sums)
+        if report is not None:
+            buffer, state, kappa_2 = self.augment.mix(layout, round, buffer, state, augmented, report)
+            report = replace(report, kappa_2=kappa_2)
+        return buffer, state, report
 
     def restore(self, layout: Any, folder: Path, saved: Saved) -> tuple[Any, Any, bool]:
         return *self.work.restore(layout, folder, saved), True
@@ -200,7 +229,7 @@ class Wired(NamedTuple):
     reports: list[tuple[int, Any]]  # with the client that is to blame where one does not come
     buffer: Any
     state: Any
-    whole: Any  # the server's word that both are there
+    own_report: Any  # the server's, once both are there; None where it trained nothing itself
     client_states: dict[int, Any]
 
 
@@ -223,7 +252,7 @@ class RayExecutor:
         # Before the hosts, which take all the room there is.
         self.evaluator = self._beside(EvaluatorHost, self.packing.evaluator_gpus if gpus_here else 0)
         self.hosts = [self._new_host(place) for place in self.packing.places]
-        self.server = self._beside(ServerHost, num_gpus=0)
+        self.server = self._beside(ServerHost, self.packing.server_gpus if gpus_here else 0)
         self.initial, self.layout = self.hosts[0].actor.initial.options(num_returns=2).remote()
 
     def _new_host(self, place: Place) -> Host:
@@ -264,8 +293,8 @@ class RayExecutor:
             raise refused
         return [held[client] for client in range(len(held))]
 
-    def begin(self, samples: Sequence[int]) -> None:
-        self.samples, self.buffer = samples, self.initial
+    def begin(self, shared: Shared) -> None:
+        self.shared, self.buffer = shared, self.initial
         self.parts = 8  # in which a host is asked for its clients, until it is known how long a round takes
         self.state: Any = {}
         self.client_states: dict[int, Any] = {}  # references; Ray spills to disk what its memory does not hold
@@ -293,7 +322,8 @@ class RayExecutor:
                             given.add(report.client)
                             yield report
                 stage, client = "aggregating", None
-                ray.get(wired.whole)
+                if (own := ray.get(wired.own_report)) is not None:
+                    yield own
                 break
             except RayError as e:
                 cause = _cause(e)
@@ -312,9 +342,16 @@ class RayExecutor:
         """Submits one round. Clients that meet only where their updates are added are one call a host; a relay's turns
         are a call each, and its last host adds."""
         scenario, round = self.job.scenario, schedule.round
-        weight = sum(scenario.aggregation.weight(self.samples[c]) for c in schedule.clients)
+        weight = sum(scenario.aggregation.weight(self.shared.samples[c]) for c in schedule.clients)
         runs, sums, reports = chains(schedule), [], []
         states: dict[int, Any] = {}
+        labels = to_paint(schedule, scenario, self.shared)
+        here = labels.pop(SERVER, None)
+        augmented, generated = (None, None), labels or None
+        if SERVER in schedule.pictures:
+            augmented = self.server.train_augmented.options(num_returns=2).remote(round, here, self.buffer, self.state)
+        elif here is not None:
+            generated = self.server.paint.remote(here)
         shared, in_parts = [], []  # numbers of the hosts that train; which part, its first client, its reports
         for i, share in self._share_out([chain[0] for chain in runs if len(chain) == 1]):
             shared.append(i)
@@ -323,7 +360,7 @@ class RayExecutor:
                 clients, part = share[start : start + size], Part(start == 0, start + size >= len(share))
                 old = [self.client_states.get(c) for c in clients] if scenario.aggregation.keeps_state else []
                 call = self.hosts[i].actor.train_all.options(num_returns=2 + len(old))
-                total, report, *new = call.remote(self.buffer, weight, round, clients, part, *old)
+                total, report, *new = call.remote(self.buffer, weight, round, clients, part, generated, *old)
                 in_parts.append((start // size, clients[0], report))
                 if new:  # kept on the driver's node: what only a lost node had, nobody could make again
                     kept = self.server.keep.options(num_returns=len(new)).remote(*new)
@@ -339,8 +376,9 @@ class RayExecutor:
             sums.append(self._host_of(chain[-1]).actor.add.remote(self.buffer, weight, buffer, *theirs))
         if isinstance(scenario.topology, Parallel) and scenario.topology.reduce == "allreduce" and len(self.hosts) > 1:
             sums = self._allreduced(weight, dict(zip(shared, sums, strict=True)))
-        buffer, state, whole = self.server.aggregate.options(num_returns=3).remote(self.layout, self.buffer, self.state, round, *sums)
-        return Wired(reports, buffer, state, whole, states)
+        aggregate = self.server.aggregate.options(num_returns=3)
+        buffer, state, own = aggregate.remote(self.layout, self.buffer, self.state, round, *augmented, *sums)
+        return Wired(reports, buffer, state, own, states)
 
     def _allreduced(self, weight: int, sums: dict[int, Any]) -> list[Any]:
         """The hosts' sums, added up among the hosts; the server gets one."""
@@ -358,7 +396,7 @@ class RayExecutor:
         hosts_at: dict[str | None, list[int]] = {}
         for i, host in enumerate(self.hosts):
             hosts_at.setdefault(host.place.site, []).append(i)
-        work = {c: sum(self.job.scenario.training.batches(self.samples[c])) for c in clients}
+        work = {c: sum(self.job.scenario.training.batches(self.shared.samples[c])) for c in clients}
         for client in sorted(clients, key=lambda c: (-work[c], c)):
             i = min(hosts_at[self.site_of.get(client)], key=lambda i: load[i])
             load[i] += work[client] + 1  # a client without work is work
@@ -405,6 +443,11 @@ class RayExecutor:
             return Look(lambda: True, dict)
         looked: Any = self.evaluator.evaluate.remote(*((self.initial, {}) if base else (self.buffer, self.state)), grid)
         return Look(lambda: bool(ray.wait([looked], timeout=0)[0]), lambda: self._served(looked, "evaluating"))
+
+    def audit(self, clients: Sequence[int], labels: Any, grid: Path) -> dict[str, Any]:
+        parts = [self.hosts[i].actor.audit.remote(self.buffer, mine) for i, mine in self._share_out(clients)]
+        found: dict[str, Any] = self._served(self.server.audit.remote(self.buffer, labels, grid, *parts), "judging the data")
+        return found
 
     def checkpoint(self, folder: Path, before: Path | None) -> Saved:
         changed, unchanged = sorted(self.changed), sorted(self.client_states.keys() - self.changed)

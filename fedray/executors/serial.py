@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from fedray.executors import Job, Look, TrainReport, chains
+from fedray.executors import Job, Look, TrainReport, chains, to_paint
+from fedray.executors.augment import AugmentWork
 from fedray.executors.spill import ClientStates
 from fedray.executors.work import ClientWork, EvaluatorWork, Kept, ServerWork
+from fedray.randomness import SERVER
+from fedray.rounds import Shared
 from fedray.runs.folder import Saved
 from fedray.schedule import Schedule
 from fedray.workload import Workload, measure
@@ -32,8 +38,8 @@ class SerialExecutor:
     def survey(self) -> list[int]:
         raise AssertionError("scenarios with sites are refused in one process")
 
-    def begin(self, samples: Sequence[int]) -> None:
-        self.samples, self.buffer = samples, self.initial
+    def begin(self, shared: Shared) -> None:
+        self.shared, self.buffer = shared, self.initial
         self.state: Kept = {}
         self.client_states = ClientStates()
         self.changed: set[int] = set()
@@ -45,14 +51,18 @@ class SerialExecutor:
         self.changed = set(self.client_states)  # written anew: the checkpoint before the next one may be a damaged one
 
     def carry_out(self, schedule: Schedule) -> Iterator[TrainReport]:
-        base, weight = self.buffer, sum(self.job.scenario.aggregation.weight(self.samples[c]) for c in schedule.clients)
-        sums, together = [], None
+        scenario, base = self.job.scenario, self.buffer
+        weight = sum(scenario.aggregation.weight(self.shared.samples[c]) for c in schedule.clients)
+        sums, together, labels = [], None, to_paint(schedule, scenario, self.shared)
+        here = labels.pop(SERVER, None)
+        augmented = self.augment.train(schedule.round, here, base, self.state) if here is not None and SERVER in schedule.pictures else None
+        generated = labels or (self.augment.paint(here) if here is not None and augmented is None else None)
         for chain in chains(schedule):
             if len(chain) == 1:
                 (client,) = chain
                 old = self.client_states.get(client)
-                together, reports, (new,) = self.clients.train_all(base, weight, schedule.round, chain, [old], together)
-                if self.job.scenario.aggregation.keeps_state:
+                together, reports, (new,) = self.clients.train_all(base, weight, schedule.round, chain, [old], together, generated)
+                if scenario.aggregation.keeps_state:
                     self.client_states[client] = new or {}
                     self.changed.add(client)
                 yield from reports
@@ -65,12 +75,23 @@ class SerialExecutor:
                 yield report
             sums.append(self.clients.add(base, weight, buffer, theirs))
         sums += [together] if together else []
-        self.buffer, self.state = self.server.aggregate(self.layout, base, self.state, schedule.round, sums)
+        if sums:
+            self.buffer, self.state = self.server.aggregate(self.layout, base, self.state, schedule.round, sums)
+        if augmented is not None:
+            self.buffer, self.state, kappa = self.augment.mix(self.layout, schedule.round, self.buffer, self.state, *augmented)
+            yield replace(augmented[1], kappa_2=kappa)
+
+    @cached_property
+    def augment(self) -> AugmentWork:
+        return AugmentWork(self.job, self.device)
 
     def evaluate(self, grid: Path, base: bool = False) -> Look:
         looks = self.job.scenario.looks
         metrics = self.evaluator.evaluate(self.initial if base else self.buffer, {} if base else self.state, grid) if looks else {}
         return Look(lambda: True, lambda: metrics)
+
+    def audit(self, clients: Sequence[int], labels: np.ndarray, grid: Path) -> dict[str, Any]:
+        return self.augment.audit(self.buffer, labels, grid, [self.clients.audit(client, self.buffer) for client in clients])
 
     def checkpoint(self, folder: Path, before: Path | None) -> Saved:
         changed, unchanged = sorted(self.changed), sorted(self.client_states.keys() - self.changed)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import os
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -21,7 +21,8 @@ from fedray.aggregation.exact_sum import ExactSum, chunks
 from fedray.aggregation.fedavg import State
 from fedray.aggregation.lora import truncation
 from fedray.aggregation.rules import rule
-from fedray.data import holdings
+from fedray.augmentation.painter import Painter, Pictures
+from fedray.data import Samples, form, holdings
 from fedray.executors import Job, StepFailed, TrainReport
 from fedray.executors.optimizer import FlatOptimizer
 from fedray.executors.spill import Kept
@@ -35,8 +36,20 @@ from fedray.tuning.tunings import apply, export
 
 T = TypeVar("T")
 Ended = tuple[Tensor | None, State]  # what a client sends beside its update, and its new state
+Generated = Pictures | Mapping[int, np.ndarray] | None
+AUDITED_AT_ONCE = 500  # samples
 SERVER_FILE = "server.safetensors"
+OWN = "augmented"  # the augmented model's last weights (see augment.py), in the server's state
 EMA = "ema"  # the moving average of the global model, in the server's state
+
+
+class Audited(NamedTuple):
+    """A client's data under the global model."""
+
+    client: int
+    samples: int
+    loss: float  # its local learning error
+    gradient: np.ndarray  # [trained] fp32
 
 
 class DataFailure(Exception):
@@ -84,9 +97,12 @@ class Model:
 class ClientWork:
     """Runs any client's turn. The encoded samples of a client are kept where they are dear; nothing else outlives a turn."""
 
-    def __init__(self, job: Job, device: torch.device, site: str | None = None) -> None:
+    def __init__(
+        self, job: Job, device: torch.device, site: str | None = None, own: tuple[Samples, Mapping[int, np.ndarray]] | None = None
+    ) -> None:
+        """Of the clients' samples as the scenario deals them (at this site), or of some other samples of its `own`."""
         self.job, self.model = job, Model(job, device)
-        self.samples, self.held = holdings(job.scenario, job.folder, site)
+        self.samples, self.held = own or holdings(job.scenario, job.folder, site)
         self.rule = self.model.rule
         self._shards: dict[int, Any] = {}
         self._truncations: dict[int, Tensor] = {}  # by rank
@@ -123,18 +139,32 @@ class ClientWork:
 
     def train_all(
         self, base: np.ndarray, round_weight: int, round: int, clients: Sequence[int], states: Sequence[Kept | None],
-        total: ExactSum | None = None,
+        total: ExactSum | None = None, generated: Generated = None,
     ) -> tuple[ExactSum, list[TrainReport], list[Kept | None]]:  # fmt: skip
         """The turns of clients that all start from `base`, one after another, and the sum of their updates, added to
-        `total` where there is one. A client that fails is not added, and keeps the state it had."""
+        `total` where there is one. A client that fails is not added, and keeps the state it had. `generated` pictures join
+        each one's own samples: the same for all, or by client the labels of those it paints itself."""
         total = total or ExactSum.zero(self.rule.summed, round_weight)
         reports, new_states = [], []
         for client, state in zip(clients, states, strict=True):
-            attempt = partial(self._contribute, total, base, round, client, state)
+            attempt = partial(self._contribute, total, base, round, client, state, generated)
             new, report = self._attempt(round, client, attempt, state)
             reports.append(report)
             new_states.append(new)
         return total, reports, new_states
+
+    def audit(self, client: int, buffer: np.ndarray) -> Audited:
+        """How the model in a buffer does on all of a client's own samples: its mean loss, and the loss's gradient."""
+        self.model.receive(buffer)
+        learner, gradient, n = self.model.learner, self._optimizer.gradient, len(self.held[client])
+        shard, loss = self._shard(client), 0.0
+        gradient.zero_()
+        for start in range(0, n, AUDITED_AT_ONCE):
+            indices = np.arange(start, min(start + AUDITED_AT_ONCE, n))
+            part = learner.loss(learner.draw(shard, indices, torch.Generator())) * (len(indices) / n)
+            part.backward()
+            loss += float(part.detach())
+        return Audited(client, n, loss, gradient.cpu().numpy().copy())
 
     def gathered(self, total: ExactSum | None, round_weight: int) -> tuple[Callable[[Tensor], ExactSum], Tensor]:
         """A host's sum with its counts as one float64 tensor on its device, for an all-reduce, and what makes a sum of the
@@ -161,12 +191,12 @@ class ClientWork:
             raise StepFailed(e, round, "training", client, traceback.format_exc()) from e
 
     def _contribute(
-        self, total: ExactSum, base: np.ndarray, round: int, client: int, state: Kept | None
+        self, total: ExactSum, base: np.ndarray, round: int, client: int, state: Kept | None, generated: Generated
     ) -> tuple[Kept | None, TrainReport]:
         """One turn from `base`, added to `total`; the client's new state. What a low rank leaves out is zero in the result."""
         section, layout, mine = self.job.scenario.aggregation, self.model.flat.layout, self._numbers(client)
         kept = {name: torch.from_numpy(np.array(value)) for name, value in (state or {}).items()}
-        report, end = self._turn(round, client, base, kept)
+        report, end = self._turn(round, client, base, kept, generated)
         beside, new = end()
         update, n = self._update, layout.numel
         torch.sub(layout.view(self.model.flat.send()).float(), layout.view(base[: layout.nbytes]).float(), out=update[:n])
@@ -184,11 +214,14 @@ class ClientWork:
             total.add(self.rule.contribution(layout.view(base).float(), update), section.weight(report.samples))
         return {name: value.cpu().numpy() for name, value in new.items()} or None, report
 
-    def _turn(self, round: int, client: int, buffer: np.ndarray, state: State) -> tuple[TrainReport, Callable[[], Ended]]:
+    def _turn(
+        self, round: int, client: int, buffer: np.ndarray, state: State, generated: Generated = None
+    ) -> tuple[TrainReport, Callable[[], Ended]]:
         """One client's training from `buffer`. Its report, and what asks the rule for what else it sends and keeps."""
         scenario, training, learner, flat = self.job.scenario, self.job.scenario.training, self.model.learner, self.model.flat
         layout = flat.layout
         shard, held = self._shard(client), len(self.held[client])
+        shard, samples = self._with_pictures(shard, held, client, generated)
         self.model.receive(buffer)
         received = layout.view(buffer).float().to(flat.all.device)
         if isinstance(mine := self._numbers(client), Tensor):  # the rest is zero, and then its gradient is too
@@ -203,7 +236,7 @@ class ClientWork:
         optimizer, gradient = self._optimizer, self._optimizer.gradient
         optimizer.restart()
         losses, seen, steps = [], 0, 0
-        for step, indices in enumerate(batches(training.batches(held), held, generator(scenario.seed, round, client, "batches"))):
+        for step, indices in enumerate(batches(training.batches(samples), samples, generator(scenario.seed, round, client, "batches"))):
             gradient.zero_()
             loss = learner.loss(learner.draw(shard, indices, draws))
             losses.append(float(loss.detach()))
@@ -239,6 +272,22 @@ class ClientWork:
         if rank not in self._truncations:
             self._truncations[rank] = truncation(self.model.flat.layout, rank).to(self.model.flat.all.device)
         return self._truncations[rank]
+
+    def _with_pictures(self, shard: Any, held: int, client: int, generated: Generated) -> tuple[Any, int]:
+        """A client's own samples with those that were generated, and how many there are."""
+        if generated is None:
+            return shard, held
+        pictures = self._painter.paint(client, generated[client]) if isinstance(generated, Mapping) else generated
+        theirs = pictures.samples(form(self.job.scenario.data, self.job.folder))
+        return shard.joined(self.model.learner.encode(theirs, np.arange(len(pictures)))), held + len(pictures)
+
+    @cached_property
+    def _painter(self) -> Painter:
+        """Of a client that paints for itself."""
+        scenario = self.job.scenario
+        assert scenario.augmentation is not None
+        pictures = form(scenario.data, self.job.folder)
+        return Painter(scenario.augmentation, self.job.folder, pictures, scenario.seed, self.model.flat.all.device)
 
     def _shard(self, client: int) -> Any:
         if client in self._shards:
@@ -281,7 +330,7 @@ class ServerWork:
         rows = len(total.total) // layout.numel if combined.element_wise else 1
         old, sums = layout.view(buffer).view(rows, -1), total.total.view(rows, -1)
         new, new_state = old.clone(), dict[str, np.ndarray]()
-        theirs = {name: torch.from_numpy(np.array(value)) for name, value in state.items() if name != EMA}
+        theirs = {name: torch.from_numpy(np.array(value)) for name, value in state.items() if name not in (EMA, OWN)}
         # Number by number, so that memory stays small, where the rule allows it.
         for c in chunks(layout.numel) if combined.element_wise else [slice(0, None)]:
             before, mean = old[:, c].double(), sums[:, c] / total.weight

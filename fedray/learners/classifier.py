@@ -64,18 +64,18 @@ class Classifier:
         return loss
 
     @torch.no_grad()
-    def test(self, samples: Samples) -> tuple[float, float]:
-        """Accuracy and mean cross entropy over a test set."""
+    def test(self, samples: Samples, chosen: np.ndarray) -> tuple[float, float]:
+        """Accuracy and mean cross entropy over these images of a test set."""
         training = self.network.training
         self.network.eval()
         right, loss = 0, 0.0
-        for start in range(0, len(samples), CHUNK):
-            shard = self.encode(samples, np.arange(start, min(start + CHUNK, len(samples))))
+        for start in range(0, len(chosen), CHUNK):
+            shard = self.encode(samples, chosen[start : start + CHUNK])
             logits = self._logits(self._scaled(shard.images))
             right += int((logits.argmax(1) == shard.labels).sum())
             loss += float(F.cross_entropy(logits, shard.labels, reduction="sum"))
         self.network.train(training)
-        return right / len(samples), loss / len(samples)
+        return right / len(chosen), loss / len(chosen)
 
     def save(self, folder: Path) -> None:
         """Weights as safetensors under the network's own names, and what built it."""

@@ -25,6 +25,10 @@ class Shard:
         images = torch.from_numpy(samples.pixels(indices, size)).to(device)
         return cls(images, torch.from_numpy(samples.labels[indices]).to(device))
 
+    def joined(self, other: Shard) -> Shard:
+        """Its pictures, then the other's, which are of the same size."""
+        return Shard(torch.cat([self.images, other.images]), torch.cat([self.labels, other.labels]))
+
 
 def scaled(images: Tensor) -> Tensor:
     """uint8 to -1..1."""

@@ -185,7 +185,7 @@ class TextToImage:
     def loss(self, batch: Batch) -> Tensor:
         """Mean squared error of the predicted noise or velocity, weighted by min-SNR where asked (Hang et al. 2023)."""
         noisy = self.schedule.add_noise(batch.latents, batch.noise, batch.timesteps)
-        with self._autocast():
+        with self.autocast():
             hidden = batch.text if batch.text.is_floating_point() else self.text_encoder(batch.text)[0]
             predicted = self.unet(noisy, batch.timesteps, hidden, return_dict=False)[0]
         velocity = self.schedule.config.prediction_type == "v_prediction"
@@ -221,7 +221,7 @@ class TextToImage:
         for start in range(0, len(prompts), at_once):
             some = list(prompts[start : start + at_once])
             noise = [torch.Generator().manual_seed(s) for s in seeds[start : start + at_once]]
-            with self._autocast():
+            with self.autocast():
                 out = pipeline(
                     some, negative_prompt=[negative] * len(some), generator=noise, num_inference_steps=steps,
                     guidance_scale=guidance, height=self.resolution, width=self.resolution, output_type="pt",
@@ -231,7 +231,7 @@ class TextToImage:
             part.train(training[name])
         return torch.cat(images)
 
-    def _autocast(self) -> AbstractContextManager[None]:
+    def autocast(self) -> AbstractContextManager[None]:
         if self.compute == torch.float32:
             return nullcontext()
         return torch.autocast(self.device.type, self.compute)

@@ -12,7 +12,7 @@ from fedray.network.devices import Device
 from fedray.network.links import Fixed, Link
 from fedray.randomness import SERVER as SERVER_NUMBER
 from fedray.scenario.network import Network
-from fedray.schedule import SERVER, Schedule, Send, Server, Step, Train
+from fedray.schedule import SERVER, Generate, Schedule, Send, Server, Step, Train
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Event:
     round: int
     id: str
     after: tuple[str, ...]
-    event: str  # train, send, aggregate
+    event: str  # train, generate, send, aggregate
     node: str
     peer: str | None
     direction: str | None
@@ -41,9 +41,11 @@ class Event:
 class Work:
     """What each step of a schedule does, known before it is done."""
 
-    train_flops: Callable[[int], float]  # of a client's turn
+    train_flops: Callable[[int, int], float]  # of a client's turn, with so many generated pictures
     send_bytes: Callable[[str, int], int]  # of a whole buffer, in this direction, to or from (uplink, sidelink) this client
     aggregate_flops: Callable[[int], float]  # of so many updates
+    generate_flops: float = 0.0  # of a picture
+    picture_bytes: int = 0
 
 
 class Radio:
@@ -72,7 +74,8 @@ def time_round(schedule: Schedule, work: Work, radio: Radio, start_s: float) -> 
         if isinstance(step, Send):
             t0 = env.now
             sender, receiver = _number(step.node), _number(step.peer)
-            nbytes = round(step.share * work.send_bytes(step.direction, receiver if step.node == SERVER else sender))
+            whole = work.send_bytes(step.direction, receiver if step.node == SERVER else sender)
+            nbytes = round(step.share * whole) if step.pictures is None else step.pictures * work.picture_bytes
             transfer = radio.links[step.direction].transfer(sender, receiver, nbytes, step.messages)
             yield env.timeout(transfer.time_s)
             note(step, t0, transfer.energy_j, nbytes=nbytes)
@@ -80,13 +83,13 @@ def time_round(schedule: Schedule, work: Work, radio: Radio, start_s: float) -> 
         with computing[step.node].request() as turn:
             yield turn
             t0 = env.now
-            device = radio.server if isinstance(step, Server) else radio.device
-            flops = work.train_flops(step.client) if isinstance(step, Train) else work.aggregate_flops(len(step.after))
+            device = radio.server if step.node == SERVER else radio.device
+            flops = _flops(step, work)
             yield env.timeout(device.time_s(flops))
             note(step, t0, device.energy_j(flops), flops=flops)
 
     def note(step: Step, t0: float, energy_j: float, flops: float = 0.0, nbytes: int = 0) -> None:
-        kind = {Train: "train", Send: "send", Server: "aggregate"}[type(step)]
+        kind = {Train: "train", Generate: "generate", Send: "send", Server: "aggregate"}[type(step)]
         peer, direction = (step.peer, step.direction) if isinstance(step, Send) else (None, None)
         t1 = start_s + env.now
         events[step.id] = Event(
@@ -97,6 +100,12 @@ def time_round(schedule: Schedule, work: Work, radio: Radio, start_s: float) -> 
         ended[step.id] = env.process(run(step))
     env.run()
     return [events[step.id] for step in schedule]
+
+
+def _flops(step: Train | Generate | Server, work: Work) -> float:
+    if isinstance(step, Train):
+        return work.train_flops(step.client, step.pictures)
+    return step.pictures * work.generate_flops if isinstance(step, Generate) else work.aggregate_flops(len(step.after))
 
 
 def _number(node: str) -> int:

@@ -19,12 +19,14 @@ from fedray.terminal import size
 # Colours that stand for the page's variables until the SVG is written.
 INK, LINE, MUTED = "#0a0a0a", "#0b0b0b", "#0c0c0c"
 VARIABLES = {INK: "var(--ink)", LINE: "var(--line)", MUTED: "var(--muted)"}
-KIND_COLOURS = {"training": 0, "downlink": 1, "sidelink": 2, "uplink": 3, "server": 4}
+KIND_COLOURS = {"training": 0, "downlink": 1, "sidelink": 2, "uplink": 3, "server": 4, "painting": 5}
 
 AXES = {"rounds": "rounds", "bytes": "bytes on air", "seconds": "simulated time", "joules": "energy"}
 UNITS = {"bytes": "B", "seconds": "s", "joules": "J"}
 TITLES = {
     "loss": "training loss",
+    "augmented_loss": "the augmented model's loss",
+    "kappa_2": "kappa_2, the augmented model's weight",
     "eval_accuracy": "test accuracy",
     "eval_loss": "test loss",
     "eval_classifier_fid": "classifier-FID",

@@ -101,6 +101,7 @@ def _facts(run: Recorded, i: int) -> dict[str, Any]:
             "training": f"{s['training']['rounds']} rounds of {length}, batch {s['training']['batch_size']}, "
             f"{optimizer['kind']} at {optimizer['learning_rate']:g}, {s['training']['precision']}",
             "aggregation": _words(s["aggregation"]),
+            **({"augmentation": _augmentation(s["augmentation"])} if s.get("augmentation") else {}),
             "network": ", ".join(f"{d} {_rate(s['network'][d])}" for d in ("uplink", "downlink", "sidelink")),
             "seed": str(s["seed"]),
         },
@@ -112,6 +113,12 @@ def _facts(run: Recorded, i: int) -> dict[str, Any]:
         },
         "tiles": _tiles(run),
     }
+
+
+def _augmentation(section: dict[str, Any]) -> str:
+    weighed = f", {_words(section['weighting'])}" if section["at"] == "server" else ""
+    pictures = f"{section['per_class']} pictures a label and round, at most {section['at_most']}"
+    return f"at {section['at'].replace('_', ' ')} by {Path(section['generator']).name}: {pictures}{weighed}"
 
 
 def _tiles(run: Recorded) -> list[tuple[str, str, str]]:

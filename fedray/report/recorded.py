@@ -133,7 +133,7 @@ def _flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix[:-1], node
 
 
-KINDS = {"train": "training", "aggregate": "server", "downlink": "downlink", "sidelink": "sidelink", "uplink": "uplink"}
+KINDS = {"train": "training", "generate": "painting", "aggregate": "server"} | {d: d for d in ("downlink", "sidelink", "uplink")}
 
 
 def shares(run: Recorded) -> dict[str, dict[str, float]]:

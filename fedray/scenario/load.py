@@ -101,13 +101,19 @@ class Loaded:
         tree = self.scenario.model_dump(mode="json")
         data = tree["data"]
         sites = (data.get("sites") or {}).values()
-        for section in (data, *sites, tree["evaluation"]["reference"] or {}, tree["evaluation"]["quality"] or {}):
+        for section in (
+            data,
+            *sites,
+            tree["evaluation"]["reference"] or {},
+            tree["evaluation"]["quality"] or {},
+            tree["augmentation"] or {},
+        ):
             for key in ("path", "judge"):
                 if section.get(key) and not section[key].startswith("shipped:"):
                     section[key] = str((self.folder / section[key]).resolve())
-        base = self.folder / tree["model"].get("base", "")
-        if "base" in tree["model"] and base.is_dir():
-            tree["model"]["base"] = str(base.resolve())
+        for section, key in ((tree["model"], "base"), (tree["augmentation"] or {}, "generator")):
+            if key in section and (self.folder / section[key]).is_dir():
+                section[key] = str((self.folder / section[key]).resolve())
         return tree
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from fedray.scenario.aggregation import Aggregation, FedAvg
+from fedray.scenario.augmentation import Augmentation, Fixed, HeldOut
 from fedray.scenario.base import Name, Refused, Section
 from fedray.scenario.data import Data, ImageFolder
 from fedray.scenario.evaluation import Evaluation
@@ -30,6 +31,7 @@ class Scenario(Section):
     tuning: Tuning
     training: Training
     aggregation: Aggregation = FedAvg()
+    augmentation: Augmentation | None = None
     network: Network
     evaluation: Evaluation = Evaluation()
     runtime: Runtime = Runtime()
@@ -65,6 +67,8 @@ class Scenario(Section):
             yield Refused("training", f"{got} of local_steps and local_epochs", "one of them")
         yield from self._rates()
         yield from self._sites()
+        if self.augmentation is not None:
+            yield from self._augmentation(self.augmentation)
         if isinstance(self.tuning, Lora) and self.tuning.dropout and self.training.gradient_checkpointing:
             expected = "0 with training.gradient_checkpointing: recomputing would draw it again"
             yield Refused("tuning.dropout", self.tuning.dropout, expected)
@@ -128,6 +132,29 @@ class Scenario(Section):
         if self.aggregation.kind not in ("fedavg", "hetlora", "fedex_lora", "flora"):
             expected = "aggregation.kind fedavg, hetlora, fedex_lora or flora: in others what a low rank leaves out would change"
             yield Refused("tuning.ranks", f"some for {self.aggregation.kind}", expected)
+
+    def _augmentation(self, section: Augmentation) -> Iterator[Refused]:
+        weighting = section.weighting
+        if self.model.kind != "classifier" or self.topology.kind != "parallel":
+            got = f"one for {self.model.kind} over a {self.topology.kind}"
+            yield Refused("augmentation", got, "model.kind classifier and topology.kind parallel")
+        if isinstance(weighting, Fixed) and not weighting.any_sum and abs(weighting.kappa_1 + weighting.kappa_2 - 1) > 1e-9:
+            got = f"kappa_1 {weighting.kappa_1:g} and kappa_2 {weighting.kappa_2:g}"
+            yield Refused("augmentation.weighting", got, "weights that sum to 1, or any_sum: true")
+        if section.at != "server" and ("weighting" in section.model_fields_set or section.start == "own"):
+            yield Refused("augmentation.at", f"{section.at} with weights of an augmented model", "server, where there is one")
+        if self.aggregation.kind == "scaffold":
+            yield Refused("augmentation", "one beside scaffold", "a rule without control variates: the augmented model has none")
+        if self.topology.kind == "parallel" and self.topology.reduce == "allreduce" and section.at == "server":
+            yield Refused("topology.reduce", "allreduce with augmentation.at server", "server, which mixes two models")
+        if isinstance(weighting, HeldOut) and self.data.kind == "image_folder":
+            yield Refused("augmentation.weighting", "held_out for an image folder", "data with a test set, or fixed or linear")
+        texts = [t for some in ([section.templates] if isinstance(section.templates, list) else section.templates.values()) for t in some]
+        for text in texts:
+            try:
+                text.format(label="", a="")
+            except (KeyError, IndexError, ValueError):
+                yield Refused("augmentation.templates", repr(text), "a prompt in which only {label} and {a} stand in braces")
 
     def _sites(self) -> Iterator[Refused]:
         data = self.data

@@ -16,7 +16,7 @@ from fedray.network.clock import Radio
 from fedray.parameters import sha256
 from fedray.randomness import generator
 from fedray.rounds import schedule_round
-from tests.helpers import garments, job_of, rows, run, timeless
+from tests.helpers import begin, garments, job_of, rows, run, timeless
 
 MANY = {"population": {"clients": 12, "per_round": 7}, "training.rounds": 3, "data.partition.alpha": 0.3}
 SGD = {"kind": "sgd", "learning_rate": 0.05}
@@ -33,7 +33,7 @@ STATEFUL = {
 def begun(file):
     _, job = job_of(file)
     executor = SerialExecutor(job)
-    executor.begin([len(executor.clients.held[c]) for c in executor.clients.held])
+    begin(executor)
     return executor
 
 
@@ -65,7 +65,7 @@ def on_ray(scenario):
 
 @pytest.mark.parametrize("parts", [1, 2, 8])
 def test_a_host_that_is_asked_part_by_part_gives_the_same_bits_and_is_heard_of_part_by_part(parts, cluster, alone, two):
-    two.begin(alone[1].samples)
+    two.begin(alone[1].shared)
     reports, calls = [], []
     for t in (1, 2, 3):
         two.parts = parts  # however long the round before it took
@@ -83,7 +83,7 @@ def test_any_number_of_hosts_and_either_reduction_give_the_bits_of_one_process(a
     topology = scenario.topology.model_copy(update={"reduce": reduce})
     monkeypatch.setattr(two, "hosts", two.hosts[:actors])
     monkeypatch.setattr(two, "job", dataclasses.replace(two.job, scenario=scenario.model_copy(update={"topology": topology})))
-    two.begin(alone[1].samples)
+    two.begin(alone[1].shared)
     reports = [r for t in (1, 2, 3) for r in carry_out(two, t)]
     assert sha256(cluster.get(two.buffer)) == sha256(alone[1].buffer)
     assert sorted(reports, key=lambda r: (r.round, r.client)) == alone[2]
@@ -216,7 +216,7 @@ def test_a_client_whose_loss_is_not_finite_is_left_out_counted_and_shown_and_a_r
     others = [1, 2, 4]
     turn = executor.clients._turn
 
-    def poisoned(round, client, buffer, state):
+    def poisoned(round, client, buffer, state, generated):
         report, end = turn(round, client, buffer, state)
         if client not in others:
             executor.clients.model.flat.all[5] = float("nan")

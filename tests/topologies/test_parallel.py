@@ -10,7 +10,7 @@ from fedray.topologies.parallel import parallel
 from tests.helpers import GARMENTS, quickstart
 
 PAYLOAD = 1_000_000
-WORK = Work(lambda client: 1e9, lambda direction, client: PAYLOAD, lambda updates: 0.0)
+WORK = Work(lambda client, pictures: 1e9, lambda direction, client: PAYLOAD, lambda updates: 0.0)
 
 
 @pytest.fixture(scope="module")

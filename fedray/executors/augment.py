@@ -1,0 +1,108 @@
+"""The server's part of GenFL: it paints, trains the augmented model, and weighs it against the clients' (Qiang et al. 2024)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fedray import shipped
+from fedray.augmentation import quality
+from fedray.augmentation.painter import Painter, Pictures
+from fedray.data import Samples, form, open_source
+from fedray.data.partition import test_split
+from fedray.data.sources import Array
+from fedray.evaluation import judge as judges
+from fedray.executors import Job, TrainReport
+from fedray.executors.spill import Kept
+from fedray.executors.work import OWN, Audited, ClientWork
+from fedray.learners.classifier import Classifier
+from fedray.parameters import Layout
+from fedray.randomness import SERVER
+from fedray.scenario.augmentation import HeldOut
+
+
+class AugmentWork:
+    """Holds the generator and a model like the clients', both resident. The pictures lie in the run folder."""
+
+    def __init__(self, job: Job, device: torch.device) -> None:
+        assert job.scenario.augmentation is not None
+        self.job, self.device, self.section = job, device, job.scenario.augmentation
+        self.form = form(job.scenario.data, job.folder)
+        keep = job.run / "pictures" if job.run is not None else None
+        self.painter = Painter(self.section, job.folder, self.form, job.scenario.seed, device, keep)
+
+    @cached_property
+    def client(self) -> ClientWork:
+        """Trains as clients do; its only client is the server, its samples the pictures."""
+        return ClientWork(self.job, self.device, own=(self._pictures(np.zeros(0, int)), {}))
+
+    def paint(self, labels: np.ndarray) -> Pictures:
+        return self.painter.paint(SERVER, labels)
+
+    def train(self, round: int, labels: np.ndarray, buffer: np.ndarray, state: Kept) -> tuple[np.ndarray, TrainReport]:
+        """The augmented model w_a, trained on the pictures of these labels from the global buffer, or from its own last weights."""
+        self.client.samples, self.client.held = self._pictures(labels), {SERVER: np.arange(len(labels))}
+        start = state.get(OWN, buffer) if self.section.start == "own" else buffer
+        new, report = self.client.train(round, SERVER, start)
+        return new.copy(), report
+
+    def mix(
+        self, layout: Layout, round: int, combined: np.ndarray, state: Kept, augmented: np.ndarray, report: TrainReport
+    ) -> tuple[np.ndarray, Kept, float]:
+        """Eq. (1): kappa_1 times the clients' mean and kappa_2 times w_a; kappa_2 beside it. A model that failed weighs nothing."""
+        if report.failure is not None:
+            return combined, state, 0.0
+        first, second = self.section.kappas(round, self.job.scenario.training.rounds) or self._by_performance(combined, augmented)
+        mixed = first * layout.view(combined).double() + second * layout.view(augmented).double()
+        kept = {OWN: augmented} if self.section.start == "own" else {}
+        return mixed.to(layout.dtype).view(torch.uint8).numpy(), state | kept, second
+
+    def audit(self, buffer: np.ndarray, labels: np.ndarray, grid: Path, clients: Sequence[Audited]) -> dict[str, Any]:
+        """How good the data are (Sec. II-B1): each client's local learning error, and how far the gradient of its loss lies
+        from that of all of them, as a share of the latter; the same for the pictures, of which a sheet is written to `grid`,
+        and beside real images what a judge says of them."""
+        whole = sum(c.samples for c in clients)
+        mean = sum((c.samples / whole * c.gradient for c in clients), np.zeros_like(clients[0].gradient))
+        rows = [
+            {"client": c.client, "samples": c.samples, "learning_error": c.loss, "gradient_gap": quality.gap(c.gradient, mean)}
+            for c in sorted(clients)
+        ]
+        if not len(labels):
+            return {"clients": rows}
+        self.client.samples, self.client.held = self._pictures(labels), {SERVER: np.arange(len(labels))}
+        ours = self.client.audit(SERVER, buffer)
+        found = {"images": len(labels), "learning_error": ours.loss, "gradient_gap": quality.gap(ours.gradient, mean)}
+        pictures = self.painter.paint(SERVER, labels)
+        quality.sheet(pictures, grid)
+        if self.section.judge is not None:
+            judge = judges.load(shipped.resolve(self.section.judge, self.job.folder))
+            found |= quality.judged(judge, pictures, self.form, self._real, self.job.scenario.seed)
+        return {"clients": rows, "pictures": found}
+
+    def _by_performance(self, combined: np.ndarray, augmented: np.ndarray) -> tuple[float, float]:
+        weighting = self.section.weighting
+        assert isinstance(weighting, HeldOut)
+        scores = [self.accuracy(buffer) ** weighting.power for buffer in (combined, augmented)]
+        second = scores[1] / sum(scores) if sum(scores) else 0.5
+        return 1 - second, second
+
+    def accuracy(self, buffer: np.ndarray) -> float:
+        """On the held-out images."""
+        model = self.client.model
+        model.receive(buffer)
+        assert isinstance(model.learner, Classifier)
+        return model.learner.test(self._real, test_split(self.job.scenario, len(self._real))[0])[0]
+
+    @cached_property
+    def _real(self) -> Samples:
+        return open_source(self.job.scenario.data, self.job.folder, "test")
+
+    def _pictures(self, labels: np.ndarray) -> Array:
+        if not len(labels):
+            return Array("generated picture", lambda: np.zeros((0, self.form.channels, 1, 1), np.uint8), labels, self.form.label_names)
+        return self.paint(labels).samples(self.form)
