@@ -11,11 +11,13 @@ import torch
 
 from fedray.check import readable
 from fedray.data import form
-from fedray.data.sources import to_download
+from fedray.data.partition import partition
+from fedray.data.sources import Array, to_download
 from fedray.network.clock import Ledger, Radio, time_round
 from fedray.packing import Node, pack
 from fedray.rounds import Shared, schedule_round, shared
 from fedray.scenario import Loaded, Refused
+from fedray.scenario.data import CelebA
 from fedray.workload import measure
 
 
@@ -63,21 +65,18 @@ def plan(loaded: Loaded) -> dict[str, Any]:
 
 def _shared(loaded: Loaded) -> Shared:
     """Samples of each client. What lies at a site cannot be counted from here, and need not where turns are steps."""
-    scenario, partition = loaded.scenario, loaded.scenario.data.partition
-    clients = scenario.population.clients
-    if (coming := to_download(scenario.data, loaded.folder)) is not None:
-        if partition.kind not in ("iid", "shards"):
-            raise Refused("data.partition.kind", f"{partition.kind} of data that are not there yet", "iid or shards, or the data")
-        if scenario.population.selection == "label_cover":
-            raise Refused("population.selection", "label_cover of data that are not there yet", "random, or the data")
-        each = getattr(partition, "samples", None) or coming / clients
-        names = len(form(scenario.data, loaded.folder).label_names)
-        return Shared([round(each)] * clients, np.zeros((clients, names)))  # painting as many pictures, whatever their labels
+    scenario, data = loaded.scenario, loaded.scenario.data
+    if (coming := to_download(data, loaded.folder)) is not None:
+        if isinstance(data, CelebA) and (data.partition.kind == "dirichlet" or scenario.population.selection != "random"):
+            raise Refused("data.partition.kind", "labels of faces that are not there yet", "a partition without labels, or the data")
+        names = form(data, loaded.folder).label_names  # the other sets have equally many of each, and only how many matters
+        stand_in = Array("", lambda: np.empty(0, np.uint8), np.arange(coming) % len(names), names)
+        return shared(scenario, stand_in, partition(scenario, stand_in))
     if not scenario.sites:
         return shared(scenario, *readable(loaded))
     if scenario.training.local_steps is None:
         raise Refused("training.local_epochs", "epochs over data that lies at sites", "local_steps, whose cost is known from here")
-    return Shared([0] * clients)
+    return Shared([0] * scenario.population.clients)
 
 
 def _memory(precision: str, parameters: int, trainable: int, payload: int) -> dict[str, int]:

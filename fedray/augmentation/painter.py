@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,9 @@ class Painter:
     def __init__(self, section: Augmentation, folder: Path, form: Form, seed: int, device: torch.device, keep: Path | None = None) -> None:
         self.section, self.form, self.seed, self.keep = section, form, seed, keep
         with _generator_refused():
-            self.learner = TextToImage.load(_as_model(section), locate(section.generator, folder), device, DTYPES[section.precision])
+            self.learner = TextToImage.load(
+                _as_model(section.generator), locate(section.generator, folder), device, DTYPES[section.precision]
+            )
         self.pipeline = self.learner.pipeline()
         self._embedded: dict[str, Tensor] = {}
         self._made: dict[int, list[np.ndarray]] = {}
@@ -141,8 +144,8 @@ class Painter:
         return found
 
 
-def _as_model(section: Augmentation) -> Section:
-    return Section(kind="text_to_image", base=section.generator)
+def _as_model(generator: str) -> Section:
+    return Section(kind="text_to_image", base=generator)
 
 
 @contextmanager
@@ -177,21 +180,28 @@ def counted(section: Augmentation, folder: Path) -> tuple[float, int]:
     Raises:
         Refused: for a generator that is not there.
     """
+    unet, text_encoder, decoder, resolution = _networks(section.generator, folder)
+    twice = 2 if section.guidance_scale > 1 else 1  # with the prompt and without
+    return twice * (unet * section.inference_steps + text_encoder) + decoder, resolution
+
+
+@cache  # a sweep's variants ask the same
+def _networks(generator: str, folder: Path) -> tuple[int, int, int, int]:
+    """FLOPs of the U-Net's, the text encoder's and the decoder's run over one picture, and its pixels a side."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with _generator_refused():
-        learner = TextToImage.on_meta(_as_model(section), locate(section.generator, folder))
+        learner = TextToImage.on_meta(_as_model(generator), locate(generator, folder))
     batch, _ = learner.blank_batch()
     text = torch.zeros(1, learner.text_encoder.config.max_position_embeddings, dtype=torch.long, device="meta")
     flops = []
     with torch.no_grad():
-        for part in (
+        for run in (
             lambda: learner.unet(batch.latents, batch.timesteps, batch.text),
             lambda: learner.text_encoder(text),
             lambda: learner.vae.decode(batch.latents),
         ):
             with FlopCounterMode(display=False) as counter:
-                part()
-            flops.append(counter.get_total_flops())
-    twice = 2 if section.guidance_scale > 1 else 1  # with the prompt and without
-    return flops[0] * section.inference_steps * twice + flops[1] * twice + flops[2], learner.resolution
+                run()
+            flops.append(int(counter.get_total_flops()))
+    return flops[0], flops[1], flops[2], learner.resolution

@@ -56,6 +56,8 @@ def verify(scenario: Scenario, folder: Path) -> None:
         open_judge(wanted.judge, folder, "evaluation.quality.judge")
         if to_download(scenario.data, folder) is None and (real := len(_real(scenario, folder))) < wanted.images:
             raise Refused("evaluation.quality.images", wanted.images, f"at most the {real} real images there are")
+    if scenario.augmentation is not None and scenario.data.kind != "image_folder" and to_download(scenario.data, folder) is None:
+        test_split(scenario, len(open_source(scenario.data, folder, "test")))
     if reference is None:
         return
     held_out = read(reference.path, folder, "evaluation.reference", reference.caption_key, None)

@@ -41,7 +41,7 @@ class Classifier:
         self.network.train()
 
     def encode(self, samples: Samples, indices: np.ndarray) -> Shard:
-        return Shard.of(samples, indices, self.section.resolution, self.device)
+        return Shard.of(samples, indices, self.size, self.device)
 
     def draw(self, shard: Shard, indices: np.ndarray, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         i = torch.from_numpy(indices).to(self.device)

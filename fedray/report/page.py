@@ -39,6 +39,7 @@ def render(runs: Sequence[Recorded], sweep: dict[str, Any] | None = None) -> str
     metrics = list(dict.fromkeys(k for run in runs for row in (*run.rows, run.baseline) for k in row if k.startswith("eval_")))
     shown = ["loss", *(k for k in metrics if not k.endswith(("_floor", "_images")))]
     targets = recorded.loss_targets(runs) if len(runs) > 1 else []
+    painters = [run for run in runs if run.augmentation]
     with_events = [run for run in runs if run.events]
     jinja = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     jinja.filters |= {"size": size, "number": _number}
@@ -53,6 +54,9 @@ def render(runs: Sequence[Recorded], sweep: dict[str, Any] | None = None) -> str
         curves={key: {axis: charts.curves(runs, key, axis) for axis in charts.AXES} for key in shown} if any(r.rows for r in runs) else {},
         timelines=[(run.name, charts.gantt([e for e in run.events if e["round"] == run.events[0]["round"]])) for run in with_events],
         partitions=[(run.name, charts.partition(run.partition), _distances(run.partition)) for run in runs if run.partition],
+        painted=recorded.painted(painters) if painters else [],
+        painters=[run.name for run in painters],
+        pictures=next((_data_uri(file) for run in painters if (file := run.path / "samples" / "pictures.png").is_file()), None),
         targets=targets,
         reached={t: [run.reached(t) for run in runs] for t in targets},
         reach_charts={axis: charts.to_reach(runs, targets, axis) for axis in ("bytes", "seconds")} if targets else {},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ class Recorded:
     env: dict[str, Any]
     citations: str
     partition: dict[str, Any] | None = None  # data.partition.Census
+    augmentation: dict[str, Any] | None = None  # how good the data are, with generated pictures
 
     @property
     def status(self) -> str:
@@ -99,7 +100,7 @@ def _read(path: Path, name: str) -> Recorded:
     return Recorded(
         path, name, scenario, run.rows(), events, run.read("baseline.json") or {}, run.read("result.json"), run.read("error.json"),
         run.read("env.json") or {}, bib.read_text(encoding="utf-8") if bib.exists() else "",
-        run.read("partition.json"),
+        run.read("partition.json"), run.read("augmentation.json"),
     )  # fmt: skip
 
 
@@ -131,6 +132,29 @@ def _flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flatten(value, f"{prefix}{key}.")
     elif node is not None:
         yield prefix[:-1], node
+
+
+def painted(runs: Sequence[Recorded]) -> list[tuple[str, list[str]]]:
+    """What augmentation's pictures are worth: a row a quantity, a column a run."""
+
+    def mean(values: Sequence[float | None]) -> str:
+        known = [v for v in values if v is not None]
+        return f"{sum(known) / len(known):.3g}" if known else ""
+
+    def cells(one: Callable[[dict[str, Any]], str]) -> list[str]:
+        return [one(run.augmentation or {}) for run in runs]
+
+    def both(key: str) -> list[str]:
+        return cells(lambda a: mean([c[key] for c in a["clients"]]) + (f" / {a['pictures'][key]:.3g}" if "pictures" in a else ""))
+
+    return [
+        ("pictures", cells(lambda a: str(a.get("pictures", {}).get("images", 0)))),
+        ("a judge recognises", cells(lambda a: f"{a['pictures']['recognised']:.0%}" if "recognised" in a.get("pictures", {}) else "")),
+        ("classifier-FID", cells(lambda a: f"{a['pictures']['classifier_fid']:.3g}" if "recognised" in a.get("pictures", {}) else "")),
+        ("clients' distance (EMD), before and after", cells(lambda a: f"{mean(a['emd_before'])} → {mean(a['emd_after'])}")),
+        ("learning error: clients / pictures", both("learning_error")),
+        ("gap to the global gradient: clients / pictures", both("gradient_gap")),
+    ]
 
 
 KINDS = {"train": "training", "generate": "painting", "aggregate": "server"} | {d: d for d in ("downlink", "sidelink", "uplink")}
