@@ -18,6 +18,7 @@ from fedray.packing import Node, pack
 from fedray.rounds import Shared, schedule_round, shared
 from fedray.scenario import Loaded, Refused
 from fedray.scenario.data import CelebA
+from fedray.schedule import Generate
 from fedray.workload import measure
 
 
@@ -38,8 +39,11 @@ def plan(loaded: Loaded) -> dict[str, Any]:
     packing = pack(scenario, [Node(float(os.cpu_count() or 1), torch.cuda.device_count())])
     sites = {"sites": {s: sum(place.site == s for place in packing.places) for s in scenario.sites}} if scenario.sites else {}
     radio, work, total = Radio(scenario.network), workload.of(scenario, known.samples), Ledger()
+    pictures = 0
     for t in range(1, scenario.training.rounds + 1):
-        total = total.add(time_round(schedule_round(scenario, radio, t, known), work, radio, total.sim_time_s))
+        schedule = schedule_round(scenario, radio, t, known)
+        total = total.add(time_round(schedule, work, radio, total.sim_time_s))
+        pictures += sum(step.pictures for step in schedule if isinstance(step, Generate))
     rounds = scenario.training.rounds
     return {
         "name": scenario.name,
@@ -57,6 +61,8 @@ def plan(loaded: Loaded) -> dict[str, Any]:
         "export_bytes": next(iter(workload.export_files.values())),
         "export_files": workload.export_files,
         "flops_per_sample": workload.flops_per_sample,
+        "flops_per_picture": workload.flops_per_picture,
+        "pictures": pictures,
         "rounds": rounds,
         "per_round": {k: v / rounds if isinstance(v, float) or v % rounds else v // rounds for k, v in asdict(total).items()},
         "total": asdict(total),

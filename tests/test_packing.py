@@ -44,6 +44,18 @@ def test_actors_take_what_fits(tmp_path, nodes, runtime, places, evaluator):
     assert packing.evaluator_gpus == evaluator
 
 
+def test_a_server_that_paints_has_its_part_of_a_gpu_too(tmp_path):
+    from tests.helpers import garments
+
+    def on_one_gpu(**augmentation):
+        changes = {"augmentation": {"inference_steps": 1, **augmentation}, "runtime": {"executor": "ray", "actors": 2}}
+        return pack(check(garments(tmp_path, changes)).scenario, [Node(8, 1)])
+
+    here, there = on_one_gpu(), on_one_gpu(at="client")
+    assert (here.places[0].gpus, here.evaluator_gpus, here.server_gpus) == (0.25, 0.25, 0.25)
+    assert (there.places[0].gpus, there.evaluator_gpus, there.server_gpus) == (0.3333, 0.3333, 0.0)
+
+
 def test_every_site_has_an_actor_and_the_others_go_where_most_clients_share_one(tmp_path):
     nodes = [Node(8, 0), Node(1, 0, "a"), Node(2, 0, "b")]
 

@@ -39,8 +39,10 @@ def at_server_broadcast(round: int, clients: Sequence[int], painted: int, given:
     steps: list[Step] = [Generate("paint", SERVER_NUMBER, painted)] if painted else []
     for k in clients:
         steps.append(Send(f"down-{k}", SERVER, client_node(k), "downlink"))
-        steps.append(Send(f"pictures-{k}", SERVER, client_node(k), "downlink", ("paint",) if painted else (), pictures=given[k].new))
-        steps.append(Train(f"train-{k}", k, (f"down-{k}", f"pictures-{k}"), given[k].all))
+        pictures = (f"pictures-{k}",) if given[k].new else ()
+        if pictures:
+            steps.append(Send(*pictures, SERVER, client_node(k), "downlink", ("paint",) if painted else (), pictures=given[k].new))
+        steps.append(Train(f"train-{k}", k, (f"down-{k}", *pictures), given[k].all))
         steps.append(Send(f"up-{k}", client_node(k), SERVER, "uplink", (f"train-{k}",)))
     return Schedule(round, (*steps, Server("aggregate", tuple(f"up-{k}" for k in clients))))
 
@@ -50,7 +52,9 @@ def at_clients(round: int, clients: Sequence[int], painted: Mapping[int, Painted
     steps: list[Step] = []
     for k in clients:
         steps.append(Send(f"down-{k}", SERVER, client_node(k), "downlink"))
-        steps.append(Generate(f"paint-{k}", k, painted[k].new))
-        steps.append(Train(f"train-{k}", k, (f"down-{k}", f"paint-{k}"), painted[k].all))
+        paint = (f"paint-{k}",) if painted[k].new else ()
+        if paint:
+            steps.append(Generate(*paint, k, painted[k].new))
+        steps.append(Train(f"train-{k}", k, (f"down-{k}", *paint), painted[k].all))
         steps.append(Send(f"up-{k}", client_node(k), SERVER, "uplink", (f"train-{k}",)))
     return Schedule(round, (*steps, Server("aggregate", tuple(f"up-{k}" for k in clients))))

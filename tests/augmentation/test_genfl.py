@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fedray import shipped
 from fedray.augmentation.painter import Painter
 from fedray.data import form
 from fedray.executors.augment import AugmentWork
@@ -125,7 +126,7 @@ def test_pictures_sent_to_clients_join_their_own_and_are_paid_for_once(tmp_path)
     changes = AUGMENTED | {"augmentation": PAINT | {"at": "server_broadcast"}, "training.local_steps": None, "training.local_epochs": 1}
     run(garments(tmp_path, changes), tmp_path / "run")
     sends = [e for e in rows(tmp_path / "run" / "timeline.jsonl") if e["id"].startswith("pictures-0")]
-    assert [e["bytes"] for e in sends] == [10 * 32 * 32, 10 * 32 * 32, 0]  # grey, 32 pixels a side
+    assert [e["bytes"] for e in sends] == [10 * 32 * 32, 10 * 32 * 32]  # grey, 32 pixels a side
     trained = [r["samples"] for r in rows(tmp_path / "run" / "metrics.jsonl")]
     assert trained == [2500 + 5 * 10, 2500 + 5 * 20, 2500 + 5 * 20]
 
@@ -211,6 +212,21 @@ def test_what_cannot_be_painted_or_weighed_is_one_line_before_anything_trains(wh
         plan(job_of(garments(tmp_path, {"augmentation": PAINT | changes}))[0])
     (problem,) = refused.value.problems
     assert line in problem
+
+
+def test_a_generator_may_be_a_folder_beside_the_scenario_such_as_a_finished_runs_model(tmp_path):
+    from fedray.plan import plan
+
+    (tmp_path / "mine").symlink_to(shipped.HERE / "tiny-sd", target_is_directory=True)
+    loaded, _ = job_of(garments(tmp_path, {"augmentation": PAINT | {"generator": "mine"}}))
+    planned = plan(loaded)
+    assert planned["pictures"] == 20
+    assert (
+        planned["flops_per_picture"]
+        == plan(job_of(garments(tmp_path, {"augmentation": PAINT}, "other.yaml"))[0])["flops_per_picture"]
+        > 1e8
+    )
+    assert f"generator: {(shipped.HERE / 'tiny-sd').resolve()}" in loaded.resolved()
 
 
 def test_pictures_of_another_size_are_resized_with_a_notice(whole, capfd, tmp_path):
