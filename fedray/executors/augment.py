@@ -62,20 +62,23 @@ class AugmentWork:
         kept = {OWN: augmented} if self.section.start == "own" else {}
         return mixed.to(layout.dtype).view(torch.uint8).numpy(), state | kept, second
 
-    def audit(self, buffer: np.ndarray, labels: np.ndarray, grid: Path, clients: Sequence[Audited]) -> dict[str, Any]:
+    def audit(self, buffer: np.ndarray, labels: np.ndarray, grid: Path, audited: Sequence[Audited | None]) -> dict[str, Any]:
         """How good the data are (Sec. II-B1): each client's local learning error, and how far the gradient of its loss lies
         from that of all of them, as a share of the latter; the same for the pictures, of which a sheet is written to `grid`,
         and beside real images what a judge says of them."""
-        whole = sum(c.samples for c in clients)
-        mean = sum((c.samples / whole * c.gradient for c in clients), np.zeros_like(clients[0].gradient))
+        clients = sorted(c for c in audited if c is not None)  # added up in one order
+        whole, mean = sum(c.samples for c in clients), np.zeros(self.client.model.flat.layout.trained, np.float32)
+        for c in clients:
+            mean += np.float32(c.samples / whole) * c.gradient
         rows = [
             {"client": c.client, "samples": c.samples, "learning_error": c.loss, "gradient_gap": quality.gap(c.gradient, mean)}
-            for c in sorted(clients)
+            for c in clients
         ]
         if not len(labels):
             return {"clients": rows}
         self.client.samples, self.client.held = self._pictures(labels), {SERVER: np.arange(len(labels))}
         ours = self.client.audit(SERVER, buffer)
+        assert ours is not None
         found = {"images": len(labels), "learning_error": ours.loss, "gradient_gap": quality.gap(ours.gradient, mean)}
         pictures = self.painter.paint(SERVER, labels)
         quality.sheet(pictures, grid)

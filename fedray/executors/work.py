@@ -153,11 +153,15 @@ class ClientWork:
             new_states.append(new)
         return total, reports, new_states
 
-    def audit(self, client: int, buffer: np.ndarray) -> Audited:
-        """How the model in a buffer does on all of a client's own samples: its mean loss, and the loss's gradient."""
+    def audit(self, client: int, buffer: np.ndarray) -> Audited | None:
+        """How the model in a buffer does on all of a client's own samples: its mean loss, and the loss's gradient. None for
+        a client whose samples cannot be read."""
         self.model.receive(buffer)
         learner, gradient, n = self.model.learner, self._optimizer.gradient, len(self.held[client])
-        shard, loss = self._shard(client), 0.0
+        try:
+            shard, loss = self._shard(client), 0.0
+        except DataFailure:
+            return None
         gradient.zero_()
         for start in range(0, n, AUDITED_AT_ONCE):
             indices = np.arange(start, min(start + AUDITED_AT_ONCE, n))

@@ -164,6 +164,8 @@ class Scenario(Section):
             yield Refused("data.partition", data.partition.kind, "folder, since data.sites names one folder a client")
         if self.evaluation.quality:
             yield Refused("evaluation.quality", "some beside data.sites", "none: images at sites stay there")
+        if self.population.selection == "label_cover":
+            yield Refused("population.selection", "label_cover beside data.sites", "random: a label at one site is unknown elsewhere")
         if data.folders is not None:
             yield Refused("data.folders", "some beside data.sites", "none: each site names its own")
         if (folders := sum(len(site.folders) for site in data.sites.values())) != self.population.clients:

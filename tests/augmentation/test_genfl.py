@@ -162,6 +162,26 @@ def test_weights_may_follow_accuracy_on_images_that_are_then_not_tested_on(tmp_p
     assert sorted([*held, *rest]) == list(range(500))
 
 
+def test_a_client_whose_images_cannot_be_read_is_left_out_of_the_audit(tmp_path, monkeypatch):
+    from fedray.executors.work import ClientWork, DataFailure
+
+    executor = ends(garments(tmp_path, AUGMENTED), 0)
+    shard = ClientWork._shard
+
+    def broken(self, client):
+        if client == 2:
+            raise DataFailure("preparing its data", "its disk is gone")
+        return shard(self, client)
+
+    monkeypatch.setattr(ClientWork, "_shard", broken)
+    told = executor.audit(range(5), np.arange(10), tmp_path / "sheet.png")
+    assert [row["client"] for row in told["clients"]] == [0, 1, 3, 4]
+    whole = sum(row["samples"] for row in told["clients"])
+    assert whole < 2500
+    assert all(row["learning_error"] == pytest.approx(np.log(10), rel=0.1) and row["gradient_gap"] > 0 for row in told["clients"])
+    assert told["pictures"]["images"] == 10
+
+
 def test_a_failed_augmented_model_weighs_nothing(tmp_path):
     executor = ends(garments(tmp_path, AUGMENTED), 0)
     work = AugmentWork(executor.job, CPU)
