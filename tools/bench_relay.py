@@ -24,7 +24,7 @@ import torch
 from fedray import check
 from fedray.data import holdings
 from fedray.executors import Job
-from fedray.executors.ray import ClientHost
+from fedray.executors.actors import ClientHost
 from fedray.executors.work import Model, batches
 from fedray.parameters import FlatParameters
 from fedray.randomness import generator, key

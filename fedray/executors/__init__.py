@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,10 @@ from fedray.runs.folder import Saved
 from fedray.scenario.scenario import Scenario
 from fedray.schedule import Schedule, Send, Train
 from fedray.workload import Workload
+
+# Before anybody imports Ray: its hook for `uv run` would build every worker an environment of its own; ours is already there.
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,189 @@
+"""The actors of a run: client hosts, the server, the evaluator. Thin: all they do is in work.py and augment.py."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ray
+
+from fedray.data import holdings
+from fedray.data.partition import unreadable
+from fedray.executors import Job, TrainReport
+from fedray.runs.folder import Saved
+from fedray.scenario.base import Refused
+from fedray.workload import Workload
+
+
+def _set_environment(job: Job) -> None:
+    """What torch reads when it is first imported. A runtime_env would say the same, but start a process anew for it."""
+    os.environ["OMP_NUM_THREADS"] = str(job.scenario.runtime.threads)
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+
+
+def _device() -> Any:
+    """The GPU Ray gave this actor. An actor without one still sees every GPU, so CUDA must not be asked."""
+    import torch
+
+    return torch.device("cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu")
+
+
+class Actor(ABC):
+    """What client, server and evaluator share: their work is made by the first call that needs it, not with the actor.
+    So what goes wrong then is an answer, not a death, and an evaluator's imports do not hold up the first round."""
+
+    def __init__(self, job: Job, site: str | None = None) -> None:
+        self.job, self.site = job, site
+
+    @cached_property
+    def work(self) -> Any:
+        _set_environment(self.job)
+        return self.make()
+
+    @abstractmethod
+    def make(self) -> Any: ...
+
+
+class Part(NamedTuple):
+    """Whether these are the first and the last of a host's clients in a round: it may be asked for them part by part, so
+    that a person hears of those that are done."""
+
+    first: bool
+    last: bool
+
+
+class ClientHost(Actor):
+    """An actor that runs the turns of its clients, one after another, with the model resident."""
+
+    so_far: Any = None  # the sum of a round of which only some parts are done
+
+    def make(self) -> Any:
+        from fedray.executors.work import ClientWork
+
+        return ClientWork(self.job, _device(), self.site)
+
+    def ready(self) -> str:
+        """The node it runs on, once it can work."""
+        assert self.work is not None
+        return ray.get_runtime_context().get_node_id()
+
+    def survey(self) -> tuple[dict[int, int], list[Refused]]:
+        """How many samples each client of this host's site holds, and every image that cannot be read."""
+        samples, held = holdings(self.job.scenario, self.job.folder, self.site)
+        return {client: len(part) for client, part in held.items()}, list(unreadable(samples, held))
+
+    def initial(self) -> tuple[Any, Any]:
+        return self.work.initial()
+
+    def train(self, round: int, client: int, buffer: Any) -> tuple[Any, list[TrainReport]]:
+        new, report = self.work.train(round, client, buffer)
+        return new, [report]
+
+    def add(self, base: Any, weight: int, end: Any, *reports: list[TrainReport]) -> Any:
+        return self.work.add(base, weight, end, [r for part in reports for r in part])
+
+    def train_all(
+        self, base: Any, weight: int, round: int, clients: Sequence[int], part: Part, generated: Any, *states: Any
+    ) -> tuple[Any, ...]:
+        """The sum once all parts of a round are done, the reports, then the new states, each an object of its own."""
+        before = None if part.first else self.so_far
+        total, reports, new = self.work.train_all(base, weight, round, clients, states or [None] * len(clients), before, generated)
+        self.so_far = None if part.last else total
+        return total if part.last else None, reports, *([state or {} for state in new] if states else ())
+
+    def audit(self, buffer: Any, clients: Sequence[int]) -> Any:
+        return [self.work.audit(client, buffer) for client in clients]
+
+    def join(self, group: str, hosts: int, rank: int) -> None:
+        from ray.util import collective
+
+        backend: Any = "nccl" if self.work.model.flat.all.is_cuda else "gloo"
+        collective.init_collective_group(hosts, rank, backend, group)
+
+    def allreduce(self, group: str, weight: int, total: Any | None) -> Any:
+        """The sum over all hosts; every host of the group has to ask for it."""
+        from ray.util import collective
+
+        whole, numbers = self.work.gathered(total, weight)
+        collective.allreduce(numbers, group)
+        return whole(numbers)
+
+    def workload(self) -> Workload:
+        from fedray.workload import measure
+
+        return measure(self.job.scenario, self.job.folder)
+
+    def export(self, buffer: Any, state: Any, folder: Path) -> None:
+        self.work.export(buffer, state, folder)
+
+    def pid(self) -> int:
+        return os.getpid()
+
+
+class ServerHost(Actor):
+    """An actor that aggregates and keeps checkpoints."""
+
+    def make(self) -> Any:
+        from fedray.executors.work import ServerWork
+
+        return ServerWork(self.job)
+
+    def ready(self) -> bool:
+        return self.work is not None
+
+    @cached_property
+    def augment(self) -> Any:
+        from fedray.executors.augment import AugmentWork
+
+        assert self.work is not None  # sets what torch reads
+        return AugmentWork(self.job, _device())
+
+    def audit(self, buffer: Any, labels: Any, grid: Path, *parts: Any) -> Any:
+        return self.augment.audit(buffer, labels, grid, [client for part in parts for client in part])
+
+    def paint(self, labels: Any) -> Any:
+        return self.augment.paint(labels)
+
+    def train_augmented(self, round: int, labels: Any, buffer: Any, state: Any) -> tuple[Any, TrainReport]:
+        return self.augment.train(round, labels, buffer, state)
+
+    def aggregate(self, layout: Any, buffer: Any, state: Any, round: int, augmented: Any, report: Any, *sums: Any) -> tuple[Any, ...]:
+        """The new buffer and state, and the server's own report with what its augmented model weighed, if it trained one."""
+        if sums:
+            buffer, state = self.work.aggregate(layout, buffer, state, round, sums)
+        if report is not None:
+            buffer, state, kappa_2 = self.augment.mix(layout, round, buffer, state, augmented, report)
+            report = replace(report, kappa_2=kappa_2)
+        return buffer, state, report
+
+    def restore(self, layout: Any, folder: Path, saved: Saved) -> tuple[Any, Any, bool]:
+        return *self.work.restore(layout, folder, saved), True
+
+    def keep(self, *states: Any) -> Any:
+        return states if len(states) > 1 else states[0]
+
+    def client_state(self, folder: Path, name: str, sha256: str) -> Any:
+        return self.work.client_state(folder, name, sha256)
+
+    def checkpoint(self, *arguments: Any) -> Saved:
+        return self.work.checkpoint(*arguments)
+
+
+class EvaluatorHost(Actor):
+    """An actor that looks at the model while others train it."""
+
+    def make(self) -> Any:
+        from fedray.executors.work import EvaluatorWork
+
+        return EvaluatorWork(self.job, _device())
+
+    def evaluate(self, buffer: Any, state: Any, grid: Path) -> dict[str, float]:
+        return self.work.evaluate(buffer, state, grid)
+
+    def export(self, buffer: Any, state: Any, folder: Path) -> None:
+        self.work.export(buffer, state, folder)
