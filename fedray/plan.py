@@ -12,7 +12,8 @@ import torch
 from fedray.check import readable
 from fedray.data import form
 from fedray.data.partition import partition
-from fedray.data.sources import Array, to_download
+from fedray.data.samples import Array
+from fedray.data.sources import to_download
 from fedray.network.clock import Ledger, Radio, time_round
 from fedray.packing import Node, pack
 from fedray.rounds import Shared, schedule_round, shared

@@ -20,7 +20,7 @@ from diffusers import StableDiffusionPipeline
 
 from fedray.augmentation.painter import Painter
 from fedray.data.fashion_mnist import LABELS
-from fedray.data.sources import Form
+from fedray.data.samples import Form
 from fedray.learners.bases import locate
 from fedray.randomness import SERVER
 from fedray.scenario.augmentation import Augmentation

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fedray.augmentation.labels import painted
 from fedray.data import Form
-from fedray.data.sources import Array
+from fedray.data.samples import Array
 from fedray.learners.bases import locate
 from fedray.learners.text_to_image import TextToImage
 from fedray.parameters import DTYPES

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedray.data.sources import Files, Split, fetched, reason
+from fedray.data.samples import Files, Split, fetched, reason
 from fedray.scenario.base import Refused
 from fedray.scenario.data import CelebA
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedray.data.sources import Array, Split, fetched, reason
+from fedray.data.samples import Array, Split, fetched, reason
 from fedray.scenario.base import Refused
 from fedray.scenario.data import Cifar
 

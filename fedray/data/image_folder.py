@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from fedray import shipped
-from fedray.data.sources import Files, reason
+from fedray.data.samples import Files, reason
 from fedray.scenario.base import Refused
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}

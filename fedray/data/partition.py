@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from fedray.data import image_folder
-from fedray.data.sources import Array, Samples, open_source
+from fedray.data.samples import Array, Samples
+from fedray.data.sources import open_source
 from fedray.randomness import SERVER, generator
 from fedray.scenario.augmentation import HeldOut
 from fedray.scenario.base import Refused

@@ -1,132 +1,12 @@
-"""A source: images by index with captions and labels, opened only when asked for. No torch here, so that `check` can look."""
+"""Sources: the samples that a `data` section names, and what they are like without opening one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Literal, Protocol
 
-import numpy as np
-from PIL import Image, ImageOps
-
-from fedray.scenario.base import Refused
+from fedray.data import celeba, cifar, fashion_mnist, image_folder
+from fedray.data.samples import Form, Samples, Split
 from fedray.scenario.data import CelebA, Cifar, Data, Downloaded, FashionMnist, FashionMnistMini, ImageFolder
-
-Split = Literal["train", "test"]
-
-
-class Samples(Protocol):
-    """What a learner trains on."""
-
-    @property
-    def captions(self) -> Sequence[str]: ...
-
-    @property
-    def groups(self) -> Sequence[str]:
-        """The folder each sample came from, where folders are clients."""
-        ...
-
-    @property
-    def labels(self) -> np.ndarray:
-        """[n] int64, into `label_names`."""
-        ...
-
-    @property
-    def label_names(self) -> Sequence[str]: ...
-
-    def __len__(self) -> int: ...
-
-    def image(self, i: int) -> Image.Image:
-        """Sample i as RGB. Raises ValueError, naming it, where it cannot be read."""
-        ...
-
-    def name(self, i: int) -> str: ...
-
-    def pixels(self, indices: np.ndarray, size: int | None) -> np.ndarray:
-        """uint8 [n, channels, height, width] of square images, in `size` or their own."""
-        ...
-
-
-@dataclass(frozen=True)
-class Array:
-    """A labelled set that fits in memory. `pad` black pixels a side make its images a power of two where one asks for it."""
-
-    what: str  # one of them, for messages
-    load: Callable[[], np.ndarray]  # uint8 [n, channels, height, width]; ValueError where its file is damaged
-    labels: np.ndarray  # int64 [n]
-    label_names: Sequence[str]
-    pad: int = 0
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @cached_property
-    def array(self) -> np.ndarray:
-        return self.load()
-
-    @cached_property
-    def captions(self) -> Sequence[str]:
-        prompts = [photo_prompt(name) for name in self.label_names]
-        return [prompts[k] for k in self.labels]
-
-    @property
-    def groups(self) -> Sequence[str]:
-        return [""] * len(self)
-
-    def image(self, i: int) -> Image.Image:
-        (pixels,) = self.pixels(np.array([i]), self.array.shape[-1] + 2 * self.pad)
-        return Image.fromarray(np.moveaxis(pixels, 0, -1).squeeze()).convert("RGB")
-
-    def name(self, i: int) -> str:
-        return f"{self.what} {i}"
-
-    def pixels(self, indices: np.ndarray, size: int | None) -> np.ndarray:
-        chosen, own = self.array[indices], self.array.shape[-1]
-        if size in (None, own):
-            return chosen
-        if size == own + 2 * self.pad:
-            return np.pad(chosen, ((0, 0), (0, 0), (self.pad, self.pad), (self.pad, self.pad)))
-        assert size is not None
-        return np.stack([_square(Image.fromarray(np.moveaxis(x, 0, -1).squeeze()), size) for x in chosen])
-
-
-@dataclass(frozen=True)
-class Files:
-    """Image files. RGB, of whatever sizes."""
-
-    files: Sequence[Path]
-    captions: Sequence[str]
-    groups: Sequence[str]
-    labels: np.ndarray
-    label_names: Sequence[str]
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def image(self, i: int) -> Image.Image:
-        try:
-            with Image.open(self.files[i]) as image:
-                return ImageOps.exif_transpose(image).convert("RGB")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
-            raise ValueError(f"{self.files[i]} cannot be read as an image: {reason(e)}") from None
-
-    def name(self, i: int) -> str:
-        return str(self.files[i])
-
-    def pixels(self, indices: np.ndarray, size: int | None) -> np.ndarray:
-        assert size is not None, "files have no size of their own"
-        return np.stack([_square(self.image(int(i)), size) for i in indices])
-
-
-@dataclass(frozen=True)
-class Form:
-    """What a source's images are, known without opening one."""
-
-    channels: int
-    size: int | None  # pixels a side, where they all have one
-    label_names: Sequence[str]
 
 
 def open_source(data: Data, folder: Path, split: Split = "train") -> Samples:
@@ -136,37 +16,23 @@ def open_source(data: Data, folder: Path, split: Split = "train") -> Samples:
         Refused: where files are missing or do not fit together.
     """
     if isinstance(data, ImageFolder):
-        from fedray.data import image_folder
-
         assert split == "train", "an image folder has no test split"
         return image_folder.read(data.path, folder, "data", data.caption_key, data.caption, data.folders)
     if isinstance(data, CelebA):
-        from fedray.data import celeba
-
         return celeba.read(data, folder, split)
     if isinstance(data, Cifar):
-        from fedray.data import cifar
-
         return cifar.read(data, folder, split)
-    from fedray.data import fashion_mnist
-
     return fashion_mnist.read(data, folder, split)
 
 
 def form(data: Data, folder: Path) -> Form:
     """The form of a source's images."""
     if isinstance(data, FashionMnist | FashionMnistMini):
-        from fedray.data.fashion_mnist import LABELS
-
-        return Form(1, 28, LABELS)
+        return Form(1, 28, fashion_mnist.LABELS)
     if isinstance(data, Cifar):
-        from fedray.data.cifar import NAMES
-
-        return Form(3, 32, NAMES[data.kind])
+        return Form(3, 32, cifar.NAMES[data.kind])
     if isinstance(data, CelebA):
-        from fedray.data.celeba import label_names
-
-        return Form(3, None, label_names(data))
+        return Form(3, None, celeba.label_names(data))
     return Form(3, None, open_source(data, folder).label_names)
 
 
@@ -174,42 +40,9 @@ def to_download(data: Data, folder: Path) -> int | None:
     """How many training samples a set will have that is not there yet, and that the scenario lets us fetch."""
     if not isinstance(data, Downloaded) or not data.download:
         return None
-    from fedray.data import celeba, cifar, fashion_mnist
-
     if isinstance(data, CelebA):
         return None if celeba.there(data, folder) else 162_770
     if isinstance(data, Cifar):
         return None if cifar.there(data, folder) else 50_000
     assert isinstance(data, FashionMnist)
     return None if fashion_mnist.there(data, folder) else 60_000
-
-
-def fetched(root: Path, data: Downloaded, there: Callable[[], bool], fetch: Callable[[], None], advice: str) -> None:
-    """Makes sure that a set is `there`, by its download where the scenario allows it.
-
-    Raises:
-        Refused: saying what to install or to download.
-    """
-    if there():
-        return
-    if data.download:
-        try:
-            return fetch()
-        except Exception as e:  # whatever the network, the server or the archive did
-            raise Refused("data.download", f"{type(e).__name__}: {reason(e)}", f"a way to its files; or {advice}") from None
-    raise Refused("data.path", f"{str(root)!r} without the files of {data.kind}", f"{advice}, or data: {{download: true}}")  # type: ignore[attr-defined]
-
-
-def photo_prompt(label: str) -> str:
-    """The caption tiny-sd knows a plain garment by."""
-    return f"a photo of {'an' if label[0] in 'aeiou' else 'a'} {label}"
-
-
-def reason(e: Exception) -> str:
-    return (getattr(e, "strerror", None) or str(e)).split("\n")[0]
-
-
-def _square(image: Image.Image, size: int) -> np.ndarray:
-    """[channels, size, size]: the shorter side scaled, the middle cut out."""
-    pixels = np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC))
-    return np.moveaxis(pixels, -1, 0) if pixels.ndim == 3 else pixels[None]

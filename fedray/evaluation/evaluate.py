@@ -14,7 +14,8 @@ from fedray import shipped
 from fedray.data import Samples, open_source
 from fedray.data.image_folder import read
 from fedray.data.partition import test_split
-from fedray.data.sources import photo_prompt, to_download
+from fedray.data.samples import photo_prompt
+from fedray.data.sources import to_download
 from fedray.evaluation import judge as judges
 from fedray.evaluation import quality, style
 from fedray.learners.classifier import Classifier

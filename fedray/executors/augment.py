@@ -15,7 +15,7 @@ from fedray.augmentation import quality
 from fedray.augmentation.painter import Painter, Pictures
 from fedray.data import Samples, form, open_source
 from fedray.data.partition import test_split
-from fedray.data.sources import Array
+from fedray.data.samples import Array
 from fedray.evaluation import judge as judges
 from fedray.executors import Job, TrainReport
 from fedray.executors.spill import Kept

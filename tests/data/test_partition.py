@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from fedray.data.partition import census, partition
-from fedray.data.sources import Array
+from fedray.data.samples import Array
 from fedray.scenario import Refused
 from fedray.scenario.data import ByLabel
 from fedray.scenario.population import Population

@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fedray.data.sources import Form
+from fedray.data.samples import Form
 from fedray.learners.classifier import Classifier, build
 from fedray.scenario.model import Classifier as Section
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from fedray.data.sources import Form
+from fedray.data.samples import Form
 from fedray.learners.diffusion import Batch, Diffusion
 from fedray.scenario import Refused
 from fedray.scenario.model import Diffusion as Section

@@ -9,7 +9,7 @@ from fedray import shipped
 from fedray.data import fashion_mnist
 from fedray.data.fashion_mnist import LABELS
 from fedray.data.image_folder import read as read_folder
-from fedray.data.sources import photo_prompt
+from fedray.data.samples import photo_prompt
 from fedray.evaluation import judge as judges
 from fedray.evaluation import style
 

@@ -1,0 +1,160 @@
+"""Samples: images by index with captions and labels, opened only when asked for. No torch here, so that `check` can look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from fedray.scenario.base import Refused
+from fedray.scenario.data import Downloaded
+
+Split = Literal["train", "test"]
+
+
+class Samples(Protocol):
+    """What a learner trains on."""
+
+    @property
+    def captions(self) -> Sequence[str]: ...
+
+    @property
+    def groups(self) -> Sequence[str]:
+        """The folder each sample came from, where folders are clients."""
+        ...
+
+    @property
+    def labels(self) -> np.ndarray:
+        """[n] int64, into `label_names`."""
+        ...
+
+    @property
+    def label_names(self) -> Sequence[str]: ...
+
+    def __len__(self) -> int: ...
+
+    def image(self, i: int) -> Image.Image:
+        """Sample i as RGB. Raises ValueError, naming it, where it cannot be read."""
+        ...
+
+    def name(self, i: int) -> str: ...
+
+    def pixels(self, indices: np.ndarray, size: int | None) -> np.ndarray:
+        """uint8 [n, channels, height, width] of square images, in `size` or their own."""
+        ...
+
+
+@dataclass(frozen=True)
+class Array:
+    """A labelled set that fits in memory. `pad` black pixels a side make its images a power of two where one asks for it."""
+
+    what: str  # one of them, for messages
+    load: Callable[[], np.ndarray]  # uint8 [n, channels, height, width]; ValueError where its file is damaged
+    labels: np.ndarray  # int64 [n]
+    label_names: Sequence[str]
+    pad: int = 0
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def array(self) -> np.ndarray:
+        return self.load()
+
+    @cached_property
+    def captions(self) -> Sequence[str]:
+        prompts = [photo_prompt(name) for name in self.label_names]
+        return [prompts[k] for k in self.labels]
+
+    @property
+    def groups(self) -> Sequence[str]:
+        return [""] * len(self)
+
+    def image(self, i: int) -> Image.Image:
+        (pixels,) = self.pixels(np.array([i]), self.array.shape[-1] + 2 * self.pad)
+        return Image.fromarray(np.moveaxis(pixels, 0, -1).squeeze()).convert("RGB")
+
+    def name(self, i: int) -> str:
+        return f"{self.what} {i}"
+
+    def pixels(self, indices: np.ndarray, size: int | None) -> np.ndarray:
+        chosen, own = self.array[indices], self.array.shape[-1]
+        if size in (None, own):
+            return chosen
+        if size == own + 2 * self.pad:
+            return np.pad(chosen, ((0, 0), (0, 0), (self.pad, self.pad), (self.pad, self.pad)))
+        assert size is not None
+        return np.stack([_square(Image.fromarray(np.moveaxis(x, 0, -1).squeeze()), size) for x in chosen])
+
+
+@dataclass(frozen=True)
+class Files:
+    """Image files. RGB, of whatever sizes."""
+
+    files: Sequence[Path]
+    captions: Sequence[str]
+    groups: Sequence[str]
+    labels: np.ndarray
+    label_names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def image(self, i: int) -> Image.Image:
+        try:
+            with Image.open(self.files[i]) as image:
+                return ImageOps.exif_transpose(image).convert("RGB")
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
+            raise ValueError(f"{self.files[i]} cannot be read as an image: {reason(e)}") from None
+
+    def name(self, i: int) -> str:
+        return str(self.files[i])
+
+    def pixels(self, indices: np.ndarray, size: int | None) -> np.ndarray:
+        assert size is not None, "files have no size of their own"
+        return np.stack([_square(self.image(int(i)), size) for i in indices])
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a source's images are, known without opening one."""
+
+    channels: int
+    size: int | None  # pixels a side, where they all have one
+    label_names: Sequence[str]
+
+
+def fetched(root: Path, data: Downloaded, there: Callable[[], bool], fetch: Callable[[], None], advice: str) -> None:
+    """Makes sure that a set is `there`, by its download where the scenario allows it.
+
+    Raises:
+        Refused: saying what to install or to download.
+    """
+    if there():
+        return
+    if data.download:
+        try:
+            return fetch()
+        except Exception as e:  # whatever the network, the server or the archive did
+            raise Refused("data.download", f"{type(e).__name__}: {reason(e)}", f"a way to its files; or {advice}") from None
+    raise Refused("data.path", f"{str(root)!r} without the files of {data.kind}", f"{advice}, or data: {{download: true}}")  # type: ignore[attr-defined]
+
+
+def photo_prompt(label: str) -> str:
+    """The caption tiny-sd knows a plain garment by."""
+    return f"a photo of {'an' if label[0] in 'aeiou' else 'a'} {label}"
+
+
+def reason(e: Exception) -> str:
+    return (getattr(e, "strerror", None) or str(e)).split("\n")[0]
+
+
+def _square(image: Image.Image, size: int) -> np.ndarray:
+    """[channels, size, size]: the shorter side scaled, the middle cut out."""
+    pixels = np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC))
+    return np.moveaxis(pixels, -1, 0) if pixels.ndim == 3 else pixels[None]
