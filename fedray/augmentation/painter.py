@@ -128,20 +128,26 @@ class Painter:
         part.replace(file)
 
     def _kept(self, owner: int, chunk: Sequence[int], labels: np.ndarray) -> list[np.ndarray] | None:
-        """A batch that lies there whole, painted as it would be now."""
+        """A batch that lies there whole, painted as it would be now; or at another variant of the same sweep, as a copy."""
         if self.keep is None or owner != SERVER:
             return None
-        found = []
-        for i in chunk:
-            try:
-                with Image.open(self._file(i, int(labels[i]))) as image:
-                    image.load()
-                    if image.info.get("fedray") != self._facts(i, self.prompt(owner, i, int(labels[i]))):
-                        return None
-                    found.append(np.array(image.convert("RGB")))
-            except (OSError, SyntaxError, ValueError):
-                return None
-        return found
+        variants = self.keep.parent.parent.glob("*/pictures") if (self.keep.parents[1] / "scenario.resolved.yaml").is_file() else []
+        for folder in (self.keep, *sorted(variants)):
+            found = [picture for i in chunk if (picture := self._opened(folder, i, int(labels[i]))) is not None]
+            if len(found) == len(chunk):
+                for i, picture in zip(chunk, found, strict=True) if folder != self.keep else []:
+                    self._save(i, int(labels[i]), self.prompt(owner, i, int(labels[i])), picture)
+                return found
+        return None
+
+    def _opened(self, folder: Path, i: int, label: int) -> np.ndarray | None:
+        try:
+            with Image.open(folder / self._file(i, label).name) as image:
+                image.load()
+                told = image.info.get("fedray")
+                return np.array(image.convert("RGB")) if told == self._facts(i, self.prompt(SERVER, i, label)) else None
+        except (OSError, SyntaxError, ValueError):
+            return None
 
 
 def _as_model(generator: str) -> Section:

@@ -210,6 +210,25 @@ def test_a_picture_is_of_its_prompt_and_the_same_in_whatever_order_it_is_asked_f
 
 
 # ruff: noqa: E501 (a table)
+def test_variants_of_a_sweep_paint_the_same_picture_once(tmp_path, monkeypatch):
+    scenario = job_of(garments(tmp_path, {"augmentation": PAINT}))[1].scenario
+    for name in ("one", "two"):
+        (tmp_path / "sweep" / name).mkdir(parents=True)
+    (tmp_path / "sweep" / "scenario.resolved.yaml").write_text("")
+    seen = []
+    paint = Painter._paint
+    monkeypatch.setattr(Painter, "_paint", lambda self, owner, chunk, labels: seen.append(chunk) or paint(self, owner, chunk, labels))
+    grey, labels = form(scenario.data, tmp_path), np.arange(10)
+    made = [
+        Painter(scenario.augmentation, tmp_path, grey, seed, CPU, tmp_path / "sweep" / name / "pictures").paint(SERVER, labels)
+        for name, seed in (("one", 0), ("two", 0), ("two", 1))
+    ]
+    assert (made[0].pixels == made[1].pixels).all()
+    assert (made[0].pixels != made[2].pixels).any()
+    assert len(seen) == 4  # two batches, none for the second, and again for another seed
+    assert len(list((tmp_path / "sweep" / "two" / "pictures").glob("*.png"))) == 10
+
+
 BAD = {
     "kappas that do not sum to 1": ({"weighting": {"kind": "fixed", "kappa_1": 0.5, "kappa_2": 0.6}}, "augmentation.weighting: got kappa_1 0.5 and kappa_2 0.6"),
     "a negative kappa": ({"weighting": {"kind": "fixed", "kappa_1": 1.5, "kappa_2": -0.5}}, "augmentation.weighting.kappa_2: got -0.5, expected"),
