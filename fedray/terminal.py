@@ -149,7 +149,8 @@ def watcher(quiet: bool, json: bool) -> Quiet:
 
 
 def round_line(m: dict[str, Any], rounds: int) -> str:
-    loss = "no client trained" if m["loss"] is None else f"loss {m['loss']:.4f}"
+    losses = (f"{key.replace('_', ' ')} {m[key]:.4f}" for key in ("loss", "augmented_loss") if m.get(key) is not None)
+    loss = next(losses, "no client trained")
     sent = m["bytes_uplink"] + m["bytes_downlink"] + m["bytes_sidelink"]
     shown = {
         "eval_accuracy": "accuracy",
@@ -159,7 +160,8 @@ def round_line(m: dict[str, Any], rounds: int) -> str:
         "eval_plain_recognised": "plain photos recognised",
     }
     parts = [f"{name} {m[key]:.3g}" for key, name in shown.items() if key in m]
-    line = f"round {m['round']:>{len(str(rounds))}}/{rounds}  {loss}  {m['clients']} clients  {size(sent)} on air"
+    who = f"{m['clients']} clients" + (f", {m['pictures']} pictures" if m.get("pictures") else "")
+    line = f"round {m['round']:>{len(str(rounds))}}/{rounds}  {loss}  {who}  {size(sent)} on air"
     line += f"  {m['sim_time_s']:.1f} s simulated  {size(m['energy_j'], 'J')}"
     return line + ("  | " + ", ".join(parts) if parts else "")
 
