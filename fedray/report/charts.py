@@ -79,7 +79,7 @@ def curves(runs: Sequence[Recorded], key: str, axis: str) -> str:
             ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: size(v, UNITS[axis])))
             ax.xaxis.set_major_locator(MaxNLocator(5))
         if key.endswith(("recognised", "accuracy", "precision", "recall")):
-            ax.set_ylim(0, 1.05)
+            ax.set_ylim(0, min(1.05, 1.08 * ax.get_ylim()[1]))
             ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0%}"))
         elif key.startswith("eval_") and key != "eval_loss":
             ax.set_ylim(bottom=0)

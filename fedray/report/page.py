@@ -53,7 +53,7 @@ def render(runs: Sequence[Recorded], sweep: dict[str, Any] | None = None) -> str
         metrics={key: charts.title(key) for key in shown},
         curves={key: {axis: charts.curves(runs, key, axis) for axis in charts.AXES} for key in shown} if any(r.rows for r in runs) else {},
         timelines=[(run.name, charts.gantt([e for e in run.events if e["round"] == run.events[0]["round"]])) for run in with_events],
-        partitions=[(run.name, charts.partition(run.partition), _distances(run.partition)) for run in runs if run.partition],
+        partitions=[(names, charts.partition(census), _distances(census)) for names, census in _partitions(runs)],
         painted=recorded.painted(painters) if painters else [],
         painters=[run.name for run in painters],
         pictures=next((_data_uri(file) for run in painters if (file := run.path / "samples" / "pictures.png").is_file()), None),
@@ -66,6 +66,18 @@ def render(runs: Sequence[Recorded], sweep: dict[str, Any] | None = None) -> str
         smoothing=SMOOTHING,
         along=recorded.along,
     )
+
+
+def _partitions(runs: Sequence[Recorded]) -> list[tuple[str, dict[str, Any]]]:
+    """Each partition once, with the runs that have it."""
+    having: list[tuple[list[str], dict[str, Any]]] = []
+    for run in runs:
+        if run.partition is not None:
+            same = next((names for names, census in having if census == run.partition), None)
+            if same is None:
+                having.append((same := [], run.partition))
+            same.append(run.name)
+    return [(", ".join(names), census) for names, census in having]
 
 
 def _distances(census: dict[str, Any]) -> str:
