@@ -87,23 +87,27 @@ def test_aigc_only_asks_no_client_and_sends_nothing(tmp_path):
     assert result["final"]["augmented_loss"] > 0
 
 
-@pytest.mark.parametrize("at", ["server", "server_broadcast", "client"])
-def test_two_hosts_on_ray_give_the_bits_of_one_process_wherever_it_is_painted(at, cluster, tmp_path):
+@pytest.fixture(scope="module")
+def two(cluster, tmp_path_factory):
+    """Two hosts and a server on Ray; what they hold does not depend on where it is painted."""
     from fedray.executors.ray import RayExecutor
 
-    file = garments(tmp_path, AUGMENTED | {"augmentation": PAINT | {"at": at}, "training.rounds": 2})
-    alone = ends(file, 2)
-    scenario = alone.job.scenario
-    runtime = scenario.runtime.model_copy(update={"executor": "ray", "actors": 2})
-    executor = RayExecutor(dataclasses.replace(alone.job, scenario=scenario.model_copy(update={"runtime": runtime})))
-    try:
-        begin(executor)
-        for t in (1, 2):
-            reports = list(executor.carry_out(schedule_round(scenario, Radio(scenario.network), t, executor.shared)))
-            assert [r.kappa_2 for r in reports if r.client == SERVER] == ([0.5] if at == "server" else [])
-        assert sha256(cluster.get(executor.buffer)) == sha256(alone.buffer)
-    finally:
-        executor.close()
+    changes = AUGMENTED | {"runtime": {"executor": "ray", "actors": 2}}
+    executor = RayExecutor(job_of(garments(tmp_path_factory.mktemp("two"), changes))[1])
+    yield executor
+    executor.close()
+
+
+@pytest.mark.parametrize("at", ["server", "server_broadcast", "client"])
+def test_two_hosts_on_ray_give_the_bits_of_one_process_wherever_it_is_painted(at, cluster, two, tmp_path, monkeypatch):
+    alone = ends(garments(tmp_path, AUGMENTED | {"augmentation": PAINT | {"at": at}}), 2)
+    scenario = two.job.scenario.model_copy(update={"augmentation": alone.job.scenario.augmentation})
+    monkeypatch.setattr(two, "job", dataclasses.replace(two.job, scenario=scenario))
+    begin(two)
+    for t in (1, 2):
+        reports = list(two.carry_out(schedule_round(scenario, Radio(scenario.network), t, two.shared)))
+        assert [r.kappa_2 for r in reports if r.client == SERVER] == ([0.5] if at == "server" else [])
+    assert sha256(cluster.get(two.buffer)) == sha256(alone.buffer)
 
 
 def test_a_broken_off_run_goes_on_to_the_same_bits_without_painting_again(whole, tmp_path, monkeypatch):
