@@ -36,7 +36,11 @@ def nodes(tmp_path_factory):
 
 def run_and_lose(cluster, losable, file, out, after=1):
     """A run on the cluster that loses one of these nodes, not its driver's, once so many rounds are done; what it says."""
-    start = "import ray, sys; ray.init(); print(ray.get_runtime_context().get_node_id()); from fedray.cli import main; main()"
+    start = (
+        "import ray, sys; ray.init(); print(ray.get_runtime_context().get_node_id())\n"
+        "from fedray.executors import ray as executor; executor.PLACING_S = 4.0\n"  # there is no room for who is lost, and will not be
+        "from fedray.cli import main; main()"
+    )
     command = [sys.executable, "-u", "-c", start, "run", file, "--out", out]
     said, metrics = out.with_suffix(".txt"), out / "metrics.jsonl"
     with said.open("w") as f:
