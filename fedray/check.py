@@ -55,7 +55,7 @@ def _missing(loaded: Loaded) -> list[str]:
     if (quality := scenario.evaluation.quality) is not None:
         attempt(lambda: _judge(quality.judge, loaded.folder, "evaluation.quality.judge"))
     if (augmentation := scenario.augmentation) is not None:
-        attempt(lambda: _generator(augmentation.generator, loaded.folder))
+        attempt(lambda: locate(augmentation.generator, loaded.folder, "augmentation.generator"))
         if augmentation.judge is not None:
             attempt(lambda: _judge(str(augmentation.judge), loaded.folder, "augmentation.judge"))
     if "tensorboard" in scenario.runtime.report_to and find_spec("tensorboard") is None:
@@ -91,13 +91,6 @@ def find(scenario: str) -> Path:
     near = difflib.get_close_matches(scenario, ours, n=1)
     hint = f"{near[0]} (did you mean it?)" if near else "a file, or one of " + ", ".join(ours)
     raise ScenarioError([f"{scenario}: got a scenario that is not there, expected {hint}"])
-
-
-def _generator(base: str, folder: Path) -> None:
-    try:
-        locate(base, folder)
-    except Refused as e:
-        raise Refused("augmentation.generator", e.got, e.expected) from None
 
 
 def _judge(path: str, folder: Path, key: str) -> None:

@@ -61,8 +61,8 @@ class Painter:
         made = self._made.setdefault(owner, [])
         for chunk in self._chunks(len(made), len(labels)):
             kept = self._kept(owner, chunk, labels)
-            made += kept if kept is not None else self._paint(owner, chunk, labels)
-        return Pictures(np.stack([self._channels(p) for p in made[: len(labels)]]), labels.astype(np.int64))
+            made += map(self._channels, kept if kept is not None else self._paint(owner, chunk, labels))
+        return Pictures(np.stack(made[: len(labels)]), labels.astype(np.int64))
 
     def prompt(self, owner: int, i: int, label: int) -> str:
         name = self.form.label_names[label]

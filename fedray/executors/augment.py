@@ -76,11 +76,11 @@ class AugmentWork:
         ]
         if not len(labels):
             return {"clients": rows}
-        self.client.samples, self.client.held = self._pictures(labels), {SERVER: np.arange(len(labels))}
+        pictures = self.paint(labels)
+        self.client.samples, self.client.held = pictures.samples(self.form), {SERVER: np.arange(len(labels))}
         ours = self.client.audit(SERVER, buffer)
         assert ours is not None
         found = {"images": len(labels), "learning_error": ours.loss, "gradient_gap": quality.gap(ours.gradient, mean)}
-        pictures = self.painter.paint(SERVER, labels)
         quality.sheet(pictures, grid)
         if self.section.judge is not None:
             judge = judges.load(shipped.resolve(self.section.judge, self.job.folder))

@@ -22,7 +22,7 @@ from fedray.aggregation.fedavg import State
 from fedray.aggregation.lora import truncation
 from fedray.aggregation.rules import rule
 from fedray.augmentation.painter import Painter, Pictures
-from fedray.data import Samples, form, holdings
+from fedray.data import Form, Samples, form, holdings
 from fedray.executors import Job, StepFailed, TrainReport
 from fedray.executors.optimizer import FlatOptimizer
 from fedray.executors.spill import Kept
@@ -282,7 +282,7 @@ class ClientWork:
         if generated is None:
             return shard, held
         pictures = self._painter.paint(client, generated[client]) if isinstance(generated, Mapping) else generated
-        theirs = pictures.samples(form(self.job.scenario.data, self.job.folder))
+        theirs = pictures.samples(self._form)
         return shard.joined(self.model.learner.encode(theirs, np.arange(len(pictures)))), held + len(pictures)
 
     @cached_property
@@ -290,8 +290,11 @@ class ClientWork:
         """Of a client that paints for itself."""
         scenario = self.job.scenario
         assert scenario.augmentation is not None
-        pictures = form(scenario.data, self.job.folder)
-        return Painter(scenario.augmentation, self.job.folder, pictures, scenario.seed, self.model.flat.all.device)
+        return Painter(scenario.augmentation, self.job.folder, self._form, scenario.seed, self.model.flat.all.device)
+
+    @cached_property
+    def _form(self) -> Form:
+        return form(self.job.scenario.data, self.job.folder)  # of image folders, a look at all of them
 
     def _shard(self, client: int) -> Any:
         if client in self._shards:

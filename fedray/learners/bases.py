@@ -18,8 +18,8 @@ class Base:
     configuration: Path | None
 
 
-def locate(base: str, folder: Path) -> Base:
-    """One code path for a shipped name, a folder in diffusers' layout, and a hub name.
+def locate(base: str, folder: Path, key: str = "model.base") -> Base:
+    """One code path for a shipped name, a folder in diffusers' layout, and a hub name, under a scenario's `key`.
 
     Raises:
         Refused: where none of the three is there. Whether a hub name exists only loading can tell.
@@ -30,8 +30,8 @@ def locate(base: str, folder: Path) -> Base:
     ours = ", ".join(p.parent.name for p in sorted(shipped.HERE.glob("*/model_index.json")))
     expected = f"a shipped model ({ours}), a folder with model_index.json, or owner/name on the hub"
     if (folder / base).is_dir():
-        raise Refused("model.base", f"{base!r} without model_index.json", expected)
+        raise Refused(key, f"{base!r} without model_index.json", expected)
     if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", base):
         known = shipped.HERE / "networks" / base.split("/")[1]
         return Base(base, known if known.is_dir() else None)
-    raise Refused("model.base", f"{base!r}, which is not there", expected)
+    raise Refused(key, f"{base!r}, which is not there", expected)
