@@ -18,6 +18,7 @@ from fedray.data import form
 from fedray.data.partition import census
 from fedray.executors import Executor, Job, Look, StepFailed, TrainReport, open_executor, to_paint
 from fedray.network.clock import Event, Ledger, Radio, time_round
+from fedray.plan import feasible
 from fedray.randomness import SERVER
 from fedray.rounds import Shared, schedule_round, shared
 from fedray.runs.citations import bibtex
@@ -83,9 +84,10 @@ def run(loaded: Loaded, run: RunFolder, watcher: Watcher, resume: bool = False) 
 
 def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor, known: Shared, resume: bool) -> dict[str, Any]:
     scenario = loaded.scenario
-    training, radio = scenario.training, Radio(scenario.network)
+    training, radio = scenario.training, Radio(scenario.network, scenario.population.clients, scenario.seed, loaded.folder)
     workload = executor.workload()
     work = workload.of(scenario, known.samples)
+    feasible(scenario, radio, workload, known)
     first, ledger, wall, failures = 1, Ledger(), 0.0, 0
     executor.begin(known)
     if resume:
@@ -110,10 +112,11 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
     saved = first - 1  # the last checkpoint's round
     waiting: list[tuple[list[Event], dict[str, Any], Look | None]] = []  # rounds behind an evaluation that still goes on
     for t in range(first, training.rounds + 1):
-        schedule = schedule_round(scenario, radio, t, known)
-        events = time_round(schedule, work, radio, ledger.sim_time_s)
+        asked = schedule_round(scenario, radio, t, known, work, ledger.sim_time_s)
+        events = time_round(asked, work, radio, ledger.sim_time_s)
+        schedule = asked.carried({event.id: event.outcome for event in events})  # nobody trains what would be late or lost
         arrived: dict[int, TrainReport] = {}
-        for report in executor.carry_out(schedule):
+        for report in executor.carry_out(schedule) if len(schedule.steps) > 1 else ():
             failures += report.failure is not None
             if report.client != SERVER:
                 watcher.turn(report, len(schedule.clients))
@@ -122,12 +125,13 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
         reports = [arrived[client] for client in schedule.clients]  # whoever was faster
         own = arrived.get(SERVER)
         _refuse_round_of_failures(reports or ([own] if own else []))
+        missed = len(asked.clients) - len(schedule.clients)
         baseline = look_at_base()
         ledger = ledger.add(events)
         last = t == training.rounds
         due = last or (scenario.evaluation.every and t % scenario.evaluation.every == 0)
         look = executor.evaluate(run.path / "samples" / f"round-{t:04d}.png") if due else None
-        waiting.append((events, metrics_of(t, reports, ledger, time.monotonic() - clock, own), look))
+        waiting.append((events, metrics_of(t, reports, ledger, time.monotonic() - clock, own, missed), look))
         if not last and len(waiting) < LOOK_AHEAD and any(look and not look.ready() for *_, look in waiting):
             continue
         for events, metrics, look in waiting:
@@ -168,7 +172,7 @@ def _augmentation(scenario: Scenario, run: RunFolder, executor: Executor, known:
     section, rounds, counts = scenario.augmentation, scenario.training.rounds, known.counts
     assert section is not None
     assert counts is not None
-    schedule = schedule_round(scenario, Radio(scenario.network), rounds, known)
+    schedule = schedule_round(scenario, Radio(scenario.network, scenario.population.clients, scenario.seed), rounds, known)
     here = to_paint(schedule, scenario, known).get(SERVER, np.zeros(0, int))
     eligible = [int(c) for c in known.eligible(scenario)][: scenario.population.a_round]  # where none trained
     found = executor.audit(schedule.clients or eligible, here, run.path / "samples" / "pictures.png")
@@ -226,7 +230,7 @@ def _judge_failure(report: TrainReport, policy: str, failures: int, budget: int)
 
 def _refuse_round_of_failures(reports: list[TrainReport]) -> None:
     """What fails everywhere is no client's fault."""
-    if all(r.failure for r in reports):
+    if reports and all(r.failure for r in reports):
         first = reports[0]
         message = f"no client of round {first.round} trained; the first: client {first.client}, while {first.stage}: {first.failure}"
         raise RunFailed(message, "mend the training (a smaller learning rate?) or the data", **_facts(first))
@@ -238,10 +242,10 @@ def _facts(report: TrainReport) -> dict[str, Any]:
 
 
 def metrics_of(
-    round_: int, reports: list[TrainReport], ledger: Ledger, wall_time_s: float, own: TrainReport | None = None
+    round_: int, reports: list[TrainReport], ledger: Ledger, wall_time_s: float, own: TrainReport | None = None, missed: int = 0
 ) -> dict[str, Any]:
     """A line of metrics.jsonl. Bytes, simulated time and energy are cumulative. `own`: the server's report, where it trained
-    an augmented model."""
+    an augmented model; `missed`: clients that were asked, and whose network kept them out."""
     good = [r for r in reports if r.failure is None]
     augmented: dict[str, Any] = {}
     if own is not None:
@@ -253,6 +257,7 @@ def metrics_of(
         "loss": None if math.isnan(loss) else loss,
         "clients": len(good),
         "failed": len(reports) - len(good),
+        "missed": missed,
         "samples": trained,
         "bytes_uplink": ledger.bytes_uplink,
         "bytes_downlink": ledger.bytes_downlink,

@@ -15,12 +15,13 @@ from fedray.data.partition import partition
 from fedray.data.samples import Array
 from fedray.data.sources import to_download
 from fedray.network.clock import Ledger, Radio, time_round
+from fedray.network.links import When
 from fedray.packing import Node, pack
 from fedray.rounds import Shared, schedule_round, shared
-from fedray.scenario import Loaded, Refused
+from fedray.scenario import Loaded, Refused, Scenario
 from fedray.scenario.data import CelebA
 from fedray.schedule import Generate
-from fedray.workload import measure
+from fedray.workload import Workload, measure
 
 
 def plan(loaded: Loaded) -> dict[str, Any]:
@@ -35,14 +36,19 @@ def plan(loaded: Loaded) -> dict[str, Any]:
     try:
         known = _shared(loaded)
         workload = measure(scenario, loaded.folder)
+        work, total = workload.of(scenario, known.samples), Ledger()
+        radio = Radio(scenario.network, scenario.population.clients, scenario.seed, loaded.folder)
+        feasible(scenario, radio, workload, known)
     except Refused as e:
         raise loaded.error([e]) from None
     packing = pack(scenario, [Node(float(os.cpu_count() or 1), torch.cuda.device_count())])
     sites = {"sites": {s: sum(place.site == s for place in packing.places) for s in scenario.sites}} if scenario.sites else {}
-    radio, work, total = Radio(scenario.network), workload.of(scenario, known.samples), Ledger()
     pictures = 0
     for t in range(1, scenario.training.rounds + 1):
-        schedule = schedule_round(scenario, radio, t, known)
+        try:
+            schedule = schedule_round(scenario, radio, t, known, work, total.sim_time_s)
+        except Refused as e:
+            raise loaded.error([e]) from None
         total = total.add(time_round(schedule, work, radio, total.sim_time_s))
         pictures += sum(step.pictures for step in schedule if isinstance(step, Generate))
     rounds = scenario.training.rounds
@@ -51,7 +57,7 @@ def plan(loaded: Loaded) -> dict[str, Any]:
         "actors": {"executor": scenario.runtime.executor, "client": len(packing.places), "server": 1, "evaluator": 1} | sites,
         "cpus_per_actor": packing.places[0].cpus,
         "gpus_per_actor": packing.places[0].gpus,
-        "memory_bytes": _memory(scenario.training.precision, workload.parameters, workload.trainable_parameters, workload.payload_bytes),
+        "memory_bytes": workload.memory_bytes(scenario.training.precision),
         "parameters": workload.parameters,
         "trainable_parameters": workload.trainable_parameters,
         "payload_bytes": workload.payload_bytes,
@@ -86,7 +92,20 @@ def _shared(loaded: Loaded) -> Shared:
     return Shared([0] * scenario.population.clients)
 
 
-def _memory(precision: str, parameters: int, trainable: int, payload: int) -> dict[str, int]:
-    """Weights, masters, gradients, two optimizer moments and two buffers of an actor; activations come on top."""
-    weights = parameters * (4 if precision == "fp32" else 2)
-    return {"client": weights + trainable * 16 + 2 * payload, "server": trainable * 8 + 3 * payload}
+def feasible(scenario: Scenario, radio: Radio, workload: Workload, shared: Shared) -> None:
+    """What a network cannot do, whoever is drawn.
+
+    Raises:
+        Refused: for a model that does not fit a device's memory, or a deadline that nobody can meet.
+    """
+    needed = workload.memory_bytes(scenario.training.precision)
+    for processor in (*radio.devices.kinds, radio.server):
+        who = "server" if processor is radio.server else "client"
+        if processor.memory_bytes is not None and needed[who] > processor.memory_bytes:
+            key = f"network.{'server' if who == 'server' else 'device'}.memory_bytes"
+            raise Refused(key, f"{processor.memory_bytes:.3g} for a larger model", f"at least {needed[who]:.3g}, activations not counted")
+    if (deadline := scenario.network.deadline_s) is not None:
+        at_once = scenario.population.a_round if getattr(scenario.network.uplink, "allocation", "equal") == "equal" else 1
+        takes = radio.finishes_s(When(1, 0.0), workload.of(scenario, shared.samples), shared.eligible(scenario), at_once)
+        if takes.min() > deadline:
+            raise Refused("network.deadline_s", deadline, f"at least {takes.min():.4g}, when the fastest client finishes")

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from fedray.augmentation import labels
 from fedray.data import Samples
-from fedray.network.clock import Radio
+from fedray.network.clock import Radio, Work
+from fedray.network.geometry import nearest
+from fedray.network.links import When
+from fedray.network.radio import RadioLink
 from fedray.randomness import SERVER, generator
 from fedray.scenario.augmentation import Augmentation, Fixed
+from fedray.scenario.base import Refused
 from fedray.scenario.scenario import Scenario
-from fedray.scenario.topology import Parallel
+from fedray.scenario.topology import Parallel, Relay
 from fedray.schedule import Schedule
 from fedray.topologies.genfl import Painted, at_clients, at_server, at_server_broadcast
 from fedray.topologies.parallel import parallel
-from fedray.topologies.relay import best_sidelink, random_order, relay
+from fedray.topologies.relay import best_sidelink, dealt, random_order, relay, tour, within
 
 
 @dataclass(frozen=True)
@@ -40,34 +45,85 @@ def shared(scenario: Scenario, samples: Samples, held: Mapping[int, np.ndarray])
     return Shared([len(held[c]) for c in range(len(held))], labels.reported(scenario, samples, held) if asked else None)
 
 
-def schedule_round(scenario: Scenario, radio: Radio, round: int, shared: Shared | None = None) -> Schedule:
-    """Round t, counted from 1."""
-    topology = scenario.topology
-    clients = _drawn(scenario, round, shared)
+def schedule_round(
+    scenario: Scenario, radio: Radio, round: int, shared: Shared | None = None, work: Work | None = None, time_s: float = 0.0
+) -> Schedule:
+    """Round t, counted from 1, which begins at this simulated second.
+
+    Raises:
+        Refused: for a relay in which a device has nobody in range.
+    """
+    topology, when = scenario.topology, When(round, time_s)
+    clients = _drawn(scenario, radio, when, shared, work)
     if scenario.augmentation is not None:
         assert shared is not None
-        return _augmented(scenario, scenario.augmentation, round, clients, shared)
+        return _augmented(scenario, radio, scenario.augmentation, round, clients, shared)
     if isinstance(topology, Parallel):
-        return parallel(round, clients, topology.reduce == "allreduce")
-    order = random_order if topology.order == "random" else best_sidelink(radio.sidelink_rate_bps)
-    rng = generator(scenario.seed, round, SERVER, "order")
-    return relay(round, clients, min(topology.chains, len(clients)), order, rng)
+        enough = scenario.population.a_round if scenario.population.over_select else None
+        return parallel(round, clients, topology.reduce == "allreduce", scenario.network.deadline_s, enough)
+    return _relayed(scenario, topology, radio, when, clients)
 
 
-def _drawn(scenario: Scenario, round: int, shared: Shared | None) -> list[int]:
-    """The clients that take part, drawn without replacement, or chosen by the labels they report."""
-    population, rng = scenario.population, generator(scenario.seed, round, SERVER, "clients")
-    if shared is None:
-        return sorted(int(c) for c in rng.choice(population.clients, population.a_round, replace=False))
-    among = shared.eligible(scenario)
-    n = min(population.a_round, len(among))
+def _drawn(scenario: Scenario, radio: Radio, when: When, shared: Shared | None, work: Work | None = None) -> list[int]:
+    """The clients that are asked, of those that are there: as `population.selection` says, by default at random."""
+    population, rng = scenario.population, generator(scenario.seed, when.round, SERVER, "clients")
+    eligible = np.arange(population.clients) if shared is None else shared.eligible(scenario)
+    among = radio.devices.available(when.round, eligible)
+    n = min(population.a_round + population.over_select, len(among))
     if population.selection == "label_cover":
+        assert shared is not None
         assert shared.counts is not None
-        return sorted(labels.covering(shared.counts, among, n, rng))
-    return sorted(int(c) for c in rng.choice(among, n, replace=False))
+        chosen: np.ndarray = np.array(labels.covering(shared.counts, among, n, rng))
+    elif population.selection == "round_robin":
+        turn = np.searchsorted(among, eligible[(when.round - 1) * n % len(eligible)])
+        chosen = np.roll(among, -turn)[:n]
+    elif population.selection == "proportional_fair":
+        uplink = radio.links["uplink"]
+        assert isinstance(uplink, RadioLink)
+        chosen = among[np.argsort(-uplink.rate_now(when, among), kind="stable")[:n]]
+    elif population.selection == "fedcs":  # Nishio and Yonetani 2019: as many as finish before the deadline
+        assert work is not None
+        takes = radio.finishes_s(when, work, among, n)
+        first = np.argsort(takes, kind="stable")[:n]
+        in_time = first[takes[first] <= (scenario.network.deadline_s or np.inf)]
+        chosen = among[in_time if len(in_time) else first[:1]]
+    else:
+        chosen = rng.choice(among, n, replace=False) if n else among
+    return sorted(int(c) for c in chosen)
 
 
-def _augmented(scenario: Scenario, section: Augmentation, round: int, clients: list[int], shared: Shared) -> Schedule:
+def _relayed(scenario: Scenario, topology: Relay, radio: Radio, when: When, clients: list[int]) -> Schedule:
+    rng = generator(scenario.seed, when.round, SERVER, "order")
+    if not clients:
+        return relay(when.round, [], random_order, rng)
+    chains = min(topology.chains, len(clients))
+    if topology.groups == "nearest":
+        assert radio.geometry is not None
+        groups = nearest(radio.geometry.at(when.time_s), clients, chains)
+    else:
+        groups = dealt(clients, chains, rng)
+    rates = partial(radio.sidelink_rates_bps, when)
+    order = {"random": random_order, "best_sidelink": best_sidelink(rates), "tour": tour(rates)}[topology.order]
+    if not isinstance(radio.links["sidelink"], RadioLink):
+        return relay(when.round, groups, order, rng)
+    for members in groups:
+        for k in members:
+            others = [c for c in members if c != k]
+            if others and not rates(k, others).any():
+                raise _alone(radio, when, k, others)
+    return relay(when.round, groups, within(rates, order), rng, partial(radio.reaches, when))
+
+
+def _alone(radio: Radio, when: When, client: int, others: list[int]) -> Refused:
+    assert radio.geometry is not None
+    places = radio.geometry.at(when.time_s)
+    far = np.linalg.norm(places[others] - places[client], axis=1)
+    nearest_ = f"the nearest, client {others[int(np.argmin(far))]}, is {far.min():.0f} m away"
+    got = f"nobody in range of client {client} in round {when.round}: {nearest_}"
+    return Refused("network.sidelink", got, "devices nearer to each other, more power, or chains of their own (topology.groups: nearest)")
+
+
+def _augmented(scenario: Scenario, radio: Radio, section: Augmentation, round: int, clients: list[int], shared: Shared) -> Schedule:
     """GenFL's round. What a client already has follows from the rounds it took part in."""
     assert shared.counts is not None
     names = shared.counts.shape[1]
@@ -81,7 +137,7 @@ def _augmented(scenario: Scenario, section: Augmentation, round: int, clients: l
         kappas = section.kappas(round, scenario.training.rounds) or (1, 1)
         paints = not (isinstance(section.weighting, Fixed) and section.weighting.kappa_2 == 0)
         return at_server(round, clients if kappas[0] else [], here if paints else Painted(0, 0), kappas[1] != 0)
-    turns = [(t, set(_drawn(scenario, t, shared)).intersection(clients)) for t in range(1, round)]
+    turns = [(t, set(_drawn(scenario, radio, When(t, 0.0), shared)).intersection(clients)) for t in range(1, round)]
     if section.at == "server_broadcast":
         last = {k: max((t for t, them in turns if k in them), default=0) for k in clients}
         return at_server_broadcast(round, clients, here.new, {k: pictures(last[k], round) for k in clients})

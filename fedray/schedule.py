@@ -1,14 +1,15 @@
 """A round is a schedule: steps, and what each waits for.
 
 A schedule says who sends what to whom. It trains nothing and moves nothing: the clock costs it, an executor carries it
-out, the run folder keeps it. Values flow along `after`: a `Train` step takes the buffer its predecessor holds and
-leaves a new one, a `Send` step moves it, a `Server` step combines all that reach it.
+out, the run folder keeps it. Values flow along `after`: a `Train` step takes the buffer its first predecessor holds and
+leaves a new one, a `Send` step moves its first predecessor's and only waits for others, a `Server` step combines all that
+reach it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from fedray.randomness import SERVER as SERVER_NUMBER
@@ -67,10 +68,13 @@ class Send:
 
 @dataclass(frozen=True)
 class Server:
-    """The server aggregates the buffers of all predecessors into the next global buffer."""
+    """The server aggregates the buffers of all predecessors into the next global buffer; or of those that are there at the
+    deadline, or of the first that are `enough`."""
 
     id: str
     after: tuple[str, ...]
+    deadline_s: float | None = None  # since the round's start
+    enough: int | None = None
     node: str = field(default=SERVER, init=False)
 
 
@@ -98,6 +102,19 @@ class Schedule:
     def clients(self) -> list[int]:
         """The clients that train in this round, in the order of the steps."""
         return [step.client for step in self.steps if isinstance(step, Train) and step.client != SERVER_NUMBER]
+
+    def carried(self, outcome: Mapping[str, str]) -> Schedule:
+        """What is left to do of a round once it is known which steps will be done: the aggregate, and all that reaches it."""
+        wanted: set[str] = set()
+        for step in reversed(self.steps):
+            if isinstance(step, Server):
+                wanted |= {step.id, *(i for i in step.after if outcome[i] == "done")}
+            elif step.id in wanted:
+                wanted |= {*(step.after[:1] if isinstance(step, Send) else step.after)}
+        if len(wanted) == len(self.steps):
+            return self
+        kept = (step for step in self.steps if step.id in wanted)
+        return Schedule(self.round, tuple(replace(step, after=tuple(i for i in step.after if i in wanted)) for step in kept))
 
     @property
     def pictures(self) -> dict[int, int]:

@@ -32,6 +32,11 @@ class Workload:
     picture_size: int = 0  # pixels a side
     picture_bytes: int = 0
 
+    def memory_bytes(self, precision: str) -> dict[str, int]:
+        """Weights, masters, gradients, two optimizer moments and two buffers of an actor; activations come on top."""
+        weights, trainable = self.parameters * (4 if precision == "fp32" else 2), self.trainable_parameters
+        return {"client": weights + trainable * 16 + 2 * self.payload_bytes, "server": trainable * 8 + 3 * self.payload_bytes}
+
     def of(self, scenario: Scenario, samples: Sequence[int]) -> Work:
         """The steps' work where client k holds `samples[k]` samples. Aggregating takes a subtraction, a multiplication
         and an addition a number and update."""

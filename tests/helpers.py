@@ -133,3 +133,31 @@ class CommandLine:
         except SystemExit as e:
             code = e.code or 0
         return code, *self.capfd.readouterr()
+
+
+def chained(round, clients, chains, order, rng):
+    """A relay over clients dealt at random into chains."""
+    from fedray.topologies.relay import dealt, relay
+
+    return relay(round, dealt(clients, chains, rng), order, rng)
+
+
+def way(order, clients, rng):
+    """The clients in the order in which they get the buffer."""
+    prefers, left, here, path = order(clients, rng), set(clients), None, []
+    while left:
+        here = prefers(here, left)[0]
+        left.remove(here)
+        path.append(here)
+    return path
+
+
+def sent(link, sender, receiver, nbytes, messages=1, share=1.0, round=1, time_s=0.0):
+    """One transfer's seconds and joules over a link."""
+    import numpy as np
+
+    from fedray.network.links import Sends, When
+
+    one = Sends(np.array([sender]), np.array([receiver]), np.array([nbytes]), np.array([messages]), np.array([share]))
+    transfers = link.transfers(When(round, time_s), one)
+    return (transfers.at(0, time_s) if transfers.at else (transfers.time_s[0], transfers.energy_j[0])), bool(transfers.lost[0])

@@ -1,45 +1,141 @@
-"""What it takes to send a buffer. A channel model becomes a `Link`: a rate between two nodes, and radio power."""
+"""What it takes to send a buffer over a link that is not a radio channel: a constant rate, a recorded one."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
-from fedray.scenario.network import FixedLink
+import numpy as np
+
+from fedray.scenario.base import Refused
+from fedray.scenario.network import FixedLink, TraceLink
+
+PACKET_BYTES = 1500
+
+
+class When(NamedTuple):
+    """A round, and the simulated second at which it begins."""
+
+    round: int
+    time_s: float
+
+
+class Sends(NamedTuple):
+    """Transfers in one direction [n]. Clients by number, the server -1. `share` is each one's of the band."""
+
+    sender: np.ndarray
+    receiver: np.ndarray
+    nbytes: np.ndarray
+    messages: np.ndarray  # that each wait for the one before
+    share: np.ndarray
+
+    @property
+    def client(self) -> np.ndarray:
+        """Whose link it is: the client's, or the sender's of two."""
+        return np.where(self.sender >= 0, self.sender, self.receiver)
 
 
 @dataclass(frozen=True)
-class Transfer:
-    """Time from the first bit sent to the last received, and the energy of both radios."""
+class Transfers:
+    """Seconds from the first bit sent to the last received, joules of both radios, and which never arrive [n]; `late` gives
+    seconds and joules of one that begins at a time instead."""
 
-    time_s: float
-    energy_j: float
+    time_s: np.ndarray
+    energy_j: np.ndarray
+    lost: np.ndarray
+    at: Callable[[int, float], tuple[float, float]] | None = None
 
 
 class Link(Protocol):
-    """One direction of a network. Clients by number; the server is the other end of uplink and downlink."""
+    """One direction of a network."""
 
-    def rate_bps(self, sender: int, receiver: int) -> float: ...
+    shared: bool  # whether those who send at once share a band
 
-    def transfer(self, sender: int, receiver: int, nbytes: int, messages: int = 1) -> Transfer:
-        """Of so many bytes in all, in messages that each wait for the one before."""
+    def rates_bps(self, when: When, sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:
+        """Mean rates over the whole band; 0 where there is no reaching."""
         ...
 
+    def transfers(self, when: When, sends: Sends) -> Transfers: ...
 
-@dataclass(frozen=True)
+
 class Fixed:
     """A constant rate (see scenario.network.FixedLink)."""
 
-    section: FixedLink
+    shared = False
 
-    def rate_bps(self, sender: int, receiver: int) -> float:
-        rate = self.section.rate_bps
-        if not isinstance(rate, list):
-            return rate
-        client = sender if sender >= 0 else receiver
-        row = rate[client]
-        return row[receiver] if isinstance(row, list) else row
+    def __init__(self, section: FixedLink) -> None:
+        self.section, self.rate = section, np.asarray(section.rate_bps, float)
 
-    def transfer(self, sender: int, receiver: int, nbytes: int, messages: int = 1) -> Transfer:
-        on_air_s = 8 * nbytes / self.rate_bps(sender, receiver)
-        return Transfer(self.section.latency_s * messages + on_air_s, (self.section.transmit_w + self.section.receive_w) * on_air_s)
+    def rates_bps(self, when: When, sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:
+        client = np.where(sender >= 0, sender, receiver)
+        rates: np.ndarray = self.rate[client, receiver] if self.rate.ndim == 2 else self.rate[client] if self.rate.ndim else self.rate
+        return np.broadcast_to(rates, client.shape)
+
+    def transfers(self, when: When, sends: Sends) -> Transfers:
+        on_air_s = 8 * sends.nbytes / self.rates_bps(when, sends.sender, sends.receiver)
+        power_w = self.section.transmit_w + self.section.receive_w
+        return Transfers(self.section.latency_s * sends.messages + on_air_s, power_w * on_air_s, np.zeros(len(on_air_s), bool))
+
+
+class Trace:
+    """A recorded link (see scenario.network.TraceLink)."""
+
+    shared = False
+
+    def __init__(self, section: TraceLink, key: str, folder: Path) -> None:
+        self.section = section
+        paths = [section.path] if isinstance(section.path, str) else section.path
+        self.traces = [read_trace(folder / path, key) for path in paths]
+
+    def rates_bps(self, when: When, sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:
+        means = np.array([8 * PACKET_BYTES * len(stamps) / (stamps[-1] / 1000) for stamps in self.traces])
+        rates: np.ndarray = means[np.where(sender >= 0, sender, receiver) % len(means)]
+        return rates
+
+    def transfers(self, when: When, sends: Sends) -> Transfers:
+        clients = sends.client
+
+        def at(i: int, start_s: float) -> tuple[float, float]:
+            on_air_s = delivered_s(self.traces[int(clients[i]) % len(self.traces)], start_s, int(sends.nbytes[i]))
+            return self.section.latency_s * int(sends.messages[i]) + on_air_s, (self.section.transmit_w + self.section.receive_w) * on_air_s
+
+        nothing = np.zeros(len(clients))
+        return Transfers(nothing, nothing, nothing.astype(bool), at)
+
+
+def delivered_s(stamps: np.ndarray, start_s: float, nbytes: int) -> float:
+    """How long so many bytes take from `start_s` over a trace that loops with its last stamp."""
+    packets, start_ms = -(-nbytes // PACKET_BYTES), start_s * 1000
+    if packets == 0:
+        return 0.0
+    loops, phase = divmod(start_ms, float(stamps[-1]))
+    gone = int(np.searchsorted(stamps, phase, side="right"))  # packets of this loop that could leave before
+    more, last = divmod(gone + packets - 1, len(stamps))
+    return float(((loops + more) * stamps[-1] + stamps[last] - start_ms) / 1000)
+
+
+def read_trace(file: Path, key: str) -> np.ndarray:
+    """A trace's milliseconds, in their order.
+
+    Raises:
+        Refused: for a file that is missing, empty, not numbers, or not in order.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as e:
+        raise Refused(key, f"{file}, which cannot be read ({e})", "a trace, a line a packet with its millisecond") from None
+    bad = next((i for i, line in enumerate(lines) if not line.isdigit()), None)
+    if bad is not None or not lines:
+        got = f"{lines[bad]!r} in line {bad + 1} of {file}" if bad is not None else f"{file}, which is empty"
+        raise Refused(key, got, "whole milliseconds, one a line")
+    stamps = np.array(lines, dtype=np.int64)
+    if len(back := np.flatnonzero(np.diff(stamps) < 0)) or stamps[-1] == 0:
+        got = f"{stamps[back[0] + 1]} after {stamps[back[0]]} in line {back[0] + 2} of {file}" if len(back) else f"{file}, which ends at 0"
+        raise Refused(key, got, "milliseconds that never go back, the last above 0")
+    return stamps
+
+
+def ids(numbers: Sequence[int]) -> np.ndarray:
+    return np.asarray(numbers, dtype=np.int64)

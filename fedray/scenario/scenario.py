@@ -9,9 +9,10 @@ from fedray.scenario.aggregation import Aggregation, FedAvg
 from fedray.scenario.augmentation import Augmentation, Fixed, HeldOut
 from fedray.scenario.base import Name, Refused, Section
 from fedray.scenario.data import Data, ImageFolder
+from fedray.scenario.device import Mix
 from fedray.scenario.evaluation import Evaluation
 from fedray.scenario.model import Model
-from fedray.scenario.network import Network
+from fedray.scenario.network import BLOCK_HZ, DIRECTIONS, Network, RadioLink
 from fedray.scenario.population import Population
 from fedray.scenario.runtime import Runtime
 from fedray.scenario.sweep import Sweep
@@ -65,7 +66,8 @@ class Scenario(Section):
         if (self.training.local_steps is None) == (self.training.local_epochs is None):
             got = "neither" if self.training.local_steps is None else "both"
             yield Refused("training", f"{got} of local_steps and local_epochs", "one of them")
-        yield from self._rates()
+        yield from self.network.refused(clients)
+        yield from self._network()
         yield from self._sites()
         if self.augmentation is not None:
             yield from self._augmentation(self.augmentation)
@@ -81,9 +83,10 @@ class Scenario(Section):
         if isinstance(topology, Relay):
             if topology.chains > a_round:
                 yield Refused("topology.chains", topology.chains, f"at most the clients of a round, {a_round}")
-            if topology.order == "best_sidelink" and not isinstance(self.network.sidelink.rate_bps, list):
-                expected = "a table of rates, since topology.order is best_sidelink"
-                yield Refused("network.sidelink.rate_bps", "one rate for all", expected)
+            if topology.order != "random" and not isinstance(getattr(self.network.sidelink, "rate_bps", []), list):
+                yield Refused("network.sidelink.rate_bps", "one rate for all", f"a table of rates for {topology.order}")
+            if topology.groups == "nearest" and self.network.cell is None:
+                yield Refused("topology.groups", "nearest", "network.cell, which says where devices are")
             if rule.kind == "scaffold":
                 yield Refused("aggregation.kind", "scaffold", "topology.kind parallel: its control variates correct turns from one model")
             if rule.transforms:
@@ -92,6 +95,46 @@ class Scenario(Section):
         elif topology.reduce == "allreduce" and any(t.kind != "clip" for t in rule.transforms):
             got = ", ".join(t.kind for t in rule.transforms)
             yield Refused("aggregation.transforms", got, "clip alone with topology.reduce allreduce: a ring adds plain numbers")
+
+    def _network(self) -> Iterator[Refused]:
+        """What the network decides about learning, and where it cannot."""
+        network, population, topology = self.network, self.population, self.topology
+        if population.over_select and population.a_round + population.over_select > population.clients:
+            expected = f"at most {population.clients - population.a_round}, the clients that per_round leaves"
+            yield Refused("population.over_select", population.over_select, expected)
+        devices = [part.device for part in network.device.of] if isinstance(network.device, Mix) else [network.device]
+        links = [getattr(network, d) for d in DIRECTIONS]
+        closes = {
+            "network.deadline_s": network.deadline_s is not None,
+            "population.over_select": population.over_select > 0,
+            "network.device.dropout": any(d.dropout for d in devices),
+            "outage_db": any(isinstance(link, RadioLink) and link.outage_db is not None for link in links),
+        }
+        for key, asked in closes.items():
+            if not asked:
+                continue
+            if isinstance(topology, Parallel) and topology.reduce == "allreduce":
+                yield Refused("topology.reduce", f"allreduce with {key}", "server: a ring adds what all have")
+            if self.augmentation is not None:
+                yield Refused("augmentation", f"one with {key}", "none: its rounds wait for everybody")
+            if isinstance(topology, Relay) and key in ("network.deadline_s", "population.over_select"):
+                yield Refused(key, "one for a relay", "none: nobody is waited for but who has the model")
+        for direction in DIRECTIONS:
+            how = getattr(getattr(network, direction), "allocation", "equal")
+            if how not in ("equal", "broadcast") and not (isinstance(topology, Parallel) and topology.reduce == "server"):
+                yield Refused(f"network.{direction}.allocation", f"{how} for a {topology.kind}", "equal: nobody shares a band then")
+        if isinstance(network.uplink, RadioLink) and network.uplink.allocation == "blocks":
+            blocks = int(network.uplink.bandwidth_hz // BLOCK_HZ)
+            if blocks < population.a_round + population.over_select:
+                yield Refused(
+                    "network.uplink.allocation", f"blocks, of which there are {blocks}", "at least one for each client of a round"
+                )
+        if population.selection == "fedcs" and network.deadline_s is None:
+            yield Refused("population.selection", "fedcs", "network.deadline_s, before which clients shall finish")
+        if population.selection == "proportional_fair" and not isinstance(network.uplink, RadioLink):
+            yield Refused("population.selection", "proportional_fair", f"an uplink whose rate changes, instead of {network.uplink.kind}")
+        if population.selection in ("fedcs", "proportional_fair") and self.augmentation is not None:
+            yield Refused("population.selection", population.selection, "random, round_robin or label_cover beside augmentation")
 
     def _learning(self) -> Iterator[Refused]:
         rule, optimizer = self.aggregation, self.training.optimizer
@@ -174,17 +217,3 @@ class Scenario(Section):
             )
         if self.runtime.executor != "ray":
             yield Refused("runtime.executor", self.runtime.executor, "ray, since data.sites pins clients to nodes")
-
-    def _rates(self) -> Iterator[Refused]:
-        clients = self.population.clients
-        for direction in ("uplink", "downlink", "sidelink"):
-            rate = getattr(self.network, direction).rate_bps
-            if not isinstance(rate, list):
-                continue
-            key = f"network.{direction}.rate_bps"
-            rows = [row for row in rate if isinstance(row, list)]
-            if bool(rows) != (direction == "sidelink"):
-                shape = "a table of clients by clients" if direction == "sidelink" else "a list of one a client"
-                yield Refused(key, "a table" if rows else "a list", f"one rate, or {shape}")
-            elif len(rate) != clients or any(len(row) != clients for row in rows):
-                yield Refused(key, f"{len(rate)} {'rows' if rows else 'rates'}", f"one for each of the {clients} clients")

@@ -11,8 +11,10 @@ class Relay(Section):
     """Device-to-device relay (huang2023, Fig. 2c): each client passes the model on to the next."""
 
     kind: Literal["relay"]
-    order: Literal["random", "best_sidelink"] = "random"
+    # best_sidelink: to the neighbour that is reached fastest. tour: the whole way is planned beforehand.
+    order: Literal["random", "best_sidelink", "tour"] = "random"
     chains: Count = 1  # relays side by side, averaged at the round's end
+    groups: Literal["random", "nearest"] = "random"  # who shares a chain: nearest, those of one part of the cell
 
 
 class Parallel(Section):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 PREFIX = "shipped:"
@@ -33,3 +36,10 @@ def scenarios() -> dict[str, Path]:
         if folder.is_dir():
             return {p.stem: p for p in sorted(folder.rglob("*.yaml"))}
     raise FileNotFoundError("the shipped scenarios are missing: this installation is not whole")
+
+
+@cache
+def devices() -> dict[str, dict[str, Any]]:
+    """Devices by name: peak_flops, active_w, memory_bytes, and the source of these figures."""
+    found: dict[str, dict[str, Any]] = json.loads((HERE / "devices.json").read_text(encoding="utf-8"))
+    return found

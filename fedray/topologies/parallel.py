@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from fedray.schedule import SERVER, Schedule, Send, Server, Step, Train, client_node
 
 
-def parallel(round: int, clients: Sequence[int], allreduce: bool) -> Schedule:
-    """One global round t over the clients of the round.
+def parallel(round: int, clients: Sequence[int], allreduce: bool, deadline_s: float | None = None, enough: int | None = None) -> Schedule:
+    """One global round t over the clients of the round; the server waits for all, until the deadline, or for `enough`.
 
     With `allreduce` they add their updates in a ring over sidelinks (Patarasuk and Yuan 2009): n - 1 messages to reduce and
     n - 1 to gather, each 1 / n of the buffer; then one of them sends the server the sum.
@@ -24,7 +24,7 @@ def parallel(round: int, clients: Sequence[int], allreduce: bool) -> Schedule:
     n = len(clients)
     if not allreduce or n == 1:
         steps += [Send(f"up-{k}", client_node(k), SERVER, "uplink", (f"train-{k}",)) for k in clients]
-        return Schedule(round, (*steps, Server("aggregate", tuple(f"up-{k}" for k in clients))))
+        return Schedule(round, (*steps, Server("aggregate", tuple(f"up-{k}" for k in clients), deadline_s, enough)))
     trained = tuple(f"train-{k}" for k in clients)
     for k, next_ in zip(clients, [*clients[1:], clients[0]], strict=True):
         steps.append(Send(f"ring-{k}-{next_}", client_node(k), client_node(next_), "sidelink", trained, 2 * (n - 1) / n, 2 * (n - 1)))

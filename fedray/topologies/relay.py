@@ -5,57 +5,126 @@ server -> client i -> client i' -> ... -> last client -> server
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
 from fedray.schedule import SERVER, Schedule, Send, Server, Step, Train, client_node
 
-Order = Callable[[Sequence[int], np.random.Generator], list[int]]
+# Whom `here` (none: the server) would hand the buffer to, of the clients left in S, the best first.
+Preference = Callable[[int | None, Collection[int]], list[int]]
+Order = Callable[[Sequence[int], np.random.Generator], Preference]
+Rates = Callable[[int, Collection[int]], np.ndarray]  # bit/s over the sidelinks from one client to others
 
 
-def relay(round: int, clients: Sequence[int], chains: int, order: Order, rng: np.random.Generator) -> Schedule:
-    """One global round t over the clients of the round (the index set S).
+def relay(
+    round: int, groups: Sequence[Sequence[int]], order: Order, rng: np.random.Generator, reaches: Callable[[int, int], bool] | None = None
+) -> Schedule:
+    """One global round t over the clients of the round (the index set S), dealt into groups.
 
-    `chains` relays run side by side, over clients dealt at random, and the server averages what they return: one chain
-    is the paper's relay, chains of one client are the parallel round.
+    Each group is a chain. Chains run side by side, and the server averages what they return: one chain is the paper's relay,
+    chains of one client are the parallel round. A hop that does not reach its receiver is charged, and the next neighbour is
+    tried; where none is reached the chain ends.
     """
-    assert 1 <= chains <= len(clients)
     steps: list[Step] = []
-    for members in np.array_split(rng.permutation(list(clients)), chains):
-        first, *others = order([int(c) for c in members], rng)
+    for members in groups:
+        prefers, left = order(members, rng), set(members)
         # Step 1: the server sends v_t to a client i of S.
-        steps.append(Send(f"down-{first}", SERVER, client_node(first), "downlink"))
-        # Step 2: client i trains, and leaves S.
-        steps.append(Train(f"train-{first}", first, after=(steps[-1].id,)))
-        # Step 3: while S is not empty, i passes v_{t,i} to the next client i' over the sidelink.
-        here = first
-        for next_ in others:
-            steps.append(Send(f"hop-{here}-{next_}", client_node(here), client_node(next_), "sidelink", (f"train-{here}",)))
-            steps.append(Train(f"train-{next_}", next_, after=(steps[-1].id,)))
-            here = next_
-        steps.append(Send(f"up-{here}", client_node(here), SERVER, "uplink", (f"train-{here}",)))
+        here = prefers(None, left)[0]
+        steps.append(Send(f"down-{here}", SERVER, client_node(here), "downlink"))
+        while True:
+            # Step 2: client i trains, and leaves S.
+            steps.append(Train(f"train-{here}", here, after=(steps[-1].id,)))
+            left.remove(here)
+            # Step 3: while S is not empty, i passes v_{t,i} to the next client i' over the sidelink.
+            tried: tuple[str, ...] = (f"train-{here}",)
+            for next_ in prefers(here, left) if left else []:
+                steps.append(Send(f"hop-{here}-{next_}", client_node(here), client_node(next_), "sidelink", tried))
+                if reaches is None or reaches(here, next_):
+                    here = next_
+                    break
+                tried = (f"train-{here}", steps[-1].id)
+            else:
+                break
+        steps.append(Send(f"up-{here}", client_node(here), SERVER, "uplink", tried))
     # The round ends: v_{t+1}. After T rounds, Step 4 merges it into the base weights.
     steps.append(Server("aggregate", tuple(s.id for s in steps if isinstance(s, Send) and s.direction == "uplink")))
     return Schedule(round, tuple(steps))
 
 
-def random_order(clients: Sequence[int], rng: np.random.Generator) -> list[int]:
+def dealt(clients: Sequence[int], chains: int, rng: np.random.Generator) -> list[list[int]]:
+    """Clients dealt at random into so many groups."""
+    assert 1 <= chains <= len(clients)
+    return [[int(c) for c in members] for members in np.array_split(rng.permutation(list(clients)), chains)]
+
+
+def random_order(clients: Sequence[int], rng: np.random.Generator) -> Preference:
     """Each next client is drawn at random from those left in S (Sec. IV, Step 1)."""
-    return [int(c) for c in rng.permutation(list(clients))]
+    return _along([int(c) for c in rng.permutation(list(clients))])
 
 
-def best_sidelink(rate_bps: Callable[[int, int], float]) -> Order:
-    """The first client is drawn; each next one is the client left in S that `rate_bps(here, next)` reaches fastest.
-    Equal rates go to the smaller number."""
+def best_sidelink(rates_bps: Rates) -> Order:
+    """The first client is drawn; each next one is the client left in S that is reached fastest. Equal rates go to the
+    smaller number."""
 
-    def order(clients: Sequence[int], rng: np.random.Generator) -> list[int]:
-        here = int(rng.choice(sorted(clients)))
-        path, left = [here], set(clients) - {here}
-        while left:
-            here = max(sorted(left), key=lambda c: rate_bps(here, c))
-            path.append(here)
-            left.remove(here)
-        return path
+    def order(clients: Sequence[int], rng: np.random.Generator) -> Preference:
+        first = int(rng.choice(sorted(clients)))
+
+        def prefers(here: int | None, left: Collection[int]) -> list[int]:
+            if here is None:
+                return [first]
+            others = sorted(left)
+            return [others[i] for i in np.argsort(-rates_bps(here, others), kind="stable")]
+
+        return prefers
 
     return order
+
+
+def tour(rates_bps: Rates) -> Order:
+    """The whole way is planned beforehand: from a first client that is drawn, by the nearest next one, then shortened by
+    turning parts of it round as long as that helps (2-opt, Croes 1958). Nearness is the time a bit takes."""
+
+    def order(clients: Sequence[int], rng: np.random.Generator) -> Preference:
+        members = sorted(clients)
+        n, first = len(members), members.index(int(rng.choice(members)))
+        with np.errstate(divide="ignore"):
+            takes = np.minimum(1 / np.array([rates_bps(c, members) for c in members]), 1e9)
+        path, left = [first], set(range(n)) - {first}
+        while left:
+            path.append(min(sorted(left), key=lambda c: takes[path[-1], c]))
+            left.remove(path[-1])
+
+        def length(way: list[int]) -> float:
+            return float(takes[way[:-1], way[1:]].sum())
+
+        better = True
+        while better:
+            better = False
+            for i in range(1, n - 1):
+                for j in range(i + 1, n):
+                    turned = path[:i] + path[i : j + 1][::-1] + path[j + 1 :]
+                    if length(turned) < length(path) * (1 - 1e-12):
+                        path, better = turned, True
+        return _along([members[i] for i in path])
+
+    return order
+
+
+def within(rates_bps: Rates, order: Order) -> Order:
+    """The same order, but who is out of range is not tried."""
+
+    def near(clients: Sequence[int], rng: np.random.Generator) -> Preference:
+        prefers = order(clients, rng)
+
+        def reachable(here: int | None, left: Collection[int]) -> list[int]:
+            others = prefers(here, left)
+            return others if here is None else [c for c, rate in zip(others, rates_bps(here, others), strict=True) if rate > 0]
+
+        return reachable
+
+    return near
+
+
+def _along(path: Sequence[int]) -> Preference:
+    return lambda here, left: [c for c in path if c in left]

@@ -1,17 +1,20 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fedray.check import check
 from fedray.network.clock import Ledger, Radio, Work, time_round
-from fedray.network.devices import Device
-from fedray.network.links import Fixed
+from fedray.network.devices import Processor
+from fedray.network.links import Fixed, When
 from fedray.randomness import generator
-from fedray.scenario.network import FixedLink, FlopsDevice, Network
+from fedray.scenario.device import FlopsDevice
+from fedray.scenario.network import FixedLink, Network
 from fedray.schedule import SERVER, Schedule, Send, Server, Train, client_node
-from fedray.topologies.relay import random_order, relay
+from fedray.topologies.relay import random_order
+from tests.helpers import chained, sent
 
 PAYLOAD = 1_000_000  # bytes
 
@@ -36,17 +39,17 @@ DOWN_S, UP_S, HOP_S = 0.2 + 2.0, 0.1 + 8.0, 0.05 + 4.0  # 8 Mbit over each link
 
 
 def in_order(clients, rng):
-    return sorted(clients)
+    return lambda here, left: sorted(left)
 
 
 def test_a_relay_takes_downlink_turns_hops_uplink_and_aggregation_one_after_another():
-    events = time_round(relay(1, range(5), 1, in_order, generator(0, 1, -1, "order")), WORK, network(), 0.0)
+    events = time_round(chained(1, range(5), 1, in_order, generator(0, 1, -1, "order")), WORK, network(), 0.0)
     assert events[-1].event == "aggregate"
     assert events[-1].t1_s == pytest.approx(DOWN_S + (1 + 2 + 3 + 4 + 5) + 4 * HOP_S + UP_S + 0.2)
 
 
 def test_each_step_starts_when_the_one_before_it_ends():
-    events = time_round(relay(1, range(3), 1, in_order, generator(0, 1, -1, "order")), WORK, network(), 100.0)
+    events = time_round(chained(1, range(3), 1, in_order, generator(0, 1, -1, "order")), WORK, network(), 100.0)
     ends = {e.id: e.t1_s for e in events}
     assert events[0].t0_s == 100.0
     assert all(e.t0_s == max(ends[i] for i in e.after) for e in events[1:])
@@ -54,7 +57,7 @@ def test_each_step_starts_when_the_one_before_it_ends():
 
 
 def test_chains_side_by_side_take_as_long_as_the_longest():
-    schedule = relay(1, range(4), 2, in_order, generator(0, 1, -1, "order"))
+    schedule = chained(1, range(4), 2, in_order, generator(0, 1, -1, "order"))
     events = time_round(schedule, WORK, network(), 0.0)
     chains, own = [], []
     for step in schedule:
@@ -70,7 +73,7 @@ def test_chains_side_by_side_take_as_long_as_the_longest():
 
 
 def test_energy_is_power_times_time_of_every_device_and_radio():
-    events = time_round(relay(1, range(5), 1, in_order, generator(0, 1, -1, "order")), WORK, network(), 0.0)
+    events = time_round(chained(1, range(5), 1, in_order, generator(0, 1, -1, "order")), WORK, network(), 0.0)
     radio = 20.0 * 2.0 + (2.0 + 1.0) * 8.0 + 4 * (0.5 + 0.25) * 4.0  # on air without latency
     assert sum(e.energy_j for e in events) == pytest.approx(radio + 10.0 * 15 + 100.0 * 0.2)
 
@@ -86,24 +89,25 @@ def test_a_device_does_one_thing_at_a_time():
 
 def test_each_client_has_its_own_rate_in_a_list():
     uplink = FixedLink(kind="fixed", rate_bps=[1e6, 2e6, 4e6])
-    events = time_round(relay(1, range(3), 3, in_order, generator(0, 1, -1, "order")), WORK, network(uplink=uplink), 0.0)
+    events = time_round(chained(1, range(3), 3, in_order, generator(0, 1, -1, "order")), WORK, network(uplink=uplink), 0.0)
     took = {e.node: e.t1_s - e.t0_s for e in events if e.direction == "uplink"}
     assert took == pytest.approx({"client-0": 8.0, "client-1": 4.0, "client-2": 2.0})
 
 
 def test_a_table_of_sidelinks_goes_by_sender_and_receiver():
     table = Fixed(FixedLink(kind="fixed", rate_bps=[[1.0, 2e6], [4e6, 1.0]], latency_s=0.5))
-    assert table.transfer(0, 1, PAYLOAD).time_s == 4.5
-    assert table.transfer(1, 0, PAYLOAD).time_s == 2.5
+    assert sent(table, 0, 1, PAYLOAD)[0][0] == 4.5
+    assert sent(table, 1, 0, PAYLOAD)[0][0] == 2.5
 
 
 def test_a_client_is_the_one_with_the_rate_in_either_direction():
     link = Fixed(FixedLink(kind="fixed", rate_bps=[1e6, 2e6]))
-    assert link.rate_bps(-1, 1) == link.rate_bps(1, -1) == 2e6
+    both = np.array([-1, 1]), np.array([1, -1])
+    assert link.rates_bps(When(1, 0.0), *both).tolist() == [2e6, 2e6]
 
 
 def test_compute_time_is_work_over_what_the_device_can_use():
-    device = Device(FlopsDevice(kind="flops", peak_flops=8e12, utilisation=0.25, active_w=200.0))
+    device = Processor(FlopsDevice(kind="flops", peak_flops=8e12, utilisation=0.25, active_w=200.0))
     assert device.time_s(4e12) == 2.0
     assert device.energy_j(4e12) == 400.0
 
@@ -111,7 +115,7 @@ def test_compute_time_is_work_over_what_the_device_can_use():
 def test_a_ledger_runs_on_through_the_rounds():
     radio, ledger, ends = network(), Ledger(), []
     for t in (1, 2, 3):
-        events = time_round(relay(t, range(5), 1, in_order, generator(0, t, -1, "order")), WORK, radio, ledger.sim_time_s)
+        events = time_round(chained(t, range(5), 1, in_order, generator(0, t, -1, "order")), WORK, radio, ledger.sim_time_s)
         assert events[0].t0_s == ledger.sim_time_s
         ledger = ledger.add(events)
         ends.append(ledger.sim_time_s)
@@ -124,7 +128,7 @@ def test_a_ledger_runs_on_through_the_rounds():
 def test_a_round_is_never_shorter_than_its_slowest_chain_nor_longer_than_all_in_a_row(clients, data):
     chains = data.draw(st.integers(1, clients))
     seed = data.draw(st.integers(0, 1000))
-    events = time_round(relay(1, range(clients), chains, random_order, generator(seed, 1, -1, "order")), WORK, network(), 0.0)
+    events = time_round(chained(1, range(clients), chains, random_order, generator(seed, 1, -1, "order")), WORK, network(), 0.0)
     ends = {e.id: e for e in events}
     for e in events:
         assert e.t0_s >= max((ends[i].t1_s for i in e.after), default=0.0)
@@ -133,8 +137,8 @@ def test_a_round_is_never_shorter_than_its_slowest_chain_nor_longer_than_all_in_
 
 def test_the_shipped_scenarios_links_give_the_papers_times_of_a_turn_and_its_hop():
     radio = Radio(check(next(Path(__file__).parents[2].glob("scenarios/huang2023/huang2023-lora.yaml"))).scenario.network)
-    lora = radio.device.time_s(4 * 1.730e12) + radio.links["sidelink"].transfer(0, 1, 9_437_184).time_s
-    full = radio.device.time_s(4 * 2.407e12) + radio.links["sidelink"].transfer(0, 1, 1_719_041_928).time_s
+    lora = radio.devices[0].time_s(4 * 1.730e12) + sent(radio.links["sidelink"], 0, 1, 9_437_184)[0][0]
+    full = radio.devices[0].time_s(4 * 2.407e12) + sent(radio.links["sidelink"], 0, 1, 1_719_041_928)[0][0]
     assert round(lora, 2) == 1.23
     assert round(full, 1) == 71.4
     assert (round(143 * lora / 60, 1), round(110 * full / 60)) == (2.9, 131)

@@ -7,16 +7,16 @@ from fedray.check import check
 from fedray.network.clock import Radio
 from fedray.rounds import schedule_round
 from fedray.schedule import SERVER, Schedule, Send, Server, Train, client_node
-from fedray.topologies.relay import best_sidelink, random_order, relay
-from tests.helpers import tiny
+from fedray.topologies.relay import best_sidelink, random_order
+from tests.helpers import chained, tiny, way
 
 
 @given(clients=st.sets(st.integers(0, 50), min_size=1, max_size=12), best=st.booleans(), data=st.data())
 def test_every_client_trains_once_and_every_buffer_goes_where_the_next_turn_is(clients, best, data):
     chains = data.draw(st.integers(1, len(clients)))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
-    order = best_sidelink(lambda i, j: float((7 * i + 13 * j) % 11)) if best else random_order
-    schedule = relay(3, sorted(clients), chains, order, rng)
+    order = best_sidelink(lambda i, others: np.array([float((7 * i + 13 * j) % 11) for j in others])) if best else random_order
+    schedule = chained(3, sorted(clients), chains, order, rng)
     steps = {s.id: s for s in schedule}
     assert sorted(schedule.clients) == sorted(clients)
     for step in schedule:
@@ -44,7 +44,7 @@ def test_every_client_trains_once_and_every_buffer_goes_where_the_next_turn_is(c
 @given(clients=st.integers(1, 20), data=st.data())
 def test_chains_differ_by_at_most_one_client(clients, data):
     chains = data.draw(st.integers(1, clients))
-    schedule = relay(1, range(clients), chains, random_order, np.random.default_rng(0))
+    schedule = chained(1, range(clients), chains, random_order, np.random.default_rng(0))
     lengths = []
     for step in schedule:
         if isinstance(step, Send) and step.direction == "downlink":
@@ -58,19 +58,19 @@ def test_the_best_sidelink_takes_the_greedy_path():
     paths = {0: [0, 1, 2, 4, 3], 1: [1, 0, 3, 4, 2], 2: [2, 4, 3, 0, 1], 3: [3, 0, 1, 2, 4], 4: [4, 3, 0, 1, 2]}
     seen = set()
     for seed in range(40):
-        path = best_sidelink(lambda i, j: rates[i, j])(range(5), np.random.default_rng(seed))
+        path = way(best_sidelink(lambda i, others: rates[i, others]), range(5), np.random.default_rng(seed))
         assert path == paths[path[0]]
         seen.add(path[0])
     assert seen == set(range(5))
 
 
 def test_equal_rates_go_to_the_smaller_number():
-    path = best_sidelink(lambda i, j: 1.0)([4, 2, 9, 7], np.random.default_rng(0))
+    path = way(best_sidelink(lambda i, others: np.ones(len(others))), [4, 2, 9, 7], np.random.default_rng(0))
     assert path[1:] == sorted(set(path) - {path[0]})
 
 
 def test_a_random_order_is_every_permutation_alike():
-    first = [random_order(range(4), np.random.default_rng(seed))[0] for seed in range(400)]
+    first = [way(random_order, range(4), np.random.default_rng(seed))[0] for seed in range(400)]
     assert all(60 < first.count(client) < 140 for client in range(4))
 
 

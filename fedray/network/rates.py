@@ -1,0 +1,86 @@
+"""How a signal-to-noise ratio becomes bits a second. Ratios are linear, efficiencies in bits per second and hertz."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+
+NOISE_DBM_HZ = -174.0  # thermal noise at 290 K
+CAP = {"64qam": 5.55, "256qam": 7.41}  # the highest rates of the CQI tables of 3GPP TS 38.214, 5.2.2.1
+NODES = 128
+Efficiency = Callable[[np.ndarray], np.ndarray]
+
+
+def decibel(ratio: np.ndarray | float) -> np.ndarray:
+    return 10 * np.log10(ratio)
+
+
+def linear(db: np.ndarray | float) -> np.ndarray:
+    return 10 ** (np.asarray(db) / 10)
+
+
+def noise_dbm(bandwidth_hz: np.ndarray | float, noise_figure_db: float) -> np.ndarray:
+    return NOISE_DBM_HZ + decibel(bandwidth_hz) + noise_figure_db
+
+
+def shannon(snr: np.ndarray) -> np.ndarray:
+    return np.log2(1 + snr)
+
+
+def truncated(snr: np.ndarray, modulation: str = "64qam") -> np.ndarray:
+    """3GPP TR 36.942, A.2: 0.75 of Shannon's, nothing below -10 dB, no more than the modulation carries."""
+    return np.where(snr < 0.1, 0.0, np.minimum(0.75 * np.log2(1 + snr), CAP[modulation]))
+
+
+def efficiency(rate: str, modulation: str) -> Efficiency:
+    if rate == "shannon":
+        return shannon
+    if rate == "truncated":
+        return lambda snr: truncated(snr, modulation)
+    from fedray.network import sionna
+
+    db, carried = sionna.link_adaptation(modulation)
+    return lambda snr: np.interp(decibel(np.maximum(snr, 1e-12)), db, carried, left=0.0)
+
+
+def ergodic(carried: Efficiency, snr: np.ndarray, k: np.ndarray) -> np.ndarray:
+    """E[carried(snr g)] over the power g of a Rician channel of factor k (0: Rayleigh; inf: none), each link's own, by
+    Gauss-Legendre over g's quantiles."""
+    weights, quantiles = _quadrature()
+    share = np.where(np.isinf(k), 1.0, k / (1 + np.where(np.isinf(k), 0, k))) * (len(quantiles) - 1)
+    low = np.minimum(share.astype(int), len(quantiles) - 2)
+    part = (share - low)[..., None]
+    power = (1 - part) * quantiles[low] + part * quantiles[low + 1]
+    mean: np.ndarray = carried(snr[..., None] * power) @ weights
+    return mean
+
+
+@cache
+def _quadrature() -> tuple[np.ndarray, np.ndarray]:
+    """Weights [nodes], and the power's quantiles [K-factors, nodes] for k / (1 + k) = 0, 1/32, ..., 1."""
+    from scipy.stats import ncx2
+
+    at, weights = np.polynomial.legendre.leggauss(NODES)
+    u = (at + 1) / 2
+    shares = np.arange(32) / 32
+    k = shares / (1 - shares)
+    rows = [-np.log1p(-u), *(ncx2.ppf(u, 2, 2 * one) / (2 * (1 + one)) for one in k[1:]), np.ones(NODES)]
+    return weights / 2, np.array(rows)
+
+
+def outage(threshold: float | np.ndarray, snr: np.ndarray | float) -> np.ndarray:
+    """The chance that a Rayleigh channel of mean `snr` is weaker than `threshold` (the packet error of Chen, Yang, Saad et al.
+    2021, Eq. 7, for threshold 1.08)."""
+    return -np.expm1(-np.asarray(threshold) / snr)
+
+
+def arq(failure: float, attempts: int) -> tuple[float, float]:
+    """Mean number of tries and what is lost in the end, of at most so many tries that each fail with this chance."""
+    return (1 - failure**attempts) / (1 - failure), failure**attempts
+
+
+def peak_rate_bps(blocks: int, layers: int, bits: int, symbol_s: float, code_rate: float = 948 / 1024, overhead: float = 0.14) -> float:
+    """The highest rate of an NR carrier (3GPP TS 38.306, 4.1.2)."""
+    return layers * bits * code_rate * blocks * 12 / symbol_s * (1 - overhead)
