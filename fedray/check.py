@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from fedray.data.image_folder import read
 from fedray.data.partition import unreadable
 from fedray.data.sources import to_download
 from fedray.learners.bases import locate
+from fedray.network.links import read_trace
 from fedray.scenario import Loaded, Refused, ScenarioError, load
 from fedray.scenario.model import TextToImage
+from fedray.scenario.network import DIRECTIONS, TraceLink
 
 
 def check(file: Path, settings: Sequence[str] = (), seed: int | None = None) -> Loaded:
@@ -58,6 +61,10 @@ def _missing(loaded: Loaded) -> list[str]:
         attempt(lambda: locate(augmentation.generator, loaded.folder, "augmentation.generator"))
         if augmentation.judge is not None:
             attempt(lambda: _judge(str(augmentation.judge), loaded.folder, "augmentation.judge"))
+    for direction in DIRECTIONS:
+        if isinstance(link := getattr(scenario.network, direction), TraceLink):
+            for path in [link.path] if isinstance(link.path, str) else link.path:
+                attempt(partial(read_trace, path, loaded.folder, f"network.{direction}.path"))
     if "tensorboard" in scenario.runtime.report_to and find_spec("tensorboard") is None:
         refused.append(Refused("runtime.report_to", "tensorboard, which is not installed", "pip install 'fedray[tensorboard]'"))
     return loaded.error(refused).problems

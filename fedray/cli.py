@@ -170,11 +170,12 @@ def generate(
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders; several are compared, a sweep's variants too.")],
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Otherwise report.html in the (first) run folder.")] = None,
+    network: Annotated[Path | None, typer.Option(metavar="FILE", help="What it would cost on this scenario's network, beside.")] = None,
 ) -> None:
     """One self-contained HTML page of a run, or of several compared."""
     from fedray.report.page import write
 
-    typer.echo(write(runs, out))
+    typer.echo(write(runs, out, network))
 
 
 @app.command(epilog="Example: fedray env")

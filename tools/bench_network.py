@@ -1,6 +1,6 @@
 """What costing a round takes, by how many clients it has, beside a plain loop that adds up one client after another.
 
-    uv run python tools/bench_network.py
+uv run python tools/bench_network.py
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def plain_loop(clients: int) -> float:
     """The same round's length and energy for one rate, by hand."""
     length, energy = 0.0, 0.0
     for k in range(clients):
-        down, compute, up = 8 * WORK.send_bytes("downlink", k) / 20e6, WORK.train_flops(k, 0) / 1e12, 8 * WORK.send_bytes("uplink", k) / 20e6
+        down, up = (8 * WORK.send_bytes(direction, k) / 20e6 for direction in ("downlink", "uplink"))
+        compute = WORK.train_flops(k, 0) / 1e12
         length = max(length, down + compute + up)
         energy += 0.2 * (down + up) + 10 * compute
     return math.fsum([length, energy])
@@ -64,7 +65,11 @@ def main() -> None:
                 continue
             radio = Radio(network(link), n, 0, Path())
             time_round(parallel(1, range(2), False), WORK, radio, 0.0)  # imports
-            took = best_s(lambda i, n=n, radio=radio: time_round(parallel(1, range(n), False), WORK, radio, float(i + 1)), arguments.repeats)
+
+            def costed(i: int, n: int = n, radio: Radio = radio) -> None:
+                time_round(parallel(1, range(n), False), WORK, radio, float(i + 1))
+
+            took = best_s(costed, arguments.repeats)
             plain = best_s(lambda i, n=n: plain_loop(n), arguments.repeats)
             print(f"{name:16}{n:>9,}{took * 1e3:>12.1f}{took / n * 1e6:>13.1f}{plain * 1e3:>15.1f}{took / plain:>8.1f}", flush=True)
 

@@ -90,7 +90,7 @@ class Radio:
         if isinstance(section, FixedLink):
             return Fixed(section)
         if isinstance(section, TraceLink):
-            return Trace(section, f"network.{direction}.path", folder)
+            return Trace(section, f"network.{direction}.path", seed, folder)
         assert self.geometry is not None
         return RadioLink(section, direction, self.geometry, seed)
 
@@ -358,7 +358,7 @@ def _waiting(events: list[Event], radio: Radio, start_s: float) -> list[Event]:
     """What those that take part spend while they neither compute nor send nor receive, where their device spends anything."""
     if not any(kind.section.idle_w for kind in radio.devices.kinds):
         return []
-    end_s = max(e.t1_s for e in events if e.outcome != "late")
+    end_s = max(e.t1_s for e in events if e.event == "aggregate")
     busy: dict[str, float] = defaultdict(float)
     for e in events:
         for node in {e.node, e.peer} - {SERVER, None}:
@@ -383,13 +383,13 @@ class Ledger:
     energy_j: float = 0.0
 
     def add(self, events: list[Event]) -> Ledger:
-        """A round ends with what is not late; what is late is paid for all the same."""
+        """A round ends with its aggregate; what comes later is paid for all the same."""
         sent = {d: sum(e.bytes for e in events if e.direction == d) for d in DIRECTIONS}
         return Ledger(
             self.transfers + sum(e.event == "send" and e.outcome != "skipped" for e in events),
             self.bytes_uplink + sent["uplink"],
             self.bytes_downlink + sent["downlink"],
             self.bytes_sidelink + sent["sidelink"],
-            max([self.sim_time_s, *(e.t1_s for e in events if e.outcome != "late")]),
+            max([self.sim_time_s, *(e.t1_s for e in events if e.event == "aggregate")]),
             self.energy_j + sum(e.energy_j for e in events),
         )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fedray.randomness import SERVER, generator
+from fedray.randomness import uniforms
 from fedray.scenario.network import Cell, Disc, Line, RandomWaypoint
 
 
@@ -14,14 +14,15 @@ class Geometry:
     """Places [clients, 2] in metres around the server at (0, 0). A way is drawn leg by leg, so where somebody is follows from
     the seed and the time alone."""
 
-    from_: np.ndarray  # the leg that each is on
+    leg: np.ndarray  # each one's own, and when it is left and ended
+    from_: np.ndarray
     to: np.ndarray
     leave_s: np.ndarray
     arrive_s: np.ndarray
     asked_s: float
 
     def __init__(self, cell: Cell, clients: int, seed: int) -> None:
-        self.cell, self.clients, self.seed = cell, clients, seed
+        self.cell, self.seed, self.everybody = cell, seed, np.arange(clients)
         self._start()
 
     def at(self, time_s: float) -> np.ndarray:
@@ -32,40 +33,39 @@ class Geometry:
         if time_s < self.asked_s:
             self._start()
         self.asked_s = time_s
-        while (on := self.arrive_s + mobility.pause_s <= time_s).any():
+        while len(on := np.flatnonzero(self.arrive_s + mobility.pause_s <= time_s)):
             self._next_leg(on, mobility)
         way = (time_s - self.leave_s) / np.maximum(self.arrive_s - self.leave_s, 1e-9)
         here: np.ndarray = self.from_ + (self.to - self.from_) * np.clip(way, 0, 1)[:, None]
         return here
 
     def _start(self) -> None:
-        self.asked_s, self.leg = 0.0, 0
-        self.from_ = self._placed(0)
-        self.to, self.leave_s, self.arrive_s = self.from_, np.zeros(self.clients), np.zeros(self.clients)
+        n = len(self.everybody)
+        self.asked_s, self.leg = 0.0, np.zeros(n, int)
+        self.from_ = self._placed(self.everybody, self.leg)
+        self.to, self.leave_s, self.arrive_s = self.from_.copy(), np.zeros(n), np.zeros(n)
 
     def _next_leg(self, on: np.ndarray, mobility: RandomWaypoint) -> None:
-        """Those who are `on` leave for their next place; the leg's draws are everybody's, whoever needs them now."""
-        self.leg += 1
-        to, speed = self._placed(self.leg), generator(self.seed, self.leg, SERVER, "speed").uniform(*mobility.speed_mps, self.clients)
-        leave = self.arrive_s + mobility.pause_s
-        self.from_, self.to = np.where(on[:, None], self.to, self.from_), np.where(on[:, None], to, self.to)
-        took = np.linalg.norm(self.to - self.from_, axis=1) / speed
-        self.leave_s, self.arrive_s = np.where(on, leave, self.leave_s), np.where(on, leave + took, self.arrive_s)
+        slow, fast = mobility.speed_mps
+        self.from_[on], self.leave_s[on] = self.to[on], self.arrive_s[on] + mobility.pause_s
+        self.leg[on] += 1
+        self.to[on] = self._placed(on, self.leg[on])
+        speed = slow + (fast - slow) * uniforms(self.seed, 0, "speed", on, self.leg[on])
+        self.arrive_s[on] = self.leave_s[on] + np.linalg.norm(self.to[on] - self.from_[on], axis=1) / speed
 
-    def _placed(self, leg: int) -> np.ndarray:
-        placement, n = self.cell.placement, self.clients
+    def _placed(self, who: np.ndarray, leg: np.ndarray) -> np.ndarray:
+        placement, n = self.cell.placement, len(self.everybody)
         if isinstance(placement, Line):
-            return np.stack([(np.arange(n) - (n - 1) / 2) * placement.spacing_m, np.full(n, placement.offset_m)], 1)
+            return np.stack([(who - (n - 1) / 2) * placement.spacing_m, np.full(len(who), placement.offset_m)], 1)
         if isinstance(placement, Disc):
-            return disc(placement, n, generator(self.seed, leg, SERVER, "places"))
+            return disc(placement, uniforms(self.seed, 0, "distance", who, leg), uniforms(self.seed, 0, "angle", who, leg))
         return np.array(placement.at, float)
 
 
-def disc(placement: Disc, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Evenly over the area between two circles [n, 2]."""
-    radius = np.sqrt(rng.uniform(placement.least_m**2, placement.radius_m**2, n))
-    angle = rng.uniform(0, 2 * np.pi, n)
-    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1)
+def disc(placement: Disc, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Evenly over the area between two circles [n, 2], of two uniform draws each."""
+    radius = np.sqrt(placement.least_m**2 + (placement.radius_m**2 - placement.least_m**2) * u)
+    return np.stack([radius * np.cos(2 * np.pi * v), radius * np.sin(2 * np.pi * v)], 1)
 
 
 def nearest(places: np.ndarray, clients: Sequence[int] | np.ndarray, groups: int) -> list[list[int]]:

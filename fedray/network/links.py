@@ -9,6 +9,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from fedray import shipped
+from fedray.randomness import uniforms
 from fedray.scenario.base import Refused
 from fedray.scenario.network import FixedLink, TraceLink
 
@@ -84,10 +86,10 @@ class Trace:
 
     shared = False
 
-    def __init__(self, section: TraceLink, key: str, folder: Path) -> None:
-        self.section = section
+    def __init__(self, section: TraceLink, key: str, seed: int, folder: Path) -> None:
+        self.section, self.seed = section, seed
         paths = [section.path] if isinstance(section.path, str) else section.path
-        self.traces = [read_trace(folder / path, key) for path in paths]
+        self.traces = [read_trace(path, folder, key) for path in paths]
 
     def rates_bps(self, when: When, sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:
         means = np.array([8 * PACKET_BYTES * len(stamps) / (stamps[-1] / 1000) for stamps in self.traces])
@@ -96,9 +98,12 @@ class Trace:
 
     def transfers(self, when: When, sends: Sends) -> Transfers:
         clients = sends.client
+        offset = uniforms(self.seed, 0, "place in a trace", clients) * self.section.spread
 
         def at(i: int, start_s: float) -> tuple[float, float]:
-            on_air_s = delivered_s(self.traces[int(clients[i]) % len(self.traces)], start_s, int(sends.nbytes[i]))
+            stamps = self.traces[int(clients[i]) % len(self.traces)]
+            begins_s = start_s + float(offset[i] * stamps[-1] / 1000)
+            on_air_s = delivered_s(stamps, begins_s, int(sends.nbytes[i]))
             return self.section.latency_s * int(sends.messages[i]) + on_air_s, (self.section.transmit_w + self.section.receive_w) * on_air_s
 
         nothing = np.zeros(len(clients))
@@ -116,16 +121,18 @@ def delivered_s(stamps: np.ndarray, start_s: float, nbytes: int) -> float:
     return float(((loops + more) * stamps[-1] + stamps[last] - start_ms) / 1000)
 
 
-def read_trace(file: Path, key: str) -> np.ndarray:
-    """A trace's milliseconds, in their order.
+def read_trace(path: str, folder: Path, key: str) -> np.ndarray:
+    """A trace's milliseconds, in their order; `shipped:` ones lie in the package.
 
     Raises:
         Refused: for a file that is missing, empty, not numbers, or not in order.
     """
     try:
+        file = shipped.resolve(path, folder)
         lines = file.read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError) as e:
-        raise Refused(key, f"{file}, which cannot be read ({e})", "a trace, a line a packet with its millisecond") from None
+        got = f"{path!r}, which cannot be read ({getattr(e, 'strerror', None) or e})"
+        raise Refused(key, got, "a trace, a line a packet with its millisecond") from None
     bad = next((i for i, line in enumerate(lines) if not line.isdigit()), None)
     if bad is not None or not lines:
         got = f"{lines[bad]!r} in line {bad + 1} of {file}" if bad is not None else f"{file}, which is empty"

@@ -11,7 +11,7 @@ from fedray.network.geometry import Geometry, disc
 from fedray.network.links import Sends, Transfers, When
 from fedray.network.propagation import DEVICE_MODELS, LIGHT_MPS, log_distance, shadowing
 from fedray.network.rates import efficiency, ergodic, linear, noise_dbm
-from fedray.randomness import SERVER, generator, key, normals, uniforms
+from fedray.randomness import SERVER, key, normals, uniforms
 from fedray.scenario.network import BLOCK_HZ, Cell, Disc, Level, LogDistance, Neighbours, Sidelink, Tr38901
 
 BLOCKS = 32  # coherence times: what takes longer has the ergodic rate
@@ -169,7 +169,7 @@ class RadioLink:
         sites = around.distance_m * np.stack([np.cos(angle), np.sin(angle)], 1)
         if self.direction == "uplink":
             at = cell.placement if isinstance(cell.placement, Disc) else Disc(kind="disc", radius_m=around.distance_m / 2)
-            sites = sites + disc(at, 6, generator(self.seed, 0, SERVER, "neighbours"))
+            sites = sites + disc(at, *(uniforms(self.seed, 0, f"neighbours {part}", np.arange(6)) for part in "uv"))
         for i, site in enumerate(sites):
             seen = site[None] if self.direction == "uplink" else places - site
             loss, _ = path(s, cell, seen, key(self.seed, 0, i, "neighbour") % 2**31)

@@ -58,7 +58,7 @@ def large_scale(section: Tr38901, cell: Cell, places: np.ndarray, seed: int) -> 
         )  # fmt: skip
         drawn = LSPGenerator(scenario)
         drawn.topology_updated_callback()
-        lsp, path, sight = drawn(), drawn.sample_pathloss()[:, 0], scenario.los[:, 0]
+        lsp, path, sight = drawn(), scenario.basic_pathloss[:, 0], scenario.los[:, 0]  # nobody sits in a car
         shadowed, k = path - 10 * torch.log10(lsp.sf[:, 0]), torch.where(sight, lsp.k_factor[:, 0], 0.0)
     loss, factor, seen = (np.empty(len(places), t) for t in (float, float, bool))
     for out, values in ((loss, shadowed), (factor, k), (seen, sight)):

@@ -11,15 +11,18 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
+from fedray.network.geometry import Geometry
 from fedray.report.recorded import KINDS, SMOOTHING, Recorded, along
+from fedray.scenario.network import Cell
+from fedray.schedule import SERVER, client_node
 from fedray.terminal import size
 
 # Colours that stand for the page's variables until the SVG is written.
 INK, LINE, MUTED = "#0a0a0a", "#0b0b0b", "#0c0c0c"
 VARIABLES = {INK: "var(--ink)", LINE: "var(--line)", MUTED: "var(--muted)"}
-KIND_COLOURS = {"training": 0, "downlink": 1, "sidelink": 2, "uplink": 3, "server": 4, "painting": 5}
+KIND_COLOURS = {"training": 0, "downlink": 1, "sidelink": 2, "uplink": 3, "server": 4, "painting": 5, "waiting": 7}
 
 AXES = {"rounds": "rounds", "bytes": "bytes on air", "seconds": "simulated time", "joules": "energy"}
 UNITS = {"bytes": "B", "seconds": "s", "joules": "J"}
@@ -87,18 +90,22 @@ def curves(runs: Sequence[Recorded], key: str, axis: str) -> str:
 
 
 def gantt(events: Sequence[dict[str, Any]]) -> str:
-    """One round: a row a node, a bar a step, an arrow from the end of a transfer to who receives it."""
+    """One round: a row a node, a bar a step, an arrow from the end of a transfer to who receives it. Hatched: in vain."""
+    events = [e for e in events if e["outcome"] != "skipped" and e["event"] != "wait"]
     nodes = sorted({e["node"] for e in events} | {e["peer"] for e in events if e["peer"]}, key=lambda n: (n != "server", len(n), n))
     shown = nodes if len(nodes) <= 25 else [*nodes[:24], "others"]
     row = {n: shown.index(n) if n in shown else len(shown) - 1 for n in nodes}
-    t0, t1 = min(e["t0_s"] for e in events), max(e["t1_s"] for e in events)
+    t0 = min(e["t0_s"] for e in events)
+    t1 = max([e["t1_s"] for e in events if e["event"] == "aggregate"] or [e["t1_s"] for e in events])  # what is late goes on and on
     least = (t1 - t0) / 250  # a turn that takes no time beside its hops is still seen
     with _figure(9.6, 0.9 + 0.3 * len(shown)) as (figure, ax):
         for e in events:
             kind = KINDS[e["direction"] or e["event"]]
             start, width = e["t0_s"] - t0, max(e["t1_s"] - e["t0_s"], least)
-            ax.barh(row[e["node"]], width, left=start, height=0.62, color=colour(KIND_COLOURS[kind]), linewidth=0)
-            if e["peer"]:
+            hue, missed = colour(KIND_COLOURS[kind]), e["outcome"] != "done"
+            look = {"facecolor": "none", "edgecolor": hue, "hatch": "////"} if missed else {"color": hue}
+            ax.barh(row[e["node"]], width, left=start, height=0.62, linewidth=0.8 * missed, **look)
+            if e["peer"] and e["outcome"] in ("done", "late"):
                 end = e["t1_s"] - t0
                 arrow = {"arrowstyle": "-|>", "color": MUTED, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 2, "mutation_scale": 7}
                 ax.annotate("", (end, row[e["peer"]]), (end, row[e["node"]]), arrowprops=arrow)
@@ -155,6 +162,55 @@ def partition(census: dict[str, Any]) -> str:
             ax.set_xlim(-0.7, len(shown) - 0.3)
             ax.grid(axis="x", visible=False)
         return _svg(figure, "labels of each client")
+
+
+def places(run: Recorded) -> str:
+    """The cell from above in the first round: the server, the devices, and the links over which something went. A cross:
+    in vain."""
+    scenario, t = run.scenario, run.events[0]["round"]
+    events = [e for e in run.events if e["round"] == t and e["event"] == "send" and e["outcome"] != "skipped"]
+    cell, clients = Cell.model_validate(scenario["network"]["cell"]), scenario["population"]["clients"]
+    at = Geometry(cell, clients, scenario["seed"]).at(events[0]["t0_s"])
+    where = {SERVER: np.zeros(2)} | {client_node(k): place for k, place in enumerate(at)}
+    with _figure(5.6, 4.6) as (figure, ax):
+        ax.scatter(*at.T, s=10, color=MUTED, linewidth=0, alpha=0.6)
+        for e in sorted(events, key=lambda e: e["direction"] == "sidelink"):
+            (x0, y0), (x1, y1) = where[e["node"]], where[e["peer"]]
+            hue = colour(KIND_COLOURS[e["direction"]])
+            if e["direction"] == "sidelink":
+                arrow = {"arrowstyle": "-|>", "color": hue, "linewidth": 1.4, "shrinkA": 3, "shrinkB": 3, "mutation_scale": 9}
+                ax.annotate("", (x1, y1), (x0, y0), arrowprops=arrow)
+            else:
+                ax.plot([x0, x1], [y0, y1], color=hue, linewidth=0.8, alpha=0.7, linestyle="-" if e["outcome"] == "done" else ":")
+            if e["outcome"] != "done":
+                ax.scatter([(x0 + x1) / 2], [(y0 + y1) / 2], marker="x", s=26, color=hue)
+        active = np.array([where[node] for node in {n for e in events for n in (e["node"], e["peer"])} - {SERVER}])
+        ax.scatter(*active.T, s=26, color=colour(0), linewidth=0, zorder=3)
+        ax.scatter(0, 0, marker="s", s=60, color=INK, zorder=4)
+        ax.annotate("server", (0, 0), (5, 5), textcoords="offset points", color=INK, fontsize=8)
+        ax.set_aspect("equal", adjustable="datalim")
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g} m"))
+            axis.set_major_locator(MaxNLocator(5))
+        return _svg(figure, "map of the cell")
+
+
+def rates(by_direction: dict[str, list[float]]) -> str:
+    """How many transfers had at most a rate."""
+    with _figure(4.6, 2.7) as (figure, ax):
+        for direction, values in by_direction.items():
+            share = np.arange(1, len(values) + 1) / len(values)
+            ax.step([values[0], *values], [0.0, *share], where="post", color=colour(KIND_COLOURS[direction]), linewidth=1.8)
+        ax.set_xscale("log")
+        ax.set_ylim(0, 1.02)
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0%}"))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: size(v, "bit/s")))
+        ax.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+        ax.xaxis.set_minor_formatter(FuncFormatter(lambda v, _: size(v, "bit/s")))
+        ax.tick_params(axis="x", which="both", labelsize=7.5)
+        ax.set_xlabel("rate of a transfer", color=MUTED)
+        ax.set_ylabel("transfers at most as fast", color=MUTED)
+        return _svg(figure, "distribution of rates")
 
 
 @contextmanager

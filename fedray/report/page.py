@@ -12,19 +12,23 @@ from jinja2 import Environment, StrictUndefined
 
 from fedray.report import charts, recorded
 from fedray.report.recorded import SMOOTHING, Recorded
+from fedray.report.recost import recosted
 from fedray.terminal import size
 
 GRIDS = 8  # sample grids shown of a run; the first and the last are always among them
 
 
-def write(folders: Sequence[Path], out: Path | None = None) -> Path:
-    """The page of one run, or of several compared; a sweep's folder stands for its variants. Gives the file written:
-    `report.html` in the (first) folder, unless `out` says otherwise.
+def write(folders: Sequence[Path], out: Path | None = None, network: Path | None = None) -> Path:
+    """The page of one run, or of several compared; a sweep's folder stands for its variants. With the `network` of another
+    scenario each run is there a second time, on that. Gives the file written: `report.html` in the (first) folder, unless
+    `out` says otherwise.
 
     Raises:
         ScenarioError: where a folder holds no run.
     """
     runs = recorded.read(folders)
+    if network is not None:
+        runs = [one for run in runs for one in (run, recosted(run, network))]
     page = render(runs, recorded.about(folders[0]) if len(folders) == 1 else None)
     file = out or folders[0] / "report.html"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -50,8 +54,12 @@ def render(runs: Sequence[Recorded], sweep: dict[str, Any] | None = None) -> str
         axes=charts.AXES,
         units=charts.UNITS,
         kinds={kind: f"var(--s{i})" for kind, i in charts.KIND_COLOURS.items()},
+        shown_kinds={recorded.KINDS[e["direction"] or e["event"]] for run in runs for e in run.events} - {"waiting"},
         metrics={key: charts.title(key) for key in shown},
         curves={key: {axis: charts.curves(runs, key, axis) for axis in charts.AXES} for key in shown} if any(r.rows for r in runs) else {},
+        recosted=[run.name for run in runs if run.recosted],
+        maps=[(run.name, charts.places(run)) for run in with_events if run.scenario["network"].get("cell")],
+        rates=[(run.name, charts.rates(found)) for run in with_events if (found := recorded.rates(run))],
         timelines=[(run.name, charts.gantt([e for e in run.events if e["round"] == run.events[0]["round"]])) for run in with_events],
         partitions=[(names, charts.partition(census), _distances(census)) for names, census in _partitions(runs)],
         painted=recorded.painted(painters) if painters else [],
@@ -204,6 +212,8 @@ def _plain(value: Any) -> str:
 
 
 def _rate(link: dict[str, Any]) -> str:
+    if link["kind"] != "fixed":
+        return " ".join(str(link[key]) for key in ("kind", "model") if key in link)
     rate = link["rate_bps"]
     return "as its table says" if isinstance(rate, list) else size(rate, "bit/s")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ class Recorded:
     citations: str
     partition: dict[str, Any] | None = None  # data.partition.Census
     augmentation: dict[str, Any] | None = None  # how good the data are, with generated pictures
+    recosted: bool = False  # on another network than it ran on
 
     @property
     def status(self) -> str:
@@ -41,7 +43,9 @@ class Recorded:
 
     @property
     def grids(self) -> list[tuple[int, Path]]:
-        """Sample grids by round."""
+        """Sample grids by round; those of a run on another network are the run's own."""
+        if self.recosted:
+            return []
         return [(int(p.stem.removeprefix("round-")), p) for p in sorted((self.path / "samples").glob("round-*.png"))]
 
     def series(self, key: str, axis: str) -> tuple[list[float], list[float]]:
@@ -157,7 +161,9 @@ def painted(runs: Sequence[Recorded]) -> list[tuple[str, list[str]]]:
     ]
 
 
-KINDS = {"train": "training", "generate": "painting", "aggregate": "server"} | {d: d for d in ("downlink", "sidelink", "uplink")}
+KINDS = {"train": "training", "generate": "painting", "aggregate": "server", "wait": "waiting"} | {
+    d: d for d in ("downlink", "sidelink", "uplink")
+}
 
 
 def shares(run: Recorded) -> dict[str, dict[str, float]]:
@@ -166,9 +172,31 @@ def shares(run: Recorded) -> dict[str, dict[str, float]]:
     for e in run.events:
         kind = KINDS[e["direction"] or e["event"]]
         spent["bytes"][kind] += e["bytes"]
-        spent["seconds"][kind] += e["t1_s"] - e["t0_s"]
+        spent["seconds"][kind] += (e["t1_s"] - e["t0_s"]) * (e["event"] != "wait")
         spent["joules"][kind] += e["energy_j"]
+    spent["seconds"]["waiting"] = sum(waiting(list(rows)) for _, rows in groupby(run.events, key=lambda e: e["round"]))
     return {what: {k: v for k, v in parts.items() if v} for what, parts in spent.items()}
+
+
+def waiting(events: Sequence[dict[str, Any]]) -> float:
+    """Seconds for which the clients of a round neither computed nor sent nor received, all together."""
+    ends = [e["t1_s"] for e in events if e["event"] == "aggregate"]
+    if not ends:
+        return 0.0
+    busy: dict[str, float] = {}
+    for e in events:
+        for node in {e["node"], e["peer"]} - {"server", None} if e["event"] != "wait" else ():
+            busy[node] = busy.get(node, 0.0) + min(e["t1_s"], ends[-1]) - min(e["t0_s"], ends[-1])
+    return sum(max(0.0, ends[-1] - events[0]["t0_s"] - seconds) for seconds in busy.values())
+
+
+def rates(run: Recorded) -> dict[str, list[float]]:
+    """Bits a second that every transfer had, by direction, where they differ."""
+    found: dict[str, list[float]] = {}
+    for e in run.events:
+        if e["event"] == "send" and e["bytes"] and e["t1_s"] > e["t0_s"] and e["outcome"] != "lost":
+            found.setdefault(e["direction"], []).append(8 * e["bytes"] / (e["t1_s"] - e["t0_s"]))
+    return {d: sorted(values) for d, values in found.items() if max(values) > 1.001 * min(values)}
 
 
 def by_node(run: Recorded) -> list[dict[str, Any]]:
@@ -177,7 +205,7 @@ def by_node(run: Recorded) -> list[dict[str, Any]]:
     for e in run.events:
         node = nodes.setdefault(e["node"], {"node": e["node"], "turns": 0, "computing_s": 0.0, "bytes": 0, "joules": 0.0})
         node["turns"] += e["event"] == "train"
-        node["computing_s"] += e["t1_s"] - e["t0_s"] if e["event"] != "send" else 0.0
+        node["computing_s"] += e["t1_s"] - e["t0_s"] if e["event"] not in ("send", "wait") else 0.0
         node["bytes"] += e["bytes"]
         node["joules"] += e["energy_j"]
     return sorted(nodes.values(), key=lambda n: (n["node"] != "server", len(n["node"]), n["node"]))

@@ -19,6 +19,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from fedray.errors import UserError
 from fedray.scenario.base import NAME_PATTERN, Refused
 from fedray.scenario.data import FOLDER_PATTERN
+from fedray.scenario.network import DIRECTIONS
 from fedray.scenario.scenario import Scenario
 
 Loc = tuple[str | int, ...]
@@ -107,14 +108,20 @@ class Loaded:
             tree["evaluation"]["reference"] or {},
             tree["evaluation"]["quality"] or {},
             tree["augmentation"] or {},
+            *(tree["network"][direction] for direction in DIRECTIONS),
         ):
             for key in ("path", "judge"):
-                if section.get(key) and not section[key].startswith("shipped:"):
-                    section[key] = str((self.folder / section[key]).resolve())
+                if isinstance(paths := section.get(key), list):  # of traces
+                    section[key] = [self._found(path) for path in paths]
+                elif paths:
+                    section[key] = self._found(paths)
         for section, key in ((tree["model"], "base"), (tree["augmentation"] or {}, "generator")):
             if key in section and (self.folder / section[key]).is_dir():
                 section[key] = str((self.folder / section[key]).resolve())
         return tree
+
+    def _found(self, path: str) -> str:
+        return path if path.startswith("shipped:") else str((self.folder / path).resolve())
 
 
 def load(file: Path, settings: Sequence[str] = (), seed: int | None = None) -> Loaded:
@@ -123,13 +130,7 @@ def load(file: Path, settings: Sequence[str] = (), seed: int | None = None) -> L
     Raises:
         ScenarioError: with every problem found.
     """
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as e:
-        raise ScenarioError([f"{file}: got {_reason(e)}, expected a scenario file"]) from None
-    tree = _parse(text, str(file))
-    if not isinstance(tree, dict):
-        raise ScenarioError([f"{file}:1: got {_kind(tree)}, expected sections (name, topology, population, ...)"])
+    text, tree = _read(file)
     problems: list[str] = []
     for setting in settings:
         problems += _apply(tree, setting)
@@ -140,7 +141,32 @@ def load(file: Path, settings: Sequence[str] = (), seed: int | None = None) -> L
     return loaded
 
 
-def _validate(raw: Loaded, problems: list[str]) -> Loaded:
+def load_network(file: Path, scenario: dict[str, Any]) -> Loaded:
+    """A finished run's scenario with the network of another scenario's file, or of a file of that section alone. What the
+    other sections ask of a network was settled when the run ran.
+
+    Raises:
+        ScenarioError: with every problem found.
+    """
+    text, tree = _read(file)
+    loaded = _validate(Loaded(None, file, text, scenario | {"network": tree.get("network", tree)}), [], together=False)  # type: ignore[arg-type]
+    if refused := list(loaded.scenario.network.refused(loaded.scenario.population.clients)):
+        raise loaded.error(refused)
+    return loaded
+
+
+def _read(file: Path) -> tuple[str, Any]:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise ScenarioError([f"{file}: got {_reason(e)}, expected a scenario file"]) from None
+    tree = _parse(text, str(file))
+    if not isinstance(tree, dict):
+        raise ScenarioError([f"{file}:1: got {_kind(tree)}, expected sections (name, topology, population, ...)"])
+    return text, tree
+
+
+def _validate(raw: Loaded, problems: list[str], together: bool = True) -> Loaded:
     """`raw` with the scenario its tree says, or every problem of it behind those found before."""
     plain = _plain(raw.tree)
     try:
@@ -157,7 +183,7 @@ def _validate(raw: Loaded, problems: list[str]) -> Loaded:
     if problems:
         raise ScenarioError(problems)
     loaded = replace(raw, scenario=scenario)
-    if refused := list(scenario.combinations()):
+    if together and (refused := list(scenario.combinations())):
         raise loaded.error(refused)
     return loaded
 

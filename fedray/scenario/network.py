@@ -39,6 +39,7 @@ class TraceLink(Section):
 
     kind: Literal["trace"]
     path: str | Annotated[list[str], Field(min_length=1)]
+    spread: bool = False  # each client begins at a place of its trace that is drawn, not all at the first line
     latency_s: NotNegative = 0.0
     transmit_w: NotNegative = 0.2
     receive_w: NotNegative = 0.0
@@ -144,14 +145,14 @@ class Line(Section):
 
 class Places(Section):
     kind: Literal["places"]
-    at: Annotated[list[tuple[float, float]], Field(min_length=1, strict=False)]
+    at: Annotated[list[Annotated[list[float], Field(min_length=2, max_length=2)]], Field(min_length=1)]
 
 
 class RandomWaypoint(Section):
     """To a place drawn in the disc, at a speed drawn from a range, a pause, and on to the next."""
 
     kind: Literal["random_waypoint"]
-    speed_mps: Annotated[tuple[Positive, Positive], Field(strict=False)] = (0.5, 1.5)
+    speed_mps: Annotated[list[Positive], Field(min_length=2, max_length=2)] = [0.5, 1.5]
     pause_s: NotNegative = 0.0
 
 
@@ -213,7 +214,7 @@ class Network(Section):
             if len(placement.at) != clients:
                 yield Refused("network.cell.placement.at", f"{len(placement.at)} places", f"one for each of the {clients} clients")
             for k, place in enumerate(placement.at):
-                if place == (0.0, 0.0):
+                if place == [0.0, 0.0]:
                     yield Refused(f"network.cell.placement.at.{k}", "0 m from the server, which is at (0, 0)", "a distance above 0")
                 elif place in placement.at[:k]:
                     yield Refused(f"network.cell.placement.at.{k}", f"0 m from client {placement.at.index(place)}", "a distance above 0")
@@ -223,7 +224,7 @@ class Network(Section):
             if not isinstance(placement, Disc):
                 yield Refused("network.cell.mobility", f"random_waypoint over {placement.kind}", "placement disc, where ways are drawn")
             if cell.mobility.speed_mps[0] > cell.mobility.speed_mps[1]:
-                yield Refused("network.cell.mobility.speed_mps", list(cell.mobility.speed_mps), "the lower speed first")
+                yield Refused("network.cell.mobility.speed_mps", cell.mobility.speed_mps, "the lower speed first")
 
     def _rates(self, key: str, rate: float | list[float] | list[list[float]], clients: int) -> Iterator[Refused]:
         if not isinstance(rate, list):

@@ -1,0 +1,62 @@
+"""The same run on another network: its recorded schedule on the clock again, without training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from fedray.network.clock import Ledger, Radio, number, time_round
+from fedray.report.recorded import Recorded
+from fedray.scenario.load import load_network
+from fedray.schedule import Generate, Schedule, Send, Server, Step, Train
+
+
+@dataclass(frozen=True)
+class AsRecorded:
+    """What each step did, by its id: bytes of a send step, floating-point operations of any other."""
+
+    loads: dict[str, float]
+
+    def load(self, step: Step) -> float:
+        return self.loads[step.id]
+
+
+def recosted(run: Recorded, file: Path) -> Recorded:
+    """A run as it would have gone on the network of a scenario's file, or of a file of that section alone. What the first
+    network decided about learning stays: who was next, late, lost or gone.
+
+    Raises:
+        ScenarioError: for a file that is no network for this run's clients.
+    """
+    loaded = load_network(file, run.scenario)
+    scenario = loaded.scenario
+    radio = Radio(scenario.network, scenario.population.clients, scenario.seed, loaded.folder)
+    ledger, events, totals = Ledger(), [], {}
+    for t, steps in groupby((e for e in run.events if e["event"] != "wait"), key=lambda e: e["round"]):
+        recorded = list(steps)
+        work = AsRecorded({e["id"]: e["bytes"] if e["event"] == "send" else e["flops"] for e in recorded})
+        timed = time_round(_schedule(t, recorded), work, radio, ledger.sim_time_s, {e["id"]: e["outcome"] for e in recorded})
+        ledger = ledger.add(timed)
+        totals[t] = {"sim_time_s": ledger.sim_time_s, "energy_j": ledger.energy_j}
+        events += [event.row() for event in timed]
+    rows = [row | totals[row["round"]] for row in run.rows if row["round"] in totals]
+    network = {"network": loaded.scenario.network.model_dump(mode="json")}
+    name = f"{run.name} on {file.stem}"
+    return replace(run, name=name, scenario=run.scenario | network, rows=rows, events=events, augmentation=None, recosted=True)
+
+
+def _schedule(round: int, events: Sequence[dict[str, Any]]) -> Schedule:
+    def step(e: dict[str, Any]) -> Step:
+        after = tuple(e["after"])
+        if e["event"] == "send":
+            return Send(e["id"], e["node"], e["peer"], e["direction"], after, messages=e.get("messages", 1))
+        if e["event"] == "aggregate":
+            return Server(e["id"], after)
+        if e["event"] == "generate":
+            return Generate(e["id"], number(e["node"]), 0, after)
+        return Train(e["id"], number(e["node"]), after)
+
+    return Schedule(round, tuple(step(e) for e in events))

@@ -1,0 +1,234 @@
+"""What the clock decides: who is late, lost, gone, and what that costs."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedray.network.clock import Ledger, Radio, Work, time_round
+from fedray.network.devices import Devices, Processor
+from fedray.scenario.device import CpuDevice, FlopsDevice, Mix, Profile, Share
+from fedray.scenario.network import Cell, FixedLink, LogDistance, Network, Places
+from fedray.schedule import SERVER, Schedule, Send, Server, Train, client_node
+from fedray.shipped import devices
+from fedray.topologies.parallel import parallel
+
+N = 4
+WORK = Work(lambda client, pictures: 1e9 * (client + 1), lambda direction, client: 1_000_000, lambda updates: 1e6 * updates)
+
+
+def fixed(rate=8e6, **more):
+    return FixedLink(kind="fixed", rate_bps=rate, **more)
+
+
+def radio(seed=0, **changes):
+    sections = {
+        "uplink": fixed(), "downlink": fixed(), "sidelink": fixed(),
+        "device": FlopsDevice(kind="flops", peak_flops=1e9, active_w=10.0),
+        "server": FlopsDevice(kind="flops", peak_flops=1e9, active_w=100.0),
+    }  # fmt: skip
+    return Radio(Network(**(sections | changes)), N, seed)
+
+
+def outcomes(events):
+    return {e.id: e.outcome for e in events}
+
+
+def test_a_deadline_drops_who_is_late_and_charges_it_all_the_same():
+    whole = time_round(parallel(1, range(N), False), WORK, radio(), 0.0)
+    cut = time_round(parallel(1, range(N), False, deadline_s=4.5), WORK, radio(), 0.0)
+    assert [outcomes(cut)[f"up-{k}"] for k in range(N)] == ["done", "done", "late", "late"]  # they end at 3, 4, 5 and 6 s
+    assert [e.bytes for e in cut] == [e.bytes for e in whole]
+    assert sum(e.energy_j for e in cut) == sum(e.energy_j for e in whole)
+    assert cut[-1].t0_s == 4.5
+    assert Ledger().add(cut).sim_time_s == pytest.approx(4.5 + 0.004)
+    kept = parallel(1, range(N), False, deadline_s=4.5).carried(outcomes(cut))
+    assert kept.clients == [0, 1]
+    assert kept.steps[-1].after == ("up-0", "up-1")
+
+
+def test_who_comes_at_the_deadline_is_in_time():
+    assert outcomes(time_round(parallel(1, range(2), False, deadline_s=4.0), WORK, radio(), 100.0))["up-1"] == "done"
+
+
+@given(st.integers(1, N), st.integers(0, 50))
+def test_a_round_that_asks_for_more_ends_with_the_m_th_of_them(m, seed):
+    events = time_round(parallel(1, range(N), False, enough=m), WORK, radio(seed), 0.0)
+    ups = sorted((e for e in events if e.direction == "uplink"), key=lambda e: e.t1_s)
+    assert [e.outcome for e in ups] == ["done"] * m + ["late"] * (N - m)
+    assert events[-1].t0_s == ups[m - 1].t1_s
+
+
+def test_the_first_m_of_equals_are_those_with_the_smaller_numbers():
+    even = Work(lambda client, pictures: 1e9, lambda direction, client: 10**6, lambda updates: 0.0)
+    events = time_round(parallel(1, range(N), False, enough=2), even, radio(), 0.0)
+    assert [outcomes(events)[f"up-{k}"] for k in range(N)] == ["done", "done", "late", "late"]
+
+
+def test_a_device_that_vanishes_has_spent_what_it_did_and_sends_nothing():
+    device = FlopsDevice(kind="flops", peak_flops=1e9, active_w=10.0, dropout=0.5)
+    gone = 0
+    for t in range(1, 51):
+        events = {e.id: e for e in time_round(parallel(t, range(N), False), WORK, radio(device=device), 0.0)}
+        for k in range(N):
+            if events[f"train-{k}"].outcome == "dropped":
+                gone += 1
+                assert 0 < events[f"train-{k}"].energy_j < 10 * (k + 1)
+                assert events[f"up-{k}"].outcome == "skipped"
+                assert (events[f"up-{k}"].bytes, events[f"up-{k}"].energy_j) == (0, 0)
+            else:
+                assert events[f"train-{k}"].energy_j == 10 * (k + 1)
+    assert 70 < gone < 130
+
+
+def test_what_is_lost_on_its_way_down_is_never_trained():
+    far = LogDistance(kind="log_distance", bandwidth_hz=1e6, shadowing_db=0.0, fading="none")
+    cell = Cell(placement=Places(kind="places", at=[[50.0, 0], [50_000, 0], [60, 0], [70, 0]]))
+    events = time_round(parallel(1, range(N), False), WORK, radio(downlink=far, cell=cell), 0.0)
+    assert [outcomes(events)[i] for i in ("down-1", "train-1", "up-1")] == ["lost", "skipped", "skipped"]
+    assert parallel(1, range(N), False).carried(outcomes(events)).clients == [0, 2, 3]
+
+
+def test_waiting_is_paid_where_a_device_idles():
+    device = FlopsDevice(kind="flops", peak_flops=1e9, active_w=10.0, idle_w=2.0)
+    events = time_round(parallel(1, range(N), False), WORK, radio(device=device), 0.0)
+    waits = {e.node: e.energy_j for e in events if e.event == "wait"}
+    end = next(e.t1_s for e in events if e.event == "aggregate")
+    assert waits == pytest.approx({client_node(k): 2.0 * (end - (3 + k)) for k in range(N)})
+    assert Ledger().add(events).energy_j == pytest.approx(sum(e.energy_j for e in events))
+
+
+@given(st.integers(1, 6), st.floats(0.5, 8), st.integers(0, 99))
+def test_the_ledger_has_every_event_s_joules_and_bytes(rounds, deadline, seed):
+    device = FlopsDevice(kind="flops", peak_flops=1e9, active_w=10.0, idle_w=1.0, dropout=0.2)
+    ledger, total, nbytes, net = Ledger(), 0.0, 0, radio(seed, device=device)
+    for t in range(1, rounds + 1):
+        events = time_round(parallel(t, range(N), False, deadline_s=deadline), WORK, net, ledger.sim_time_s)
+        again = time_round(parallel(t, range(N), False, deadline_s=deadline), WORK, radio(seed, device=device), ledger.sim_time_s)
+        assert events == again
+        ledger = ledger.add(events)
+        total, nbytes = total + sum(e.energy_j for e in events), nbytes + sum(e.bytes for e in events)
+    assert ledger.energy_j == pytest.approx(total)
+    assert ledger.bytes_uplink + ledger.bytes_downlink == nbytes
+
+
+def test_one_client_s_three_batches_of_six_seconds_take_eighteen():
+    assert batches(1, 3)[-1].t0_s == 18.0
+
+
+def test_three_clients_that_share_a_server_of_half_a_second_finish_at_12_and_then_one_by_one():
+    ends = [e.t1_s for e in batches(3, 1, compute_s=5.75, server_s=0.5) if e.id.startswith("back")]
+    assert sorted(ends) == [12.0, 12.5, 13.0]
+
+
+def batches(clients, count, compute_s=2.75, server_s=0.5):
+    """Split training by hand: forward at the client, the server's turn, which others wait for, backward at the client."""
+    steps, ends = [], []
+    for k in range(clients):
+        before = ()
+        for b in range(count):
+            steps.append(Train(f"forward-{k}-{b}", k, before))
+            steps.append(Train(f"server-{k}-{b}", -1, (steps[-1].id,)))
+            steps.append(Train(f"back-{k}-{b}", k, (steps[-1].id,)))
+            before = (steps[-1].id,)
+        ends += before
+    work = Work(lambda client, pictures: (server_s if client == -1 else compute_s) * 1e9, lambda d, c: 0, lambda n: 0.0)
+    return time_round(Schedule(1, (*steps, Server("aggregate", tuple(ends)))), work, radio(), 0.0)
+
+
+def test_equal_shares_halve_a_band_and_min_max_lets_all_finish_together():
+    cell = Cell(placement=Places(kind="places", at=[[50.0, 0], [80.0, 10], [60, 0], [120, 0]]))
+    section = {"kind": "log_distance", "bandwidth_hz": 5e6, "shadowing_db": 0.0, "fading": "none", "rate": "shannon"}
+    even, fair = (
+        [e for e in time_round(parallel(1, range(N), False), WORK, radio(uplink=LogDistance(**section, allocation=how), cell=cell), 0.0)
+         if e.direction == "uplink"]
+        for how in ("equal", "min_max")
+    )  # fmt: skip
+    assert len({e.t1_s for e in even}) == N
+    assert [e.t1_s for e in fair] == pytest.approx([fair[0].t1_s] * N)
+    assert fair[0].t1_s < max(e.t1_s for e in even)
+
+
+def test_one_who_sends_alone_has_the_whole_band():
+    cell = Cell(placement=Places(kind="places", at=[[50.0, 0], [80.0, 10], [60, 0], [120, 0]]))
+    uplink = LogDistance(kind="log_distance", bandwidth_hz=5e6, shadowing_db=0.0, fading="none")
+    alone, among = (time_round(parallel(1, range(n), False), WORK, radio(uplink=uplink, cell=cell), 0.0)[2 * n] for n in (1, 4))
+    assert alone.id == among.id == "up-0"
+    assert alone.t1_s - alone.t0_s < among.t1_s - among.t0_s
+
+
+def test_saving_energy_meets_the_deadline_with_less():
+    cell = Cell(placement=Places(kind="places", at=[[50.0, 0], [80.0, 10], [60, 0], [120, 0]]))
+    uplink = LogDistance(kind="log_distance", bandwidth_hz=5e6, shadowing_db=0.0, fading="none", rate="shannon")
+    device = CpuDevice(kind="cpu", frequency_hz=2e9, flops_per_cycle=1.0)
+    usual, saving = (
+        time_round(
+            parallel(1, range(N), False, 12.0), WORK, radio(uplink=uplink, cell=cell, device=device, deadline_s=12.0, save_energy=save), 0.0
+        )
+        for save in (False, True)
+    )
+    assert {e.outcome for e in saving} == {"done"}
+    assert max(e.t1_s for e in saving if e.direction == "uplink") == pytest.approx(12.0, rel=1e-9)
+    assert sum(e.energy_j for e in saving) < 0.5 * sum(e.energy_j for e in usual)
+    for k in range(N):
+        train, up = (next(e for e in saving if e.id == f"{what}-{k}") for what in ("train", "up"))
+        rest_s = 12.0 - train.t0_s - (up.t1_s - up.t0_s)
+        assert train.energy_j == pytest.approx(1e-28 * 1e9 * (k + 1) * (1e9 * (k + 1) / rest_s) ** 2, rel=1e-6)  # f = C / T
+
+
+def test_cpu_cycles_have_their_time_and_energy():
+    one = Processor(CpuDevice(kind="cpu", frequency_hz=2e9, flops_per_cycle=4.0))
+    assert one.time_s(8e9) == 1.0
+    assert one.energy_j(8e9) == pytest.approx(1e-28 * 2e9 * 4e18)
+    weighed = Processor(CpuDevice(kind="cpu", frequency_hz=5e9, second_w=1.0))
+    assert weighed.frequency_hz == pytest.approx(1.70998e9, rel=1e-5)
+
+
+def test_every_profile_says_where_its_figures_are_from():
+    for name, figures in devices().items():
+        assert len(figures["source"]) > 20, name
+        one = Processor(Profile(kind="profile", name=name, utilisation=0.5))
+        assert one.time_s(figures["peak_flops"]) == 2.0
+        assert one.energy_j(figures["peak_flops"]) == 2 * figures["active_w"]
+        assert one.memory_bytes == figures["memory_bytes"]
+
+
+def test_a_mix_is_drawn_once_by_its_shares():
+    kinds = [Share(share=s, device=FlopsDevice(kind="flops", peak_flops=p, active_w=1.0)) for s, p in ((3.0, 1e9), (1.0, 2e9))]
+    mixed = Devices(Mix(kind="mix", of=kinds), 10_000, 0)
+    rates = np.array([mixed[k].flops_per_s for k in range(10_000)])
+    assert (rates == 1e9).mean() == pytest.approx(0.75, abs=0.02)
+    assert np.array_equal(mixed.kind_of[:50], Devices(Mix(kind="mix", of=kinds), 50, 0).kind_of)
+
+
+def test_available_devices_change_from_round_to_round_and_come_at_their_rate():
+    one = Devices(FlopsDevice(kind="flops", peak_flops=1e9, active_w=1.0, availability=0.3), 10_000, 0)
+    first, second = (one.available(t, np.arange(10_000)) for t in (1, 2))
+    assert len(first) == pytest.approx(3000, abs=150)
+    assert set(first) != set(second)
+
+
+def test_a_row_of_the_timeline_is_json():
+    assert json.loads(json.dumps(time_round(parallel(1, range(N), False), WORK, radio(), 0.0)[0].row()))["outcome"] == "done"
+
+
+def test_a_failed_hop_is_charged_and_the_next_one_waits_for_it():
+    steps = (
+        Send("down-0", SERVER, client_node(0), "downlink"),
+        Train("train-0", 0, ("down-0",)),
+        Send("hop-0-1", client_node(0), client_node(1), "sidelink", ("train-0",)),
+        Send("hop-0-2", client_node(0), client_node(2), "sidelink", ("train-0", "hop-0-1")),
+        Train("train-2", 2, ("hop-0-2",)),
+        Send("up-2", client_node(2), SERVER, "uplink", ("train-2",)),
+        Server("aggregate", ("up-2",)),
+    )
+    decided = {s.id: "lost" if s.id == "hop-0-1" else "done" for s in steps}
+    events = {e.id: e for e in time_round(Schedule(1, steps), WORK, radio(), 0.0, decided)}
+    assert events["hop-0-1"].bytes == 10**6
+    assert events["hop-0-2"].t0_s == events["hop-0-1"].t1_s
+    assert events["train-2"].outcome == "done"
+    kept = Schedule(1, steps).carried({i: e.outcome for i, e in events.items()})
+    assert "hop-0-1" not in {s.id for s in kept}
+    assert kept.clients == [0, 2]

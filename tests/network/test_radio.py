@@ -1,0 +1,149 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedray.network.geometry import Geometry
+from fedray.network.links import Sends, When
+from fedray.network.radio import BLOCKS, RadioLink
+from fedray.network.rates import linear, shannon
+from fedray.scenario.network import Cell, Disc, Level, LogDistance, Neighbours, Places, RandomWaypoint, Sidelink
+from tests.helpers import sent
+
+SERVER, NOW = -1, When(1, 0.0)
+QUIET = {"kind": "log_distance", "bandwidth_hz": 20e6, "shadowing_db": 0.0, "fading": "none", "rate": "shannon"}
+
+
+def cell(*at, **more):
+    return Cell(placement=Places(kind="places", at=[list(map(float, p)) for p in at]), server_height_m=1.5, **more)
+
+
+def link(direction="uplink", at=((100, 0), (200, 0), (400, 0)), seed=0, **section):
+    sections = QUIET | section
+    kind = Sidelink if sections["kind"] == "sidelink" else LogDistance
+    if kind is Sidelink:
+        sections.pop("shadowing_db")
+    return RadioLink(kind(**sections), direction, Geometry(cell(*at), len(at), seed), seed)
+
+
+def rates(one, clients=(0, 1, 2)):
+    who = np.array(clients)
+    pair = (who, np.full_like(who, SERVER))
+    return one.rates_bps(NOW, *(pair if one.direction == "uplink" else pair[::-1]))
+
+
+def test_a_quiet_link_is_shannon_s_formula_at_the_path_s_signal_to_noise_ratio():
+    snr_db = 23 - (128.1 + 37.6 * np.log10(0.1)) - (-174 + 10 * np.log10(20e6) + 5)
+    assert rates(link())[0] == pytest.approx(20e6 * np.log2(1 + 10 ** (snr_db / 10)))
+    (seconds, joules), lost = sent(link(latency_s=0.5), 0, SERVER, 1_000_000)
+    assert seconds == pytest.approx(0.5 + 8e6 / rates(link())[0])
+    assert joules == pytest.approx(10 ** (2.3 - 3) * (seconds - 0.5))
+    assert not lost
+
+
+def test_overhead_and_block_errors_lengthen_a_transfer_by_their_closed_forms():
+    plain, slow = (sent(one, 0, SERVER, 10**6)[0][0] for one in (link(), link(overhead=0.2, block_error=0.1)))
+    assert slow == pytest.approx(plain / 0.8 / 0.9)
+
+
+@given(st.floats(-20, 20), st.floats(0.1, 20), st.floats(1, 200), st.floats(1, 100))
+def test_a_rate_grows_with_power_and_bandwidth_and_falls_with_distance(dbm, more_db, mhz, more_m):
+    base = rates(link(transmit_dbm=dbm, bandwidth_hz=mhz * 1e6, fading="rayleigh"))
+    assert (rates(link(transmit_dbm=dbm + more_db, bandwidth_hz=mhz * 1e6, fading="rayleigh")) > base).all()
+    assert (rates(link(transmit_dbm=dbm, bandwidth_hz=1.1 * mhz * 1e6, fading="rayleigh")) > base).all()
+    assert (np.diff(base) < 0).all()
+    farther = link(transmit_dbm=dbm, bandwidth_hz=mhz * 1e6, fading="rayleigh", at=((100 + more_m, 0), (200, 0), (400, 0)))
+    assert rates(farther)[0] < base[0]
+
+
+def test_a_device_has_all_its_power_for_its_share_and_a_base_station_only_a_part():
+    up, down = link(), link("downlink", noise_figure_db=5.0)
+    (whole, _), _ = sent(up, 0, SERVER, 10**6)
+    (half_up, _), _ = sent(up, 0, SERVER, 10**6, share=0.5)
+    (half_down, joules), _ = sent(down, SERVER, 0, 10**6, share=0.5)
+    assert whole < half_up < half_down == pytest.approx(2 * whole)
+    assert joules == pytest.approx(sent(down, SERVER, 0, 10**6)[0][1])  # half the power for twice the time
+
+
+def test_a_long_transfer_has_the_ergodic_rate_and_a_short_one_its_own_luck():
+    faded = link(fading="rayleigh", speed_mps=10.0)
+    mean = rates(faded)[0]
+    long = int(mean * BLOCKS * faded.coherence_s / 8 * 1.01)
+    assert [sent(faded, 0, SERVER, long, round=t)[0][0] for t in range(5)] == pytest.approx([8 * long / mean] * 5)
+    short = int(mean * 4 * faded.coherence_s / 8)
+    times = np.array([sent(faded, 0, SERVER, short, round=t)[0][0] for t in range(400)])
+    assert len(set(times)) > 390
+    assert short * 8 / times.mean() == pytest.approx(mean, rel=0.1)
+
+
+def test_blocks_add_up_to_what_was_sent():
+    faded = link(fading="rayleigh", speed_mps=10.0)
+    nbytes = int(rates(faded)[0] * 3.3 * faded.coherence_s / 8)
+    seconds = sent(faded, 0, SERVER, nbytes, round=7)[0][0]
+    snr, k = faded.mean_snr(NOW, np.array([0]), np.array([SERVER]))
+    power = faded._power(When(7, 0.0), "block", k[:, None], np.array([[0]]), np.array([[SERVER]]), np.arange(64))[0]
+    bps, left, t = 20e6 * shannon(snr * power), 8.0 * nbytes, 0.0
+    for rate in bps:
+        step = min(faded.coherence_s, left / rate)
+        left, t = left - rate * step, t + step
+    assert seconds == pytest.approx(t)
+
+
+def test_outage_costs_tries_and_loses_what_has_none_left():
+    at = ((100, 0),)
+    snr_db = float(10 * np.log10(link(at=at).mean_snr(NOW, np.array([0]), np.array([SERVER]))[0][0]))
+    once = link(at=at, fading="rayleigh", outage_db=snr_db - 3)
+    thrice = link(at=at, fading="rayleigh", outage_db=snr_db - 3, attempts=3)
+    p = 1 - np.exp(-(10**-0.3))
+    found = [sent(once, 0, SERVER, 10**10, round=t) for t in range(3000)]
+    assert np.mean([lost for _, lost in found]) == pytest.approx(p, abs=0.03)
+    again = [sent(thrice, 0, SERVER, 10**10, round=t) for t in range(3000)]
+    assert np.mean([lost for _, lost in again]) == pytest.approx(p**3, abs=0.015)
+    shortest = min(seconds for (seconds, _), _ in again)
+    tries = [seconds / shortest for (seconds, _), _ in again]
+    assert np.mean(tries) == pytest.approx((1 - p**3) / (1 - p), abs=0.03)
+    assert [joules for (_, joules), _ in again] == pytest.approx([seconds * linear(-7.0) for (seconds, _), _ in again])
+
+
+def test_interference_raises_the_noise():
+    level = link(interference=Level(kind="level", dbm=-80.0))
+    noise_mw = 10 ** ((-174 + 5) / 10) * 20e6
+    quiet, loud = (one.mean_snr(NOW, np.array([0]), np.array([SERVER]))[0][0] for one in (link(), level))
+    assert quiet / loud == pytest.approx((noise_mw + 1e-8) / noise_mw)
+
+
+@pytest.mark.parametrize("direction", ["uplink", "downlink"])
+def test_busier_and_nearer_neighbours_are_heard_louder(direction):
+    def snr(load, distance):
+        one = link(direction, interference=Neighbours(kind="neighbours", load=load, distance_m=distance))
+        return one.mean_snr(NOW, np.array([0, 1, 2]), np.array([SERVER] * 3))[0]
+
+    assert (snr(0.1, 1000.0) > snr(0.9, 1000.0)).all()
+    assert (snr(0.5, 1000.0) < snr(0.5, 4000.0)).all()
+    assert (snr(0.5, 1000.0) < link(direction).mean_snr(NOW, np.array([0, 1, 2]), np.array([SERVER] * 3))[0]).all()
+
+
+def test_a_pair_of_devices_has_the_same_luck_both_ways_and_whoever_else_is_asked():
+    one = link("sidelink", kind="sidelink", model="d2d", frequency_hz=3.5e9, at=[(i * 37.0, i % 3) for i in range(1, 8)])
+    i, j = np.array([0, 1, 2, 5]), np.array([3, 4, 6, 1])
+    there, back = one.mean_snr(NOW, i, j), one.mean_snr(NOW, j, i)
+    assert np.array_equal(there, back)
+    assert one.mean_snr(NOW, np.array([2]), np.array([6]))[0][0] == there[0][2]
+
+
+def test_who_walks_away_is_slower_and_comes_back_to_the_same():
+    walking = Cell(placement=Disc(kind="disc", radius_m=500.0), mobility=RandomWaypoint(kind="random_waypoint"))
+    one = RadioLink(LogDistance(**QUIET), "uplink", Geometry(walking, 5, 0), 0)
+    who, base = np.arange(5), np.full(5, SERVER)
+    first, later = (one.rates_bps(When(t, float(at)), who, base) for t, at in ((1, 0), (9, 900)))
+    assert (first != later).all()
+    assert np.array_equal(one.rates_bps(NOW, who, base), first)
+
+
+def test_resource_blocks_serve_at_least_as_well_as_chance():
+    frequency = {"fading": "rayleigh", "bandwidth_hz": 20 * 180e3}
+    blocks = link(allocation="blocks", **frequency)
+    who = np.arange(3)
+    sends = Sends(who, np.full(3, SERVER), np.full(3, 10**6), np.ones(3, int), np.full(3, 1 / 3))
+    chosen, even = blocks.transfers(NOW, sends).time_s, link(**frequency).transfers(NOW, sends).time_s
+    assert chosen.sum() < even.sum()
