@@ -163,12 +163,8 @@ def test_saving_energy_meets_the_deadline_with_less():
     cell = Cell(placement=Places(kind="places", at=[[50.0, 0], [80.0, 10], [60, 0], [120, 0]]))
     uplink = LogDistance(kind="log_distance", bandwidth_hz=5e6, shadowing_db=0.0, fading="none", rate="shannon")
     device = CpuDevice(kind="cpu", frequency_hz=2e9, flops_per_cycle=1.0)
-    usual, saving = (
-        time_round(
-            parallel(1, range(N), False, 12.0), WORK, radio(uplink=uplink, cell=cell, device=device, deadline_s=12.0, save_energy=save), 0.0
-        )
-        for save in (False, True)
-    )
+    nets = (radio(uplink=uplink, cell=cell, device=device, deadline_s=12.0, save_energy=save) for save in (False, True))
+    usual, saving = (time_round(parallel(1, range(N), False, 12.0), WORK, net, 0.0) for net in nets)
     assert {e.outcome for e in saving} == {"done"}
     assert max(e.t1_s for e in saving if e.direction == "uplink") == pytest.approx(12.0, rel=1e-9)
     assert sum(e.energy_j for e in saving) < 0.5 * sum(e.energy_j for e in usual)

@@ -49,9 +49,10 @@ def without_shadowing(section, cell, places):
         LSPGenerator.__call__ = call
 
 
-@pytest.mark.parametrize(
-    ("model", "clear", "blocked", "chance"), [("umi", 85.31, 104.64, 0.231), ("uma", 83.14, 103.04, 0.348), ("rma", 84.20, 92.67, 0.914)]
-)
+AT_100_M = [("umi", 85.31, 104.64, 0.231), ("uma", 83.14, 103.04, 0.348), ("rma", 84.20, 92.67, 0.914)]
+
+
+@pytest.mark.parametrize(("model", "clear", "blocked", "chance"), AT_100_M)
 def test_at_a_hundred_metres_and_3_5_ghz(model, clear, blocked, chance):
     places = np.tile([[100.0, 0.0]], (4000, 1))
     cell = Cell(placement=Disc(kind="disc", radius_m=200.0), server_height_m=HEIGHT[model])

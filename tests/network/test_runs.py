@@ -1,0 +1,230 @@
+"""Whole runs over radio: the network decides who takes part, the same on every executor, and can be changed afterwards."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from fedray.executors.serial import SerialExecutor
+from fedray.network.clock import Radio, time_round
+from fedray.network.links import When
+from fedray.rounds import schedule_round
+from fedray.scenario.base import Refused
+from fedray.schedule import Send
+from tests.helpers import begin, garments, job_of, rows, run, timeless
+
+AIR = {"bandwidth_hz": 5e6, "frequency_hz": 2e9}
+RADIO = {
+    "cell": {"placement": {"kind": "disc", "radius_m": 250.0}, "mobility": {"kind": "random_waypoint"}},
+    "uplink": {"kind": "log_distance", **AIR, "outage_db": -5.0, "attempts": 2},
+    "downlink": {"kind": "log_distance", **AIR, "transmit_dbm": 40.0, "allocation": "broadcast"},
+    "sidelink": {"kind": "sidelink", "model": "d2d", "frequency_hz": 3.5e9, "bandwidth_hz": 20e6},
+    "device": {"kind": "mix", "of": [
+        {"share": 1.0, "device": {"kind": "flops", "peak_flops": 1e9, "active_w": 5.0, "idle_w": 1.0, "availability": 0.9, "dropout": 0.1}},
+        {"share": 1.0, "device": {"kind": "profile", "name": "jetson_orin_nano"}},
+    ]},
+    "server": {"kind": "profile", "name": "rtx_4090"},
+    "deadline_s": 10.0,
+}  # fmt: skip
+CELLULAR = {"network": RADIO, "population": {"clients": 12, "per_round": 6}, "training.rounds": 4}
+PLATOON = {
+    "topology": {"kind": "relay", "order": "best_sidelink"},
+    "population": {"clients": 6},
+    "network": {k: v for k, v in RADIO.items() if k != "deadline_s"}
+    | {
+        "cell": {"placement": {"kind": "line", "spacing_m": 30.0}},
+        "sidelink": RADIO["sidelink"] | {"model": "highway", "frequency_hz": 5.9e9, "outage_db": 27.0, "fading": "rayleigh"},
+        "uplink": {"kind": "fixed", "rate_bps": 1e6},
+        "downlink": {"kind": "fixed", "rate_bps": 1e6},
+        "device": {"kind": "flops", "peak_flops": 1e12, "active_w": 5.0},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def serial(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cellular")
+    return folder, run(garments(folder, CELLULAR), folder / "run")
+
+
+def test_a_run_over_radio_trains_those_that_the_clock_lets_in(serial):
+    folder, result = serial
+    events, metrics = rows(folder / "run" / "timeline.jsonl"), rows(folder / "run" / "metrics.jsonl")
+    assert result["rounds"] == 4
+    for row in metrics:
+        mine = [e for e in events if e["round"] == row["round"]]
+        assert row["clients"] == sum(e["direction"] == "uplink" and e["outcome"] == "done" for e in mine)
+        assert row["clients"] + row["missed"] == sum(e["event"] == "train" for e in mine)
+    assert sum(row["missed"] for row in metrics) > 0
+    assert metrics[-1]["energy_j"] == pytest.approx(sum(e["energy_j"] for e in events))
+    assert metrics[-1]["sim_time_s"] == events[-1]["t1_s"] or events[-1]["event"] == "wait"
+
+
+def test_ray_gives_the_same_weights_and_the_same_timeline(serial, cluster, tmp_path):
+    folder, result = serial
+    again = run(garments(tmp_path, CELLULAR | {"runtime": {"executor": "ray", "actors": 2}}), tmp_path / "run")
+    assert again["weights_sha256"] == result["weights_sha256"]
+    assert rows(tmp_path / "run" / "timeline.jsonl") == rows(folder / "run" / "timeline.jsonl")
+
+
+def test_a_broken_run_goes_on_where_its_devices_were(serial, tmp_path, monkeypatch):
+    folder, result = serial
+    carry_out, done = SerialExecutor.carry_out, []
+
+    def breaks(self, schedule):
+        if schedule.round == 3 and not done:
+            done.append(True)
+            raise RuntimeError("power")
+        return carry_out(self, schedule)
+
+    monkeypatch.setattr(SerialExecutor, "carry_out", breaks)
+    with pytest.raises(RuntimeError, match="power"):
+        run(garments(tmp_path, CELLULAR), tmp_path / "run")
+    again = run(tmp_path / "garments.yaml", tmp_path / "run", resume=True)
+    assert done
+    assert again["weights_sha256"] == result["weights_sha256"]
+    assert rows(tmp_path / "run" / "timeline.jsonl") == rows(folder / "run" / "timeline.jsonl")
+
+
+def test_plan_says_what_the_run_took(serial, fedray):
+    folder, _ = serial
+    code, out, _ = fedray("plan", folder / "garments.yaml", "--json")
+    last = rows(folder / "run" / "metrics.jsonl")[-1]
+    import json
+
+    total = json.loads(out)["total"]
+    assert code == 0
+    assert {k: total[k] for k in ("sim_time_s", "energy_j", "bytes_uplink")} == {
+        k: last[k] for k in ("sim_time_s", "energy_j", "bytes_uplink")
+    }
+
+
+def test_sionna_leaves_the_training_alone(tmp_path):
+    other = {k: {**v, "kind": "3gpp", "model": "umi", "outage_db": None} for k, v in RADIO.items() if k in ("uplink", "downlink")}
+    plain = {**RADIO, "deadline_s": None, "device": RADIO["device"]["of"][1]["device"]}
+    shas = []
+    for name, network in (("fixed", None), ("sionna", plain | {k: {**v, "transmit_dbm": 60.0} for k, v in other.items()})):
+        changes = {"population": {"clients": 5}} | ({"network": {k: v for k, v in network.items() if v is not None}} if network else {})
+        shas.append(run(garments(tmp_path, changes, f"{name}.yaml"), tmp_path / name)["weights_sha256"])
+    assert shas[0] == shas[1]
+
+
+@pytest.mark.parametrize("selection", ["round_robin", "proportional_fair", "fedcs"])
+def test_every_selection_asks_as_many_as_it_should(tmp_path, selection):
+    loaded, job = job_of(garments(tmp_path, CELLULAR | {"population.selection": selection}))
+    scenario = loaded.scenario
+    executor = SerialExecutor(job)
+    begin(executor)
+    radio, work = Radio(scenario.network, 12, 0, job.folder), executor.workload().of(scenario, executor.shared.samples)
+    asked = [schedule_round(scenario, radio, t, executor.shared, work, 5.0 * t).clients for t in range(1, 13)]
+    assert all(1 <= len(clients) <= 6 and len(set(clients)) == len(clients) for clients in asked)
+    if selection == "round_robin":
+        assert min(sum(k in clients for clients in asked) for k in range(12)) >= 4
+    if selection == "fedcs":
+        for t, clients in enumerate(asked, 1):
+            takes = radio.finishes_s(When(t, 5.0 * t), work, np.arange(12), 6)
+            assert all(takes[k] <= 10.0 for k in clients) or len(clients) == 1
+
+
+def test_a_relay_over_radio_tries_the_next_neighbour_where_a_hop_fails(tmp_path):
+    loaded, job = job_of(garments(tmp_path, PLATOON))
+    scenario = loaded.scenario
+    radio, executor = Radio(scenario.network, 6, 0), SerialExecutor(job)
+    begin(executor)
+    work, failed = executor.workload().of(scenario, executor.shared.samples), 0
+    for t in range(1, 30):
+        schedule = schedule_round(scenario, radio, t, executor.shared, work)
+        outcome = {e.id: e.outcome for e in time_round(schedule, work, radio, 0.0)}
+        lost = [s for s in schedule if isinstance(s, Send) and outcome[s.id] == "lost"]
+        assert {s.direction for s in lost} <= {"sidelink"}
+        failed += len(lost)
+        assert outcome["aggregate"] == "done"
+        assert schedule.carried(outcome).clients == schedule.clients
+        for one in lost:
+            assert not radio.reaches(When(t, 0.0), int(one.node[7:]), int(one.peer[7:]))
+    assert failed > 10
+    assert result_of(tmp_path)["status"] == "done"
+
+
+def result_of(folder):
+    return run(folder / "garments.yaml", folder / "run")
+
+
+def test_a_relay_with_nobody_in_range_says_who_and_how_far(tmp_path):
+    far = PLATOON | {"network": PLATOON["network"] | {"cell": {"placement": {"kind": "line", "spacing_m": 90_000.0}}}}
+    loaded, _ = job_of(garments(tmp_path, far))
+    with pytest.raises(Refused, match=r"nobody in range of client \d in round 1: the nearest, client \d, is 90000 m away"):
+        schedule_round(loaded.scenario, Radio(loaded.scenario.network, 6, 0), 1)
+
+
+def test_chains_of_neighbours_stay_in_their_part_of_the_cell(tmp_path):
+    network = PLATOON["network"] | {
+        "cell": {"placement": {"kind": "places", "at": [[10.0, 0], [900, 0], [20, 0], [910, 0], [15, 9], [905, 9]]}}
+    }
+    loaded, _ = job_of(garments(tmp_path, PLATOON | {"network": network, "topology": {"kind": "relay", "chains": 2, "groups": "nearest"}}))
+    schedule = schedule_round(loaded.scenario, Radio(loaded.scenario.network, 6, 0), 1)
+    hops = [{int(s.node[7:]) % 2, int(s.peer[7:]) % 2} for s in schedule if isinstance(s, Send) and s.direction == "sidelink"]
+    assert len(hops) == 4
+    assert all(len(parity) == 1 for parity in hops)
+
+
+def test_a_deadline_that_nobody_can_meet_is_refused_with_the_fastest_finish(tmp_path, fedray):
+    code, _, err = fedray("plan", garments(tmp_path, CELLULAR | {"network": RADIO | {"deadline_s": 1e-3}}))
+    assert code == 2
+    assert "network.deadline_s: got 0.001, expected at least 1.8" in err
+    assert "when the fastest client finishes" in err
+
+
+def test_a_model_that_does_not_fit_a_device_is_refused(tmp_path, fedray):
+    device = {"kind": "flops", "peak_flops": 1e12, "active_w": 1.0, "memory_bytes": 1e6}
+    code, _, err = fedray("plan", garments(tmp_path, {"network.device": device}))
+    assert code == 2
+    assert "network.device.memory_bytes: got 1e+06 for a larger model, expected at least 6.3" in err
+
+
+def test_a_run_is_costed_again_on_another_network_and_keeps_its_decisions(serial, fedray, tmp_path):
+    folder, _ = serial
+    other = tmp_path / "fast.yaml"
+    link = "{kind: fixed, rate_bps: 1.0e9, transmit_w: 1.0}"
+    other.write_text(
+        f"uplink: {link}\ndownlink: {link}\nsidelink: {link}\n"
+        "device: {kind: flops, peak_flops: 1.0e12, active_w: 10}\nserver: {kind: flops, peak_flops: 1.0e13, active_w: 10}\n"
+    )
+    code, out, err = fedray("report", folder / "run", "--network", other, "--out", tmp_path / "page.html")
+    assert (code, err) == (0, "")
+    page = (tmp_path / "page.html").read_text()
+    assert "run on fast" in page
+    assert "without training again" in page
+    from fedray.report import recorded
+    from fedray.report.recost import recosted
+
+    (before,) = recorded.read([folder / "run"])
+    after = recosted(before, other)
+    assert timeless(after.rows)[-1]["bytes_uplink"] == before.rows[-1]["bytes_uplink"]
+    assert after.rows[-1]["sim_time_s"] < before.rows[-1]["sim_time_s"]
+    kept = {(e["round"], e["id"]): e["outcome"] for e in before.events if e["event"] != "wait"}
+    assert {(e["round"], e["id"]): e["outcome"] for e in after.events} == kept
+    assert out.strip().endswith("page.html")
+
+
+def test_costed_again_on_its_own_network_a_run_takes_what_it_took(tmp_path):
+    from fedray.report import recorded
+    from fedray.report.recost import recosted
+
+    changes = {"topology": {"kind": "parallel", "reduce": "allreduce"}, "population": {"clients": 5}}
+    file = garments(tmp_path, changes)
+    run(file, tmp_path / "run")
+    (before,) = recorded.read([tmp_path / "run"])
+    after = recosted(before, file)
+    assert [dataclasses.asdict(before)["rows"][-1][k] for k in ("sim_time_s", "energy_j")] == pytest.approx(
+        [after.rows[-1][k] for k in ("sim_time_s", "energy_j")]
+    )
+    assert [e["t1_s"] for e in after.events] == pytest.approx([e["t1_s"] for e in before.events])
+
+
+def test_a_bad_network_file_is_refused_with_its_line(serial, fedray, tmp_path):
+    folder, _ = serial
+    (tmp_path / "bad.yaml").write_text("network:\n  uplink: {kind: fixed, rate_bps: 0}\n")
+    code, _, err = fedray("report", folder / "run", "--network", tmp_path / "bad.yaml")
+    assert code == 2
+    assert "bad.yaml:2: network.uplink.rate_bps: got 0, expected a number above 0" in err
