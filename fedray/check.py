@@ -1,7 +1,5 @@
 """What can be refused before torch: text, sections, combinations, and whether files exist."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec

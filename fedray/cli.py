@@ -1,7 +1,5 @@
 """The verbs; no logic. Anything slow to import is imported by the verb that needs it."""
 
-from __future__ import annotations
-
 import json as jsonlib
 import os
 import sys

@@ -1,7 +1,5 @@
 """A run: open it; each round schedule, clock, execute, record, checkpoint; write the result."""
 
-from __future__ import annotations
-
 import json
 import math
 import time

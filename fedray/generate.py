@@ -1,7 +1,5 @@
 """`fedray generate`: images from a run, finished or in progress, and from its base model beside them."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Sequence

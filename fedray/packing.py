@@ -1,7 +1,5 @@
 """How many actors there are, where, and what each holds of its node. It never changes a result."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Schedule and clock without an executor: what a scenario needs and costs, before anything trains."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import asdict
 from typing import Any

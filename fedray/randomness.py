@@ -4,8 +4,6 @@ No generator lives longer than one purpose, so nothing about randomness is state
 actor or ten draw the same numbers.
 """
 
-from __future__ import annotations
-
 import hashlib
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Writes down the schedule of any round of a scenario: who takes part, in which topology and order."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial

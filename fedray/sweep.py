@@ -1,7 +1,5 @@
 """A sweep: the variants of a scenario, each a run of its own in a process of its own, side by side on one Ray."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

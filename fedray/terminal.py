@@ -1,7 +1,5 @@
 """How a run and a plan look: live on a terminal, one plain line a round elsewhere."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from typing import Any

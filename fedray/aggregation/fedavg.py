@@ -4,8 +4,6 @@ Every other rule is this one with a part changed: what a client adds to its grad
 of it is added up, or what the server does with the mean.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

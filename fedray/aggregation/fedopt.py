@@ -1,7 +1,5 @@
 """Server optimizers (Reddi et al. 2021, Algorithm 2): the mean update, with its sign turned, is the server's gradient."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 
 import torch

@@ -1,7 +1,5 @@
 """FedProx (Li et al. 2020, Algorithm 2): each client minimises F_k(w) + mu / 2 |w - w_t|^2."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from torch import Tensor

@@ -5,8 +5,6 @@ alone, so its mean is exact. FedEx-LoRA folds what the means leave out into W; s
 are exact, with mixed ranks too, and send W's change down beside the adapter, before it is scaled by s.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """The rules by the `kind` a scenario names."""
 
-from __future__ import annotations
-
 from fedray.aggregation.fedavg import FedAvg
 from fedray.aggregation.fedopt import FedAdam, FedAvgM, FedYogi
 from fedray.aggregation.fedprox import FedProx

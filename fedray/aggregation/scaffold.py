@@ -3,8 +3,6 @@
 Client i steps along g_i - c_i + c, and after K steps of size eta sets c_i+ = c_i - c + (x - y_i) / (K eta).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -4,8 +4,6 @@ Both ends know the layout and the seed, so the bytes hold nothing but numbers: p
 (where quantised), values.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

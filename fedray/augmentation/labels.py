@@ -1,7 +1,5 @@
 """Label sharing and the choice of labels to paint (GenFL, Qiang et al. 2024, Sec. III-A and III-B). Counts, never samples."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

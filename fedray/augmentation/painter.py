@@ -1,7 +1,5 @@
 """Pictures of labels, painted by a text_to_image model that stays resident (GenFL, Qiang et al. 2024, Sec. III-B)."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Sequence

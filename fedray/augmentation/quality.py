@@ -1,7 +1,5 @@
 """How good generated pictures are (Qiang et al. 2024, Sec. II-B1): by a judge trained on real images, and as training data."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """CelebA (Liu et al. 2015), aligned and cropped, in torchvision's layout."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

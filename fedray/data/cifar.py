@@ -1,7 +1,5 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009), as torchvision leaves them or in the binary version."""
 
-from __future__ import annotations
-
 import pickletools
 from functools import partial
 from pathlib import Path

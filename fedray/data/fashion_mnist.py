@@ -1,7 +1,5 @@
 """Fashion-MNIST (Xiao, Rasul, Vollgraf 2017, MIT licence) in its own file format (IDX, gzipped or not)."""
 
-from __future__ import annotations
-
 import gzip
 import zlib
 from functools import partial

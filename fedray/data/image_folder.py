@@ -1,7 +1,5 @@
 """Image folders in the convention of Hugging Face's imagefolder: images, and `metadata.jsonl` with their captions."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Which client holds which samples: index arrays, drawn once from the seed."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass

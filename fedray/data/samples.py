@@ -1,7 +1,5 @@
 """Samples: images by index with captions and labels, opened only when asked for. No torch here, so that `check` can look."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property

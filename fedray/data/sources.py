@@ -1,7 +1,5 @@
 """Sources: the samples that a `data` section names, and what they are like without opening one."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from fedray.data import celeba, cifar, fashion_mnist, image_folder

@@ -1,7 +1,5 @@
 """What is looked at after a round: a grid of samples from fixed noise, and distances to held-out images."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -3,8 +3,6 @@
 Trained by tools/train_judges.py. No diffusers here: a judge knows nothing about where an image came from.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

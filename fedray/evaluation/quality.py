@@ -4,8 +4,6 @@ The numbers are a judge's, not Inception's: they compare runs of fedray with eac
 FID is biased upwards, so the number of images is part of the result, and the same on both sides.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

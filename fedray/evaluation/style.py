@@ -3,8 +3,6 @@
 Images are float tensors [N, 3, H, W] in 0..1; features [N, 64] and probabilities [N, labels] are a judge's.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 

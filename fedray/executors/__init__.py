@@ -1,7 +1,5 @@
 """Who carries a schedule out: Ray actors, or this process."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

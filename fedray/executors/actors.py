@@ -1,7 +1,5 @@
 """The actors of a run: client hosts, the server, the evaluator. Thin: all they do is in work.py and augment.py."""
 
-from __future__ import annotations
-
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

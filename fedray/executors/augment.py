@@ -1,7 +1,5 @@
 """The server's part of GenFL: it paints, trains the augmented model, and weighs it against the clients' (Qiang et al. 2024)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path

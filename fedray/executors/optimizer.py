@@ -4,8 +4,6 @@ Through their functional forms, because torch's Optimizer classes import its who
 and more of every client actor's start, for what is never compiled here.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.optim.adamw import adamw

@@ -3,8 +3,6 @@
 The driver wires references and never holds a buffer. The actors are in actors.py.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import time

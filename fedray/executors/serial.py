@@ -1,7 +1,5 @@
 """One process, no Ray: for debugging and notebooks. The same bits."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property

@@ -1,8 +1,6 @@
 """What clients keep between their turns, where all are in one process: in memory up to a budget, past it on disk. (On Ray
 these are objects in its store, which spills by itself.)"""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 from tempfile import TemporaryDirectory

@@ -1,7 +1,5 @@
 """What each kind of step does, wherever it runs: a client's turn, the server's part. Nothing here knows of actors."""
 
-from __future__ import annotations
-
 import math
 import os
 import traceback

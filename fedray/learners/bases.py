@@ -1,7 +1,5 @@
 """Where a base model is: shipped, in a local folder, or on the hub. No torch here, so that `check` can look."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """classifier: images to labels, by a small convolutional network or torchvision's ResNet-18."""
 
-from __future__ import annotations
-
 import json
 from contextlib import nullcontext
 from pathlib import Path

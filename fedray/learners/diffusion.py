@@ -1,7 +1,5 @@
 """diffusion: an unconditional DDPM (Ho et al. 2020, Algorithm 1) on diffusers' UNet2DModel."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What every learner offers, and the learners by the `model.kind` a scenario names. No federation in them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Protocol
 

@@ -1,7 +1,5 @@
 """How a cell's band is shared among those who send at once. Shares sum to 1."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

@@ -1,7 +1,5 @@
 """What it takes to compute: time and energy of a number of floating-point operations."""
 
-from __future__ import annotations
-
 from functools import cached_property
 
 import numpy as np

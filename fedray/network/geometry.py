@@ -1,7 +1,5 @@
 """Where the devices of a cell are, and when."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What it takes to send a buffer over a link that is not a radio channel: a constant rate, a recorded one."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Path loss, line of sight and shadowing in closed form. Distances in metres, frequencies in gigahertz, losses in decibel."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Radio links: path and fading make a signal-to-noise ratio, that a rate, that a time and joules."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import numpy as np
@@ -10,10 +8,11 @@ from fedray.network import allocation
 from fedray.network.geometry import Geometry, disc
 from fedray.network.links import Sends, Transfers, When
 from fedray.network.propagation import DEVICE_MODELS, LIGHT_MPS, log_distance, shadowing
-from fedray.network.rates import efficiency, ergodic, linear, noise_dbm
+from fedray.network.rates import arq, efficiency, ergodic, linear, noise_dbm
 from fedray.randomness import SERVER, key, normals, uniforms
 from fedray.scenario.network import BLOCK_HZ, Cell, Disc, Level, LogDistance, Neighbours, Sidelink, Tr38901
 
+UNTIL_THROUGH = 10**6
 BLOCKS = 32  # coherence times: what takes longer has the ergodic rate
 FIGURE_DB = {"uplink": 5.0, "downlink": 9.0, "sidelink": 9.0}  # noise figure of a base station, of a device
 
@@ -72,6 +71,9 @@ class RadioLink:
             weak = snr[:, None] * power < linear(s.outage_db)
             tries = np.where(weak.all(1), s.attempts, np.argmin(weak, 1) + 1)
             lost = lost | weak.all(1)
+        if s.harq is not None:
+            left = arq(s.block_error, s.harq)[1]
+            lost = lost | (uniforms(self.seed, when.round, f"blocks left {self.direction}", sends.sender, sends.receiver) < left)
         on_air_s = time * tries
         transmit_w = linear(s.transmit_dbm - 30) * (sends.share if self.direction == "downlink" else 1.0)
         energy = (transmit_w / s.amplifier_efficiency + s.circuit_w + s.receive_w) * on_air_s
@@ -93,7 +95,8 @@ class RadioLink:
     @property
     def usable(self) -> float:
         """The share of the band that carries what is new."""
-        return (1 - self.section.overhead) * (1 - self.section.block_error)
+        tries, _ = arq(self.section.block_error, self.section.harq or UNTIL_THROUGH)
+        return (1 - self.section.overhead) / tries
 
     def _over(self, snr: np.ndarray, share: np.ndarray | float) -> np.ndarray:
         """A device has all its power for its share of the band; a base station only that share of it."""

@@ -1,7 +1,5 @@
 """How a signal-to-noise ratio becomes bits a second. Ratios are linear, efficiencies in bits per second and hertz."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache
 

@@ -1,8 +1,6 @@
 """What Sionna knows of 3GPP's channels and links. Imported in the driver alone, and only where a scenario asks for it: its
 import takes seconds, and both that and its seed would draw new numbers for torch, which is kept out of it here."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache

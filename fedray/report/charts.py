@@ -1,7 +1,5 @@
 """The report's pictures, as SVG that takes its colours from the page: light and dark are the page's business."""
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """`fedray report`: runs as one HTML page that needs nothing but itself."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Sequence
 from importlib.resources import files

@@ -1,7 +1,5 @@
 """What a report knows of a run: read from its folder, whether it is done, broken or still going on."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The same run on another network: its recorded schedule on the clock again, without training."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby

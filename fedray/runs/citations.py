@@ -1,7 +1,5 @@
 """CITATION.bib: what to cite for exactly the methods a scenario uses."""
 
-from __future__ import annotations
-
 from importlib.resources import files
 
 from fedray.scenario.scenario import Scenario
@@ -14,6 +12,8 @@ RULES = {
 
 
 def bibtex(scenario: Scenario) -> str:
+    network = scenario.network
+    links = (network.uplink, network.downlink, network.sidelink)
     used = {
         "huang2023federated": True,  # the topologies are its Fig. 2
         "mcmahan2017communication": True,
@@ -23,6 +23,13 @@ def bibtex(scenario: Scenario) -> str:
         RULES.get(scenario.aggregation.kind, ""): True,
         "stich2018sparsified": any(getattr(t, "error_feedback", False) for t in scenario.aggregation.transforms),
         "alistarh2017qsgd": any(t.kind == "quantise" for t in scenario.aggregation.transforms),
+        "hoydis2022sionna": any(link.kind == "3gpp" or getattr(link, "rate", "") == "nr_mcs" for link in links),
+        "3gpp38901": any(link.kind == "3gpp" for link in links),
+        "3gpp37885": network.sidelink.kind == "sidelink" and network.sidelink.model != "d2d",
+        "3gpp36843": network.sidelink.kind == "sidelink" and network.sidelink.model == "d2d",
+        "gudmundson1991correlation": any(link.kind == "log_distance" for link in links),
+        "netravali2015mahimahi": any(link.kind == "trace" for link in links),
+        "nishio2019client": scenario.population.selection == "fedcs",
         "krizhevsky2009learning": scenario.data.kind.startswith("cifar"),
         "liu2015deep": scenario.data.kind == "celeba",
         "hu2022lora": scenario.tuning.kind == "lora",

@@ -1,7 +1,5 @@
 """env.json: where a run ran."""
 
-from __future__ import annotations
-
 import os
 import platform
 import sys

@@ -1,7 +1,5 @@
 """run.log: what libraries, Ray and Python's warnings say while a run goes on, kept off the terminal."""
 
-from __future__ import annotations
-
 import io
 import logging
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """`runtime.report_to: [tensorboard]`: metrics and sample grids under `tensorboard/` in the run folder."""
 
-from __future__ import annotations
-
 import shutil
 from typing import Any
 

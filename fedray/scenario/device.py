@@ -1,7 +1,5 @@
 """`network.device` and `network.server`: what it takes to compute."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field

@@ -1,13 +1,11 @@
 """`network`: what a round costs. Rates in bits per second, decimal; energy in joules; places in metres, the server's at (0, 0)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fedray.scenario.base import Fraction, NotNegative, Positive, Refused, Section
+from fedray.scenario.base import Count, Fraction, NotNegative, Positive, Refused, Section
 from fedray.scenario.device import ComputeDevice, CpuDevice, Device
 
 DIRECTIONS = ("uplink", "downlink", "sidelink")
@@ -84,6 +82,7 @@ class RadioLink(Section):
     modulation: Literal["64qam", "256qam"] = "64qam"
     overhead: Fraction = 0.0  # of the band, for control and pilots
     block_error: Fraction = 0.0  # of blocks, sent again until they are through; nr_mcs has its own
+    harq: Count | None = None  # or at most so many times: what is left then, block_error^harq, loses the transfer
     outage_db: Annotated[float, Field(allow_inf_nan=False)] | None = None  # a try whose faded signal is weaker is in vain
     attempts: Annotated[int, Field(ge=1, le=100)] = 1  # tries before a transfer is lost; all are charged
     # equal: the same share for all who send at once. broadcast: all hear the whole band (downlink). min_max: they finish

@@ -1,7 +1,5 @@
 """The scenario as a whole, and which sections do not go together."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -109,6 +107,7 @@ class Scenario(Section):
             "population.over_select": population.over_select > 0,
             "network.device.dropout": any(d.dropout for d in devices),
             "outage_db": any(isinstance(link, RadioLink) and link.outage_db is not None for link in links),
+            "harq": any(isinstance(link, RadioLink) and link.harq is not None for link in links),
         }
         for key, asked in closes.items():
             if not asked:

@@ -1,7 +1,5 @@
 """The scenario's JSON Schema, and the comment by which an editor finds it."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

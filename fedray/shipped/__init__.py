@@ -1,7 +1,5 @@
 """What ships inside the package: models, judges, data, network configurations, scenarios. Addressed as shipped:NAME."""
 
-from __future__ import annotations
-
 import json
 from functools import cache
 from pathlib import Path

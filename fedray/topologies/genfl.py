@@ -5,8 +5,6 @@ server paints -> each client, with the model -> trains -> server                
 server -> each client -> paints, trains -> server                                                            (at: client)
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 

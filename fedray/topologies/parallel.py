@@ -4,8 +4,6 @@ server -> each client -> server                      (reduce: server)
 server -> each client <-> its neighbours -> server   (reduce: allreduce)
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from fedray.schedule import SERVER, Schedule, Send, Server, Step, Train, client_node

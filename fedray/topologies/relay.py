@@ -3,8 +3,6 @@
 server -> client i -> client i' -> ... -> last client -> server
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """LoRA (Hu et al. 2021): w' = w + (alpha / rank) B A, through peft."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast

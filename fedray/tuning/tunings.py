@@ -1,7 +1,5 @@
 """The kinds of tuning behind one face: `apply` says what trains and travels, `export` writes the result's files."""
 
-from __future__ import annotations
-
 from fnmatch import fnmatchcase
 from pathlib import Path
 

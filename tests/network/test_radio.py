@@ -147,3 +147,11 @@ def test_resource_blocks_serve_at_least_as_well_as_chance():
     sends = Sends(who, np.full(3, SERVER), np.full(3, 10**6), np.ones(3, int), np.full(3, 1 / 3))
     chosen, even = blocks.transfers(NOW, sends).time_s, link(**frequency).transfers(NOW, sends).time_s
     assert chosen.sum() < even.sum()
+
+
+def test_blocks_that_may_be_tried_only_so_often_lose_a_transfer_now_and_then():
+    at = ((100, 0),)
+    (plain, _), _ = sent(link(at=at), 0, SERVER, 10**7)
+    found = [sent(link(at=at, block_error=0.5, harq=3), 0, SERVER, 10**7, round=t) for t in range(3000)]
+    assert [seconds / plain for (seconds, _), _ in found[:5]] == pytest.approx([(1 - 0.5**3) / 0.5] * 5)
+    assert np.mean([lost for _, lost in found]) == pytest.approx(0.5**3, abs=0.02)
