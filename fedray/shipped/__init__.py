@@ -1,4 +1,4 @@
-"""What ships inside the package: models, judges, data, network configurations, scenarios. Addressed as shipped:NAME."""
+"""What ships inside the package: models, judges, data, devices, a trace, scenarios. Addressed as shipped:NAME."""
 
 import json
 from functools import cache
