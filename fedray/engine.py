@@ -14,8 +14,9 @@ from fedray.augmentation import labels
 from fedray.check import readable
 from fedray.data import form
 from fedray.data.partition import census
-from fedray.executors import Executor, Job, Look, StepFailed, TrainReport, open_executor, to_paint
-from fedray.network.clock import Event, Ledger, Radio, time_round
+from fedray.executors import Executor, Job, Look, StepFailed, TrainReport, open_executor, to_paint, who
+from fedray.network.clock import Event, Ledger, time_round
+from fedray.network.radio import Radio
 from fedray.plan import feasible
 from fedray.randomness import SERVER
 from fedray.rounds import Shared, schedule_round, shared
@@ -149,7 +150,7 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
     if baseline := look_at_base():
         run.write("baseline.json", baseline.metrics())
     if scenario.augmentation is not None:
-        run.write("augmentation.json", _augmentation(scenario, run, executor, known))
+        run.write("augmentation.json", _augmentation(scenario, radio, run, executor, known))
     executor.export(run.path / "model")
     result = {
         "status": "done",
@@ -164,13 +165,13 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
     return result
 
 
-def _augmentation(scenario: Scenario, run: RunFolder, executor: Executor, known: Shared) -> dict[str, Any]:
+def _augmentation(scenario: Scenario, radio: Radio, run: RunFolder, executor: Executor, known: Shared) -> dict[str, Any]:
     """How good the data of the last round's clients and the pictures are, and how far each client's mix of labels is from
     the population's, alone and with the pictures it is weighed or trained beside."""
     section, rounds, counts = scenario.augmentation, scenario.training.rounds, known.counts
     assert section is not None
     assert counts is not None
-    schedule = schedule_round(scenario, Radio(scenario.network, scenario.population.clients, scenario.seed), rounds, known)
+    schedule = schedule_round(scenario, radio, rounds, known)
     here = to_paint(schedule, scenario, known).get(SERVER, np.zeros(0, int))
     eligible = [int(c) for c in known.eligible(scenario)][: scenario.population.a_round]  # where none trained
     found = executor.audit(schedule.clients or eligible, here, run.path / "samples" / "pictures.png")
@@ -215,7 +216,7 @@ def _restore(run: RunFolder, watcher: Watcher, executor: Executor) -> tuple[int,
 def _judge_failure(report: TrainReport, policy: str, failures: int, budget: int) -> None:
     if report.failure is None:
         return
-    where = f"client {report.client} in round {report.round}, while {report.stage}"
+    where = f"{who(report.client)} in round {report.round}, while {report.stage}"
     if policy == "abort":
         advice = "mend its data or the training, or leave such clients out: runtime: {failures: {data: drop}}"
         raise RunFailed(f"{where}: {report.failure}", advice, **_facts(report))
@@ -230,7 +231,7 @@ def _refuse_round_of_failures(reports: list[TrainReport]) -> None:
     """What fails everywhere is no client's fault."""
     if reports and all(r.failure for r in reports):
         first = reports[0]
-        message = f"no client of round {first.round} trained; the first: client {first.client}, while {first.stage}: {first.failure}"
+        message = f"no client of round {first.round} trained; the first: {who(first.client)}, while {first.stage}: {first.failure}"
         raise RunFailed(message, "mend the training (a smaller learning rate?) or the data", **_facts(first))
 
 

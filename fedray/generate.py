@@ -15,7 +15,8 @@ from torch import Tensor
 from fedray.check import check
 from fedray.evaluation.evaluate import picture, sheet
 from fedray.executors import Job
-from fedray.executors.work import Model, ServerWork
+from fedray.executors.model import Model
+from fedray.executors.server import ServerWork
 from fedray.learners.learner import load
 from fedray.learners.text_to_image import TextToImage
 from fedray.parameters import DTYPES

@@ -12,8 +12,9 @@ from fedray.data import form
 from fedray.data.partition import partition
 from fedray.data.samples import Array
 from fedray.data.sources import to_download
-from fedray.network.clock import Ledger, Radio, time_round
+from fedray.network.clock import Ledger, time_round
 from fedray.network.links import When
+from fedray.network.radio import Radio
 from fedray.packing import Node, pack
 from fedray.rounds import Shared, schedule_round, shared
 from fedray.scenario import Loaded, Refused, Scenario

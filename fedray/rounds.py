@@ -8,10 +8,11 @@ import numpy as np
 
 from fedray.augmentation import labels
 from fedray.data import Samples
-from fedray.network.clock import Radio, Work
+from fedray.network.channel import RadioLink
 from fedray.network.geometry import nearest
 from fedray.network.links import When
-from fedray.network.radio import RadioLink
+from fedray.network.radio import Radio
+from fedray.network.work import Work
 from fedray.randomness import SERVER, generator
 from fedray.scenario.augmentation import Augmentation, Fixed
 from fedray.scenario.base import Refused

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedray.data import form
-from fedray.network.clock import Work
+from fedray.network.work import Work
 from fedray.randomness import SERVER
 from fedray.scenario.aggregation import Aggregation
 from fedray.scenario.scenario import Scenario

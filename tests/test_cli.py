@@ -204,7 +204,7 @@ def test_the_shell_completes_shipped_scenarios():
     command = os.path.join(os.path.dirname(sys.executable), "fedray")
     typed = {"_FEDRAY_COMPLETE": "complete_bash", "COMP_WORDS": "fedray run huang", "COMP_CWORD": "2"}
     done = subprocess.run([command], env=os.environ | typed, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["huang2023-full", "huang2023-lora", "huang2023-tiny"]
+    assert done.stdout.split() == [f"huang2023-{name}" for name in ("full", "lora", "sidelink", "tiny", "topologies")]
 
 
 def test_the_page_of_the_command_line_names_every_verb_and_variable():

@@ -4,7 +4,8 @@ import pytest
 
 from fedray import shipped
 from fedray.check import check
-from fedray.network.clock import Ledger, Radio, time_round
+from fedray.network.clock import Ledger, time_round
+from fedray.network.radio import Radio
 from fedray.plan import plan
 from fedray.rounds import schedule_round
 from tests.helpers import UNSEEN, rows, run, tiny

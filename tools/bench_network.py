@@ -10,7 +10,9 @@ import math
 import time
 from pathlib import Path
 
-from fedray.network.clock import Radio, Work, time_round
+from fedray.network.clock import time_round
+from fedray.network.radio import Radio
+from fedray.network.work import Work
 from fedray.scenario.network import Network
 from fedray.topologies.parallel import parallel
 

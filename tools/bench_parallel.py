@@ -36,10 +36,11 @@ from fedray.check import check
 from fedray.data import open_source
 from fedray.data.partition import Holdings, holdings
 from fedray.executors import Job
+from fedray.executors.clients import batches
 from fedray.executors.ray import RayExecutor
-from fedray.executors.work import batches
 from fedray.learners.classifier import build
-from fedray.network.clock import Ledger, Radio, time_round
+from fedray.network.clock import Ledger, time_round
+from fedray.network.radio import Radio
 from fedray.randomness import generator
 from fedray.rounds import Shared, schedule_round
 from fedray.runs.folder import RunFolder

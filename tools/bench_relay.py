@@ -25,7 +25,8 @@ from fedray import check
 from fedray.data import holdings
 from fedray.executors import Job
 from fedray.executors.actors import ClientHost
-from fedray.executors.work import Model, batches
+from fedray.executors.clients import batches
+from fedray.executors.model import Model
 from fedray.parameters import FlatParameters
 from fedray.randomness import generator, key
 

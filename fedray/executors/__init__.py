@@ -30,13 +30,17 @@ class Job:
     run: Path | None = None  # the run folder, on the driver's node; none: nothing is kept
 
 
+def who(client: int | None) -> str:
+    """A client for a person; the server trains, too, as a client of its own number."""
+    return "the server" if client in (None, SERVER) else f"client {client}"
+
+
 class StepFailed(RuntimeError):
     """A step that went wrong through no fault of its data: what, where, and the original exception, once."""
 
     def __init__(self, error: BaseException, round: int | None, stage: str, client: int | None, traceback: str) -> None:
-        where = f"client {client}" if client is not None else "the server"
         when = f" in round {round}" if round is not None else ""
-        super().__init__(f"{where}{when}, while {stage}: {type(error).__name__}: {str(error).strip() or 'no message'}")
+        super().__init__(f"{who(client)}{when}, while {stage}: {type(error).__name__}: {str(error).strip() or 'no message'}")
         self.facts: dict[str, Any] = {
             "error": type(error).__name__,
             "round": round,

@@ -1,4 +1,4 @@
-"""The actors of a run: client hosts, the server, the evaluator. Thin: all they do is in work.py and augment.py."""
+"""The actors of a run: client hosts, the server, the evaluator. Thin: all they do is in clients.py, server.py and augment.py."""
 
 import os
 from abc import ABC, abstractmethod
@@ -61,7 +61,7 @@ class ClientHost(Actor):
     so_far: Any = None  # the sum of a round of which only some parts are done
 
     def make(self) -> Any:
-        from fedray.executors.work import ClientWork
+        from fedray.executors.clients import ClientWork
 
         return ClientWork(self.job, _device(), self.site)
 
@@ -127,7 +127,7 @@ class ServerHost(Actor):
     """An actor that aggregates and keeps checkpoints."""
 
     def make(self) -> Any:
-        from fedray.executors.work import ServerWork
+        from fedray.executors.server import ServerWork
 
         return ServerWork(self.job)
 
@@ -176,7 +176,7 @@ class EvaluatorHost(Actor):
     """An actor that looks at the model while others train it."""
 
     def make(self) -> Any:
-        from fedray.executors.work import EvaluatorWork
+        from fedray.executors.server import EvaluatorWork
 
         return EvaluatorWork(self.job, _device())
 

@@ -16,8 +16,9 @@ from fedray.data.partition import test_split
 from fedray.data.samples import Array
 from fedray.evaluation import judge as judges
 from fedray.executors import Job, TrainReport
+from fedray.executors.clients import Audited, ClientWork
+from fedray.executors.server import OWN
 from fedray.executors.spill import Kept
-from fedray.executors.work import OWN, Audited, ClientWork
 from fedray.learners.classifier import Classifier
 from fedray.parameters import Layout
 from fedray.randomness import SERVER

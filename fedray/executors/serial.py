@@ -11,8 +11,9 @@ import torch
 
 from fedray.executors import Job, Look, TrainReport, chains, to_paint
 from fedray.executors.augment import AugmentWork
-from fedray.executors.spill import ClientStates
-from fedray.executors.work import ClientWork, EvaluatorWork, Kept, ServerWork
+from fedray.executors.clients import ClientWork
+from fedray.executors.server import EvaluatorWork, ServerWork
+from fedray.executors.spill import ClientStates, Kept
 from fedray.randomness import SERVER
 from fedray.rounds import Shared
 from fedray.runs.folder import Saved

@@ -1,193 +1,163 @@
-"""Radio links: path and fading make a signal-to-noise ratio, that a rate, that a time and joules."""
+"""The links and devices of a scenario's network, and what every transfer of a round takes over them."""
 
-from functools import lru_cache
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 
 import numpy as np
 
 from fedray.network import allocation
-from fedray.network.geometry import Geometry, disc
-from fedray.network.links import Sends, Transfers, When
-from fedray.network.propagation import DEVICE_MODELS, LIGHT_MPS, log_distance, shadowing
-from fedray.network.rates import arq, efficiency, ergodic, linear, noise_dbm
-from fedray.randomness import SERVER, key, normals, uniforms
-from fedray.scenario.network import BLOCK_HZ, Cell, Disc, Level, LogDistance, Neighbours, Sidelink, Tr38901
+from fedray.network.channel import RadioLink
+from fedray.network.devices import Devices, Processor
+from fedray.network.geometry import Geometry
+from fedray.network.links import Fixed, Link, Sends, Trace, Transfers, When, ids
+from fedray.network.rates import efficiency, linear
+from fedray.network.work import Work, number
+from fedray.randomness import SERVER as SERVER_NUMBER
+from fedray.scenario.network import DIRECTIONS, FixedLink, Network, TraceLink
+from fedray.schedule import SERVER, Schedule, Send, Step, Train
 
-UNTIL_THROUGH = 10**6
-BLOCKS = 32  # coherence times: what takes longer has the ergodic rate
-FIGURE_DB = {"uplink": 5.0, "downlink": 9.0, "sidelink": 9.0}  # noise figure of a base station, of a device
+SAVINGS = 128  # powers that a client chooses from
+Air = dict[str, tuple[Transfers, int]]  # by the id of a send step: transfers, and its place among them
+Begins = Callable[[Callable[[Step, float], float]], dict[str, float]]
 
 
-class RadioLink:
-    """One direction over a channel of scenario.network. Who is asked for makes no difference to anybody's draws."""
+class Radio:
+    """Links and devices of a `network` section, for so many clients; `folder` is where relative paths start."""
 
-    shared = True
+    def __init__(self, section: Network, clients: int = 0, seed: int = 0, folder: Path = Path()) -> None:
+        self.section = section
+        self.geometry = Geometry(section.cell, clients, seed) if section.cell else None
+        self.links = {d: self._open(d, seed, folder) for d in DIRECTIONS}
+        self.devices, self.server = Devices(section.device, clients, seed), Processor(section.server)
 
-    def __init__(self, section: LogDistance | Tr38901 | Sidelink, direction: str, geometry: Geometry, seed: int) -> None:
-        self.section, self.direction, self.geometry, self.seed = section, direction, geometry, seed
-        self.efficiency = efficiency(section.rate, section.modulation)
-        self.coherence_s = 0.423 * LIGHT_MPS / (section.speed_mps * section.frequency_hz)
-        figure = section.noise_figure_db if section.noise_figure_db is not None else FIGURE_DB[direction]
-        self.noise_dbm_hz = float(noise_dbm(1.0, figure))
-        self._of_clients = lru_cache(maxsize=1)(self._at_clients)
+    def _open(self, direction: str, seed: int, folder: Path) -> Link:
+        section = getattr(self.section, direction)
+        if isinstance(section, FixedLink):
+            return Fixed(section)
+        if isinstance(section, TraceLink):
+            return Trace(section, f"network.{direction}.path", seed, folder)
+        assert self.geometry is not None
+        return RadioLink(section, direction, self.geometry, seed)
 
-    def rates_bps(self, when: When, sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:
-        snr, k = self.mean_snr(when, sender, receiver)
-        return np.where(self.reached(snr), self.rate_bps(snr, k, 1.0), 0.0)
+    def processor(self, node: str) -> Processor:
+        return self.server if node == SERVER else self.devices[number(node)]
 
-    def rate_bps(self, snr: np.ndarray, k: np.ndarray, share: np.ndarray | float) -> np.ndarray:
-        """The ergodic rate over a share of the band."""
-        return self.section.bandwidth_hz * self.usable * share * ergodic(self.efficiency, self._over(snr, share), k)
+    def reaches(self, when: When, sender: int, receiver: int) -> bool:
+        """Whether a hop over the sidelink arrives in this round."""
+        one = np.ones(1)
+        return not self.links["sidelink"].transfers(when, Sends(ids([sender]), ids([receiver]), one, ids([1]), one)).lost[0]
 
-    def reached(self, snr: np.ndarray) -> np.ndarray:
-        """Whether the mean signal is worth a try at all."""
-        least = 0.0 if self.section.outage_db is None else linear(self.section.outage_db)
-        return (self.efficiency(snr) > 0) & (snr >= least)
+    def sidelink_rates_bps(self, when: When, sender: int, receivers: Collection[int]) -> np.ndarray:
+        """Mean rates; 0 for who is out of range."""
+        to = ids(list(receivers))
+        return self.links["sidelink"].rates_bps(when, np.full_like(to, sender), to)
 
-    def rate_now(self, when: When, clients: np.ndarray) -> np.ndarray:
-        """Beside its mean, what a client's rate is in the round's first coherence time."""
-        snr, k = self.mean_snr(when, *((clients, np.full_like(clients, SERVER))[:: -1 if self.direction == "downlink" else 1]))
-        faded = snr * self._power(when, "now", k, clients)
-        ratio: np.ndarray = self.efficiency(faded) / np.maximum(ergodic(self.efficiency, snr, k), 1e-12)
-        return ratio
-
-    def transfers(self, when: When, sends: Sends) -> Transfers:
-        s = self.section
-        snr, k = self.mean_snr(when, sends.sender, sends.receiver)
-        over = self._over(snr, sends.share)
-        if s.allocation == "blocks":
-            rate, lost = self._blocks(when, sends, over, k), np.zeros(len(snr), bool)
-        else:
-            rate, lost = self.rate_bps(snr, k, sends.share), ~self.reached(snr)
+    def finishes_s(self, when: When, work: Work, clients: np.ndarray, at_once: int) -> np.ndarray:
+        """About how long each client's round takes, where so many share each band [n]."""
+        base = np.full_like(clients, SERVER_NUMBER)
+        down, up = self.links["downlink"], self.links["uplink"]
         with np.errstate(divide="ignore"):
-            time = np.where((rate > 0) & (sends.nbytes > 0), 8 * sends.nbytes / rate, 0.0)
-        short = (time > 0) & (time < BLOCKS * self.coherence_s) & (s.allocation != "blocks")
-        if short.any():
-            time[short] = self._block_by_block(when, Sends(*(a[short] for a in sends)), over[short], k[short], rate[short])
-        lost = lost | (rate <= 0)
-        tries = np.ones(len(time), int)
-        if s.outage_db is not None:
-            number = np.arange(s.attempts)
-            power = self._power(when, "try", k[:, None], sends.sender[:, None], sends.receiver[:, None], number)
-            weak = snr[:, None] * power < linear(s.outage_db)
-            tries = np.where(weak.all(1), s.attempts, np.argmin(weak, 1) + 1)
-            lost = lost | weak.all(1)
-        if s.harq is not None:
-            left = arq(s.block_error, s.harq)[1]
-            lost = lost | (uniforms(self.seed, when.round, f"blocks left {self.direction}", sends.sender, sends.receiver) < left)
-        on_air_s = time * tries
-        transmit_w = linear(s.transmit_dbm - 30) * (sends.share if self.direction == "downlink" else 1.0)
-        energy = (transmit_w / s.amplifier_efficiency + s.circuit_w + s.receive_w) * on_air_s
-        return Transfers(s.latency_s * sends.messages * tries + on_air_s, energy, lost)
-
-    def mean_snr(self, when: When, sender: np.ndarray, receiver: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The mean signal-to-noise-and-interference ratio over the whole band, and the K-factor [n]."""
-        s = self.section
-        if isinstance(s, Sidelink) or self.direction == "sidelink":
-            loss, k, interference = self._between(when, sender, receiver)
-        else:
-            clients = np.where(sender >= 0, sender, receiver)
-            loss, k, interference = (part[clients] for part in self._of_clients(when.time_s if self.geometry.cell.mobility else 0.0))
-        if s.fading != "model":
-            k = np.full(loss.shape, {"none": np.inf, "rayleigh": 0.0, "rician": float(linear(s.rician_k_db))}[s.fading])
-        noise_mw = s.bandwidth_hz * linear(self.noise_dbm_hz) + interference
-        return linear(s.transmit_dbm + s.antenna_gain_db - loss) / noise_mw, k
-
-    @property
-    def usable(self) -> float:
-        """The share of the band that carries what is new."""
-        tries, _ = arq(self.section.block_error, self.section.harq or UNTIL_THROUGH)
-        return (1 - self.section.overhead) / tries
-
-    def _over(self, snr: np.ndarray, share: np.ndarray | float) -> np.ndarray:
-        """A device has all its power for its share of the band; a base station only that share of it."""
-        return snr if self.direction == "downlink" else snr / share
-
-    def _power(self, when: When, purpose: str, k: np.ndarray, *ids: np.ndarray) -> np.ndarray:
-        """The power of a channel of K-factor k and mean 1, for each of the ids."""
-        purpose = f"fading {self.direction} {purpose}"
-        scattered = np.where(np.isinf(k), 0.0, 1 / (1 + k))
-        steady = np.sqrt(1 - scattered)
-        in_phase, out_of_it = (normals(self.seed, when.round, f"{purpose} {part}", *ids) for part in "iq")
-        power: np.ndarray = (steady + np.sqrt(scattered / 2) * in_phase) ** 2 + scattered / 2 * out_of_it**2
-        return power
-
-    def _block_by_block(self, when: When, sends: Sends, snr: np.ndarray, k: np.ndarray, rate: np.ndarray) -> np.ndarray:
-        """Seconds of transfers that see only some coherence times: each block carries what its own fade lets it. After
-        twice BLOCKS of them the rest goes at the mean rate."""
-        block = np.arange(2 * BLOCKS)
-        power = self._power(when, "block", k[:, None], sends.sender[:, None], sends.receiver[:, None], block)
-        bps = self.section.bandwidth_hz * self.usable * sends.share[:, None] * self.efficiency(snr[:, None] * power)
-        sent = np.cumsum(bps * self.coherence_s, 1)
-        bits = 8.0 * sends.nbytes
-        whole = (sent < bits[:, None]).sum(1)  # blocks that are used up
-        row, last = np.arange(len(bits)), np.minimum(whole, len(block) - 1)
-        before = np.where(whole > 0, sent[row, np.maximum(whole - 1, 0)], 0.0)
-        rest = np.where(whole < len(block), bps[row, last], rate)
-        seconds: np.ndarray = whole * self.coherence_s + (bits - before) / rest
-        return seconds
-
-    def _blocks(self, when: When, sends: Sends, snr: np.ndarray, k: np.ndarray) -> np.ndarray:
-        """Each resource block, which fades by itself, goes to somebody whom it serves well."""
-        blocks = np.arange(int(self.section.bandwidth_hz // BLOCK_HZ))
-        clients = sends.client
-        power = self._power(when, "blocks", k[:, None], clients[:, None], blocks)
-        bps = self.section.bandwidth_hz * self.usable / len(blocks) * self.efficiency(snr[:, None] * power)
-        return allocation.blocks(bps)
-
-    def _between(self, when: When, sender: np.ndarray, receiver: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Loss, K-factor and interference of pairs of devices. A pair's luck is the same both ways, and in every round."""
-        s = self.section
-        sender, receiver = np.broadcast_arrays(sender, receiver)
-        places = self.geometry.at(when.time_s)
-        distance = np.maximum(np.linalg.norm(places[sender] - places[receiver], axis=1), 1.0)
-        pair = np.minimum(sender, receiver), np.maximum(sender, receiver)
-        shadow = normals(self.seed, 0, "shadowing of a pair", *pair)
-        assert not isinstance(s, Tr38901)
-        level = linear(s.interference.dbm) if isinstance(s.interference, Level) else 0.0
-        interference = np.full(distance.shape, float(level))
-        if isinstance(s, LogDistance):
-            return log_distance(s, distance) + s.shadowing_db * shadow, np.zeros(distance.shape), interference
-        model, f = DEVICE_MODELS[s.model], s.frequency_hz / 1e9
-        clear = uniforms(self.seed, 0, "sight of a pair", *pair) < model.sight(distance)
-        loss = np.where(clear, model.clear(distance, f), model.blocked(distance, f)) + np.where(clear, *model.shadowing_db) * shadow
-        return loss, np.where(clear, linear(model.k_db), 0.0), interference
-
-    def _at_clients(self, time_s: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Loss, K-factor and interference in mW of every client's link to the base station."""
-        s, places = self.section, self.geometry.at(time_s)
-        assert not isinstance(s, Sidelink)
-        loss, k = path(s, self.geometry.cell, places, self.seed)
-        interference = np.zeros(len(places))
-        if isinstance(s.interference, Level):
-            interference += linear(s.interference.dbm)
-        elif s.interference is not None:
-            interference += self._neighbours(s, s.interference, places)
-        return loss, k, interference
-
-    def _neighbours(self, s: LogDistance | Tr38901, around: Neighbours, places: np.ndarray) -> np.ndarray:
-        """Six cells on a hexagon. Downlink: each device hears their base stations. Uplink: the base station hears a device in
-        each, which lies there as this cell's own may."""
-        cell, heard = self.geometry.cell, np.zeros(len(places))
-        angle = np.arange(6) * np.pi / 3
-        sites = around.distance_m * np.stack([np.cos(angle), np.sin(angle)], 1)
-        if self.direction == "uplink":
-            at = cell.placement if isinstance(cell.placement, Disc) else Disc(kind="disc", radius_m=around.distance_m / 2)
-            sites = sites + disc(at, *(uniforms(self.seed, 0, f"neighbours {part}", np.arange(6)) for part in "uv"))
-        for i, site in enumerate(sites):
-            seen = site[None] if self.direction == "uplink" else places - site
-            loss, _ = path(s, cell, seen, key(self.seed, 0, i, "neighbour") % 2**31)
-            heard = heard + around.load * linear(s.transmit_dbm + s.antenna_gain_db - loss)
-        return heard
+            send_s = np.zeros(len(clients))
+            for link, direction, pair in ((down, "downlink", (base, clients)), (up, "uplink", (clients, base))):
+                rate = link.rates_bps(when, *pair) / (at_once if link.shared and _alone(link) else 1)
+                send_s = send_s + link.section.latency_s + 8 * np.array([work.send_bytes(direction, c) for c in clients.tolist()]) / rate
+        return send_s + np.array([self.devices[c].time_s(work.train_flops(c, 0)) for c in clients.tolist()])
 
 
-def path(section: LogDistance | Tr38901, cell: Cell, places: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Loss in dB with shadowing, and K-factor, between a base station at (0, 0) and devices at these places [n]. The same
-    both ways."""
-    if isinstance(section, Tr38901):
-        from fedray.network import sionna
+def _alone(link: Link) -> bool:
+    return isinstance(link, RadioLink) and link.section.allocation != "broadcast"
 
-        loss, k, _ = sionna.large_scale(section, cell, places, key(seed, 0, SERVER, "large scale") % 2**31)
-        return loss, k
-    distance = np.hypot(np.linalg.norm(places, axis=1), cell.server_height_m - cell.device_height_m)
-    loss = log_distance(section, np.maximum(distance, 1.0))
-    return loss + section.shadowing_db * shadowing(places, section.correlation_m, seed), np.zeros(len(places))
+
+def transfer(one: tuple[Transfers, int], begins_s: float) -> tuple[float, float]:
+    """Seconds and joules of a transfer that begins then."""
+    transfers, at = one
+    return transfers.at(at, begins_s) if transfers.at else (float(transfers.time_s[at]), float(transfers.energy_j[at]))
+
+
+def on_air(schedule: Schedule, loads: Mapping[str, float], radio: Radio, when: When, begins: Begins) -> Air:
+    """Every send step's transfers and its place among them. `begins` says when each step would begin, if steps took what it is
+    given."""
+    found: Air = {}
+    for direction in ("downlink", "sidelink", "uplink"):  # who gets how much of the uplink may depend on what was before
+        link = radio.links[direction]
+        steps = [step for step in schedule if isinstance(step, Send) and step.direction == direction]
+        if not steps:
+            continue
+        sender, receiver = ids([number(s.node) for s in steps]), ids([number(s.peer) for s in steps])
+        nbytes, messages = np.array([loads[s.id] for s in steps]), ids([s.messages for s in steps])
+        sends = Sends(sender, receiver, nbytes, messages, np.ones(len(steps)))
+        if isinstance(link, RadioLink):
+            sends = sends._replace(share=_shares(schedule, steps, sends, link, radio, loads, when, found, begins))
+        transfers = link.transfers(when, sends)
+        found |= {step.id: (transfers, i) for i, step in enumerate(steps)}
+    return found
+
+
+def _shares(
+    schedule: Schedule, steps: list[Send], sends: Sends, link: RadioLink, radio: Radio, loads: Mapping[str, float], when: When,
+    air: Air, begins: Begins,
+) -> np.ndarray:  # fmt: skip
+    """Each send step's share of its direction's band."""
+    how = link.section.allocation
+    if how == "broadcast":
+        return np.ones(len(steps))
+    if how in ("min_max", "proportional_fair"):
+        snr, _ = link.mean_snr(when, sends.sender, sends.receiver)
+        gain_hz = snr * link.section.bandwidth_hz
+        if how == "proportional_fair":
+            return allocation.proportional_fair(gain_hz, link.section.bandwidth_hz)
+
+        def seconds(step: Step, now_s: float) -> float:
+            if isinstance(step, Send):
+                return transfer(air[step.id], when.time_s + now_s)[0] if step.id in air else 0.0
+            return radio.processor(step.node).time_s(loads[step.id])
+
+        ready = begins(seconds)
+        # The formula is Shannon's, so bits are what they would be at its rate.
+        of_shannon = efficiency(link.section.rate, link.section.modulation)(np.ones(1))[0] * link.usable
+        at = np.array([ready[step.id] for step in steps])
+        return allocation.min_max(8 * sends.nbytes / of_shannon, at, gain_hz, link.section.bandwidth_hz)
+    depth = {step.id: 0 for step in schedule}  # of how many before it in this direction: those equally deep send at once
+    for step in schedule:
+        for before in step.after:
+            same = isinstance(step, Send) and step.direction == steps[0].direction
+            depth[step.id] = max(depth[step.id], depth[before] + same)
+    return np.full(len(steps), 1 / max(Counter(depth[step.id] for step in steps).values()))
+
+
+def saving(schedule: Schedule, loads: Mapping[str, float], radio: Radio, when: When, air: Air) -> tuple[Air, dict[str, float]]:
+    """The joint choice of CPU frequency and transmit power: of SAVINGS powers up to the link's, the one with which a client's
+    kappa C f^2 + p t is least, where f = C / (what the deadline leaves). Who cannot meet it does what it can.
+
+    Gives new uplinks, and the frequency of each train step.
+    """
+    link, deadline = radio.links["uplink"], radio.section.deadline_s
+    assert isinstance(link, RadioLink)
+    assert deadline is not None
+    chosen, ups = dict(air), {step.node: step for step in schedule if isinstance(step, Send) and step.direction == "uplink"}
+    frequency: dict[str, float] = {}
+    less = np.logspace(-4, 0, SAVINGS)
+    for step in schedule:
+        if not isinstance(step, Train) or step.node not in ups:
+            continue
+        processor, up = radio.processor(step.node), ups[step.node]
+        full, at = air[up.id]
+        down_s = sum(air[i][0].time_s[air[i][1]] for i in step.after if i in air)
+        snr, k = link.mean_snr(when, ids([step.client]), ids([SERVER_NUMBER]))
+        share = 1 / len(ups)
+        rate = link.rate_bps(snr * less, np.full(SAVINGS, k[0]), share)
+        latency_s = link.section.latency_s
+        with np.errstate(divide="ignore", invalid="ignore"):
+            up_s = 8 * loads[up.id] / rate
+            hz = processor.cycles(loads[step.id]) / (deadline - down_s - latency_s - up_s)
+        able = (hz > 0) & (hz <= processor.frequency_hz)
+        if not able.any() or full.lost[at]:
+            continue
+        s = link.section
+        power_w = linear(s.transmit_dbm - 30) * less / s.amplifier_efficiency + s.circuit_w + s.receive_w
+        joules = np.where(able, power_w * up_s + [processor.energy_j(loads[step.id], f) if f > 0 else np.inf for f in hz], np.inf)
+        best = int(np.argmin(joules))
+        frequency[step.id] = float(hz[best]) * (1 + 1e-12)  # not a rounding error late
+        chosen[up.id] = (Transfers(np.array([latency_s + up_s[best]]), np.array([power_w[best] * up_s[best]]), np.zeros(1, bool)), 0)
+    return chosen, frequency

@@ -6,7 +6,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from fedray.network.clock import Ledger, Radio, number, time_round
+from fedray.network.clock import Ledger, time_round
+from fedray.network.radio import Radio
+from fedray.network.work import number
 from fedray.report.recorded import Recorded
 from fedray.scenario.load import load_network
 from fedray.schedule import Generate, Schedule, Send, Server, Step, Train

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedray.aggregation.exact_sum import BOUND, ExactSum
-from fedray.executors.work import ServerWork
+from fedray.executors.server import ServerWork
 from fedray.parameters import Layout
 from tests.helpers import garments, job_of
 

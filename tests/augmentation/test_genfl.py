@@ -14,7 +14,7 @@ from fedray.augmentation.painter import Painter
 from fedray.data import form
 from fedray.executors.augment import AugmentWork
 from fedray.executors.serial import SerialExecutor
-from fedray.network.clock import Radio
+from fedray.network.radio import Radio
 from fedray.parameters import sha256
 from fedray.randomness import SERVER
 from fedray.rounds import schedule_round
@@ -167,7 +167,7 @@ def test_weights_may_follow_accuracy_on_images_that_are_then_not_tested_on(tmp_p
 
 
 def test_a_client_whose_images_cannot_be_read_is_left_out_of_the_audit(tmp_path, monkeypatch):
-    from fedray.executors.work import ClientWork, DataFailure
+    from fedray.executors.clients import ClientWork, DataFailure
 
     executor = ends(garments(tmp_path, AUGMENTED), 0)
     shard = ClientWork._shard

@@ -69,7 +69,7 @@ def test_clients_chosen_by_cover_are_different_ones_and_cover_as_much_as_any_gre
 
 def test_a_scenario_may_choose_its_clients_by_cover(tmp_path):
     from fedray.data import holdings
-    from fedray.network.clock import Radio
+    from fedray.network.radio import Radio
     from fedray.rounds import shared
 
     changes = {

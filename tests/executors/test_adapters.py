@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from fedray.aggregation.lora import truncation
 from fedray.executors.serial import SerialExecutor
-from fedray.network.clock import Radio
+from fedray.network.radio import Radio
 from fedray.plan import plan
 from fedray.rounds import schedule_round
 from tests.helpers import begin, job_of, rows, run, tiny

@@ -14,9 +14,9 @@ import pytest
 from fedray import shipped
 from fedray.engine import RunFailed
 from fedray.executors import StepFailed
+from fedray.executors.clients import batches
 from fedray.executors.serial import SerialExecutor
-from fedray.executors.work import batches
-from fedray.network.clock import Radio
+from fedray.network.radio import Radio
 from fedray.parameters import sha256
 from fedray.rounds import schedule_round
 from fedray.scenario.topology import Parallel, Relay

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from fedray.engine import RunFailed
+from fedray.executors.clients import batches
 from fedray.executors.serial import SerialExecutor
-from fedray.executors.work import batches
 from fedray.learners.classifier import build
-from fedray.network.clock import Radio
+from fedray.network.radio import Radio
 from fedray.parameters import sha256
 from fedray.randomness import generator
 from fedray.rounds import schedule_round

@@ -6,9 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedray.check import check
-from fedray.network.clock import Ledger, Radio, Work, time_round
+from fedray.network.clock import Ledger, time_round
 from fedray.network.devices import Processor
 from fedray.network.links import Fixed, When
+from fedray.network.radio import Radio
+from fedray.network.work import Work
 from fedray.randomness import generator
 from fedray.scenario.device import FlopsDevice
 from fedray.scenario.network import FixedLink, Network

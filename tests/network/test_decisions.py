@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedray.network.clock import Ledger, Radio, Work, time_round
+from fedray.network.clock import Ledger, time_round
 from fedray.network.devices import Devices, Processor
+from fedray.network.radio import Radio
+from fedray.network.work import Work
 from fedray.scenario.device import CpuDevice, FlopsDevice, Mix, Profile, Share
 from fedray.scenario.network import Cell, FixedLink, LogDistance, Network, Places
 from fedray.schedule import SERVER, Schedule, Send, Server, Train, client_node

@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedray.network.channel import BLOCKS, RadioLink
 from fedray.network.geometry import Geometry
 from fedray.network.links import Sends, When
-from fedray.network.radio import BLOCKS, RadioLink
 from fedray.network.rates import linear, shannon
 from fedray.scenario.network import Cell, Disc, Level, LogDistance, Neighbours, Places, RandomWaypoint, Sidelink
 from tests.helpers import sent

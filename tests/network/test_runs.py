@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from fedray.executors.serial import SerialExecutor
-from fedray.network.clock import Radio, time_round
+from fedray.network.clock import time_round
 from fedray.network.links import When
+from fedray.network.radio import Radio
 from fedray.rounds import schedule_round
 from fedray.scenario.base import Refused
 from fedray.schedule import Send

@@ -138,7 +138,11 @@ def test_shares_add_up_to_the_ledger(unbroken):
     for direction in ("uplink", "downlink", "sidelink"):
         assert parts["bytes"][direction] == final[f"bytes_{direction}"]
     assert sum(parts["joules"].values()) == pytest.approx(final["energy_j"])
+    waiting = parts["seconds"].pop("waiting")
     assert sum(parts["seconds"].values()) == pytest.approx(final["sim_time_s"])  # a relay does one thing at a time
+    with_two = parts["seconds"]["sidelink"]  # its sender and its receiver
+    alone = sum(parts["seconds"][kind] for kind in ("training", "uplink", "downlink"))
+    assert waiting == pytest.approx(5 * final["sim_time_s"] - 2 * with_two - alone)
     nodes = recorded.by_node(run)
     assert [n["node"] for n in nodes] == ["server", *(f"client-{i}" for i in range(5))]
     assert sum(n["bytes"] for n in nodes) == final["bytes_uplink"] + final["bytes_downlink"] + final["bytes_sidelink"]

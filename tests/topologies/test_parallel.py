@@ -3,7 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedray.executors import chains
-from fedray.network.clock import Radio, Work, time_round
+from fedray.network.clock import time_round
+from fedray.network.radio import Radio
+from fedray.network.work import Work
 from fedray.scenario import Scenario
 from fedray.schedule import Send, Server, Train
 from fedray.topologies.parallel import parallel

@@ -1,7 +1,6 @@
-"""What each kind of step does, wherever it runs: a client's turn, the server's part. Nothing here knows of actors."""
+"""A client's turn, wherever it runs. Nothing here knows of actors."""
 
 import math
-import os
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,30 +14,23 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedray.aggregation import transforms
-from fedray.aggregation.exact_sum import ExactSum, chunks
+from fedray.aggregation.exact_sum import ExactSum
 from fedray.aggregation.fedavg import State
 from fedray.aggregation.lora import truncation
-from fedray.aggregation.rules import rule
 from fedray.augmentation.painter import Painter, Pictures
 from fedray.data import Form, Samples, form, holdings
 from fedray.executors import Job, StepFailed, TrainReport
+from fedray.executors.model import Model
 from fedray.executors.optimizer import FlatOptimizer
 from fedray.executors.spill import Kept
-from fedray.learners.learner import load
-from fedray.parameters import DTYPES, FlatParameters, Layout, load_arrays, save_arrays, sha256
-from fedray.randomness import SERVER, generator, key
-from fedray.runs.folder import Saved, saved_files
+from fedray.parameters import Layout
+from fedray.randomness import generator, key
 from fedray.scenario.tuning import Lora
-from fedray.tuning import lora
-from fedray.tuning.tunings import apply, export
 
 T = TypeVar("T")
 Ended = tuple[Tensor | None, State]  # what a client sends beside its update, and its new state
 Generated = Pictures | Mapping[int, np.ndarray] | None
 AUDITED_AT_ONCE = 500  # samples
-SERVER_FILE = "server.safetensors"
-OWN = "augmented"  # the augmented model's last weights (see augment.py), in the server's state
-EMA = "ema"  # the moving average of the global model, in the server's state
 
 
 class Audited(NamedTuple):
@@ -56,40 +48,6 @@ class DataFailure(Exception):
     def __init__(self, stage: str, message: str) -> None:
         super().__init__(message)
         self.stage = stage
-
-
-class Model:
-    """A learner with its tuning, resident, and the flat buffer over what trains."""
-
-    def __init__(self, job: Job, device: torch.device) -> None:
-        scenario = job.scenario
-        _make_deterministic(scenario.runtime.threads)
-        self.scenario = scenario
-        self.learner = load(scenario, job.folder, device, DTYPES[scenario.training.precision])
-        named = apply(scenario.tuning, self.learner, scenario.seed, scenario.aggregation.freezes_a)
-        self.flat = FlatParameters(named, scenario.payload, device)
-        self.rule = rule(scenario.aggregation, self.flat.layout)
-        bases = lora.base_weights(self.learner.parts, self.flat.layout.names) if self.rule.folds else []
-        self._bases = [(weight, weight.detach().float().clone()) for weight in bases]
-        self.learner.prepare_training(scenario.training.gradient_checkpointing)
-
-    def export(self, buffer: np.ndarray, state: Kept, folder: Path) -> None:
-        """The result's files, as the last thing it does: its adapter is merged then."""
-        self.receive(buffer, state)
-        export(self.scenario.tuning, self.learner, self.flat.layout, folder, adapter=not self.rule.folds)
-
-    def receive(self, buffer: np.ndarray, state: Kept | None = None) -> None:
-        """The model in a global buffer; or its moving average, where the server's state has one."""
-        layout = self.flat.layout
-        self.flat.receive(buffer[: layout.nbytes])
-        with torch.no_grad():
-            if state and EMA in state:
-                self.flat.all.copy_(torch.from_numpy(state[EMA]))
-            if self._bases:
-                changes = layout.view(buffer[layout.nbytes :]).split([weight.numel() for weight, _ in self._bases])
-                assert isinstance(self.scenario.tuning, Lora)
-                for (weight, original), change in zip(self._bases, changes, strict=True):
-                    weight.copy_(original + self.scenario.tuning.scale * change.to(original).view_as(original))
 
 
 class ClientWork:
@@ -315,118 +273,6 @@ def _summable() -> Iterator[None]:
         raise DataFailure("training", f"{e} (a smaller learning rate?)") from None
 
 
-class ServerWork:
-    """The server's part. It keeps nothing between calls that it could not build again, so it may be restarted."""
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        _make_deterministic(job.scenario.runtime.threads)
-
-    def aggregate(
-        self, layout: Layout, buffer: np.ndarray, state: Kept, round: int, partials: Sequence[ExactSum]
-    ) -> tuple[np.ndarray, Kept]:
-        """The next global buffer and server state, from the hosts' sums; both as they were where nobody sent anything."""
-        total, combined = partials[0], rule(self.job.scenario.aggregation, layout)
-        for other in partials[1:]:
-            total.merge(other)
-        if not total.weight:
-            return buffer, state
-        share, seed = total.added / self.job.scenario.population.clients, key(self.job.scenario.seed, round, SERVER, "aggregate")
-        rows = len(total.total) // layout.numel if combined.element_wise else 1
-        old, sums = layout.view(buffer).view(rows, -1), total.total.view(rows, -1)
-        new, new_state = old.clone(), dict[str, np.ndarray]()
-        theirs = {name: torch.from_numpy(np.array(value)) for name, value in state.items() if name not in (EMA, OWN)}
-        # Number by number, so that memory stays small, where the rule allows it.
-        for c in chunks(layout.numel) if combined.element_wise else [slice(0, None)]:
-            before, mean = old[:, c].double(), sums[:, c] / total.weight
-            part = {name: value[..., c] if value.ndim else value for name, value in theirs.items()}
-            if combined.element_wise:
-                stepped, part = combined.step(before, mean, part, share, seed)
-            else:
-                stepped, part = combined.step(before[0], mean[0], part, share, seed)
-            new[:, c] = stepped.to(layout.dtype)
-            if (rest := max(0, layout.trained - c.start)) < len(mean[0]) and combined.element_wise:  # what only travels is averaged
-                new[0, c][rest:] = (before[0, rest:] + mean[0, rest:]).to(layout.dtype)
-            for name, value in part.items():
-                if value.ndim:
-                    new_state.setdefault(name, np.empty(old.shape))[..., c] = value.numpy()
-                else:
-                    new_state[name] = value.numpy()
-        if decay := getattr(self.job.scenario.model, "ema_decay", None):
-            rate = min(decay, (1 + round) / (10 + round))
-            ours = new[0, : layout.numel].float().numpy()
-            new_state[EMA] = rate * state.get(EMA, old[0, : layout.numel].float().numpy()) + np.float32(1 - rate) * ours
-        return new.flatten().view(torch.uint8).numpy(), new_state
-
-    def checkpoint(
-        self, layout: Layout, buffer: np.ndarray, state: Kept, folder: Path, before: Path | None,
-        unchanged: Sequence[int], changed: Sequence[int], *states: Kept,
-    ) -> Saved:  # fmt: skip
-        """Writes the model's weights, what the server has beside them, and the states of the clients that have changed
-        since the checkpoint `before`; the others' are linked to its files."""
-        layout.save(buffer[: layout.nbytes], folder / "weights.safetensors")
-        files: dict[str, str] = {}
-        if len(buffer) > layout.nbytes or state:
-            beside = {f"state.{name}": value for name, value in state.items()} | {"vectors": buffer[layout.nbytes :]}
-            files[SERVER_FILE] = save_arrays(beside, folder / SERVER_FILE)
-        for client, value in zip(changed, states, strict=True):
-            files[client_file(client)] = save_arrays(value, folder / client_file(client))
-        if unchanged:
-            assert before is not None
-            saved = saved_files(before)
-            for client in unchanged:
-                os.link(before / client_file(client), folder / client_file(client))
-                files[client_file(client)] = saved[client_file(client)]
-        return Saved(self._sha256(layout, buffer), files)
-
-    def _sha256(self, layout: Layout, buffer: np.ndarray) -> str:
-        """Of all that the global model is made of: what was folded into the base too, control variates not."""
-        return sha256(buffer if rule(self.job.scenario.aggregation, layout).folds else buffer[: layout.nbytes])
-
-    def restore(self, layout: Layout, folder: Path, saved: Saved) -> tuple[np.ndarray, Kept]:
-        """The global buffer and the server's state of a checkpoint.
-
-        Raises:
-            ValueError: for any file that is not what it was, a client's too.
-        """
-        buffer, state = layout.load(folder / "weights.safetensors"), {}
-        for name, expected in saved.files.items():
-            arrays = load_arrays(folder / name, expected)
-            if name == SERVER_FILE:
-                buffer = np.concatenate([buffer, arrays.pop("vectors")])
-                state = {k.removeprefix("state."): v for k, v in arrays.items()}
-        if (got := self._sha256(layout, buffer)) != saved.weights_sha256:
-            raise ValueError(f"{folder / 'weights.safetensors'} has sha256 {got[:12]}..., expected {saved.weights_sha256[:12]}...")
-        return buffer, state
-
-    def client_state(self, folder: Path, name: str, expected: str) -> Kept:
-        return load_arrays(folder / name, expected)
-
-
-def client_file(client: int) -> str:
-    return f"client-{client}.safetensors"
-
-
-class EvaluatorWork:
-    """Looks at global buffers with a model of its own, off the rounds' path."""
-
-    def __init__(self, job: Job, device: torch.device) -> None:
-        self.job, self.device = job, device
-
-    def evaluate(self, buffer: np.ndarray, state: Kept, grid: Path) -> dict[str, float]:
-        from fedray.evaluation.evaluate import evaluate
-
-        self._model.receive(buffer, state)
-        return evaluate(self.job.scenario, self.job.folder, self._model.learner, grid)
-
-    def export(self, buffer: np.ndarray, state: Kept, folder: Path) -> None:
-        self._model.export(buffer, state, folder)
-
-    @cached_property
-    def _model(self) -> Model:
-        return Model(self.job, self.device)
-
-
 def batches(sizes: Sequence[int], samples: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Index arrays of one turn: the samples in a fresh order each time they have all been used."""
     stream: list[int] = []
@@ -444,10 +290,3 @@ def _seed(device: torch.device, seed: int) -> None:
     torch.random.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)
-
-
-def _make_deterministic(threads: int) -> None:
-    torch.set_num_threads(threads)
-    if torch.cuda.is_available():
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.backends.cudnn.benchmark = False

@@ -1,0 +1,58 @@
+"""A learner with its tuning, resident in a worker."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fedray.aggregation.rules import rule
+from fedray.executors import Job
+from fedray.executors.spill import Kept
+from fedray.learners.learner import load
+from fedray.parameters import DTYPES, FlatParameters
+from fedray.scenario.tuning import Lora
+from fedray.tuning import lora
+from fedray.tuning.tunings import apply, export
+
+EMA = "ema"  # the moving average of the global model, in the server's state
+
+
+class Model:
+    """A learner with its tuning, resident, and the flat buffer over what trains."""
+
+    def __init__(self, job: Job, device: torch.device) -> None:
+        scenario = job.scenario
+        make_deterministic(scenario.runtime.threads)
+        self.scenario = scenario
+        self.learner = load(scenario, job.folder, device, DTYPES[scenario.training.precision])
+        named = apply(scenario.tuning, self.learner, scenario.seed, scenario.aggregation.freezes_a)
+        self.flat = FlatParameters(named, scenario.payload, device)
+        self.rule = rule(scenario.aggregation, self.flat.layout)
+        bases = lora.base_weights(self.learner.parts, self.flat.layout.names) if self.rule.folds else []
+        self._bases = [(weight, weight.detach().float().clone()) for weight in bases]
+        self.learner.prepare_training(scenario.training.gradient_checkpointing)
+
+    def export(self, buffer: np.ndarray, state: Kept, folder: Path) -> None:
+        """The result's files, as the last thing it does: its adapter is merged then."""
+        self.receive(buffer, state)
+        export(self.scenario.tuning, self.learner, self.flat.layout, folder, adapter=not self.rule.folds)
+
+    def receive(self, buffer: np.ndarray, state: Kept | None = None) -> None:
+        """The model in a global buffer; or its moving average, where the server's state has one."""
+        layout = self.flat.layout
+        self.flat.receive(buffer[: layout.nbytes])
+        with torch.no_grad():
+            if state and EMA in state:
+                self.flat.all.copy_(torch.from_numpy(state[EMA]))
+            if self._bases:
+                changes = layout.view(buffer[layout.nbytes :]).split([weight.numel() for weight, _ in self._bases])
+                assert isinstance(self.scenario.tuning, Lora)
+                for (weight, original), change in zip(self._bases, changes, strict=True):
+                    weight.copy_(original + self.scenario.tuning.scale * change.to(original).view_as(original))
+
+
+def make_deterministic(threads: int) -> None:
+    torch.set_num_threads(threads)
+    if torch.cuda.is_available():
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.benchmark = False

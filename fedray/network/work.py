@@ -1,0 +1,40 @@
+"""What each step of a schedule does, known before it is done."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from fedray.randomness import SERVER as SERVER_NUMBER
+from fedray.schedule import SERVER, Generate, Server, Step, Train
+
+
+class Loads(Protocol):
+    """What each step of a schedule does, known before it is done."""
+
+    def load(self, step: Step) -> float:
+        """Bytes of a send step, floating-point operations of any other."""
+        ...
+
+
+@dataclass(frozen=True)
+class Work:
+    train_flops: Callable[[int, int], float]  # of a client's turn, with so many generated pictures
+    send_bytes: Callable[[str, int], int]  # of a whole buffer, in this direction, to or from (uplink, sidelink) this client
+    aggregate_flops: Callable[[int], float]  # of so many updates
+    generate_flops: float = 0.0  # of a picture
+    picture_bytes: int = 0
+
+    def load(self, step: Step) -> float:
+        if isinstance(step, Train):
+            return self.train_flops(step.client, step.pictures)
+        if isinstance(step, Generate):
+            return step.pictures * self.generate_flops
+        if isinstance(step, Server):
+            return self.aggregate_flops(len(step.after))
+        if step.pictures is not None:
+            return step.pictures * self.picture_bytes
+        return round(step.share * self.send_bytes(step.direction, number(step.peer if step.node == SERVER else step.node)))
+
+
+def number(node: str) -> int:
+    return SERVER_NUMBER if node == SERVER else int(node.removeprefix("client-"))
