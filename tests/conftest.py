@@ -15,13 +15,14 @@ settings.register_profile("fedray", deadline=None, derandomize=True, suppress_he
 settings.load_profile("fedray")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # before xdist reads the marks, which it does first of all that are no wrappers
 def pytest_collection_modifyitems(items):
     """Two processes share the tests: one has all that need the session's Ray, so that there is one; the others go file
     by file, so that a file's fixtures are made once."""
     for item in items:
         group = "ray" if "cluster" in item.fixturenames else item.path.stem
         item.add_marker(pytest.mark.xdist_group(group))
+    return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from fedray.network.radio import Radio
 from fedray.parameters import sha256
 from fedray.randomness import generator
 from fedray.rounds import schedule_round
+from fedray.topologies.parallel import parallel
 from tests.helpers import begin, garments, job_of, rows, run, timeless
 
 MANY = {"population": {"clients": 12, "per_round": 7}, "training.rounds": 3, "data.partition.alpha": 0.3}
@@ -247,3 +248,14 @@ def test_batch_statistics_travel_with_the_weights_and_are_averaged(tmp_path):
     mean = sum(t[layout.trained :] for t in totals) / sum(held)
     assert mean.abs().max() > 1e-4
     assert (after - (start + mean)).abs().max() < 1e-5
+
+
+def test_those_that_the_clock_lets_in_give_the_same_bits_on_two_hosts(alone, two, cluster):
+    asked = parallel(1, [0, 2, 5, 7, 9], False)
+    kept = asked.carried({s.id: "late" if s.id == "up-2" else "skipped" if s.id.endswith("-9") else "done" for s in asked})
+    assert kept.clients == [0, 5, 7]
+    serial = SerialExecutor(alone[1].job)
+    for executor in (serial, two):
+        begin(executor)
+        assert {r.client for r in executor.carry_out(kept)} == {0, 5, 7}
+    assert sha256(cluster.get(two.buffer)) == sha256(serial.buffer)

@@ -61,13 +61,6 @@ def test_a_run_over_radio_trains_those_that_the_clock_lets_in(serial):
     assert metrics[-1]["sim_time_s"] == events[-1]["t1_s"] or events[-1]["event"] == "wait"
 
 
-def test_ray_gives_the_same_weights_and_the_same_timeline(serial, cluster, tmp_path):
-    folder, result = serial
-    again = run(garments(tmp_path, CELLULAR | {"runtime": {"executor": "ray", "actors": 2}}), tmp_path / "run")
-    assert again["weights_sha256"] == result["weights_sha256"]
-    assert rows(tmp_path / "run" / "timeline.jsonl") == rows(folder / "run" / "timeline.jsonl")
-
-
 def test_a_broken_run_goes_on_where_its_devices_were(serial, tmp_path, monkeypatch):
     folder, result = serial
     carry_out, done = SerialExecutor.carry_out, []
