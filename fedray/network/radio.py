@@ -143,7 +143,7 @@ def saving(schedule: Schedule, loads: Mapping[str, float], radio: Radio, when: W
             continue
         processor, up = radio.processor(step.node), ups[step.node]
         full, at = air[up.id]
-        down_s = sum(air[i][0].time_s[air[i][1]] for i in step.after if i in air)
+        down_s = sum(transfer(air[i], when.time_s)[0] for i in step.after if i in air)
         snr, k = link.mean_snr(when, ids([step.client]), ids([SERVER_NUMBER]))
         share = 1 / len(ups)
         rate = link.rate_bps(snr * less, np.full(SAVINGS, k[0]), share)

@@ -280,6 +280,11 @@ def _explain(error: Any, plain: Any) -> tuple[Loc, str, str]:
         return loc, got, context["expected"]
     if kind == "string_pattern_mismatch":
         return loc, got, NAMES.get(context["pattern"], f"text that matches {context['pattern']}")
+    if kind in ("too_short", "too_long"):
+        least, most = context.get("min_length"), context.get("max_length")
+        return loc, f"{context['actual_length']} of them", f"at least {least}" if most is None else f"at most {most}"
+    if kind == "value_error":
+        return loc, got, str(context["error"])
     if kind in ("model_type", "dict_type"):
         return loc, got, "a section of keys"
     expected = str(error["msg"]).removeprefix("Input should be ").removeprefix("a valid ")
@@ -321,8 +326,11 @@ def _known_keys(loc: Loc, plain: Any) -> list[str]:
     options: list[type[BaseModel]] = [Scenario]
     at = plain
     for part in loc:
-        at = at.get(part) if isinstance(at, dict) else None
-        options = [m for o in options if part in o.model_fields for m in members(o.model_fields[str(part)].annotation)]
+        if isinstance(at, dict):
+            at = at.get(part)
+            options = [m for o in options if part in o.model_fields for m in members(o.model_fields[str(part)].annotation)]
+        else:
+            at = at[int(part)] if isinstance(at, list) else None
         if len(options) > 1 and isinstance(at, dict):  # the union's member that `kind` names
             options = [o for o in options if at.get("kind") in get_args(o.model_fields["kind"].annotation)] or options
     return [k for o in options for k in o.model_fields]

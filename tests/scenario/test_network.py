@@ -33,9 +33,13 @@ BAD = {
     "a distance of nothing in a row": ({"network.cell": {"placement": {"kind": "line", "spacing_m": 0.0}}}, "spacing_m: got 0.0, expected a number above 0"),
     "negative power": ({"network.uplink.transmit_w": -1.0}, "network.uplink.transmit_w: got -1.0, expected at least 0"),
     "a device without energy figures": ({"network.device": {"kind": "flops", "peak_flops": 1e12}}, "network.device.active_w: got nothing, expected this key"),
-    "a device that nobody knows": ({"network.device": {"kind": "profile", "name": "abacus"}}, "network.device.name: got 'abacus', expected"),
+    "a device that nobody knows": ({"network.device": {"kind": "profile", "name": "abacus"}}, "network.device.name: got 'abacus', expected one of raspberry_pi_5"),
     "a mix with a bad member": (
         {"network.device": {"kind": "mix", "of": [{"share": 1.0, "device": {"kind": "flops", "peak_flops": 1e12}}]}}, "network.device.of.0.device.active_w: got nothing"),
+    "an unknown key in a mix": (
+        {"network.device": {"kind": "mix", "of": [{"share": 1.0, "device": FLOPS | {"idle": 1.0}}]}}, "network.device.of.0.device.idle: got an unknown key, expected idle_w (did you mean it?)"),
+    "half a range of speeds": (
+        {"network.cell": CELL | {"mobility": {"kind": "random_waypoint", "speed_mps": [1.0]}}}, "network.cell.mobility.speed_mps: got 1 of them, expected at least 2"),
     "a trace that is not there": ({"network.uplink": {"kind": "trace", "path": "no.trace"}}, "network.uplink.path: got 'no.trace', which cannot be read"),
     "base station to terminal between devices": ({"network.sidelink": UMI}, "network.sidelink.kind: got '3gpp', expected"),
     "a deadline for a relay": (
