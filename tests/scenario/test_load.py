@@ -270,8 +270,8 @@ def test_reading_a_scenario_changes_nothing_of_it():
         ({"a": {"folders": ["..", *"abcd"]}}, {}, "data.sites.a.folders.0: got '..', expected the name of one folder"),
         ({"a": {"folders": ["../../etc", *"abcd"]}}, {}, "data.sites.a.folders.0: got '../../etc', expected "),
         ({"a b": {"folders": list("abcde")}}, {}, "data.sites.a b: got 'a b', expected a name of letters, digits, dots"),
-        ({"a": {"folders": []}}, {}, "data.sites.a.folders: got a list, expected "),
-        ({}, {}, "data.sites: got a mapping, expected "),
+        ({"a": {"folders": []}}, {}, "data.sites.a.folders: got 0 of them, expected at least 1"),
+        ({}, {}, "data.sites: got 0 of them, expected at least 1"),
     ],
 )
 def test_sites_that_cannot_be_are_a_line(sites, changes, said_, tmp_path):
