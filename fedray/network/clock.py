@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import simpy
 
 from fedray.network.links import When, ids
-from fedray.network.radio import Radio, on_air, saving, transfer
+from fedray.network.radio import Radio, on_air, saving
 from fedray.network.work import Loads
 from fedray.scenario.network import DIRECTIONS
 from fedray.schedule import SERVER, Generate, Schedule, Send, Server, Step, Train
@@ -56,7 +56,7 @@ def time_round(schedule: Schedule, work: Loads, radio: Radio, start_s: float, de
     turns = {step.client: step.id for step in schedule if isinstance(step, Train)}
     if decided is None:
         gone = {turns[client]: part for client, part in radio.devices.drops(schedule.round, ids(schedule.clients)).items()}
-        lost = {i for i, (transfers, at) in air.items() if transfers.lost[at]}
+        lost = {i for i, transfer in air.items() if transfer.lost}
     else:
         gone = {i: 1.0 for i in turns.values() if decided[i] == "dropped"}
         lost = {i for i, outcome in decided.items() if outcome == "lost"}
@@ -66,25 +66,27 @@ def time_round(schedule: Schedule, work: Loads, radio: Radio, start_s: float, de
     def seconds(step: Step, now_s: float) -> float:
         if isinstance(step, Send):
             messages[step.id] = step.messages
-            time_s, cost[step.id] = transfer(air[step.id], start_s + now_s)
+            time_s, cost[step.id] = air[step.id].begun(start_s + now_s)
             return time_s
         processor, flops, part = radio.processor(step.node), loads[step.id], gone.get(step.id, 1.0)
         cost[step.id] = part * processor.energy_j(flops, frequency.get(step.id))
         return part * processor.time_s(flops, frequency.get(step.id))
 
     t0, t1, skipped, late = _simulate(schedule, seconds, lost | gone.keys(), decided)
-    else_: dict[str, Collection[str]] = {"skipped": skipped, "lost": lost, "dropped": gone, "late": late}
+    outcomes: dict[str, str] = {}
+    for name, those in (("late", late), ("dropped", gone), ("lost", lost), ("skipped", skipped)):
+        outcomes |= dict.fromkeys(those, name)
     events = []
     for step in schedule:
         i = step.id
-        outcome = next((name for name, those in else_.items() if i in those), "done")
+        outcome = outcomes.get(i, "done")
         peer, direction = (step.peer, step.direction) if isinstance(step, Send) else (None, None)
         flops, nbytes = (0.0, int(loads[i])) if isinstance(step, Send) else (loads[i], 0)
         if outcome == "skipped":
             flops, nbytes = 0.0, 0
         events.append(Event(
             schedule.round, i, step.after, KINDS[type(step)], step.node, peer, direction, flops, nbytes,
-            start_s + t0[i], start_s + t1[i], float(cost.get(i, 0.0)), outcome, messages.get(i, 1),
+            start_s + t0[i], start_s + t1[i], cost.get(i, 0.0), outcome, messages.get(i, 1),
         ))  # fmt: skip
     return [*events, *_waiting(events, radio, start_s)]
 
@@ -113,7 +115,7 @@ def _simulate(
             if step.id in closed:
                 return
             closed[step.id] = env.now
-        elif any(useless(i) for i in (step.after[:1] if isinstance(step, Send) else step.after)):
+        elif (bad or skipped) and any(useless(i) for i in (step.after[:1] if isinstance(step, Send) else step.after)):
             skipped.add(step.id)
             t0[step.id] = env.now
             end(step)

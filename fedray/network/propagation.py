@@ -9,7 +9,7 @@ from fedray.randomness import SERVER, generator
 from fedray.scenario.network import LogDistance
 
 LIGHT_MPS = 299_792_458.0
-WAVES = 256  # that make a field of shadowing
+WAVES, TOGETHER = 128, 1024  # plane waves that make a field of shadowing; places whose numbers stay in the processor's cache
 Loss = Callable[[np.ndarray, float], np.ndarray]
 
 
@@ -88,5 +88,5 @@ def shadowing(places: np.ndarray, correlation_m: float, seed: int) -> np.ndarray
     rng = generator(seed, 0, SERVER, "shadowing")
     number = rng.standard_normal((2, WAVES)) / np.abs(rng.standard_normal(WAVES)) / correlation_m
     phase = rng.uniform(0, 2 * np.pi, WAVES)
-    field: np.ndarray = np.sqrt(2 / WAVES) * np.cos(places @ number + phase).sum(1)
-    return field
+    parts = (places[i : i + TOGETHER] for i in range(0, len(places), TOGETHER))
+    return np.sqrt(2 / WAVES) * np.concatenate([np.cos(part @ number + phase).sum(1) for part in parts])

@@ -2,7 +2,9 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,7 +12,7 @@ from fedray.network import allocation
 from fedray.network.channel import RadioLink
 from fedray.network.devices import Devices, Processor
 from fedray.network.geometry import Geometry
-from fedray.network.links import Fixed, Link, Sends, Trace, Transfers, When, ids
+from fedray.network.links import Fixed, Link, Sends, Trace, When, ids
 from fedray.network.rates import efficiency, linear
 from fedray.network.work import Work, number
 from fedray.randomness import SERVER as SERVER_NUMBER
@@ -18,8 +20,20 @@ from fedray.scenario.network import DIRECTIONS, FixedLink, Network, TraceLink
 from fedray.schedule import SERVER, Schedule, Send, Step, Train
 
 SAVINGS = 128  # powers that a client chooses from
-Air = dict[str, tuple[Transfers, int]]  # by the id of a send step: transfers, and its place among them
+Air = dict[str, "Transfer"]  # by the id of a send step
 Begins = Callable[[Callable[[Step, float], float]], dict[str, float]]
+
+
+class Transfer(NamedTuple):
+    """One of a direction's transfers: seconds and joules, or what gives them for one that begins then."""
+
+    time_s: float
+    energy_j: float
+    lost: bool
+    at: Callable[[float], tuple[float, float]] | None = None
+
+    def begun(self, begins_s: float) -> tuple[float, float]:
+        return self.at(begins_s) if self.at else (self.time_s, self.energy_j)
 
 
 class Radio:
@@ -69,14 +83,8 @@ def _alone(link: Link) -> bool:
     return isinstance(link, RadioLink) and link.section.allocation != "broadcast"
 
 
-def transfer(one: tuple[Transfers, int], begins_s: float) -> tuple[float, float]:
-    """Seconds and joules of a transfer that begins then."""
-    transfers, at = one
-    return transfers.at(at, begins_s) if transfers.at else (float(transfers.time_s[at]), float(transfers.energy_j[at]))
-
-
 def on_air(schedule: Schedule, loads: Mapping[str, float], radio: Radio, when: When, begins: Begins) -> Air:
-    """Every send step's transfers and its place among them. `begins` says when each step would begin, if steps took what it is
+    """Every send step's transfer. `begins` says when each step would begin, if steps took what it is
     given."""
     found: Air = {}
     for direction in ("downlink", "sidelink", "uplink"):  # who gets how much of the uplink may depend on what was before
@@ -90,7 +98,9 @@ def on_air(schedule: Schedule, loads: Mapping[str, float], radio: Radio, when: W
         if isinstance(link, RadioLink):
             sends = sends._replace(share=_shares(schedule, steps, sends, link, radio, loads, when, found, begins))
         transfers = link.transfers(when, sends)
-        found |= {step.id: (transfers, i) for i, step in enumerate(steps)}
+        numbers = zip(steps, transfers.time_s.tolist(), transfers.energy_j.tolist(), transfers.lost.tolist(), strict=True)
+        for i, (step, time_s, energy_j, lost) in enumerate(numbers):
+            found[step.id] = Transfer(time_s, energy_j, lost, partial(transfers.at, i) if transfers.at else None)
     return found
 
 
@@ -110,7 +120,7 @@ def _shares(
 
         def seconds(step: Step, now_s: float) -> float:
             if isinstance(step, Send):
-                return transfer(air[step.id], when.time_s + now_s)[0] if step.id in air else 0.0
+                return air[step.id].begun(when.time_s + now_s)[0] if step.id in air else 0.0
             return radio.processor(step.node).time_s(loads[step.id])
 
         ready = begins(seconds)
@@ -118,11 +128,10 @@ def _shares(
         of_shannon = efficiency(link.section.rate, link.section.modulation)(np.ones(1))[0] * link.usable
         at = np.array([ready[step.id] for step in steps])
         return allocation.min_max(8 * sends.nbytes / of_shannon, at, gain_hz, link.section.bandwidth_hz)
-    depth = {step.id: 0 for step in schedule}  # of how many before it in this direction: those equally deep send at once
+    direction, depth = steps[0].direction, dict[str, int]()  # how many before it in this direction: those equally deep send at once
     for step in schedule:
-        for before in step.after:
-            same = isinstance(step, Send) and step.direction == steps[0].direction
-            depth[step.id] = max(depth[step.id], depth[before] + same)
+        same = isinstance(step, Send) and step.direction == direction and bool(step.after)
+        depth[step.id] = max([depth[i] for i in step.after], default=0) + same
     return np.full(len(steps), 1 / max(Counter(depth[step.id] for step in steps).values()))
 
 
@@ -142,8 +151,7 @@ def saving(schedule: Schedule, loads: Mapping[str, float], radio: Radio, when: W
         if not isinstance(step, Train) or step.node not in ups:
             continue
         processor, up = radio.processor(step.node), ups[step.node]
-        full, at = air[up.id]
-        down_s = sum(transfer(air[i], when.time_s)[0] for i in step.after if i in air)
+        down_s = sum(air[i].begun(when.time_s)[0] for i in step.after if i in air)
         snr, k = link.mean_snr(when, ids([step.client]), ids([SERVER_NUMBER]))
         share = 1 / len(ups)
         rate = link.rate_bps(snr * less, np.full(SAVINGS, k[0]), share)
@@ -152,12 +160,12 @@ def saving(schedule: Schedule, loads: Mapping[str, float], radio: Radio, when: W
             up_s = 8 * loads[up.id] / rate
             hz = processor.cycles(loads[step.id]) / (deadline - down_s - latency_s - up_s)
         able = (hz > 0) & (hz <= processor.frequency_hz)
-        if not able.any() or full.lost[at]:
+        if not able.any() or air[up.id].lost:
             continue
         s = link.section
         power_w = linear(s.transmit_dbm - 30) * less / s.amplifier_efficiency + s.circuit_w + s.receive_w
         joules = np.where(able, power_w * up_s + [processor.energy_j(loads[step.id], f) if f > 0 else np.inf for f in hz], np.inf)
         best = int(np.argmin(joules))
         frequency[step.id] = float(hz[best]) * (1 + 1e-12)  # not a rounding error late
-        chosen[up.id] = (Transfers(np.array([latency_s + up_s[best]]), np.array([power_w[best] * up_s[best]]), np.zeros(1, bool)), 0)
+        chosen[up.id] = Transfer(latency_s + float(up_s[best]), float(power_w[best] * up_s[best]), False)
     return chosen, frequency

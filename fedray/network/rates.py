@@ -8,6 +8,7 @@ import numpy as np
 NOISE_DBM_HZ = -174.0  # thermal noise at 290 K
 CAP = {"64qam": 5.55, "256qam": 7.41}  # the highest rates of the CQI tables of 3GPP TS 38.214, 5.2.2.1
 NODES = 128
+TOGETHER = 1024  # links
 Efficiency = Callable[[np.ndarray], np.ndarray]
 
 
@@ -46,6 +47,9 @@ def efficiency(rate: str, modulation: str) -> Efficiency:
 def ergodic(carried: Efficiency, snr: np.ndarray, k: np.ndarray) -> np.ndarray:
     """E[carried(snr g)] over the power g of a Rician channel of factor k (0: Rayleigh; inf: none), each link's own, by
     Gauss-Legendre over g's quantiles."""
+    if len(snr) > TOGETHER:  # numbers that stay in the processor's cache
+        parts = [slice(i, i + TOGETHER) for i in range(0, len(snr), TOGETHER)]
+        return np.concatenate([ergodic(carried, snr[part], k[part]) for part in parts])
     weights, quantiles = _quadrature()
     share = np.where(np.isinf(k), 1.0, k / (1 + np.where(np.isinf(k), 0, k))) * (len(quantiles) - 1)
     low = np.minimum(share.astype(int), len(quantiles) - 2)
