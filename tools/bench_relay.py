@@ -24,9 +24,9 @@ import torch
 from fedray import check
 from fedray.data import holdings
 from fedray.executors import Job
-from fedray.executors.actors import ClientHost
 from fedray.executors.clients import batches
 from fedray.executors.model import Model
+from fedray.executors.ray.actors import ClientHost
 from fedray.parameters import FlatParameters
 from fedray.randomness import generator, key
 

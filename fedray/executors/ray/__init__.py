@@ -19,7 +19,7 @@ from ray.util.metrics import Gauge
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fedray.executors import Job, Look, StepFailed, TrainReport, chains, to_paint
-from fedray.executors.actors import ClientHost, EvaluatorHost, Part, ServerHost
+from fedray.executors.ray.actors import ClientHost, EvaluatorHost, Part, ServerHost
 from fedray.packing import Node, Place, pack
 from fedray.randomness import SERVER
 from fedray.rounds import Shared
