@@ -61,7 +61,7 @@ def _missing(loaded: Loaded) -> list[str]:
             attempt(lambda: _judge(str(augmentation.judge), loaded.folder, "augmentation.judge"))
     for direction in DIRECTIONS:
         if isinstance(link := getattr(scenario.network, direction), TraceLink):
-            for path in [link.path] if isinstance(link.path, str) else link.path:
+            for path in link.paths:
                 attempt(partial(read_trace, path, loaded.folder, f"network.{direction}.path"))
     if "tensorboard" in scenario.runtime.report_to and find_spec("tensorboard") is None:
         refused.append(Refused("runtime.report_to", "tensorboard, which is not installed", "pip install 'fedray[tensorboard]'"))

@@ -38,18 +38,15 @@ def plan(loaded: Loaded) -> dict[str, Any]:
         work, total = workload.of(scenario, known.samples), Ledger()
         radio = Radio(scenario.network, scenario.population.clients, scenario.seed, loaded.folder)
         feasible(scenario, radio, workload, known)
+        pictures = 0
+        for t in range(1, scenario.training.rounds + 1):
+            schedule = schedule_round(scenario, radio, t, known, work, total.sim_time_s)
+            total = total.add(time_round(schedule, work, radio, total.sim_time_s))
+            pictures += sum(step.pictures for step in schedule if isinstance(step, Generate))
     except Refused as e:
         raise loaded.error([e]) from None
     packing = pack(scenario, [Node(float(os.cpu_count() or 1), torch.cuda.device_count())])
     sites = {"sites": {s: sum(place.site == s for place in packing.places) for s in scenario.sites}} if scenario.sites else {}
-    pictures = 0
-    for t in range(1, scenario.training.rounds + 1):
-        try:
-            schedule = schedule_round(scenario, radio, t, known, work, total.sim_time_s)
-        except Refused as e:
-            raise loaded.error([e]) from None
-        total = total.add(time_round(schedule, work, radio, total.sim_time_s))
-        pictures += sum(step.pictures for step in schedule if isinstance(step, Generate))
     rounds = scenario.training.rounds
     return {
         "name": scenario.name,

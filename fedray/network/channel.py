@@ -6,7 +6,7 @@ import numpy as np
 
 from fedray.network import allocation
 from fedray.network.geometry import Geometry, disc
-from fedray.network.links import Sends, Transfers, When
+from fedray.network.links import Sends, Transfers, When, client_of
 from fedray.network.propagation import DEVICE_MODELS, LIGHT_MPS, log_distance, shadowing
 from fedray.network.rates import arq, efficiency, ergodic, linear, noise_dbm
 from fedray.randomness import SERVER, key, normals, uniforms
@@ -19,8 +19,6 @@ FIGURE_DB = {"uplink": 5.0, "downlink": 9.0, "sidelink": 9.0}  # noise figure of
 
 class RadioLink:
     """One direction over a channel of scenario.network. Who is asked for makes no difference to anybody's draws."""
-
-    shared = True
 
     def __init__(self, section: LogDistance | Tr38901 | Sidelink, direction: str, geometry: Geometry, seed: int) -> None:
         self.section, self.direction, self.geometry, self.seed = section, direction, geometry, seed
@@ -44,8 +42,8 @@ class RadioLink:
         return (self.efficiency(snr) > 0) & (snr >= least)
 
     def rate_now(self, when: When, clients: np.ndarray) -> np.ndarray:
-        """Beside its mean, what a client's rate is in the round's first coherence time."""
-        snr, k = self.mean_snr(when, *((clients, np.full_like(clients, SERVER))[:: -1 if self.direction == "downlink" else 1]))
+        """Beside its mean, what a client's uplink rate is in the round's first coherence time."""
+        snr, k = self.mean_snr(when, clients, np.full_like(clients, SERVER))
         faded = snr * self._power(when, "now", k, clients)
         ratio: np.ndarray = self.efficiency(faded) / np.maximum(ergodic(self.efficiency, snr, k), 1e-12)
         return ratio
@@ -75,21 +73,26 @@ class RadioLink:
             left = arq(s.block_error, s.harq)[1]
             lost = lost | (uniforms(self.seed, when.round, f"blocks left {self.direction}", sends.sender, sends.receiver) < left)
         on_air_s = time * tries
-        transmit_w = linear(s.transmit_dbm - 30) * (sends.share if self.direction == "downlink" else 1.0)
-        energy = (transmit_w / s.amplifier_efficiency + s.circuit_w + s.receive_w) * on_air_s
+        energy = self.power_w(sends.share if self.direction == "downlink" else 1.0) * on_air_s
         return Transfers(s.latency_s * sends.messages * tries + on_air_s, energy, lost)
+
+    def power_w(self, part: np.ndarray | float) -> np.ndarray:
+        """Of both radios, where the sender's antenna has this part of its power."""
+        s = self.section
+        return linear(s.transmit_dbm - 30) * part / s.amplifier_efficiency + s.circuit_w + s.receive_w
 
     def mean_snr(self, when: When, sender: np.ndarray, receiver: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The mean signal-to-noise-and-interference ratio over the whole band, and the K-factor [n]."""
         s = self.section
         if isinstance(s, Sidelink) or self.direction == "sidelink":
-            loss, k, interference = self._between(when, sender, receiver)
+            (loss, k), heard = self._between(when, sender, receiver), 0.0
         else:
-            clients = np.where(sender >= 0, sender, receiver)
-            loss, k, interference = (part[clients] for part in self._of_clients(when.time_s if self.geometry.cell.mobility else 0.0))
+            clients = client_of(sender, receiver)
+            loss, k, heard = (part[clients] for part in self._of_clients(when.time_s if self.geometry.cell.mobility else 0.0))
         if s.fading != "model":
             k = np.full(loss.shape, {"none": np.inf, "rayleigh": 0.0, "rician": float(linear(s.rician_k_db))}[s.fading])
-        noise_mw = s.bandwidth_hz * linear(self.noise_dbm_hz) + interference
+        level = linear(s.interference.dbm) if isinstance(s.interference, Level) else 0.0
+        noise_mw = s.bandwidth_hz * linear(self.noise_dbm_hz) + (level + heard)
         return linear(s.transmit_dbm + s.antenna_gain_db - loss) / noise_mw, k
 
     @property
@@ -134,8 +137,8 @@ class RadioLink:
         bps = self.section.bandwidth_hz * self.usable / len(blocks) * self.efficiency(snr[:, None] * power)
         return allocation.blocks(bps)
 
-    def _between(self, when: When, sender: np.ndarray, receiver: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Loss, K-factor and interference of pairs of devices. A pair's luck is the same both ways, and in every round."""
+    def _between(self, when: When, sender: np.ndarray, receiver: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Loss and K-factor of pairs of devices. A pair's luck is the same both ways, and in every round."""
         s = self.section
         sender, receiver = np.broadcast_arrays(sender, receiver)
         places = self.geometry.at(when.time_s)
@@ -143,26 +146,20 @@ class RadioLink:
         pair = np.minimum(sender, receiver), np.maximum(sender, receiver)
         shadow = normals(self.seed, 0, "shadowing of a pair", *pair)
         assert not isinstance(s, Tr38901)
-        level = linear(s.interference.dbm) if isinstance(s.interference, Level) else 0.0
-        interference = np.full(distance.shape, float(level))
         if isinstance(s, LogDistance):
-            return log_distance(s, distance) + s.shadowing_db * shadow, np.zeros(distance.shape), interference
+            return log_distance(s, distance) + s.shadowing_db * shadow, np.zeros(distance.shape)
         model, f = DEVICE_MODELS[s.model], s.frequency_hz / 1e9
         clear = uniforms(self.seed, 0, "sight of a pair", *pair) < model.sight(distance)
         loss = np.where(clear, model.clear(distance, f), model.blocked(distance, f)) + np.where(clear, *model.shadowing_db) * shadow
-        return loss, np.where(clear, linear(model.k_db), 0.0), interference
+        return loss, np.where(clear, linear(model.k_db), 0.0)
 
     def _at_clients(self, time_s: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Loss, K-factor and interference in mW of every client's link to the base station."""
+        """Loss, K-factor, and what is heard of neighbouring cells in mW, of every client's link to the base station."""
         s, places = self.section, self.geometry.at(time_s)
         assert not isinstance(s, Sidelink)
         loss, k = path(s, self.geometry.cell, places, self.seed)
-        interference = np.zeros(len(places))
-        if isinstance(s.interference, Level):
-            interference += linear(s.interference.dbm)
-        elif s.interference is not None:
-            interference += self._neighbours(s, s.interference, places)
-        return loss, k, interference
+        around = s.interference
+        return loss, k, self._neighbours(s, around, places) if isinstance(around, Neighbours) else np.zeros(len(places))
 
     def _neighbours(self, s: LogDistance | Tr38901, around: Neighbours, places: np.ndarray) -> np.ndarray:
         """Six cells on a hexagon. Downlink: each device hears their base stations. Uplink: the base station hears a device in

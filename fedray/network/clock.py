@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -61,11 +61,9 @@ def time_round(schedule: Schedule, work: Loads, radio: Radio, start_s: float, de
         gone = {i: 1.0 for i in turns.values() if decided[i] == "dropped"}
         lost = {i for i, outcome in decided.items() if outcome == "lost"}
     cost: dict[str, float] = {}  # joules
-    messages: dict[str, int] = {}
 
     def seconds(step: Step, now_s: float) -> float:
         if isinstance(step, Send):
-            messages[step.id] = step.messages
             time_s, cost[step.id] = air[step.id].begun(start_s + now_s)
             return time_s
         processor, flops, part = radio.processor(step.node), loads[step.id], gone.get(step.id, 1.0)
@@ -86,7 +84,7 @@ def time_round(schedule: Schedule, work: Loads, radio: Radio, start_s: float, de
             flops, nbytes = 0.0, 0
         events.append(Event(
             schedule.round, i, step.after, KINDS[type(step)], step.node, peer, direction, flops, nbytes,
-            start_s + t0[i], start_s + t1[i], cost.get(i, 0.0), outcome, messages.get(i, 1),
+            start_s + t0[i], start_s + t1[i], cost.get(i, 0.0), outcome, step.messages if isinstance(step, Send) else 1,
         ))  # fmt: skip
     return [*events, *_waiting(events, radio, start_s)]
 
@@ -176,20 +174,24 @@ def _simulate(
 
 
 def _waiting(events: list[Event], radio: Radio, start_s: float) -> list[Event]:
-    """What those that take part spend while they neither compute nor send nor receive, where their device spends anything."""
+    """What those that take part spend while they have nothing to do, where their device spends anything."""
     if not any(kind.section.idle_w for kind in radio.devices.kinds):
         return []
     end_s = max(e.t1_s for e in events if e.event == "aggregate")
-    busy: dict[str, float] = defaultdict(float)
-    for e in events:
-        for node in {e.node, e.peer} - {SERVER, None}:
-            busy[str(node)] += min(e.t1_s, end_s) - min(e.t0_s, end_s)
     found = []
-    for node, busy_s in busy.items():
-        idle_s = max(0.0, end_s - start_s - busy_s)
-        if joules := radio.processor(node).section.idle_w * idle_s:
-            found.append(Event(events[0].round, f"wait-{node}", (), "wait", node, None, None, 0.0, 0, end_s - idle_s, end_s, joules))
+    for node, seconds in idle_s(((e.node, e.peer, e.t0_s, e.t1_s) for e in events), start_s, end_s).items():
+        if joules := radio.processor(node).section.idle_w * seconds:
+            found.append(Event(events[0].round, f"wait-{node}", (), "wait", node, None, None, 0.0, 0, end_s - seconds, end_s, joules))
     return found
+
+
+def idle_s(steps: Iterable[tuple[str, str | None, float, float]], start_s: float, end_s: float) -> dict[str, float]:
+    """For how long each client of a round neither computes nor sends nor receives, from its steps' nodes, peers, starts and ends."""
+    busy: dict[str, float] = defaultdict(float)
+    for node, peer, t0_s, t1_s in steps:
+        for client in {node, peer or SERVER} - {SERVER}:
+            busy[client] += min(t1_s, end_s) - min(t0_s, end_s)
+    return {node: max(0.0, end_s - start_s - seconds) for node, seconds in busy.items()}
 
 
 @dataclass(frozen=True)

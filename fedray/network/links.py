@@ -22,6 +22,11 @@ class When(NamedTuple):
     time_s: float
 
 
+def client_of(sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:
+    """Whose link it is: the client's, or the sender's of two."""
+    return np.where(sender >= 0, sender, receiver)
+
+
 class Sends(NamedTuple):
     """Transfers in one direction [n]. Clients by number, the server -1. `share` is each one's of the band."""
 
@@ -33,13 +38,12 @@ class Sends(NamedTuple):
 
     @property
     def client(self) -> np.ndarray:
-        """Whose link it is: the client's, or the sender's of two."""
-        return np.where(self.sender >= 0, self.sender, self.receiver)
+        return client_of(self.sender, self.receiver)
 
 
 @dataclass(frozen=True)
 class Transfers:
-    """Seconds from the first bit sent to the last received, joules of both radios, and which never arrive [n]; `late` gives
+    """Seconds from the first bit sent to the last received, joules of both radios, and which never arrive [n]; `at` gives
     seconds and joules of one that begins at a time instead."""
 
     time_s: np.ndarray
@@ -52,7 +56,6 @@ class Link(Protocol):
     """One direction of a network."""
 
     section: Any  # of the scenario
-    shared: bool  # whether those who send at once share a band
 
     def rates_bps(self, when: When, sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:
         """Mean rates over the whole band; 0 where there is no reaching."""
@@ -64,13 +67,11 @@ class Link(Protocol):
 class Fixed:
     """A constant rate (see scenario.network.FixedLink)."""
 
-    shared = False
-
     def __init__(self, section: FixedLink) -> None:
         self.section, self.rate = section, np.asarray(section.rate_bps, float)
 
     def rates_bps(self, when: When, sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:
-        client = np.where(sender >= 0, sender, receiver)
+        client = client_of(sender, receiver)
         rates: np.ndarray = self.rate[client, receiver] if self.rate.ndim == 2 else self.rate[client] if self.rate.ndim else self.rate
         return np.broadcast_to(rates, client.shape)
 
@@ -83,16 +84,13 @@ class Fixed:
 class Trace:
     """A recorded link (see scenario.network.TraceLink)."""
 
-    shared = False
-
     def __init__(self, section: TraceLink, key: str, seed: int, folder: Path) -> None:
         self.section, self.seed = section, seed
-        paths = [section.path] if isinstance(section.path, str) else section.path
-        self.traces = [read_trace(path, folder, key) for path in paths]
+        self.traces = [read_trace(path, folder, key) for path in section.paths]
 
     def rates_bps(self, when: When, sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:
         means = np.array([8 * PACKET_BYTES * len(stamps) / (stamps[-1] / 1000) for stamps in self.traces])
-        rates: np.ndarray = means[np.where(sender >= 0, sender, receiver) % len(means)]
+        rates: np.ndarray = means[client_of(sender, receiver) % len(means)]
         return rates
 
     def transfers(self, when: When, sends: Sends) -> Transfers:

@@ -13,7 +13,7 @@ from fedray.network.channel import RadioLink
 from fedray.network.devices import Devices, Processor
 from fedray.network.geometry import Geometry
 from fedray.network.links import Fixed, Link, Sends, Trace, When, ids
-from fedray.network.rates import efficiency, linear
+from fedray.network.rates import efficiency
 from fedray.network.work import Work, number
 from fedray.randomness import SERVER as SERVER_NUMBER
 from fedray.scenario.network import DIRECTIONS, FixedLink, Network, TraceLink
@@ -74,12 +74,13 @@ class Radio:
         with np.errstate(divide="ignore"):
             send_s = np.zeros(len(clients))
             for link, direction, pair in ((down, "downlink", (base, clients)), (up, "uplink", (clients, base))):
-                rate = link.rates_bps(when, *pair) / (at_once if link.shared and _alone(link) else 1)
+                rate = link.rates_bps(when, *pair) / (at_once if _divided(link) else 1)
                 send_s = send_s + link.section.latency_s + 8 * np.array([work.send_bytes(direction, c) for c in clients.tolist()]) / rate
         return send_s + np.array([self.devices[c].time_s(work.train_flops(c, 0)) for c in clients.tolist()])
 
 
-def _alone(link: Link) -> bool:
+def _divided(link: Link) -> bool:
+    """Whether those who send at once share a band."""
     return isinstance(link, RadioLink) and link.section.allocation != "broadcast"
 
 
@@ -162,8 +163,7 @@ def saving(schedule: Schedule, loads: Mapping[str, float], radio: Radio, when: W
         able = (hz > 0) & (hz <= processor.frequency_hz)
         if not able.any() or air[up.id].lost:
             continue
-        s = link.section
-        power_w = linear(s.transmit_dbm - 30) * less / s.amplifier_efficiency + s.circuit_w + s.receive_w
+        power_w = link.power_w(less)
         joules = np.where(able, power_w * up_s + [processor.energy_j(loads[step.id], f) if f > 0 else np.inf for f in hz], np.inf)
         best = int(np.argmin(joules))
         frequency[step.id] = float(hz[best]) * (1 + 1e-12)  # not a rounding error late

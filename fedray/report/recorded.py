@@ -9,6 +9,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from fedray.network.clock import idle_s
 from fedray.runs.folder import RunFolder
 
 SMOOTHING = 5  # rounds of the trailing mean that a loss target is held against
@@ -177,15 +178,10 @@ def shares(run: Recorded) -> dict[str, dict[str, float]]:
 
 
 def waiting(events: Sequence[dict[str, Any]]) -> float:
-    """Seconds for which the clients of a round neither computed nor sent nor received, all together."""
+    """Seconds for which the clients of a round had nothing to do, all together."""
     ends = [e["t1_s"] for e in events if e["event"] == "aggregate"]
-    if not ends:
-        return 0.0
-    busy: dict[str, float] = {}
-    for e in events:
-        for node in {e["node"], e["peer"]} - {"server", None} if e["event"] != "wait" else ():
-            busy[node] = busy.get(node, 0.0) + min(e["t1_s"], ends[-1]) - min(e["t0_s"], ends[-1])
-    return sum(max(0.0, ends[-1] - events[0]["t0_s"] - seconds) for seconds in busy.values())
+    steps = ((e["node"], e["peer"], e["t0_s"], e["t1_s"]) for e in events if e["event"] != "wait")
+    return sum(idle_s(steps, events[0]["t0_s"], ends[-1]).values()) if ends else 0.0
 
 
 def rates(run: Recorded) -> dict[str, list[float]]:

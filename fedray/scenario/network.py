@@ -42,6 +42,10 @@ class TraceLink(Section):
     transmit_w: NotNegative = 0.2
     receive_w: NotNegative = 0.0
 
+    @property
+    def paths(self) -> list[str]:
+        return [self.path] if isinstance(self.path, str) else self.path
+
 
 class Level(Section):
     """Interference of one power over the whole band, at every receiver."""
