@@ -1,7 +1,9 @@
 """classifier: images to labels, by a small convolutional network or torchvision's ResNet-18."""
 
 import json
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,20 @@ from torch import Tensor, nn
 
 from fedray.data import Form, Samples
 from fedray.learners.pictures import Shard, scaled
+from fedray.learners.stages import Stage, run, within
 from fedray.randomness import SERVER, key
 from fedray.scenario.base import Refused
 from fedray.scenario.model import Classifier as Section
 
 CHUNK = 500  # images that are classified in one go
+
+
+@dataclass
+class Batch:
+    """One step's inputs. b samples."""
+
+    images: Tensor  # [b, c, h, w] in -1..1
+    labels: Tensor  # [b] int64
 
 
 class Classifier:
@@ -34,6 +45,10 @@ class Classifier:
             with torch.device("meta") if device.type == "meta" else nullcontext():
                 self.network = build(section, self.channels, self.size, len(form.label_names)).to(device).requires_grad_(False)
         self.parts: dict[str, nn.Module] = {"network": self.network}
+        pieces, inputs = _pieces(section, self.network), ("images", *["x"] * 9)
+        found = [Stage(name, (needs,), ("x",), step, modules) for needs, (name, step, modules) in zip(inputs, pieces, strict=False)]
+        loss = Stage("loss", ("x", "labels"), ("loss",), lambda logits, labels: F.cross_entropy(logits.float(), labels))
+        self.stages = (*within(self._autocast, found), loss)
 
     def prepare_training(self, gradient_checkpointing: bool) -> None:
         self.network.train()
@@ -41,25 +56,18 @@ class Classifier:
     def encode(self, samples: Samples, indices: np.ndarray) -> Shard:
         return Shard.of(samples, indices, self.size, self.device)
 
-    def draw(self, shard: Shard, indices: np.ndarray, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def draw(self, shard: Shard, indices: np.ndarray, generator: torch.Generator) -> Batch:
         i = torch.from_numpy(indices).to(self.device)
-        return self._scaled(shard.images[i]), shard.labels[i]
+        return Batch(self._scaled(shard.images[i]), shard.labels[i])
 
-    def blank_batch(self) -> tuple[tuple[Tensor, Tensor], int]:
+    def blank_batch(self) -> tuple[Batch, int]:
         """Two images: batch normalisation wants more than one."""
         images = torch.zeros(2, self.channels, self.size, self.size, device=self.device)
-        return (images, torch.zeros(2, dtype=torch.long, device=self.device)), 2
+        return Batch(images, torch.zeros(2, dtype=torch.long, device=self.device)), 2
 
-    def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """Cross entropy. A batch of one is normalised by the running means: alone it has no spread of its own."""
-        images, labels = batch
-        alone = len(images) == 1 and self.section.network == "resnet18" and self.section.norm == "batch"
-        if alone:
-            self.network.eval()
-        loss = F.cross_entropy(self._logits(images), labels)
-        if alone:
-            self.network.train()
-        return loss
+    def loss(self, batch: Batch) -> Tensor:
+        """Cross entropy."""
+        return run(self.stages, vars(batch))["loss"]
 
     @torch.no_grad()
     def test(self, samples: Samples, chosen: np.ndarray) -> tuple[float, float]:
@@ -94,10 +102,11 @@ class Classifier:
         return scaled(images.expand(-1, self.channels, -1, -1))
 
     def _logits(self, images: Tensor) -> Tensor:
-        if self.compute == torch.float32:
-            return self.network(images)
-        with torch.autocast(self.device.type, self.compute):
+        with self._autocast():
             return self.network(images).float()
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.compute == torch.float32 else torch.autocast(self.device.type, self.compute)
 
 
 def build(section: Section, channels: int, size: int, labels: int) -> nn.Module:
@@ -111,3 +120,30 @@ def build(section: Section, channels: int, size: int, labels: int) -> nn.Module:
 
     group = None if section.norm == "batch" else lambda channels: nn.GroupNorm(32, channels)  # 32: Wu and He 2018
     return resnet18(num_classes=labels, norm_layer=group)
+
+
+def _pieces(section: Section, network: Any) -> list[tuple[str, Callable[[Tensor], Tensor], tuple[nn.Module, ...]]]:
+    """The network's stages: names, what they do, their modules."""
+    if section.network == "cnn":
+        parts = {"conv1": network[:3], "conv2": network[3:6], "dense": network[6:9], "head": network[9:]}
+        return [(name, part, (part,)) for name, part in parts.items()]
+    stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
+    layers = [network.layer1, network.layer2, network.layer3, network.layer4]
+    found: list[tuple[str, Callable[[Tensor], Tensor], tuple[nn.Module, ...]]] = []
+    for name, module in zip(("stem", "layer1", "layer2", "layer3", "layer4"), (stem, *layers), strict=True):
+        found.append((name, _alone(module) if section.norm == "batch" else module, (module,)))
+    return [*found, ("head", lambda x: network.fc(network.avgpool(x).flatten(1)), (network.fc,))]
+
+
+def _alone(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    """A batch of one is normalised by the running means: alone it has no spread of its own."""
+
+    def run(x: Tensor) -> Tensor:
+        if len(x) > 1 or not module.training:
+            return module(x)
+        module.eval()
+        x = module(x)
+        module.train()
+        return x
+
+    return run

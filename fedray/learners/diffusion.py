@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedray.data import Form, Samples
+from fedray.learners import unet as unets
 from fedray.learners.pictures import Shard, scaled
+from fedray.learners.stages import Stage, run, within
 from fedray.randomness import SERVER, key
 from fedray.scenario.base import Refused
 from fedray.scenario.model import Diffusion as Section
@@ -52,6 +54,9 @@ class Diffusion:
         self.unet = unet.to(device).requires_grad_(False)
         self.parts: dict[str, nn.Module] = {"unet": self.unet}
         self.schedule = DDPMScheduler(section.timesteps, section.beta_start, section.beta_end, "linear")
+        pieces = unets.stages(unet, ("images", "noise", "timesteps"), self.schedule.add_noise, size)
+        loss = Stage("loss", ("predicted", "noise"), ("loss",), lambda predicted, noise: F.mse_loss(predicted.float(), noise))
+        self.stages = (*within(self._autocast, pieces), loss)
 
     def prepare_training(self, gradient_checkpointing: bool) -> None:
         self.unet.train()
@@ -73,10 +78,7 @@ class Diffusion:
 
     def loss(self, batch: Batch) -> Tensor:
         """Mean squared error of the predicted noise, at timesteps drawn uniformly."""
-        noisy = self.schedule.add_noise(batch.images, batch.noise, batch.timesteps)
-        with self._autocast():
-            predicted = self.unet(noisy, batch.timesteps, return_dict=False)[0]
-        return F.mse_loss(predicted.float(), batch.noise)
+        return run(self.stages, vars(batch))["loss"]
 
     @torch.no_grad()
     def sample(self, seeds: Sequence[int], steps: int, at_once: int = 64) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fedray.data import Samples, form
 from fedray.learners.bases import locate
+from fedray.learners.stages import Stage
 from fedray.scenario.model import Classifier as ClassifierSection
 from fedray.scenario.model import TextToImage as TextToImageSection
 from fedray.scenario.scenario import Scenario
@@ -20,6 +21,8 @@ class Learner(Protocol):
     parts: dict[str, nn.Module]  # what a tuning may train, by name; frozen until it does
     keeps_shards: bool  # whether a client's encoded samples are dear enough to be kept
     weights_file: str  # the name under which `save` writes what a whole training changes
+
+    stages: tuple[Stage, ...]  # a step's pieces, from a batch's fields to `loss`
 
     def prepare_training(self, gradient_checkpointing: bool) -> None:
         """To be called once the tuning has said what trains."""
@@ -37,7 +40,9 @@ class Learner(Protocol):
         """A batch with nothing in it, for counting work, and how many samples it stands for."""
         ...
 
-    def loss(self, batch: Any) -> Tensor: ...
+    def loss(self, batch: Any) -> Tensor:
+        """What all its stages together make of a batch."""
+        ...
 
     def save(self, folder: Path) -> None:
         """The whole model in its ecosystem's own files."""

@@ -20,7 +20,9 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from fedray.data import Samples
+from fedray.learners import unet as unets
 from fedray.learners.bases import Base
+from fedray.learners.stages import Stage, run, within
 from fedray.scenario.base import Refused
 from fedray.scenario.model import TextToImage as Section
 
@@ -69,6 +71,7 @@ class TextToImage:
         if self.resolution % factor:
             raise Refused("model.resolution", self.resolution, f"a multiple of {factor}")
         self.latent_shape = (int(unet.config.in_channels), self.resolution // factor, self.resolution // factor)
+        self.stages = self._stages()
 
     @classmethod
     def load(cls, section: Section, base: Base, device: torch.device, compute: torch.dtype) -> TextToImage:
@@ -182,18 +185,26 @@ class TextToImage:
             text = torch.zeros(1, length, self.unet.config.cross_attention_dim, device=self.device)
         return Batch(latents, latents, torch.zeros(1, dtype=torch.long, device=self.device), text), 1
 
+    def _stages(self) -> tuple[Stage, ...]:
+        def embed(text: Tensor) -> Tensor:
+            return text if text.is_floating_point() else self.text_encoder(text)[0]
+
+        text = Stage("text", ("text",), ("text",), embed, (self.text_encoder,))
+        pieces = unets.stages(self.unet, ("latents", "noise", "timesteps"), self.schedule.add_noise, self.latent_shape[1])
+        loss = Stage("loss", ("predicted", "latents", "noise", "timesteps"), ("loss",), self._error)
+        return (*within(self.autocast, [text, *pieces]), loss)
+
     def loss(self, batch: Batch) -> Tensor:
+        return run(self.stages, vars(batch))["loss"]
+
+    def _error(self, predicted: Tensor, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Mean squared error of the predicted noise or velocity, weighted by min-SNR where asked (Hang et al. 2023)."""
-        noisy = self.schedule.add_noise(batch.latents, batch.noise, batch.timesteps)
-        with self.autocast():
-            hidden = batch.text if batch.text.is_floating_point() else self.text_encoder(batch.text)[0]
-            predicted = self.unet(noisy, batch.timesteps, hidden, return_dict=False)[0]
         velocity = self.schedule.config.prediction_type == "v_prediction"
-        target = self.schedule.get_velocity(batch.latents, batch.noise, batch.timesteps) if velocity else batch.noise
+        target = self.schedule.get_velocity(latents, noise, timesteps) if velocity else noise
         error = F.mse_loss(predicted.float(), target.float(), reduction="none").mean((1, 2, 3))
         if self.section.min_snr_gamma is None:
             return error.mean()
-        alpha = self.schedule.alphas_cumprod.to(self.device)[batch.timesteps]
+        alpha = self.schedule.alphas_cumprod.to(self.device)[timesteps]
         snr = alpha / (1 - alpha)
         weight = snr.clamp(max=self.section.min_snr_gamma) / (snr + 1 if velocity else snr)
         return (weight * error).mean()

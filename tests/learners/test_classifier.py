@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from fedray.data.samples import Form
-from fedray.learners.classifier import Classifier, build
+from fedray.learners.classifier import Batch, Classifier, build
 from fedray.scenario.model import Classifier as Section
 
 TEN = [str(k) for k in range(10)]
@@ -42,7 +42,7 @@ def test_a_batch_of_one_trains(network):
     made.network.requires_grad_(True)
     made.prepare_training(False)
     images = torch.zeros(1, made.channels, 32, 32)
-    loss = made.loss((images, torch.tensor([3])))
+    loss = made.loss(Batch(images, torch.tensor([3])))
     loss.backward()
     assert torch.isfinite(loss)
     assert made.network.training

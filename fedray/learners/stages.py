@@ -1,0 +1,53 @@
+"""Stages: the pieces that a learner's step is made of, one after another. It can be cut behind each but the last.
+
+What flows between them goes by name: a stage `needs` some values and `gives` others, so that what crosses a cut, and what
+need not, can be read off. The first values are a batch's fields.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+Values = dict[str, Tensor]
+
+
+class Stage(NamedTuple):
+    name: str
+    needs: tuple[str, ...]
+    gives: tuple[str, ...]
+    run: Callable[..., Any]  # of what it needs, in that order; gives a tensor, or several in the order of `gives`
+    modules: tuple[nn.Module, ...] = ()  # whose weights it uses, and no other stage
+
+
+def run(stages: Sequence[Stage], values: Mapping[str, Tensor]) -> Values:
+    """All that is known once these stages have run; of a whole step, its `loss` too."""
+    known = dict(values)
+    for stage in stages:
+        given = stage.run(*(known[name] for name in stage.needs))
+        known.update(zip(stage.gives, given if isinstance(given, tuple) else (given,), strict=True))
+    return known
+
+
+def needed(stages: Iterable[Stage]) -> tuple[str, ...]:
+    """What these stages take from before them."""
+    found: dict[str, None] = {}
+    given: set[str] = set()
+    for stage in stages:
+        found |= dict.fromkeys(name for name in stage.needs if name not in given)
+        given.update(stage.gives)
+    return tuple(found)
+
+
+def within(context: Callable[[], AbstractContextManager[None]], stages: Iterable[Stage]) -> tuple[Stage, ...]:
+    """The same stages, each run in such a context."""
+
+    def wrapped(run: Callable[..., Any]) -> Callable[..., Any]:
+        def inside(*values: Tensor) -> Any:
+            with context():
+                return run(*values)
+
+        return inside
+
+    return tuple(stage._replace(run=wrapped(stage.run)) for stage in stages)

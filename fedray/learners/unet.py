@@ -1,0 +1,60 @@
+"""The stages of diffusers' U-Nets: in, down_0, down_1, ..., mid, up_0, ..., out. Skips go by numbers, from the input's."""
+
+from typing import Any
+
+from torch import Tensor
+
+from fedray.learners.stages import Stage
+
+
+def stages(unet: Any, first: tuple[str, ...], noisy: Any, size: int) -> list[Stage]:
+    """From a batch's fields `first`, the last of them timesteps [b], of which `noisy` makes what the network sees [b, c, size,
+    size], to what it `predicted`. A conditional one needs `text` [b, l, d] in its cross-attention."""
+    config = unet.config
+
+    def enter(*values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, timesteps = noisy(*values), values[-1]
+        if config.get("center_input_sample"):
+            x = 2 * x - 1
+        emb = unet.time_embedding(unet.time_proj(timesteps).to(x.dtype))
+        x = unet.conv_in(x)
+        return x, emb, x
+
+    found = [Stage("in", first, ("x", "emb", "skip_0"), enter, (unet.time_embedding, unet.conv_in))]
+    skips, sizes = ["skip_0"], [size]
+    for i, block in enumerate(unet.down_blocks):
+        text = ("text",) if getattr(block, "has_cross_attention", False) else ()
+        gives = [f"skip_{len(skips) + j}" for j in range(len(block.resnets) + bool(block.downsamplers))]
+
+        def down(x: Tensor, emb: Tensor, *text: Tensor, block: Any = block) -> tuple[Tensor, ...]:
+            x, skips = block(x, emb, **_with(text))
+            return x, *skips
+
+        found.append(Stage(f"down_{i}", ("x", "emb", *text), ("x", *gives), down, (block,)))
+        skips += gives
+        sizes += [-(-sizes[-1] // 2)] if block.downsamplers else []
+    if (mid := unet.mid_block) is not None:
+        text = ("text",) if getattr(mid, "has_cross_attention", False) else ()
+        found.append(Stage("mid", ("x", "emb", *text), ("x",), lambda x, emb, *text: mid(x, emb, **_with(text)), (mid,)))
+    for i, block in enumerate(unet.up_blocks):
+        text = ("text",) if getattr(block, "has_cross_attention", False) else ()
+        n = len(block.resnets)
+        skips, mine = skips[:-n], skips[-n:]
+        sizes = sizes[:-1] if block.upsamplers else sizes
+        # Where a side was odd, doubling it again would be one too many.
+        target = {"upsample_size": (sizes[-1], sizes[-1])} if block.upsamplers and size % 2 ** len(unet.down_blocks) else {}
+
+        def up(x: Tensor, emb: Tensor, *rest: Tensor, block: Any = block, n: int = n, target: Any = target) -> Tensor:
+            return block(x, rest[:n], emb, **_with(rest[n:]), **target)
+
+        found.append(Stage(f"up_{i}", ("x", "emb", *mine, *text), ("x",), up, (block,)))
+    modules = tuple(m for m in (unet.conv_norm_out, unet.conv_out) if m is not None)
+
+    def leave(x: Tensor) -> Tensor:
+        return unet.conv_out(unet.conv_act(unet.conv_norm_out(x)) if unet.conv_norm_out else x)
+
+    return [*found, Stage("out", ("x",), ("predicted",), leave, modules)]
+
+
+def _with(text: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    return {"encoder_hidden_states": text[0]} if text else {}
