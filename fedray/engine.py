@@ -25,6 +25,7 @@ from fedray.runs.environment import environment
 from fedray.runs.folder import RunFolder
 from fedray.runs.tensorboard import TensorBoard
 from fedray.scenario import Loaded, Refused, Scenario, ScenarioError
+from fedray.scenario.topology import Split
 
 LOOK_AHEAD = 5  # rounds that may train behind an evaluation; they are recorded and checkpointed once it has ended
 
@@ -114,6 +115,8 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
         asked = schedule_round(scenario, radio, t, known, work, ledger.sim_time_s)
         events = time_round(asked, work, radio, ledger.sim_time_s)
         schedule = asked.carried({event.id: event.outcome for event in events})  # nobody trains what would be late or lost
+        if isinstance(scenario.topology, Split):
+            schedule = schedule.sorted({event.id: event.t0_s for event in events})  # the server serves in the clock's order
         arrived: dict[int, TrainReport] = {}
         for report in executor.carry_out(schedule) if len(schedule.steps) > 1 else ():
             failures += report.failure is not None

@@ -11,7 +11,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -71,6 +71,19 @@ class Layout:
     def tensors(self, buffer: np.ndarray) -> dict[str, Tensor]:
         parts = self.flat(buffer).split(list(self.sizes))
         return {n: p.view(s) for n, p, s in zip(self.names, parts, self.shapes, strict=True)}
+
+    def part(self, names: Collection[str]) -> Layout:
+        """The layout of some of the tensors, in this one's order."""
+        mine = [i for i, name in enumerate(self.names) if name in names]
+        ends = np.cumsum(self.sizes)
+        trained = sum(self.sizes[i] for i in mine if ends[i] <= self.trained)
+        return Layout(tuple(self.names[i] for i in mine), tuple(self.shapes[i] for i in mine), self.precision, trained)
+
+    def places(self, part: Layout) -> Tensor:
+        """Where a part's numbers are among the whole's, [part.numel] int64."""
+        starts = dict(zip(self.names, np.cumsum((0, *self.sizes)).tolist(), strict=False))
+        spans = [torch.arange(starts[n], starts[n] + size) for n, size in zip(part.names, part.sizes, strict=True)]
+        return torch.cat(spans) if spans else torch.empty(0, dtype=torch.int64)
 
     def save(self, buffer: np.ndarray, file: Path) -> None:
         """The buffer as a safetensors file that other tools open, synced to disk."""

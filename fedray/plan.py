@@ -100,7 +100,7 @@ def feasible(scenario: Scenario, radio: Radio, workload: Workload, shared: Share
         if processor.memory_bytes is not None and needed[who] > processor.memory_bytes:
             key = f"network.{'server' if who == 'server' else 'device'}.memory_bytes"
             raise Refused(key, f"{processor.memory_bytes:.3g} for a larger model", f"at least {needed[who]:.3g}, activations not counted")
-    if (deadline := scenario.network.deadline_s) is not None:
+    if (deadline := scenario.network.deadline_s) is not None and workload.cut is None:
         at_once = scenario.population.a_round if getattr(scenario.network.uplink, "allocation", "equal") == "equal" else 1
         takes = radio.finishes_s(When(1, 0.0), workload.of(scenario, shared.samples), shared.eligible(scenario), at_once)
         if takes.min() > deadline:

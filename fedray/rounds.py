@@ -17,11 +17,12 @@ from fedray.randomness import SERVER, generator
 from fedray.scenario.augmentation import Augmentation, Fixed
 from fedray.scenario.base import Refused
 from fedray.scenario.scenario import Scenario
-from fedray.scenario.topology import Parallel, Relay
+from fedray.scenario.topology import Parallel, Relay, Split
 from fedray.schedule import Schedule
 from fedray.topologies.genfl import Painted, at_clients, at_server, at_server_broadcast
 from fedray.topologies.parallel import parallel
 from fedray.topologies.relay import best_sidelink, dealt, random_order, relay, tour, within
+from fedray.topologies.split import splitfed, vanilla
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,16 @@ def schedule_round(
     if scenario.augmentation is not None:
         assert shared is not None
         return _augmented(scenario, radio, scenario.augmentation, round, clients, shared)
+    enough = scenario.population.a_round if scenario.population.over_select else None
     if isinstance(topology, Parallel):
-        enough = scenario.population.a_round if scenario.population.over_select else None
         return parallel(round, clients, topology.reduce == "allreduce", scenario.network.deadline_s, enough)
+    if isinstance(topology, Split):
+        assert shared is not None
+        sizes = {k: scenario.training.batches(shared.samples[k]) for k in clients}
+        if topology.variant == "vanilla":
+            order = generator(scenario.seed, round, SERVER, "order").permutation(clients)
+            return vanilla(round, {int(k): sizes[k] for k in order}, topology.tail is not None, topology.micro_batches)
+        return splitfed(round, sizes, topology.tail is not None, topology.micro_batches, scenario.network.deadline_s, enough)
     return _relayed(scenario, topology, radio, when, clients)
 
 

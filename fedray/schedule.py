@@ -16,6 +16,7 @@ from fedray.randomness import SERVER as SERVER_NUMBER
 
 SERVER = "server"
 Direction = Literal["uplink", "downlink", "sidelink"]
+SERVED = ("serve", "middle", "middle_back")  # passes that the server makes
 
 
 def client_node(client: int) -> str:
@@ -52,9 +53,29 @@ class Generate:
 
 
 @dataclass(frozen=True)
+class Pass:
+    """A (micro-)batch of client `client` passes through a part of a model that is cut: through the client's (front, tail, and
+    front backwards: back) or the server's (serve: both ways and the loss; middle, middle_back: in U-shape)."""
+
+    id: str
+    client: int
+    stage: str
+    batch: int
+    part: int  # which micro-batch, of so many `parts` that share one step of their optimizers
+    parts: int
+    samples: int
+    after: tuple[str, ...]
+
+    @property
+    def node(self) -> str:
+        return SERVER if self.stage in SERVED else client_node(self.client)
+
+
+@dataclass(frozen=True)
 class Send:
     """`node` sends `peer` the buffer it holds, or a `share` of it in `messages` that each wait for an answer; with no
-    predecessor it is the server's global buffer. Or it sends generated `pictures`."""
+    predecessor it is the server's global buffer. Or it sends generated `pictures`, or what `crossing` names of so many
+    `samples` in a split model: smashed, features, errors, gradients."""
 
     id: str
     node: str
@@ -64,6 +85,8 @@ class Send:
     share: float = 1.0
     messages: int = 1
     pictures: int | None = None
+    crossing: str | None = None
+    samples: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,7 +101,7 @@ class Server:
     node: str = field(default=SERVER, init=False)
 
 
-Step = Train | Generate | Send | Server
+Step = Train | Generate | Pass | Send | Server
 
 
 @dataclass(frozen=True)
@@ -101,7 +124,18 @@ class Schedule:
     @property
     def clients(self) -> list[int]:
         """The clients that train in this round, in the order of the steps."""
-        return [step.client for step in self.steps if isinstance(step, Train) and step.client != SERVER_NUMBER]
+        return list(dict.fromkeys(s.client for s in self.steps if isinstance(s, Train | Pass) and s.client != SERVER_NUMBER))
+
+    def sorted(self, starts_s: Mapping[str, float]) -> Schedule:
+        """The same steps, in the order in which the clock has them start."""
+        return Schedule(self.round, tuple(sorted(self.steps, key=lambda step: starts_s[step.id])))
+
+    def without(self, client: int) -> Schedule:
+        """The same round, as if nobody had asked this client."""
+        node = client_node(client)
+        gone = {s.id for s in self.steps if node in (s.node, getattr(s, "peer", None)) or getattr(s, "client", None) == client}
+        kept = (step for step in self.steps if step.id not in gone)
+        return Schedule(self.round, tuple(replace(step, after=tuple(i for i in step.after if i not in gone)) for step in kept))
 
     def carried(self, outcome: Mapping[str, str]) -> Schedule:
         """What is left to do of a round once it is known which steps will be done: the aggregate, and all that reaches it."""

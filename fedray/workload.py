@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedray.cuts import CutWork, cut_work
 from fedray.data import form
 from fedray.network.work import Work
 from fedray.randomness import SERVER
 from fedray.scenario.aggregation import Aggregation
 from fedray.scenario.scenario import Scenario
+from fedray.scenario.topology import Split
 from fedray.scenario.tuning import Lora
 
 if TYPE_CHECKING:
@@ -31,10 +33,14 @@ class Workload:
     flops_per_picture: float = 0.0  # that augmentation's generator paints
     picture_size: int = 0  # pixels a side
     picture_bytes: int = 0
+    cut: CutWork | None = None  # of a split model
 
     def memory_bytes(self, precision: str) -> dict[str, int]:
         """Weights, masters, gradients, two optimizer moments and two buffers of an actor; activations come on top."""
-        weights, trainable = self.parameters * (4 if precision == "fp32" else 2), self.trainable_parameters
+        width, trainable = 4 if precision == "fp32" else 2, self.trainable_parameters
+        if (cut := self.cut) is not None:
+            return {side: n * width + cut.trainable[side] * 16 + 2 * self.payload_bytes for side, n in cut.parameters.items()}
+        weights = self.parameters * width
         return {"client": weights + trainable * 16 + 2 * self.payload_bytes, "server": trainable * 8 + 3 * self.payload_bytes}
 
     def of(self, scenario: Scenario, samples: Sequence[int]) -> Work:
@@ -47,6 +53,8 @@ class Workload:
             aggregate_flops=lambda updates: 3.0 * self.trainable_parameters * updates,
             generate_flops=self.flops_per_picture,
             picture_bytes=self.picture_bytes,
+            pass_flops=lambda stage, n: n * self.cut.flops[stage] if self.cut else 0.0,
+            crossing_bytes=lambda crossing, n: self.cut.bytes[crossing][n] if self.cut else 0,
         )
 
 
@@ -72,6 +80,8 @@ def measure(scenario: Scenario, folder: Path) -> Workload:
             quality.verify(open_judge(path, folder, "augmentation.judge"), form(scenario.data, folder))
     sections = (scenario.model, scenario.tuning, scenario.data, scenario.aggregation, scenario.augmentation)
     asked = (*(section.model_dump_json() if section else "" for section in sections), scenario.payload, str(folder))
+    if isinstance(scenario.topology, Split):
+        asked += (scenario.topology.model_dump_json(), str(scenario.training.batch_size))
     if asked not in _counted:  # a sweep's variants often ask the same
         _counted[asked] = _count(scenario, folder)
     return _counted[asked]
@@ -94,6 +104,7 @@ def _count(scenario: Scenario, folder: Path) -> Workload:
     from fedray.aggregation.rules import rule
     from fedray.aggregation.transforms import encoded_bytes
     from fedray.augmentation import painter
+    from fedray.learners.cut import cut
     from fedray.learners.learner import on_meta
     from fedray.parameters import Layout, safetensors_bytes
     from fedray.tuning.tunings import apply, export_files
@@ -114,17 +125,24 @@ def _count(scenario: Scenario, folder: Path) -> Workload:
     tuning, less = scenario.tuning, [0]  # numbers that a client's rank leaves out
     if isinstance(tuning, Lora) and tuning.ranks:
         less = [layout.numel * (tuning.rank - rank) // tuning.rank for rank in tuning.ranks]
+    split = None
+    if isinstance(scenario.topology, Split):
+        (split,) = cut_work(scenario, learner, named, layout, [cut(learner.stages, scenario.topology)])
     flops_per_picture, picture_size = painter.counted(scenario.augmentation, folder) if scenario.augmentation else (0.0, 0)
+    itemsize = layout.dtype.itemsize
     return Workload(
         parameters=parameters,
         trainable_parameters=layout.trained,
-        payload_bytes=layout.nbytes,
-        downlink_bytes=tuple((combined.received - n) * layout.dtype.itemsize for n in less),
-        uplink_bytes=tuple(encoded_bytes(scenario.aggregation.transforms, combined.sent - n, layout.dtype.itemsize) for n in less),
+        payload_bytes=split.part_bytes if split else layout.nbytes,
+        downlink_bytes=(split.part_bytes,) if split else tuple((combined.received - n) * itemsize for n in less),
+        uplink_bytes=(split.part_bytes,)
+        if split
+        else tuple(encoded_bytes(scenario.aggregation.transforms, combined.sent - n, itemsize) for n in less),
         client_state_bytes=state_bytes(scenario.aggregation, combined),
         flops_per_sample=counter.get_total_flops() / samples,
         export_files=files,
         flops_per_picture=flops_per_picture,
         picture_size=picture_size,
         picture_bytes=form(scenario.data, folder).channels * picture_size**2 if picture_size else 0,
+        cut=split,
     )

@@ -1,7 +1,9 @@
 """Who carries a schedule out: Ray actors, or this process."""
 
 import os
+import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -57,6 +59,32 @@ def _step_failed(message: str, facts: dict[str, Any]) -> StepFailed:
     failed = StepFailed.__new__(StepFailed, message)
     failed.facts = facts
     return failed
+
+
+class DataFailure(Exception):
+    """A client's own failure: its data or its loss, not the machine it runs on."""
+
+    def __init__(self, stage: str, message: str, client: int | None = None) -> None:
+        super().__init__(stage, message, client)
+        self.stage, self.client = stage, client
+
+    def __str__(self) -> str:
+        return str(self.args[1])
+
+
+class Lost(RuntimeError):
+    """The server was started anew within a round: the round has to be done again."""
+
+
+@contextmanager
+def blamed(round: int, stage: str, client: int) -> Iterator[None]:
+    """Whatever goes wrong in here, but for data, ends the round, and says where it happened."""
+    try:
+        yield
+    except (DataFailure, Lost):
+        raise
+    except Exception as e:
+        raise StepFailed(e, round, stage, client, traceback.format_exc()) from e
 
 
 @dataclass(frozen=True)

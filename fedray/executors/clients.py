@@ -1,7 +1,6 @@
 """A client's turn, wherever it runs. Nothing here knows of actors."""
 
 import math
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
@@ -19,7 +18,8 @@ from fedray.aggregation.fedavg import State
 from fedray.aggregation.lora import truncation
 from fedray.augmentation.painter import Painter, Pictures
 from fedray.data import Form, Samples, form, holdings
-from fedray.executors import Job, StepFailed, TrainReport
+from fedray.executors import DataFailure, Job, TrainReport, blamed
+from fedray.executors.holder import Holder
 from fedray.executors.model import Model
 from fedray.executors.optimizer import FlatOptimizer
 from fedray.executors.spill import Kept
@@ -42,15 +42,7 @@ class Audited(NamedTuple):
     gradient: np.ndarray  # [trained] fp32
 
 
-class DataFailure(Exception):
-    """A client's own failure: its data or its loss, not the machine it runs on."""
-
-    def __init__(self, stage: str, message: str) -> None:
-        super().__init__(message)
-        self.stage = stage
-
-
-class ClientWork:
+class ClientWork(Holder):
     """Runs any client's turn. The encoded samples of a client are kept where they are dear; nothing else outlives a turn."""
 
     def __init__(
@@ -58,9 +50,8 @@ class ClientWork:
     ) -> None:
         """Of the clients' samples as the scenario deals them (at this site), or of some other samples of its `own`."""
         self.job, self.model = job, Model(job, device)
-        self.samples, self.held = own or holdings(job.scenario, job.folder, site)
+        super().__init__(self.model.learner, *(own or holdings(job.scenario, job.folder, site)))
         self.rule = self.model.rule
-        self._shards: dict[int, Any] = {}
         self._truncations: dict[int, Tensor] = {}  # by rank
         self._update = torch.zeros(self.rule.sent)
         master = self.model.flat.master
@@ -115,7 +106,7 @@ class ClientWork:
         self.model.receive(buffer)
         learner, gradient, n = self.model.learner, self._optimizer.gradient, len(self.held[client])
         try:
-            shard, loss = self._shard(client), 0.0
+            shard, loss = self.shard(client), 0.0
         except DataFailure:
             return None
         gradient.zero_()
@@ -144,11 +135,10 @@ class ClientWork:
     def _attempt(self, round: int, client: int, turn: Callable[[], tuple[T, TrainReport]], otherwise: T) -> tuple[T, TrainReport]:
         """A turn; what its data make impossible is reported, and anything else ends the round."""
         try:
-            return turn()
+            with blamed(round, "training", client):
+                return turn()
         except DataFailure as e:
             return otherwise, TrainReport(round, client, len(self.held[client]), 0, math.nan, failure=str(e), stage=e.stage)
-        except Exception as e:
-            raise StepFailed(e, round, "training", client, traceback.format_exc()) from e
 
     def _contribute(
         self, total: ExactSum, base: np.ndarray, round: int, client: int, state: Kept | None, generated: Generated
@@ -180,7 +170,7 @@ class ClientWork:
         """One client's training from `buffer`. Its report, and what asks the rule for what else it sends and keeps."""
         scenario, training, learner, flat = self.job.scenario, self.job.scenario.training, self.model.learner, self.model.flat
         layout = flat.layout
-        shard, held = self._shard(client), len(self.held[client])
+        shard, held = self.shard(client), len(self.held[client])
         shard, samples = self._with_pictures(shard, held, client, generated)
         self.model.receive(buffer)
         received = layout.view(buffer).float().to(flat.all.device)
@@ -189,7 +179,7 @@ class ClientWork:
             received = received.where(F.pad(mine, (0, len(received) - layout.numel), value=True), 0)
         start = received[: layout.trained]
         adjust = self.rule.begin(start, received[layout.numel :], state)
-        _seed(flat.all.device, key(scenario.seed, round, client, "dropout"))
+        seed_dropout(flat.all.device, key(scenario.seed, round, client, "dropout"))
         draws = torch.Generator().manual_seed(key(scenario.seed, round, client, "noise"))
         # fp16 gradients underflow: the loss is scaled, and a step whose scaled gradients overflow is left out.
         scale = 1024.0 if training.precision == "fp16" else 1.0
@@ -202,7 +192,9 @@ class ClientWork:
             losses.append(float(loss.detach()))
             if not math.isfinite(losses[-1]):
                 raise DataFailure(
-                    "training", f"the loss of step {step + 1} is {losses[-1]}, expected a finite number (a smaller learning rate?)"
+                    "training",
+                    f"the loss of step {step + 1} is {losses[-1]}, expected a finite number (a smaller learning rate?)",
+                    client,
                 )
             (loss * scale if scale != 1 else loss).backward()
             if scale != 1:
@@ -210,7 +202,7 @@ class ClientWork:
             norm = torch.linalg.vector_norm(gradient)
             if not torch.isfinite(norm):
                 if scale == 1:
-                    raise DataFailure("training", f"the gradient of step {step + 1} is not finite")
+                    raise DataFailure("training", f"the gradient of step {step + 1} is not finite", client)
                 scale /= 2
                 continue
             if training.clip_norm is not None:
@@ -252,17 +244,6 @@ class ClientWork:
     def _form(self) -> Form:
         return form(self.job.scenario.data, self.job.folder)  # of image folders, a look at all of them
 
-    def _shard(self, client: int) -> Any:
-        if client in self._shards:
-            return self._shards[client]
-        try:
-            shard = self.model.learner.encode(self.samples, self.held[client])
-        except ValueError as e:
-            raise DataFailure("preparing its data", str(e)) from None
-        if self.model.learner.keeps_shards:
-            self._shards[client] = shard
-        return shard
-
 
 @contextmanager
 def _summable() -> Iterator[None]:
@@ -285,7 +266,7 @@ def batches(sizes: Sequence[int], samples: int, rng: np.random.Generator) -> lis
     return out
 
 
-def _seed(device: torch.device, seed: int) -> None:
+def seed_dropout(device: torch.device, seed: int) -> None:
     """What dropout draws from. `torch.manual_seed` asks every backend there might be, each time."""
     torch.random.default_generator.manual_seed(seed)
     if device.type == "cuda":

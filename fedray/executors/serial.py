@@ -2,21 +2,25 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from fedray.executors import Job, Look, TrainReport, chains, to_paint
+from fedray.executors import DataFailure, Job, Look, TrainReport, chains, to_paint
 from fedray.executors.augment import AugmentWork
 from fedray.executors.clients import ClientWork
 from fedray.executors.server import EvaluatorWork, ServerWork
 from fedray.executors.spill import ClientStates, Kept
+from fedray.executors.split import ask, failed
+from fedray.executors.split.client import SplitClients
+from fedray.executors.split.server import SplitServer
 from fedray.randomness import SERVER
 from fedray.rounds import Shared
 from fedray.runs.folder import Saved
+from fedray.scenario.topology import Split
 from fedray.schedule import Schedule
 from fedray.workload import Workload, measure
 
@@ -25,8 +29,14 @@ class SerialExecutor:
     def __init__(self, job: Job) -> None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.job, self.device = job, device
-        self.clients, self.server, self.evaluator = ClientWork(job, device), ServerWork(job), EvaluatorWork(job, device)
-        self.initial, self.layout = self.clients.initial()
+        self.server, self.evaluator = ServerWork(job), EvaluatorWork(job, device)
+        self.clients: ClientWork | SplitClients
+        if isinstance(job.scenario.topology, Split):
+            self.clients, self.split = SplitClients(job, device), SplitServer(job, device)
+            self.initial, self.layout = self.split.initial()
+        else:
+            self.clients = ClientWork(job, device)
+            self.initial, self.layout = self.clients.initial()
 
     def describe(self) -> str:
         return f"serial, on {self.device.type}"
@@ -50,6 +60,9 @@ class SerialExecutor:
         self.changed = set(self.client_states)  # written anew: the checkpoint before the next one may be a damaged one
 
     def carry_out(self, schedule: Schedule) -> Iterator[TrainReport]:
+        if isinstance(self.clients, SplitClients):
+            yield from self._carry_out_split(schedule, self.clients)
+            return
         scenario, base = self.job.scenario, self.buffer
         weight = sum(scenario.aggregation.weight(self.shared.samples[c]) for c in schedule.clients)
         sums, together, labels = [], None, to_paint(schedule, scenario, self.shared)
@@ -80,6 +93,21 @@ class SerialExecutor:
             self.buffer, self.state, kappa = self.augment.mix(self.layout, schedule.round, self.buffer, self.state, *augmented)
             yield replace(augmented[1], kappa_2=kappa)
 
+    def _carry_out_split(self, schedule: Schedule, clients: SplitClients) -> Iterator[TrainReport]:
+        """The server's part is as it was until all turns have ended: a client that fails is left out, and the rest is done again."""
+        while schedule.clients:
+            try:
+                done = ask(schedule, self.buffer, 0, lambda _: partial(_call, clients), partial(_call, self.split))
+            except DataFailure as e:
+                yield (report := failed(schedule, e, self.shared.samples))
+                schedule = schedule.without(report.client)
+                continue
+            yield from done.reports.values()
+            weights = [self.job.scenario.aggregation.weight(self.shared.samples[c]) for c in done.ends]
+            total = self.split.finish(list(done.ends), weights, list(done.ends.values()))
+            self.buffer, self.state = self.server.aggregate(self.layout, self.buffer, self.state, schedule.round, [total])
+            return
+
     @cached_property
     def augment(self) -> AugmentWork:
         return AugmentWork(self.job, self.device)
@@ -90,6 +118,7 @@ class SerialExecutor:
         return Look(lambda: True, lambda: metrics)
 
     def audit(self, clients: Sequence[int], labels: np.ndarray, grid: Path) -> dict[str, Any]:
+        assert isinstance(self.clients, ClientWork)
         return self.augment.audit(self.buffer, labels, grid, [self.clients.audit(client, self.buffer) for client in clients])
 
     def checkpoint(self, folder: Path, before: Path | None) -> Saved:
@@ -99,10 +128,15 @@ class SerialExecutor:
         return self.server.checkpoint(self.layout, self.buffer, self.state, folder, before, unchanged, changed, *states)
 
     def export(self, folder: Path) -> None:
-        self.clients.export(self.buffer, self.state, folder)
+        worker = self.evaluator if isinstance(self.clients, SplitClients) else self.clients
+        worker.export(self.buffer, self.state, folder)
 
     def publish(self, run: str, metrics: dict[str, Any]) -> None:
         pass
 
     def close(self) -> None:
         pass
+
+
+def _call(worker: Any, method: str, *arguments: Any) -> Any:
+    return getattr(worker, method)(*arguments)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fedray.data import Samples, form
 from fedray.learners.bases import locate
-from fedray.learners.stages import Stage
+from fedray.learners.stages import Stage, Values
 from fedray.scenario.model import Classifier as ClassifierSection
 from fedray.scenario.model import TextToImage as TextToImageSection
 from fedray.scenario.scenario import Scenario
@@ -34,6 +34,10 @@ class Learner(Protocol):
 
     def draw(self, shard: Any, indices: np.ndarray, generator: torch.Generator) -> Any:
         """One step's inputs, every draw made, on the CPU: the same on every device."""
+        ...
+
+    def weigh(self, values: Values) -> int:
+        """What these samples of a batch, by its fields' names, count in the mean that is its loss."""
         ...
 
     def blank_batch(self) -> tuple[Any, int]:

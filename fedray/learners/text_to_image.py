@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from fedray.data import Samples
 from fedray.learners import unet as unets
 from fedray.learners.bases import Base
-from fedray.learners.stages import Stage, run, within
+from fedray.learners.stages import Stage, Values, run, within
 from fedray.scenario.base import Refused
 from fedray.scenario.model import TextToImage as Section
 
@@ -175,6 +175,9 @@ class TextToImage:
         source = shard.ids if shard.hidden is None else shard.hidden
         return Batch(latents, eps[1], timesteps, source[torch.where(dropped, len(shard), i)])
 
+    def weigh(self, values: Values) -> int:
+        return len(values["latents"])
+
     def blank_batch(self) -> tuple[Batch, int]:
         """A batch of one on the learner's device with nothing in it, for counting work."""
         latents = torch.zeros(1, *self.latent_shape, device=self.device)
@@ -204,7 +207,7 @@ class TextToImage:
         error = F.mse_loss(predicted.float(), target.float(), reduction="none").mean((1, 2, 3))
         if self.section.min_snr_gamma is None:
             return error.mean()
-        alpha = self.schedule.alphas_cumprod.to(self.device)[timesteps]
+        alpha = self.schedule.alphas_cumprod.to(timesteps.device)[timesteps]
         snr = alpha / (1 - alpha)
         weight = snr.clamp(max=self.section.min_snr_gamma) / (snr + 1 if velocity else snr)
         return (weight * error).mean()

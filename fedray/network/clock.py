@@ -14,9 +14,9 @@ from fedray.network.links import When, ids
 from fedray.network.radio import Radio, on_air, saving
 from fedray.network.work import Loads
 from fedray.scenario.network import DIRECTIONS
-from fedray.schedule import SERVER, Generate, Schedule, Send, Server, Step, Train
+from fedray.schedule import SERVER, Generate, Pass, Schedule, Send, Server, Step, Train
 
-KINDS = {Train: "train", Generate: "generate", Send: "send", Server: "aggregate"}
+KINDS = {Train: "train", Generate: "generate", Send: "send", Server: "aggregate"}  # a pass is called by its stage
 
 
 class Event(NamedTuple):
@@ -25,7 +25,7 @@ class Event(NamedTuple):
     round: int
     id: str
     after: tuple[str, ...]
-    event: str  # train, generate, send, aggregate; wait: a device that has nothing to do
+    event: str  # train, generate, send, aggregate, a split model's pass; wait: a device that has nothing to do
     node: str
     peer: str | None
     direction: str | None
@@ -53,12 +53,15 @@ def time_round(schedule: Schedule, work: Loads, radio: Radio, start_s: float, de
     frequency: dict[str, float] = {}
     if radio.section.save_energy:
         air, frequency = saving(schedule, loads, radio, when, air)
-    turns = {step.client: step.id for step in schedule if isinstance(step, Train)}
+    turns: dict[int, list[str]] = defaultdict(list)  # a client's own steps of computing
+    for step in schedule:
+        if isinstance(step, Train) or (isinstance(step, Pass) and step.node != SERVER):
+            turns[step.client].append(step.id)
     if decided is None:
-        gone = {turns[client]: part for client, part in radio.devices.drops(schedule.round, ids(schedule.clients)).items()}
+        gone = dict(_within(turns[c], part) for c, part in radio.devices.drops(schedule.round, ids(schedule.clients)).items())
         lost = {i for i, transfer in air.items() if transfer.lost}
     else:
-        gone = {i: 1.0 for i in turns.values() if decided[i] == "dropped"}
+        gone = {i: 1.0 for turn in turns.values() for i in turn if decided[i] == "dropped"}
         lost = {i for i, outcome in decided.items() if outcome == "lost"}
     cost: dict[str, float] = {}  # joules
 
@@ -79,14 +82,21 @@ def time_round(schedule: Schedule, work: Loads, radio: Radio, start_s: float, de
         i = step.id
         outcome = outcomes.get(i, "done")
         peer, direction = (step.peer, step.direction) if isinstance(step, Send) else (None, None)
+        event = step.stage if isinstance(step, Pass) else KINDS[type(step)]
         flops, nbytes = (0.0, int(loads[i])) if isinstance(step, Send) else (loads[i], 0)
         if outcome == "skipped":
             flops, nbytes = 0.0, 0
         events.append(Event(
-            schedule.round, i, step.after, KINDS[type(step)], step.node, peer, direction, flops, nbytes,
+            schedule.round, i, step.after, event, step.node, peer, direction, flops, nbytes,
             start_s + t0[i], start_s + t1[i], cost.get(i, 0.0), outcome, step.messages if isinstance(step, Send) else 1,
         ))  # fmt: skip
     return [*events, *_waiting(events, radio, start_s)]
+
+
+def _within(turn: list[str], part: float) -> tuple[str, float]:
+    """The step of a turn in which a device vanishes that has done this part of it, and how much of that step it does."""
+    done, within = divmod(part * len(turn), 1)
+    return turn[int(done)], within
 
 
 def _simulate(

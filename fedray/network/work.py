@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from fedray.randomness import SERVER as SERVER_NUMBER
-from fedray.schedule import SERVER, Generate, Server, Step, Train
+from fedray.schedule import SERVER, Generate, Pass, Server, Step, Train
 
 
 class Loads(Protocol):
@@ -22,15 +22,22 @@ class Work:
     send_bytes: Callable[[str, int], int]  # of a whole buffer, in this direction, to or from (uplink, sidelink) this client
     aggregate_flops: Callable[[int], float]  # of so many updates
     generate_flops: float = 0.0  # of a picture
+    # Of so many samples: a pass through one side of a split model, and what crosses its cut.
+    pass_flops: Callable[[str, int], float] = lambda stage, samples: 0.0
+    crossing_bytes: Callable[[str, int], int] = lambda crossing, samples: 0
     picture_bytes: int = 0
 
     def load(self, step: Step) -> float:
         if isinstance(step, Train):
             return self.train_flops(step.client, step.pictures)
+        if isinstance(step, Pass):
+            return self.pass_flops(step.stage, step.samples)
         if isinstance(step, Generate):
             return step.pictures * self.generate_flops
         if isinstance(step, Server):
             return self.aggregate_flops(len(step.after))
+        if step.crossing:
+            return self.crossing_bytes(step.crossing, step.samples)
         if step.pictures is not None:
             return step.pictures * self.picture_bytes
         return round(step.share * self.send_bytes(step.direction, number(step.peer if step.node == SERVER else step.node)))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import pairwise
 
-from fedray.scenario.aggregation import Aggregation, FedAvg
+from fedray.scenario.aggregation import Aggregation, FedAvg, Quantise
 from fedray.scenario.augmentation import Augmentation, Fixed, HeldOut
 from fedray.scenario.base import Name, Refused, Section
 from fedray.scenario.data import Data, ImageFolder
@@ -14,7 +14,7 @@ from fedray.scenario.network import BLOCK_HZ, DIRECTIONS, Network, RadioLink
 from fedray.scenario.population import Population
 from fedray.scenario.runtime import Runtime
 from fedray.scenario.sweep import Sweep
-from fedray.scenario.topology import Parallel, Relay, Topology
+from fedray.scenario.topology import DistanceCorrelation, Parallel, Relay, Split, Topology
 from fedray.scenario.training import Training
 from fedray.scenario.tuning import Lora, Payload, Tuning
 
@@ -90,9 +90,51 @@ class Scenario(Section):
             if rule.transforms:
                 got = ", ".join(t.kind for t in rule.transforms)
                 yield Refused("aggregation.transforms", got, "none in a relay: what is handed on is the model, not an update")
+        elif isinstance(topology, Split):
+            yield from self._split(topology)
         elif topology.reduce == "allreduce" and any(t.kind != "clip" for t in rule.transforms):
             got = ", ".join(t.kind for t in rule.transforms)
             yield Refused("aggregation.transforms", got, "clip alone with topology.reduce allreduce: a ring adds plain numbers")
+
+    def _split(self, topology: Split) -> Iterator[Refused]:
+        rule, training = self.aggregation, self.training
+        if rule.kind not in ("fedavg", "fedavgm", "fedadam", "fedyogi"):
+            yield Refused(
+                "aggregation.kind", f"{rule.kind} in a split", "fedavg, fedavgm, fedadam or fedyogi: no client has the whole model"
+            )
+        if rule.transforms:
+            got = ", ".join(t.kind for t in rule.transforms)
+            yield Refused("aggregation.transforms", got, "none in a split: topology.compression is for what crosses the cut")
+        if isinstance(self.tuning, Lora) and self.tuning.ranks:
+            yield Refused("tuning.ranks", "some in a split", "one rank for all")
+        if training.precision == "fp16":
+            yield Refused("training.precision", "fp16 in a split", "fp32 or bf16: neither side sees whether the other's gradients overflow")
+        if training.gradient_checkpointing:
+            yield Refused(
+                "training.gradient_checkpointing", True, "false in a split: clients share a network, whose weights may be others' then"
+            )
+        kinds = [c.kind for c in topology.compression]
+        if kinds not in ([], ["top_k"], ["quantise"], ["top_k", "quantise"]):
+            yield Refused("topology.compression", ", ".join(kinds), "top_k, quantise, or both in this order")
+        for i, compression in enumerate(topology.compression):
+            if compression.error_feedback and (isinstance(compression, Quantise) or "error_feedback" in compression.model_fields_set):
+                yield Refused(f"topology.compression.{i}.error_feedback", True, "false: the next batch is another one")
+        if isinstance(topology.defence, DistanceCorrelation) and (topology.micro_batches > 1 or training.batch_size < 4):
+            got = f"{topology.micro_batches} micro-batches of a batch of {training.batch_size}"
+            yield Refused("topology.defence", got, "whole batches of at least 4, whose distances it compares")
+        if topology.micro_batches > training.batch_size:
+            yield Refused("topology.micro_batches", topology.micro_batches, f"at most training.batch_size, {training.batch_size}")
+        if (
+            self.model.kind == "classifier"
+            and self.model.network == "resnet18"
+            and self.model.norm == "batch"
+            and topology.micro_batches > 1
+        ):
+            yield Refused("topology.micro_batches", topology.micro_batches, "1, or model.norm group: a batch is normalised as a whole")
+        if topology.variant == "vanilla" and self.runtime.failures.data == "drop":
+            yield Refused("runtime.failures.data", "drop for vanilla", "abort: who fails has nothing to hand on")
+        if self.population.selection == "fedcs":
+            yield Refused("population.selection", "fedcs in a split", "another: how long a turn takes depends on who else is served")
 
     def _network(self) -> Iterator[Refused]:
         """What the network decides about learning, and where it cannot."""
@@ -118,6 +160,12 @@ class Scenario(Section):
                 yield Refused("augmentation", f"one with {key}", "none: its rounds wait for everybody")
             if isinstance(topology, Relay) and key in ("network.deadline_s", "population.over_select"):
                 yield Refused(key, "one for a relay", "none: nobody is waited for but who has the model")
+            if isinstance(topology, Split) and topology.variant == "vanilla":
+                yield Refused("topology.variant", f"vanilla with {key}", "splitfed_v1 or splitfed_v2: a chain breaks with its first link")
+        if network.save_energy and not isinstance(topology, Parallel):
+            yield Refused(
+                "network.save_energy", f"true for a {topology.kind}", "topology.kind parallel: it plans one turn and one uplink a client"
+            )
         for direction in DIRECTIONS:
             how = getattr(getattr(network, direction), "allocation", "equal")
             if how not in ("equal", "broadcast") and not (isinstance(topology, Parallel) and topology.reduce == "server"):

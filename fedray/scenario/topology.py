@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fedray.scenario.base import Count, Section
+from fedray.scenario.aggregation import Quantise, TopK
+from fedray.scenario.base import Count, Positive, Section
 
 
 class Relay(Section):
@@ -26,4 +27,43 @@ class Parallel(Section):
     reduce: Literal["server", "allreduce"] = "server"
 
 
-Topology = Annotated[Relay | Parallel, Field(discriminator="kind")]
+class Noise(Section):
+    """Normal noise of standard deviation `std` on every number that a client sends up (Titcombe et al. 2021)."""
+
+    kind: Literal["noise"]
+    std: Positive
+
+
+class DistanceCorrelation(Section):
+    """The client's loss has `weight` times the distance correlation of its inputs and what it sends up (NoPeek, Vepakomma et
+    al. 2020)."""
+
+    kind: Literal["distance_correlation"]
+    weight: Positive
+
+
+Defence = Annotated[Noise | DistanceCorrelation, Field(discriminator="kind")]
+Compression = Annotated[TopK | Quantise, Field(discriminator="kind")]
+
+
+class Split(Section):
+    """Clients hold the first stages of the model, the server the rest; each batch's activations, which are called smashed,
+    go up and their gradients come down, and the clients' parts are averaged (huang2023, Fig. 2b). A learner names its stages:
+    `fedray plan` lists the cuts between them."""
+
+    kind: Literal["split"]
+    cut: str  # the last of the client's first stages; auto: with which a round costs the least
+    # U-shape (Vepakomma et al. 2018): the first of the stages that are the client's again. Loss and labels stay with it.
+    tail: str | None = None
+    # splitfed_v1: a server part a client, averaged too. splitfed_v2: one, updated by whoever's batch is next (Thapa et al.
+    # 2022). vanilla: clients take turns, and hand their part on over the sidelink (Gupta and Raskar 2018).
+    variant: Literal["splitfed_v1", "splitfed_v2", "vanilla"] = "splitfed_v2"
+    choose: Literal["time", "energy"] = "time"  # which cost `cut: auto` makes least
+    may_send: list[str] = []  # inputs that may leave their client as they are, such as labels
+    skips: Literal["send", "home"] = "send"  # home: refuse a cut that connections around the next stage would cross
+    micro_batches: Count = 1  # in which a batch goes through the two parts as through a pipeline; they share one step
+    compression: Annotated[list[Compression], Field(max_length=2)] = []  # of activations and gradients
+    defence: Defence | None = None
+
+
+Topology = Annotated[Relay | Parallel | Split, Field(discriminator="kind")]

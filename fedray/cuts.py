@@ -1,0 +1,142 @@
+"""What a cut through a learner costs: counted once a stage on the meta device; a side's part is a sum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedray.scenario.scenario import Scenario
+from fedray.scenario.topology import Split
+from fedray.schedule import SERVED
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from fedray.learners.cut import Cut, Named
+    from fedray.learners.learner import Learner
+    from fedray.learners.stages import Stage
+    from fedray.parameters import Layout
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """One tensor that crosses a cut."""
+
+    names: tuple[str, ...]
+    shape: tuple[int, ...]  # of a sample
+    dtype: str
+
+
+@dataclass(frozen=True)
+class CutWork:
+    """Sides are `client` and `server`."""
+
+    cut: str
+    tail: str | None
+    flops: dict[str, float]  # of each pass, for a sample
+    crossings: dict[str, list[Crossing]]  # smashed, and in U-shape features; their gradients are alike
+    bytes: dict[str, list[int]]  # of each crossing, for 0, 1, 2, ... samples
+    parameters: dict[str, int]  # that each side holds
+    trainable: dict[str, int]  # that each side trains
+    part_bytes: int  # the client's part, on the air
+    inputs: tuple[str, ...]  # that cross as they are
+
+    @property
+    def name(self) -> str:
+        return self.cut + (f" .. {self.tail}" if self.tail else "")
+
+    @property
+    def side_flops(self) -> dict[str, float]:
+        """For a sample."""
+        server = sum(flops for stage, flops in self.flops.items() if stage in SERVED)
+        return {"client": sum(self.flops.values()) - server, "server": server}
+
+
+def all_cuts(scenario: Scenario, folder: Path) -> list[CutWork]:
+    """Every cut that a split scenario allows, those of its shape: with a tail, or without one."""
+    from fedray.learners.cut import cuts
+    from fedray.learners.learner import on_meta
+    from fedray.parameters import Layout
+    from fedray.tuning.tunings import apply
+
+    assert isinstance(scenario.topology, Split)
+    learner = on_meta(scenario, folder)
+    named = apply(scenario.tuning, learner, scenario.seed)
+    return cut_work(scenario, learner, named, Layout.of(named, scenario.payload), list(cuts(learner.stages, scenario.topology)))
+
+
+def cut_work(scenario: Scenario, learner: Learner, named: Mapping[str, Tensor], layout: Layout, cuts: Sequence[Cut]) -> list[CutWork]:
+    """What each of these cuts costs; `learner` is on the meta device, `named` what travels of it."""
+    from fedray.learners.cut import tensors
+
+    topology = scenario.topology
+    assert isinstance(topology, Split)
+    flops, known, n = _counted(learner)
+    found = []
+    for cut in cuts:
+        sides = {"client": (*cut.front, *cut.tail), "server": cut.middle}
+        held = {side: [t for module in _modules(stages) for t in module.parameters()] for side, stages in sides.items()}
+        mine = {id(t) for module in _modules(sides["client"]) for t in (*module.parameters(), *module.buffers())}
+        front, middle, tail = ([sum(flops[s.name][way] for s in part) for way in (0, 1)] for part in (cut.front, cut.middle, cut.tail))
+        crossings = {"smashed": tensors(cut.smashed, known[cut.front[-1].name])}
+        passes = {"front": front[0], "serve": sum(middle), "back": front[1]}
+        if cut.tail:
+            crossings["features"] = tensors(cut.features, known[cut.middle[-1].name])
+            passes = {"front": front[0], "middle": middle[0], "tail": sum(tail), "middle_back": middle[1], "back": front[1]}
+        back = {"smashed": "gradients", "features": "errors"}
+        sizes = {crossing: _bytes(scenario, those, n) for crossing, those in crossings.items()}
+        sizes |= {back[c]: _bytes(scenario, [(names, t) for names, t in those if t.requires_grad], n) for c, those in crossings.items()}
+        found.append(CutWork(
+            cut=cut.front[-1].name,
+            tail=cut.tail[0].name if cut.tail else None,
+            flops=passes,
+            crossings={c: [Crossing(names, tuple(t.shape[1:]), str(t.dtype)[6:]) for names, t in those] for c, those in crossings.items()},
+            bytes=sizes,
+            parameters={side: sum(t.numel() for t in those) for side, those in held.items()},
+            trainable={side: sum(t.numel() for t in those if t.requires_grad) for side, those in held.items()},
+            part_bytes=layout.part([name for name, t in named.items() if id(t) in mine]).nbytes,
+            inputs=cut.sent_as_they_are,
+        ))  # fmt: skip
+    return found
+
+
+def _modules(stages: Sequence[Stage]) -> list[nn.Module]:
+    return [module for stage in stages for module in stage.modules]
+
+
+def _counted(learner: Learner) -> tuple[dict[str, tuple[float, float]], dict[str, dict[str, Tensor]], int]:
+    """Floating-point operations of each stage for a sample, forwards and backwards; all that is known behind it; and how many
+    samples that is of."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    batch, n = learner.blank_batch()
+    flops: dict[str, tuple[float, float]] = {}
+    known, behind = dict(vars(batch)), {}
+    for stage in learner.stages:
+        taken = [known[name].detach().requires_grad_(known[name].requires_grad) for name in stage.needs]
+        with FlopCounterMode(display=False) as forward:
+            given = stage.run(*taken)
+        given = given if isinstance(given, tuple) else (given,)
+        out = [t for t in given if t.grad_fn is not None]
+        with FlopCounterMode(display=False) as backward:
+            if out:
+                torch.autograd.backward(out, [torch.ones_like(t) for t in out])
+        flops[stage.name] = forward.get_total_flops() / n, backward.get_total_flops() / n
+        known |= zip(stage.gives, given, strict=True)
+        behind[stage.name] = dict(known)
+    return flops, behind, n
+
+
+def _bytes(scenario: Scenario, tensors: Named, n: int) -> list[int]:
+    """Bytes of these tensors, which are of n samples, for 0, 1, 2, ... samples up to a batch, as they are sent."""
+    from fedray.aggregation.transforms import encoded_bytes
+
+    assert isinstance(scenario.topology, Split)
+    compression, found = scenario.topology.compression, [0]
+    for k in range(1, scenario.training.batch_size + 1):
+        sizes = [(k * t.numel() // n, t.itemsize, t.is_floating_point()) for _, t in tensors]
+        found.append(sum(encoded_bytes(compression, numel, width) if is_real else numel * width for numel, width, is_real in sizes))
+    return found

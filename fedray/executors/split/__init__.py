@@ -1,0 +1,49 @@
+"""Split rounds: who is asked for what, and what goes from whom to whom. Nothing here knows of actors."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from fedray.executors import DataFailure, TrainReport
+from fedray.network.work import number
+from fedray.schedule import SERVER, Pass, Schedule, Send
+
+Ask = Callable[..., Any]  # a method's name, then its arguments: what it gives, or a reference to it
+
+
+class Asked(NamedTuple):
+    """A round that has been asked for."""
+
+    reports: dict[int, Any]  # each client's of its turn, in the order in which turns end
+    ends: dict[int, Any]  # the parts that go back to the server
+
+
+def failed(schedule: Schedule, e: DataFailure, samples: Sequence[int]) -> TrainReport:
+    """The report of a client that had to be left out."""
+    assert e.client is not None
+    return TrainReport(schedule.round, e.client, samples[e.client], 0, math.nan, failure=str(e), stage=e.stage)
+
+
+def ask(schedule: Schedule, buffer: Any, attempt: int, client: Callable[[int], Ask], server: Ask) -> Asked:
+    """Asks clients and server for a round's passes in the schedule's order, which is the clock's. A value goes to the step
+    that waits for it; whatever fails reaches all behind it."""
+    reports, ends = dict[int, Any](), dict[int, Any]()
+    values: dict[str, Any] = {}  # by the id of the step that leaves it; dropped once it has been passed on
+    server("begin", attempt, buffer)
+    for step in schedule:
+        if isinstance(step, Send):
+            if not step.after:
+                values[step.id] = buffer
+            elif step.crossing:
+                values[step.id] = values.pop(step.after[0])
+            else:  # a turn has ended
+                turn = number(step.node)
+                values[step.id], reports[turn] = client(turn)("end", schedule.round, turn, values.pop(step.after[0]))
+                if step.peer == SERVER:
+                    ends[turn] = values.pop(step.id)
+        elif isinstance(step, Pass):
+            # A front behind another's waits for its device alone: what that one left goes to the server.
+            arrived = [None] if step.stage == "front" and step.part else [values.pop(i) for i in step.after]
+            to, first = (server, (attempt,)) if step.node == SERVER else (client(step.client), ())
+            values[step.id] = to("go", *first, schedule.round, step, *arrived)
+    return Asked(reports, ends)

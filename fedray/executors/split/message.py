@@ -1,0 +1,68 @@
+"""What crosses a cut, as bytes: activations one way, gradients the other."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from fedray.aggregation.transforms import decode, encode
+from fedray.executors import Job
+from fedray.learners.cut import Named
+from fedray.randomness import key
+from fedray.scenario.aggregation import Transform
+from fedray.schedule import Pass
+
+
+class Form(NamedTuple):
+    """How one tensor stands in the bytes."""
+
+    names: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    nbytes: int
+    wants_gradient: bool
+
+
+class Message(NamedTuple):
+    """One flat buffer, which goes through Ray's object store without a copy, and what both ends know of it anyway."""
+
+    data: np.ndarray  # uint8: the bytes on the air
+    forms: tuple[Form, ...]
+    share: float = 1.0  # what these samples weigh in their batch's mean loss
+    loss: float = 0.0  # that share of it, where it is the server's
+
+
+def seed_of(job: Job, round: int, step: Pass, crossing: str) -> int:
+    """What both ends of a crossing draw from."""
+    return key(job.scenario.seed, round, step.client, f"{crossing} {step.batch} {step.part}")
+
+
+def pack(tensors: Named, compression: Sequence[Transform], seed: int, share: float = 1.0, loss: float = 0.0) -> Message:
+    """Whole numbers go as they are, others compressed."""
+    parts, forms = [], []
+    for i, (names, tensor) in enumerate(tensors):
+        flat = tensor.detach().cpu().contiguous().flatten()
+        if compression and tensor.is_floating_point():
+            part = encode(compression, flat.float(), tensor.dtype, key(seed, 0, i, "crossing"))
+        else:
+            part = flat.view(torch.uint8).numpy()
+        parts.append(part)
+        forms.append(Form(names, tuple(tensor.shape), tensor.dtype, part.nbytes, tensor.requires_grad))
+    data = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.uint8), *parts])
+    return Message(data, tuple(forms), share, loss)
+
+
+def unpack(message: Message, compression: Sequence[Transform], seed: int, device: torch.device) -> Named:
+    """The tensors, in memory of their own: those that want a gradient are leaves of a new graph."""
+    found, start = [], 0
+    for i, form in enumerate(message.forms):
+        part = message.data[start : start + form.nbytes]
+        start += form.nbytes
+        if compression and form.dtype.is_floating_point:
+            numel = int(np.prod(form.shape))
+            tensor = decode(compression, part, numel, form.dtype, key(seed, 0, i, "crossing")).to(form.dtype)
+        else:
+            tensor = torch.from_numpy(np.array(part)).view(form.dtype)
+        found.append((form.names, tensor.view(form.shape).to(device).requires_grad_(form.wants_gradient)))
+    return found

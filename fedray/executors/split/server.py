@@ -1,0 +1,100 @@
+"""The server's passes in a split round, wherever they run."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedray.aggregation.exact_sum import ExactSum
+from fedray.executors import DataFailure, Job, Lost, blamed
+from fedray.executors.clients import seed_dropout
+from fedray.executors.split.halves import Flight, Halves, Held
+from fedray.executors.split.message import Message, pack, seed_of, unpack
+from fedray.learners.cut import Named, named, tensors
+from fedray.parameters import Layout
+from fedray.randomness import key
+from fedray.scenario.topology import Split
+from fedray.schedule import Pass
+
+
+class SplitServer:
+    """Serves in the order in which it is asked. A round begins with `begin` and ends with `finish`."""
+
+    def __init__(self, job: Job, device: torch.device) -> None:
+        self.job, self.device, self.halves = job, device, Halves(job, device)
+        assert isinstance(job.scenario.topology, Split)
+        self.section, self.cut, self.side = job.scenario.topology, self.halves.cut, self.halves.server
+        self.halves.forget((*self.cut.front, *self.cut.tail))
+        self.attempt: int | None = None
+
+    def initial(self) -> tuple[np.ndarray, Layout]:
+        return self.halves.initial, self.halves.layout
+
+    def begin(self, attempt: int, buffer: np.ndarray) -> None:
+        """A round from a global buffer, for so manyeth a time in this run."""
+        self.attempt, self.base = attempt, buffer
+        self.held: dict[int, Held] = {}  # by client with SplitFed v1, otherwise one for all
+        self.flights: dict[int, Flight] = {}  # by client
+
+    def go(self, attempt: int, round: int, step: Pass, arrived: Message) -> Message:
+        """One pass of a client's (micro-)batch."""
+        with blamed(round, "serving", step.client):
+            return self._go(attempt, round, step, arrived)
+
+    def _go(self, attempt: int, round: int, step: Pass, arrived: Message) -> Message:
+        if attempt != self.attempt:
+            raise Lost("the server was started anew")
+        seed_dropout(self.device, key(self.job.scenario.seed, round, step.client, f"dropout {step.id}"))
+        whose = step.client if self.section.variant == "splitfed_v1" else 0
+        if whose not in self.held:
+            self.held[whose] = Held(self.side, self.job.scenario.training, self.side.numbers(self.base))
+        held = self.held[whose]
+        if step.client not in self.flights:
+            self.flights[step.client] = Flight(held)
+        flight = self.flights[step.client]
+        compression, back = self.section.compression, seed_of(self.job, round, step, "gradients")
+        came = "errors" if step.stage == "middle_back" else "smashed"
+        received = unpack(arrived, compression, seed_of(self.job, round, step, came), self.device)
+        asked = [(names, t) for names, t in received if t.requires_grad]
+        if step.stage == "middle_back":
+            features, asked = flight.open.pop(step.part)
+            outputs = [t for _, t in features if t.requires_grad]
+            found = flight.backward(outputs, [g for _, g in received], [t for _, t in asked])
+            return self._sent(held, flight, step, back, asked, found)
+        known = held.run(self.cut.middle, named(received), flight.leaves)
+        if step.stage == "middle":
+            features = tensors(self.cut.features, known)
+            flight.open[step.part] = (features, asked)
+            return pack(features, compression, seed_of(self.job, round, step, "features"))
+        loss = known["loss"] * arrived.share
+        if not math.isfinite(value := float(loss.detach())):
+            message = f"the loss of step {step.batch + 1} is {value}, expected a finite number (a smaller learning rate?)"
+            raise DataFailure("training", message, step.client)
+        found = flight.backward([loss], [torch.ones_like(loss)], [t for _, t in asked])
+        return self._sent(held, flight, step, back, asked, found, value)
+
+    def _sent(self, held: Held, flight: Flight, step: Pass, seed: int, asked: Named, found: list[Tensor], loss: float = 0.0) -> Message:
+        """The gradients that go back; with the last of a batch, a step of the server's part."""
+        flight.done += 1
+        if flight.done == step.parts:
+            del self.flights[step.client]
+            others = any(other.leaves is held.leaves for other in self.flights.values())
+            held.step(flight.gradient, step.client, step.batch, open_graphs=others)
+        gradients = [(names, g) for (names, _), g in zip(asked, found, strict=True)]
+        return pack(gradients, self.section.compression, seed, loss=loss)
+
+    def finish(self, clients: Sequence[int], weights: Sequence[int], ends: Sequence[np.ndarray]) -> ExactSum:
+        """The sum of the round's updates over the whole model, each client's of its weight: of its own part, and of its
+        copy of the server's, or of the one that served all."""
+        whole, theirs = self.halves.layout, self.halves.client
+        total = ExactSum.zero(whole.numel, sum(weights))
+        base = whole.view(self.base).float()
+        for client, weight, end in zip(clients, weights, ends, strict=True):
+            update = torch.zeros(whole.numel)
+            update[theirs.places] = theirs.layout.view(end).float() - base[theirs.places]
+            held = self.held[client if self.section.variant == "splitfed_v1" else 0]
+            update[self.side.places] = held.all().cpu() - base[self.side.places]
+            total.add(update, weight)
+        return total

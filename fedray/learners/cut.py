@@ -1,0 +1,100 @@
+"""A learner cut in two, or in three for a U-shape: whose stages are whose, and what crosses."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from fedray.learners.stages import Stage, Values, needed
+from fedray.scenario.base import Refused
+from fedray.scenario.topology import Split
+
+Named = list[tuple[tuple[str, ...], Tensor]]  # tensors with all their names
+
+
+@dataclass(frozen=True)
+class Cut:
+    front: tuple[Stage, ...]  # the client's
+    middle: tuple[Stage, ...]  # the server's
+    tail: tuple[Stage, ...] = ()  # the client's again
+
+    @property
+    def name(self) -> str:
+        return self.front[-1].name + (f"..{self.tail[0].name}" if self.tail else "")
+
+    @property
+    def smashed(self) -> tuple[str, ...]:
+        """What goes up to the server."""
+        return needed(self.middle)
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What comes down to the tail."""
+        given = {name for stage in self.middle for name in stage.gives}
+        return tuple(name for name in needed(self.tail) if name in given)
+
+    @property
+    def home(self) -> tuple[str, ...]:
+        """What the tail takes from its own client: skips over the server, and what only it may know."""
+        return tuple(name for name in needed(self.tail) if name not in self.features)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What the whole step takes."""
+        return needed((*self.front, *self.middle, *self.tail))
+
+    @property
+    def sent_as_they_are(self) -> tuple[str, ...]:
+        """Inputs that the server is sent."""
+        return tuple(name for name in self.smashed if name in self.inputs)
+
+
+def cut(stages: Sequence[Stage], topology: Split) -> Cut:
+    """As a scenario asks for it.
+
+    Raises:
+        Refused: for stages that are not there or leave the server nothing, and for inputs that may not leave their client.
+    """
+    names = [stage.name for stage in stages]
+    if topology.cut not in names[:-1]:
+        raise Refused("topology.cut", repr(topology.cut), f"auto, or one of {', '.join(names[:-1])}")
+    first, last = names.index(topology.cut) + 1, len(names)
+    if topology.tail is not None:
+        if topology.tail not in names[first + 1 :]:
+            there = ", ".join(names[first + 1 :]) or f"none behind {topology.cut}, which leaves the server nothing"
+            raise Refused("topology.tail", repr(topology.tail), f"one of {there}")
+        last = names.index(topology.tail)
+    found = Cut(tuple(stages[:first]), tuple(stages[first:last]), tuple(stages[last:]))
+    if reason := refusal(found, topology):
+        raise reason
+    return found
+
+
+def refusal(cut: Cut, topology: Split) -> Refused | None:
+    """Why a scenario does not allow this cut, if so."""
+    if sent := [name for name in cut.sent_as_they_are if name not in topology.may_send]:
+        expected = f"a tail, which keeps {'them' if len(sent) > 1 else 'it'} at home, or may_send: [{', '.join(sent)}]"
+        return Refused("topology.may_send", f"a cut ({cut.name}) that sends the server each client's {' and '.join(sent)}", expected)
+    return None
+
+
+def cuts(stages: Sequence[Stage], topology: Split) -> Iterator[Cut]:
+    """Every cut of this form that a scenario allows; with a tail, those of all tails."""
+    n = len(stages)
+    for first in range(1, n):
+        for last in range(first + 1, n) if topology.tail else [n]:
+            found = Cut(tuple(stages[:first]), tuple(stages[first:last]), tuple(stages[last:]))
+            if refusal(found, topology) is None:
+                yield found
+
+
+def tensors(names: Sequence[str], values: Mapping[str, Tensor]) -> Named:
+    """Each tensor once, with all its names: a skip from the cut is what goes on from there."""
+    found: dict[int, tuple[list[str], Tensor]] = {}
+    for name in names:
+        found.setdefault(id(values[name]), ([], values[name]))[0].append(name)
+    return [(tuple(names), tensor) for names, tensor in found.values()]
+
+
+def named(tensors: Named) -> Values:
+    return {name: tensor for names, tensor in tensors for name in names}
