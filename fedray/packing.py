@@ -28,7 +28,7 @@ class Place:
 class Packing:
     places: tuple[Place, ...]  # of the actors that train; the server and the evaluator come beside them
     evaluator_gpus: float
-    server_gpus: float = 0.0  # it needs some only where it paints
+    server_gpus: float = 0.0  # it needs some only where it paints, or serves a split model
 
     def at_once(self, nodes: Sequence[Node]) -> int:
         """How many such runs fit side by side."""
@@ -42,23 +42,24 @@ def pack(scenario: Scenario, nodes: Sequence[Node]) -> Packing:
     """One actor a client while there is room, a GPU or `threads` cores each, and several clients an actor beyond that; at
     least one at each site, the others where the most clients share one. Each holds as much as fits that many times."""
     runtime = scenario.runtime
+    splits = scenario.topology.kind == "split"  # then the server computes as much as a client, or more
     clients_at: dict[str | None, int] = {s: len(c) for s, c in scenario.sites.items()} or {None: scenario.population.a_round}
     if runtime.actors == "auto":
-        counts = {site: min(n, _room(_at(site, nodes), runtime.threads)) for site, n in clients_at.items()}
+        counts = {site: min(n, max(1, _room(_at(site, nodes), runtime.threads) - splits)) for site, n in clients_at.items()}
     else:
         counts = dict.fromkeys(clients_at, 1)
         while sum(counts.values()) < runtime.actors:
             counts[max(counts, key=lambda s: clients_at[s] / counts[s])] += 1
-    paints = scenario.augmentation is not None and scenario.augmentation.at != "client"
+    works = splits or (scenario.augmentation is not None and scenario.augmentation.at != "client")  # the server, too
     places: list[Place] = []
     for site, n in counts.items():
         there = _at(site, nodes)
         slots = [1.0] * sum(node.gpus for node in there)
-        gpus = share(slots, n + 1 + paints, 1.0) if slots else 0.0  # the evaluator has as much, and a server that paints
+        gpus = share(slots, n + 1 + works, 1.0) if slots else 0.0  # the evaluator has as much, and a server that works
         gpus = gpus if runtime.gpus_per_actor == "auto" else runtime.gpus_per_actor
         places += [Place(site, share([node.cpus for node in there], n, float(runtime.threads)), gpus)] * n
     least = min(p.gpus for p in places)
-    return Packing(tuple(places), least, least * paints)
+    return Packing(tuple(places), least, least * works)
 
 
 def share(sizes: Sequence[float], n: int, wanted: float) -> float:

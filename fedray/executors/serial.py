@@ -104,7 +104,7 @@ class SerialExecutor:
                 continue
             yield from done.reports.values()
             weights = [self.job.scenario.aggregation.weight(self.shared.samples[c]) for c in done.ends]
-            total = self.split.finish(list(done.ends), weights, list(done.ends.values()))
+            total = self.split.finish(0, list(done.ends), weights, list(done.ends.values()))
             self.buffer, self.state = self.server.aggregate(self.layout, self.buffer, self.state, schedule.round, [total])
             return
 

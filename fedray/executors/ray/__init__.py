@@ -18,14 +18,15 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTa
 from ray.util.metrics import Gauge
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from fedray.executors import Job, Look, StepFailed, TrainReport, chains, to_paint
+from fedray.executors import DataFailure, Job, Look, Lost, StepFailed, TrainReport, chains, to_paint
 from fedray.executors.ray.actors import ClientHost, EvaluatorHost, Part, ServerHost
+from fedray.executors.split import Ask, ask, failed
 from fedray.packing import Node, Place, pack
 from fedray.randomness import SERVER
 from fedray.rounds import Shared
 from fedray.runs.folder import Saved
 from fedray.scenario.base import Refused
-from fedray.scenario.topology import Parallel
+from fedray.scenario.topology import Parallel, Split
 from fedray.schedule import Schedule
 from fedray.workload import Workload
 
@@ -75,7 +76,9 @@ class RayExecutor:
         self.evaluator = self._beside(EvaluatorHost, self.packing.evaluator_gpus if gpus_here else 0)
         self.hosts = [self._new_host(place) for place in self.packing.places]
         self.server = self._beside(ServerHost, self.packing.server_gpus if gpus_here else 0)
-        self.initial, self.layout = self.hosts[0].actor.initial.options(num_returns=2).remote()
+        self.splits, self.attempt = isinstance(job.scenario.topology, Split), 0
+        first = self.server if self.splits else self.hosts[0].actor
+        self.initial, self.layout = first.initial.options(num_returns=2).remote()
 
     def _new_host(self, place: Place) -> Host:
         options: dict[str, Any] = {"num_cpus": place.cpus, "num_gpus": place.gpus, "scheduling_strategy": "SPREAD"}
@@ -132,8 +135,9 @@ class RayExecutor:
 
     def carry_out(self, schedule: Schedule) -> Iterator[TrainReport]:
         retries, given, start = self.job.scenario.runtime.failures.retries, set[int](), time.monotonic()
-        for attempt in range(retries + 1):
-            wired = self._wire(schedule)
+        attempt = 0
+        while len(schedule.steps) > 1:
+            wired = self._wire_split(schedule) if self.splits else self._wire(schedule)
             stage: str = "training"
             client: int | None = None
             try:
@@ -151,10 +155,17 @@ class RayExecutor:
                 cause = _cause(e)
                 if isinstance(cause, StepFailed):
                     raise cause from None
-                if not isinstance(cause, RayError) or attempt == retries:
+                if isinstance(cause, DataFailure):  # of a split round: nothing has changed before its end
+                    yield (report := failed(schedule, cause, self.shared.samples))
+                    schedule, given = schedule.without(report.client), set()
+                    continue
+                if not isinstance(cause, RayError | Lost) or attempt == retries:
                     raise StepFailed(cause, schedule.round, stage, client, str(e)) from None
                 self.note(f"round {schedule.round}: {type(cause).__name__} while {stage}; it is done again, by the actors there are")
                 self._heal()
+                attempt += 1
+        else:
+            return
         self.parts = max(1, int((time.monotonic() - start) / HEARD_S))
         self.buffer, self.state = wired.buffer, wired.state
         self.client_states |= wired.client_states
@@ -201,6 +212,21 @@ class RayExecutor:
         aggregate = self.server.aggregate.options(num_returns=3)
         buffer, state, own = aggregate.remote(self.layout, self.buffer, self.state, round, *augmented, *sums)
         return Wired(reports, buffer, state, own, states)
+
+    def _wire_split(self, schedule: Schedule) -> Wired:
+        """Submits a split round: each actor does what it is asked for in the order of the schedule."""
+        self.attempt += 1
+        host_of = {c: self.hosts[i].actor for i, clients in self._share_out(schedule.clients) for c in clients}
+
+        def asking(actor: Any) -> Ask:
+            return lambda method, *arguments: getattr(actor, method).options(num_returns=2 if method == "end" else 1).remote(*arguments)
+
+        asked = ask(schedule, self.buffer, self.attempt, lambda client: asking(host_of[client]), asking(self.server))
+        weights = [self.job.scenario.aggregation.weight(self.shared.samples[c]) for c in asked.ends]
+        finish = self.server.finish.options(num_returns=3)
+        arguments = (self.layout, self.buffer, self.state, schedule.round, self.attempt, list(asked.ends), weights)
+        buffer, state, own = finish.remote(*arguments, *asked.ends.values())
+        return Wired(list(asked.reports.items()), buffer, state, own, {})
 
     def _allreduced(self, weight: int, sums: dict[int, Any]) -> list[Any]:
         """The hosts' sums, added up among the hosts; the server gets one."""
@@ -280,8 +306,9 @@ class RayExecutor:
         return saved
 
     def export(self, folder: Path) -> None:
-        """By a client actor on the driver's node, where the run folder is and the model resident, or else the evaluator."""
-        exporter = next((host.actor for host in self.hosts if ray.get(host.ready) == self.here), self.evaluator)
+        """By a client actor on the driver's node, where the run folder is and the whole model resident, or else the evaluator."""
+        whole = [] if self.splits else self.hosts
+        exporter = next((host.actor for host in whole if ray.get(host.ready) == self.here), self.evaluator)
         self._served(exporter.export.remote(self.buffer, self.state, folder), "writing the result")
 
     def _served(self, ref: Any, stage: str) -> Any:

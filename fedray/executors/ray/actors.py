@@ -15,6 +15,8 @@ from fedray.data.partition import unreadable
 from fedray.executors import Job, TrainReport
 from fedray.runs.folder import Saved
 from fedray.scenario.base import Refused
+from fedray.scenario.topology import Split
+from fedray.schedule import Pass
 from fedray.workload import Workload
 
 
@@ -61,6 +63,10 @@ class ClientHost(Actor):
     so_far: Any = None  # the sum of a round of which only some parts are done
 
     def make(self) -> Any:
+        if isinstance(self.job.scenario.topology, Split):
+            from fedray.executors.split.client import SplitClients
+
+            return SplitClients(self.job, _device(), self.site)
         from fedray.executors.clients import ClientWork
 
         return ClientWork(self.job, _device(), self.site)
@@ -77,6 +83,13 @@ class ClientHost(Actor):
 
     def initial(self) -> tuple[Any, Any]:
         return self.work.initial()
+
+    def go(self, round: int, step: Pass, *arrived: Any) -> Any:
+        return self.work.go(round, step, *arrived)
+
+    def end(self, round: int, client: int, loss: float) -> tuple[Any, list[TrainReport]]:
+        part, report = self.work.end(round, client, loss)
+        return part, [report]
 
     def train(self, round: int, client: int, buffer: Any) -> tuple[Any, list[TrainReport]]:
         new, report = self.work.train(round, client, buffer)
@@ -140,6 +153,28 @@ class ServerHost(Actor):
 
         assert self.work is not None  # sets what torch reads
         return AugmentWork(self.job, _device())
+
+    @cached_property
+    def split(self) -> Any:
+        from fedray.executors.split.server import SplitServer
+
+        assert self.work is not None
+        return SplitServer(self.job, _device())
+
+    def initial(self) -> tuple[Any, Any]:
+        return self.split.initial()
+
+    def begin(self, attempt: int, buffer: Any) -> None:
+        self.split.begin(attempt, buffer)
+
+    def go(self, *arguments: Any) -> Any:
+        return self.split.go(*arguments)
+
+    def finish(
+        self, layout: Any, buffer: Any, state: Any, round: int, attempt: int, clients: Sequence[int], weights: Sequence[int], *ends: Any
+    ) -> tuple[Any, Any, None]:
+        total = self.split.finish(attempt, clients, weights, ends)
+        return *self.work.aggregate(layout, buffer, state, round, [total]), None
 
     def audit(self, buffer: Any, labels: Any, grid: Path, *parts: Any) -> Any:
         return self.augment.audit(buffer, labels, grid, [client for part in parts for client in part])

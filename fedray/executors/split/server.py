@@ -44,8 +44,7 @@ class SplitServer:
             return self._go(attempt, round, step, arrived)
 
     def _go(self, attempt: int, round: int, step: Pass, arrived: Message) -> Message:
-        if attempt != self.attempt:
-            raise Lost("the server was started anew")
+        self._refuse_lost(attempt)
         seed_dropout(self.device, key(self.job.scenario.seed, round, step.client, f"dropout {step.id}"))
         whose = step.client if self.section.variant == "splitfed_v1" else 0
         if whose not in self.held:
@@ -85,9 +84,14 @@ class SplitServer:
         gradients = [(names, g) for (names, _), g in zip(asked, found, strict=True)]
         return pack(gradients, self.section.compression, seed, loss=loss)
 
-    def finish(self, clients: Sequence[int], weights: Sequence[int], ends: Sequence[np.ndarray]) -> ExactSum:
+    def _refuse_lost(self, attempt: int) -> None:
+        if attempt != self.attempt:
+            raise Lost("the server was started anew")
+
+    def finish(self, attempt: int, clients: Sequence[int], weights: Sequence[int], ends: Sequence[np.ndarray]) -> ExactSum:
         """The sum of the round's updates over the whole model, each client's of its weight: of its own part, and of its
         copy of the server's, or of the one that served all."""
+        self._refuse_lost(attempt)
         whole, theirs = self.halves.layout, self.halves.client
         total = ExactSum.zero(whole.numel, sum(weights))
         base = whole.view(self.base).float()
