@@ -55,7 +55,11 @@ class CutWork:
 
 
 def all_cuts(scenario: Scenario, folder: Path) -> list[CutWork]:
-    """Every cut that a split scenario allows, those of its shape: with a tail, or without one."""
+    """Every cut that a split scenario allows where it says auto.
+
+    Raises:
+        Refused: where there is none.
+    """
     from fedray.learners.cut import cuts
     from fedray.learners.learner import on_meta
     from fedray.parameters import Layout
@@ -64,7 +68,7 @@ def all_cuts(scenario: Scenario, folder: Path) -> list[CutWork]:
     assert isinstance(scenario.topology, Split)
     learner = on_meta(scenario, folder)
     named = apply(scenario.tuning, learner, scenario.seed)
-    return cut_work(scenario, learner, named, Layout.of(named, scenario.payload), list(cuts(learner.stages, scenario.topology)))
+    return cut_work(scenario, learner, named, Layout.of(named, scenario.payload), cuts(learner.stages, scenario.topology))
 
 
 def cut_work(scenario: Scenario, learner: Learner, named: Mapping[str, Tensor], layout: Layout, cuts: Sequence[Cut]) -> list[CutWork]:

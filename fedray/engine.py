@@ -4,7 +4,7 @@ import json
 import math
 import time
 import traceback
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +17,7 @@ from fedray.data.partition import census
 from fedray.executors import Executor, Job, Look, StepFailed, TrainReport, open_executor, to_paint, who
 from fedray.network.clock import Event, Ledger, time_round
 from fedray.network.radio import Radio
-from fedray.plan import feasible
+from fedray.plan import feasible, settled
 from fedray.randomness import SERVER
 from fedray.rounds import Shared, schedule_round, shared
 from fedray.runs.citations import bibtex
@@ -67,6 +67,7 @@ def run(loaded: Loaded, run: RunFolder, watcher: Watcher, resume: bool = False) 
             known = shared(scenario, samples, held)
             if len(samples.label_names) > 1 and scenario.data.partition.kind != "folder":
                 run.write("partition.json", asdict(census(samples, held)))
+            loaded = replace(loaded, scenario=(scenario := settled(scenario, loaded.folder, known)))
         executor = open_executor(Job(scenario, loaded.folder.resolve(), run.path), watcher.note)
         return _rounds(loaded, run, watcher, executor, known or Shared(executor.survey()), resume)
     except Refused as e:
@@ -94,6 +95,10 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
         first, ledger, wall, failures = _restore(run, watcher, executor)
     else:
         run.write("env.json", environment())
+        if workload.cut is not None:
+            batch = training.batch_size
+            facts = asdict(workload.cut) | {"bytes": {c: sizes[batch] for c, sizes in workload.cut.bytes.items()}, "batch": batch}
+            run.write("split.json", facts)
         (run.path / "CITATION.bib").write_text(bibtex(scenario))
     board = TensorBoard(run) if "tensorboard" in scenario.runtime.report_to else None
     clock = time.monotonic() - wall

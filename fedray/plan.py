@@ -2,12 +2,14 @@
 
 import os
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from fedray.check import readable
+from fedray.cuts import CutWork, all_cuts
 from fedray.data import form
 from fedray.data.partition import partition
 from fedray.data.samples import Array
@@ -19,6 +21,7 @@ from fedray.packing import Node, pack
 from fedray.rounds import Shared, schedule_round, shared
 from fedray.scenario import Loaded, Refused, Scenario
 from fedray.scenario.data import CelebA
+from fedray.scenario.topology import Split
 from fedray.schedule import Generate
 from fedray.workload import Workload, measure
 
@@ -34,7 +37,12 @@ def plan(loaded: Loaded) -> dict[str, Any]:
         return {"name": scenario.name, "variants": {name: plan(variant) for name, variant in loaded.variants.items()}}
     try:
         known = _shared(loaded)
+        scenario = settled(scenario, loaded.folder, known)
         workload = measure(scenario, loaded.folder)
+        cuts: list[dict[str, Any]] = []
+        if isinstance(scenario.topology, Split):
+            anywhere = at(scenario, "auto", scenario.topology.tail and "auto")
+            cuts = [_about(scenario, cut, cost) for cut, cost in costs(anywhere, loaded.folder, known)]
         work, total = workload.of(scenario, known.samples), Ledger()
         radio = Radio(scenario.network, scenario.population.clients, scenario.seed, loaded.folder)
         feasible(scenario, radio, workload, known)
@@ -69,6 +77,62 @@ def plan(loaded: Loaded) -> dict[str, Any]:
         "rounds": rounds,
         "per_round": {k: v / rounds if isinstance(v, float) or v % rounds else v // rounds for k, v in asdict(total).items()},
         "total": asdict(total),
+    } | ({"cut": workload.cut.name, "cuts": cuts} if workload.cut else {})
+
+
+def settled(scenario: Scenario, folder: Path, known: Shared) -> Scenario:
+    """The same with `auto` cuts settled: those with which the first round takes the least time, or energy.
+
+    Raises:
+        Refused: where no cut is allowed, or fits the devices.
+    """
+    topology = scenario.topology
+    if not isinstance(topology, Split) or "auto" not in (topology.cut, topology.tail):
+        return scenario
+    cost = "sim_time_s" if topology.choose == "time" else "energy_j"
+    best, _ = min(costs(scenario, folder, known), key=lambda found: getattr(found[1], cost))
+    return at(scenario, best.cut, best.tail)
+
+
+def at(scenario: Scenario, cut: str, tail: str | None) -> Scenario:
+    return scenario.model_copy(update={"topology": scenario.topology.model_copy(update={"cut": cut, "tail": tail})})
+
+
+def costs(scenario: Scenario, folder: Path, known: Shared) -> list[tuple[CutWork, Ledger]]:
+    """Every cut that is allowed and fits the devices, and what the first round costs with it.
+
+    Raises:
+        Refused: where there is none.
+    """
+    cuts = all_cuts(scenario, folder)
+    anywhere = measure(at(scenario, cuts[0].cut, cuts[0].tail), folder)
+    radio = Radio(scenario.network, scenario.population.clients, scenario.seed, folder)
+    found: list[tuple[CutWork, Ledger]] = []
+    refused: Refused | None = None
+    for cut in cuts:
+        this, workload = at(scenario, cut.cut, cut.tail), anywhere.at(cut)
+        try:
+            feasible(this, radio, workload, known)
+        except Refused as e:
+            refused = e
+            continue
+        work = workload.of(this, known.samples)
+        found.append((cut, Ledger().add(time_round(schedule_round(this, radio, 1, known, work), work, radio, 0.0))))
+    if not found and refused is not None:
+        raise refused
+    return found
+
+
+def _about(scenario: Scenario, cut: CutWork, first_round: Ledger) -> dict[str, Any]:
+    batch = scenario.training.batch_size
+    return {
+        "cut": cut.cut,
+        "tail": cut.tail,
+        "flops_per_sample": cut.side_flops,
+        "parameters": cut.parameters,
+        "part_bytes": cut.part_bytes,
+        "bytes_per_batch": {crossing: sizes[batch] for crossing, sizes in cut.bytes.items()},
+        "first_round": asdict(first_round),
     }
 
 

@@ -217,3 +217,20 @@ def show_plan(p: dict[str, Any]) -> None:
     for row in rows:
         table.add_row(*row)
     Console().print(table, highlight=False)
+    if cuts := p.get("cuts"):
+        _show_cuts(cuts, p["cut"])
+
+
+def _show_cuts(cuts: list[dict[str, Any]], chosen: str) -> None:
+    """What each cut costs, the chosen one marked."""
+    title = "\nits cuts: FLOP a sample, what the client holds, what crosses for a batch, the first round"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for i, name in enumerate(("cut", "client", "server", "holds", "crosses", "time", "energy")):
+        table.add_column(name, justify="right" if i else "left", no_wrap=True)
+    for cut in cuts:
+        name, first = cut["cut"] + (f" .. {cut['tail']}" if cut["tail"] else ""), cut["first_round"]
+        flops = [size(cut["flops_per_sample"][side], "") for side in ("client", "server")]
+        crosses = size(sum(cut["bytes_per_batch"].values()))
+        row = (name, *flops, size(cut["part_bytes"]), crosses, size(first["sim_time_s"], "s"), size(first["energy_j"], "J"))
+        table.add_row(*row, style="bold" if name == chosen else None)
+    Console().print(table, highlight=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,10 @@ class Workload:
     picture_size: int = 0  # pixels a side
     picture_bytes: int = 0
     cut: CutWork | None = None  # of a split model
+
+    def at(self, cut: CutWork) -> Workload:
+        """The same model, cut elsewhere."""
+        return replace(self, cut=cut, payload_bytes=cut.part_bytes, downlink_bytes=(cut.part_bytes,), uplink_bytes=(cut.part_bytes,))
 
     def memory_bytes(self, precision: str) -> dict[str, int]:
         """Weights, masters, gradients, two optimizer moments and two buffers of an actor; activations come on top."""

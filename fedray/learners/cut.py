@@ -58,16 +58,41 @@ def cut(stages: Sequence[Stage], topology: Split) -> Cut:
     names = [stage.name for stage in stages]
     if topology.cut not in names[:-1]:
         raise Refused("topology.cut", repr(topology.cut), f"auto, or one of {', '.join(names[:-1])}")
-    first, last = names.index(topology.cut) + 1, len(names)
-    if topology.tail is not None:
-        if topology.tail not in names[first + 1 :]:
-            there = ", ".join(names[first + 1 :]) or f"none behind {topology.cut}, which leaves the server nothing"
-            raise Refused("topology.tail", repr(topology.tail), f"one of {there}")
-        last = names.index(topology.tail)
-    found = Cut(tuple(stages[:first]), tuple(stages[first:last]), tuple(stages[last:]))
+    if topology.tail is not None and topology.tail not in (left := names[names.index(topology.cut) + 2 :]):
+        there = f"auto, or one of {', '.join(left)}" if left else f"a cut before {topology.cut}, which leaves the server nothing"
+        raise Refused("topology.tail", repr(topology.tail), there)
+    (found,) = _between(stages, topology)
     if reason := refusal(found, topology):
         raise reason
     return found
+
+
+def cuts(stages: Sequence[Stage], topology: Split) -> list[Cut]:
+    """Every cut that a scenario allows: where it says auto, all there are.
+
+    Raises:
+        Refused: the reason why the last one is not allowed, where none is.
+    """
+    names = {"auto", *(stage.name for stage in stages)}
+    for key, asked in (("cut", topology.cut), ("tail", topology.tail)):
+        if asked is not None and asked not in names:
+            raise Refused(f"topology.{key}", repr(asked), f"auto, or one of {', '.join(stage.name for stage in stages)}")
+    found = list(_between(stages, topology))
+    if not found:
+        raise Refused("topology.tail", repr(topology.tail), "a stage that leaves the server at least one before it")
+    allowed = [cut for cut in found if refusal(cut, topology) is None]
+    if not allowed and (reason := refusal(found[-1], topology)):
+        raise reason
+    return allowed
+
+
+def _between(stages: Sequence[Stage], topology: Split) -> Iterator[Cut]:
+    n = len(stages)
+    for first in range(1, n):
+        for last in range(first + 1, n) if topology.tail else [n]:
+            found = Cut(tuple(stages[:first]), tuple(stages[first:last]), tuple(stages[last:]))
+            if topology.cut in ("auto", found.front[-1].name) and topology.tail in (None, "auto", *(s.name for s in found.tail[:1])):
+                yield found
 
 
 def refusal(cut: Cut, topology: Split) -> Refused | None:
@@ -76,16 +101,6 @@ def refusal(cut: Cut, topology: Split) -> Refused | None:
         expected = f"a tail, which keeps {'them' if len(sent) > 1 else 'it'} at home, or may_send: [{', '.join(sent)}]"
         return Refused("topology.may_send", f"a cut ({cut.name}) that sends the server each client's {' and '.join(sent)}", expected)
     return None
-
-
-def cuts(stages: Sequence[Stage], topology: Split) -> Iterator[Cut]:
-    """Every cut of this form that a scenario allows; with a tail, those of all tails."""
-    n = len(stages)
-    for first in range(1, n):
-        for last in range(first + 1, n) if topology.tail else [n]:
-            found = Cut(tuple(stages[:first]), tuple(stages[first:last]), tuple(stages[last:]))
-            if refusal(found, topology) is None:
-                yield found
 
 
 def tensors(names: Sequence[str], values: Mapping[str, Tensor]) -> Named:

@@ -130,7 +130,7 @@ class TextToImage:
 
     @property
     def device(self) -> torch.device:
-        return next(self.unet.parameters()).device
+        return next(self.vae.parameters()).device  # a client of a split model may have no U-Net
 
     @property
     def trains_text(self) -> bool:

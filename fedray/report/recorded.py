@@ -1,6 +1,7 @@
 """What a report knows of a run: read from its folder, whether it is done, broken or still going on."""
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -11,6 +12,7 @@ from ruamel.yaml import YAML
 
 from fedray.network.clock import idle_s
 from fedray.runs.folder import RunFolder
+from fedray.schedule import SERVED
 
 SMOOTHING = 5  # rounds of the trailing mean that a loss target is held against
 
@@ -31,6 +33,7 @@ class Recorded:
     citations: str
     partition: dict[str, Any] | None = None  # data.partition.Census
     augmentation: dict[str, Any] | None = None  # how good the data are, with generated pictures
+    split: dict[str, Any] | None = None  # what crosses a split model's cut
     recosted: bool = False  # on another network than it ran on
 
     @property
@@ -103,7 +106,7 @@ def _read(path: Path, name: str) -> Recorded:
     return Recorded(
         path, name, scenario, run.rows(), events, run.read("baseline.json") or {}, run.read("result.json"), run.read("error.json"),
         run.read("env.json") or {}, bib.read_text(encoding="utf-8") if bib.exists() else "",
-        run.read("partition.json"), run.read("augmentation.json"),
+        run.read("partition.json"), run.read("augmentation.json"), run.read("split.json"),
     )  # fmt: skip
 
 
@@ -160,9 +163,10 @@ def painted(runs: Sequence[Recorded]) -> list[tuple[str, list[str]]]:
     ]
 
 
-KINDS = {"train": "training", "generate": "painting", "aggregate": "server", "wait": "waiting"} | {
-    d: d for d in ("downlink", "sidelink", "uplink")
-}
+KINDS = {"train": "training", "generate": "painting", "aggregate": "server", "wait": "waiting"}
+KINDS |= dict.fromkeys(("front", "tail", "back"), "training") | dict.fromkeys(SERVED, "server")
+KINDS |= {d: d for d in ("downlink", "sidelink", "uplink")}
+TURN = re.compile(r"train-.*|front-\d+-0(-0)?")  # the first step of a client's turn
 
 
 def shares(run: Recorded) -> dict[str, dict[str, float]]:
@@ -198,7 +202,7 @@ def by_node(run: Recorded) -> list[dict[str, Any]]:
     nodes: dict[str, dict[str, Any]] = {}
     for e in run.events:
         node = nodes.setdefault(e["node"], {"node": e["node"], "turns": 0, "computing_s": 0.0, "bytes": 0, "joules": 0.0})
-        node["turns"] += e["event"] == "train"
+        node["turns"] += TURN.fullmatch(e["id"]) is not None
         node["computing_s"] += e["t1_s"] - e["t0_s"] if e["event"] not in ("send", "wait") else 0.0
         node["bytes"] += e["bytes"]
         node["joules"] += e["energy_j"]

@@ -11,7 +11,7 @@ from fedray.network.radio import Radio
 from fedray.network.work import number
 from fedray.report.recorded import Recorded
 from fedray.scenario.load import load_network
-from fedray.schedule import Generate, Schedule, Send, Server, Step, Train
+from fedray.schedule import Generate, Pass, Schedule, Send, Server, Step, Train
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,8 @@ def _schedule(round: int, events: Sequence[dict[str, Any]]) -> Schedule:
             return Server(e["id"], after)
         if e["event"] == "generate":
             return Generate(e["id"], number(e["node"]), 0, after)
+        if e["event"] != "train":
+            return Pass(e["id"], int(e["id"].split("-")[1]), e["event"], 0, 0, 1, 0, after)
         return Train(e["id"], number(e["node"]), after)
 
     return Schedule(round, tuple(step(e) for e in events))

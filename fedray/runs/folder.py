@@ -84,6 +84,7 @@ class RunFolder:
                 "env.json",
                 "CITATION.bib",
                 "partition.json",
+                "split.json",
             ):
                 (self.path / name).unlink(missing_ok=True)
             if not any(self.path.iterdir()):

@@ -133,6 +133,8 @@ class Scenario(Section):
             yield Refused("topology.micro_batches", topology.micro_batches, "1, or model.norm group: a batch is normalised as a whole")
         if topology.variant == "vanilla" and self.runtime.failures.data == "drop":
             yield Refused("runtime.failures.data", "drop for vanilla", "abort: who fails has nothing to hand on")
+        if self.sites and "auto" in (topology.cut, topology.tail):
+            yield Refused("topology.cut", "auto beside data.sites", "a stage's name: what a site holds is not known beforehand")
         if self.population.selection == "fedcs":
             yield Refused("population.selection", "fedcs in a split", "another: how long a turn takes depends on who else is served")
 

@@ -52,8 +52,8 @@ class Split(Section):
     `fedray plan` lists the cuts between them."""
 
     kind: Literal["split"]
-    cut: str  # the last of the client's first stages; auto: with which a round costs the least
-    # U-shape (Vepakomma et al. 2018): the first of the stages that are the client's again. Loss and labels stay with it.
+    cut: str  # the last of the client's first stages; auto: with which the first round costs the least
+    # U-shape (Vepakomma et al. 2018): the first of the stages that are the client's again, or auto. Loss and labels stay there.
     tail: str | None = None
     # splitfed_v1: a server part a client, averaged too. splitfed_v2: one, updated by whoever's batch is next (Thapa et al.
     # 2022). vanilla: clients take turns, and hand their part on over the sidelink (Gupta and Raskar 2018).
