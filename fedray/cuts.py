@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedray.scenario.base import Refused
 from fedray.scenario.scenario import Scenario
 from fedray.scenario.topology import Split
 from fedray.schedule import SERVED
@@ -42,6 +43,7 @@ class CutWork:
     trainable: dict[str, int]  # that each side trains
     part_bytes: int  # the client's part, on the air
     inputs: tuple[str, ...]  # that cross as they are
+    skips: tuple[str, ...]  # that cross although the next stage does not need them
 
     @property
     def name(self) -> str:
@@ -52,6 +54,15 @@ class CutWork:
         """For a sample."""
         server = sum(flops for stage, flops in self.flops.items() if stage in SERVED)
         return {"client": sum(self.flops.values()) - server, "server": server}
+
+
+def refusal(scenario: Scenario, cut: CutWork) -> Refused | None:
+    """Why a scenario does not allow a cut's skips, if so."""
+    assert isinstance(scenario.topology, Split)
+    if scenario.topology.skips == "home" and cut.skips:
+        got = f"home, with a cut ({cut.name}) that {', '.join(cut.skips)} cross"
+        return Refused("topology.skips", got, "send, or a cut whose tail begins where its front ends, on the way up")
+    return None
 
 
 def all_cuts(scenario: Scenario, folder: Path) -> list[CutWork]:
@@ -68,7 +79,11 @@ def all_cuts(scenario: Scenario, folder: Path) -> list[CutWork]:
     assert isinstance(scenario.topology, Split)
     learner = on_meta(scenario, folder)
     named = apply(scenario.tuning, learner, scenario.seed)
-    return cut_work(scenario, learner, named, Layout.of(named, scenario.payload), cuts(learner.stages, scenario.topology))
+    found = cut_work(scenario, learner, named, Layout.of(named, scenario.payload), cuts(learner.stages, scenario.topology))
+    allowed = [cut for cut in found if refusal(scenario, cut) is None]
+    if not allowed and (reason := refusal(scenario, found[-1])):
+        raise reason
+    return allowed
 
 
 def cut_work(scenario: Scenario, learner: Learner, named: Mapping[str, Tensor], layout: Layout, cuts: Sequence[Cut]) -> list[CutWork]:
@@ -102,8 +117,13 @@ def cut_work(scenario: Scenario, learner: Learner, named: Mapping[str, Tensor], 
             trainable={side: sum(t.numel() for t in those if t.requires_grad) for side, those in held.items()},
             part_bytes=layout.part([name for name, t in named.items() if id(t) in mine]).nbytes,
             inputs=cut.sent_as_they_are,
+            skips=(*_skips(crossings["smashed"], cut.middle[0]), *_skips(crossings.get("features", []), *cut.tail[:1])),
         ))  # fmt: skip
     return found
+
+
+def _skips(tensors: Named, *next_: Stage) -> list[str]:
+    return [names[0] for names, _ in tensors if not any(set(names) & set(stage.needs) for stage in next_)]
 
 
 def _modules(stages: Sequence[Stage]) -> list[nn.Module]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedray.cuts import CutWork, cut_work
+from fedray.cuts import CutWork, cut_work, refusal
 from fedray.data import form
 from fedray.network.work import Work
 from fedray.randomness import SERVER
@@ -132,6 +132,8 @@ def _count(scenario: Scenario, folder: Path) -> Workload:
     split = None
     if isinstance(scenario.topology, Split):
         (split,) = cut_work(scenario, learner, named, layout, [cut(learner.stages, scenario.topology)])
+        if reason := refusal(scenario, split):
+            raise reason
     flops_per_picture, picture_size = painter.counted(scenario.augmentation, folder) if scenario.augmentation else (0.0, 0)
     itemsize = layout.dtype.itemsize
     return Workload(

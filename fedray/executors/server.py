@@ -122,8 +122,14 @@ class EvaluatorWork:
     def evaluate(self, buffer: np.ndarray, state: Kept, grid: Path) -> dict[str, float]:
         from fedray.evaluation.evaluate import evaluate
 
+        scenario = self.job.scenario
         self._model.receive(buffer, state)
-        return evaluate(self.job.scenario, self.job.folder, self._model.learner, grid)
+        found = evaluate(scenario, self.job.folder, self._model.learner, grid) if scenario.tries_model else {}
+        if scenario.evaluation.leakage is not None:
+            from fedray.executors.split.leaks import measure
+
+            found |= measure(self.job, self._model.learner, grid.with_name(grid.name.replace("round", "attack")))
+        return found
 
     def export(self, buffer: np.ndarray, state: Kept, folder: Path) -> None:
         self._model.export(buffer, state, folder)

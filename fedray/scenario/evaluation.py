@@ -25,6 +25,13 @@ class Quality(Section):
     judge: str = "shipped:garments"
 
 
+class Leakage(Section):
+    """What the server of a split model could learn of inputs, tried on samples of the test set (of an image folder, on all)."""
+
+    samples: Annotated[int, Field(ge=16)] = 256  # of which an attacker knows half
+    attack_steps: Count = 300  # in which it learns to invert what crosses the cut
+
+
 class Evaluation(Section):
     """Sample grids from fixed noise before training, every `every` rounds and at the end."""
 
@@ -36,3 +43,4 @@ class Evaluation(Section):
     negative_prompt: str = ""
     reference: Reference | None = None
     quality: Quality | None = None
+    leakage: Leakage | None = None

@@ -50,6 +50,11 @@ class Scenario(Section):
     @property
     def looks(self) -> bool:
         """Whether there is anything to evaluate."""
+        return self.tries_model or self.evaluation.leakage is not None
+
+    @property
+    def tries_model(self) -> bool:
+        """Whether what the model makes is looked at."""
         if self.model.kind == "classifier":
             return not isinstance(self.data, ImageFolder)
         return self.model.kind == "diffusion" or bool(self.evaluation.prompts or self.evaluation.reference or self.evaluation.quality)
@@ -69,6 +74,11 @@ class Scenario(Section):
         yield from self._sites()
         if self.augmentation is not None:
             yield from self._augmentation(self.augmentation)
+        if self.evaluation.leakage is not None and (self.topology.kind != "split" or self.sites):
+            got = "one beside data.sites" if self.sites else f"one for a {self.topology.kind}"
+            yield Refused(
+                "evaluation.leakage", got, "topology.kind split, over data that may be looked at" if self.sites else "topology.kind split"
+            )
         if isinstance(self.tuning, Lora) and self.tuning.dropout and self.training.gradient_checkpointing:
             expected = "0 with training.gradient_checkpointing: recomputing would draw it again"
             yield Refused("tuning.dropout", self.tuning.dropout, expected)

@@ -1,0 +1,54 @@
+"""What the server of a split model could learn of its clients' inputs, tried on samples that nobody trains on."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fedray.data import open_source
+from fedray.evaluation.evaluate import sheet
+from fedray.evaluation.leakage import distance_correlation, reconstruct
+from fedray.executors import Job
+from fedray.executors.split.message import pack, unpack
+from fedray.learners.cut import cut, named, tensors
+from fedray.learners.learner import Learner
+from fedray.learners.stages import run
+from fedray.randomness import SERVER, generator, key
+from fedray.scenario.topology import Noise, Split
+
+SHOWN = 8  # pictures and what is made of them
+
+
+@torch.no_grad()
+def measure(job: Job, learner: Learner, sheet_file: Path) -> dict[str, float]:
+    """The distance correlation of inputs and what is sent up for them, and how well an attacker rebuilds the inputs who knows
+    half of the samples; of pictures a sheet, originals above what the attacker makes of them."""
+    scenario = job.scenario
+    section, topology = scenario.evaluation.leakage, scenario.topology
+    assert section is not None
+    assert isinstance(topology, Split)
+    found = cut(learner.stages, topology)
+    samples = open_source(scenario.data, job.folder, "train" if scenario.data.kind == "image_folder" else "test")
+    n = min(section.samples, len(samples))
+    chosen = np.sort(generator(scenario.seed, 0, SERVER, "leakage").choice(len(samples), n, replace=False))
+    training = {name: part.training for name, part in learner.parts.items()}
+    for part in learner.parts.values():
+        part.eval()
+    draws = torch.Generator().manual_seed(key(scenario.seed, 0, SERVER, "leakage"))
+    values = vars(learner.draw(learner.encode(samples, chosen), np.arange(n), draws))
+    sent = tensors(found.smashed, run(found.front, values))
+    if isinstance(topology.defence, Noise):
+        std = topology.defence.std
+        sent = [(names, t + std * torch.randn(t.shape, generator=draws).to(t) if t.is_floating_point() else t) for names, t in sent]
+    arrived = unpack(pack(sent, topology.compression, 0), topology.compression, 0, sent[0][1].device)
+    for name, part in learner.parts.items():
+        part.train(training[name])
+    inputs, x = values[found.inputs[0]], named(arrived).get("x", arrived[0][1]).float()
+    words = 0 if inputs.is_floating_point() else int(inputs.max()) + 1
+    error, made = reconstruct(x, inputs, n // 2, words, section.attack_steps, key(scenario.seed, 0, SERVER, "attack"))
+    if inputs.ndim == 4 and inputs.shape[1] in (1, 3):
+        pictures = torch.cat([inputs[n // 2 :][:SHOWN], made[:SHOWN]]).cpu() / 2 + 0.5
+        sheet_file.parent.mkdir(parents=True, exist_ok=True)
+        sheet(pictures.clamp(0, 1).expand(-1, 3, -1, -1), len(made[:SHOWN])).save(sheet_file)
+    correlation = float(distance_correlation(inputs, x))
+    return {"eval_distance_correlation": round(correlation, 6), "eval_reconstruction_error": round(error, 6)}
