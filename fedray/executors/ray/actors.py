@@ -48,6 +48,9 @@ class Actor(ABC):
     @abstractmethod
     def make(self) -> Any: ...
 
+    def pid(self) -> int:
+        return os.getpid()
+
 
 class Part(NamedTuple):
     """Whether these are the first and the last of a host's clients in a round: it may be asked for them part by part, so
@@ -131,9 +134,6 @@ class ClientHost(Actor):
 
     def export(self, buffer: Any, state: Any, folder: Path) -> None:
         self.work.export(buffer, state, folder)
-
-    def pid(self) -> int:
-        return os.getpid()
 
 
 class ServerHost(Actor):

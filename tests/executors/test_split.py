@@ -1,0 +1,377 @@
+"""Split rounds carried out: the gradients of the unsplit model, on any number of actors, and after failures."""
+
+import os
+import shutil
+import signal
+import threading
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fedray import shipped
+from fedray.engine import RunFailed
+from fedray.executors.serial import SerialExecutor
+from fedray.executors.split.client import SplitClients
+from fedray.executors.split.server import SplitServer
+from fedray.network.clock import time_round
+from fedray.network.radio import Radio
+from fedray.parameters import sha256
+from fedray.plan import plan
+from fedray.rounds import schedule_round, shared
+from fedray.schedule import Pass
+from fedray.workload import measure
+from tests.helpers import ARTISTS, begin, garments, job_of, rows, run, tiny
+
+SGD = {"rounds": 2, "local_steps": 2, "batch_size": 8, "clip_norm": None, "optimizer": {"kind": "sgd", "learning_rate": 0.05}}
+ONE = {"training": SGD, "population": {"clients": 1}, "data.partition": {"kind": "iid"}}
+SERIAL = {"executor": "serial", "failures": {"data": "abort"}}
+FORMS = {
+    "v1": {"variant": "splitfed_v1", "may_send": ["labels"]},
+    "v2": {"variant": "splitfed_v2", "may_send": ["labels"]},
+    "v2 in micro-batches": {"variant": "splitfed_v2", "may_send": ["labels"], "micro_batches": 3},
+    "v2 in U-shape": {"variant": "splitfed_v2", "tail": "head"},
+    "v2 in U-shape, in micro-batches": {"variant": "splitfed_v2", "tail": "loss", "micro_batches": 2},
+    "vanilla": {"variant": "vanilla", "tail": "head"},
+}
+
+
+def split(cut, **more):
+    return {"topology": {"kind": "split", "cut": cut, **more}, "runtime": SERIAL}
+
+
+def weights(folder):
+    return load_file(folder / "checkpoints" / "round-0002" / "weights.safetensors")
+
+
+def difference(one, other):
+    a, b = weights(one), weights(other)
+    assert a.keys() == b.keys()
+    return max(float((a[name] - b[name]).abs().max()) for name in a)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    run(garments(folder, ONE), folder / "run")
+    return folder / "run"
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("cut", ["conv1", "conv2"])
+def test_one_client_with_a_server_trains_as_the_unsplit_model_does(form, cut, whole, tmp_path):
+    run(garments(tmp_path, ONE | split(cut, **form)), tmp_path / "run")
+    assert difference(tmp_path / "run", whole) < 1e-6
+    ours, theirs = (rows(folder / "metrics.jsonl")[-1] for folder in (tmp_path / "run", whole))
+    assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
+    assert ours["eval_accuracy"] == pytest.approx(theirs["eval_accuracy"], abs=0.005)
+
+
+NETWORKS = {
+    "resnet18": ({"model": {"kind": "classifier", "network": "resnet18"}}, ("layer1", "layer4")),
+    "diffusion": (
+        {"model": {"kind": "diffusion", "resolution": 16, "channels": [32, 64], "attention": [1], "layers": 1, "timesteps": 50}},
+        ("down_0", "up_1"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_larger_networks_in_u_shape_train_as_unsplit_ones(name, tmp_path):
+    changes, (cut, tail) = NETWORKS[name]
+    changes = ONE | changes | {"evaluation": {"inference_steps": 1, "images_per_prompt": 1}}
+    run(garments(tmp_path, changes, "whole.yaml"), tmp_path / "whole")
+    run(garments(tmp_path, changes | split(cut, tail=tail), "split.yaml"), tmp_path / "split")
+    assert difference(tmp_path / "split", tmp_path / "whole") < 1e-5
+
+
+def test_an_adapter_of_stable_diffusion_trains_in_u_shape_as_unsplit(tmp_path):
+    """The text encoder's part of it, too; only the text goes up as it is."""
+    changes = {
+        "training": SGD | {"batch_size": 2}, "population": {"clients": 1, "per_round": 1}, "data.partition": {"kind": "iid"},
+        "evaluation": {"prompts": []}, "runtime": SERIAL,
+    }  # fmt: skip
+    run(tiny(tmp_path, changes | {"topology": {"kind": "parallel"}}, "whole.yaml"), tmp_path / "whole")
+    run(tiny(tmp_path, changes | split("down_0", tail="up_0", may_send=["text"]), "split.yaml"), tmp_path / "split")
+    assert difference(tmp_path / "split", tmp_path / "whole") < 1e-5
+    assert (tmp_path / "split" / "model" / "pytorch_lora_weights.safetensors").is_file()
+
+
+def events(executor, scenario, t=1):
+    """A round in the clock's order, as the engine has it carried out."""
+    from fedray.data import holdings
+
+    known, radio = shared(scenario, *holdings(scenario, executor.job.folder)), Radio(scenario.network, scenario.population.clients)
+    work = measure(scenario, executor.job.folder).of(scenario, known.samples)
+    asked = schedule_round(scenario, radio, t, known, work)
+    return asked.sorted({e.id: e.t0_s for e in time_round(asked, work, radio, 0.0)})
+
+
+@pytest.fixture(scope="module")
+def hosts(cluster, tmp_path_factory):
+    """An executor of three client actors and a server; who wants fewer uses some of its hosts."""
+    from fedray.executors.ray import RayExecutor
+
+    file = garments(
+        tmp_path_factory.mktemp("hosts"), split("conv2", **FORMS["v2 in U-shape, in micro-batches"]) | {"runtime": {"actors": 3}}
+    )
+    executor = RayExecutor(job_of(file)[1])
+    yield executor
+    executor.close()
+
+
+@pytest.fixture(scope="module")
+def expected(hosts):
+    """What one process makes of two rounds."""
+    alone = SerialExecutor(hosts.job)
+    begin(alone)
+    return [r for t in (1, 2) for r in alone.carry_out(events(alone, hosts.job.scenario, t))], sha256(alone.buffer)
+
+
+def reports_of(executor):
+    begin(executor)
+    return [r for t in (1, 2) for r in executor.carry_out(events(executor, executor.job.scenario, t))]
+
+
+@pytest.mark.parametrize("actors", [1, 2, 3])
+def test_any_number_of_actors_gives_the_weights_of_one_process(actors, cluster, hosts, expected, monkeypatch):
+    monkeypatch.setattr(hosts, "hosts", hosts.hosts[:actors])
+    reports = reports_of(hosts)
+    assert (reports, sha256(cluster.get(hosts.buffer))) == expected
+    assert sorted(r.client for r in reports) == sorted([*range(5), *range(5)])
+
+
+@pytest.mark.parametrize("who", ["a client", "the server"])
+def test_a_round_that_loses_an_actor_is_done_again_with_the_same_bits(who, cluster, hosts, expected, monkeypatch):
+    notes = []
+    monkeypatch.setattr(hosts, "note", notes.append)
+    begin(hosts)
+    plan, second = events(hosts, hosts.job.scenario), events(hosts, hosts.job.scenario, 2)
+    actor = hosts.hosts[1].actor if who == "a client" else hosts.server
+    pid = cluster.get(actor.pid.remote())
+    os.kill(pid, signal.SIGSTOP)  # it stands still within the round, and dies there
+    turns = hosts.carry_out(plan)
+    reports = []
+    threading.Timer(1.0, os.kill, (pid, signal.SIGKILL)).start()
+    reports += turns
+    assert len(notes) == 1
+    assert "round 1" in notes[0]
+    reports += hosts.carry_out(second)
+    by_client = {(r.round, r.client): r for r in reports}
+    assert by_client == {(r.round, r.client): r for r in expected[0]}
+    assert sha256(cluster.get(hosts.buffer)) == expected[1]
+
+
+@pytest.mark.parametrize("executor", ["serial", "ray"])
+def test_a_client_whose_image_is_damaged_is_left_out_without_touching_the_server_s_part(executor, tmp_path, request):
+    data = shutil.copytree(shipped.HERE / "ink", tmp_path / "ink")
+    changes = ARTISTS | {"data.path": str(data)} | split("conv2", may_send=["labels"]) | {"runtime": {"executor": executor, "actors": 2}}
+    changes["model"] = {"kind": "classifier", "resolution": 32}
+    changes.pop("model.resolution")
+    _, job = job_of(garments(tmp_path, changes))
+    if executor == "ray":
+        request.getfixturevalue("cluster")
+        from fedray.executors.ray import RayExecutor
+
+        tried = RayExecutor(job)
+    else:
+        tried = SerialExecutor(job)
+    begin(tried)
+    schedule = events(tried, job.scenario)
+    alone = SerialExecutor(job)
+    begin(alone)
+    list(alone.carry_out(schedule.without(3)))
+    damaged = alone.clients.samples.files[alone.clients.held[3][0]]
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    reports = list(tried.carry_out(schedule))
+    (failed,) = [r for r in reports if r.failure]
+    assert (failed.client, failed.stage) == (3, "preparing its data")
+    assert str(damaged) in failed.failure
+    buffer = tried.buffer
+    if executor == "ray":
+        import ray
+
+        buffer = ray.get(buffer)
+        tried.close()
+    assert sha256(buffer) == sha256(alone.buffer)
+
+
+def test_a_loss_that_is_not_finite_is_its_client_s_failure_and_aborts_where_failures_do(tmp_path):
+    training = SGD | {"optimizer": {"kind": "sgd", "learning_rate": 1e30}}
+    changes = {"training": training, "topology": {"kind": "split", "cut": "conv2", "tail": "loss"}}
+    with pytest.raises(RunFailed, match=r"client \d in round 1, while training: the (loss|gradient) of step 2 is"):
+        run(garments(tmp_path, changes | {"runtime": SERIAL}), tmp_path / "run")
+    assert not (tmp_path / "run" / "metrics.jsonl").read_text()
+
+
+COMPRESSED = {
+    "as they are": [],
+    "in 8 bits": [{"kind": "quantise", "bits": 8}],
+    "a tenth of them": [{"kind": "top_k", "fraction": 0.1}],
+    "a tenth in 4 bits": [{"kind": "top_k", "fraction": 0.1}, {"kind": "quantise", "bits": 4}],
+}
+
+
+def first_batch(work, server, client=0):
+    """The messages of a client's first batch, by what crosses."""
+    base, _ = server.initial()
+    server.begin(0, base)
+    message, sent = base, {}
+    for stage, crossing in (("front", "smashed"), ("middle", "features"), ("tail", "errors"), ("middle_back", "gradients")):
+        step = Pass(f"{stage}-0-0", client, stage, 0, 0, 1, 8, ())
+        message = server.go(0, 1, step, message) if step.node == "server" else work.go(1, step, message)
+        sent[crossing] = message
+    return sent
+
+
+@pytest.mark.parametrize("compression", COMPRESSED.values(), ids=COMPRESSED)
+def test_bytes_on_the_air_are_the_messages_own(compression, tmp_path):
+    _, job = job_of(garments(tmp_path, split("conv1", tail="head", compression=compression)))
+    work, server = SplitClients(job, torch.device("cpu")), SplitServer(job, torch.device("cpu"))
+    counted = measure(job.scenario, job.folder).cut
+    sent = first_batch(work, server)
+    assert {crossing: message.data.nbytes for crossing, message in sent.items()} == {c: counted.bytes[c][8] for c in sent}
+    if compression == COMPRESSED["in 8 bits"]:
+        assert sent["smashed"].data.nbytes < 8 * 32 * 13 * 13 * 1.1
+
+
+def test_in_u_shape_nothing_leaves_a_client_but_activations_and_their_gradients(tmp_path):
+    _, job = job_of(garments(tmp_path, split("conv1", tail="head")))
+    work, server = SplitClients(job, torch.device("cpu")), SplitServer(job, torch.device("cpu"))
+    sent = first_batch(work, server)
+    assert {c: [(f.names, f.shape, f.dtype) for f in m.forms] for c, m in sent.items()} == {
+        "smashed": [(("x",), (8, 32, 13, 13), torch.float32)],
+        "features": [(("x",), (8, 128), torch.float32)],
+        "errors": [(("x",), (8, 128), torch.float32)],
+        "gradients": [(("x",), (8, 32, 13, 13), torch.float32)],
+    }
+
+
+def test_neither_side_holds_the_weights_of_the_other(tmp_path):
+    _, job = job_of(garments(tmp_path, split("conv1", tail="head")))
+    held = {}
+    for side, work in (("client", SplitClients(job, torch.device("cpu"))), ("server", SplitServer(job, torch.device("cpu")))):
+        network = work.halves.learner.parts["network"]
+        held[side] = {name.split(".")[0] for name, p in network.named_parameters() if not p.is_meta}
+    assert held == {"client": {"0", "9"}, "server": {"3", "7"}}
+
+
+def test_the_server_part_of_v1_is_the_mean_of_copies_and_that_of_v2_has_made_every_step(tmp_path):
+    """With one step a client and plain SGD: v1's mean of n steps, against v2's n steps in a row, which is about n times as far."""
+    far = {}
+    for variant in ("splitfed_v1", "splitfed_v2"):
+        changes = split("conv2", variant=variant, may_send=["labels"]) | {"training": SGD | {"rounds": 1, "local_steps": 1}}
+        _, job = job_of(garments(tmp_path, changes, f"{variant}.yaml"))
+        executor = SerialExecutor(job)
+        begin(executor)
+        before = executor.layout.flat(executor.buffer)
+        list(executor.carry_out(events(executor, job.scenario)))
+        moved = executor.layout.flat(executor.buffer) - before
+        server, client = executor.split.halves.server.places, executor.split.halves.client.places
+        far[variant] = (float(moved[server].norm()), float(moved[client].norm()))
+    assert far["splitfed_v2"][0] > 3 * far["splitfed_v1"][0]
+    assert far["splitfed_v2"][1] == pytest.approx(far["splitfed_v1"][1], rel=0.3)
+
+
+def test_a_resumed_split_run_has_the_bits_of_a_whole_one(tmp_path):
+    changes = split("conv2", tail="loss") | {"training": SGD | {"rounds": 3}}
+    file = garments(tmp_path, changes)
+    whole = run(file, tmp_path / "whole")
+    run(file, tmp_path / "broken")
+    for place in (tmp_path / "broken" / "checkpoints" / "round-0003",):
+        shutil.rmtree(place)
+    (tmp_path / "broken" / "result.json").unlink()
+    again = run(file, tmp_path / "broken", resume=True)
+    assert again["weights_sha256"] == whole["weights_sha256"]
+
+
+REFUSED = {
+    "a cut that is not there": ({"cut": "conv3"}, "topology.cut: got 'conv3', expected auto, or one of conv1, conv2, dense, head"),
+    "a tail before its front": ({"cut": "dense", "tail": "conv1"}, "topology.tail: got 'conv1', expected auto, or one of loss"),
+    "labels that would leave": ({"cut": "conv1"}, "a cut (conv1) that sends the server each client's labels, expected a tail"),
+    "a scaffold": ({"cut": "conv1", "tail": "loss"}, "aggregation.kind: got scaffold in a split"),
+    "halves of floats": ({"cut": "conv1", "tail": "loss"}, "training.precision: got fp16 in a split"),
+    "more micro-batches than samples": ({"cut": "conv1", "micro_batches": 9}, "topology.micro_batches: got 9, expected at most"),
+    "compressions in the wrong order": (
+        {"cut": "conv1", "compression": [{"kind": "quantise", "bits": 8}, {"kind": "top_k", "fraction": 0.5}]},
+        "topology.compression: got quantise, top_k, expected top_k, quantise, or both in this order",
+    ),
+    "a chain that drops": ({"cut": "conv1", "tail": "loss", "variant": "vanilla"}, "runtime.failures.data: got drop for vanilla"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_a_split_cannot_do_is_a_line_of_the_scenario(what, tmp_path, fedray):
+    topology, message = REFUSED[what]
+    changes = {"topology": {"kind": "split", **topology}, "runtime": {"executor": "serial"}}
+    if what == "a scaffold":
+        changes["aggregation"] = {"kind": "scaffold"}
+    if what == "halves of floats":
+        changes["training"] = SGD | {"precision": "fp16"}
+    code, _, err = fedray("plan", garments(tmp_path, changes))
+    assert code == 2
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_a_cut_whose_skips_would_have_to_cross_is_refused_where_they_are_to_stay_home(tmp_path, fedray):
+    model = {"model": {"kind": "diffusion", "resolution": 16, "channels": [32, 64], "layers": 1, "attention": [1]}}
+    beside = garments(tmp_path, model | split("in", tail="up_1", skips="home"), "beside.yaml")
+    code, _, err = fedray("plan", beside)
+    assert code == 2
+    assert "topology.skips: got home, with a cut (in .. up_1) that" in err
+    assert fedray("plan", garments(tmp_path, model | split("down_0", tail="up_1", skips="home"), "level.yaml"))[0] == 0
+
+
+def test_plan_counts_every_cut_and_auto_takes_the_one_with_the_shortest_first_round(tmp_path):
+    loaded, _ = job_of(garments(tmp_path, split("auto", tail="auto")))
+    planned = plan(loaded)
+    cuts = planned["cuts"]
+    assert [(c["cut"], c["tail"]) for c in cuts] == [
+        ("conv1", "dense"), ("conv1", "head"), ("conv1", "loss"), ("conv2", "head"), ("conv2", "loss"), ("dense", "loss"),
+    ]  # fmt: skip
+    best = min(cuts, key=lambda c: c["first_round"]["sim_time_s"])
+    assert planned["cut"] == f"{best['cut']} .. {best['tail']}"
+    assert planned["total"]["sim_time_s"] == pytest.approx(2 * best["first_round"]["sim_time_s"])
+    for c in cuts:  # the two sides are the whole model, whose work does not depend on where it is cut
+        assert sum(c["flops_per_sample"].values()) == pytest.approx(planned["flops_per_sample"])
+        assert sum(c["parameters"].values()) == planned["parameters"]
+    work = [c["flops_per_sample"]["client"] for c in cuts if c["tail"] == "loss"]
+    assert work == sorted(work)  # the client's work grows with its part
+
+
+def test_a_defence_makes_activations_tell_less(tmp_path):
+    """Normal noise, against the same run without it: the attacker's pictures and the correlation get worse."""
+    told = {}
+    for name, more in (("bare", {}), ("noisy", {"defence": {"kind": "noise", "std": 2.0}})):
+        changes = split("conv1", tail="loss", **more) | {
+            "training": SGD | {"rounds": 1},
+            "evaluation": {"leakage": {"samples": 64, "attack_steps": 60}},
+        }
+        run(garments(tmp_path, changes, f"{name}.yaml"), tmp_path / name)
+        told[name] = rows(tmp_path / name / "metrics.jsonl")[-1]
+    assert told["noisy"]["eval_distance_correlation"] < told["bare"]["eval_distance_correlation"]
+    assert told["noisy"]["eval_reconstruction_error"] > told["bare"]["eval_reconstruction_error"]
+    assert (tmp_path / "bare" / "samples" / "attack-0001.png").is_file()
+
+
+def test_distance_correlation_in_the_loss_lowers_it(tmp_path):
+    told = {}
+    training = SGD | {"rounds": 2, "local_steps": 8, "optimizer": {"kind": "sgd", "learning_rate": 0.05}}
+    for name, more in (("bare", {}), ("nopeek", {"defence": {"kind": "distance_correlation", "weight": 30.0}})):
+        changes = split("conv1", tail="loss", **more) | {
+            "training": training,
+            "evaluation": {"leakage": {"samples": 64, "attack_steps": 1}},
+        }
+        run(garments(tmp_path, changes, f"{name}.yaml"), tmp_path / name)
+        told[name] = rows(tmp_path / name / "metrics.jsonl")[-1]["eval_distance_correlation"]
+    assert told["nopeek"] < told["bare"]
+
+
+def test_a_round_s_schedule_in_the_clocks_order_serves_several_clients_at_once(tmp_path):
+    _, job = job_of(garments(tmp_path, split("conv1", tail="loss")))
+    executor = SerialExecutor(job)
+    served = [s.client for s in events(executor, job.scenario) if isinstance(s, Pass) and s.node == "server"]
+    assert served != sorted(served)
+    assert np.bincount(served).tolist() == [2] * 5  # a batch of each, forwards and backwards
