@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from fedray.scenario.base import Refused
@@ -42,10 +43,10 @@ class Owner:
         for i in places:
             word, times = self._words[i], self._times[i]
             if merged is not None:
-                for pair in zip(word, word[1:], strict=False):
+                for pair in pairwise(word):
                     changes[pair] -= times
                 _replace(word, *merged)
-            for pair in zip(word, word[1:], strict=False):
+            for pair in pairwise(word):
                 changes[pair] += times
                 self._having[pair].add(i)
         return changes
@@ -102,7 +103,7 @@ def train(texts: Sequence[str], vocabulary: int) -> Tokenizer:
         owners = [Owner([ids[c] for c in word] for word, _ in bytewise.pre_tokenize_str(text)) for text in texts]
         merges = agree(owners, tokens, vocabulary)
     found = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
-    found.pre_tokenizer, found.decoder = bytewise, decoders.ByteLevel()  # type: ignore[assignment]
+    found.pre_tokenizer, found.decoder = bytewise, decoders.ByteLevel()
     found.add_special_tokens([AddedToken(MASK, special=True)])
     found.encode_special_tokens = True  # a text that says "[MASK]" says so in bytes
     return found

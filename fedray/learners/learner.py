@@ -12,6 +12,7 @@ from fedray.learners.bases import locate
 from fedray.learners.stages import Stage
 from fedray.scenario.model import Classifier as ClassifierSection
 from fedray.scenario.model import TextToImage as TextToImageSection
+from fedray.scenario.model import Transformer as TransformerSection
 from fedray.scenario.scenario import Scenario
 
 
@@ -56,14 +57,18 @@ def load(scenario: Scenario, folder: Path, device: torch.device, compute: torch.
         from fedray.learners.text_to_image import TextToImage
 
         return TextToImage.load(section, locate(section.base, folder), device, compute)
-    pictures = form(scenario.data, folder)
+    samples = form(scenario.data, folder)
     if isinstance(section, ClassifierSection):
         from fedray.learners.classifier import Classifier
 
-        return Classifier(section, pictures, scenario.seed, device, compute)
+        return Classifier(section, samples, scenario.seed, device, compute)
+    if isinstance(section, TransformerSection):
+        from fedray.learners.transformer import Transformer
+
+        return Transformer(section, samples, scenario.seed, device, compute)
     from fedray.learners.diffusion import Diffusion
 
-    return Diffusion(section, pictures, scenario.seed, device, compute)
+    return Diffusion(section, samples, scenario.seed, device, compute)
 
 
 def on_meta(scenario: Scenario, folder: Path) -> Learner:
