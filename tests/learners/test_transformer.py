@@ -24,7 +24,8 @@ from tests.helpers import garments, rows
 HERE = Path(__file__).parent
 TEXT = {"kind": "text", "path": "shipped:shakespeare", "length": 16, "partition": {"kind": "folder"}}
 WORDS = Text.model_validate(TEXT)
-GARMENTS = FashionMnistMini.model_validate({"kind": "fashion_mnist_mini", "partition": {"kind": "iid"}})
+MINI = {"kind": "fashion_mnist_mini", "partition": {"kind": "iid"}}
+GARMENTS = FashionMnistMini.model_validate(MINI)
 LANGUAGES, PICTURES = ["masked_language", "causal_language"], ["classification", "masked_image"]
 
 
@@ -243,14 +244,17 @@ def test_the_test_set_gives_the_same_answer_each_time_whatever_the_chunks(object
 
 
 @pytest.mark.parametrize("objective", LANGUAGES + PICTURES)
-def test_checkpointed_gradients_are_the_same_with_dropout_too(objective):
-    found = []
+def test_checkpointed_layers_run_twice_for_the_same_gradients_with_dropout_too(objective):
+    found, runs = [], []
     for checkpointing in (False, True):
         made = learner(objective, dropout=0.2)
         made.prepare_training(checkpointing)
+        runs.append([])
+        next(made.stages[1].modules[0].children()).register_forward_hook(lambda *_, seen=runs[-1]: seen.append(1))
         torch.manual_seed(3)
         made.loss(batch(made)).backward()
         found.append([p.grad for p in made.network.parameters() if p.grad is not None])
+    assert [len(seen) for seen in runs] == [1, 2]
     assert len(found[0]) == len(found[1])
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
@@ -265,7 +269,7 @@ def test_bf16_computes_nearly_the_same_loss_in_fp32(objective):
 
 
 def test_images_are_cut_into_whole_patches():
-    with pytest.raises(Refused, match="model.patch: got 5, expected a divisor of the images' 28 pixels a side"):
+    with pytest.raises(Refused, match=r"model\.patch: got 5, expected a divisor of the images' 28 pixels a side"):
         learner("classification", patch=5)
     assert learner("classification", patch=16, resolution=32).network.config.image_size == 32
 
@@ -277,7 +281,7 @@ def test_images_are_cut_into_whole_patches():
         ({"model.masked": 0.0}, "model.masked"),
         ({"model.resolution": 32}, "model.resolution: got 32, expected none for text"),
         ({"model.objective": "causal_language", "model.masked": 0.2}, "model.masked: got 0.2, expected none for causal_language"),
-        ({"data": dict(GARMENTS)}, "model.objective: got masked_language on fashion_mnist_mini, expected classification or masked_image"),
+        ({"data": MINI}, "model.objective: got masked_language on fashion_mnist_mini, expected classification or masked_image"),
         ({"model.objective": "classification"}, "model.objective: got classification on text"),
         ({"tuning": {"kind": "lora", "rank": 4}}, "tuning.kind: got lora, expected full or partial for transformer"),
         ({"evaluation.prompts": ["To be"]}, "evaluation.prompts: got some for a transformer"),
@@ -285,8 +289,6 @@ def test_images_are_cut_into_whole_patches():
     ],
 )
 def test_what_a_transformer_cannot_go_with_is_refused(changes, message, tmp_path):
-    if "data" in changes:
-        changes = {"data": {"kind": "fashion_mnist_mini", "partition": {"kind": "iid"}}}
     with pytest.raises(ScenarioError, match=message):
         check(scenario(tmp_path, **changes))
 
@@ -321,7 +323,7 @@ def test_ten_speakers_teach_a_model_that_predicts_better_than_a_coin_of_257_side
 def test_a_relay_hands_any_of_them_on(objective, tmp_path):
     changes = {"topology": {"kind": "relay"}, "model.objective": objective, "training.rounds": 1}
     if objective in PICTURES:
-        changes["data"] = {"kind": "fashion_mnist_mini", "partition": {"kind": "iid"}}
+        changes["data"] = MINI
     result = helpers.run(scenario(tmp_path, **changes), tmp_path / "run")
     judged = {k for k in result["final"] if k.startswith("eval_")}
     accuracy, perplexity = ["eval_accuracy"] * (objective != "masked_image"), ["eval_perplexity"] * (objective in LANGUAGES)
