@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from fedray.data import Form, Samples
 from fedray.data.text import Texts
 from fedray.data.tokenizer import MASK
-from fedray.learners.classifier import CHUNK
 from fedray.learners.classifier import Batch as Labelled
 from fedray.learners.pictures import Shard, scaled
 from fedray.learners.stages import Stage, run, within
@@ -24,6 +23,7 @@ from fedray.randomness import SERVER, key
 from fedray.scenario.base import Refused
 from fedray.scenario.model import Transformer as Section
 
+CHUNK = 64  # samples of a test set that are judged in one go: of text, each has length x vocabulary logits
 UNJUDGED = -100  # where a target is none, as in transformers
 
 
@@ -55,8 +55,8 @@ class Transformer:
         self.size = section.resolution or form.size or 0
         if not section.of_text and not self.size:
             raise Refused("model.resolution", "nothing", "pixels a side, since these images have no size of their own")
-        if not section.of_text and self.size % section.patch:
-            raise Refused("model.patch", section.patch, f"a divisor of the images' {self.size} pixels a side")
+        if not section.of_text and (self.size % section.patch or self.size == section.patch):
+            raise Refused("model.patch", section.patch, f"a proper divisor of the images' {self.size} pixels a side")
         self.side = self.size // section.patch  # in patches
         with torch.random.fork_rng(devices=[]), torch.device("meta") if device.type == "meta" else nullcontext():
             torch.manual_seed(key(seed, 0, SERVER, "weights"))
@@ -155,37 +155,25 @@ def some(n: int, length: int, share: float, generator: torch.Generator) -> Tenso
 
 
 def build(section: Section, form: Form, size: int) -> Any:
-    """Weights from torch's generator. Head and word embeddings are not tied, so that a cut may lie between them."""
+    """Weights from torch's generator. Head and word embeddings are not tied, so that a cut may lie between them; nor is BERT's
+    second name of its head's bias, which then nothing reads, and which stays zero."""
     import transformers as hf
 
-    shape: dict[str, Any] = {"hidden_size": section.width, "num_hidden_layers": section.layers, "num_attention_heads": section.heads}
-    shape |= {"attn_implementation": "sdpa"}  # which makes GPT-2 causal without a mask
-    words: dict[str, Any] = {
-        "max_position_embeddings": form.length,
-        "tie_word_embeddings": False,
-        "bos_token_id": None,
-        "eos_token_id": None,
-    }
-    rest: dict[str, Any] = {
-        "intermediate_size": 4 * section.width,
-        "hidden_dropout_prob": (p := section.dropout),
-        "attention_probs_dropout_prob": p,
-    }
+    p, shape = section.dropout, {"hidden_size": section.width, "num_hidden_layers": section.layers, "num_attention_heads": section.heads}
+    common: dict[str, Any] = {**shape, "attn_implementation": "sdpa"}  # which makes GPT-2 causal without a mask
+    rest: dict[str, Any] = {"intermediate_size": 4 * section.width, "hidden_dropout_prob": p, "attention_probs_dropout_prob": p}
     if section.of_text:
         assert form.tokenizer is not None
-        words |= {"vocab_size": form.tokenizer.get_vocab_size(), "pad_token_id": None}
+        common |= {"vocab_size": form.tokenizer.get_vocab_size(), "max_position_embeddings": form.length, "tie_word_embeddings": False}
+        common |= dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"))  # there are none
+    else:
+        common |= {"image_size": size, "patch_size": section.patch, "num_channels": form.channels}
     if section.objective == "masked_language":
-        return hf.BertForMaskedLM(hf.BertConfig(**shape, **words, **rest, type_vocab_size=1))
+        return hf.BertForMaskedLM(hf.BertConfig(**common, **rest, type_vocab_size=1))
     if section.objective == "causal_language":
-        return hf.GPT2LMHeadModel(hf.GPT2Config(**shape, **words, resid_pdrop=p, embd_pdrop=p, attn_pdrop=p))
-    pixels: dict[str, Any] = {
-        "image_size": size,
-        "patch_size": section.patch,
-        "encoder_stride": section.patch,
-        "num_channels": form.channels,
-    }
-    config = hf.ViTConfig(**shape, **rest, **pixels, id2label=dict(enumerate(form.label_names)))
-    return (hf.ViTForImageClassification if section.objective == "classification" else hf.ViTForMaskedImageModeling)(config)
+        return hf.GPT2LMHeadModel(hf.GPT2Config(**common, resid_pdrop=p, embd_pdrop=p, attn_pdrop=p))
+    config = hf.ViTConfig(**common, **rest, encoder_stride=section.patch, id2label=dict(enumerate(form.label_names)))
+    return hf.ViTForImageClassification(config) if section.objective == "classification" else hf.ViTForMaskedImageModeling(config)
 
 
 def _pieces(section: Section, network: Any, side: int) -> list[Stage]:

@@ -268,10 +268,11 @@ def test_bf16_computes_nearly_the_same_loss_in_fp32(objective):
     assert run(half.stages[:-1], vars(batch(half)))["x"].dtype == torch.bfloat16
 
 
-def test_images_are_cut_into_whole_patches():
-    with pytest.raises(Refused, match=r"model\.patch: got 5, expected a divisor of the images' 28 pixels a side"):
-        learner("classification", patch=5)
-    assert learner("classification", patch=16, resolution=32).network.config.image_size == 32
+@pytest.mark.parametrize("patch", [5, 28, 29])
+def test_images_are_cut_into_several_whole_patches(patch):
+    with pytest.raises(Refused, match=rf"model\.patch: got {patch}, expected a proper divisor of the images' 28 pixels a side"):
+        learner("masked_image", patch=patch)
+    assert learner("masked_image", patch=16, resolution=32).side == 2
 
 
 @pytest.mark.parametrize(
