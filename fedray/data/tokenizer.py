@@ -30,16 +30,16 @@ class Owner:
         self._words, self._times = [list(word) for word in counted], list(counted.values())
         self._having: dict[Pair, set[int]] = defaultdict(set)  # words, by the pairs in them
 
-    def counts(self) -> Counter[Pair]:
+    def counts(self) -> dict[Pair, int]:
         """How often each pair of neighbours occurs: the first thing that is told."""
         return self._recount(range(len(self._words)), None)
 
-    def merge(self, pair: Pair, new: int) -> Counter[Pair]:
+    def merge(self, pair: Pair, new: int) -> dict[Pair, int]:
         """Makes one token of a pair, and tells by how much that changed the counts."""
         return self._recount(self._having.pop(pair, ()), (pair, new))
 
-    def _recount(self, places: Iterable[int], merged: tuple[Pair, int] | None) -> Counter[Pair]:
-        changes: Counter[Pair] = Counter()
+    def _recount(self, places: Iterable[int], merged: tuple[Pair, int] | None) -> dict[Pair, int]:
+        changes: dict[Pair, int] = defaultdict(int)
         for i in places:
             word, times = self._words[i], self._times[i]
             if merged is not None:
@@ -68,13 +68,13 @@ def agree(owners: Sequence[Owner], tokens: list[str], vocabulary: int) -> list[t
         Refused: where nothing is left to merge before.
     """
     known = {token: i for i, token in enumerate(tokens)}
-    total: Counter[Pair] = Counter()
+    total: dict[Pair, int] = defaultdict(int)
     queue: list[tuple[int, Pair]] = []  # counts below 0, so that the most frequent comes first
     merges: dict[Pair, None] = {}
     changes = [owner.counts() for owner in owners]
     while len(tokens) < vocabulary:
-        for told in changes:
-            total.update(told)
+        for pair, change in (item for told in changes for item in told.items()):
+            total[pair] += change
         for pair in {pair for told in changes for pair in told if total[pair]}:
             heapq.heappush(queue, (-total[pair], pair))
         while queue and -queue[0][0] != total[queue[0][1]]:  # a count of before
