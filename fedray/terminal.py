@@ -152,6 +152,7 @@ def round_line(m: dict[str, Any], rounds: int) -> str:
     sent = m["bytes_uplink"] + m["bytes_downlink"] + m["bytes_sidelink"]
     shown = {
         "eval_accuracy": "accuracy",
+        "eval_perplexity": "perplexity",
         "eval_classifier_fid": "classifier-FID",
         "eval_feature_distance": "feature distance",
         "eval_recognised": "recognised",

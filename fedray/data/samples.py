@@ -1,16 +1,19 @@
-"""Samples: images by index with captions and labels, opened only when asked for. No torch here, so that `check` can look."""
+"""Samples: images (or texts) by index with captions and labels, opened only when asked for. No torch here, so that `check` can look."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from fedray.scenario.base import Refused
 from fedray.scenario.data import Downloaded
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 Split = Literal["train", "test"]
 
@@ -120,11 +123,13 @@ class Files:
 
 @dataclass(frozen=True)
 class Form:
-    """What a source's images are, known without opening one."""
+    """What a source's samples are, known without opening an image."""
 
     channels: int
     size: int | None  # pixels a side, where they all have one
     label_names: Sequence[str]
+    length: int = 0  # tokens a sample, of text
+    tokenizer: "Tokenizer | None" = None
 
 
 def fetched(root: Path, data: Downloaded, there: Callable[[], bool], fetch: Callable[[], None], advice: str) -> None:

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from fedray.data import celeba, cifar, fashion_mnist, image_folder
+from fedray.data import celeba, cifar, fashion_mnist, image_folder, text
 from fedray.data.samples import Form, Samples, Split
-from fedray.scenario.data import CelebA, Cifar, Data, Downloaded, FashionMnist, FashionMnistMini, ImageFolder
+from fedray.scenario.data import CelebA, Cifar, Data, Downloaded, FashionMnist, FashionMnistMini, ImageFolder, Text
 
 
 def open_source(data: Data, folder: Path, split: Split = "train") -> Samples:
@@ -16,6 +16,8 @@ def open_source(data: Data, folder: Path, split: Split = "train") -> Samples:
     if isinstance(data, ImageFolder):
         assert split == "train", "an image folder has no test split"
         return image_folder.read(data.path, folder, "data", data.caption_key, data.caption, data.folders)
+    if isinstance(data, Text):
+        return text.read(data, folder, split)
     if isinstance(data, CelebA):
         return celeba.read(data, folder, split)
     if isinstance(data, Cifar):
@@ -24,7 +26,10 @@ def open_source(data: Data, folder: Path, split: Split = "train") -> Samples:
 
 
 def form(data: Data, folder: Path) -> Form:
-    """The form of a source's images."""
+    """The form of a source's samples."""
+    if isinstance(data, Text):
+        texts = text.read(data, folder, "train")
+        return Form(0, None, texts.label_names, data.length, texts.tokenizer)
     if isinstance(data, FashionMnist | FashionMnistMini):
         return Form(1, 28, fashion_mnist.LABELS)
     if isinstance(data, Cifar):

@@ -20,6 +20,7 @@ from fedray.learners.classifier import Classifier
 from fedray.learners.diffusion import Diffusion
 from fedray.learners.learner import Learner
 from fedray.learners.text_to_image import TextToImage
+from fedray.learners.transformer import Transformer
 from fedray.randomness import SERVER, generator, key
 from fedray.scenario.base import Refused
 from fedray.scenario.scenario import Scenario
@@ -28,13 +29,16 @@ ROWS = 4  # of a grid without prompts
 
 
 def evaluate(scenario: Scenario, folder: Path, learner: Learner, grid: Path) -> dict[str, float]:
-    """A classifier: accuracy and loss on the source's test set. What generates: writes the grid (a row a prompt), and
-    measures against `evaluation.reference` and `evaluation.quality`, where there are such."""
+    """A classifier or a transformer: accuracy and loss on the source's test set, with perplexity where that is text. What
+    generates: writes the grid (a row a prompt), and measures against `evaluation.reference` and `evaluation.quality`, where
+    there are such."""
     section = scenario.evaluation
-    if isinstance(learner, Classifier):
+    if isinstance(learner, Classifier | Transformer):
         samples = open_source(scenario.data, folder, "test")
         accuracy, loss = learner.test(samples, test_split(scenario, len(samples))[1])
-        return {"eval_accuracy": accuracy, "eval_loss": loss}
+        judged = {} if accuracy is None else {"eval_accuracy": accuracy}
+        perplexity = {"eval_perplexity": float(np.exp(loss))} if isinstance(learner, Transformer) and learner.section.of_text else {}
+        return judged | {"eval_loss": loss} | perplexity
     assert isinstance(learner, TextToImage | Diffusion)
     if section.prompts or isinstance(learner, Diffusion):
         prompts = [p for p in section.prompts or [""] * ROWS for _ in range(section.images_per_prompt)]

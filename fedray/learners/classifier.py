@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fedray.data import Form, Samples
 from fedray.learners.pictures import Shard, scaled
-from fedray.learners.stages import Stage, Values, run, within
+from fedray.learners.stages import Stage, run, within
 from fedray.randomness import SERVER, key
 from fedray.scenario.base import Refused
 from fedray.scenario.model import Classifier as Section
@@ -59,9 +59,6 @@ class Classifier:
     def draw(self, shard: Shard, indices: np.ndarray, generator: torch.Generator) -> Batch:
         i = torch.from_numpy(indices).to(self.device)
         return Batch(self._scaled(shard.images[i]), shard.labels[i])
-
-    def weigh(self, values: Values) -> int:
-        return len(values["labels"])
 
     def blank_batch(self) -> tuple[Batch, int]:
         """Two images: batch normalisation wants more than one."""

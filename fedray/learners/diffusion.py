@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fedray.data import Form, Samples
 from fedray.learners import unet as unets
 from fedray.learners.pictures import Shard, scaled
-from fedray.learners.stages import Stage, Values, run, within
+from fedray.learners.stages import Stage, run, within
 from fedray.randomness import SERVER, key
 from fedray.scenario.base import Refused
 from fedray.scenario.model import Diffusion as Section
@@ -71,9 +71,6 @@ class Diffusion:
         noise = torch.randn(images.shape, generator=generator).to(self.device)
         timesteps = torch.randint(self.section.timesteps, (len(images),), generator=generator).to(self.device)
         return Batch(images, noise, timesteps)
-
-    def weigh(self, values: Values) -> int:
-        return len(values["images"])
 
     def blank_batch(self) -> tuple[Batch, int]:
         images = torch.zeros(1, self.unet.config.in_channels, self.size, self.size, device=self.device)

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from fedray.data import Samples, form
 from fedray.learners.bases import locate
-from fedray.learners.stages import Stage, Values
+from fedray.learners.stages import Stage
 from fedray.scenario.model import Classifier as ClassifierSection
 from fedray.scenario.model import TextToImage as TextToImageSection
+from fedray.scenario.model import Transformer as TransformerSection
 from fedray.scenario.scenario import Scenario
 
 
@@ -36,16 +37,12 @@ class Learner(Protocol):
         """One step's inputs, every draw made, on the CPU: the same on every device."""
         ...
 
-    def weigh(self, values: Values) -> int:
-        """What these samples of a batch, by its fields' names, count in the mean that is its loss."""
-        ...
-
     def blank_batch(self) -> tuple[Any, int]:
         """A batch with nothing in it, for counting work, and how many samples it stands for."""
         ...
 
     def loss(self, batch: Any) -> Tensor:
-        """What all its stages together make of a batch."""
+        """What all its stages together make of a batch: the mean over its samples, each of which counts the same."""
         ...
 
     def save(self, folder: Path) -> None:
@@ -60,14 +57,18 @@ def load(scenario: Scenario, folder: Path, device: torch.device, compute: torch.
         from fedray.learners.text_to_image import TextToImage
 
         return TextToImage.load(section, locate(section.base, folder), device, compute)
-    pictures = form(scenario.data, folder)
+    samples = form(scenario.data, folder)
     if isinstance(section, ClassifierSection):
         from fedray.learners.classifier import Classifier
 
-        return Classifier(section, pictures, scenario.seed, device, compute)
+        return Classifier(section, samples, scenario.seed, device, compute)
+    if isinstance(section, TransformerSection):
+        from fedray.learners.transformer import Transformer
+
+        return Transformer(section, samples, scenario.seed, device, compute)
     from fedray.learners.diffusion import Diffusion
 
-    return Diffusion(section, pictures, scenario.seed, device, compute)
+    return Diffusion(section, samples, scenario.seed, device, compute)
 
 
 def on_meta(scenario: Scenario, folder: Path) -> Learner:

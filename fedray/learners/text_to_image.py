@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from fedray.data import Samples
 from fedray.learners import unet as unets
 from fedray.learners.bases import Base
-from fedray.learners.stages import Stage, Values, run, within
+from fedray.learners.stages import Stage, run, within
 from fedray.scenario.base import Refused
 from fedray.scenario.model import TextToImage as Section
 
@@ -174,9 +174,6 @@ class TextToImage:
         latents = (shard.mean[i] + shard.std[i] * eps[0]) * self.vae.config.scaling_factor
         source = shard.ids if shard.hidden is None else shard.hidden
         return Batch(latents, eps[1], timesteps, source[torch.where(dropped, len(shard), i)])
-
-    def weigh(self, values: Values) -> int:
-        return len(values["latents"])
 
     def blank_batch(self) -> tuple[Batch, int]:
         """A batch of one on the learner's device with nothing in it, for counting work."""

@@ -155,7 +155,7 @@ def _tiles(run: Recorded) -> list[tuple[str, str, str]]:
     if (d := final.get("eval_feature_distance")) is not None:
         base, floor = run.baseline.get("eval_feature_distance"), run.baseline.get("eval_feature_distance_floor")
         tiles.append(("distance of style", _number(d), f"from {_number(base)}, floor {_number(floor)}" if base and floor else ""))
-    for key in ("eval_accuracy", "eval_classifier_fid"):
+    for key in ("eval_accuracy", "eval_perplexity", "eval_classifier_fid"):
         if (value := final.get(key)) is not None:
             base = run.baseline.get(key)
             tiles.append((charts.title(key), _number(value), f"from {_number(base)}" if base is not None else ""))

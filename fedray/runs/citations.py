@@ -9,6 +9,10 @@ RULES = {
     "fedadam": "reddi2021adaptive", "fedyogi": "reddi2021adaptive", "ffa_lora": "sun2024improving",
     "hetlora": "cho2024heterogeneous", "fedex_lora": "singhal2024fedex", "flora": "wang2024flora",
 }  # fmt: skip
+OBJECTIVES = {
+    "masked_language": "devlin2019bert", "causal_language": "radford2019language",
+    "classification": "dosovitskiy2021image", "masked_image": "xie2022simmim",
+}  # fmt: skip
 
 
 def bibtex(scenario: Scenario) -> str:
@@ -17,7 +21,7 @@ def bibtex(scenario: Scenario) -> str:
     used = {
         "huang2023federated": True,  # the topologies are its Fig. 2
         "mcmahan2017communication": True,
-        "chen2023exploring": scenario.topology.kind == "parallel" and scenario.model.kind != "classifier",
+        "chen2023exploring": scenario.topology.kind == "parallel" and scenario.model.kind not in ("classifier", "transformer"),
         "qiang2024aigc": scenario.augmentation is not None,
         "ho2020denoising": scenario.model.kind == "diffusion",
         RULES.get(scenario.aggregation.kind, ""): True,
@@ -32,10 +36,12 @@ def bibtex(scenario: Scenario) -> str:
         "nishio2019client": scenario.population.selection == "fedcs",
         "krizhevsky2009learning": scenario.data.kind.startswith("cifar"),
         "liu2015deep": scenario.data.kind == "celeba",
+        OBJECTIVES.get(getattr(scenario.model, "objective", ""), ""): True,
+        "sennrich2016neural": getattr(getattr(scenario.data, "tokenizer", None), "kind", "") == "bpe",
         "hu2022lora": scenario.tuning.kind == "lora",
         "rombach2022high": scenario.model.kind == "text_to_image" or scenario.augmentation is not None,
         "hang2023efficient": getattr(scenario.model, "min_snr_gamma", None) is not None,
-        "xiao2017fashion": scenario.data.kind.startswith("fashion_mnist") or "shipped:" in getattr(scenario.data, "path", ""),
+        "xiao2017fashion": scenario.data.kind.startswith("fashion_mnist") or "shipped:ink" in getattr(scenario.data, "path", ""),
     }
     entries = files("fedray.runs").joinpath("citations.bib").read_text(encoding="utf-8").strip().split("\n\n")
     return "\n\n".join(entry for entry in entries if used.get(entry.split("{", 1)[1].split(",", 1)[0])) + "\n"

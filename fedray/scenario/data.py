@@ -1,4 +1,4 @@
-"""`data`: whose images, their captions, and who holds which."""
+"""`data`: whose images or texts, their captions, and who holds which."""
 
 from typing import Annotated, Literal
 
@@ -118,4 +118,29 @@ class CelebA(Downloaded):
     attribute: str = "Male"
 
 
-Data = Annotated[ImageFolder | FashionMnistMini | FashionMnist | Cifar | CelebA, Field(discriminator="kind")]
+class Bytes(Section):
+    """A token a byte of UTF-8, and [MASK]: 257."""
+
+    kind: Literal["bytes"]
+
+
+class Bpe(Section):
+    """Bytes, and tokens of several that the clients' training texts agree on: pairs of neighbours merged, the most frequent
+    first (Sennrich et al. 2016), by counts that each text's owner adds to a sum. What that costs on the air is not counted."""
+
+    kind: Literal["bpe"]
+    vocabulary: Annotated[int, Field(ge=258)]  # tokens, of which [MASK] and 256 bytes
+
+
+class Text(Section):
+    """Texts in UTF-8, each cut into samples of `length` tokens, the rest of it left out. Labels: the files."""
+
+    kind: Literal["text"]
+    path: str  # a folder of *.txt, or one file; relative to the scenario's file, or shipped:NAME
+    length: Annotated[int, Field(ge=2)] = 64  # tokens a sample
+    tokenizer: Annotated[Bytes | Bpe, Field(discriminator="kind")] = Bytes(kind="bytes")
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1  # the end of every file, to test on
+    partition: Annotated[ByFolder | Iid | Dirichlet | Shards | Quantity, Field(discriminator="kind")]  # folder: or a file, where flat
+
+
+Data = Annotated[ImageFolder | Text | FashionMnistMini | FashionMnist | Cifar | CelebA, Field(discriminator="kind")]

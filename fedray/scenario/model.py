@@ -43,4 +43,23 @@ class Diffusion(Section):
     ema_decay: Fraction | None = None
 
 
-Model = Annotated[TextToImage | Classifier | Diffusion, Field(discriminator="kind")]
+class Transformer(Section):
+    """A transformer with weights drawn from the seed, on transformers' own networks: BERT (masked_language; Devlin et al.
+    2019), GPT-2 (causal_language), ViT (classification; Dosovitskiy et al. 2021; masked_image: SimMIM, Xie et al. 2022)."""
+
+    kind: Literal["transformer"]
+    objective: Literal["masked_language", "causal_language", "classification", "masked_image"]
+    width: Count = 128  # numbers a token; feed-forward layers have four times as many
+    layers: Count = 4
+    heads: Count = 4
+    dropout: Fraction = 0.0
+    masked: Annotated[float, Field(gt=0, lt=1)] | None = None  # share of tokens or patches; 0.15 of a text, 0.5 of an image
+    patch: Count = 4  # pixels a side, of images
+    resolution: Annotated[int, Field(ge=8)] | None = None  # pixels a side; the data's own
+
+    @property
+    def of_text(self) -> bool:
+        return self.objective in ("masked_language", "causal_language")
+
+
+Model = Annotated[TextToImage | Classifier | Diffusion | Transformer, Field(discriminator="kind")]

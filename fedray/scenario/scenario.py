@@ -6,10 +6,10 @@ from itertools import pairwise
 from fedray.scenario.aggregation import Aggregation, FedAvg, Quantise
 from fedray.scenario.augmentation import Augmentation, Fixed, HeldOut
 from fedray.scenario.base import Name, Refused, Section
-from fedray.scenario.data import Data, ImageFolder
+from fedray.scenario.data import Data, ImageFolder, Text
 from fedray.scenario.device import Mix
 from fedray.scenario.evaluation import Evaluation
-from fedray.scenario.model import Model
+from fedray.scenario.model import Model, Transformer
 from fedray.scenario.network import BLOCK_HZ, DIRECTIONS, Network, RadioLink
 from fedray.scenario.population import Population
 from fedray.scenario.runtime import Runtime
@@ -55,7 +55,7 @@ class Scenario(Section):
     @property
     def tries_model(self) -> bool:
         """Whether what the model makes is looked at."""
-        if self.model.kind == "classifier":
+        if self.model.kind in ("classifier", "transformer"):
             return not isinstance(self.data, ImageFolder)
         return self.model.kind == "diffusion" or bool(self.evaluation.prompts or self.evaluation.reference or self.evaluation.quality)
 
@@ -218,11 +218,26 @@ class Scenario(Section):
                 yield Refused(f"evaluation.{key}", f"some for a {self.model.kind}", "text_to_image as model.kind, or none")
             if self.sites:
                 yield Refused("data.sites", f"sites for a {self.model.kind}", "text_to_image: labels at one site are unknown elsewhere")
-        if self.model.kind == "classifier":
-            if self.evaluation.quality:
-                yield Refused("evaluation.quality", "some for a classifier", "a model.kind that generates images, or none")
-            if self.training.gradient_checkpointing:
-                yield Refused("training.gradient_checkpointing", True, "false for a classifier")
+        if self.model.kind in ("classifier", "transformer") and self.evaluation.quality:
+            yield Refused("evaluation.quality", f"some for a {self.model.kind}", "a model.kind that generates images, or none")
+        if self.model.kind == "classifier" and self.training.gradient_checkpointing:
+            yield Refused("training.gradient_checkpointing", True, "false for a classifier")
+        if isinstance(self.model, Transformer):
+            yield from self._transformer(self.model)
+        elif isinstance(self.data, Text):
+            yield Refused("model.kind", f"{self.model.kind} on text", "transformer, or data of images")
+
+    def _transformer(self, model: Transformer) -> Iterator[Refused]:
+        if model.of_text and not isinstance(self.data, Text):
+            yield Refused("model.objective", f"{model.objective} on {self.data.kind}", "classification or masked_image, or data.kind text")
+        if not model.of_text and isinstance(self.data, Text):
+            yield Refused("model.objective", f"{model.objective} on text", "masked_language or causal_language, or data of images")
+        if model.width % model.heads:
+            yield Refused("model.heads", model.heads, f"a divisor of model.width, {model.width}")
+        if model.masked is not None and model.objective in ("causal_language", "classification"):
+            yield Refused("model.masked", model.masked, f"none for {model.objective}, which masks nothing")
+        if model.resolution is not None and model.of_text:
+            yield Refused("model.resolution", model.resolution, "none for text; data.length is its samples' size")
 
     def _ranks(self, ranks: list[int], rank: int) -> Iterator[Refused]:
         if max(ranks) > rank:

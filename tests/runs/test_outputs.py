@@ -51,7 +51,7 @@ def test_an_error_nobody_foresaw_names_client_round_stage_the_original_and_what_
         raise error
 
     counted = Classifier.loss  # the plan's own use of it is left whole
-    monkeypatch.setattr(Classifier, "loss", lambda self, batch: counted(self, batch) if batch[0].is_meta else break_down())
+    monkeypatch.setattr(Classifier, "loss", lambda self, batch: counted(self, batch) if batch.images.is_meta else break_down())
     with pytest.raises(RunFailed):
         run(garments(tmp_path), tmp_path / "run")
     told = json.loads((tmp_path / "run" / "error.json").read_text())

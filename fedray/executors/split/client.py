@@ -90,13 +90,12 @@ class SplitClients(Holder):
 
     def _pieces(self, turn: Turn, step: Pass) -> Iterator[tuple[Values, float]]:
         """The next batch's micro-batches."""
-        learner = self.learner
-        whole: Values = vars(learner.draw(self.shard(step.client), next(turn.indices), turn.draws))
+        whole: Values = vars(self.learner.draw(self.shard(step.client), next(turn.indices), turn.draws))
         size, start = len(next(iter(whole.values()))), 0
         for part in parts(size, step.parts):
             piece = {name: value[start : start + part] for name, value in whole.items()}
             start += part
-            yield piece, learner.weigh(piece) / learner.weigh(whole)
+            yield piece, part / size
 
     def _tail(self, round: int, turn: Turn, step: Pass, arrived: Message) -> Message:
         """The loss, and the way back to what came down. What stayed at home waits for the rest of its gradient."""

@@ -1,0 +1,106 @@
+"""Texts: files in UTF-8, cut into samples of equally many tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from fedray import shipped
+from fedray.data.samples import Split, reason
+from fedray.data.tokenizer import train
+from fedray.scenario.base import Refused
+from fedray.scenario.data import Bpe, Text
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Samples of text; a label is a file's number."""
+
+    blocks: np.ndarray  # int32 [n, length]
+    labels: np.ndarray  # int64 [n]
+    label_names: Sequence[str]  # files, without .txt
+    folders: Sequence[str]  # the first folder of each file, or the file itself where it lies in none
+    tokenizer: Tokenizer
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    @cached_property
+    def captions(self) -> Sequence[str]:
+        """Every sample's text; a character that a cut divides reads as U+FFFD."""
+        return self.tokenizer.decode_batch(self.blocks.tolist(), skip_special_tokens=False)
+
+    @cached_property
+    def groups(self) -> Sequence[str]:
+        return [self.folders[k] for k in self.labels]
+
+    def name(self, i: int) -> str:
+        return f"text {i}, of {self.label_names[self.labels[i]]}"
+
+    def tokens(self, indices: np.ndarray) -> np.ndarray:
+        """int64 [n, length]."""
+        return self.blocks[indices].astype(np.int64)
+
+    def image(self, i: int) -> Image.Image:
+        raise ValueError(f"{self.name(i)} is no image")
+
+    def pixels(self, indices: np.ndarray, size: int | None) -> np.ndarray:
+        raise ValueError("texts have no pixels")
+
+
+def read(data: Text, folder: Path, split: Split) -> Texts:
+    """The samples of the files' beginnings, or ("test") of their held-out ends. No sample goes across files.
+
+    Raises:
+        Refused: for files that are missing, are not UTF-8 or too short.
+    """
+    try:
+        root = shipped.resolve(data.path, folder)
+    except FileNotFoundError as e:
+        raise Refused("data.path", repr(data.path), str(e)) from None
+    if not root.exists():
+        raise Refused("data.path", repr(data.path), "a folder of text files (*.txt), or one file")
+    files = sorted(p for p in root.rglob("*") if p.suffix.lower() == ".txt" and p.is_file()) if root.is_dir() else [root]
+    if not files:
+        raise Refused("data.path", f"{str(root)!r} without texts", "files *.txt in it")
+    stamps = tuple((file, file.stat().st_mtime_ns) for file in files)
+    vocabulary = data.tokenizer.vocabulary if isinstance(data.tokenizer, Bpe) else 0
+    return _read(root, stamps, data.length, vocabulary, data.held_out)[split]
+
+
+@lru_cache(maxsize=4)  # every evaluation asks again; files that have changed are read again
+def _read(root: Path, stamps: Sequence[tuple[Path, int]], length: int, vocabulary: int, held_out: float) -> dict[Split, Texts]:
+    texts: dict[Split, list[str]] = {"train": [], "test": []}
+    names, groups = [], []
+    for file, _ in stamps:
+        try:
+            text = file.read_bytes().decode("utf-8")
+        except (OSError, UnicodeDecodeError) as e:
+            raise Refused("data.path", f"{file}, which cannot be read: {reason(e)}", "text in UTF-8") from None
+        cut = round(len(text) * (1 - held_out))
+        texts["train"].append(text[:cut])
+        texts["test"].append(text[cut:])
+        names.append((file.relative_to(root) if file != root else Path(file.name)).with_suffix("").as_posix())
+        groups.append(names[-1].split("/")[0])
+    tokenizer = train(texts["train"], vocabulary)  # a file is an owner: who holds which sample is known only once there are some
+    found: dict[Split, Texts] = {}
+    for split, mine in texts.items():
+        ids = [np.array(encoding.ids, np.int32) for encoding in tokenizer.encode_batch(mine)]
+        sizes = np.array([len(x) // length for x in ids])
+        if split == "train" and not sizes.all():
+            short = int(np.argmin(sizes))
+            raise Refused("data.path", f"{stamps[short][0]} with {len(ids[short])} tokens to train on", f"at least data.length, {length}")
+        if not sizes.any():
+            raise Refused("data.held_out", held_out, f"more: no file's end fills a sample of data.length, {length} tokens")
+        blocks = np.concatenate([x[: n * length].reshape(-1, length) for x, n in zip(ids, sizes, strict=True)])
+        found[split] = Texts(blocks, np.repeat(np.arange(len(ids)), sizes), names, groups, tokenizer)
+    return found
