@@ -43,7 +43,7 @@ class CutWork:
     trainable: dict[str, int]  # that each side trains
     part_bytes: int  # the client's part, on the air
     inputs: tuple[str, ...]  # that cross as they are
-    skips: tuple[str, ...]  # that cross although the next stage does not need them
+    skips: tuple[str, ...]  # that cross although the server's first stage does not need them, or its last does not give them
 
     @property
     def name(self) -> str:
@@ -117,13 +117,13 @@ def cut_work(scenario: Scenario, learner: Learner, named: Mapping[str, Tensor], 
             trainable={side: sum(t.numel() for t in those if t.requires_grad) for side, those in held.items()},
             part_bytes=layout.part([name for name, t in named.items() if id(t) in mine]).nbytes,
             inputs=cut.sent_as_they_are,
-            skips=(*_skips(crossings["smashed"], cut.middle[0]), *_skips(crossings.get("features", []), *cut.tail[:1])),
+            skips=(*_others(crossings["smashed"], cut.middle[0].needs), *_others(crossings.get("features", []), cut.middle[-1].gives)),
         ))  # fmt: skip
     return found
 
 
-def _skips(tensors: Named, *next_: Stage) -> list[str]:
-    return [names[0] for names, _ in tensors if not any(set(names) & set(stage.needs) for stage in next_)]
+def _others(tensors: Named, names: tuple[str, ...]) -> list[str]:
+    return [theirs[0] for theirs, _ in tensors if not set(theirs) & set(names)]
 
 
 def _modules(stages: Sequence[Stage]) -> list[nn.Module]:

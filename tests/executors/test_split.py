@@ -220,7 +220,7 @@ def first_batch(work, server, client=0):
     message, sent = base, {}
     for stage, crossing in (("front", "smashed"), ("middle", "features"), ("tail", "errors"), ("middle_back", "gradients")):
         step = Pass(f"{stage}-0-0", client, stage, 0, 0, 1, 8, ())
-        message = server.go(0, 1, step, message) if step.node == "server" else work.go(1, step, message)
+        message = server.go(0, 1, step, message) if step.node == "server" else work.go(1, step, None, message)
         sent[crossing] = message
     return sent
 

@@ -87,8 +87,8 @@ class ClientHost(Actor):
     def initial(self) -> tuple[Any, Any]:
         return self.work.initial()
 
-    def go(self, round: int, step: Pass, *arrived: Any) -> Any:
-        return self.work.go(round, step, *arrived)
+    def go(self, round: int, step: Pass, then: Pass | None, *arrived: Any) -> Any:
+        return self.work.go(round, step, then, *arrived)
 
     def end(self, round: int, client: int, loss: float) -> tuple[Any, list[TrainReport]]:
         part, report = self.work.end(round, client, loss)

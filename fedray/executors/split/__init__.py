@@ -29,6 +29,8 @@ def ask(schedule: Schedule, buffer: Any, attempt: int, client: Callable[[int], A
     that waits for it; whatever fails reaches all behind it."""
     reports, ends = dict[int, Any](), dict[int, Any]()
     values: dict[str, Any] = {}  # by the id of the step that leaves it; dropped once it has been passed on
+    # A batch's way back and the next one's first pass are one request: nobody else has to know of what is in between.
+    next_: dict[str, Pass] = {s.after[0]: s for s in schedule if isinstance(s, Pass) and s.stage == "front" and s.batch and not s.part}
     server("begin", attempt, buffer)
     for step in schedule:
         if isinstance(step, Send):
@@ -41,9 +43,12 @@ def ask(schedule: Schedule, buffer: Any, attempt: int, client: Callable[[int], A
                 values[step.id], reports[turn] = client(turn)("end", schedule.round, turn, values.pop(step.after[0]))
                 if step.peer == SERVER:
                     ends[turn] = values.pop(step.id)
-        elif isinstance(step, Pass):
+        elif isinstance(step, Pass) and step.id not in values:
             # A front behind another's waits for its device alone: what that one left goes to the server.
             arrived = [None] if step.stage == "front" and step.part else [values.pop(i) for i in step.after]
-            to, first = (server, (attempt,)) if step.node == SERVER else (client(step.client), ())
-            values[step.id] = to("go", *first, schedule.round, step, *arrived)
+            if step.node == SERVER:
+                values[step.id] = server("go", attempt, schedule.round, step, *arrived)
+            else:
+                then = next_.get(step.id)
+                values[(then or step).id] = client(step.client)("go", schedule.round, step, then, *arrived)
     return Asked(reports, ends)

@@ -50,9 +50,14 @@ class SplitClients(Holder):
         super().__init__(self.halves.learner, *holdings(job.scenario, job.folder, site))
         self.turns: dict[int, Turn] = {}
 
-    def go(self, round: int, step: Pass, arrived: Any, *awaited: Any) -> Message | float:
-        """One pass. What arrived is what the step waits for: the client's part for the first, nothing for another front,
-        messages for the rest. It gives the message that goes on, or at the way's end the batch's loss so far."""
+    def go(self, round: int, step: Pass, then: Pass | None, arrived: Any, *awaited: Any) -> Message | float:
+        """One pass, and the front that follows it, if any. What arrived is what the step waits for: the client's part for the
+        first, nothing for another front, messages for the rest. It gives the message that goes on, or at the turn's end the
+        batch's loss."""
+        given = self._go(round, step, arrived)
+        return self._go(round, then, None) if then else given
+
+    def _go(self, round: int, step: Pass, arrived: Any) -> Message | float:
         with blamed(round, "training", step.client):
             seed_dropout(self.device, key(self.job.scenario.seed, round, step.client, f"dropout {step.id}"))
             if step.stage == "front":
