@@ -23,6 +23,7 @@ VARIABLES = {INK: "var(--ink)", LINE: "var(--line)", MUTED: "var(--muted)"}
 KIND_COLOURS = {"training": 0, "downlink": 1, "sidelink": 2, "uplink": 3, "server": 4, "painting": 5, "waiting": 7}
 
 AXES = {"rounds": "rounds", "bytes": "bytes on air", "seconds": "simulated time", "joules": "energy"}
+GANTT = 300  # steps that a picture of a round shows
 UNITS = {"bytes": "B", "seconds": "s", "joules": "J"}
 TITLES = {
     "loss": "training loss",
@@ -95,6 +96,9 @@ def gantt(events: Sequence[dict[str, Any]]) -> str:
     row = {n: shown.index(n) if n in shown else len(shown) - 1 for n in nodes}
     t0 = min(e["t0_s"] for e in events)
     t1 = max([e["t1_s"] for e in events if e["event"] == "aggregate"] or [e["t1_s"] for e in events])  # what is late goes on and on
+    if len(events) > GANTT:  # of a split round, its first batches
+        t1 = sorted(e["t1_s"] for e in events)[GANTT]
+        events = [e for e in events if e["t0_s"] < t1]
     least = (t1 - t0) / 250  # a turn that takes no time beside its hops is still seen
     with _figure(9.6, 0.9 + 0.3 * len(shown)) as (figure, ax):
         for e in events:

@@ -11,6 +11,7 @@ from jinja2 import Environment, StrictUndefined
 from fedray.report import charts, recorded
 from fedray.report.recorded import SMOOTHING, Recorded
 from fedray.report.recost import recosted
+from fedray.schedule import SERVED
 from fedray.terminal import size
 
 GRIDS = 8  # sample grids shown of a run; the first and the last are always among them
@@ -63,6 +64,7 @@ def render(runs: Sequence[Recorded], sweep: dict[str, Any] | None = None) -> str
         painted=recorded.painted(painters) if painters else [],
         painters=[run.name for run in painters],
         pictures=next((_data_uri(file) for run in painters if (file := run.path / "samples" / "pictures.png").is_file()), None),
+        crossings=[(run.name, *_crossings(run), _attack(run)) for run in runs if run.split],
         targets=targets,
         reached={t: [run.reached(t) for run in runs] for t in targets},
         reach_charts={axis: charts.to_reach(runs, targets, axis) for axis in ("bytes", "seconds")} if targets else {},
@@ -187,8 +189,43 @@ def _totals(runs: Sequence[Recorded], shown: Sequence[str]) -> list[tuple[str, l
         ("sim_time_s", "simulated time", "s"), ("energy_j", "energy", "J"), ("wall_time_s", "wall time", "s"),
     ):  # fmt: skip
         rows.append((name, [size(v, unit) if (v := last(r, key)) is not None else "" for r in runs]))
+    rows.append(("clients' work", [size(recorded.client_flops(run), "FLOP") for run in runs]))
     rows.append(("weights_sha256", [(r.result or {}).get("weights_sha256", "")[:12] for r in runs]))
     return rows
+
+
+def _crossings(run: Recorded) -> tuple[str, list[tuple[str, ...]]]:
+    """What a split model's two sides learn of each other: in words, and a row a tensor and direction: what, its shape for a
+    sample, its numbers, bytes a batch."""
+    split = run.split
+    assert split is not None
+    stays = (
+        "all inputs and labels stay with the clients"
+        if not split["inputs"]
+        else f"the server is sent {' and '.join(split['inputs'])} as they are"
+    )
+    share = split["flops"]
+    mine = sum(v for stage, v in share.items() if stage not in SERVED)
+    ends = split["cut"] + (f" and from {split['tail']}" if split["tail"] else "")
+    text = (
+        f"Clients hold the model up to {ends}: {split['trainable']['client']:,} of {sum(split['trainable'].values()):,} trained numbers, "
+    )
+    text += f"{mine / sum(share.values()):.0%} of the work; {stays}."
+    if split["skips"]:
+        text += f" {', '.join(split['skips'])} cross beside what the next stage needs."
+    back = {"smashed": "gradients", "features": "errors"}
+    rows = []
+    for name, tensors in split["crossings"].items():
+        shapes = ", ".join(f"{' = '.join(t['names'])} [{' × '.join(map(str, t['shape']))}] {t['dtype']}" for t in tensors)
+        up = name == "smashed"
+        rows += [(name, "up" if up else "down", shapes, name), (back[name], "down" if up else "up", "alike", back[name])]
+    return text, [(*row[:3], size(split["bytes"][row[3]])) for row in rows]
+
+
+def _attack(run: Recorded) -> str | None:
+    """The last sheet of what an attacker made of activations."""
+    sheets = sorted((run.path / "samples").glob("attack-*.png"))
+    return _data_uri(sheets[-1]) if sheets else None
 
 
 def _citations(runs: Sequence[Recorded]) -> str:

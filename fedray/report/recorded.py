@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from fedray.network.clock import idle_s
 from fedray.runs.folder import RunFolder
-from fedray.schedule import SERVED
+from fedray.schedule import SERVED, SERVER
 
 SMOOTHING = 5  # rounds of the trailing mean that a loss target is held against
 
@@ -163,6 +163,11 @@ def painted(runs: Sequence[Recorded]) -> list[tuple[str, list[str]]]:
     ]
 
 
+def client_flops(run: Recorded) -> float:
+    """Floating-point operations of all clients."""
+    return sum(e["flops"] for e in run.events if e["node"] != SERVER)
+
+
 KINDS = {"train": "training", "generate": "painting", "aggregate": "server", "wait": "waiting"}
 KINDS |= dict.fromkeys(("front", "tail", "back"), "training") | dict.fromkeys(SERVED, "server")
 KINDS |= {d: d for d in ("downlink", "sidelink", "uplink")}
@@ -189,8 +194,10 @@ def waiting(events: Sequence[dict[str, Any]]) -> float:
 
 
 def rates(run: Recorded) -> dict[str, list[float]]:
-    """Bits a second that every transfer had, by direction, where they differ."""
+    """Bits a second that every transfer had, by direction, where the network makes them differ."""
     found: dict[str, list[float]] = {}
+    if all(run.scenario["network"][d]["kind"] == "fixed" for d in ("uplink", "downlink", "sidelink")) and run.split:
+        return found  # small and large ones differ by the latency alone
     for e in run.events:
         if e["event"] == "send" and e["bytes"] and e["t1_s"] > e["t0_s"] and e["outcome"] != "lost":
             found.setdefault(e["direction"], []).append(8 * e["bytes"] / (e["t1_s"] - e["t0_s"]))
