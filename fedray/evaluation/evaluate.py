@@ -17,6 +17,7 @@ from fedray.data.sources import to_download
 from fedray.evaluation import judge as judges
 from fedray.evaluation import quality, style
 from fedray.learners.classifier import Classifier
+from fedray.learners.collafuse import CollaFuse
 from fedray.learners.diffusion import Diffusion
 from fedray.learners.learner import Learner
 from fedray.learners.text_to_image import TextToImage
@@ -39,8 +40,8 @@ def evaluate(scenario: Scenario, folder: Path, learner: Learner, grid: Path) -> 
         judged = {} if accuracy is None else {"eval_accuracy": accuracy}
         perplexity = {"eval_perplexity": float(np.exp(loss))} if isinstance(learner, Transformer) and learner.section.of_text else {}
         return judged | {"eval_loss": loss} | perplexity
-    assert isinstance(learner, TextToImage | Diffusion)
-    if section.prompts or isinstance(learner, Diffusion):
+    assert isinstance(learner, TextToImage | Diffusion | CollaFuse)
+    if section.prompts or not isinstance(learner, TextToImage):
         prompts = [p for p in section.prompts or [""] * ROWS for _ in range(section.images_per_prompt)]
         grid.parent.mkdir(parents=True, exist_ok=True)
         sheet(_sample(scenario, learner, prompts, "grid"), section.images_per_prompt).save(grid)
@@ -85,7 +86,7 @@ def _real(scenario: Scenario, folder: Path) -> Samples:
     return open_source(scenario.data, folder, "train" if scenario.data.kind == "image_folder" else "test")
 
 
-def _quality(scenario: Scenario, folder: Path, learner: TextToImage | Diffusion) -> dict[str, float]:
+def _quality(scenario: Scenario, folder: Path, learner: TextToImage | Diffusion | CollaFuse) -> dict[str, float]:
     section = scenario.evaluation.quality
     assert section is not None
     judge, samples = judges.load(shipped.resolve(section.judge, folder)), _real(scenario, folder)
@@ -129,11 +130,11 @@ def _resemblance(scenario: Scenario, folder: Path, learner: TextToImage) -> dict
     return {name: round(float(value), 6) for name, value in metrics.items()}
 
 
-def _sample(scenario: Scenario, learner: TextToImage | Diffusion, prompts: list[str], purpose: str) -> Tensor:
+def _sample(scenario: Scenario, learner: TextToImage | Diffusion | CollaFuse, prompts: list[str], purpose: str) -> Tensor:
     """[n, 3, h, w]; image i has the same noise in every round."""
     section = scenario.evaluation
     seeds = [key(scenario.seed, 0, i, f"samples {purpose}") for i in range(len(prompts))]
-    if isinstance(learner, Diffusion):
+    if not isinstance(learner, TextToImage):
         return learner.sample(seeds, section.inference_steps)
     return learner.sample(prompts, seeds, section.inference_steps, section.guidance_scale, section.negative_prompt)
 

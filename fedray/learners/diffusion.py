@@ -32,7 +32,10 @@ class Batch:
 class Diffusion:
     weights_file = "diffusion_pytorch_model.safetensors"
 
-    def __init__(self, section: Section, form: Form, seed: int, device: torch.device, compute: torch.dtype) -> None:
+    def __init__(
+        self, section: Section, form: Form, seed: int, device: torch.device, compute: torch.dtype, betas: Sequence[float] | None = None
+    ) -> None:
+        """`betas`: of a part of the section's timesteps, where that is all this network denoises."""
         from diffusers.models.unets.unet_2d import UNet2DModel
         from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
@@ -53,10 +56,15 @@ class Diffusion:
             )  # fmt: skip
         self.unet = unet.to(device).requires_grad_(False)
         self.parts: dict[str, nn.Module] = {"unet": self.unet}
-        self.schedule = DDPMScheduler(section.timesteps, section.beta_start, section.beta_end, "linear")
+        # By keywords: what is given by its place, diffusers takes for its own default when it makes a sampler of this.
+        if betas is None:
+            n, start, end = section.timesteps, section.beta_start, section.beta_end
+            self.schedule = DDPMScheduler(num_train_timesteps=n, beta_start=start, beta_end=end, beta_schedule="linear")
+        else:
+            self.schedule = DDPMScheduler(num_train_timesteps=len(betas), trained_betas=list(betas))
         pieces = unets.stages(unet, ("images", "noise", "timesteps"), self.schedule.add_noise, size)
         loss = Stage("loss", ("predicted", "noise"), ("loss",), lambda predicted, noise: F.mse_loss(predicted.float(), noise))
-        self.stages = (*within(self._autocast, pieces), loss)
+        self.stages = (*within(self.autocast, pieces), loss)
 
     def prepare_training(self, gradient_checkpointing: bool) -> None:
         self.unet.train()
@@ -80,27 +88,33 @@ class Diffusion:
         """Mean squared error of the predicted noise, at timesteps drawn uniformly."""
         return run(self.stages, vars(batch))["loss"]
 
+    def sample(self, seeds: Sequence[int], steps: int, at_once: int = 64, start: Tensor | None = None) -> Tensor:
+        """One image a seed, [n, 3, h, w] in 0..1 on the CPU, whatever its neighbours."""
+        return (self.denoise(seeds, steps, at_once, start) / 2 + 0.5).clamp(0, 1).expand(-1, 3, -1, -1)
+
     @torch.no_grad()
-    def sample(self, seeds: Sequence[int], steps: int, at_once: int = 64) -> Tensor:
-        """One image a seed by DDIM (Song et al. 2021), [n, 3, h, w] in 0..1 on the CPU, whatever its neighbours."""
+    def denoise(self, seeds: Sequence[int], steps: int, at_once: int, start: Tensor | None = None, clip: bool = True) -> Tensor:
+        """By DDIM (Song et al. 2021) from a seed's noise each, or from `start`: [n, c, h, w] on the CPU."""
         from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
-        sampler: Any = DDIMScheduler.from_config(self.schedule.config, clip_sample=True, timestep_spacing="trailing")
-        sampler.set_timesteps(min(steps, self.section.timesteps))
+        sampler: Any = DDIMScheduler.from_config(self.schedule.config, clip_sample=clip, timestep_spacing="trailing")
+        sampler.set_timesteps(min(steps, self.schedule.config.num_train_timesteps))
         training = self.unet.training
         self.unet.eval()
-        images = []
-        for start in range(0, len(seeds), at_once):
-            shape = (1, self.unet.config.in_channels, self.size, self.size)
-            x = torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds[start : start + at_once]])
+        shape, found = (1, self.unet.config.in_channels, self.size, self.size), []
+        for i in range(0, len(seeds), at_once):
+            if start is None:
+                x = torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds[i : i + at_once]])
+            else:
+                x = start[i : i + at_once]
             x = x.to(self.device)
             for t in sampler.timesteps:
-                with self._autocast():
+                with self.autocast():
                     predicted = self.unet(x, t, return_dict=False)[0].float()
                 x = sampler.step(predicted, t, x, return_dict=False)[0]
-            images.append((x / 2 + 0.5).clamp(0, 1).expand(-1, 3, -1, -1).cpu())
+            found.append(x.cpu())
         self.unet.train(training)
-        return torch.cat(images)
+        return torch.cat(found)
 
     def save(self, folder: Path) -> None:
         """A DDPMPipeline, as `from_pretrained` reads it."""
@@ -109,7 +123,7 @@ class Diffusion:
         pipeline: Any = DDPMPipeline(unet=self.unet, scheduler=self.schedule)
         pipeline.save_pretrained(folder, safe_serialization=True)
 
-    def _autocast(self) -> AbstractContextManager[None]:
+    def autocast(self) -> AbstractContextManager[None]:
         if self.compute == torch.float32:
             return nullcontext()
         return torch.autocast(self.device.type, self.compute)

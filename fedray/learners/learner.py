@@ -66,6 +66,10 @@ def load(scenario: Scenario, folder: Path, device: torch.device, compute: torch.
         from fedray.learners.transformer import Transformer
 
         return Transformer(section, samples, scenario.seed, device, compute)
+    if section.server_from is not None:
+        from fedray.learners.collafuse import CollaFuse
+
+        return CollaFuse(section, samples, scenario.seed, device, compute)
     from fedray.learners.diffusion import Diffusion
 
     return Diffusion(section, samples, scenario.seed, device, compute)

@@ -38,6 +38,9 @@ class Diffusion(Section):
     timesteps: Count = 1000
     beta_start: Positive = 1e-4
     beta_end: Positive = 0.02
+    # CollaFuse (Allmendinger et al. 2024): two such networks, one for timesteps below this and one for those from it on, which
+    # sees images only as noised up to it. Cut behind `client`, the first is the clients' and the second the server's.
+    server_from: Count | None = None
     # The server's moving average of the global model over rounds, which is what is looked at and exported; its decay rises
     # to this as (1 + t) / (10 + t), t rounds behind it.
     ema_decay: Fraction | None = None

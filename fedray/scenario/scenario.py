@@ -134,12 +134,8 @@ class Scenario(Section):
             yield Refused("topology.defence", got, "whole batches of at least 4, whose distances it compares")
         if topology.micro_batches > training.batch_size:
             yield Refused("topology.micro_batches", topology.micro_batches, f"at most training.batch_size, {training.batch_size}")
-        if (
-            self.model.kind == "classifier"
-            and self.model.network == "resnet18"
-            and self.model.norm == "batch"
-            and topology.micro_batches > 1
-        ):
+        normed = self.model.kind == "classifier" and self.model.network == "resnet18" and self.model.norm == "batch"
+        if normed and topology.micro_batches > 1:
             yield Refused("topology.micro_batches", topology.micro_batches, "1, or model.norm group: a batch is normalised as a whole")
         if topology.variant == "vanilla" and self.runtime.failures.data == "drop":
             yield Refused("runtime.failures.data", "drop for vanilla", "abort: who fails has nothing to hand on")
@@ -220,6 +216,8 @@ class Scenario(Section):
                 yield Refused("data.sites", f"sites for a {self.model.kind}", "text_to_image: labels at one site are unknown elsewhere")
         if self.model.kind in ("classifier", "transformer") and self.evaluation.quality:
             yield Refused("evaluation.quality", f"some for a {self.model.kind}", "a model.kind that generates images, or none")
+        if self.model.kind == "diffusion" and (cut := self.model.server_from) is not None and cut >= self.model.timesteps:
+            yield Refused("model.server_from", cut, f"a timestep before the last, {self.model.timesteps - 1}")
         if self.model.kind == "classifier" and self.training.gradient_checkpointing:
             yield Refused("training.gradient_checkpointing", True, "false for a classifier")
         if isinstance(self.model, Transformer):
