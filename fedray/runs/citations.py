@@ -3,6 +3,7 @@
 from importlib.resources import files
 
 from fedray.scenario.scenario import Scenario
+from fedray.scenario.topology import Split
 
 RULES = {
     "fedprox": "li2020federated", "scaffold": "karimireddy2020scaffold", "fedavgm": "hsu2019measuring",
@@ -23,6 +24,7 @@ def bibtex(scenario: Scenario) -> str:
         "mcmahan2017communication": True,
         "chen2023exploring": scenario.topology.kind == "parallel" and scenario.model.kind not in ("classifier", "transformer"),
         "qiang2024aigc": scenario.augmentation is not None,
+        "allmendinger2024collafuse": getattr(scenario.model, "server_from", None) is not None,
         "ho2020denoising": scenario.model.kind == "diffusion",
         RULES.get(scenario.aggregation.kind, ""): True,
         "stich2018sparsified": any(getattr(t, "error_feedback", False) for t in scenario.aggregation.transforms),
@@ -43,5 +45,18 @@ def bibtex(scenario: Scenario) -> str:
         "hang2023efficient": getattr(scenario.model, "min_snr_gamma", None) is not None,
         "xiao2017fashion": scenario.data.kind.startswith("fashion_mnist") or "shipped:ink" in getattr(scenario.data, "path", ""),
     }
+    if isinstance(split := scenario.topology, Split):
+        defence = split.defence.kind if split.defence else ""
+        used |= {
+            "thapa2022splitfed": split.variant != "vanilla",
+            "gupta2018distributed": split.variant == "vanilla",
+            "vepakomma2018split": split.tail is not None,
+            "titcombe2021practical": defence == "noise",
+            "vepakomma2020nopeek": defence == "distance_correlation",
+            "szekely2007measuring": defence == "distance_correlation" or scenario.evaluation.leakage is not None,
+            "he2019model": scenario.evaluation.leakage is not None,
+            "tian2022fedbert": getattr(scenario.model, "objective", "") == "masked_language",
+            "alistarh2017qsgd": any(t.kind == "quantise" for t in split.compression),
+        }
     entries = files("fedray.runs").joinpath("citations.bib").read_text(encoding="utf-8").strip().split("\n\n")
     return "\n\n".join(entry for entry in entries if used.get(entry.split("{", 1)[1].split(",", 1)[0])) + "\n"
