@@ -15,6 +15,7 @@ from fedray.data.sources import to_download
 from fedray.learners.bases import locate
 from fedray.network.links import read_trace
 from fedray.scenario import Loaded, Refused, ScenarioError, load
+from fedray.scenario.data import Bytes, Text
 from fedray.scenario.model import TextToImage
 from fedray.scenario.network import DIRECTIONS, TraceLink
 
@@ -46,7 +47,9 @@ def _missing(loaded: Loaded) -> list[str]:
             refused.append(e)
 
     if not scenario.sites and to_download(scenario.data, loaded.folder) is None:  # what lies at a site, its own nodes look at
-        attempt(lambda: holdings(scenario, loaded.folder))
+        # A tokenizer is trained by whoever needs its tokens.
+        quick = {"data": scenario.data.model_copy(update={"tokenizer": Bytes(kind="bytes")})} if isinstance(scenario.data, Text) else {}
+        attempt(lambda: holdings(scenario.model_copy(update=quick), loaded.folder))
     if isinstance(scenario.model, TextToImage):
         base = scenario.model.base
         attempt(lambda: locate(base, loaded.folder))

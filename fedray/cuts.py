@@ -138,7 +138,7 @@ def _counted(learner: Learner) -> tuple[dict[str, tuple[float, float]], dict[str
 
     batch, n = learner.blank_batch()
     flops: dict[str, tuple[float, float]] = {}
-    known, behind = dict(vars(batch)), {}
+    known, behind = {name: t.clone() for name, t in vars(batch).items()}, {}  # blank, some may be one tensor
     for stage in learner.stages:
         taken = [known[name].detach().requires_grad_(known[name].requires_grad) for name in stage.needs]
         with FlopCounterMode(display=False) as forward:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fedray.scenario.base import Count, NotNegative, Positive, Section
+from fedray.scenario.base import Count, FilePath, NotNegative, Positive, Section
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
@@ -39,7 +39,7 @@ class Augmentation(Section):
     mean (Eq. 1). Elsewhere the pictures join the clients' own: sent to them (`server_broadcast`), or painted by them."""
 
     at: Literal["server", "server_broadcast", "client"] = "server"
-    generator: str = "tiny-sd"  # a text_to_image model, as model.base; the model/ of a fedray run is one too
+    generator: FilePath = "tiny-sd"  # a text_to_image model, as model.base; the model/ of a fedray run is one too
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     inference_steps: Count = 20
     guidance_scale: NotNegative = 7.0
@@ -52,7 +52,7 @@ class Augmentation(Section):
     batch_size: Count = 50  # pictures painted at once
     weighting: Annotated[Fixed | Linear | HeldOut, Field(discriminator="kind")] = Fixed()
     start: Literal["global", "own"] = "global"  # where the augmented model's training begins each round
-    judge: str | None = None  # a judge trained on real images, that says how many pictures show their label
+    judge: FilePath | None = None  # a judge trained on real images, that says how many pictures show their label
 
     def kappas(self, round: int, rounds: int) -> tuple[float, float] | None:
         """kappa_1 and kappa_2 of a round, where they are known before it."""

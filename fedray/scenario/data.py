@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fedray.scenario.base import Count, Name, Positive, Section
+from fedray.scenario.base import Count, FilePath, Name, Positive, Section
 
 FOLDER_PATTERN = r"^[^/\\\x00]*[^./\\\x00][^/\\\x00]*$"  # never a way out of where it lies
 FolderName = Annotated[str, Field(pattern=FOLDER_PATTERN)]
@@ -55,14 +55,14 @@ class Site(Section):
     """One client a folder. Only hosts on nodes with Ray's label `site=NAME` open them."""
 
     folders: Annotated[list[FolderName], Field(min_length=1)]
-    path: str | None = None  # where they lie on the site's nodes; as data.path
+    path: FilePath | None = None  # where they lie on the site's nodes; as data.path
 
 
 class ImageFolder(Section):
     """Images in folders, captions in `metadata.jsonl` (`file_name` and the caption's key) beside them."""
 
     kind: Literal["image_folder"]
-    path: str  # relative to the scenario's file, or shipped:NAME
+    path: FilePath  # relative to the scenario's file, or shipped:NAME
     folders: Annotated[list[FolderName], Field(min_length=1)] | None = None  # only these of it
     partition: Annotated[ByFolder | Iid | Dirichlet | Shards | Quantity, Field(discriminator="kind")]  # labels: the images' folders
     caption_key: str = "text"
@@ -93,7 +93,7 @@ class FashionMnistMini(Section):
 class Downloaded(Section):
     """A data set in torchvision's layout, as `torchvision.datasets` leaves it in its root folder."""
 
-    path: str = "data"  # that root; relative to the scenario's file
+    path: FilePath = "data"  # that root; relative to the scenario's file
     download: bool = False  # fetch what is missing there
     partition: ByLabel
 
@@ -102,7 +102,7 @@ class FashionMnist(Downloaded):
     """60,000 garments of 28 x 28, 10,000 to test on; by default those of Debian's package dataset-fashion-mnist."""
 
     kind: Literal["fashion_mnist"]
-    path: str = "/usr/share/datasets/fashion-mnist"
+    path: FilePath = "/usr/share/datasets/fashion-mnist"
 
 
 class Cifar(Downloaded):
@@ -136,7 +136,7 @@ class Text(Section):
     """Texts in UTF-8, each cut into samples of `length` tokens, the rest of it left out. Labels: the files."""
 
     kind: Literal["text"]
-    path: str  # a folder of *.txt, or one file; relative to the scenario's file, or shipped:NAME
+    path: FilePath  # a folder of *.txt, or one file; relative to the scenario's file, or shipped:NAME
     length: Annotated[int, Field(ge=2)] = 64  # tokens a sample
     tokenizer: Annotated[Bytes | Bpe, Field(discriminator="kind")] = Bytes(kind="bytes")
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1  # the end of every file, to test on

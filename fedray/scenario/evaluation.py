@@ -4,14 +4,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fedray.scenario.base import Count, NotNegative, Section
+from fedray.scenario.base import Count, FilePath, NotNegative, Section
 
 
 class Reference(Section):
     """Held-out images that generated ones should come to resemble, measured in a judge's features."""
 
-    path: str  # an image folder, relative to the scenario's file, or shipped:NAME
-    judge: str = "shipped:garments"
+    path: FilePath  # an image folder, relative to the scenario's file, or shipped:NAME
+    judge: FilePath = "shipped:garments"
     caption_key: str = "text"
     images_per_caption: Count = 5  # generated for each of the folder's captions
     plain_prompts: bool = True  # how well the judge still recognises plain photos: what the new style costs
@@ -22,7 +22,7 @@ class Quality(Section):
     classifier of ours: classifier-FID, KID, precision and recall. Few images bias an FID upwards: compare like with like."""
 
     images: Annotated[int, Field(ge=16)] = 500
-    judge: str = "shipped:garments"
+    judge: FilePath = "shipped:garments"
 
 
 class Leakage(Section):

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fedray.scenario.base import Count, Fraction, NotNegative, Positive, Refused, Section
+from fedray.scenario.base import Count, FilePath, Fraction, NotNegative, Positive, Refused, Section
 from fedray.scenario.device import ComputeDevice, CpuDevice, Device
 
 DIRECTIONS = ("uplink", "downlink", "sidelink")
@@ -36,7 +36,7 @@ class TraceLink(Section):
     in turn."""
 
     kind: Literal["trace"]
-    path: str | Annotated[list[str], Field(min_length=1)]
+    path: FilePath | Annotated[list[FilePath], Field(min_length=1)]
     spread: bool = False  # each client begins at a place of its trace that is drawn, not all at the first line
     latency_s: NotNegative = 0.0
     transmit_w: NotNegative = 0.2

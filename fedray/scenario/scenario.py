@@ -137,6 +137,9 @@ class Scenario(Section):
         normed = self.model.kind == "classifier" and self.model.network == "resnet18" and self.model.norm == "batch"
         if normed and topology.micro_batches > 1:
             yield Refused("topology.micro_batches", topology.micro_batches, "1, or model.norm group: a batch is normalised as a whole")
+        if topology.tail is None and not topology.may_send and getattr(self.model, "server_from", None) is None:
+            expected = "a tail, which keeps labels and loss at home, or may_send with what the server's loss needs, such as [labels]"
+            yield Refused("topology.may_send", "nothing, without a tail", expected)
         if topology.variant == "vanilla" and self.runtime.failures.data == "drop":
             yield Refused("runtime.failures.data", "drop for vanilla", "abort: who fails has nothing to hand on")
         if self.sites and "auto" in (topology.cut, topology.tail):

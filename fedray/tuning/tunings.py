@@ -56,7 +56,7 @@ def export(section: Tuning, learner: Learner, layout: Layout, folder: Path, adap
 def export_files(section: Tuning, learner: Learner, layout: Layout) -> dict[str, int]:
     """Names and exact bytes of the files that hold what was trained, without writing them. The first is the one that
     diffusers reads."""
-    entries = {n: (layout.file_dtype, s) for n, s in zip(layout.names, layout.shapes, strict=True)}
+    entries = {n.split(".", 1)[1]: (layout.file_dtype, s) for n, s in zip(layout.names, layout.shapes, strict=True)}  # without its part
     if isinstance(section, Lora):
         adapter = lora.adapters(learner.parts)
         kohya = lora.kohya_tensors(adapter, section.alpha_or_rank)

@@ -1,5 +1,6 @@
 """Split rounds carried out: the gradients of the unsplit model, on any number of actors, and after failures."""
 
+import json
 import os
 import shutil
 import signal
@@ -19,6 +20,9 @@ from fedray.network.clock import time_round
 from fedray.network.radio import Radio
 from fedray.parameters import sha256
 from fedray.plan import plan
+from fedray.report.page import write
+from fedray.report.recorded import read
+from fedray.report.recost import recosted
 from fedray.rounds import schedule_round, shared
 from fedray.schedule import Pass
 from fedray.workload import measure
@@ -95,6 +99,10 @@ def test_an_adapter_of_stable_diffusion_trains_in_u_shape_as_unsplit(tmp_path):
     run(tiny(tmp_path, changes | {"topology": {"kind": "parallel"}}, "whole.yaml"), tmp_path / "whole")
     run(tiny(tmp_path, changes | split("down_0", tail="up_0", may_send=["text"]), "split.yaml"), tmp_path / "split")
     assert difference(tmp_path / "split", tmp_path / "whole") < 1e-5
+    told = json.loads((tmp_path / "split" / "split.json").read_text())
+    assert told["inputs"] == ["text"]
+    sent = sum(e["bytes"] for e in rows(tmp_path / "split" / "timeline.jsonl") if e["id"] == "smashed-0-0")
+    assert sent == 2 * told["bytes"]["smashed"]  # in two rounds
     assert (tmp_path / "split" / "model" / "pytorch_lora_weights.safetensors").is_file()
 
 
@@ -354,6 +362,11 @@ def test_a_defence_makes_activations_tell_less(tmp_path):
     assert told["noisy"]["eval_distance_correlation"] < told["bare"]["eval_distance_correlation"]
     assert told["noisy"]["eval_reconstruction_error"] > told["bare"]["eval_reconstruction_error"]
     assert (tmp_path / "bare" / "samples" / "attack-0001.png").is_file()
+    page = write([tmp_path / "bare", tmp_path / "noisy"]).read_text()
+    assert "What crosses the cut" in page
+    assert "all inputs and labels stay with the clients" in page
+    assert "titcombe2021practical" in page
+    assert page.count("what an attacker makes of their activations") >= 2
 
 
 def test_distance_correlation_in_the_loss_lowers_it(tmp_path):
@@ -375,3 +388,32 @@ def test_a_round_s_schedule_in_the_clocks_order_serves_several_clients_at_once(t
     served = [s.client for s in events(executor, job.scenario) if isinstance(s, Pass) and s.node == "server"]
     assert served != sorted(served)
     assert np.bincount(served).tolist() == [2] * 5  # a batch of each, forwards and backwards
+
+
+def test_a_split_run_is_costed_on_another_network_as_one_that_ran_there(tmp_path):
+    slow = {"kind": "fixed", "rate_bps": 1.0e6}
+    changes = split("conv2", tail="loss") | {"training": SGD | {"rounds": 1}}
+    run(garments(tmp_path, changes, "here.yaml"), tmp_path / "here")
+    there = garments(tmp_path, changes | {"network.uplink": slow}, "there.yaml")
+    run(there, tmp_path / "there")
+    (ours,) = read([tmp_path / "here"])
+    (theirs,) = read([tmp_path / "there"])
+    again = recosted(ours, there)
+    assert again.rows[-1]["sim_time_s"] == pytest.approx(theirs.rows[-1]["sim_time_s"])
+    assert again.rows[-1]["energy_j"] == pytest.approx(theirs.rows[-1]["energy_j"])
+    assert again.rows[-1]["sim_time_s"] > 2 * ours.rows[-1]["sim_time_s"]
+
+
+def test_by_timestep_the_server_is_sent_noised_pictures_and_gives_back_nothing_but_its_loss(tmp_path):
+    """CollaFuse: no gradient comes down, since what the server learns does not depend on the client's network."""
+    model = {"kind": "diffusion", "resolution": 16, "channels": [32, 64], "attention": [1], "layers": 1, "timesteps": 50, "server_from": 20}
+    changes = split("client", tail="loss") | {"model": model, "training": SGD, "evaluation": {"inference_steps": 2, "images_per_prompt": 1}}
+    before = run(garments(tmp_path, changes), tmp_path / "run")
+    told = json.loads((tmp_path / "run" / "split.json").read_text())
+    assert told["inputs"] == []
+    assert [c["names"] for c in told["crossings"]["smashed"]] == [["veiled"]]
+    assert told["bytes"] == {"smashed": 8 * 16 * 16 * 4, "gradients": 0, "features": 8 * 4, "errors": 8 * 4}
+    assert before["final"]["loss"] < 4
+    for place, timesteps in (("model", 30), ("model/client", 20)):
+        config = json.loads((tmp_path / "run" / place / "scheduler" / "scheduler_config.json").read_text())
+        assert config["num_train_timesteps"] == timesteps

@@ -2,7 +2,9 @@ import pytest
 import torch
 
 from fedray.data.samples import Form
+from fedray.learners.collafuse import CollaFuse
 from fedray.learners.diffusion import Batch, Diffusion
+from fedray.learners.stages import run
 from fedray.scenario import Refused
 from fedray.scenario.model import Diffusion as Section
 
@@ -70,3 +72,30 @@ def test_what_is_saved_opens_as_a_ddpm_pipeline_of_the_same_weights(small, tmp_p
     opened = DDPMPipeline.from_pretrained(tmp_path)
     assert all(torch.equal(a, b) for a, b in zip(opened.unet.parameters(), small.unet.parameters(), strict=True))
     assert opened.scheduler.config.beta_schedule == "linear"
+
+
+def test_a_sampler_has_the_timesteps_and_the_noise_of_its_model():
+    section = Section(
+        kind="diffusion", resolution=16, channels=[32, 32], attention=[1], layers=1, timesteps=50, beta_start=1e-3, beta_end=0.1
+    )
+    learner = Diffusion(section, Form(1, 28, ()), 0, torch.device("cpu"), torch.float32)
+    seen = []
+    learner.unet.register_forward_pre_hook(lambda _, inputs: seen.append(int(inputs[1])))
+    learner.sample([1], 5)
+    assert seen == [49, 39, 29, 19, 9]
+
+
+def test_the_two_halves_of_collafuse_noise_a_picture_as_the_whole_does():
+    """Veiled up to the cut, then by the server's own steps: the share of the picture that is left is the whole schedule's."""
+    section = Section(kind="diffusion", resolution=16, channels=[32, 32], attention=[1], layers=1, timesteps=100, server_from=30)
+    halves = CollaFuse(section, Form(1, 28, ()), 0, torch.device("cpu"), torch.float32)
+    whole = Diffusion(section, Form(1, 28, ()), 0, torch.device("cpu"), torch.float32).schedule.alphas_cumprod
+    client, server = halves.client.schedule.alphas_cumprod, halves.server.schedule.alphas_cumprod
+    assert torch.allclose(client, whole[:30], rtol=1e-5)
+    assert torch.allclose(client[-1] * server, whole[30:], rtol=1e-4)
+    batch, _ = halves.blank_batch()
+    batch.images = torch.ones_like(batch.images)
+    veiled = run(halves.stages[:1], vars(batch))["veiled"]
+    assert torch.allclose(veiled, client[-1].sqrt().expand_as(veiled))
+    assert halves.sample([3, 4], 4).shape == (2, 3, 16, 16)
+    assert torch.allclose(halves.sample([3, 4], 4)[1:], halves.sample([4], 4), atol=1e-3)  # whatever its neighbours
