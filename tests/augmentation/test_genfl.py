@@ -170,14 +170,14 @@ def test_a_client_whose_images_cannot_be_read_is_left_out_of_the_audit(tmp_path,
     from fedray.executors.clients import ClientWork, DataFailure
 
     executor = ends(garments(tmp_path, AUGMENTED), 0)
-    shard = ClientWork._shard
+    shard = ClientWork.shard
 
     def broken(self, client):
         if client == 2:
             raise DataFailure("preparing its data", "its disk is gone")
         return shard(self, client)
 
-    monkeypatch.setattr(ClientWork, "_shard", broken)
+    monkeypatch.setattr(ClientWork, "shard", broken)
     told = executor.audit(range(5), np.arange(10), tmp_path / "sheet.png")
     assert [row["client"] for row in told["clients"]] == [0, 1, 3, 4]
     whole = sum(row["samples"] for row in told["clients"])
