@@ -45,12 +45,8 @@ def split(cut, **more):
     return {"topology": {"kind": "split", "cut": cut, **more}, "runtime": SERIAL}
 
 
-def weights(folder):
-    return load_file(folder / "checkpoints" / "round-0002" / "weights.safetensors")
-
-
-def difference(one, other):
-    a, b = weights(one), weights(other)
+def difference(one, other, round=2):
+    a, b = (load_file(folder / "checkpoints" / f"round-{round:04d}" / "weights.safetensors") for folder in (one, other))
     assert a.keys() == b.keys()
     return max(float((a[name] - b[name]).abs().max()) for name in a)
 
@@ -62,8 +58,7 @@ def whole(tmp_path_factory):
     return folder / "run"
 
 
-@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-@pytest.mark.parametrize("cut", ["conv1", "conv2"])
+@pytest.mark.parametrize(("form", "cut"), list(zip(FORMS.values(), ["conv1", "conv2"] * 3, strict=True)), ids=FORMS)
 def test_one_client_with_a_server_trains_as_the_unsplit_model_does(form, cut, whole, tmp_path):
     run(garments(tmp_path, ONE | split(cut, **form)), tmp_path / "run")
     assert difference(tmp_path / "run", whole) < 1e-6
@@ -84,25 +79,25 @@ NETWORKS = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_larger_networks_in_u_shape_train_as_unsplit_ones(name, tmp_path):
     changes, (cut, tail) = NETWORKS[name]
-    changes = ONE | changes | {"evaluation": {"inference_steps": 1, "images_per_prompt": 1}}
+    changes = ONE | changes | {"training": SGD | {"rounds": 1}, "evaluation": {"inference_steps": 1, "images_per_prompt": 1}}
     run(garments(tmp_path, changes, "whole.yaml"), tmp_path / "whole")
     run(garments(tmp_path, changes | split(cut, tail=tail), "split.yaml"), tmp_path / "split")
-    assert difference(tmp_path / "split", tmp_path / "whole") < 1e-5
+    assert difference(tmp_path / "split", tmp_path / "whole", 1) < 1e-5
 
 
 def test_an_adapter_of_stable_diffusion_trains_in_u_shape_as_unsplit(tmp_path):
     """The text encoder's part of it, too; only the text goes up as it is."""
     changes = {
-        "training": SGD | {"batch_size": 2}, "population": {"clients": 1, "per_round": 1}, "data.partition": {"kind": "iid"},
+        "training": SGD | {"rounds": 1, "batch_size": 2}, "population": {"clients": 1, "per_round": 1}, "data.partition": {"kind": "iid"},
         "evaluation": {"prompts": []}, "runtime": SERIAL,
     }  # fmt: skip
     run(tiny(tmp_path, changes | {"topology": {"kind": "parallel"}}, "whole.yaml"), tmp_path / "whole")
     run(tiny(tmp_path, changes | split("down_0", tail="up_0", may_send=["text"]), "split.yaml"), tmp_path / "split")
-    assert difference(tmp_path / "split", tmp_path / "whole") < 1e-5
+    assert difference(tmp_path / "split", tmp_path / "whole", 1) < 1e-5
     told = json.loads((tmp_path / "split" / "split.json").read_text())
     assert told["inputs"] == ["text"]
     sent = sum(e["bytes"] for e in rows(tmp_path / "split" / "timeline.jsonl") if e["id"] == "smashed-0-0")
-    assert sent == 2 * told["bytes"]["smashed"]  # in two rounds
+    assert sent == told["bytes"]["smashed"]
     assert (tmp_path / "split" / "model" / "pytorch_lora_weights.safetensors").is_file()
 
 
@@ -118,13 +113,15 @@ def events(executor, scenario, t=1):
 
 @pytest.fixture(scope="module")
 def hosts(cluster, tmp_path_factory):
-    """An executor of three client actors and a server; who wants fewer uses some of its hosts."""
+    """An executor of three client actors and a server, over pictures of its own; who wants fewer uses some of its hosts."""
     from fedray.executors.ray import RayExecutor
 
-    file = garments(
-        tmp_path_factory.mktemp("hosts"), split("conv2", **FORMS["v2 in U-shape, in micro-batches"]) | {"runtime": {"actors": 3}}
+    folder = tmp_path_factory.mktemp("hosts")
+    data = shutil.copytree(shipped.HERE / "ink", folder / "ink")
+    changes = ARTISTS | {"data.path": str(data), "runtime": {"actors": 3}}
+    executor = RayExecutor(
+        job_of(garments(folder, changes | {"topology": split("conv2", **FORMS["v2 in U-shape, in micro-batches"])["topology"]}))[1]
     )
-    executor = RayExecutor(job_of(file)[1])
     yield executor
     executor.close()
 
@@ -171,38 +168,29 @@ def test_a_round_that_loses_an_actor_is_done_again_with_the_same_bits(who, clust
     assert sha256(cluster.get(hosts.buffer)) == expected[1]
 
 
-@pytest.mark.parametrize("executor", ["serial", "ray"])
-def test_a_client_whose_image_is_damaged_is_left_out_without_touching_the_server_s_part(executor, tmp_path, request):
-    data = shutil.copytree(shipped.HERE / "ink", tmp_path / "ink")
-    changes = ARTISTS | {"data.path": str(data)} | split("conv2", may_send=["labels"]) | {"runtime": {"executor": executor, "actors": 2}}
-    changes["model"] = {"kind": "classifier", "resolution": 32}
-    changes.pop("model.resolution")
-    _, job = job_of(garments(tmp_path, changes))
-    if executor == "ray":
-        request.getfixturevalue("cluster")
-        from fedray.executors.ray import RayExecutor
-
-        tried = RayExecutor(job)
-    else:
-        tried = SerialExecutor(job)
-    begin(tried)
-    schedule = events(tried, job.scenario)
-    alone = SerialExecutor(job)
+def test_a_client_whose_image_is_damaged_is_left_out_without_touching_the_server_s_part(cluster, hosts, monkeypatch):
+    """On Ray and in one process: the round is done again without it."""
+    alone, without = SerialExecutor(hosts.job), SerialExecutor(hosts.job)
+    begin(hosts)
     begin(alone)
-    list(alone.carry_out(schedule.without(3)))
+    begin(without)
+    schedule = events(hosts, hosts.job.scenario)
+    list(without.carry_out(schedule.without(3)))
     damaged = alone.clients.samples.files[alone.clients.held[3][0]]
-    damaged.write_bytes(damaged.read_bytes()[:100])
-    reports = list(tried.carry_out(schedule))
-    (failed,) = [r for r in reports if r.failure]
-    assert (failed.client, failed.stage) == (3, "preparing its data")
-    assert str(damaged) in failed.failure
-    buffer = tried.buffer
-    if executor == "ray":
-        import ray
-
-        buffer = ray.get(buffer)
-        tried.close()
-    assert sha256(buffer) == sha256(alone.buffer)
+    whole = damaged.read_bytes()
+    try:
+        damaged.write_bytes(whole[:100])
+        told = {name: list(tried.carry_out(schedule)) for name, tried in (("on Ray", hosts), ("in one process", alone))}
+    finally:
+        damaged.write_bytes(whole)
+    for reports in told.values():
+        (failed,) = [r for r in reports if r.failure]
+        assert (failed.client, failed.stage) == (3, "preparing its data")
+        assert str(damaged) in failed.failure
+        assert {r.client for r in reports} == {0, 1, 2, 3, 4}
+    last = [{r.client: r for r in reports} for reports in told.values()]
+    assert last[0] == last[1]
+    assert sha256(cluster.get(hosts.buffer)) == sha256(alone.buffer) == sha256(without.buffer)
 
 
 def test_a_loss_that_is_not_finite_is_its_client_s_failure_and_aborts_where_failures_do(tmp_path):
@@ -295,7 +283,7 @@ def test_a_resumed_split_run_has_the_bits_of_a_whole_one(tmp_path):
 
 
 REFUSED = {
-    "a cut that is not there": ({"cut": "conv3", "tail": "loss"}, "topology.cut: got 'conv3', expected auto, or one of conv1, conv2, dense, head"),
+    "a cut that is not there": ({"cut": "conv3", "tail": "loss"}, "topology.cut: got 'conv3', expected auto, or one of conv1, conv2, dense"),
     "a tail before its front": ({"cut": "dense", "tail": "conv1"}, "topology.tail: got 'conv1', expected auto, or one of loss"),
     "a loss without labels": ({"cut": "conv1"}, "topology.may_send: got nothing, without a tail, expected a tail, which keeps labels"),
     "labels that would leave": (

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,7 @@ class SplitClients(Holder):
         self.halves.forget(self.cut.middle)
         super().__init__(self.halves.learner, *holdings(job.scenario, job.folder, site))
         self.turns: dict[int, Turn] = {}
+        self.failures: dict[int, DataFailure] = {}
 
     def go(self, round: int, step: Pass, then: Pass | None, arrived: Any, *awaited: Any) -> Message | float:
         """One pass, and the front that follows it, if any. What arrived is what the step waits for: the client's part for the
@@ -58,7 +60,7 @@ class SplitClients(Holder):
         return self._go(round, then, None) if then else given
 
     def _go(self, round: int, step: Pass, arrived: Any) -> Message | float:
-        with blamed(round, "training", step.client):
+        with blamed(round, "training", step.client), self._failing(step):
             seed_dropout(self.device, key(self.job.scenario.seed, round, step.client, f"dropout {step.id}"))
             if step.stage == "front":
                 if step.batch == step.part == 0:
@@ -66,6 +68,19 @@ class SplitClients(Holder):
                 return self._front(round, self.turns[step.client], step)
             turn = self.turns[step.client]
             return self._tail(round, turn, step, arrived) if step.stage == "tail" else self._back(round, turn, step, arrived)
+
+    @contextmanager
+    def _failing(self, step: Pass) -> Iterator[None]:
+        """A turn that has failed goes on failing, so that all its later passes tell of the first failure."""
+        if step.stage == "front" and step.batch == step.part == 0:
+            self.failures.pop(step.client, None)
+        if step.client in self.failures:
+            raise self.failures[step.client]
+        try:
+            yield
+        except DataFailure as e:
+            self.failures[step.client] = e
+            raise
 
     def end(self, round: int, client: int, loss: float) -> tuple[np.ndarray, TrainReport]:
         """The client's part, and what it says of its turn."""
