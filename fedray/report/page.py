@@ -210,7 +210,7 @@ def _crossings(run: Recorded) -> tuple[str, list[tuple[str, ...]]]:
     text = (
         f"Clients hold the model up to {ends}: {split['trainable']['client']:,} of {sum(split['trainable'].values()):,} trained numbers, "
     )
-    text += f"{mine / sum(share.values()):.0%} of the work; {stays}."
+    text += f"{100 * mine / sum(share.values()):.2g}% of the work; {stays}."
     if split["skips"]:
         text += f" {', '.join(split['skips'])} cross beside what the next stage needs."
     back = {"smashed": "gradients", "features": "errors"}

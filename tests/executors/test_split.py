@@ -408,3 +408,24 @@ def test_by_timestep_the_server_is_sent_noised_pictures_and_gives_back_nothing_b
     for place, timesteps in (("model", 30), ("model/client", 20)):
         config = json.loads((tmp_path / "run" / place / "scheduler" / "scheduler_config.json").read_text())
         assert config["num_train_timesteps"] == timesteps
+
+
+def test_a_batch_s_gradient_is_that_of_the_weights_it_first_passed_through(tmp_path):
+    """Two clients in flight in U-shape: the second's way back begins after the first's step. With plain SGD the server's part
+    has gone as far as with each of them alone, added up."""
+    _, job = job_of(garments(tmp_path, split("conv1", tail="head")))
+    work, server = SplitClients(job, torch.device("cpu")), SplitServer(job, torch.device("cpu"))
+    base, _ = server.initial()
+
+    def moved(*clients):
+        server.begin(0, base)
+        at = dict.fromkeys(clients, base)
+        for stage in ("front", "middle", "tail", "middle_back"):
+            for k in clients:
+                step = Pass(f"{stage}-{k}-0", k, stage, 0, 0, 1, 8, ())
+                at[k] = server.go(0, 1, step, at[k]) if step.node == "server" else work.go(1, step, None, at[k])
+        return server.held[0].all() - server.side.numbers(base)
+
+    one, other, both = moved(0), moved(1), moved(0, 1)
+    assert torch.allclose(both, one + other, atol=1e-6)
+    assert float((one - other).abs().max()) > 1e-4

@@ -75,14 +75,13 @@ class Side:
 
 
 class Held:
-    """A side's weights in the hands of one client, or of the server: flat, with a gradient and an optimizer."""
+    """A side's weights in the hands of one client, or of the server: flat, with an optimizer."""
 
     def __init__(self, side: Side, training: Training, numbers: Tensor) -> None:
         self.side, self.training = side, training
         # Apart, since what is learnt without gradients changes while a graph over the weights is still open.
         self.weights, self.rest = numbers[: side.layout.trained].clone(), numbers[side.layout.trained :].clone()
-        self.gradient = torch.zeros_like(self.weights)
-        self.optimizer = FlatOptimizer(training.optimizer, self.weights, self.gradient)
+        self.optimizer = FlatOptimizer(training.optimizer, self.weights, self.weights)  # `step` brings the gradient
         self.leaves = self._leaves()
 
     def all(self) -> Tensor:
@@ -117,7 +116,7 @@ class Held:
             self.weights = self.weights.clone()
             self.optimizer.weights = self.weights
             self.leaves = self._leaves()
-        self.gradient.copy_(gradient)
+        self.optimizer.gradient = gradient
         self.optimizer.step()
 
 
