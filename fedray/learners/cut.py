@@ -44,6 +44,11 @@ class Cut:
         return needed((*self.front, *self.middle, *self.tail))
 
     @property
+    def secret(self) -> str:
+        """The input that activations should not tell of: the first that is not sent anyway."""
+        return next((name for name in self.inputs if name not in self.smashed), self.inputs[0])
+
+    @property
     def sent_as_they_are(self) -> tuple[str, ...]:
         """Inputs that the server is sent."""
         return tuple(name for name in self.smashed if name in self.inputs)

@@ -100,7 +100,7 @@ class SplitClients(Holder):
         extra: list[Tensor] = []
         defence = self.section.defence
         if isinstance(defence, DistanceCorrelation):
-            extra = [defence.weight * distance_correlation(values[self.cut.inputs[0]], out[0][1])]
+            extra = [defence.weight * distance_correlation(values[self.cut.secret], out[0][1])]
         elif isinstance(defence, Noise):
             noise = torch.Generator().manual_seed(key(self.job.scenario.seed, round, step.client, f"defence {step.id}"))
             out = [(n, t + defence.std * torch.randn(t.shape, generator=noise).to(t) if t.is_floating_point() else t) for n, t in out]

@@ -43,7 +43,7 @@ def measure(job: Job, learner: Learner, sheet_file: Path) -> dict[str, float]:
     arrived = unpack(pack(sent, topology.compression, 0), topology.compression, 0, sent[0][1].device)
     for name, part in learner.parts.items():
         part.train(training[name])
-    inputs, x = values[found.inputs[0]], named(arrived).get("x", arrived[0][1]).float()
+    inputs, x = values[found.secret], named(arrived).get("x", arrived[0][1]).float()
     words = 0 if inputs.is_floating_point() else int(inputs.max()) + 1
     error, made = reconstruct(x, inputs, n // 2, words, section.attack_steps, key(scenario.seed, 0, SERVER, "attack"))
     if inputs.ndim == 4 and inputs.shape[1] in (1, 3):
