@@ -129,26 +129,23 @@ def _count(scenario: Scenario, folder: Path) -> Workload:
     tuning, less = scenario.tuning, [0]  # numbers that a client's rank leaves out
     if isinstance(tuning, Lora) and tuning.ranks:
         less = [layout.numel * (tuning.rank - rank) // tuning.rank for rank in tuning.ranks]
-    split = None
-    if isinstance(scenario.topology, Split):
-        (split,) = cut_work(scenario, learner, named, layout, [cut(learner.stages, scenario.topology)])
-        if reason := refusal(scenario, split):
-            raise reason
     flops_per_picture, picture_size = painter.counted(scenario.augmentation, folder) if scenario.augmentation else (0.0, 0)
-    itemsize = layout.dtype.itemsize
-    return Workload(
+    whole = Workload(
         parameters=parameters,
         trainable_parameters=layout.trained,
-        payload_bytes=split.part_bytes if split else layout.nbytes,
-        downlink_bytes=(split.part_bytes,) if split else tuple((combined.received - n) * itemsize for n in less),
-        uplink_bytes=(split.part_bytes,)
-        if split
-        else tuple(encoded_bytes(scenario.aggregation.transforms, combined.sent - n, itemsize) for n in less),
+        payload_bytes=layout.nbytes,
+        downlink_bytes=tuple((combined.received - n) * layout.dtype.itemsize for n in less),
+        uplink_bytes=tuple(encoded_bytes(scenario.aggregation.transforms, combined.sent - n, layout.dtype.itemsize) for n in less),
         client_state_bytes=state_bytes(scenario.aggregation, combined),
         flops_per_sample=counter.get_total_flops() / samples,
         export_files=files,
         flops_per_picture=flops_per_picture,
         picture_size=picture_size,
         picture_bytes=form(scenario.data, folder).channels * picture_size**2 if picture_size else 0,
-        cut=split,
     )
+    if not isinstance(scenario.topology, Split):
+        return whole
+    (split,) = cut_work(scenario, learner, named, layout, [cut(learner.stages, scenario.topology)])
+    if reason := refusal(scenario, split):
+        raise reason
+    return whole.at(split)

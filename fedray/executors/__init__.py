@@ -1,5 +1,6 @@
 """Who carries a schedule out: Ray actors, or this process."""
 
+import math
 import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -70,6 +71,13 @@ class DataFailure(Exception):
 
     def __str__(self) -> str:
         return str(self.args[1])
+
+
+def refuse_infinite(loss: float, step: int, client: int) -> None:
+    """Of a turn's step, counted from 0."""
+    if not math.isfinite(loss):
+        message = f"the loss of step {step + 1} is {loss}, expected a finite number (a smaller learning rate?)"
+        raise DataFailure("training", message, client)
 
 
 class Lost(RuntimeError):

@@ -18,7 +18,7 @@ from fedray.aggregation.fedavg import State
 from fedray.aggregation.lora import truncation
 from fedray.augmentation.painter import Painter, Pictures
 from fedray.data import Form, Samples, form, holdings
-from fedray.executors import DataFailure, Job, TrainReport, blamed
+from fedray.executors import DataFailure, Job, TrainReport, blamed, refuse_infinite
 from fedray.executors.holder import Holder
 from fedray.executors.model import Model
 from fedray.executors.optimizer import FlatOptimizer
@@ -190,12 +190,7 @@ class ClientWork(Holder):
             gradient.zero_()
             loss = learner.loss(learner.draw(shard, indices, draws))
             losses.append(float(loss.detach()))
-            if not math.isfinite(losses[-1]):
-                raise DataFailure(
-                    "training",
-                    f"the loss of step {step + 1} is {losses[-1]}, expected a finite number (a smaller learning rate?)",
-                    client,
-                )
+            refuse_infinite(losses[-1], step, client)
             (loss * scale if scale != 1 else loss).backward()
             if scale != 1:
                 gradient.div_(scale)

@@ -1,6 +1,5 @@
 """A client's passes in a split round, wherever they run."""
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,11 +10,11 @@ from torch import Tensor
 
 from fedray.data import holdings
 from fedray.evaluation.leakage import distance_correlation
-from fedray.executors import DataFailure, Job, TrainReport, blamed
+from fedray.executors import DataFailure, Job, TrainReport, blamed, refuse_infinite
 from fedray.executors.clients import batches, seed_dropout
 from fedray.executors.holder import Holder
 from fedray.executors.split.halves import Flight, Halves, Held
-from fedray.executors.split.message import Message, pack, seed_of, unpack
+from fedray.executors.split.message import Message, noised, pack, seed_of, unpack
 from fedray.learners.cut import Named, named, tensors
 from fedray.learners.stages import Values
 from fedray.randomness import generator, key
@@ -44,10 +43,9 @@ class SplitClients(Holder):
     """Makes any client's passes; several may be in flight. A turn begins with its first pass and ends with `end`."""
 
     def __init__(self, job: Job, device: torch.device, site: str | None = None) -> None:
-        self.job, self.device, self.halves = job, device, Halves(job, device)
+        self.job, self.device, self.halves = job, device, Halves(job, device, "client")
         assert isinstance(job.scenario.topology, Split)
         self.section, self.cut = job.scenario.topology, self.halves.cut
-        self.halves.forget(self.cut.middle)
         super().__init__(self.halves.learner, *holdings(job.scenario, job.folder, site))
         self.turns: dict[int, Turn] = {}
         self.failures: dict[int, DataFailure] = {}
@@ -102,8 +100,8 @@ class SplitClients(Holder):
         if isinstance(defence, DistanceCorrelation):
             extra = [defence.weight * distance_correlation(values[self.cut.secret], out[0][1])]
         elif isinstance(defence, Noise):
-            noise = torch.Generator().manual_seed(key(self.job.scenario.seed, round, step.client, f"defence {step.id}"))
-            out = [(n, t + defence.std * torch.randn(t.shape, generator=noise).to(t) if t.is_floating_point() else t) for n, t in out]
+            draws = torch.Generator().manual_seed(key(self.job.scenario.seed, round, step.client, f"defence {step.id}"))
+            out = noised(out, defence.std, draws)
         home = {name: known[name] for name in self.cut.home}
         turn.flight.open[step.part] = (out, home, extra, share)
         return pack(out, self.section.compression, seed_of(self.job, round, step, "smashed"), share)
@@ -148,7 +146,5 @@ class SplitClients(Holder):
 
     def _judged(self, turn: Turn, step: Pass, loss: Tensor) -> Tensor:
         turn.losses[-1] += float(loss.detach())
-        if not math.isfinite(turn.losses[-1]):
-            message = f"the loss of step {step.batch + 1} is {turn.losses[-1]}, expected a finite number (a smaller learning rate?)"
-            raise DataFailure("training", message, step.client)
+        refuse_infinite(turn.losses[-1], step.batch, step.client)
         return loss

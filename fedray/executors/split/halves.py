@@ -32,23 +32,24 @@ class Composed(nn.Module):
 
 
 class Halves:
-    def __init__(self, job: Job, device: torch.device) -> None:
+    """The whole is loaded; of its weights only those of `mine`, client or server, are kept."""
+
+    def __init__(self, job: Job, device: torch.device, mine: str) -> None:
         scenario = job.scenario
         assert isinstance(scenario.topology, Split)
         make_deterministic(scenario.runtime.threads)
         self.learner = load(scenario, job.folder, device, DTYPES[scenario.training.precision])
         named = apply(scenario.tuning, self.learner, scenario.seed)
         self.layout = Layout.of(named, scenario.payload)
-        self.initial = torch.cat([t.detach().flatten().to("cpu", self.layout.dtype) for t in named.values()]).view(torch.uint8).numpy()
         self.cut = cut(self.learner.stages, scenario.topology)
         self.learner.prepare_training(gradient_checkpointing=False)
         composed = Composed(self.learner.parts)
         self.client = Side(self, composed, named, (*self.cut.front, *self.cut.tail), device)
         self.server = Side(self, composed, named, self.cut.middle, device)
-
-    def forget(self, stages: Sequence[Stage]) -> None:
-        """Frees the memory of what another side holds."""
-        for module in (module for stage in stages for module in stage.modules):
+        if mine == "server":  # whom the others have it from
+            self.initial = torch.cat([t.detach().flatten().to("cpu", self.layout.dtype) for t in named.values()]).view(torch.uint8).numpy()
+        theirs = self.cut.middle if mine == "client" else (*self.cut.front, *self.cut.tail)
+        for module in (module for stage in theirs for module in stage.modules):
             module.to("meta")
 
 

@@ -9,7 +9,7 @@ from fedray.data import open_source
 from fedray.evaluation.evaluate import sheet
 from fedray.evaluation.leakage import distance_correlation, reconstruct
 from fedray.executors import Job
-from fedray.executors.split.message import pack, unpack
+from fedray.executors.split.message import noised, pack, unpack
 from fedray.learners.cut import cut, named, tensors
 from fedray.learners.learner import Learner
 from fedray.learners.stages import run
@@ -38,8 +38,7 @@ def measure(job: Job, learner: Learner, sheet_file: Path) -> dict[str, float]:
     values = vars(learner.draw(learner.encode(samples, chosen), np.arange(n), draws))
     sent = tensors(found.smashed, run(found.front, values))
     if isinstance(topology.defence, Noise):
-        std = topology.defence.std
-        sent = [(names, t + std * torch.randn(t.shape, generator=draws).to(t) if t.is_floating_point() else t) for names, t in sent]
+        sent = noised(sent, topology.defence.std, draws)
     arrived = unpack(pack(sent, topology.compression, 0), topology.compression, 0, sent[0][1].device)
     for name, part in learner.parts.items():
         part.train(training[name])

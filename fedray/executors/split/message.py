@@ -38,6 +38,11 @@ def seed_of(job: Job, round: int, step: Pass, crossing: str) -> int:
     return key(job.scenario.seed, round, step.client, f"{crossing} {step.batch} {step.part}")
 
 
+def noised(tensors: Named, std: float, draws: torch.Generator) -> Named:
+    """With normal noise on every number that is not whole."""
+    return [(names, t + std * torch.randn(t.shape, generator=draws).to(t) if t.is_floating_point() else t) for names, t in tensors]
+
+
 def pack(tensors: Named, compression: Sequence[Transform], seed: int, share: float = 1.0, loss: float = 0.0) -> Message:
     """Whole numbers go as they are, others compressed."""
     parts, forms = [], []

@@ -1,6 +1,5 @@
 """The server's passes in a split round, wherever they run."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fedray.aggregation.exact_sum import ExactSum
-from fedray.executors import DataFailure, Job, Lost, blamed
+from fedray.executors import Job, Lost, blamed, refuse_infinite
 from fedray.executors.clients import seed_dropout
 from fedray.executors.split.halves import Flight, Halves, Held
 from fedray.executors.split.message import Message, pack, seed_of, unpack
@@ -23,10 +22,9 @@ class SplitServer:
     """Serves in the order in which it is asked. A round begins with `begin` and ends with `finish`."""
 
     def __init__(self, job: Job, device: torch.device) -> None:
-        self.job, self.device, self.halves = job, device, Halves(job, device)
+        self.job, self.device, self.halves = job, device, Halves(job, device, "server")
         assert isinstance(job.scenario.topology, Split)
         self.section, self.cut, self.side = job.scenario.topology, self.halves.cut, self.halves.server
-        self.halves.forget((*self.cut.front, *self.cut.tail))
         self.attempt: int | None = None
 
     def initial(self) -> tuple[np.ndarray, Layout]:
@@ -68,9 +66,7 @@ class SplitServer:
             flight.open[step.part] = (features, asked)
             return pack(features, compression, seed_of(self.job, round, step, "features"))
         loss = known["loss"] * arrived.share
-        if not math.isfinite(value := float(loss.detach())):
-            message = f"the loss of step {step.batch + 1} is {value}, expected a finite number (a smaller learning rate?)"
-            raise DataFailure("training", message, step.client)
+        refuse_infinite(value := float(loss.detach()), step.batch, step.client)
         found = flight.backward([loss], [torch.ones_like(loss)], [t for _, t in asked])
         return self._sent(held, flight, step, back, asked, found, value)
 
