@@ -9,6 +9,7 @@ import numpy as np
 from fedray.augmentation import labels
 from fedray.data import Samples
 from fedray.network.channel import RadioLink
+from fedray.network.clock import collecting_nothing
 from fedray.network.geometry import nearest
 from fedray.network.links import When
 from fedray.network.radio import Radio
@@ -45,6 +46,7 @@ def shared(scenario: Scenario, samples: Samples, held: Mapping[int, np.ndarray])
     return Shared([len(held[c]) for c in range(len(held))], labels.reported(scenario, samples, held) if asked else None)
 
 
+@collecting_nothing()
 def schedule_round(
     scenario: Scenario, radio: Radio, round: int, shared: Shared | None = None, work: Work | None = None, time_s: float = 0.0
 ) -> Schedule:

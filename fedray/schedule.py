@@ -9,8 +9,9 @@ reach it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, NamedTuple
 
 from fedray.randomness import SERVER as SERVER_NUMBER
 
@@ -23,8 +24,7 @@ def client_node(client: int) -> str:
     return SERVER if client == SERVER_NUMBER else f"client-{client}"
 
 
-@dataclass(frozen=True)
-class Train:
+class Train(NamedTuple):
     """Client `client` trains, from the buffer its first predecessor leaves, on its own samples and so many generated
     `pictures`. The server, as a client of its own number, trains on pictures alone, from the global buffer."""
 
@@ -38,8 +38,7 @@ class Train:
         return client_node(self.client)
 
 
-@dataclass(frozen=True)
-class Generate:
+class Generate(NamedTuple):
     """Client `client`, or the server, generates so many new `pictures`."""
 
     id: str
@@ -52,8 +51,7 @@ class Generate:
         return client_node(self.client)
 
 
-@dataclass(frozen=True)
-class Pass:
+class Pass(NamedTuple):
     """A (micro-)batch of client `client` passes through a part of a model that is cut: through the client's (front, tail, and
     front backwards: back) or the server's (serve: both ways and the loss; middle, middle_back: in U-shape)."""
 
@@ -71,8 +69,7 @@ class Pass:
         return SERVER if self.stage in SERVED else client_node(self.client)
 
 
-@dataclass(frozen=True)
-class Send:
+class Send(NamedTuple):
     """`node` sends `peer` the buffer it holds, or a `share` of it in `messages` that each wait for an answer; with no
     predecessor it is the server's global buffer. Or it sends generated `pictures`, or what `crossing` names of so many
     `samples` in a split model: smashed, features, errors, gradients."""
@@ -89,8 +86,7 @@ class Send:
     samples: int = 0
 
 
-@dataclass(frozen=True)
-class Server:
+class Server(NamedTuple):
     """The server aggregates the buffers of all predecessors into the next global buffer; or of those that are there at the
     deadline, or of the first that are `enough`."""
 
@@ -98,7 +94,10 @@ class Server:
     after: tuple[str, ...]
     deadline_s: float | None = None  # since the round's start
     enough: int | None = None
-    node: str = field(default=SERVER, init=False)
+
+    @property
+    def node(self) -> str:
+        return SERVER
 
 
 Step = Train | Generate | Pass | Send | Server
@@ -112,11 +111,14 @@ class Schedule:
     steps: tuple[Step, ...]
 
     def __post_init__(self) -> None:
-        seen: set[str] = set()
-        for step in self.steps:
-            assert step.id not in seen, f"two steps are called {step.id}"
-            assert seen.issuperset(step.after), f"{step.id} waits for a step that does not stand before it"
-            seen.add(step.id)
+        assert all(i < n for n, before in enumerate(self.before) for i in before), "a step stands before one that it waits for"
+
+    @cached_property
+    def before(self) -> list[list[int]]:
+        """The places of the steps that each step waits for."""
+        place = {step.id: n for n, step in enumerate(self.steps)}
+        assert len(place) == len(self.steps), "two steps have one name"
+        return [[*map(place.__getitem__, step.after)] for step in self.steps]
 
     def __iter__(self) -> Iterator[Step]:
         return iter(self.steps)
@@ -135,7 +137,7 @@ class Schedule:
         node = client_node(client)
         gone = {s.id for s in self.steps if node in (s.node, getattr(s, "peer", None)) or getattr(s, "client", None) == client}
         kept = (step for step in self.steps if step.id not in gone)
-        return Schedule(self.round, tuple(replace(step, after=tuple(i for i in step.after if i not in gone)) for step in kept))
+        return Schedule(self.round, tuple(step._replace(after=tuple(i for i in step.after if i not in gone)) for step in kept))
 
     def carried(self, outcome: Mapping[str, str]) -> Schedule:
         """What is left to do of a round once it is known which steps will be done: the aggregate, and all that reaches it."""
@@ -148,7 +150,7 @@ class Schedule:
         if len(wanted) == len(self.steps):
             return self
         kept = (step for step in self.steps if step.id in wanted)
-        return Schedule(self.round, tuple(replace(step, after=tuple(i for i in step.after if i in wanted)) for step in kept))
+        return Schedule(self.round, tuple(step._replace(after=tuple(i for i in step.after if i in wanted)) for step in kept))
 
     @property
     def pictures(self) -> dict[int, int]:

@@ -183,7 +183,7 @@ def path(section: LogDistance | Tr38901, cell: Cell, places: np.ndarray, seed: i
     if isinstance(section, Tr38901):
         from fedray.network import sionna
 
-        loss, k, _ = sionna.large_scale(section, cell, places, key(seed, 0, SERVER, "large scale") % 2**31)
+        loss, k, _ = sionna.large_scale(places, section.model, section.frequency_hz, cell, key(seed, 0, SERVER, "large scale") % 2**31)
         return loss, k
     distance = np.hypot(np.linalg.norm(places, axis=1), cell.server_height_m - cell.device_height_m)
     loss = log_distance(section, np.maximum(distance, 1.0))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import simpy
@@ -14,7 +15,7 @@ from fedray.network.links import When, ids
 from fedray.network.radio import Radio, on_air, saving
 from fedray.network.work import Loads
 from fedray.scenario.network import DIRECTIONS
-from fedray.schedule import SERVER, Generate, Pass, Schedule, Send, Server, Step, Train
+from fedray.schedule import SERVER, Generate, Pass, Schedule, Send, Server, Train
 
 KINDS = {Train: "train", Generate: "generate", Send: "send", Server: "aggregate"}  # a pass is called by its stage
 
@@ -41,146 +42,181 @@ class Event(NamedTuple):
         return self._asdict()
 
 
+@contextmanager
+def collecting_nothing() -> Iterator[None]:
+    """Python's garbage collector sleeps: in hundreds of thousands of new steps it would look for cycles again and again, and
+    there are none."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+@collecting_nothing()
 def time_round(schedule: Schedule, work: Loads, radio: Radio, start_s: float, decided: Mapping[str, str] | None = None) -> list[Event]:
     """Every step's start, end, energy and outcome, in the schedule's order, as a discrete-event simulation (SimPy).
 
     A step starts when all it waits for have ended and its node is free: a device computes one thing at a time. One whose
     input never came is skipped. With `decided`, outcomes by id, nothing is lost or late but what was so before.
     """
-    loads = {step.id: work.load(step) for step in schedule}
+    steps, loads = schedule.steps, [work.load(step) for step in schedule]
     when = When(schedule.round, start_s)
-    air = on_air(schedule, loads, radio, when, lambda seconds: _simulate(schedule, seconds, set(), None)[0])
-    frequency: dict[str, float] = {}
+    air = on_air(schedule, loads, radio, when, lambda seconds: _simulate(schedule, seconds, set(), None).t0)
+    frequency: dict[int, float] = {}
     if radio.section.save_energy:
-        air, frequency = saving(schedule, loads, radio, when, air)
-    turns: dict[int, list[str]] = defaultdict(list)  # a client's own steps of computing
-    for step in schedule:
+        frequency = saving(schedule, loads, radio, when, air)
+    turns: dict[int, list[int]] = defaultdict(list)  # a client's own steps of computing
+    for n, step in enumerate(steps):
         if isinstance(step, Train) or (isinstance(step, Pass) and step.node != SERVER):
-            turns[step.client].append(step.id)
-    if decided is None:
+            turns[step.client].append(n)
+    was = [decided[step.id] for step in steps] if decided is not None else None
+    if was is None:
         gone = dict(_within(turns[c], part) for c, part in radio.devices.drops(schedule.round, ids(schedule.clients)).items())
-        lost = {i for i, transfer in air.items() if transfer.lost}
+        lost = {n for n, transfer in air.items() if transfer.lost}
     else:
-        gone = {i: 1.0 for turn in turns.values() for i in turn if decided[i] == "dropped"}
-        lost = {i for i, outcome in decided.items() if outcome == "lost"}
-    cost: dict[str, float] = {}  # joules
+        gone = {n: 1.0 for turn in turns.values() for n in turn if was[n] == "dropped"}
+        lost = {n for n, outcome in enumerate(was) if outcome == "lost"}
+    took, cost = [0.0] * len(steps), [0.0] * len(steps)  # seconds and joules
+    for n, step in enumerate(steps):
+        if n in air:
+            took[n], cost[n] = air[n].time_s, air[n].energy_j
+        else:
+            processor, part = radio.processor(step.node), gone.get(n, 1.0)
+            took[n] = part * processor.time_s(loads[n], frequency.get(n))
+            cost[n] = part * processor.energy_j(loads[n], frequency.get(n))
+    varying = {n: transfer.at for n, transfer in air.items() if transfer.at}
 
-    def seconds(step: Step, now_s: float) -> float:
-        if isinstance(step, Send):
-            time_s, cost[step.id] = air[step.id].begun(start_s + now_s)
-            return time_s
-        processor, flops, part = radio.processor(step.node), loads[step.id], gone.get(step.id, 1.0)
-        cost[step.id] = part * processor.energy_j(flops, frequency.get(step.id))
-        return part * processor.time_s(flops, frequency.get(step.id))
+    def seconds(n: int, now_s: float) -> float:
+        if n in varying:
+            took[n], cost[n] = varying[n](start_s + now_s)
+        return took[n]
 
-    t0, t1, skipped, late = _simulate(schedule, seconds, lost | gone.keys(), decided)
-    outcomes: dict[str, str] = {}
+    t0, t1, skipped, late = _simulate(schedule, seconds, lost | gone.keys(), was)
+    outcomes: dict[int, str] = {}
     for name, those in (("late", late), ("dropped", gone), ("lost", lost), ("skipped", skipped)):
         outcomes |= dict.fromkeys(those, name)
     events = []
-    for step in schedule:
-        i = step.id
-        outcome = outcomes.get(i, "done")
-        peer, direction = (step.peer, step.direction) if isinstance(step, Send) else (None, None)
-        event = step.stage if isinstance(step, Pass) else KINDS[type(step)]
-        flops, nbytes = (0.0, int(loads[i])) if isinstance(step, Send) else (loads[i], 0)
-        if outcome == "skipped":
-            flops, nbytes = 0.0, 0
-        events.append(Event(
-            schedule.round, i, step.after, event, step.node, peer, direction, flops, nbytes,
-            start_s + t0[i], start_s + t1[i], cost.get(i, 0.0), outcome, step.messages if isinstance(step, Send) else 1,
-        ))  # fmt: skip
+    for n, step in enumerate(steps):
+        outcome = outcomes.get(n, "done")
+        load, joules = (0.0, 0.0) if outcome == "skipped" else (loads[n], cost[n])
+        last = start_s + t0[n], start_s + t1[n], joules, outcome
+        if isinstance(step, Send):
+            event = Event(
+                schedule.round, step.id, step.after, "send", step.node, step.peer, step.direction, 0.0, int(load), *last, step.messages
+            )
+        else:
+            kind = step.stage if isinstance(step, Pass) else KINDS[type(step)]
+            event = Event(schedule.round, step.id, step.after, kind, step.node, None, None, load, 0, *last)
+        events.append(event)
     return [*events, *_waiting(events, radio, start_s)]
 
 
-def _within(turn: list[str], part: float) -> tuple[str, float]:
+def _within(turn: list[int], part: float) -> tuple[int, float]:
     """The step of a turn in which a device vanishes that has done this part of it, and how much of that step it does."""
     done, within = divmod(part * len(turn), 1)
     return turn[int(done)], within
 
 
-def _simulate(
-    schedule: Schedule, seconds: Callable[[Step, float], float], bad: Collection[str], decided: Mapping[str, str] | None
-) -> tuple[dict[str, float], dict[str, float], set[str], set[str]]:
-    """Starts and ends of all steps since the round's start; those that were skipped because their input is `bad` or was
-    skipped itself; and those that ended after the round had closed."""
+class Simulated(NamedTuple):
+    """Starts and ends of all steps, by place, since the round's start; those that were skipped because their input was bad or
+    was skipped itself; and those that ended after the round had closed."""
+
+    t0: list[float]
+    t1: list[float]
+    skipped: set[int]
+    late: set[int]
+
+
+def _simulate(schedule: Schedule, seconds: Callable[[int, float], float], bad: Collection[int], was: Sequence[str] | None) -> Simulated:
+    """All steps, of which those that are `bad` leave nothing that is of use. `was` is what became of each before."""
     env = simpy.Environment()
-    followers: dict[str, list[Step]] = defaultdict(list)
-    waits = {step.id: len(step.after) for step in schedule}
-    computing = Counter(step.node for step in schedule if not isinstance(step, Send))
-    processors = {node: simpy.Resource(env) for node, n in computing.items() if n > 1}
-    t0: dict[str, float] = {}
-    t1: dict[str, float] = {}
-    skipped: set[str] = set()
-    closed: dict[str, float] = {}  # server steps that have begun, and when
-    arrived: Counter[str] = Counter()
+    steps, before = schedule.steps, schedule.before
+    servers = {n: step for n, step in enumerate(steps) if isinstance(step, Server)}
+    if was is not None:  # on another network a server waits for those that came in time here
+        before = list(before)
+        for n in servers:
+            before[n] = [i for i in before[n] if was[i] == "done"]
+    waits = [len(awaited) for awaited in before]
+    followers: list[list[int]] = [[] for _ in steps]  # of each step, those that wait for it
+    for n, awaited in enumerate(before):
+        for i in awaited:
+            followers[i].append(n)
+    computing = Counter(step.node for step in steps if not isinstance(step, Send))
+    nodes = {node: simpy.Resource(env) for node, n in computing.items() if n > 1}
+    processors = {n: nodes[step.node] for n, step in enumerate(steps) if not isinstance(step, Send) and step.node in nodes}
+    turns: dict[int, simpy.resources.resource.Request] = {}  # of steps that had to ask for their processor
+    t0, t1 = [0.0] * len(steps), [0.0] * len(steps)
+    skipped: set[int] = set()
+    useless = set(bad)  # these and the skipped ones
+    closed: dict[int, float] = {}  # server steps that have begun, and when
+    arrived: Counter[int] = Counter()
 
-    def useless(i: str) -> bool:
-        return i in bad or i in skipped
-
-    def begin(step: Step) -> None:
-        if isinstance(step, Server):
-            if step.id in closed:
+    def begin(n: int) -> None:
+        if n in servers:
+            if n in closed:
                 return
-            closed[step.id] = env.now
-        elif (bad or skipped) and any(useless(i) for i in (step.after[:1] if isinstance(step, Send) else step.after)):
-            skipped.add(step.id)
-            t0[step.id] = env.now
-            end(step)
+            closed[n] = env.now
+        elif useless and not useless.isdisjoint(before[n][:1] if isinstance(steps[n], Send) else before[n]):
+            skipped.add(n)
+            useless.add(n)
+            t0[n] = env.now
+            end(n)
             return
-        if isinstance(step, Send) or step.node not in processors:
-            work(step)
+        if n in processors:
+            turns[n] = processors[n].request()
+            turns[n].callbacks.append(lambda _: work(n))
         else:
-            turn = processors[step.node].request()
-            turn.callbacks.append(lambda _: work(step, turn))
+            work(n)
 
-    def deadline(step: Step, _: simpy.Event) -> None:
-        begin(step)
+    def work(n: int) -> None:
+        t0[n] = env.now
+        env.timeout(seconds(n, env.now), n).callbacks.append(done)
 
-    def work(step: Step, turn: Any = None) -> None:
-        t0[step.id] = env.now
+    def done(event: simpy.Event) -> None:
+        n: Any = event.value
+        if n in turns:
+            processors[n].release(turns[n])
+        end(n)
 
-        def done(_: simpy.Event) -> None:
-            if turn is not None:
-                processors[step.node].release(turn)
-            end(step)
+    def at_deadline(event: simpy.Event) -> None:
+        n: Any = event.value
+        begin(n)
 
-        env.timeout(seconds(step, env.now)).callbacks.append(done)
-
-    def end(step: Step) -> None:
-        t1[step.id] = env.now
-        for next_ in followers[step.id]:
-            waits[next_.id] -= 1
-            if isinstance(next_, Server):
-                arrived[next_.id] += not useless(step.id)
-                if next_.enough is not None and arrived[next_.id] == next_.enough and decided is None:
+    def end(n: int) -> None:
+        t1[n] = env.now
+        for next_ in followers[n]:
+            waits[next_] -= 1
+            if next_ in enough and n not in useless:
+                arrived[next_] += 1
+                if arrived[next_] == enough[next_]:
                     begin(next_)
-            if waits[next_.id] == 0:
+            if waits[next_] == 0:
                 begin(next_)
 
-    for step in schedule:
-        awaited = step.after
-        if decided is not None and isinstance(step, Server):  # on another network it waits for those that came in time here
-            awaited = tuple(i for i in awaited if decided[i] == "done")
-        waits[step.id] = len(awaited)
-        for before in awaited:
-            followers[before].append(step)
-        if isinstance(step, Server) and step.deadline_s is not None and decided is None:
-            env.timeout(step.deadline_s).callbacks.append(partial(deadline, step))
-    for step in schedule:
-        if not waits[step.id]:
-            begin(step)
+    enough: dict[int, int] = {}  # updates with which a server step begins
+    if was is None:
+        for n, server in servers.items():
+            if server.enough is not None:
+                enough[n] = server.enough
+            if server.deadline_s is not None:
+                env.timeout(server.deadline_s, n).callbacks.append(at_deadline)
+    for n, awaited in enumerate(before):
+        if not awaited:
+            begin(n)
     env.run()
-    if decided is not None:
-        return t0, t1, skipped, {i for i, outcome in decided.items() if outcome == "late"}
-    late: set[str] = set()
-    for server in (step for step in schedule if isinstance(step, Server)):
-        ends = sorted((t1[i], n) for n, i in enumerate(server.after) if not useless(i))
-        in_time = {server.after[n] for _, n in ends[: server.enough] if t1[server.after[n]] <= closed[server.id]}
+    if was is not None:
+        return Simulated(t0, t1, skipped, {n for n, outcome in enumerate(was) if outcome == "late"})
+    late: set[int] = set()
+    for n in servers:
+        ends = sorted((t1[i], i) for i in before[n] if i not in useless)
+        in_time = {i for _, i in ends[: enough.get(n)] if t1[i] <= closed[n]}
         if len(in_time) < len(ends):
-            late |= {step.id for step in schedule if t1[step.id] > closed[server.id] and not isinstance(step, Server)}
-            late |= {server.after[n] for _, n in ends} - in_time
-    return t0, t1, skipped, late
+            late |= {i for i, end_s in enumerate(t1) if end_s > closed[n] and i not in servers}
+            late |= {i for _, i in ends} - in_time
+    return Simulated(t0, t1, skipped, late)
 
 
 def _waiting(events: list[Event], radio: Radio, start_s: float) -> list[Event]:

@@ -1,11 +1,28 @@
 """Where the devices of a cell are, and when."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, TypeVar
 
 import numpy as np
 
 from fedray.randomness import uniforms
 from fedray.scenario.network import Cell, Disc, Line, RandomWaypoint
+
+Found = TypeVar("Found", bound=Callable[..., Any])
+
+
+def remembered(find: Found) -> Found:
+    """`find(places, ...)` gives its last answer again for the same array of places: both directions of a cell ask."""
+    last: list[Any] = [None, (), None]
+
+    @wraps(find)
+    def found(places: np.ndarray, *others: Any) -> Any:
+        if last[0] is not places or last[1] != others:
+            last[:] = places, others, find(places, *others)
+        return last[2]
+
+    return found  # type: ignore[return-value]
 
 
 class Geometry:
@@ -18,28 +35,32 @@ class Geometry:
     leave_s: np.ndarray
     arrive_s: np.ndarray
     asked_s: float
+    here: np.ndarray | None  # where they are then
 
     def __init__(self, cell: Cell, clients: int, seed: int) -> None:
         self.cell, self.seed, self.everybody = cell, seed, np.arange(clients)
         self._start()
 
     def at(self, time_s: float) -> np.ndarray:
-        """Nobody moves within a round: these are the places at its start. The same array as long as nobody moves at all."""
+        """Nobody moves within a round: these are the places at its start. The same array for the same time, and as long as
+        nobody moves at all."""
         mobility = self.cell.mobility
         if mobility is None:
             return self.from_
+        if time_s == self.asked_s and self.here is not None:
+            return self.here
         if time_s < self.asked_s:
             self._start()
         self.asked_s = time_s
         while len(on := np.flatnonzero(self.arrive_s + mobility.pause_s <= time_s)):
             self._next_leg(on, mobility)
         way = (time_s - self.leave_s) / np.maximum(self.arrive_s - self.leave_s, 1e-9)
-        here: np.ndarray = self.from_ + (self.to - self.from_) * np.clip(way, 0, 1)[:, None]
-        return here
+        self.here = self.from_ + (self.to - self.from_) * np.clip(way, 0, 1)[:, None]
+        return self.here
 
     def _start(self) -> None:
         n = len(self.everybody)
-        self.asked_s, self.leg = 0.0, np.zeros(n, int)
+        self.asked_s, self.here, self.leg = 0.0, None, np.zeros(n, int)
         self.from_ = self._placed(self.everybody, self.leg)
         self.to, self.leave_s, self.arrive_s = self.from_.copy(), np.zeros(n), np.zeros(n)
 

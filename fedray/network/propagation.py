@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fedray.network.geometry import remembered
 from fedray.randomness import SERVER, generator
 from fedray.scenario.network import LogDistance
 
@@ -81,6 +82,7 @@ DEVICE_MODELS = {
 }  # fmt: skip
 
 
+@remembered
 def shadowing(places: np.ndarray, correlation_m: float, seed: int) -> np.ndarray:
     """A standard normal field at these places [n], with correlation exp(-d / correlation_m) (Gudmundson 1991), as a sum of
     plane waves whose wave numbers are drawn from that correlation's spectrum (a bivariate Cauchy). It costs n, not n^2, and

@@ -1,7 +1,7 @@
 """The links and devices of a scenario's network, and what every transfer of a round takes over them."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -17,11 +17,11 @@ from fedray.network.rates import efficiency
 from fedray.network.work import Work, number
 from fedray.randomness import SERVER as SERVER_NUMBER
 from fedray.scenario.network import DIRECTIONS, FixedLink, Network, TraceLink
-from fedray.schedule import SERVER, Schedule, Send, Step, Train
+from fedray.schedule import SERVER, Schedule, Send, Train
 
 SAVINGS = 128  # powers that a client chooses from
-Air = dict[str, "Transfer"]  # by the id of a send step
-Begins = Callable[[Callable[[Step, float], float]], dict[str, float]]
+Air = dict[int, "Transfer"]  # by the place of a send step in the schedule
+Begins = Callable[[Callable[[int, float], float]], list[float]]
 
 
 class Transfer(NamedTuple):
@@ -84,88 +84,88 @@ def _divided(link: Link) -> bool:
     return isinstance(link, RadioLink) and link.section.allocation != "broadcast"
 
 
-def on_air(schedule: Schedule, loads: Mapping[str, float], radio: Radio, when: When, begins: Begins) -> Air:
-    """Every send step's transfer. `begins` says when each step would begin, if steps took what it is
-    given."""
+def on_air(schedule: Schedule, loads: Sequence[float], radio: Radio, when: When, begins: Begins) -> Air:
+    """Every send step's transfer. `begins` says when each step would begin, if steps took what it is given."""
     found: Air = {}
     for direction in ("downlink", "sidelink", "uplink"):  # who gets how much of the uplink may depend on what was before
-        link = radio.links[direction]
-        steps = [step for step in schedule if isinstance(step, Send) and step.direction == direction]
-        if not steps:
+        sending = [(n, step) for n, step in enumerate(schedule) if isinstance(step, Send) and step.direction == direction]
+        if not sending:
             continue
+        link, places, steps = radio.links[direction], [n for n, _ in sending], [step for _, step in sending]
         sender, receiver = ids([number(s.node) for s in steps]), ids([number(s.peer) for s in steps])
-        nbytes, messages = np.array([loads[s.id] for s in steps]), ids([s.messages for s in steps])
+        nbytes, messages = np.array([loads[n] for n in places]), ids([s.messages for s in steps])
         sends = Sends(sender, receiver, nbytes, messages, np.ones(len(steps)))
         if isinstance(link, RadioLink):
-            sends = sends._replace(share=_shares(schedule, steps, sends, link, radio, loads, when, found, begins))
+            sends = sends._replace(share=_shares(schedule, places, sends, link, radio, loads, when, found, begins))
         transfers = link.transfers(when, sends)
-        numbers = zip(steps, transfers.time_s.tolist(), transfers.energy_j.tolist(), transfers.lost.tolist(), strict=True)
-        for i, (step, time_s, energy_j, lost) in enumerate(numbers):
-            found[step.id] = Transfer(time_s, energy_j, lost, partial(transfers.at, i) if transfers.at else None)
+        numbers = zip(places, transfers.time_s.tolist(), transfers.energy_j.tolist(), transfers.lost.tolist(), strict=True)
+        for i, (n, time_s, energy_j, lost) in enumerate(numbers):
+            found[n] = Transfer(time_s, energy_j, lost, partial(transfers.at, i) if transfers.at else None)
     return found
 
 
 def _shares(
-    schedule: Schedule, steps: list[Send], sends: Sends, link: RadioLink, radio: Radio, loads: Mapping[str, float], when: When,
+    schedule: Schedule, places: list[int], sends: Sends, link: RadioLink, radio: Radio, loads: Sequence[float], when: When,
     air: Air, begins: Begins,
 ) -> np.ndarray:  # fmt: skip
     """Each send step's share of its direction's band."""
     how = link.section.allocation
     if how == "broadcast":
-        return np.ones(len(steps))
+        return np.ones(len(places))
     if how in ("min_max", "proportional_fair"):
         snr, _ = link.mean_snr(when, sends.sender, sends.receiver)
         gain_hz = snr * link.section.bandwidth_hz
         if how == "proportional_fair":
             return allocation.proportional_fair(gain_hz, link.section.bandwidth_hz)
 
-        def seconds(step: Step, now_s: float) -> float:
+        def seconds(n: int, now_s: float) -> float:
+            step = schedule.steps[n]
             if isinstance(step, Send):
-                return air[step.id].begun(when.time_s + now_s)[0] if step.id in air else 0.0
-            return radio.processor(step.node).time_s(loads[step.id])
+                return air[n].begun(when.time_s + now_s)[0] if n in air else 0.0
+            return radio.processor(step.node).time_s(loads[n])
 
         ready = begins(seconds)
         # The formula is Shannon's, so bits are what they would be at its rate.
         of_shannon = efficiency(link.section.rate, link.section.modulation)(np.ones(1))[0] * link.usable
-        at = np.array([ready[step.id] for step in steps])
+        at = np.array([ready[n] for n in places])
         return allocation.min_max(8 * sends.nbytes / of_shannon, at, gain_hz, link.section.bandwidth_hz)
-    direction, depth = steps[0].direction, dict[str, int]()  # how many before it in this direction: those equally deep send at once
-    for step in schedule:
-        same = isinstance(step, Send) and step.direction == direction and bool(step.after)
-        depth[step.id] = max([depth[i] for i in step.after], default=0) + same
-    return np.full(len(steps), 1 / max(Counter(depth[step.id] for step in steps).values()))
+    same, depth = set(places), [0] * len(schedule.steps)  # how many before it in this direction: those equally deep send at once
+    for n, before in enumerate(schedule.before):
+        if before:
+            depth[n] = max([depth[i] for i in before]) + (n in same)
+    return np.full(len(places), 1 / max(Counter(depth[n] for n in places).values()))
 
 
-def saving(schedule: Schedule, loads: Mapping[str, float], radio: Radio, when: When, air: Air) -> tuple[Air, dict[str, float]]:
+def saving(schedule: Schedule, loads: Sequence[float], radio: Radio, when: When, air: Air) -> dict[int, float]:
     """The joint choice of CPU frequency and transmit power: of SAVINGS powers up to the link's, the one with which a client's
     kappa C f^2 + p t is least, where f = C / (what the deadline leaves). Who cannot meet it does what it can.
 
-    Gives new uplinks, and the frequency of each train step.
+    Gives the frequency of each train step, and `air` the new uplinks.
     """
     link, deadline = radio.links["uplink"], radio.section.deadline_s
     assert isinstance(link, RadioLink)
     assert deadline is not None
-    chosen, ups = dict(air), {step.node: step for step in schedule if isinstance(step, Send) and step.direction == "uplink"}
-    frequency: dict[str, float] = {}
+    ups = {step.node: n for n, step in enumerate(schedule) if isinstance(step, Send) and step.direction == "uplink"}
+    frequency: dict[int, float] = {}
     less = np.logspace(-4, 0, SAVINGS)
-    for step in schedule:
+    for n, step in enumerate(schedule):
         if not isinstance(step, Train) or step.node not in ups:
             continue
         processor, up = radio.processor(step.node), ups[step.node]
-        down_s = sum(air[i].begun(when.time_s)[0] for i in step.after if i in air)
+        down_s = sum(air[i].begun(when.time_s)[0] for i in schedule.before[n] if i in air)
         snr, k = link.mean_snr(when, ids([step.client]), ids([SERVER_NUMBER]))
         share = 1 / len(ups)
         rate = link.rate_bps(snr * less, np.full(SAVINGS, k[0]), share)
         latency_s = link.section.latency_s
         with np.errstate(divide="ignore", invalid="ignore"):
-            up_s = 8 * loads[up.id] / rate
-            hz = processor.cycles(loads[step.id]) / (deadline - down_s - latency_s - up_s)
+            up_s = 8 * loads[up] / rate
+            hz = processor.cycles(loads[n]) / (deadline - down_s - latency_s - up_s)
         able = (hz > 0) & (hz <= processor.frequency_hz)
-        if not able.any() or air[up.id].lost:
+        if not able.any() or air[up].lost:
             continue
         power_w = link.power_w(less)
-        joules = np.where(able, power_w * up_s + [processor.energy_j(loads[step.id], f) if f > 0 else np.inf for f in hz], np.inf)
+        joules = np.where(able, power_w * up_s + [processor.energy_j(loads[n], f) if f > 0 else np.inf for f in hz], np.inf)
         best = int(np.argmin(joules))
-        frequency[step.id] = float(hz[best]) * (1 + 1e-12)  # not a rounding error late
-        chosen[up.id] = Transfer(latency_s + float(up_s[best]), float(power_w[best] * up_s[best]), False)
-    return chosen, frequency
+        frequency[n] = float(hz[best]) * (1 + 1e-12)  # not a rounding error late
+        air[up] = Transfer(latency_s + float(up_s[best]), float(power_w[best] * up_s[best]), False)
+    return frequency

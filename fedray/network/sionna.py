@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fedray.network.geometry import nearest
-from fedray.scenario.network import Cell, Tr38901
+from fedray.network.geometry import nearest, remembered
+from fedray.scenario.network import Cell
 
 TOGETHER = 64  # devices whose shadowing is drawn together: a matrix of their correlations grows with their square
 
@@ -25,7 +25,8 @@ def _torch_apart(seed: int) -> Iterator[Any]:
         yield torch
 
 
-def large_scale(section: Tr38901, cell: Cell, places: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+@remembered
+def large_scale(places: np.ndarray, model: str, frequency_hz: float, cell: Cell, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Path loss with shadowing in dB, K-factor (0 without line of sight) and line of sight, of each place [n] (TR 38.901,
     7.4 and 7.5 steps 1 to 4). The same seed draws the same luck, so what changes with time changes with places alone."""
     groups = nearest(places, range(len(places)), -(-len(places) // TOGETHER))
@@ -36,23 +37,23 @@ def large_scale(section: Tr38901, cell: Cell, places: np.ndarray, seed: int) -> 
 
         array = PanelArray(
             num_rows_per_panel=1, num_cols_per_panel=1, polarization="single", polarization_type="V", antenna_pattern="omni",
-            carrier_frequency=section.frequency_hz,
+            carrier_frequency=frequency_hz,
         )  # fmt: skip
         both = {"ut_array": array, "bs_array": array, "direction": "uplink", "precision": "double", "device": "cpu"}
         scenario: Any
-        if section.model == "inh":
-            scenario = InHScenario(section.frequency_hz, indoor_scenario="mixed", **both)
-        elif section.model == "rma":
-            scenario = RMaScenario(section.frequency_hz, **both)
+        if model == "inh":
+            scenario = InHScenario(frequency_hz, indoor_scenario="mixed", **both)
+        elif model == "rma":
+            scenario = RMaScenario(frequency_hz, **both)
         else:
-            scenario = {"umi": UMiScenario, "uma": UMaScenario}[section.model](section.frequency_hz, o2i_model="low", **both)
+            scenario = {"umi": UMiScenario, "uma": UMaScenario}[model](frequency_hz, o2i_model="low", **both)
         b, n = members.shape
         height = np.full((b, n, 1), cell.device_height_m)
         still = torch.zeros(b, n, 3, dtype=torch.float64)
         base = torch.tensor([[[0.0, 0.0, cell.server_height_m]]] * b, dtype=torch.float64)
         scenario.set_topology(
             ut_loc=torch.as_tensor(np.concatenate([places[members], height], 2)), bs_loc=base, ut_orientations=still,
-            bs_orientations=torch.zeros_like(base), ut_velocities=still, in_state=torch.full((b, n), section.model == "inh"),
+            bs_orientations=torch.zeros_like(base), ut_velocities=still, in_state=torch.full((b, n), model == "inh"),
         )  # fmt: skip
         drawn = LSPGenerator(scenario)
         drawn.topology_updated_callback()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from fedray.randomness import SERVER as SERVER_NUMBER
-from fedray.schedule import SERVER, Generate, Pass, Server, Step, Train
+from fedray.schedule import SERVER, Generate, Pass, Send, Step, Train
 
 
 class Loads(Protocol):
@@ -28,19 +28,19 @@ class Work:
     picture_bytes: int = 0
 
     def load(self, step: Step) -> float:
+        if isinstance(step, Send):
+            if step.crossing:
+                return self.crossing_bytes(step.crossing, step.samples)
+            if step.pictures is not None:
+                return step.pictures * self.picture_bytes
+            return round(step.share * self.send_bytes(step.direction, number(step.peer if step.node == SERVER else step.node)))
         if isinstance(step, Train):
             return self.train_flops(step.client, step.pictures)
         if isinstance(step, Pass):
             return self.pass_flops(step.stage, step.samples)
         if isinstance(step, Generate):
             return step.pictures * self.generate_flops
-        if isinstance(step, Server):
-            return self.aggregate_flops(len(step.after))
-        if step.crossing:
-            return self.crossing_bytes(step.crossing, step.samples)
-        if step.pictures is not None:
-            return step.pictures * self.picture_bytes
-        return round(step.share * self.send_bytes(step.direction, number(step.peer if step.node == SERVER else step.node)))
+        return self.aggregate_flops(len(step.after))
 
 
 def number(node: str) -> int:

@@ -5,12 +5,7 @@ import pytest
 import torch
 
 from fedray.network import sionna
-from fedray.scenario.network import Cell, Disc, Tr38901
-
-
-def tr38901(model, **more):
-    return Tr38901(**({"kind": "3gpp", "model": model, "frequency_hz": 3.5e9, "bandwidth_hz": 20e6} | more))
-
+from fedray.scenario.network import Cell, Disc
 
 HEIGHT = {"umi": 10.0, "uma": 25.0, "rma": 35.0, "inh": 3.0}
 LOSSES = {  # TR 38.901, Table 7.4.1-1 below the breakpoint; log10 of d3D in metres and f in GHz
@@ -24,14 +19,19 @@ LOSSES = {  # TR 38.901, Table 7.4.1-1 below the breakpoint; log10 of d3D in met
 def test_sionna_s_path_loss_is_the_table_s_to_a_thousandth_of_a_decibel(model):
     places = np.stack([np.linspace(20, 95, 300), np.zeros(300)], 1)
     cell = Cell(placement=Disc(kind="disc", radius_m=100.0), server_height_m=HEIGHT[model])
-    loss, _, sight = without_shadowing(tr38901(model), cell, places)
+    loss, _, sight = without_shadowing(model, cell, places)
     d = np.log10(np.hypot(places[:, 0], HEIGHT[model] - 1.5))
     clear, blocked = (one(d, np.log10(3.5)) for one in LOSSES[model])
     assert 5 < sight.sum() < 295
     assert loss == pytest.approx(np.where(sight, clear, np.maximum(clear, blocked)), abs=1e-3)
 
 
-def without_shadowing(section, cell, places):
+def drawn(model, cell, places, seed=0):
+    """Of places that nobody has asked for before."""
+    return sionna.large_scale(places.copy(), model, 3.5e9, cell, seed)
+
+
+def without_shadowing(model, cell, places):
     """The same draws, but for the shadowing."""
     from sionna.phy.channel.tr38901 import LSPGenerator
 
@@ -44,7 +44,7 @@ def without_shadowing(section, cell, places):
 
     LSPGenerator.__call__ = flat
     try:
-        return sionna.large_scale(section, cell, places, 0)
+        return drawn(model, cell, places)
     finally:
         LSPGenerator.__call__ = call
 
@@ -56,7 +56,7 @@ AT_100_M = [("umi", 85.31, 104.64, 0.231), ("uma", 83.14, 103.04, 0.348), ("rma"
 def test_at_a_hundred_metres_and_3_5_ghz(model, clear, blocked, chance):
     places = np.tile([[100.0, 0.0]], (4000, 1))
     cell = Cell(placement=Disc(kind="disc", radius_m=200.0), server_height_m=HEIGHT[model])
-    loss, k, sight = without_shadowing(tr38901(model), cell, places)
+    loss, k, sight = without_shadowing(model, cell, places)
     assert sight.mean() == pytest.approx(chance, abs=0.025)
     assert loss[sight] == pytest.approx(np.full(sight.sum(), clear), abs=0.06)
     assert loss[~sight] == pytest.approx(np.full((~sight).sum(), blocked), abs=0.06)
@@ -67,12 +67,12 @@ def test_at_a_hundred_metres_and_3_5_ghz(model, clear, blocked, chance):
 def test_shadowing_has_the_table_s_spread_and_the_same_seed_the_same_luck():
     cell = Cell(placement=Disc(kind="disc", radius_m=5000.0))
     places = np.random.default_rng(0).uniform(-3000, 3000, (2000, 2))
-    flat, _, sight = without_shadowing(tr38901("umi"), cell, places)
-    found, _, again = sionna.large_scale(tr38901("umi"), cell, places, 0)
+    flat, _, sight = without_shadowing("umi", cell, places)
+    found, _, again = drawn("umi", cell, places)
     assert np.array_equal(sight, again)
     assert (found - flat)[~sight].std() == pytest.approx(7.82, rel=0.1)
-    assert np.array_equal(found, sionna.large_scale(tr38901("umi"), cell, places, 0)[0])
-    assert not np.array_equal(found, sionna.large_scale(tr38901("umi"), cell, places, 1)[0])
+    assert np.array_equal(found, drawn("umi", cell, places)[0])
+    assert not np.array_equal(found, drawn("umi", cell, places, 1)[0])
 
 
 def test_link_adaptation_carries_more_of_a_better_signal_and_nothing_below_the_first_scheme():
@@ -88,5 +88,5 @@ def test_torch_s_own_draws_are_those_without_sionna():
     torch.manual_seed(5)
     expected = torch.rand(4)
     torch.manual_seed(5)
-    sionna.large_scale(tr38901("umi"), Cell(placement=Disc(kind="disc", radius_m=100.0)), np.array([[50.0, 0.0]]), 3)
+    drawn("umi", Cell(placement=Disc(kind="disc", radius_m=100.0)), np.array([[50.0, 0.0]]), 3)
     assert torch.equal(torch.rand(4), expected)
