@@ -78,7 +78,7 @@ def _drawn(scenario: Scenario, radio: Radio, when: When, shared: Shared | None, 
     population, rng = scenario.population, generator(scenario.seed, when.round, SERVER, "clients")
     eligible = np.arange(population.clients) if shared is None else shared.eligible(scenario)
     among = radio.devices.available(when.round, eligible)
-    n = min(population.a_round + population.over_select, len(among))
+    n = min(population.asked, len(among))
     if population.selection == "label_cover":
         assert shared is not None
         assert shared.counts is not None

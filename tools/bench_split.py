@@ -28,7 +28,8 @@ from fedray.check import check
 from fedray.data import holdings
 from fedray.executors import Job
 from fedray.executors.clients import batches
-from fedray.executors.ray import RayExecutor
+from fedray.executors.ray import RayExecutor, in_turn
+from fedray.executors.ray.actors import ServerHost, Turns
 from fedray.executors.split import ask
 from fedray.executors.split.message import Message
 from fedray.learners.learner import load
@@ -139,16 +140,28 @@ class Sleeper:
         return self.spans
 
 
+class SleepingServer:
+    """fedray's own server actor, with a Sleeper for what it computes."""
+
+    begin, go = ServerHost.begin, ServerHost.go
+
+    def __init__(self, seconds: float) -> None:
+        self.turns, self.split = Turns(), Sleeper(seconds)
+
+    def taken(self) -> list[tuple[float, float]]:
+        return self.split.taken()
+
+
 def exchanged(clients: int, batches: int, seconds: float) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
     """When the server and the first client were busy; each is on the machine's own monotonic clock."""
     hosts = [ray.remote(Sleeper).options(num_cpus=0).remote(seconds) for _ in range(clients)]
-    server = ray.remote(Sleeper).options(num_cpus=0).remote(seconds)
+    server = ray.remote(SleepingServer).options(num_cpus=0, max_concurrency=clients + 2).remote(seconds)
     ray.get([actor.taken.remote() for actor in (*hosts, server)])
 
     def asking(actor: Any) -> Any:
         return lambda method, *a: getattr(actor, method).options(num_returns=2 if method == "end" else 1).remote(*a)
 
-    asked = ask(in_order(clients, batches), ray.put(np.zeros(1)), 0, lambda k: asking(hosts[k]), asking(server))
+    asked = ask(in_order(clients, batches), ray.put(np.zeros(1)), 0, lambda k: asking(hosts[k]), in_turn(server))
     ray.get(list(asked.reports.values()))
     spans = ray.get([server.taken.remote(), hosts[0].taken.remote()])
     for actor in (*hosts, server):

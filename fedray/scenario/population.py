@@ -19,5 +19,10 @@ class Population(Section):
     label_epsilon: Positive | None = None
 
     @property
+    def asked(self) -> int:
+        """Clients that are asked to train in a round."""
+        return self.a_round + self.over_select
+
+    @property
     def a_round(self) -> int:
         return self.per_round or self.clients

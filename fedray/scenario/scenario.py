@@ -150,7 +150,7 @@ class Scenario(Section):
     def _network(self) -> Iterator[Refused]:
         """What the network decides about learning, and where it cannot."""
         network, population, topology = self.network, self.population, self.topology
-        if population.over_select and population.a_round + population.over_select > population.clients:
+        if population.over_select and population.asked > population.clients:
             expected = f"at most {population.clients - population.a_round}, the clients that per_round leaves"
             yield Refused("population.over_select", population.over_select, expected)
         devices = [part.device for part in network.device.of] if isinstance(network.device, Mix) else [network.device]
@@ -183,7 +183,7 @@ class Scenario(Section):
                 yield Refused(f"network.{direction}.allocation", f"{how} for a {topology.kind}", "equal: nobody shares a band then")
         if isinstance(network.uplink, RadioLink) and network.uplink.allocation == "blocks":
             blocks = int(network.uplink.bandwidth_hz // BLOCK_HZ)
-            if blocks < population.a_round + population.over_select:
+            if blocks < population.asked:
                 yield Refused(
                     "network.uplink.allocation", f"blocks, of which there are {blocks}", "at least one for each client of a round"
                 )

@@ -11,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fedray import shipped
+from fedray import executors, shipped
 from fedray.engine import RunFailed
+from fedray.executors.ray import in_turn
 from fedray.executors.serial import SerialExecutor
 from fedray.executors.split.client import SplitClients
 from fedray.executors.split.server import SplitServer
@@ -155,11 +156,22 @@ def test_a_round_that_loses_an_actor_is_done_again_with_the_same_bits(who, clust
     plan = events(hosts, hosts.job.scenario)
     actor = hosts.hosts[1].actor if who == "a client" else hosts.server
     pid = cluster.get(actor.pid.remote())
-    os.kill(pid, signal.SIGSTOP)  # it stands still within the round, and dies there
-    turns = hosts.carry_out(plan)
-    reports = []
-    threading.Timer(1.0, os.kill, (pid, signal.SIGKILL)).start()
-    reports += turns
+
+    def killing(server):
+        """Once the round has begun, it stands still, and then it dies."""
+        asked = in_turn(server)
+
+        def and_kills(method, *arguments):
+            answer = asked(method, *arguments)
+            if method == "begin" and not notes:
+                os.kill(pid, signal.SIGSTOP)
+                threading.Timer(1.0, os.kill, (pid, signal.SIGKILL)).start()
+            return answer
+
+        return and_kills
+
+    monkeypatch.setattr(executors.ray, "in_turn", killing)
+    reports = list(hosts.carry_out(plan))
     assert len(notes) == 1
     assert "round 1" in notes[0]
     by_client = {(r.round, r.client): r for r in reports}

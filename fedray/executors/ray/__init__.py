@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,6 +93,8 @@ class RayExecutor:
         here = NodeAffinitySchedulingStrategy(self.here, soft=False)
         retries = self.job.scenario.runtime.failures.retries
         options: dict[str, Any] = {"max_restarts": retries, "max_task_retries": retries, "scheduling_strategy": here}
+        if kind is ServerHost and isinstance(split := self.job.scenario.topology, Split):  # a thread for all that may wait there
+            options["max_concurrency"] = self.job.scenario.population.asked * split.micro_batches + 2
         return ray.remote(kind).options(num_cpus=SERVER_CPUS, num_gpus=num_gpus, **options).remote(self.job)
 
     def describe(self) -> str:
@@ -137,13 +140,17 @@ class RayExecutor:
         retries, given, start = self.job.scenario.runtime.failures.retries, set[int](), time.monotonic()
         attempt = 0
         while len(schedule.steps) > 1:
-            wired = self._wire_split(schedule) if self.splits else self._wire(schedule)
             stage: str = "training"
             client: int | None = None
             try:
-                for first, reports in wired.reports:
-                    client = first
-                    for report in ray.get(reports):
+                wired = self._wire_split(schedule) if self.splits else self._wire(schedule)
+                pending, came = {reports: first for first, reports in wired.reports}, {}
+                for _, reports in wired.reports:
+                    while reports not in came:  # any that fails is heard of at once: the others may wait for it
+                        (ready,), _ = ray.wait([*pending], num_returns=1)
+                        client = pending.pop(ready)
+                        came[ready] = ray.get(ready)
+                    for report in came[reports]:
                         if report.client not in given:
                             given.add(report.client)
                             yield report
@@ -153,6 +160,8 @@ class RayExecutor:
                 break
             except RayError as e:
                 cause = _cause(e)
+                if self.splits:
+                    self.server.abandon.remote()
                 if isinstance(cause, StepFailed):
                     raise cause from None
                 if isinstance(cause, DataFailure):  # of a split round: nothing has changed before its end
@@ -221,7 +230,7 @@ class RayExecutor:
         def asking(actor: Any) -> Ask:
             return lambda method, *arguments: getattr(actor, method).options(num_returns=2 if method == "end" else 1).remote(*arguments)
 
-        asked = ask(schedule, self.buffer, self.attempt, lambda client: asking(host_of[client]), asking(self.server))
+        asked = ask(schedule, self.buffer, self.attempt, lambda client: asking(host_of[client]), in_turn(self.server))
         weights = [self.job.scenario.aggregation.weight(self.shared.samples[c]) for c in asked.ends]
         finish = self.server.finish.options(num_returns=3)
         arguments = (self.layout, self.buffer, self.state, schedule.round, self.attempt, list(asked.ends), weights)
@@ -330,6 +339,18 @@ class RayExecutor:
             ray.kill(actor)
         if self.own_ray:
             ray.shutdown()
+
+
+def in_turn(server: Any) -> Ask:
+    """Asks a split's server, whose calls are numbered in the order in which they are asked for (see actors.Turns)."""
+    number = count()
+
+    def asked(method: str, *arguments: Any) -> Any:
+        if method == "begin":  # before any call can see that it has not begun
+            return ray.get(server.begin.remote(*arguments))
+        return server.go.remote(next(number), *arguments)
+
+    return asked
 
 
 def connect() -> bool:

@@ -2,17 +2,19 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from threading import Condition, RLock
 from typing import Any, NamedTuple
 
 import ray
 
 from fedray.data import holdings
 from fedray.data.partition import unreadable
-from fedray.executors import Job, TrainReport
+from fedray.executors import Job, Lost, TrainReport
 from fedray.runs.folder import Saved
 from fedray.scenario.base import Refused
 from fedray.scenario.topology import Split
@@ -38,10 +40,15 @@ class Actor(ABC):
     So what goes wrong then is an answer, not a death, and an evaluator's imports do not hold up the first round."""
 
     def __init__(self, job: Job, site: str | None = None) -> None:
-        self.job, self.site = job, site
+        self.job, self.site, self.making = job, site, RLock()
+
+    @property
+    def work(self) -> Any:
+        with self.making:  # an actor may have two threads
+            return self._made
 
     @cached_property
-    def work(self) -> Any:
+    def _made(self) -> Any:
         _set_environment(self.job)
         return self.make()
 
@@ -50,6 +57,15 @@ class Actor(ABC):
 
     def pid(self) -> int:
         return os.getpid()
+
+
+def _or_failure(do: Callable[[], Any], arrived: Sequence[Any]) -> Any:
+    """What fails in a split round is an answer too, and passed on in the place of what is waited for: so every call takes its
+    turn, and the end of the client's turn raises it."""
+    try:
+        return next((a for a in arrived if isinstance(a, Exception)), None) or do()
+    except Exception as e:
+        return e
 
 
 class Part(NamedTuple):
@@ -88,9 +104,11 @@ class ClientHost(Actor):
         return self.work.initial()
 
     def go(self, round: int, step: Pass, then: Pass | None, *arrived: Any) -> Any:
-        return self.work.go(round, step, then, *arrived)
+        return _or_failure(lambda: self.work.go(round, step, then, *arrived), arrived)
 
-    def end(self, round: int, client: int, loss: float) -> tuple[Any, list[TrainReport]]:
+    def end(self, round: int, client: int, loss: Any) -> tuple[Any, list[TrainReport]]:
+        if isinstance(loss, Exception):
+            raise loss
         part, report = self.work.end(round, client, loss)
         return part, [report]
 
@@ -136,8 +154,40 @@ class ClientHost(Actor):
         self.work.export(buffer, state, folder)
 
 
+class Turns:
+    """Numbered calls of an actor that has a thread for each compute one after another, by their numbers; while one does, the
+    next one's arguments are fetched, and the last one's result is stored. A number that never comes, because what it waits
+    for has failed, is waited for until the attempt is abandoned."""
+
+    def __init__(self) -> None:
+        self.changed, self.attempt, self.next = Condition(), -1, 0
+
+    @contextmanager
+    def begun(self, attempt: int) -> Iterator[None]:
+        with self.changed:
+            self.attempt, self.next = attempt, 0
+            yield
+            self.changed.notify_all()
+
+    @contextmanager
+    def taken(self, attempt: int, number: int) -> Iterator[None]:
+        with self.changed:
+            self.changed.wait_for(lambda: self.attempt != attempt or self.next == number)
+            if self.attempt != attempt:
+                raise Lost("this attempt at the round is over, or the server was started anew")
+            try:
+                yield
+            finally:
+                self.next += 1
+                self.changed.notify_all()
+
+
 class ServerHost(Actor):
     """An actor that aggregates and keeps checkpoints."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        self.turns = Turns()
 
     def make(self) -> Any:
         from fedray.executors.server import ServerWork
@@ -165,10 +215,17 @@ class ServerHost(Actor):
         return self.split.initial()
 
     def begin(self, attempt: int, buffer: Any) -> None:
-        self.split.begin(attempt, buffer)
+        with self.turns.begun(attempt):
+            self.split.begin(attempt, buffer)
 
-    def go(self, *arguments: Any) -> Any:
-        return self.split.go(*arguments)
+    def abandon(self) -> None:
+        """Nobody wants this attempt's answers any more."""
+        with self.turns.begun(-1):
+            pass
+
+    def go(self, number: int, attempt: int, round: int, step: Pass, arrived: Any) -> Any:
+        with self.turns.taken(attempt, number):
+            return _or_failure(lambda: self.split.go(attempt, round, step, arrived), [arrived])
 
     def finish(
         self, layout: Any, buffer: Any, state: Any, round: int, attempt: int, clients: Sequence[int], weights: Sequence[int], *ends: Any
