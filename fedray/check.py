@@ -13,11 +13,13 @@ from fedray.data.image_folder import read
 from fedray.data.partition import unreadable
 from fedray.data.sources import to_download
 from fedray.learners.bases import locate
+from fedray.learners.stage_names import refuse_unknown, stage_names
 from fedray.network.links import read_trace
 from fedray.scenario import Loaded, Refused, ScenarioError, load
 from fedray.scenario.data import Bytes, Text
-from fedray.scenario.model import TextToImage
+from fedray.scenario.model import Model, TextToImage
 from fedray.scenario.network import DIRECTIONS, TraceLink
+from fedray.scenario.topology import Split
 
 
 def check(file: Path, settings: Sequence[str] = (), seed: int | None = None) -> Loaded:
@@ -44,7 +46,8 @@ def _missing(loaded: Loaded) -> list[str]:
         try:
             action()
         except Refused as e:
-            refused.append(e)
+            if str(e) not in map(str, refused):
+                refused.append(e)
 
     if not scenario.sites and to_download(scenario.data, loaded.folder) is None:  # what lies at a site, its own nodes look at
         # A tokenizer is trained by whoever needs its tokens.
@@ -53,6 +56,8 @@ def _missing(loaded: Loaded) -> list[str]:
     if isinstance(scenario.model, TextToImage):
         base = scenario.model.base
         attempt(lambda: locate(base, loaded.folder))
+    if isinstance(scenario.topology, Split):
+        attempt(partial(_cut, scenario.model, scenario.topology, loaded.folder))
     if (reference := scenario.evaluation.reference) is not None:
         attempt(lambda: read(reference.path, loaded.folder, "evaluation.reference", reference.caption_key, None))
         attempt(lambda: _judge(reference.judge, loaded.folder, "evaluation.reference.judge"))
@@ -99,6 +104,11 @@ def find(scenario: str) -> Path:
     near = difflib.get_close_matches(scenario, ours, n=1)
     hint = f"{near[0]} (did you mean it?)" if near else "a file, or one of " + ", ".join(ours)
     raise ScenarioError([f"{scenario}: got a scenario that is not there, expected {hint}"])
+
+
+def _cut(model: Model, topology: Split, folder: Path) -> None:
+    if names := stage_names(model, folder):
+        refuse_unknown(names, topology)
 
 
 def _judge(path: str, folder: Path, key: str) -> None:

@@ -55,7 +55,7 @@ def head():
 def submit(folder, address, environment, *command):
     """From the folder with the scenario."""
     line = [BIN / "ray", "job", "submit", "--address", address, "--working-dir", ".", "--", *command]
-    return subprocess.run(line, env=environment, cwd=folder, capture_output=True, text=True, timeout=120)
+    return subprocess.run(line, env=environment, cwd=folder, capture_output=True, text=True, timeout=300)
 
 
 def test_a_submitted_job_runs_a_scenario_to_its_end(head, tmp_path):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fedray.data import Form, Samples
 from fedray.learners.pictures import Shard, scaled
+from fedray.learners.stage_names import CLASSIFIERS
 from fedray.learners.stages import Stage, run, within
 from fedray.randomness import SERVER, key
 from fedray.scenario.base import Refused
@@ -125,12 +126,12 @@ def build(section: Section, channels: int, size: int, labels: int) -> nn.Module:
 def _pieces(section: Section, network: Any) -> list[tuple[str, Callable[[Tensor], Tensor], tuple[nn.Module, ...]]]:
     """The network's stages: names, what they do, their modules."""
     if section.network == "cnn":
-        parts = {"conv1": network[:3], "conv2": network[3:6], "dense": network[6:9], "head": network[9:]}
-        return [(name, part, (part,)) for name, part in parts.items()]
+        parts = network[:3], network[3:6], network[6:9], network[9:]
+        return [(name, part, (part,)) for name, part in zip(CLASSIFIERS["cnn"], parts, strict=True)]
     stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
     layers = [network.layer1, network.layer2, network.layer3, network.layer4]
     found: list[tuple[str, Callable[[Tensor], Tensor], tuple[nn.Module, ...]]] = []
-    for name, module in zip(("stem", "layer1", "layer2", "layer3", "layer4"), (stem, *layers), strict=True):
+    for name, module in zip(CLASSIFIERS["resnet18"], (stem, *layers), strict=False):
         found.append((name, _alone(module) if section.norm == "batch" else module, (module,)))
     return [*found, ("head", lambda x: network.fc(network.avgpool(x).flatten(1)), (network.fc,))]
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from fedray.learners.stage_names import refuse_unknown
 from fedray.learners.stages import Stage, Values, needed
 from fedray.scenario.base import Refused
 from fedray.scenario.topology import Split
@@ -60,12 +61,7 @@ def cut(stages: Sequence[Stage], topology: Split) -> Cut:
     Raises:
         Refused: for stages that are not there or leave the server nothing, and for inputs that may not leave their client.
     """
-    names = [stage.name for stage in stages]
-    if topology.cut not in names[:-1]:
-        raise Refused("topology.cut", repr(topology.cut), f"auto, or one of {', '.join(names[:-1])}")
-    if topology.tail is not None and topology.tail not in (left := names[names.index(topology.cut) + 2 :]):
-        there = f"auto, or one of {', '.join(left)}" if left else f"a cut before {topology.cut}, which leaves the server nothing"
-        raise Refused("topology.tail", repr(topology.tail), there)
+    refuse_unknown([stage.name for stage in stages], topology)
     (found,) = _between(stages, topology)
     if reason := refusal(found, topology):
         raise reason
@@ -76,15 +72,10 @@ def cuts(stages: Sequence[Stage], topology: Split) -> list[Cut]:
     """Every cut that a scenario allows: where it says auto, all there are.
 
     Raises:
-        Refused: the reason why the last one is not allowed, where none is.
+        Refused: for stages that are not there; and the reason why the last one is not allowed, where none is.
     """
-    names = {"auto", *(stage.name for stage in stages)}
-    for key, asked in (("cut", topology.cut), ("tail", topology.tail)):
-        if asked is not None and asked not in names:
-            raise Refused(f"topology.{key}", repr(asked), f"auto, or one of {', '.join(stage.name for stage in stages)}")
+    refuse_unknown([stage.name for stage in stages], topology)
     found = list(_between(stages, topology))
-    if not found:
-        raise Refused("topology.tail", repr(topology.tail), "a stage that leaves the server at least one before it")
     allowed = [cut for cut in found if refusal(cut, topology) is None]
     if not allowed and (reason := refusal(found[-1], topology)):
         raise reason
