@@ -146,8 +146,8 @@ class RayExecutor:
                 wired = self._wire_split(schedule) if self.splits else self._wire(schedule)
                 pending, came = {reports: first for first, reports in wired.reports}, {}
                 for _, reports in wired.reports:
-                    while reports not in came:  # any that fails is heard of at once: the others may wait for it
-                        (ready,), _ = ray.wait([*pending], num_returns=1)
+                    while reports not in came:  # in a split the others may wait for one that fails: any is heard of at once
+                        (ready,), _ = ray.wait([*pending] if self.splits else [reports], num_returns=1)
                         client = pending.pop(ready)
                         came[ready] = ray.get(ready)
                     for report in came[reports]:
