@@ -46,18 +46,16 @@ def _missing(loaded: Loaded) -> list[str]:
         try:
             action()
         except Refused as e:
-            if str(e) not in map(str, refused):
-                refused.append(e)
+            refused.append(e)
 
     if not scenario.sites and to_download(scenario.data, loaded.folder) is None:  # what lies at a site, its own nodes look at
         # A tokenizer is trained by whoever needs its tokens.
         quick = {"data": scenario.data.model_copy(update={"tokenizer": Bytes(kind="bytes")})} if isinstance(scenario.data, Text) else {}
         attempt(lambda: holdings(scenario.model_copy(update=quick), loaded.folder))
-    if isinstance(scenario.model, TextToImage):
-        base = scenario.model.base
-        attempt(lambda: locate(base, loaded.folder))
     if isinstance(scenario.topology, Split):
         attempt(partial(_cut, scenario.model, scenario.topology, loaded.folder))
+    elif isinstance(scenario.model, TextToImage):
+        attempt(partial(locate, scenario.model.base, loaded.folder))
     if (reference := scenario.evaluation.reference) is not None:
         attempt(lambda: read(reference.path, loaded.folder, "evaluation.reference", reference.caption_key, None))
         attempt(lambda: _judge(reference.judge, loaded.folder, "evaluation.reference.judge"))

@@ -111,14 +111,15 @@ class Schedule:
     steps: tuple[Step, ...]
 
     def __post_init__(self) -> None:
-        assert all(i < n for n, before in enumerate(self.before) for i in before), "a step stands before one that it waits for"
+        early = next((self.steps[n].id for n, before in enumerate(self.before) for i in before if i >= n), None)
+        assert early is None, f"{early} waits for a step that does not stand before it"
 
     @cached_property
     def before(self) -> list[list[int]]:
         """The places of the steps that each step waits for."""
         place = {step.id: n for n, step in enumerate(self.steps)}
         assert len(place) == len(self.steps), "two steps have one name"
-        return [[*map(place.__getitem__, step.after)] for step in self.steps]
+        return [[place.get(i, len(place)) for i in step.after] for step in self.steps]
 
     def __iter__(self) -> Iterator[Step]:
         return iter(self.steps)

@@ -14,20 +14,14 @@ from tests.helpers import CommandLine
 settings.register_profile("fedray", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 settings.load_profile("fedray")
 
-LONGEST = ["ray", "test_cluster", "test_jobs", "test_split", "test_genfl"]
-
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # before xdist reads the marks, which it does first of all that are no wrappers
 def pytest_collection_modifyitems(items):
     """Two processes share the tests: one has all that need the session's Ray, so that there is one; the others go file
-    by file, so that a file's fixtures are made once. The longest begin first, so that neither process waits for the other."""
-
-    def group(item):
-        return "ray" if "cluster" in item.fixturenames else item.path.stem
-
-    items.sort(key=lambda item: LONGEST.index(group(item)) if group(item) in LONGEST else len(LONGEST))
+    by file, so that a file's fixtures are made once."""
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
+        group = "ray" if "cluster" in item.fixturenames else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
     return (yield)
 
 

@@ -13,7 +13,7 @@ CLASSIFIERS = {"cnn": ("conv1", "conv2", "dense", "head"), "resnet18": ("stem", 
 
 
 def stage_names(model: Model, folder: Path) -> list[str] | None:
-    """In their order; None for a base on the hub, which only loading can tell.
+    """In their order; None for a base on the hub or without a configuration, which only loading can tell.
 
     Raises:
         Refused: for a base that is not there.
@@ -27,8 +27,12 @@ def stage_names(model: Model, folder: Path) -> list[str] | None:
     base = locate(model.base, folder)
     if base.configuration is None:
         return None
-    config = json.loads((base.configuration / "unet" / "config.json").read_text())
-    return ["text", *_unet(len(config["down_block_types"]), bool(config.get("mid_block_type", True))), "loss"]
+    try:
+        config = json.loads((base.configuration / "unet" / "config.json").read_text())
+        levels, mid = len(config["down_block_types"]), bool(config.get("mid_block_type", True))
+    except (OSError, ValueError, KeyError):
+        return None
+    return ["text", *_unet(levels, mid), "loss"]
 
 
 def _unet(levels: int, mid: bool = True) -> list[str]:

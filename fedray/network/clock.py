@@ -17,7 +17,7 @@ from fedray.network.work import Loads
 from fedray.scenario.network import DIRECTIONS
 from fedray.schedule import SERVER, Generate, Pass, Schedule, Send, Server, Train
 
-KINDS = {Train: "train", Generate: "generate", Send: "send", Server: "aggregate"}  # a pass is called by its stage
+KINDS = {Train: "train", Generate: "generate", Server: "aggregate"}  # a pass is called by its stage
 
 
 class Event(NamedTuple):

@@ -69,15 +69,15 @@ def test_clients_pinned_to_sites_train_only_there_and_nodes_killed_in_mid_run_ch
     data["sites"] = {site: {"path": str(tmp_path / f"photos-{site}"), "folders": folders} for site, folders in sites.items()}
     sgd = {"kind": "sgd", "learning_rate": 0.1}
     stateful = {"topology": {"kind": "parallel"}, "aggregation": {"kind": "scaffold"}, "training.optimizer": sgd}
-    changes = UNSEEN | stateful | {"training.rounds": 3}
+    changes = UNSEEN | stateful | {"training.rounds": 4}
     together = run(tiny(tmp_path, changes, "together.yaml"), tmp_path / "together")
-    file = tiny(tmp_path, changes | {"data": data, "runtime": {"executor": "ray", "actors": 3, "checkpoint_every": 3}})
+    file = tiny(tmp_path, changes | {"data": data, "runtime": {"executor": "ray", "actors": 3, "checkpoint_every": 4}})
     out = tmp_path / "apart"
     said = run_and_lose(cluster, [by_name["north-2"], by_name["north-1"]], file, out, after=2)  # what clients keep by then outlives it
     assert "3 client actors on 3 nodes of 0.5 or 1 GPU and a server" in said
     assert "it is done again, by the actors there are" in said, said
     assert json.loads((out / "result.json").read_text())["weights_sha256"] == together["weights_sha256"]
-    assert len(rows(out / "metrics.jsonl")) == 3
+    assert len(rows(out / "metrics.jsonl")) == 4
 
     opened = [line.split(" ", 2) for line in (folder / "opened").read_text().splitlines()]
     assert {(site_of.get(parent), Path(file).parts[-3]) for _, parent, file in opened} == {(s, f"photos-{s}") for s in sites}

@@ -294,7 +294,10 @@ def test_a_resumed_split_run_has_the_bits_of_a_whole_one(tmp_path):
 
 
 REFUSED = {
-    "a cut that is not there": ({"cut": "conv3", "tail": "loss"}, "topology.cut: got 'conv3', expected auto, or one of conv1, conv2"),
+    "a cut that is not there": (
+        {"cut": "conv3", "tail": "loss"},
+        "topology.cut: got 'conv3', expected auto, or one of conv1, conv2, dense, head",
+    ),
     "a tail before its front": ({"cut": "dense", "tail": "conv1"}, "topology.tail: got 'conv1', expected auto, or one of loss"),
     "a loss without labels": ({"cut": "conv1"}, "topology.may_send: got nothing, without a tail, expected a tail, which keeps labels"),
     "labels that would leave": (

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from threading import Condition, RLock
+from threading import Condition
 from typing import Any, NamedTuple
 
 import ray
@@ -40,15 +40,10 @@ class Actor(ABC):
     So what goes wrong then is an answer, not a death, and an evaluator's imports do not hold up the first round."""
 
     def __init__(self, job: Job, site: str | None = None) -> None:
-        self.job, self.site, self.making = job, site, RLock()
-
-    @property
-    def work(self) -> Any:
-        with self.making:  # an actor may have two threads
-            return self._made
+        self.job, self.site = job, site
 
     @cached_property
-    def _made(self) -> Any:
+    def work(self) -> Any:
         _set_environment(self.job)
         return self.make()
 
@@ -212,7 +207,8 @@ class ServerHost(Actor):
         return SplitServer(self.job, _device())
 
     def initial(self) -> tuple[Any, Any]:
-        return self.split.initial()
+        with self.turns.changed:  # a resumed run may begin beside it, and there is one split
+            return self.split.initial()
 
     def begin(self, attempt: int, buffer: Any) -> None:
         with self.turns.begun(attempt):
