@@ -28,9 +28,11 @@ def _shipped(incomplete: str) -> list[str]:
     return [name for name in shipped.scenarios() if name.startswith(incomplete)]
 
 
-ScenarioArg = Annotated[str, typer.Argument(metavar="SCENARIO", help="A file, or the name of a shipped scenario.", autocompletion=_shipped)]
+SCENARIO = typer.Argument(metavar="SCENARIO", help="A file, or the name of a shipped scenario.", autocompletion=_shipped)
+SCENARIOS = typer.Argument(metavar="SCENARIO...", help="Files, or names of shipped scenarios.", autocompletion=_shipped)
 ShippedArg = Annotated[str, typer.Argument(metavar="NAME", help="A shipped scenario.", autocompletion=_shipped)]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=v", help="Change one key, the value in YAML. May be repeated.")]
+Seed = Annotated[int | None, typer.Option(help="Another seed than the scenario's.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, and nothing else.")]
 
 
@@ -39,11 +41,9 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard 
     "on a cluster: ray job submit --working-dir . -- fedray run quickstart"
 )
 def run(
-    scenario: Annotated[
-        str | None, typer.Argument(metavar="SCENARIO", help="A file, or the name of a shipped scenario.", autocompletion=_shipped)
-    ] = None,
+    scenario: Annotated[str | None, SCENARIO] = None,
     set_: Set = None,
-    seed: Annotated[int | None, typer.Option(help="Another seed than the scenario's.")] = None,
+    seed: Seed = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="The run folder; otherwise a new one under runs/.")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on from the newest whole checkpoint of this run folder.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
@@ -55,9 +55,8 @@ def run(
     from fedray.runs.log import logged
 
     if (scenario is None) == (resume is None):
-        raise typer.BadParameter(
-            "got neither, expected SCENARIO or --resume RUN" if scenario is None else "got SCENARIO and --resume, expected one of them"
-        )
+        got = "neither" if scenario is None else "both"
+        raise typer.BadParameter(f"got {got} of SCENARIO and --resume RUN, expected one of them")
     if resume is not None:
         if set_ or seed is not None or out:
             raise typer.BadParameter("--resume goes on with the run as it is: got --set, --seed or --out, expected none of them")
@@ -102,11 +101,7 @@ def run(
 
 
 @app.command(epilog="Example: fedray check mine.yaml quickstart")
-def check(
-    scenarios: Annotated[
-        list[str], typer.Argument(metavar="SCENARIO...", help="Files, or names of shipped scenarios.", autocompletion=_shipped)
-    ],
-) -> None:
+def check(scenarios: Annotated[list[str], SCENARIOS]) -> None:
     """Say everything that is wrong with scenarios, at once, without torch or Ray."""
     from fedray import check as checks
     from fedray.scenario import ScenarioError
@@ -123,12 +118,7 @@ def check(
 
 
 @app.command(epilog="Example: fedray plan huang2023-lora --json")
-def plan(
-    scenario: ScenarioArg,
-    set_: Set = None,
-    seed: Annotated[int | None, typer.Option(help="Another seed than the scenario's.")] = None,
-    json: Json = False,
-) -> None:
+def plan(scenario: Annotated[str, SCENARIO], set_: Set = None, seed: Seed = None, json: Json = False) -> None:
     """What a scenario needs and costs: actors, bytes, FLOPs, simulated seconds, joules. Trains nothing."""
     from fedray import check as checks
     from fedray import plan as plans
@@ -256,20 +246,17 @@ def _finish(path: Path, result: dict[str, Any], json: bool, quiet: bool, how: st
         typer.echo(jsonlib.dumps({"run": str(path), **result}, indent=1))
         return
     for name, one in result.get("variants", {"": result}).items():
-        told = (
-            f"{one['rounds']} rounds, weights {one['weights_sha256'][:12]}"
-            if one["status"] == "done"
-            else "see its error.json and output.log"
-        )
+        told = "see its error.json and output.log"
+        if one["status"] == "done":
+            told = f"{one['rounds']} rounds, weights {one['weights_sha256'][:12]}"
         typer.echo(f"{path / name} {one['status'] if name else how}: {told}")
     if (path / "report.html").exists():
         typer.echo(f"report: {path / 'report.html'}")
     if not quiet and "variants" not in result:
-        generates = "model/model_index.json" in result["artifacts"]
-        look = (
-            f'fedray generate {path} --prompt "..."; or load {path / "model"} in diffusers' if generates else f"look into {path / 'model'}"
-        )
-        typer.echo(f"next: {look}")
+        next_ = f"look into {path / 'model'}"
+        if "model/model_index.json" in result["artifacts"]:
+            next_ = f'fedray generate {path} --prompt "..."; or load {path / "model"} in diffusers'
+        typer.echo(f"next: {next_}")
 
 
 def _fail(lines: list[str], code: int) -> None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from fedray.scenario.base import Refused
 from fedray.scenario.scenario import Scenario
-from fedray.scenario.topology import Split
 from fedray.schedule import SERVED
 
 if TYPE_CHECKING:
@@ -58,8 +57,7 @@ class CutWork:
 
 def refusal(scenario: Scenario, cut: CutWork) -> Refused | None:
     """Why a scenario does not allow a cut's skips, if so."""
-    assert isinstance(scenario.topology, Split)
-    if scenario.topology.skips == "home" and cut.skips:
+    if scenario.split.skips == "home" and cut.skips:
         got = f"home, with a cut ({cut.name}) that {', '.join(cut.skips)} cross"
         return Refused("topology.skips", got, "send, or a cut whose tail begins where its front ends, on the way up")
     return None
@@ -76,10 +74,9 @@ def all_cuts(scenario: Scenario, folder: Path) -> list[CutWork]:
     from fedray.parameters import Layout
     from fedray.tuning.tunings import apply
 
-    assert isinstance(scenario.topology, Split)
     learner = on_meta(scenario, folder)
     named = apply(scenario.tuning, learner, scenario.seed)
-    found = cut_work(scenario, learner, named, Layout.of(named, scenario.payload), cuts(learner.stages, scenario.topology))
+    found = cut_work(scenario, learner, named, Layout.of(named, scenario.payload), cuts(learner.stages, scenario.split))
     allowed = [cut for cut in found if refusal(scenario, cut) is None]
     if not allowed and (reason := refusal(scenario, found[-1])):
         raise reason
@@ -90,8 +87,6 @@ def cut_work(scenario: Scenario, learner: Learner, named: Mapping[str, Tensor], 
     """What each of these cuts costs; `learner` is on the meta device, `named` what travels of it."""
     from fedray.learners.cut import tensors
 
-    topology = scenario.topology
-    assert isinstance(topology, Split)
     flops, known, n = _counted(learner)
     found = []
     for cut in cuts:
@@ -158,8 +153,7 @@ def _bytes(scenario: Scenario, tensors: Named, n: int) -> list[int]:
     """Bytes of these tensors, which are of n samples, for 0, 1, 2, ... samples up to a batch, as they are sent."""
     from fedray.aggregation.transforms import encoded_bytes
 
-    assert isinstance(scenario.topology, Split)
-    compression, found = scenario.topology.compression, [0]
+    compression, found = scenario.split.compression, [0]
     for k in range(1, scenario.training.batch_size + 1):
         sizes = [(k * t.numel() // n, t.itemsize, t.is_floating_point()) for _, t in tensors]
         found.append(sum(encoded_bytes(compression, numel, width) if is_real else numel * width for numel, width, is_real in sizes))

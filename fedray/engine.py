@@ -160,14 +160,8 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
     if scenario.augmentation is not None:
         run.write("augmentation.json", _augmentation(scenario, radio, run, executor, known))
     executor.export(run.path / "model")
-    result = {
-        "status": "done",
-        "rounds": training.rounds,
-        "weights_sha256": sha256 or _last_sha256(run),
-        "final": run.last_metrics(),
-        "baseline": run.read("baseline.json"),
-        "artifacts": run.artifacts(),
-    }
+    result = {"status": "done", "rounds": training.rounds, "weights_sha256": sha256 or _last_sha256(run), "final": run.last_metrics()}
+    result |= {"baseline": run.read("baseline.json"), "artifacts": run.artifacts()}
     run.write_parquet()
     run.write("result.json", result)
     return result
@@ -195,9 +189,7 @@ def _failure(e: Exception) -> RunFailed:
     facts: dict[str, Any] = e.facts if isinstance(e, StepFailed) else {"error": type(e).__name__, "traceback": traceback.format_exc()}
     message = str(e) if isinstance(e, StepFailed) else f"{type(e).__name__}: {e}"
     if "OutOfMemory" in facts["error"] or "out of memory" in message:
-        return RunFailed(
-            message, "less memory: a smaller training.batch_size, training.gradient_checkpointing, fewer runtime.actors", **facts
-        )
+        return RunFailed(message, "a smaller training.batch_size, training.gradient_checkpointing, fewer runtime.actors", **facts)
     if facts["error"] in ("ActorDiedError", "ActorUnavailableError", "NodeDiedError"):
         return RunFailed(message, "the log of the process that died, in Ray's session folder (/tmp/ray/session_latest/logs)", **facts)
     return RunFailed(message, "the traceback in error.json", **facts)
@@ -222,17 +214,13 @@ def _restore(run: RunFolder, watcher: Watcher, executor: Executor) -> tuple[int,
 
 
 def _judge_failure(report: TrainReport, policy: str, failures: int, budget: int) -> None:
-    if report.failure is None:
-        return
-    where = f"{who(report.client)} in round {report.round}, while {report.stage}"
-    if policy == "abort":
+    message = f"{who(report.client)} in round {report.round}, while {report.stage}: {report.failure}"
+    if report.failure is not None and policy == "abort":
         advice = "mend its data or the training, or leave such clients out: runtime: {failures: {data: drop}}"
-        raise RunFailed(f"{where}: {report.failure}", advice, **_facts(report))
-    if failures > budget:
-        advice = "mend what makes so many clients fail, or raise runtime.failures.budget"
-        raise RunFailed(
-            f"{where}: {report.failure} (failure {failures}, beyond runtime.failures.budget of {budget})", advice, **_facts(report)
-        )
+        raise RunFailed(message, advice, **_facts(report))
+    if report.failure is not None and failures > budget:
+        message += f" (failure {failures}, beyond runtime.failures.budget of {budget})"
+        raise RunFailed(message, "mend what makes so many clients fail, or raise runtime.failures.budget", **_facts(report))
 
 
 def _refuse_round_of_failures(reports: list[TrainReport]) -> None:

@@ -89,10 +89,7 @@ class Layout:
         """The buffer as a safetensors file that other tools open, synced to disk."""
         from safetensors.torch import save
 
-        with file.open("wb") as f:
-            f.write(save(self.tensors(buffer)))
-            f.flush()
-            os.fsync(f.fileno())
+        _write(file, save(self.tensors(buffer)))
 
     def load(self, file: Path) -> np.ndarray:
         """The buffer a `save` wrote.
@@ -130,15 +127,18 @@ def safetensors_bytes(entries: Mapping[str, tuple[str, Sequence[int]]]) -> int:
     return 8 + -(-text // 8) * 8 + offset
 
 
-def save_arrays(arrays: Mapping[str, np.ndarray], file: Path) -> str:
-    """Arrays as a safetensors file, synced to disk; its sha256."""
-    from safetensors.numpy import save
-
-    data = save({name: np.asarray(a, order="C") for name, a in arrays.items()})
+def _write(file: Path, data: bytes) -> None:
     with file.open("wb") as f:
         f.write(data)
         f.flush()
         os.fsync(f.fileno())
+
+
+def save_arrays(arrays: Mapping[str, np.ndarray], file: Path) -> str:
+    """Arrays as a safetensors file, synced to disk; its sha256."""
+    from safetensors.numpy import save
+
+    _write(file, data := save({name: np.asarray(a, order="C") for name, a in arrays.items()}))
     return hashlib.sha256(data).hexdigest()
 
 

@@ -143,7 +143,7 @@ def _shared(loaded: Loaded) -> Shared:
         if isinstance(data, CelebA) and (data.partition.kind == "dirichlet" or scenario.population.selection != "random"):
             raise Refused("data.partition.kind", "labels of faces that are not there yet", "a partition without labels, or the data")
         names = form(data, loaded.folder).label_names  # the other sets have equally many of each, and only how many matters
-        stand_in = Array("", lambda: np.empty(0, np.uint8), np.arange(coming) % len(names), names)
+        stand_in = Array(lambda: np.empty(0, np.uint8), np.arange(coming) % len(names), names)
         return shared(scenario, stand_in, partition(scenario, stand_in))
     if not scenario.sites:
         return shared(scenario, *readable(loaded))

@@ -32,7 +32,7 @@ class Watcher(Protocol):
 class Variant:
     name: str
     folder: Path
-    process: subprocess.Popen[str] | None = None
+    process: Any = None  # once it has been started
     shown: int = 0  # lines of its metrics.jsonl
 
     @property
@@ -62,7 +62,7 @@ def run(loaded: Loaded, parent: RunFolder, watcher: Watcher) -> dict[str, Any]:
                     running.append(_start(waiting.pop(0)))
                 time.sleep(LOOK_S)
                 for variant in list(running):
-                    ended = variant.process is not None and variant.process.poll() is not None
+                    ended = variant.process.poll() is not None
                     for row in RunFolder(variant.folder).rows()[variant.shown :]:
                         watcher.variant_round(variant.name, row)
                         variant.shown += 1
@@ -71,10 +71,8 @@ def run(loaded: Loaded, parent: RunFolder, watcher: Watcher) -> dict[str, Any]:
                         watcher.variant_ended(variant.name, "done" if variant.result else _last_words(variant))
         finally:
             for variant in running:
-                assert variant.process is not None
                 variant.process.send_signal(signal.SIGINT)
             for variant in running:
-                assert variant.process is not None
                 variant.process.wait()
     results = {v.name: v.result or {"status": "failed", "error": RunFolder(v.folder).read("error.json")} for v in variants}
     status = "done" if all(r["status"] == "done" for r in results.values()) else "failed"

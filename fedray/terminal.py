@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from fedray.executors import TrainReport
@@ -72,27 +72,18 @@ class Live(Quiet):
         self.console = console
         self.status = console.status("starting actors and loading the model ...")
         self.status.start()
-        self.bar: Progress | None = None
+        self.bar: Any = None
         self.turns = 0
 
     def started(self, where: str, rounds: int, done: int) -> None:
         self.rounds = rounds
         self.status.stop()
         self.console.print(f"[dim]{where}[/dim]")
-        columns = (
-            SpinnerColumn(),
-            TextColumn("round"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.description}"),
-            TimeElapsedColumn(),
-        )
-        self.bar = Progress(*columns, console=self.console)
+        self.bar = Progress(SpinnerColumn(), TextColumn("round"), *_progress(), console=self.console)
         self.task = self.bar.add_task("[dim]looking at the base model[/dim]", total=rounds, completed=done)
         self.bar.start()
 
     def turn(self, report: TrainReport, turns: int) -> None:
-        assert self.bar is not None
         if report.failure is not None:
             text = f"client {report.client} failed in round {report.round} while {report.stage}: {report.failure}"
             self.bar.console.print(text, style="red", markup=False)
@@ -100,31 +91,21 @@ class Live(Quiet):
         self.bar.update(self.task, description=f"[dim]client {report.client}, turn {self.turns} of {turns}[/dim] loss {report.loss:.4f}")
 
     def round(self, metrics: dict[str, Any]) -> None:
-        assert self.bar is not None
         self.bar.advance(self.task)
         if any(k.startswith("eval_") for k in metrics) or metrics["round"] == self.rounds:
             self.bar.console.print(round_line(metrics, self.rounds), highlight=False)
 
     def variants(self, rounds: dict[str, int]) -> None:
         self.status.stop()
-        columns = (
-            TextColumn("{task.fields[variant]}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.description}"),
-            TimeElapsedColumn(),
-        )
-        self.bar = Progress(*columns, console=self.console)
+        self.bar = Progress(TextColumn("{task.fields[variant]}"), *_progress(), console=self.console)
         self.tasks = {name: self.bar.add_task("[dim]waiting[/dim]", total=n, variant=name) for name, n in rounds.items()}
         self.bar.start()
 
     def variant_round(self, variant: str, metrics: dict[str, Any]) -> None:
-        assert self.bar is not None
         loss = "" if metrics["loss"] is None else f"loss {metrics['loss']:.4f}"
         self.bar.update(self.tasks[variant], completed=metrics["round"], description=loss)
 
     def variant_ended(self, variant: str, status: str) -> None:
-        assert self.bar is not None
         self.bar.stop_task(self.tasks[variant])
         self.bar.update(self.tasks[variant], description="done" if status == "done" else "[red]failed[/red]")
         if status != "done":
@@ -137,6 +118,10 @@ class Live(Quiet):
         self.status.stop()
         if self.bar:
             self.bar.stop()
+
+
+def _progress() -> tuple[ProgressColumn, ...]:
+    return BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
 
 
 def watcher(quiet: bool, json: bool) -> Quiet:

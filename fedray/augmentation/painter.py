@@ -37,7 +37,7 @@ class Pictures:
         return len(self.labels)
 
     def samples(self, form: Form) -> Array:
-        return Array("generated picture", lambda: self.pixels, self.labels, form.label_names)
+        return Array(lambda: self.pixels, self.labels, form.label_names)
 
 
 class Painter:
@@ -47,9 +47,8 @@ class Painter:
     def __init__(self, section: Augmentation, folder: Path, form: Form, seed: int, device: torch.device, keep: Path | None = None) -> None:
         self.section, self.form, self.seed, self.keep = section, form, seed, keep
         with _generator_refused():
-            self.learner = TextToImage.load(
-                _as_model(section.generator), locate(section.generator, folder), device, DTYPES[section.precision]
-            )
+            base = locate(section.generator, folder)
+            self.learner = TextToImage.load(_as_model(section.generator), base, device, DTYPES[section.precision])
         self.pipeline = self.learner.pipeline()
         self._embedded: dict[str, Tensor] = {}
         self._made: dict[int, list[np.ndarray]] = {}
@@ -64,11 +63,9 @@ class Painter:
 
     def prompt(self, owner: int, i: int, label: int) -> str:
         name = self.form.label_names[label]
-        templates = self.section.templates_of(name)
-        called = self.section.names.get(name, name)
-        return templates[key(self.seed, i, owner, "template") % len(templates)].format(
-            label=called, a="an" if called[0] in "aeiou" else "a"
-        )
+        templates, called = self.section.templates_of(name), self.section.names.get(name, name)
+        template = templates[key(self.seed, i, owner, "template") % len(templates)]
+        return template.format(label=called, a="an" if called[0] in "aeiou" else "a")
 
     def _chunks(self, start: int, end: int) -> Iterator[range]:
         """A round's pictures are painted `batch_size` at once, and never with another round's."""
@@ -198,13 +195,11 @@ def _networks(generator: str, folder: Path) -> tuple[int, int, int, int]:
         learner = TextToImage.on_meta(_as_model(generator), locate(generator, folder))
     batch, _ = learner.blank_batch()
     text = torch.zeros(1, learner.text_encoder.config.max_position_embeddings, dtype=torch.long, device="meta")
+    runs = [lambda: learner.unet(batch.latents, batch.timesteps, batch.text), lambda: learner.text_encoder(text)]
+    runs.append(lambda: learner.vae.decode(batch.latents))
     flops = []
     with torch.no_grad():
-        for run in (
-            lambda: learner.unet(batch.latents, batch.timesteps, batch.text),
-            lambda: learner.text_encoder(text),
-            lambda: learner.vae.decode(batch.latents),
-        ):
+        for run in runs:
             with FlopCounterMode(display=False) as counter:
                 run()
             flops.append(int(counter.get_total_flops()))

@@ -52,7 +52,7 @@ def read(data: Cifar, folder: Path, split: Split) -> Array:
         labels = np.concatenate([reader(file, data.kind)[1] for file in files])
     except ValueError as e:
         raise Refused("data.path", str(e), f"whole files of {stem}") from None
-    return Array("picture", partial(_images, reader, files, data.kind), labels, NAMES[data.kind])
+    return Array(partial(_images, reader, files, data.kind), labels, NAMES[data.kind])
 
 
 def _places(data: Cifar, folder: Path, split: Split) -> tuple[list[Path], list[Path]]:

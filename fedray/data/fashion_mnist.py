@@ -55,7 +55,7 @@ def garments(folder: Path, split: Split) -> Array:
     labels = _idx(folder, split, "labels-idx1", 1).astype(np.int64)
     if len(labels) and labels.max() >= len(LABELS):
         raise ValueError(f"{_file(folder, split, 'labels-idx1')}, which has a label of {labels.max()}, not of {len(LABELS)} classes")
-    return Array("garment", partial(_images, folder, split, len(labels)), labels, LABELS, pad=2)
+    return Array(partial(_images, folder, split, len(labels)), labels, LABELS, pad=2)
 
 
 def _images(folder: Path, split: Split, n: int) -> np.ndarray:

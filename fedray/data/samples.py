@@ -40,10 +40,8 @@ class Samples(Protocol):
     def __len__(self) -> int: ...
 
     def image(self, i: int) -> Image.Image:
-        """Sample i as RGB. Raises ValueError, naming it, where it cannot be read."""
+        """Sample i as RGB. Raises ValueError, naming its file, where it cannot be read."""
         ...
-
-    def name(self, i: int) -> str: ...
 
     def pixels(self, indices: np.ndarray, size: int | None) -> np.ndarray:
         """uint8 [n, channels, height, width] of square images, in `size` or their own."""
@@ -54,7 +52,6 @@ class Samples(Protocol):
 class Array:
     """A labelled set that fits in memory. `pad` black pixels a side make its images a power of two where one asks for it."""
 
-    what: str  # one of them, for messages
     load: Callable[[], np.ndarray]  # uint8 [n, channels, height, width]; ValueError where its file is damaged
     labels: np.ndarray  # int64 [n]
     label_names: Sequence[str]
@@ -79,9 +76,6 @@ class Array:
     def image(self, i: int) -> Image.Image:
         (pixels,) = self.pixels(np.array([i]), self.array.shape[-1] + 2 * self.pad)
         return Image.fromarray(np.moveaxis(pixels, 0, -1).squeeze()).convert("RGB")
-
-    def name(self, i: int) -> str:
-        return f"{self.what} {i}"
 
     def pixels(self, indices: np.ndarray, size: int | None) -> np.ndarray:
         chosen, own = self.array[indices], self.array.shape[-1]
@@ -112,9 +106,6 @@ class Files:
                 return ImageOps.exif_transpose(image).convert("RGB")
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
             raise ValueError(f"{self.files[i]} cannot be read as an image: {reason(e)}") from None
-
-    def name(self, i: int) -> str:
-        return str(self.files[i])
 
     def pixels(self, indices: np.ndarray, size: int | None) -> np.ndarray:
         assert size is not None, "files have no size of their own"

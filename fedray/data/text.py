@@ -43,15 +43,12 @@ class Texts:
     def groups(self) -> Sequence[str]:
         return [self.folders[k] for k in self.labels]
 
-    def name(self, i: int) -> str:
-        return f"text {i}, of {self.label_names[self.labels[i]]}"
-
     def tokens(self, indices: np.ndarray) -> np.ndarray:
         """int64 [n, length]."""
         return self.blocks[indices].astype(np.int64)
 
     def image(self, i: int) -> Image.Image:
-        raise ValueError(f"{self.name(i)} is no image")
+        raise ValueError("texts are no images")
 
     def pixels(self, indices: np.ndarray, size: int | None) -> np.ndarray:
         raise ValueError("texts have no pixels")

@@ -65,11 +65,9 @@ def _decoder(smashed: Tensor, inputs: Tensor, words: int) -> tuple[nn.Module, Ca
         c, size = smashed.shape[1], inputs.shape[-2:]
         first = [nn.Conv2d(c, 32, 3, padding=1), nn.ReLU(), nn.Upsample(size=tuple(size)), nn.Conv2d(32, 16, 3, padding=1), nn.ReLU()]
         return nn.Sequential(*first, nn.Conv2d(16, inputs.shape[1], 3, padding=1)), F.mse_loss
-    wide = math.prod(smashed.shape[1:])
-    shape = tuple(inputs.shape[1:])
-    return nn.Sequential(
-        nn.Flatten(), nn.Linear(wide, 256), nn.ReLU(), nn.Linear(256, math.prod(shape)), nn.Unflatten(1, shape)
-    ), F.mse_loss
+    wide, shape = math.prod(smashed.shape[1:]), tuple(inputs.shape[1:])
+    dense = [nn.Flatten(), nn.Linear(wide, 256), nn.ReLU(), nn.Linear(256, math.prod(shape)), nn.Unflatten(1, shape)]
+    return nn.Sequential(*dense), F.mse_loss
 
 
 class _Transposed(nn.Module):

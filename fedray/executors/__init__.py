@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -39,27 +39,22 @@ def who(client: int | None) -> str:
 
 
 class StepFailed(RuntimeError):
-    """A step that went wrong through no fault of its data: what, where, and the original exception, once."""
+    """A step that went wrong through no fault of its data: a message and, for error.json, facts. Both travel between
+    processes, which the original exception may not."""
 
-    def __init__(self, error: BaseException, round: int | None, stage: str, client: int | None, traceback: str) -> None:
-        when = f" in round {round}" if round is not None else ""
-        super().__init__(f"{who(client)}{when}, while {stage}: {type(error).__name__}: {str(error).strip() or 'no message'}")
-        self.facts: dict[str, Any] = {
-            "error": type(error).__name__,
-            "round": round,
-            "client": client,
-            "stage": stage,
-            "traceback": traceback,
-        }
+    def __init__(self, message: str, facts: dict[str, Any]) -> None:
+        super().__init__(message, facts)
+        self.facts = facts
 
-    def __reduce__(self):  # the original may not travel between processes; what is known of it does
-        return _step_failed, (str(self), self.facts)
+    def __str__(self) -> str:
+        return str(self.args[0])
 
-
-def _step_failed(message: str, facts: dict[str, Any]) -> StepFailed:
-    failed = StepFailed.__new__(StepFailed, message)
-    failed.facts = facts
-    return failed
+    @classmethod
+    def of(cls, error: BaseException, round: int | None, stage: str, client: int | None, traceback: str) -> Self:
+        """What, where, and the original exception, once."""
+        when, kind = f" in round {round}" if round is not None else "", type(error).__name__
+        facts = {"error": kind, "round": round, "client": client, "stage": stage, "traceback": traceback}
+        return cls(f"{who(client)}{when}, while {stage}: {kind}: {str(error).strip() or 'no message'}", facts)
 
 
 class DataFailure(Exception):
@@ -92,7 +87,7 @@ def blamed(round: int, stage: str, client: int) -> Iterator[None]:
     except (DataFailure, Lost):
         raise
     except Exception as e:
-        raise StepFailed(e, round, stage, client, traceback.format_exc()) from e
+        raise StepFailed.of(e, round, stage, client, traceback.format_exc()) from e
 
 
 @dataclass(frozen=True)

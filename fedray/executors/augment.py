@@ -106,5 +106,5 @@ class AugmentWork:
 
     def _pictures(self, labels: np.ndarray) -> Array:
         if not len(labels):
-            return Array("generated picture", lambda: np.zeros((0, self.form.channels, 1, 1), np.uint8), labels, self.form.label_names)
+            return Array(lambda: np.zeros((0, self.form.channels, 1, 1), np.uint8), labels, self.form.label_names)
         return self.paint(labels).samples(self.form)

@@ -194,14 +194,11 @@ class ClientWork(Holder):
             (loss * scale if scale != 1 else loss).backward()
             if scale != 1:
                 gradient.div_(scale)
-            norm = torch.linalg.vector_norm(gradient)
-            if not torch.isfinite(norm):
+            if not optimizer.clipped(training.clip_norm):
                 if scale == 1:
                     raise DataFailure("training", f"the gradient of step {step + 1} is not finite", client)
                 scale /= 2
                 continue
-            if training.clip_norm is not None:
-                gradient.mul_((training.clip_norm / (norm + 1e-6)).clamp(max=1.0))
             if adjust is not None:
                 adjust(gradient, flat.master.data)
             optimizer.step()

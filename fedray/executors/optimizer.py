@@ -23,6 +23,13 @@ class FlatOptimizer:
         self.momentum: list[Tensor | None] = [None]
         self.moments: tuple[Tensor, Tensor, Tensor] | None = None  # Adam's two, and its steps
 
+    def clipped(self, to: float | None) -> bool:
+        """Whether the gradient is finite; it is no longer than `to` afterwards (as torch.nn.utils.clip_grad_norm_)."""
+        norm = torch.linalg.vector_norm(self.gradient)
+        if (finite := bool(torch.isfinite(norm))) and to is not None:
+            self.gradient.mul_((to / (norm + 1e-6)).clamp(max=1.0))
+        return finite
+
     @torch.no_grad()
     def step(self) -> None:
         s, weights, gradient = self.section, [self.weights], [self.gradient]

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedray.data import Form, Samples
+from fedray.learners.learner import Learner
 from fedray.learners.pictures import Shard, scaled
 from fedray.learners.stage_names import CLASSIFIERS
-from fedray.learners.stages import Stage, run, within
+from fedray.learners.stages import Stage
 from fedray.randomness import SERVER, key
 from fedray.scenario.base import Refused
 from fedray.scenario.model import Classifier as Section
@@ -31,10 +32,7 @@ class Batch:
     labels: Tensor  # [b] int64
 
 
-class Classifier:
-    keeps_shards = False
-    weights_file = "model.safetensors"
-
+class Classifier(Learner):
     def __init__(self, section: Section, form: Form, seed: int, device: torch.device, compute: torch.dtype) -> None:
         self.section, self.form, self.device, self.compute = section, form, device, compute
         if (size := section.resolution or form.size) is None:
@@ -49,13 +47,7 @@ class Classifier:
         pieces, inputs = _pieces(section, self.network), ("images", *["x"] * 9)
         found = [Stage(name, (needs,), ("x",), step, modules) for needs, (name, step, modules) in zip(inputs, pieces, strict=False)]
         loss = Stage("loss", ("x", "labels"), ("loss",), lambda logits, labels: F.cross_entropy(logits.float(), labels))
-        self.stages = (*within(self._autocast, found), loss)
-
-    def prepare_training(self, gradient_checkpointing: bool) -> None:
-        self.network.train()
-
-    def encode(self, samples: Samples, indices: np.ndarray) -> Shard:
-        return Shard.of(samples, indices, self.size, self.device)
+        self.stages = self.staged(found, loss)
 
     def draw(self, shard: Shard, indices: np.ndarray, generator: torch.Generator) -> Batch:
         i = torch.from_numpy(indices).to(self.device)
@@ -66,22 +58,16 @@ class Classifier:
         images = torch.zeros(2, self.channels, self.size, self.size, device=self.device)
         return Batch(images, torch.zeros(2, dtype=torch.long, device=self.device)), 2
 
-    def loss(self, batch: Batch) -> Tensor:
-        """Cross entropy."""
-        return run(self.stages, vars(batch))["loss"]
-
     @torch.no_grad()
     def test(self, samples: Samples, chosen: np.ndarray) -> tuple[float, float]:
         """Accuracy and mean cross entropy over these images of a test set."""
-        training = self.network.training
-        self.network.eval()
         right, loss = 0, 0.0
         for start in range(0, len(chosen), CHUNK):
             shard = self.encode(samples, chosen[start : start + CHUNK])
-            logits = self._logits(self._scaled(shard.images))
+            with self.evaluating(), self.autocast():
+                logits = self.network(self._scaled(shard.images)).float()
             right += int((logits.argmax(1) == shard.labels).sum())
             loss += float(F.cross_entropy(logits, shard.labels, reduction="sum"))
-        self.network.train(training)
         return right / len(chosen), loss / len(chosen)
 
     def save(self, folder: Path) -> None:
@@ -90,24 +76,13 @@ class Classifier:
 
         tensors = {name: t.detach().clone().contiguous() for name, t in self.network.state_dict().items()}
         save_file(tensors, str(folder / self.weights_file), metadata={"format": "pt"})
-        facts: dict[str, Any] = self.section.model_dump()
-        facts |= {
-            "channels": self.channels,
-            "size": self.size,
-            "labels": list(self.form.label_names),
-        }
+        facts = {"channels": self.channels, "size": self.size, "labels": list(self.form.label_names)}
+        facts = self.section.model_dump() | facts
         (folder / "config.json").write_text(json.dumps(facts, indent=2) + "\n")
 
     def _scaled(self, images: Tensor) -> Tensor:
         """Grey as three equal channels where the network wants colour."""
         return scaled(images.expand(-1, self.channels, -1, -1))
-
-    def _logits(self, images: Tensor) -> Tensor:
-        with self._autocast():
-            return self.network(images).float()
-
-    def _autocast(self) -> AbstractContextManager[None]:
-        return nullcontext() if self.compute == torch.float32 else torch.autocast(self.device.type, self.compute)
 
 
 def build(section: Section, channels: int, size: int, labels: int) -> nn.Module:

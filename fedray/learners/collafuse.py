@@ -5,7 +5,6 @@ own: q(x_t | x_cut) has the betas from the cut on, and what it learns to remove 
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedray.data import Form, Samples
+from fedray.data import Form
 from fedray.learners.diffusion import Diffusion
+from fedray.learners.learner import Learner
 from fedray.learners.pictures import Shard, scaled
-from fedray.learners.stages import Stage, run, within
+from fedray.learners.stages import Stage
 from fedray.randomness import SERVER, key
 from fedray.scenario.model import Diffusion as Section
 
@@ -32,21 +32,22 @@ class Batch:
     veil: Tensor  # as images: the noise up to the cut
 
 
-class CollaFuse:
+class CollaFuse(Learner):
     weights_file = "unet/diffusion_pytorch_model.safetensors"
 
     def __init__(self, section: Section, form: Form, seed: int, device: torch.device, compute: torch.dtype) -> None:
         assert section.server_from is not None
-        self.section, self.cut = section, section.server_from
+        self.section, self.cut, self.device, self.compute = section, section.server_from, device, compute
         betas = np.linspace(section.beta_start, section.beta_end, section.timesteps).tolist()
         self.client = Diffusion(section, form, key(seed, 0, SERVER, "client network"), device, compute, betas[: self.cut])
         self.server = Diffusion(section, form, seed, device, compute, betas[self.cut :])
-        self.device, self.size, self.keeps_shards = device, self.server.size, self.server.keeps_shards
+        self.size, self.keeps_shards = self.server.size, self.server.keeps_shards
         self.parts: dict[str, nn.Module] = {"unet": nn.ModuleDict({"server": self.server.unet, "client": self.client.unet})}
         near = Stage("client", ("images", "noise", "timesteps", "veil"), ("veiled", "near"), self._near, (self.client.unet,))
         far = Stage("server", ("veiled",), ("far",), self._far, (self.server.unet,))
+        # The sum of both networks' mean squared errors.
         loss = Stage("loss", ("near", "far"), ("loss",), lambda near, far: (near + far).mean())
-        self.stages = (*within(self._autocast, [near, far]), loss)
+        self.stages = self.staged([near, far], loss)
 
     def _near(self, images: Tensor, noise: Tensor, timesteps: Tensor, veil: Tensor) -> tuple[Tensor, Tensor]:
         """The image as the server gets it, and the client's own error [b]."""
@@ -63,9 +64,6 @@ class CollaFuse:
         self.client.prepare_training(gradient_checkpointing)
         self.server.prepare_training(gradient_checkpointing)
 
-    def encode(self, samples: Samples, indices: np.ndarray) -> Shard:
-        return Shard.of(samples, indices, self.size, self.device)
-
     def draw(self, shard: Shard, indices: np.ndarray, generator: torch.Generator) -> Batch:
         images = scaled(shard.images[torch.from_numpy(indices).to(self.device)])
         noise, veil = torch.randn((2, *images.shape), generator=generator).to(self.device)
@@ -74,10 +72,6 @@ class CollaFuse:
     def blank_batch(self) -> tuple[Batch, int]:
         blank, _ = self.server.blank_batch()
         return Batch(blank.images, blank.noise, blank.timesteps, blank.noise), 1
-
-    def loss(self, batch: Batch) -> Tensor:
-        """The sum of both networks' mean squared errors."""
-        return run(self.stages, vars(batch))["loss"]
 
     def sample(self, seeds: Sequence[int], steps: int, at_once: int = 64) -> Tensor:
         """One image a seed: the server's network from noise to the cut, the client's from there; each in its share of `steps`."""
@@ -89,9 +83,6 @@ class CollaFuse:
         """The server's network as a DDPMPipeline, whose pictures are noised ones, and the client's as another in `client`."""
         self.server.save(folder)
         self.client.save(folder / "client")
-
-    def _autocast(self) -> AbstractContextManager[None]:
-        return self.server.autocast()
 
 
 def _error(network: Diffusion, images: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """diffusion: an unconditional DDPM (Ho et al. 2020, Algorithm 1) on diffusers' UNet2DModel."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedray.data import Form, Samples
+from fedray.data import Form
 from fedray.learners import unet as unets
+from fedray.learners.learner import Learner
 from fedray.learners.pictures import Shard, scaled
-from fedray.learners.stages import Stage, run, within
+from fedray.learners.stages import Stage
 from fedray.randomness import SERVER, key
 from fedray.scenario.base import Refused
 from fedray.scenario.model import Diffusion as Section
@@ -29,7 +30,7 @@ class Batch:
     timesteps: Tensor  # [b] int64
 
 
-class Diffusion:
+class Diffusion(Learner):
     weights_file = "diffusion_pytorch_model.safetensors"
 
     def __init__(
@@ -64,15 +65,12 @@ class Diffusion:
             self.schedule = DDPMScheduler(num_train_timesteps=len(betas), trained_betas=list(betas))
         pieces = unets.stages(unet, ("images", "noise", "timesteps"), self.schedule.add_noise, size)
         loss = Stage("loss", ("predicted", "noise"), ("loss",), lambda predicted, noise: F.mse_loss(predicted.float(), noise))
-        self.stages = (*within(self.autocast, pieces), loss)
+        self.stages = self.staged(pieces, loss)
 
     def prepare_training(self, gradient_checkpointing: bool) -> None:
-        self.unet.train()
+        super().prepare_training(gradient_checkpointing)
         if gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
-
-    def encode(self, samples: Samples, indices: np.ndarray) -> Shard:
-        return Shard.of(samples, indices, self.size, self.device)
 
     def draw(self, shard: Shard, indices: np.ndarray, generator: torch.Generator) -> Batch:
         images = scaled(shard.images[torch.from_numpy(indices).to(self.device)])
@@ -83,10 +81,6 @@ class Diffusion:
     def blank_batch(self) -> tuple[Batch, int]:
         images = torch.zeros(1, self.unet.config.in_channels, self.size, self.size, device=self.device)
         return Batch(images, images, torch.zeros(1, dtype=torch.long, device=self.device)), 1
-
-    def loss(self, batch: Batch) -> Tensor:
-        """Mean squared error of the predicted noise, at timesteps drawn uniformly."""
-        return run(self.stages, vars(batch))["loss"]
 
     def sample(self, seeds: Sequence[int], steps: int, at_once: int = 64, start: Tensor | None = None) -> Tensor:
         """One image a seed, [n, 3, h, w] in 0..1 on the CPU, whatever its neighbours."""
@@ -99,8 +93,6 @@ class Diffusion:
 
         sampler: Any = DDIMScheduler.from_config(self.schedule.config, clip_sample=clip, timestep_spacing="trailing")
         sampler.set_timesteps(min(steps, self.schedule.config.num_train_timesteps))
-        training = self.unet.training
-        self.unet.eval()
         shape, found = (1, self.unet.config.in_channels, self.size, self.size), []
         for i in range(0, len(seeds), at_once):
             if start is None:
@@ -109,11 +101,10 @@ class Diffusion:
                 x = start[i : i + at_once]
             x = x.to(self.device)
             for t in sampler.timesteps:
-                with self.autocast():
+                with self.evaluating(), self.autocast():
                     predicted = self.unet(x, t, return_dict=False)[0].float()
                 x = sampler.step(predicted, t, x, return_dict=False)[0]
             found.append(x.cpu())
-        self.unet.train(training)
         return torch.cat(found)
 
     def save(self, folder: Path) -> None:
@@ -122,8 +113,3 @@ class Diffusion:
 
         pipeline: Any = DDPMPipeline(unet=self.unet, scheduler=self.schedule)
         pipeline.save_pretrained(folder, safe_serialization=True)
-
-    def autocast(self) -> AbstractContextManager[None]:
-        if self.compute == torch.float32:
-            return nullcontext()
-        return torch.autocast(self.device.type, self.compute)

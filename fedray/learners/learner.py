@@ -1,7 +1,10 @@
 """What every learner offers, and the learners by the `model.kind` a scenario names. No federation in them."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,45 +12,66 @@ from torch import Tensor, nn
 
 from fedray.data import Samples, form
 from fedray.learners.bases import locate
-from fedray.learners.stages import Stage
+from fedray.learners.pictures import Shard
+from fedray.learners.stages import Stage, run, within
 from fedray.scenario.model import Classifier as ClassifierSection
 from fedray.scenario.model import TextToImage as TextToImageSection
 from fedray.scenario.model import Transformer as TransformerSection
 from fedray.scenario.scenario import Scenario
 
 
-class Learner(Protocol):
+class Learner(ABC):
     """A model with its loss. `Any` stands for the learner's own shard (a client's samples) and batch (a step's draws)."""
 
     parts: dict[str, nn.Module]  # what a tuning may train, by name; frozen until it does
-    keeps_shards: bool  # whether a client's encoded samples are dear enough to be kept
-    weights_file: str  # the name under which `save` writes what a whole training changes
-
     stages: tuple[Stage, ...]  # a step's pieces, from a batch's fields to `loss`
+    size: int  # pixels a side, of pictures
+    device: torch.device
+    compute: torch.dtype
+    keeps_shards = False  # whether a client's encoded samples are dear enough to be kept
+    weights_file = "model.safetensors"  # the name under which `save` writes what a whole training changes
 
     def prepare_training(self, gradient_checkpointing: bool) -> None:
         """To be called once the tuning has said what trains."""
-        ...
+        for part in self.parts.values():
+            part.train()
 
     def encode(self, samples: Samples, indices: np.ndarray) -> Any:
         """A client's samples on the learner's device. Raises ValueError for one that cannot be read."""
-        ...
+        return Shard.of(samples, indices, self.size, self.device)
 
+    @abstractmethod
     def draw(self, shard: Any, indices: np.ndarray, generator: torch.Generator) -> Any:
         """One step's inputs, every draw made, on the CPU: the same on every device."""
-        ...
 
+    @abstractmethod
     def blank_batch(self) -> tuple[Any, int]:
         """A batch with nothing in it, for counting work, and how many samples it stands for."""
-        ...
 
     def loss(self, batch: Any) -> Tensor:
         """What all its stages together make of a batch: the mean over its samples, each of which counts the same."""
-        ...
+        return run(self.stages, vars(batch))["loss"]
 
+    @abstractmethod
     def save(self, folder: Path) -> None:
         """The whole model in its ecosystem's own files."""
-        ...
+
+    def staged(self, pieces: Sequence[Stage], loss: Stage) -> tuple[Stage, ...]:
+        """A step: the network's pieces in the precision that is computed in, the loss in fp32."""
+        return (*within(self.autocast, pieces), loss)
+
+    def autocast(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.compute == torch.float32 else torch.autocast(self.device.type, self.compute)
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Inside, nothing is dropped out, and no mean is learnt."""
+        training = {part: part.training for part in self.parts.values()}
+        for part in training:
+            part.eval()
+        yield
+        for part, was in training.items():
+            part.train(was)
 
 
 def load(scenario: Scenario, folder: Path, device: torch.device, compute: torch.dtype) -> Learner:
@@ -56,7 +80,8 @@ def load(scenario: Scenario, folder: Path, device: torch.device, compute: torch.
     if isinstance(section, TextToImageSection):
         from fedray.learners.text_to_image import TextToImage
 
-        return TextToImage.load(section, locate(section.base, folder), device, compute)
+        base = locate(section.base, folder)
+        return TextToImage.on_meta(section, base) if device.type == "meta" else TextToImage.load(section, base, device, compute)
     samples = form(scenario.data, folder)
     if isinstance(section, ClassifierSection):
         from fedray.learners.classifier import Classifier
@@ -77,8 +102,4 @@ def load(scenario: Scenario, folder: Path, device: torch.device, compute: torch.
 
 def on_meta(scenario: Scenario, folder: Path) -> Learner:
     """Without weights or memory, for counting."""
-    if isinstance(scenario.model, TextToImageSection):
-        from fedray.learners.text_to_image import TextToImage
-
-        return TextToImage.on_meta(scenario.model, locate(scenario.model.base, folder))
     return load(scenario, folder, torch.device("meta"), torch.float32)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -22,7 +21,8 @@ from torch import Tensor, nn
 from fedray.data import Samples
 from fedray.learners import unet as unets
 from fedray.learners.bases import Base
-from fedray.learners.stages import Stage, run, within
+from fedray.learners.learner import Learner
+from fedray.learners.stages import Stage
 from fedray.scenario.base import Refused
 from fedray.scenario.model import TextToImage as Section
 
@@ -50,7 +50,7 @@ class Batch:
     text: Tensor  # [b, l] int64 token ids, or [b, l, d] embeddings
 
 
-class TextToImage:
+class TextToImage(Learner):
     """U-Net, text encoder, autoencoder, tokenizer and noise schedule of one base model."""
 
     keeps_shards = True
@@ -63,6 +63,7 @@ class TextToImage:
         self.parts = parts  # what a tuning may train; frozen until it does
         unet, text_encoder, vae = (cast(Any, parts[name]) for name in ("unet", "text_encoder", "vae"))
         self.unet, self.text_encoder, self.vae = unet, text_encoder, vae
+        self.device = next(vae.parameters()).device
         for part in parts.values():
             part.requires_grad_(False).eval()
         self.schedule = DDPMScheduler.from_pretrained(str(base.configuration or base.source), subfolder="scheduler")
@@ -89,17 +90,11 @@ class TextToImage:
             return kind.from_pretrained(base.source, subfolder=name, torch_dtype=dtype, use_safetensors=True).to(device)
 
         try:
-            parts = {
-                "unet": part(UNet2DConditionModel, "unet", compute),
-                "text_encoder": part(CLIPTextModel, "text_encoder", compute),
-                "vae": part(AutoencoderKL, "vae", torch.float32),
-            }
+            parts = {"unet": part(UNet2DConditionModel, "unet", compute), "text_encoder": part(CLIPTextModel, "text_encoder", compute)}
+            parts["vae"] = part(AutoencoderKL, "vae", torch.float32)
             tokenizer = CLIPTokenizer.from_pretrained(base.source, subfolder="tokenizer")
         except (OSError, ValueError) as e:
-            reason = str(e).strip().split("\n")[0][:200]
-            raise Refused(
-                "model.base", f"{section.base!r}, which does not load ({reason})", "a whole Stable Diffusion with safetensors weights"
-            ) from None
+            raise _refused(section, e, "a whole Stable Diffusion with safetensors weights") from None
         return cls(section, base, parts, tokenizer, compute)
 
     @classmethod
@@ -116,21 +111,11 @@ class TextToImage:
             vae = AutoencoderKL.load_config(source, subfolder="vae")
             text = CLIPTextConfig.from_pretrained(source, subfolder="text_encoder")
             with init_empty_weights(include_buffers=True):
-                parts = {
-                    "unet": UNet2DConditionModel.from_config(unet),
-                    "text_encoder": CLIPTextModel(text),
-                    "vae": AutoencoderKL.from_config(vae),
-                }
+                parts = {"unet": UNet2DConditionModel.from_config(unet), "text_encoder": CLIPTextModel(text)}
+                parts["vae"] = AutoencoderKL.from_config(vae)
             return cls(section, base, parts, None, torch.float32)
         except OSError as e:
-            reason = str(e).strip().split("\n")[0][:200]
-            raise Refused(
-                "model.base", f"{section.base!r}, whose configuration is not to be had ({reason})", "a base model that is there"
-            ) from None
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.vae.parameters()).device  # a client of a split model may have no U-Net
+            raise _refused(section, e, "a base model whose configuration is there") from None
 
     @property
     def trains_text(self) -> bool:
@@ -160,9 +145,8 @@ class TextToImage:
 
     def tokenize(self, captions: list[str]) -> Tensor:
         length = self.tokenizer.model_max_length
-        return self.tokenizer(captions, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids.to(
-            self.device
-        )
+        encoded = self.tokenizer(captions, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+        return encoded.input_ids.to(self.device)
 
     def draw(self, shard: Shard, indices: np.ndarray, generator: torch.Generator) -> Batch:
         """Latents, noise, timesteps and dropped captions of one step. Drawn on the CPU: the same on every device."""
@@ -192,10 +176,7 @@ class TextToImage:
         text = Stage("text", ("text",), ("text",), embed, (self.text_encoder,))
         pieces = unets.stages(self.unet, ("latents", "noise", "timesteps"), self.schedule.add_noise, self.latent_shape[1])
         loss = Stage("loss", ("predicted", "latents", "noise", "timesteps"), ("loss",), self._error)
-        return (*within(self.autocast, [text, *pieces]), loss)
-
-    def loss(self, batch: Batch) -> Tensor:
-        return run(self.stages, vars(batch))["loss"]
+        return self.staged([text, *pieces], loss)
 
     def _error(self, predicted: Tensor, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Mean squared error of the predicted noise or velocity, weighted by min-SNR where asked (Hang et al. 2023)."""
@@ -225,27 +206,17 @@ class TextToImage:
         self, prompts: Sequence[str], seeds: Sequence[int], steps: int, guidance: float, negative: str = "", at_once: int = 32
     ) -> Tensor:
         """One image a prompt, [n, 3, h, w] in 0..1 on the CPU; each from its own seed, whatever its neighbours."""
-        training = {name: part.training for name, part in self.parts.items()}
-        for part in self.parts.values():
-            part.eval()
         pipeline, images = self.pipeline(), []
         for start in range(0, len(prompts), at_once):
             some = list(prompts[start : start + at_once])
             noise = [torch.Generator().manual_seed(s) for s in seeds[start : start + at_once]]
-            with self.autocast():
+            with self.evaluating(), self.autocast():
                 out = pipeline(
                     some, negative_prompt=[negative] * len(some), generator=noise, num_inference_steps=steps,
                     guidance_scale=guidance, height=self.resolution, width=self.resolution, output_type="pt",
                 ).images  # fmt: skip
             images.append(out.float().cpu())
-        for name, part in self.parts.items():
-            part.train(training[name])
         return torch.cat(images)
-
-    def autocast(self) -> AbstractContextManager[None]:
-        if self.compute == torch.float32:
-            return nullcontext()
-        return torch.autocast(self.device.type, self.compute)
 
     def save(self, folder: Path) -> None:
         """The whole pipeline as `from_pretrained` reads it."""
@@ -261,6 +232,10 @@ class TextToImage:
         """[3, resolution, resolution] in 0..1: the shorter side scaled, the middle cut out."""
         square = ImageOps.fit(image, (self.resolution, self.resolution), Image.Resampling.BICUBIC)
         return torch.from_numpy(np.array(square)).permute(2, 0, 1).float() / 255
+
+
+def _refused(section: Section, e: Exception, expected: str) -> Refused:
+    return Refused("model.base", f"{section.base!r}, which does not load ({str(e).strip().splitlines()[0][:200]})", expected)
 
 
 def sampler_config(source: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from fedray.data import Form, Samples
 from fedray.data.text import Texts
 from fedray.data.tokenizer import MASK
 from fedray.learners.classifier import Batch as Labelled
+from fedray.learners.learner import Learner
 from fedray.learners.pictures import Shard, scaled
-from fedray.learners.stages import Stage, run, within
+from fedray.learners.stages import Stage, run
 from fedray.randomness import SERVER, key
 from fedray.scenario.base import Refused
 from fedray.scenario.model import Transformer as Section
@@ -46,10 +47,7 @@ class Masked:
 Batch = Tokens | Labelled | Masked
 
 
-class Transformer:
-    keeps_shards = False
-    weights_file = "model.safetensors"
-
+class Transformer(Learner):
     def __init__(self, section: Section, form: Form, seed: int, device: torch.device, compute: torch.dtype) -> None:
         self.section, self.form, self.seed, self.device, self.compute = section, form, seed, device, compute
         self.size = section.resolution or form.size or 0
@@ -63,17 +61,18 @@ class Transformer:
             network = build(section, form, self.size)
         self.network: Any = network.to(device).requires_grad_(False)
         self.parts: dict[str, nn.Module] = {"network": self.network}
-        self.stages = (*within(self._autocast, _pieces(section, network, self.side)), _loss(section, self.side))
+        self.stages = self.staged(_pieces(section, network, self.side), _loss(section, self.side))
 
     def prepare_training(self, gradient_checkpointing: bool) -> None:
-        self.network.train()
+        super().prepare_training(gradient_checkpointing)
         if gradient_checkpointing:
             self.network.gradient_checkpointing_enable({"use_reentrant": False})
 
     def encode(self, samples: Samples, indices: np.ndarray) -> Tensor | Shard:
         """Tokens [n, l] int64, or images."""
         if not self.section.of_text:
-            return Shard.of(samples, indices, self.size, self.device)
+            shard: Shard = super().encode(samples, indices)
+            return shard
         assert isinstance(samples, Texts)
         return torch.from_numpy(samples.tokens(indices)).to(self.device)
 
@@ -107,29 +106,23 @@ class Transformer:
             return Labelled(images, torch.zeros(1, dtype=torch.long, device=self.device)), 1
         return Masked(images, torch.ones(1, self.side**2, dtype=torch.bool, device=self.device)), 1
 
-    def loss(self, batch: Batch) -> Tensor:
-        """Mean cross entropy of what is asked for, or mean absolute error of the pixels that were hidden."""
-        return run(self.stages, vars(batch))["loss"]
-
     @torch.no_grad()
     def test(self, samples: Samples, chosen: np.ndarray) -> tuple[float | None, float]:
         """Accuracy (of images to be completed, none) and mean loss over these samples of a test set, under the same masks
         each time. Every sample has as much to judge as any other, so that means of batches weigh as their samples."""
-        training = self.network.training
-        self.network.eval()
         generator = torch.Generator().manual_seed(key(self.seed, 0, SERVER, "test masks"))
         right = judged = 0
         loss = 0.0
         for start in range(0, len(chosen), CHUNK):
             part = chosen[start : start + CHUNK]
             batch = self.draw(self.encode(samples, part), np.arange(len(part)), generator)
-            known = run(self.stages, vars(batch))
+            with self.evaluating():
+                known = run(self.stages, vars(batch))
             loss += float(known["loss"]) * len(part)
             if not isinstance(batch, Masked):
                 targets = batch.targets if isinstance(batch, Tokens) else batch.labels
                 right += int((known["x"].argmax(-1) == targets).sum())
                 judged += int((targets != UNJUDGED).sum())
-        self.network.train(training)
         return right / judged if judged else None, loss / len(chosen)
 
     def save(self, folder: Path) -> None:
@@ -142,9 +135,6 @@ class Transformer:
         if (tokenizer := self.form.tokenizer) is not None:
             fast: Any = PreTrainedTokenizerFast(tokenizer_object=tokenizer, mask_token=MASK, model_max_length=self.form.length)
             fast.save_pretrained(folder)
-
-    def _autocast(self) -> AbstractContextManager[None]:
-        return nullcontext() if self.compute == torch.float32 else torch.autocast(self.device.type, self.compute)
 
 
 def some(n: int, length: int, share: float, generator: torch.Generator) -> Tensor:
@@ -207,7 +197,7 @@ def _pieces(section: Section, network: Any, side: int) -> list[Stage]:
 
 
 def _loss(section: Section, side: int) -> Stage:
-    """In fp32, and equal to transformers' own."""
+    """Mean cross entropy of what is asked for, or mean absolute error of the pixels that were hidden. Equal to transformers' own."""
 
     def cross_entropy(x: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(x.float().flatten(0, -2), targets.flatten(), ignore_index=UNJUDGED)

@@ -104,13 +104,11 @@ def time_round(schedule: Schedule, work: Loads, radio: Radio, start_s: float, de
         load, joules = (0.0, 0.0) if outcome == "skipped" else (loads[n], cost[n])
         last = start_s + t0[n], start_s + t1[n], joules, outcome
         if isinstance(step, Send):
-            event = Event(
-                schedule.round, step.id, step.after, "send", step.node, step.peer, step.direction, 0.0, int(load), *last, step.messages
-            )
+            way = "send", step.node, step.peer, step.direction
+            events.append(Event(schedule.round, step.id, step.after, *way, 0.0, int(load), *last, step.messages))
         else:
             kind = step.stage if isinstance(step, Pass) else KINDS[type(step)]
-            event = Event(schedule.round, step.id, step.after, kind, step.node, None, None, load, 0, *last)
-        events.append(event)
+            events.append(Event(schedule.round, step.id, step.after, kind, step.node, None, None, load, 0, *last))
     return [*events, *_waiting(events, radio, start_s)]
 
 

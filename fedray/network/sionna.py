@@ -77,10 +77,9 @@ def link_adaptation(modulation: str) -> tuple[np.ndarray, np.ndarray]:
         phy, table = PHYAbstraction(device="cpu"), {"64qam": 1, "256qam": 2}[modulation]
         snr = torch.tensor(10 ** (db / 10), dtype=torch.float32)
         elements = torch.full(snr.shape, 12 * 14 * 50, dtype=torch.int32)  # of 50 resource blocks in a slot
-        scheme = InnerLoopLinkAdaptation(phy, bler_target=0.1, device="cpu")(
-            sinr_eff=snr, num_allocated_re=elements, mcs_table_index=table, mcs_category=1
-        )
-        errors = phy(scheme, sinr_eff=snr, num_allocated_re=elements, mcs_table_index=table, mcs_category=1)[3]
+        asked = {"sinr_eff": snr, "num_allocated_re": elements, "mcs_table_index": table, "mcs_category": 1}
+        scheme = InnerLoopLinkAdaptation(phy, bler_target=0.1, device="cpu")(**asked)
+        errors = phy(scheme, **asked)[3]
         bits, code_rate = decode_mcs_index(scheme, table_index=table, is_pusch=False)
         carried = torch.where(errors <= 0.1, bits * code_rate * (1 - errors), 0.0)
     return db, np.maximum.accumulate(carried.double().numpy())

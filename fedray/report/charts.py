@@ -56,24 +56,16 @@ def curves(runs: Sequence[Recorded], key: str, axis: str) -> str:
         for i, run in enumerate(runs):
             x, y = run.series(key, axis)
             dense = key == "loss" and len(x) > 2 * SMOOTHING
-            ax.plot(
-                x, y, color=colour(i), linewidth=0.8 if dense else 1.8, alpha=0.45 if dense else 1, marker="" if len(x) > 30 else "o", ms=3
-            )
+            look: dict[str, Any] = {"linewidth": 0.8, "alpha": 0.45} if dense else {"linewidth": 1.8}
+            ax.plot(x, y, color=colour(i), marker="" if len(x) > 30 else "o", ms=3, **look)
             if dense:
                 smooth = list(run.smooth_loss())
                 ax.plot([along(row, axis) for row, _ in smooth], [loss for _, loss in smooth], color=colour(i), linewidth=1.9)
             floor = next((r[f"{key}_floor"] for r in (run.baseline, *run.rows) if f"{key}_floor" in r), None)
             if floor is not None and i == 0:
                 ax.axhline(floor, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-                ax.annotate(
-                    "floor: the training images",
-                    (0.99, floor),
-                    xycoords=("axes fraction", "data"),
-                    ha="right",
-                    va="bottom",
-                    color=MUTED,
-                    fontsize=8,
-                )
+                beside: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
+                ax.annotate("floor: the training images", (0.99, floor), color=MUTED, fontsize=8, **beside)
         ax.set_xlabel(AXES[axis], color=MUTED)
         if axis == "rounds":
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -14,6 +14,10 @@ from fedray.report.recost import recosted
 from fedray.schedule import SERVED
 from fedray.terminal import size
 
+TILES = {
+    "eval_feature_distance": "distance of style", "eval_accuracy": "test accuracy", "eval_perplexity": "perplexity",
+    "eval_classifier_fid": "classifier-FID", "eval_recognised": "recognised",
+}  # fmt: skip
 GRIDS = 8  # sample grids shown of a run; the first and the last are always among them
 
 
@@ -119,9 +123,7 @@ def _facts(run: Recorded, i: int) -> dict[str, Any]:
             "clients": f"{s['population']['clients']}, {s['population']['per_round'] or s['population']['clients']} a round",
             "data": f"{data}, dealt by {s['data']['partition']['kind']}",
             "model": f"{s['model']['kind']}, {Path(s['model'].get('base') or s['model'].get('network') or 'unet').name}",
-            "tuning": f"{s['tuning']['kind']} ({', '.join(f'{k} {_plain(v)}' for k, v in tuning.items())})"
-            if tuning
-            else s["tuning"]["kind"],
+            "tuning": s["tuning"]["kind"] + (f" ({', '.join(f'{k} {_plain(v)}' for k, v in tuning.items())})" if tuning else ""),
             "training": f"{s['training']['rounds']} rounds of {length}, batch {s['training']['batch_size']}, "
             f"{optimizer['kind']} at {optimizer['learning_rate']:g}, {s['training']['precision']}",
             "aggregation": _words(s["aggregation"]),
@@ -154,15 +156,11 @@ def _tiles(run: Recorded) -> list[tuple[str, str, str]]:
     tiles = [("rounds", str(last["round"]), run.status)]
     if losses:
         tiles.append(("loss", _number(losses[-1]), f"from {_number(losses[0])}, means of {SMOOTHING} rounds"))
-    if (d := final.get("eval_feature_distance")) is not None:
-        base, floor = run.baseline.get("eval_feature_distance"), run.baseline.get("eval_feature_distance_floor")
-        tiles.append(("distance of style", _number(d), f"from {_number(base)}, floor {_number(floor)}" if base and floor else ""))
-    for key in ("eval_accuracy", "eval_perplexity", "eval_classifier_fid"):
+    for key, name in TILES.items():
         if (value := final.get(key)) is not None:
-            base = run.baseline.get(key)
-            tiles.append((charts.title(key), _number(value), f"from {_number(base)}" if base is not None else ""))
-    if (r := final.get("eval_recognised")) is not None:
-        tiles.append(("recognised", f"{r:.0%}", f"from {run.baseline['eval_recognised']:.0%}" if "eval_recognised" in run.baseline else ""))
+            told = "{:.0%}" if key == "eval_recognised" else "{:.4g}"
+            beside = (("from", run.baseline.get(key)), ("floor", run.baseline.get(f"{key}_floor")))
+            tiles.append((name, told.format(value), ", ".join(f"{word} {told.format(v)}" for word, v in beside if v is not None)))
     tiles.append(("on air", size(recorded.along(last, "bytes")), f"{sum(e['event'] == 'send' for e in run.events):,} transfers"))
     tiles.append(("simulated time", size(last["sim_time_s"], "s"), f"{last['wall_time_s']:.0f} s on the wall"))
     tiles.append(("energy", size(last["energy_j"], "J"), ""))
@@ -199,17 +197,13 @@ def _crossings(run: Recorded) -> tuple[str, list[tuple[str, ...]]]:
     sample, its numbers, bytes a batch."""
     split = run.split
     assert split is not None
-    stays = (
-        "all inputs and labels stay with the clients"
-        if not split["inputs"]
-        else f"the server is sent {' and '.join(split['inputs'])} as they are"
-    )
+    sent = " and ".join(split["inputs"])
+    stays = f"the server is sent {sent} as they are" if sent else "all inputs and labels stay with the clients"
     share = split["flops"]
     mine = sum(v for stage, v in share.items() if stage not in SERVED)
     ends = split["cut"] + (f" and from {split['tail']}" if split["tail"] else "")
-    text = (
-        f"Clients hold the model up to {ends}: {split['trainable']['client']:,} of {sum(split['trainable'].values()):,} trained numbers, "
-    )
+    trained = split["trainable"]
+    text = f"Clients hold the model up to {ends}: {trained['client']:,} of {sum(trained.values()):,} trained numbers, "
     text += f"{100 * mine / sum(share.values()):.2g}% of the work; {stays}."
     if split["skips"]:
         text += f" {', '.join(split['skips'])} cross beside what the next stage needs."

@@ -25,9 +25,6 @@ def devices() -> dict[str, Any]:
 
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {
-        "gpus": ", ".join(gpus) or "none",
-        "cuda": torch.version.cuda or "none",
-        "memory": f"{memory / 2**30:.0f} GiB",
-        "ray_address": os.environ.get("RAY_ADDRESS", "none set: a local Ray is started"),
-    }
+    address = os.environ.get("RAY_ADDRESS", "none set: a local Ray is started")
+    cuda = torch.version.cuda or "none"
+    return {"gpus": ", ".join(gpus) or "none", "cuda": cuda, "memory": f"{memory / 2**30:.0f} GiB", "ray_address": address}

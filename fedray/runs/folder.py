@@ -15,6 +15,9 @@ from fedray.network.clock import Event, Ledger
 from fedray.scenario.load import Loaded, ScenarioError
 
 KEEP = 2  # checkpoints
+# What a run writes before anything has trained.
+BEGUN = ["scenario.yaml", "scenario.resolved.yaml", "metrics.jsonl", "timeline.jsonl", "run.log", "env.json", "CITATION.bib"]
+BEGUN += ["partition.json", "split.json"]
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,7 @@ class RunFolder:
             ScenarioError: where a run is there already.
         """
         if (path / "scenario.resolved.yaml").exists():
-            raise ScenarioError(
-                [f"--out {path}: got a folder that already holds a run, expected a new folder (or fedray run --resume {path})"]
-            )
+            raise ScenarioError([f"--out {path}: got a folder that already holds a run, expected a new one (or --resume {path})"])
         if path.exists() and not path.is_dir():
             raise ScenarioError([f"--out {path}: got a file, expected a new folder"])
         path.mkdir(parents=True, exist_ok=True)
@@ -75,17 +76,7 @@ class RunFolder:
     def discard(self) -> None:
         """Takes back `create`, for a run that was refused before it began: nothing is left of it."""
         if not self.checkpoints.exists():
-            for name in (
-                "scenario.yaml",
-                "scenario.resolved.yaml",
-                "metrics.jsonl",
-                "timeline.jsonl",
-                "run.log",
-                "env.json",
-                "CITATION.bib",
-                "partition.json",
-                "split.json",
-            ):
+            for name in BEGUN:
                 (self.path / name).unlink(missing_ok=True)
             if not any(self.path.iterdir()):
                 self.path.rmdir()

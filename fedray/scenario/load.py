@@ -54,9 +54,8 @@ class Loaded:
 
     def error(self, refused: Iterable[Refused]) -> ScenarioError:
         """What rooms refused, as lines of this file."""
-        return ScenarioError(
-            [_line(self.file, self.tree, self.settings, tuple(r.key.split(".")), f"got {r.got}, expected {r.expected}") for r in refused]
-        )
+        told = ((tuple(r.key.split(".")), f"got {r.got}, expected {r.expected}") for r in refused)
+        return ScenarioError([_line(self.file, self.tree, self.settings, *one) for one in told])
 
     @cached_property
     def variants(self) -> dict[str, Loaded]:
@@ -100,16 +99,9 @@ class Loaded:
 
     def _absolute(self) -> dict[str, Any]:
         tree = self.scenario.model_dump(mode="json")
-        data = tree["data"]
-        sites = (data.get("sites") or {}).values()
-        for section in (
-            data,
-            *sites,
-            tree["evaluation"]["reference"] or {},
-            tree["evaluation"]["quality"] or {},
-            tree["augmentation"] or {},
-            *(tree["network"][direction] for direction in DIRECTIONS),
-        ):
+        sites = (tree["data"].get("sites") or {}).values()
+        judged = [tree["evaluation"]["reference"], tree["evaluation"]["quality"], tree["augmentation"]]
+        for section in (tree["data"], *sites, *filter(None, judged), *(tree["network"][direction] for direction in DIRECTIONS)):
             for key in ("path", "judge"):
                 if isinstance(paths := section.get(key), list):  # of traces
                     section[key] = [self._found(path) for path in paths]

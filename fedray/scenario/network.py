@@ -243,9 +243,8 @@ class Network(Section):
         if self.deadline_s is None:
             yield Refused("network.save_energy", "true without a deadline", "network.deadline_s, which it makes use of")
         if not isinstance(self.device, CpuDevice):
-            yield Refused(
-                "network.save_energy", f"true for a {self.device.kind}", "network.device.kind cpu, whose energy depends on its frequency"
-            )
+            expected = "network.device.kind cpu, whose energy depends on its frequency"
+            yield Refused("network.save_energy", f"true for a {self.device.kind}", expected)
         up = self.uplink
         if not (isinstance(up, RadioLink) and up.allocation == "equal" and up.outage_db is None):
             yield Refused("network.save_energy", "true", "a radio uplink, allocation equal, without outage_db: its power is chosen")

@@ -48,6 +48,12 @@ class Scenario(Section):
         return {s: data.clients_at(s) for s in data.sites or {}} if isinstance(data, ImageFolder) else {}
 
     @property
+    def split(self) -> Split:
+        """The topology of one that is known to be a split."""
+        assert isinstance(self.topology, Split)
+        return self.topology
+
+    @property
     def looks(self) -> bool:
         """Whether there is anything to evaluate."""
         return self.tries_model or self.evaluation.leakage is not None
@@ -76,9 +82,7 @@ class Scenario(Section):
             yield from self._augmentation(self.augmentation)
         if self.evaluation.leakage is not None and (self.topology.kind != "split" or self.sites):
             got = "one beside data.sites" if self.sites else f"one for a {self.topology.kind}"
-            yield Refused(
-                "evaluation.leakage", got, "topology.kind split, over data that may be looked at" if self.sites else "topology.kind split"
-            )
+            yield Refused("evaluation.leakage", got, "topology.kind split, over data that may be looked at")
         if isinstance(self.tuning, Lora) and self.tuning.dropout and self.training.gradient_checkpointing:
             expected = "0 with training.gradient_checkpointing: recomputing would draw it again"
             yield Refused("tuning.dropout", self.tuning.dropout, expected)
@@ -109,9 +113,8 @@ class Scenario(Section):
     def _split(self, topology: Split) -> Iterator[Refused]:
         rule, training = self.aggregation, self.training
         if rule.kind not in ("fedavg", "fedavgm", "fedadam", "fedyogi"):
-            yield Refused(
-                "aggregation.kind", f"{rule.kind} in a split", "fedavg, fedavgm, fedadam or fedyogi: no client has the whole model"
-            )
+            expected = "fedavg, fedavgm, fedadam or fedyogi: no client has the whole model"
+            yield Refused("aggregation.kind", f"{rule.kind} in a split", expected)
         if rule.transforms:
             got = ", ".join(t.kind for t in rule.transforms)
             yield Refused("aggregation.transforms", got, "none in a split: topology.compression is for what crosses the cut")
@@ -120,9 +123,8 @@ class Scenario(Section):
         if training.precision == "fp16":
             yield Refused("training.precision", "fp16 in a split", "fp32 or bf16: neither side sees whether the other's gradients overflow")
         if training.gradient_checkpointing:
-            yield Refused(
-                "training.gradient_checkpointing", True, "false in a split: clients share a network, whose weights may be others' then"
-            )
+            expected = "false in a split: clients share a network, whose weights may be others' then"
+            yield Refused("training.gradient_checkpointing", True, expected)
         kinds = [c.kind for c in topology.compression]
         if kinds not in ([], ["top_k"], ["quantise"], ["top_k", "quantise"]):
             yield Refused("topology.compression", ", ".join(kinds), "top_k, quantise, or both in this order")
@@ -174,9 +176,8 @@ class Scenario(Section):
             if isinstance(topology, Split) and topology.variant == "vanilla":
                 yield Refused("topology.variant", f"vanilla with {key}", "splitfed_v1 or splitfed_v2: a chain breaks with its first link")
         if network.save_energy and not isinstance(topology, Parallel):
-            yield Refused(
-                "network.save_energy", f"true for a {topology.kind}", "topology.kind parallel: it plans one turn and one uplink a client"
-            )
+            expected = "topology.kind parallel: it plans one turn and one uplink a client"
+            yield Refused("network.save_energy", f"true for a {topology.kind}", expected)
         for direction in DIRECTIONS:
             how = getattr(getattr(network, direction), "allocation", "equal")
             if how not in ("equal", "broadcast") and not (isinstance(topology, Parallel) and topology.reduce == "server"):
@@ -184,9 +185,7 @@ class Scenario(Section):
         if isinstance(network.uplink, RadioLink) and network.uplink.allocation == "blocks":
             blocks = int(network.uplink.bandwidth_hz // BLOCK_HZ)
             if blocks < population.asked:
-                yield Refused(
-                    "network.uplink.allocation", f"blocks, of which there are {blocks}", "at least one for each client of a round"
-                )
+                yield Refused("network.uplink.allocation", f"blocks, of which there are {blocks}", "at least one a client of a round")
         if population.selection == "fedcs" and network.deadline_s is None:
             yield Refused("population.selection", "fedcs", "network.deadline_s, before which clients shall finish")
         if population.selection == "proportional_fair" and not isinstance(network.uplink, RadioLink):
@@ -287,8 +286,7 @@ class Scenario(Section):
         if data.folders is not None:
             yield Refused("data.folders", "some beside data.sites", "none: each site names its own")
         if (folders := sum(len(site.folders) for site in data.sites.values())) != self.population.clients:
-            yield Refused(
-                "population.clients", f"{self.population.clients} for {folders} folders of data.sites", f"{folders}, one a folder"
-            )
+            got = f"{self.population.clients} for {folders} folders of data.sites"
+            yield Refused("population.clients", got, f"{folders}, one a folder")
         if self.runtime.executor != "ray":
             yield Refused("runtime.executor", self.runtime.executor, "ray, since data.sites pins clients to nodes")

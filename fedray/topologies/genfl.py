@@ -5,7 +5,7 @@ server paints -> each client, with the model -> trains -> server                
 server -> each client -> paints, trains -> server                                                            (at: client)
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from fedray.randomness import SERVER as SERVER_NUMBER
@@ -35,13 +35,10 @@ def at_server(round: int, clients: Sequence[int], painted: Painted, augmented: b
 def at_server_broadcast(round: int, clients: Sequence[int], painted: int, given: Mapping[int, Painted]) -> Schedule:
     """Each client is sent the pictures it has not had yet, and trains on all of them beside its own."""
     steps: list[Step] = [Generate("paint", SERVER_NUMBER, painted)] if painted else []
+    after = ("paint",) if painted else ()
     for k in clients:
-        steps.append(Send(f"down-{k}", SERVER, client_node(k), "downlink"))
-        pictures = (f"pictures-{k}",) if given[k].new else ()
-        if pictures:
-            steps.append(Send(*pictures, SERVER, client_node(k), "downlink", ("paint",) if painted else (), pictures=given[k].new))
-        steps.append(Train(f"train-{k}", k, (f"down-{k}", *pictures), given[k].all))
-        steps.append(Send(f"up-{k}", client_node(k), SERVER, "uplink", (f"train-{k}",)))
+        sent = Send(f"pictures-{k}", SERVER, client_node(k), "downlink", after, pictures=given[k].new)
+        steps += _turn(k, sent, given[k])
     return Schedule(round, (*steps, Server("aggregate", tuple(f"up-{k}" for k in clients))))
 
 
@@ -49,10 +46,14 @@ def at_clients(round: int, clients: Sequence[int], painted: Mapping[int, Painted
     """Each client paints its own, more with each of its turns, until it has all it may."""
     steps: list[Step] = []
     for k in clients:
-        steps.append(Send(f"down-{k}", SERVER, client_node(k), "downlink"))
-        paint = (f"paint-{k}",) if painted[k].new else ()
-        if paint:
-            steps.append(Generate(*paint, k, painted[k].new))
-        steps.append(Train(f"train-{k}", k, (f"down-{k}", *paint), painted[k].all))
-        steps.append(Send(f"up-{k}", client_node(k), SERVER, "uplink", (f"train-{k}",)))
+        steps += _turn(k, Generate(f"paint-{k}", k, painted[k].new), painted[k])
     return Schedule(round, (*steps, Server("aggregate", tuple(f"up-{k}" for k in clients))))
+
+
+def _turn(k: int, brings: Step, pictures: Painted) -> Iterator[Step]:
+    """Client k's, with the step that brings it new pictures, where there are any."""
+    yield Send(f"down-{k}", SERVER, client_node(k), "downlink")
+    if pictures.new:
+        yield brings
+    yield Train(f"train-{k}", k, (f"down-{k}", brings.id) if pictures.new else (f"down-{k}",), pictures.all)
+    yield Send(f"up-{k}", client_node(k), SERVER, "uplink", (f"train-{k}",))

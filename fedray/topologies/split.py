@@ -50,14 +50,9 @@ def vanilla(round: int, turns: Mapping[int, Sequence[int]], u_shape: bool, micro
 
 
 # A (micro-)batch's way: passes, and what is sent in between.
-WAY: tuple[tuple[str, Direction | None], ...] = (
-    ("front", None),
-    ("smashed", "uplink"),
-    ("serve", None),
-    ("gradients", "downlink"),
-    ("back", None),
-)
-U_SHAPE: tuple[tuple[str, Direction | None], ...] = (
+Way = tuple[tuple[str, Direction | None], ...]
+WAY: Way = (("front", None), ("smashed", "uplink"), ("serve", None), ("gradients", "downlink"), ("back", None))
+U_SHAPE: Way = (
     ("front", None), ("smashed", "uplink"), ("middle", None), ("features", "downlink"),
     ("tail", None), ("errors", "uplink"), ("middle_back", None), ("gradients", "downlink"), ("back", None),
 )  # fmt: skip

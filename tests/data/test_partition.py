@@ -36,7 +36,7 @@ def scenario(clients, kind, seed=0, **options):
 def samples(counts, mixed=0):
     """So many samples of each label, in no order."""
     labels = np.random.default_rng(mixed).permutation(np.repeat(np.arange(len(counts)), counts))
-    return Array("thing", lambda: np.zeros((len(labels), 1, 2, 2), np.uint8), labels, [f"label {k}" for k in range(len(counts))])
+    return Array(lambda: np.zeros((len(labels), 1, 2, 2), np.uint8), labels, [f"label {k}" for k in range(len(counts))])
 
 
 def dealt(source, clients, kind, seed=0, **options):
@@ -298,7 +298,7 @@ def test_clients_that_would_need_more_samples_than_there_are_are_refused(kind, c
 
 def test_the_census_counts_labels_and_measures_how_far_each_mix_is():
     labels = np.array([0, 0, 0, 0, 1, 1, 2, 2])
-    source = Array("thing", lambda: np.zeros((8, 1, 2, 2), np.uint8), labels, ["a", "b", "c", "d"])
+    source = Array(lambda: np.zeros((8, 1, 2, 2), np.uint8), labels, ["a", "b", "c", "d"])
     found = census(source, {0: np.array([0, 1, 4, 6]), 1: np.array([], np.int64), 2: np.array([2, 3]), 3: np.array([5, 7])})
     assert found.labels == ["a", "b", "c", "d"]
     assert found.counts == [[2, 1, 1, 0], [0, 0, 0, 0], [2, 0, 0, 0], [0, 1, 1, 0]]
@@ -308,7 +308,7 @@ def test_the_census_counts_labels_and_measures_how_far_each_mix_is():
 @given(owners=st.lists(st.integers(0, 5), min_size=1, max_size=60), seed=st.integers(0, 1000), names=st.integers(1, 5))
 def test_the_distance_is_the_sum_over_labels_of_the_differences_of_frequencies(owners, seed, names):
     labels = np.random.default_rng(seed).integers(0, names, len(owners))
-    source = Array("thing", lambda: np.zeros((len(labels), 1, 2, 2), np.uint8), labels, [str(k) for k in range(names)])
+    source = Array(lambda: np.zeros((len(labels), 1, 2, 2), np.uint8), labels, [str(k) for k in range(names)])
     held = {c: np.flatnonzero(np.array(owners) == c).astype(np.int32) for c in range(6)}
     found = census(source, held)
     population = [sum(label == k for label in labels.tolist()) / len(labels) for k in range(names)]

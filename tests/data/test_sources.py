@@ -399,7 +399,7 @@ def test_celebas_faces_are_labelled_by_whether_they_have_the_attribute(attribute
     celeba(tmp_path / "data")
     found = opened("celeba", tmp_path, split, attribute=attribute)
     mine = [(name, has) for name, (p, has) in FACES.items() if p == part]
-    assert [found.name(i).split("/")[-1] for i in range(len(found))] == [name for name, _ in mine]
+    assert [file.name for file in found.files] == [name for name, _ in mine]
     assert found.labels.tolist() == [int(has[ATTRIBUTES.index(attribute)] == 1) for _, has in mine]
     word = attribute.replace("_", " ").lower()
     assert list(found.label_names) == [f"not {word}", word]

@@ -169,7 +169,7 @@ class RayExecutor:
                     schedule, given = schedule.without(report.client), set()
                     continue
                 if not isinstance(cause, RayError | Lost) or attempt == retries:
-                    raise StepFailed(cause, schedule.round, stage, client, str(e)) from None
+                    raise StepFailed.of(cause, schedule.round, stage, client, str(e)) from None
                 self.note(f"round {schedule.round}: {type(cause).__name__} while {stage}; it is done again, by the actors there are")
                 self._heal()
                 attempt += 1
@@ -324,7 +324,7 @@ class RayExecutor:
         try:
             return ray.get(ref)
         except RayError as e:
-            raise StepFailed(_cause(e), None, stage, None, str(e)) from None
+            raise StepFailed.of(_cause(e), None, stage, None, str(e)) from None
 
     def publish(self, run: str, metrics: dict[str, Any]) -> None:
         """As `ray_fedray_loss` and so on in Ray's dashboard, Prometheus and Grafana, tagged with the run."""

@@ -18,7 +18,7 @@ from fedray.executors.split.message import Message, noised, pack, seed_of, unpac
 from fedray.learners.cut import Named, named, tensors
 from fedray.learners.stages import Values
 from fedray.randomness import generator, key
-from fedray.scenario.topology import DistanceCorrelation, Noise, Split
+from fedray.scenario.topology import DistanceCorrelation, Noise
 from fedray.schedule import Pass
 from fedray.topologies.split import parts
 
@@ -44,8 +44,7 @@ class SplitClients(Holder):
 
     def __init__(self, job: Job, device: torch.device, site: str | None = None) -> None:
         self.job, self.device, self.halves = job, device, Halves(job, device, "client")
-        assert isinstance(job.scenario.topology, Split)
-        self.section, self.cut = job.scenario.topology, self.halves.cut
+        self.section, self.cut = job.scenario.split, self.halves.cut
         super().__init__(self.halves.learner, *holdings(job.scenario, job.folder, site))
         self.turns: dict[int, Turn] = {}
         self.failures: dict[int, DataFailure] = {}

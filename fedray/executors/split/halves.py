@@ -15,7 +15,6 @@ from fedray.learners.cut import cut
 from fedray.learners.learner import load
 from fedray.learners.stages import Stage, Values, run
 from fedray.parameters import DTYPES, Layout
-from fedray.scenario.topology import Split
 from fedray.scenario.training import Training
 from fedray.tuning.tunings import apply
 
@@ -36,12 +35,11 @@ class Halves:
 
     def __init__(self, job: Job, device: torch.device, mine: str) -> None:
         scenario = job.scenario
-        assert isinstance(scenario.topology, Split)
         make_deterministic(scenario.runtime.threads)
         self.learner = load(scenario, job.folder, device, DTYPES[scenario.training.precision])
         named = apply(scenario.tuning, self.learner, scenario.seed)
         self.layout = Layout.of(named, scenario.payload)
-        self.cut = cut(self.learner.stages, scenario.topology)
+        self.cut = cut(self.learner.stages, scenario.split)
         self.learner.prepare_training(gradient_checkpointing=False)
         composed = Composed(self.learner.parts)
         self.client = Side(self, composed, named, (*self.cut.front, *self.cut.tail), device)
@@ -108,16 +106,13 @@ class Held:
     def step(self, gradient: Tensor, client: int, batch: int, open_graphs: bool = False) -> None:
         """The optimizer's step along a `gradient` [trained]. Graphs over the weights that are still open keep them as they
         were (weight stashing, Harlap et al. 2018): they are copied first."""
-        norm = torch.linalg.vector_norm(gradient)
-        if not torch.isfinite(norm):
+        self.optimizer.gradient = gradient
+        if not self.optimizer.clipped(self.training.clip_norm):
             raise DataFailure("training", f"the gradient of step {batch + 1} is not finite", client)
-        if self.training.clip_norm is not None:
-            gradient.mul_((self.training.clip_norm / (norm + 1e-6)).clamp(max=1.0))
         if open_graphs:
             self.weights = self.weights.clone()
             self.optimizer.weights = self.weights
             self.leaves = self._leaves()
-        self.optimizer.gradient = gradient
         self.optimizer.step()
 
 

@@ -14,7 +14,7 @@ from fedray.learners.cut import cut, named, tensors
 from fedray.learners.learner import Learner
 from fedray.learners.stages import run
 from fedray.randomness import SERVER, generator, key
-from fedray.scenario.topology import Noise, Split
+from fedray.scenario.topology import Noise
 
 SHOWN = 8  # pictures and what is made of them
 
@@ -24,24 +24,19 @@ def measure(job: Job, learner: Learner, sheet_file: Path) -> dict[str, float]:
     """The distance correlation of inputs and what is sent up for them, and how well an attacker rebuilds the inputs who knows
     half of the samples; of pictures a sheet, originals above what the attacker makes of them."""
     scenario = job.scenario
-    section, topology = scenario.evaluation.leakage, scenario.topology
+    section, topology = scenario.evaluation.leakage, scenario.split
     assert section is not None
-    assert isinstance(topology, Split)
     found = cut(learner.stages, topology)
     samples = open_source(scenario.data, job.folder, "train" if scenario.data.kind == "image_folder" else "test")
     n = min(section.samples, len(samples))
     chosen = np.sort(generator(scenario.seed, 0, SERVER, "leakage").choice(len(samples), n, replace=False))
-    training = {name: part.training for name, part in learner.parts.items()}
-    for part in learner.parts.values():
-        part.eval()
     draws = torch.Generator().manual_seed(key(scenario.seed, 0, SERVER, "leakage"))
     values = vars(learner.draw(learner.encode(samples, chosen), np.arange(n), draws))
-    sent = tensors(found.smashed, run(found.front, values))
+    with learner.evaluating():
+        sent = tensors(found.smashed, run(found.front, values))
     if isinstance(topology.defence, Noise):
         sent = noised(sent, topology.defence.std, draws)
     arrived = unpack(pack(sent, topology.compression, 0), topology.compression, 0, sent[0][1].device)
-    for name, part in learner.parts.items():
-        part.train(training[name])
     inputs, x = values[found.secret], named(arrived).get("x", arrived[0][1]).float()
     words = 0 if inputs.is_floating_point() else int(inputs.max()) + 1
     error, made = reconstruct(x, inputs, n // 2, words, section.attack_steps, key(scenario.seed, 0, SERVER, "attack"))

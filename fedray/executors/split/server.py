@@ -14,7 +14,6 @@ from fedray.executors.split.message import Message, pack, seed_of, unpack
 from fedray.learners.cut import Named, named, tensors
 from fedray.parameters import Layout
 from fedray.randomness import key
-from fedray.scenario.topology import Split
 from fedray.schedule import Pass
 
 
@@ -23,8 +22,7 @@ class SplitServer:
 
     def __init__(self, job: Job, device: torch.device) -> None:
         self.job, self.device, self.halves = job, device, Halves(job, device, "server")
-        assert isinstance(job.scenario.topology, Split)
-        self.section, self.cut, self.side = job.scenario.topology, self.halves.cut, self.halves.server
+        self.section, self.cut, self.side = job.scenario.split, self.halves.cut, self.halves.server
         self.attempt: int | None = None
 
     def initial(self) -> tuple[np.ndarray, Layout]:
