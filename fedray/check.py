@@ -11,6 +11,7 @@ from fedray import shipped
 from fedray.data import Samples, holdings
 from fedray.data.image_folder import read
 from fedray.data.partition import unreadable
+from fedray.data.samples import located
 from fedray.data.sources import to_download
 from fedray.learners.bases import locate
 from fedray.learners.stage_names import refuse_unknown, stage_names
@@ -110,9 +111,5 @@ def _cut(model: Model, topology: Split, folder: Path) -> None:
 
 
 def _judge(path: str, folder: Path, key: str) -> None:
-    try:
-        file = shipped.resolve(path, folder)
-    except FileNotFoundError as e:
-        raise Refused(key, repr(path), str(e)) from None
-    if not file.is_file():
+    if not located(path, folder, key).is_file():
         raise Refused(key, repr(path), "a safetensors file of a judge")

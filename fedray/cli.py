@@ -60,8 +60,8 @@ def run(
     if resume is not None:
         if set_ or seed is not None or out:
             raise typer.BadParameter("--resume goes on with the run as it is: got --set, --seed or --out, expected none of them")
-        loaded = check.check(engine.resume_scenario(resume))
-        run_ = folder.RunFolder.reopen(resume)
+        run_ = folder.RunFolder.reopen(resume, "--resume ")
+        loaded = check.check(run_.path / "scenario.resolved.yaml")
         if (already := engine.finished(run_)) is not None:
             _finish(run_.path, already, json, quiet, "was already done")
             return
@@ -136,22 +136,26 @@ def plan(scenario: Annotated[str, SCENARIO], set_: Set = None, seed: Seed = None
 def generate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, of a finished run or one in progress.")],
     prompt: Annotated[list[str], typer.Option("--prompt", "-p", help="What to show. May be repeated.")],
-    num: Annotated[int, typer.Option("--num", "-n", min=1, help="Images a prompt.")] = 1,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="A PNG for a grid; a folder for single files.")] = None,
+    num: Annotated[int, typer.Option("--num", "-n", min=1, help="Images, or texts, a prompt.")] = 1,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="A PNG for a grid, a folder for single files; a file for texts.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of a prompt's first image; the others count up.")] = 0,
     guidance: Annotated[float | None, typer.Option(min=0, help="Otherwise as the run's own samples.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Otherwise as the run's own samples.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of a text, tokens. Otherwise as the run's own samples.")] = None,
     negative: Annotated[str | None, typer.Option(help="What not to show.")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="The base model beside it, from the same noise.")] = False,
     json: Json = False,
 ) -> None:
-    """Images from a run. Their prompt, seed and settings are in each PNG."""
-    from fedray.generate import Request
+    """Images or texts from a run. Their prompt, seed and settings are in each PNG."""
     from fedray.generate import generate as generated
 
-    rows = generated(run, Request(prompt, num, seed, guidance, steps, negative, compare), out)
+    rows = generated(run, prompt, out, num, seed, guidance, steps, negative, compare)
     files = list(dict.fromkeys(row["file"] for row in rows))
-    typer.echo(jsonlib.dumps({"run": str(run), "files": files, "images": rows}, indent=1) if json else "\n".join(files))
+    if json:
+        typer.echo(jsonlib.dumps({"run": str(run), "files": files, "texts" if "text" in rows[0] else "images": rows}, indent=1))
+        return
+    for row in (row for row in rows if "text" in row):
+        typer.echo(f"--- {row['model']}, seed {row['seed']}\n{row['text']}\n")
+    typer.echo("\n".join(files))
 
 
 @app.command(epilog="Example: fedray report runs/huang2023-tiny · fedray report runs/lora runs/full --out both.html")

@@ -5,7 +5,6 @@ import math
 import time
 import traceback
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -160,7 +159,8 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
     if scenario.augmentation is not None:
         run.write("augmentation.json", _augmentation(scenario, radio, run, executor, known))
     executor.export(run.path / "model")
-    result = {"status": "done", "rounds": training.rounds, "weights_sha256": sha256 or _last_sha256(run), "final": run.last_metrics()}
+    sha256 = sha256 or next(state.saved.weights_sha256 for _, state in run.states() if not isinstance(state, str))
+    result = {"status": "done", "rounds": training.rounds, "weights_sha256": sha256, "final": run.last_metrics()}
     result |= {"baseline": run.read("baseline.json"), "artifacts": run.artifacts()}
     run.write_parquet()
     run.write("result.json", result)
@@ -262,17 +262,6 @@ def metrics_of(
         "wall_time_s": round(wall_time_s, 3),
         **augmented,
     }
-
-
-def _last_sha256(run: RunFolder) -> str:
-    for _, state in run.states():
-        if not isinstance(state, str):
-            return state.saved.weights_sha256
-    raise AssertionError("a run that reached its last round has a checkpoint")
-
-
-def resume_scenario(path: Path) -> Path:
-    return RunFolder.reopen(path, "--resume ").path / "scenario.resolved.yaml"
 
 
 def finished(run: RunFolder) -> dict[str, Any] | None:

@@ -1,11 +1,10 @@
-"""`fedray generate`: images from a run, finished or in progress, and from its base model beside them."""
+"""`fedray generate`: images, or texts, from a run, finished or in progress, and from its base model beside them."""
 
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -13,35 +12,27 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from fedray.check import check
-from fedray.evaluation.evaluate import picture, sheet
+from fedray.evaluation.evaluate import BETWEEN, picture, sheet
 from fedray.executors import Job
 from fedray.executors.model import Model
 from fedray.executors.server import ServerWork
 from fedray.learners.learner import load
-from fedray.learners.text_to_image import TextToImage
 from fedray.parameters import DTYPES
 from fedray.runs.folder import RunFolder, first_free
 from fedray.scenario import Scenario, ScenarioError
+from fedray.scenario.model import Transformer
 
 BASE, RUN = "base model", "this run"
 
 
-@dataclass(frozen=True)
-class Request:
-    """What to generate. None: as the run's own evaluation."""
-
-    prompts: Sequence[str]
-    num: int = 1  # images a prompt
-    seed: int = 0  # of a prompt's first image; the others count up from it
-    guidance: float | None = None
-    steps: int | None = None
-    negative: str | None = None
-    compare: bool = False  # the base model too, from the same noise
-
-
-def generate(folder: Path, request: Request, out: Path | None = None) -> list[dict[str, Any]]:
+def generate(
+    folder: Path, prompts: Sequence[str], out: Path | None = None, num: int = 1, seed: int = 0, guidance: float | None = None,
+    steps: int | None = None, negative: str | None = None, compare: bool = False,
+) -> list[dict[str, Any]]:  # fmt: skip
     """Writes a grid where `out` is a PNG file, single files where it is a folder, and gives a row an image: model,
-    prompt, seed, file. Without `out`, one image or a grid under the run's `generated/`.
+    prompt, seed, file; or one file of texts, with each text in its row. Without `out`, an image, a grid or the texts under the
+    run's `generated/`. Of a prompt's `num`, `seed` is the first one's; `compare`: the base model too, from the same draws. None:
+    as the run's own evaluation; of texts `steps` are tokens.
 
     Raises:
         ScenarioError: where the folder holds no run, or a run without a whole checkpoint.
@@ -51,38 +42,45 @@ def generate(folder: Path, request: Request, out: Path | None = None) -> list[di
     if scenario.sweep:
         ours = ", ".join(str(folder / name) for name in scenario.sweep.variants)
         raise ScenarioError([f"{folder}: got a sweep, expected one of its runs: {ours}"])
-    if scenario.model.kind != "text_to_image":
-        raise ScenarioError([f"{folder}: got a {scenario.model.kind}, expected the run of a model that generates images from prompts"])
+    writes = isinstance(scenario.model, Transformer) and scenario.model.writes
+    if scenario.model.kind != "text_to_image" and not writes:
+        raise ScenarioError([f"{folder}: got a {scenario.model.kind}, expected the run of a model that generates from prompts"])
+    if writes and (guidance is not None or negative is not None):
+        raise ScenarioError([f"{folder}: got --guidance or --negative for a model that writes, expected --steps alone"])
     evaluation = scenario.evaluation
-    steps = request.steps or evaluation.inference_steps
-    guidance = evaluation.guidance_scale if request.guidance is None else request.guidance
-    negative = evaluation.negative_prompt if request.negative is None else request.negative
+    steps = steps or (evaluation.new_tokens if writes else evaluation.inference_steps)
+    guidance = evaluation.guidance_scale if guidance is None else guidance
+    negative = evaluation.negative_prompt if negative is None else negative
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    prompts = [p for p in request.prompts for _ in range(request.num)]
-    seeds = [request.seed + i for _ in request.prompts for i in range(request.num)]
+    if out is None or (writes and out.is_dir()):
+        out = first_free(out or run.path / "generated", _slug(prompts[0]), ".txt" if writes else ".png")
+    prompts, seeds = [p for p in prompts for _ in range(num)], [seed + i for _ in prompts for i in range(num)]
 
-    learners = {BASE: lambda: _base(scenario, run.path, device)} if request.compare else {}
-    learners[RUN] = lambda: _learnt(scenario, run, device)
-    made: dict[str, Tensor] = {who: learner().sample(prompts, seeds, steps, guidance, negative) for who, learner in learners.items()}
-
-    out = out or first_free(run.path / "generated", _slug(request.prompts[0]), ".png")
+    asked: tuple[Any, ...] = (prompts, seeds, steps, *((evaluation.temperature,) if writes else (guidance, negative)))
+    made: dict[str, Any] = {BASE: _base(scenario, run.path, device).sample(*asked)} if compare else {}
+    made[RUN] = _learnt(scenario, run, device).sample(*asked)
+    each: list[tuple[dict[str, Any], Any]] = []
+    for who, some in made.items():
+        each += [({"model": who, "prompt": p, "seed": s, "file": str(out)}, x) for p, s, x in zip(prompts, seeds, some, strict=True)]
+    rows = [row for row, _ in each]
+    if writes:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(BETWEEN.join(text for _, text in each) + "\n", encoding="utf-8")
+        return [row | {"text": text} for row, text in each]
     facts = {"negative_prompt": negative, "steps": steps, "guidance_scale": guidance, "run": run.path.name}
     if out.suffix.lower() == ".png":
-        rows = [{"model": who, "prompt": p, "seed": s, "file": str(out)} for who in made for p, s in zip(prompts, seeds, strict=True)]
-        _save(_side_by_side(made, request.num), out, rows, facts)
+        _save(_side_by_side(made, num), out, rows, facts)
         return rows
-    rows = []
-    for who, images in made.items():
-        for i, (prompt, seed, image) in enumerate(zip(prompts, seeds, images, strict=True)):
-            name = f"{i:03d}-{_slug(prompt)}-seed{seed}{'-base' * (who == BASE)}.png"
-            rows.append({"model": who, "prompt": prompt, "seed": seed, "file": str(out / name)})
-            _save(picture(image), out / name, rows[-1:], facts)
+    for i, (row, image) in enumerate(each):
+        name = f"{i % len(prompts):03d}-{_slug(row['prompt'])}-seed{row['seed']}{'-base' * (row['model'] == BASE)}.png"
+        row["file"] = str(out / name)
+        _save(picture(image), out / name, [row], facts)
     return rows
 
 
-def _learnt(scenario: Scenario, run: RunFolder, device: torch.device) -> TextToImage:
+def _learnt(scenario: Scenario, run: RunFolder, device: torch.device) -> Any:
     """The result where there is one, otherwise what the newest whole checkpoint holds."""
-    if run.read("result.json") is not None and (run.path / "model").is_dir():
+    if scenario.model.kind == "text_to_image" and run.read("result.json") is not None and (run.path / "model").is_dir():
         return _base(scenario.model_copy(update={"model": scenario.model.model_copy(update={"base": "model"})}), run.path, device)
     job = Job(scenario, run.path)
     model, server = Model(job, device), ServerWork(job)
@@ -90,14 +88,14 @@ def _learnt(scenario: Scenario, run: RunFolder, device: torch.device) -> TextToI
         if not isinstance(state, str):
             try:
                 model.receive(*server.restore(model.flat.layout, folder, state.saved))
-                return cast(TextToImage, model.learner)
+                return model.learner
             except ValueError:
                 continue
     raise ScenarioError([f"{run.path}: got a run without a whole checkpoint, expected one that has trained a round"])
 
 
-def _base(scenario: Scenario, folder: Path, device: torch.device) -> TextToImage:
-    return cast(TextToImage, load(scenario, folder, device, DTYPES[scenario.training.precision]))
+def _base(scenario: Scenario, folder: Path, device: torch.device) -> Any:
+    return load(scenario, folder, device, DTYPES[scenario.training.precision])
 
 
 def _side_by_side(made: dict[str, Tensor], columns: int) -> Image.Image:

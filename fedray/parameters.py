@@ -106,22 +106,17 @@ class Layout:
             raise ValueError(f"{file} holds other shapes or dtypes than this scenario's")
         return torch.cat([t.flatten() for t in tensors]).view(torch.uint8).numpy()
 
-    @property
-    def file_dtype(self) -> str:
-        """The dtype's name in a safetensors header."""
-        return {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}[self.precision]
 
-
-def safetensors_bytes(entries: Mapping[str, tuple[str, Sequence[int]]]) -> int:
-    """Exact size of a safetensors file with these {name: (dtype, shape)} and diffusers' metadata, without writing it: 8
+def safetensors_bytes(entries: Mapping[str, tuple[Precision, Sequence[int]]]) -> int:
+    """Exact size of a safetensors file with these {name: (precision, shape)} and diffusers' metadata, without writing it: 8
     bytes, a JSON header padded to 8, the data. The format stores wider dtypes first, then goes by name."""
-    width = {"F32": 4, "F16": 2, "BF16": 2}
+    dtypes = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     offset = 0
-    for name in sorted(entries, key=lambda n: (-width[entries[n][0]], n)):
-        dtype, shape = entries[name]
-        end = offset + math.prod(shape) * width[dtype]
-        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, end]}
+    for name in sorted(entries, key=lambda n: (-DTYPES[entries[n][0]].itemsize, n)):
+        precision, shape = entries[name]
+        end = offset + math.prod(shape) * DTYPES[precision].itemsize
+        header[name] = {"dtype": dtypes[precision], "shape": list(shape), "data_offsets": [offset, end]}
         offset = end
     text = len(json.dumps(header, separators=(",", ":")).encode())
     return 8 + -(-text // 8) * 8 + offset

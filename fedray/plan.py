@@ -25,6 +25,9 @@ from fedray.scenario.topology import Split
 from fedray.schedule import Generate
 from fedray.workload import Workload, measure
 
+AS_COUNTED = ["parameters", "trainable_parameters", "payload_bytes", "client_state_bytes", "export_files"]
+AS_COUNTED += ["flops_per_sample", "flops_per_picture"]
+
 
 def plan(loaded: Loaded) -> dict[str, Any]:
     """`fedray plan --json`'s object; for a sweep `variants`, one each. The same schedules and the same clock as a run's.
@@ -62,17 +65,11 @@ def plan(loaded: Loaded) -> dict[str, Any]:
         "cpus_per_actor": packing.places[0].cpus,
         "gpus_per_actor": packing.places[0].gpus,
         "memory_bytes": workload.memory_bytes(scenario.training.precision),
-        "parameters": workload.parameters,
-        "trainable_parameters": workload.trainable_parameters,
-        "payload_bytes": workload.payload_bytes,
+        **{name: getattr(workload, name) for name in AS_COUNTED},
         "payload_bytes_downlink": max(workload.downlink_bytes),  # of the client that gets most
         "payload_bytes_uplink": max(workload.uplink_bytes),
         "payload_bytes_sidelink": workload.payload_bytes,
-        "client_state_bytes": workload.client_state_bytes,
         "export_bytes": next(iter(workload.export_files.values())),
-        "export_files": workload.export_files,
-        "flops_per_sample": workload.flops_per_sample,
-        "flops_per_picture": workload.flops_per_picture,
         "pictures": pictures,
         "rounds": rounds,
         "per_round": {k: v / rounds if isinstance(v, float) or v % rounds else v // rounds for k, v in asdict(total).items()},

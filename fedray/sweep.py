@@ -9,23 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from fedray.packing import Node, pack
 from fedray.runs.folder import RunFolder
 from fedray.scenario import Loaded
+from fedray.terminal import Quiet
 
 LOOK_S = 0.5  # how often the variants' folders are read
-
-
-class Watcher(Protocol):
-    """Whoever shows a sweep's progress."""
-
-    def variants(self, rounds: dict[str, int]) -> None: ...
-
-    def variant_round(self, variant: str, metrics: dict[str, Any]) -> None: ...
-
-    def variant_ended(self, variant: str, status: str) -> None: ...
 
 
 @dataclass
@@ -41,7 +32,7 @@ class Variant:
         return found
 
 
-def run(loaded: Loaded, parent: RunFolder, watcher: Watcher) -> dict[str, Any]:
+def run(loaded: Loaded, parent: RunFolder, watcher: Quiet) -> dict[str, Any]:
     """Runs every variant that has no result yet, as many at once as fit, and gives the parent's result.json: `status`
     done or failed, and each variant's own result. A variant that fails does not stop the others."""
     scenarios = loaded.variants

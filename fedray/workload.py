@@ -123,7 +123,7 @@ def _count(scenario: Scenario, folder: Path) -> Workload:
         learner.loss(batch).backward()
     if combined.folds:  # the adapter alone would say less than was learnt
         own = {n.replace(".base_layer", ""): p for n, p in learner.parts["unet"].named_parameters() if ".lora_" not in n}
-        files = {learner.weights_file: safetensors_bytes({n: ("F32", list(p.shape)) for n, p in own.items()})}
+        files = {learner.weights_file: safetensors_bytes({n: ("fp32", list(p.shape)) for n, p in own.items()})}
     else:
         files = export_files(scenario.tuning, learner, layout)
     tuning, less = scenario.tuning, [0]  # numbers that a client's rank leaves out

@@ -103,7 +103,7 @@ def run(file: Path, out: Path, resume: bool = False, watcher: engine.Watcher | N
 
     watcher = watcher or Quiet()
     if resume:
-        return engine.run(check(engine.resume_scenario(out)), RunFolder.reopen(out), watcher, resume=True)
+        return engine.run(check(out / "scenario.resolved.yaml"), RunFolder.reopen(out), watcher, resume=True)
     loaded = check(file)
     return engine.run(loaded, RunFolder.create(out, loaded), watcher)
 

@@ -5,6 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fedray.report.page import write
+from tests import helpers
+from tests.helpers import garments
+
 PROMPT = "a photo of a bag in ink style"
 
 
@@ -74,3 +78,48 @@ def test_without_out_a_new_file_of_the_runs_folder_whatever_the_prompt_is(fedray
     for prompt, name in (("../../etc/passwd", "etc-passwd.png"), ("../../etc/passwd", "etc-passwd-2.png"), ("墨", "image.png")):
         code, said, _ = fedray("generate", folder, "-p", prompt, "--steps", 1)
         assert (code, said.strip()) == (0, str(folder / "generated" / name))
+
+
+@pytest.fixture(scope="module")
+def speakers(tmp_path_factory):
+    """A whole serial run of two rounds of a small GPT."""
+    folder = tmp_path_factory.mktemp("speakers")
+    changes = {
+        "data": {"kind": "text", "path": "shipped:shakespeare", "length": 16, "partition": {"kind": "folder"}},
+        "model": {"kind": "transformer", "objective": "causal_language", "width": 16, "layers": 1, "heads": 2},
+        "population": {"clients": 10, "per_round": 2},
+        "training": {"rounds": 2, "local_steps": 6, "batch_size": 16, "optimizer": {"kind": "adamw", "learning_rate": 0.02}},
+        "evaluation": {"every": 1, "prompts": ["To be", "<b>Exit"], "new_tokens": 12},
+    }  # fmt: skip
+    helpers.run(garments(folder, changes), folder / "run")
+    return folder / "run"
+
+
+def test_a_run_keeps_what_its_model_writes_after_the_scenarios_prompts(speakers, tmp_path):
+    written = [(speakers / "samples" / f"round-000{t}.txt").read_text() for t in range(3)]
+    for text in written:
+        first, second = text.split("\n---\n")
+        assert (first[:5], second[:7]) == ("To be", "<b>Exit")
+    assert len(set(written)) == 3
+    page = write([speakers], tmp_path / "report.html").read_text()
+    assert page.count("&lt;b&gt;Exit") == 2
+    assert "<b>Exit" not in page
+    assert "samples/round-0002.txt" in json.loads((speakers / "result.json").read_text())["artifacts"]
+
+
+def test_texts_are_told_and_kept_each_from_its_own_seed(fedray, speakers, tmp_path):
+    asked = ["generate", speakers, "--prompt", "To be", "--num", 2, "--steps", 9]
+    code, said, err = fedray(*asked, "--json", "--compare", "--out", tmp_path / "both.txt")
+    assert code == 0, err
+    rows = json.loads(said)["texts"]
+    assert [(row["model"], row["seed"]) for row in rows] == [("base model", 0), ("base model", 1), ("this run", 0), ("this run", 1)]
+    assert len({row["text"] for row in rows}) == 4
+    assert (tmp_path / "both.txt").read_text() == "\n---\n".join(row["text"] for row in rows) + "\n"
+    _, said, _ = fedray(*asked[:4], "--steps", 9, "--seed", 1, "--out", tmp_path)
+    assert said.startswith(f"--- this run, seed 1\n{rows[3]['text']}\n")
+    assert said.endswith(f"{tmp_path / 'to-be.txt'}\n")
+
+
+def test_a_model_that_writes_has_no_guidance(fedray, speakers):
+    code, _, err = fedray("generate", speakers, "-p", "To be", "--guidance", 2)
+    assert (code, err) == (2, f"{speakers}: got --guidance or --negative for a model that writes, expected --steps alone\n")

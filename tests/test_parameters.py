@@ -60,7 +60,7 @@ def test_the_size_of_a_safetensors_file_is_known_without_writing_it(shapes, prec
     tensors = {f"layer.{i * 37 % 11}.{i}.weight": torch.zeros(shape, dtype=DTYPES[precision]) for i, shape in enumerate(shapes)}
     if mixed:
         tensors |= {f"other.{i}": torch.zeros(shape) for i, shape in enumerate(shapes)}
-    names = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+    names = {dtype: name for name, dtype in DTYPES.items()}
     file = tmp_path / "x.safetensors"
     save_file(tensors, file, metadata={"format": "pt"})
     assert safetensors_bytes({n: (names[t.dtype], t.shape) for n, t in tensors.items()}) == file.stat().st_size

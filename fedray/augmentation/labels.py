@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from fedray.data import Samples
+from fedray.data.partition import distance, label_counts, told
 from fedray.randomness import generator
 from fedray.scenario.augmentation import Augmentation
 from fedray.scenario.scenario import Scenario
@@ -13,8 +14,7 @@ from fedray.scenario.scenario import Scenario
 def reported(scenario: Scenario, samples: Samples, held: Mapping[int, np.ndarray]) -> np.ndarray:
     """What each client says it holds of each label, int [clients, labels]; with `population.label_epsilon` under Laplace
     noise of scale 1 / epsilon (one sample more or less changes one count by one), rounded, and never below zero."""
-    names = len(samples.label_names)
-    counts = np.stack([np.bincount(samples.labels[held[c]], minlength=names) for c in range(len(held))])
+    counts, names = label_counts(samples, held), len(samples.label_names)
     if (epsilon := scenario.population.label_epsilon) is None:
         return counts
     noise = np.stack([generator(scenario.seed, 0, c, "label counts").laplace(scale=1 / epsilon, size=names) for c in range(len(held))])
@@ -57,13 +57,6 @@ def covering(counts: np.ndarray, among: np.ndarray, n: int, rng: np.random.Gener
     return chosen
 
 
-def distance(counts: np.ndarray, to: np.ndarray) -> np.ndarray:
-    """Earth mover's distance of mixes of labels [..., labels] to that of `to`, sum_y |p(y) - q(y)| (Zhao et al. 2018)."""
-    mix = counts / np.maximum(counts.sum(-1, keepdims=True), 1e-12)
-    found: np.ndarray = np.abs(mix - to / to.sum()).sum(-1)
-    return found
-
-
 def distances(section: Augmentation, counts: np.ndarray, pictures: np.ndarray, kappa_2: float) -> dict[str, list[float | None]]:
     """Each client's distance to the population's mix of labels, and what it becomes with all `pictures` [n] of the server's:
     at the server the two mixes weigh as in Eq. (1), elsewhere the pictures lie among the client's own."""
@@ -76,9 +69,4 @@ def distances(section: Augmentation, counts: np.ndarray, pictures: np.ndarray, k
         mixed = counts + painted
     else:
         mixed = counts + np.stack([np.bincount(order(section, own), minlength=names) for own in counts])
-    there = counts.sum(1) > 0
-
-    def told(found: np.ndarray) -> list[float | None]:
-        return [round(float(d), 6) if t else None for d, t in zip(found, there, strict=True)]
-
-    return {"emd_before": told(distance(counts, population)), "emd_after": told(distance(mixed, population))}
+    return {f"emd_{when}": told(distance(mix, population), counts) for when, mix in (("before", counts), ("after", mixed))}

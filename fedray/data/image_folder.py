@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedray import shipped
-from fedray.data.samples import Files, reason
+from fedray.data.samples import Files, located, reason
 from fedray.scenario.base import Refused
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
@@ -22,10 +21,7 @@ def read(path: str, folder: Path, section: str, caption_key: str, caption: str |
     Raises:
         Refused: naming `section`'s key that asked for what is not there.
     """
-    try:
-        root = shipped.resolve(path, folder)
-    except FileNotFoundError as e:
-        raise Refused(f"{section}.path", repr(path), str(e)) from None
+    root = located(path, folder, f"{section}.path")
     if not root.is_dir():
         raise Refused(f"{section}.path", repr(path), "a folder of images" + ("" if not root.exists() else ", not a file"))
     places = [root] if only is None else [root / name for name in only]

@@ -172,12 +172,25 @@ class Census:
 
 
 def census(samples: Samples, held: Mapping[int, np.ndarray]) -> Census:
-    names, labels = list(samples.label_names), samples.labels
-    counts = np.stack([np.bincount(labels[held[c]], minlength=len(names)) for c in range(len(held))])
-    sizes = counts.sum(1, keepdims=True)
-    distance = np.abs(counts / np.maximum(sizes, 1) - counts.sum(0) / sizes.sum()).sum(1)
-    emd = [round(float(d), 6) if n else None for d, n in zip(distance, sizes[:, 0], strict=True)]
-    return Census(names, counts.tolist(), emd)
+    counts = label_counts(samples, held)
+    return Census(list(samples.label_names), counts.tolist(), told(distance(counts, counts.sum(0)), counts))
+
+
+def label_counts(samples: Samples, held: Mapping[int, np.ndarray]) -> np.ndarray:
+    """What each client holds of each label, int [clients, labels]."""
+    return np.stack([np.bincount(samples.labels[held[c]], minlength=len(samples.label_names)) for c in range(len(held))])
+
+
+def distance(counts: np.ndarray, to: np.ndarray) -> np.ndarray:
+    """Earth mover's distance of mixes of labels [..., labels] to that of `to`, sum_y |p(y) - q(y)| (Zhao et al. 2018)."""
+    mix = counts / np.maximum(counts.sum(-1, keepdims=True), 1e-12)
+    found: np.ndarray = np.abs(mix - to / to.sum()).sum(-1)
+    return found
+
+
+def told(distances: np.ndarray, counts: np.ndarray) -> list[float | None]:
+    """Each client's, for a file; None for one that holds nothing."""
+    return [round(float(d), 6) if n else None for d, n in zip(distances, counts.sum(1), strict=True)]
 
 
 def unreadable(samples: Samples, held: Mapping[int, np.ndarray]) -> Iterator[Refused]:

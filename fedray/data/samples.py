@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 from PIL import Image, ImageOps
 
+from fedray import shipped
 from fedray.scenario.base import Refused
 from fedray.scenario.data import Downloaded
 
@@ -27,12 +28,10 @@ class Samples(Protocol):
     @property
     def groups(self) -> Sequence[str]:
         """The folder each sample came from, where folders are clients."""
-        ...
 
     @property
     def labels(self) -> np.ndarray:
         """[n] int64, into `label_names`."""
-        ...
 
     @property
     def label_names(self) -> Sequence[str]: ...
@@ -41,11 +40,9 @@ class Samples(Protocol):
 
     def image(self, i: int) -> Image.Image:
         """Sample i as RGB. Raises ValueError, naming its file, where it cannot be read."""
-        ...
 
     def pixels(self, indices: np.ndarray, size: int | None) -> np.ndarray:
         """uint8 [n, channels, height, width] of square images, in `size` or their own."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -137,6 +134,14 @@ def fetched(root: Path, data: Downloaded, there: Callable[[], bool], fetch: Call
         except Exception as e:  # whatever the network, the server or the archive did
             raise Refused("data.download", f"{type(e).__name__}: {reason(e)}", f"a way to its files; or {advice}") from None
     raise Refused("data.path", f"{str(root)!r} without the files of {data.kind}", f"{advice}, or data: {{download: true}}")  # type: ignore[attr-defined]
+
+
+def located(path: str, folder: Path, key: str) -> Path:
+    """What a scenario's key names, relative to its folder or as shipped:NAME. Raises Refused for a NAME that does not ship."""
+    try:
+        return shipped.resolve(path, folder)
+    except FileNotFoundError as e:
+        raise Refused(key, repr(path), str(e)) from None
 
 
 def photo_prompt(label: str) -> str:

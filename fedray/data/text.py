@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from fedray import shipped
-from fedray.data.samples import Split, reason
+from fedray.data.samples import Split, located, reason
 from fedray.data.tokenizer import train
 from fedray.scenario.base import Refused
 from fedray.scenario.data import Bpe, Text
@@ -60,10 +59,7 @@ def read(data: Text, folder: Path, split: Split) -> Texts:
     Raises:
         Refused: for files that are missing, are not UTF-8 or too short.
     """
-    try:
-        root = shipped.resolve(data.path, folder)
-    except FileNotFoundError as e:
-        raise Refused("data.path", repr(data.path), str(e)) from None
+    root = located(data.path, folder, "data.path")
     if not root.exists():
         raise Refused("data.path", repr(data.path), "a folder of text files (*.txt), or one file")
     files = sorted(p for p in root.rglob("*") if p.suffix.lower() == ".txt" and p.is_file()) if root.is_dir() else [root]

@@ -27,19 +27,26 @@ from fedray.scenario.base import Refused
 from fedray.scenario.scenario import Scenario
 
 ROWS = 4  # of a grid without prompts
+BETWEEN = "\n---\n"  # texts in a file
 
 
 def evaluate(scenario: Scenario, folder: Path, learner: Learner, grid: Path) -> dict[str, float]:
-    """A classifier or a transformer: accuracy and loss on the source's test set, with perplexity where that is text. What
-    generates: writes the grid (a row a prompt), and measures against `evaluation.reference` and `evaluation.quality`, where
-    there are such."""
+    """A classifier or a transformer: accuracy and loss on the source's test set, with perplexity where that is text; what a
+    transformer writes after prompts goes where the grid would, as .txt. What generates images: writes the grid (a row a
+    prompt), and measures against `evaluation.reference` and `evaluation.quality`, where there are such."""
     section = scenario.evaluation
     if isinstance(learner, Classifier | Transformer):
         samples = open_source(scenario.data, folder, "test")
         accuracy, loss = learner.test(samples, test_split(scenario, len(samples))[1])
-        judged = {} if accuracy is None else {"eval_accuracy": accuracy}
-        perplexity = {"eval_perplexity": float(np.exp(loss))} if isinstance(learner, Transformer) and learner.section.of_text else {}
-        return judged | {"eval_loss": loss} | perplexity
+        judged = {"eval_loss": loss} if accuracy is None else {"eval_accuracy": accuracy, "eval_loss": loss}
+        if isinstance(learner, Transformer) and learner.section.of_text:
+            judged["eval_perplexity"] = float(np.exp(loss))
+        if isinstance(learner, Transformer) and section.prompts:
+            seeds = _seeds(scenario, len(section.prompts), "grid")
+            grid.parent.mkdir(parents=True, exist_ok=True)
+            texts = learner.sample(section.prompts, seeds, section.new_tokens, section.temperature)
+            grid.with_suffix(".txt").write_text(BETWEEN.join(texts) + "\n", encoding="utf-8")
+        return judged
     assert isinstance(learner, TextToImage | Diffusion | CollaFuse)
     if section.prompts or not isinstance(learner, TextToImage):
         prompts = [p for p in section.prompts or [""] * ROWS for _ in range(section.images_per_prompt)]
@@ -133,10 +140,14 @@ def _resemblance(scenario: Scenario, folder: Path, learner: TextToImage) -> dict
 def _sample(scenario: Scenario, learner: TextToImage | Diffusion | CollaFuse, prompts: list[str], purpose: str) -> Tensor:
     """[n, 3, h, w]; image i has the same noise in every round."""
     section = scenario.evaluation
-    seeds = [key(scenario.seed, 0, i, f"samples {purpose}") for i in range(len(prompts))]
+    seeds = _seeds(scenario, len(prompts), purpose)
     if not isinstance(learner, TextToImage):
         return learner.sample(seeds, section.inference_steps)
     return learner.sample(prompts, seeds, section.inference_steps, section.guidance_scale, section.negative_prompt)
+
+
+def _seeds(scenario: Scenario, n: int, purpose: str) -> list[int]:
+    return [key(scenario.seed, 0, i, f"samples {purpose}") for i in range(n)]
 
 
 def sheet(images: Tensor, columns: int) -> Image.Image:

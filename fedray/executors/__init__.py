@@ -121,40 +121,32 @@ class Executor(Protocol):
 
     def survey(self) -> list[int]:
         """How many samples each client holds, where `data.sites` lets only the sites' hosts look."""
-        ...
 
     def begin(self, shared: Shared) -> None:
         """The global buffer before the first round, where clients have told the server this."""
-        ...
 
     def restore(self, folder: Path, saved: Saved) -> None:
         """What a checkpoint holds. Raises ValueError where a file is not what it was."""
-        ...
 
     def carry_out(self, schedule: Schedule) -> Iterator[TrainReport]:
         """One round; a report as each client ends its turn, and the server's where it trains itself. The global buffer is the
         new one once all are taken."""
-        ...
 
     def evaluate(self, grid: Path, base: bool = False) -> Look:
         """Looks at the global buffer as it is now, or at the base model's."""
-        ...
 
     def checkpoint(self, folder: Path, before: Path | None) -> Saved:
         """Writes the global buffer, the server's state and the clients' into a folder; what has not changed since the
         checkpoint `before` is linked."""
-        ...
 
     def export(self, folder: Path) -> None: ...
 
     def audit(self, clients: Sequence[int], labels: np.ndarray, grid: Path) -> dict[str, Any]:
         """How good these clients' data and the server's pictures of these labels are for the global model; a sheet of the
         pictures is written to `grid`."""
-        ...
 
     def publish(self, run: str, metrics: dict[str, Any]) -> None:
         """A round's metrics, for whatever monitors the executor."""
-        ...
 
     def close(self) -> None: ...
 

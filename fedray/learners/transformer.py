@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,6 +124,23 @@ class Transformer(Learner):
                 right += int((known["x"].argmax(-1) == targets).sum())
                 judged += int((targets != UNJUDGED).sum())
         return right / judged if judged else None, loss / len(chosen)
+
+    @torch.no_grad()
+    def sample(self, prompts: Sequence[str], seeds: Sequence[int], new_tokens: int, temperature: float) -> list[str]:
+        """Each prompt with what a causal model writes after it, a token at a time, each text from draws of its own seed. The
+        model sees as many tokens at the end as a sample has."""
+        tokenizer, texts = self.form.tokenizer, []
+        assert tokenizer is not None
+        for prompt, seed in zip(prompts, seeds, strict=True):
+            tokens, draws = tokenizer.encode(prompt or "\n").ids, torch.Generator().manual_seed(seed)
+            for _ in range(new_tokens):
+                seen = torch.tensor([tokens[-self.form.length :]], device=self.device)
+                with self.evaluating(), self.autocast():
+                    logits = self.network(seen).logits[0, -1].float().cpu()
+                logits[0] = -torch.inf  # [MASK]
+                tokens.append(int(torch.multinomial((logits / temperature).softmax(0), 1, generator=draws)))
+            texts.append(tokenizer.decode(tokens))
+        return texts
 
     def save(self, folder: Path) -> None:
         """What `from_pretrained` reads: the network, and of text its tokenizer."""

@@ -59,7 +59,6 @@ class Link(Protocol):
 
     def rates_bps(self, when: When, sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:
         """Mean rates over the whole band; 0 where there is no reaching."""
-        ...
 
     def transfers(self, when: When, sends: Sends) -> Transfers: ...
 

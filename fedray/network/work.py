@@ -13,7 +13,6 @@ class Loads(Protocol):
 
     def load(self, step: Step) -> float:
         """Bytes of a send step, floating-point operations of any other."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,7 @@ def _facts(run: Recorded, i: int) -> dict[str, Any]:
         "error": run.error,
         "description": s["description"],
         "grids": [(f"round {n}" if n else "before", _data_uri(file)) for n, file in chosen],
+        "texts": [(f"round {n}" if n else "before", text) for n, text in run.texts],
         "prompts": s["evaluation"]["prompts"],
         "shares": recorded.shares(run),
         "nodes": recorded.by_node(run),

@@ -50,6 +50,12 @@ class Recorded:
             return []
         return [(int(p.stem.removeprefix("round-")), p) for p in sorted((self.path / "samples").glob("round-*.png"))]
 
+    @property
+    def texts(self) -> list[tuple[int, str]]:
+        """What a model wrote, by round; the first and the last."""
+        files = [] if self.recosted else sorted((self.path / "samples").glob("round-*.txt"))
+        return [(int(p.stem.removeprefix("round-")), p.read_text(encoding="utf-8")) for p in dict.fromkeys((*files[:1], *files[-1:]))]
+
     def series(self, key: str, axis: str) -> tuple[list[float], list[float]]:
         """A metric against an axis (`rounds`, or a cumulative metric), from the base model where that was looked at."""
         points = [(0.0, self.baseline[key])] if key in self.baseline else []

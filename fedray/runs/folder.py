@@ -166,7 +166,7 @@ class RunFolder:
             part = file.with_suffix(".part")
             part.write_text("".join(lines))
             part.replace(file)
-        for grid in (self.path / "samples").glob("round-*.png"):
+        for grid in (self.path / "samples").glob("round-*"):
             if int(grid.stem.removeprefix("round-")) > state.round:
                 grid.unlink()
         (self.path / "error.json").unlink(missing_ok=True)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fedray.scenario.base import Count, FilePath, NotNegative, Section
+from fedray.scenario.base import Count, FilePath, NotNegative, Positive, Section
 
 
 class Reference(Section):
@@ -33,7 +33,7 @@ class Leakage(Section):
 
 
 class Evaluation(Section):
-    """Sample grids from fixed noise before training, every `every` rounds and at the end."""
+    """Sample grids from fixed noise (of text, samples from fixed draws) before training, every `every` rounds and at the end."""
 
     every: Count | None = None  # only before and after
     prompts: list[str] = []
@@ -41,6 +41,8 @@ class Evaluation(Section):
     inference_steps: Count = 20
     guidance_scale: NotNegative = 3.0
     negative_prompt: str = ""
+    new_tokens: Count = 200  # that a causal_language model writes after a prompt
+    temperature: Positive = 0.8  # of that
     reference: Reference | None = None
     quality: Quality | None = None
     leakage: Leakage | None = None

@@ -268,17 +268,14 @@ def _explain(error: Any, plain: Any) -> tuple[Loc, str, str]:
         return (*loc, "kind"), repr(context["tag"]), context["expected_tags"].replace(", ", " or ")
     if kind == "union_tag_not_found":
         return loc, f"{got} without a kind", "a mapping with kind"
-    if kind == "literal_error":
-        return loc, got, context["expected"]
-    if kind == "string_pattern_mismatch":
-        return loc, got, NAMES.get(context["pattern"], f"text that matches {context['pattern']}")
     if kind in ("too_short", "too_long"):
         least, most = context.get("min_length"), context.get("max_length")
         return loc, f"{context['actual_length']} of them", f"at least {least}" if most is None else f"at most {most}"
-    if kind == "value_error":
-        return loc, got, str(context["error"])
-    if kind in ("model_type", "dict_type"):
-        return loc, got, "a section of keys"
+    pattern, section = context.get("pattern"), "a section of keys"
+    said = {"literal_error": context.get("expected"), "value_error": str(context.get("error")), "model_type": section}
+    said |= {"dict_type": section, "string_pattern_mismatch": NAMES.get(pattern, f"text that matches {pattern}")}
+    if kind in said:
+        return loc, got, said[kind]
     expected = str(error["msg"]).removeprefix("Input should be ").removeprefix("a valid ")
     for theirs, ours in (
         ("greater than or equal to", "at least"),

@@ -64,5 +64,10 @@ class Transformer(Section):
     def of_text(self) -> bool:
         return self.objective in ("masked_language", "causal_language")
 
+    @property
+    def writes(self) -> bool:
+        """Whether it goes on from prompts."""
+        return self.objective == "causal_language"
+
 
 Model = Annotated[TextToImage | Classifier | Diffusion | Transformer, Field(discriminator="kind")]

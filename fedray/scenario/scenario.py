@@ -211,9 +211,10 @@ class Scenario(Section):
         if self.model.kind != "text_to_image":
             if self.tuning.kind != "full" and self.tuning.kind != "partial":
                 yield Refused("tuning.kind", self.tuning.kind, f"full or partial for {self.model.kind}")
-            if self.evaluation.prompts or self.evaluation.reference:
-                key = "prompts" if self.evaluation.prompts else "reference"
-                yield Refused(f"evaluation.{key}", f"some for a {self.model.kind}", "text_to_image as model.kind, or none")
+            if self.evaluation.prompts and not (isinstance(self.model, Transformer) and self.model.writes):
+                yield Refused("evaluation.prompts", f"some for a {self.model.kind}", "text_to_image or a causal_language model, or none")
+            if self.evaluation.reference:
+                yield Refused("evaluation.reference", f"some for a {self.model.kind}", "text_to_image as model.kind, or none")
             if self.sites:
                 yield Refused("data.sites", f"sites for a {self.model.kind}", "text_to_image: labels at one site are unknown elsewhere")
         if self.model.kind in ("classifier", "transformer") and self.evaluation.quality:

@@ -56,12 +56,12 @@ def export(section: Tuning, learner: Learner, layout: Layout, folder: Path, adap
 def export_files(section: Tuning, learner: Learner, layout: Layout) -> dict[str, int]:
     """Names and exact bytes of the files that hold what was trained, without writing them. The first is the one that
     diffusers reads."""
-    entries = {n.split(".", 1)[1]: (layout.file_dtype, s) for n, s in zip(layout.names, layout.shapes, strict=True)}  # without its part
+    entries = {n.split(".", 1)[1]: (layout.precision, s) for n, s in zip(layout.names, layout.shapes, strict=True)}  # without its part
     if isinstance(section, Lora):
         adapter = lora.adapters(learner.parts)
         kohya = lora.kohya_tensors(adapter, section.alpha_or_rank)
         return {
-            file: safetensors_bytes({n: (layout.file_dtype, list(t.shape)) for n, t in tensors.items()})
+            file: safetensors_bytes({n: (layout.precision, list(t.shape)) for n, t in tensors.items()})
             for file, tensors in ((lora.DIFFUSERS_FILE, adapter), (lora.KOHYA_FILE, kohya))
         }
     return {learner.weights_file: safetensors_bytes(entries)}

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedray.augmentation import labels
+from fedray.data.partition import distance
 from fedray.rounds import Shared, schedule_round
 from fedray.scenario.augmentation import Augmentation, Fixed, Linear
 from tests.helpers import garments, job_of
@@ -90,7 +91,7 @@ def test_a_scenario_may_choose_its_clients_by_cover(tmp_path):
 
 def test_distances_are_those_of_zhao_2018():
     counts = np.array([[10, 0], [0, 10], [5, 5], [0, 0]])
-    assert labels.distance(counts[:3], np.array([15, 15])).tolist() == [1.0, 1.0, 0.0]
+    assert distance(counts[:3], np.array([15, 15])).tolist() == [1.0, 1.0, 0.0]
     section = Augmentation(weighting=Fixed(kappa_1=0.75, kappa_2=0.25))
     told = labels.distances(section, counts, np.array([0, 1] * 5), 0.25)
     assert told["emd_before"] == [1.0, 1.0, 0.0, None]

@@ -243,6 +243,28 @@ def test_the_test_set_gives_the_same_answer_each_time_whatever_the_chunks(object
     assert (accuracy is None) == (objective == "masked_image")
 
 
+def test_a_causal_model_goes_on_from_a_prompt_each_text_by_its_own_seed_alone():
+    made = learner("causal_language", dropout=0.5)
+    made.prepare_training(False)
+    both = made.sample(["To be", "Exit"], [1, 2], 30, 1.0)
+    assert [text.startswith(prompt) for text, prompt in zip(both, ("To be", "Exit"), strict=True)] == [True, True]
+    assert made.sample(["Exit"], [2], 30, 1.0) == both[1:]
+    assert made.sample(["Exit"], [3], 30, 1.0) != both[1:]
+    assert made.sample([""], [3], 1, 1.0)[0].startswith("\n")
+    assert made.network.training
+
+
+def test_a_cold_model_writes_the_likeliest_token_and_sees_as_many_as_a_sample_has():
+    made = learner("causal_language")
+    (text,) = made.sample(["O Romeo"], [0], 20, 1e-6)
+    tokens = made.form.tokenizer.encode("O Romeo").ids
+    for _ in range(20):
+        with torch.no_grad():
+            logits = made.network(torch.tensor([tokens[-16:]])).logits[0, -1]
+        tokens.append(1 + int(logits[1:].argmax()))  # never [MASK]
+    assert text == made.form.tokenizer.decode(tokens)
+
+
 @pytest.mark.parametrize("objective", LANGUAGES + PICTURES)
 def test_checkpointed_layers_run_twice_for_the_same_gradients_with_dropout_too(objective):
     found, runs = [], []
@@ -285,7 +307,10 @@ def test_images_are_cut_into_several_whole_patches(patch):
         ({"data": MINI}, "model.objective: got masked_language on fashion_mnist_mini, expected classification or masked_image"),
         ({"model.objective": "classification"}, "model.objective: got classification on text"),
         ({"tuning": {"kind": "lora", "rank": 4}}, "tuning.kind: got lora, expected full or partial for transformer"),
-        ({"evaluation.prompts": ["To be"]}, "evaluation.prompts: got some for a transformer"),
+        (
+            {"evaluation.prompts": ["To be"]},
+            "evaluation.prompts: got some for a transformer, expected text_to_image or a causal_language model",
+        ),
         ({"evaluation.quality": {}}, "evaluation.quality: got some for a transformer"),
     ],
 )
