@@ -111,7 +111,7 @@ class Schedule:
     steps: tuple[Step, ...]
 
     def __post_init__(self) -> None:
-        early = next((self.steps[n].id for n, before in enumerate(self.before) for i in before if i >= n), None)
+        early = next((self.steps[n].id for n, before in enumerate(self.before) if before and max(before) >= n), None)
         assert early is None, f"{early} waits for a step that does not stand before it"
 
     @cached_property
@@ -119,7 +119,22 @@ class Schedule:
         """The places of the steps that each step waits for."""
         place = {step.id: n for n, step in enumerate(self.steps)}
         assert len(place) == len(self.steps), "two steps have one name"
-        return [[place.get(i, len(place)) for i in step.after] for step in self.steps]
+        nowhere, nothing = len(place), list[int]()
+        return [[place.get(i, nowhere) for i in step.after] if step.after else nothing for step in self.steps]
+
+    @cached_property
+    def sends(self) -> dict[str, list[int]]:
+        """The places of the steps that send, by direction."""
+        found: dict[str, list[int]] = {}
+        for n, step in enumerate(self.steps):
+            if isinstance(step, Send):
+                found.setdefault(step.direction, []).append(n)
+        return found
+
+    @cached_property
+    def computing(self) -> dict[int, str]:
+        """The places of the steps that compute, and where they do."""
+        return {n: step.node for n, step in enumerate(self.steps) if not isinstance(step, Send)}
 
     def __iter__(self) -> Iterator[Step]:
         return iter(self.steps)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -88,10 +88,9 @@ def on_air(schedule: Schedule, loads: Sequence[float], radio: Radio, when: When,
     """Every send step's transfer. `begins` says when each step would begin, if steps took what it is given."""
     found: Air = {}
     for direction in ("downlink", "sidelink", "uplink"):  # who gets how much of the uplink may depend on what was before
-        sending = [(n, step) for n, step in enumerate(schedule) if isinstance(step, Send) and step.direction == direction]
-        if not sending:
+        if not (places := schedule.sends.get(direction)):
             continue
-        link, places, steps = radio.links[direction], [n for n, _ in sending], [step for _, step in sending]
+        link, steps = radio.links[direction], [cast(Send, schedule.steps[n]) for n in places]
         sender, receiver = ids([number(s.node) for s in steps]), ids([number(s.peer) for s in steps])
         nbytes, messages = np.array([loads[n] for n in places]), ids([s.messages for s in steps])
         sends = Sends(sender, receiver, nbytes, messages, np.ones(len(steps)))
@@ -129,10 +128,12 @@ def _shares(
         of_shannon = efficiency(link.section.rate, link.section.modulation)(np.ones(1))[0] * link.usable
         at = np.array([ready[n] for n in places])
         return allocation.min_max(8 * sends.nbytes / of_shannon, at, gain_hz, link.section.bandwidth_hz)
-    same, depth = set(places), [0] * len(schedule.steps)  # how many before it in this direction: those equally deep send at once
-    for n, before in enumerate(schedule.before):
+    mine, depth = bytearray(len(schedule.steps)), [0] * len(schedule.steps)
+    for n in places:
+        mine[n] = 1
+    for n, before in enumerate(schedule.before):  # how many before it in this direction: those equally deep send at once
         if before:
-            depth[n] = max([depth[i] for i in before]) + (n in same)
+            depth[n] = (depth[before[0]] if len(before) == 1 else max([depth[i] for i in before])) + mine[n]
     return np.full(len(places), 1 / max(Counter(depth[n] for n in places).values()))
 
 

@@ -51,6 +51,9 @@ def ergodic(carried: Efficiency, snr: np.ndarray, k: np.ndarray) -> np.ndarray:
         parts = [slice(i, i + TOGETHER) for i in range(0, len(snr), TOGETHER)]
         return np.concatenate([ergodic(carried, snr[part], k[part]) for part in parts])
     weights, quantiles = _quadrature()
+    if not k.any():  # all Rayleigh
+        alike: np.ndarray = carried(snr[..., None] * quantiles[0]) @ weights
+        return alike
     share = np.where(np.isinf(k), 1.0, k / (1 + np.where(np.isinf(k), 0, k))) * (len(quantiles) - 1)
     low = np.minimum(share.astype(int), len(quantiles) - 2)
     part = (share - low)[..., None]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 from fedray.randomness import SERVER as SERVER_NUMBER
@@ -42,5 +43,6 @@ class Work:
         return self.aggregate_flops(len(step.after))
 
 
+@cache  # a round asks for each of its clients many times
 def number(node: str) -> int:
     return SERVER_NUMBER if node == SERVER else int(node.removeprefix("client-"))

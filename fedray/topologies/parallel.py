@@ -18,12 +18,11 @@ def parallel(round: int, clients: Sequence[int], allreduce: bool, deadline_s: fl
     steps: list[Step] = []
     for k in clients:
         steps.append(Send(f"down-{k}", SERVER, client_node(k), "downlink"))
-        steps.append(Train(f"train-{k}", k, after=(f"down-{k}",)))
-    n = len(clients)
+        steps.append(Train(f"train-{k}", k, after=(steps[-1].id,)))
+    n, trained = len(clients), tuple(step.id for step in steps[1::2])
     if not allreduce or n == 1:
-        steps += [Send(f"up-{k}", client_node(k), SERVER, "uplink", (f"train-{k}",)) for k in clients]
-        return Schedule(round, (*steps, Server("aggregate", tuple(f"up-{k}" for k in clients), deadline_s, enough)))
-    trained = tuple(f"train-{k}" for k in clients)
+        ups = [Send(f"up-{k}", client_node(k), SERVER, "uplink", (train,)) for k, train in zip(clients, trained, strict=True)]
+        return Schedule(round, (*steps, *ups, Server("aggregate", tuple(up.id for up in ups), deadline_s, enough)))
     for k, next_ in zip(clients, [*clients[1:], clients[0]], strict=True):
         steps.append(Send(f"ring-{k}-{next_}", client_node(k), client_node(next_), "sidelink", trained, 2 * (n - 1) / n, 2 * (n - 1)))
     steps.append(Send(f"up-{clients[0]}", client_node(clients[0]), SERVER, "uplink", tuple(s.id for s in steps[-n:])))
