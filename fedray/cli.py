@@ -257,10 +257,9 @@ def _finish(path: Path, result: dict[str, Any], json: bool, quiet: bool, how: st
     if (path / "report.html").exists():
         typer.echo(f"report: {path / 'report.html'}")
     if not quiet and "variants" not in result:
-        next_ = f"look into {path / 'model'}"
-        if "model/model_index.json" in result["artifacts"]:
-            next_ = f'fedray generate {path} --prompt "..."; or load {path / "model"} in diffusers'
-        typer.echo(f"next: {next_}")
+        opens = f"; or load {path / 'model'} in diffusers" if "model/model_index.json" in result["artifacts"] else ""
+        writes = any(file.startswith("samples/") and file.endswith(".txt") for file in result["artifacts"])
+        typer.echo(f'next: fedray generate {path} --prompt "..."{opens}' if opens or writes else f"next: look into {path / 'model'}")
 
 
 def _fail(lines: list[str], code: int) -> None:

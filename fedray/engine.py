@@ -5,7 +5,7 @@ import math
 import time
 import traceback
 from dataclasses import asdict, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -37,8 +37,8 @@ class RunFailed(RuntimeError):
         self.advice, self.facts = advice, facts
 
 
-class Watcher(Protocol):
-    """Whoever shows a run's progress."""
+class Watcher:
+    """Whoever shows a run's progress; this one looks on."""
 
     def started(self, where: str, rounds: int, done: int) -> None: ...
 
@@ -160,7 +160,7 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
         run.write("augmentation.json", _augmentation(scenario, radio, run, executor, known))
     executor.export(run.path / "model")
     sha256 = sha256 or next(state.saved.weights_sha256 for _, state in run.states() if not isinstance(state, str))
-    result = {"status": "done", "rounds": training.rounds, "weights_sha256": sha256, "final": run.last_metrics()}
+    result = {"status": "done", "rounds": training.rounds, "weights_sha256": sha256, "final": (run.rows() or [{}])[-1]}
     result |= {"baseline": run.read("baseline.json"), "artifacts": run.artifacts()}
     run.write_parquet()
     run.write("result.json", result)

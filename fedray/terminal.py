@@ -8,20 +8,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from fedray.engine import Watcher
 from fedray.executors import TrainReport
 
 
-class Quiet:
+class Quiet(Watcher):
     """Nothing but notes that a person must see, on standard error."""
 
     def __init__(self) -> None:
         self.out, self.err = sys.stdout, sys.stderr  # the real ones: a run sends whoever else prints to run.log
-
-    def started(self, where: str, rounds: int, done: int) -> None: ...
-
-    def turn(self, report: TrainReport, turns: int) -> None: ...
-
-    def round(self, metrics: dict[str, Any]) -> None: ...
 
     def variants(self, rounds: dict[str, int]) -> None: ...
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from fedray.cuts import CutWork, cut_work, refusal
 from fedray.data import form
 from fedray.network.work import Work
-from fedray.randomness import SERVER
 from fedray.scenario.aggregation import Aggregation
 from fedray.scenario.scenario import Scenario
 from fedray.scenario.topology import Split
@@ -50,9 +49,10 @@ class Workload:
     def of(self, scenario: Scenario, samples: Sequence[int]) -> Work:
         """The steps' work where client k holds `samples[k]` samples. Aggregating takes a subtraction, a multiplication
         and an addition a number and update."""
+        own = dict(enumerate(samples))  # the server, which may train on pictures, has none
         sent = {"downlink": self.downlink_bytes, "uplink": self.uplink_bytes, "sidelink": (self.payload_bytes,)}
         return Work(
-            train_flops=lambda client, pictures: self.flops_per_sample * sum(scenario.training.batches(_own(samples, client) + pictures)),
+            train_flops=lambda client, pictures: self.flops_per_sample * sum(scenario.training.batches(own.get(client, 0) + pictures)),
             send_bytes=lambda direction, client: sent[direction][client % len(sent[direction])],
             aggregate_flops=lambda updates: 3.0 * self.trainable_parameters * updates,
             generate_flops=self.flops_per_picture,
@@ -60,11 +60,6 @@ class Workload:
             pass_flops=lambda stage, n: n * self.cut.flops[stage] if self.cut else 0.0,
             crossing_bytes=lambda crossing, n: self.cut.bytes[crossing][n] if self.cut else 0,
         )
-
-
-def _own(samples: Sequence[int], client: int) -> int:
-    """The server, which may train on pictures, has no samples of its own."""
-    return samples[client] if client != SERVER else 0
 
 
 def measure(scenario: Scenario, folder: Path) -> Workload:

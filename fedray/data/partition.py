@@ -119,7 +119,8 @@ def _by_folder(clients: int, samples: Samples) -> Holdings:
     if folders == [""]:
         raise Refused("data.partition", "folder, with all images in one", "one folder a client, or partition {kind: iid}")
     if len(folders) != clients:
-        raise Refused("population.clients", f"{clients} for {len(folders)} folders ({_some(folders)})", f"{len(folders)}, one a folder")
+        listed = ", ".join(map(repr, folders[:6])) + (", ..." if len(folders) > 6 else "")
+        raise Refused("population.clients", f"{clients} for {len(folders)} folders ({listed})", f"{len(folders)}, one a folder")
     groups = np.asarray(samples.groups)
     return Holdings([np.flatnonzero(groups == folder) for folder in folders])
 
@@ -214,7 +215,3 @@ def unreadable(samples: Samples, held: Mapping[int, np.ndarray]) -> Iterator[Ref
 
     with ThreadPoolExecutor(4) as pool:
         yield from filter(None, pool.map(attempt, ((c, int(i)) for c, part in held.items() for i in part)))
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(repr(n) for n in names[:6]) + (", ..." if len(names) > 6 else "")

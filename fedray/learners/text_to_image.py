@@ -194,7 +194,7 @@ class TextToImage(Learner):
         """These networks as a StableDiffusionPipeline, with the base's own sampler."""
         from diffusers import StableDiffusionPipeline, schedulers
 
-        config = sampler_config(self.base.source)
+        config: Any = schedulers.DDPMScheduler.load_config(self.base.source, subfolder="scheduler")
         sampler = getattr(schedulers, config["_class_name"]).from_config(config)
         parts = {"vae": self.vae, "text_encoder": self.text_encoder, "tokenizer": self.tokenizer, "unet": self.unet, "scheduler": sampler}
         pipeline: Any = StableDiffusionPipeline(**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
@@ -236,9 +236,3 @@ class TextToImage(Learner):
 
 def _refused(section: Section, e: Exception, expected: str) -> Refused:
     return Refused("model.base", f"{section.base!r}, which does not load ({str(e).strip().splitlines()[0][:200]})", expected)
-
-
-def sampler_config(source: str) -> dict[str, Any]:
-    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
-
-    return dict(DDPMScheduler.load_config(source, subfolder="scheduler"))

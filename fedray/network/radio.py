@@ -74,14 +74,10 @@ class Radio:
         with np.errstate(divide="ignore"):
             send_s = np.zeros(len(clients))
             for link, direction, pair in ((down, "downlink", (base, clients)), (up, "uplink", (clients, base))):
-                rate = link.rates_bps(when, *pair) / (at_once if _divided(link) else 1)
+                shared = isinstance(link, RadioLink) and link.section.allocation != "broadcast"  # who sends at once shares the band
+                rate = link.rates_bps(when, *pair) / (at_once if shared else 1)
                 send_s = send_s + link.section.latency_s + 8 * np.array([work.send_bytes(direction, c) for c in clients.tolist()]) / rate
         return send_s + np.array([self.devices[c].time_s(work.train_flops(c, 0)) for c in clients.tolist()])
-
-
-def _divided(link: Link) -> bool:
-    """Whether those who send at once share a band."""
-    return isinstance(link, RadioLink) and link.section.allocation != "broadcast"
 
 
 def on_air(schedule: Schedule, loads: Sequence[float], radio: Radio, when: When, begins: Begins) -> Air:

@@ -52,14 +52,12 @@ def ergodic(carried: Efficiency, snr: np.ndarray, k: np.ndarray) -> np.ndarray:
         return np.concatenate([ergodic(carried, snr[part], k[part]) for part in parts])
     weights, quantiles = _quadrature()
     if not k.any():  # all Rayleigh
-        alike: np.ndarray = carried(snr[..., None] * quantiles[0]) @ weights
-        return alike
+        return carried(snr[..., None] * quantiles[0]) @ weights
     share = np.where(np.isinf(k), 1.0, k / (1 + np.where(np.isinf(k), 0, k))) * (len(quantiles) - 1)
     low = np.minimum(share.astype(int), len(quantiles) - 2)
     part = (share - low)[..., None]
     power = (1 - part) * quantiles[low] + part * quantiles[low + 1]
-    mean: np.ndarray = carried(snr[..., None] * power) @ weights
-    return mean
+    return carried(snr[..., None] * power) @ weights
 
 
 @cache

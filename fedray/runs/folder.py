@@ -114,9 +114,6 @@ class RunFolder:
         text = self.metrics.read_text() if self.metrics.exists() else ""
         return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
-    def last_metrics(self) -> dict[str, Any]:
-        return (self.rows() or [{}])[-1]
-
     def write_parquet(self) -> None:
         """metrics.parquet: the same rows; what a round did not measure is null."""
         import pyarrow as pa
