@@ -12,17 +12,15 @@
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import numpy as np
 import ray
 import torch
+from bench_parallel import NETWORK
 from diffusers import StableDiffusionPipeline
 
 from fedray.augmentation.painter import Painter
@@ -39,7 +37,8 @@ from fedray.rounds import schedule_round, shared
 from fedray.scenario.augmentation import Augmentation
 
 BATCH = 50
-SCENARIO = """
+SCENARIO = (
+    """
 name: bench
 topology: {{kind: parallel}}
 population: {{clients: 4}}
@@ -48,14 +47,10 @@ model: {{kind: classifier, network: cnn}}
 tuning: {{kind: full}}
 training: {{rounds: 100, local_epochs: 8, batch_size: 64, optimizer: {{kind: sgd, learning_rate: 0.05}}}}
 augmentation: {{per_class: 10, at_most: 1000, guidance_scale: 3.0, weighting: {{kind: fixed, kappa_1: {first}, kappa_2: {second}}}}}
-network:
-  uplink: {{kind: fixed, rate_bps: 20.0e6}}
-  downlink: {{kind: fixed, rate_bps: 100.0e6}}
-  sidelink: {{kind: fixed, rate_bps: 100.0e6}}
-  device: {{kind: flops, peak_flops: 1.0e10, active_w: 5}}
-  server: {{kind: flops, peak_flops: 1.0e12, active_w: 100}}
 runtime: {{actors: 1}}
 """
+    + NETWORK
+)
 
 
 class Round:

@@ -45,7 +45,16 @@ from fedray.randomness import generator
 from fedray.rounds import Shared, schedule_round
 from fedray.runs.folder import RunFolder
 
-SCENARIO = """
+NETWORK = """
+network:
+  uplink: {{kind: fixed, rate_bps: 20.0e6}}
+  downlink: {{kind: fixed, rate_bps: 100.0e6}}
+  sidelink: {{kind: fixed, rate_bps: 100.0e6}}
+  device: {{kind: flops, peak_flops: 1.0e10, active_w: 5}}
+  server: {{kind: flops, peak_flops: 1.0e12, active_w: 100}}
+"""
+SCENARIO = (
+    """
 name: bench
 topology: {{kind: parallel}}
 population: {{clients: {clients}, per_round: {per_round}}}
@@ -53,14 +62,10 @@ data: {{kind: fashion_mnist, partition: {partition}}}
 model: {{kind: classifier, network: cnn}}
 tuning: {{kind: full}}
 training: {{rounds: 100, {length}, batch_size: {batch}, optimizer: {{kind: sgd, learning_rate: 0.05}}, clip_norm: null}}
-network:
-  uplink: {{kind: fixed, rate_bps: 20.0e6}}
-  downlink: {{kind: fixed, rate_bps: 100.0e6}}
-  sidelink: {{kind: fixed, rate_bps: 100.0e6}}
-  device: {{kind: flops, peak_flops: 1.0e10, active_w: 5}}
-  server: {{kind: flops, peak_flops: 1.0e12, active_w: 100}}
 runtime: {{actors: 2}}
 """
+    + NETWORK
+)
 DIRICHLET = {"clients": 100, "per_round": 10, "partition": "{kind: dirichlet, alpha: 0.1}", "length": "local_epochs: 1", "batch": 64}
 TWENTY = {"clients": 1000, "per_round": 500, "partition": "{kind: iid, samples: 20}", "length": "local_steps: 1", "batch": 20}
 

@@ -62,12 +62,12 @@ class Classifier(Learner):
     def test(self, samples: Samples, chosen: np.ndarray) -> tuple[float, float]:
         """Accuracy and mean cross entropy over these images of a test set."""
         right, loss = 0, 0.0
-        for start in range(0, len(chosen), CHUNK):
-            shard = self.encode(samples, chosen[start : start + CHUNK])
-            with self.evaluating(), self.autocast():
+        with self.evaluating(), self.autocast():
+            for start in range(0, len(chosen), CHUNK):
+                shard = self.encode(samples, chosen[start : start + CHUNK])
                 logits = self.network(self._scaled(shard.images)).float()
-            right += int((logits.argmax(1) == shard.labels).sum())
-            loss += float(F.cross_entropy(logits, shard.labels, reduction="sum"))
+                right += int((logits.argmax(1) == shard.labels).sum())
+                loss += float(F.cross_entropy(logits, shard.labels, reduction="sum"))
         return right / len(chosen), loss / len(chosen)
 
     def save(self, folder: Path) -> None:
@@ -76,8 +76,7 @@ class Classifier(Learner):
 
         tensors = {name: t.detach().clone().contiguous() for name, t in self.network.state_dict().items()}
         save_file(tensors, str(folder / self.weights_file), metadata={"format": "pt"})
-        facts = {"channels": self.channels, "size": self.size, "labels": list(self.form.label_names)}
-        facts = self.section.model_dump() | facts
+        facts = self.section.model_dump() | {"channels": self.channels, "size": self.size, "labels": list(self.form.label_names)}
         (folder / "config.json").write_text(json.dumps(facts, indent=2) + "\n")
 
     def _scaled(self, images: Tensor) -> Tensor:

@@ -94,17 +94,18 @@ class Diffusion(Learner):
         sampler: Any = DDIMScheduler.from_config(self.schedule.config, clip_sample=clip, timestep_spacing="trailing")
         sampler.set_timesteps(min(steps, self.schedule.config.num_train_timesteps))
         shape, found = (1, self.unet.config.in_channels, self.size, self.size), []
-        for i in range(0, len(seeds), at_once):
-            if start is None:
-                x = torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds[i : i + at_once]])
-            else:
-                x = start[i : i + at_once]
-            x = x.to(self.device)
-            for t in sampler.timesteps:
-                with self.evaluating(), self.autocast():
-                    predicted = self.unet(x, t, return_dict=False)[0].float()
-                x = sampler.step(predicted, t, x, return_dict=False)[0]
-            found.append(x.cpu())
+        with self.evaluating():
+            for i in range(0, len(seeds), at_once):
+                if start is None:
+                    x = torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds[i : i + at_once]])
+                else:
+                    x = start[i : i + at_once]
+                x = x.to(self.device)
+                for t in sampler.timesteps:
+                    with self.autocast():
+                        predicted = self.unet(x, t, return_dict=False)[0].float()
+                    x = sampler.step(predicted, t, x, return_dict=False)[0]
+                found.append(x.cpu())
         return torch.cat(found)
 
     def save(self, folder: Path) -> None:

@@ -69,9 +69,11 @@ class Learner(ABC):
         training = {part: part.training for part in self.parts.values()}
         for part in training:
             part.eval()
-        yield
-        for part, was in training.items():
-            part.train(was)
+        try:
+            yield
+        finally:
+            for part, was in training.items():
+                part.train(was)
 
 
 def load(scenario: Scenario, folder: Path, device: torch.device, compute: torch.dtype) -> Learner:

@@ -71,8 +71,7 @@ class Transformer(Learner):
     def encode(self, samples: Samples, indices: np.ndarray) -> Tensor | Shard:
         """Tokens [n, l] int64, or images."""
         if not self.section.of_text:
-            shard: Shard = super().encode(samples, indices)
-            return shard
+            return super().encode(samples, indices)
         assert isinstance(samples, Texts)
         return torch.from_numpy(samples.tokens(indices)).to(self.device)
 
@@ -113,16 +112,16 @@ class Transformer(Learner):
         generator = torch.Generator().manual_seed(key(self.seed, 0, SERVER, "test masks"))
         right = judged = 0
         loss = 0.0
-        for start in range(0, len(chosen), CHUNK):
-            part = chosen[start : start + CHUNK]
-            batch = self.draw(self.encode(samples, part), np.arange(len(part)), generator)
-            with self.evaluating():
+        with self.evaluating():
+            for start in range(0, len(chosen), CHUNK):
+                part = chosen[start : start + CHUNK]
+                batch = self.draw(self.encode(samples, part), np.arange(len(part)), generator)
                 known = run(self.stages, vars(batch))
-            loss += float(known["loss"]) * len(part)
-            if not isinstance(batch, Masked):
-                targets = batch.targets if isinstance(batch, Tokens) else batch.labels
-                right += int((known["x"].argmax(-1) == targets).sum())
-                judged += int((targets != UNJUDGED).sum())
+                loss += float(known["loss"]) * len(part)
+                if not isinstance(batch, Masked):
+                    targets = batch.targets if isinstance(batch, Tokens) else batch.labels
+                    right += int((known["x"].argmax(-1) == targets).sum())
+                    judged += int((targets != UNJUDGED).sum())
         return right / judged if judged else None, loss / len(chosen)
 
     @torch.no_grad()
@@ -131,15 +130,15 @@ class Transformer(Learner):
         model sees as many tokens at the end as a sample has."""
         tokenizer, texts = self.form.tokenizer, []
         assert tokenizer is not None
-        for prompt, seed in zip(prompts, seeds, strict=True):
-            tokens, draws = tokenizer.encode(prompt or "\n").ids, torch.Generator().manual_seed(seed)
-            for _ in range(new_tokens):
-                seen = torch.tensor([tokens[-self.form.length :]], device=self.device)
-                with self.evaluating(), self.autocast():
+        with self.evaluating(), self.autocast():
+            for prompt, seed in zip(prompts, seeds, strict=True):
+                tokens, draws = tokenizer.encode(prompt or "\n").ids, torch.Generator().manual_seed(seed)
+                for _ in range(new_tokens):
+                    seen = torch.tensor([tokens[-self.form.length :]], device=self.device)
                     logits = self.network(seen).logits[0, -1].float().cpu()
-                logits[0] = -torch.inf  # [MASK]
-                tokens.append(int(torch.multinomial((logits / temperature).softmax(0), 1, generator=draws)))
-            texts.append(tokenizer.decode(tokens))
+                    logits[0] = -torch.inf  # [MASK]
+                    tokens.append(int(torch.multinomial((logits / temperature).softmax(0), 1, generator=draws)))
+                texts.append(tokenizer.decode(tokens))
         return texts
 
     def save(self, folder: Path) -> None:

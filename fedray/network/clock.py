@@ -65,9 +65,7 @@ def time_round(schedule: Schedule, work: Loads, radio: Radio, start_s: float, de
     steps, loads = schedule.steps, [work.load(step) for step in schedule]
     when = When(schedule.round, start_s)
     air = on_air(schedule, loads, radio, when, lambda seconds: _simulate(schedule, seconds, set(), None).t0)
-    frequency: dict[int, float] = {}
-    if radio.section.save_energy:
-        frequency = saving(schedule, loads, radio, when, air)
+    frequency = saving(schedule, loads, radio, when, air) if radio.section.save_energy else {}
     was = [decided[step.id] for step in steps] if decided is not None else None
     if was is None:
         gone = _vanishing(schedule, radio.devices.drops(schedule.round, ids(schedule.clients)))
@@ -110,8 +108,8 @@ def _vanishing(schedule: Schedule, parts: Mapping[int, float]) -> dict[int, floa
     """The steps in which devices vanish that have done these parts of their turns, and how much of each step they do."""
     turns: dict[int, list[int]] = {client: [] for client in parts}
     for n, node in schedule.computing.items() if parts else ():
-        if node != SERVER and number(node) in turns:
-            turns[number(node)].append(n)
+        if (client := number(node)) in turns:
+            turns[client].append(n)
     steps = ((turns[client], divmod(part * len(turns[client]), 1)) for client, part in parts.items())
     return {turn[int(done)]: within for turn, (done, within) in steps}
 
