@@ -14,7 +14,9 @@ from fedray.report.recost import recosted
 from fedray.schedule import SERVED
 from fedray.terminal import size
 
-TILES = ("eval_feature_distance", "eval_accuracy", "eval_perplexity", "eval_classifier_fid", "eval_recognised")
+# Shorter than the pictures' titles, so that the numbers below them stand in a row.
+TILES = {"eval_feature_distance": "distance of style", "eval_accuracy": "test accuracy", "eval_perplexity": "perplexity"}
+TILES |= {"eval_classifier_fid": "classifier-FID", "eval_recognised": "recognised"}
 GRIDS = 8  # sample grids shown of a run; the first and the last are always among them
 
 
@@ -154,13 +156,11 @@ def _tiles(run: Recorded) -> list[tuple[str, str, str]]:
     tiles = [("rounds", str(last["round"]), run.status)]
     if losses:
         tiles.append(("loss", _number(losses[-1]), f"from {_number(losses[0])}, means of {SMOOTHING} rounds"))
-    for key in TILES:
+    for key, name in TILES.items():
         if (value := final.get(key)) is not None:
             told = "{:.0%}" if key == "eval_recognised" else "{:.4g}"
             beside = (("from", run.baseline.get(key)), ("floor", run.baseline.get(f"{key}_floor")))
-            tiles.append(
-                (charts.title(key), told.format(value), ", ".join(f"{word} {told.format(v)}" for word, v in beside if v is not None))
-            )
+            tiles.append((name, told.format(value), ", ".join(f"{word} {told.format(v)}" for word, v in beside if v is not None)))
     tiles.append(("on air", size(recorded.along(last, "bytes")), f"{sum(e['event'] == 'send' for e in run.events):,} transfers"))
     tiles.append(("simulated time", size(last["sim_time_s"], "s"), f"{last['wall_time_s']:.0f} s on the wall"))
     tiles.append(("energy", size(last["energy_j"], "J"), ""))
