@@ -16,7 +16,7 @@ from fedray.data.partition import census
 from fedray.executors import Executor, Job, Look, StepFailed, TrainReport, open_executor, to_paint, who
 from fedray.network.clock import Event, Ledger, time_round
 from fedray.network.radio import Radio
-from fedray.plan import feasible, settled
+from fedray.plan import feasible, foreseen, settled
 from fedray.randomness import SERVER
 from fedray.rounds import Shared, schedule_round, shared
 from fedray.runs.citations import bibtex
@@ -24,7 +24,7 @@ from fedray.runs.environment import environment
 from fedray.runs.folder import RunFolder
 from fedray.runs.tensorboard import TensorBoard
 from fedray.scenario import Loaded, Refused, Scenario, ScenarioError
-from fedray.scenario.topology import Split
+from fedray.scenario.topology import Relay, Split
 
 LOOK_AHEAD = 5  # rounds that may train behind an evaluation; they are recorded and checkpointed once it has ended
 
@@ -88,6 +88,9 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
     workload = executor.workload()
     work = workload.of(scenario, known.samples)
     feasible(scenario, radio, workload, known)
+    if isinstance(scenario.topology, Relay) and scenario.network.cell is not None:  # who would be out of reach in a later round
+        for _ in foreseen(scenario, radio, work, known):
+            pass
     first, ledger, wall, failures = 1, Ledger(), 0.0, 0
     executor.begin(known)
     if resume:
@@ -116,7 +119,7 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
     saved = first - 1  # the last checkpoint's round
     waiting: list[tuple[list[Event], dict[str, Any], Look | None]] = []  # rounds behind an evaluation that still goes on
     for t in range(first, training.rounds + 1):
-        asked = schedule_round(scenario, radio, t, known, work, ledger.sim_time_s)
+        asked = schedule_round(scenario, radio, t, known, work, ledger)
         events = time_round(asked, work, radio, ledger.sim_time_s)
         schedule = asked.carried({event.id: event.outcome for event in events})  # nobody trains what would be late or lost
         if isinstance(scenario.topology, Split):
@@ -131,7 +134,7 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
         reports = [arrived[client] for client in schedule.clients]  # whoever was faster
         own = arrived.get(SERVER)
         _refuse_round_of_failures(reports or ([own] if own else []))
-        missed = len(asked.clients) - len(schedule.clients)
+        missed = len(asked.clients) + asked.unreached - len(schedule.clients)
         baseline = look_at_base()
         ledger = ledger.add(events)
         last = t == training.rounds

@@ -1,7 +1,8 @@
 """Schedule and clock without an executor: what a scenario needs and costs, before anything trains."""
 
+import math
 import os
-from dataclasses import asdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,16 @@ from fedray.data.sources import to_download
 from fedray.network.clock import Ledger, time_round
 from fedray.network.links import When
 from fedray.network.radio import Radio
+from fedray.network.work import Work
 from fedray.packing import Node, pack
-from fedray.rounds import Shared, schedule_round, shared
+from fedray.rounds import Shared, schedule_round, shared, written
 from fedray.scenario import Loaded, Refused, Scenario
 from fedray.scenario.data import CelebA
 from fedray.scenario.topology import Split
-from fedray.schedule import Generate
+from fedray.schedule import Generate, Schedule
 from fedray.workload import Workload, measure
 
+LOOKED_AT = 5  # rounds, before a deadline is said to be met by nobody
 AS_COUNTED = ["parameters", "trainable_parameters", "payload_bytes", "client_state_bytes", "export_files"]
 AS_COUNTED += ["flops_per_sample", "flops_per_picture"]
 
@@ -42,17 +45,15 @@ def plan(loaded: Loaded) -> dict[str, Any]:
         known = _shared(loaded)
         scenario = settled(scenario, loaded.folder, known)
         workload = measure(scenario, loaded.folder)
-        cuts: list[dict[str, Any]] = []
-        if isinstance(scenario.topology, Split):
-            anywhere = at(scenario, "auto", scenario.topology.tail and "auto")
-            cuts = [_about(scenario, cut, cost) for cut, cost in costs(anywhere, loaded.folder, known)]
         work, total = workload.of(scenario, known.samples), Ledger()
         radio = Radio(scenario.network, scenario.population.clients, scenario.seed, loaded.folder)
         feasible(scenario, radio, workload, known)
+        cuts: list[dict[str, Any]] = []
+        if isinstance(scenario.topology, Split):
+            anywhere = at(scenario, "auto", scenario.topology.tail and "auto")
+            cuts = [_about(scenario, *found) for found in costs(anywhere, loaded.folder, known)]
         pictures = 0
-        for t in range(1, scenario.training.rounds + 1):
-            schedule = schedule_round(scenario, radio, t, known, work, total.sim_time_s)
-            total = total.add(time_round(schedule, work, radio, total.sim_time_s))
+        for schedule, total in foreseen(scenario, radio, work, known):  # noqa: B007
             pictures += sum(step.pictures for step in schedule if isinstance(step, Generate))
     except Refused as e:
         raise loaded.error([e]) from None
@@ -72,9 +73,22 @@ def plan(loaded: Loaded) -> dict[str, Any]:
         "export_bytes": next(iter(workload.export_files.values())),
         "pictures": pictures,
         "rounds": rounds,
-        "per_round": {k: v / rounds if isinstance(v, float) or v % rounds else v // rounds for k, v in asdict(total).items()},
-        "total": asdict(total),
+        "per_round": {k: v / rounds if isinstance(v, float) or v % rounds else v // rounds for k, v in total.totals().items()},
+        "total": total.totals(),
     } | ({"cut": workload.cut.name, "cuts": cuts} if workload.cut else {})
+
+
+def foreseen(scenario: Scenario, radio: Radio, work: Work, known: Shared) -> Iterator[tuple[Schedule, Ledger]]:
+    """Every round's schedule, and what all rounds up to it cost.
+
+    Raises:
+        Refused: for a relay in which a device has nobody in range in some round.
+    """
+    total = Ledger()
+    for t in range(1, scenario.training.rounds + 1):
+        schedule = schedule_round(scenario, radio, t, known, work, total)
+        total = total.add(time_round(schedule, work, radio, total.sim_time_s))
+        yield schedule, total
 
 
 def settled(scenario: Scenario, folder: Path, known: Shared) -> Scenario:
@@ -87,7 +101,7 @@ def settled(scenario: Scenario, folder: Path, known: Shared) -> Scenario:
     if not isinstance(topology, Split) or "auto" not in (topology.cut, topology.tail):
         return scenario
     cost = "sim_time_s" if topology.choose == "time" else "energy_j"
-    best, _ = min(costs(scenario, folder, known), key=lambda found: getattr(found[1], cost))
+    best, *_ = min(costs(scenario, folder, known), key=lambda found: (-found[2], getattr(found[1], cost)))
     return at(scenario, best.cut, best.tail)
 
 
@@ -95,8 +109,8 @@ def at(scenario: Scenario, cut: str, tail: str | None) -> Scenario:
     return scenario.model_copy(update={"topology": scenario.topology.model_copy(update={"cut": cut, "tail": tail})})
 
 
-def costs(scenario: Scenario, folder: Path, known: Shared) -> list[tuple[CutWork, Ledger]]:
-    """Every cut that is allowed and fits the devices, and what the first round costs with it.
+def costs(scenario: Scenario, folder: Path, known: Shared) -> list[tuple[CutWork, Ledger, int]]:
+    """Every cut that is allowed and fits the devices, what the first round costs with it, and how many clients finish it.
 
     Raises:
         Refused: where there is none.
@@ -104,7 +118,7 @@ def costs(scenario: Scenario, folder: Path, known: Shared) -> list[tuple[CutWork
     cuts = all_cuts(scenario, folder)
     anywhere = measure(at(scenario, cuts[0].cut, cuts[0].tail), folder)
     radio = Radio(scenario.network, scenario.population.clients, scenario.seed, folder)
-    found: list[tuple[CutWork, Ledger]] = []
+    found: list[tuple[CutWork, Ledger, int]] = []
     refused: Refused | None = None
     for cut in cuts:
         this, workload = at(scenario, cut.cut, cut.tail), anywhere.at(cut)
@@ -114,13 +128,16 @@ def costs(scenario: Scenario, folder: Path, known: Shared) -> list[tuple[CutWork
             refused = e
             continue
         work = workload.of(this, known.samples)
-        found.append((cut, Ledger().add(time_round(schedule_round(this, radio, 1, known, work), work, radio, 0.0))))
+        schedule = schedule_round(this, radio, 1, known, work)
+        events = time_round(schedule, work, radio, 0.0)
+        finish = len(schedule.carried({e.id: e.outcome for e in events}).clients)
+        found.append((cut, Ledger().add(events), finish))
     if not found and refused is not None:
         raise refused
     return found
 
 
-def _about(scenario: Scenario, cut: CutWork, first_round: Ledger) -> dict[str, Any]:
+def _about(scenario: Scenario, cut: CutWork, first_round: Ledger, finish: int) -> dict[str, Any]:
     batch = scenario.training.batch_size
     return {
         "cut": cut.cut,
@@ -129,7 +146,7 @@ def _about(scenario: Scenario, cut: CutWork, first_round: Ledger) -> dict[str, A
         "parameters": cut.parameters,
         "part_bytes": cut.part_bytes,
         "bytes_per_batch": {crossing: sizes[batch] for crossing, sizes in cut.bytes.items()},
-        "first_round": asdict(first_round),
+        "first_round": first_round.totals() | {"clients": finish},
     }
 
 
@@ -161,8 +178,22 @@ def feasible(scenario: Scenario, radio: Radio, workload: Workload, shared: Share
         if processor.memory_bytes is not None and needed[who] > processor.memory_bytes:
             key = f"network.{'server' if who == 'server' else 'device'}.memory_bytes"
             raise Refused(key, f"{processor.memory_bytes:.3g} for a larger model", f"at least {needed[who]:.3g}, activations not counted")
-    if (deadline := scenario.network.deadline_s) is not None and workload.cut is None:
-        at_once = scenario.population.a_round if getattr(scenario.network.uplink, "allocation", "equal") == "equal" else 1
-        takes = radio.finishes_s(When(1, 0.0), workload.of(scenario, shared.samples), shared.eligible(scenario), at_once)
-        if takes.min() > deadline:
-            raise Refused("network.deadline_s", deadline, f"at least {takes.min():.4g}, when the fastest client finishes")
+    if (deadline := scenario.network.deadline_s) is not None:
+        _meets(scenario, radio, workload.of(scenario, shared.samples), shared, deadline)
+
+
+def _meets(scenario: Scenario, radio: Radio, work: Work, shared: Shared, deadline_s: float) -> None:
+    """Refuses a deadline before which not even the first of the fastest clients finishes, in none of the first LOOKED_AT rounds,
+    each of which would begin when the deadline of the last is over."""
+    fastest = math.inf
+    for t in range(1, min(LOOKED_AT, scenario.training.rounds) + 1):
+        when, clients = When(t, (t - 1) * deadline_s), shared.eligible(scenario)
+        order = np.argsort(radio.finishes_s(when, work, clients)(n := min(scenario.population.asked, len(clients))), kind="stable")
+        schedule = written(scenario, radio, when, sorted(clients[order[:n]].tolist()), shared)
+        timed = time_round(schedule, work, radio, when.time_s, {step.id: "done" for step in schedule})  # as if there were none
+        last = set(schedule.steps[-1].after)
+        fastest = min(fastest, *(event.t1_s - when.time_s for event in timed if event.id in last))
+        if fastest <= deadline_s:
+            return
+    expected = f"at least {fastest:.4g}, when the fastest client finishes"
+    raise Refused("network.deadline_s", deadline_s, expected if math.isfinite(fastest) else "a client that is reached at all")

@@ -1,6 +1,6 @@
 """Writes down the schedule of any round of a scenario: who takes part, in which topology and order."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -9,11 +9,11 @@ import numpy as np
 from fedray.augmentation import labels
 from fedray.data import Samples
 from fedray.network.channel import RadioLink
-from fedray.network.clock import collecting_nothing
+from fedray.network.clock import Ledger, collecting_nothing
 from fedray.network.geometry import nearest
 from fedray.network.links import When
 from fedray.network.radio import Radio
-from fedray.network.work import Work
+from fedray.network.work import Work, number
 from fedray.randomness import SERVER, generator
 from fedray.scenario.augmentation import Augmentation, Fixed
 from fedray.scenario.base import Refused
@@ -24,6 +24,8 @@ from fedray.topologies.genfl import Painted, at_clients, at_server, at_server_br
 from fedray.topologies.parallel import parallel
 from fedray.topologies.relay import best_sidelink, dealt, random_order, relay, tour, within
 from fedray.topologies.split import splitfed, vanilla
+
+NOTHING = Ledger()
 
 
 @dataclass(frozen=True)
@@ -48,15 +50,20 @@ def shared(scenario: Scenario, samples: Samples, held: Mapping[int, np.ndarray])
 
 @collecting_nothing()
 def schedule_round(
-    scenario: Scenario, radio: Radio, round: int, shared: Shared | None = None, work: Work | None = None, time_s: float = 0.0
+    scenario: Scenario, radio: Radio, round: int, shared: Shared | None = None, work: Work | None = None, so_far: Ledger = NOTHING
 ) -> Schedule:
-    """Round t, counted from 1, which begins at this simulated second.
+    """Round t, counted from 1, which begins when what was `so_far` has ended.
 
     Raises:
         Refused: for a relay in which a device has nobody in range.
     """
-    topology, when = scenario.topology, When(round, time_s)
-    clients = _drawn(scenario, radio, when, shared, work)
+    when = When(round, so_far.sim_time_s)
+    return written(scenario, radio, when, _drawn(scenario, radio, when, shared, work, so_far.busy), shared)
+
+
+def written(scenario: Scenario, radio: Radio, when: When, clients: list[int], shared: Shared | None) -> Schedule:
+    """The round of these clients."""
+    topology, round = scenario.topology, when.round
     if scenario.augmentation is not None:
         assert shared is not None
         return _augmented(scenario, radio, scenario.augmentation, round, clients, shared)
@@ -73,12 +80,18 @@ def schedule_round(
     return _relayed(scenario, topology, radio, when, clients)
 
 
-def _drawn(scenario: Scenario, radio: Radio, when: When, shared: Shared | None, work: Work | None = None) -> list[int]:
-    """The clients that are asked, of those that are there: as `population.selection` says, by default at random."""
+def _drawn(
+    scenario: Scenario, radio: Radio, when: When, shared: Shared | None, work: Work | None = None, busy: Collection[str] = ()
+) -> list[int]:
+    """The clients that are asked, of those that are there and free: as `population.selection` says, by default at random."""
     population, rng = scenario.population, generator(scenario.seed, when.round, SERVER, "clients")
     eligible = np.arange(population.clients) if shared is None else shared.eligible(scenario)
     among = radio.devices.available(when.round, eligible)
+    if busy:
+        among = np.setdiff1d(among, [number(node) for node in busy])
     n = min(population.asked, len(among))
+    if n == 0:
+        return []
     if population.selection == "label_cover":
         assert shared is not None
         assert shared.counts is not None
@@ -92,12 +105,15 @@ def _drawn(scenario: Scenario, radio: Radio, when: When, shared: Shared | None, 
         chosen = among[np.argsort(-uplink.rate_now(when, among), kind="stable")[:n]]
     elif population.selection == "fedcs":  # Nishio and Yonetani 2019: as many as finish before the deadline
         assert work is not None
-        takes = radio.finishes_s(when, work, among, n)
-        first = np.argsort(takes, kind="stable")[:n]
-        in_time = first[takes[first] <= (scenario.network.deadline_s or np.inf)]
-        chosen = among[in_time if len(in_time) else first[:1]]
+        takes = radio.finishes_s(when, work, among)
+        fastest = among[np.argsort(takes(n), kind="stable")[:n]]
+        takes, low, high = radio.finishes_s(when, work, fastest), 1, n  # the more there are, the less of the band has each
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if takes(middle)[:middle].max() <= (scenario.network.deadline_s or np.inf) else (low, middle - 1)
+        chosen = fastest[:low]
     else:
-        chosen = rng.choice(among, n, replace=False) if n else among
+        chosen = rng.choice(among, n, replace=False)
     return sorted(int(c) for c in chosen)
 
 
@@ -115,12 +131,13 @@ def _relayed(scenario: Scenario, topology: Relay, radio: Radio, when: When, clie
     order = {"random": random_order, "best_sidelink": best_sidelink(rates), "tour": tour(rates)}[topology.order]
     if not isinstance(radio.links["sidelink"], RadioLink):
         return relay(when.round, groups, order, rng)
+    reaches = partial(radio.sidelinks, when)
     for members in groups:
         for k in members:
             others = [c for c in members if c != k]
-            if others and not rates(k, others).any():
+            if others and not reaches(k, others).any():
                 raise _alone(radio, when, k, others)
-    return relay(when.round, groups, within(rates, order), rng, partial(radio.reaches, when))
+    return relay(when.round, groups, within(reaches, order), rng, partial(radio.reaches, when))
 
 
 def _alone(radio: Radio, when: When, client: int, others: list[int]) -> Refused:

@@ -109,6 +109,7 @@ class Schedule:
 
     round: int
     steps: tuple[Step, ...]
+    unreached: int = 0  # clients that were asked, and that no step reaches
 
     def __post_init__(self) -> None:
         early = next((self.steps[n].id for n, before in enumerate(self.before) if before and max(before) >= n), None)

@@ -1,69 +1,93 @@
-"""How a cell's band is shared among those who send at once. Shares sum to 1."""
+"""How a cell's band is shared among those who send at once. Shares sum to 1; `rate(share)` gives the bits a second of each [n]
+for shares [..., n], which never fall as shares grow."""
+
+from collections.abc import Callable
 
 import numpy as np
 
+Rate = Callable[[np.ndarray], np.ndarray]
+SHARES = np.logspace(-9, 0, 361)  # between which is interpolated
 
-def min_max(bits: np.ndarray, ready_s: np.ndarray, gain_hz: np.ndarray, band_hz: float) -> np.ndarray:
-    """Shares with which all finish together, the first time at which all can: the least bandwidth of each for a time T in
-    closed form (Lambert's W, for Shannon's rate b log2(1 + g / b)), and T by root-finding on their sum.
 
-    `gain_hz` is g = p h / N0, the bandwidth at which the signal-to-noise ratio is 1; one that cannot finish at all (g = 0)
-    gets an equal share.
-    """
+def min_max(bits: np.ndarray, ready_s: np.ndarray, rate: Rate) -> np.ndarray:
+    """Shares with which all finish together, the first time at which all can: the least share of each for a time T, and T by
+    root-finding on their sum. One that cannot send at all gets an equal share."""
     from scipy.optimize import brentq
-    from scipy.special import lambertw
 
-    able = (gain_hz > 0) & (bits > 0)
+    n, (rows, able) = len(bits), _tabled(rate, bits)
     if not able.any():
-        return np.full(len(bits), 1 / len(bits))
-    n, band = len(bits), band_hz * able.mean()
-    bits, ready, gain = bits[able], ready_s[able], gain_hz[able]
+        return np.full(n, 1 / n)
+    share, bits, ready = np.full(n, 1 / n), bits[able], ready_s[able]
+    for _ in range(3):  # the table bends between its shares: what it was off by is added, and it is asked again
 
-    def needed(finish_s: float) -> np.ndarray:
-        """Hertz for each to finish then; infinitely many where not even they are enough."""
-        c = bits * np.log(2) / (gain * (finish_s - ready))
-        with np.errstate(invalid="ignore", divide="ignore"):
-            x = -np.real(lambertw(-c * np.exp(-c), -1)) / c - 1
-        return np.where((c < 1) & (x > 0), gain / x, np.inf)
+        def needed(finish_s: float) -> np.ndarray:
+            return _reached(rows, np.log(bits / (finish_s - ready)))  # noqa: B023
 
-    first = float(np.max(ready + bits * np.log(2) / gain))  # with all the band in the world
-    last = first + 1.0
-    while not needed(last).sum() <= band:
-        last = first + 2 * (last - first)
-    lowest = first + 1e-12 * (last - first)
-    finish = brentq(lambda t: min(float(needed(t).sum()), 1e30) - band, lowest, last, xtol=1e-12, rtol=1e-14, maxiter=500)
-    share = np.full(n, 1 / n)
-    share[able] = needed(finish) / needed(finish).sum() * able.mean()
+        first = float(np.max(ready + bits * np.exp(-rows[-1])))  # with the whole band each
+        last = first + 1.0
+        while needed(last).sum() > able.mean():
+            last = first + 2 * (last - first)
+        lowest = first + 1e-12 * (last - first)
+        enough = needed(lowest).sum() <= able.mean()  # somebody needs no more band, but more power
+        finish = lowest if enough else brentq(lambda t: min(needed(t).sum(), 1e30) - able.mean(), lowest, last, xtol=1e-12, rtol=1e-14)
+        share[able] = needed(finish) / needed(finish).sum() * able.mean()
+        rows = rows + np.log(rate(share)[able] * (finish - ready) / bits) * (not enough)
     return share
 
 
-def proportional_fair(gain_hz: np.ndarray, band_hz: float) -> np.ndarray:
-    """Shares with the greatest product of rates b log2(1 + g / b): the marginal gain (x / g)(1 - x / ((1 + x) ln(1 + x))) of
-    log rate, at x = g / b, is the same for all (Kelly 1997)."""
+def proportional_fair(gains: Rate, n: int) -> np.ndarray:
+    """Shares with the greatest product of rates: a little more band would raise the logarithm of every rate as much (Kelly
+    1997)."""
     from scipy.optimize import brentq
 
-    x = np.logspace(-8, 14, 4000)
-    with np.errstate(invalid="ignore"):
-        marginal = np.maximum.accumulate(x * (1 - x / ((1 + x) * np.log1p(x))))
-    gain = np.maximum(gain_hz, 1e-9 * band_hz)
-
-    def hertz(log_price: float) -> np.ndarray:
-        return gain / np.exp(np.interp(log_price + np.log(gain), np.log(marginal), np.log(x)))
-
-    price = brentq(lambda p: np.log(hertz(p).sum() / band_hz), -np.log(band_hz) - 40, -np.log(band_hz) + 40, xtol=1e-12)
-    share: np.ndarray = hertz(price)
+    rows, able = _tabled(gains, np.ones(n))
+    share = np.full(n, 1 / n)
+    if able.any():
+        grows = np.maximum(np.gradient(rows, np.log(SHARES), axis=0), 1e-9)
+        price = np.maximum.accumulate(np.log(SHARES)[:, None] - np.log(grows), axis=0)  # of share, falling marginal gain upwards
+        found = brentq(lambda p: min(_reached(price, np.full(able.sum(), p)).sum(), 1e30) - able.mean(), -40.0, 40.0, xtol=1e-12)
+        share[able] = _reached(price, np.full(able.sum(), found))
     return share / share.sum()
 
 
-def blocks(rates: np.ndarray) -> np.ndarray:
-    """Rates of each client [n] from what each resource block would carry for it [n, blocks]: the assignment with the greatest
-    sum in which all have equally many (Kuhn 1955)."""
+def _tabled(rate: Rate, bits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Logarithms of the rates at SHARES, rising [shares, able], of those who have something to send and can."""
+    rates = rate(np.repeat(SHARES[:, None], len(bits), axis=1))
+    able = (rates[-1] > 0) & (bits > 0)
+    return np.maximum.accumulate(np.log(np.maximum(rates[:, able], 1e-30)), axis=0), able
+
+
+def _reached(rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The shares at which the rising columns of a table reach what is wanted of each; infinite where they never do."""
+    i = np.clip((rows < wanted).sum(0), 1, len(rows) - 1)
+    column = np.arange(rows.shape[1])
+    low, high, logs = rows[i - 1, column], rows[i, column], np.log(SHARES)
+    part = (wanted - low) / np.maximum(high - low, 1e-300)
+    return np.where(wanted > rows[-1] + 1e-9, np.inf, np.exp(logs[i - 1] + np.clip(part, -1e3, 1.0) * (logs[i] - logs[i - 1])))
+
+
+def blocks(rates: np.ndarray, had: np.ndarray) -> np.ndarray:
+    """Which resource blocks each client gets, bool [n, blocks], of what each would carry for it [n, blocks]: the assignment
+    with the greatest sum in which all have equally many (Kuhn 1955); of those left over one each to whom they serve best,
+    measured by what each `had` before [n]."""
     from scipy.optimize import linear_sum_assignment
 
     n, count = rates.shape
-    each = count // n
+    each, taken = count // n, np.zeros((n, count), bool)
     row, column = linear_sum_assignment(np.repeat(rates, each, axis=0), maximize=True)
-    return np.bincount(row // each, weights=rates[row // each, column], minlength=n)
+    taken[row // each, column] = True
+    rest = np.flatnonzero(~taken.any(0))
+    row, column = linear_sum_assignment(rates[:, rest] / np.maximum(had, 1e-9)[:, None], maximize=True)
+    taken[row, rest[column]] = True
+    return taken
+
+
+def together(seconds: np.ndarray) -> np.ndarray:
+    """Of a broadcast, each listener's part of the time it takes: every moment is shared by those that still listen."""
+    order = np.argsort(seconds, kind="stable")
+    part = np.empty(len(seconds))
+    part[order] = np.cumsum(np.diff(seconds[order], prepend=0.0) / np.arange(len(seconds), 0, -1))
+    return part
 
 
 def energy_frequency_hz(second_w: float, kappa: float) -> float:

@@ -5,14 +5,16 @@ from functools import lru_cache
 import numpy as np
 
 from fedray.network import allocation
+from fedray.network.devices import DEFAULT_DBM
 from fedray.network.geometry import Geometry, disc
 from fedray.network.links import Sends, Transfers, When, client_of
 from fedray.network.propagation import DEVICE_MODELS, LIGHT_MPS, log_distance, shadowing
-from fedray.network.rates import arq, efficiency, ergodic, linear, noise_dbm
+from fedray.network.rates import arq, efficiency, ergodic, linear, noise_dbm, worth
 from fedray.randomness import SERVER, key, normals, uniforms
 from fedray.scenario.network import BLOCK_HZ, Cell, Disc, Level, LogDistance, Neighbours, Sidelink, Tr38901
 
 UNTIL_THROUGH = 10**6
+DRAWS = 8  # coherence times in which resource blocks are dealt anew; then the same again
 BLOCKS = 32  # coherence times: what takes longer has the ergodic rate
 FIGURE_DB = {"uplink": 5.0, "downlink": 9.0, "sidelink": 9.0}  # noise figure of a base station, of a device
 
@@ -20,9 +22,15 @@ FIGURE_DB = {"uplink": 5.0, "downlink": 9.0, "sidelink": 9.0}  # noise figure of
 class RadioLink:
     """One direction over a channel of scenario.network. Who is asked for makes no difference to anybody's draws."""
 
-    def __init__(self, section: LogDistance | Tr38901 | Sidelink, direction: str, geometry: Geometry, seed: int) -> None:
+    def __init__(
+        self, section: LogDistance | Tr38901 | Sidelink, direction: str, geometry: Geometry, seed: int, dbm: np.ndarray | None = None
+    ) -> None:
+        """`dbm`: each sender's own power, by client, where the section gives none; the server's alone for a downlink."""
         self.section, self.direction, self.geometry, self.seed = section, direction, geometry, seed
+        given = np.full(1, section.transmit_dbm if section.transmit_dbm is not None else DEFAULT_DBM)
+        self.dbm = given if dbm is None or section.transmit_dbm is not None else dbm
         self.efficiency = efficiency(section.rate, section.modulation)
+        self.worth = worth(self.efficiency)
         self.coherence_s = 0.423 * LIGHT_MPS / (section.speed_mps * section.frequency_hz)
         figure = section.noise_figure_db if section.noise_figure_db is not None else FIGURE_DB[direction]
         self.noise_dbm_hz = float(noise_dbm(1.0, figure))
@@ -30,16 +38,17 @@ class RadioLink:
 
     def rates_bps(self, when: When, sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:
         snr, k = self.mean_snr(when, sender, receiver)
-        return np.where(self.reached(snr), self.rate_bps(snr, k, 1.0), 0.0)
+        return np.where(self.reached(snr, 1.0), self.rate_bps(snr, k, 1.0), 0.0)
 
     def rate_bps(self, snr: np.ndarray, k: np.ndarray, share: np.ndarray | float) -> np.ndarray:
         """The ergodic rate over a share of the band."""
-        return self.section.bandwidth_hz * self.usable * share * ergodic(self.efficiency, self._over(snr, share), k)
+        snr, hz = self._used(snr, share)
+        return hz * self.usable * ergodic(self.efficiency, snr, k)
 
-    def reached(self, snr: np.ndarray) -> np.ndarray:
+    def reached(self, snr: np.ndarray, share: np.ndarray | float) -> np.ndarray:
         """Whether the mean signal is worth a try at all."""
         least = 0.0 if self.section.outage_db is None else linear(self.section.outage_db)
-        return (self.efficiency(snr) > 0) & (snr >= least)
+        return (self.efficiency(self._used(snr, share)[0]) > 0) & (self._over(snr, share) >= least)
 
     def rate_now(self, when: When, clients: np.ndarray) -> np.ndarray:
         """Beside its mean, what a client's uplink rate is in the round's first coherence time."""
@@ -51,35 +60,41 @@ class RadioLink:
     def transfers(self, when: When, sends: Sends) -> Transfers:
         s = self.section
         snr, k = self.mean_snr(when, sends.sender, sends.receiver)
-        over = self._over(snr, sends.share)
         if s.allocation == "blocks":
-            rate, lost = self._blocks(when, sends, over, k), np.zeros(len(snr), bool)
+            dealt = self._blocks(when, sends, snr, k)
+            rate, reached = dealt.mean(1), dealt.any(1)
         else:
-            rate, lost = self.rate_bps(snr, k, sends.share), ~self.reached(snr)
-        with np.errstate(divide="ignore"):
-            time = np.where((rate > 0) & (sends.nbytes > 0), 8 * sends.nbytes / rate, 0.0)
-        short = (time > 0) & (time < BLOCKS * self.coherence_s) & (s.allocation != "blocks")
+            rate, reached = self.rate_bps(snr, k, sends.share), self.reached(snr, sends.share)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            time = np.where(reached, np.where(sends.nbytes > 0, 8 * sends.nbytes / rate, 0.0), np.inf)
+        short = (time > 0) & (time < BLOCKS * self.coherence_s)
         if short.any():
-            time[short] = self._block_by_block(when, Sends(*(a[short] for a in sends)), over[short], k[short], rate[short])
-        lost = lost | (rate <= 0)
-        tries = np.ones(len(time), int)
+            few = Sends(*(a[short] for a in sends))
+            if s.allocation == "blocks":
+                bps = dealt[short][:, np.arange(2 * BLOCKS) % DRAWS]
+            else:
+                bps = self._faded(when, few, snr[short], k[short])
+            time[short] = self._block_by_block(8.0 * few.nbytes, bps, rate[short])
+        lost, tries = ~np.asarray(reached), np.ones(len(time), int)
         if s.outage_db is not None:
             number = np.arange(s.attempts)
             power = self._power(when, "try", k[:, None], sends.sender[:, None], sends.receiver[:, None], number)
-            weak = snr[:, None] * power < linear(s.outage_db)
+            weak = self._over(snr, sends.share)[:, None] * power < linear(s.outage_db)
             tries = np.where(weak.all(1), s.attempts, np.argmin(weak, 1) + 1)
             lost = lost | weak.all(1)
         if s.harq is not None:
             left = arq(s.block_error, s.harq)[1]
             lost = lost | (uniforms(self.seed, when.round, f"blocks left {self.direction}", sends.sender, sends.receiver) < left)
         on_air_s = time * tries
-        energy = self.power_w(sends.share if self.direction == "downlink" else 1.0) * on_air_s
+        sent_s = np.where(reached, on_air_s, 0.0)
+        part = sends.share if self.direction == "downlink" else 1.0
+        sending_s = allocation.together(sent_s) if s.allocation == "broadcast" else sent_s
+        energy = self.power_w(sends.sender, part) * sending_s + s.receive_w * sent_s
         return Transfers(s.latency_s * sends.messages * tries + on_air_s, energy, lost)
 
-    def power_w(self, part: np.ndarray | float) -> np.ndarray:
-        """Of both radios, where the sender's antenna has this part of its power."""
-        s = self.section
-        return linear(s.transmit_dbm - 30) * part / s.amplifier_efficiency + s.circuit_w + s.receive_w
+    def power_w(self, sender: np.ndarray, part: np.ndarray | float) -> np.ndarray:
+        """Of the sender's radio, where its antenna has this part of its power."""
+        return linear(self._dbm(sender) - 30) * part / self.section.amplifier_efficiency + self.section.circuit_w
 
     def mean_snr(self, when: When, sender: np.ndarray, receiver: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The mean signal-to-noise-and-interference ratio over the whole band, and the K-factor [n]."""
@@ -93,7 +108,10 @@ class RadioLink:
             k = np.full(loss.shape, {"none": np.inf, "rayleigh": 0.0, "rician": float(linear(s.rician_k_db))}[s.fading])
         level = linear(s.interference.dbm) if isinstance(s.interference, Level) else 0.0
         noise_mw = s.bandwidth_hz * linear(self.noise_dbm_hz) + (level + heard)
-        return linear(s.transmit_dbm + s.antenna_gain_db - loss) / noise_mw, k
+        return linear(self._dbm(sender) + s.antenna_gain_db - loss) / noise_mw, k
+
+    def _dbm(self, sender: np.ndarray) -> np.ndarray:
+        return self.dbm[sender] if len(self.dbm) > 1 else self.dbm[0]
 
     @property
     def usable(self) -> float:
@@ -105,6 +123,13 @@ class RadioLink:
         """A device has all its power for its share of the band; a base station only that share of it."""
         return snr if self.direction == "downlink" else snr / share
 
+    def _used(self, snr: np.ndarray, share: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
+        """The signal-to-noise ratio over what is used of a share of the band, and its hertz: who is far sends over fewer
+        resource blocks, down to one, where that carries more."""
+        hz, over = self.section.bandwidth_hz * np.asarray(share), self._over(snr, share)
+        used = np.maximum(over, np.minimum(self.worth, over * hz / BLOCK_HZ))
+        return used, hz * np.divide(over, used, out=np.ones(np.broadcast(over, used).shape), where=used > 0)
+
     def _power(self, when: When, purpose: str, k: np.ndarray, *ids: np.ndarray) -> np.ndarray:
         """The power of a channel of K-factor k and mean 1, for each of the ids."""
         purpose = f"fading {self.direction} {purpose}"
@@ -114,28 +139,35 @@ class RadioLink:
         power: np.ndarray = (steady + np.sqrt(scattered / 2) * in_phase) ** 2 + scattered / 2 * out_of_it**2
         return power
 
-    def _block_by_block(self, when: When, sends: Sends, snr: np.ndarray, k: np.ndarray, rate: np.ndarray) -> np.ndarray:
-        """Seconds of transfers that see only some coherence times: each block carries what its own fade lets it. After
-        twice BLOCKS of them the rest goes at the mean rate."""
-        block = np.arange(2 * BLOCKS)
-        power = self._power(when, "block", k[:, None], sends.sender[:, None], sends.receiver[:, None], block)
-        bps = self.section.bandwidth_hz * self.usable * sends.share[:, None] * self.efficiency(snr[:, None] * power)
+    def _faded(self, when: When, sends: Sends, snr: np.ndarray, k: np.ndarray) -> np.ndarray:
+        """What each of twice BLOCKS coherence times carries of a transfer, as its own fade lets it [n, times], in bit/s."""
+        used, hz = self._used(snr, sends.share)
+        times = np.arange(2 * BLOCKS)
+        power = self._power(when, "block", k[:, None], sends.sender[:, None], sends.receiver[:, None], times)
+        return hz[:, None] * self.usable * self.efficiency(used[:, None] * power)
+
+    def _block_by_block(self, bits: np.ndarray, bps: np.ndarray, rate: np.ndarray) -> np.ndarray:
+        """Seconds of transfers that see only these coherence times; what is left after them goes at the mean rate."""
         sent = np.cumsum(bps * self.coherence_s, 1)
-        bits = 8.0 * sends.nbytes
-        whole = (sent < bits[:, None]).sum(1)  # blocks that are used up
-        row, last = np.arange(len(bits)), np.minimum(whole, len(block) - 1)
+        whole = (sent < bits[:, None]).sum(1)  # coherence times that are used up
+        row, last = np.arange(len(bits)), np.minimum(whole, bps.shape[1] - 1)
         before = np.where(whole > 0, sent[row, np.maximum(whole - 1, 0)], 0.0)
-        rest = np.where(whole < len(block), bps[row, last], rate)
+        rest = np.where(whole < bps.shape[1], bps[row, last], rate)
         seconds: np.ndarray = whole * self.coherence_s + (bits - before) / rest
         return seconds
 
     def _blocks(self, when: When, sends: Sends, snr: np.ndarray, k: np.ndarray) -> np.ndarray:
-        """Each resource block, which fades by itself, goes to somebody whom it serves well."""
-        blocks = np.arange(int(self.section.bandwidth_hz // BLOCK_HZ))
-        clients = sends.client
-        power = self._power(when, "blocks", k[:, None], clients[:, None], blocks)
-        bps = self.section.bandwidth_hz * self.usable / len(blocks) * self.efficiency(snr[:, None] * power)
-        return allocation.blocks(bps)
+        """In each of DRAWS coherence times every resource block, which fades by itself, goes to somebody whom it serves well.
+        Bit/s of each [n, draws]."""
+        blocks, clients = np.arange(int(self.section.bandwidth_hz // BLOCK_HZ)), sends.client
+        hz, bps = self.section.bandwidth_hz * self.usable / len(blocks), np.empty((len(snr), DRAWS))
+        for draw in range(DRAWS):
+            power = self._power(when, "blocks", k[:, None], clients[:, None], blocks, np.array(draw))
+            each = self.efficiency(self._over(snr, 1 / len(snr))[:, None] * power)
+            taken = allocation.blocks(each, bps[:, :draw].sum(1) / hz)
+            over = self._over(snr, taken.sum(1) / len(blocks))  # one more block, and its sender's power is spread thinner
+            bps[:, draw] = hz * (taken * self.efficiency(over[:, None] * power)).sum(1)
+        return bps
 
     def _between(self, when: When, sender: np.ndarray, receiver: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Loss and K-factor of pairs of devices. A pair's luck is the same both ways, and in every round."""
@@ -157,7 +189,7 @@ class RadioLink:
         """Loss, K-factor, and what is heard of neighbouring cells in mW, of every client's link to the base station."""
         s, places = self.section, self.geometry.at(time_s)
         assert not isinstance(s, Sidelink)
-        loss, k = path(s, self.geometry.cell, places, self.seed)
+        loss, k = path(s, self.geometry.cell, places, self.seed, self.geometry.began)
         around = s.interference
         return loss, k, self._neighbours(s, around, places) if isinstance(around, Neighbours) else np.zeros(len(places))
 
@@ -171,19 +203,20 @@ class RadioLink:
             at = cell.placement if isinstance(cell.placement, Disc) else Disc(kind="disc", radius_m=around.distance_m / 2)
             sites = sites + disc(at, *(uniforms(self.seed, 0, f"neighbours {part}", np.arange(6)) for part in "uv"))
         for i, site in enumerate(sites):
-            seen = site[None] if self.direction == "uplink" else places - site
-            loss, _ = path(s, cell, seen, key(self.seed, 0, i, "neighbour") % 2**31)
-            heard = heard + around.load * linear(s.transmit_dbm + s.antenna_gain_db - loss)
+            seen, began = (site[None], site[None]) if self.direction == "uplink" else (places - site, self.geometry.began)
+            loss, _ = path(s, cell, seen, key(self.seed, 0, i, "neighbour") % 2**31, began)
+            heard = heard + around.load * linear(self.dbm.mean() + s.antenna_gain_db - loss)
         return heard
 
 
-def path(section: LogDistance | Tr38901, cell: Cell, places: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Loss in dB with shadowing, and K-factor, between a base station at (0, 0) and devices at these places [n]. The same
-    both ways."""
+def path(section: LogDistance | Tr38901, cell: Cell, places: np.ndarray, seed: int, began: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Loss in dB with shadowing, and K-factor, between a base station at (0, 0) and devices at these places [n], which were
+    elsewhere when they `began`. The same both ways."""
     if isinstance(section, Tr38901):
         from fedray.network import sionna
 
-        loss, k, _ = sionna.large_scale(places, section.model, section.frequency_hz, cell, key(seed, 0, SERVER, "large scale") % 2**31)
+        luck = key(seed, 0, SERVER, "large scale") % 2**31
+        loss, k, _ = sionna.large_scale(places, section.model, section.frequency_hz, cell, luck, began)
         return loss, k
     distance = np.hypot(np.linalg.norm(places, axis=1), cell.server_height_m - cell.device_height_m)
     loss = log_distance(section, np.maximum(distance, 1.0))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gc
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 import simpy
@@ -76,6 +77,8 @@ def time_round(schedule: Schedule, work: Loads, radio: Radio, start_s: float, de
     took, cost = [0.0] * len(steps), [0.0] * len(steps)  # seconds and joules
     for n, transfer in air.items():
         took[n], cost[n] = transfer.time_s, transfer.energy_j
+        if n in lost and math.isinf(took[n]):  # where there is no reaching nothing is sent
+            took[n] = loads[n] = 0.0
     for n, node in schedule.computing.items():
         processor, part, hz = radio.processor(node), gone.get(n, 1.0), frequency.get(n)
         took[n], cost[n] = part * processor.time_s(loads[n], hz), part * processor.energy_j(loads[n], hz)
@@ -138,9 +141,15 @@ def _simulate(schedule: Schedule, seconds: Callable[[int, float], float], bad: C
     for n, awaited in enumerate(before):
         for i in awaited:
             followers[i].append(n)
-    nodes = {node: simpy.Resource(env) for node, n in Counter(schedule.computing.values()).items() if n > 1}
-    processors = {n: nodes[node] for n, node in schedule.computing.items() if node in nodes}
-    turns: dict[int, simpy.resources.resource.Request] = {}  # of steps that had to ask for their processor
+    # A device computes one thing at a time, and each direction of its link carries one.
+    used_by = dict(schedule.computing)
+    for direction, places in schedule.sends.items():
+        owners = [_own(steps[n]) for n in places]
+        if len(set(owners)) < len(owners):
+            used_by |= {n: f"{direction} of {owner}" for n, owner in zip(places, owners, strict=True)}
+    shared = {node: simpy.Resource(env) for node, n in Counter(used_by.values()).items() if n > 1}
+    processors = {n: shared[node] for n, node in used_by.items() if node in shared}
+    turns: dict[int, simpy.resources.resource.Request] = {}  # of steps that had to ask for their processor or link
     t0, t1 = [0.0] * len(steps), [0.0] * len(steps)
     skipped: set[int] = set()
     useless = set(bad)  # these and the skipped ones
@@ -196,7 +205,9 @@ def _simulate(schedule: Schedule, seconds: Callable[[int, float], float], bad: C
                 enough[n] = server.enough
             if server.deadline_s is not None:
                 env.timeout(server.deadline_s, n).callbacks.append(at_deadline)
-    first = [n for n, awaited in enumerate(before) if not awaited]
+    first = [
+        n for n, awaited in enumerate(before) if not awaited and (n not in servers or servers[n].deadline_s is None or was is not None)
+    ]
     for n in sorted(first, key=lambda n: seconds(n, 0.0)):  # a queue that begins sorted takes half the time
         begin(n, 0.0)
     env.run()
@@ -212,9 +223,14 @@ def _simulate(schedule: Schedule, seconds: Callable[[int, float], float], bad: C
     return Simulated(t0, t1, skipped, late)
 
 
+def _own(step: Any) -> Any:
+    """Whose link a transfer uses: the client's, or the sender's of two. Who computes; none for the server."""
+    return step.node if step.node != SERVER else getattr(step, "peer", None)
+
+
 def _waiting(events: list[Event], radio: Radio, start_s: float) -> list[Event]:
-    """What those that take part spend while they have nothing to do, where their device spends anything."""
-    if not any(kind.section.idle_w for kind in radio.devices.kinds):
+    """What those that take part, and the server, spend while they have nothing to do, where they spend anything."""
+    if not any(kind.section.idle_w for kind in (*radio.devices.kinds, radio.server)):
         return []
     end_s = max(e.t1_s for e in events if e.event == "aggregate")
     found = []
@@ -225,12 +241,20 @@ def _waiting(events: list[Event], radio: Radio, start_s: float) -> list[Event]:
 
 
 def idle_s(steps: Iterable[tuple[str, str | None, float, float]], start_s: float, end_s: float) -> dict[str, float]:
-    """For how long each client of a round neither computes nor sends nor receives, from its steps' nodes, peers, starts and ends."""
-    busy: dict[str, float] = defaultdict(float)
+    """For how long each client of a round, and the server, neither computes nor sends nor receives, from the steps' nodes, peers,
+    starts and ends."""
+    spans: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for node, peer, t0_s, t1_s in steps:
-        for client in {node, peer or SERVER} - {SERVER}:
-            busy[client] += min(t1_s, end_s) - min(t0_s, end_s)
-    return {node: max(0.0, end_s - start_s - seconds) for node, seconds in busy.items()}
+        for one in {node, peer or node}:
+            spans[one].append((min(t0_s, end_s), min(t1_s, end_s)))
+    idle: dict[str, float] = {}
+    for node, theirs in spans.items():
+        free_s, idle[node] = start_s, 0.0
+        for t0_s, t1_s in sorted(theirs):  # several at once are one
+            idle[node] += max(0.0, t0_s - free_s)
+            free_s = max(free_s, t1_s)
+        idle[node] += max(0.0, end_s - free_s)
+    return idle
 
 
 @dataclass(frozen=True)
@@ -243,15 +267,25 @@ class Ledger:
     bytes_sidelink: int = 0
     sim_time_s: float = 0.0
     energy_j: float = 0.0
+    busy: Mapping[str, float] = field(default_factory=dict)  # clients that go on with what is late, and until when
+
+    def totals(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if name != "busy"}
 
     def add(self, events: list[Event]) -> Ledger:
-        """A round ends with its aggregate; what comes later is paid for all the same."""
+        """A round ends with its aggregate; what comes later is paid for all the same, and keeps its device from the next."""
         sent = {d: sum(e.bytes for e in events if e.direction == d) for d in DIRECTIONS}
+        now_s = max([self.sim_time_s, *(e.t1_s for e in events if e.event == "aggregate")])
+        busy = {node: until_s for node, until_s in self.busy.items() if until_s > now_s}
+        for e in events:
+            if e.outcome == "late" and e.t1_s > now_s and (node := _own(e)):
+                busy[node] = max(busy.get(node, 0.0), e.t1_s)
         return Ledger(
             self.transfers + sum(e.event == "send" and e.outcome != "skipped" for e in events),
             self.bytes_uplink + sent["uplink"],
             self.bytes_downlink + sent["downlink"],
             self.bytes_sidelink + sent["sidelink"],
-            max([self.sim_time_s, *(e.t1_s for e in events if e.event == "aggregate")]),
+            now_s,
             self.energy_j + sum(e.energy_j for e in events),
+            busy,
         )

@@ -9,12 +9,14 @@ from fedray.randomness import uniforms
 from fedray.scenario.device import ComputeDevice, CpuDevice, Device, Mix, Profile
 from fedray.shipped import devices
 
+DEFAULT_DBM = 23.0  # power class 3 of 3GPP TS 38.101
+
 
 class Processor:
     """A device with its figures (see scenario.device)."""
 
     def __init__(self, section: ComputeDevice) -> None:
-        self.section = section
+        self.section, dbm = section, DEFAULT_DBM
         if isinstance(section, CpuDevice):
             free = energy_frequency_hz(section.second_w, section.kappa) if section.second_w else section.frequency_hz
             self.frequency_hz = min(section.frequency_hz, free)
@@ -23,6 +25,8 @@ class Processor:
             figures = devices()[section.name] if isinstance(section, Profile) else section.model_dump(include={"peak_flops", "active_w"})
             self.flops_per_s, self.active_w = figures["peak_flops"] * section.utilisation, figures["active_w"]
             self.memory_bytes = section.memory_bytes or figures.get("memory_bytes")
+            dbm = figures.get("transmit_dbm", dbm)
+        self.transmit_dbm = dbm if section.transmit_dbm is None else section.transmit_dbm
 
     def cycles(self, flops: float) -> float:
         assert isinstance(self.section, CpuDevice)
@@ -52,6 +56,12 @@ class Devices:
         """Which of the kinds each client's is."""
         drawn = uniforms(self.seed, 0, "device", np.arange(self.clients))
         return np.searchsorted(np.cumsum(self.shares / self.shares.sum())[:-1], drawn, side="right")
+
+    @property
+    def transmit_dbm(self) -> np.ndarray:
+        """Of each client's radio; one number where all are of a kind."""
+        each = np.array([kind.transmit_dbm for kind in self.kinds])
+        return each[self.kind_of] if len(each) > 1 else each
 
     def __getitem__(self, client: int) -> Processor:
         return self.kinds[self.kind_of[client]] if len(self.kinds) > 1 else self.kinds[0]

@@ -18,7 +18,9 @@ def remembered(find: Found) -> Found:
 
     @wraps(find)
     def found(places: np.ndarray, *others: Any) -> Any:
-        if last[0] is not places or last[1] != others:
+        if last[0] is not places or any(
+            a is not b and (isinstance(a, np.ndarray) or a != b) for a, b in zip(last[1], others, strict=False)
+        ):
             last[:] = places, others, find(places, *others)
         return last[2]
 
@@ -40,6 +42,7 @@ class Geometry:
     def __init__(self, cell: Cell, clients: int, seed: int) -> None:
         self.cell, self.seed, self.everybody = cell, seed, np.arange(clients)
         self._start()
+        self.began = self.from_.copy()  # where everybody was first
 
     def at(self, time_s: float) -> np.ndarray:
         """Nobody moves within a round: these are the places at its start. The same array for the same time, and as long as
@@ -67,10 +70,19 @@ class Geometry:
     def _next_leg(self, on: np.ndarray, mobility: RandomWaypoint) -> None:
         slow, fast = mobility.speed_mps
         self.from_[on], self.leave_s[on] = self.to[on], self.arrive_s[on] + mobility.pause_s
-        self.leg[on] += 1
-        self.to[on] = self._placed(on, self.leg[on])
+        barred = on
+        while len(barred):  # a way through the inner circle is not taken: another place is drawn
+            self.leg[barred] += 1
+            self.to[barred] = self._placed(barred, self.leg[barred])
+            barred = barred[self._passed_m(barred) < getattr(self.cell.placement, "least_m", 0.0)]
         speed = slow + (fast - slow) * uniforms(self.seed, 0, "speed", on, self.leg[on])
         self.arrive_s[on] = self.leave_s[on] + np.linalg.norm(self.to[on] - self.from_[on], axis=1) / speed
+
+    def _passed_m(self, who: np.ndarray) -> np.ndarray:
+        """How near to the server their ways lead."""
+        start, way = self.from_[who], self.to[who] - self.from_[who]
+        part = -(start * way).sum(1) / np.maximum((way * way).sum(1), 1e-9)
+        return np.linalg.norm(start + np.clip(part, 0.0, 1.0)[:, None] * way, axis=1)
 
     def _placed(self, who: np.ndarray, leg: np.ndarray) -> np.ndarray:
         placement, n = self.cell.placement, len(self.everybody)

@@ -43,8 +43,8 @@ class Sends(NamedTuple):
 
 @dataclass(frozen=True)
 class Transfers:
-    """Seconds from the first bit sent to the last received, joules of both radios, and which never arrive [n]; `at` gives
-    seconds and joules of one that begins at a time instead."""
+    """Seconds from the first bit sent to the last received (infinite where there is no reaching), joules of both radios, and
+    which never arrive [n]; `at` gives seconds and joules of one that begins at a time instead."""
 
     time_s: np.ndarray
     energy_j: np.ndarray
@@ -129,7 +129,7 @@ def read_trace(path: str, folder: Path, key: str) -> np.ndarray:
     except (OSError, UnicodeDecodeError) as e:
         got = f"{path!r}, which cannot be read ({getattr(e, 'strerror', None) or e})"
         raise Refused(key, got, "a trace, a line a packet with its millisecond") from None
-    bad = next((i for i, line in enumerate(lines) if not line.isdigit()), None)
+    bad = next((i for i, line in enumerate(lines) if not (line.isascii() and line.isdigit() and len(line) < 16)), None)
     if bad is not None or not lines:
         got = f"{lines[bad]!r} in line {bad + 1} of {file}" if bad is not None else f"{file}, which is empty"
         raise Refused(key, got, "whole milliseconds, one a line")

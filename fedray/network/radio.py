@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -13,7 +13,6 @@ from fedray.network.channel import RadioLink
 from fedray.network.devices import Devices, Processor
 from fedray.network.geometry import Geometry
 from fedray.network.links import Fixed, Link, Sends, Trace, When, ids
-from fedray.network.rates import efficiency
 from fedray.network.work import Work, number
 from fedray.randomness import SERVER as SERVER_NUMBER
 from fedray.scenario.network import DIRECTIONS, FixedLink, Network, TraceLink
@@ -42,8 +41,8 @@ class Radio:
     def __init__(self, section: Network, clients: int = 0, seed: int = 0, folder: Path = Path()) -> None:
         self.section = section
         self.geometry = Geometry(section.cell, clients, seed) if section.cell else None
-        self.links = {d: self._open(d, seed, folder) for d in DIRECTIONS}
         self.devices, self.server = Devices(section.device, clients, seed), Processor(section.server)
+        self.links = {d: self._open(d, seed, folder) for d in DIRECTIONS}
 
     def _open(self, direction: str, seed: int, folder: Path) -> Link:
         section = getattr(self.section, direction)
@@ -52,7 +51,8 @@ class Radio:
         if isinstance(section, TraceLink):
             return Trace(section, f"network.{direction}.path", seed, folder)
         assert self.geometry is not None
-        return RadioLink(section, direction, self.geometry, seed)
+        dbm = np.array([self.server.transmit_dbm]) if direction == "downlink" else self.devices.transmit_dbm
+        return RadioLink(section, direction, self.geometry, seed, dbm)
 
     def processor(self, node: str) -> Processor:
         return self.server if node == SERVER else self.devices[number(node)]
@@ -67,17 +67,34 @@ class Radio:
         to = ids(list(receivers))
         return self.links["sidelink"].rates_bps(when, np.full_like(to, sender), to)
 
-    def finishes_s(self, when: When, work: Work, clients: np.ndarray, at_once: int) -> np.ndarray:
-        """About how long each client's round takes, where so many share each band [n]."""
+    def sidelinks(self, when: When, sender: int, receivers: Collection[int]) -> np.ndarray:
+        """Whom a client's sidelink reaches at all, bool."""
+        link, to = self.links["sidelink"], ids(list(receivers))
+        if not isinstance(link, RadioLink):
+            return np.ones(len(to), bool)
+        return link.reached(link.mean_snr(when, np.full_like(to, sender), to)[0], 1.0)
+
+    def finishes_s(self, when: When, work: Work, clients: np.ndarray) -> Callable[[int], np.ndarray]:
+        """About how long each client's round takes [n], given how many share each band."""
         base = np.full_like(clients, SERVER_NUMBER)
-        down, up = self.links["downlink"], self.links["uplink"]
-        with np.errstate(divide="ignore"):
-            send_s = np.zeros(len(clients))
-            for link, direction, pair in ((down, "downlink", (base, clients)), (up, "uplink", (clients, base))):
-                shared = isinstance(link, RadioLink) and link.section.allocation != "broadcast"  # who sends at once shares the band
-                rate = link.rates_bps(when, *pair) / (at_once if shared else 1)
-                send_s = send_s + link.section.latency_s + 8 * np.array([work.send_bytes(direction, c) for c in clients.tolist()]) / rate
-        return send_s + np.array([self.devices[c].time_s(work.train_flops(c, 0)) for c in clients.tolist()])
+        parts: list[tuple[Any, np.ndarray, np.ndarray, np.ndarray | None]] = []
+        for direction, pair in (("downlink", (base, clients)), ("uplink", (clients, base))):
+            link, bits = self.links[direction], 8.0 * np.array([work.send_bytes(direction, c) for c in clients.tolist()])
+            if isinstance(link, RadioLink) and link.section.allocation != "broadcast":
+                parts.append((link, bits, *link.mean_snr(when, *pair)))
+            else:
+                parts.append((link, bits, link.rates_bps(when, *pair), None))
+        compute_s = np.array([self.devices[c].time_s(work.train_flops(c, 0)) for c in clients.tolist()])
+
+        def seconds(at_once: int) -> np.ndarray:
+            taken = compute_s
+            for link, bits, snr, k in parts:
+                rate = snr if k is None else link.rate_bps(snr, k, 1 / at_once) * link.reached(snr, 1 / at_once)
+                with np.errstate(divide="ignore"):
+                    taken = taken + link.section.latency_s + bits / rate
+            return taken
+
+        return seconds
 
 
 def on_air(schedule: Schedule, loads: Sequence[float], radio: Radio, when: When, begins: Begins) -> Air:
@@ -108,10 +125,15 @@ def _shares(
     if how == "broadcast":
         return np.ones(len(places))
     if how in ("min_max", "proportional_fair"):
-        snr, _ = link.mean_snr(when, sends.sender, sends.receiver)
-        gain_hz = snr * link.section.bandwidth_hz
+        snr, k = link.mean_snr(when, sends.sender, sends.receiver)
+
+        def rate(share: np.ndarray) -> np.ndarray:
+            shape = np.broadcast_shapes(share.shape, snr.shape)
+            flat = [np.broadcast_to(a, shape).ravel() for a in (snr, k, share)]
+            return link.rate_bps(*flat).reshape(shape) * link.reached(snr, 1.0)
+
         if how == "proportional_fair":
-            return allocation.proportional_fair(gain_hz, link.section.bandwidth_hz)
+            return allocation.proportional_fair(rate, len(snr))
 
         def seconds(n: int, now_s: float) -> float:
             step = schedule.steps[n]
@@ -120,17 +142,15 @@ def _shares(
             return radio.processor(step.node).time_s(loads[n])
 
         ready = begins(seconds)
-        # The formula is Shannon's, so bits are what they would be at its rate.
-        of_shannon = efficiency(link.section.rate, link.section.modulation)(np.ones(1))[0] * link.usable
-        at = np.array([ready[n] for n in places])
-        return allocation.min_max(8 * sends.nbytes / of_shannon, at, gain_hz, link.section.bandwidth_hz)
+        return allocation.min_max(8.0 * sends.nbytes, np.array([ready[n] for n in places]), rate)
     mine, depth = bytearray(len(schedule.steps)), [0] * len(schedule.steps)
     for n in places:
         mine[n] = 1
     for n, before in enumerate(schedule.before):  # how many before it in this direction: those equally deep send at once
         if before:
             depth[n] = (depth[before[0]] if len(before) == 1 else max([depth[i] for i in before])) + mine[n]
-    return np.full(len(places), 1 / max(Counter(depth[n] for n in places).values()))
+    at_once = set(zip((depth[n] for n in places), sends.client.tolist(), strict=True))  # one's own follow each other
+    return np.full(len(places), 1 / max(Counter(deep for deep, _ in at_once).values()))
 
 
 def saving(schedule: Schedule, loads: Sequence[float], radio: Radio, when: When, air: Air) -> dict[int, float]:
@@ -160,7 +180,7 @@ def saving(schedule: Schedule, loads: Sequence[float], radio: Radio, when: When,
         able = (hz > 0) & (hz <= processor.frequency_hz)
         if not able.any() or air[up].lost:
             continue
-        power_w = link.power_w(less)
+        power_w = link.power_w(ids([step.client]), less) + link.section.receive_w
         joules = np.where(able, power_w * up_s + [processor.energy_j(loads[n], f) if f > 0 else np.inf for f in hz], np.inf)
         best = int(np.argmin(joules))
         frequency[n] = float(hz[best]) * (1 + 1e-12)  # not a rounding error late

@@ -66,11 +66,19 @@ def _quadrature() -> tuple[np.ndarray, np.ndarray]:
     from scipy.stats import ncx2
 
     at, weights = np.polynomial.legendre.leggauss(NODES)
-    u = (at + 1) / 2
+    u = 1 - ((1 - at) / 2) ** 2  # closer together where the power grows without bound
     shares = np.arange(32) / 32
     k = shares / (1 - shares)
     rows = [-np.log1p(-u), *(ncx2.ppf(u, 2, 2 * one) / (2 * (1 + one)) for one in k[1:]), np.ones(NODES)]
-    return weights / 2, np.array(rows)
+    return weights * (1 - at) / 2, np.array(rows)
+
+
+def worth(carried: Efficiency) -> float:
+    """The signal-to-noise ratio below which a sender carries more over less of its band: where carried(snr) / snr is greatest,
+    for whatever fading. 0 for Shannon's, to which more band is always worth something."""
+    snr = np.logspace(-3, 1, 401)
+    best = [int(np.argmax(ergodic(carried, snr, np.full(len(snr), k)) / snr)) for k in (0.0, 1.0, 5.0, np.inf)]
+    return float(snr[max(best)]) if max(best) else 0.0
 
 
 def outage(threshold: float | np.ndarray, snr: np.ndarray | float) -> np.ndarray:

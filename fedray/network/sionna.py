@@ -26,10 +26,13 @@ def _torch_apart(seed: int) -> Iterator[Any]:
 
 
 @remembered
-def large_scale(places: np.ndarray, model: str, frequency_hz: float, cell: Cell, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def large_scale(
+    places: np.ndarray, model: str, frequency_hz: float, cell: Cell, seed: int, began: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Path loss with shadowing in dB, K-factor (0 without line of sight) and line of sight, of each place [n] (TR 38.901,
-    7.4 and 7.5 steps 1 to 4). The same seed draws the same luck, so what changes with time changes with places alone."""
-    groups = nearest(places, range(len(places)), -(-len(places) // TOGETHER))
+    7.4 and 7.5 steps 1 to 4). The same seed draws the same luck, so what changes with time changes with places alone: who
+    `began` as neighbours stays together."""
+    groups = nearest(places if began is None else began, range(len(places)), -(-len(places) // TOGETHER))
     size = max(map(len, groups))
     members = np.array([group + [group[0]] * (size - len(group)) for group in groups])  # the last may be short
     with _torch_apart(seed) as torch:

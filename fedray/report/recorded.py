@@ -196,7 +196,8 @@ def waiting(events: Sequence[dict[str, Any]]) -> float:
     """Seconds for which the clients of a round had nothing to do, all together."""
     ends = [e["t1_s"] for e in events if e["event"] == "aggregate"]
     steps = ((e["node"], e["peer"], e["t0_s"], e["t1_s"]) for e in events if e["event"] != "wait")
-    return sum(idle_s(steps, events[0]["t0_s"], ends[-1]).values()) if ends else 0.0
+    idle = idle_s(steps, events[0]["t0_s"], ends[-1]) if ends else {}
+    return sum(seconds for node, seconds in idle.items() if node != SERVER)
 
 
 def rates(run: Recorded) -> dict[str, list[float]]:

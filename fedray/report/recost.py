@@ -1,5 +1,6 @@
 """The same run on another network: its recorded schedule on the clock again, without training."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -10,6 +11,7 @@ from fedray.network.clock import Ledger, time_round
 from fedray.network.radio import Radio
 from fedray.network.work import number
 from fedray.report.recorded import Recorded
+from fedray.scenario.base import Refused
 from fedray.scenario.load import load_network
 from fedray.schedule import Generate, Pass, Schedule, Send, Server, Step, Train
 
@@ -33,12 +35,18 @@ def recosted(run: Recorded, file: Path) -> Recorded:
     """
     loaded = load_network(file, run.scenario)
     scenario = loaded.scenario
-    radio = Radio(scenario.network, scenario.population.clients, scenario.seed, loaded.folder)
+    try:
+        radio = Radio(scenario.network, scenario.population.clients, scenario.seed, loaded.folder)
+    except Refused as e:
+        raise loaded.error([e]) from None
     ledger, events, totals = Ledger(), [], {}
     for t, steps in groupby((e for e in run.events if e["event"] != "wait"), key=lambda e: e["round"]):
         recorded = list(steps)
         work = AsRecorded({e["id"]: e["bytes"] if e["event"] == "send" else e["flops"] for e in recorded})
         timed = time_round(_schedule(t, recorded), work, radio, ledger.sim_time_s, {e["id"]: e["outcome"] for e in recorded})
+        if (far := next((e for e in timed if math.isinf(e.t1_s)), None)) is not None:
+            got = f"a network in which {far.node} does not reach {far.peer} in round {t}"
+            raise loaded.error([Refused(f"network.{far.direction}", got, "one that carries what the run sent")])
         ledger = ledger.add(timed)
         totals[t] = {"sim_time_s": ledger.sim_time_s, "energy_j": ledger.energy_j}
         events += [event.row() for event in timed]

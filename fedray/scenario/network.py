@@ -1,18 +1,22 @@
 """`network`: what a round costs. Rates in bits per second, decimal; energy in joules; places in metres, the server's at (0, 0)."""
 
+import math
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from fedray.scenario.base import Count, FilePath, Fraction, NotNegative, Positive, Refused, Section
-from fedray.scenario.device import ComputeDevice, CpuDevice, Device
+from fedray.scenario.device import ComputeDevice, CpuDevice, Device, Mix
 
 DIRECTIONS = ("uplink", "downlink", "sidelink")
 ALLOCATIONS = [("downlink", "broadcast"), ("uplink", "min_max"), ("uplink", "proportional_fair"), ("uplink", "blocks")]
 RANGE_GHZ = {"rma": (0.5, 30.0), "d2d": (0.45, 6.0)}  # that a model is made for; the others 0.5 to 100
 LEAST_M = {"umi": 10, "uma": 35, "rma": 35, "inh": 1}  # 3GPP TR 38.901, Table 7.2
 BLOCK_HZ = 180e3  # twelve subcarriers of 15 kHz (3GPP TS 38.211, 4.4.4.1)
+
+
+Metres = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class FixedLink(Section):
@@ -67,11 +71,12 @@ class RadioLink(Section):
     """What every radio channel has: power, noise, fading, and how a signal-to-noise ratio becomes a rate.
 
     On its way up and between devices a sender has all its power for its share of the band; a base station shares its own
-    out with its band. The mean signal-to-noise ratio is that of the path, antennas and shadowing.
+    out with its band. Who is so far that fewer resource blocks carry more sends over fewer, down to one. The mean
+    signal-to-noise ratio is that of the path, antennas and shadowing.
     """
 
     bandwidth_hz: Positive
-    transmit_dbm: Annotated[float, Field(allow_inf_nan=False)] = 23.0
+    transmit_dbm: Annotated[float, Field(allow_inf_nan=False)] | None = None  # none: the sender's own (a device's, a profile's; or 23)
     antenna_gain_db: Annotated[float, Field(allow_inf_nan=False)] = 0.0  # of both ends together
     noise_figure_db: NotNegative | None = None  # 5 at the base station, 9 at a device
     interference: Annotated[Level | Neighbours, Field(discriminator="kind")] | None = None
@@ -136,6 +141,11 @@ class Disc(Section):
     radius_m: Positive
     least_m: Positive = 10.0
 
+    @property
+    def nearest_m(self) -> tuple[str, float]:
+        """The key that says how near to the server somebody may be, and how near."""
+        return "least_m", self.least_m
+
 
 class Line(Section):
     """One behind the other, as in a platoon: client k at (k - (n - 1) / 2) spacing_m along a road that passes the server at
@@ -145,14 +155,24 @@ class Line(Section):
     spacing_m: Positive
     offset_m: Positive = 35.0
 
+    @property
+    def nearest_m(self) -> tuple[str, float]:
+        return "offset_m", self.offset_m
+
 
 class Places(Section):
     kind: Literal["places"]
-    at: Annotated[list[Annotated[list[float], Field(min_length=2, max_length=2)]], Field(min_length=1)]
+    at: Annotated[list[Annotated[list[Metres], Field(min_length=2, max_length=2)]], Field(min_length=1)]
+
+    @property
+    def nearest_m(self) -> tuple[str, float]:
+        distances = [math.hypot(*place) for place in self.at]
+        return f"at.{distances.index(min(distances))}", min(distances)
 
 
 class RandomWaypoint(Section):
-    """To a place drawn in the disc, at a speed drawn from a range, a pause, and on to the next."""
+    """To a place drawn in the disc, at a speed drawn from a range, a pause, and on to the next, never through the inner
+    circle."""
 
     kind: Literal["random_waypoint"]
     speed_mps: Annotated[list[Positive], Field(min_length=2, max_length=2)] = [0.5, 1.5]
@@ -196,10 +216,12 @@ class Network(Section):
                 low, high = RANGE_GHZ.get(link.model, (0.5, 100.0))
                 if not low <= link.frequency_hz / 1e9 <= high:
                     yield Refused(f"{key}.frequency_hz", f"{link.frequency_hz:g}", f"{low:g} to {high:g} GHz for {link.model}")
-            if isinstance(link, Tr38901) and self.cell is not None and isinstance(self.cell.placement, Disc):
-                nearest, least = self.cell.placement.least_m, LEAST_M[link.model]
-                if nearest < least:
-                    yield Refused("network.cell.placement.least_m", nearest, f"at least {least}, the nearest of {link.model}")
+            if isinstance(link, Tr38901) and self.cell is not None:
+                name, nearest = self.cell.placement.nearest_m
+                if nearest < (least := LEAST_M[link.model]):
+                    yield Refused(f"network.cell.placement.{name}", f"{nearest:g}", f"at least {least}, the nearest of {link.model}")
+            if link.attempts > 1 and link.outage_db is None:
+                yield Refused(f"{key}.attempts", link.attempts, "outage_db beside it: without one no try is in vain")
             if isinstance(link.interference, Neighbours) and direction == "sidelink":
                 yield Refused(f"{key}.interference", "neighbours", "a level: between devices there are no cells")
             if (direction, link.allocation) not in ALLOCATIONS and link.allocation != "equal":
@@ -210,6 +232,9 @@ class Network(Section):
                 yield from self._rates(f"network.{direction}.rate_bps", link.rate_bps, clients)
         if self.save_energy:
             yield from self._saving()
+        for what, usual in (("availability", 1.0), ("dropout", 0.0)):
+            if (got := getattr(self.server, what)) != usual:
+                yield Refused(f"network.server.{what}", got, f"{usual:g}: without its server there is no round")
 
     def _placed(self, cell: Cell, clients: int) -> Iterator[Refused]:
         placement = cell.placement
@@ -242,9 +267,12 @@ class Network(Section):
     def _saving(self) -> Iterator[Refused]:
         if self.deadline_s is None:
             yield Refused("network.save_energy", "true without a deadline", "network.deadline_s, which it makes use of")
-        if not isinstance(self.device, CpuDevice):
-            expected = "network.device.kind cpu, whose energy depends on its frequency"
-            yield Refused("network.save_energy", f"true for a {self.device.kind}", expected)
+        for device in [part.device for part in self.device.of] if isinstance(self.device, Mix) else [self.device]:
+            if not isinstance(device, CpuDevice):
+                yield Refused(
+                    "network.save_energy", f"true for a {device.kind}", "devices of kind cpu, whose energy depends on their frequency"
+                )
+                break
         up = self.uplink
         if not (isinstance(up, RadioLink) and up.allocation == "equal" and up.outage_db is None):
             yield Refused("network.save_energy", "true", "a radio uplink, allocation equal, without outage_db: its power is chosen")

@@ -10,7 +10,7 @@ from fedray.scenario.data import Data, ImageFolder, Text
 from fedray.scenario.device import Mix
 from fedray.scenario.evaluation import Evaluation
 from fedray.scenario.model import Model, Transformer
-from fedray.scenario.network import BLOCK_HZ, DIRECTIONS, Network, RadioLink
+from fedray.scenario.network import BLOCK_HZ, DIRECTIONS, FixedLink, Network, RadioLink, TraceLink
 from fedray.scenario.population import Population
 from fedray.scenario.runtime import Runtime
 from fedray.scenario.sweep import Sweep
@@ -95,8 +95,11 @@ class Scenario(Section):
         if isinstance(topology, Relay):
             if topology.chains > a_round:
                 yield Refused("topology.chains", topology.chains, f"at most the clients of a round, {a_round}")
-            if topology.order != "random" and not isinstance(getattr(self.network.sidelink, "rate_bps", []), list):
+            sidelink = self.network.sidelink
+            if topology.order != "random" and isinstance(sidelink, FixedLink) and not isinstance(sidelink.rate_bps, list):
                 yield Refused("network.sidelink.rate_bps", "one rate for all", f"a table of rates for {topology.order}")
+            if topology.order != "random" and isinstance(sidelink, TraceLink):
+                yield Refused("network.sidelink.kind", "trace", f"a link with a rate for each pair, for {topology.order}")
             if topology.groups == "nearest" and self.network.cell is None:
                 yield Refused("topology.groups", "nearest", "network.cell, which says where devices are")
             if rule.kind == "scaffold":
@@ -180,6 +183,8 @@ class Scenario(Section):
             yield Refused("network.save_energy", f"true for a {topology.kind}", expected)
         for direction in DIRECTIONS:
             how = getattr(getattr(network, direction), "allocation", "equal")
+            if how == "broadcast" and isinstance(topology, Split):
+                yield Refused(f"network.{direction}.allocation", "broadcast in a split", "equal: gradients are each client's own")
             if how not in ("equal", "broadcast") and not (isinstance(topology, Parallel) and topology.reduce == "server"):
                 yield Refused(f"network.{direction}.allocation", f"{how} for a {topology.kind}", "equal: nobody shares a band then")
         if isinstance(network.uplink, RadioLink) and network.uplink.allocation == "blocks":
@@ -189,7 +194,7 @@ class Scenario(Section):
         if population.selection == "fedcs" and network.deadline_s is None:
             yield Refused("population.selection", "fedcs", "network.deadline_s, before which clients shall finish")
         if population.selection == "proportional_fair" and not isinstance(network.uplink, RadioLink):
-            yield Refused("population.selection", "proportional_fair", f"an uplink whose rate changes, instead of {network.uplink.kind}")
+            yield Refused("population.selection", "proportional_fair", f"a radio uplink, which fades, instead of {network.uplink.kind}")
         if population.selection in ("fedcs", "proportional_fair") and self.augmentation is not None:
             yield Refused("population.selection", population.selection, "random, round_robin or label_cover beside augmentation")
 

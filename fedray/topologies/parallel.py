@@ -20,7 +20,7 @@ def parallel(round: int, clients: Sequence[int], allreduce: bool, deadline_s: fl
         steps.append(Send(f"down-{k}", SERVER, client_node(k), "downlink"))
         steps.append(Train(f"train-{k}", k, after=(steps[-1].id,)))
     n, trained = len(clients), tuple(step.id for step in steps[1::2])
-    if not allreduce or n == 1:
+    if not allreduce or n < 2:
         ups = [Send(f"up-{k}", client_node(k), SERVER, "uplink", (train,)) for k, train in zip(clients, trained, strict=True)]
         return Schedule(round, (*steps, *ups, Server("aggregate", tuple(up.id for up in ups), deadline_s, enough)))
     for k, next_ in zip(clients, [*clients[1:], clients[0]], strict=True):

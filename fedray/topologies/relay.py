@@ -25,6 +25,7 @@ def relay(
     tried; where none is reached the chain ends.
     """
     steps: list[Step] = []
+    unreached = 0
     for members in groups:
         prefers, left = order(members, rng), set(members)
         # Step 1: the server sends v_t to a client i of S.
@@ -45,9 +46,10 @@ def relay(
             else:
                 break
         steps.append(Send(f"up-{here}", client_node(here), SERVER, "uplink", tried))
+        unreached += len(left)
     # The round ends: v_{t+1}. After T rounds, Step 4 merges it into the base weights.
     steps.append(Server("aggregate", tuple(s.id for s in steps if isinstance(s, Send) and s.direction == "uplink")))
-    return Schedule(round, tuple(steps))
+    return Schedule(round, tuple(steps), unreached)
 
 
 def dealt(clients: Sequence[int], chains: int, rng: np.random.Generator) -> list[list[int]]:
@@ -88,36 +90,34 @@ def tour(rates_bps: Rates) -> Order:
         n, first = len(members), members.index(int(rng.choice(members)))
         with np.errstate(divide="ignore"):
             takes = np.minimum(1 / np.array([rates_bps(c, members) for c in members]), 1e9)
-        path, left = [first], set(range(n)) - {first}
-        while left:
-            path.append(min(sorted(left), key=lambda c: takes[path[-1], c]))
-            left.remove(path[-1])
-
-        def length(way: list[int]) -> float:
-            return float(takes[way[:-1], way[1:]].sum())
-
+        path, left = np.array([first]), np.delete(np.arange(n), first)
+        while len(left):
+            at = int(np.argmin(takes[path[-1], left]))
+            path, left = np.append(path, left[at]), np.delete(left, at)
         better = True
         while better:
             better = False
             for i in range(1, n - 1):
-                for j in range(i + 1, n):
-                    turned = path[:i] + path[i : j + 1][::-1] + path[j + 1 :]
-                    if length(turned) < length(path) * (1 - 1e-12):
-                        path, better = turned, True
+                there, back = takes[path[i:-1], path[i + 1 :]].cumsum(), takes[path[i + 1 :], path[i:-1]].cumsum()
+                after = np.append(takes[path[i], path[i + 2 :]] - takes[path[i + 1 : -1], path[i + 2 :]], 0.0)
+                saved = there - back + takes[path[i - 1], path[i]] - takes[path[i - 1], path[i + 1 :]] - after  # by turning i to j round
+                if saved.max(initial=0.0) > 1e-12 * takes[path[:-1], path[1:]].sum():
+                    j = i + 2 + int(np.argmax(saved))
+                    path[i:j], better = path[i:j][::-1].copy(), True
         return _along([members[i] for i in path])
 
     return order
 
 
-def within(rates_bps: Rates, order: Order) -> Order:
-    """The same order, but who is out of range is not tried."""
+def within(reaches: Callable[[int, Collection[int]], np.ndarray], order: Order) -> Order:
+    """The same order, but who is out of range is not tried. `reaches` says whom of others a client can reach at all, bool."""
 
     def near(clients: Sequence[int], rng: np.random.Generator) -> Preference:
         prefers = order(clients, rng)
 
         def reachable(here: int | None, left: Collection[int]) -> list[int]:
             others = prefers(here, left)
-            return others if here is None else [c for c, rate in zip(others, rates_bps(here, others), strict=True) if rate > 0]
+            return others if here is None else [others[i] for i in np.flatnonzero(reaches(here, others))]
 
         return reachable
 

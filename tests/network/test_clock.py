@@ -81,12 +81,19 @@ def test_energy_is_power_times_time_of_every_device_and_radio():
 
 
 def test_a_device_does_one_thing_at_a_time():
-    sends = [Send(f"down-{i}", SERVER, client_node(0), "downlink") for i in range(2)]
-    trains = [Train(f"train-{i}", 0, (f"down-{i}",)) for i in range(2)]
-    events = time_round(Schedule(1, (*sends, *trains, Server("aggregate", ("train-0", "train-1")))), WORK, network(), 0.0)
+    send = Send("down", SERVER, client_node(0), "downlink")
+    trains = [Train(f"train-{i}", 0, ("down",)) for i in range(2)]
+    events = time_round(Schedule(1, (send, *trains, Server("aggregate", ("train-0", "train-1")))), WORK, network(), 0.0)
     first, second = (e for e in events if e.event == "train")
     assert (first.t0_s, first.t1_s) == (DOWN_S, DOWN_S + 1)
     assert (second.t0_s, second.t1_s) == (DOWN_S + 1, DOWN_S + 2)
+
+
+def test_a_link_carries_one_thing_at_a_time_in_each_direction():
+    sends = [Send(f"down-{k}-{i}", SERVER, client_node(k), "downlink") for k in range(2) for i in range(2)]
+    trains = [Train(f"train-{s.id}", int(s.id[5]), (s.id,)) for s in sends]
+    events = time_round(Schedule(1, (*sends, *trains, Server("aggregate", tuple(t.id for t in trains)))), WORK, network(), 0.0)
+    assert [e.t1_s for e in events if e.event == "send"] == pytest.approx([DOWN_S, 2 * DOWN_S] * 2)
 
 
 def test_each_client_has_its_own_rate_in_a_list():

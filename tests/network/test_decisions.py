@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedray.network.clock import Ledger, time_round
+from fedray.network.clock import Ledger, idle_s, time_round
 from fedray.network.devices import Devices, Processor
 from fedray.network.radio import Radio
 from fedray.network.work import Work
@@ -230,3 +230,27 @@ def test_a_failed_hop_is_charged_and_the_next_one_waits_for_it():
     kept = Schedule(1, steps).carried({i: e.outcome for i, e in events.items()})
     assert "hop-0-1" not in {s.id for s in kept}
     assert kept.clients == [0, 2]
+
+
+def test_who_is_late_is_busy_until_it_is_through():
+    device = FlopsDevice(kind="flops", peak_flops=1e9, active_w=10.0)
+    ledger = Ledger().add(time_round(parallel(1, range(N), False, deadline_s=4.5), WORK, radio(device=device), 0.0))
+    assert ledger.busy == {"client-2": 5.0, "client-3": 6.0}
+    again = ledger.add(time_round(parallel(2, [0], False, deadline_s=4.5), WORK, radio(device=device), ledger.sim_time_s))
+    assert again.busy == {}
+
+
+def test_a_round_that_finds_nobody_free_lasts_until_its_deadline():
+    (event,) = time_round(parallel(1, [], False, deadline_s=4.5), WORK, radio(), 10.0)
+    assert (event.t0_s, event.t1_s) == (14.5, 14.5)
+
+
+def test_what_overlaps_is_no_more_than_once_busy():
+    steps = [("a", "b", 0.0, 4.0), ("b", "a", 1.0, 3.0), ("a", None, 6.0, 20.0)]
+    assert idle_s(steps, 0.0, 10.0) == {"a": 2.0, "b": 6.0}
+
+
+def test_a_server_that_waits_pays_for_it():
+    server = FlopsDevice(kind="flops", peak_flops=1e9, active_w=100.0, idle_w=3.0)
+    events = time_round(parallel(1, [0], False), WORK, radio(server=server), 0.0)
+    assert [(e.node, e.energy_j) for e in events if e.event == "wait"] == [(SERVER, pytest.approx(3.0))]  # while the client trains

@@ -32,7 +32,7 @@ def test_walkers_stay_in_the_disc_and_within_their_speed():
     walk, before = Geometry(WALKING, 200, 1), None
     for t in np.arange(0.0, 2000, 10):
         now = walk.at(t)
-        assert np.linalg.norm(now, axis=1).max() <= 200 + 1e-6
+        assert 20 - 1e-6 <= np.linalg.norm(now, axis=1).min() <= np.linalg.norm(now, axis=1).max() <= 200 + 1e-6
         if before is not None:
             assert np.linalg.norm(now - before, axis=1).max() <= 20 + 1e-6
         before = now

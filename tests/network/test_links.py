@@ -62,3 +62,10 @@ def test_clients_begin_at_places_of_their_own_where_that_is_asked_for():
     times = {sent(link, client, -1, 200_000)[0][0] for client in range(8)}
     assert len(times) == 8
     assert sent(link, 3, -1, 200_000) == sent(Trace(section, "key", 0, Path()), 3, -1, 200_000)
+
+
+@pytest.mark.parametrize("line", ["\u00b2", "9" * 20, "-1", "1.5"])
+def test_a_trace_of_what_is_no_millisecond_is_refused_with_its_line(tmp_path, line):
+    (tmp_path / "odd.trace").write_text(f"1\n{line}\n")
+    with pytest.raises(Refused, match="in line 2 of"):
+        read_trace("odd.trace", tmp_path, "network.uplink.path")

@@ -155,3 +155,45 @@ def test_blocks_that_may_be_tried_only_so_often_lose_a_transfer_now_and_then():
     found = [sent(link(at=at, block_error=0.5, harq=3), 0, SERVER, 10**7, round=t) for t in range(3000)]
     assert [seconds / plain for (seconds, _), _ in found[:5]] == pytest.approx([(1 - 0.5**3) / 0.5] * 5)
     assert np.mean([lost for _, lost in found]) == pytest.approx(0.5**3, abs=0.02)
+
+
+@given(st.floats(50, 3000), st.floats(0.36, 100), st.sampled_from(["none", "rayleigh"]), st.sampled_from(["uplink", "downlink"]))
+def test_more_band_is_never_worth_less_however_far_away(distance, mhz, fading, direction):
+    def rate(band_mhz):
+        one = link(direction, at=((distance, 0),), rate="truncated", fading=fading, bandwidth_hz=band_mhz * 1e6, noise_figure_db=5.0)
+        return rates(one, (0,))[0]
+
+    assert rate(1.3 * mhz) >= rate(mhz) * (1 - 1e-9)
+
+
+def test_a_share_in_which_a_signal_is_strong_enough_is_not_lost():
+    far = {"at": ((1200, 0),), "rate": "truncated"}
+    whole = link(**far)
+    snr, _ = whole.mean_snr(NOW, np.array([0]), np.array([SERVER]))
+    assert snr[0] < 0.1  # over all 20 MHz
+    (seconds, _), lost = sent(whole, 0, SERVER, 10**6, share=0.2)
+    assert not lost
+    assert seconds == pytest.approx(8e6 / (4e6 * 0.75 * np.log2(1 + 5 * snr[0])))
+    outage = link(**far, outage_db=float(10 * np.log10(2 * snr[0])))
+    assert [sent(outage, 0, SERVER, 10**6, share=s)[1] for s in (1.0, 0.2)] == [True, False]
+
+
+def test_a_base_station_sends_a_broadcast_once():
+    def joules(how):
+        one = link("downlink", allocation=how, transmit_dbm=40.0)
+        who = np.arange(3)
+        share = np.ones(3) if how == "broadcast" else np.full(3, 1 / 3)
+        found = one.transfers(NOW, Sends(np.full(3, SERVER), who, np.full(3, 10**6), np.ones(3, int), share))
+        return found.energy_j.sum(), found.time_s
+
+    energy, seconds = joules("broadcast")
+    assert energy == pytest.approx(10 * seconds.max())
+    assert energy < joules("equal")[0]
+
+
+def test_a_device_sends_with_its_own_power_where_its_link_names_none():
+    own = RadioLink(LogDistance(**QUIET), "uplink", Geometry(cell((100, 0), (100.0, 1e-9)), 2, 0), 0, np.array([13.0, 23.0]))
+    weak, strong = own.mean_snr(NOW, np.arange(2), np.full(2, SERVER))[0]
+    assert strong / weak == pytest.approx(10, rel=1e-6)
+    named = RadioLink(LogDistance(**QUIET, transmit_dbm=20.0), "uplink", own.geometry, 0, np.array([13.0, 23.0]))
+    assert named.power_w(np.arange(2), 1.0) == pytest.approx(0.1)

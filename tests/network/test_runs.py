@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedray.executors.serial import SerialExecutor
-from fedray.network.clock import time_round
+from fedray.network.clock import Ledger, time_round
 from fedray.network.links import When
 from fedray.network.radio import Radio
 from fedray.rounds import schedule_round
@@ -94,7 +94,9 @@ def test_plan_says_what_the_run_took(serial, fedray):
 
 
 def test_sionna_leaves_the_training_alone(tmp_path):
-    other = {k: {**v, "kind": "3gpp", "model": "umi", "outage_db": None} for k, v in RADIO.items() if k in ("uplink", "downlink")}
+    other = {
+        k: {**v, "kind": "3gpp", "model": "umi", "outage_db": None, "attempts": 1} for k, v in RADIO.items() if k in ("uplink", "downlink")
+    }
     plain = {**RADIO, "deadline_s": None, "device": RADIO["device"]["of"][1]["device"]}
     shas = []
     for name, network in (("fixed", None), ("sionna", plain | {k: {**v, "transmit_dbm": 60.0} for k, v in other.items()})):
@@ -110,13 +112,13 @@ def test_every_selection_asks_as_many_as_it_should(tmp_path, selection):
     executor = SerialExecutor(job)
     begin(executor)
     radio, work = Radio(scenario.network, 12, 0, job.folder), executor.workload().of(scenario, executor.shared.samples)
-    asked = [schedule_round(scenario, radio, t, executor.shared, work, 5.0 * t).clients for t in range(1, 13)]
+    asked = [schedule_round(scenario, radio, t, executor.shared, work, Ledger(sim_time_s=5.0 * t)).clients for t in range(1, 13)]
     assert all(1 <= len(clients) <= 6 and len(set(clients)) == len(clients) for clients in asked)
     if selection == "round_robin":
         assert min(sum(k in clients for clients in asked) for k in range(12)) >= 4
     if selection == "fedcs":
         for t, clients in enumerate(asked, 1):
-            takes = radio.finishes_s(When(t, 5.0 * t), work, np.arange(12), 6)
+            takes = radio.finishes_s(When(t, 5.0 * t), work, np.arange(12))(len(clients))
             assert all(takes[k] <= 10.0 for k in clients) or len(clients) == 1
 
 
@@ -222,3 +224,57 @@ def test_a_bad_network_file_is_refused_with_its_line(serial, fedray, tmp_path):
     code, _, err = fedray("report", folder / "run", "--network", tmp_path / "bad.yaml")
     assert code == 2
     assert "bad.yaml:2: network.uplink.rate_bps: got 0, expected a number above 0" in err
+
+
+def test_a_network_that_does_not_carry_what_the_run_sent_is_refused(serial, fedray, tmp_path):
+    folder, _ = serial
+    far = "kind: log_distance, bandwidth_hz: 1.0e6, loss_db: 400.0"
+    (tmp_path / "far.yaml").write_text(
+        "cell: {placement: {kind: disc, radius_m: 100.0}}\n"
+        f"uplink: {{{far}}}\ndownlink: {{{far}}}\nsidelink: {{{far}}}\n"
+        "device: {kind: flops, peak_flops: 1.0e12, active_w: 10}\nserver: {kind: flops, peak_flops: 1.0e13, active_w: 10}\n"
+    )
+    code, _, err = fedray("report", folder / "run", "--network", tmp_path / "far.yaml")
+    assert code == 2
+    assert "far.yaml:3: network.downlink: got a network in which server does not reach client-" in err
+
+
+@pytest.mark.parametrize(
+    ("deadline", "told"),
+    [
+        ({"network.uplink": {**AIR, "kind": "log_distance", "shadowing_db": 0.0, "fading": "none", "allocation": "min_max"}}, "1."),
+        ({"topology": {"kind": "split", "cut": "conv1", "may_send": ["labels"]}}, "0."),
+    ],
+    ids=["min_max", "split"],
+)
+def test_a_deadline_is_held_against_the_round_as_it_would_be(tmp_path, fedray, deadline, told):
+    changes = {"network.cell": {"placement": {"kind": "disc", "radius_m": 100.0}}} | deadline
+    code, _, err = fedray("plan", garments(tmp_path, changes | {"network.deadline_s": 1e-3}))
+    assert code == 2
+    least = float(err.split("at least ")[1].split(",")[0])
+    assert fedray("plan", garments(tmp_path, changes | {"network.deadline_s": 1.01 * least}))[0] == 0
+    assert fedray("plan", garments(tmp_path, changes | {"network.deadline_s": 0.99 * least}))[0] == 2
+
+
+def test_a_round_without_anybody_is_no_failure(tmp_path):
+    for name, topology in (("server", {"kind": "parallel"}), ("ring", {"kind": "parallel", "reduce": "allreduce"})):
+        device = {"kind": "flops", "peak_flops": 1e12, "active_w": 1.0, "availability": 0.2}
+        changes = {"topology": topology, "population": {"clients": 2}, "network.device": device, "training.rounds": 6}
+        assert run(garments(tmp_path, changes, f"{name}.yaml"), tmp_path / name)["status"] == "done"
+
+
+def test_those_a_relay_does_not_reach_have_missed_the_round(tmp_path):
+    places = [[0.0, 10.0], [0.0, 20.0], [9000.0, 10.0], [9000.0, 20.0]]
+    network = PLATOON["network"] | {"cell": {"placement": {"kind": "places", "at": places}}}
+    run(garments(tmp_path, PLATOON | {"network": network, "population": {"clients": 4}}), tmp_path / "run")
+    assert [(row["clients"], row["missed"]) for row in rows(tmp_path / "run" / "metrics.jsonl")] == [(2, 2)] * 2
+
+
+def test_a_relay_that_would_break_in_a_later_round_is_refused_before_the_first(tmp_path, fedray):
+    places = [[20.0, 0.0], [40.0, 0.0], [60.0, 0.0], [80.0, 0.0], [9000.0, 0.0]]
+    network = PLATOON["network"] | {"cell": {"placement": {"kind": "places", "at": places}}}
+    changes = PLATOON | {"network": network, "population": {"clients": 5, "per_round": 2}, "training.rounds": 8}
+    code, _, err = fedray("run", garments(tmp_path, changes), "--out", tmp_path / "run")
+    assert code == 2
+    assert "nobody in range of client 4 in round" in err
+    assert not (tmp_path / "run").exists()

@@ -23,7 +23,7 @@ BAD = {
     "a frequency outside the model's range": (
         {"network.uplink": UMI | {"frequency_hz": 2e11}, "network.cell": CELL}, "network.uplink.frequency_hz: got 2e+11, expected 0.5 to 100 GHz for umi"),
     "nearer than the model allows": (
-        {"network.uplink": UMI | {"model": "uma"}, "network.cell": CELL}, "network.cell.placement.least_m: got 10.0, expected at least 35, the nearest of uma"),
+        {"network.uplink": UMI | {"model": "uma"}, "network.cell": CELL}, "network.cell.placement.least_m: got 10, expected at least 35, the nearest of uma"),
     "no distance to the server": (
         {"network.cell": at((1, 0), (0, 0), (2, 0), (3, 0), (4, 0))}, "network.cell.placement.at.1: got 0 m from the server"),
     "no distance between two devices": (
@@ -48,7 +48,7 @@ BAD = {
         {"topology": {"kind": "parallel", "reduce": "allreduce"}, "network.device": FLOPS | {"dropout": 0.1}}, "topology.reduce: got allreduce with network.device.dropout"),
     "more asked than there are": ({"population.over_select": 1}, "population.over_select: got 1, expected at most 0"),
     "fedcs without a deadline": ({"population.selection": "fedcs"}, "population.selection: got fedcs, expected network.deadline_s"),
-    "fairness on a constant link": ({"population.selection": "proportional_fair"}, "population.selection: got proportional_fair, expected an uplink"),
+    "fairness on a constant link": ({"population.selection": "proportional_fair"}, "population.selection: got proportional_fair, expected a radio uplink"),
     "a tour without distances": ({"topology": {"kind": "relay", "order": "tour"}}, "network.sidelink.rate_bps: got one rate for all, expected a table of rates for tour"),
     "neighbours without places": ({"topology": {"kind": "relay", "groups": "nearest"}}, "topology.groups: got nearest, expected network.cell"),
     "walking along a row": (
