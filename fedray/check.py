@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fedray import shipped
-from fedray.data import Samples, holdings
+from fedray.data import Samples, holdings, open_source
 from fedray.data.image_folder import read
 from fedray.data.partition import unreadable
 from fedray.data.samples import located
@@ -16,7 +16,7 @@ from fedray.data.sources import to_download
 from fedray.learners.bases import locate
 from fedray.learners.stage_names import refuse_unknown, stage_names
 from fedray.network.links import read_trace
-from fedray.scenario import Loaded, Refused, ScenarioError, load
+from fedray.scenario import Loaded, Refused, Scenario, ScenarioError, load
 from fedray.scenario.data import Bytes, Text
 from fedray.scenario.model import Model, TextToImage
 from fedray.scenario.network import DIRECTIONS, TraceLink
@@ -53,6 +53,8 @@ def _missing(loaded: Loaded) -> list[str]:
         # A tokenizer is trained by whoever needs its tokens.
         quick = {"data": scenario.data.model_copy(update={"tokenizer": Bytes(kind="bytes")})} if isinstance(scenario.data, Text) else {}
         attempt(lambda: holdings(scenario.model_copy(update=quick), loaded.folder))
+        if tested(scenario) and not getattr(scenario.data, "download", False):
+            attempt(lambda: open_source(scenario.model_copy(update=quick).data, loaded.folder, "test"))
     if isinstance(scenario.topology, Split):
         attempt(partial(_cut, scenario.model, scenario.topology, loaded.folder))
     elif isinstance(scenario.model, TextToImage):
@@ -82,9 +84,19 @@ def readable(loaded: Loaded) -> tuple[Samples, Mapping[int, np.ndarray]]:
         Refused, ScenarioError: where files are missing, or with every image that cannot be read.
     """
     samples, held = holdings(loaded.scenario, loaded.folder)
-    if bad := list(unreadable(samples, held)):
+    bad = list(unreadable(samples, held))
+    if tested(loaded.scenario):
+        bad += unreadable(open_source(loaded.scenario.data, loaded.folder, "test"), {})
+    if bad:
         raise loaded.error(bad)
     return samples, held
+
+
+def tested(scenario: Scenario) -> bool:
+    """Whether the run opens its source's test set."""
+    section = scenario.evaluation
+    asked = scenario.model.kind in ("classifier", "transformer") or section.quality or section.leakage
+    return bool(asked) and scenario.data.kind != "image_folder" and not scenario.sites
 
 
 def find(scenario: str) -> Path:

@@ -221,9 +221,12 @@ def copy(name: ShippedArg, file: Annotated[Path, typer.Argument(metavar="FILE", 
     text = checks.find(name).read_text(encoding="utf-8")
     if file.exists():
         raise ScenarioError([f"{file}: got a file that is there already, expected a new one"])
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(point_at(text, FILE), encoding="utf-8")
-    (file.parent / FILE).write_text(jsonlib.dumps(schema(), indent=1) + "\n", encoding="utf-8")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(point_at(text, FILE), encoding="utf-8")
+        (file.parent / FILE).write_text(jsonlib.dumps(schema(), indent=1) + "\n", encoding="utf-8")
+    except OSError as e:
+        raise ScenarioError([f"{file}: got a file that cannot be written ({e.strerror}), expected another place"]) from None
     typer.echo(f"{file} is yours, with {FILE} beside it for editors. Next: fedray run {file}")
 
 
@@ -257,7 +260,7 @@ def _finish(path: Path, result: dict[str, Any], json: bool, quiet: bool, how: st
     if (path / "report.html").exists():
         typer.echo(f"report: {path / 'report.html'}")
     if not quiet and "variants" not in result:
-        opens = f"; or load {path / 'model'} in diffusers" if "model/model_index.json" in result["artifacts"] else ""
+        opens = f"; or load {path / 'model'} in diffusers" if "model/text_encoder/config.json" in result["artifacts"] else ""
         writes = any(file.startswith("samples/") and file.endswith(".txt") for file in result["artifacts"])
         typer.echo(f'next: fedray generate {path} --prompt "..."{opens}' if opens or writes else f"next: look into {path / 'model'}")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fedray.scenario.base import Refused
 from fedray.scenario.scenario import Scenario
+from fedray.scenario.topology import DistanceCorrelation
 from fedray.schedule import SERVED
 
 if TYPE_CHECKING:
@@ -60,6 +61,9 @@ def refusal(scenario: Scenario, cut: CutWork) -> Refused | None:
     if scenario.split.skips == "home" and cut.skips:
         got = f"home, with a cut ({cut.name}) that {', '.join(cut.skips)} cross"
         return Refused("topology.skips", got, "send, or a cut whose tail begins where its front ends, on the way up")
+    if isinstance(scenario.split.defence, DistanceCorrelation) and not cut.bytes["gradients"][-1]:
+        got = f"distance_correlation at a cut ({cut.name}) before which nothing trains"
+        return Refused("topology.defence", got, "noise, or a later cut: no weight of a client's shapes what it sends")
     return None
 
 
@@ -86,8 +90,12 @@ def all_cuts(scenario: Scenario, folder: Path) -> list[CutWork]:
 def cut_work(scenario: Scenario, learner: Learner, named: Mapping[str, Tensor], layout: Layout, cuts: Sequence[Cut]) -> list[CutWork]:
     """What each of these cuts costs; `learner` is on the meta device, `named` what travels of it."""
     from fedray.learners.cut import tensors
+    from fedray.parameters import DTYPES
 
     flops, known, n = _counted(learner)
+    staged = {id(t) for module in _modules(learner.stages) for t in module.parameters()}
+    elsewhere = sum(t.numel() for part in learner.parts.values() for t in part.parameters() if id(t) not in staged)  # encodes samples
+    width = DTYPES[scenario.training.precision]
     found = []
     for cut in cuts:
         sides = {"client": (*cut.front, *cut.tail), "server": cut.middle}
@@ -106,9 +114,10 @@ def cut_work(scenario: Scenario, learner: Learner, named: Mapping[str, Tensor], 
             cut=cut.front[-1].name,
             tail=cut.tail[0].name if cut.tail else None,
             flops=passes,
-            crossings={c: [Crossing(names, tuple(t.shape[1:]), str(t.dtype)[6:]) for names, t in those] for c, those in crossings.items()},
+            crossings={c: [Crossing(names, tuple(t.shape[1:]), str(width if t.is_floating_point() else t.dtype)[6:]) for names, t in those]
+                       for c, those in crossings.items()},
             bytes=sizes,
-            parameters={side: sum(t.numel() for t in those) for side, those in held.items()},
+            parameters={side: sum(t.numel() for t in those) + (elsewhere if side == "client" else 0) for side, those in held.items()},
             trainable={side: sum(t.numel() for t in those if t.requires_grad) for side, those in held.items()},
             part_bytes=layout.part([name for name, t in named.items() if id(t) in mine]).nbytes,
             inputs=cut.sent_as_they_are,
@@ -152,9 +161,10 @@ def _counted(learner: Learner) -> tuple[dict[str, tuple[float, float]], dict[str
 def _bytes(scenario: Scenario, tensors: Named, n: int) -> list[int]:
     """Bytes of these tensors, which are of n samples, for 0, 1, 2, ... samples up to a batch, as they are sent."""
     from fedray.aggregation.transforms import encoded_bytes
+    from fedray.parameters import DTYPES
 
-    compression, found = scenario.split.compression, [0]
+    compression, real, found = scenario.split.compression, DTYPES[scenario.training.precision], [0]
     for k in range(1, scenario.training.batch_size + 1):
-        sizes = [(k * t.numel() // n, t.itemsize, t.is_floating_point()) for _, t in tensors]
+        sizes = [(k * t.numel() // n, real.itemsize if t.is_floating_point() else t.itemsize, t.is_floating_point()) for _, t in tensors]
         found.append(sum(encoded_bytes(compression, numel, width) if is_real else numel * width for numel, width, is_real in sizes))
     return found

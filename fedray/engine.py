@@ -144,7 +144,7 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
         if not last and len(waiting) < LOOK_AHEAD and any(look and not look.ready() for *_, look in waiting):
             continue
         for events, metrics, look in waiting:
-            metrics |= look.metrics() if look else {}
+            metrics |= _found(look) if look else {}
             run.append(events, metrics)
             watcher.round(metrics)
             executor.publish(run.path.name, metrics)
@@ -154,11 +154,11 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
         if last or t - saved >= scenario.runtime.checkpoint_every:
             saved, sha256 = t, run.checkpoint(t, executor.checkpoint, ledger, time.monotonic() - clock, failures)
         if baseline and baseline.ready():
-            run.write("baseline.json", baseline.metrics())
+            run.write("baseline.json", _found(baseline))
             baseline = None
 
     if baseline := look_at_base():
-        run.write("baseline.json", baseline.metrics())
+        run.write("baseline.json", _found(baseline))
     if scenario.augmentation is not None:
         run.write("augmentation.json", _augmentation(scenario, radio, run, executor, known))
     executor.export(run.path / "model")
@@ -168,6 +168,11 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
     run.write_parquet()
     run.write("result.json", result)
     return result
+
+
+def _found(look: Look) -> dict[str, float | None]:
+    """What a look found; JSON has no name for what is not a number."""
+    return {name: value if math.isfinite(value) else None for name, value in look.metrics().items()}
 
 
 def _augmentation(scenario: Scenario, radio: Radio, run: RunFolder, executor: Executor, known: Shared) -> dict[str, Any]:
@@ -273,4 +278,4 @@ def finished(run: RunFolder) -> dict[str, Any] | None:
         result: dict[str, Any] | None = run.read("result.json")
     except json.JSONDecodeError:
         return None
-    return result if result and result["status"] == "done" else None
+    return result if isinstance(result, dict) and result.get("status") == "done" else None

@@ -66,7 +66,7 @@ class Layout:
 
     def view(self, buffer: np.ndarray) -> Tensor:
         """The buffer's numbers in place, [numel], only to be read."""
-        return torch.from_numpy(buffer).view(self.dtype)
+        return torch.from_numpy(buffer).view(self.dtype) if len(buffer) else torch.empty(0, dtype=self.dtype)
 
     def tensors(self, buffer: np.ndarray) -> dict[str, Tensor]:
         parts = self.flat(buffer).split(list(self.sizes))

@@ -67,9 +67,7 @@ def plan(loaded: Loaded) -> dict[str, Any]:
         "gpus_per_actor": packing.places[0].gpus,
         "memory_bytes": workload.memory_bytes(scenario.training.precision),
         **{name: getattr(workload, name) for name in AS_COUNTED},
-        "payload_bytes_downlink": max(workload.downlink_bytes),  # of the client that gets most
-        "payload_bytes_uplink": max(workload.uplink_bytes),
-        "payload_bytes_sidelink": workload.payload_bytes,
+        **{f"payload_bytes_{way}": max(each) for way, each in workload.sent(scenario).items()},  # of the client with most
         "export_bytes": next(iter(workload.export_files.values())),
         "pictures": pictures,
         "rounds": rounds,

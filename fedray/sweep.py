@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fedray.packing import Node, pack
-from fedray.runs.folder import RunFolder
+from fedray.runs.folder import PREPARED, RunFolder
 from fedray.scenario import Loaded
 from fedray.terminal import Quiet
 
@@ -79,6 +79,7 @@ def _prepare(variant: Variant, loaded: Loaded) -> None:
         (variant.folder / "scenario.resolved.yaml").unlink(missing_ok=True)
         (variant.folder / "scenario.yaml").write_text(loaded.resolved(), encoding="utf-8")
         RunFolder(variant.folder).metrics.write_text("")
+        (variant.folder / PREPARED).touch()
 
 
 def _start(variant: Variant) -> Variant:

@@ -12,7 +12,7 @@ from fedray.data import form
 from fedray.network.work import Work
 from fedray.scenario.aggregation import Aggregation
 from fedray.scenario.scenario import Scenario
-from fedray.scenario.topology import Split
+from fedray.scenario.topology import Parallel, Split
 from fedray.scenario.tuning import Lora
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class Workload:
     payload_bytes: int  # the buffer's
     downlink_bytes: tuple[int, ...]  # with what the rule sends beside it; one for each of tuning.ranks, which clients take in turn
     uplink_bytes: tuple[int, ...]  # with that, as the transforms encode it
+    summed_bytes: int  # of what the rule adds up, which is what goes round a ring
     client_state_bytes: int  # kept for each client that has taken part
     flops_per_sample: float
     export_files: dict[str, int]
@@ -38,6 +39,12 @@ class Workload:
         """The same model, cut elsewhere."""
         return replace(self, cut=cut, payload_bytes=cut.part_bytes, downlink_bytes=(cut.part_bytes,), uplink_bytes=(cut.part_bytes,))
 
+    def sent(self, scenario: Scenario) -> dict[str, tuple[int, ...]]:
+        """Bytes of what goes each way, of each kind of client."""
+        if isinstance(scenario.topology, Parallel) and scenario.topology.reduce == "allreduce":
+            return {"downlink": self.downlink_bytes, "uplink": (self.summed_bytes,), "sidelink": (self.summed_bytes,)}
+        return {"downlink": self.downlink_bytes, "uplink": self.uplink_bytes, "sidelink": (self.payload_bytes,)}
+
     def memory_bytes(self, precision: str) -> dict[str, int]:
         """Weights, masters, gradients, two optimizer moments and two buffers of an actor; activations come on top."""
         width, trainable = 4 if precision == "fp32" else 2, self.trainable_parameters
@@ -49,8 +56,7 @@ class Workload:
     def of(self, scenario: Scenario, samples: Sequence[int]) -> Work:
         """The steps' work where client k holds `samples[k]` samples. Aggregating takes a subtraction, a multiplication
         and an addition a number and update."""
-        own = dict(enumerate(samples))  # the server, which may train on pictures, has none
-        sent = {"downlink": self.downlink_bytes, "uplink": self.uplink_bytes, "sidelink": (self.payload_bytes,)}
+        own, sent = dict(enumerate(samples)), self.sent(scenario)  # the server, which may train on pictures, has none
         return Work(
             train_flops=lambda client, pictures: self.flops_per_sample * sum(scenario.training.batches(own.get(client, 0) + pictures)),
             send_bytes=lambda direction, client: sent[direction][client % len(sent[direction])],
@@ -131,6 +137,7 @@ def _count(scenario: Scenario, folder: Path) -> Workload:
         payload_bytes=layout.nbytes,
         downlink_bytes=tuple((combined.received - n) * layout.dtype.itemsize for n in less),
         uplink_bytes=tuple(encoded_bytes(scenario.aggregation.transforms, combined.sent - n, layout.dtype.itemsize) for n in less),
+        summed_bytes=combined.summed * layout.dtype.itemsize,
         client_state_bytes=state_bytes(scenario.aggregation, combined),
         flops_per_sample=counter.get_total_flops() / samples,
         export_files=files,

@@ -221,3 +221,20 @@ def test_the_page_of_the_command_line_names_every_verb_and_variable():
         assert re.search(rf"`(fedray |`?){verb}\b|`{verb} ", page), verb
     used = {v for f in (root / "fedray").rglob("*.py") for v in re.findall(r"environ\S*?[\[(]\"(FEDRAY_\w+)", f.read_text())}
     assert used == set(re.findall(r"`(FEDRAY_\w+)`", page))
+
+
+@pytest.mark.parametrize("name", ["scenario.yaml", "metrics.jsonl", "anything"])
+def test_a_folder_with_files_of_somebody_else_is_no_run_folder(fedray, tmp_path, name):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("mine")
+    code, _, err = fedray("run", "quickstart", "--out", "out")
+    assert (code, err) == (2, "--out out: got a folder that holds other files, expected a new or an empty one\n")
+    assert {p.name: p.read_text() for p in (tmp_path / "out").iterdir()} == {name: "mine"}
+
+
+def test_a_place_where_no_folder_can_be_is_refused(fedray, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for arguments in (("run", "quickstart", "--out", "file/run"), ("copy", "quickstart", "file/mine.yaml")):
+        code, _, err = fedray(*arguments)
+        assert code == 2
+        assert err.count("\n") == 1

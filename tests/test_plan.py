@@ -8,7 +8,7 @@ from fedray.network.clock import Ledger, time_round
 from fedray.network.radio import Radio
 from fedray.plan import plan
 from fedray.rounds import schedule_round
-from tests.helpers import UNSEEN, rows, run, tiny
+from tests.helpers import UNSEEN, garments, rows, run, tiny
 
 TOTALS = ("transfers", "bytes_uplink", "bytes_downlink", "bytes_sidelink", "sim_time_s", "energy_j")
 
@@ -140,6 +140,7 @@ def test_the_clock_and_the_plan_cannot_drift_apart(lora):
         payload_bytes=payload,
         downlink_bytes=(payload,),
         uplink_bytes=(payload,),
+        summed_bytes=payload,
         client_state_bytes=0,
         flops_per_sample=lora["flops_per_sample"],
         export_files={},
@@ -149,3 +150,12 @@ def test_the_clock_and_the_plan_cannot_drift_apart(lora):
     for t in range(1, 101):
         total = total.add(time_round(schedule_round(loaded.scenario, radio, t), work, radio, total.sim_time_s))
     assert {k: getattr(total, k) for k in TOTALS} == lora["total"]
+
+
+def test_a_ring_carries_all_that_the_rule_adds_up(tmp_path):
+    for rule, times in (("fedavg", 1), ("scaffold", 2)):
+        ring = {"topology": {"kind": "parallel", "reduce": "allreduce"}, "aggregation": {"kind": rule}}
+        planned = plan(check(garments(tmp_path, ring)))
+        n, numbers = 5, times * 4 * planned["trainable_parameters"]
+        assert planned["payload_bytes_sidelink"] == planned["payload_bytes_uplink"] == numbers
+        assert planned["per_round"]["bytes_sidelink"] == pytest.approx(2 * (n - 1) * numbers, abs=n)

@@ -92,8 +92,8 @@ def _python(file: Path, kind: str) -> tuple[np.ndarray, np.ndarray]:
     wanted = b"labels" if kind == "cifar10" else b"fine_labels"
     try:
         for code, argument, _ in pickletools.genops(file.read_bytes()):
-            if isinstance(argument, bytes | str) and code.name != "GLOBAL":
-                text = argument if isinstance(argument, bytes) else argument.encode("latin-1")
+            if isinstance(argument, bytes | bytearray | str) and code.name != "GLOBAL":
+                text = argument.encode("latin-1") if isinstance(argument, str) else bytes(argument)
                 pictures = max(pictures, text, key=len)
                 # The codec's name stands before any bytes that protocol 2 writes, also before the labels' key.
                 reading = text == wanted or (reading and not labels and text == b"latin1")

@@ -26,6 +26,7 @@ from fedray.randomness import SERVER, generator, key
 from fedray.scenario.base import Refused
 from fedray.scenario.scenario import Scenario
 
+FEW = 16  # held-out samples, below which what leaks cannot be told
 ROWS = 4  # of a grid without prompts
 BETWEEN = "\n---\n"  # texts in a file
 
@@ -69,6 +70,8 @@ def verify(scenario: Scenario, folder: Path) -> None:
             raise Refused("evaluation.quality.images", wanted.images, f"at most the {real} real images there are")
     if scenario.augmentation is not None and scenario.data.kind != "image_folder" and to_download(scenario.data, folder) is None:
         test_split(scenario, len(open_source(scenario.data, folder, "test")))
+    if scenario.evaluation.leakage is not None and to_download(scenario.data, folder) is None and (n := len(_real(scenario, folder))) < FEW:
+        raise Refused("evaluation.leakage", f"{n} samples that nobody trains on", f"at least {FEW}, of which an attacker knows half")
     if reference is None:
         return
     held_out = read(reference.path, folder, "evaluation.reference", reference.caption_key, None)

@@ -16,7 +16,7 @@ def distance_correlation(inputs: Tensor, smashed: Tensor) -> Tensor:
     where one is a rotation and scaling of the other. Of words the distance is the root of how many differ."""
     a, b = _centred(inputs), _centred(smashed)
     covariance, spread = (a * b).mean().clamp(min=0), (a * a).mean() * (b * b).mean()
-    return (covariance / spread.sqrt().clamp(min=1e-12)).clamp(min=1e-12).sqrt()
+    return (covariance / spread.clamp(min=1e-24).sqrt()).clamp(min=1e-12).sqrt()
 
 
 def _centred(x: Tensor) -> Tensor:

@@ -70,7 +70,7 @@ class ClientWork(Holder):
         def turn() -> tuple[np.ndarray, TrainReport]:
             report, _ = self._turn(round, client, buffer, {})
             new, layout = self.model.flat.send(), self.model.flat.layout
-            with _summable():
+            with summable():
                 ExactSum.refuse_unsummable(layout.view(new), layout.view(buffer))
             return new, report
 
@@ -152,7 +152,7 @@ class ClientWork(Holder):
         torch.sub(layout.view(self.model.flat.send()).float(), layout.view(base[: layout.nbytes]).float(), out=update[:n])
         if beside is not None:
             update[n:] = beside
-        with _summable():
+        with summable():
             if section.transforms:
                 ExactSum.refuse_unsummable(update)
                 own = transforms.clip(section.transforms, update[mine]) + kept.get("unsent", 0.0)
@@ -194,7 +194,7 @@ class ClientWork(Holder):
             (loss * scale if scale != 1 else loss).backward()
             if scale != 1:
                 gradient.div_(scale)
-            if not optimizer.clipped(training.clip_norm):
+            if not optimizer.clipped(training.clip):
                 if scale == 1:
                     raise DataFailure("training", f"the gradient of step {step + 1} is not finite", client)
                 scale /= 2
@@ -238,12 +238,12 @@ class ClientWork(Holder):
 
 
 @contextmanager
-def _summable() -> Iterator[None]:
+def summable(client: int | None = None) -> Iterator[None]:
     """What cannot be summed is its client's failure."""
     try:
         yield
     except ValueError as e:
-        raise DataFailure("training", f"{e} (a smaller learning rate?)") from None
+        raise DataFailure("training", f"{e} (a smaller learning rate?)", client) from None
 
 
 def batches(sizes: Sequence[int], samples: int, rng: np.random.Generator) -> list[np.ndarray]:

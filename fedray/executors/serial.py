@@ -98,13 +98,13 @@ class SerialExecutor:
         while schedule.clients:
             try:
                 done = ask(schedule, self.buffer, 0, lambda _: partial(_call, clients), partial(_call, self.split))
+                weights = [self.job.scenario.aggregation.weight(self.shared.samples[c]) for c in done.ends]
+                total = self.split.finish(0, list(done.ends), weights, list(done.ends.values()))
             except DataFailure as e:
                 yield (report := failed(schedule, e, self.shared.samples))
                 schedule = schedule.without(report.client)
                 continue
             yield from done.reports.values()
-            weights = [self.job.scenario.aggregation.weight(self.shared.samples[c]) for c in done.ends]
-            total = self.split.finish(0, list(done.ends), weights, list(done.ends.values()))
             self.buffer, self.state = self.server.aggregate(self.layout, self.buffer, self.state, schedule.round, [total])
             return
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedray.data import Form, Samples
-from fedray.learners.learner import Learner
+from fedray.learners.learner import Learner, in_evaluation
 from fedray.learners.pictures import Shard, scaled
 from fedray.learners.stage_names import CLASSIFIERS
 from fedray.learners.stages import Stage
@@ -116,9 +116,7 @@ def _alone(module: nn.Module) -> Callable[[Tensor], Tensor]:
     def run(x: Tensor) -> Tensor:
         if len(x) > 1 or not module.training:
             return module(x)
-        module.eval()
-        x = module(x)
-        module.train()
-        return x
+        with in_evaluation(module):
+            return module(x)
 
     return run

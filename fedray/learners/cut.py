@@ -93,6 +93,8 @@ def _between(stages: Sequence[Stage], topology: Split) -> Iterator[Cut]:
 
 def refusal(cut: Cut, topology: Split) -> Refused | None:
     """Why a scenario does not allow this cut, if so."""
+    if unknown := [name for name in topology.may_send if name not in cut.inputs]:
+        return Refused("topology.may_send", ", ".join(unknown), f"some of {', '.join(cut.inputs)}")
     if sent := [name for name in cut.sent_as_they_are if name not in topology.may_send]:
         expected = f"a tail, which keeps {'them' if len(sent) > 1 else 'it'} at home, or may_send: [{', '.join(sent)}]"
         return Refused("topology.may_send", f"a cut ({cut.name}) that sends the server each client's {' and '.join(sent)}", expected)

@@ -35,6 +35,9 @@ class Learner(ABC):
         """To be called once the tuning has said what trains."""
         for part in self.parts.values():
             part.train()
+            for module in part.modules():  # what is normalised by means that nothing here learns, and that do not travel
+                if hasattr(module, "running_mean") and not any(p.requires_grad for p in module.parameters()):
+                    module.eval()
 
     def encode(self, samples: Samples, indices: np.ndarray) -> Any:
         """A client's samples on the learner's device. Raises ValueError for one that cannot be read."""
@@ -66,14 +69,20 @@ class Learner(ABC):
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """Inside, nothing is dropped out, and no mean is learnt."""
-        training = {part: part.training for part in self.parts.values()}
-        for part in training:
-            part.eval()
-        try:
+        with in_evaluation(*self.parts.values()):
             yield
-        finally:
-            for part, was in training.items():
-                part.train(was)
+
+
+@contextmanager
+def in_evaluation(*modules: nn.Module) -> Iterator[None]:
+    training = [(inner, inner.training) for module in modules for inner in module.modules()]
+    for module in modules:
+        module.eval()
+    try:
+        yield
+    finally:
+        for inner, was in training:
+            inner.training = was
 
 
 def load(scenario: Scenario, folder: Path, device: torch.device, compute: torch.dtype) -> Learner:

@@ -18,6 +18,7 @@ KEEP = 2  # checkpoints
 # What a run writes before anything has trained.
 BEGUN = ["scenario.yaml", "scenario.resolved.yaml", "metrics.jsonl", "timeline.jsonl", "run.log", "env.json", "CITATION.bib"]
 BEGUN += ["partition.json", "split.json"]
+PREPARED = ".prepared"  # in a folder that a sweep has made for one of its variants
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,14 @@ class RunFolder:
         """
         if (path / "scenario.resolved.yaml").exists():
             raise ScenarioError([f"--out {path}: got a folder that already holds a run, expected a new one (or --resume {path})"])
-        if path.exists() and not path.is_dir():
-            raise ScenarioError([f"--out {path}: got a file, expected a new folder"])
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            if path.exists() and any(path.iterdir()) and not (path / PREPARED).exists():
+                raise ScenarioError([f"--out {path}: got a folder that holds other files, expected a new or an empty one"])
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            got = "a file" if path.is_file() else f"a place where none can be made ({e.strerror})"
+            raise ScenarioError([f"--out {path}: got {got}, expected a new folder"]) from None
+        (path / PREPARED).unlink(missing_ok=True)
         (path / "scenario.yaml").write_text(loaded.text, encoding="utf-8")
         (path / "scenario.resolved.yaml").write_text(loaded.resolved(), encoding="utf-8")
         run = cls(path)

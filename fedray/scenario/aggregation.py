@@ -73,9 +73,11 @@ class FedProx(FedAvg):
 
 
 class Scaffold(FedAvg):
-    """Control variates correct each client's drift (Karimireddy et al. 2020); twice the bytes each way."""
+    """Control variates correct each client's drift (Karimireddy et al. 2020, whose means are over clients, not samples); twice the
+    bytes each way."""
 
     kind: Literal["scaffold"]  # type: ignore[assignment]
+    weighting: Literal["samples", "uniform"] = "uniform"
     server_learning_rate: Positive = 1.0
 
 

@@ -273,7 +273,11 @@ def _explain(error: Any, plain: Any) -> tuple[Loc, str, str]:
         return loc, f"{context['actual_length']} of them", f"at least {least}" if most is None else f"at most {most}"
     pattern, section = context.get("pattern"), "a section of keys"
     said = {"literal_error": context.get("expected"), "value_error": str(context.get("error")), "model_type": section}
-    said |= {"dict_type": section, "string_pattern_mismatch": NAMES.get(pattern, f"text that matches {pattern}")}
+    said |= {
+        "dict_type": section,
+        "model_attributes_type": section,
+        "string_pattern_mismatch": NAMES.get(pattern, f"text that matches {pattern}"),
+    }
     if kind in said:
         return loc, got, said[kind]
     expected = str(error["msg"]).removeprefix("Input should be ").removeprefix("a valid ")

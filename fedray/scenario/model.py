@@ -36,8 +36,8 @@ class Diffusion(Section):
     attention: list[Annotated[int, Field(ge=0)]] = [4]  # levels with self-attention, from 0
     layers: Count = 2  # residual blocks a level
     timesteps: Count = 1000
-    beta_start: Positive = 1e-4
-    beta_end: Positive = 0.02
+    beta_start: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    beta_end: Annotated[float, Field(gt=0, lt=1)] = 0.02
     # CollaFuse (Allmendinger et al. 2024): two such networks, one for timesteps below this and one for those from it on, which
     # sees images only as noised up to it. Cut behind `client`, the first is the clients' and the second the server's.
     server_from: Count | None = None

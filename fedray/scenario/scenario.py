@@ -137,6 +137,8 @@ class Scenario(Section):
         if isinstance(topology.defence, DistanceCorrelation) and (topology.micro_batches > 1 or training.batch_size < 4):
             got = f"{topology.micro_batches} micro-batches of a batch of {training.batch_size}"
             yield Refused("topology.defence", got, "whole batches of at least 4, whose distances it compares")
+        if isinstance(topology.defence, DistanceCorrelation) and getattr(self.model, "server_from", None) is not None:
+            yield Refused("topology.defence", "distance_correlation beside model.server_from", "noise: what is sent depends on no weight")
         if topology.micro_batches > training.batch_size:
             yield Refused("topology.micro_batches", topology.micro_batches, f"at most training.batch_size, {training.batch_size}")
         normed = self.model.kind == "classifier" and self.model.network == "resnet18" and self.model.norm == "batch"
@@ -207,6 +209,10 @@ class Scenario(Section):
         if rule.kind == "scaffold" and not (optimizer.kind == "sgd" and optimizer.momentum == 0):
             expected = "sgd without momentum: SCAFFOLD reads the mean gradient off the way that plain steps went"
             yield Refused("training.optimizer", f"{optimizer.kind} for scaffold", expected)
+        chosen = self.population.a_round < self.population.clients or self.network.deadline_s is not None
+        if rule.kind == "scaffold" and rule.weighting == "samples" and chosen:
+            expected = "uniform, or all clients in every round: weighted by who is there, control variates add up to nobody's gradient"
+            yield Refused("aggregation.weighting", "samples for scaffold", expected)
         if rule.kind in ("ffa_lora", "hetlora", "fedex_lora", "flora") and not isinstance(self.tuning, Lora):
             yield Refused("aggregation.kind", f"{rule.kind} with tuning {self.tuning.kind}", "tuning.kind lora, or another rule")
         if isinstance(self.tuning, Lora) and self.tuning.ranks:
@@ -224,6 +230,12 @@ class Scenario(Section):
                 yield Refused("data.sites", f"sites for a {self.model.kind}", "text_to_image: labels at one site are unknown elsewhere")
         if self.model.kind in ("classifier", "transformer") and self.evaluation.quality:
             yield Refused("evaluation.quality", f"some for a {self.model.kind}", "a model.kind that generates images, or none")
+        if self.model.kind == "diffusion":
+            levels = len(self.model.channels)
+            if "attention" in self.model.model_fields_set and max(self.model.attention, default=0) >= levels:
+                yield Refused("model.attention", self.model.attention, f"levels below {levels}, the number of model.channels")
+            if self.model.beta_start > self.model.beta_end:
+                yield Refused("model.beta_start", self.model.beta_start, f"at most model.beta_end, {self.model.beta_end:g}")
         if self.model.kind == "diffusion" and (cut := self.model.server_from) is not None and cut >= self.model.timesteps:
             yield Refused("model.server_from", cut, f"a timestep before the last, {self.model.timesteps - 1}")
         if self.model.kind == "classifier" and self.training.gradient_checkpointing:

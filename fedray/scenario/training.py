@@ -36,8 +36,18 @@ class Training(Section):
     batch_size: Count
     optimizer: Optimizer
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
-    clip_norm: Positive | None = 1.0
+    # The longest gradient (Euclidean). auto: 1, but none in a split, where each side would clip its own part alone.
+    clip_norm: Positive | Literal["auto"] | None = "auto"
     gradient_checkpointing: bool = False
+
+    @property
+    def clip(self) -> float | None:
+        return 1.0 if self.clip_norm == "auto" else self.clip_norm
+
+    @property
+    def part_clip(self) -> float | None:
+        """Of the gradient of one side's part of a split model."""
+        return None if self.clip_norm == "auto" else self.clip_norm
 
     def batches(self, samples: int) -> list[int]:
         """Sizes of the batches of one turn. Steps always take whole batches, going round the samples again where

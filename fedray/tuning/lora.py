@@ -31,15 +31,16 @@ def apply(section: Lora, parts: Mapping[str, nn.Module], seed: int, freeze_a: bo
     chosen = targets[section.targets] if isinstance(section.targets, str) else {"unet": list(section.targets)}
     for part, names in chosen.items():
         model = parts[part]
+        layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding)]
+        for name in names:
+            if not any(f".{layer}".endswith(f".{name}") for layer in layers):
+                raise Refused("tuning.targets", repr(name), f"names of layers of the {part}, such as {ATTENTION[0]}")
         meta = next(model.parameters()).is_meta
         options: dict[str, Any] = {"r": section.rank, "lora_alpha": section.alpha_or_rank, "lora_dropout": section.dropout}
         config = LoraConfig(**options, target_modules=names, init_lora_weights="gaussian")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(key(seed, 0, SERVER, f"adapter {part}"))
-            try:
-                inject_adapter_in_model(config, model, low_cpu_mem_usage=meta)
-            except ValueError:
-                raise Refused("tuning.targets", section.targets, f"names of layers of the {part}") from None
+            inject_adapter_in_model(config, model, low_cpu_mem_usage=meta)
     found = adapters(parts)
     for parameter in found.values():
         parameter.requires_grad_(False)

@@ -28,8 +28,6 @@ def apply(section: Tuning, learner: Learner, seed: int, freeze_a: bool = False) 
             if part not in learner.parts:
                 raise Refused("tuning.parts", repr(part), f"one of {', '.join(learner.parts)}")
             found |= {f"{part}.{name}": p for name, p in learner.parts[part].named_parameters()}
-            learnt = ((name, b) for name, b in learner.parts[part].named_buffers() if ".running_" in f".{name}")
-            buffers |= {f"{part}.{name}": b for name, b in learnt}
     else:
         names = {f"{part}.{name}": p for part in learner.parts if part != "vae" for name, p in learner.parts[part].named_parameters()}
         for pattern in section.patterns:
@@ -38,6 +36,12 @@ def apply(section: Tuning, learner: Learner, seed: int, freeze_a: bool = False) 
         found |= {name: p for name, p in names.items() if any(fnmatchcase(name, pattern) for pattern in section.patterns)}
     for parameter in found.values():
         parameter.requires_grad_(True)
+    learnt = {id(p) for p in found.values()}
+    for part, whole in learner.parts.items():  # means of batches, where what they normalise for is learnt
+        for name, module in whole.named_modules():
+            if any(id(p) in learnt for p in module.parameters(recurse=False)):
+                means = {k: b for k, b in module.named_buffers(recurse=False) if k.startswith("running_")}
+                buffers |= {f"{part}.{name}.{k}": b for k, b in means.items()}
     return found | buffers
 
 

@@ -538,3 +538,32 @@ def test_a_download_that_fails_is_refused_with_its_reason_and_another_way(tmp_pa
     with pytest.raises(Refused, match=r"ConnectionError: no route to host.*apt install dataset-fashion-mnist") as refused:
         opened("fashion_mnist", tmp_path, download=True)
     assert refused.value.key == "data.download"
+
+
+def test_a_pickle_of_protocol_5_holds_its_pictures_in_a_bytearray(tmp_path):
+    (tmp_path / "data" / "cifar-10-batches-py").mkdir(parents=True)
+    pictures = np.arange(3 * 3072, dtype=np.uint8).reshape(3, 3072)
+    for name in FILES["cifar10", "train"]:
+        (tmp_path / "data" / name).write_bytes(pickle.dumps({b"labels": [1, 2, 3], b"data": pictures}, protocol=5))
+    samples = opened("cifar10", tmp_path)
+    assert samples.labels.tolist() == [1, 2, 3] * 5
+    assert np.array_equal(samples.pixels(np.arange(3), None), pictures.reshape(3, 3, 32, 32))
+
+
+@pytest.mark.parametrize("how", ["gone", "cut off"])
+def test_a_test_set_that_cannot_be_read_is_refused_before_anything_trains(how, tmp_path, fedray):
+    from tests.helpers import garments as scenario
+
+    garments(tmp_path / "train", 50)
+    for file in (tmp_path / "train").glob("t10k*"):
+        if how == "gone":
+            file.unlink()
+        elif "images" in file.name:
+            file.write_bytes(file.read_bytes()[:100])
+    file = scenario(tmp_path, {"data": {"kind": "fashion_mnist", "path": "train", "partition": {"kind": "iid"}}})
+    for verb in ["check", "plan", "run"][how != "gone" :]:
+        code, _, err = fedray(verb, file, *(["--out", tmp_path / "run"] if verb == "run" else []))
+        assert code == 2
+        assert "garments.yaml:" in err
+        assert "data.path: got" in err
+    assert not (tmp_path / "run").exists()

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from fedray import shipped
 from fedray.engine import RunFailed
 from fedray.executors import StepFailed
-from fedray.executors.clients import batches
+from fedray.executors.clients import ClientWork, batches
 from fedray.executors.serial import SerialExecutor
 from fedray.network.radio import Radio
 from fedray.parameters import sha256
@@ -312,3 +314,30 @@ def test_a_turn_goes_round_its_samples_before_it_takes_one_again():
 
 def _copy_of(name: str, folder: Path) -> Path:
     return Path(shutil.copytree(shipped.HERE / name, folder / name))
+
+
+def test_frozen_batch_normalisation_learns_no_means_on_any_host(tmp_path):
+    """What does not travel must not change: or each host, and a resumed run, would have means of its own."""
+    changes = {
+        "model": {"kind": "classifier", "network": "resnet18"}, "tuning": {"kind": "partial", "patterns": ["network.fc.*"]},
+        "training": {"rounds": 2, "local_epochs": 1, "batch_size": 8, "optimizer": {"kind": "sgd", "learning_rate": 0.01}},
+        "data.partition": {"kind": "iid", "samples": 17}, "population": {"clients": 2}, "runtime": {"executor": "serial"},
+    }  # fmt: skip
+    file = garments(tmp_path, changes)
+    whole = run(file, tmp_path / "run")
+    means = load_file(tmp_path / "run" / "model" / "model.safetensors")
+    assert all(bool((t == (0 if "mean" in name else 1)).all()) for name, t in means.items() if ".running_" in f".{name}")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "round-0002")
+    (tmp_path / "run" / "result.json").unlink()
+    assert run(file, tmp_path / "run", resume=True)["weights_sha256"] == whole["weights_sha256"]
+
+
+def test_what_is_normalised_and_learnt_travels_with_its_means(tmp_path):
+    changes = {
+        "model": {"kind": "classifier", "network": "resnet18"}, "tuning": {"kind": "partial", "patterns": ["network.bn1.*"]},
+        "runtime": {"executor": "serial"},
+    }  # fmt: skip
+    _, job = job_of(garments(tmp_path, changes))
+    _, layout = ClientWork(job, torch.device("cpu")).initial()
+    assert layout.names == ("network.bn1.weight", "network.bn1.bias", "network.bn1.running_mean", "network.bn1.running_var")
+    assert layout.trained == 128

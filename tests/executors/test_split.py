@@ -311,6 +311,7 @@ REFUSED = {
         {"cut": "conv1", "compression": [{"kind": "quantise", "bits": 8}, {"kind": "top_k", "fraction": 0.5}]},
         "topology.compression: got quantise, top_k, expected top_k, quantise, or both in this order",
     ),
+    "what is no input": ({"cut": "conv1", "may_send": ["labels", "lables"]}, "topology.may_send: got lables, expected some of images"),
     "a chain that drops": ({"cut": "conv1", "tail": "loss", "variant": "vanilla"}, "runtime.failures.data: got drop for vanilla"),
 }  # fmt: skip
 
@@ -443,3 +444,69 @@ def test_a_batch_s_gradient_is_that_of_the_weights_it_first_passed_through(tmp_p
     one, other, both = moved(0), moved(1), moved(0, 1)
     assert torch.allclose(both, one + other, atol=1e-6)
     assert float((one - other).abs().max()) > 1e-4
+
+
+def test_no_side_clips_its_part_alone_unless_it_is_asked_to(tmp_path):
+    training = {k: v for k, v in SGD.items() if k != "clip_norm"}
+    trained = {}
+    for name, changes in {
+        "default": split("conv1", tail="loss") | {"training": training},
+        "none": split("conv1", tail="loss") | {"training": SGD},
+        "each": split("conv1", tail="loss") | {"training": SGD | {"clip_norm": 1.0}},
+    }.items():
+        trained[name] = run(garments(tmp_path, ONE | changes, f"{name}.yaml"), tmp_path / name)["weights_sha256"]
+    assert trained["default"] == trained["none"] != trained["each"]
+
+
+def test_a_client_without_weights_of_its_own_helps_to_train_the_server_s(tmp_path):
+    """An adapter that lies on the server's side alone."""
+    changes = {
+        "training": SGD | {"rounds": 1, "batch_size": 2}, "population": {"clients": 1, "per_round": 1}, "data.partition": {"kind": "iid"},
+        "tuning": {"kind": "lora", "rank": 2}, "evaluation": {"prompts": []}, "runtime": SERIAL,
+    }  # fmt: skip
+    run(tiny(tmp_path, changes | {"topology": {"kind": "parallel"}}, "whole.yaml"), tmp_path / "whole")
+    run(tiny(tmp_path, changes | split("in", tail="out", may_send=["text"]), "split.yaml"), tmp_path / "split")
+    assert difference(tmp_path / "split", tmp_path / "whole", 1) < 1e-5
+    told = json.loads((tmp_path / "split" / "split.json").read_text())
+    assert (told["part_bytes"], told["trainable"]["client"]) == (0, 0)
+    assert told["parameters"]["client"] > 400_000  # with the autoencoder, which encodes its pictures
+
+
+def test_in_half_precision_half_the_bytes_cross(tmp_path):
+    for compression in ([], COMPRESSED["a tenth of them"]):
+        changes = split("conv1", tail="head", compression=compression) | {"training": SGD | {"precision": "bf16"}}
+        _, job = job_of(garments(tmp_path, changes))
+        work, server = SplitClients(job, torch.device("cpu")), SplitServer(job, torch.device("cpu"))
+        counted = measure(job.scenario, job.folder).cut
+        sent = first_batch(work, server)
+        assert {crossing: message.data.nbytes for crossing, message in sent.items()} == {c: counted.bytes[c][8] for c in sent}
+        assert compression or counted.bytes["smashed"][8] == 2 * 8 * 32 * 13 * 13
+
+
+@pytest.mark.parametrize("executor", ["serial", "ray"])
+def test_an_update_that_cannot_be_summed_is_its_client_s_failure(executor, tmp_path, request):
+    if executor == "ray":
+        request.getfixturevalue("cluster")
+    training = SGD | {"rounds": 1, "local_steps": 1, "optimizer": {"kind": "sgd", "learning_rate": 3e4}}
+    changes = {"training": training, "topology": {"kind": "split", "cut": "conv1", "tail": "loss", "variant": "splitfed_v1"}}
+    with pytest.raises(
+        RunFailed, match=r"no client of round 1 trained; the first: client \d, while training: an update changes a weight by"
+    ):
+        run(garments(tmp_path, changes | {"runtime": {"executor": executor}, "population": {"clients": 2}}), tmp_path / "run")
+
+
+def test_a_batch_of_one_has_no_distances_to_correlate_and_trains_all_the_same(tmp_path):
+    changes = split("conv1", tail="loss", defence={"kind": "distance_correlation", "weight": 1.0})
+    training = SGD | {"rounds": 1, "local_steps": None, "local_epochs": 1, "batch_size": 4}
+    changes |= {"training": training, "data.partition": {"kind": "iid", "samples": 9}, "population": {"clients": 2}}
+    run(garments(tmp_path, changes), tmp_path / "run")
+    (row,) = rows(tmp_path / "run" / "metrics.jsonl")
+    assert (row["clients"], row["failed"], row["samples"]) == (2, 0, 18)
+
+
+def test_a_defence_that_no_client_s_weight_can_follow_is_refused(tmp_path, fedray):
+    model = {"kind": "diffusion", "resolution": 16, "channels": [32, 64], "layers": 1, "attention": [1], "server_from": 500}
+    changes = {"model": model} | split("client", defence={"kind": "distance_correlation", "weight": 1.0})
+    code, _, err = fedray("plan", garments(tmp_path, changes))
+    assert code == 2
+    assert "topology.defence: got distance_correlation beside model.server_from" in err

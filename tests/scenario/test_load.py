@@ -247,7 +247,7 @@ def test_defaults_are_spelled_out_and_paths_absolute_in_the_resolved_form(tmp_pa
     assert again.scenario == loaded.scenario
     assert again.resolved() == loaded.resolved()
     assert "checkpoint_every: 1" in loaded.resolved()
-    assert "clip_norm: 1.0" in loaded.resolved()
+    assert "clip_norm: auto" in loaded.resolved()
 
 
 @pytest.mark.parametrize("name", shipped.scenarios())
@@ -354,3 +354,19 @@ def test_whatever_text_is_typed_over_a_scenario_is_whole_or_refused_in_lines(tmp
 def test_whatever_is_set_is_taken_or_refused_in_lines(keys, value):
     found = said(QUICKSTART, [".".join(keys) + "=" + value])
     assert found is None or found
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"aggregation": {"kind": "scaffold", "weighting": "samples"}, "population": {"clients": 5, "per_round": 2}}, "aggregation.weighting:"),
+        ({"model": {"kind": "diffusion", "channels": [32, 64], "attention": [2]}}, "model.attention: got [2], expected levels below 2"),
+        ({"model": {"kind": "diffusion", "beta_start": 0.5}}, "model.beta_start: got 0.5, expected at most model.beta_end, 0.02"),
+        ({"model": {"kind": "diffusion", "beta_end": 2.0}}, "model.beta_end: got 2.0, expected a number below 1"),
+        ({"training.optimizer": "sgd"}, "training.optimizer: got 'sgd', expected a section of keys"),
+    ],
+)  # fmt: skip
+def test_what_would_make_no_sense_is_refused(changes, expected, tmp_path):
+    with pytest.raises(ScenarioError) as error:
+        load(garments(tmp_path, {"training.optimizer": {"kind": "sgd", "learning_rate": 0.1}} | changes))
+    assert any(expected in problem for problem in error.value.problems), error.value.problems

@@ -172,3 +172,10 @@ def test_the_base_that_ships_is_untouched_by_runs(trained):
     card = json.loads((BASE / "training.json").read_text())["parameters"]
     pipeline = whole(BASE)
     assert card == {part: sum(p.numel() for p in getattr(pipeline, part).parameters()) for part in card}
+
+
+@pytest.mark.parametrize("targets", [["to_q", "to_qq"], ["to_q", "q_proj"]])
+def test_a_target_that_no_layer_has_is_refused_beside_those_that_some_have(targets, tmp_path, fedray):
+    code, _, err = fedray("plan", tiny(tmp_path, {"tuning": {"kind": "lora", "rank": 2, "targets": targets}}))
+    assert code == 2
+    assert f"tuning.targets: got {targets[1]!r}, expected names of layers of the unet" in err

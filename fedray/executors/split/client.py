@@ -14,7 +14,7 @@ from fedray.executors import DataFailure, Job, TrainReport, blamed, refuse_infin
 from fedray.executors.clients import batches, seed_dropout
 from fedray.executors.holder import Holder
 from fedray.executors.split.halves import Flight, Halves, Held
-from fedray.executors.split.message import Message, noised, pack, seed_of, unpack
+from fedray.executors.split.message import Air, Message, noised, pack, seed_of, unpack
 from fedray.learners.cut import Named, named, tensors
 from fedray.learners.stages import Values
 from fedray.randomness import generator, key
@@ -44,7 +44,7 @@ class SplitClients(Holder):
 
     def __init__(self, job: Job, device: torch.device, site: str | None = None) -> None:
         self.job, self.device, self.halves = job, device, Halves(job, device, "client")
-        self.section, self.cut = job.scenario.split, self.halves.cut
+        self.section, self.cut, self.air = job.scenario.split, self.halves.cut, Air.of(job.scenario)
         super().__init__(self.halves.learner, *holdings(job.scenario, job.folder, site))
         self.turns: dict[int, Turn] = {}
         self.failures: dict[int, DataFailure] = {}
@@ -97,13 +97,14 @@ class SplitClients(Holder):
         extra: list[Tensor] = []
         defence = self.section.defence
         if isinstance(defence, DistanceCorrelation):
-            extra = [defence.weight * distance_correlation(values[self.cut.secret], out[0][1])]
+            sent = torch.cat([t.flatten(1).float() for _, t in out if t.is_floating_point()], 1)
+            extra = [defence.weight * distance_correlation(values[self.cut.secret], sent)]
         elif isinstance(defence, Noise):
             draws = torch.Generator().manual_seed(key(self.job.scenario.seed, round, step.client, f"defence {step.id}"))
             out = noised(out, defence.std, draws)
         home = {name: known[name] for name in self.cut.home}
         turn.flight.open[step.part] = (out, home, extra, share)
-        return pack(out, self.section.compression, seed_of(self.job, round, step, "smashed"), share)
+        return pack(out, self.air, seed_of(self.job, round, step, "smashed"), share)
 
     def _pieces(self, turn: Turn, step: Pass) -> Iterator[tuple[Values, float]]:
         """The next batch's micro-batches."""
@@ -117,7 +118,7 @@ class SplitClients(Holder):
     def _tail(self, round: int, turn: Turn, step: Pass, arrived: Message) -> Message:
         """The loss, and the way back to what came down. What stayed at home waits for the rest of its gradient."""
         out, home, extra, share = turn.flight.open[step.part]
-        received = unpack(arrived, self.section.compression, seed_of(self.job, round, step, "features"), self.device)
+        received = unpack(arrived, self.air, seed_of(self.job, round, step, "features"), self.device)
         mine = tensors(tuple(home), home)
         leaves: Named = [(names, t.detach().requires_grad_(t.requires_grad)) for names, t in mine]
         known = turn.held.run(self.cut.tail, named([*received, *leaves]), turn.flight.leaves)
@@ -126,7 +127,7 @@ class SplitClients(Holder):
         found = turn.flight.backward([loss], [torch.ones_like(loss)], [*asked, *kept])
         turn.flight.open[step.part] = (out, [t for _, t in mine if t.requires_grad], found[len(asked) :], extra)
         errors = [(names, g) for (names, t), g in zip([r for r in received if r[1].requires_grad], found, strict=False)]
-        return pack(errors, self.section.compression, seed_of(self.job, round, step, "errors"))
+        return pack(errors, self.air, seed_of(self.job, round, step, "errors"))
 
     def _back(self, round: int, turn: Turn, step: Pass, arrived: Message) -> float:
         flight = turn.flight
@@ -136,7 +137,7 @@ class SplitClients(Holder):
             out, _, extra, _ = flight.open.pop(step.part)
             kept, theirs = [], []
             self._judged(turn, step, torch.tensor(arrived.loss))
-        came = unpack(arrived, self.section.compression, seed_of(self.job, round, step, "gradients"), self.device)
+        came = unpack(arrived, self.air, seed_of(self.job, round, step, "gradients"), self.device)
         outputs = [*(t for _, t in out if t.requires_grad), *kept, *extra]
         flight.backward(outputs, [*(g for _, g in came), *theirs, *(torch.ones_like(t) for t in extra)], [])
         if step.part == step.parts - 1:

@@ -107,7 +107,7 @@ class Held:
         """The optimizer's step along a `gradient` [trained]. Graphs over the weights that are still open keep them as they
         were (weight stashing, Harlap et al. 2018): they are copied first."""
         self.optimizer.gradient = gradient
-        if not self.optimizer.clipped(self.training.clip_norm):
+        if not self.optimizer.clipped(self.training.part_clip):
             raise DataFailure("training", f"the gradient of step {batch + 1} is not finite", client)
         if open_graphs:
             self.weights = self.weights.clone()

@@ -9,8 +9,8 @@ from fedray.data import open_source
 from fedray.evaluation.evaluate import sheet
 from fedray.evaluation.leakage import distance_correlation, reconstruct
 from fedray.executors import Job
-from fedray.executors.split.message import noised, pack, unpack
-from fedray.learners.cut import cut, named, tensors
+from fedray.executors.split.message import Air, noised, pack, unpack
+from fedray.learners.cut import cut, tensors
 from fedray.learners.learner import Learner
 from fedray.learners.stages import run
 from fedray.randomness import SERVER, generator, key
@@ -22,7 +22,7 @@ SHOWN = 8  # pictures and what is made of them
 @torch.no_grad()
 def measure(job: Job, learner: Learner, sheet_file: Path) -> dict[str, float]:
     """The distance correlation of inputs and what is sent up for them, and how well an attacker rebuilds the inputs who knows
-    half of the samples; of pictures a sheet, originals above what the attacker makes of them."""
+    half of the samples, each by the most telling tensor; of pictures a sheet, originals above what the attacker makes of them."""
     scenario = job.scenario
     section, topology = scenario.evaluation.leakage, scenario.split
     assert section is not None
@@ -36,13 +36,15 @@ def measure(job: Job, learner: Learner, sheet_file: Path) -> dict[str, float]:
         sent = tensors(found.smashed, run(found.front, values))
     if isinstance(topology.defence, Noise):
         sent = noised(sent, topology.defence.std, draws)
-    arrived = unpack(pack(sent, topology.compression, 0), topology.compression, 0, sent[0][1].device)
-    inputs, x = values[found.secret], named(arrived).get("x", arrived[0][1]).float()
+    arrived = unpack(pack(sent, (air := Air.of(scenario)), 0), air, 0, sent[0][1].device)
+    inputs, told = values[found.secret], [t.float() for _, t in arrived if t.is_floating_point()]
     words = 0 if inputs.is_floating_point() else int(inputs.max()) + 1
-    error, made = reconstruct(x, inputs, n // 2, words, section.attack_steps, key(scenario.seed, 0, SERVER, "attack"))
+    seed = key(scenario.seed, 0, SERVER, "attack")
+    attacks = [reconstruct(x, inputs, n // 2, words, section.attack_steps, seed) for x in told]
+    error, made = min(attacks, key=lambda attack: attack[0])
     if inputs.ndim == 4 and inputs.shape[1] in (1, 3):
         pictures = torch.cat([inputs[n // 2 :][:SHOWN], made[:SHOWN]]).cpu() / 2 + 0.5
         sheet_file.parent.mkdir(parents=True, exist_ok=True)
         sheet(pictures.clamp(0, 1).expand(-1, 3, -1, -1), len(made[:SHOWN])).save(sheet_file)
-    correlation = float(distance_correlation(inputs, x))
+    correlation = max(float(distance_correlation(inputs, x)) for x in told)
     return {"eval_distance_correlation": round(correlation, 6), "eval_reconstruction_error": round(error, 6)}

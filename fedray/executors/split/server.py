@@ -8,9 +8,9 @@ from torch import Tensor
 
 from fedray.aggregation.exact_sum import ExactSum
 from fedray.executors import Job, Lost, blamed, refuse_infinite
-from fedray.executors.clients import seed_dropout
+from fedray.executors.clients import seed_dropout, summable
 from fedray.executors.split.halves import Flight, Halves, Held
-from fedray.executors.split.message import Message, pack, seed_of, unpack
+from fedray.executors.split.message import Air, Message, pack, seed_of, unpack
 from fedray.learners.cut import Named, named, tensors
 from fedray.parameters import Layout
 from fedray.randomness import key
@@ -23,6 +23,7 @@ class SplitServer:
     def __init__(self, job: Job, device: torch.device) -> None:
         self.job, self.device, self.halves = job, device, Halves(job, device, "server")
         self.section, self.cut, self.side = job.scenario.split, self.halves.cut, self.halves.server
+        self.air = Air.of(job.scenario)
         self.attempt: int | None = None
 
     def initial(self) -> tuple[np.ndarray, Layout]:
@@ -49,7 +50,7 @@ class SplitServer:
         if step.client not in self.flights:
             self.flights[step.client] = Flight(held)
         flight = self.flights[step.client]
-        compression, back = self.section.compression, seed_of(self.job, round, step, "gradients")
+        compression, back = self.air, seed_of(self.job, round, step, "gradients")
         came = "errors" if step.stage == "middle_back" else "smashed"
         received = unpack(arrived, compression, seed_of(self.job, round, step, came), self.device)
         asked = [(names, t) for names, t in received if t.requires_grad]
@@ -76,7 +77,7 @@ class SplitServer:
             others = any(other.leaves is held.leaves for other in self.flights.values())
             held.step(flight.gradient, step.client, step.batch, open_graphs=others)
         gradients = [(names, g) for (names, _), g in zip(asked, found, strict=True)]
-        return pack(gradients, self.section.compression, seed, loss=loss)
+        return pack(gradients, self.air, seed, loss=loss)
 
     def _refuse_lost(self, attempt: int) -> None:
         if attempt != self.attempt:
@@ -94,5 +95,6 @@ class SplitServer:
             update[theirs.places] = theirs.layout.view(end).float() - base[theirs.places]
             held = self.held[client if self.section.variant == "splitfed_v1" else 0]
             update[self.side.places] = held.all().cpu() - base[self.side.places]
-            total.add(update, weight)
+            with summable(client):
+                total.add(update, weight)
         return total
