@@ -140,7 +140,7 @@ class Schedule:
     def __iter__(self) -> Iterator[Step]:
         return iter(self.steps)
 
-    @property
+    @cached_property
     def clients(self) -> list[int]:
         """The clients that train in this round, in the order of the steps."""
         return list(dict.fromkeys(s.client for s in self.steps if isinstance(s, Train | Pass) and s.client != SERVER_NUMBER))

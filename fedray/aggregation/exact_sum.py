@@ -55,6 +55,8 @@ class ExactSum:
     def refuse_unsummable(update: Tensor, base: Tensor | None = None) -> None:
         for c in chunks(len(update)):
             part = update[c]
+            if base is None and part.dtype == torch.float32 and torch.dot(part, part).item() < BOUND**2:
+                continue  # no number is larger than all together, and this is twice as fast
             if base is not None:
                 part = _scratch(c.stop - c.start, torch.float32).copy_(part)
                 part -= base[c]
@@ -63,8 +65,9 @@ class ExactSum:
                 raise ValueError(f"an update changes a weight by {change:g}, expected less than {BOUND:g}")
 
     def merge(self, other: ExactSum) -> None:
+        """Into memory of its own: what came from another process can only be read."""
         assert self.round_weight == other.round_weight
-        self.total += other.total
+        self.total = self.total + other.total
         self.weight += other.weight
         self.added += other.added
 
@@ -74,7 +77,7 @@ class ExactSum:
 
 
 def _rebuilt(total: np.ndarray, weight: int, round_weight: int, added: int) -> ExactSum:
-    return ExactSum(torch.from_numpy(np.array(total)), weight, round_weight, added)
+    return ExactSum(torch.from_numpy(total), weight, round_weight, added)
 
 
 _memory: dict[torch.dtype, Tensor] = {}

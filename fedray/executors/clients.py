@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ T = TypeVar("T")
 Ended = tuple[Tensor | None, State]  # what a client sends beside its update, and its new state
 Generated = Pictures | Mapping[int, np.ndarray] | None
 AUDITED_AT_ONCE = 500  # samples
+SMALL = 1 << 22  # numbers
 
 
 class Audited(NamedTuple):
@@ -53,7 +54,7 @@ class ClientWork(Holder):
         super().__init__(self.model.learner, *(own or holdings(job.scenario, job.folder, site)))
         self.rule = self.model.rule
         self._truncations: dict[int, Tensor] = {}  # by rank
-        self._update = torch.zeros(self.rule.sent)
+        self._update, self._total = torch.zeros(self.rule.sent), cast(Tensor | None, None)
         master = self.model.flat.master
         assert master.grad is not None
         self._optimizer = FlatOptimizer(job.scenario.training.optimizer, master.data, master.grad)
@@ -91,7 +92,7 @@ class ClientWork(Holder):
         """The turns of clients that all start from `base`, one after another, and the sum of their updates, added to
         `total` where there is one. A client that fails is not added, and keeps the state it had. `generated` pictures join
         each one's own samples: the same for all, or by client the labels of those it paints itself."""
-        total = total or ExactSum.zero(self.rule.summed, round_weight)
+        total = total or self._empty(round_weight)
         reports, new_states = [], []
         for client, state in zip(clients, states, strict=True):
             attempt = partial(self._contribute, total, base, round, client, state, generated)
@@ -99,6 +100,16 @@ class ClientWork(Holder):
             reports.append(report)
             new_states.append(new)
         return total, reports, new_states
+
+    def _empty(self, round_weight: int) -> ExactSum:
+        """A sum of nothing. Small ones have the memory of the round before, which has been passed on: fresh pages would cost
+        more than the sums."""
+        if self._total is None:
+            self._total = ExactSum.zero(self.rule.summed, round_weight).total
+        if len(self._total) > SMALL:
+            total, self._total = self._total, None
+            return ExactSum(total, 0, round_weight)
+        return ExactSum(self._total.zero_(), 0, round_weight)
 
     def audit(self, client: int, buffer: np.ndarray) -> Audited | None:
         """How the model in a buffer does on all of a client's own samples: its mean loss, and the loss's gradient. None for
