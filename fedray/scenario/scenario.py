@@ -293,6 +293,8 @@ class Scenario(Section):
 
     def _sites(self) -> Iterator[Refused]:
         data = self.data
+        if isinstance(data, ImageFolder) and data.folders is not None and len(set(data.folders)) < len(data.folders):
+            yield Refused("data.folders", ", ".join(data.folders), "each folder once")
         if not isinstance(data, ImageFolder) or data.sites is None:
             return
         if data.partition.kind != "folder":

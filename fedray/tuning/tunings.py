@@ -26,7 +26,7 @@ def apply(section: Tuning, learner: Learner, seed: int, freeze_a: bool = False) 
         parts = section.parts or list(learner.parts)[:1]
         for part in parts:
             if part not in learner.parts:
-                raise Refused("tuning.parts", repr(part), f"one of {', '.join(learner.parts)}")
+                raise Refused("tuning.parts", repr(part), f"one of {', '.join(p for p in learner.parts if p != 'vae')}")
             found |= {f"{part}.{name}": p for name, p in learner.parts[part].named_parameters()}
     else:
         names = {f"{part}.{name}": p for part in learner.parts if part != "vae" for name, p in learner.parts[part].named_parameters()}
