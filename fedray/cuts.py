@@ -74,7 +74,7 @@ def all_cuts(scenario: Scenario, folder: Path) -> list[CutWork]:
         Refused: where there is none.
     """
     from fedray.learners.cut import cuts
-    from fedray.learners.learner import on_meta
+    from fedray.learners.learners import on_meta
     from fedray.parameters import Layout
     from fedray.tuning.tunings import apply
 

@@ -16,7 +16,7 @@ from fedray.evaluation.evaluate import BETWEEN, picture, sheet
 from fedray.executors import Job
 from fedray.executors.model import Model
 from fedray.executors.server import ServerWork
-from fedray.learners.learner import load
+from fedray.learners.learners import load
 from fedray.parameters import DTYPES
 from fedray.runs.folder import RunFolder, first_free
 from fedray.scenario import Scenario, ScenarioError

@@ -110,7 +110,7 @@ def _count(scenario: Scenario, folder: Path) -> Workload:
     from fedray.aggregation.transforms import encoded_bytes
     from fedray.augmentation import painter
     from fedray.learners.cut import cut
-    from fedray.learners.learner import on_meta
+    from fedray.learners.learners import on_meta
     from fedray.parameters import Layout, safetensors_bytes
     from fedray.tuning.tunings import apply, export_files
 

@@ -32,7 +32,7 @@ from fedray.executors.ray import RayExecutor, in_turn
 from fedray.executors.ray.actors import ServerHost, Turns
 from fedray.executors.split import ask
 from fedray.executors.split.message import Message
-from fedray.learners.learner import load
+from fedray.learners.learners import load
 from fedray.network.clock import time_round
 from fedray.network.radio import Radio
 from fedray.network.work import Work

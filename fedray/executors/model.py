@@ -8,7 +8,7 @@ import torch
 from fedray.aggregation.rules import rule
 from fedray.executors import Job
 from fedray.executors.spill import Kept
-from fedray.learners.learner import load
+from fedray.learners.learners import load
 from fedray.parameters import DTYPES, FlatParameters
 from fedray.scenario.tuning import Lora
 from fedray.tuning import lora

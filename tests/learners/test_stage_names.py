@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedray.learners.learner import on_meta
+from fedray.learners.learners import on_meta
 from fedray.learners.stage_names import stage_names
 from tests.helpers import garments, job_of, tiny
 

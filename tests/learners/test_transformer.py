@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fedray.check import check
 from fedray.data import form, open_source
 from fedray.data.tokenizer import MASK
-from fedray.learners.learner import on_meta
+from fedray.learners.learners import on_meta
 from fedray.learners.stages import needed, run
 from fedray.learners.transformer import UNJUDGED, Masked, Tokens, Transformer, some
 from fedray.plan import plan

@@ -12,7 +12,7 @@ from fedray.executors import DataFailure, Job
 from fedray.executors.model import make_deterministic
 from fedray.executors.optimizer import FlatOptimizer
 from fedray.learners.cut import cut
-from fedray.learners.learner import load
+from fedray.learners.learners import load
 from fedray.learners.stages import Stage, Values, run
 from fedray.parameters import DTYPES, Layout
 from fedray.scenario.training import Training
