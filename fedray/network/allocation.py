@@ -11,10 +11,10 @@ SHARES = np.logspace(-9, 0, 361)  # between which is interpolated
 
 def min_max(bits: np.ndarray, ready_s: np.ndarray, rate: Rate) -> np.ndarray:
     """Shares with which all finish together, the first time at which all can: the least share of each for a time T, and T by
-    root-finding on their sum. One that cannot send at all gets an equal share."""
+    root-finding on their sum. One that cannot send at all, or will never be ready, gets an equal share."""
     from scipy.optimize import brentq
 
-    n, (rows, able) = len(bits), _tabled(rate, bits)
+    n, (rows, able) = len(bits), _tabled(rate, np.where(np.isfinite(ready_s), bits, 0.0))
     if not able.any():
         return np.full(n, 1 / n)
     share, bits, ready = np.full(n, 1 / n), bits[able], ready_s[able]

@@ -37,6 +37,12 @@ def test_min_max_shares_equalise_finishing_times_and_beat_an_equal_split(some):
     assert ends.max() <= finishes(bits, ready, gain, np.full(len(some), 1 / len(some))).max() * (1 + 1e-6)
 
 
+@pytest.mark.filterwarnings("error")
+def test_who_is_never_ready_takes_nobody_else_s_band():
+    share = allocation.min_max(np.full(3, 1e6), np.array([0.0, np.inf, 0.0]), shannon(np.full(3, 1e8)))
+    assert share == pytest.approx([1 / 3] * 3)
+
+
 def test_who_cannot_be_heard_takes_nobody_else_s_band():
     share = allocation.min_max(np.full(3, 1e6), np.zeros(3), shannon(np.array([1e8, 0.0, 1e8])))
     assert share == pytest.approx([1 / 3] * 3)
