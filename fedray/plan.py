@@ -20,7 +20,7 @@ from fedray.network.links import When
 from fedray.network.radio import Radio
 from fedray.network.work import Work
 from fedray.packing import Node, pack
-from fedray.rounds import Shared, schedule_round, shared, written
+from fedray.rounds import Shared, drawn, schedule_round, shared, written
 from fedray.scenario import Loaded, Refused, Scenario
 from fedray.scenario.data import CelebA
 from fedray.scenario.topology import Split
@@ -186,8 +186,12 @@ def _meets(scenario: Scenario, radio: Radio, work: Work, shared: Shared, deadlin
     fastest = math.inf
     for t in range(1, min(LOOKED_AT, scenario.training.rounds) + 1):
         when, clients = When(t, (t - 1) * deadline_s), shared.eligible(scenario)
-        order = np.argsort(radio.finishes_s(when, work, clients)(n := min(scenario.population.asked, len(clients))), kind="stable")
-        schedule = written(scenario, radio, when, sorted(clients[order[:n]].tolist()), shared)
+        if scenario.population.selection == "fedcs":  # which asks as few as it takes
+            asked = drawn(scenario, radio, when, shared, work)
+        else:
+            order = np.argsort(radio.finishes_s(when, work, clients)(n := min(scenario.population.asked, len(clients))), kind="stable")
+            asked = sorted(clients[order[:n]].tolist())
+        schedule = written(scenario, radio, when, asked, shared)
         timed = time_round(schedule, work, radio, when.time_s, {step.id: "done" for step in schedule})  # as if there were none
         last = set(schedule.steps[-1].after)
         fastest = min(fastest, *(event.t1_s - when.time_s for event in timed if event.id in last))

@@ -58,7 +58,7 @@ def schedule_round(
         Refused: for a relay in which a device has nobody in range.
     """
     when = When(round, so_far.sim_time_s)
-    return written(scenario, radio, when, _drawn(scenario, radio, when, shared, work, so_far.busy), shared)
+    return written(scenario, radio, when, drawn(scenario, radio, when, shared, work, so_far.busy), shared)
 
 
 def written(scenario: Scenario, radio: Radio, when: When, clients: list[int], shared: Shared | None) -> Schedule:
@@ -80,7 +80,7 @@ def written(scenario: Scenario, radio: Radio, when: When, clients: list[int], sh
     return _relayed(scenario, topology, radio, when, clients)
 
 
-def _drawn(
+def drawn(
     scenario: Scenario, radio: Radio, when: When, shared: Shared | None, work: Work | None = None, busy: Collection[str] = ()
 ) -> list[int]:
     """The clients that are asked, of those that are there and free: as `population.selection` says, by default at random."""
@@ -163,7 +163,7 @@ def _augmented(scenario: Scenario, radio: Radio, section: Augmentation, round: i
         kappas = section.kappas(round, scenario.training.rounds) or (1, 1)
         paints = not (isinstance(section.weighting, Fixed) and section.weighting.kappa_2 == 0)
         return at_server(round, clients if kappas[0] else [], here if paints else Painted(0, 0), kappas[1] != 0)
-    turns = [(t, set(_drawn(scenario, radio, When(t, 0.0), shared)).intersection(clients)) for t in range(1, round)]
+    turns = [(t, set(drawn(scenario, radio, When(t, 0.0), shared)).intersection(clients)) for t in range(1, round)]
     if section.at == "server_broadcast":
         last = {k: max((t for t, them in turns if k in them), default=0) for k in clients}
         return at_server_broadcast(round, clients, here.new, {k: pictures(last[k], round) for k in clients})

@@ -162,8 +162,8 @@ class Schedule:
         for step in reversed(self.steps):
             if isinstance(step, Server):
                 wanted |= {step.id, *(i for i in step.after if outcome[i] == "done")}
-            elif step.id in wanted:
-                wanted |= {*(step.after[:1] if isinstance(step, Send) else step.after)}
+            elif step.id in wanted:  # what a transfer carries, and whom it waits for where those do it: a ring's others, not a failed hop
+                wanted |= {i for n, i in enumerate(step.after) if n == 0 or not isinstance(step, Send) or outcome[i] == "done"}
         if len(wanted) == len(self.steps):
             return self
         kept = (step for step in self.steps if step.id in wanted)

@@ -62,7 +62,7 @@ def _reached(rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     i = np.clip((rows < wanted).sum(0), 1, len(rows) - 1)
     column = np.arange(rows.shape[1])
     low, high, logs = rows[i - 1, column], rows[i, column], np.log(SHARES)
-    part = (wanted - low) / np.maximum(high - low, 1e-300)
+    part = np.divide(wanted - low, high - low, out=np.zeros(len(low)), where=high > low)
     return np.where(wanted > rows[-1] + 1e-9, np.inf, np.exp(logs[i - 1] + np.clip(part, -1e3, 1.0) * (logs[i] - logs[i - 1])))
 
 

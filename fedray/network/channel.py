@@ -120,8 +120,10 @@ class RadioLink:
         return (1 - self.section.overhead) / tries
 
     def _over(self, snr: np.ndarray, share: np.ndarray | float) -> np.ndarray:
-        """A device has all its power for its share of the band; a base station only that share of it."""
-        return snr if self.direction == "downlink" else snr / share
+        """A device has all its power for its share of the band, though for no less than a resource block; a base station only that
+        share of it."""
+        band_hz = self.section.bandwidth_hz
+        return snr if self.direction == "downlink" else snr / np.maximum(share, min(1.0, BLOCK_HZ / band_hz))
 
     def _used(self, snr: np.ndarray, share: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
         """The signal-to-noise ratio over what is used of a share of the band, and its hertz: who is far sends over fewer

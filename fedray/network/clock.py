@@ -71,6 +71,8 @@ def time_round(schedule: Schedule, work: Loads, radio: Radio, start_s: float, de
     if was is None:
         gone = _vanishing(schedule, radio.devices.drops(schedule.round, ids(schedule.clients)))
         lost = {n for n, transfer in air.items() if transfer.lost}
+        for n, part in gone.items():  # no more than that is done
+            loads[n] *= part
     else:
         gone = {n: 1.0 for n, outcome in enumerate(was) if outcome == "dropped"}
         lost = {n for n, outcome in enumerate(was) if outcome == "lost"}
@@ -80,8 +82,8 @@ def time_round(schedule: Schedule, work: Loads, radio: Radio, start_s: float, de
         if n in lost and math.isinf(took[n]):  # where there is no reaching nothing is sent
             took[n] = loads[n] = 0.0
     for n, node in schedule.computing.items():
-        processor, part, hz = radio.processor(node), gone.get(n, 1.0), frequency.get(n)
-        took[n], cost[n] = part * processor.time_s(loads[n], hz), part * processor.energy_j(loads[n], hz)
+        processor, hz = radio.processor(node), frequency.get(n)
+        took[n], cost[n] = processor.time_s(loads[n], hz), processor.energy_j(loads[n], hz)
     varying = {n: transfer.at for n, transfer in air.items() if transfer.at}
 
     def seconds(n: int, now_s: float) -> float:
@@ -187,6 +189,12 @@ def _simulate(schedule: Schedule, seconds: Callable[[int, float], float], bad: C
         n: Any = event.value
         begin(n, env.now)
 
+    def waited(event: simpy.Event) -> None:
+        n: Any = event.value
+        waits[n] -= 1
+        if waits[n] == 0:
+            begin(n, env.now)
+
     def end(n: int, now: float) -> None:
         t1[n] = now
         for next_ in followers[n]:
@@ -205,9 +213,12 @@ def _simulate(schedule: Schedule, seconds: Callable[[int, float], float], bad: C
                 enough[n] = server.enough
             if server.deadline_s is not None:
                 env.timeout(server.deadline_s, n).callbacks.append(at_deadline)
-    first = [
-        n for n, awaited in enumerate(before) if not awaited and (n not in servers or servers[n].deadline_s is None or was is not None)
-    ]
+    else:
+        for n, server in servers.items():
+            if server.deadline_s is not None:  # until which it waited then
+                waits[n] += 1
+                env.timeout(server.deadline_s, n).callbacks.append(waited)
+    first = [n for n, awaited in enumerate(before) if not awaited and (n not in servers or servers[n].deadline_s is None)]
     for n in sorted(first, key=lambda n: seconds(n, 0.0)):  # a queue that begins sorted takes half the time
         begin(n, 0.0)
     env.run()

@@ -130,7 +130,7 @@ def _shares(
         def rate(share: np.ndarray) -> np.ndarray:
             shape = np.broadcast_shapes(share.shape, snr.shape)
             flat = [np.broadcast_to(a, shape).ravel() for a in (snr, k, share)]
-            return link.rate_bps(*flat).reshape(shape) * link.reached(snr, 1.0)
+            return link.rate_bps(*flat).reshape(shape) * link.reached(snr, 1 / len(snr))
 
         if how == "proportional_fair":
             return allocation.proportional_fair(rate, len(snr))

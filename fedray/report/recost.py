@@ -43,7 +43,9 @@ def recosted(run: Recorded, file: Path) -> Recorded:
     for t, steps in groupby((e for e in run.events if e["event"] != "wait"), key=lambda e: e["round"]):
         recorded = list(steps)
         work = AsRecorded({e["id"]: e["bytes"] if e["event"] == "send" else e["flops"] for e in recorded})
-        timed = time_round(_schedule(t, recorded), work, radio, ledger.sim_time_s, {e["id"]: e["outcome"] for e in recorded})
+        outcomes = {e["outcome"] for e in recorded if e["event"] != "aggregate"}
+        waited = scenario.network.deadline_s if "late" in outcomes or "done" not in outcomes else None
+        timed = time_round(_schedule(t, recorded, waited), work, radio, ledger.sim_time_s, {e["id"]: e["outcome"] for e in recorded})
         if (far := next((e for e in timed if math.isinf(e.t1_s)), None)) is not None:
             got = f"a network in which {far.node} does not reach {far.peer} in round {t}"
             raise loaded.error([Refused(f"network.{far.direction}", got, "one that carries what the run sent")])
@@ -56,13 +58,15 @@ def recosted(run: Recorded, file: Path) -> Recorded:
     return replace(run, name=name, scenario=run.scenario | network, rows=rows, events=events, augmentation=None, recosted=True)
 
 
-def _schedule(round: int, events: Sequence[dict[str, Any]]) -> Schedule:
+def _schedule(round: int, events: Sequence[dict[str, Any]], waited_s: float | None) -> Schedule:
+    """The recorded steps; the server waited for somebody until `waited_s`."""
+
     def step(e: dict[str, Any]) -> Step:
         after = tuple(e["after"])
         if e["event"] == "send":
             return Send(e["id"], e["node"], e["peer"], e["direction"], after, messages=e.get("messages", 1))
         if e["event"] == "aggregate":
-            return Server(e["id"], after)
+            return Server(e["id"], after, waited_s)
         if e["event"] == "generate":
             return Generate(e["id"], number(e["node"]), 0, after)
         if e["event"] != "train":

@@ -203,6 +203,12 @@ class Network(Section):
     # Each client takes the least energy that still meets the deadline: a lower CPU frequency, less transmit power.
     save_energy: bool = False
 
+    @property
+    def loses(self) -> bool:
+        """Whether a transfer may never arrive."""
+        links = [link for d in DIRECTIONS if isinstance(link := getattr(self, d), RadioLink)]
+        return any(link.outage_db is not None or link.harq is not None for link in links)
+
     def refused(self, clients: int) -> Iterator[Refused]:
         """What does not go together within the section, for so many clients."""
         radio = {d: link for d in DIRECTIONS if isinstance(link := getattr(self, d), RadioLink)}

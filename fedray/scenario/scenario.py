@@ -9,7 +9,7 @@ from fedray.scenario.base import Name, Refused, Section
 from fedray.scenario.data import Data, ImageFolder, Text
 from fedray.scenario.device import Mix
 from fedray.scenario.evaluation import Evaluation
-from fedray.scenario.model import Model, Transformer
+from fedray.scenario.model import Diffusion, Model, Transformer
 from fedray.scenario.network import BLOCK_HZ, DIRECTIONS, FixedLink, Network, RadioLink, TraceLink
 from fedray.scenario.population import Population
 from fedray.scenario.runtime import Runtime
@@ -132,7 +132,7 @@ class Scenario(Section):
         if kinds not in ([], ["top_k"], ["quantise"], ["top_k", "quantise"]):
             yield Refused("topology.compression", ", ".join(kinds), "top_k, quantise, or both in this order")
         for i, compression in enumerate(topology.compression):
-            if compression.error_feedback and (isinstance(compression, Quantise) or "error_feedback" in compression.model_fields_set):
+            if compression.error_feedback and isinstance(compression, Quantise):  # top_k's is its default, and has nothing to do here
                 yield Refused(f"topology.compression.{i}.error_feedback", True, "false: the next batch is another one")
         if isinstance(topology.defence, DistanceCorrelation) and (topology.micro_batches > 1 or training.batch_size < 4):
             got = f"{topology.micro_batches} micro-batches of a batch of {training.batch_size}"
@@ -161,13 +161,11 @@ class Scenario(Section):
             expected = f"at most {population.clients - population.a_round}, the clients that per_round leaves"
             yield Refused("population.over_select", population.over_select, expected)
         devices = [part.device for part in network.device.of] if isinstance(network.device, Mix) else [network.device]
-        links = [getattr(network, d) for d in DIRECTIONS]
         closes = {
             "network.deadline_s": network.deadline_s is not None,
             "population.over_select": population.over_select > 0,
             "network.device.dropout": any(d.dropout for d in devices),
-            "outage_db": any(isinstance(link, RadioLink) and link.outage_db is not None for link in links),
-            "harq": any(isinstance(link, RadioLink) and link.harq is not None for link in links),
+            "outage_db or harq": network.loses,
         }
         for key, asked in closes.items():
             if not asked:
@@ -209,7 +207,10 @@ class Scenario(Section):
         if rule.kind == "scaffold" and not (optimizer.kind == "sgd" and optimizer.momentum == 0):
             expected = "sgd without momentum: SCAFFOLD reads the mean gradient off the way that plain steps went"
             yield Refused("training.optimizer", f"{optimizer.kind} for scaffold", expected)
-        chosen = self.population.a_round < self.population.clients or self.network.deadline_s is not None
+        network = self.network
+        kinds = [part.device for part in network.device.of] if isinstance(network.device, Mix) else [network.device]
+        chosen = self.population.a_round < self.population.clients or network.deadline_s is not None or network.loses
+        chosen = chosen or any(d.availability < 1 or d.dropout for d in kinds)
         if rule.kind == "scaffold" and rule.weighting == "samples" and chosen:
             expected = "uniform, or all clients in every round: weighted by who is there, control variates add up to nobody's gradient"
             yield Refused("aggregation.weighting", "samples for scaffold", expected)
@@ -232,7 +233,7 @@ class Scenario(Section):
             yield Refused("evaluation.quality", f"some for a {self.model.kind}", "a model.kind that generates images, or none")
         if self.model.kind == "diffusion":
             levels = len(self.model.channels)
-            if "attention" in self.model.model_fields_set and max(self.model.attention, default=0) >= levels:
+            if self.model.attention != Diffusion.model_fields["attention"].default and max(self.model.attention, default=0) >= levels:
                 yield Refused("model.attention", self.model.attention, f"levels below {levels}, the number of model.channels")
             if self.model.beta_start > self.model.beta_end:
                 yield Refused("model.beta_start", self.model.beta_start, f"at most model.beta_end, {self.model.beta_end:g}")
@@ -276,7 +277,7 @@ class Scenario(Section):
         if isinstance(weighting, Fixed) and not weighting.any_sum and abs(weighting.kappa_1 + weighting.kappa_2 - 1) > 1e-9:
             got = f"kappa_1 {weighting.kappa_1:g} and kappa_2 {weighting.kappa_2:g}"
             yield Refused("augmentation.weighting", got, "weights that sum to 1, or any_sum: true")
-        if section.at != "server" and ("weighting" in section.model_fields_set or section.start == "own"):
+        if section.at != "server" and (weighting != Augmentation.model_fields["weighting"].default or section.start == "own"):
             yield Refused("augmentation.at", f"{section.at} with weights of an augmented model", "server, where there is one")
         if self.aggregation.kind == "scaffold":
             yield Refused("augmentation", "one beside scaffold", "a rule without control variates: the augmented model has none")

@@ -197,3 +197,12 @@ def test_a_device_sends_with_its_own_power_where_its_link_names_none():
     assert strong / weak == pytest.approx(10, rel=1e-6)
     named = RadioLink(LogDistance(**QUIET, transmit_dbm=20.0), "uplink", own.geometry, 0, np.array([13.0, 23.0]))
     assert named.power_w(np.arange(2), 1.0) == pytest.approx(0.1)
+
+
+@given(st.floats(200, 20_000), st.sampled_from(["none", "rayleigh"]), st.sampled_from(["shannon", "truncated"]))
+def test_a_larger_share_of_the_band_is_never_worth_less_down_to_less_than_a_resource_block(distance, fading, rate):
+    one = link(at=((distance, 0),), rate=rate, fading=fading, bandwidth_hz=1e6)
+    snr, k = one.mean_snr(NOW, np.array([0]), np.array([SERVER]))
+    shares = np.logspace(-3, 0, 40)
+    found = [float(one.rate_bps(snr, k, share)[0] * one.reached(snr, share)[0]) for share in shares]
+    assert (np.diff(found) >= -1e-9 * max(found)).all()

@@ -278,3 +278,37 @@ def test_a_relay_that_would_break_in_a_later_round_is_refused_before_the_first(t
     assert code == 2
     assert "nobody in range of client 4 in round" in err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_ring_trains_all_its_clients_to_the_weights_that_a_server_s_sum_has(tmp_path):
+    found = {}
+    for reduce in ("server", "allreduce"):
+        changes = {"topology": {"kind": "parallel", "reduce": reduce}}
+        found[reduce] = run(garments(tmp_path, changes, f"{reduce}.yaml"), tmp_path / reduce)
+        assert {row["clients"] for row in rows(tmp_path / reduce / "metrics.jsonl")} == {5}
+    assert found["server"]["weights_sha256"] == found["allreduce"]["weights_sha256"]
+
+
+def test_a_run_with_a_deadline_takes_as_long_again_on_its_own_network(tmp_path):
+    from fedray.report import recorded
+    from fedray.report.recost import recosted
+
+    slow = {"kind": "flops", "peak_flops": 3e7, "active_w": 5.0, "idle_w": 1.0, "availability": 0.6, "dropout": 0.2}
+    fast = slow | {"peak_flops": 1e12}
+    mix = {"kind": "mix", "of": [{"share": 1.0, "device": slow}, {"share": 1.0, "device": fast}]}
+    file = garments(tmp_path, {"network.device": mix, "network.deadline_s": 3.0, "training.rounds": 6})
+    run(file, tmp_path / "run")
+    (before,) = recorded.read([tmp_path / "run"])
+    assert any(e["outcome"] == "late" for e in before.events)
+    after = recosted(before, file)
+    for key in ("sim_time_s", "energy_j"):
+        assert [row[key] for row in after.rows] == pytest.approx([row[key] for row in before.rows])
+
+
+def test_a_deadline_that_fedcs_meets_with_a_few_is_not_refused(tmp_path, fedray):
+    uplink = {**AIR, "kind": "log_distance", "shadowing_db": 0.0, "fading": "none"}
+    network = {"network.cell": {"placement": {"kind": "disc", "radius_m": 300.0}}, "network.uplink": uplink}
+    changes = network | {"population": {"clients": 12, "selection": "fedcs"}, "network.deadline_s": 1.5}
+    assert fedray("plan", garments(tmp_path, changes))[0] == 0
+    code, _, err = fedray("plan", garments(tmp_path, changes | {"population": {"clients": 12}, "network.uplink.bandwidth_hz": 1e6}))
+    assert code == 2, err

@@ -370,3 +370,20 @@ def test_what_would_make_no_sense_is_refused(changes, expected, tmp_path):
     with pytest.raises(ScenarioError) as error:
         load(garments(tmp_path, {"training.optimizer": {"kind": "sgd", "learning_rate": 0.1}} | changes))
     assert any(expected in problem for problem in error.value.problems), error.value.problems
+
+
+@pytest.mark.parametrize("name", sorted(shipped.scenarios()))
+def test_what_a_run_goes_on_from_loads_as_what_it_began_with(name, tmp_path):
+    """Also a sweep's variants, each of which is a run of its own."""
+    loaded = load(shipped.scenarios()[name])
+    for variant in (loaded, *loaded.variants.values()):
+        (tmp_path / "resolved.yaml").write_text(variant.resolved())
+        assert load(tmp_path / "resolved.yaml").resolved() == variant.resolved()
+
+
+def test_a_default_that_is_written_out_is_still_a_default(tmp_path):
+    model = {"kind": "diffusion", "channels": [32, 32], "layers": 1, "resolution": 16}
+    topology = {"kind": "split", "cut": "conv1", "tail": "loss", "compression": [{"kind": "top_k", "fraction": 0.1}]}
+    for changes in ({"model": model}, {"topology": topology}):
+        (tmp_path / "resolved.yaml").write_text(load(garments(tmp_path, changes)).resolved())
+        load(tmp_path / "resolved.yaml")
