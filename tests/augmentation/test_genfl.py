@@ -241,7 +241,7 @@ BAD = {
     "a label without a name": ({"names": {"bag": " "}}, "augmentation.names: got nothing for the label 'bag'"),
     "a name of no label": ({"names": {"hat": "hat"}}, "augmentation.names: got 'hat', expected a label: t-shirt"),
     "braces of something else": ({"templates": ["a {colour} {label}"]}, "augmentation.templates: got 'a {colour} {label}', expected"),
-    "weights where nothing is weighed": ({"at": "client", "weighting": {"kind": "fixed"}}, "augmentation.at: got client with weights"),
+    "weights where nothing is weighed": ({"at": "client", "weighting": {"kind": "fixed", "kappa_1": 0.3, "kappa_2": 0.7}}, "augmentation.at: got client with weights"),
     "all of the test set held out": ({"weighting": {"kind": "held_out", "images": 500}}, "augmentation.weighting.images: got 500, expected less than the 500"),
 }  # fmt: skip
 
