@@ -95,7 +95,7 @@ def cut_work(scenario: Scenario, learner: Learner, named: Mapping[str, Tensor], 
     flops, known, n = _counted(learner)
     staged = {id(t) for module in _modules(learner.stages) for t in module.parameters()}
     elsewhere = sum(t.numel() for part in learner.parts.values() for t in part.parameters() if id(t) not in staged)  # encodes samples
-    width = DTYPES[scenario.training.precision]
+    real = DTYPES[scenario.training.precision]
     found = []
     for cut in cuts:
         sides = {"client": (*cut.front, *cut.tail), "server": cut.middle}
@@ -114,7 +114,7 @@ def cut_work(scenario: Scenario, learner: Learner, named: Mapping[str, Tensor], 
             cut=cut.front[-1].name,
             tail=cut.tail[0].name if cut.tail else None,
             flops=passes,
-            crossings={c: [Crossing(names, tuple(t.shape[1:]), str(width if t.is_floating_point() else t.dtype)[6:]) for names, t in those]
+            crossings={c: [Crossing(names, tuple(t.shape[1:]), str(real if t.is_floating_point() else t.dtype)[6:]) for names, t in those]
                        for c, those in crossings.items()},
             bytes=sizes,
             parameters={side: sum(t.numel() for t in those) + (elsewhere if side == "client" else 0) for side, those in held.items()},

@@ -24,6 +24,7 @@ from fedray.runs.environment import environment
 from fedray.runs.folder import RunFolder
 from fedray.runs.tensorboard import TensorBoard
 from fedray.scenario import Loaded, Refused, Scenario, ScenarioError
+from fedray.scenario.network import RadioLink
 from fedray.scenario.topology import Relay, Split
 
 LOOK_AHEAD = 5  # rounds that may train behind an evaluation; they are recorded and checkpointed once it has ended
@@ -88,7 +89,9 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
     workload = executor.workload()
     work = workload.of(scenario, known.samples)
     feasible(scenario, radio, workload, known)
-    if isinstance(scenario.topology, Relay) and scenario.network.cell is not None:  # who would be out of reach in a later round
+    if isinstance(scenario.topology, Relay) and isinstance(
+        scenario.network.sidelink, RadioLink
+    ):  # who would be out of reach in a later round
         for _ in foreseen(scenario, radio, work, known):
             pass
     first, ledger, wall, failures = 1, Ledger(), 0.0, 0

@@ -70,8 +70,7 @@ class Radio:
     def sidelinks(self, when: When, sender: int, receivers: Collection[int]) -> np.ndarray:
         """Whom a client's sidelink reaches at all, bool."""
         link, to = self.links["sidelink"], ids(list(receivers))
-        if not isinstance(link, RadioLink):
-            return np.ones(len(to), bool)
+        assert isinstance(link, RadioLink)  # the others reach everybody
         return link.reached(link.mean_snr(when, np.full_like(to, sender), to)[0], 1.0)
 
     def finishes_s(self, when: When, work: Work, clients: np.ndarray) -> Callable[[int], np.ndarray]:

@@ -204,6 +204,11 @@ class Network(Section):
     save_energy: bool = False
 
     @property
+    def devices(self) -> list[ComputeDevice]:
+        """The kinds that clients may have."""
+        return [part.device for part in self.device.of] if isinstance(self.device, Mix) else [self.device]
+
+    @property
     def loses(self) -> bool:
         """Whether a transfer may never arrive."""
         links = [link for d in DIRECTIONS if isinstance(link := getattr(self, d), RadioLink)]
@@ -273,7 +278,7 @@ class Network(Section):
     def _saving(self) -> Iterator[Refused]:
         if self.deadline_s is None:
             yield Refused("network.save_energy", "true without a deadline", "network.deadline_s, which it makes use of")
-        for device in [part.device for part in self.device.of] if isinstance(self.device, Mix) else [self.device]:
+        for device in self.devices:
             if not isinstance(device, CpuDevice):
                 yield Refused(
                     "network.save_energy", f"true for a {device.kind}", "devices of kind cpu, whose energy depends on their frequency"

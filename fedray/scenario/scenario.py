@@ -7,7 +7,6 @@ from fedray.scenario.aggregation import Aggregation, FedAvg, Quantise
 from fedray.scenario.augmentation import Augmentation, Fixed, HeldOut
 from fedray.scenario.base import Name, Refused, Section
 from fedray.scenario.data import Data, ImageFolder, Text
-from fedray.scenario.device import Mix
 from fedray.scenario.evaluation import Evaluation
 from fedray.scenario.model import Diffusion, Model, Transformer
 from fedray.scenario.network import BLOCK_HZ, DIRECTIONS, FixedLink, Network, RadioLink, TraceLink
@@ -160,11 +159,10 @@ class Scenario(Section):
         if population.over_select and population.asked > population.clients:
             expected = f"at most {population.clients - population.a_round}, the clients that per_round leaves"
             yield Refused("population.over_select", population.over_select, expected)
-        devices = [part.device for part in network.device.of] if isinstance(network.device, Mix) else [network.device]
         closes = {
             "network.deadline_s": network.deadline_s is not None,
             "population.over_select": population.over_select > 0,
-            "network.device.dropout": any(d.dropout for d in devices),
+            "network.device.dropout": any(d.dropout for d in network.devices),
             "outage_db or harq": network.loses,
         }
         for key, asked in closes.items():
@@ -208,9 +206,8 @@ class Scenario(Section):
             expected = "sgd without momentum: SCAFFOLD reads the mean gradient off the way that plain steps went"
             yield Refused("training.optimizer", f"{optimizer.kind} for scaffold", expected)
         network = self.network
-        kinds = [part.device for part in network.device.of] if isinstance(network.device, Mix) else [network.device]
         chosen = self.population.a_round < self.population.clients or network.deadline_s is not None or network.loses
-        chosen = chosen or any(d.availability < 1 or d.dropout for d in kinds)
+        chosen = chosen or any(d.availability < 1 or d.dropout for d in network.devices)
         if rule.kind == "scaffold" and rule.weighting == "samples" and chosen:
             expected = "uniform, or all clients in every round: weighted by who is there, control variates add up to nobody's gradient"
             yield Refused("aggregation.weighting", "samples for scaffold", expected)
