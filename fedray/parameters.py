@@ -51,7 +51,7 @@ class Layout:
     def sizes(self) -> tuple[int, ...]:
         return tuple(math.prod(shape) for shape in self.shapes)
 
-    @property
+    @cached_property
     def numel(self) -> int:
         return sum(self.sizes)
 
@@ -186,11 +186,9 @@ class FlatParameters:
         on_air_is_master = self.layout.dtype == torch.float32 and device.type == "cpu"
         self._outbox = self.all if on_air_is_master else torch.empty(self.layout.numel, dtype=self.layout.dtype)
 
-    @torch.no_grad()
     def receive(self, buffer: np.ndarray) -> None:
         self.all.copy_(self.layout.view(buffer))
 
-    @torch.no_grad()
     def send(self) -> np.ndarray:
         """What travels as a buffer. Its memory is used again by training and the next `send`: whoever keeps it, copies it."""
         if self._outbox is not self.all:

@@ -58,7 +58,7 @@ class Workload:
         and an addition a number and update."""
         own, sent = dict(enumerate(samples)), self.sent(scenario)  # the server, which may train on pictures, has none
         return Work(
-            train_flops=lambda client, pictures: self.flops_per_sample * sum(scenario.training.batches(own.get(client, 0) + pictures)),
+            train_flops=lambda client, pictures: self.flops_per_sample * scenario.training.trained(own.get(client, 0) + pictures),
             send_bytes=lambda direction, client: sent[direction][client % len(sent[direction])],
             aggregate_flops=lambda updates: 3.0 * self.trainable_parameters * updates,
             generate_flops=self.flops_per_picture,

@@ -71,13 +71,16 @@ TWENTY = {"clients": 1000, "per_round": 500, "partition": "{kind: iid, samples: 
 
 
 class Federation:
-    """A scenario's rounds, as the engine does them."""
+    """A scenario's rounds, as the engine does them; or rounds in which the clients train nothing, which `check` refuses."""
 
-    def __init__(self, folder: Path, **values: Any) -> None:
+    def __init__(self, folder: Path, trains: bool = True, **values: Any) -> None:
         file = folder / "bench.yaml"
         file.write_text(SCENARIO.format(**values))
         self.loaded = check(file)
         self.scenario, self.t, self.ledger = self.loaded.scenario, 0, Ledger()
+        if not trains:
+            training = self.scenario.training.model_copy(update={"local_steps": 0})
+            self.scenario = self.scenario.model_copy(update={"training": training})
         self.run = RunFolder(folder)
         samples, held = holdings(self.scenario, folder)
         assert isinstance(held, Holdings)
@@ -149,13 +152,8 @@ def beside(name: str, rounds: int, target: str, **values: Any) -> float:
 
 def empty(rounds: int, clients: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        federation = Federation(Path(folder), **(TWENTY | {"clients": 2 * clients, "per_round": clients}))
-        nothing = federation.scenario.training.model_copy(update={"local_steps": 0})
-        job = Job(federation.scenario.model_copy(update={"training": nothing}), Path(folder))
-        federation.executor.close()
-        federation.executor, federation.scenario = RayExecutor(job), job.scenario
-        federation.executor.begin(Shared(federation.held.sizes.tolist()))
-        schedule = schedule_round(job.scenario, federation.radio, 1)
+        federation = Federation(Path(folder), trains=False, **(TWENTY | {"clients": 2 * clients, "per_round": clients}))
+        schedule = schedule_round(federation.scenario, federation.radio, 1)
         samples = open_source(federation.scenario.data, Path(folder))
         images, labels = torch.from_numpy(samples.pixels(slice(None), None).copy()), torch.from_numpy(samples.labels)
         network = build(federation.scenario.model, 1, 28, 10)

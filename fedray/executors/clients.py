@@ -159,8 +159,8 @@ class ClientWork(Holder):
         kept = {name: torch.from_numpy(np.array(value)) for name, value in (state or {}).items()}
         report, end = self._turn(round, client, base, kept, generated)
         beside, new = end()
-        update, n = self._update, layout.numel
-        torch.sub(layout.view(self.model.flat.send()).float(), layout.view(base[: layout.nbytes]).float(), out=update[:n])
+        update, received, n = self._update, layout.view(base).float(), layout.numel
+        torch.sub(layout.view(self.model.flat.send()).float(), received[:n], out=update[:n])
         if beside is not None:
             update[n:] = beside
         with summable():
@@ -172,7 +172,7 @@ class ClientWork(Holder):
                 update[mine] = transforms.decode(section.transforms, sent, len(own), layout.dtype, seed)
                 if transforms.feeds_back(section.transforms):
                     new["unsent"] = own - update[mine]
-            total.add(self.rule.contribution(layout.view(base).float(), update), section.weight(report.samples))
+            total.add(self.rule.contribution(received, update), section.weight(report.samples))
         return {name: value.cpu().numpy() for name, value in new.items()} or None, report
 
     def _turn(

@@ -41,14 +41,13 @@ class Model:
         """The model in a global buffer; or its moving average, where the server's state has one."""
         layout = self.flat.layout
         self.flat.receive(buffer[: layout.nbytes])
-        with torch.no_grad():
-            if state and EMA in state:
-                self.flat.all.copy_(torch.from_numpy(state[EMA]))
-            if self._bases:
-                changes = layout.view(buffer[layout.nbytes :]).split([weight.numel() for weight, _ in self._bases])
-                assert isinstance(self.scenario.tuning, Lora)
-                for (weight, original), change in zip(self._bases, changes, strict=True):
-                    weight.copy_(original + self.scenario.tuning.scale * change.to(original).view_as(original))
+        if state and EMA in state:
+            self.flat.all.copy_(torch.from_numpy(state[EMA]))
+        if self._bases:
+            changes = layout.view(buffer[layout.nbytes :]).split([weight.numel() for weight, _ in self._bases])
+            assert isinstance(self.scenario.tuning, Lora)
+            for (weight, original), change in zip(self._bases, changes, strict=True):
+                weight.copy_(original + self.scenario.tuning.scale * change.to(original).view_as(original))
 
 
 def make_deterministic(threads: int) -> None:

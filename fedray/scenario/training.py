@@ -49,6 +49,13 @@ class Training(Section):
         """Of the gradient of one side's part of a split model."""
         return None if self.clip_norm == "auto" else self.clip_norm
 
+    def trained(self, samples: int) -> int:
+        """Samples that a client goes through in one turn."""
+        if self.local_steps is not None:
+            return self.batch_size * self.local_steps
+        assert self.local_epochs is not None
+        return samples * self.local_epochs
+
     def batches(self, samples: int) -> list[int]:
         """Sizes of the batches of one turn. Steps always take whole batches, going round the samples again where
         they are few; an epoch's last batch may be smaller."""

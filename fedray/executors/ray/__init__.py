@@ -147,7 +147,7 @@ class RayExecutor:
                 pending, came = {reports: first for first, reports in wired.reports}, {}
                 for _, reports in wired.reports:
                     while reports not in came:  # in a split the others may wait for one that fails: any is heard of at once
-                        (ready,), _ = ray.wait([*pending] if self.splits else [reports], num_returns=1)
+                        (ready,) = ray.wait([*pending], num_returns=1)[0] if self.splits else (reports,)
                         client = pending.pop(ready)
                         came[ready] = ray.get(ready)
                     for report in came[reports]:
@@ -248,17 +248,16 @@ class RayExecutor:
 
     def _share_out(self, clients: Sequence[int]) -> list[tuple[int, list[int]]]:
         """Clients to hosts by their numbers, the longest first, each to the host of its site that has least to do so far."""
-        load: dict[int, float] = dict.fromkeys(range(len(self.hosts)), 0.0)
-        mine: dict[int, list[int]] = {i: [] for i in load}
+        load, mine = [0] * len(self.hosts), [list[int]() for _ in self.hosts]
         hosts_at: dict[str | None, list[int]] = {}
         for i, host in enumerate(self.hosts):
             hosts_at.setdefault(host.place.site, []).append(i)
-        work = {c: sum(self.job.scenario.training.batches(self.shared.samples[c])) for c in clients}
+        work = {c: self.job.scenario.training.trained(self.shared.samples[c]) for c in clients}
         for client in sorted(clients, key=lambda c: (-work[c], c)):
-            i = min(hosts_at[self.site_of.get(client)], key=lambda i: load[i])
+            i = min(hosts_at[self.site_of.get(client)], key=load.__getitem__)
             load[i] += work[client] + 1  # a client without work is work
             mine[i].append(client)
-        return [(i, given) for i, given in mine.items() if given]
+        return [(i, given) for i, given in enumerate(mine) if given]
 
     def _host_of(self, client: int) -> Host:
         hosts = [host for host in self.hosts if host.place.site == self.site_of.get(client)]
