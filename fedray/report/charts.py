@@ -64,8 +64,8 @@ def curves(runs: Sequence[Recorded], key: str, axis: str) -> str:
             floor = next((r[f"{key}_floor"] for r in (run.baseline, *run.rows) if f"{key}_floor" in r), None)
             if floor is not None and i == 0:
                 ax.axhline(floor, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-                beside: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
-                ax.annotate("floor: the training images", (0.99, floor), color=MUTED, fontsize=8, **beside)
+                # Above the picture, where no curve can cross it.
+                ax.set_title("- - -  floor: the training images", loc="right", color=MUTED, fontsize=8)
         ax.set_xlabel(AXES[axis], color=MUTED)
         if axis == "rounds":
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
