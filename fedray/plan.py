@@ -117,21 +117,21 @@ def costs(scenario: Scenario, folder: Path, known: Shared) -> list[tuple[CutWork
     anywhere = measure(at(scenario, cuts[0].cut, cuts[0].tail), folder)
     radio = Radio(scenario.network, scenario.population.clients, scenario.seed, folder)
     found: list[tuple[CutWork, Ledger, int]] = []
-    refused: Refused | None = None
+    refused: list[TooLittle] = []
     for cut in cuts:
         this, workload = at(scenario, cut.cut, cut.tail), anywhere.at(cut)
         try:
             feasible(this, radio, workload, known)
-        except Refused as e:
-            refused = e
+        except TooLittle as e:
+            refused.append(e)
             continue
         work = workload.of(this, known.samples)
         schedule = schedule_round(this, radio, 1, known, work)
         events = time_round(schedule, work, radio, 0.0)
         finish = len(schedule.carried({e.id: e.outcome for e in events}).clients)
         found.append((cut, Ledger().add(events), finish))
-    if not found and refused is not None:
-        raise refused
+    if not found:  # what would do with the cut that asks the least; of one that fits the memories, how much later the deadline
+        raise min(refused, key=lambda e: (e.key != "network.deadline_s", e.least))
     return found
 
 
@@ -164,6 +164,14 @@ def _shared(loaded: Loaded) -> Shared:
     return Shared([0] * scenario.population.clients)
 
 
+class TooLittle(Refused):
+    """Memory or time, of which at least so much would do."""
+
+    def __init__(self, key: str, got: object, expected: str, least: float) -> None:
+        super().__init__(key, got, expected)
+        self.least = least
+
+
 def feasible(scenario: Scenario, radio: Radio, workload: Workload, shared: Shared) -> None:
     """What a network cannot do, whoever is drawn.
 
@@ -175,7 +183,8 @@ def feasible(scenario: Scenario, radio: Radio, workload: Workload, shared: Share
         who = "server" if processor is radio.server else "client"
         if processor.memory_bytes is not None and needed[who] > processor.memory_bytes:
             key = f"network.{'server' if who == 'server' else 'device'}.memory_bytes"
-            raise Refused(key, f"{processor.memory_bytes:.3g} for a larger model", f"at least {needed[who]:.3g}, activations not counted")
+            got, expected = f"{processor.memory_bytes:.3g} for a larger model", f"at least {needed[who]:.3g}, activations not counted"
+            raise TooLittle(key, got, expected, needed[who])
     if (deadline := scenario.network.deadline_s) is not None:
         _meets(scenario, radio, workload.of(scenario, shared.samples), shared, deadline)
 
@@ -197,5 +206,5 @@ def _meets(scenario: Scenario, radio: Radio, work: Work, shared: Shared, deadlin
         fastest = min(fastest, *(event.t1_s - when.time_s for event in timed if event.id in last))
         if fastest <= deadline_s:
             return
-    expected = f"at least {fastest:.4g}, when the fastest client finishes"
-    raise Refused("network.deadline_s", deadline_s, expected if math.isfinite(fastest) else "a client that is reached at all")
+    expected = f"at least {fastest:.4g}, when the fastest client finishes" if math.isfinite(fastest) else "a client that is reached at all"
+    raise TooLittle("network.deadline_s", deadline_s, expected, fastest)

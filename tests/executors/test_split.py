@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import threading
@@ -354,6 +355,22 @@ def test_plan_counts_every_cut_and_auto_takes_the_one_with_the_shortest_first_ro
         assert sum(c["parameters"].values()) == planned["parameters"]
     work = [c["flops_per_sample"]["client"] for c in cuts if c["tail"] == "loss"]
     assert work == sorted(work)  # the client's work grows with its part
+
+
+@pytest.mark.parametrize(("key", "little"), [("deadline_s", 1e-6), ("device.memory_bytes", 1.0)])
+def test_what_is_too_little_for_every_cut_is_refused_with_what_the_least_demanding_takes(key, little, tmp_path, fedray):
+    def plan_with(cut, value):
+        file = garments(tmp_path, split(cut, tail="loss"), f"{cut}.yaml")
+        return fedray("plan", file, "--set", f"network.{key}={value}")[::2]
+
+    least = {}
+    for cut in ("conv1", "conv2", "dense", "auto"):
+        code, err = plan_with(cut, little)
+        assert code == 2
+        least[cut] = float(re.search(rf"network.{key}: got .*, expected at least ([\d.e+-]+)", err)[1])
+    assert least["auto"] == min(least["conv1"], least["conv2"], least["dense"])
+    assert len(set(least.values())) == 3
+    assert plan_with("auto", 1.01 * least["auto"])[0] == 0
 
 
 def test_a_defence_makes_activations_tell_less(tmp_path):
