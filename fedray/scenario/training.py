@@ -49,18 +49,21 @@ class Training(Section):
         """Of the gradient of one side's part of a split model."""
         return None if self.clip_norm == "auto" else self.clip_norm
 
+    def passes(self, samples: int) -> tuple[int, int]:
+        """How often a client passes over how many samples in one turn. Steps are one pass in whole batches, which goes round
+        the samples again where they are few."""
+        if self.local_steps is not None:
+            return 1, self.local_steps * self.batch_size
+        assert self.local_epochs is not None
+        return self.local_epochs, samples
+
     def trained(self, samples: int) -> int:
         """Samples that a client goes through in one turn."""
-        if self.local_steps is not None:
-            return self.batch_size * self.local_steps
-        assert self.local_epochs is not None
-        return samples * self.local_epochs
+        passes, each = self.passes(samples)
+        return passes * each
 
     def batches(self, samples: int) -> list[int]:
-        """Sizes of the batches of one turn. Steps always take whole batches, going round the samples again where
-        they are few; an epoch's last batch may be smaller."""
-        if self.local_steps is not None:
-            return [self.batch_size] * self.local_steps
-        assert self.local_epochs is not None
-        whole, rest = divmod(samples, self.batch_size)
-        return ([self.batch_size] * whole + [rest] * (rest > 0)) * self.local_epochs
+        """Sizes of the batches of one turn; the last of a pass may be smaller."""
+        passes, each = self.passes(samples)
+        whole, rest = divmod(each, self.batch_size)
+        return ([self.batch_size] * whole + [rest] * (rest > 0)) * passes
