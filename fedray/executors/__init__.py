@@ -98,7 +98,7 @@ class TrainReport:
     client: int
     samples: int  # it holds
     trained: int  # samples it went through
-    loss: float  # mean over its steps
+    loss: float  # mean over the samples it went through, each under the weights of its step
     failure: str | None = None
     stage: str | None = None
     kappa_2: float | None = None  # the server's own report: what its augmented model weighs

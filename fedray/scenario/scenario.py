@@ -41,6 +41,13 @@ class Scenario(Section):
         return self.tuning.payload or self.training.precision
 
     @property
+    def adds_to_master(self) -> bool:
+        """Whether what hosts add up depends on the server's own fp32 numbers: where those on the air have less precision, and
+        products are added up, or clients leave numbers out."""
+        left_out = isinstance(self.tuning, Lora) and self.tuning.ranks
+        return self.payload != "fp32" and bool(self.aggregation.multiplies or left_out)
+
+    @property
     def sites(self) -> dict[str, list[int]]:
         """Clients by the site whose images they are; empty where images may be opened anywhere."""
         data = self.data

@@ -79,7 +79,7 @@ class RayExecutor:
         self.server = self._beside(ServerHost, self.packing.server_gpus if gpus_here else 0)
         self.splits, self.attempt = isinstance(job.scenario.topology, Split), 0
         first = self.server if self.splits else self.hosts[0].actor
-        self.initial, self.layout = first.initial.options(num_returns=2).remote()
+        self.initial, self.layout, self.initial_state = first.initial.options(num_returns=3).remote()
 
     def _new_host(self, place: Place) -> Host:
         options: dict[str, Any] = {"num_cpus": place.cpus, "num_gpus": place.gpus, "scheduling_strategy": "SPREAD"}
@@ -124,7 +124,8 @@ class RayExecutor:
     def begin(self, shared: Shared) -> None:
         self.shared, self.buffer = shared, self.initial
         self.parts = 8  # in which a host is asked for its clients, until it is known how long a round takes
-        self.state: Any = {}
+        self.state: Any = self.initial_state
+        self.can_train = len(shared.eligible(self.job.scenario))
         self.client_states: dict[int, Any] = {}  # references; Ray spills to disk what its memory does not hold
         self.changed: set[int] = set()  # since the last checkpoint
 
@@ -202,7 +203,8 @@ class RayExecutor:
                 clients, part = share[start : start + size], Part(start == 0, start + size >= len(share))
                 old = [self.client_states.get(c) for c in clients] if scenario.aggregation.keeps_state else []
                 call = self.hosts[i].actor.train_all.options(num_returns=2 + len(old))
-                total, report, *new = call.remote(self.buffer, weight, round, clients, part, generated, *old)
+                server = self.state if scenario.adds_to_master else {}
+                total, report, *new = call.remote(self.buffer, server, weight, round, clients, part, generated, *old)
                 in_parts.append((start // size, clients[0], report))
                 if new:  # kept on the driver's node: what only a lost node had, nobody could make again
                     kept = self.server.keep.options(num_returns=len(new)).remote(*new)
@@ -215,11 +217,11 @@ class RayExecutor:
                 buffer, report = self._host_of(client).actor.train.options(num_returns=2).remote(round, client, buffer)
                 theirs.append(report)
                 reports.append((client, report))
-            sums.append(self._host_of(chain[-1]).actor.add.remote(self.buffer, weight, buffer, *theirs))
+            sums.append(self._host_of(chain[-1]).actor.add.remote(self.buffer, self.state, weight, buffer, *theirs))
         if isinstance(scenario.topology, Parallel) and scenario.topology.reduce == "allreduce" and len(self.hosts) > 1:
             sums = self._allreduced(weight, dict(zip(shared, sums, strict=True)))
         aggregate = self.server.aggregate.options(num_returns=3)
-        buffer, state, own = aggregate.remote(self.layout, self.buffer, self.state, round, *augmented, *sums)
+        buffer, state, own = aggregate.remote(self.layout, self.buffer, self.state, round, self.can_train, *augmented, *sums)
         return Wired(reports, buffer, state, own, states)
 
     def _wire_split(self, schedule: Schedule) -> Wired:
@@ -230,10 +232,12 @@ class RayExecutor:
         def asking(actor: Any) -> Ask:
             return lambda method, *arguments: getattr(actor, method).options(num_returns=2 if method == "end" else 1).remote(*arguments)
 
-        asked = ask(schedule, self.buffer, self.attempt, lambda client: asking(host_of[client]), in_turn(self.server))
+        asked = ask(
+            schedule, self.buffer, self.state, self.attempt, lambda client: asking(host_of[client]), in_turn(self.server)
+        )  # fmt: skip
         weights = [self.job.scenario.aggregation.weight(self.shared.samples[c]) for c in asked.ends]
         finish = self.server.finish.options(num_returns=3)
-        arguments = (self.layout, self.buffer, self.state, schedule.round, self.attempt, list(asked.ends), weights)
+        arguments = (self.layout, self.buffer, self.state, schedule.round, self.can_train, self.attempt, list(asked.ends), weights)
         buffer, state, own = finish.remote(*arguments, *asked.ends.values())
         return Wired(list(asked.reports.items()), buffer, state, own, {})
 
@@ -297,7 +301,7 @@ class RayExecutor:
     def evaluate(self, grid: Path, base: bool = False) -> Look:
         if not self.job.scenario.looks:
             return Look(lambda: True, dict)
-        looked: Any = self.evaluator.evaluate.remote(*((self.initial, {}) if base else (self.buffer, self.state)), grid)
+        looked: Any = self.evaluator.evaluate.remote(*((self.initial, self.initial_state) if base else (self.buffer, self.state)), grid)
         return Look(lambda: bool(ray.wait([looked], timeout=0)[0]), lambda: self._served(looked, "evaluating"))
 
     def audit(self, clients: Sequence[int], labels: Any, grid: Path) -> dict[str, Any]:
