@@ -29,7 +29,7 @@ from fedray.workload import Workload, measure
 
 LOOKED_AT = 5  # rounds, before a deadline is said to be met by nobody
 AS_COUNTED = ["parameters", "trainable_parameters", "payload_bytes", "client_state_bytes", "export_files"]
-AS_COUNTED += ["flops_per_sample", "flops_per_picture"]
+AS_COUNTED += ["flops_per_sample", "encode_flops_per_sample", "flops_per_picture"]
 
 
 def plan(loaded: Loaded) -> dict[str, Any]:
@@ -149,7 +149,8 @@ def _about(scenario: Scenario, cut: CutWork, first_round: Ledger, finish: int) -
 
 
 def _shared(loaded: Loaded) -> Shared:
-    """Samples of each client. What lies at a site cannot be counted from here, and need not where turns are steps."""
+    """Samples of each client. What lies at a site cannot be counted from here, and need not where turns are steps (but for
+    what encoding it takes once, which is left out then)."""
     scenario, data = loaded.scenario, loaded.scenario.data
     if (coming := to_download(data, loaded.folder)) is not None:
         if isinstance(data, CelebA) and (data.partition.kind == "dirichlet" or scenario.population.selection != "random"):

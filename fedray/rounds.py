@@ -1,6 +1,6 @@
 """Writes down the schedule of any round of a scenario: who takes part, in which topology and order."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -58,7 +58,8 @@ def schedule_round(
         Refused: for a relay in which a device has nobody in range.
     """
     when = When(round, so_far.sim_time_s)
-    return written(scenario, radio, when, drawn(scenario, radio, when, shared, work, so_far.busy), shared)
+    schedule = written(scenario, radio, when, drawn(scenario, radio, when, shared, work, so_far), shared)
+    return schedule.encoding(so_far.encoded) if work is not None and work.encode_flops else schedule
 
 
 def written(scenario: Scenario, radio: Radio, when: When, clients: list[int], shared: Shared | None) -> Schedule:
@@ -81,14 +82,14 @@ def written(scenario: Scenario, radio: Radio, when: When, clients: list[int], sh
 
 
 def drawn(
-    scenario: Scenario, radio: Radio, when: When, shared: Shared | None, work: Work | None = None, busy: Collection[str] = ()
+    scenario: Scenario, radio: Radio, when: When, shared: Shared | None, work: Work | None = None, so_far: Ledger = NOTHING
 ) -> list[int]:
     """The clients that are asked, of those that are there and free: as `population.selection` says, by default at random."""
     population, rng = scenario.population, generator(scenario.seed, when.round, SERVER, "clients")
     eligible = np.arange(population.clients) if shared is None else shared.eligible(scenario)
     among = radio.devices.available(when.round, eligible)
-    if busy:
-        among = np.setdiff1d(among, [number(node) for node in busy])
+    if so_far.busy:
+        among = np.setdiff1d(among, [number(node) for node in so_far.busy])
     n = min(population.asked, len(among))
     if n == 0:
         return []
@@ -105,9 +106,9 @@ def drawn(
         chosen = among[np.argsort(-uplink.rate_now(when, among), kind="stable")[:n]]
     elif population.selection == "fedcs":  # Nishio and Yonetani 2019: as many as finish before the deadline
         assert work is not None
-        takes = radio.finishes_s(when, work, among)
+        takes = radio.finishes_s(when, work, among, so_far.encoded)
         fastest = among[np.argsort(takes(n), kind="stable")[:n]]
-        takes, low, high = radio.finishes_s(when, work, fastest), 1, n  # the more there are, the less of the band has each
+        takes, low, high = radio.finishes_s(when, work, fastest, so_far.encoded), 1, n  # the more there are, the less of the band has each
         while low < high:
             middle = (low + high + 1) // 2
             low, high = (middle, high) if takes(middle)[:middle].max() <= (scenario.network.deadline_s or np.inf) else (low, middle - 1)

@@ -186,6 +186,7 @@ def show_plan(p: dict[str, Any]) -> None:
         *_sent_differently(p),
         *((f"as {name}", f"{n:,} B", size(n)) for name, n in p["export_files"].items()),
         ("work a sample", size(p["flops_per_sample"], "FLOP"), "forward and backward"),
+        *([("to encode a sample", size(p["encode_flops_per_sample"], "FLOP"), "once")] if p["encode_flops_per_sample"] else []),
         *([("work a picture", size(p["flops_per_picture"], "FLOP"), f"{p['pictures']:,} are painted")] if p["pictures"] else []),
         ("", "", ""),
         ("", "a round", f"{p['rounds']} rounds"),

@@ -73,8 +73,9 @@ class Radio:
         assert isinstance(link, RadioLink)  # the others reach everybody
         return link.reached(link.mean_snr(when, np.full_like(to, sender), to)[0], 1.0)
 
-    def finishes_s(self, when: When, work: Work, clients: np.ndarray) -> Callable[[int], np.ndarray]:
-        """About how long each client's round takes [n], given how many share each band."""
+    def finishes_s(self, when: When, work: Work, clients: np.ndarray, encoded: Collection[int] = ()) -> Callable[[int], np.ndarray]:
+        """About how long each client's round takes [n], given how many share each band. Clients that have not `encoded` their
+        samples do it first."""
         base = np.full_like(clients, SERVER_NUMBER)
         parts: list[tuple[Any, np.ndarray, np.ndarray, np.ndarray | None]] = []
         for direction, pair in (("downlink", (base, clients)), ("uplink", (clients, base))):
@@ -83,7 +84,11 @@ class Radio:
                 parts.append((link, bits, *link.mean_snr(when, *pair)))
             else:
                 parts.append((link, bits, link.rates_bps(when, *pair), None))
-        compute_s = np.array([self.devices[c].time_s(work.train_flops(c, 0)) for c in clients.tolist()])
+        flops = [work.train_flops(c, 0) for c in clients.tolist()]
+        if work.encode_flops:
+            known = set(encoded)
+            flops = [n + (0.0 if c in known else work.encode_flops(c)) for n, c in zip(flops, clients.tolist(), strict=True)]
+        compute_s = np.array([self.devices[c].time_s(n) for n, c in zip(flops, clients.tolist(), strict=True)])
 
         def seconds(at_once: int) -> np.ndarray:
             taken = compute_s
