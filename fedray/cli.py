@@ -50,7 +50,7 @@ def run(
     json: Json = False,
 ) -> None:
     """Run a scenario (all variants of a sweep), or go on with a broken run."""
-    from fedray import check, engine, terminal
+    from fedray import check, engine, executors, terminal
     from fedray.runs import folder
     from fedray.runs.log import logged
 
@@ -65,9 +65,11 @@ def run(
         if (already := engine.finished(run_)) is not None:
             _finish(run_.path, already, json, quiet, "was already done")
             return
+        executors.refuse_silent_ray(loaded.scenario)
     else:
         assert scenario is not None
         loaded = check.check(check.find(scenario), set_ or (), seed)
+        executors.refuse_silent_ray(loaded.scenario)
         run_ = folder.RunFolder.create(out or folder.new_path(loaded.scenario.name), loaded)
     watcher = terminal.watcher(quiet, json)
     go_on = f"to go on: fedray run --resume {run_.path}"

@@ -19,7 +19,7 @@ from fedray.network.clock import Ledger, time_round
 from fedray.network.links import When
 from fedray.network.radio import Radio
 from fedray.network.work import Work
-from fedray.packing import Node, pack
+from fedray.packing import Node, pack, ray_address, refuse_crowded
 from fedray.rounds import Shared, drawn, schedule_round, shared, written
 from fedray.scenario import Loaded, Refused, Scenario
 from fedray.scenario.data import CelebA
@@ -48,6 +48,9 @@ def plan(loaded: Loaded) -> dict[str, Any]:
         work, total = workload.of(scenario, known.samples), Ledger()
         radio = Radio(scenario.network, scenario.population.clients, scenario.seed, loaded.folder)
         feasible(scenario, radio, workload, known)
+        here = [Node(float(os.cpu_count() or 1), torch.cuda.device_count())]
+        if ray_address() == "local":
+            refuse_crowded(scenario, here)
         cuts: list[dict[str, Any]] = []
         if isinstance(scenario.topology, Split):
             anywhere = at(scenario, "auto", scenario.topology.tail and "auto")
@@ -57,7 +60,7 @@ def plan(loaded: Loaded) -> dict[str, Any]:
             pictures += sum(step.pictures for step in schedule if isinstance(step, Generate))
     except Refused as e:
         raise loaded.error([e]) from None
-    packing = pack(scenario, [Node(float(os.cpu_count() or 1), torch.cuda.device_count())])
+    packing = pack(scenario, here)
     sites = {"sites": {s: sum(place.site == s for place in packing.places) for s in scenario.sites}} if scenario.sites else {}
     rounds = scenario.training.rounds
     return {

@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import os
 import shutil
+import signal
+import threading
 
 import numpy as np
 import pytest
@@ -96,6 +99,26 @@ def test_any_number_of_hosts_and_either_reduction_give_the_bits_of_one_process(a
     names = sorted(p.name for p in folders[0].iterdir())
     assert names == sorted(p.name for p in folders[1].iterdir())
     assert all((folders[0] / n).read_bytes() == (folders[1] / n).read_bytes() for n in names)
+
+
+@pytest.mark.parametrize("formed", [True, False], ids=["in a group that has reduced before", "before there is a group"])
+def test_a_host_that_dies_while_its_peer_waits_in_an_allreduce_is_a_lost_actor(formed, cluster, alone, two, monkeypatch):
+    scenario = two.job.scenario
+    topology = scenario.topology.model_copy(update={"reduce": "allreduce"})
+    monkeypatch.setattr(two, "job", dataclasses.replace(two.job, scenario=scenario.model_copy(update={"topology": topology})))
+    monkeypatch.setattr(two, "group", None)
+    notes = []
+    monkeypatch.setattr(two, "note", notes.append)
+    two.begin(alone[1].shared)
+    before = [r for t in (1, 2)[: 1 + formed] for r in carry_out(two, t)] if formed else []
+    pid = cluster.get(two.hosts[1].actor.pid.remote())
+    os.kill(pid, signal.SIGSTOP)
+    threading.Timer(2.0, os.kill, (pid, signal.SIGKILL)).start()  # by then the other has done its part and waits
+    reports = before + [r for t in range(3 if formed else 1, 4) for r in carry_out(two, t)]
+    assert len(notes) == 1
+    assert "it is done again" in notes[0]
+    assert sha256(cluster.get(two.buffer)) == sha256(alone[1].buffer)
+    assert sorted(reports, key=lambda r: (r.round, r.client)) == alone[2]
 
 
 def test_a_round_is_the_mean_of_plain_training_weighted_by_samples(tmp_path):

@@ -75,6 +75,7 @@ class ClientHost(Actor):
     """An actor that runs the turns of its clients, one after another, with the model resident."""
 
     so_far: Any = None  # the sum of a round of which only some parts are done
+    rank = 0  # among the hosts that reduce
 
     def make(self) -> Any:
         if isinstance(self.job.scenario.topology, Split):
@@ -130,16 +131,20 @@ class ClientHost(Actor):
     def join(self, group: str, hosts: int, rank: int) -> None:
         from ray.util import collective
 
+        self.rank = rank
         backend: Any = "nccl" if self.work.model.flat.all.is_cuda else "gloo"
         collective.init_collective_group(hosts, rank, backend, group)
 
-    def allreduce(self, group: str, weight: int, total: Any | None) -> Any:
-        """The sum over all hosts; every host of the group has to ask for it."""
+    def allreduce(self, group: str, weight: int, total: Any | None) -> tuple[Any | None, bool]:
+        """The sum over all hosts, from the first of them, and that it is there; every host of the group has to ask for it."""
         from ray.util import collective
 
         whole, numbers = self.work.gathered(total, weight)
-        collective.allreduce(numbers, group)
-        return whole(numbers)
+        try:
+            collective.allreduce(numbers, group)
+        except Exception as e:  # whatever a collective library says of a peer that is gone
+            raise Lost(f"the hosts could not reduce: {e}") from None
+        return None if self.rank else whole(numbers), True
 
     def workload(self) -> Workload:
         from fedray.workload import measure
