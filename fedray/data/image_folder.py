@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fedray.data.samples import Files, located, reason
+from fedray.data.samples import Files, located
+from fedray.errors import reason
 from fedray.scenario.base import Refused
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from fedray.data.samples import Split, located, reason
+from fedray.data.samples import Split, located
+from fedray.errors import reason
 from fedray.data.tokenizer import train
 from fedray.scenario.base import Refused
 from fedray.scenario.data import Bpe, Text
