@@ -108,7 +108,7 @@ class Walk:
             if passed_over and not asked:
                 continue
             if name in seen:
-                got = f"{ascii(seen[name])} and {ascii(entry.name)} in {folder.path}, which read the same"
+                got = f"{seen[name]!a} and {entry.name!a} in {folder.path}, which read the same"
                 raise Refused(self._key, got, "names that differ in more than how Unicode composes them")
             seen[name] = entry.name
             yield entry, (*folder.names, name)

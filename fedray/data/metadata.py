@@ -37,9 +37,7 @@ def captions(
 class _Lines:
     """Those of one file."""
 
-    def __init__(
-        self, file: Found, files: Mapping[Names, Found], key: str, caption_key: str, only: Collection[str] | None
-    ) -> None:
+    def __init__(self, file: Found, files: Mapping[Names, Found], key: str, caption_key: str, only: Collection[str] | None) -> None:
         self._file = file.file
         self._folder = file.names[:-1]
         self._files = files

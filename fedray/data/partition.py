@@ -148,9 +148,7 @@ def holdings(scenario: Scenario, folder: Path, site: str | None = None) -> tuple
     assert site is not None
     section, key = data.sites[site], f"data.sites.{site}"
     path, everybody = section.path or data.path, [name for each in data.sites.values() for name in each.folders]
-    samples = image_folder.read(
-        path, folder, key, data.caption_key, data.caption, section.folders, clients=True, closed=everybody
-    )
+    samples = image_folder.read(path, folder, key, data.caption_key, data.caption, section.folders, clients=True, closed=everybody)
     groups = np.asarray(samples.groups)
     held = {c: np.flatnonzero(groups == composed(name)) for c, name in zip(data.clients_at(site), section.folders, strict=True)}
     return samples, held

@@ -139,6 +139,7 @@ def test_a_palette_with_transparent_entries_is_composed_on_white(alphas, tmp_pat
         (png(2, 8, 2, bytes([9, 9, 9, 9, 9, 8]), struct.pack(">3H", 9, 9, 8)), [9, 255]),
         (png(2, 16, 2, struct.pack(">6H", 1000, 2000, 3000, 0, 0, 0), struct.pack(">3H", 1000, 2000, 3000)), [255, 0]),
     ],
+    ids=["grey 8", "grey 2", "grey 4", "grey 1", "grey 16", "RGB 8", "RGB 16"],
 )
 def test_the_one_colour_that_a_png_calls_transparent_is_white(data, expected, tmp_path):
     assert seen(tmp_path, data)[:, 0].tolist() == expected
