@@ -70,7 +70,7 @@ class Walk:
 
         Raises:
             Refused: naming the link that leads nowhere, out of the root or into a closed folder; the folder that cannot be
-                listed; two names that read the same.
+                listed, or whose name is no UTF-8; two names that read the same.
         """
         found = []
         pending = [_Folder(str(self._root), (), self._real_root, None, (self._real_root,))]
@@ -85,6 +85,7 @@ class Walk:
                 if entry.is_dir():
                     if real in folder.within:
                         continue  # a loop
+                    self._nameable(entry)
                     self._count(real, link)
                     pending.append(_Folder(entry.path, names, real, link, (*folder.within, real)))
                 elif entry.is_file():
@@ -93,7 +94,7 @@ class Walk:
                     raise Refused(self._key, f"{entry.path}, which is neither a file nor a folder", "files")
         return sorted(found, key=lambda f: f.names)
 
-    def _entries(self, folder: _Folder) -> Iterator[tuple["os.DirEntry[str]", Names]]:
+    def _entries(self, folder: _Folder) -> Iterator[tuple[os.DirEntry[str], Names]]:
         """What is to be looked at in a folder, in the order of its names."""
         try:
             with os.scandir(folder.path) as listed:
@@ -113,7 +114,7 @@ class Walk:
             seen[name] = entry.name
             yield entry, (*folder.names, name)
 
-    def _leads_within(self, link: "os.DirEntry[str]", names: Names, real: str) -> bool:
+    def _leads_within(self, link: os.DirEntry[str], names: Names, real: str) -> bool:
         """Whether to follow a link; not where it leads astray and nothing of its name matters."""
         if not os.path.exists(real):
             raise Refused(self._key, f"{link.path}, a link to {os.readlink(link.path)}, which leads nowhere", "links to what is there")
@@ -125,6 +126,13 @@ class Walk:
         if inside and top in self._closed and top != names[0]:
             raise Refused(self._key, f"{link.path}, a link into {top}, which is another client's", "links that stay with their client")
         return inside
+
+    def _nameable(self, folder: os.DirEntry[str]) -> None:
+        """Refuses a folder in another encoding: its name is a client's or a label, which reports write in UTF-8."""
+        try:
+            folder.name.encode()
+        except UnicodeEncodeError:
+            raise Refused(self._key, f"a folder of the name {os.fsencode(folder.path)!r}", "folders' names in UTF-8") from None
 
     def _count(self, real: str, link: Path | None) -> None:
         if link is None:
