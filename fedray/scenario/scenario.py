@@ -302,6 +302,9 @@ class Scenario(Section):
             yield Refused("data.folders", ", ".join(data.folders), "each folder once")
         if not isinstance(data, ImageFolder) or data.sites is None:
             return
+        for name, site in data.sites.items():
+            if len(set(site.folders)) < len(site.folders):
+                yield Refused(f"data.sites.{name}.folders", ", ".join(site.folders), "each folder once")
         if data.partition.kind != "folder":
             yield Refused("data.partition", data.partition.kind, "folder, since data.sites names one folder a client")
         if self.evaluation.quality:
