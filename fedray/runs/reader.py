@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -128,7 +129,7 @@ def samples(run: Path, most: int) -> Samples:
     grids, texts = _by_round(run, "round-*.png"), _by_round(run, "round-*.txt")
     step = max(1, math.ceil((len(grids) - 1) / max(1, most - 1)))
     chosen = [grid for i, grid in enumerate(grids) if i % step == 0 or i == len(grids) - 1]
-    painted = [(0, file)] if (file := run / "samples" / "pictures.png").is_file() else []
+    painted = [(0, file)] if os.path.lexists(file := run / "samples" / "pictures.png") else []
     attacks = _by_round(run, "attack-*.png")[-1:]
     first_and_last = list(dict.fromkeys((*texts[:1], *texts[-1:])))
     shown, written = read(chosen, _png), read(first_and_last, lambda run, file: text(run, str(file.relative_to(run))))
@@ -184,7 +185,7 @@ def _decoded(file: Path, raw: bytes, line: int = 1) -> str:
 def _shaped(file: Path, source: str, shape: type[Shape], line: Callable[[Sequence[Any]], int], before: int) -> dict[str, Any]:
     """The object in a text, which lies `before` lines into its file, as it stands there; what is no finite number is null."""
     try:
-        value = json.loads(source, parse_constant=lambda _: None, parse_float=_float, parse_int=_int)
+        value = json.loads(source.rstrip("\n"), parse_constant=lambda _: None, parse_float=_float, parse_int=_int)
         shape.model_validate(value)
     except json.JSONDecodeError as e:
         raise _refused(f"{file}:{before + e.lineno}", f"text that is no JSON ({e.msg})", "a JSON object") from None

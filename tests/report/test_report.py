@@ -8,6 +8,7 @@ from PIL import Image
 
 from fedray.report import recorded
 from fedray.report.page import write
+from tests.report.made import made_up
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # What a person would see, written into the title by the page itself once it is laid out.
@@ -35,53 +36,6 @@ def seen(page, tmp_path, width=1100, dark=False):
     dom = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
     title = re.search(r"<title>(.*?)</title>", dom, re.S)[1]
     return json.loads(title.replace("&amp;", "&").replace("&lt;", "<").replace("&gt;", ">"))
-
-
-def made_up(folder, losses, sidelink=1000, every=0, **changes):
-    """A run's folder with a known story: each round sends `sidelink` bytes, takes 2 s and 3 J."""
-    folder.mkdir(parents=True)
-    link = {"kind": "fixed", "rate_bps": 1e6}
-    optimizer = {"kind": "sgd", "learning_rate": 0.1}
-    scenario = {
-        "name": folder.name,
-        "description": "made up",
-        "seed": 0,
-        "topology": {"kind": "relay"},
-        "population": {"clients": 2, "per_round": None},
-        "data": {"kind": "image_folder", "path": "x", "partition": {"kind": "iid"}},
-        "model": {"kind": "text_to_image", "base": "tiny-sd"},
-        "tuning": {"kind": "lora", "rank": 8},
-        "training": {"rounds": len(losses), "local_steps": 1, "batch_size": 1, "optimizer": optimizer, "precision": "fp32"},
-        "aggregation": {"kind": "fedavg"},
-        "network": {"uplink": link, "downlink": link, "sidelink": link},
-        "evaluation": {"prompts": ["a <b>bag</b>"]},
-        "runtime": {"executor": "serial", "threads": 1},
-    }
-    (folder / "scenario.resolved.yaml").write_text(json.dumps(scenario | changes))
-    with (folder / "metrics.jsonl").open("w") as f:
-        for t, loss in enumerate(losses, 1):
-            row = {
-                "round": t,
-                "loss": loss,
-                "clients": 2,
-                "samples": 2,
-                "bytes_uplink": 0,
-                "bytes_downlink": 0,
-                "bytes_sidelink": sidelink * t,
-            }
-            row |= {"sim_time_s": 2.0 * t, "energy_j": 3.0 * t, "wall_time_s": 0.5 * t}
-            f.write(json.dumps(row | ({"eval_recognised": t / 10} if every and t % every == 0 else {})) + "\n")
-    with (folder / "timeline.jsonl").open("w") as f:
-        for t in range(1, len(losses) + 1):
-            for event, node, peer, nbytes, t0, t1, joules in (
-                ("train", "client-0", None, 0, 0.0, 0.5, 1.0), ("send", "client-0", "client-1", sidelink, 0.5, 2.0, 2.0),
-            ):  # fmt: skip
-                direction = "sidelink" if peer else None
-                start = 2.0 * (t - 1)
-                row = {"round": t, "id": f"{event}-{t}", "after": [], "event": event, "node": node, "peer": peer, "direction": direction}
-                row |= {"flops": 1.0, "bytes": nbytes, "t0_s": start + t0, "t1_s": start + t1, "energy_j": joules, "outcome": "done"}
-                f.write(json.dumps(row) + "\n")
-    return folder
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
