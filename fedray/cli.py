@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fedray.errors import UserError
+from fedray.errors import UserError, printable
 
 app = typer.Typer(
     help="Federated training and fine-tuning of generative models on Ray, over simulated wireless networks.",
@@ -156,7 +156,7 @@ def generate(
         typer.echo(jsonlib.dumps({"run": str(run), "files": files, "texts" if "text" in rows[0] else "images": rows}, indent=1))
         return
     for row in (row for row in rows if "text" in row):
-        typer.echo(f"--- {row['model']}, seed {row['seed']}\n{row['text']}\n")
+        typer.echo(printable(f"--- {row['model']}, seed {row['seed']}\n{row['text']}\n", keep="\n"))
     typer.echo("\n".join(files))
 
 
@@ -258,7 +258,7 @@ def _finish(path: Path, result: dict[str, Any], json: bool, quiet: bool, how: st
         told = "see its error.json and output.log"
         if one["status"] == "done":
             told = f"{one['rounds']} rounds, weights {one['weights_sha256'][:12]}"
-        typer.echo(f"{path / name} {one['status'] if name else how}: {told}")
+        typer.echo(printable(f"{path / name} {one['status'] if name else how}: {told}"))
     if (path / "report.html").exists():
         typer.echo(f"report: {path / 'report.html'}")
     if not quiet and "variants" not in result:
@@ -270,5 +270,5 @@ def _finish(path: Path, result: dict[str, Any], json: bool, quiet: bool, how: st
 def _fail(lines: list[str], code: int) -> None:
     sys.stdout.flush()
     for line in lines:
-        print(line, file=sys.stderr)
+        print(printable(line), file=sys.stderr)
     sys.exit(code)

@@ -1,6 +1,5 @@
 """A run: open it; each round schedule, clock, execute, record, checkpoint; write the result."""
 
-import json
 import math
 import time
 import traceback
@@ -287,6 +286,6 @@ def finished(run: RunFolder) -> dict[str, Any] | None:
     """result.json of a run that is done."""
     try:
         result: dict[str, Any] | None = run.read("result.json")
-    except json.JSONDecodeError:
+    except ScenarioError:
         return None
     return result if isinstance(result, dict) and result.get("status") == "done" else None

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from fedray.errors import UserError
+from fedray.errors import UserError, printable
 from fedray.scenario.base import NAME_PATTERN, Refused
 from fedray.scenario.data import FOLDER_PATTERN
 from fedray.scenario.network import DIRECTIONS
@@ -335,7 +335,7 @@ def _line(file: Path, tree: Any, settings: Sequence[str], loc: Loc, message: str
     for setting in settings:
         path = setting.partition("=")[0].strip()
         if key == path or key.startswith(path + ".") or path.startswith(key + "."):
-            return _one_line(f"--set {setting}: {key}: {message}")
+            return printable(f"--set {setting}: {key}: {message}")
     line, at = 1, tree
     for part in loc:
         mark = _mark(at, part)
@@ -344,12 +344,7 @@ def _line(file: Path, tree: Any, settings: Sequence[str], loc: Loc, message: str
             at = at[part]
         except (KeyError, IndexError, TypeError):
             break
-    return _one_line(f"{file}:{line}: {key + ': ' if key else ''}{message}")
-
-
-def _one_line(text: str) -> str:
-    """A line a problem, whatever characters the user's keys are made of."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return printable(f"{file}:{line}: {key + ': ' if key else ''}{message}")
 
 
 def _kind(value: Any) -> str:
