@@ -184,8 +184,9 @@ class RadioLink:
             return log_distance(s, distance) + s.shadowing_db * shadow, np.zeros(distance.shape)
         model, f = DEVICE_MODELS[s.model], s.frequency_hz / 1e9
         clear = uniforms(self.seed, 0, "sight of a pair", *pair) < model.sight(distance)
-        loss = np.where(clear, model.clear(distance, f), model.blocked(distance, f)) + np.where(clear, *model.shadowing_db) * shadow
-        return loss, np.where(clear, linear(model.k_db), 0.0)
+        blocked = model.blocked(distance, f, normals(self.seed, 0, "vehicle between a pair", *pair))
+        loss = np.where(clear, model.clear(distance, f), blocked) + model.shadowing_db * shadow
+        return loss, np.where(clear, *linear(np.array(model.k_db)))
 
     def _at_clients(self, time_s: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Loss, K-factor, and what is heard of neighbouring cells in mW, of every client's link to the base station."""

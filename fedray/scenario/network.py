@@ -127,7 +127,11 @@ class Tr38901(RadioLink):
 
 class Sidelink(RadioLink):
     """Device to device: `urban` and `highway` of 3GPP TR 37.885, 6.2, or `d2d`, outdoors to outdoors of TR 36.843, A.2.1.2.
-    A K-factor is its table's mean."""
+    A K-factor is its table's mean.
+
+    Between vehicles a pair has a line of sight or, by TR 37.885's chance, a vehicle as high as the antennas in the way (NLOSv),
+    which adds a loss of its own draw. Buildings round a corner (NLOS) are not modelled.
+    """
 
     kind: Literal["sidelink"]
     model: Literal["urban", "highway", "d2d"]

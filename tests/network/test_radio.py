@@ -206,3 +206,22 @@ def test_a_larger_share_of_the_band_is_never_worth_less_down_to_less_than_a_reso
     shares = np.logspace(-3, 0, 40)
     found = [float(one.rate_bps(snr, k, share)[0] * one.reached(snr, share)[0]) for share in shares]
     assert (np.diff(found) >= -1e-9 * max(found)).all()
+
+
+@pytest.mark.parametrize("model", ["urban", "highway"])
+def test_links_of_vehicles_lose_what_tr_37_885_has_them_lose(model):
+    """Table 6.2-1's chance of a line of sight, Table 6.2.1-1's losses, 3 dB of shadowing, and a vehicle's max(0, N(5, 4)) dB."""
+    n, distance = 4000, 100.0
+    at = [(0.0, 1e6 * i) for i in range(1, n + 1)] + [(distance, 1e6 * i) for i in range(1, n + 1)]
+    one = link("sidelink", kind="sidelink", model=model, frequency_hz=5.9e9, at=at, fading="model")
+    snr, k = one.mean_snr(NOW, np.arange(n), np.arange(n, 2 * n))
+    loss = 23 - 10 * np.log10(snr) - (-174 + 10 * np.log10(20e6) + 9)
+    sight, clear_db, k_db = {"urban": (1.05 * np.exp(-1.14), 86.20, 3.48), "highway": (2.1013e-2 - 0.2 + 1.0193, 87.82, 9.0)}[model]
+    clear = np.isclose(k, 10 ** (k_db / 10))
+    assert clear.mean() == pytest.approx(sight, abs=4 * np.sqrt(sight * (1 - sight) / n))
+    assert loss[clear].mean() == pytest.approx(clear_db, abs=4 * 3 / np.sqrt(clear.sum()))
+    assert loss[clear].std() == pytest.approx(3.0, rel=0.1)
+    behind = loss[~clear] - clear_db
+    assert behind.mean() == pytest.approx(5.2023, abs=4 * 4.7 / np.sqrt(len(behind)))
+    assert behind.std() == pytest.approx(np.sqrt(9 + 3.641**2), rel=0.1)
+    assert k[~clear] == pytest.approx(1.0)  # Table 6.2.3-1: a mean of 0 dB
