@@ -61,9 +61,7 @@ def schedule_round(
     return written(scenario, radio, when, drawn(scenario, radio, when, shared, work, so_far.busy), shared, work)
 
 
-def written(
-    scenario: Scenario, radio: Radio, when: When, clients: list[int], shared: Shared | None, work: Work | None = None
-) -> Schedule:
+def written(scenario: Scenario, radio: Radio, when: When, clients: list[int], shared: Shared | None, work: Work | None = None) -> Schedule:
     """The round of these clients. `work` for a relay whose hops may be lost for what they carry."""
     topology, round = scenario.topology, when.round
     if scenario.augmentation is not None:

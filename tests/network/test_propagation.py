@@ -23,7 +23,8 @@ def test_behind_a_vehicle_a_link_loses_what_a_line_of_sight_does_and_about_five_
     one, luck = DEVICE_MODELS[model], np.random.default_rng(0).standard_normal(200_000)
     near = one.blocked(D, F, luck) - one.clear(D, F)
     assert near.min() == 0.0
-    assert near.mean() == pytest.approx(5 * ndtr(5 / 4) + 4 * np.exp(-((5 / 4) ** 2) / 2) / np.sqrt(2 * np.pi), abs=0.03)  # E max(0, N(5, 4))
+    mean = 5 * ndtr(5 / 4) + 4 * np.exp(-((5 / 4) ** 2) / 2) / np.sqrt(2 * np.pi)  # of max(0, N(5, 4))
+    assert near.mean() == pytest.approx(mean, abs=0.03)
     kilometre = np.array([1000.0])
     assert (one.blocked(kilometre, F, np.zeros(1)) - one.clear(kilometre, F))[0] == pytest.approx(5 + 15 * 3 - 41)
 

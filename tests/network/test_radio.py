@@ -170,7 +170,7 @@ def test_resource_blocks_serve_at_least_as_well_as_chance():
 @pytest.mark.parametrize(("nbytes", "slots"), [(100, 1), (10**5, None), (10**6, None), (2 * 10**7, None)])
 def test_a_transfer_is_lost_with_the_first_of_its_blocks_that_has_no_tries_left(nbytes, slots):
     """1 - (1 - p^h)^n of n blocks, a millisecond of Shannon's rate each."""
-    p, h, n = 0.1, 4, len(HERE)
+    p, h, n = 0.3, 4, len(HERE)
     (plain, _), _ = sent(link(at=HERE), 0, SERVER, nbytes)
     slots = slots or np.ceil(8 * nbytes / rates(link(at=HERE), (0,))[0] / 1e-3)
     found = many(link(at=HERE, block_error=p, harq=h), nbytes)
