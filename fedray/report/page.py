@@ -175,7 +175,9 @@ def _tiles(run: Recorded) -> list[tuple[str, str, str]]:
     losses = smooth or [row["loss"] for row in run.rows if row["loss"] is not None]
     tiles = [("rounds", str(last["round"]), run.status)]
     if losses:
-        tiles.append((numbers.name("loss"), _number(losses[-1]), f"from {_number(losses[0])}" + f", means of {SMOOTHING} rounds" * bool(smooth)))
+        tiles.append(
+            (numbers.name("loss"), _number(losses[-1]), f"from {_number(losses[0])}" + f", means of {SMOOTHING} rounds" * bool(smooth))
+        )
     for key in TILES:
         row = next((row for row in reversed(run.rows) if row.get(key) is not None), None)
         if row is not None:
@@ -199,7 +201,9 @@ def _totals(runs: Sequence[Recorded], shown: Sequence[str]) -> list[tuple[str, l
 
     def cell(run: Recorded, key: str) -> str:
         row = newest(run, key)
-        now, before, floor = (numbers.plain(key, value) for value in (row.get(key), run.baseline.get(key), run.baseline.get(f"{key}_floor")))
+        now, before, floor = (
+            numbers.plain(key, value) for value in (row.get(key), run.baseline.get(key), run.baseline.get(f"{key}_floor"))
+        )
         beside = "; ".join(filter(None, (numbers.sureness(key, row), floor and f"floor {floor}")))
         return " → ".join(filter(None, (before, now))) + (f" ({beside})" if now and beside else "")
 

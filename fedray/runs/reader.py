@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def lines(run: Path, name: str) -> list[dict[str, Any]]:
         number = 0
         while (raw := f.readline(MOST + 1)).endswith(b"\n"):
             number += 1
-            found.append(_shaped(file, _decoded(file, raw, number), shape, lambda _, n=number: n, number - 1))
+            found.append(_shaped(file, _decoded(file, raw, number), shape, partial(_at, number), number - 1))
         if len(raw) > MOST:
             raise _refused(f"{file}:{number + 1}", f"a line of more than {MOST:,} bytes", "a JSON object")
     return found
@@ -200,6 +201,10 @@ def _shaped(file: Path, source: str, shape: type[Shape], line: Callable[[Sequenc
         got = "nothing" if missing else _kind(first["input"])
         raise _refused(f"{where}: {key}" if key else where, got, expected) from None
     return dict(value)
+
+
+def _at(line: int, path: Sequence[Any]) -> int:
+    return line
 
 
 def _line_of(source: str, path: Sequence[Any]) -> int:

@@ -198,10 +198,22 @@ class Scenario(Section):
                 yield Refused("network.uplink.allocation", f"blocks, of which there are {blocks}", "at least one a client of a round")
         if population.selection == "fedcs" and network.deadline_s is None:
             yield Refused("population.selection", "fedcs", "network.deadline_s, before which clients shall finish")
-        if population.selection == "proportional_fair" and not isinstance(network.uplink, RadioLink):
-            yield Refused("population.selection", "proportional_fair", f"a radio uplink, which fades, instead of {network.uplink.kind}")
+        if population.selection == "proportional_fair":
+            yield from self._proportionally_fair()
         if population.selection in ("fedcs", "proportional_fair") and self.augmentation is not None:
             yield Refused("population.selection", population.selection, "random, round_robin or label_cover beside augmentation")
+
+    def _proportionally_fair(self) -> Iterator[Refused]:
+        """Selection by how an uplink fades needs one that does, a client and round."""
+        uplink, topology = self.network.uplink, self.topology
+        if not isinstance(uplink, RadioLink):
+            yield Refused("population.selection", "proportional_fair", f"a radio uplink, which fades, instead of {uplink.kind}")
+        elif uplink.allocation == "blocks":
+            expected = "another beside network.uplink.allocation blocks, which fade each by itself and go to whom they serve best"
+            yield Refused("population.selection", "proportional_fair", expected)
+        if not (isinstance(topology, Parallel) and topology.reduce == "server"):
+            expected = "another, or topology.kind parallel with reduce server, in which each client has one uplink"
+            yield Refused("population.selection", f"proportional_fair for a {topology.kind}", expected)
 
     def _learning(self) -> Iterator[Refused]:
         rule, optimizer = self.aggregation, self.training.optimizer
