@@ -25,18 +25,23 @@ def read(file: Path) -> tuple[str, Any]:
     Raises:
         ScenarioError: for what is no file of text, too large, no YAML, or no mapping.
     """
+    text = text_of(file)
+    tree = parse(text, str(file))
+    if not isinstance(tree, dict):
+        raise ScenarioError([f"{file}:1: got {kind_of(tree)}, expected sections (name, topology, population, ...)"])
+    return text, tree
+
+
+def text_of(file: Path) -> str:
+    """Raises ScenarioError for what is no file of text, or too large."""
     try:
         if file.exists() and not file.is_file():
             raise ScenarioError([f"{file}: got a folder, a device or a pipe, expected a scenario file"])
         if (size := file.stat().st_size) > MOST_BYTES:
             raise ScenarioError([f"{file}: got {size:,} bytes, expected a scenario of at most {MOST_BYTES:,}"])
-        text = file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
         raise ScenarioError([f"{file}: got {reason(e)}, expected a scenario file"]) from None
-    tree = parse(text, str(file))
-    if not isinstance(tree, dict):
-        raise ScenarioError([f"{file}:1: got {kind_of(tree)}, expected sections (name, topology, population, ...)"])
-    return text, tree
 
 
 def parse(text: str, where: str) -> Any:

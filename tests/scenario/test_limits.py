@@ -153,6 +153,7 @@ def test_a_file_over_a_megabyte_is_refused_before_it_is_read(tmp_path):
     assert found == f"{tmp_path}/mine.yaml: got {len(QUICKSTART) + 1_000_000:,} bytes, expected a scenario of at most 1,000,000"
 
 
+# ruff: noqa: E501 (a table)
 COUNTS = {
     "a thousand million clients": ({"population": {"clients": 10**9, "per_round": 5}}, "population.clients: got 1000000000, expected at most 1000000"),
     "more samples than fit": (
