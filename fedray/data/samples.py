@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 
 from fedray import shipped
 from fedray.data.decode import opened
+from fedray.data.places import unfit
 from fedray.errors import reason
 from fedray.scenario.base import Refused
 from fedray.scenario.data import Downloaded
@@ -135,11 +136,18 @@ def fetched(root: Path, data: Downloaded, there: Callable[[], bool], fetch: Call
 
 
 def located(path: str, folder: Path, key: str) -> Path:
-    """What a scenario's key names, relative to its folder or as shipped:NAME. Raises Refused for a NAME that does not ship."""
+    """What a scenario's key names, relative to its folder or as shipped:NAME, whether it is there or not.
+
+    Raises:
+        Refused: for a NAME that does not ship, and for what is there but neither a file nor a folder of files.
+    """
     try:
-        return shipped.resolve(path, folder)
+        place = shipped.resolve(path, folder)
     except FileNotFoundError as e:
         raise Refused(key, repr(path), str(e)) from None
+    if (got := unfit(place)) is not None:
+        raise Refused(key, f"{path!r}, {got}", "a regular file, or a folder of them")
+    return place
 
 
 def photo_prompt(label: str) -> str:

@@ -1,5 +1,6 @@
 """A learner with its tuning, resident in a worker; and the global model as the server has it."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,11 @@ class Model:
 
 
 def make_deterministic(threads: int) -> None:
+    """The same bits from the same numbers. On CUDA strictly: with warnings alone, attention's backward pass stays one that
+    adds in any order. None of our models, losses and metrics uses what torch documents to have no deterministic form
+    (torch.use_deterministic_algorithms), so that nothing raises; a base from elsewhere whose layers do ends the run."""
     torch.set_num_threads(threads)
     if torch.cuda.is_available():
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which cuBLAS asks for before its first product
+        torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from fedray import shipped
+from fedray.data.samples import located
 from fedray.randomness import uniforms
 from fedray.scenario.base import Refused
 from fedray.scenario.network import BASE_W, DEVICE_W, FixedLink, TraceLink
@@ -142,7 +142,7 @@ def read_trace(path: str, folder: Path, key: str) -> np.ndarray:
         Refused: for a file that is missing, empty, not numbers, or not in order.
     """
     try:
-        file = shipped.resolve(path, folder)
+        file = located(path, folder, key)
         lines = file.read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError) as e:
         got = f"{path!r}, which cannot be read ({getattr(e, 'strerror', None) or e})"

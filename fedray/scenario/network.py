@@ -257,11 +257,13 @@ class Network(Section):
         if isinstance(placement, Places):
             if len(placement.at) != clients:
                 yield Refused("network.cell.placement.at", f"{len(placement.at)} places", f"one for each of the {clients} clients")
+            first: dict[tuple[float, ...], int] = {}
             for k, place in enumerate(placement.at):
+                there = first.setdefault(tuple(place), k)
                 if place == [0.0, 0.0]:
                     yield Refused(f"network.cell.placement.at.{k}", "0 m from the server, which is at (0, 0)", "a distance above 0")
-                elif place in placement.at[:k]:
-                    yield Refused(f"network.cell.placement.at.{k}", f"0 m from client {placement.at.index(place)}", "a distance above 0")
+                elif there < k:
+                    yield Refused(f"network.cell.placement.at.{k}", f"0 m from client {there}", "a distance above 0")
         if isinstance(placement, Disc) and placement.least_m >= placement.radius_m:
             yield Refused("network.cell.placement.least_m", placement.least_m, f"less than radius_m, {placement.radius_m:g}")
         if cell.mobility is not None:

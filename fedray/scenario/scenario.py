@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from fedray.scenario.aggregation import Aggregation, FedAvg, Quantise
-from fedray.scenario.augmentation import Augmentation, Fixed, HeldOut
+from fedray.scenario.augmentation import Augmentation, Fixed, HeldOut, fillable
 from fedray.scenario.base import Name, Refused, Section
 from fedray.scenario.data import Data, ImageFolder, Text
 from fedray.scenario.evaluation import Evaluation
@@ -16,6 +16,8 @@ from fedray.scenario.sweep import Sweep
 from fedray.scenario.topology import DistanceCorrelation, Parallel, Relay, Split, Topology
 from fedray.scenario.training import Training
 from fedray.scenario.tuning import Lora, Payload, Tuning
+
+MOST_HELD = 100_000_000  # samples that clients draw with replacement, whose numbers are an array
 
 
 class Scenario(Section):
@@ -76,6 +78,10 @@ class Scenario(Section):
         clients, a_round = self.population.clients, self.population.a_round
         if a_round > clients:
             yield Refused("population.per_round", a_round, f"at most population.clients, {clients}")
+        each = getattr(self.data.partition, "samples", None) or 0
+        if clients * each > MOST_HELD:
+            expected = f"at most {MOST_HELD // clients} for {clients} clients, {MOST_HELD:,} samples in all"
+            yield Refused("data.partition.samples", each, expected)
         yield from self._topology()
         yield from self._learning()
         if (self.training.local_steps is None) == (self.training.local_epochs is None):
@@ -303,9 +309,7 @@ class Scenario(Section):
             yield Refused("augmentation.weighting", "held_out for an image folder", "data with a test set, or fixed or linear")
         texts = [t for some in ([section.templates] if isinstance(section.templates, list) else section.templates.values()) for t in some]
         for text in texts:
-            try:
-                text.format(label="", a="")
-            except (KeyError, IndexError, ValueError):
+            if not fillable(text):
                 yield Refused("augmentation.templates", repr(text), "a prompt in which only {label} and {a} stand in braces")
 
     def _sites(self) -> Iterator[Refused]:
