@@ -1,0 +1,194 @@
+"""A run goes on as what it was: with its scenario and its data, for more rounds where somebody asks for them."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from fedray import engine, shipped
+from fedray.data import holdings
+from fedray.data.partition import Holdings
+from fedray.runs.fingerprint import differences, of_data
+from fedray.runs.folder import RunFolder
+from fedray.scenario import ScenarioError
+from tests.helpers import ARTISTS, garments, job_of, rows, run
+
+SMALL = {"training.rounds": 2, "population.per_round": 3}
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """The folder of a run of two rounds over shipped images, its scenario's file, and an unbroken run of three."""
+    folder = tmp_path_factory.mktemp("two")
+    shutil.copytree(shipped.HERE / "ink", folder / "ink")
+    changes = SMALL | ARTISTS
+    file = garments(folder, changes | {"data": ARTISTS["data"] | {"path": str(folder / "ink")}})
+    run(file, folder / "run")
+    run(
+        garments(folder, changes | {"data": ARTISTS["data"] | {"path": str(folder / "ink")}, "training.rounds": 3}, "3.yaml"),
+        folder / "three",
+    )
+    return folder
+
+
+def sha256(folder):
+    return json.loads((folder / "result.json").read_text())["weights_sha256"]
+
+
+@pytest.fixture
+def broken(two, tmp_path):
+    """The run of two rounds as it was before it had written its result, and its images, both where they may be changed."""
+    out = shutil.copytree(two / "run", tmp_path / "run")
+    (out / "result.json").unlink()
+    data = shutil.copytree(two / "ink", tmp_path / "ink")
+    edit(out, {re.escape(str(two / "ink")): str(data)})
+    return out, data
+
+
+def edit(out, changes):
+    file = out / "scenario.resolved.yaml"
+    text = file.read_text()
+    for pattern, new in changes.items():
+        text, n = re.subn(pattern, new, text)
+        assert n, pattern
+    file.write_text(text)
+
+
+def test_data_and_run_may_move_as_long_as_they_are_the_same(broken, two):
+    out, _ = broken
+    run(None, out, resume=True)
+    assert sha256(out) == sha256(two / "run")
+
+
+EDITS = {
+    "another seed": ({r"(?m)^seed: 0$": "seed: 1"}, "seed: got 1, expected 0, as before"),
+    "a faster optimizer": ({"learning_rate: 0.05": "learning_rate: 0.06"}, "training.optimizer.learning_rate: got 0.06, expected 0.05"),
+    "fewer a round": ({"per_round: 3": "per_round: 2"}, "population.per_round: got 2, expected 3, as before"),
+    "another rule": ({"kind: fedavg": "kind: fedadam"}, "aggregation.kind: got fedadam, expected fedavg, as before"),
+    "more threads": ({"threads: 1": "threads: 2"}, "runtime.threads: got 2, expected 1, as before"),
+}
+
+
+@pytest.mark.parametrize("what", EDITS)
+def test_a_run_does_not_go_on_as_another_scenario_and_says_what_differs(what, broken):
+    out, _ = broken
+    changes, expected = EDITS[what]
+    edit(out, changes)
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file() and p.name != ".lock"}
+    with pytest.raises(ScenarioError, match=re.escape(f"--resume {out}: {expected}")):
+        run(None, out, resume=True)
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+
+
+def test_a_run_does_not_go_on_with_other_images(broken):
+    out, data = broken
+    image, other = sorted(data.rglob("*.png"))[:2]
+    shutil.copy(other, image)
+    with pytest.raises(ScenarioError, match="contents of samples: got .*, expected .*, as before"):
+        run(None, out, resume=True)
+
+
+def test_a_run_does_not_go_on_with_other_captions(broken):
+    out, data = broken
+    metadata = sorted(data.rglob("metadata.jsonl"))[0]
+    metadata.write_text(metadata.read_text().replace("a photo of", "a drawing of"))
+    with pytest.raises(ScenarioError, match="labels and captions: got .*, expected .*, as before"):
+        run(None, out, resume=True)
+
+
+def test_a_run_does_not_go_on_with_samples_in_other_hands(tmp_path):
+    """The same samples, dealt anew: what a change of how fedray deals them would do."""
+    _, job = job_of(garments(tmp_path))
+    samples, held = holdings(job.scenario, job.folder)
+    parts = [held[c] for c in held]
+    dealt = Holdings([np.sort(np.append(parts[0], parts[1][:1])), parts[1][1:], *parts[2:]])
+    before, now = ({"data": of_data(samples, h)} for h in (held, dealt))
+    assert [line.split(":")[0] for line in differences(before, now, "data")] == ["partition"]
+
+
+def test_what_reaches_no_weight_may_be_other_than_it_was(broken, two):
+    out, _ = broken
+    edit(out, {"checkpoint_every: 1": "checkpoint_every: 5", "name: garments": "name: other"})
+    run(None, out, resume=True)
+    assert sha256(out) == sha256(two / "run")
+
+
+def test_other_code_is_said(broken, capfd):
+    out, _ = broken
+    for file in out.glob("checkpoints/*/state.json"):
+        file.write_text(file.read_text().replace('"torch": "', '"torch": "0.0.'))
+    run(None, out, resume=True)
+    assert re.search(r"other code than before, with which bits may differ: torch: got \S+, expected 0\.0\.", capfd.readouterr().err)
+
+
+def test_a_run_that_lost_lines_of_its_metrics_is_not_done_and_makes_them_again(two, tmp_path, capfd):
+    out = shutil.copytree(two / "run", tmp_path / "run")
+    first, _ = (out / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (out / "metrics.jsonl").write_text(first)
+    assert engine.finished(RunFolder(out)) is None
+    run(None, out, resume=True)
+    assert "refused checkpoint round-0002, which is damaged: metrics.jsonl has 1 of its 2 lines" in capfd.readouterr().err
+    assert [row["round"] for row in rows(out / "metrics.jsonl")] == [1, 2]
+    assert sha256(out) == sha256(two / "run")
+
+
+def test_more_rounds_give_the_bits_of_a_run_that_had_them_from_the_start(two, tmp_path, fedray):
+    out = shutil.copytree(two / "run", tmp_path / "run")
+    code, said, err = fedray("run", "--resume", out, "--rounds", 3)
+    assert code == 0, err
+    assert "done: 3 rounds" in said
+    assert sha256(out) == sha256(two / "three")
+    assert "rounds: 3" in (out / "scenario.resolved.yaml").read_text()
+    code, said, _ = fedray("run", "--resume", out)
+    assert (code, "was already done: 3 rounds" in said) == (0, True)
+
+
+def test_a_finished_run_whose_scenario_asks_for_more_rounds_goes_on(two, tmp_path):
+    out = shutil.copytree(two / "run", tmp_path / "run")
+    edit(out, {"rounds: 2": "rounds: 3"})
+    run(None, out, resume=True)
+    assert sha256(out) == sha256(two / "three")
+
+
+def test_no_more_rounds_than_are_done_is_an_error(two, tmp_path, fedray):
+    out = shutil.copytree(two / "run", tmp_path / "run")
+    code, _, err = fedray("run", "--resume", out, "--rounds", 2)
+    assert (code, err) == (2, "--rounds 2: got no more than the 2 rounds that are done, expected more\n")
+    code, _, err = fedray("run", "quickstart", "--rounds", 2)
+    assert code == 2
+    assert "--rounds goes with --resume" in err
+
+
+def test_strangers_files_beside_checkpoints_and_samples_are_left_alone(broken, two):
+    out, _ = broken
+    copies = [
+        shutil.copytree(out / "checkpoints" / "round-0002", out / "checkpoints" / name)
+        for name in ("round-0002 (copy)", "round-0002.bak", "round-0001-old", "round-9", "round-00009", "Round-0003")
+    ]
+    (out / "checkpoints" / "round-0007").symlink_to(two)
+    (out / "checkpoints" / "round-0008").write_text("a file")
+    (out / "samples").mkdir(exist_ok=True)
+    kept = [out / "samples" / name for name in ("round-0009-copy.png", "round-best.png", "round-.png", "notes.txt", "round-0009.png.bak")]
+    for file in kept:
+        file.write_text("mine")
+    ours = out / "samples" / "round-0009.png"
+    ours.write_text("of a round that was not recorded")
+    run(None, out, resume=True)
+    assert sha256(out) == sha256(two / "run")
+    assert all(place.exists() for place in (*copies, *kept))
+    assert not ours.exists()
+    assert not [name for name in json.loads((out / "result.json").read_text())["artifacts"] if "copy" in name or "notes" in name]
+
+
+def test_a_folder_that_was_broken_off_before_it_began_can_be_started_again(tmp_path, fedray):
+    file = garments(tmp_path, SMALL)
+    out = tmp_path / "run"
+    out.mkdir()
+    for name in ("scenario.yaml", "metrics.jsonl", ".scenario.resolved.yaml.part"):
+        (out / name).write_text("")
+    code, _, err = fedray("run", "--resume", out)
+    assert (code, "broken off before it began: fedray run ... --out" in err) == (2, True)
+    code, _, err = fedray("run", file, "--out", out, "--quiet")
+    assert code == 0, err
