@@ -17,6 +17,7 @@ from torch import Tensor
 from fedray.augmentation.labels import painted
 from fedray.data import Form
 from fedray.data.samples import Array
+from fedray.files import whole
 from fedray.learners.bases import locate
 from fedray.learners.text_to_image import TextToImage
 from fedray.parameters import DTYPES
@@ -118,9 +119,8 @@ class Painter:
         file, info = self._file(i, label), PngInfo()
         info.add_itxt("fedray", self._facts(i, prompt))
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f".{file.name}.part")
-        Image.fromarray(picture).save(part, "png", pnginfo=info)
-        part.replace(file)
+        with whole(file) as part:
+            Image.fromarray(picture).save(part, "png", pnginfo=info)
 
     def _kept(self, owner: int, chunk: Sequence[int], labels: np.ndarray) -> list[np.ndarray] | None:
         """A batch that lies there whole, painted as it would be now; or at another variant of the same sweep, as a copy."""

@@ -16,6 +16,7 @@ from fedray.data.samples import photo_prompt
 from fedray.data.sources import to_download
 from fedray.evaluation import judge as judges
 from fedray.evaluation import quality, style
+from fedray.files import whole, write_whole
 from fedray.learners.classifier import Classifier
 from fedray.learners.collafuse import CollaFuse
 from fedray.learners.diffusion import Diffusion
@@ -49,13 +50,15 @@ def evaluate(scenario: Scenario, folder: Path, learner: Learner, grid: Path) -> 
             seeds = _seeds(scenario, len(section.prompts), "grid")
             grid.parent.mkdir(parents=True, exist_ok=True)
             texts = learner.sample(section.prompts, seeds, section.new_tokens, section.temperature)
-            grid.with_suffix(".txt").write_text(BETWEEN.join(texts) + "\n", encoding="utf-8")
+            write_whole(grid.with_suffix(".txt"), BETWEEN.join(texts) + "\n")
         return judged
     assert isinstance(learner, TextToImage | Diffusion | CollaFuse)
     if section.prompts or not isinstance(learner, TextToImage):
         prompts = [p for p in section.prompts or [""] * ROWS for _ in range(section.images_per_prompt)]
         grid.parent.mkdir(parents=True, exist_ok=True)
-        sheet(_sample(scenario, learner, prompts, "grid"), section.images_per_prompt).save(grid)
+        page = sheet(_sample(scenario, learner, prompts, "grid"), section.images_per_prompt)
+        with whole(grid) as part:
+            page.save(part, "png")
     metrics = _resemblance(scenario, folder, learner) if isinstance(learner, TextToImage) and section.reference else {}
     return metrics | (_quality(scenario, folder, learner) if section.quality else {})
 

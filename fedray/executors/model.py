@@ -1,15 +1,18 @@
 """A learner with its tuning, resident in a worker; and the global model as the server has it."""
 
 import os
+import errno
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from fedray.aggregation.rules import rule
 from fedray.executors import Job
 from fedray.executors.spill import Kept
+from fedray.files import naming
 from fedray.learners.learners import load
 from fedray.parameters import DTYPES, FlatParameters, Layout
 from fedray.scenario.tuning import Lora
@@ -52,7 +55,11 @@ class Model:
     def export(self, buffer: np.ndarray, state: Kept, folder: Path) -> None:
         """The result's files, as the last thing it does: its adapter is merged then."""
         self.receive(buffer, state)
-        export(self.scenario.tuning, self.learner, self.flat.layout, folder, adapter=not self.rule.folds)
+        try:
+            with naming(folder):
+                export(self.scenario.tuning, self.learner, self.flat.layout, folder, adapter=not self.rule.folds)
+        except SafetensorError as e:  # a disk that is full, among others
+            raise OSError(errno.EIO, str(e), str(folder)) from None
 
     def receive(self, buffer: np.ndarray, state: Kept | None = None) -> None:
         """The model in a global buffer; with the server's state, its master or its moving average where there is one."""

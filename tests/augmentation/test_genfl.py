@@ -155,7 +155,7 @@ def test_weights_may_follow_accuracy_on_images_that_are_then_not_tested_on(tmp_p
     mean = executor.buffer
     labels = np.arange(10)
     augmented, report = work.train(1, labels, mean, {})
-    scores = [work.accuracy(b) ** 2 for b in (mean, augmented)]
+    scores = [work.accuracy(n) ** 2 for n in (executor.layout.view(mean), torch.from_numpy(augmented))]
     _, _, kappa_2 = work.mix(executor.layout, 1, mean, {}, augmented, report)
     assert kappa_2 == pytest.approx(scores[1] / sum(scores))
     run(file, tmp_path / "run")

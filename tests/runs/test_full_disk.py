@@ -111,18 +111,20 @@ def test_a_limit_of_the_system_ends_a_run_in_one_line(whole, tmp_path):
     command = [sys.executable, "-m", "fedray", "run", file, "--out", out, "--quiet"]
     done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2  # the checkpoint before the first round: nothing has trained
-    assert (
-        done.stderr.splitlines()[-1]
-        == f"{out}/checkpoints/.round-0000.part/weights.safetensors: got {os.strerror(errno.EFBIG)}, expected a place that can be written"
-    )
+    place = out / "checkpoints" / ".round-0000.part" / "weights.safetensors"
+    assert done.stderr.splitlines()[-1] == f"{place}: got {os.strerror(errno.EFBIG)}, expected a place that can be written"
     assert not parts(tmp_path)
 
 
 def test_what_is_written_whole_leaves_nothing_of_a_failure(tmp_path):
     (tmp_path / "a").write_text("before")
-    with pytest.raises(OSError, match=r"\[Errno 28\] .*/a'"), files.whole(tmp_path / "a") as part:
+
+    def fail(part):
         part.write_text("half")
         raise OSError(errno.ENOSPC, FULL)
+
+    with pytest.raises(OSError, match=r"\[Errno 28\] .*/a'"), files.whole(tmp_path / "a") as part:
+        fail(part)
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"a": "before"}
 
 

@@ -86,7 +86,7 @@ def test_a_run_does_not_go_on_with_other_images(broken):
     out, data = broken
     image, other = sorted(data.rglob("*.png"))[:2]
     shutil.copy(other, image)
-    with pytest.raises(ScenarioError, match="contents of samples: got .*, expected .*, as before"):
+    with pytest.raises(ScenarioError, match=r"contents of samples: got .*, expected .*, as before"):
         run(None, out, resume=True)
 
 
@@ -94,7 +94,7 @@ def test_a_run_does_not_go_on_with_other_captions(broken):
     out, data = broken
     metadata = sorted(data.rglob("metadata.jsonl"))[0]
     metadata.write_text(metadata.read_text().replace("a photo of", "a drawing of"))
-    with pytest.raises(ScenarioError, match="labels and captions: got .*, expected .*, as before"):
+    with pytest.raises(ScenarioError, match=r"labels and captions: got .*, expected .*, as before"):
         run(None, out, resume=True)
 
 

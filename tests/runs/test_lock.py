@@ -14,7 +14,14 @@ from fedray.runs import lock
 from fedray.scenario import ScenarioError
 from tests.helpers import garments
 
-HOLD = "import sys, time; from pathlib import Path; from fedray.runs.lock import locked\nwith locked(Path(sys.argv[1]), print): print('held', flush=True); time.sleep(60)"
+HOLD = """
+import sys, time
+from pathlib import Path
+from fedray.runs.lock import locked
+with locked(Path(sys.argv[1]), print):
+    print("held", flush=True)
+    time.sleep(60)
+"""
 
 
 @pytest.fixture
