@@ -290,5 +290,6 @@ class Network(Section):
                 )
                 break
         up = self.uplink
-        if not (isinstance(up, RadioLink) and up.allocation == "equal" and up.outage_db is None):
-            yield Refused("network.save_energy", "true", "a radio uplink, allocation equal, without outage_db: its power is chosen")
+        if not (isinstance(up, RadioLink) and up.allocation == "equal" and up.outage_db is None and up.harq is None):
+            expected = "a radio uplink, allocation equal, without outage_db or harq: its power is chosen, and with it what is lost"
+            yield Refused("network.save_energy", "true", expected)
