@@ -63,7 +63,14 @@ def schedule_round(
     return schedule.encoding(so_far.encoded) if work is not None and work.encode_flops else schedule
 
 
-def written(scenario: Scenario, radio: Radio, when: When, clients: list[int], shared: Shared | None, work: Work | None = None) -> Schedule:
+def written(
+    scenario: Scenario,
+    radio: Radio,
+    when: When,
+    clients: list[int],
+    shared: Shared | None,
+    work: Work | None = None,
+) -> Schedule:
     """The round of these clients. `work` for a relay whose hops may be lost for what they carry."""
     topology, round = scenario.topology, when.round
     if scenario.augmentation is not None:
@@ -121,10 +128,10 @@ def drawn(
 
 def _luck_up(radio: Radio, when: When, work: Work, clients: np.ndarray, at_once: int) -> np.ndarray:
     """How much faster than at its mean rate each client's uplink of this round would be, over an equal share of the band."""
-    uplink, n = radio.links["uplink"], len(clients)
+    uplink = radio.links["uplink"]
     assert isinstance(uplink, RadioLink)
     nbytes = np.array([work.send_bytes("uplink", c) for c in clients.tolist()])
-    ones = np.ones(n, int)
+    ones = np.ones(len(clients), int)
     return uplink.luck(when, Sends(clients, SERVER * ones, nbytes, ones, ones / at_once, 0 * ones))
 
 
@@ -148,10 +155,12 @@ def _relayed(scenario: Scenario, topology: Relay, radio: Radio, when: When, clie
             others = [c for c in members if c != k]
             if others and not reaches(k, others).any():
                 raise _alone(radio, when, k, others)
-    share = 1 / max(1, sum(len(members) > 1 for members in groups))  # as the clock has it: so many hops are under way at once
+    at_once = sum(len(members) > 1 for members in groups)  # hops, as the clock counts them
+    share = 1 / max(1, at_once)
 
     def arrives(sender: int, receiver: int) -> bool:
-        return radio.reaches(when, sender, receiver, work.send_bytes("sidelink", sender) if work is not None else 1, share)
+        nbytes = 1 if work is None else work.send_bytes("sidelink", sender)
+        return radio.reaches(when, sender, receiver, nbytes, share)
 
     return relay(when.round, groups, within(reaches, order), rng, arrives)
 

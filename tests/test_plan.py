@@ -60,8 +60,9 @@ def test_a_plan_counts_whole_rounds_downlink_and_uplink_included(lora):
     encoding = 5 * 4 * lora["encode_flops_per_sample"] / 8.2e12 / 100  # once, in a hundred rounds
     seconds += encoding
     assert per_round["sim_time_s"] == pytest.approx(seconds)
-    watts = 0.2 * (8 * payload / 100e6 + 4 * 8 * payload / 195.8e6 + 8 * payload / 20e6)
-    assert per_round["energy_j"] == pytest.approx(watts + 200 * (5 * 4 * flops / 8.2e12 + encoding) + 400 * 3 * 4_718_592 / 5e13)
+    radio = 40.0 * 8 * payload / 100e6  # the base station's
+    radio += 0.2 * (4 * 8 * payload / 195.8e6 + 8 * payload / 20e6)
+    assert per_round["energy_j"] == pytest.approx(radio + 200 * (5 * 4 * flops / 8.2e12 + encoding) + 400 * 3 * 4_718_592 / 5e13)
     for key in TOTALS:
         assert lora["total"][key] == pytest.approx(100 * per_round[key])
 

@@ -61,8 +61,9 @@ class RadioLink:
         return np.where(np.isfinite(faded_s), ratio, 0.0)
 
     def transfers(self, when: When, sends: Sends) -> Transfers:
-        """Transfers of one pair in a round fade, are tried and lose blocks each by itself, as if the channel had changed in
-        between. A transfer is lost whose every try is below `outage_db`, or of whose blocks one is left after `harq` tries."""
+        """Transfers of one pair in a round fade, are tried and lose blocks each by itself: as if a coherence time lay between
+        them, which between short ones in a row it need not. A transfer is lost whose every try is below `outage_db`, or of
+        whose blocks one is left after `harq` tries."""
         s = self.section
         snr, k = self.mean_snr(when, sends.sender, sends.receiver)
         time = self._on_air_s(when, sends, snr, k)[1]

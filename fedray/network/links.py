@@ -28,8 +28,8 @@ def client_of(sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:
 
 
 class Sends(NamedTuple):
-    """Transfers in one direction [n]. Clients by number, the server -1. `share` is each one's of the band. `number` counts the
-    transfers of a sender to a receiver in the round from 0, and tells apart their draws."""
+    """Transfers in one direction [n]. Clients by number, the server -1. `share` is each one's of the band, and of a base station's
+    power. `number` counts the transfers of a sender to a receiver in the round from 0, and tells apart their draws."""
 
     sender: np.ndarray
     receiver: np.ndarray
@@ -75,18 +75,17 @@ class Link(Protocol):
     def transfers(self, when: When, sends: Sends) -> Transfers: ...
 
 
-def _power_w(section: FixedLink | TraceLink, direction: str) -> float:
-    """Of both ends' radios together."""
-    usual = BASE_W if direction == "downlink" else DEVICE_W
-    return (usual if section.transmit_w is None else section.transmit_w) + section.receive_w
+def _power_w(section: FixedLink | TraceLink, direction: str, share: np.ndarray) -> np.ndarray:
+    """Of both ends' radios together [n]. A base station shares its power out among those it sends to at once."""
+    usual = BASE_W * share if direction == "downlink" else np.full(len(share), DEVICE_W)
+    return (usual if section.transmit_w is None else np.full(len(share), section.transmit_w)) + section.receive_w
 
 
 class Fixed:
     """A constant rate (see scenario.network.FixedLink)."""
 
     def __init__(self, section: FixedLink, direction: str = "uplink") -> None:
-        self.section, self.rate = section, np.asarray(section.rate_bps, float)
-        self.power_w = _power_w(section, direction)
+        self.section, self.direction, self.rate = section, direction, np.asarray(section.rate_bps, float)
 
     def rates_bps(self, when: When, sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:
         client = client_of(sender, receiver)
@@ -95,14 +94,15 @@ class Fixed:
 
     def transfers(self, when: When, sends: Sends) -> Transfers:
         on_air_s = 8 * sends.nbytes / self.rates_bps(when, sends.sender, sends.receiver)
-        return Transfers(self.section.latency_s * sends.messages + on_air_s, self.power_w * on_air_s, np.zeros(len(on_air_s), bool))
+        energy = _power_w(self.section, self.direction, sends.share) * on_air_s
+        return Transfers(self.section.latency_s * sends.messages + on_air_s, energy, np.zeros(len(on_air_s), bool))
 
 
 class Trace:
     """A recorded link (see scenario.network.TraceLink)."""
 
     def __init__(self, section: TraceLink, key: str, seed: int, folder: Path, direction: str = "uplink") -> None:
-        self.section, self.seed, self.power_w = section, seed, _power_w(section, direction)
+        self.section, self.direction, self.seed = section, direction, seed
         self.traces = [read_trace(path, folder, key) for path in section.paths]
 
     def rates_bps(self, when: When, sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:
@@ -113,12 +113,13 @@ class Trace:
     def transfers(self, when: When, sends: Sends) -> Transfers:
         clients = sends.client
         offset = uniforms(self.seed, 0, "place in a trace", clients) * self.section.spread
+        power_w = _power_w(self.section, self.direction, sends.share)
 
         def at(i: int, start_s: float) -> tuple[float, float]:
             stamps = self.traces[int(clients[i]) % len(self.traces)]
             begins_s = start_s + float(offset[i] * stamps[-1] / 1000)
             on_air_s = delivered_s(stamps, begins_s, int(sends.nbytes[i]))
-            return self.section.latency_s * int(sends.messages[i]) + on_air_s, self.power_w * on_air_s
+            return self.section.latency_s * int(sends.messages[i]) + on_air_s, float(power_w[i]) * on_air_s
 
         nothing = np.zeros(len(clients))
         return Transfers(nothing, nothing, nothing.astype(bool), at)

@@ -115,6 +115,8 @@ def on_air(schedule: Schedule, loads: Sequence[float], radio: Radio, when: When,
         sends = Sends(sender, receiver, nbytes, messages, np.ones(len(steps)), numbered(sender, receiver))
         if isinstance(link, RadioLink):
             sends = sends._replace(share=_shares(schedule, places, sends, link, radio, loads, when, found, begins))
+        elif direction == "downlink" and link.section.transmit_w is None:
+            sends = sends._replace(share=_equal(schedule, places, sends))
         transfers = link.transfers(when, sends)
         numbers = zip(places, transfers.time_s.tolist(), transfers.energy_j.tolist(), transfers.lost.tolist(), strict=True)
         for i, (n, time_s, energy_j, lost) in enumerate(numbers):
@@ -149,6 +151,11 @@ def _shares(
 
         ready = begins(seconds)
         return allocation.min_max(8.0 * sends.nbytes, np.array([ready[n] for n in places]), rate)
+    return _equal(schedule, places, sends)
+
+
+def _equal(schedule: Schedule, places: list[int], sends: Sends) -> np.ndarray:
+    """The same share for all of a direction's send steps: one of those that send at once when most do."""
     mine, depth = bytearray(len(schedule.steps)), [0] * len(schedule.steps)
     for n in places:
         mine[n] = 1

@@ -29,7 +29,8 @@ class FixedLink(Section):
     kind: Literal["fixed"]
     rate_bps: Positive | Annotated[list[Positive], Field(min_length=1)] | Annotated[list[list[Positive]], Field(min_length=1)]
     latency_s: NotNegative = 0.0
-    transmit_w: NotNegative | None = None  # none: a device's 0.2 (23 dBm), on a downlink a base station's 40 (46 dBm)
+    # None: a device's 0.2 (23 dBm); on a downlink a base station's 40 (46 dBm), shared out among those it sends to at once.
+    transmit_w: NotNegative | None = None
     receive_w: NotNegative = 0.0
 
 
@@ -42,7 +43,8 @@ class TraceLink(Section):
     path: FilePath | Annotated[list[FilePath], Field(min_length=1)]
     spread: bool = False  # each client begins at a place of its trace that is drawn, not all at the first line
     latency_s: NotNegative = 0.0
-    transmit_w: NotNegative | None = None  # none: a device's 0.2 (23 dBm), on a downlink a base station's 40 (46 dBm)
+    # None: a device's 0.2 (23 dBm); on a downlink a base station's 40 (46 dBm), shared out among those it sends to at once.
+    transmit_w: NotNegative | None = None
     receive_w: NotNegative = 0.0
 
     @property
@@ -292,5 +294,6 @@ class Network(Section):
                 )
                 break
         up = self.uplink
-        if not (isinstance(up, RadioLink) and up.allocation == "equal" and up.outage_db is None):
-            yield Refused("network.save_energy", "true", "a radio uplink, allocation equal, without outage_db: its power is chosen")
+        if not (isinstance(up, RadioLink) and up.allocation == "equal" and up.outage_db is None and up.harq is None):
+            expected = "a radio uplink, allocation equal, without outage_db or harq: its power is chosen, and with it what is lost"
+            yield Refused("network.save_energy", "true", expected)

@@ -208,6 +208,14 @@ def test_equal_shares_halve_a_band_and_min_max_lets_all_finish_together():
     assert fair[0].t1_s < max(e.t1_s for e in even)
 
 
+def test_a_base_station_has_its_power_once_however_many_it_sends_to():
+    for n in (1, 4):
+        down = [e for e in time_round(parallel(1, range(n), False), WORK, radio(), 0.0) if e.direction == "downlink"]
+        assert sum(e.energy_j for e in down) == pytest.approx(40.0 * 1.0)  # 46 dBm for the second that 8 Mbit take
+        own = [e for e in time_round(parallel(1, range(n), False), WORK, radio(downlink=fixed(transmit_w=2.0)), 0.0)]
+        assert [e.energy_j for e in own if e.direction == "downlink"] == pytest.approx([2.0] * n)  # what is said is each link's
+
+
 def test_one_who_sends_alone_has_the_whole_band():
     cell = Cell(placement=Places(kind="places", at=[[50.0, 0], [80.0, 10], [60, 0], [120, 0]]))
     uplink = LogDistance(kind="log_distance", bandwidth_hz=5e6, shadowing_db=0.0, fading="none")

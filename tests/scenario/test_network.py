@@ -67,6 +67,9 @@ BAD = {
         {"topology": {"kind": "relay"}, "network.uplink": AIR | {"allocation": "min_max"}, "network.cell": CELL}, "network.uplink.allocation: got min_max for a relay"),
     "saving energy without a deadline": ({"network.save_energy": True}, "network.save_energy: got true without a deadline"),
     "saving energy on a device of one speed": ({"network.save_energy": True, "network.deadline_s": 5.0}, "network.save_energy: got true for a flops"),
+    "saving energy where blocks are lost": (
+        {"network.save_energy": True, "network.deadline_s": 5.0, "network.cell": CELL, "network.uplink": AIR | {"harq": 4, "block_error": 0.1},
+         "network.device": {"kind": "cpu", "frequency_hz": 2e9}}, "network.save_energy: got true, expected a radio uplink, allocation equal"),
     "cells between devices": (
         {"network.sidelink": {"kind": "sidelink", "model": "d2d", "bandwidth_hz": 1e6, "frequency_hz": 2e9, "interference": {"kind": "neighbours", "load": 0.5, "distance_m": 500.0}},
          "network.cell": CELL}, "network.sidelink.interference: got neighbours"),
