@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from fedray import __version__
-from fedray.errors import UserError
+from fedray.errors import UserError, printable
 
 app = typer.Typer(
     help="Federated training and fine-tuning of generative models on Ray, over simulated wireless networks.",
@@ -65,7 +65,7 @@ def run(
     json: Json = False,
 ) -> None:
     """Run a scenario (all variants of a sweep), or go on with a broken run."""
-    from fedray import check, engine, terminal
+    from fedray import check, engine, executors, terminal
     from fedray.runs import folder
     from fedray.runs.log import logged
 
@@ -80,9 +80,11 @@ def run(
         if (already := engine.finished(run_)) is not None:
             _finish(run_.path, already, json, quiet, "was already done")
             return
+        executors.refuse_silent_ray(loaded.scenario)
     else:
         assert scenario is not None
         loaded = check.check(check.find(scenario), set_ or (), seed)
+        executors.refuse_silent_ray(loaded.scenario)
         run_ = folder.RunFolder.create(out or folder.new_path(loaded.scenario.name), loaded)
     watcher = terminal.watcher(quiet, json)
     go_on = f"to go on: fedray run --resume {run_.path}"
@@ -177,7 +179,7 @@ def generate(
         typer.echo(jsonlib.dumps({"run": str(run), "files": files, "texts" if "text" in rows[0] else "images": rows}, indent=1))
         return
     for row in (row for row in rows if "text" in row):
-        typer.echo(f"--- {row['model']}, seed {row['seed']}\n{row['text']}\n")
+        typer.echo(printable(f"--- {row['model']}, seed {row['seed']}\n{row['text']}\n", keep="\n"))
     typer.echo("\n".join(files))
 
 
@@ -292,7 +294,7 @@ def _finish(path: Path, result: dict[str, Any], json: bool, quiet: bool, how: st
         told = "see its error.json and output.log"
         if one["status"] == "done":
             told = f"{one['rounds']} rounds, weights {one['weights_sha256'][:12]}"
-        typer.echo(f"{path / name} {one['status'] if name else how}: {told}")
+        typer.echo(printable(f"{path / name} {one['status'] if name else how}: {told}"))
     if (path / "report.html").exists():
         typer.echo(f"report: {path / 'report.html'}")
     if not quiet and "variants" not in result:
@@ -304,5 +306,5 @@ def _finish(path: Path, result: dict[str, Any], json: bool, quiet: bool, how: st
 def _fail(lines: list[str], code: int) -> None:
     sys.stdout.flush()
     for line in lines:
-        print(line, file=sys.stderr)
+        print(printable(line), file=sys.stderr)
     sys.exit(code)

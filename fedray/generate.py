@@ -1,26 +1,36 @@
-"""`fedray generate`: images, or texts, from a run, finished or in progress, and from its base model beside them."""
+"""`fedray generate`: images, or texts, from a run, finished or in progress, and from its base model beside them. A finished run
+is all in its folder: its training data are not asked for."""
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from fedray.check import check
+from fedray.data import Form
+from fedray.engine import finished
 from fedray.evaluation.evaluate import BETWEEN, picture, sheet
 from fedray.executors import Job
 from fedray.executors.model import Model
 from fedray.executors.server import ServerWork
 from fedray.learners.learners import load
+from fedray.learners.transformer import Transformer as Writer
 from fedray.parameters import DTYPES
+from fedray.runs import reader
 from fedray.runs.folder import RunFolder, first_free
 from fedray.scenario import Scenario, ScenarioError
-from fedray.scenario.model import Transformer
+from fedray.scenario.base import Refused
+from fedray.scenario.data import Text
+from fedray.scenario.model import TextToImage, Transformer
 
 BASE, RUN = "base model", "this run"
 
@@ -35,15 +45,16 @@ def generate(
     as the run's own evaluation; of texts `steps` are tokens.
 
     Raises:
-        ScenarioError: where the folder holds no run, or a run without a whole checkpoint.
+        ScenarioError: where the folder holds no run, a run without a whole checkpoint, or files that are not a run's.
     """
     run = RunFolder.reopen(folder)
-    scenario = check(run.path / "scenario.resolved.yaml").scenario
+    loaded = reader.scenario(run.path)
+    scenario = loaded.scenario
     if scenario.sweep:
         ours = ", ".join(str(folder / name) for name in scenario.sweep.variants)
         raise ScenarioError([f"{folder}: got a sweep, expected one of its runs: {ours}"])
     writes = isinstance(scenario.model, Transformer) and scenario.model.writes
-    if scenario.model.kind != "text_to_image" and not writes:
+    if not isinstance(scenario.model, TextToImage) and not writes:
         raise ScenarioError([f"{folder}: got a {scenario.model.kind}, expected the run of a model that generates from prompts"])
     if writes and (guidance is not None or negative is not None):
         raise ScenarioError([f"{folder}: got --guidance or --negative for a model that writes, expected --steps alone"])
@@ -57,19 +68,25 @@ def generate(
     prompts, seeds = [p for p in prompts for _ in range(num)], [seed + i for _ in prompts for i in range(num)]
 
     asked: tuple[Any, ...] = (prompts, seeds, steps, *((evaluation.temperature,) if writes else (guidance, negative)))
-    made: dict[str, Any] = {BASE: _base(scenario, run.path, device).sample(*asked)} if compare else {}
-    made[RUN] = _learnt(scenario, run, device).sample(*asked)
+    made: dict[str, Any] = {}
+    try:
+        if compare:
+            made[BASE] = _base(scenario, run, device).sample(*asked)
+        made[RUN] = _learnt(scenario, run, device).sample(*asked)
+    except Refused as e:
+        raise loaded.error([e]) from None
     each: list[tuple[dict[str, Any], Any]] = []
     for who, some in made.items():
         each += [({"model": who, "prompt": p, "seed": s, "file": str(out)}, x) for p, s, x in zip(prompts, seeds, some, strict=True)]
     rows = [row for row, _ in each]
     if writes:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(BETWEEN.join(text for _, text in each) + "\n", encoding="utf-8")
+        with _writing(out):
+            out.write_text(BETWEEN.join(text for _, text in each) + "\n", encoding="utf-8")
         return [row | {"text": text} for row, text in each]
-    facts = {"negative_prompt": negative, "steps": steps, "guidance_scale": guidance, "run": run.path.name}
+    facts: dict[str, Any] = {"negative_prompt": negative, "steps": steps, "guidance_scale": guidance, "run": run.path.name}
+    facts["size"] = f"{made[RUN].shape[-1]}x{made[RUN].shape[-2]}"
     if out.suffix.lower() == ".png":
-        _save(_side_by_side(made, num), out, rows, facts)
+        _save(picture(made[RUN][0]) if len(each) == 1 else _side_by_side(made, num), out, rows, facts)
         return rows
     for i, (row, image) in enumerate(each):
         name = f"{i % len(prompts):03d}-{_slug(row['prompt'])}-seed{row['seed']}{'-base' * (row['model'] == BASE)}.png"
@@ -80,8 +97,10 @@ def generate(
 
 def _learnt(scenario: Scenario, run: RunFolder, device: torch.device) -> Any:
     """The result where there is one, otherwise what the newest whole checkpoint holds."""
-    if scenario.model.kind == "text_to_image" and run.read("result.json") is not None and (run.path / "model").is_dir():
-        return _base(scenario.model_copy(update={"model": scenario.model.model_copy(update={"base": "model"})}), run.path, device)
+    if finished(run) is not None and (run.path / "model").is_dir():
+        return _exported(scenario, run.path, device)
+    if isinstance(scenario.model, Transformer):  # on the way, a tokenizer is with the data it was made from
+        check(run.path / reader.SCENARIO)
     job = Job(scenario, run.path)
     model, server = Model(job, device), ServerWork(job)
     for folder, state in run.states():
@@ -94,8 +113,60 @@ def _learnt(scenario: Scenario, run: RunFolder, device: torch.device) -> Any:
     raise ScenarioError([f"{run.path}: got a run without a whole checkpoint, expected one that has trained a round"])
 
 
-def _base(scenario: Scenario, folder: Path, device: torch.device) -> Any:
-    return load(scenario, folder, device, DTYPES[scenario.training.precision])
+def _exported(scenario: Scenario, folder: Path, device: torch.device) -> Any:
+    """A finished run's model, from its `model/` alone.
+
+    Raises:
+        ScenarioError: where that is not whole, or has links out of the run folder.
+    """
+    reader.refuse_links_within(folder, folder / "model")
+    try:
+        if isinstance(scenario.model, TextToImage):
+            exported = scenario.model.model_copy(update={"base": "model"})
+            whole: Any = load(scenario.model_copy(update={"model": exported}), folder, device, DTYPES[scenario.training.precision])
+            whole.pipeline()  # its sampler is read here
+            return whole
+        learner = _drawn(scenario, folder, device)
+        learner.network.load_state_dict(load_file(folder / "model" / learner.weights_file))
+        return learner
+    except ScenarioError:
+        raise
+    except Exception as e:  # whatever the libraries that read a model make of a damaged one
+        reason = (str(e).strip() or type(e).__name__).splitlines()[0][:200]
+        raise ScenarioError([f"{folder / 'model'}: got {reason}, expected the whole model that the run wrote"]) from None
+
+
+def _base(scenario: Scenario, run: RunFolder, device: torch.device) -> Any:
+    """The model before any training."""
+    if isinstance(scenario.model, TextToImage):
+        return load(scenario, run.path, device, DTYPES[scenario.training.precision])
+    if finished(run) is not None and (run.path / "model").is_dir():
+        reader.refuse_links_within(run.path, run.path / "model")
+        return _drawn(scenario, run.path, device)
+    check(run.path / reader.SCENARIO)
+    return load(scenario, run.path, device, DTYPES[scenario.training.precision])
+
+
+def _drawn(scenario: Scenario, folder: Path, device: torch.device) -> Writer:
+    """A finished run's transformer with weights drawn from the seed; its tokenizer lies beside its weights."""
+    assert isinstance(scenario.model, Transformer)
+    assert isinstance(scenario.data, Text)
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / "model" / "tokenizer.json"))
+    except Exception as e:  # tokenizers raises no other
+        raise ScenarioError([f"{folder / 'model' / 'tokenizer.json'}: got {e}, expected the run's tokenizer"]) from None
+    form = Form(0, None, (), scenario.data.length, tokenizer)
+    return Writer(scenario.model, form, scenario.seed, device, DTYPES[scenario.training.precision])
+
+
+@contextmanager
+def _writing(file: Path) -> Iterator[None]:
+    """Makes the file's folder. Raises ScenarioError where it cannot be written."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as e:
+        raise ScenarioError([f"{file}: got a file that cannot be written ({e.strerror or e}), expected another place"]) from None
 
 
 def _side_by_side(made: dict[str, Tensor], columns: int) -> Image.Image:
@@ -115,16 +186,17 @@ def _side_by_side(made: dict[str, Tensor], columns: int) -> Image.Image:
 
 
 def _save(image: Image.Image, file: Path, rows: Sequence[dict[str, Any]], facts: dict[str, Any]) -> None:
-    """A PNG that knows where it came from: `parameters` as A1111 and ComfyUI read it, `fedray` for programs."""
+    """A PNG that knows where it came from: `parameters` as A1111 and ComfyUI read it, with the size of one image; `fedray` for
+    programs."""
     first = rows[0]
     text = f"{first['prompt']}\nNegative prompt: {facts['negative_prompt']}\n" if facts["negative_prompt"] else f"{first['prompt']}\n"
-    text += f"Steps: {facts['steps']}, CFG scale: {facts['guidance_scale']:g}, Seed: {first['seed']}, Size: {image.width}x{image.height}"
+    text += f"Steps: {facts['steps']}, CFG scale: {facts['guidance_scale']:g}, Seed: {first['seed']}, Size: {facts['size']}"
     info = PngInfo()
     info.add_itxt("parameters", text)
     info.add_itxt("prompt", "\n".join(dict.fromkeys(row["prompt"] for row in rows)))
     info.add_itxt("fedray", json.dumps({**facts, "images": [{k: row[k] for k in ("model", "prompt", "seed")} for row in rows]}))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    image.save(file, pnginfo=info)
+    with _writing(file):
+        image.save(file, format="PNG", pnginfo=info)
 
 
 def _slug(prompt: str) -> str:

@@ -1,4 +1,5 @@
-"""How a run and a plan look: live on a terminal, one plain line a round elsewhere."""
+"""How a run and a plan look: live on a terminal, one plain line a round elsewhere. What came from a file is printed with its
+control characters visible."""
 
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 
 from fedray.engine import Watcher
+from fedray.errors import printable
 from fedray.executors import TrainReport
 
 
@@ -25,7 +27,7 @@ class Quiet(Watcher):
     def variant_ended(self, variant: str, status: str) -> None: ...
 
     def note(self, text: str) -> None:
-        print(text, file=self.err, flush=True)
+        print(printable(text, "\n"), file=self.err, flush=True)
 
     def close(self) -> None: ...
 
@@ -35,28 +37,27 @@ class Lines(Quiet):
 
     def started(self, where: str, rounds: int, done: int) -> None:
         self.rounds = rounds
-        print(where, file=self.out, flush=True)
+        self.note(where)
 
     def turn(self, report: TrainReport, turns: int) -> None:
         if report.failure is not None:
-            text = f"round {report.round}: client {report.client} failed while {report.stage}: {report.failure}"
-            print(text, file=self.out, flush=True)
+            self.note(f"round {report.round}: client {report.client} failed while {report.stage}: {report.failure}")
 
     def round(self, metrics: dict[str, Any]) -> None:
-        print(round_line(metrics, self.rounds), file=self.out, flush=True)
+        self.note(round_line(metrics, self.rounds))
 
     def variants(self, rounds: dict[str, int]) -> None:
         self.of = rounds
-        print(f"{len(rounds)} variants: {', '.join(rounds)}", file=self.out, flush=True)
+        self.note(f"{len(rounds)} variants: {', '.join(rounds)}")
 
     def variant_round(self, variant: str, metrics: dict[str, Any]) -> None:
-        print(f"{variant}: {round_line(metrics, self.of[variant])}", file=self.out, flush=True)
+        self.note(f"{variant}: {round_line(metrics, self.of[variant])}")
 
     def variant_ended(self, variant: str, status: str) -> None:
-        print(f"{variant}: {status}", file=self.out, flush=True)
+        self.note(f"{variant}: {status}")
 
     def note(self, text: str) -> None:
-        print(text, file=self.out, flush=True)
+        print(printable(text, "\n"), file=self.out, flush=True)
 
 
 class Live(Quiet):
@@ -73,7 +74,7 @@ class Live(Quiet):
     def started(self, where: str, rounds: int, done: int) -> None:
         self.rounds = rounds
         self.status.stop()
-        self.console.print(f"[dim]{where}[/dim]")
+        self.console.print(printable(where), style="dim", markup=False)
         self.bar = Progress(SpinnerColumn(), TextColumn("round"), *_progress(), console=self.console)
         self.task = self.bar.add_task("[dim]looking at the base model[/dim]", total=rounds, completed=done)
         self.bar.start()
@@ -81,7 +82,7 @@ class Live(Quiet):
     def turn(self, report: TrainReport, turns: int) -> None:
         if report.failure is not None:
             text = f"client {report.client} failed in round {report.round} while {report.stage}: {report.failure}"
-            self.bar.console.print(text, style="red", markup=False)
+            self.bar.console.print(printable(text), style="red", markup=False)
         self.turns = self.turns % turns + 1
         self.bar.update(self.task, description=f"[dim]client {report.client}, turn {self.turns} of {turns}[/dim] loss {report.loss:.4f}")
 
@@ -107,7 +108,7 @@ class Live(Quiet):
             self.note(f"{variant} {status}")
 
     def note(self, text: str) -> None:
-        (self.bar.console if self.bar else self.console).print(text, style="yellow", markup=False)
+        (self.bar.console if self.bar else self.console).print(printable(text, "\n"), style="yellow", markup=False)
 
     def close(self) -> None:
         self.status.stop()
@@ -145,13 +146,17 @@ def round_line(m: dict[str, Any], rounds: int) -> str:
     return line + ("  | " + ", ".join(parts) if parts else "")
 
 
+PREFIXES = {-3: "n", -2: "µ", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T", 5: "P", 6: "E"}
+COUNTED = ("", "B", "bit/s", "FLOP")  # there is no thousandth of one
+
+
 def size(value: float, unit: str = "B") -> str:
-    """Decimal prefixes: 9.44 MB, 1.2 kJ."""
-    for prefix in ("", "k", "M", "G", "T"):
-        if abs(value) < 1000 or prefix == "T":
-            return f"{value:.4g} {prefix}{unit}"
-        value /= 1000
-    raise AssertionError
+    """Four figures with the SI prefix that leaves the least before the point: 9.44 MB, 1.2 kJ, 247 ns."""
+    for exponent in range(-3, 7):
+        scaled = float(f"{value / 1000.0**exponent:.4g}")
+        if abs(scaled) < 1000 and (exponent >= 0 or (value and unit not in COUNTED)):
+            return f"{scaled:.4g} {PREFIXES[exponent]}{unit}"
+    return f"{scaled:.4g} {PREFIXES[6]}{unit}"
 
 
 def _sent_differently(p: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -186,6 +191,7 @@ def show_plan(p: dict[str, Any]) -> None:
         *_sent_differently(p),
         *((f"as {name}", f"{n:,} B", size(n)) for name, n in p["export_files"].items()),
         ("work a sample", size(p["flops_per_sample"], "FLOP"), "forward and backward"),
+        *([("to encode a sample", size(p["encode_flops_per_sample"], "FLOP"), "once")] if p["encode_flops_per_sample"] else []),
         *([("work a picture", size(p["flops_per_picture"], "FLOP"), f"{p['pictures']:,} are painted")] if p["pictures"] else []),
         ("", "", ""),
         ("", "a round", f"{p['rounds']} rounds"),

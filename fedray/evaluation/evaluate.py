@@ -38,10 +38,13 @@ def evaluate(scenario: Scenario, folder: Path, learner: Learner, grid: Path) -> 
     section = scenario.evaluation
     if isinstance(learner, Classifier | Transformer):
         samples = open_source(scenario.data, folder, "test")
-        accuracy, loss = learner.test(samples, test_split(scenario, len(samples))[1])
+        chosen = test_split(scenario, len(samples))[1]
+        accuracy, loss = learner.test(samples, chosen)
         judged = {"eval_loss": loss} if accuracy is None else {"eval_accuracy": accuracy, "eval_loss": loss}
         if isinstance(learner, Transformer) and learner.section.of_text:
             judged["eval_perplexity"] = float(np.exp(loss))
+        elif accuracy is not None:  # of text it is a share of tokens, which are not drawn one by one
+            judged["eval_samples"] = float(len(chosen))
         if isinstance(learner, Transformer) and section.prompts:
             seeds = _seeds(scenario, len(section.prompts), "grid")
             grid.parent.mkdir(parents=True, exist_ok=True)
@@ -136,6 +139,7 @@ def _resemblance(scenario: Scenario, folder: Path, learner: TextToImage) -> dict
     if reference.plain_prompts:
         plain = [photo_prompt(label) for label in judge.labels for _ in range(3)]
         _, probabilities = judges.look(judge, _sample(scenario, learner, plain, "plain"))
+        metrics["eval_plain_images"] = float(len(plain))
         metrics["eval_plain_recognised"] = style.recognised(probabilities, style.labels_in(plain, judge.labels))
     return {name: round(float(value), 6) for name, value in metrics.items()}
 

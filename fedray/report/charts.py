@@ -1,9 +1,12 @@
-"""The report's pictures, as SVG that takes its colours from the page: light and dark are the page's business."""
+"""The report's pictures, as SVG that takes its colours from the page: light and dark are the page's business. Names that come
+from files are shown as they are written, whatever they hold."""
 
 import io
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from html import escape
 from typing import Any
 
 import matplotlib
@@ -11,7 +14,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
+from fedray.errors import printable
 from fedray.network.geometry import Geometry
+from fedray.report.numbers import interval, is_share, name
 from fedray.report.recorded import KINDS, SMOOTHING, Recorded, along
 from fedray.scenario.network import Cell
 from fedray.schedule import SERVER, client_node
@@ -25,24 +30,7 @@ KIND_COLOURS = {"training": 0, "downlink": 1, "sidelink": 2, "uplink": 3, "serve
 AXES = {"rounds": "rounds", "bytes": "bytes on air", "seconds": "simulated time", "joules": "energy"}
 GANTT = 300  # steps that a picture of a round shows
 UNITS = {"bytes": "B", "seconds": "s", "joules": "J"}
-TITLES = {
-    "loss": "training loss",
-    "augmented_loss": "the augmented model's loss",
-    "kappa_2": "kappa_2, the augmented model's weight",
-    "eval_accuracy": "test accuracy",
-    "eval_loss": "test loss",
-    "eval_classifier_fid": "classifier-FID",
-    "eval_kid": "KID",
-    "eval_feature_distance": "feature distance to the held-out images",
-    "eval_darkness_distance": "distance in mean darkness",
-    "eval_recognised": "generated images recognised",
-    "eval_plain_recognised": "plain prompts still recognised",
-}
-
-
-def title(key: str) -> str:
-    """A metric's name for a person."""
-    return TITLES.get(key, key.removeprefix("eval_").replace("_", " "))
+LABEL = 40  # characters of a name that a picture has room for
 
 
 def colour(i: int) -> str:
@@ -61,7 +49,8 @@ def curves(runs: Sequence[Recorded], key: str, axis: str) -> str:
             if dense:
                 smooth = list(run.smooth_loss())
                 ax.plot([along(row, axis) for row, _ in smooth], [loss for _, loss in smooth], color=colour(i), linewidth=1.9)
-            floor = next((r[f"{key}_floor"] for r in (run.baseline, *run.rows) if f"{key}_floor" in r), None)
+            _intervals(ax, run, key, axis, colour(i))
+            floor = next((f for r in (run.baseline, *run.rows) if (f := r.get(f"{key}_floor")) is not None), None)
             if floor is not None and i == 0:
                 ax.axhline(floor, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
                 # Above the picture, where no curve can cross it.
@@ -72,17 +61,28 @@ def curves(runs: Sequence[Recorded], key: str, axis: str) -> str:
         else:
             ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: size(v, UNITS[axis])))
             ax.xaxis.set_major_locator(MaxNLocator(5))
-        if key.endswith(("recognised", "accuracy", "precision", "recall")):
+        if is_share(key):
             ax.set_ylim(0, min(1.05, 1.08 * ax.get_ylim()[1]))
             ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0%}"))
         elif key.startswith("eval_") and key != "eval_loss":
             ax.set_ylim(bottom=0)
-        return _svg(figure, f"{title(key)} against {AXES[axis]}")
+        return _svg(figure, f"{name(key)} against {AXES[axis]}")
+
+
+def _intervals(ax: Any, run: Recorded, key: str, axis: str, hue: str) -> None:
+    """A share's 95% interval at each point, where its number of trials is known."""
+    found = [(0.0 if i == 0 else along(row, axis), interval(key, row)) for i, row in enumerate((run.baseline, *run.rows))]
+    for x, one in found:
+        if one is not None:
+            ax.vlines(x, one[1], one[2], color=hue, linewidth=1.1, alpha=0.55)
 
 
 def gantt(events: Sequence[dict[str, Any]]) -> str:
-    """One round: a row a node, a bar a step, an arrow from the end of a transfer to who receives it. Hatched: in vain."""
+    """One round: a row a node, a bar a step, an arrow from the end of a transfer to who receives it. Hatched: in vain. Empty
+    where nothing happened."""
     events = [e for e in events if e["outcome"] != "skipped" and e["event"] != "wait"]
+    if not events:
+        return ""
     nodes = sorted({e["node"] for e in events} | {e["peer"] for e in events if e["peer"]}, key=lambda n: (n != "server", len(n), n))
     shown = nodes if len(nodes) <= 25 else [*nodes[:24], "others"]
     row = {n: shown.index(n) if n in shown else len(shown) - 1 for n in nodes}
@@ -129,8 +129,8 @@ def to_reach(runs: Sequence[Recorded], targets: Sequence[float], axis: str) -> s
         ax.set_xticks(range(len(targets)), [f"{t:g}" for t in targets])
         ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: size(v, UNITS[axis])))
         ax.yaxis.set_minor_formatter(FuncFormatter(lambda v, _: ""))
-        ax.set_xlabel("loss reached", color=MUTED)
-        return _svg(figure, f"{AXES[axis]} to reach a loss")
+        ax.set_xlabel("training loss reached", color=MUTED)
+        return _svg(figure, f"{AXES[axis]} to reach a training loss")
 
 
 CLIENTS = 100  # that a picture has room for
@@ -145,7 +145,7 @@ def partition(census: dict[str, Any]) -> str:
         room = min(900 / len(shown), 16)  # points across the largest dot
         points = [(x, y, n) for x, k in enumerate(shown) for y, n in enumerate(census["counts"][k]) if n]
         dots.scatter(*zip(*((x, y) for x, y, _ in points), strict=True), s=[room**2 * n / most for *_, n in points], color=colour(0), lw=0)
-        dots.set_yticks(range(len(census["labels"])), census["labels"])
+        dots.set_yticks(range(len(census["labels"])), [_label(label) for label in census["labels"]])
         dots.set_ylim(len(census["labels"]) - 0.3, -0.7)
         bars.bar(range(len(shown)), [census["emd"][k] for k in shown], color=colour(1), linewidth=0)
         bars.set_ylim(0, 2)
@@ -160,9 +160,11 @@ def partition(census: dict[str, Any]) -> str:
 
 def places(run: Recorded) -> str:
     """The cell from above in the first round: the server, the devices, and the links over which something went. A cross:
-    in vain."""
+    in vain. Empty where nothing was sent."""
     scenario, t = run.scenario, run.events[0]["round"]
     events = [e for e in run.events if e["round"] == t and e["event"] == "send" and e["outcome"] != "skipped"]
+    if not events:
+        return ""
     cell, clients = Cell.model_validate(scenario["network"]["cell"]), scenario["population"]["clients"]
     at = Geometry(cell, clients, scenario["seed"]).at(events[0]["t0_s"])
     where = {SERVER: np.zeros(2)} | {client_node(k): place for k, place in enumerate(at)}
@@ -210,7 +212,7 @@ def rates(by_direction: dict[str, list[float]]) -> str:
 @contextmanager
 def _figure(width: float, height: float, rows: int = 1) -> Iterator[tuple[Figure, Any]]:
     style: dict[Any, Any] = {
-        "svg.fonttype": "none", "svg.hashsalt": "fedray", "font.size": 9, "axes.edgecolor": LINE, "axes.spines.top": False,
+        "svg.fonttype": "none", "text.parse_math": False, "svg.hashsalt": "fedray", "font.size": 9, "axes.edgecolor": LINE, "axes.spines.top": False,
         "axes.spines.right": False, "axes.grid": True, "grid.color": LINE, "grid.linewidth": 0.6, "axes.axisbelow": True,
         "xtick.color": MUTED, "ytick.color": MUTED, "xtick.major.size": 0, "ytick.major.size": 0, "ytick.minor.size": 0,
         "text.color": INK, "axes.labelsize": 8.5, "path.simplify": True,
@@ -220,16 +222,31 @@ def _figure(width: float, height: float, rows: int = 1) -> Iterator[tuple[Figure
         yield figure, figure.subplots(rows, height_ratios=[3, 1] if rows > 1 else None)
 
 
+def _label(text: str) -> str:
+    """A name that a picture has room for."""
+    shown = printable(text)
+    return shown if len(shown) <= LABEL else shown[: LABEL - 3] + "..."
+
+
 def _svg(figure: Figure, title: str) -> str:
     """The figure as an inline element: as wide as its place, in the page's colours and font, named for who cannot see it."""
     out = io.StringIO()
-    figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the page's own font is the reader's
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = out.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{title}">', svg, count=1)
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
-    svg = re.sub(r' id="[a-zA-Z0-9]+_\d+"', "", svg)
-    svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
+    box = re.search(r'viewBox="([\d. -]+)"', svg)
+    assert box is not None
+    svg = svg[svg.index(">", svg.index("<svg")) + 1 :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, count=1, flags=re.S)
+    svg = re.sub(r"<[^>]*>", _in_page_style, svg)  # in what is between, names, a `>` is escaped
+    return f'<svg viewBox="{box[1]}" role="img" aria-label="{escape(printable(title))}">' + svg
+
+
+def _in_page_style(tag: re.Match[str]) -> str:
+    """One tag of matplotlib's with the page's variables for colours, no ids and no font of its own."""
+    text = re.sub(r' id="[a-zA-Z0-9]+_\d+"', "", tag[0])
+    text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)
     for sentinel, variable in VARIABLES.items():
-        svg = svg.replace(sentinel, variable)
-    return re.sub(r"#f000(\d\d)", lambda m: f"var(--s{int(m[1])})", svg)
+        text = text.replace(sentinel, variable)
+    return re.sub(r"#f000(\d\d)", lambda m: f"var(--s{int(m[1])})", text)

@@ -1,6 +1,8 @@
-"""`fedray report`: runs as one HTML page that needs nothing but itself."""
+"""`fedray report`: runs as one HTML page that needs nothing but itself. It holds no script and allows none: whatever stands in
+a run's files is text there."""
 
 import base64
+import shlex
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -8,16 +10,16 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from fedray.report import charts, recorded
+from fedray.report import charts, numbers, recorded
 from fedray.report.recorded import SMOOTHING, Recorded
 from fedray.report.recost import recosted
+from fedray.runs import reader
+from fedray.scenario import ScenarioError
 from fedray.schedule import SERVED
 from fedray.terminal import size
 
-# Shorter than the pictures' titles, so that the numbers below them stand in a row.
-TILES = {"eval_feature_distance": "distance of style", "eval_accuracy": "test accuracy", "eval_perplexity": "perplexity"}
-TILES |= {"eval_classifier_fid": "classifier-FID", "eval_recognised": "recognised"}
-GRIDS = 8  # sample grids shown of a run; the first and the last are always among them
+TILES = ["eval_feature_distance", "eval_accuracy", "eval_perplexity", "eval_classifier_fid", "eval_recognised"]
+CHARTS = 40  # metrics that are drawn, against four axes each; all are in the table
 
 
 def write(folders: Sequence[Path], out: Path | None = None, network: Path | None = None) -> Path:
@@ -26,29 +28,34 @@ def write(folders: Sequence[Path], out: Path | None = None, network: Path | None
     `out` says otherwise.
 
     Raises:
-        ScenarioError: where a folder holds no run.
+        ScenarioError: where a folder holds no run, or files that are not a run's, or where the page cannot be written.
     """
     runs = recorded.read(folders)
     if network is not None:
         runs = [one for run in runs for one in (run, recosted(run, network))]
     page = render(runs, recorded.about(folders[0]) if len(folders) == 1 else None)
     file = out or folders[0] / "report.html"
-    file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f".{file.name}.part")
-    part.write_text(page, encoding="utf-8")
-    part.replace(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part.unlink(missing_ok=True)  # it might be a link
+        part.write_bytes(page.encode("utf-8", "backslashreplace"))
+        part.replace(file)
+    except OSError as e:
+        raise ScenarioError([f"{file}: got a file that cannot be written ({e.strerror or e}), expected another place"]) from None
     return file
 
 
 def render(runs: Sequence[Recorded], sweep: dict[str, Any] | None = None) -> str:
     """The page. `sweep` is the scenario of which the runs are variants, where one is."""
     metrics = list(dict.fromkeys(k for run in runs for row in (*run.rows, run.baseline) for k in row if k.startswith("eval_")))
-    shown = ["loss", *(k for k in metrics if not k.endswith(("_floor", "_images")))]
+    shown = ["loss", *(k for k in metrics if not k.endswith(numbers.BESIDE))]
+    drawn = shown[:CHARTS] if any(run.rows for run in runs) else []
     targets = recorded.loss_targets(runs) if len(runs) > 1 else []
     painters = [run for run in runs if run.augmentation]
     with_events = [run for run in runs if run.events]
     jinja = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    jinja.filters |= {"size": size, "number": _number}
+    jinja.filters |= {"size": size, "number": _number, "png": _data_uri, "part_of": numbers.part_of}
     return jinja.from_string((files("fedray.report") / "page.html").read_text(encoding="utf-8")).render(
         title=sweep["name"] if sweep else " and ".join(run.name for run in runs),
         description=sweep["description"] if sweep else "",
@@ -57,26 +64,36 @@ def render(runs: Sequence[Recorded], sweep: dict[str, Any] | None = None) -> str
         units=charts.UNITS,
         kinds={kind: f"var(--s{i})" for kind, i in charts.KIND_COLOURS.items()},
         shown_kinds={recorded.KINDS[e["direction"] or e["event"]] for run in runs for e in run.events} - {"waiting"},
-        metrics={key: charts.title(key) for key in shown},
-        curves={key: {axis: charts.curves(runs, key, axis) for axis in charts.AXES} for key in shown} if any(r.rows for r in runs) else {},
+        curves=[(numbers.name(key), numbers.MEANINGS.get(key, ""), _against(runs, key)) for key in drawn],
         recosted=[run.name for run in runs if run.recosted],
-        maps=[(run.name, charts.places(run)) for run in with_events if run.scenario["network"].get("cell")],
+        maps=[(run.name, svg) for run in with_events if run.scenario["network"].get("cell") and (svg := charts.places(run))],
         rates=[(run.name, charts.rates(found)) for run in with_events if (found := recorded.rates(run))],
-        timelines=[(run.name, charts.gantt([e for e in run.events if e["round"] == run.events[0]["round"]])) for run in with_events],
+        timelines=[(run.name, svg) for run in with_events if (svg := charts.gantt(_first_round(run)))],
         partitions=[(names, charts.partition(census), _distances(census)) for names, census in _partitions(runs)],
         painted=recorded.painted(painters) if painters else [],
         painters=[run.name for run in painters],
-        pictures=next((_data_uri(file) for run in painters if (file := run.path / "samples" / "pictures.png").is_file()), None),
-        crossings=[(run.name, *_crossings(run), _attack(run)) for run in runs if run.split],
+        pictures=next((run.samples.pictures for run in painters if run.samples.pictures), None),
+        crossings=[(run.name, *_crossings(run), run.samples.attack) for run in runs if run.split],
         targets=targets,
         reached={t: [run.reached(t) for run in runs] for t in targets},
         reach_charts={axis: charts.to_reach(runs, targets, axis) for axis in ("bytes", "seconds")} if targets else {},
         differences=recorded.differences(runs) if len(runs) > 1 else {},
         totals=_totals(runs, shown),
         citations=_citations(runs),
+        csv=numbers.as_csv(runs),
+        emd=numbers.EMD,
         smoothing=SMOOTHING,
         along=recorded.along,
     )
+
+
+def _first_round(run: Recorded) -> list[dict[str, Any]]:
+    return [e for e in run.events if e["round"] == run.events[0]["round"]]
+
+
+def _against(runs: Sequence[Recorded], key: str) -> dict[str, str]:
+    """A metric's picture by the axis it is drawn against."""
+    return {axis: charts.curves(runs, key, axis) for axis in charts.AXES}
 
 
 def _partitions(runs: Sequence[Recorded]) -> list[tuple[str, dict[str, Any]]]:
@@ -94,15 +111,13 @@ def _partitions(runs: Sequence[Recorded]) -> list[tuple[str, dict[str, Any]]]:
 def _distances(census: dict[str, Any]) -> str:
     known = [d for d in census["emd"] if d is not None]
     empty = len(census["emd"]) - len(known)
-    text = f"earth mover's distance to the population's labels: mean {sum(known) / len(known):.2f}, {min(known):.2f} to {max(known):.2f}"
+    text = f"each client's EMD: mean {sum(known) / len(known):.2f}, {min(known):.2f} to {max(known):.2f}"
     return text + (f"; {empty} clients hold nothing" if empty else "")
 
 
 def _facts(run: Recorded, i: int) -> dict[str, Any]:
     s = run.scenario
-    grids = run.grids
-    step = max(1, -(-(len(grids) - 1) // (GRIDS - 1)))
-    chosen = [g for j, g in enumerate(grids) if j % step == 0 or j == len(grids) - 1]
+    grids = run.samples.grids
     data = s["data"].get("path") or s["data"]["kind"]
     length = f"{s['training']['local_steps']} steps" if s["training"].get("local_steps") else f"{s['training']['local_epochs']} epochs"
     optimizer = s["training"]["optimizer"]
@@ -113,8 +128,12 @@ def _facts(run: Recorded, i: int) -> dict[str, Any]:
         "status": run.status,
         "error": run.error,
         "description": s["description"],
-        "grids": [(f"round {n}" if n else "before", _data_uri(file)) for n, file in chosen],
-        "texts": [(f"round {n}" if n else "before", text) for n, text in run.texts],
+        "grids": [(f"round {n}" if n else "before", png) for n, png in grids],
+        "all_grids": run.samples.of,
+        "left_out": run.samples.left_out,
+        "resolved": run.resolved,
+        "again": shlex.join(["fedray", "run", str(run.path / reader.SCENARIO), "--out", f"{run.path}-again"]),
+        "texts": [(f"round {n}" if n else "before", text) for n, text in run.samples.texts],
         "prompts": s["evaluation"]["prompts"],
         "shares": recorded.shares(run),
         "nodes": recorded.by_node(run),
@@ -130,12 +149,13 @@ def _facts(run: Recorded, i: int) -> dict[str, Any]:
             **({"augmentation": _augmentation(s["augmentation"])} if s.get("augmentation") else {}),
             "network": ", ".join(f"{d} {_rate(s['network'][d])}" for d in ("uplink", "downlink", "sidelink")),
             "seed": str(s["seed"]),
+            **({"command": run.env["command"]} if run.env.get("command") else {}),
         },
         "where": {
             "machine": f"{run.env.get('platform', 'unknown')}, {run.env.get('cpus', '?')} cores",
             "versions": ", ".join(f"{k} {v}" for k, v in {"python": run.env.get("python"), **run.env.get("packages", {})}.items() if v),
             "executor": f"{s['runtime']['executor']}, {s['runtime']['threads']} thread{'s' * (s['runtime']['threads'] > 1)} an actor",
-            "weights_sha256": (run.result or {}).get("weights_sha256", "not done yet"),
+            "weights_sha256": _sha256(run) or "not done yet",
         },
         "tiles": _tiles(run),
     }
@@ -151,16 +171,19 @@ def _tiles(run: Recorded) -> list[tuple[str, str, str]]:
     """What is worth a glance: name, value, and a word beside it."""
     if not run.rows:
         return []
-    last, losses = run.rows[-1], [loss for _, loss in run.smooth_loss()]
-    final = {k: v for row in run.rows for k, v in row.items() if k.startswith("eval_")}
+    last, smooth = run.rows[-1], [loss for _, loss in run.smooth_loss()]
+    losses = smooth or [row["loss"] for row in run.rows if row["loss"] is not None]
     tiles = [("rounds", str(last["round"]), run.status)]
     if losses:
-        tiles.append(("loss", _number(losses[-1]), f"from {_number(losses[0])}, means of {SMOOTHING} rounds"))
-    for key, name in TILES.items():
-        if (value := final.get(key)) is not None:
-            told = "{:.0%}" if key == "eval_recognised" else "{:.4g}"
+        tiles.append(
+            (numbers.name("loss"), _number(losses[-1]), f"from {_number(losses[0])}" + f", means of {SMOOTHING} rounds" * bool(smooth))
+        )
+    for key in TILES:
+        row = next((row for row in reversed(run.rows) if row.get(key) is not None), None)
+        if row is not None:
             beside = (("from", run.baseline.get(key)), ("floor", run.baseline.get(f"{key}_floor")))
-            tiles.append((name, told.format(value), ", ".join(f"{word} {told.format(v)}" for word, v in beside if v is not None)))
+            words = [f"{word} {numbers.plain(key, value)}" for word, value in beside if value is not None]
+            tiles.append((numbers.name(key), numbers.plain(key, row[key]), "; ".join(filter(None, (numbers.sureness(key, row), *words)))))
     tiles.append(("on air", size(recorded.along(last, "bytes")), f"{sum(e['event'] == 'send' for e in run.events):,} transfers"))
     tiles.append(("simulated time", size(last["sim_time_s"], "s"), f"{last['wall_time_s']:.0f} s on the wall"))
     tiles.append(("energy", size(last["energy_j"], "J"), ""))
@@ -171,24 +194,28 @@ def _totals(runs: Sequence[Recorded], shown: Sequence[str]) -> list[tuple[str, l
     """The table of totals: a row a quantity, a column a run."""
 
     def last(run: Recorded, key: str) -> Any:
-        return next((row[key] for row in reversed(run.rows) if row.get(key) is not None), None)
+        return newest(run, key).get(key)
+
+    def newest(run: Recorded, key: str) -> dict[str, Any]:
+        return next((row for row in reversed(run.rows) if row.get(key) is not None), {})
+
+    def cell(run: Recorded, key: str) -> str:
+        row = newest(run, key)
+        now, before, floor = (
+            numbers.plain(key, value) for value in (row.get(key), run.baseline.get(key), run.baseline.get(f"{key}_floor"))
+        )
+        beside = "; ".join(filter(None, (numbers.sureness(key, row), floor and f"floor {floor}")))
+        return " → ".join(filter(None, (before, now))) + (f" ({beside})" if now and beside else "")
 
     rows: list[tuple[str, list[str]]] = [("rounds", [str(last(r, "round") or 0) for r in runs])]
-    for key in shown:
-        cells = []
-        for run in runs:
-            now, before = last(run, key), run.baseline.get(key)
-            text = "" if now is None else f"{_number(before)} → {_number(now)}" if before is not None else _number(now)
-            floor = run.baseline.get(f"{key}_floor")
-            cells.append(text + (f" (floor {_number(floor)})" if floor is not None else ""))
-        rows.append((charts.title(key), cells))
+    rows += [(numbers.name(key), [cell(run, key) for run in runs]) for key in shown]
     for key, name, unit in (
         ("bytes_uplink", "uplink", "B"), ("bytes_downlink", "downlink", "B"), ("bytes_sidelink", "sidelink", "B"),
         ("sim_time_s", "simulated time", "s"), ("energy_j", "energy", "J"), ("wall_time_s", "wall time", "s"),
     ):  # fmt: skip
         rows.append((name, [size(v, unit) if (v := last(r, key)) is not None else "" for r in runs]))
     rows.append(("clients' work", [size(recorded.client_flops(run), "FLOP") for run in runs]))
-    rows.append(("weights_sha256", [(r.result or {}).get("weights_sha256", "")[:12] for r in runs]))
+    rows.append(("weights_sha256", [_sha256(run)[:12] for run in runs]))
     return rows
 
 
@@ -216,18 +243,16 @@ def _crossings(run: Recorded) -> tuple[str, list[tuple[str, ...]]]:
     return text, [(*row[:3], size(split["bytes"][row[3]])) for row in rows]
 
 
-def _attack(run: Recorded) -> str | None:
-    """The last sheet of what an attacker made of activations."""
-    sheets = sorted((run.path / "samples").glob("attack-*.png"))
-    return _data_uri(sheets[-1]) if sheets else None
+def _sha256(run: Recorded) -> str:
+    return (run.result or {}).get("weights_sha256") or ""
 
 
 def _citations(runs: Sequence[Recorded]) -> str:
     return "\n\n".join(dict.fromkeys(entry for run in runs for entry in run.citations.strip().split("\n\n") if entry))
 
 
-def _data_uri(file: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode()
+def _data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def _words(section: dict[str, Any]) -> str:

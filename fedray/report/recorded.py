@@ -1,19 +1,20 @@
 """What a report knows of a run: read from its folder, whether it is done, broken or still going on."""
 
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from fedray.network.clock import idle_s
+from fedray.runs import reader
 from fedray.runs.folder import RunFolder
-from fedray.schedule import SERVED, SERVER
+from fedray.runs.reader import Samples
+from fedray.scenario import ScenarioError
+from fedray.schedule import SERVED, SERVER, client_node
 
+GRIDS = 24  # sample grids shown of a run; the first and the last are always among them
 SMOOTHING = 5  # rounds of the trailing mean that a loss target is held against
 
 
@@ -31,6 +32,8 @@ class Recorded:
     error: dict[str, Any] | None
     env: dict[str, Any]
     citations: str
+    resolved: str  # the scenario as text
+    samples: Samples
     partition: dict[str, Any] | None = None  # data.partition.Census
     augmentation: dict[str, Any] | None = None  # how good the data are, with generated pictures
     split: dict[str, Any] | None = None  # what crosses a split model's cut
@@ -43,22 +46,9 @@ class Recorded:
         done = self.rows[-1]["round"] if self.rows else 0
         return f"{'broken' if self.error else 'unfinished'} after round {done} of {self.scenario['training']['rounds']}"
 
-    @property
-    def grids(self) -> list[tuple[int, Path]]:
-        """Sample grids by round; those of a run on another network are the run's own."""
-        if self.recosted:
-            return []
-        return [(int(p.stem.removeprefix("round-")), p) for p in sorted((self.path / "samples").glob("round-*.png"))]
-
-    @property
-    def texts(self) -> list[tuple[int, str]]:
-        """What a model wrote, by round; the first and the last."""
-        files = [] if self.recosted else sorted((self.path / "samples").glob("round-*.txt"))
-        return [(int(p.stem.removeprefix("round-")), p.read_text(encoding="utf-8")) for p in dict.fromkeys((*files[:1], *files[-1:]))]
-
     def series(self, key: str, axis: str) -> tuple[list[float], list[float]]:
         """A metric against an axis (`rounds`, or a cumulative metric), from the base model where that was looked at."""
-        points = [(0.0, self.baseline[key])] if key in self.baseline else []
+        points = [(0.0, self.baseline[key])] if self.baseline.get(key) is not None else []
         for row in self.rows:
             if row.get(key) is not None:
                 points.append((along(row, axis), row[key]))
@@ -86,43 +76,55 @@ def read(paths: Sequence[Path]) -> list[Recorded]:
     """Runs by their folders; a sweep's folder stands for its variants.
 
     Raises:
-        ScenarioError: where a folder holds no run.
+        ScenarioError: where a folder holds no run, or files that are not a run's.
     """
     found = []
     for path in paths:
         scenario = about(RunFolder.reopen(path).path)
         variants = (scenario.get("sweep") or {}).get("variants", {})
-        folders = [path / name for name in variants if (path / name / "scenario.resolved.yaml").is_file()]
+        folders = [path / name for name in variants if (path / name / reader.SCENARIO).is_file()]
+        for folder in folders:
+            reader.inside(path, folder)
         found += [_read(folder, folder.name) for folder in folders] if variants else [_read(path, path.resolve().name)]
     if len({run.name for run in found}) < len(found):
-        found = [_read(run.path, str(run.path)) for run in found]
+        found = [replace(run, name=str(run.path)) for run in found]
     return found
 
 
 def about(path: Path) -> dict[str, Any]:
     """The resolved scenario of a run's or a sweep's folder."""
-    scenario: dict[str, Any] = YAML(typ="safe", pure=True).load((path / "scenario.resolved.yaml").read_text(encoding="utf-8"))
-    return scenario
+    return reader.scenario(path).scenario.model_dump(mode="json")
 
 
 def _read(path: Path, name: str) -> Recorded:
-    run, scenario = RunFolder(path), about(path)
-    events = [json.loads(line) for line in run.timeline.read_text().splitlines()] if run.timeline.exists() else []
-    bib = path / "CITATION.bib"
+    run, loaded = RunFolder.reopen(path), reader.scenario(path)
     return Recorded(
-        path, name, scenario, run.rows(), events, run.read("baseline.json") or {}, run.read("result.json"), run.read("error.json"),
-        run.read("env.json") or {}, bib.read_text(encoding="utf-8") if bib.exists() else "",
+        path, name, loaded.scenario.model_dump(mode="json"), run.rows(), _events(path, loaded.scenario.population.clients),
+        run.read("baseline.json") or {}, run.read("result.json"), run.read("error.json"), run.read("env.json") or {},
+        reader.text(path, "CITATION.bib"), loaded.text, reader.samples(path, GRIDS),
         run.read("partition.json"), run.read("augmentation.json"), run.read("split.json"),
     )  # fmt: skip
+
+
+def _events(path: Path, clients: int) -> list[dict[str, Any]]:
+    """timeline.jsonl, whose nodes are all of the population."""
+    events, known = reader.lines(path, "timeline.jsonl"), {SERVER, *map(client_node, range(clients))}
+    for line, e in enumerate(events, 1):
+        if unknown := {e["node"], e["peer"] or SERVER} - known:
+            expected = f"the server, or one of client-0 to client-{clients - 1}"
+            raise ScenarioError([f"{path / 'timeline.jsonl'}:{line}: got {unknown.pop()}, expected {expected}"])
+    return events
 
 
 def loss_targets(runs: Sequence[Recorded]) -> list[float]:
     """The sweep's own, or three that every run reached: from a quarter of the way down to the least that all came to."""
     for run in runs:
-        if (run.path.parent / "scenario.resolved.yaml").is_file():
+        try:
             sweep = about(run.path.parent).get("sweep") or {}
-            if sweep.get("loss_targets"):
-                return sorted(sweep["loss_targets"], reverse=True)
+        except ScenarioError:  # whatever lies there, it is no sweep
+            continue
+        if run.path.name in sweep.get("variants", {}) and sweep["loss_targets"]:
+            return sorted(sweep["loss_targets"], reverse=True)
     curves = [[loss for _, loss in run.smooth_loss()] for run in runs]
     if not all(curves):
         return []
@@ -153,16 +155,22 @@ def painted(runs: Sequence[Recorded]) -> list[tuple[str, list[str]]]:
         known = [v for v in values if v is not None]
         return f"{sum(known) / len(known):.3g}" if known else ""
 
+    def pictures(a: dict[str, Any]) -> dict[str, Any]:
+        return a.get("pictures") or {}
+
+    def recognised(p: dict[str, Any]) -> str:
+        return "" if p.get("recognised") is None else f"{100 * p['recognised']:.3g}% of {p['images']}"
+
     def cells(one: Callable[[dict[str, Any]], str]) -> list[str]:
         return [one(run.augmentation or {}) for run in runs]
 
     def both(key: str) -> list[str]:
-        return cells(lambda a: mean([c[key] for c in a["clients"]]) + (f" / {a['pictures'][key]:.3g}" if "pictures" in a else ""))
+        return cells(lambda a: mean([c[key] for c in a["clients"]]) + (f" / {a['pictures'][key]:.3g}" if a.get("pictures") else ""))
 
     return [
-        ("pictures", cells(lambda a: str(a.get("pictures", {}).get("images", 0)))),
-        ("a judge recognises", cells(lambda a: f"{a['pictures']['recognised']:.0%}" if "recognised" in a.get("pictures", {}) else "")),
-        ("classifier-FID", cells(lambda a: f"{a['pictures']['classifier_fid']:.3g}" if "recognised" in a.get("pictures", {}) else "")),
+        ("pictures", cells(lambda a: str(pictures(a).get("images", 0)))),
+        ("a judge recognises", cells(lambda a: recognised(pictures(a)))),
+        ("classifier-FID", cells(lambda a: mean([pictures(a).get("classifier_fid")]))),
         ("clients' distance (EMD), before and after", cells(lambda a: f"{mean(a['emd_before'])} → {mean(a['emd_after'])}")),
         ("learning error: clients / pictures", both("learning_error")),
         ("gap to the global gradient: clients / pictures", both("gradient_gap")),

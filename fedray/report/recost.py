@@ -7,13 +7,17 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from fedray.errors import printable
 from fedray.network.clock import Ledger, time_round
 from fedray.network.radio import Radio
 from fedray.network.work import number
 from fedray.report.recorded import Recorded
+from fedray.runs.reader import Samples
 from fedray.scenario.base import Refused
-from fedray.scenario.load import load_network
+from fedray.scenario.load import ScenarioError, load_network
 from fedray.schedule import Generate, Pass, Schedule, Send, Server, Step, Train
+
+NONE = Samples([], [], None, None, 0, [])  # they are the run's own
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ def recosted(run: Recorded, file: Path) -> Recorded:
     ledger, events, totals = Ledger(), [], {}
     for t, steps in groupby((e for e in run.events if e["event"] != "wait"), key=lambda e: e["round"]):
         recorded = list(steps)
+        _refuse_unknown(run, recorded)
         work = AsRecorded({e["id"]: e["bytes"] if e["event"] == "send" else e["flops"] for e in recorded})
         outcomes = {e["outcome"] for e in recorded if e["event"] != "aggregate"}
         waited = scenario.network.deadline_s if "late" in outcomes or "done" not in outcomes else None
@@ -55,7 +60,19 @@ def recosted(run: Recorded, file: Path) -> Recorded:
     rows = [row | totals[row["round"]] for row in run.rows if row["round"] in totals]
     network = {"network": loaded.scenario.network.model_dump(mode="json")}
     name = f"{run.name} on {file.stem}"
-    return replace(run, name=name, scenario=run.scenario | network, rows=rows, events=events, augmentation=None, recosted=True)
+    return replace(
+        run, name=name, scenario=run.scenario | network, rows=rows, events=events, augmentation=None, samples=NONE, recosted=True
+    )
+
+
+def _refuse_unknown(run: Recorded, events: Sequence[dict[str, Any]]) -> None:
+    """A schedule can be run again where each of its steps, by an id of its own, waits for earlier ones."""
+    known: set[str] = set()
+    for e in events:
+        if e["id"] in known or not known.issuperset(e["after"]):
+            got = f"step {e['id']} of round {e['round']}, twice or after a step that is not there"
+            raise ScenarioError([printable(f"{run.path / 'timeline.jsonl'}: got {got}, expected a whole schedule")])
+        known.add(e["id"])
 
 
 def _schedule(round: int, events: Sequence[dict[str, Any]], waited_s: float | None) -> Schedule:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fedray.network.clock import Event, Ledger
+from fedray.runs import reader
 from fedray.scenario.load import Loaded, ScenarioError
 
 KEEP = 2  # checkpoints
@@ -92,10 +93,11 @@ class RunFolder:
         """The folder of a run that was begun; `option` is the command line's, for the error.
 
         Raises:
-            ScenarioError: where no run is there.
+            ScenarioError: where no run is there, or a part of it is elsewhere.
         """
-        if not (path / "scenario.resolved.yaml").is_file():
-            raise ScenarioError([f"{option}{path}: got a folder that holds no run, expected one with scenario.resolved.yaml"])
+        if not (path / reader.SCENARIO).is_file():
+            raise ScenarioError([f"{option}{path}: got a folder that holds no run, expected one with {reader.SCENARIO}"])
+        reader.refuse_links(path)
         return cls(path)
 
     def write(self, name: str, value: Any) -> None:
@@ -105,8 +107,8 @@ class RunFolder:
         part.replace(self.path / name)
 
     def read(self, name: str) -> Any:
-        file = self.path / name
-        return json.loads(file.read_text()) if file.exists() else None
+        """A JSON file's object; none where there is none. Raises ScenarioError for what no run writes."""
+        return reader.document(self.path, name)
 
     def append(self, events: list[Event], metrics: dict[str, Any]) -> None:
         """One round's lines."""
@@ -117,8 +119,7 @@ class RunFolder:
 
     def rows(self) -> list[dict[str, Any]]:
         """metrics.jsonl, a dictionary a round; a line that is being written is not there yet."""
-        text = self.metrics.read_text() if self.metrics.exists() else ""
-        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        return reader.lines(self.path, self.metrics.name)
 
     def write_parquet(self) -> None:
         """metrics.parquet: the same rows; what a round did not measure is null."""
@@ -154,7 +155,8 @@ class RunFolder:
         """Checkpoints, newest first, each with its state or with what is wrong with it."""
         for folder in self._checkpoints():
             try:
-                raw = json.loads((folder / "state.json").read_text())
+                reader.refuse_links_within(self.path, folder)
+                raw = self.read(f"checkpoints/{folder.name}/state.json") or {}
                 yield folder, State(**(raw | {"ledger": Ledger(**raw["ledger"]), "saved": Saved(**raw["saved"])}))
             except (OSError, ValueError, TypeError, KeyError) as e:
                 yield folder, f"state.json cannot be read: {e}"
@@ -170,7 +172,7 @@ class RunFolder:
             part.write_text("".join(lines))
             part.replace(file)
         for grid in (self.path / "samples").glob("round-*"):
-            if int(grid.stem.removeprefix("round-")) > state.round:
+            if (named := reader.ROUND.fullmatch(grid.stem)) and int(named[1]) > state.round:
                 grid.unlink()
         (self.path / "error.json").unlink(missing_ok=True)
 
@@ -180,7 +182,8 @@ class RunFolder:
         return [str(p.relative_to(self.path)) for p in found]
 
     def _checkpoints(self) -> list[Path]:
-        return sorted(self.checkpoints.glob("round-*"), key=_round_of, reverse=True)
+        found = (folder for folder in self.checkpoints.glob("round-*") if reader.ROUND.fullmatch(folder.name))
+        return sorted(found, key=_round_of, reverse=True)
 
 
 def saved_files(checkpoint: Path) -> dict[str, str]:

@@ -158,11 +158,6 @@ def _kind_field(kind: Any) -> Any:
     return kind.model_fields["kind"].annotation if _is_model(kind) and "kind" in kind.model_fields else None
 
 
-def one_line(text: str) -> str:
-    """A line a problem, whatever characters the user's keys are made of."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def kind_of(value: Any) -> str:
     """A value as a line of a few words."""
     if value is None:

@@ -13,8 +13,9 @@ from typing import Any
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
+from fedray.errors import printable
 from fedray.scenario.base import Refused
-from fedray.scenario.explain import Loc, ScenarioError, explained, one_line
+from fedray.scenario.explain import Loc, ScenarioError, explained
 from fedray.scenario.network import DIRECTIONS
 from fedray.scenario.scenario import Scenario
 from fedray.scenario.tree import apply, mark_of, plain, put, read
@@ -155,7 +156,7 @@ def _line(file: Path, tree: Any, settings: Sequence[str], loc: Loc, message: str
     for setting in settings:
         path = setting.partition("=")[0].strip()
         if key == path or key.startswith(path + ".") or path.startswith(key + "."):
-            return one_line(f"--set {setting}: {key}: {message}")
+            return printable(f"--set {setting}: {key}: {message}")
     line, at = 1, tree
     for part in loc:
         mark = mark_of(at, part)
@@ -164,4 +165,4 @@ def _line(file: Path, tree: Any, settings: Sequence[str], loc: Loc, message: str
             at = at[part]
         except (KeyError, IndexError, TypeError):
             break
-    return one_line(f"{file}:{line}: {key + ': ' if key else ''}{message}")
+    return printable(f"{file}:{line}: {key + ': ' if key else ''}{message}")

@@ -43,6 +43,13 @@ class Scenario(Section):
         return self.tuning.payload or self.training.precision
 
     @property
+    def adds_to_master(self) -> bool:
+        """Whether what hosts add up depends on the server's own fp32 numbers: where those on the air have less precision, and
+        products are added up, or clients leave numbers out."""
+        left_out = isinstance(self.tuning, Lora) and self.tuning.ranks
+        return self.payload != "fp32" and bool(self.aggregation.multiplies or left_out)
+
+    @property
     def sites(self) -> dict[str, list[int]]:
         """Clients by the site whose images they are; empty where images may be opened anywhere."""
         data = self.data
@@ -197,10 +204,22 @@ class Scenario(Section):
                 yield Refused("network.uplink.allocation", f"blocks, of which there are {blocks}", "at least one a client of a round")
         if population.selection == "fedcs" and network.deadline_s is None:
             yield Refused("population.selection", "fedcs", "network.deadline_s, before which clients shall finish")
-        if population.selection == "proportional_fair" and not isinstance(network.uplink, RadioLink):
-            yield Refused("population.selection", "proportional_fair", f"a radio uplink, which fades, instead of {network.uplink.kind}")
+        if population.selection == "proportional_fair":
+            yield from self._proportionally_fair()
         if population.selection in ("fedcs", "proportional_fair") and self.augmentation is not None:
             yield Refused("population.selection", population.selection, "random, round_robin or label_cover beside augmentation")
+
+    def _proportionally_fair(self) -> Iterator[Refused]:
+        """Selection by how an uplink fades needs one that does, a client and round."""
+        uplink, topology = self.network.uplink, self.topology
+        if not isinstance(uplink, RadioLink):
+            yield Refused("population.selection", "proportional_fair", f"a radio uplink, which fades, instead of {uplink.kind}")
+        elif uplink.allocation == "blocks":
+            expected = "another beside network.uplink.allocation blocks, which fade each by itself and go to whom they serve best"
+            yield Refused("population.selection", "proportional_fair", expected)
+        if not (isinstance(topology, Parallel) and topology.reduce == "server"):
+            expected = "another, or topology.kind parallel with reduce server, in which each client has one uplink"
+            yield Refused("population.selection", f"proportional_fair for a {topology.kind}", expected)
 
     def _learning(self) -> Iterator[Refused]:
         rule, optimizer = self.aggregation, self.training.optimizer
@@ -299,6 +318,9 @@ class Scenario(Section):
             yield Refused("data.folders", ", ".join(data.folders), "each folder once")
         if not isinstance(data, ImageFolder) or data.sites is None:
             return
+        for name, site in data.sites.items():
+            if len(set(site.folders)) < len(site.folders):
+                yield Refused(f"data.sites.{name}.folders", ", ".join(site.folders), "each folder once")
         if data.partition.kind != "folder":
             yield Refused("data.partition", data.partition.kind, "folder, since data.sites names one folder a client")
         if self.evaluation.quality:

@@ -1,15 +1,22 @@
+import csv
+import html
 import json
 import re
 import shutil
 import subprocess
+from html.parser import HTMLParser
 
 import pytest
 from PIL import Image
 
-from fedray.report import recorded
+from fedray.report import numbers, recorded
 from fedray.report.page import write
+from tests.report.made import jsonl, made_up, with_everything
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+OPTIONS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+OPTIONS += ["--disable-component-update", "--disable-sync"]
+POLICY = "default-src 'none';"  # allows nothing but what follows it; the tests' own script is let in for looking
 # What a person would see, written into the title by the page itself once it is laid out.
 LOOK = """<script>addEventListener("load", () => {
   const shown = e => e.getBoundingClientRect().width > 20 && e.getBoundingClientRect().height > 20;
@@ -18,6 +25,8 @@ LOOK = """<script>addEventListener("load", () => {
     pictures: [...document.querySelectorAll("svg")].filter(shown).map(s => s.getAttribute("aria-label")),
     paths: [...document.querySelectorAll("svg path")].filter(p => p.getBoundingClientRect().width > 0).length,
     wide: document.documentElement.scrollWidth, screen: innerWidth,
+    cut: [...document.querySelectorAll("img, table")].filter(e => e.getBoundingClientRect().right > innerWidth).length,
+    told: [...document.querySelectorAll("details:not(.screen) pre")].map(e => e.checkVisibility()),
     totals: [...document.querySelectorAll("#totals tr")].map(r => [...r.children].map(c => c.innerText.trim())),
     paper: getComputedStyle(document.body).backgroundColor, ink: getComputedStyle(document.body).color,
   });
@@ -27,61 +36,18 @@ LOOK = """<script>addEventListener("load", () => {
 def seen(page, tmp_path, width=1100, dark=False):
     """The page in headless Chromium, offline."""
     looked = tmp_path / f"looked-{width}-{dark}.html"
-    looked.write_text(page.read_text().replace("</head>", LOOK))
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-    options += ["--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900"]
+    text = page.read_text()
+    assert text.count(POLICY) == 1
+    looked.write_text(text.replace(POLICY, f"{POLICY} script-src 'unsafe-inline';").replace("</head>", LOOK))
+    options = [*OPTIONS, f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900"]
     options += ["--blink-settings=preferredColorScheme=0"] if dark else []
-    command = [CHROMIUM, *options, "--virtual-time-budget=4000", "--dump-dom", looked.as_uri()]
+    return json.loads(title_in_chromium(looked, *options))
+
+
+def title_in_chromium(page, *options):
+    command = [CHROMIUM, *(options or OPTIONS), "--virtual-time-budget=4000", "--dump-dom", page.as_uri()]
     dom = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-    title = re.search(r"<title>(.*?)</title>", dom, re.S)[1]
-    return json.loads(title.replace("&amp;", "&").replace("&lt;", "<").replace("&gt;", ">"))
-
-
-def made_up(folder, losses, sidelink=1000, every=0, **changes):
-    """A run's folder with a known story: each round sends `sidelink` bytes, takes 2 s and 3 J."""
-    folder.mkdir(parents=True)
-    link = {"kind": "fixed", "rate_bps": 1e6}
-    optimizer = {"kind": "sgd", "learning_rate": 0.1}
-    scenario = {
-        "name": folder.name,
-        "description": "made up",
-        "seed": 0,
-        "topology": {"kind": "relay"},
-        "population": {"clients": 2, "per_round": None},
-        "data": {"kind": "image_folder", "path": "x", "partition": {"kind": "iid"}},
-        "model": {"kind": "text_to_image", "base": "tiny-sd"},
-        "tuning": {"kind": "lora", "rank": 8},
-        "training": {"rounds": len(losses), "local_steps": 1, "batch_size": 1, "optimizer": optimizer, "precision": "fp32"},
-        "aggregation": {"kind": "fedavg"},
-        "network": {"uplink": link, "downlink": link, "sidelink": link},
-        "evaluation": {"prompts": ["a <b>bag</b>"]},
-        "runtime": {"executor": "serial", "threads": 1},
-    }
-    (folder / "scenario.resolved.yaml").write_text(json.dumps(scenario | changes))
-    with (folder / "metrics.jsonl").open("w") as f:
-        for t, loss in enumerate(losses, 1):
-            row = {
-                "round": t,
-                "loss": loss,
-                "clients": 2,
-                "samples": 2,
-                "bytes_uplink": 0,
-                "bytes_downlink": 0,
-                "bytes_sidelink": sidelink * t,
-            }
-            row |= {"sim_time_s": 2.0 * t, "energy_j": 3.0 * t, "wall_time_s": 0.5 * t}
-            f.write(json.dumps(row | ({"eval_recognised": t / 10} if every and t % every == 0 else {})) + "\n")
-    with (folder / "timeline.jsonl").open("w") as f:
-        for t in range(1, len(losses) + 1):
-            for event, node, peer, nbytes, t0, t1, joules in (
-                ("train", "client-0", None, 0, 0.0, 0.5, 1.0), ("send", "client-0", "client-1", sidelink, 0.5, 2.0, 2.0),
-            ):  # fmt: skip
-                direction = "sidelink" if peer else None
-                start = 2.0 * (t - 1)
-                row = {"round": t, "id": f"{event}-{t}", "after": [], "event": event, "node": node, "peer": peer, "direction": direction}
-                row |= {"flops": 1.0, "bytes": nbytes, "t0_s": start + t0, "t1_s": start + t1, "energy_j": joules, "outcome": "done"}
-                f.write(json.dumps(row) + "\n")
-    return folder
+    return html.unescape(re.search(r"<title>(.*?)</title>", dom, re.S)[1])
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
@@ -94,12 +60,13 @@ def test_a_browser_shows_the_pictures_and_the_numbers_of_a_real_run(unbroken, tm
     assert shown["pictures"] == ["training loss against rounds", "timeline of a round"]
     assert shown["paths"] > 20
     assert shown["wide"] <= shown["screen"]
+    assert shown["cut"] == 0
     totals = dict(shown["totals"])
     result = json.loads((run / "result.json").read_text())
     assert totals["rounds"] == "3"
     assert totals["weights_sha256"] == result["weights_sha256"][:12]
     assert totals["sidelink"] == f"{result['final']['bytes_sidelink'] / 1e6:.4g} MB"
-    assert totals["energy"] == f"{result['final']['energy_j']:.4g} J"
+    assert totals["energy"] == f"{1000 * result['final']['energy_j']:.4g} mJ"
     assert totals["training loss"] == f"{result['final']['loss']:.4g}"
     brightness = [sum(map(int, re.findall(r"\d+", shown[which])[:3])) for which in ("paper", "ink")]
     assert (brightness[0] < brightness[1]) == dark
@@ -112,6 +79,139 @@ def test_the_page_needs_no_network_and_escapes_what_users_wrote(tmp_path):
     assert "<script" not in page
     assert "&lt;script&gt;" in page
     assert "<b>bag" not in page
+
+
+EVIL = """"'><script>document.title = 'ran'</script><img src=x onerror="document.title = 'ran'"><svg onload="document.title = 'ran'">"""
+EVIL += """<a href="javascript:1">$\\frac{$ $x^2$ \\g<0> \\1 {{ 7 * 7 }} id="x_1" font: 3px </text></svg></style></pre>"""
+FOLDER = """<img src=x onerror="document.title = 'ran'"> \\1 $x"""
+
+
+class Elements(HTMLParser):
+    """Every element of a page: its name with its attributes' names; and all values of attributes."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.kinds, self.values, self.text = set(), [], ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.kinds.add((tag, *sorted(name for name, _ in attrs)))
+        self.values += [value or "" for _, value in attrs]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def full_page(folder, text, twin=None):
+    """The page of two runs with `text` wherever a run's files hold any."""
+    runs = []
+    for i, path in enumerate((folder, folder.with_name(twin or "twin"))):
+        run = with_everything(path, name="run", description=text, **{"evaluation.prompts": [f"{text}{i}", text]})
+        for name, changes in {
+            "error.json": {"message": text, "next": text}, "env.json": {"python": text, "platform": text, "packages": {text: text},
+            "command": text}, "partition.json": {"labels": [text, "coat"]},
+        }.items():  # fmt: skip
+            (run / name).write_text(json.dumps(json.loads((run / name).read_text()) | changes))
+        if i == 0:
+            (run / "result.json").unlink()  # it broke
+        split = json.loads((run / "split.json").read_text())
+        split |= {"cut": text, "inputs": [text], "crossings": {"smashed": [{"names": [text], "shape": [1], "dtype": text}]}}
+        (run / "split.json").write_text(json.dumps(split))
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        rows = [row | {f"eval_{text}": 0.5, f"{text}_images": 3, f"eval_{text}_floor": 0.1} for row in rows]
+        (run / "metrics.jsonl").write_text(jsonl(rows))
+        (run / "samples" / "round-0002.txt").write_text(text)
+        (run / "samples" / "round-0001.png").write_text(text)
+        (run / "CITATION.bib").write_text(text)
+    return write([folder, folder.with_name(twin or "twin")], folder.parent / "page.html")
+
+
+def test_hostile_names_everywhere_make_no_element_no_handler_and_no_script(tmp_path):
+    harmless = Elements(full_page(tmp_path / "a" / "run", "harmless").read_text())
+    page = full_page(tmp_path / "b" / FOLDER, EVIL, FOLDER + "2").read_text()
+    hostile = Elements(page)
+    assert hostile.kinds <= harmless.kinds
+    assert not [kind for kind in hostile.kinds if kind[0] in ("script", "a", "iframe", "object", "embed", "form", "base", "link")]
+    assert not [name for kind in hostile.kinds for name in kind[1:] if name.startswith("on")]
+    assert not [value for value in hostile.values if value.strip().lower().startswith("javascript:")]
+    assert hostile.text.count(EVIL) > 20
+    assert EVIL[:20] in hostile.text.split("Whose data")[1].split("What was painted")[0]  # a label in its picture
+    assert f"{numbers.name(EVIL)} against rounds" in hostile.values
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
+def test_nothing_planted_runs_in_a_browser_neither_escaped_nor_let_through(tmp_path):
+    page = full_page(tmp_path / "run", EVIL)
+    assert title_in_chromium(page) == "run and twin · fedray"
+    without_policy = page.with_name("without.html")  # the escapes alone
+    without_policy.write_text(page.read_text().replace("Content-Security-Policy", "nothing"))
+    assert title_in_chromium(without_policy) == "run and twin · fedray"
+    planted = page.with_name("planted.html")  # the policy alone
+    planted.write_text(page.read_text().replace("<main>", f"<main>{EVIL[4:]}"))
+    assert title_in_chromium(planted) == "run and twin · fedray"
+    planted.write_text(without_policy.read_text().replace("<main>", f"<main>{EVIL[4:]}"))
+    assert title_in_chromium(planted) == "ran"  # neither of them
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium")
+def test_in_print_the_page_is_light_and_its_folded_parts_are_open(tmp_path):
+    page = write([made_up(tmp_path / "run", [0.5, 0.4])])
+    assert seen(page, tmp_path, dark=True)["told"] == [False]
+    page.write_text(page.read_text().replace("@media print", "@media screen"))
+    shown = seen(page, tmp_path, dark=True)
+    assert shown["told"] == [True]
+    assert shown["paper"] == "rgb(255, 255, 255)"
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_a_shares_interval_is_wilsons_as_published(successes, n, low, high):
+    """Newcombe 1998, Two-sided confidence intervals for the single proportion, Table I, method 3."""
+    found = numbers.interval("eval_recognised", {"eval_recognised": round(successes / n, 6), "eval_images": float(n)})
+    assert found == (n, pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
+
+
+def test_a_share_of_unknown_number_has_no_interval():
+    for row in ({"eval_recognised": 0.5}, {"eval_recognised": None, "eval_images": 4}, {"eval_recognised": 1.5, "eval_images": 4}):
+        assert numbers.interval("eval_recognised", row) is None
+    assert numbers.interval("eval_recognised", {"eval_recognised": 0.5, "eval_images": 0}) is None
+
+
+def test_the_page_has_the_scenario_the_command_and_the_numbers_to_copy(tmp_path):
+    folder = made_up(tmp_path / "run", [0.5, None, 0.3], every=3)
+    (folder / "baseline.json").write_text(json.dumps({"eval_recognised": 0.1, "eval_images": 40.0}))
+    (folder / "env.json").write_text(json.dumps({"command": "fedray run quickstart --seed 0"}))
+    shown = Elements(write([folder]).read_text()).text
+    assert (folder / "scenario.resolved.yaml").read_text() in shown
+    assert f"fedray run {folder / 'scenario.resolved.yaml'} --out {folder}-again" in shown
+    assert "fedray run quickstart --seed 0" in shown
+    copied = list(csv.DictReader(shown[shown.index("run,round,") :].split("\n\n")[0].splitlines()))
+    assert [row["round"] for row in copied[:4]] == ["0", "1", "2", "3"]
+    assert [row["loss"] for row in copied[:4]] == ["", "0.5", "", "0.3"]
+    assert [row["eval_recognised"] for row in copied[:4]] == ["0.1", "", "", "0.3"]
+
+
+def test_every_number_of_a_metric_stands_under_one_name_with_its_meaning_and_its_trials(tmp_path):
+    shown = Elements(write([made_up(tmp_path / "run", [0.5, 0.4], every=1)]).read_text()).text
+    assert shown.count("training loss") == 3  # a tile, a picture and the table
+    assert shown.count("images recognised") == 3
+    assert not re.search(r"(?<!training )(?<!test )loss\n", shown)
+    assert numbers.MEANINGS["eval_recognised"] in shown
+    assert "n = 40, 95%: 10.5% to 34.8%" in shown  # 8 of 40, by statsmodels 0.14: proportion_confint(8, 40, method="wilson")
+
+
+def test_all_grids_are_shown_or_evenly_many_with_the_first_and_the_newest(tmp_path):
+    run = made_up(tmp_path / "run", [0.5])
+    (run / "samples").mkdir()
+    for grids, shown in ((9, range(9)), (100, (0, 5, 10, 95, 99))):
+        for n in range(grids):
+            Image.new("RGB", (4, 4)).save(run / "samples" / f"round-{n:04d}.png")
+        found = [n for n, _ in recorded.read([run])[0].samples.grids]
+        assert set(shown) <= set(found)
+        assert len(found) == (9 if grids == 9 else 21)
+        assert write([run]).read_text().count("<img") == len(found)
 
 
 def test_series_hold_the_base_model_every_round_and_any_axis(tmp_path):
@@ -154,13 +254,15 @@ def test_several_runs_are_one_table_with_what_differs_and_what_each_target_took(
     page = write(runs, tmp_path / "both.html").read_text()
     assert page.startswith("<!doctype html>")
     found = recorded.read(runs)
-    assert recorded.differences(found) == {"tuning.kind": ["lora", "full"], "tuning.rank": [8, None]}
+    different = recorded.differences(found)
+    assert (different["tuning.kind"], different["tuning.rank"]) == (["lora", "full"], [8, None])
+    assert all(key.startswith("tuning.") for key in different)
     targets = recorded.loss_targets(found)
     assert all(run.reached(t) for run in found for t in targets)
     assert targets == sorted(targets, reverse=True)
     for run in found:
         assert f"{recorded.along(run.reached(targets[-1]), 'bytes') / 1000:.4g} kB" in page
-    assert "loss reached" in page
+    assert "training loss reached" in page
 
 
 def test_a_broken_run_says_what_stopped_it_and_what_to_try(tmp_path):

@@ -1,0 +1,202 @@
+"""What the files of a run folder hold, for whoever reads one: the keys that are relied on, and their types."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Number = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Whole = Annotated[int, Field(ge=0)]
+Node = Annotated[str, Field(pattern=r"^(server|client-\d{1,9})$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+PASS = re.compile(r"[a-z_]+-\d{1,9}-\d+(-\d+)?")  # the id of a split model's pass: stage, client, batch, part
+
+
+class Shape(BaseModel):
+    """Other keys may be there: later versions write more."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False, protected_namespaces=())
+
+
+class Measured(Shape):
+    """Metrics by name; null: not measured, or no number."""
+
+    __pydantic_extra__: dict[str, float | None]
+
+
+class Round(Measured):
+    """A line of metrics.jsonl."""
+
+    round: Whole
+    loss: float | None
+    clients: Whole
+    bytes_uplink: Number
+    bytes_downlink: Number
+    bytes_sidelink: Number
+    sim_time_s: Number
+    energy_j: Number
+    wall_time_s: Number
+
+
+class Step(Shape):
+    """A line of timeline.jsonl."""
+
+    round: Whole
+    id: str
+    after: list[str]
+    event: Literal["train", "generate", "send", "aggregate", "wait", "front", "tail", "back", "serve", "middle", "middle_back"]
+    node: Node
+    peer: Node | None
+    direction: Literal["uplink", "downlink", "sidelink"] | None
+    flops: Number
+    bytes: Number
+    t0_s: Number
+    t1_s: Number
+    energy_j: Number
+    outcome: Literal["done", "lost", "late", "dropped", "skipped"]
+    messages: Whole = 1
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.event == "send") != (self.peer is not None and self.direction is not None):
+            raise ValueError("a peer and a direction of a send step, and of no other")
+        if self.t1_s < self.t0_s:
+            raise ValueError("an end (t1_s) that is not before its start (t0_s)")
+        if self.event not in ("send", "train", "generate", "aggregate", "wait") and not PASS.fullmatch(self.id):
+            raise ValueError("an id such as front-3-0 of a split model's pass")
+        return self
+
+
+class One(Shape):
+    """A run in result.json, of its own or of a sweep."""
+
+    status: Literal["done", "failed"]
+    rounds: Whole | None = None
+    weights_sha256: Sha256 | None = None
+    artifacts: list[str] = []
+    final: Measured | None = None
+    baseline: Measured | None = None
+
+    @property
+    def known(self) -> bool:
+        return self.rounds is not None and self.weights_sha256 is not None
+
+
+class Result(One):
+    variants: dict[str, One] | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        runs = [self] if self.variants is None else self.variants.values()
+        if any(run.status == "done" and not run.known for run in runs):
+            raise ValueError("rounds and weights_sha256 of every run that is done")
+        return self
+
+
+class Error(Shape):
+    message: str
+    next: str | None = None
+
+
+class Environment(Shape):
+    platform: str | None = None
+    cpus: Whole | None = None
+    python: str | None = None
+    packages: dict[str, str | None] = {}
+    command: str | None = None
+
+
+class Census(Shape):
+    """partition.json: see data.partition.Census."""
+
+    labels: Annotated[list[str], Field(min_length=1)]
+    counts: list[list[Whole]]
+    emd: list[Number | None]
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if len(self.counts) != len(self.emd) or any(len(row) != len(self.labels) for row in self.counts):
+            raise ValueError("a row of counts and an emd a client, and a count a label")
+        if not any(emd is not None and any(row) for emd, row in zip(self.emd, self.counts, strict=True)):
+            raise ValueError("a client that holds something")
+        return self
+
+
+class Audited(Shape):
+    learning_error: float | None
+    gradient_gap: float | None
+
+
+class Pictures(Shape):
+    images: Whole
+    learning_error: float
+    gradient_gap: float
+    recognised: Share | None = None
+    classifier_fid: float | None = None
+
+
+class Augmentation(Shape):
+    clients: list[Audited]
+    pictures: Pictures | None = None
+    emd_before: list[Number | None]
+    emd_after: list[Number | None]
+
+
+class Tensor(Shape):
+    names: list[str]
+    shape: list[Whole]
+    dtype: str
+
+
+class Trainable(Shape):
+    client: Whole
+    server: Whole
+
+
+class Split(Shape):
+    """split.json: what crosses a split model's cut."""
+
+    cut: str
+    tail: str | None
+    inputs: list[str]
+    skips: list[str]
+    trainable: Trainable
+    flops: dict[str, Number]
+    crossings: dict[Literal["smashed", "features"], list[Tensor]]
+    bytes: dict[str, Number]
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        gradients = {"smashed": "gradients", "features": "errors"}
+        if any(key not in self.bytes for name in self.crossings for key in (name, gradients[name])):
+            raise ValueError("the bytes of everything that crosses")
+        if not any(self.flops.values()):
+            raise ValueError("work (flops)")
+        return self
+
+
+class Sums(Shape):
+    weights_sha256: Sha256
+    files: dict[Annotated[str, Field(pattern=r"^\w[\w.-]*$")], str]
+
+
+class Checkpoint(Shape):
+    """state.json of a checkpoint."""
+
+    round: Whole
+    saved: Sums
+    ledger: dict[str, Number | dict[str, Number] | list[Whole]]
+    wall_time_s: Number
+    failures: Whole
+    metrics_lines: Whole
+    timeline_lines: Whole
+
+
+LINES: dict[str, type[Shape]] = {"metrics.jsonl": Round, "timeline.jsonl": Step}
+SHAPES: dict[str, type[Shape]] = {
+    "result.json": Result, "error.json": Error, "env.json": Environment, "baseline.json": Measured, "partition.json": Census,
+    "augmentation.json": Augmentation, "split.json": Split, "state.json": Checkpoint,
+}  # fmt: skip
