@@ -103,7 +103,8 @@ def _shares(order: np.ndarray, alpha: float, clients: int, rng: np.random.Genera
 
 
 def _mixes(alpha: float, each: int, clients: int, labels: np.ndarray, rng: np.random.Generator) -> Holdings:
-    """Hsu et al. 2019: each client draws a mix of labels q ~ Dir(alpha p), then its samples from it, with replacement."""
+    """Each client draws a mix of the K labels q ~ Dir(alpha K p), then its samples from it, with replacement (Hsu et al. 2019,
+    whose alpha is alpha K here)."""
     names, counts = np.unique(labels, return_counts=True)
     by_label = np.argsort(labels, kind="stable")
     first = np.cumsum(counts) - counts
