@@ -31,15 +31,18 @@ def check(file: Path, settings: Sequence[str] = (), seed: int | None = None) -> 
     """
     loaded = load(file, settings, seed)
     problems: list[str] = []
+    more = 0
     for variant in loaded.variants.values() or [loaded]:
-        problems += [p for p in _missing(variant) if p not in problems]
+        missing = _missing(variant)
+        problems += [p for p in missing.problems if p not in problems]
+        more += missing.more
     if problems:
-        raise ScenarioError(problems)
+        raise ScenarioError(problems, more)
     return loaded
 
 
-def _missing(loaded: Loaded) -> list[str]:
-    """What a scenario names that is not there."""
+def _missing(loaded: Loaded) -> ScenarioError:
+    """What a scenario names that is not there; without problems where all is."""
     scenario = loaded.scenario
     refused: list[Refused] = []
 
@@ -81,7 +84,7 @@ def _missing(loaded: Loaded) -> list[str]:
                 attempt(trace, partial(read_trace, path, loaded.folder, trace))
     if "tensorboard" in scenario.runtime.report_to and find_spec("tensorboard") is None:
         refused.append(Refused("runtime.report_to", "tensorboard, which is not installed", "pip install 'fedray[tensorboard]'"))
-    return loaded.error(refused).problems
+    return loaded.error(refused)
 
 
 def readable(loaded: Loaded) -> tuple[Samples, Mapping[int, np.ndarray]]:

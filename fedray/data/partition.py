@@ -71,39 +71,47 @@ def partition(scenario: Scenario, samples: Samples) -> Holdings:
     least = 0 if section.allow_empty else section.min_samples
     _enough(clients * least, n)
 
-    def draw(alpha: float) -> list[np.ndarray]:
+    def draw(alpha: float) -> Holdings:
         if isinstance(section, Quantity):
-            return _shares(rng.permutation(n), alpha, clients, rng)
-        by_label = [_shares(rng.permutation(np.flatnonzero(samples.labels == k)), alpha, clients, rng) for k in np.unique(samples.labels)]
-        return [np.concatenate(parts) for parts in zip(*by_label, strict=True)]
+            groups = [rng.permutation(n)]
+            owners = [_owners(n, alpha, clients, rng)]
+        else:
+            groups, owners = [], []
+            for label in np.unique(samples.labels):
+                groups.append(rng.permutation(np.flatnonzero(samples.labels == label)))
+                owners.append(_owners(len(groups[-1]), alpha, clients, rng))
+        indices, of = np.concatenate(groups), np.concatenate(owners)
+        return Holdings(indices=indices[np.lexsort((indices, of))], sizes=np.bincount(of, minlength=clients))
 
-    parts = _least(draw, section.alpha, least)
-    if parts is None:
+    held = _least(draw, section.alpha, least)
+    if held is None:
         alphas = (section.alpha * 2**k for k in range(1, 24))
         alpha = next((a for a in alphas if _least(draw, a, least, draws=3) is not None), None)
         enough = f"at least {alpha:g} for {clients} clients of {least} samples or more, " if alpha else ""
         got = f"{section.alpha:g}, which leaves a client less than {least} samples in {DRAWS} draws"
         raise Refused("data.partition.alpha", got, f"{enough}a smaller min_samples, fewer clients, or allow_empty: true")
-    return Holdings([np.sort(part) for part in parts])
+    return held
 
 
-def _least(draw: Callable[[float], list[np.ndarray]], alpha: float, least: int, draws: int = DRAWS) -> list[np.ndarray] | None:
+def _least(draw: Callable[[float], Holdings], alpha: float, least: int, draws: int = DRAWS) -> Holdings | None:
     """The first draw that leaves no client less."""
     for _ in range(draws):
-        parts = draw(alpha)
-        if min(map(len, parts)) >= least:
-            return parts
+        held = draw(alpha)
+        if held.sizes.min() >= least:
+            return held
     return None
 
 
-def _shares(order: np.ndarray, alpha: float, clients: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """`order` cut into parts whose sizes are as Dir(alpha)."""
+def _owners(n: int, alpha: float, clients: int, rng: np.random.Generator) -> np.ndarray:
+    """The client of each of n samples in a row, int [n]: parts whose sizes are as Dir(alpha)."""
     shares = rng.dirichlet(np.full(clients, alpha))
-    return np.split(order, np.round(np.cumsum(shares)[:-1] * len(order)).astype(int))
+    borders = np.round(np.cumsum(shares)[:-1] * n).astype(int)
+    return np.searchsorted(borders, np.arange(n), side="right")
 
 
 def _mixes(alpha: float, each: int, clients: int, labels: np.ndarray, rng: np.random.Generator) -> Holdings:
-    """Hsu et al. 2019: each client draws a mix of labels q ~ Dir(alpha p), then its samples from it, with replacement."""
+    """Each client draws a mix of the K labels q ~ Dir(alpha K p), then its samples from it, with replacement (Hsu et al. 2019,
+    whose alpha is alpha K here)."""
     names, counts = np.unique(labels, return_counts=True)
     by_label = np.argsort(labels, kind="stable")
     first = np.cumsum(counts) - counts

@@ -29,7 +29,9 @@ class Iid(Section):
 class Dirichlet(Section):
     """Labels spread unevenly: each label's samples are dealt in shares drawn from Dir(alpha) over the clients (Yurochkin
     et al. 2019), drawn again until each client has `min_samples`. With `samples`, each client draws that many, with
-    replacement, from a mix of labels of its own, drawn from Dir(alpha K p), p the frequencies of the K labels (Hsu et al. 2019)."""
+    replacement, from a mix of its own of the K labels, drawn from Dir(alpha K p) for their frequencies p: Dir(alpha) over
+    the labels where there are equally many of each. Hsu et al. 2019, whose scheme this is, draw from Dir(alpha p), so that
+    their alpha is K times this one (with ten labels, theirs of 1 is 0.1 here)."""
 
     kind: Literal["dirichlet"]
     alpha: Positive

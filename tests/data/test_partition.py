@@ -205,6 +205,15 @@ def test_with_samples_a_clients_mix_is_drawn_from_dir_alpha_k_p(alpha, counts):
     assert drawn.var(0) == pytest.approx(variance, rel=0.3)
 
 
+def test_with_samples_the_alpha_of_hsu_is_as_many_times_ours_as_there_are_labels():
+    """Of theirs, a, two samples of a client have the same label with the chance sum_k p_k (a p_k + 1) / (a + 1): 0.55 of ten
+    labels and a = 1, which is 0.1 here."""
+    source = samples([100] * 10)
+    held = dealt(source, 4000, "dirichlet", alpha=0.1, samples=2)
+    same_label = [source.labels[held[c][0]] == source.labels[held[c][1]] for c in held]
+    assert np.mean(same_label) == pytest.approx(0.55, abs=0.04)
+
+
 # --- drawn with replacement
 
 

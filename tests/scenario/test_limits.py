@@ -180,6 +180,19 @@ def test_a_hundred_thousand_clients_are_checked(tmp_path):
     assert check(garments(tmp_path, changes)).scenario.population.clients == 100_000
 
 
+@pytest.mark.parametrize("partition", [{"kind": "dirichlet", "alpha": 1.0, "allow_empty": True}, {"kind": "iid", "samples": 10}])
+def test_a_million_clients_are_arrays_not_objects(partition, tmp_path):
+    began = time.monotonic()
+    check(garments(tmp_path, {"population": {"clients": 10**6, "per_round": 5}, "data.partition": partition}))
+    assert time.monotonic() - began < AT_ONCE_S
+
+
+def test_of_many_files_that_are_not_there_fifty_are_named(tmp_path):
+    traces = {"network.uplink": {"kind": "trace", "path": [f"{i}.trace" for i in range(60)]}}
+    found = refused(garments(tmp_path, traces))
+    assert (len(found), found[50]) == (51, "and 10 more")
+
+
 def test_thousands_of_places_are_compared_at_once(tmp_path):
     at = [[1.0 + i, 1.0] for i in range(6000)] + [[5.0, 1.0]]
     cell = {"placement": {"kind": "places", "at": at}}

@@ -1,0 +1,139 @@
+"""CITATION.bib names the work behind every method of a scenario, and nothing else."""
+
+import re
+from importlib.resources import files
+from typing import Literal, get_args, get_origin
+
+import pytest
+from pydantic import BaseModel
+
+from fedray.check import check
+from fedray.runs.citations import NAMED, bibtex
+from fedray.scenario.scenario import Scenario
+from tests.helpers import garments, tiny
+
+BIB = files("fedray.runs").joinpath("citations.bib").read_text(encoding="utf-8")
+ENTRIES = re.findall(r"^@\w+\{(\S+),", BIB, re.M)
+OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
+    "kind": {
+        *("folder", "iid", "dirichlet"),  # dirichlet: by whether it has samples
+        *("clip", "image_folder", "text", "bytes", "classifier", "transformer", "full", "partial", "sgd"),
+        *("fixed", "linear", "held_out"),  # augmentation, which cites
+        *("level", "neighbours", "sidelink", "flops", "profile", "mix", "disc", "line", "places"),  # sidelink: by its model
+    },
+    "order": {"random", "best_sidelink"},
+    "groups": {"random", "nearest"},
+    "reduce": {"server"},
+    "choose": {"time", "energy"},
+    "skips": {"send", "home"},
+    "bits": {8, 4},
+    "selection": {"random"},
+    "network": {"cnn"},
+    "norm": {"batch", "group"},  # of a resnet18 alone
+    "targets": {"attention", "kohya"},
+    "payload": {"fp32", "fp16", "bf16"},
+    "parts": {"unet", "text_encoder", "network"},
+    "precision": {"fp32", "bf16"},
+    "clip_norm": {"auto"},
+    "weighting": {"samples", "uniform"},
+    "at": {"server", "server_broadcast", "client"},
+    "labels": {"uniform", "lacking"},
+    "start": {"global", "own"},
+    "fading": {"model", "none", "rayleigh", "rician"},
+    "modulation": {"64qam", "256qam"},
+    "allocation": {"equal", "broadcast", "min_max"},
+    "model": {"umi", "uma", "rma", "inh"},  # of a kind that cites
+    "executor": {"serial"},
+    "actors": {"auto"},
+    "gpus_per_actor": {"auto"},
+    "report_to": {"tensorboard"},
+    "data": {"abort", "drop"},
+    "at_once": {"auto"},
+}
+
+
+def literals(annotation, field, seen):
+    """Every value that a scenario may name, with the key it stands under."""
+    if get_origin(annotation) is Literal:
+        yield from ((field, value) for value in get_args(annotation))
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        if annotation not in seen:
+            seen.add(annotation)
+            for name, one in annotation.model_fields.items():
+                yield from literals(one.annotation, name, seen)
+    else:
+        for inner in get_args(annotation):
+            yield from literals(inner, field, seen)
+
+
+def test_every_method_that_a_scenario_may_name_is_cited_or_needs_no_citation():
+    named = set(literals(Scenario, "", set()))
+    assert ("kind", "top_k") in named
+    assert ("order", "tour") in named
+    cited = {(field, value) for field, values in NAMED.items() for value in values}
+    own = {(field, value) for field, values in OWN.items() for value in values}
+    assert not named - cited - own, "a new method: say in NAMED whose it is, or here that it is nobody's"
+    assert not (cited | own) - named, "no scenario can name it"
+    assert not cited & own
+
+
+def test_every_entry_is_cited_by_something_once_and_whole():
+    from inspect import getsource
+
+    from fedray.runs import citations
+
+    assert len(ENTRIES) == len(set(ENTRIES))
+    keys = {key for values in NAMED.values() for each in values.values() for key in each.split()}
+    assert keys <= set(ENTRIES)
+    unnamed = set(re.findall(r'"([a-z0-9]+)"(?:: |\] = )', getsource(citations._unnamed)))
+    assert unnamed <= set(ENTRIES)
+    assert set(ENTRIES) == keys | unnamed
+    for entry in BIB.strip().split("\n\n"):
+        assert entry.count("{") == entry.count("}"), entry
+        assert "author" in entry, entry
+        assert "title" in entry, entry
+
+
+def cited(file):
+    return set(re.findall(r"^@\w+\{(\S+),", bibtex(check(file).scenario), re.M))
+
+
+TOP_K, RANDOM_K = ({"kind": kind, "fraction": 0.1, "error_feedback": False} for kind in ("top_k", "random_k"))
+PAINTS = {"model": {"kind": "diffusion", "resolution": 16, "channels": [32, 32], "attention": [1]}}
+RESNET = {"kind": "classifier", "network": "resnet18", "norm": "group"}
+USES = {
+    "top-k": ({"aggregation": {"kind": "fedavg", "transforms": [TOP_K]}}, {"aji2017sparse"}),
+    "random-k": ({"aggregation": {"kind": "fedavg", "transforms": [RANDOM_K]}}, {"konecny2016federated"}),
+    "top-k of what crosses a cut": (
+        {"topology": {"kind": "split", "cut": "conv1", "tail": "loss", "compression": [TOP_K]}, "runtime.failures": {"data": "abort"}},
+        {"aji2017sparse", "thapa2022splitfed", "vepakomma2018split"},
+    ),
+    "Dirichlet over clients": ({}, {"yurochkin2019bayesian"}),
+    "Dirichlet within clients": ({"data.partition.samples": 10}, {"hsu2019measuring"}),
+    "quantity skew": ({"data.partition.kind": "quantity"}, {"li2022federated"}),
+    "DDIM, FID, KID, precision and recall": (
+        PAINTS | {"evaluation": {"quality": {"images": 16}}},
+        {"song2021denoising", "heusel2017gans", "binkowski2018demystifying", "kynkaanniemi2019improved", "ho2020denoising"},
+    ),
+    "a ring": ({"topology.reduce": "allreduce"}, {"patarasuk2009bandwidth"}),
+    "GroupNorm": ({"model": RESNET}, {"wu2018group", "he2016deep"}),
+    "AdamW": ({"training.optimizer": {"kind": "adamw", "learning_rate": 0.1}}, {"loshchilov2019decoupled"}),
+    "Laplace noise on counts": ({"population": {"clients": 5, "label_epsilon": 1.0}}, {"dwork2006calibrating"}),
+}
+
+
+@pytest.mark.parametrize("what", USES)
+def test_a_method_is_cited_where_it_is_used_and_nowhere_else(what, tmp_path):
+    changes, keys = USES[what]
+    plain = cited(garments(tmp_path, {"data.partition": {"kind": "iid"}}, "plain.yaml"))
+    found = cited(garments(tmp_path, changes))
+    assert keys <= found
+    assert not keys & plain
+    assert {"mcmahan2017communication", "huang2023federated"} <= plain & found
+
+
+def test_a_tour_is_two_opts(tmp_path):
+    table = [[1e6] * 5] * 5
+    changes = {"topology.order": "tour", "network.sidelink": {"kind": "fixed", "rate_bps": table}}
+    assert "croes1958method" in cited(tiny(tmp_path, changes))
+    assert "croes1958method" not in cited(tiny(tmp_path))
