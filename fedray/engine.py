@@ -19,7 +19,7 @@ from fedray.plan import feasible, foreseen, settled
 from fedray.randomness import SERVER
 from fedray.rounds import Shared, schedule_round, shared
 from fedray.runs.citations import bibtex
-from fedray.runs.environment import environment
+from fedray.runs.environment import command, environment
 from fedray.runs.folder import RunFolder
 from fedray.runs.tensorboard import TensorBoard
 from fedray.scenario import Loaded, Refused, Scenario, ScenarioError
@@ -98,7 +98,7 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
     if resume:
         first, ledger, wall, failures = _restore(run, watcher, executor)
     else:
-        run.write("env.json", environment())
+        run.write("env.json", environment() | command())
         if workload.cut is not None:
             batch = training.batch_size
             facts = asdict(workload.cut) | {"bytes": {c: sizes[batch] for c, sizes in workload.cut.bytes.items()}, "batch": batch}

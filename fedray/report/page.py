@@ -175,12 +175,13 @@ def _tiles(run: Recorded) -> list[tuple[str, str, str]]:
     losses = smooth or [row["loss"] for row in run.rows if row["loss"] is not None]
     tiles = [("rounds", str(last["round"]), run.status)]
     if losses:
-        tiles.append((numbers.name("loss"), _number(losses[-1]), f"from {_number(losses[0])}" + f", means of {SMOOTHING} rounds" * bool(smooth)))
+        beside = f"from {_number(losses[0])}" + f", means of {SMOOTHING} rounds" * bool(smooth)
+        tiles.append((numbers.name("loss"), _number(losses[-1]), beside))
     for key in TILES:
         row = next((row for row in reversed(run.rows) if row.get(key) is not None), None)
         if row is not None:
-            beside = (("from", run.baseline.get(key)), ("floor", run.baseline.get(f"{key}_floor")))
-            words = [f"{word} {numbers.plain(key, value)}" for word, value in beside if value is not None]
+            others = (("from", run.baseline.get(key)), ("floor", run.baseline.get(f"{key}_floor")))
+            words = [f"{word} {numbers.plain(key, value)}" for word, value in others if value is not None]
             tiles.append((numbers.name(key), numbers.plain(key, row[key]), "; ".join(filter(None, (numbers.sureness(key, row), *words)))))
     tiles.append(("on air", size(recorded.along(last, "bytes")), f"{sum(e['event'] == 'send' for e in run.events):,} transfers"))
     tiles.append(("simulated time", size(last["sim_time_s"], "s"), f"{last['wall_time_s']:.0f} s on the wall"))
@@ -198,8 +199,8 @@ def _totals(runs: Sequence[Recorded], shown: Sequence[str]) -> list[tuple[str, l
         return next((row for row in reversed(run.rows) if row.get(key) is not None), {})
 
     def cell(run: Recorded, key: str) -> str:
-        row = newest(run, key)
-        now, before, floor = (numbers.plain(key, value) for value in (row.get(key), run.baseline.get(key), run.baseline.get(f"{key}_floor")))
+        row, base = newest(run, key), run.baseline
+        now, before, floor = (numbers.plain(key, value) for value in (row.get(key), base.get(key), base.get(f"{key}_floor")))
         beside = "; ".join(filter(None, (numbers.sureness(key, row), floor and f"floor {floor}")))
         return " → ".join(filter(None, (before, now))) + (f" ({beside})" if now and beside else "")
 

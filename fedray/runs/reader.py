@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def document(run: Path, name: str) -> dict[str, Any] | None:
     if (raw := _bytes(run, file)) is None:
         return None
     source = _decoded(file, raw)
-    return _shaped(file, source, SHAPES.get(file.name, Shape), lambda path: _line_of(source, path), 0)
+    return _shaped(file, source, SHAPES.get(file.name, Shape), partial(_line_of, source), 0)
 
 
 def lines(run: Path, name: str) -> list[dict[str, Any]]:
@@ -92,13 +93,16 @@ def lines(run: Path, name: str) -> list[dict[str, Any]]:
     if not _is_there(run, file):
         return []
     with file.open("rb") as f:
-        number = 0
         while (raw := f.readline(MOST + 1)).endswith(b"\n"):
-            number += 1
-            found.append(_shaped(file, _decoded(file, raw, number), shape, lambda _, n=number: n, number - 1))
+            number = len(found) + 1
+            found.append(_shaped(file, _decoded(file, raw, number), shape, partial(_same, number), number - 1))
         if len(raw) > MOST:
-            raise _refused(f"{file}:{number + 1}", f"a line of more than {MOST:,} bytes", "a JSON object")
+            raise _refused(f"{file}:{len(found) + 1}", f"a line of more than {MOST:,} bytes", "a JSON object")
     return found
+
+
+def _same(number: int, _: Sequence[Any]) -> int:
+    return number
 
 
 @dataclass(frozen=True)

@@ -102,10 +102,9 @@ class Elements(HTMLParser):
         self.text += data
 
 
-def full_page(folder, text, twin=None):
+def full_page(folder, text, twin="twin"):
     """The page of two runs with `text` wherever a run's files hold any."""
-    runs = []
-    for i, path in enumerate((folder, folder.with_name(twin or "twin"))):
+    for i, path in enumerate((folder, folder.with_name(twin))):
         run = with_everything(path, name="run", description=text, **{"evaluation.prompts": [f"{text}{i}", text]})
         for name, changes in {
             "error.json": {"message": text, "next": text}, "env.json": {"python": text, "platform": text, "packages": {text: text},
@@ -123,7 +122,7 @@ def full_page(folder, text, twin=None):
         (run / "samples" / "round-0002.txt").write_text(text)
         (run / "samples" / "round-0001.png").write_text(text)
         (run / "CITATION.bib").write_text(text)
-    return write([folder, folder.with_name(twin or "twin")], folder.parent / "page.html")
+    return write([folder, folder.with_name(twin)], folder.parent / "page.html")
 
 
 def test_hostile_names_everywhere_make_no_element_no_handler_and_no_script(tmp_path):
