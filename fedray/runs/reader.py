@@ -89,7 +89,8 @@ def document(run: Path, name: str) -> dict[str, Any] | None:
 
 def lines(run: Path, name: str) -> list[dict[str, Any]]:
     """A file of a JSON object a line; a last line without an end is not there yet."""
-    file, shape, found = run / name, LINES[name], []
+    file, shape = run / name, LINES[name]
+    found: list[dict[str, Any]] = []
     if not _is_there(run, file):
         return []
     with file.open("rb") as f:
