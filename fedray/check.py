@@ -43,35 +43,42 @@ def _missing(loaded: Loaded) -> list[str]:
     scenario = loaded.scenario
     refused: list[Refused] = []
 
-    def attempt(action: Callable[[], object]) -> None:
+    def attempt(key: str, action: Callable[[], object]) -> None:
         try:
             action()
         except Refused as e:
             refused.append(e)
+        except OSError as e:  # a folder on the way that may not be looked into, a disk that fails
+            refused.append(Refused(key, f"{e.filename or 'a file'}, which cannot be read ({e.strerror})", "files that can be read"))
 
     if not scenario.sites and to_download(scenario.data, loaded.folder) is None:  # what lies at a site, its own nodes look at
         # A tokenizer is trained by whoever needs its tokens.
         quick = {"data": scenario.data.model_copy(update={"tokenizer": Bytes(kind="bytes")})} if isinstance(scenario.data, Text) else {}
-        attempt(lambda: holdings(scenario.model_copy(update=quick), loaded.folder))
+        attempt("data", lambda: holdings(scenario.model_copy(update=quick), loaded.folder))
         if tested(scenario) and not getattr(scenario.data, "download", False):
-            attempt(lambda: open_source(scenario.model_copy(update=quick).data, loaded.folder, "test"))
+            attempt("data", lambda: open_source(scenario.model_copy(update=quick).data, loaded.folder, "test"))
     if isinstance(scenario.topology, Split):
-        attempt(partial(_cut, scenario.model, scenario.topology, loaded.folder))
+        attempt("model", partial(_cut, scenario.model, scenario.topology, loaded.folder))
     elif isinstance(scenario.model, TextToImage):
-        attempt(partial(locate, scenario.model.base, loaded.folder))
+        attempt("model.base", partial(locate, scenario.model.base, loaded.folder))
     if (reference := scenario.evaluation.reference) is not None:
-        attempt(lambda: read(reference.path, loaded.folder, "evaluation.reference", reference.caption_key, None))
-        attempt(lambda: _judge(reference.judge, loaded.folder, "evaluation.reference.judge"))
+        place = "evaluation.reference"
+        attempt(place, lambda: read(reference.path, loaded.folder, place, reference.caption_key, None))
+        attempt(f"{place}.judge", lambda: _judge(reference.judge, loaded.folder, f"{place}.judge"))
     if (quality := scenario.evaluation.quality) is not None:
-        attempt(lambda: _judge(quality.judge, loaded.folder, "evaluation.quality.judge"))
+        key = "evaluation.quality.judge"
+        attempt(key, lambda: _judge(quality.judge, loaded.folder, key))
     if (augmentation := scenario.augmentation) is not None:
-        attempt(lambda: locate(augmentation.generator, loaded.folder, "augmentation.generator"))
+        generator = "augmentation.generator"
+        attempt(generator, lambda: locate(augmentation.generator, loaded.folder, generator))
         if augmentation.judge is not None:
-            attempt(lambda: _judge(str(augmentation.judge), loaded.folder, "augmentation.judge"))
+            judge = "augmentation.judge"
+            attempt(judge, lambda: _judge(str(augmentation.judge), loaded.folder, judge))
     for direction in DIRECTIONS:
         if isinstance(link := getattr(scenario.network, direction), TraceLink):
             for path in link.paths:
-                attempt(partial(read_trace, path, loaded.folder, f"network.{direction}.path"))
+                trace = f"network.{direction}.path"
+                attempt(trace, partial(read_trace, path, loaded.folder, trace))
     if "tensorboard" in scenario.runtime.report_to and find_spec("tensorboard") is None:
         refused.append(Refused("runtime.report_to", "tensorboard, which is not installed", "pip install 'fedray[tensorboard]'"))
     return loaded.error(refused).problems
@@ -105,8 +112,11 @@ def find(scenario: str) -> Path:
     Raises:
         ScenarioError: where neither is there.
     """
-    if Path(scenario).is_file():
-        return Path(scenario)
+    try:
+        if Path(scenario).is_file():
+            return Path(scenario)
+    except OSError as e:
+        raise ScenarioError([f"{scenario}: got a path that cannot be looked at ({e.strerror}), expected a file"]) from None
     ours = shipped.scenarios()
     if scenario in ours:
         return ours[scenario]

@@ -2,13 +2,16 @@
 
 import json as jsonlib
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from fedray import __version__
 from fedray.errors import UserError, printable
 
 app = typer.Typer(
@@ -20,6 +23,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"fedray {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False,
+) -> None: ...
 
 
 def _shipped(incomplete: str) -> list[str]:
@@ -50,7 +65,7 @@ def run(
     json: Json = False,
 ) -> None:
     """Run a scenario (all variants of a sweep), or go on with a broken run."""
-    from fedray import check, engine, terminal
+    from fedray import check, engine, executors, terminal
     from fedray.runs import folder
     from fedray.runs.log import logged
 
@@ -65,9 +80,11 @@ def run(
         if (already := engine.finished(run_)) is not None:
             _finish(run_.path, already, json, quiet, "was already done")
             return
+        executors.refuse_silent_ray(loaded.scenario)
     else:
         assert scenario is not None
         loaded = check.check(check.find(scenario), set_ or (), seed)
+        executors.refuse_silent_ray(loaded.scenario)
         run_ = folder.RunFolder.create(out or folder.new_path(loaded.scenario.name), loaded)
     watcher = terminal.watcher(quiet, json)
     go_on = f"to go on: fedray run --resume {run_.path}"
@@ -100,21 +117,29 @@ def run(
         _fail([f"some variants failed; {go_on}"], 1)
 
 
-@app.command(epilog="Example: fedray check mine.yaml quickstart")
-def check(scenarios: Annotated[list[str], SCENARIOS]) -> None:
+@app.command(epilog="Examples: fedray check mine.yaml quickstart · fedray check mine.yaml --set training.rounds=5 --json")
+def check(scenarios: Annotated[list[str], SCENARIOS], set_: Set = None, json: Json = False) -> None:
     """Say everything that is wrong with scenarios, at once, without torch or Ray."""
     from fedray import check as checks
     from fedray.scenario import ScenarioError
 
     problems: list[str] = []
+    checked: list[dict[str, Any]] = []
     for scenario in scenarios:
+        one: dict[str, Any] = {"file": scenario, "name": None, "ok": False}
+        checked.append(one)
         try:
-            loaded = checks.check(checks.find(scenario))
-            typer.echo(f"{loaded.file}: {loaded.scenario.name} is whole")
+            file = checks.find(scenario)
+            one["file"] = str(file)
+            one |= {"name": checks.check(file, set_ or ()).scenario.name, "ok": True}
         except ScenarioError as e:
-            problems += e.problems
+            problems += e.lines
+        if one["ok"] and not json:
+            typer.echo(f"{one['file']}: {one['name']} OK")
+    if json:
+        typer.echo(jsonlib.dumps({"problems": problems, "scenarios": checked}, indent=1))
     if problems:
-        _fail(problems, 2)
+        _fail([] if json else problems, 2)
 
 
 @app.command(epilog="Example: fedray plan huang2023-lora --json")
@@ -192,42 +217,55 @@ def schema() -> None:
     typer.echo(jsonlib.dumps(json_schema(), indent=1))
 
 
-@app.command("list", epilog="Example: fedray list")
-def list_() -> None:
+@app.command("list", epilog="Example: fedray list --json")
+def list_(json: Json = False) -> None:
     """The shipped scenarios."""
     from fedray import shipped
 
-    scenarios = shipped.scenarios()
-    for name, file in scenarios.items():
-        first = file.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ")
-        typer.echo(f"{name:<{max(map(len, scenarios)) + 2}}{first}")
+    found = [
+        {"name": name, "file": str(file), "description": file.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ")}
+        for name, file in shipped.scenarios().items()
+    ]
+    if json:
+        typer.echo(jsonlib.dumps({"scenarios": found}, indent=1))
+        return
+    names = max(len(one["name"]) for one in found) + 2
+    width = max(shutil.get_terminal_size().columns, names + 20)
+    for one in found:
+        first, *rest = textwrap.wrap(one["description"], width - names)
+        typer.echo("\n".join([f"{one['name']:<{names}}{first}", *(" " * names + line for line in rest)]))
 
 
 @app.command(epilog="Example: fedray show quickstart")
 def show(name: ShippedArg) -> None:
     """Print a shipped scenario."""
-    from fedray import check as checks
-
-    typer.echo(checks.find(name).read_text(encoding="utf-8"), nl=False)
+    typer.echo(_text(name), nl=False)
 
 
 @app.command(epilog="Example: fedray copy quickstart mine.yaml")
 def copy(name: ShippedArg, file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file.")]) -> None:
     """Copy a shipped scenario to a file of your own, the schema beside it; it runs like the original."""
-    from fedray import check as checks
     from fedray.scenario import ScenarioError
     from fedray.scenario.schema import FILE, point_at, schema
 
-    text = checks.find(name).read_text(encoding="utf-8")
-    if file.exists():
-        raise ScenarioError([f"{file}: got a file that is there already, expected a new one"])
+    text = _text(name)
     try:
+        if file.exists():
+            raise ScenarioError([f"{file}: got a file that is there already, expected a new one"])
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(point_at(text, FILE), encoding="utf-8")
         (file.parent / FILE).write_text(jsonlib.dumps(schema(), indent=1) + "\n", encoding="utf-8")
     except OSError as e:
         raise ScenarioError([f"{file}: got a file that cannot be written ({e.strerror}), expected another place"]) from None
     typer.echo(f"{file} is yours, with {FILE} beside it for editors. Next: fedray run {file}")
+
+
+def _text(scenario: str) -> str:
+    """Of a shipped scenario, or a file."""
+    from fedray import check as checks
+    from fedray.scenario.tree import text_of
+
+    return text_of(checks.find(scenario))
 
 
 def main() -> None:

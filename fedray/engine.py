@@ -3,6 +3,7 @@
 import math
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -142,7 +143,8 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
         last = t == training.rounds
         due = last or (scenario.evaluation.every and t % scenario.evaluation.every == 0)
         look = executor.evaluate(run.path / "samples" / f"round-{t:04d}.png") if due else None
-        waiting.append((events, metrics_of(t, reports, ledger, time.monotonic() - clock, own, missed), look))
+        weight = scenario.aggregation.weight
+        waiting.append((events, metrics_of(t, reports, ledger, time.monotonic() - clock, weight, own, missed), look))
         if not last and len(waiting) < LOOK_AHEAD and any(look and not look.ready() for *_, look in waiting):
             continue
         for events, metrics, look in waiting:
@@ -247,16 +249,22 @@ def _facts(report: TrainReport) -> dict[str, Any]:
 
 
 def metrics_of(
-    round_: int, reports: list[TrainReport], ledger: Ledger, wall_time_s: float, own: TrainReport | None = None, missed: int = 0
-) -> dict[str, Any]:
-    """A line of metrics.jsonl. Bytes, simulated time and energy are cumulative. `own`: the server's report, where it trained
-    an augmented model; `missed`: clients that were asked, and whose network kept them out."""
+    round_: int, reports: list[TrainReport], ledger: Ledger, wall_time_s: float, weight: Callable[[int], int],
+    own: TrainReport | None = None, missed: int = 0,
+) -> dict[str, Any]:  # fmt: skip
+    """A line of metrics.jsonl. Bytes, simulated time and energy are cumulative.
+
+    Args:
+        weight: what a client of so many samples weighs in the objective, and so in the round's loss.
+        own: the server's report, where it trained an augmented model.
+        missed: clients that were asked, and whose network kept them out.
+    """
     good = [r for r in reports if r.failure is None]
     augmented: dict[str, Any] = {}
     if own is not None:
         augmented = {"augmented_loss": None if own.failure else own.loss, "pictures": own.samples, "kappa_2": own.kappa_2}
     trained = sum(r.trained for r in good)
-    loss = sum(r.loss for r in good) / len(good) if good else math.nan
+    loss = sum(weight(r.samples) * r.loss for r in good) / sum(weight(r.samples) for r in good) if good else math.nan
     return {
         "round": round_,
         "loss": None if math.isnan(loss) else loss,

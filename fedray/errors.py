@@ -1,10 +1,15 @@
-"""The one kind of error that is not a defect of ours, and text that is safe to print."""
+"""The one kind of error that is not a defect of ours, how the others are told in a line, and text that is safe to print."""
 
 import unicodedata
 
 
 class UserError(ValueError):
     """A user's mistake: its lines are all a command line says of it."""
+
+
+def reason(e: Exception) -> str:
+    """Why something failed, in one line."""
+    return (getattr(e, "strerror", None) or str(e) or type(e).__name__).split("\n")[0]
 
 
 def printable(text: object, keep: str = "") -> str:

@@ -1,8 +1,10 @@
 """How many actors there are, where, and what each holds of its node. It never changes a result."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fedray.scenario.base import Refused
 from fedray.scenario.scenario import Scenario
 
 
@@ -38,6 +40,11 @@ class Packing:
         return max(1, int(sum(n.cpus for n in nodes) // sum(p.cpus for p in self.places)))
 
 
+def ray_address() -> str:
+    """The Ray that a run joins: that of RAY_ADDRESS, or of the job that this process is; `local`: one of its own."""
+    return os.environ.get("RAY_ADDRESS") or ("auto" if os.environ.get("RAY_JOB_ID") else "local")
+
+
 def pack(scenario: Scenario, nodes: Sequence[Node]) -> Packing:
     """One actor a client while there is room, a GPU or `threads` cores each, and several clients an actor beyond that; at
     least one at each site, the others where the most clients share one. Each holds as much as fits that many times."""
@@ -60,6 +67,29 @@ def pack(scenario: Scenario, nodes: Sequence[Node]) -> Packing:
         places += [Place(site, share([node.cpus for node in there], n, float(runtime.threads)), gpus)] * n
     least = min(p.gpus for p in places)
     return Packing(tuple(places), least, least * works)
+
+
+def refuse_crowded(scenario: Scenario, nodes: Sequence[Node]) -> None:
+    """That nodes to which none will be added have the GPUs that a scenario wants for each actor.
+
+    Raises:
+        Refused: with the most that an actor could have. Actors would wait for ever.
+    """
+    runtime = scenario.runtime
+    if runtime.executor != "ray" or runtime.gpus_per_actor in ("auto", 0):
+        return
+    packing = pack(scenario, nodes)
+    wanted = [*(place.gpus for place in packing.places), packing.evaluator_gpus, packing.server_gpus]
+    each = float(runtime.gpus_per_actor)
+    slots = [1.0] * sum(node.gpus for node in nodes) if each <= 1 else [float(node.gpus) for node in nodes]
+    actors = sum(gpus > 0 for gpus in wanted)
+    if share(slots, actors, each) < each:
+        most = max((node.gpus for node in nodes), default=0)
+        beside = f"{len(packing.places)} client actors, an evaluator" + (" and a server" if packing.server_gpus else "")
+        got = f"{each:g} for {beside}, where the largest node has {most} GPUs and all have {sum(node.gpus for node in nodes)}"
+        fits = share([1.0] * sum(node.gpus for node in nodes), actors, 1.0)
+        expected = f"at most {fits:g}, auto" if fits else "auto, which does without"
+        raise Refused("runtime.gpus_per_actor", got, f"{expected}, or RAY_ADDRESS of a cluster that has them")
 
 
 def share(sizes: Sequence[float], n: int, wanted: float) -> float:

@@ -19,7 +19,7 @@ from fedray.network.clock import Ledger, time_round
 from fedray.network.links import When
 from fedray.network.radio import Radio
 from fedray.network.work import Work
-from fedray.packing import Node, pack
+from fedray.packing import Node, pack, ray_address, refuse_crowded
 from fedray.rounds import Shared, drawn, schedule_round, shared, written
 from fedray.scenario import Loaded, Refused, Scenario
 from fedray.scenario.data import CelebA
@@ -29,7 +29,7 @@ from fedray.workload import Workload, measure
 
 LOOKED_AT = 5  # rounds, before a deadline is said to be met by nobody
 AS_COUNTED = ["parameters", "trainable_parameters", "payload_bytes", "client_state_bytes", "export_files"]
-AS_COUNTED += ["flops_per_sample", "flops_per_picture"]
+AS_COUNTED += ["flops_per_sample", "encode_flops_per_sample", "flops_per_picture"]
 
 
 def plan(loaded: Loaded) -> dict[str, Any]:
@@ -48,6 +48,9 @@ def plan(loaded: Loaded) -> dict[str, Any]:
         work, total = workload.of(scenario, known.samples), Ledger()
         radio = Radio(scenario.network, scenario.population.clients, scenario.seed, loaded.folder)
         feasible(scenario, radio, workload, known)
+        here = [Node(float(os.cpu_count() or 1), torch.cuda.device_count())]
+        if ray_address() == "local":
+            refuse_crowded(scenario, here)
         cuts: list[dict[str, Any]] = []
         if isinstance(scenario.topology, Split):
             anywhere = at(scenario, "auto", scenario.topology.tail and "auto")
@@ -57,7 +60,7 @@ def plan(loaded: Loaded) -> dict[str, Any]:
             pictures += sum(step.pictures for step in schedule if isinstance(step, Generate))
     except Refused as e:
         raise loaded.error([e]) from None
-    packing = pack(scenario, [Node(float(os.cpu_count() or 1), torch.cuda.device_count())])
+    packing = pack(scenario, here)
     sites = {"sites": {s: sum(place.site == s for place in packing.places) for s in scenario.sites}} if scenario.sites else {}
     rounds = scenario.training.rounds
     return {
@@ -149,7 +152,8 @@ def _about(scenario: Scenario, cut: CutWork, first_round: Ledger, finish: int) -
 
 
 def _shared(loaded: Loaded) -> Shared:
-    """Samples of each client. What lies at a site cannot be counted from here, and need not where turns are steps."""
+    """Samples of each client. What lies at a site cannot be counted from here, and need not where turns are steps (but for
+    what encoding it takes once, which is left out then)."""
     scenario, data = loaded.scenario, loaded.scenario.data
     if (coming := to_download(data, loaded.folder)) is not None:
         if isinstance(data, CelebA) and (data.partition.kind == "dirichlet" or scenario.population.selection != "random"):

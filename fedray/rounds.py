@@ -1,6 +1,6 @@
 """Writes down the schedule of any round of a scenario: who takes part, in which topology and order."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,7 +11,7 @@ from fedray.data import Samples
 from fedray.network.channel import RadioLink
 from fedray.network.clock import Ledger, collecting_nothing
 from fedray.network.geometry import nearest
-from fedray.network.links import When
+from fedray.network.links import Sends, When
 from fedray.network.radio import Radio
 from fedray.network.work import Work, number
 from fedray.randomness import SERVER, generator
@@ -58,11 +58,13 @@ def schedule_round(
         Refused: for a relay in which a device has nobody in range.
     """
     when = When(round, so_far.sim_time_s)
-    return written(scenario, radio, when, drawn(scenario, radio, when, shared, work, so_far.busy), shared)
+    clients = drawn(scenario, radio, when, shared, work, so_far)
+    schedule = written(scenario, radio, when, clients, shared, work)
+    return schedule.encoding(so_far.encoded) if work is not None and work.encode_flops else schedule
 
 
-def written(scenario: Scenario, radio: Radio, when: When, clients: list[int], shared: Shared | None) -> Schedule:
-    """The round of these clients."""
+def written(scenario: Scenario, radio: Radio, when: When, clients: list[int], shared: Shared | None, work: Work | None = None) -> Schedule:
+    """The round of these clients. `work` for a relay whose hops may be lost for what they carry."""
     topology, round = scenario.topology, when.round
     if scenario.augmentation is not None:
         assert shared is not None
@@ -77,18 +79,18 @@ def written(scenario: Scenario, radio: Radio, when: When, clients: list[int], sh
             order = generator(scenario.seed, round, SERVER, "order").permutation(clients)
             return vanilla(round, {int(k): sizes[k] for k in order}, topology.tail is not None, topology.micro_batches)
         return splitfed(round, sizes, topology.tail is not None, topology.micro_batches, scenario.network.deadline_s, enough)
-    return _relayed(scenario, topology, radio, when, clients)
+    return _relayed(scenario, topology, radio, when, clients, work)
 
 
 def drawn(
-    scenario: Scenario, radio: Radio, when: When, shared: Shared | None, work: Work | None = None, busy: Collection[str] = ()
+    scenario: Scenario, radio: Radio, when: When, shared: Shared | None, work: Work | None = None, so_far: Ledger = NOTHING
 ) -> list[int]:
     """The clients that are asked, of those that are there and free: as `population.selection` says, by default at random."""
     population, rng = scenario.population, generator(scenario.seed, when.round, SERVER, "clients")
     eligible = np.arange(population.clients) if shared is None else shared.eligible(scenario)
     among = radio.devices.available(when.round, eligible)
-    if busy:
-        among = np.setdiff1d(among, [number(node) for node in busy])
+    if so_far.busy:
+        among = np.setdiff1d(among, [number(node) for node in so_far.busy])
     n = min(population.asked, len(among))
     if n == 0:
         return []
@@ -100,14 +102,14 @@ def drawn(
         turn = np.searchsorted(among, eligible[(when.round - 1) * n % len(eligible)])
         chosen = np.roll(among, -turn)[:n]
     elif population.selection == "proportional_fair":
-        uplink = radio.links["uplink"]
-        assert isinstance(uplink, RadioLink)
-        chosen = among[np.argsort(-uplink.rate_now(when, among), kind="stable")[:n]]
+        assert work is not None
+        chosen = among[np.lexsort((rng.random(len(among)), -_luck_up(radio, when, work, among, n)))[:n]]
     elif population.selection == "fedcs":  # Nishio and Yonetani 2019: as many as finish before the deadline
         assert work is not None
-        takes = radio.finishes_s(when, work, among)
+        takes = radio.finishes_s(when, work, among, so_far.encoded)
         fastest = among[np.argsort(takes(n), kind="stable")[:n]]
-        takes, low, high = radio.finishes_s(when, work, fastest), 1, n  # the more there are, the less of the band has each
+        takes = radio.finishes_s(when, work, fastest, so_far.encoded)
+        low, high = 1, n  # the more there are, the less of the band has each
         while low < high:
             middle = (low + high + 1) // 2
             low, high = (middle, high) if takes(middle)[:middle].max() <= (scenario.network.deadline_s or np.inf) else (low, middle - 1)
@@ -117,7 +119,16 @@ def drawn(
     return sorted(int(c) for c in chosen)
 
 
-def _relayed(scenario: Scenario, topology: Relay, radio: Radio, when: When, clients: list[int]) -> Schedule:
+def _luck_up(radio: Radio, when: When, work: Work, clients: np.ndarray, at_once: int) -> np.ndarray:
+    """How much faster than at its mean rate each client's uplink of this round would be, over an equal share of the band."""
+    uplink, n = radio.links["uplink"], len(clients)
+    assert isinstance(uplink, RadioLink)
+    nbytes = np.array([work.send_bytes("uplink", c) for c in clients.tolist()])
+    ones = np.ones(n, int)
+    return uplink.luck(when, Sends(clients, SERVER * ones, nbytes, ones, ones / at_once, 0 * ones))
+
+
+def _relayed(scenario: Scenario, topology: Relay, radio: Radio, when: When, clients: list[int], work: Work | None) -> Schedule:
     rng = generator(scenario.seed, when.round, SERVER, "order")
     if not clients:
         return relay(when.round, [], random_order, rng)
@@ -137,7 +148,12 @@ def _relayed(scenario: Scenario, topology: Relay, radio: Radio, when: When, clie
             others = [c for c in members if c != k]
             if others and not reaches(k, others).any():
                 raise _alone(radio, when, k, others)
-    return relay(when.round, groups, within(reaches, order), rng, partial(radio.reaches, when))
+    share = 1 / max(1, sum(len(members) > 1 for members in groups))  # as the clock has it: so many hops are under way at once
+
+    def arrives(sender: int, receiver: int) -> bool:
+        return radio.reaches(when, sender, receiver, work.send_bytes("sidelink", sender) if work is not None else 1, share)
+
+    return relay(when.round, groups, within(reaches, order), rng, arrives)
 
 
 def _alone(radio: Radio, when: When, client: int, others: list[int]) -> Refused:

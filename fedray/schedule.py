@@ -8,7 +8,7 @@ reach it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -26,12 +26,14 @@ def client_node(client: int) -> str:
 
 class Train(NamedTuple):
     """Client `client` trains, from the buffer its first predecessor leaves, on its own samples and so many generated
-    `pictures`. The server, as a client of its own number, trains on pictures alone, from the global buffer."""
+    `pictures`. The server, as a client of its own number, trains on pictures alone, from the global buffer. In its first turn a
+    client `encodes` its samples, where its learner keeps what frozen networks make of them."""
 
     id: str
     client: int
     after: tuple[str, ...]
     pictures: int = 0
+    encodes: bool = False
 
     @property
     def node(self) -> str:
@@ -53,7 +55,7 @@ class Generate(NamedTuple):
 
 class Pass(NamedTuple):
     """A (micro-)batch of client `client` passes through a part of a model that is cut: through the client's (front, tail, and
-    front backwards: back) or the server's (serve: both ways and the loss; middle, middle_back: in U-shape)."""
+    front backwards: back) or the server's (serve: both ways and the loss; middle, middle_back: in U-shape). `encodes`: as Train."""
 
     id: str
     client: int
@@ -63,6 +65,7 @@ class Pass(NamedTuple):
     parts: int
     samples: int
     after: tuple[str, ...]
+    encodes: bool = False
 
     @property
     def node(self) -> str:
@@ -148,6 +151,19 @@ class Schedule:
     def sorted(self, starts_s: Mapping[str, float]) -> Schedule:
         """The same steps, in the order in which the clock has them start."""
         return Schedule(self.round, tuple(sorted(self.steps, key=lambda step: starts_s[step.id])))
+
+    def encoding(self, encoded: Collection[int]) -> Schedule:
+        """The same round, in which all clients but these encode their samples before they train."""
+        steps = list(self.steps)
+        first: dict[int, int] = {}  # the place of each client's first step of training
+        for n, step in enumerate(steps):
+            if isinstance(step, Train | Pass) and step.node != SERVER:
+                first.setdefault(step.client, n)
+        for client in first.keys() - set(encoded):
+            step = steps[first[client]]
+            assert isinstance(step, Train | Pass)
+            steps[first[client]] = step._replace(encodes=True)
+        return Schedule(self.round, tuple(steps), self.unreached)
 
     def without(self, client: int) -> Schedule:
         """The same round, as if nobody had asked this client."""

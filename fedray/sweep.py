@@ -107,7 +107,7 @@ def _nodes(loaded: Loaded) -> Iterator[list[Node]]:
     if loaded.scenario.runtime.executor == "serial":
         yield [Node(float(os.cpu_count() or 1))]
         return
-    from fedray.executors.ray import shared_cluster
+    from fedray.executors.ray.connection import shared_cluster
 
     with shared_cluster() as nodes:
         yield nodes

@@ -175,9 +175,9 @@ def show_plan(p: dict[str, Any]) -> None:
             show_plan(variant)
         return
     table = Table(title=f"plan of {p['name']}: nothing is trained", title_justify="left", show_header=False, box=None, pad_edge=False)
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(no_wrap=True, style="dim")
+    table.add_column(style="dim", overflow="fold")
+    table.add_column(justify="right", overflow="fold")
+    table.add_column(style="dim", overflow="fold")
     actors = p["actors"]
     clients = ", ".join(f"{n} at {site}" for site, n in actors.get("sites", {}).items()) or f"{actors['client']} client"
     on_ray = actors["executor"] == "ray"
@@ -191,6 +191,7 @@ def show_plan(p: dict[str, Any]) -> None:
         *_sent_differently(p),
         *((f"as {name}", f"{n:,} B", size(n)) for name, n in p["export_files"].items()),
         ("work a sample", size(p["flops_per_sample"], "FLOP"), "forward and backward"),
+        *([("to encode a sample", size(p["encode_flops_per_sample"], "FLOP"), "once")] if p["encode_flops_per_sample"] else []),
         *([("work a picture", size(p["flops_per_picture"], "FLOP"), f"{p['pictures']:,} are painted")] if p["pictures"] else []),
         ("", "", ""),
         ("", "a round", f"{p['rounds']} rounds"),
@@ -212,7 +213,7 @@ def _show_cuts(cuts: list[dict[str, Any]], chosen: str) -> None:
     title = "\nits cuts: FLOP a sample, what the client holds, what crosses for a batch, the first round"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for i, name in enumerate(("cut", "client", "server", "holds", "crosses", "time", "energy")):
-        table.add_column(name, justify="right" if i else "left", no_wrap=True)
+        table.add_column(name, justify="right" if i else "left", no_wrap=bool(i), overflow="fold")
     for cut in cuts:
         name, first = cut["cut"] + (f" .. {cut['tail']}" if cut["tail"] else ""), cut["first_round"]
         flops = [size(cut["flops_per_sample"][side], "") for side in ("client", "server")]

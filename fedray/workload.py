@@ -33,6 +33,7 @@ class Workload:
     flops_per_picture: float = 0.0  # that augmentation's generator paints
     picture_size: int = 0  # pixels a side
     picture_bytes: int = 0
+    encode_flops_per_sample: float = 0.0  # once, by frozen networks, whose output a client keeps
     cut: CutWork | None = None  # of a split model
 
     def at(self, cut: CutWork) -> Workload:
@@ -51,11 +52,13 @@ class Workload:
         if (cut := self.cut) is not None:
             return {side: n * width + cut.trainable[side] * 16 + 2 * self.payload_bytes for side, n in cut.parameters.items()}
         weights = self.parameters * width
-        return {"client": weights + trainable * 16 + 2 * self.payload_bytes, "server": trainable * 8 + 3 * self.payload_bytes}
+        master = 4 * trainable if self.payload_bytes < 4 * trainable else 0  # the server's own, where less precision is sent
+        return {"client": weights + trainable * 16 + 2 * self.payload_bytes, "server": trainable * 8 + 3 * self.payload_bytes + master}
 
     def of(self, scenario: Scenario, samples: Sequence[int]) -> Work:
         """The steps' work where client k holds `samples[k]` samples. Aggregating takes a subtraction, a multiplication
         and an addition a number and update."""
+        encodes = self.encode_flops_per_sample
         own, sent = dict(enumerate(samples)), self.sent(scenario)  # the server, which may train on pictures, has none
         return Work(
             train_flops=lambda client, pictures: self.flops_per_sample * scenario.training.trained(own.get(client, 0) + pictures),
@@ -63,6 +66,7 @@ class Workload:
             aggregate_flops=lambda updates: 3.0 * self.trainable_parameters * updates,
             generate_flops=self.flops_per_picture,
             picture_bytes=self.picture_bytes,
+            encode_flops=(lambda client: encodes * own.get(client, 0)) if encodes else None,
             pass_flops=lambda stage, n: n * self.cut.flops[stage] if self.cut else 0.0,
             crossing_bytes=lambda crossing, n: self.cut.bytes[crossing][n] if self.cut else 0,
         )
@@ -140,6 +144,7 @@ def _count(scenario: Scenario, folder: Path) -> Workload:
         summed_bytes=combined.summed * layout.dtype.itemsize,
         client_state_bytes=state_bytes(scenario.aggregation, combined),
         flops_per_sample=counter.get_total_flops() / samples,
+        encode_flops_per_sample=learner.encode_flops(),
         export_files=files,
         flops_per_picture=flops_per_picture,
         picture_size=picture_size,

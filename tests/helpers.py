@@ -152,12 +152,13 @@ def way(order, clients, rng):
     return path
 
 
-def sent(link, sender, receiver, nbytes, messages=1, share=1.0, round=1, time_s=0.0):
-    """One transfer's seconds and joules over a link."""
+def sent(link, sender, receiver, nbytes, messages=1, share=1.0, round=1, time_s=0.0, number=0):
+    """One transfer's seconds and joules over a link, and whether it is lost."""
     import numpy as np
 
     from fedray.network.links import Sends, When
 
-    one = Sends(np.array([sender]), np.array([receiver]), np.array([nbytes]), np.array([messages]), np.array([share]))
+    each = (sender, receiver, nbytes, messages, share, number)
+    one = Sends(*(np.array([value]) for value in each))
     transfers = link.transfers(When(round, time_s), one)
     return (transfers.at(0, time_s) if transfers.at else (transfers.time_s[0], transfers.energy_j[0])), bool(transfers.lost[0])

@@ -9,7 +9,8 @@ from fedray import shipped
 from tests.helpers import UNSEEN, garments, tiny
 
 
-def test_list_names_every_shipped_scenario_with_its_first_line(fedray):
+def test_list_names_every_shipped_scenario_with_its_first_line(fedray, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
     code, out, err = fedray("list")
     assert code == 0
     assert err == ""
@@ -17,6 +18,78 @@ def test_list_names_every_shipped_scenario_with_its_first_line(fedray):
         (line,) = [x for x in out.splitlines() if x.split()[0] == name]
         assert line.endswith(file.read_text().splitlines()[0].lstrip("# "))
     assert {"quickstart", "huang2023-lora", "huang2023-full"} <= set(shipped.scenarios())
+
+
+def test_list_as_json_has_name_file_and_description(fedray):
+    code, out, err = fedray("list", "--json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)["scenarios"]
+    assert {one["name"]: one["file"] for one in found} == {name: str(file) for name, file in shipped.scenarios().items()}
+    assert next(one for one in found if one["name"] == "quickstart")["description"].startswith("Five clients teach a small")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], *([verb, "--help"] for verb in ["run", "check", "plan", "list", "copy"])])
+def test_what_is_shown_fits_eighty_columns(arguments, fedray, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = fedray(*arguments)
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    assert not [line for line in out.splitlines() if line.rstrip(" │").endswith("…")]
+
+
+def test_a_plan_of_many_sites_and_long_names_fits_eighty_columns_and_leaves_nothing_out(capsys, monkeypatch):
+    from fedray.terminal import show_plan
+
+    monkeypatch.setenv("COLUMNS", "80")
+    sites = {f"hospital-number-{i}": i + 1 for i in range(12)}
+    ways = ("uplink", "downlink", "sidelink")
+    totals = {"transfers": 10**9, "sim_time_s": 1e6, "energy_j": 1e6} | {f"bytes_{way}": 10**12 for way in ways}
+    show_plan({
+        "name": "n" * 64, "actors": {"executor": "ray", "client": 78, "sites": sites}, "cpus_per_actor": 1, "gpus_per_actor": 0.25,
+        "memory_bytes": {"client": 1e9}, "parameters": 10**9, "trainable_parameters": 10**9, "payload_bytes": 10**9,
+        "payload_bytes_uplink": 10**9, "payload_bytes_downlink": 10**9, "client_state_bytes": 0, "flops_per_sample": 1e12,
+        "encode_flops_per_sample": 0, "flops_per_picture": 0, "pictures": 0, "rounds": 10**9, "per_round": totals, "total": totals,
+        "export_files": {"text_encoder/a-name-of-a-file-that-somebody-made-very-long.safetensors": 10**9},
+    })  # fmt: skip
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    for site, clients in sites.items():
+        assert f"{clients} at {site}" in " ".join(out.split()), out
+
+
+def test_version_is_the_packages(fedray):
+    from importlib.metadata import version
+
+    assert fedray("--version") == (0, f"fedray {version('fedray')}\n", "")
+
+
+def test_check_takes_settings_and_says_what_they_break(fedray, tmp_path):
+    assert fedray("check", "quickstart", "--set", "training.rounds=5")[0] == 0
+    code, out, err = fedray("check", "quickstart", "--set", "training.rounds=0")
+    assert (code, out) == (2, "")
+    assert err == "--set training.rounds=0: training.rounds: got 0, expected at least 1\n"
+
+
+def test_check_as_json_is_one_object_of_problems_and_scenarios(fedray, tmp_path):
+    bad = tiny(tmp_path, {"training.rounds": 0}, "bad.yaml")
+    code, out, err = fedray("check", "quickstart", bad, "nowhere", "--json")
+    assert (code, err) == (2, "")
+    told = json.loads(out)
+    assert [p.split(": got ")[0].removeprefix(f"{bad}:") for p in told["problems"]] == ["13: training.rounds", "nowhere"]
+    assert told["scenarios"] == [
+        {"file": str(shipped.scenarios()["quickstart"]), "name": "quickstart", "ok": True},
+        {"file": str(bad), "name": None, "ok": False},
+        {"file": "nowhere", "name": None, "ok": False},
+    ]
+    code, out, err = fedray("check", "quickstart", "--json")
+    assert (code, err, json.loads(out)["problems"]) == (0, "", [])
+
+
+def test_a_file_that_is_no_text_is_not_shown(fedray, tmp_path):
+    (tmp_path / "bad.yaml").write_bytes(b"\xff\xfe\x00caf\xe9")
+    code, out, err = fedray("show", "bad.yaml")
+    assert (code, out) == (2, "")
+    assert err.startswith("bad.yaml: got ")
 
 
 def test_show_prints_a_scenario_and_copy_writes_the_same(fedray, tmp_path):
@@ -53,7 +126,7 @@ def test_check_says_everything_about_every_file_and_exits_2(fedray, tmp_path):
     one, two = tiny(tmp_path, {"training.rounds": 0}, "one.yaml"), tiny(tmp_path, {"tuning.rank": 0, "model.base": "x y"}, "two.yaml")
     code, out, err = fedray("check", one, "quickstart", two)
     assert code == 2
-    assert "quickstart is whole" in out
+    assert out == f"{shipped.scenarios()['quickstart']}: quickstart OK\n"
     assert [line.split(":")[0] for line in err.splitlines()] == [str(one), str(two)]
 
 

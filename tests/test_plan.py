@@ -57,9 +57,11 @@ def test_a_plan_counts_whole_rounds_downlink_and_uplink_included(lora):
     seconds = (
         0.02 + 8 * payload / 100e6 + 5 * 4 * flops / 8.2e12 + 4 * 8 * payload / 195.8e6 + 0.02 + 8 * payload / 20e6 + 3 * 4_718_592 / 5e13
     )
+    encoding = 5 * 4 * lora["encode_flops_per_sample"] / 8.2e12 / 100  # once, in a hundred rounds
+    seconds += encoding
     assert per_round["sim_time_s"] == pytest.approx(seconds)
     watts = 0.2 * (8 * payload / 100e6 + 4 * 8 * payload / 195.8e6 + 8 * payload / 20e6)
-    assert per_round["energy_j"] == pytest.approx(watts + 200 * 5 * 4 * flops / 8.2e12 + 400 * 3 * 4_718_592 / 5e13)
+    assert per_round["energy_j"] == pytest.approx(watts + 200 * (5 * 4 * flops / 8.2e12 + encoding) + 400 * 3 * 4_718_592 / 5e13)
     for key in TOTALS:
         assert lora["total"][key] == pytest.approx(100 * per_round[key])
 
@@ -70,7 +72,9 @@ def test_a_plan_is_what_the_run_does(unbroken):
     assert {k: metrics[-1][k] for k in TOTALS[1:]} == {k: planned["total"][k] for k in TOTALS[1:]}
     assert planned["total"]["transfers"] == sum(step["event"] == "send" for step in timeline)
     assert {step["bytes"] for step in timeline if step["event"] == "send"} == {planned["payload_bytes"]}
-    assert {step["flops"] for step in timeline if step["event"] == "train"} == {4 * planned["flops_per_sample"]}
+    turn = 4 * planned["flops_per_sample"]  # in the first round each client's 4 samples are encoded beside
+    first = turn + 4 * planned["encode_flops_per_sample"]
+    assert {(step["round"] == 1, step["flops"]) for step in timeline if step["event"] == "train"} == {(True, first), (False, turn)}
     for name, nbytes in planned["export_files"].items():
         assert (folder / "model" / name).stat().st_size == nbytes
     weights = folder / "checkpoints" / "round-0003" / "weights.safetensors"
@@ -102,7 +106,7 @@ def test_an_epoch_costs_each_client_its_own_samples(tmp_path):
     changes |= {"training.local_steps": None, "training.local_epochs": 2, "training.batch_size": 100, "training.rounds": 1}
     loaded = check(tiny(tmp_path, changes))
     planned = plan(loaded)
-    flops = 2 * 2500 * planned["flops_per_sample"]
+    flops = 2 * 2500 * planned["flops_per_sample"] + 2500 * planned["encode_flops_per_sample"]
     sends = 8 * planned["payload_bytes"] * (1 / 20e6 + 1 / 100e6 + 2 / 195.8e6) + 0.02 + 0.02 + 2 * 0.005
     assert planned["total"]["sim_time_s"] == pytest.approx(flops / 8.2e12 + sends + 3 * planned["trainable_parameters"] / 5e13)
 
@@ -144,11 +148,12 @@ def test_the_clock_and_the_plan_cannot_drift_apart(lora):
         client_state_bytes=0,
         flops_per_sample=lora["flops_per_sample"],
         export_files={},
+        encode_flops_per_sample=lora["encode_flops_per_sample"],
     )
     work = counted.of(loaded.scenario, [4] * 5)
     radio, total = Radio(loaded.scenario.network), Ledger()
     for t in range(1, 101):
-        total = total.add(time_round(schedule_round(loaded.scenario, radio, t), work, radio, total.sim_time_s))
+        total = total.add(time_round(schedule_round(loaded.scenario, radio, t, None, work, total), work, radio, total.sim_time_s))
     assert {k: getattr(total, k) for k in TOTALS} == lora["total"]
 
 

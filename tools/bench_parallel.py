@@ -98,7 +98,7 @@ class Federation:
         events = time_round(schedule, self.work, self.radio, self.ledger.sim_time_s)
         reports = list(self.executor.carry_out(schedule))
         self.ledger = self.ledger.add(events)
-        self.run.append(events, engine.metrics_of(self.t, reports, self.ledger, 0.0))
+        self.run.append(events, engine.metrics_of(self.t, reports, self.ledger, 0.0, lambda samples: samples))
         return time.perf_counter() - start, schedule.clients
 
     def memory(self) -> float:

@@ -104,7 +104,7 @@ def main() -> None:
     hop = [1000 * t for t in hops(a.rounds)]
 
     host = ray.remote(ClientHost).options(num_cpus=1).remote(job)
-    buffer, _ = host.initial.options(num_returns=2).remote()
+    buffer, _, _ = host.initial.options(num_returns=3).remote()
     ray.get(host.train.options(num_returns=2).remote(0, 0, buffer)[1])  # its samples are encoded now
     inside, plain = [], []
     for r in range(a.repeats):  # in turn, so that a machine's moods strike both

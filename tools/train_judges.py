@@ -88,9 +88,10 @@ def train(name: str, a: argparse.Namespace) -> None:
     accuracy = tested(judge, a.seed)
     print(f"{name} test accuracy {accuracy}", flush=True)
     weights = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in judge.state_dict().items()}
+    command = ["fedray/shipped" if word == str(a.out) else word for word in sys.argv]  # no path of this machine
     metadata = {
         "labels": json.dumps(garments.LABELS), "renderings": json.dumps(renderings), "test_accuracy": json.dumps(accuracy),
-        "command": "python " + shlex.join(sys.argv), "data": "Fashion-MNIST, Zalando SE, MIT licence", "data_sha256": sha,
+        "command": "python " + shlex.join(command), "data": "Fashion-MNIST, Zalando SE, MIT licence", "data_sha256": sha,
         "epochs": str(epochs), "torch": torch.__version__,
     }  # fmt: skip
     a.out.mkdir(parents=True, exist_ok=True)

@@ -15,9 +15,22 @@ from fedray.scenario.aggregation import Clip, Quantise, RandomK, TopK, Transform
 
 def clip(transforms: Sequence[Transform], update: Tensor) -> Tensor:
     """The update [n], or as much of it as is no longer than the least norm asked for."""
-    norm = min((t.norm for t in transforms if isinstance(t, Clip)), default=float("inf"))
+    norm = _norm(transforms)
     length = float(update.norm())
     return update * (norm / length) if length > norm else update
+
+
+def through(transforms: Sequence[Transform], update: Tensor, dtype: torch.dtype, seed: int) -> tuple[Tensor, Tensor]:
+    """What arrives of an update [n] fp32 that is clipped and encoded, and what of the clipped one did not [n]. What arrives is
+    no longer than the least norm asked for: where rounding lengthened it, a shorter one is sent."""
+    own = clip(transforms, update)
+    norm = _norm(transforms)
+    while True:
+        arrived = decode(transforms, encode(transforms, own, dtype, seed), len(own), dtype, seed)
+        length = float(torch.linalg.vector_norm(arrived, dtype=torch.float64)) if norm < float("inf") else 0.0
+        if not length > norm * (1 + 1e-6):
+            return arrived, own - arrived
+        own = own * (norm / length)
 
 
 def feeds_back(transforms: Sequence[Transform]) -> bool:
@@ -64,6 +77,10 @@ def encoded_bytes(transforms: Sequence[Transform], n: int, itemsize: int) -> int
     m = n if chosen is None else _count(chosen, n)
     places = _places_bytes(m, n) if isinstance(chosen, TopK) else 0
     return places + (m * itemsize if quantise is None else 4 * -(-m // quantise.block) + -(-m * quantise.bits // 8))
+
+
+def _norm(transforms: Sequence[Transform]) -> float:
+    return min((t.norm for t in transforms if isinstance(t, Clip)), default=float("inf"))
 
 
 def _sparsifier(transforms: Sequence[Transform]) -> TopK | RandomK | None:

@@ -65,7 +65,7 @@ class Painter:
         name = self.form.label_names[label]
         templates, called = self.section.templates_of(name), self.section.names.get(name, name)
         template = templates[key(self.seed, i, owner, "template") % len(templates)]
-        return template.format(label=called, a="an" if called[0] in "aeiou" else "a")
+        return template.format(label=called, a="an" if called[:1] in tuple("aeiou") else "a")
 
     def _chunks(self, start: int, end: int) -> Iterator[range]:
         """A round's pictures are painted `batch_size` at once, and never with another round's."""

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fedray.data.samples import Array, Split, fetched, reason
+from fedray.data.samples import Array, Split, fetched
+from fedray.errors import reason
 from fedray.scenario.base import Refused
 from fedray.scenario.data import Cifar
 

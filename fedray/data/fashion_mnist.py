@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from fedray import shipped
-from fedray.data.samples import Array, Split, fetched, reason
+from fedray.data.samples import Array, Split, fetched
+from fedray.errors import reason
 from fedray.scenario.base import Refused
 from fedray.scenario.data import FashionMnist, FashionMnistMini
 

@@ -1,70 +1,84 @@
 """Image folders in the convention of Hugging Face's imagefolder: images, and `metadata.jsonl` with their captions."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from fedray.data.samples import Files, located, reason
+from fedray.data import metadata
+from fedray.data.decode import FORMATS, SUFFIXES
+from fedray.data.folders import Found, Walk, composed, refuse_shared
+from fedray.data.samples import Files, located
 from fedray.scenario.base import Refused
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+UNREAD = frozenset({".heic", ".heif", ".jxl"})  # images that Pillow cannot decode: refused, where others would be left out
 
 
-def read(path: str, folder: Path, section: str, caption_key: str, caption: str | None, only: Sequence[str] | None = None) -> Files:
-    """Every image under a folder, or under `only` some folders in it. An image's group is the first folder on its way
-    down, its label the last.
+def read(
+    path: str,
+    folder: Path,
+    section: str,
+    caption_key: str,
+    caption: str | None,
+    only: Sequence[str] | None = None,
+    *,
+    clients: bool = False,
+    closed: Collection[str] = (),
+) -> Files:
+    """Every image under a folder. An image's group is the first folder on its way down, its label the last.
 
-    `metadata.jsonl` may lie in the folder itself or in any of its folders; `file_name` is relative to its own.
+    `metadata.jsonl` may lie in the folder itself or in any of its folders; `file_name` is relative to its own, and of
+    several captions the nearest counts. A file that a line names is an image whatever its suffix.
+
+    Args:
+        path: relative to `folder`, or shipped:NAME.
+        folder: the scenario's.
+        section: the scenario's section, whose `path` this is.
+        caption_key: what metadata.jsonl calls a caption.
+        caption: for images that it does not name; None where each needs its own.
+        only: of the root's folders, the ones to read, in this order.
+        clients: whether each of the root's folders is a client's: no file may be two's.
+        closed: the root's folders that are clients', also where `only` leaves them out: no link may lead into them.
 
     Raises:
-        Refused: naming `section`'s key that asked for what is not there.
+        Refused: naming `section.path` and the file, line or link at fault.
     """
-    root = located(path, folder, f"{section}.path")
+    key = f"{section}.path"
+    root = located(path, folder, key)
     if not root.is_dir():
-        raise Refused(f"{section}.path", repr(path), "a folder of images" + ("" if not root.exists() else ", not a file"))
-    places = [root] if only is None else [root / name for name in only]
-    files: list[Path] = []
-    for place in places:
-        found = sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-        if not found:
-            raise Refused(f"{section}.path", f"{str(place)!r} without images", f"images ({', '.join(sorted(SUFFIXES))}) in it")
-        files += found
-    named: dict[Path, str] = {}
-    for metadata in sorted({m for place in places for m in place.rglob("metadata.jsonl")} | set(root.glob("metadata.jsonl"))):
-        named |= _captions(metadata, section, caption_key, only)
-    captions = []
-    for file in files:
-        text = named.get(file, caption)
-        if text is None:
-            raise Refused(f"{section}.path", f"{file} without a caption", f"a line for it in metadata.jsonl, or {section}.caption for all")
-        captions.append(text)
-    groups = [parts[0] if len(parts := file.relative_to(root).parts) > 1 else "" for file in files]
-    label_names, labels = np.unique([file.parent.name for file in files], return_inverse=True)
-    return Files(files, captions, groups, labels, label_names.tolist())
+        raise Refused(key, repr(path), "a folder of images" + ("" if not root.exists() else ", not a file"))
+    files = Walk(root, key, _wanted, only, closed).files()
+    lists = [f for f in files if f.names[-1] == metadata.NAME]
+    order = None if only is None else {composed(name): i for i, name in enumerate(only)}
+    captions = metadata.captions(lists, {f.names: f for f in files}, key, caption_key, order)
+    images = [f for f in files if f.names in captions or f.file.suffix.lower() in SUFFIXES | UNREAD]
+    if order is not None:
+        images = sorted((f for f in images if _group(f)), key=lambda f: order[_group(f)])
+    _refuse_empty(root, only, images, key)
+    for image in images:
+        if image.names not in captions and image.file.suffix.lower() in UNREAD:
+            raise Refused(key, f"{image.file}, which Pillow cannot decode", f"{', '.join(FORMATS)}")
+        if image.names not in captions and caption is None:
+            got = f"{image.file} without a caption"
+            raise Refused(key, got, f"a line for it in metadata.jsonl, or {section}.caption for all")
+    if clients:
+        refuse_shared(images + lists, _group, key)
+    texts = [captions.get(image.names, caption or "") for image in images]
+    labels_of = [image.names[-2] if _group(image) else composed(root.name) for image in images]
+    label_names, labels = np.unique(labels_of, return_inverse=True)
+    return Files([image.file for image in images], texts, [_group(image) for image in images], labels, label_names.tolist())
 
 
-def _captions(metadata: Path, section: str, caption_key: str, only: Sequence[str] | None) -> dict[Path, str]:
-    captions: dict[Path, str] = {}
-    try:
-        text = metadata.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as e:
-        raise Refused(f"{section}.path", f"{metadata}, which cannot be read: {reason(e)}", "JSON lines in UTF-8") from None
-    for number, line in enumerate(text.split("\n"), 1):  # splitlines would break a caption at U+2028
-        if not line.strip():
-            continue
-        where = f"{metadata}:{number}"
-        try:
-            row = json.loads(line)
-        except ValueError as e:
-            raise Refused(f"{section}.path", f"{where}: {e}", "one JSON object a line") from None
-        if not isinstance(row, dict) or not isinstance(row.get("file_name"), str) or not isinstance(row.get(caption_key), str):
-            raise Refused(f"{section}.path", f"{where}: {line[:60]}", f'{{"file_name": ..., "{caption_key}": ...}}')
-        file = metadata.parent / row["file_name"]
-        if not file.is_file():
-            if only is not None and Path(row["file_name"]).parts[0] not in only:
-                continue  # a line for a folder that nobody asked for
-            raise Refused(f"{section}.path", f"{where}: {row['file_name']!r}, which is missing", f"an image in {metadata.parent}")
-        captions[file] = row[caption_key]
-    return captions
+def _wanted(name: str) -> bool:
+    return name == metadata.NAME or Path(name).suffix.lower() in SUFFIXES | UNREAD
+
+
+def _group(file: Found) -> str:
+    return file.names[0] if len(file.names) > 1 else ""
+
+
+def _refuse_empty(root: Path, only: Sequence[str] | None, images: Sequence[Found], key: str) -> None:
+    groups = {_group(image) for image in images}
+    empty = ([] if images else [root]) if only is None else [root / name for name in only if composed(name) not in groups]
+    if empty:
+        raise Refused(key, f"{str(empty[0])!r} without images", f"images ({', '.join(sorted(SUFFIXES))}) in it")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fedray.data import image_folder
+from fedray.data.folders import composed
 from fedray.data.samples import Array, Samples
 from fedray.data.sources import open_source
 from fedray.data.text import Texts
@@ -146,9 +147,11 @@ def holdings(scenario: Scenario, folder: Path, site: str | None = None) -> tuple
         return samples, partition(scenario, samples)
     assert site is not None
     section, key = data.sites[site], f"data.sites.{site}"
-    samples = image_folder.read(section.path or data.path, folder, key, data.caption_key, data.caption, section.folders)
+    path, everybody = section.path or data.path, [name for each in data.sites.values() for name in each.folders]
+    samples = image_folder.read(path, folder, key, data.caption_key, data.caption, section.folders, clients=True, closed=everybody)
     groups = np.asarray(samples.groups)
-    return samples, {c: np.flatnonzero(groups == name) for c, name in zip(data.clients_at(site), section.folders, strict=True)}
+    held = {c: np.flatnonzero(groups == composed(name)) for c, name in zip(data.clients_at(site), section.folders, strict=True)}
+    return samples, held
 
 
 def test_split(scenario: Scenario, n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from fedray import shipped
+from fedray.data.decode import opened
+from fedray.data.places import unfit
+from fedray.errors import reason
 from fedray.scenario.base import Refused
 from fedray.scenario.data import Downloaded
 
@@ -39,7 +42,7 @@ class Samples(Protocol):
     def __len__(self) -> int: ...
 
     def image(self, i: int) -> Image.Image:
-        """Sample i as RGB. Raises ValueError, naming its file, where it cannot be read."""
+        """Sample i as RGB, as a person would see it. Raises ValueError, naming its file, where it cannot be read."""
 
     def pixels(self, indices: np.ndarray, size: int | None) -> np.ndarray:
         """uint8 [n, channels, height, width] of square images, in `size` or their own."""
@@ -98,11 +101,7 @@ class Files:
         return len(self.files)
 
     def image(self, i: int) -> Image.Image:
-        try:
-            with Image.open(self.files[i]) as image:
-                return ImageOps.exif_transpose(image).convert("RGB")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
-            raise ValueError(f"{self.files[i]} cannot be read as an image: {reason(e)}") from None
+        return opened(self.files[i])
 
     def pixels(self, indices: np.ndarray, size: int | None) -> np.ndarray:
         assert size is not None, "files have no size of their own"
@@ -137,20 +136,23 @@ def fetched(root: Path, data: Downloaded, there: Callable[[], bool], fetch: Call
 
 
 def located(path: str, folder: Path, key: str) -> Path:
-    """What a scenario's key names, relative to its folder or as shipped:NAME. Raises Refused for a NAME that does not ship."""
+    """What a scenario's key names, relative to its folder or as shipped:NAME, whether it is there or not.
+
+    Raises:
+        Refused: for a NAME that does not ship, and for what is there but neither a file nor a folder of files.
+    """
     try:
-        return shipped.resolve(path, folder)
+        place = shipped.resolve(path, folder)
     except FileNotFoundError as e:
         raise Refused(key, repr(path), str(e)) from None
+    if (got := unfit(place)) is not None:
+        raise Refused(key, f"{path!r}, {got}", "a regular file, or a folder of them")
+    return place
 
 
 def photo_prompt(label: str) -> str:
     """The caption tiny-sd knows a plain garment by."""
     return f"a photo of {'an' if label[0] in 'aeiou' else 'a'} {label}"
-
-
-def reason(e: Exception) -> str:
-    return (getattr(e, "strerror", None) or str(e)).split("\n")[0]
 
 
 def _square(image: Image.Image, size: int) -> np.ndarray:

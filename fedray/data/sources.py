@@ -4,7 +4,7 @@ from pathlib import Path
 
 from fedray.data import celeba, cifar, fashion_mnist, image_folder, text
 from fedray.data.samples import Form, Samples, Split
-from fedray.scenario.data import CelebA, Cifar, Data, Downloaded, FashionMnist, FashionMnistMini, ImageFolder, Text
+from fedray.scenario.data import ByFolder, CelebA, Cifar, Data, Downloaded, FashionMnist, FashionMnistMini, ImageFolder, Text
 
 
 def open_source(data: Data, folder: Path, split: Split = "train") -> Samples:
@@ -15,7 +15,8 @@ def open_source(data: Data, folder: Path, split: Split = "train") -> Samples:
     """
     if isinstance(data, ImageFolder):
         assert split == "train", "an image folder has no test split"
-        return image_folder.read(data.path, folder, "data", data.caption_key, data.caption, data.folders)
+        clients = isinstance(data.partition, ByFolder)
+        return image_folder.read(data.path, folder, "data", data.caption_key, data.caption, data.folders, clients=clients)
     if isinstance(data, Text):
         return text.read(data, folder, split)
     if isinstance(data, CelebA):

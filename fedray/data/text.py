@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from fedray.data.samples import Split, located, reason
+from fedray.data.folders import Found, Walk, refuse_shared
+from fedray.data.samples import Split, located
 from fedray.data.tokenizer import train
+from fedray.errors import reason
 from fedray.scenario.base import Refused
-from fedray.scenario.data import Bpe, Text
+from fedray.scenario.data import Bpe, ByFolder, Text
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -62,28 +64,53 @@ def read(data: Text, folder: Path, split: Split) -> Texts:
     root = located(data.path, folder, "data.path")
     if not root.exists():
         raise Refused("data.path", repr(data.path), "a folder of text files (*.txt), or one file")
-    files = sorted(p for p in root.rglob("*") if p.suffix.lower() == ".txt" and p.is_file()) if root.is_dir() else [root]
-    if not files:
+    named = _named(root, isinstance(data.partition, ByFolder)) if root.is_dir() else {root.stem: root}
+    if not named:
         raise Refused("data.path", f"{str(root)!r} without texts", "files *.txt in it")
-    stamps = tuple((file, file.stat().st_mtime_ns) for file in files)
+    stamps = tuple((name, file, file.stat().st_mtime_ns) for name, file in named.items())
     vocabulary = data.tokenizer.vocabulary if isinstance(data.tokenizer, Bpe) else 0
-    return _read(root, stamps, data.length, vocabulary, data.held_out)[split]
+    return _read(stamps, data.length, vocabulary, data.held_out)[split]
+
+
+def _named(root: Path, clients: bool) -> dict[str, Path]:
+    """The texts in a folder, by their names without .txt; where its folders are clients, no file is two clients'."""
+    found = [f for f in Walk(root, "data.path", _is_text).files() if _is_text(f.names[-1])]
+    if clients:
+        refuse_shared(found, _owner, "data.path")
+    named: dict[str, Found] = {}
+    alone = {_owner(file): file for file in found if len(file.names) == 1}
+    for file in found:
+        name = PurePosixPath(*file.names).with_suffix("").as_posix()
+        other = named.setdefault(name, file)
+        if other is file and clients:
+            other = alone.get(_owner(file), file)
+        if other is not file:
+            raise Refused("data.path", f"{other.file} and {file.file}, which are one name without .txt", "a name for each")
+    return {name: file.file for name, file in named.items()}
+
+
+def _is_text(name: str) -> bool:
+    return name.lower().endswith(".txt")
+
+
+def _owner(file: Found) -> str:
+    """The first folder of a file, or the file itself where it lies in none."""
+    return file.names[0] if len(file.names) > 1 else PurePosixPath(file.names[0]).stem
 
 
 @lru_cache(maxsize=4)  # every evaluation asks again; files that have changed are read again
-def _read(root: Path, stamps: Sequence[tuple[Path, int]], length: int, vocabulary: int, held_out: float) -> dict[Split, Texts]:
+def _read(stamps: Sequence[tuple[str, Path, int]], length: int, vocabulary: int, held_out: float) -> dict[Split, Texts]:
     texts: dict[Split, list[str]] = {"train": [], "test": []}
-    names, groups = [], []
-    for file, _ in stamps:
+    for _, file, _ in stamps:
         try:
-            text = file.read_bytes().decode("utf-8")
+            text = file.read_bytes().decode("utf-8-sig")
         except (OSError, UnicodeDecodeError) as e:
             raise Refused("data.path", f"{file}, which cannot be read: {reason(e)}", "text in UTF-8") from None
         cut = round(len(text) * (1 - held_out))
         texts["train"].append(text[:cut])
         texts["test"].append(text[cut:])
-        names.append((file.relative_to(root) if file != root else Path(file.name)).with_suffix("").as_posix())
-        groups.append(names[-1].split("/")[0])
+    names = [name for name, _, _ in stamps]
+    groups = [name.split("/")[0] for name in names]
     tokenizer = train(texts["train"], vocabulary)  # a file is an owner: who holds which sample is known only once there are some
     found: dict[Split, Texts] = {}
     for split, mine in texts.items():
@@ -91,7 +118,7 @@ def _read(root: Path, stamps: Sequence[tuple[Path, int]], length: int, vocabular
         sizes = np.array([len(x) // length for x in ids])
         if split == "train" and not sizes.all():
             short = int(np.argmin(sizes))
-            raise Refused("data.path", f"{stamps[short][0]} with {len(ids[short])} tokens to train on", f"at least data.length, {length}")
+            raise Refused("data.path", f"{stamps[short][1]} with {len(ids[short])} tokens to train on", f"at least data.length, {length}")
         if not sizes.any():
             raise Refused("data.held_out", held_out, f"more: no file's end fills a sample of data.length, {length} tokens")
         blocks = np.concatenate([x[: n * length].reshape(-1, length) for x, n in zip(ids, sizes, strict=True)])

@@ -60,7 +60,7 @@ def reconstruct(smashed: Tensor, inputs: Tensor, known: int, words: int, steps: 
 def _decoder(smashed: Tensor, inputs: Tensor, words: int) -> tuple[nn.Module, Callable[[Tensor, Tensor], Tensor]]:
     """From [n, c, h, w] to pictures by convolutions, from anything else by a dense layer; to tokens [n, words, l]."""
     if words:
-        return nn.Sequential(nn.Linear(smashed.shape[-1], words), _Transposed()), F.cross_entropy
+        return nn.Sequential(nn.Linear(smashed.shape[-1], words), _Transposed()), _over_tokens
     if smashed.ndim == 4:
         c, size = smashed.shape[1], inputs.shape[-2:]
         first = [nn.Conv2d(c, 32, 3, padding=1), nn.ReLU(), nn.Upsample(size=tuple(size)), nn.Conv2d(32, 16, 3, padding=1), nn.ReLU()]
@@ -68,6 +68,11 @@ def _decoder(smashed: Tensor, inputs: Tensor, words: int) -> tuple[nn.Module, Ca
     wide, shape = math.prod(smashed.shape[1:]), tuple(inputs.shape[1:])
     dense = [nn.Flatten(), nn.Linear(wide, 256), nn.ReLU(), nn.Linear(256, math.prod(shape)), nn.Unflatten(1, shape)]
     return nn.Sequential(*dense), F.mse_loss
+
+
+def _over_tokens(found: Tensor, tokens: Tensor) -> Tensor:
+    """Cross-entropy of [n, words, l] and [n, l], token by token: over whole texts CUDA has no deterministic one."""
+    return F.cross_entropy(found.transpose(1, 2).flatten(0, 1), tokens.flatten())
 
 
 class _Transposed(nn.Module):

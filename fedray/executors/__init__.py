@@ -12,6 +12,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from fedray.augmentation import labels
+from fedray.packing import ray_address
 from fedray.randomness import SERVER
 from fedray.rounds import Shared
 from fedray.runs.folder import Saved
@@ -76,7 +77,7 @@ def refuse_infinite(loss: float, step: int, client: int) -> None:
 
 
 class Lost(RuntimeError):
-    """The server was started anew within a round: the round has to be done again."""
+    """Somebody whom a round needs was started anew within it, or is gone: the round has to be done again."""
 
 
 @contextmanager
@@ -98,7 +99,7 @@ class TrainReport:
     client: int
     samples: int  # it holds
     trained: int  # samples it went through
-    loss: float  # mean over its steps
+    loss: float  # mean over the samples it went through, each under the weights of its step
     failure: str | None = None
     stage: str | None = None
     kappa_2: float | None = None  # the server's own report: what its augmented model weighs
@@ -179,6 +180,18 @@ def chains(schedule: Schedule) -> list[list[int]]:
             chain.append(step.client)
             chain_of[step.id] = chain
     return found
+
+
+def refuse_silent_ray(scenario: Scenario) -> None:
+    """That the Ray which the environment names answers, before anything else is done.
+
+    Raises:
+        ScenarioError: where nobody does within a time, or the address has another form.
+    """
+    if scenario.runtime.executor == "ray" and (address := ray_address()) != "local":
+        from fedray.executors.ray.connection import refuse_silent
+
+        refuse_silent(address)
 
 
 def open_executor(job: Job, note: Callable[[str], None] = print) -> Executor:

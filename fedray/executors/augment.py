@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from fedray import shipped
 from fedray.augmentation import quality
@@ -17,6 +18,7 @@ from fedray.data.samples import Array
 from fedray.evaluation import judge as judges
 from fedray.executors import Job, TrainReport
 from fedray.executors.clients import Audited, ClientWork
+from fedray.executors.model import as_sent, master
 from fedray.executors.server import OWN
 from fedray.executors.spill import Kept
 from fedray.learners.classifier import Classifier
@@ -44,11 +46,13 @@ class AugmentWork:
         return self.painter.paint(SERVER, labels)
 
     def train(self, round: int, labels: np.ndarray, buffer: np.ndarray, state: Kept) -> tuple[np.ndarray, TrainReport]:
-        """The augmented model w_a, trained on the pictures of these labels from the global buffer, or from its own last weights."""
+        """The augmented model w_a [numel] fp32, which never travels, trained on the pictures of these labels from the global
+        model, or from its own last weights."""
         self.client.samples, self.client.held = self._pictures(labels), {SERVER: np.arange(len(labels))}
-        start = state.get(OWN, buffer) if self.section.start == "own" else buffer
-        new, report = self.client.train(round, SERVER, start)
-        return new.copy(), report
+        start = master(self.client.model.flat.layout, buffer, state).numpy()
+        if self.section.start == "own":
+            start = state.get(OWN, start)
+        return self.client.train_apart(round, SERVER, start)
 
     def mix(
         self, layout: Layout, round: int, combined: np.ndarray, state: Kept, augmented: np.ndarray, report: TrainReport
@@ -56,10 +60,11 @@ class AugmentWork:
         """Eq. (1): kappa_1 times the clients' mean and kappa_2 times w_a; kappa_2 beside it. A model that failed weighs nothing."""
         if report.failure is not None:
             return combined, state, 0.0
-        first, second = self.section.kappas(round, self.job.scenario.training.rounds) or self._by_performance(combined, augmented)
-        mixed = first * layout.view(combined).double() + second * layout.view(augmented).double()
-        kept = {OWN: augmented} if self.section.start == "own" else {}
-        return mixed.to(layout.dtype).view(torch.uint8).numpy(), state | kept, second
+        clients, own = master(layout, combined, state), torch.from_numpy(augmented)
+        first, second = self.section.kappas(round, self.job.scenario.training.rounds) or self._by_performance(clients, own)
+        sent, kept = as_sent(layout, (first * clients.double() + second * own.double()).float())
+        kept |= {OWN: augmented} if self.section.start == "own" else {}
+        return sent, state | kept, second
 
     def audit(self, buffer: np.ndarray, labels: np.ndarray, grid: Path, audited: Sequence[Audited | None]) -> dict[str, Any]:
         """How good the data are (Sec. II-B1): each client's local learning error, and how far the gradient of its loss lies
@@ -86,17 +91,17 @@ class AugmentWork:
             found |= quality.judged(judge, pictures, self.form, self._real, self.job.scenario.seed)
         return {"clients": rows, "pictures": found}
 
-    def _by_performance(self, combined: np.ndarray, augmented: np.ndarray) -> tuple[float, float]:
+    def _by_performance(self, clients: Tensor, augmented: Tensor) -> tuple[float, float]:
         weighting = self.section.weighting
         assert isinstance(weighting, HeldOut)
-        scores = [self.accuracy(buffer) ** weighting.power for buffer in (combined, augmented)]
+        scores = [self.accuracy(numbers) ** weighting.power for numbers in (clients, augmented)]
         second = scores[1] / sum(scores) if sum(scores) else 0.5
         return 1 - second, second
 
-    def accuracy(self, buffer: np.ndarray) -> float:
-        """On the held-out images."""
+    def accuracy(self, numbers: Tensor) -> float:
+        """Of a model [numel] fp32, on the held-out images."""
         model = self.client.model
-        model.receive(buffer)
+        model.load(numbers)
         assert isinstance(model.learner, Classifier)
         return model.learner.test(self._real, test_split(self.job.scenario, len(self._real))[0])[0]
 

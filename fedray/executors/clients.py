@@ -20,7 +20,7 @@ from fedray.augmentation.painter import Painter, Pictures
 from fedray.data import Form, Samples, form, holdings
 from fedray.executors import DataFailure, Job, TrainReport, blamed, refuse_infinite
 from fedray.executors.holder import Holder
-from fedray.executors.model import Model
+from fedray.executors.model import Model, as_sent, master
 from fedray.executors.optimizer import FlatOptimizer
 from fedray.executors.spill import Kept
 from fedray.parameters import Layout
@@ -59,43 +59,58 @@ class ClientWork(Holder):
         assert master.grad is not None
         self._optimizer = FlatOptimizer(job.scenario.training.optimizer, master.data, master.grad)
 
-    def initial(self) -> tuple[np.ndarray, Layout]:
-        """The buffer before the first round, the same from every worker: the model, and zeros for what the rule adds."""
+    def initial(self) -> tuple[np.ndarray, Layout, Kept]:
+        """The buffer before the first round, its layout and the server's state, the same from every worker: the model, and
+        zeros for what the rule adds."""
         layout = self.model.flat.layout
-        beside = np.zeros((self.rule.received - layout.numel) * layout.dtype.itemsize, np.uint8)
-        return np.concatenate([self.model.flat.send(), beside]), layout
+        numbers = F.pad(self.model.flat.all.detach().cpu(), (0, self.rule.received - layout.numel)).clone()
+        sent, kept = as_sent(layout, numbers)
+        return sent, layout, kept
 
     def train(self, round: int, client: int, buffer: np.ndarray) -> tuple[np.ndarray, TrainReport]:
         """One turn of a relay (huang2023, Sec. IV, Step 2). A client that fails hands on what it was given."""
 
         def turn() -> tuple[np.ndarray, TrainReport]:
-            report, _ = self._turn(round, client, buffer, {})
-            new, layout = self.model.flat.send(), self.model.flat.layout
+            layout = self.model.flat.layout
+            report, _ = self._turn(round, client, layout.view(buffer).float(), {})
+            new = self.model.flat.send()
             with summable():
                 ExactSum.refuse_unsummable(layout.view(new), layout.view(buffer))
             return new, report
 
         return self._attempt(round, client, turn, buffer)
 
-    def add(self, base: np.ndarray, round_weight: int, end: np.ndarray, reports: Sequence[TrainReport]) -> ExactSum:
-        """The update of a relay that ended with the buffer `end`. It weighs what its clients that trained hold."""
+    def train_apart(self, round: int, client: int, start: np.ndarray) -> tuple[np.ndarray, TrainReport]:
+        """A turn whose weights do not travel: from numbers [numel] fp32 to numbers [numel] fp32, or `start` of one that fails."""
+
+        def turn() -> tuple[np.ndarray, TrainReport]:
+            report, _ = self._turn(round, client, torch.from_numpy(start), {})
+            return self.model.flat.all.detach().cpu().numpy().copy(), report
+
+        return self._attempt(round, client, turn, start)
+
+    def add(self, base: np.ndarray, state: Kept, round_weight: int, end: np.ndarray, reports: Sequence[TrainReport]) -> ExactSum:
+        """The update of a relay that ended with the buffer `end`, a model and no difference: from the server's own numbers, so
+        that one chain's end is the next global model. It weighs what its clients that trained hold."""
         layout = self.model.flat.layout
         total = ExactSum.zero(layout.numel, round_weight)
         if weight := sum(self.job.scenario.aggregation.weight(r.samples) for r in reports if r.failure is None):
-            total.add(layout.view(end), weight, layout.view(base))
+            total.add(layout.view(end), weight, master(layout, base, state))
         return total
 
     def train_all(
-        self, base: np.ndarray, round_weight: int, round: int, clients: Sequence[int], states: Sequence[Kept | None],
+        self, base: np.ndarray, server: Kept, round_weight: int, round: int, clients: Sequence[int], states: Sequence[Kept | None],
         total: ExactSum | None = None, generated: Generated = None,
     ) -> tuple[ExactSum, list[TrainReport], list[Kept | None]]:  # fmt: skip
         """The turns of clients that all start from `base`, one after another, and the sum of their updates, added to
         `total` where there is one. A client that fails is not added, and keeps the state it had. `generated` pictures join
-        each one's own samples: the same for all, or by client the labels of those it paints itself."""
+        each one's own samples: the same for all, or by client the labels of those it paints itself. `server`: its state, where
+        Scenario.adds_to_master asks for it."""
+        ours = master(self.model.flat.layout, base, server)
         total = total or self._empty(round_weight)
         reports, new_states = [], []
         for client, state in zip(clients, states, strict=True):
-            attempt = partial(self._contribute, total, base, round, client, state, generated)
+            attempt = partial(self._contribute, total, base, ours, round, client, state, generated)
             new, report = self._attempt(round, client, attempt, state)
             reports.append(report)
             new_states.append(new)
@@ -152,40 +167,45 @@ class ClientWork(Holder):
             return otherwise, TrainReport(round, client, len(self.held[client]), 0, math.nan, failure=str(e), stage=e.stage)
 
     def _contribute(
-        self, total: ExactSum, base: np.ndarray, round: int, client: int, state: Kept | None, generated: Generated
+        self, total: ExactSum, base: np.ndarray, ours: Tensor, round: int, client: int, state: Kept | None, generated: Generated
     ) -> tuple[Kept | None, TrainReport]:
-        """One turn from `base`, added to `total`; the client's new state. What a low rank leaves out is zero in the result."""
+        """One turn from `base`, added to `total`; the client's new state. What a low rank leaves out is zero in the result:
+        `ours` are the server's numbers [received] fp32."""
         section, layout, mine = self.job.scenario.aggregation, self.model.flat.layout, self._numbers(client)
         kept = {name: torch.from_numpy(np.array(value)) for name, value in (state or {}).items()}
-        report, end = self._turn(round, client, base, kept, generated)
-        beside, new = end()
         update, received, n = self._update, layout.view(base).float(), layout.numel
-        torch.sub(layout.view(self.model.flat.send()).float(), received[:n], out=update[:n])
+        report, end = self._turn(round, client, received, kept, generated)
+        beside, new = end()
+        torch.sub(self.model.flat.all.detach().cpu(), received[:n], out=update[:n])
         if beside is not None:
             update[n:] = beside
         with summable():
-            if section.transforms:
+            if section.transforms or layout.dtype != torch.float32:  # the difference is sent in the payload's precision
                 ExactSum.refuse_unsummable(update)
-                own = transforms.clip(section.transforms, update[mine]) + kept.get("unsent", 0.0)
                 seed = key(self.job.scenario.seed, round, client, "transforms")
-                sent = transforms.encode(section.transforms, own, layout.dtype, seed)
-                update[mine] = transforms.decode(section.transforms, sent, len(own), layout.dtype, seed)
+                own = update[mine] + kept.get("unsent", 0.0)
+                update[mine], unsent = transforms.through(section.transforms, own, layout.dtype, seed)
                 if transforms.feeds_back(section.transforms):
-                    new["unsent"] = own - update[mine]
-            total.add(self.rule.contribution(received, update), section.weight(report.samples))
+                    new["unsent"] = unsent
+                if isinstance(mine, Tensor):
+                    update[~mine] = -ours[: len(update)][~mine]
+            total.add(self.rule.contribution(ours, update), section.weight(report.samples))
         return {name: value.cpu().numpy() for name, value in new.items()} or None, report
 
     def _turn(
-        self, round: int, client: int, buffer: np.ndarray, state: State, generated: Generated = None
+        self, round: int, client: int, received: Tensor, state: State, generated: Generated = None
     ) -> tuple[TrainReport, Callable[[], Ended]]:
-        """One client's training from `buffer`. Its report, and what asks the rule for what else it sends and keeps."""
+        """One client's training from the numbers it `received` [received] fp32. Its report, and what asks the rule for what else
+        it sends and keeps."""
         scenario, training, learner, flat = self.job.scenario, self.job.scenario.training, self.model.learner, self.model.flat
         layout = flat.layout
         shard, held = self.shard(client), len(self.held[client])
         shard, samples = self._with_pictures(shard, held, client, generated)
-        self.model.receive(buffer)
-        received = layout.view(buffer).float().to(flat.all.device)
+        self.model.load(received)
+        received = received.to(flat.all.device)
+        state = {name: value.to(flat.all.device) for name, value in state.items()}
         if isinstance(mine := self._numbers(client), Tensor):  # the rest is zero, and then its gradient is too
+            mine = mine.to(flat.all.device)
             flat.all[~mine] = 0
             received = received.where(F.pad(mine, (0, len(received) - layout.numel), value=True), 0)
         start = received[: layout.trained]
@@ -196,12 +216,12 @@ class ClientWork(Holder):
         scale = 1024.0 if training.precision == "fp16" else 1.0
         optimizer, gradient = self._optimizer, self._optimizer.gradient
         optimizer.restart()
-        losses, seen, steps = [], 0, 0
+        losses, seen, steps = [], 0, 0  # each batch's loss times its samples
         for step, indices in enumerate(batches(training.batches(samples), samples, generator(scenario.seed, round, client, "batches"))):
             gradient.zero_()
             loss = learner.loss(learner.draw(shard, indices, draws))
-            losses.append(float(loss.detach()))
-            refuse_infinite(losses[-1], step, client)
+            refuse_infinite(value := float(loss.detach()), step, client)
+            losses.append(value * len(indices))
             (loss * scale if scale != 1 else loss).backward()
             if scale != 1:
                 gradient.div_(scale)
@@ -215,17 +235,17 @@ class ClientWork(Holder):
             optimizer.step()
             seen += len(indices)
             steps += 1
-        report = TrainReport(round, client, held, seen, sum(losses) / max(1, len(losses)))
+        report = TrainReport(round, client, held, seen, sum(losses) / max(1, training.trained(samples)))
         rate = training.optimizer.learning_rate
         return report, lambda: self.rule.end(start, flat.master.data, max(1, steps), rate, state)
 
     def _numbers(self, client: int) -> Tensor | slice:
-        """Which numbers of the buffer a client has: all, or those of its own rank."""
+        """Which numbers of the buffer a client has: all, or those of its own rank [numel] bool on the CPU."""
         tuning = self.job.scenario.tuning
         if not isinstance(tuning, Lora) or (rank := tuning.rank_of(client)) == tuning.rank:
             return slice(None)
         if rank not in self._truncations:
-            self._truncations[rank] = truncation(self.model.flat.layout, rank).to(self.model.flat.all.device)
+            self._truncations[rank] = truncation(self.model.flat.layout, rank)
         return self._truncations[rank]
 
     def _with_pictures(self, shard: Any, held: int, client: int, generated: Generated) -> tuple[Any, int]:

@@ -1,20 +1,37 @@
-"""A learner with its tuning, resident in a worker."""
+"""A learner with its tuning, resident in a worker; and the global model as the server has it."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from fedray.aggregation.rules import rule
 from fedray.executors import Job
 from fedray.executors.spill import Kept
 from fedray.learners.learners import load
-from fedray.parameters import DTYPES, FlatParameters
+from fedray.parameters import DTYPES, FlatParameters, Layout
 from fedray.scenario.tuning import Lora
 from fedray.tuning import lora
 from fedray.tuning.tunings import apply, export
 
 EMA = "ema"  # the moving average of the global model, in the server's state
+MASTER = "master"  # the global model in fp32, in the server's state, where what is sent has less precision
+
+
+def master(layout: Layout, buffer: np.ndarray, state: Kept | None) -> Tensor:
+    """The global numbers [received] in fp32 as the server has them. They are the buffer's own where that is fp32."""
+    if state and MASTER in state:
+        return torch.from_numpy(state[MASTER])
+    return layout.view(buffer).float()
+
+
+def as_sent(layout: Layout, numbers: Tensor) -> tuple[np.ndarray, Kept]:
+    """The buffer that is sent of global numbers [received] fp32, and what the server keeps of them beside it."""
+    if layout.dtype == torch.float32:
+        return numbers.contiguous().view(torch.uint8).numpy(), {}
+    return numbers.to(layout.dtype).view(torch.uint8).numpy(), {MASTER: numbers.numpy()}
 
 
 class Model:
@@ -38,20 +55,27 @@ class Model:
         export(self.scenario.tuning, self.learner, self.flat.layout, folder, adapter=not self.rule.folds)
 
     def receive(self, buffer: np.ndarray, state: Kept | None = None) -> None:
-        """The model in a global buffer; or its moving average, where the server's state has one."""
-        layout = self.flat.layout
-        self.flat.receive(buffer[: layout.nbytes])
+        """The model in a global buffer; with the server's state, its master or its moving average where there is one."""
+        self.load(master(self.flat.layout, buffer, state))
         if state and EMA in state:
             self.flat.all.copy_(torch.from_numpy(state[EMA]))
+
+    def load(self, numbers: Tensor) -> None:
+        """The model of global numbers [received] fp32: what travels, then what is folded into the base weights."""
+        self.flat.all.copy_(numbers[: self.flat.layout.numel])
         if self._bases:
-            changes = layout.view(buffer[layout.nbytes :]).split([weight.numel() for weight, _ in self._bases])
+            changes = numbers[self.flat.layout.numel :].split([weight.numel() for weight, _ in self._bases])
             assert isinstance(self.scenario.tuning, Lora)
             for (weight, original), change in zip(self._bases, changes, strict=True):
                 weight.copy_(original + self.scenario.tuning.scale * change.to(original).view_as(original))
 
 
 def make_deterministic(threads: int) -> None:
+    """The same bits from the same numbers. On CUDA strictly: with warnings alone, attention's backward pass stays one that
+    adds in any order. None of our models, losses and metrics uses what torch documents to have no deterministic form
+    (torch.use_deterministic_algorithms), so that nothing raises; a base from elsewhere whose layers do ends the run."""
     torch.set_num_threads(threads)
     if torch.cuda.is_available():
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which cuBLAS asks for before its first product
+        torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False

@@ -33,10 +33,10 @@ class SerialExecutor:
         self.clients: ClientWork | SplitClients
         if isinstance(job.scenario.topology, Split):
             self.clients, self.split = SplitClients(job, device), SplitServer(job, device)
-            self.initial, self.layout = self.split.initial()
+            self.initial, self.layout, self.initial_state = self.split.initial()
         else:
             self.clients = ClientWork(job, device)
-            self.initial, self.layout = self.clients.initial()
+            self.initial, self.layout, self.initial_state = self.clients.initial()
 
     def describe(self) -> str:
         return f"serial, on {self.device.type}"
@@ -49,7 +49,8 @@ class SerialExecutor:
 
     def begin(self, shared: Shared) -> None:
         self.shared, self.buffer = shared, self.initial
-        self.state: Kept = {}
+        self.state: Kept = self.initial_state
+        self.can_train = len(shared.eligible(self.job.scenario))
         self.client_states = ClientStates()
         self.changed: set[int] = set()
 
@@ -73,7 +74,9 @@ class SerialExecutor:
             if len(chain) == 1:
                 (client,) = chain
                 old = self.client_states.get(client)
-                together, reports, (new,) = self.clients.train_all(base, weight, schedule.round, chain, [old], together, generated)
+                server = self.state if scenario.adds_to_master else {}
+                arguments = (weight, schedule.round, chain, [old], together, generated)
+                together, reports, (new,) = self.clients.train_all(base, server, *arguments)
                 if scenario.aggregation.keeps_state:
                     self.client_states[client] = new or {}
                     self.changed.add(client)
@@ -85,10 +88,10 @@ class SerialExecutor:
                 buffer = new_buffer.copy()  # the next turn writes over the worker's own
                 theirs.append(report)
                 yield report
-            sums.append(self.clients.add(base, weight, buffer, theirs))
+            sums.append(self.clients.add(base, self.state, weight, buffer, theirs))
         sums += [together] if together else []
         if sums:
-            self.buffer, self.state = self.server.aggregate(self.layout, base, self.state, schedule.round, sums)
+            self.buffer, self.state = self.server.aggregate(self.layout, base, self.state, schedule.round, self.can_train, sums)
         if augmented is not None:
             self.buffer, self.state, kappa = self.augment.mix(self.layout, schedule.round, self.buffer, self.state, *augmented)
             yield replace(augmented[1], kappa_2=kappa)
@@ -97,7 +100,7 @@ class SerialExecutor:
         """The server's part is as it was until all turns have ended: a client that fails is left out, and the rest is done again."""
         while schedule.clients:
             try:
-                done = ask(schedule, self.buffer, 0, lambda _: partial(_call, clients), partial(_call, self.split))
+                done = ask(schedule, self.buffer, self.state, 0, lambda _: partial(_call, clients), partial(_call, self.split))
                 weights = [self.job.scenario.aggregation.weight(self.shared.samples[c]) for c in done.ends]
                 total = self.split.finish(0, list(done.ends), weights, list(done.ends.values()))
             except DataFailure as e:
@@ -105,7 +108,8 @@ class SerialExecutor:
                 schedule = schedule.without(report.client)
                 continue
             yield from done.reports.values()
-            self.buffer, self.state = self.server.aggregate(self.layout, self.buffer, self.state, schedule.round, [total])
+            round, n = schedule.round, self.can_train
+            self.buffer, self.state = self.server.aggregate(self.layout, self.buffer, self.state, round, n, [total])
             return
 
     @cached_property
@@ -114,7 +118,8 @@ class SerialExecutor:
 
     def evaluate(self, grid: Path, base: bool = False) -> Look:
         looks = self.job.scenario.looks
-        metrics = self.evaluator.evaluate(self.initial if base else self.buffer, {} if base else self.state, grid) if looks else {}
+        model = (self.initial, self.initial_state) if base else (self.buffer, self.state)
+        metrics = self.evaluator.evaluate(*model, grid) if looks else {}
         return Look(lambda: True, lambda: metrics)
 
     def audit(self, clients: Sequence[int], labels: np.ndarray, grid: Path) -> dict[str, Any]:

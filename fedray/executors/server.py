@@ -11,7 +11,7 @@ import torch
 from fedray.aggregation.exact_sum import ExactSum, chunks
 from fedray.aggregation.rules import rule
 from fedray.executors import Job
-from fedray.executors.model import EMA, Model, make_deterministic
+from fedray.executors.model import EMA, MASTER, Model, as_sent, make_deterministic, master
 from fedray.executors.spill import Kept
 from fedray.parameters import Layout, load_arrays, save_arrays, sha256
 from fedray.randomness import SERVER, key
@@ -29,19 +29,24 @@ class ServerWork:
         make_deterministic(job.scenario.runtime.threads)
 
     def aggregate(
-        self, layout: Layout, buffer: np.ndarray, state: Kept, round: int, partials: Sequence[ExactSum]
+        self, layout: Layout, buffer: np.ndarray, state: Kept, round: int, clients: int, partials: Sequence[ExactSum]
     ) -> tuple[np.ndarray, Kept]:
-        """The next global buffer and server state, from the hosts' sums; both as they were where nobody sent anything."""
+        """The next global buffer and server state, from the hosts' sums; both as they were where nobody sent anything.
+
+        Args:
+            buffer: what the clients of the round had from the server.
+            clients: how many clients there are that can train at all.
+        """
         total, combined = partials[0], rule(self.job.scenario.aggregation, layout)
         for other in partials[1:]:
             total.merge(other)
         if not total.weight:
             return buffer, state
-        share, seed = total.added / self.job.scenario.population.clients, key(self.job.scenario.seed, round, SERVER, "aggregate")
+        share, seed = total.added / clients, key(self.job.scenario.seed, round, SERVER, "aggregate")
         rows = len(total.total) // layout.numel if combined.element_wise else 1
-        old, sums = layout.view(buffer).view(rows, -1), total.total.view(rows, -1)
+        old, sums = master(layout, buffer, state).view(rows, -1), total.total.view(rows, -1)
         new, new_state = old.clone(), dict[str, np.ndarray]()
-        theirs = {name: torch.from_numpy(np.array(value)) for name, value in state.items() if name not in (EMA, OWN)}
+        theirs = {name: torch.from_numpy(np.array(value)) for name, value in state.items() if name not in (EMA, OWN, MASTER)}
         # Number by number, so that memory stays small, where the rule allows it.
         for c in chunks(layout.numel) if combined.element_wise else [slice(0, None)]:
             before, mean = old[:, c].double(), sums[:, c] / total.weight
@@ -50,9 +55,9 @@ class ServerWork:
                 stepped, part = combined.step(before, mean, part, share, seed)
             else:
                 stepped, part = combined.step(before[0], mean[0], part, share, seed)
-            new[:, c] = stepped.to(layout.dtype)
+            new[:, c] = stepped
             if (rest := max(0, layout.trained - c.start)) < len(mean[0]) and combined.element_wise:  # what only travels is averaged
-                new[0, c][rest:] = (before[0, rest:] + mean[0, rest:]).to(layout.dtype)
+                new[0, c][rest:] = before[0, rest:] + mean[0, rest:]
             for name, value in part.items():
                 if value.ndim:
                     new_state.setdefault(name, np.empty(old.shape))[..., c] = value.numpy()
@@ -60,9 +65,10 @@ class ServerWork:
                     new_state[name] = value.numpy()
         if decay := getattr(self.job.scenario.model, "ema_decay", None):
             rate = min(decay, (1 + round) / (10 + round))
-            ours = new[0, : layout.numel].float().numpy()
-            new_state[EMA] = rate * state.get(EMA, old[0, : layout.numel].float().numpy()) + np.float32(1 - rate) * ours
-        return new.flatten().view(torch.uint8).numpy(), new_state
+            ours = new[0, : layout.numel].numpy()
+            new_state[EMA] = rate * state.get(EMA, old[0, : layout.numel].numpy()) + np.float32(1 - rate) * ours
+        sent, kept = as_sent(layout, new.flatten())
+        return sent, new_state | kept
 
     def checkpoint(
         self, layout: Layout, buffer: np.ndarray, state: Kept, folder: Path, before: Path | None,

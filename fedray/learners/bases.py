@@ -22,7 +22,7 @@ def locate(base: str, folder: Path, key: str = "model.base") -> Base:
     Raises:
         Refused: where none of the three is there. Whether a hub name exists only loading can tell.
     """
-    for place in (shipped.HERE / base, folder / Path(base).expanduser()):
+    for place in (shipped.HERE / base, folder / _expanded(base)):
         if (place / "model_index.json").is_file():
             return Base(str(place.resolve()), place)
     ours = ", ".join(p.parent.name for p in sorted(shipped.HERE.glob("*/model_index.json")))
@@ -33,3 +33,11 @@ def locate(base: str, folder: Path, key: str = "model.base") -> Base:
         known = shipped.HERE / "networks" / base.split("/")[1]
         return Base(base, known if known.is_dir() else None)
     raise Refused(key, f"{base!r}, which is not there", expected)
+
+
+def _expanded(base: str) -> Path:
+    """With ~ as the home folder it stands for; as it is where nobody has such a home."""
+    try:
+        return Path(base).expanduser()
+    except RuntimeError:
+        return Path(base)

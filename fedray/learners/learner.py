@@ -38,6 +38,11 @@ class Learner(ABC):
         """A client's samples on the learner's device. Raises ValueError for one that cannot be read."""
         return Shard.of(samples, indices, self.size, self.device)
 
+    def encode_flops(self) -> float:
+        """Floating-point operations of encoding a sample, where that is done once and kept. To be called on the meta device,
+        once the tuning has said what trains."""
+        return 0.0
+
     @abstractmethod
     def draw(self, shard: Any, indices: np.ndarray, generator: torch.Generator) -> Any:
         """One step's inputs, every draw made, on the CPU: the same on every device."""

@@ -30,7 +30,7 @@ def stage_names(model: Model, folder: Path) -> list[str] | None:
     try:
         config = json.loads((base.configuration / "unet" / "config.json").read_text())
         levels, mid = len(config["down_block_types"]), bool(config.get("mid_block_type", True))
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # it is no such configuration
         return None
     return ["text", *_unet(levels, mid), "loss"]
 

@@ -143,6 +143,18 @@ class TextToImage(Learner):
         hidden = None if self.trains_text else self.text_encoder(ids)[0]
         return Shard(torch.cat(means), torch.cat(stds), ids, hidden)
 
+    @torch.no_grad()
+    def encode_flops(self) -> float:
+        """The autoencoder's first half, and the text encoder where it is frozen."""
+        from torch.utils.flop_counter import FlopCounterMode
+
+        with FlopCounterMode(display=False) as counter:
+            self.vae.encode(torch.zeros(1, 3, self.resolution, self.resolution, device=self.device))
+            if not self.trains_text:
+                length = self.text_encoder.config.max_position_embeddings
+                self.text_encoder(torch.zeros(1, length, dtype=torch.long, device=self.device))
+        return float(counter.get_total_flops())
+
     def tokenize(self, captions: list[str]) -> Tensor:
         length = self.tokenizer.model_max_length
         encoded = self.tokenizer(captions, padding="max_length", max_length=length, truncation=True, return_tensors="pt")

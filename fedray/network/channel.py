@@ -14,6 +14,7 @@ from fedray.randomness import SERVER, key, normals, uniforms
 from fedray.scenario.network import BLOCK_HZ, Cell, Disc, Level, LogDistance, Neighbours, Sidelink, Tr38901
 
 UNTIL_THROUGH = 10**6
+SLOT_S = 1e-3  # in which a sender's share of the band carries a transport block (3GPP TS 38.211, 4.3.2, at 15 kHz)
 DRAWS = 8  # coherence times in which resource blocks are dealt anew; then the same again
 BLOCKS = 32  # coherence times: what takes longer has the ergodic rate
 FIGURE_DB = {"uplink": 5.0, "downlink": 9.0, "sidelink": 9.0}  # noise figure of a base station, of a device
@@ -25,10 +26,12 @@ class RadioLink:
     def __init__(
         self, section: LogDistance | Tr38901 | Sidelink, direction: str, geometry: Geometry, seed: int, dbm: np.ndarray | None = None
     ) -> None:
-        """`dbm`: each sender's own power, by client, where the section gives none; the server's alone for a downlink."""
+        """`dbm`: each sender's own power, by client, where the section gives none; the server's alone for a downlink. None: what
+        a device or a base station usually has."""
         self.section, self.direction, self.geometry, self.seed = section, direction, geometry, seed
-        given = np.full(1, section.transmit_dbm if section.transmit_dbm is not None else DEFAULT_DBM)
-        self.dbm = given if dbm is None or section.transmit_dbm is not None else dbm
+        usual = np.full(1, base_station_dbm(section) if direction == "downlink" else DEFAULT_DBM)
+        own = usual if dbm is None else dbm
+        self.dbm = own if section.transmit_dbm is None else np.full(1, section.transmit_dbm)
         self.efficiency = efficiency(section.rate, section.modulation)
         self.worth = worth(self.efficiency)
         self.coherence_s = 0.423 * LIGHT_MPS / (section.speed_mps * section.frequency_hz)
@@ -50,47 +53,57 @@ class RadioLink:
         least = 0.0 if self.section.outage_db is None else linear(self.section.outage_db)
         return (self.efficiency(self._used(snr, share)[0]) > 0) & (self._over(snr, share) >= least)
 
-    def rate_now(self, when: When, clients: np.ndarray) -> np.ndarray:
-        """Beside its mean, what a client's uplink rate is in the round's first coherence time."""
-        snr, k = self.mean_snr(when, clients, np.full_like(clients, SERVER))
-        faded = snr * self._power(when, "now", k, clients)
-        ratio: np.ndarray = self.efficiency(faded) / np.maximum(ergodic(self.efficiency, snr, k), 1e-12)
-        return ratio
+    def luck(self, when: When, sends: Sends) -> np.ndarray:
+        """How much faster than at its mean rate each transfer is as it fades [n]: 1 for what is so long that it has that rate, 0
+        for what does not reach its receiver."""
+        at_mean_s, faded_s = self._on_air_s(when, sends, *self.mean_snr(when, sends.sender, sends.receiver))
+        ratio = np.divide(at_mean_s, faded_s, out=np.ones(len(faded_s)), where=np.isfinite(faded_s) & (faded_s > 0))
+        return np.where(np.isfinite(faded_s), ratio, 0.0)
 
     def transfers(self, when: When, sends: Sends) -> Transfers:
+        """Transfers of one pair in a round fade, are tried and lose blocks each by itself, as if the channel had changed in
+        between. A transfer is lost whose every try is below `outage_db`, or of whose blocks one is left after `harq` tries."""
         s = self.section
         snr, k = self.mean_snr(when, sends.sender, sends.receiver)
-        if s.allocation == "blocks":
-            dealt = self._blocks(when, sends, snr, k)
-            rate, reached = dealt.mean(1), dealt.any(1)
-        else:
-            rate, reached = self.rate_bps(snr, k, sends.share), self.reached(snr, sends.share)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            time = np.where(reached, np.where(sends.nbytes > 0, 8 * sends.nbytes / rate, 0.0), np.inf)
-        short = (time > 0) & (time < BLOCKS * self.coherence_s)
-        if short.any():
-            few = Sends(*(a[short] for a in sends))
-            if s.allocation == "blocks":
-                bps = dealt[short][:, np.arange(2 * BLOCKS) % DRAWS]
-            else:
-                bps = self._faded(when, few, snr[short], k[short])
-            time[short] = self._block_by_block(8.0 * few.nbytes, bps, rate[short])
-        lost, tries = ~np.asarray(reached), np.ones(len(time), int)
+        time = self._on_air_s(when, sends, snr, k)[1]
+        reached = np.isfinite(time)
+        lost, tries = ~reached, np.ones(len(time), int)
         if s.outage_db is not None:
-            number = np.arange(s.attempts)
+            number = sends.number[:, None] * s.attempts + np.arange(s.attempts)
             power = self._power(when, "try", k[:, None], sends.sender[:, None], sends.receiver[:, None], number)
             weak = self._over(snr, sends.share)[:, None] * power < linear(s.outage_db)
             tries = np.where(weak.all(1), s.attempts, np.argmin(weak, 1) + 1)
             lost = lost | weak.all(1)
         if s.harq is not None:
-            left = arq(s.block_error, s.harq)[1]
-            lost = lost | (uniforms(self.seed, when.round, f"blocks left {self.direction}", sends.sender, sends.receiver) < left)
+            sent, left = arq(s.block_error, s.harq)
+            blocks = np.ceil(np.where(reached, time, 0.0) / (sent * SLOT_S))
+            drawn = uniforms(self.seed, when.round, f"blocks left {self.direction}", sends.sender, sends.receiver, sends.number)
+            lost = lost | (drawn < -np.expm1(blocks * np.log1p(-left)))
         on_air_s = time * tries
         sent_s = np.where(reached, on_air_s, 0.0)
         part = sends.share if self.direction == "downlink" else 1.0
         sending_s = allocation.together(sent_s) if s.allocation == "broadcast" else sent_s
         energy = self.power_w(sends.sender, part) * sending_s + s.receive_w * sent_s
         return Transfers(s.latency_s * sends.messages * tries + on_air_s, energy, lost)
+
+    def _on_air_s(self, when: When, sends: Sends, snr: np.ndarray, k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Seconds that one try of each transfer takes at its mean rate, and as it fades [n]; infinite where there is no
+        reaching."""
+        blocks = self.section.allocation == "blocks"
+        if blocks:
+            dealt = self._blocks(when, sends, snr, k)
+            rate, reached = dealt.mean(1), dealt.any(1)
+        else:
+            rate, reached = self.rate_bps(snr, k, sends.share), self.reached(snr, sends.share)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            at_mean = np.where(reached, np.where(sends.nbytes > 0, 8 * sends.nbytes / rate, 0.0), np.inf)
+        short = (at_mean > 0) & (at_mean < BLOCKS * self.coherence_s)
+        faded = at_mean.copy()
+        if short.any():
+            few = Sends(*(a[short] for a in sends))
+            bps = dealt[short][:, np.arange(2 * BLOCKS) % DRAWS] if blocks else self._faded(when, few, snr[short], k[short])
+            faded[short] = self._block_by_block(8.0 * few.nbytes, bps, rate[short])
+        return at_mean, faded
 
     def power_w(self, sender: np.ndarray, part: np.ndarray | float) -> np.ndarray:
         """Of the sender's radio, where its antenna has this part of its power."""
@@ -144,7 +157,7 @@ class RadioLink:
     def _faded(self, when: When, sends: Sends, snr: np.ndarray, k: np.ndarray) -> np.ndarray:
         """What each of twice BLOCKS coherence times carries of a transfer, as its own fade lets it [n, times], in bit/s."""
         used, hz = self._used(snr, sends.share)
-        times = np.arange(2 * BLOCKS)
+        times = sends.number[:, None] * 2 * BLOCKS + np.arange(2 * BLOCKS)
         power = self._power(when, "block", k[:, None], sends.sender[:, None], sends.receiver[:, None], times)
         return hz[:, None] * self.usable * self.efficiency(used[:, None] * power)
 
@@ -184,8 +197,9 @@ class RadioLink:
             return log_distance(s, distance) + s.shadowing_db * shadow, np.zeros(distance.shape)
         model, f = DEVICE_MODELS[s.model], s.frequency_hz / 1e9
         clear = uniforms(self.seed, 0, "sight of a pair", *pair) < model.sight(distance)
-        loss = np.where(clear, model.clear(distance, f), model.blocked(distance, f)) + np.where(clear, *model.shadowing_db) * shadow
-        return loss, np.where(clear, linear(model.k_db), 0.0)
+        blocked = model.blocked(distance, f, normals(self.seed, 0, "vehicle between a pair", *pair))
+        loss = np.where(clear, model.clear(distance, f), blocked) + model.shadowing_db * shadow
+        return loss, np.where(clear, *linear(np.array(model.k_db)))
 
     def _at_clients(self, time_s: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Loss, K-factor, and what is heard of neighbouring cells in mW, of every client's link to the base station."""
@@ -209,6 +223,16 @@ class RadioLink:
             loss, _ = path(s, cell, seen, key(self.seed, 0, i, "neighbour") % 2**31, began)
             heard = heard + around.load * linear(self.dbm.mean() + s.antenna_gain_db - loss)
         return heard
+
+
+def base_station_dbm(section: LogDistance | Tr38901 | Sidelink) -> float:
+    """The power of a base station whose scenario names none. Those of TR 38.901 have that of its Table 7.8-1 (rma, which is not
+    in it, as uma), others that of a macro cell (TR 36.942, Table 4.6)."""
+    if not isinstance(section, Tr38901):
+        return 46.0 if section.bandwidth_hz > 5e6 else 43.0
+    if section.model == "inh":
+        return 24.0
+    return 35.0 if section.frequency_hz > 6e9 else 44.0 if section.model == "umi" else 49.0
 
 
 def path(section: LogDistance | Tr38901, cell: Cell, places: np.ndarray, seed: int, began: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

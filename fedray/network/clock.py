@@ -38,6 +38,7 @@ class Event(NamedTuple):
     energy_j: float
     outcome: str = "done"  # lost: never arrived; late: after the round had closed; dropped: the device vanished; skipped
     messages: int = 1
+    encoded: bool = False  # the client's samples too, once (see schedule.Train)
 
     def row(self) -> dict[str, Any]:
         return self._asdict()
@@ -105,7 +106,21 @@ def time_round(schedule: Schedule, work: Loads, radio: Radio, start_s: float, de
             events.append(Event(schedule.round, step.id, step.after, *way, 0.0, int(load), *last, step.messages))
         else:
             kind = step.stage if isinstance(step, Pass) else KINDS[type(step)]
-            events.append(Event(schedule.round, step.id, step.after, kind, schedule.computing[n], None, None, load, 0, *last))
+            events.append(
+                Event(
+                    schedule.round,
+                    step.id,
+                    step.after,
+                    kind,
+                    schedule.computing[n],
+                    None,
+                    None,
+                    load,
+                    0,
+                    *last,
+                    encoded=getattr(step, "encodes", False),
+                )
+            )
     return [*events, *_waiting(events, radio, start_s)]
 
 
@@ -279,9 +294,10 @@ class Ledger:
     sim_time_s: float = 0.0
     energy_j: float = 0.0
     busy: Mapping[str, float] = field(default_factory=dict)  # clients that go on with what is late, and until when
+    encoded: Sequence[int] = ()  # clients that have encoded their samples, where that costs something
 
     def totals(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(self).items() if name != "busy"}
+        return {name: value for name, value in asdict(self).items() if name not in ("busy", "encoded")}
 
     def add(self, events: list[Event]) -> Ledger:
         """A round ends with its aggregate; what comes later is paid for all the same, and keeps its device from the next."""
@@ -291,6 +307,7 @@ class Ledger:
         for e in events:
             if e.outcome == "late" and e.t1_s > now_s and (node := _own(e)):
                 busy[node] = max(busy.get(node, 0.0), e.t1_s)
+        encoded = {number(e.node) for e in events if e.encoded and e.outcome in ("done", "late")}
         return Ledger(
             self.transfers + sum(e.event == "send" and e.outcome != "skipped" for e in events),
             self.bytes_uplink + sent["uplink"],
@@ -299,4 +316,5 @@ class Ledger:
             now_s,
             self.energy_j + sum(e.energy_j for e in events),
             busy,
+            sorted(encoded.union(self.encoded)) if encoded else self.encoded,
         )

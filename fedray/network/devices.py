@@ -9,14 +9,14 @@ from fedray.randomness import uniforms
 from fedray.scenario.device import ComputeDevice, CpuDevice, Device, Mix, Profile
 from fedray.shipped import devices
 
-DEFAULT_DBM = 23.0  # power class 3 of 3GPP TS 38.101
+DEFAULT_DBM = 23.0  # of a device: power class 3 of 3GPP TS 38.101-1, Table 6.2.1-1
 
 
 class Processor:
     """A device with its figures (see scenario.device)."""
 
     def __init__(self, section: ComputeDevice) -> None:
-        self.section, dbm = section, DEFAULT_DBM
+        self.section = section
         if isinstance(section, CpuDevice):
             free = energy_frequency_hz(section.second_w, section.kappa) if section.second_w else section.frequency_hz
             self.frequency_hz = min(section.frequency_hz, free)
@@ -25,8 +25,7 @@ class Processor:
             figures = devices()[section.name] if isinstance(section, Profile) else section.model_dump(include={"peak_flops", "active_w"})
             self.flops_per_s, self.active_w = figures["peak_flops"] * section.utilisation, figures["active_w"]
             self.memory_bytes = section.memory_bytes or figures.get("memory_bytes")
-            dbm = figures.get("transmit_dbm", dbm)
-        self.transmit_dbm = dbm if section.transmit_dbm is None else section.transmit_dbm
+        self.transmit_dbm = DEFAULT_DBM if section.transmit_dbm is None else section.transmit_dbm
 
     def cycles(self, flops: float) -> float:
         assert isinstance(self.section, CpuDevice)

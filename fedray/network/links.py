@@ -7,10 +7,10 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from fedray import shipped
+from fedray.data.samples import located
 from fedray.randomness import uniforms
 from fedray.scenario.base import Refused
-from fedray.scenario.network import FixedLink, TraceLink
+from fedray.scenario.network import BASE_W, DEVICE_W, FixedLink, TraceLink
 
 PACKET_BYTES = 1500
 
@@ -28,17 +28,29 @@ def client_of(sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:
 
 
 class Sends(NamedTuple):
-    """Transfers in one direction [n]. Clients by number, the server -1. `share` is each one's of the band."""
+    """Transfers in one direction [n]. Clients by number, the server -1. `share` is each one's of the band. `number` counts the
+    transfers of a sender to a receiver in the round from 0, and tells apart their draws."""
 
     sender: np.ndarray
     receiver: np.ndarray
     nbytes: np.ndarray
     messages: np.ndarray  # that each wait for the one before
     share: np.ndarray
+    number: np.ndarray
 
     @property
     def client(self) -> np.ndarray:
         return client_of(self.sender, self.receiver)
+
+
+def numbered(sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:
+    """How many transfers from the same sender to the same receiver stand before each one [n]."""
+    pair = (sender + 1) * (receiver.max(initial=0) + 2) + receiver + 1
+    order = np.argsort(pair, kind="stable")
+    begins = np.flatnonzero(np.diff(pair[order], prepend=-1))  # of each pair's transfers, in that order
+    found = np.empty(len(pair), np.int64)
+    found[order] = np.arange(len(pair)) - np.repeat(begins, np.diff(begins, append=len(pair)))
+    return found
 
 
 @dataclass(frozen=True)
@@ -63,11 +75,18 @@ class Link(Protocol):
     def transfers(self, when: When, sends: Sends) -> Transfers: ...
 
 
+def _power_w(section: FixedLink | TraceLink, direction: str) -> float:
+    """Of both ends' radios together."""
+    usual = BASE_W if direction == "downlink" else DEVICE_W
+    return (usual if section.transmit_w is None else section.transmit_w) + section.receive_w
+
+
 class Fixed:
     """A constant rate (see scenario.network.FixedLink)."""
 
-    def __init__(self, section: FixedLink) -> None:
+    def __init__(self, section: FixedLink, direction: str = "uplink") -> None:
         self.section, self.rate = section, np.asarray(section.rate_bps, float)
+        self.power_w = _power_w(section, direction)
 
     def rates_bps(self, when: When, sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:
         client = client_of(sender, receiver)
@@ -76,15 +95,14 @@ class Fixed:
 
     def transfers(self, when: When, sends: Sends) -> Transfers:
         on_air_s = 8 * sends.nbytes / self.rates_bps(when, sends.sender, sends.receiver)
-        power_w = self.section.transmit_w + self.section.receive_w
-        return Transfers(self.section.latency_s * sends.messages + on_air_s, power_w * on_air_s, np.zeros(len(on_air_s), bool))
+        return Transfers(self.section.latency_s * sends.messages + on_air_s, self.power_w * on_air_s, np.zeros(len(on_air_s), bool))
 
 
 class Trace:
     """A recorded link (see scenario.network.TraceLink)."""
 
-    def __init__(self, section: TraceLink, key: str, seed: int, folder: Path) -> None:
-        self.section, self.seed = section, seed
+    def __init__(self, section: TraceLink, key: str, seed: int, folder: Path, direction: str = "uplink") -> None:
+        self.section, self.seed, self.power_w = section, seed, _power_w(section, direction)
         self.traces = [read_trace(path, folder, key) for path in section.paths]
 
     def rates_bps(self, when: When, sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:
@@ -100,7 +118,7 @@ class Trace:
             stamps = self.traces[int(clients[i]) % len(self.traces)]
             begins_s = start_s + float(offset[i] * stamps[-1] / 1000)
             on_air_s = delivered_s(stamps, begins_s, int(sends.nbytes[i]))
-            return self.section.latency_s * int(sends.messages[i]) + on_air_s, (self.section.transmit_w + self.section.receive_w) * on_air_s
+            return self.section.latency_s * int(sends.messages[i]) + on_air_s, self.power_w * on_air_s
 
         nothing = np.zeros(len(clients))
         return Transfers(nothing, nothing, nothing.astype(bool), at)
@@ -124,7 +142,7 @@ def read_trace(path: str, folder: Path, key: str) -> np.ndarray:
         Refused: for a file that is missing, empty, not numbers, or not in order.
     """
     try:
-        file = shipped.resolve(path, folder)
+        file = located(path, folder, key)
         lines = file.read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError) as e:
         got = f"{path!r}, which cannot be read ({getattr(e, 'strerror', None) or e})"

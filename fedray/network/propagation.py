@@ -23,13 +23,14 @@ def log_distance(section: LogDistance, d: np.ndarray) -> np.ndarray:
 
 
 class DeviceModel(NamedTuple):
-    """Between two devices at the same height; `blocked` is what 3GPP calls NLOS, or NLOSv behind a vehicle."""
+    """Between two devices at the same height. `blocked` is NLOS for d2d, and NLOSv, behind a vehicle, for the others; its third
+    argument is each pair's standard normal draw of how much the vehicle is in the way."""
 
     sight: Callable[[np.ndarray], np.ndarray]  # the chance of a line of sight
     clear: Loss
-    blocked: Loss
-    shadowing_db: tuple[float, float]  # clear, blocked
-    k_db: float  # in line of sight
+    blocked: Callable[[np.ndarray, float, np.ndarray], np.ndarray]
+    shadowing_db: float  # the same in both
+    k_db: tuple[float, float]  # mean K-factor, clear and blocked; -inf: Rayleigh
 
 
 def urban_sight(d: np.ndarray) -> np.ndarray:
@@ -47,14 +48,20 @@ def street_sight(d: np.ndarray) -> np.ndarray:
     return np.minimum(18 / d, 1) * (1 - np.exp(-d / 36)) + np.exp(-d / 36)
 
 
+def urban_clear(d: np.ndarray, f: float) -> np.ndarray:
+    """3GPP TR 37.885, Table 6.2.1-1."""
+    return 38.77 + 16.7 * np.log10(d) + 18.2 * np.log10(f)
+
+
 def highway_clear(d: np.ndarray, f: float) -> np.ndarray:
     """3GPP TR 37.885, Table 6.2.1-1."""
     return 32.4 + 20 * np.log10(d) + 20 * np.log10(f)
 
 
-def highway_blocked(d: np.ndarray, f: float) -> np.ndarray:
-    """A vehicle between antennas of its height: the mean of what it adds (TR 37.885, 6.2.1)."""
-    return highway_clear(d, f) + 5 + np.maximum(0, 15 * np.log10(d) - 41)
+def vehicle(d: np.ndarray, luck: np.ndarray) -> np.ndarray:
+    """What a vehicle as high as the antennas adds to a line of sight (NLOSv; 3GPP TR 37.885, 6.2.1, the case in which the blocker
+    is neither higher nor lower than both antennas): normal in decibel with standard deviation 4, never below 0."""
+    return np.maximum(0.0, 5 + np.maximum(0.0, 15 * np.log10(d) - 41) + 4 * luck)
 
 
 def d2d_clear(d: np.ndarray, f: float) -> np.ndarray:
@@ -64,21 +71,22 @@ def d2d_clear(d: np.ndarray, f: float) -> np.ndarray:
     return np.maximum(free_space(d, f), np.where(d < breakpoint_m, 22.7 * np.log10(d) + 27 + 20 * np.log10(f), far))
 
 
-def d2d_blocked(d: np.ndarray, f: float) -> np.ndarray:
+def d2d_blocked(d: np.ndarray, f: float, luck: np.ndarray) -> np.ndarray:
     """The same, without line of sight and less the 5 dB of TR 36.843, Table A.2.1.2-1."""
     base = 16.33 + 26.16 * np.log10(f) if f < 1.5 else 14.78 + 34.97 * np.log10(f) if f < 2 else 18.38 + 23 * np.log10(f)
     return np.maximum(free_space(d, f), (44.9 - 6.55 * np.log10(1.5)) * np.log10(d) + 5.83 * np.log10(1.5) + base - 5)
 
 
+# TR 37.885: shadowing of Table 6.2.1-1, 3 dB in LOS and NLOSv alike; K-factors of Table 6.2.3-1, whose NLOSv has a mean of 0 dB.
+# NLOS, round a corner, is a matter of where streets are and not of chance: there are no streets here.
 DEVICE_MODELS = {
     "urban": DeviceModel(
-        urban_sight,
-        lambda d, f: 38.77 + 16.7 * np.log10(d) + 18.2 * np.log10(f),
-        lambda d, f: 36.85 + 30 * np.log10(d) + 18.9 * np.log10(f),
-        (3.0, 4.0), 3.48,
+        urban_sight, urban_clear, lambda d, f, luck: urban_clear(d, f) + vehicle(d, luck), 3.0, (3.48, 0.0)
     ),
-    "highway": DeviceModel(highway_sight, highway_clear, highway_blocked, (3.0, 4.0), 9.0),
-    "d2d": DeviceModel(street_sight, d2d_clear, d2d_blocked, (7.0, 7.0), 9.0),
+    "highway": DeviceModel(
+        highway_sight, highway_clear, lambda d, f, luck: highway_clear(d, f) + vehicle(d, luck), 3.0, (9.0, 0.0)
+    ),
+    "d2d": DeviceModel(street_sight, d2d_clear, d2d_blocked, 7.0, (9.0, -np.inf)),
 }  # fmt: skip
 
 
@@ -91,4 +99,6 @@ def shadowing(places: np.ndarray, correlation_m: float, seed: int) -> np.ndarray
     number = rng.standard_normal((2, WAVES)) / np.abs(rng.standard_normal(WAVES)) / correlation_m
     phase = rng.uniform(0, 2 * np.pi, WAVES)
     parts = (places[i : i + TOGETHER] for i in range(0, len(places), TOGETHER))
-    return np.sqrt(2 / WAVES) * np.concatenate([np.cos(part @ number + phase).sum(1) for part in parts])
+    # Not a matrix product, whose last digit depends on how many places are asked for at once.
+    waves = (part[:, :1] * number[0] + part[:, 1:] * number[1] + phase for part in parts)
+    return np.sqrt(2 / WAVES) * np.concatenate([np.cos(each).sum(1) for each in waves])

@@ -12,7 +12,7 @@ from fedray.network import allocation
 from fedray.network.channel import RadioLink
 from fedray.network.devices import Devices, Processor
 from fedray.network.geometry import Geometry
-from fedray.network.links import Fixed, Link, Sends, Trace, When, ids
+from fedray.network.links import Fixed, Link, Sends, Trace, When, ids, numbered
 from fedray.network.work import Work, number
 from fedray.randomness import SERVER as SERVER_NUMBER
 from fedray.scenario.network import DIRECTIONS, FixedLink, Network, TraceLink
@@ -47,20 +47,22 @@ class Radio:
     def _open(self, direction: str, seed: int, folder: Path) -> Link:
         section = getattr(self.section, direction)
         if isinstance(section, FixedLink):
-            return Fixed(section)
+            return Fixed(section, direction)
         if isinstance(section, TraceLink):
-            return Trace(section, f"network.{direction}.path", seed, folder)
+            return Trace(section, f"network.{direction}.path", seed, folder, direction)
         assert self.geometry is not None
-        dbm = np.array([self.server.transmit_dbm]) if direction == "downlink" else self.devices.transmit_dbm
-        return RadioLink(section, direction, self.geometry, seed, dbm)
+        if direction != "downlink":
+            return RadioLink(section, direction, self.geometry, seed, self.devices.transmit_dbm)
+        own = self.server.section.transmit_dbm  # none: that of a base station
+        return RadioLink(section, direction, self.geometry, seed, None if own is None else np.array([own]))
 
     def processor(self, node: str) -> Processor:
         return self.server if node == SERVER else self.devices[number(node)]
 
-    def reaches(self, when: When, sender: int, receiver: int) -> bool:
-        """Whether a hop over the sidelink arrives in this round."""
-        one = np.ones(1)
-        return not self.links["sidelink"].transfers(when, Sends(ids([sender]), ids([receiver]), one, ids([1]), one)).lost[0]
+    def reaches(self, when: When, sender: int, receiver: int, nbytes: int = 1, share: float = 1.0) -> bool:
+        """Whether the first hop of this round between these two over the sidelink arrives, over a share of its band."""
+        sends = Sends(ids([sender]), ids([receiver]), ids([nbytes]), ids([1]), np.array([share]), ids([0]))
+        return not self.links["sidelink"].transfers(when, sends).lost[0]
 
     def sidelink_rates_bps(self, when: When, sender: int, receivers: Collection[int]) -> np.ndarray:
         """Mean rates; 0 for who is out of range."""
@@ -73,8 +75,9 @@ class Radio:
         assert isinstance(link, RadioLink)  # the others reach everybody
         return link.reached(link.mean_snr(when, np.full_like(to, sender), to)[0], 1.0)
 
-    def finishes_s(self, when: When, work: Work, clients: np.ndarray) -> Callable[[int], np.ndarray]:
-        """About how long each client's round takes [n], given how many share each band."""
+    def finishes_s(self, when: When, work: Work, clients: np.ndarray, encoded: Collection[int] = ()) -> Callable[[int], np.ndarray]:
+        """About how long each client's round takes [n], given how many share each band. Clients that have not `encoded` their
+        samples do it first."""
         base = np.full_like(clients, SERVER_NUMBER)
         parts: list[tuple[Any, np.ndarray, np.ndarray, np.ndarray | None]] = []
         for direction, pair in (("downlink", (base, clients)), ("uplink", (clients, base))):
@@ -83,7 +86,11 @@ class Radio:
                 parts.append((link, bits, *link.mean_snr(when, *pair)))
             else:
                 parts.append((link, bits, link.rates_bps(when, *pair), None))
-        compute_s = np.array([self.devices[c].time_s(work.train_flops(c, 0)) for c in clients.tolist()])
+        flops = [work.train_flops(c, 0) for c in clients.tolist()]
+        if work.encode_flops:
+            known = set(encoded)
+            flops = [n + (0.0 if c in known else work.encode_flops(c)) for n, c in zip(flops, clients.tolist(), strict=True)]
+        compute_s = np.array([self.devices[c].time_s(n) for n, c in zip(flops, clients.tolist(), strict=True)])
 
         def seconds(at_once: int) -> np.ndarray:
             taken = compute_s
@@ -105,7 +112,7 @@ def on_air(schedule: Schedule, loads: Sequence[float], radio: Radio, when: When,
         link, steps = radio.links[direction], [cast(Send, schedule.steps[n]) for n in places]
         sender, receiver = ids([number(s.node) for s in steps]), ids([number(s.peer) for s in steps])
         nbytes, messages = np.array([loads[n] for n in places]), ids([s.messages for s in steps])
-        sends = Sends(sender, receiver, nbytes, messages, np.ones(len(steps)))
+        sends = Sends(sender, receiver, nbytes, messages, np.ones(len(steps)), numbered(sender, receiver))
         if isinstance(link, RadioLink):
             sends = sends._replace(share=_shares(schedule, places, sends, link, radio, loads, when, found, begins))
         transfers = link.transfers(when, sends)

@@ -26,6 +26,7 @@ class Work:
     pass_flops: Callable[[str, int], float] = lambda stage, samples: 0.0
     crossing_bytes: Callable[[str, int], int] = lambda crossing, samples: 0
     picture_bytes: int = 0
+    encode_flops: Callable[[int], float] | None = None  # of all of a client's samples, once; none: nothing to encode
 
     def load(self, step: Step) -> float:
         if isinstance(step, Send):
@@ -35,12 +36,15 @@ class Work:
                 return step.pictures * self.picture_bytes
             return round(step.share * self.send_bytes(step.direction, number(step.peer if step.node == SERVER else step.node)))
         if isinstance(step, Train):
-            return self.train_flops(step.client, step.pictures)
+            return self.train_flops(step.client, step.pictures) + self._encoding(step)
         if isinstance(step, Pass):
-            return self.pass_flops(step.stage, step.samples)
+            return self.pass_flops(step.stage, step.samples) + self._encoding(step)
         if isinstance(step, Generate):
             return step.pictures * self.generate_flops
         return self.aggregate_flops(len(step.after))
+
+    def _encoding(self, step: Train | Pass) -> float:
+        return self.encode_flops(step.client) if step.encodes and self.encode_flops else 0.0
 
 
 @cache  # a round asks for each of its clients many times

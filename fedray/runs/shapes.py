@@ -188,7 +188,7 @@ class Checkpoint(Shape):
 
     round: Whole
     saved: Sums
-    ledger: dict[str, Number | dict[str, Number]]
+    ledger: dict[str, Number | dict[str, Number] | list[Whole]]
     wall_time_s: Number
     failures: Whole
     metrics_lines: Whole

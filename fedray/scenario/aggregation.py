@@ -60,6 +60,11 @@ class FedAvg(Section):
         """Whether a client has a state of its own between its turns."""
         return self.kind == "scaffold" or any(getattr(t, "error_feedback", False) for t in self.transforms)
 
+    @property
+    def multiplies(self) -> bool:
+        """Whether products of A and B are added up."""
+        return self.kind in ("hetlora", "fedex_lora", "flora")
+
     def weight(self, samples: int) -> int:
         """What a client of so many samples weighs in the mean."""
         return samples if self.weighting == "samples" else 1

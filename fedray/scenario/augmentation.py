@@ -1,5 +1,6 @@
 """`augmentation`: pictures that a generator paints of labels which clients lack (GenFL, Qiang et al. 2024, Sec. III)."""
 
+from string import Formatter
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -7,6 +8,15 @@ from pydantic import Field
 from fedray.scenario.base import Count, FilePath, NotNegative, Positive, Section
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+def fillable(template: str) -> bool:
+    """Whether nothing but {label} and {a} stands in a prompt's braces, without attributes, conversions or widths."""
+    try:
+        fields = [(name, form, conversion) for _, name, form, conversion in Formatter().parse(template) if name is not None]
+    except ValueError:  # a brace alone
+        return False
+    return all(name in ("label", "a") and not form and not conversion for name, form, conversion in fields)
 
 
 class Fixed(Section):

@@ -9,12 +9,24 @@ from fedray.errors import UserError
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
+MOST = 1_000_000_000  # of anything that is counted: more is a slip of the finger, and past what arrays can hold
+Count = Annotated[int, Field(ge=1, le=MOST)]
+
+
+MOST_PATH_BYTES = 2000  # systems end at 4096 (PATH_MAX), with the folder that a path starts in
 
 
 def _nameable(path: str) -> str:
-    if any(len(name.encode()) > 255 for name in path.split("/")):
+    try:
+        names = [name.encode() for name in path.split("/")]
+    except UnicodeEncodeError:
+        raise ValueError("a path of characters that UTF-8 has") from None
+    if any(len(name) > 255 for name in names):
         raise ValueError("a path whose names have at most 255 bytes each")
+    if len(b"/".join(names)) > MOST_PATH_BYTES:
+        raise ValueError(f"a path of at most {MOST_PATH_BYTES} bytes")
+    if "\0" in path:
+        raise ValueError("a path without zero bytes")
     return path
 
 

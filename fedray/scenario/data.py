@@ -1,13 +1,16 @@
 """`data`: whose images or texts, their captions, and who holds which."""
 
+import unicodedata
+from functools import partial
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from fedray.scenario.base import Count, FilePath, Name, Positive, Section
 
 FOLDER_PATTERN = r"^[^/\\\x00]*[^./\\\x00][^/\\\x00]*$"  # never a way out of where it lies
-FolderName = Annotated[str, Field(pattern=FOLDER_PATTERN)]
+# However a keyboard or a file system composes it, as data/folders.py compares names.
+FolderName = Annotated[str, Field(pattern=FOLDER_PATTERN), AfterValidator(partial(unicodedata.normalize, "NFC"))]
 
 
 class ByFolder(Section):

@@ -12,7 +12,8 @@ class Owned(Section):
     """What every device has beside its processor."""
 
     memory_bytes: Positive | None = None  # that a model must fit into
-    transmit_dbm: Annotated[float, Field(allow_inf_nan=False)] | None = None  # of its radio, where a link's own is not given
+    # Of its radio, where its link gives none. None: 23, and for the server that of a base station.
+    transmit_dbm: Annotated[float, Field(allow_inf_nan=False)] | None = None
     idle_w: NotNegative = 0.0  # while it takes part in a round and neither computes nor sends
     availability: Annotated[float, Field(gt=0, le=1)] = 1.0  # the chance of a round that it can be asked
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # the chance of a turn that it vanishes within it

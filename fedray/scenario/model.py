@@ -6,13 +6,17 @@ from pydantic import Field
 
 from fedray.scenario.base import Count, FilePath, Fraction, Positive, Section
 
+Resolution = Annotated[int, Field(ge=8, le=8192)]
+Layers = Annotated[int, Field(ge=1, le=1000)]
+MOST_WIDE = 65_536  # numbers a token, or channels
+
 
 class TextToImage(Section):
     """A Stable Diffusion fine-tuned on captioned images."""
 
     kind: Literal["text_to_image"]
     base: FilePath  # a shipped model, a folder in diffusers' layout, or owner/name on the Hugging Face hub
-    resolution: Annotated[int, Field(ge=8)] | None = None  # pixels a side; the base model's own
+    resolution: Resolution | None = None  # pixels a side; the base model's own
     min_snr_gamma: Positive | None = None  # Hang et al. 2023: weight min(snr, gamma) / snr
     caption_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
@@ -23,7 +27,7 @@ class Classifier(Section):
     kind: Literal["classifier"]
     network: Literal["cnn", "resnet18"] = "cnn"
     norm: Literal["batch", "group"] = "batch"  # of resnet18; group: GroupNorm, which does not average over a batch
-    resolution: Annotated[int, Field(ge=16)] | None = None  # pixels a side; the data's own
+    resolution: Annotated[int, Field(ge=16, le=8192)] | None = None  # pixels a side; the data's own
 
 
 class Diffusion(Section):
@@ -31,10 +35,12 @@ class Diffusion(Section):
     that of diffusers' unconditional training example, which Chen 2023 trains: 113,673,219 parameters."""
 
     kind: Literal["diffusion"]
-    resolution: Annotated[int, Field(ge=8)] | None = None  # pixels a side; the data's own
-    channels: Annotated[list[Annotated[int, Field(ge=32, multiple_of=32)]], Field(min_length=2)] = [128, 128, 256, 256, 512, 512]
+    resolution: Resolution | None = None  # pixels a side; the data's own
+    channels: Annotated[list[Annotated[int, Field(ge=32, le=MOST_WIDE, multiple_of=32)]], Field(min_length=2, max_length=12)] = [
+        128, 128, 256, 256, 512, 512
+    ]  # fmt: skip
     attention: list[Annotated[int, Field(ge=0)]] = [4]  # levels with self-attention, from 0
-    layers: Count = 2  # residual blocks a level
+    layers: Layers = 2  # residual blocks a level
     timesteps: Count = 1000
     beta_start: Annotated[float, Field(gt=0, lt=1)] = 1e-4
     beta_end: Annotated[float, Field(gt=0, lt=1)] = 0.02
@@ -52,13 +58,13 @@ class Transformer(Section):
 
     kind: Literal["transformer"]
     objective: Literal["masked_language", "causal_language", "classification", "masked_image"]
-    width: Count = 128  # numbers a token; feed-forward layers have four times as many
-    layers: Count = 4
+    width: Annotated[int, Field(ge=1, le=MOST_WIDE)] = 128  # numbers a token; feed-forward layers have four times as many
+    layers: Layers = 4
     heads: Count = 4
     dropout: Fraction = 0.0
     masked: Annotated[float, Field(gt=0, lt=1)] | None = None  # share of tokens or patches; 0.15 of a text, 0.5 of an image
     patch: Count = 4  # pixels a side, of images
-    resolution: Annotated[int, Field(ge=8)] | None = None  # pixels a side; the data's own
+    resolution: Resolution | None = None  # pixels a side; the data's own
 
     @property
     def of_text(self) -> bool:

@@ -15,7 +15,7 @@ RANGE_GHZ = {"rma": (0.5, 30.0), "d2d": (0.45, 6.0)}  # that a model is made for
 LEAST_M = {"umi": 10, "uma": 35, "rma": 35, "inh": 1}  # 3GPP TR 38.901, Table 7.2
 BLOCK_HZ = 180e3  # twelve subcarriers of 15 kHz (3GPP TS 38.211, 4.4.4.1)
 
-
+DEVICE_W, BASE_W = 0.2, 40.0  # 23 dBm: power class 3 of 3GPP TS 38.101-1; 46 dBm: a macro base station of TR 36.942, Table 4.6
 Metres = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -23,14 +23,13 @@ class FixedLink(Section):
     """A link of constant rate: `latency_s + 8 bytes / rate_bps` seconds a transfer.
 
     `rate_bps` is one rate, one a client (uplink, downlink), or a table of a row a sender and a column a receiver
-    (sidelink, its diagonal ignored). Radio energy is power times time on the air; 0.2 W is 23 dBm, power class 3 of
-    3GPP TS 38.101.
+    (sidelink, its diagonal ignored). Radio energy is power times time on the air.
     """
 
     kind: Literal["fixed"]
     rate_bps: Positive | Annotated[list[Positive], Field(min_length=1)] | Annotated[list[list[Positive]], Field(min_length=1)]
     latency_s: NotNegative = 0.0
-    transmit_w: NotNegative = 0.2
+    transmit_w: NotNegative | None = None  # none: a device's 0.2 (23 dBm), on a downlink a base station's 40 (46 dBm)
     receive_w: NotNegative = 0.0
 
 
@@ -43,7 +42,7 @@ class TraceLink(Section):
     path: FilePath | Annotated[list[FilePath], Field(min_length=1)]
     spread: bool = False  # each client begins at a place of its trace that is drawn, not all at the first line
     latency_s: NotNegative = 0.0
-    transmit_w: NotNegative = 0.2
+    transmit_w: NotNegative | None = None  # none: a device's 0.2 (23 dBm), on a downlink a base station's 40 (46 dBm)
     receive_w: NotNegative = 0.0
 
     @property
@@ -76,7 +75,7 @@ class RadioLink(Section):
     """
 
     bandwidth_hz: Positive
-    transmit_dbm: Annotated[float, Field(allow_inf_nan=False)] | None = None  # none: the sender's own (a device's, a profile's; or 23)
+    transmit_dbm: Annotated[float, Field(allow_inf_nan=False)] | None = None  # none: the sender's (a device's own, or 23; a base station's)
     antenna_gain_db: Annotated[float, Field(allow_inf_nan=False)] = 0.0  # of both ends together
     noise_figure_db: NotNegative | None = None  # 5 at the base station, 9 at a device
     interference: Annotated[Level | Neighbours, Field(discriminator="kind")] | None = None
@@ -85,13 +84,15 @@ class RadioLink(Section):
     fading: Literal["model", "none", "rayleigh", "rician"] = "model"
     rician_k_db: Annotated[float, Field(allow_inf_nan=False)] = 9.0
     speed_mps: Positive = 0.83  # 3 km/h, of a device or of what stands around it
-    # shannon: log2(1 + g). truncated: 0.75 of that, nothing below -10 dB (3GPP TR 36.942, A.2). nr_mcs: the modulation and
+    # shannon: log2(1 + g). truncated: 0.75 of that, nothing below -10 dB (see network.rates). nr_mcs: the modulation and
     # coding scheme with at most 10% block errors (TS 38.214, through Sionna). The last two end where `modulation` does.
     rate: Literal["shannon", "truncated", "nr_mcs"] = "truncated"
     modulation: Literal["64qam", "256qam"] = "64qam"
     overhead: Fraction = 0.0  # of the band, for control and pilots
     block_error: Fraction = 0.0  # of blocks, sent again until they are through; nr_mcs has its own
-    harq: Count | None = None  # or at most so many times: what is left then, block_error^harq, loses the transfer
+    # none: as over RLC in acknowledged mode, what is not through is sent until it is. Or, as in unacknowledged mode, a block (what a
+    # slot of 1 ms carries) is sent at most so many times, and a transfer of n of them is lost with 1 - (1 - block_error^harq)^n.
+    harq: Count | None = None
     outage_db: Annotated[float, Field(allow_inf_nan=False)] | None = None  # a try whose faded signal is weaker is in vain
     attempts: Annotated[int, Field(ge=1, le=100)] = 1  # tries before a transfer is lost; all are charged
     # equal: the same share for all who send at once. broadcast: all hear the whole band (downlink). min_max: they finish
@@ -127,7 +128,11 @@ class Tr38901(RadioLink):
 
 class Sidelink(RadioLink):
     """Device to device: `urban` and `highway` of 3GPP TR 37.885, 6.2, or `d2d`, outdoors to outdoors of TR 36.843, A.2.1.2.
-    A K-factor is its table's mean."""
+    A K-factor is its table's mean.
+
+    Between vehicles a pair has a line of sight or, by TR 37.885's chance, a vehicle as high as the antennas in the way (NLOSv),
+    which adds a loss of its own draw. Buildings round a corner (NLOS) are not modelled.
+    """
 
     kind: Literal["sidelink"]
     model: Literal["urban", "highway", "d2d"]
@@ -252,11 +257,13 @@ class Network(Section):
         if isinstance(placement, Places):
             if len(placement.at) != clients:
                 yield Refused("network.cell.placement.at", f"{len(placement.at)} places", f"one for each of the {clients} clients")
+            first: dict[tuple[float, ...], int] = {}
             for k, place in enumerate(placement.at):
+                there = first.setdefault(tuple(place), k)
                 if place == [0.0, 0.0]:
                     yield Refused(f"network.cell.placement.at.{k}", "0 m from the server, which is at (0, 0)", "a distance above 0")
-                elif place in placement.at[:k]:
-                    yield Refused(f"network.cell.placement.at.{k}", f"0 m from client {placement.at.index(place)}", "a distance above 0")
+                elif there < k:
+                    yield Refused(f"network.cell.placement.at.{k}", f"0 m from client {there}", "a distance above 0")
         if isinstance(placement, Disc) and placement.least_m >= placement.radius_m:
             yield Refused("network.cell.placement.least_m", placement.least_m, f"less than radius_m, {placement.radius_m:g}")
         if cell.mobility is not None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from fedray.scenario.aggregation import Aggregation, FedAvg, Quantise
-from fedray.scenario.augmentation import Augmentation, Fixed, HeldOut
+from fedray.scenario.augmentation import Augmentation, Fixed, HeldOut, fillable
 from fedray.scenario.base import Name, Refused, Section
 from fedray.scenario.data import Data, ImageFolder, Text
 from fedray.scenario.evaluation import Evaluation
@@ -16,6 +16,8 @@ from fedray.scenario.sweep import Sweep
 from fedray.scenario.topology import DistanceCorrelation, Parallel, Relay, Split, Topology
 from fedray.scenario.training import Training
 from fedray.scenario.tuning import Lora, Payload, Tuning
+
+MOST_HELD = 100_000_000  # samples that clients draw with replacement, whose numbers are an array
 
 
 class Scenario(Section):
@@ -39,6 +41,13 @@ class Scenario(Section):
     def payload(self) -> Payload:
         """The numbers' format on the air."""
         return self.tuning.payload or self.training.precision
+
+    @property
+    def adds_to_master(self) -> bool:
+        """Whether what hosts add up depends on the server's own fp32 numbers: where those on the air have less precision, and
+        products are added up, or clients leave numbers out."""
+        left_out = isinstance(self.tuning, Lora) and self.tuning.ranks
+        return self.payload != "fp32" and bool(self.aggregation.multiplies or left_out)
 
     @property
     def sites(self) -> dict[str, list[int]]:
@@ -69,6 +78,10 @@ class Scenario(Section):
         clients, a_round = self.population.clients, self.population.a_round
         if a_round > clients:
             yield Refused("population.per_round", a_round, f"at most population.clients, {clients}")
+        each = getattr(self.data.partition, "samples", None) or 0
+        if clients * each > MOST_HELD:
+            expected = f"at most {MOST_HELD // clients} for {clients} clients, {MOST_HELD:,} samples in all"
+            yield Refused("data.partition.samples", each, expected)
         yield from self._topology()
         yield from self._learning()
         if (self.training.local_steps is None) == (self.training.local_epochs is None):
@@ -191,10 +204,22 @@ class Scenario(Section):
                 yield Refused("network.uplink.allocation", f"blocks, of which there are {blocks}", "at least one a client of a round")
         if population.selection == "fedcs" and network.deadline_s is None:
             yield Refused("population.selection", "fedcs", "network.deadline_s, before which clients shall finish")
-        if population.selection == "proportional_fair" and not isinstance(network.uplink, RadioLink):
-            yield Refused("population.selection", "proportional_fair", f"a radio uplink, which fades, instead of {network.uplink.kind}")
+        if population.selection == "proportional_fair":
+            yield from self._proportionally_fair()
         if population.selection in ("fedcs", "proportional_fair") and self.augmentation is not None:
             yield Refused("population.selection", population.selection, "random, round_robin or label_cover beside augmentation")
+
+    def _proportionally_fair(self) -> Iterator[Refused]:
+        """Selection by how an uplink fades needs one that does, a client and round."""
+        uplink, topology = self.network.uplink, self.topology
+        if not isinstance(uplink, RadioLink):
+            yield Refused("population.selection", "proportional_fair", f"a radio uplink, which fades, instead of {uplink.kind}")
+        elif uplink.allocation == "blocks":
+            expected = "another beside network.uplink.allocation blocks, which fade each by itself and go to whom they serve best"
+            yield Refused("population.selection", "proportional_fair", expected)
+        if not (isinstance(topology, Parallel) and topology.reduce == "server"):
+            expected = "another, or topology.kind parallel with reduce server, in which each client has one uplink"
+            yield Refused("population.selection", f"proportional_fair for a {topology.kind}", expected)
 
     def _learning(self) -> Iterator[Refused]:
         rule, optimizer = self.aggregation, self.training.optimizer
@@ -284,9 +309,7 @@ class Scenario(Section):
             yield Refused("augmentation.weighting", "held_out for an image folder", "data with a test set, or fixed or linear")
         texts = [t for some in ([section.templates] if isinstance(section.templates, list) else section.templates.values()) for t in some]
         for text in texts:
-            try:
-                text.format(label="", a="")
-            except (KeyError, IndexError, ValueError):
+            if not fillable(text):
                 yield Refused("augmentation.templates", repr(text), "a prompt in which only {label} and {a} stand in braces")
 
     def _sites(self) -> Iterator[Refused]:
@@ -295,6 +318,9 @@ class Scenario(Section):
             yield Refused("data.folders", ", ".join(data.folders), "each folder once")
         if not isinstance(data, ImageFolder) or data.sites is None:
             return
+        for name, site in data.sites.items():
+            if len(set(site.folders)) < len(site.folders):
+                yield Refused(f"data.sites.{name}.folders", ", ".join(site.folders), "each folder once")
         if data.partition.kind != "folder":
             yield Refused("data.partition", data.partition.kind, "folder, since data.sites names one folder a client")
         if self.evaluation.quality:

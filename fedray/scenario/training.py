@@ -33,7 +33,7 @@ class Training(Section):
     rounds: Count
     local_steps: Count | None = None
     local_epochs: Count | None = None
-    batch_size: Count
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)]
     optimizer: Optimizer
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     # The longest gradient (Euclidean). auto: 1, but none in a split, where each side would clip its own part alone.

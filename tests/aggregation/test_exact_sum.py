@@ -36,7 +36,7 @@ def finish(tmp_path_factory):
 
     def next_model(base, *sums):
         layout = Layout(("weights",), ((SIZE,),), PRECISIONS[base.dtype], SIZE)
-        buffer, _ = server.aggregate(layout, base.view(torch.uint8).numpy(), {}, 1, sums)
+        buffer, _ = server.aggregate(layout, base.view(torch.uint8).numpy(), {}, 1, 1, sums)
         return layout.flat(buffer)
 
     return next_model

@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fedray.aggregation.transforms import clip, decode, encode, encoded_bytes, feeds_back
+from fedray.aggregation.transforms import through as sent_through
 from fedray.scenario.aggregation import Clip, Quantise, RandomK, TopK
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
@@ -240,6 +241,25 @@ def test_an_update_of_zeros_arrives_as_zeros(transforms, n, dtype, seed):
 
 
 # --- clipped
+
+
+@given(transforms=chains, n=st.integers(1, 2000), dtype=st.sampled_from(DTYPES), seed=st.integers(0, 1000), norm=st.floats(1e-3, 10))
+@example(transforms=[quantise(4)], n=1000, dtype=torch.float32, seed=0, norm=1.0)
+@example(transforms=[], n=1, dtype=torch.bfloat16, seed=0, norm=1.005)
+def test_what_arrives_is_no_longer_than_a_clips_norm_however_it_is_rounded(transforms, n, dtype, seed, norm):
+    transforms = [Clip(kind="clip", norm=norm), *(t for t in transforms if t.kind != "clip")]
+    arrived, _ = sent_through(transforms, numbers(n, seed, 3.0), dtype, seed)
+    assert float(arrived.double().norm()) <= norm * (1 + 2e-6)
+
+
+def test_what_was_unsent_before_is_clipped_with_what_is_new():
+    """Error feedback may not lengthen what is sent: a norm of 3.14 was seen under a clip of 1."""
+    transforms = [Clip(kind="clip", norm=1.0), top_k(0.1)]
+    unsent = torch.zeros(1000)
+    for round in range(20):
+        arrived, unsent = sent_through(transforms, numbers(1000, round, 5.0) + unsent, torch.float32, round)
+        assert float(arrived.norm()) <= 1 + 1e-6
+        assert float((arrived + unsent).norm()) <= 1 + 1e-5  # what a clip cuts off is gone, as without feedback
 
 
 @given(n=st.integers(1, 500), norm=st.floats(1e-3, 1e3), scale=st.sampled_from([1e-6, 1.0, 100.0]), seed=st.integers(0, 1000))

@@ -445,6 +445,9 @@ def test_celeba_that_is_not_there_is_refused_with_its_layout(gone, tmp_path):
         ("list_eval_partition.txt", ""),
         ("list_eval_partition.txt", "000001.jpg\n"),
         ("list_eval_partition.txt", "no_such.jpg 0\n"),
+        ("list_eval_partition.txt", "000001.jpg 0\n000002.jpg three\n"),
+        ("list_eval_partition.txt", "000001.jpg 0\n000001.jpg 0\n"),
+        ("list_eval_partition.txt", "../list_attr_celeba.txt 0\n"),
         ("list_eval_partition.txt", b"\xff\xfe\x00"),
     ],
 )
@@ -456,13 +459,20 @@ def test_celebas_lists_that_do_not_fit_are_refused(file, text, tmp_path):
     assert str(tmp_path / "data" / "celeba") in refused.value.got
 
 
-@pytest.mark.parametrize("damage", ["gone", "text", "truncated"])
+def test_a_line_whose_face_is_gone_is_refused_by_number_and_a_bom_is_read(tmp_path):
+    place = celeba(tmp_path / "data")
+    for name in ("list_attr_celeba.txt", "list_eval_partition.txt"):
+        put(place / name, b"\xef\xbb\xbf" + (place / name).read_bytes())
+    assert len(opened("celeba", tmp_path)) == 3
+    (place / "img_align_celeba" / "000005.jpg").unlink()
+    with pytest.raises(Refused, match=r"list_eval_partition\.txt:5: '000005\.jpg', which is missing in .*img_align_celeba"):
+        opened("celeba", tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["text", "truncated"])
 def test_a_face_that_cannot_be_read_raises_by_name(damage, tmp_path):
     file = celeba(tmp_path / "data") / "img_align_celeba" / "000005.jpg"
-    whole = file.read_bytes()
-    file.unlink()
-    if damage != "gone":
-        file.write_bytes(whole[:400] if damage == "truncated" else b"no picture")
+    file.write_bytes(file.read_bytes()[:400] if damage == "truncated" else b"no picture")
     found = opened("celeba", tmp_path)
     assert found.image(0).mode == "RGB"
     with pytest.raises(ValueError, match=r"000005\.jpg cannot be read as an image"):

@@ -80,6 +80,11 @@ def test_a_byte_is_a_token_and_there_is_one_more(tmp_path):
     assert len(known.tokenizer.encode("aä€\n").ids) == 1 + 2 + 3 + 1
 
 
+def test_a_byte_order_mark_is_no_letter(tmp_path):
+    put(tmp_path, a=b"\xef\xbb\xbf" + b"abcdefgh" * 20)
+    assert open_source(section(length=8), tmp_path).captions[0] == "abcdefgh"
+
+
 def test_a_client_is_a_folder_or_a_file_where_there_are_none(tmp_path):
     put(tmp_path / "flat", a="x" * 99, b="y" * 99)
     put(tmp_path / "deep", anna__1="x" * 99, anna__2__3="y" * 99, ben__1="z" * 99)

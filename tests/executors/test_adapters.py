@@ -27,7 +27,7 @@ def test_a_client_of_a_low_rank_trains_its_own_rows_and_leaves_the_others_zero(k
         list(executor.carry_out(schedule_round(scenario, Radio(scenario.network), t)))
     flat = work.model.flat
     for client, rank in ((0, 1), (1, 4), (2, 1)):
-        work.train_all(executor.buffer, 100, 3, [client], [None])
+        work.train_all(executor.buffer, {}, 100, 3, [client], [None])
         held = truncation(flat.layout, rank)
         changed = flat.all != flat.layout.view(executor.buffer)
         assert not flat.all[~held].any()

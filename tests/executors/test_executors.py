@@ -338,6 +338,6 @@ def test_what_is_normalised_and_learnt_travels_with_its_means(tmp_path):
         "runtime": {"executor": "serial"},
     }  # fmt: skip
     _, job = job_of(garments(tmp_path, changes))
-    _, layout = ClientWork(job, torch.device("cpu")).initial()
+    _, layout, _ = ClientWork(job, torch.device("cpu")).initial()
     assert layout.names == ("network.bn1.weight", "network.bn1.bias", "network.bn1.running_mean", "network.bn1.running_var")
     assert layout.trained == 128

@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import os
 import shutil
+import signal
+import threading
 
 import numpy as np
 import pytest
@@ -98,6 +101,26 @@ def test_any_number_of_hosts_and_either_reduction_give_the_bits_of_one_process(a
     assert all((folders[0] / n).read_bytes() == (folders[1] / n).read_bytes() for n in names)
 
 
+@pytest.mark.parametrize("formed", [True, False], ids=["in a group that has reduced before", "before there is a group"])
+def test_a_host_that_dies_while_its_peer_waits_in_an_allreduce_is_a_lost_actor(formed, cluster, alone, two, monkeypatch):
+    scenario = two.job.scenario
+    topology = scenario.topology.model_copy(update={"reduce": "allreduce"})
+    monkeypatch.setattr(two, "job", dataclasses.replace(two.job, scenario=scenario.model_copy(update={"topology": topology})))
+    monkeypatch.setattr(two, "group", None)
+    notes = []
+    monkeypatch.setattr(two, "note", notes.append)
+    two.begin(alone[1].shared)
+    before = [r for t in (1, 2)[: 1 + formed] for r in carry_out(two, t)] if formed else []
+    pid = cluster.get(two.hosts[1].actor.pid.remote())
+    os.kill(pid, signal.SIGSTOP)
+    threading.Timer(2.0, os.kill, (pid, signal.SIGKILL)).start()  # by then the other has done its part and waits
+    reports = before + [r for t in range(3 if formed else 1, 4) for r in carry_out(two, t)]
+    assert len(notes) == 1
+    assert "it is done again" in notes[0]
+    assert sha256(cluster.get(two.buffer)) == sha256(alone[1].buffer)
+    assert sorted(reports, key=lambda r: (r.round, r.client)) == alone[2]
+
+
 def test_a_round_is_the_mean_of_plain_training_weighted_by_samples(tmp_path):
     """Against torch alone: the same network from the same weights, an SGD of torch's own, the same batches."""
     executor = begun(garments(tmp_path, {"training": EPOCH}))
@@ -127,7 +150,7 @@ def test_uniform_weighting_counts_every_client_once(tmp_path):
     by_samples, uniform = (begun(garments(tmp_path, {"aggregation": {"kind": "fedavg", "weighting": w}})) for w in ("samples", "uniform"))
     start, updates = uniform.layout.flat(uniform.buffer), []
     for client in range(5):
-        total, _, _ = uniform.clients.train_all(uniform.buffer, 1, 1, [client], [None])
+        total, _, _ = uniform.clients.train_all(uniform.buffer, {}, 1, 1, [client], [None])
         updates.append(total.total.clone())
     carry_out(uniform, 1)
     carry_out(by_samples, 1)
@@ -208,6 +231,41 @@ def test_clients_without_samples_are_never_asked(tmp_path):
     assert not empty & {e["node"] for e in rows(tmp_path / "run" / "timeline.jsonl")}
 
 
+def test_scaffolds_server_control_is_the_mean_over_the_clients_that_can_train(tmp_path):
+    """c is the mean of all c_i (Karimireddy et al. 2020): after a round of every client that holds something, of what they have."""
+    partition = {"kind": "dirichlet", "alpha": 0.01, "allow_empty": True}
+    changes = {"population": {"clients": 30, "per_round": 30}, "data.partition": partition, "aggregation": {"kind": "scaffold"}}
+    executor = begun(garments(tmp_path, changes | {"training.rounds": 1}))
+    holding = [c for c, part in executor.clients.held.items() if len(part)]
+    assert len(holding) < 30
+    known = executor.shared
+    list(executor.carry_out(schedule_round(executor.job.scenario, Radio(executor.job.scenario.network), 1, known)))
+    layout = executor.layout
+    control = layout.view(executor.buffer)[layout.numel :].numpy()
+    mean = np.mean([executor.client_states[c]["control"].astype(np.float64) for c in holding], axis=0)
+    np.testing.assert_allclose(control[: len(mean)], mean, rtol=1e-4, atol=1e-7)
+    assert np.abs(mean).max() > 1e-3
+
+
+@pytest.mark.parametrize("weighting", ["samples", "uniform"])
+def test_the_loss_of_a_round_is_weighted_as_the_objective_is(weighting, tmp_path):
+    """Of clients of 1 to hundreds of samples, each one epoch: sum n_k F_k / sum n_k, or their plain mean."""
+    changes = {"data.partition": {"kind": "quantity", "alpha": 0.5}, "aggregation": {"kind": "fedavg", "weighting": weighting}}
+    training = {"rounds": 1, "local_epochs": 1, "batch_size": 64, "optimizer": {"kind": "sgd", "learning_rate": 1e-12}}
+    file = garments(tmp_path, changes | {"training": training})
+    run(file, tmp_path / "run")
+    executor = begun(file)
+    learner, losses, sizes = executor.clients.model.learner, [], []
+    for client, part in executor.clients.held.items():  # under weights that do not move
+        shard = executor.clients.shard(client)
+        batch = learner.draw(shard, np.arange(len(part)), torch.Generator())
+        losses.append(float(learner.loss(batch).detach()))
+        sizes.append(len(part))
+    assert max(sizes) > 3 * min(sizes)
+    expected = np.average(losses, weights=sizes if weighting == "samples" else None)
+    assert rows(tmp_path / "run" / "metrics.jsonl")[0]["loss"] == pytest.approx(expected, rel=1e-5)
+
+
 def test_a_client_whose_loss_is_not_finite_is_left_out_counted_and_shown_and_a_round_of_them_ends_the_run(tmp_path, capsys):
     changes = {"training.local_steps": 3, "training.optimizer.learning_rate": 1e30}
     with pytest.raises(RunFailed, match=r"no client of round 1 trained; the first: client 0, while training: the loss of step 2 is"):
@@ -224,7 +282,7 @@ def test_a_client_whose_loss_is_not_finite_is_left_out_counted_and_shown_and_a_r
         return report, end
 
     executor.clients._turn = poisoned
-    total, reports, _ = executor.clients.train_all(executor.buffer, 2500, 1, range(5), [None] * 5)
+    total, reports, _ = executor.clients.train_all(executor.buffer, {}, 2500, 1, range(5), [None] * 5)
     assert [r.client for r in reports if r.failure] == [0, 3]
     assert "not finite" in reports[0].failure or "nan" in reports[0].failure
     assert total.added == 3
@@ -240,7 +298,7 @@ def test_batch_statistics_travel_with_the_weights_and_are_averaged(tmp_path):
     layout = executor.layout
     assert layout.numel - layout.trained == sum(s for n, s in zip(layout.names, layout.sizes, strict=True) if ".running_" in n) > 0
     before = layout.tensors(executor.buffer)
-    totals = [executor.clients.train_all(executor.buffer, 1, 1, [c], [None])[0].total for c in range(2)]
+    totals = [executor.clients.train_all(executor.buffer, {}, 1, 1, [c], [None])[0].total for c in range(2)]
     held = [len(executor.clients.held[c]) for c in range(2)]
     carry_out(executor, 1)
     after = layout.flat(executor.buffer)[layout.trained :]

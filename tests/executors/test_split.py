@@ -223,8 +223,8 @@ COMPRESSED = {
 
 def first_batch(work, server, client=0):
     """The messages of a client's first batch, by what crosses."""
-    base, _ = server.initial()
-    server.begin(0, base)
+    base, _, state = server.initial()
+    server.begin(0, base, state)
     message, sent = base, {}
     for stage, crossing in (("front", "smashed"), ("middle", "features"), ("tail", "errors"), ("middle_back", "gradients")):
         step = Pass(f"{stage}-0-0", client, stage, 0, 0, 1, 8, ())
@@ -447,10 +447,10 @@ def test_a_batch_s_gradient_is_that_of_the_weights_it_first_passed_through(tmp_p
     has gone as far as with each of them alone, added up."""
     _, job = job_of(garments(tmp_path, split("conv1", tail="head")))
     work, server = SplitClients(job, torch.device("cpu")), SplitServer(job, torch.device("cpu"))
-    base, _ = server.initial()
+    base, _, state = server.initial()
 
     def moved(*clients):
-        server.begin(0, base)
+        server.begin(0, base, state)
         at = dict.fromkeys(clients, base)
         for stage in ("front", "middle", "tail", "middle_back"):
             for k in clients:

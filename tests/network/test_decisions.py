@@ -1,6 +1,8 @@
 """What the clock decides: who is late, lost, gone, and what that costs."""
 
+import dataclasses
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,13 +11,16 @@ from hypothesis import strategies as st
 
 from fedray.network.clock import Ledger, idle_s, time_round
 from fedray.network.devices import Devices, Processor
+from fedray.network.links import When
 from fedray.network.radio import Radio
 from fedray.network.work import Work
 from fedray.scenario.device import CpuDevice, FlopsDevice, Mix, Profile, Share
-from fedray.scenario.network import Cell, FixedLink, LogDistance, Network, Places
+from fedray.scenario.network import Cell, FixedLink, LogDistance, Network, Places, Sidelink
 from fedray.schedule import SERVER, Schedule, Send, Server, Train, client_node
 from fedray.shipped import devices
 from fedray.topologies.parallel import parallel
+from fedray.topologies.relay import random_order, relay
+from fedray.topologies.split import splitfed
 
 N = 4
 WORK = Work(lambda client, pictures: 1e9 * (client + 1), lambda direction, client: 1_000_000, lambda updates: 1e6 * updates)
@@ -25,13 +30,15 @@ def fixed(rate=8e6, **more):
     return FixedLink(kind="fixed", rate_bps=rate, **more)
 
 
+SECTIONS = {
+    "uplink": fixed(), "downlink": fixed(), "sidelink": fixed(),
+    "device": FlopsDevice(kind="flops", peak_flops=1e9, active_w=10.0),
+    "server": FlopsDevice(kind="flops", peak_flops=1e9, active_w=100.0),
+}  # fmt: skip
+
+
 def radio(seed=0, **changes):
-    sections = {
-        "uplink": fixed(), "downlink": fixed(), "sidelink": fixed(),
-        "device": FlopsDevice(kind="flops", peak_flops=1e9, active_w=10.0),
-        "server": FlopsDevice(kind="flops", peak_flops=1e9, active_w=100.0),
-    }  # fmt: skip
-    return Radio(Network(**(sections | changes)), N, seed)
+    return Radio(Network(**(SECTIONS | changes)), N, seed)
 
 
 def outcomes(events):
@@ -83,6 +90,54 @@ def test_a_device_that_vanishes_has_spent_what_it_did_and_sends_nothing():
             else:
                 assert events[f"train-{k}"].energy_j == 10 * (k + 1)
     assert 70 < gone < 130
+
+
+def test_each_of_a_split_turn_s_transfers_is_lost_by_itself():
+    """A turn of n transfers arrives with (1 - p)^n, p a Rayleigh channel's outage 1 - exp(-threshold / snr)."""
+    n, batches = 1500, 3
+    cell = Cell(placement=Places(kind="places", at=[[100.0, 1e-6 * k] for k in range(n)]))
+    section = {"kind": "log_distance", "bandwidth_hz": n * 180e3, "shadowing_db": 0.0, "fading": "rayleigh", "rate": "shannon"}
+    quiet = Radio(Network(**(SECTIONS | {"uplink": LogDistance(**section), "cell": cell})), n, 0)
+    snr = quiet.links["uplink"].mean_snr(When(1, 0.0), np.arange(1), np.full(1, -1))[0][0] * n  # all of a device's power for its share
+    outage_db = 10 * np.log10(0.1 * snr)
+    net = Radio(Network(**(SECTIONS | {"uplink": LogDistance(**section, outage_db=outage_db), "cell": cell})), n, 0)
+    work = dataclasses.replace(WORK, pass_flops=lambda stage, samples: 1e6, crossing_bytes=lambda crossing, samples: 1000)
+    asked = splitfed(1, {k: [1] * batches for k in range(n)}, u_shape=False)
+    found = outcomes(time_round(asked, work, net, 0.0))
+    p = 1 - np.exp(-0.1)
+    first = np.mean([found[f"smashed-{k}-0"] == "lost" for k in range(n)])
+    whole = np.mean([found[f"up-{k}"] == "done" for k in range(n)])
+    assert first == pytest.approx(p, abs=4 * np.sqrt(p * (1 - p) / n))
+    assert whole == pytest.approx((1 - p) ** (batches + 1), abs=4 * np.sqrt(0.25 / n))
+    lost = [i.split("-")[0] + i.split("-")[-1] for i, outcome in found.items() if outcome == "lost" and i.startswith("smashed")]
+    assert {f"smashed{b}" for b in range(batches)} == set(lost)
+
+
+def test_a_hop_arrives_in_the_clock_as_it_did_for_who_was_tried_next():
+    """Two chains share a sidelink; a hop that is not a chain's last from its sender was given up."""
+    n = 12
+    cell = Cell(placement=Places(kind="places", at=[[30.0 * k + 10, 0.0] for k in range(n)]))
+    sidelink = Sidelink(
+        kind="sidelink", model="d2d", frequency_hz=3.5e9, bandwidth_hz=2e6, fading="rayleigh", outage_db=27.0, block_error=0.5, harq=14
+    )
+    net = Radio(Network(**(SECTIONS | {"sidelink": sidelink, "cell": cell})), n, 0)
+    given_up, arrived = 0, 0
+    for t in range(1, 40):
+        when = When(t, 0.0)
+        reaches = partial(_reaches, net, when, 2)
+        schedule = relay(t, [list(range(6)), list(range(6, 12))], random_order, np.random.default_rng(t), reaches)
+        found = outcomes(time_round(schedule, WORK, net, 0.0))
+        hops = [s for s in schedule if isinstance(s, Send) and s.direction == "sidelink"]
+        trained = {s.after[0] for s in schedule if isinstance(s, Train)}
+        for hop in hops:
+            assert (found[hop.id] == "done") == (hop.id in trained)
+            given_up += hop.id not in trained
+            arrived += hop.id in trained
+    assert min(given_up, arrived) > 40
+
+
+def _reaches(net, when, chains, sender, receiver):
+    return net.reaches(when, sender, receiver, WORK.send_bytes("sidelink", sender), 1 / chains)
 
 
 def test_what_is_lost_on_its_way_down_is_never_trained():
@@ -169,7 +224,8 @@ def test_saving_energy_meets_the_deadline_with_less():
     usual, saving = (time_round(parallel(1, range(N), False, 12.0), WORK, net, 0.0) for net in nets)
     assert {e.outcome for e in saving} == {"done"}
     assert max(e.t1_s for e in saving if e.direction == "uplink") == pytest.approx(12.0, rel=1e-9)
-    assert sum(e.energy_j for e in saving) < 0.5 * sum(e.energy_j for e in usual)
+    joules = [sum(e.energy_j for e in events if e.node != SERVER) for events in (saving, usual)]
+    assert joules[0] < 0.5 * joules[1]
     for k in range(N):
         train, up = (next(e for e in saving if e.id == f"{what}-{k}") for what in ("train", "up"))
         rest_s = 12.0 - train.t0_s - (up.t1_s - up.t0_s)

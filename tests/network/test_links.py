@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedray.network.links import Trace, delivered_s, read_trace
+from fedray.network.links import Fixed, Trace, delivered_s, numbered, read_trace
 from fedray.scenario.base import Refused
-from fedray.scenario.network import TraceLink
+from fedray.scenario.network import FixedLink, TraceLink
 from tests.helpers import sent
 
 
@@ -38,6 +38,27 @@ def test_a_packet_leaves_at_its_millisecond_and_the_file_loops(tmp_path):
 def test_more_bytes_never_take_less_time(steps, nbytes, start):
     stamps = np.cumsum([1, *steps])
     assert 0 <= delivered_s(stamps, start, nbytes) <= delivered_s(stamps, start, nbytes + 1500)
+
+
+@given(st.lists(st.tuples(st.integers(-1, 3), st.integers(-1, 3)), max_size=30))
+def test_transfers_are_numbered_by_their_sender_and_receiver(pairs):
+    sender, receiver = (np.array([pair[i] for pair in pairs], int) for i in (0, 1))
+    assert numbered(sender, receiver).tolist() == [pairs[:i].count(pair) for i, pair in enumerate(pairs)]
+
+
+@pytest.mark.parametrize("kind", ["fixed", "trace"])
+def test_a_base_station_sends_with_forty_watts_and_a_device_with_a_fifth_of_one(tmp_path, kind):
+    """46 dBm of TR 36.942, Table 4.6, and 23 dBm of TS 38.101-1, Table 6.2.1-1, where a scenario says nothing else."""
+    (tmp_path / "a.trace").write_text("1\n")
+
+    def joules(direction, **more):
+        if kind == "fixed":
+            return sent(Fixed(FixedLink(kind="fixed", rate_bps=12e6, **more), direction), 0, -1, 1_500_000)[0][1]
+        return sent(Trace(TraceLink(kind="trace", path="a.trace", **more), "key", 0, tmp_path, direction), 0, -1, 1_500_000)[0][1]
+
+    assert joules("downlink") == pytest.approx(10 ** (4.6 - 3), rel=0.01)
+    assert joules("uplink") == joules("sidelink") == pytest.approx(10 ** (2.3 - 3), rel=0.01)
+    assert joules("downlink", transmit_w=2.0) == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from fedray.network.channel import BLOCKS, RadioLink
 from fedray.network.geometry import Geometry
 from fedray.network.links import Sends, When
+from fedray.network.radio import Radio
 from fedray.network.rates import linear, shannon
-from fedray.scenario.network import Cell, Disc, Level, LogDistance, Neighbours, Places, RandomWaypoint, Sidelink
+from fedray.scenario.network import Cell, Disc, Level, LogDistance, Neighbours, Network, Places, RandomWaypoint, Sidelink
 from tests.helpers import sent
 
 SERVER, NOW = -1, When(1, 0.0)
@@ -57,7 +58,7 @@ def test_a_rate_grows_with_power_and_bandwidth_and_falls_with_distance(dbm, more
 
 
 def test_a_device_has_all_its_power_for_its_share_and_a_base_station_only_a_part():
-    up, down = link(), link("downlink", noise_figure_db=5.0)
+    up, down = link(), link("downlink", noise_figure_db=5.0, transmit_dbm=23.0)
     (whole, _), _ = sent(up, 0, SERVER, 10**6)
     (half_up, _), _ = sent(up, 0, SERVER, 10**6, share=0.5)
     (half_down, joules), _ = sent(down, SERVER, 0, 10**6, share=0.5)
@@ -89,20 +90,37 @@ def test_blocks_add_up_to_what_was_sent():
     assert seconds == pytest.approx(t)
 
 
+def many(one, nbytes, n=4000, numbers=1):
+    """So many clients at the same place send so often each."""
+    who = np.repeat(np.arange(n), numbers)
+    like, number = np.ones(len(who), int), np.tile(np.arange(numbers), n)
+    return one.transfers(NOW, Sends(who, -like, like * nbytes, like, like.astype(float), number))
+
+
+HERE = [(100.0, 1e-6 * k) for k in range(4000)]
+
+
 def test_outage_costs_tries_and_loses_what_has_none_left():
-    at = ((100, 0),)
-    snr_db = float(10 * np.log10(link(at=at).mean_snr(NOW, np.array([0]), np.array([SERVER]))[0][0]))
-    once = link(at=at, fading="rayleigh", outage_db=snr_db - 3)
-    thrice = link(at=at, fading="rayleigh", outage_db=snr_db - 3, attempts=3)
+    snr_db = float(10 * np.log10(link(at=HERE).mean_snr(NOW, np.array([0]), np.array([SERVER]))[0][0]))
+    once = many(link(at=HERE, fading="rayleigh", outage_db=snr_db - 3), 10**10)
+    thrice = many(link(at=HERE, fading="rayleigh", outage_db=snr_db - 3, attempts=3), 10**10)
     p = 1 - np.exp(-(10**-0.3))
-    found = [sent(once, 0, SERVER, 10**10, round=t) for t in range(3000)]
-    assert np.mean([lost for _, lost in found]) == pytest.approx(p, abs=0.03)
-    again = [sent(thrice, 0, SERVER, 10**10, round=t) for t in range(3000)]
-    assert np.mean([lost for _, lost in again]) == pytest.approx(p**3, abs=0.015)
-    shortest = min(seconds for (seconds, _), _ in again)
-    tries = [seconds / shortest for (seconds, _), _ in again]
-    assert np.mean(tries) == pytest.approx((1 - p**3) / (1 - p), abs=0.03)
-    assert [joules for (_, joules), _ in again] == pytest.approx([seconds * linear(-7.0) for (seconds, _), _ in again])
+    assert once.lost.mean() == pytest.approx(p, abs=0.03)
+    assert thrice.lost.mean() == pytest.approx(p**3, abs=0.015)
+    assert (thrice.time_s / thrice.time_s.min()).mean() == pytest.approx((1 - p**3) / (1 - p), abs=0.03)
+    assert thrice.energy_j == pytest.approx(thrice.time_s * linear(-7.0))
+
+
+def test_transfers_of_a_pair_have_each_its_own_luck():
+    """n of them are all in vain with p^n, not with p."""
+    snr_db = float(10 * np.log10(link(at=HERE).mean_snr(NOW, np.array([0]), np.array([SERVER]))[0][0]))
+    one = link(at=HERE, fading="rayleigh", outage_db=snr_db - 1, attempts=2, block_error=0.5, harq=3, speed_mps=1e-3)
+    found, p = many(one, 100, numbers=3), (1 - np.exp(-(10**-0.1))) ** 2
+    q = p + (1 - p) * 0.5**3
+    assert found.lost.reshape(-1, 3).all(1).mean() == pytest.approx(q**3, abs=0.03)
+    assert 1 - found.lost.reshape(-1, 3).any(1).mean() == pytest.approx((1 - q) ** 3, abs=0.03)
+    faded = many(link(at=HERE, fading="rayleigh", speed_mps=1e-3), 100, numbers=2).time_s.reshape(-1, 2)
+    assert abs(np.corrcoef(np.log(faded).T)[0, 1]) < 0.06
 
 
 def test_interference_raises_the_noise():
@@ -144,17 +162,22 @@ def test_resource_blocks_serve_at_least_as_well_as_chance():
     frequency = {"fading": "rayleigh", "bandwidth_hz": 20 * 180e3}
     blocks = link(allocation="blocks", **frequency)
     who = np.arange(3)
-    sends = Sends(who, np.full(3, SERVER), np.full(3, 10**6), np.ones(3, int), np.full(3, 1 / 3))
+    sends = Sends(who, np.full(3, SERVER), np.full(3, 10**6), np.ones(3, int), np.full(3, 1 / 3), np.zeros(3, int))
     chosen, even = blocks.transfers(NOW, sends).time_s, link(**frequency).transfers(NOW, sends).time_s
     assert chosen.sum() < even.sum()
 
 
-def test_blocks_that_may_be_tried_only_so_often_lose_a_transfer_now_and_then():
-    at = ((100, 0),)
-    (plain, _), _ = sent(link(at=at), 0, SERVER, 10**7)
-    found = [sent(link(at=at, block_error=0.5, harq=3), 0, SERVER, 10**7, round=t) for t in range(3000)]
-    assert [seconds / plain for (seconds, _), _ in found[:5]] == pytest.approx([(1 - 0.5**3) / 0.5] * 5)
-    assert np.mean([lost for _, lost in found]) == pytest.approx(0.5**3, abs=0.02)
+@pytest.mark.parametrize(("nbytes", "slots"), [(100, 1), (10**5, None), (10**6, None), (2 * 10**7, None)])
+def test_a_transfer_is_lost_with_the_first_of_its_blocks_that_has_no_tries_left(nbytes, slots):
+    """1 - (1 - p^h)^n of n blocks, a millisecond of Shannon's rate each."""
+    p, h, n = 0.3, 4, len(HERE)
+    (plain, _), _ = sent(link(at=HERE), 0, SERVER, nbytes)
+    slots = slots or np.ceil(8 * nbytes / rates(link(at=HERE), (0,))[0] / 1e-3)
+    found = many(link(at=HERE, block_error=p, harq=h), nbytes)
+    lost = 1 - (1 - p**h) ** slots
+    assert found.time_s == pytest.approx(plain * (1 - p**h) / (1 - p))
+    assert found.lost.mean() == pytest.approx(lost, abs=4 * np.sqrt(lost * (1 - lost) / n) + 1 / n)
+    assert not many(link(at=HERE, block_error=p), nbytes).lost.any()  # sent until it is through
 
 
 @given(st.floats(50, 3000), st.floats(0.36, 100), st.sampled_from(["none", "rayleigh"]), st.sampled_from(["uplink", "downlink"]))
@@ -183,7 +206,7 @@ def test_a_base_station_sends_a_broadcast_once():
         one = link("downlink", allocation=how, transmit_dbm=40.0)
         who = np.arange(3)
         share = np.ones(3) if how == "broadcast" else np.full(3, 1 / 3)
-        found = one.transfers(NOW, Sends(np.full(3, SERVER), who, np.full(3, 10**6), np.ones(3, int), share))
+        found = one.transfers(NOW, Sends(np.full(3, SERVER), who, np.full(3, 10**6), np.ones(3, int), share, np.zeros(3, int)))
         return found.energy_j.sum(), found.time_s
 
     energy, seconds = joules("broadcast")
@@ -199,6 +222,35 @@ def test_a_device_sends_with_its_own_power_where_its_link_names_none():
     assert named.power_w(np.arange(2), 1.0) == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize(
+    ("section", "dbm"),
+    [
+        ({"kind": "log_distance", "bandwidth_hz": 20e6}, 46.0),  # TR 36.942, Table 4.6
+        ({"kind": "log_distance", "bandwidth_hz": 5e6}, 43.0),
+        ({"kind": "3gpp", "model": "umi", "bandwidth_hz": 20e6, "frequency_hz": 3.5e9}, 44.0),  # TR 38.901, Table 7.8-1
+        ({"kind": "3gpp", "model": "uma", "bandwidth_hz": 20e6, "frequency_hz": 3.5e9}, 49.0),
+        ({"kind": "3gpp", "model": "inh", "bandwidth_hz": 20e6, "frequency_hz": 3.5e9}, 24.0),
+        ({"kind": "3gpp", "model": "umi", "bandwidth_hz": 100e6, "frequency_hz": 30e9}, 35.0),
+    ],
+)
+def test_a_downlink_has_a_base_station_s_power_where_nobody_says_another(section, dbm):
+    def power_dbm(direction, server=None, **more):
+        fixed = {"kind": "fixed", "rate_bps": 1e6}
+        processor = {"kind": "flops", "peak_flops": 1e12, "active_w": 1.0}
+        network = {
+            "uplink": section | more, "downlink": section | more, "sidelink": fixed, "device": processor,
+            "server": {"kind": "profile", "name": "h100"} | ({} if server is None else {"transmit_dbm": server}),
+            "cell": {"placement": {"kind": "disc", "radius_m": 100.0, "least_m": 35.0}},
+        }  # fmt: skip
+        one = Radio(Network.model_validate(network), 2).links[direction]
+        return 30 + 10 * np.log10(one.power_w(np.array([0]), 1.0))
+
+    assert power_dbm("downlink") == pytest.approx(dbm)
+    assert power_dbm("downlink", server=30.0) == pytest.approx(30.0)
+    assert power_dbm("downlink", server=30.0, transmit_dbm=20.0) == pytest.approx(20.0)
+    assert power_dbm("uplink", server=30.0) == pytest.approx(23.0)
+
+
 @given(st.floats(200, 20_000), st.sampled_from(["none", "rayleigh"]), st.sampled_from(["shannon", "truncated"]))
 def test_a_larger_share_of_the_band_is_never_worth_less_down_to_less_than_a_resource_block(distance, fading, rate):
     one = link(at=((distance, 0),), rate=rate, fading=fading, bandwidth_hz=1e6)
@@ -206,3 +258,22 @@ def test_a_larger_share_of_the_band_is_never_worth_less_down_to_less_than_a_reso
     shares = np.logspace(-3, 0, 40)
     found = [float(one.rate_bps(snr, k, share)[0] * one.reached(snr, share)[0]) for share in shares]
     assert (np.diff(found) >= -1e-9 * max(found)).all()
+
+
+@pytest.mark.parametrize("model", ["urban", "highway"])
+def test_links_of_vehicles_lose_what_tr_37_885_has_them_lose(model):
+    """Table 6.2-1's chance of a line of sight, Table 6.2.1-1's losses, 3 dB of shadowing, and a vehicle's max(0, N(5, 4)) dB."""
+    n, distance = 4000, 100.0
+    at = [(0.0, 1e6 * i) for i in range(1, n + 1)] + [(distance, 1e6 * i) for i in range(1, n + 1)]
+    one = link("sidelink", kind="sidelink", model=model, frequency_hz=5.9e9, at=at, fading="model")
+    snr, k = one.mean_snr(NOW, np.arange(n), np.arange(n, 2 * n))
+    loss = 23 - 10 * np.log10(snr) - (-174 + 10 * np.log10(20e6) + 9)
+    sight, clear_db, k_db = {"urban": (1.05 * np.exp(-1.14), 86.20, 3.48), "highway": (2.1013e-2 - 0.2 + 1.0193, 87.82, 9.0)}[model]
+    clear = np.isclose(k, 10 ** (k_db / 10))
+    assert clear.mean() == pytest.approx(sight, abs=4 * np.sqrt(sight * (1 - sight) / n))
+    assert loss[clear].mean() == pytest.approx(clear_db, abs=4 * 3 / np.sqrt(clear.sum()))
+    assert loss[clear].std() == pytest.approx(3.0, rel=0.1)
+    behind = loss[~clear] - clear_db
+    assert behind.mean() == pytest.approx(5.2023, abs=4 * 4.7 / np.sqrt(len(behind)))
+    assert behind.std() == pytest.approx(np.sqrt(9 + 3.641**2), rel=0.1)
+    assert k[~clear] == pytest.approx(1.0)  # Table 6.2.3-1: a mean of 0 dB

@@ -122,6 +122,31 @@ def test_every_selection_asks_as_many_as_it_should(tmp_path, selection):
             assert all(takes[k] <= 10.0 for k in clients) or len(clients) == 1
 
 
+@pytest.mark.parametrize(("speed_mps", "least", "most"), [(0.01, 1.2, 4.0), (100.0, 1.0, 1.0)])
+def test_proportional_fairness_asks_those_whose_uplinks_are_good_when_they_are_sent(tmp_path, speed_mps, least, most):
+    """Short uplinks (a coherence time of seconds) are over 1.2 times as fast as in the mean; long ones have their mean rate."""
+    uplink = {"kind": "log_distance", **AIR, "bandwidth_hz": 40e6, "transmit_dbm": 0.0, "fading": "rayleigh", "speed_mps": speed_mps}
+    changes = {
+        "network.cell": {"placement": {"kind": "disc", "radius_m": 250.0}}, "network.uplink": uplink,
+        "population": {"clients": 12, "per_round": 3, "selection": "proportional_fair"},
+    }  # fmt: skip
+    loaded, job = job_of(garments(tmp_path, changes))
+    executor = SerialExecutor(job)
+    begin(executor)
+    scenario, radio = loaded.scenario, Radio(loaded.scenario.network, 12, 0)
+    work, link, ratio, asked = executor.workload().of(scenario, executor.shared.samples), radio.links["uplink"], [], set()
+    for t in range(1, 41):
+        schedule = schedule_round(scenario, radio, t, executor.shared, work)
+        asked |= set(schedule.clients)
+        for e in time_round(schedule, work, radio, 0.0):
+            if e.direction == "uplink":
+                who = np.array([int(e.node[7:])])
+                mean = link.rate_bps(*link.mean_snr(When(t, 0.0), who, np.array([-1])), 1 / 3)[0]
+                ratio.append(8 * e.bytes / (e.t1_s - e.t0_s) / mean)
+    assert least - 1e-9 <= np.mean(ratio) <= most + 1e-9
+    assert asked == set(range(12))  # each has its good rounds
+
+
 def test_a_relay_over_radio_tries_the_next_neighbour_where_a_hop_fails(tmp_path):
     loaded, job = job_of(garments(tmp_path, PLATOON))
     scenario = loaded.scenario
@@ -216,6 +241,21 @@ def test_costed_again_on_its_own_network_a_run_takes_what_it_took(tmp_path):
         [after.rows[-1][k] for k in ("sim_time_s", "energy_j")]
     )
     assert [e["t1_s"] for e in after.events] == pytest.approx([e["t1_s"] for e in before.events])
+
+
+def test_a_split_run_over_a_fading_radio_takes_as_long_again_on_its_own_network(tmp_path):
+    from fedray.report import recorded
+    from fedray.report.recost import recosted
+
+    uplink = {"kind": "log_distance", **AIR, "speed_mps": 0.01, "fading": "rayleigh", "outage_db": -5.0, "attempts": 3}
+    split = {"kind": "split", "cut": "conv1", "may_send": ["labels"]}
+    changes = {"topology": split, "network.uplink": uplink, "network.cell": {"placement": {"kind": "disc", "radius_m": 100.0}}}
+    file = garments(tmp_path, changes)
+    run(file, tmp_path / "run")
+    (before,) = recorded.read([tmp_path / "run"])
+    after = recosted(before, file)
+    assert [e["t1_s"] for e in after.events] == pytest.approx([e["t1_s"] for e in before.events])
+    assert [e["outcome"] for e in after.events] == [e["outcome"] for e in before.events]
 
 
 def test_a_bad_network_file_is_refused_with_its_line(serial, fedray, tmp_path):

@@ -290,7 +290,7 @@ def test_clients_are_numbered_in_the_sites_order(tmp_path):
 
 WORDS = st.one_of(
     st.none(), st.booleans(), st.integers(-3, 10**6), st.floats(), st.text(string.printable, max_size=8),
-    st.sampled_from(["lora", "full", "partial", "fixed", "adamw", "sgd", "folder", "iid", "shipped:ink", "shipped:", "../..", "tiny-sd", "a/b", "fashion_mnist_mini"]),
+    st.sampled_from(["lora", "full", "partial", "fixed", "adamw", "sgd", "folder", "iid", "shipped:ink", "shipped:", "..", "tiny-sd", "a/b", "fashion_mnist_mini"]),
     st.lists(st.one_of(st.integers(-1, 5), st.floats(), st.text(max_size=3)), max_size=3),
     st.dictionaries(st.sampled_from(["kind", "path", "rank", "rate_bps", "x"]), st.one_of(st.integers(), st.text(max_size=5), st.none()), max_size=3),
 )  # fmt: skip
@@ -307,7 +307,7 @@ PLAIN = YAML(typ="safe", pure=True).load(QUICKSTART.read_text())
 PLACES = list(places(PLAIN))
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.sampled_from(PLACES), st.sampled_from(["replace", "remove", "add"]), WORDS), min_size=1, max_size=3))
 def test_whatever_is_changed_a_scenario_is_whole_or_refused_in_lines(tmp_path, changes):
     tree = copy.deepcopy(PLAIN)
@@ -332,11 +332,11 @@ def test_whatever_is_changed_a_scenario_is_whole_or_refused_in_lines(tmp_path, c
     assert all(re.match(rf"{re.escape(str(file))}:\d+: ", p) for p in found or ()), found
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(
     st.integers(0, 1400),
     st.integers(0, 6),
-    st.lists(st.sampled_from([*string.printable, "é", "\x07", "&a ", "*a", "!!", "- "]), max_size=4).map("".join),
+    st.lists(st.sampled_from([*"{}[]:,#&*!|>'\"%@`-?\t\n 0a", "é", "\x07", "&a ", "*a", "!!", "- ", "<<: "]), max_size=4).map("".join),
 )
 def test_whatever_text_is_typed_over_a_scenario_is_whole_or_refused_in_lines(tmp_path, at, cut, typed):
     text = QUICKSTART.read_text()
@@ -346,7 +346,7 @@ def test_whatever_text_is_typed_over_a_scenario_is_whole_or_refused_in_lines(tmp
     assert all(re.match(rf"{re.escape(str(file))}(:\d+)?: ", p) for p in found or ()), found
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(
     st.lists(st.sampled_from(["a", "training", "rounds", "evaluation", "prompts", "0", "network", "uplink", "kind", "", " "]), max_size=4),
     st.text(max_size=6),

@@ -49,6 +49,12 @@ BAD = {
     "more asked than there are": ({"population.over_select": 1}, "population.over_select: got 1, expected at most 0"),
     "fedcs without a deadline": ({"population.selection": "fedcs"}, "population.selection: got fedcs, expected network.deadline_s"),
     "fairness on a constant link": ({"population.selection": "proportional_fair"}, "population.selection: got proportional_fair, expected a radio uplink"),
+    "fairness where resource blocks are dealt by it": (
+        {"population.selection": "proportional_fair", "network.uplink": AIR | {"allocation": "blocks"}, "network.cell": CELL},
+        "population.selection: got proportional_fair, expected another beside network.uplink.allocation blocks"),
+    "fairness in a relay": (
+        {"population.selection": "proportional_fair", "network.uplink": AIR, "network.cell": CELL, "topology": {"kind": "relay"}},
+        "population.selection: got proportional_fair for a relay, expected another, or topology.kind parallel"),
     "a tour without distances": ({"topology": {"kind": "relay", "order": "tour"}}, "network.sidelink.rate_bps: got one rate for all, expected a table of rates for tour"),
     "neighbours without places": ({"topology": {"kind": "relay", "groups": "nearest"}}, "topology.groups: got nearest, expected network.cell"),
     "walking along a row": (

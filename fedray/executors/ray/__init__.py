@@ -3,12 +3,9 @@
 The driver wires references and never holds a buffer. The actors are in actors.py.
 """
 
-import logging
-import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -21,8 +18,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fedray.executors import DataFailure, Job, Look, Lost, StepFailed, TrainReport, chains, to_paint
 from fedray.executors.ray.actors import ClientHost, EvaluatorHost, Part, ServerHost
+from fedray.executors.ray.connection import cluster_nodes, connect
 from fedray.executors.split import Ask, ask, failed
-from fedray.packing import Node, Place, pack
+from fedray.packing import Place, pack, refuse_crowded
 from fedray.randomness import SERVER
 from fedray.rounds import Shared
 from fedray.runs.folder import Saved
@@ -55,6 +53,7 @@ class Wired(NamedTuple):
     state: Any
     own_report: Any  # the server's, once both are there; None where it trained nothing itself
     client_states: dict[int, Any]
+    reduced: list[Any]  # that each host has reduced, where they do
 
 
 class RayExecutor:
@@ -62,8 +61,11 @@ class RayExecutor:
 
     def __init__(self, job: Job, note: Callable[[str], None] = print) -> None:
         self.job, self.note = job, note
-        self.own_ray = connect()
-        self.packing = pack(job.scenario, nodes := cluster_nodes())
+        self.connection = connect()
+        nodes = cluster_nodes()
+        if self.connection.local:
+            refuse_crowded(job.scenario, nodes)
+        self.packing = pack(job.scenario, nodes)
         for site in job.scenario.sites:
             if not any(node.site == site for node in nodes):
                 expected = f"one (ray start ... --labels site={site})"
@@ -79,7 +81,7 @@ class RayExecutor:
         self.server = self._beside(ServerHost, self.packing.server_gpus if gpus_here else 0)
         self.splits, self.attempt = isinstance(job.scenario.topology, Split), 0
         first = self.server if self.splits else self.hosts[0].actor
-        self.initial, self.layout = first.initial.options(num_returns=2).remote()
+        self.initial, self.layout, self.initial_state = first.initial.options(num_returns=3).remote()
 
     def _new_host(self, place: Place) -> Host:
         options: dict[str, Any] = {"num_cpus": place.cpus, "num_gpus": place.gpus, "scheduling_strategy": "SPREAD"}
@@ -124,7 +126,8 @@ class RayExecutor:
     def begin(self, shared: Shared) -> None:
         self.shared, self.buffer = shared, self.initial
         self.parts = 8  # in which a host is asked for its clients, until it is known how long a round takes
-        self.state: Any = {}
+        self.state: Any = self.initial_state
+        self.can_train = len(shared.eligible(self.job.scenario))
         self.client_states: dict[int, Any] = {}  # references; Ray spills to disk what its memory does not hold
         self.changed: set[int] = set()  # since the last checkpoint
 
@@ -155,6 +158,10 @@ class RayExecutor:
                             given.add(report.client)
                             yield report
                 stage, client = "aggregating", None
+                waiting = wired.reduced
+                while waiting:  # one that dies leaves the others waiting: whichever fails first is heard of
+                    (ready,), waiting = ray.wait(waiting, num_returns=1)
+                    ray.get(ready)
                 if (own := ray.get(wired.own_report)) is not None:
                     yield own
                 break
@@ -186,6 +193,7 @@ class RayExecutor:
         scenario, round = self.job.scenario, schedule.round
         weight = sum(scenario.aggregation.weight(self.shared.samples[c]) for c in schedule.clients)
         runs, sums, reports = chains(schedule), [], []
+        reduced: list[Any] = []
         states: dict[int, Any] = {}
         labels = to_paint(schedule, scenario, self.shared)
         here = labels.pop(SERVER, None)
@@ -202,7 +210,8 @@ class RayExecutor:
                 clients, part = share[start : start + size], Part(start == 0, start + size >= len(share))
                 old = [self.client_states.get(c) for c in clients] if scenario.aggregation.keeps_state else []
                 call = self.hosts[i].actor.train_all.options(num_returns=2 + len(old))
-                total, report, *new = call.remote(self.buffer, weight, round, clients, part, generated, *old)
+                server = self.state if scenario.adds_to_master else {}
+                total, report, *new = call.remote(self.buffer, server, weight, round, clients, part, generated, *old)
                 in_parts.append((start // size, clients[0], report))
                 if new:  # kept on the driver's node: what only a lost node had, nobody could make again
                     kept = self.server.keep.options(num_returns=len(new)).remote(*new)
@@ -215,12 +224,12 @@ class RayExecutor:
                 buffer, report = self._host_of(client).actor.train.options(num_returns=2).remote(round, client, buffer)
                 theirs.append(report)
                 reports.append((client, report))
-            sums.append(self._host_of(chain[-1]).actor.add.remote(self.buffer, weight, buffer, *theirs))
+            sums.append(self._host_of(chain[-1]).actor.add.remote(self.buffer, self.state, weight, buffer, *theirs))
         if isinstance(scenario.topology, Parallel) and scenario.topology.reduce == "allreduce" and len(self.hosts) > 1:
-            sums = self._allreduced(weight, dict(zip(shared, sums, strict=True)))
+            sums, reduced = self._allreduced(weight, dict(zip(shared, sums, strict=True)))
         aggregate = self.server.aggregate.options(num_returns=3)
-        buffer, state, own = aggregate.remote(self.layout, self.buffer, self.state, round, *augmented, *sums)
-        return Wired(reports, buffer, state, own, states)
+        buffer, state, own = aggregate.remote(self.layout, self.buffer, self.state, round, self.can_train, *augmented, *sums)
+        return Wired(reports, buffer, state, own, states, reduced)
 
     def _wire_split(self, schedule: Schedule) -> Wired:
         """Submits a split round: each actor does what it is asked for in the order of the schedule."""
@@ -230,21 +239,24 @@ class RayExecutor:
         def asking(actor: Any) -> Ask:
             return lambda method, *arguments: getattr(actor, method).options(num_returns=2 if method == "end" else 1).remote(*arguments)
 
-        asked = ask(schedule, self.buffer, self.attempt, lambda client: asking(host_of[client]), in_turn(self.server))
+        asked = ask(
+            schedule, self.buffer, self.state, self.attempt, lambda client: asking(host_of[client]), in_turn(self.server)
+        )  # fmt: skip
         weights = [self.job.scenario.aggregation.weight(self.shared.samples[c]) for c in asked.ends]
         finish = self.server.finish.options(num_returns=3)
-        arguments = (self.layout, self.buffer, self.state, schedule.round, self.attempt, list(asked.ends), weights)
+        arguments = (self.layout, self.buffer, self.state, schedule.round, self.can_train, self.attempt, list(asked.ends), weights)
         buffer, state, own = finish.remote(*arguments, *asked.ends.values())
-        return Wired(list(asked.reports.items()), buffer, state, own, {})
+        return Wired(list(asked.reports.items()), buffer, state, own, {}, [])
 
-    def _allreduced(self, weight: int, sums: dict[int, Any]) -> list[Any]:
-        """The hosts' sums, added up among the hosts; the server gets one."""
+    def _allreduced(self, weight: int, sums: dict[int, Any]) -> tuple[list[Any], list[Any]]:
+        """The hosts' sums, added up among the hosts: what the server gets of them, and that each host is done."""
         if self.group is None:
             self.group = f"fedray-{uuid.uuid4().hex[:8]}"
             for rank, host in enumerate(self.hosts):
                 host.actor.join.remote(self.group, len(self.hosts), rank)
-        reduced = [host.actor.allreduce.remote(self.group, weight, sums.get(i)) for i, host in enumerate(self.hosts)]
-        return reduced[:1]
+        calls = [host.actor.allreduce.options(num_returns=2) for host in self.hosts]
+        totals, done = zip(*(call.remote(self.group, weight, sums.get(i)) for i, call in enumerate(calls)), strict=True)
+        return [totals[0]], list(done)
 
     def _share_out(self, clients: Sequence[int]) -> list[tuple[int, list[int]]]:
         """Clients to hosts by their numbers, the longest first, each to the host of its site that has least to do so far."""
@@ -279,8 +291,11 @@ class RayExecutor:
 
     def _heal(self) -> None:
         """New hosts for those that died. One that finds no room in time is given up, where another serves its site."""
-        self.group = None  # a group that lost a member is lost
-        alive = [host for host in self.hosts if self._answers(host)]
+        if self.group is not None:  # who waits for a member that is gone may wait for long: all begin anew
+            for host in self.hosts:
+                ray.kill(host.actor)
+        alive = [host for host in self.hosts if self.group is None and self._answers(host)]
+        self.group = None
         new = [self._new_host(host.place) for host in self.hosts if host not in alive]
         placed, _ = ray.wait([h.placed for h in new], num_returns=len(new), timeout=PLACING_S) if new else ([], [])
         self.hosts = alive + [h for h in new if h.placed in placed]
@@ -297,7 +312,7 @@ class RayExecutor:
     def evaluate(self, grid: Path, base: bool = False) -> Look:
         if not self.job.scenario.looks:
             return Look(lambda: True, dict)
-        looked: Any = self.evaluator.evaluate.remote(*((self.initial, {}) if base else (self.buffer, self.state)), grid)
+        looked: Any = self.evaluator.evaluate.remote(*((self.initial, self.initial_state) if base else (self.buffer, self.state)), grid)
         return Look(lambda: bool(ray.wait([looked], timeout=0)[0]), lambda: self._served(looked, "evaluating"))
 
     def audit(self, clients: Sequence[int], labels: Any, grid: Path) -> dict[str, Any]:
@@ -336,8 +351,7 @@ class RayExecutor:
     def close(self) -> None:
         for actor in (*(h.actor for h in self.hosts), self.server, self.evaluator):
             ray.kill(actor)
-        if self.own_ray:
-            ray.shutdown()
+        self.connection.end()
 
 
 def in_turn(server: Any) -> Ask:
@@ -350,43 +364,6 @@ def in_turn(server: Any) -> Ask:
         return server.go.remote(next(number), *arguments)
 
     return asked
-
-
-def connect() -> bool:
-    """Joins the Ray that is there: this process's, that of RAY_ADDRESS or of the job this is; otherwise starts a local
-    one. Whether it is ours to end."""
-    if ray.is_initialized():
-        return False
-    address = os.environ.get("RAY_ADDRESS") or ("auto" if os.environ.get("RAY_JOB_ID") else "local")
-    # Ray's own lines go where all logging goes, into run.log.
-    log = logging.getLogger("ray")
-    log.handlers.clear()
-    log.propagate = True
-    dashboard = False if address == "local" else None
-    ray.init(address=address, include_dashboard=dashboard, log_to_driver=True, configure_logging=False)
-    return True
-
-
-def cluster_nodes() -> list[Node]:
-    """The nodes that are up."""
-    up = [node for node in ray.nodes() if node["Alive"]]
-    return [Node(n["Resources"].get("CPU", 0.0), int(n["Resources"].get("GPU", 0)), n.get("Labels", {}).get("site")) for n in up]
-
-
-@contextmanager
-def shared_cluster() -> Iterator[list[Node]]:
-    """A Ray that other processes of this machine join through RAY_ADDRESS; its nodes."""
-    ours, before = connect(), os.environ.get("RAY_ADDRESS")
-    os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
-    try:
-        yield cluster_nodes()
-    finally:
-        if before is None:
-            del os.environ["RAY_ADDRESS"]
-        else:
-            os.environ["RAY_ADDRESS"] = before
-        if ours:
-            ray.shutdown()
 
 
 def _cause(e: BaseException) -> BaseException:

@@ -75,6 +75,7 @@ class ClientHost(Actor):
     """An actor that runs the turns of its clients, one after another, with the model resident."""
 
     so_far: Any = None  # the sum of a round of which only some parts are done
+    rank = 0  # among the hosts that reduce
 
     def make(self) -> Any:
         if isinstance(self.job.scenario.topology, Split):
@@ -95,7 +96,7 @@ class ClientHost(Actor):
         samples, held = holdings(self.job.scenario, self.job.folder, self.site)
         return {client: len(part) for client, part in held.items()}, list(unreadable(samples, held))
 
-    def initial(self) -> tuple[Any, Any]:
+    def initial(self) -> tuple[Any, Any, Any]:
         return self.work.initial()
 
     def go(self, round: int, step: Pass, then: Pass | None, *arrived: Any) -> Any:
@@ -111,15 +112,16 @@ class ClientHost(Actor):
         new, report = self.work.train(round, client, buffer)
         return new, [report]
 
-    def add(self, base: Any, weight: int, end: Any, *reports: list[TrainReport]) -> Any:
-        return self.work.add(base, weight, end, [r for part in reports for r in part])
+    def add(self, base: Any, state: Any, weight: int, end: Any, *reports: list[TrainReport]) -> Any:
+        return self.work.add(base, state, weight, end, [r for part in reports for r in part])
 
     def train_all(
-        self, base: Any, weight: int, round: int, clients: Sequence[int], part: Part, generated: Any, *states: Any
+        self, base: Any, server: Any, weight: int, round: int, clients: Sequence[int], part: Part, generated: Any, *states: Any
     ) -> tuple[Any, ...]:
         """The sum once all parts of a round are done, the reports, then the new states, each an object of its own."""
         before = None if part.first else self.so_far
-        total, reports, new = self.work.train_all(base, weight, round, clients, states or [None] * len(clients), before, generated)
+        kept = states or [None] * len(clients)
+        total, reports, new = self.work.train_all(base, server, weight, round, clients, kept, before, generated)
         self.so_far = None if part.last else total
         return total if part.last else None, reports, *([state or {} for state in new] if states else ())
 
@@ -129,16 +131,20 @@ class ClientHost(Actor):
     def join(self, group: str, hosts: int, rank: int) -> None:
         from ray.util import collective
 
+        self.rank = rank
         backend: Any = "nccl" if self.work.model.flat.all.is_cuda else "gloo"
         collective.init_collective_group(hosts, rank, backend, group)
 
-    def allreduce(self, group: str, weight: int, total: Any | None) -> Any:
-        """The sum over all hosts; every host of the group has to ask for it."""
+    def allreduce(self, group: str, weight: int, total: Any | None) -> tuple[Any | None, bool]:
+        """The sum over all hosts, from the first of them, and that it is there; every host of the group has to ask for it."""
         from ray.util import collective
 
         whole, numbers = self.work.gathered(total, weight)
-        collective.allreduce(numbers, group)
-        return whole(numbers)
+        try:
+            collective.allreduce(numbers, group)
+        except Exception as e:  # whatever a collective library says of a peer that is gone
+            raise Lost(f"the hosts could not reduce: {e}") from None
+        return None if self.rank else whole(numbers), True
 
     def workload(self) -> Workload:
         from fedray.workload import measure
@@ -206,13 +212,13 @@ class ServerHost(Actor):
         assert self.work is not None
         return SplitServer(self.job, _device())
 
-    def initial(self) -> tuple[Any, Any]:
+    def initial(self) -> tuple[Any, Any, Any]:
         with self.turns.changed:  # a resumed run may begin beside it, and there is one split
             return self.split.initial()
 
-    def begin(self, attempt: int, buffer: Any) -> None:
+    def begin(self, attempt: int, buffer: Any, state: Any) -> None:
         with self.turns.begun(attempt):
-            self.split.begin(attempt, buffer)
+            self.split.begin(attempt, buffer, state)
 
     def abandon(self) -> None:
         """Nobody wants this attempt's answers any more."""
@@ -224,10 +230,11 @@ class ServerHost(Actor):
             return _or_failure(lambda: self.split.go(attempt, round, step, arrived), [arrived])
 
     def finish(
-        self, layout: Any, buffer: Any, state: Any, round: int, attempt: int, clients: Sequence[int], weights: Sequence[int], *ends: Any
-    ) -> tuple[Any, Any, None]:
+        self, layout: Any, buffer: Any, state: Any, round: int, can_train: int, attempt: int, clients: Sequence[int],
+        weights: Sequence[int], *ends: Any,
+    ) -> tuple[Any, Any, None]:  # fmt: skip
         total = self.split.finish(attempt, clients, weights, ends)
-        return *self.work.aggregate(layout, buffer, state, round, [total]), None
+        return *self.work.aggregate(layout, buffer, state, round, can_train, [total]), None
 
     def audit(self, buffer: Any, labels: Any, grid: Path, *parts: Any) -> Any:
         return self.augment.audit(buffer, labels, grid, [client for part in parts for client in part])
@@ -238,10 +245,12 @@ class ServerHost(Actor):
     def train_augmented(self, round: int, labels: Any, buffer: Any, state: Any) -> tuple[Any, TrainReport]:
         return self.augment.train(round, labels, buffer, state)
 
-    def aggregate(self, layout: Any, buffer: Any, state: Any, round: int, augmented: Any, report: Any, *sums: Any) -> tuple[Any, ...]:
+    def aggregate(
+        self, layout: Any, buffer: Any, state: Any, round: int, can_train: int, augmented: Any, report: Any, *sums: Any
+    ) -> tuple[Any, ...]:
         """The new buffer and state, and the server's own report with what its augmented model weighed, if it trained one."""
         if sums:
-            buffer, state = self.work.aggregate(layout, buffer, state, round, sums)
+            buffer, state = self.work.aggregate(layout, buffer, state, round, can_train, sums)
         if report is not None:
             buffer, state, kappa_2 = self.augment.mix(layout, round, buffer, state, augmented, report)
             report = replace(report, kappa_2=kappa_2)

@@ -28,13 +28,14 @@ class Turn:
 
     def __init__(self, work: "SplitClients", round: int, client: int, buffer: np.ndarray) -> None:
         scenario, training = work.job.scenario, work.job.scenario.training
-        self.held = Held(work.halves.client, training, work.halves.client.numbers(buffer))
+        self.received = work.halves.client.numbers(buffer)  # [numel] fp32
+        self.held = Held(work.halves.client, training, self.received)
         self.draws = torch.Generator().manual_seed(key(scenario.seed, round, client, "noise"))
         self.samples = len(work.held[client])
         drawn = generator(scenario.seed, round, client, "batches")
         self.indices = iter(batches(training.batches(self.samples), self.samples, drawn))
-        self.losses: list[float] = []
-        self.seen = 0
+        self.losses: list[float] = []  # of batches
+        self.sizes: list[int] = []  # of batches, in samples
         self.flight = Flight(self.held)
         self.pieces: Iterator[tuple[Values, float]] = iter(())  # a batch's micro-batches, and what each weighs
 
@@ -80,18 +81,23 @@ class SplitClients(Holder):
             raise
 
     def end(self, round: int, client: int, loss: float) -> tuple[np.ndarray, TrainReport]:
-        """The client's part, and what it says of its turn."""
+        """What the client sends when its turn has ended, and what it says of it: how its part has changed, to the server; the
+        part itself, where it is handed on to the next client."""
         turn = self.turns.pop(client)
-        loss = sum(turn.losses) / max(1, len(turn.losses))
-        return self.halves.client.buffer(turn.held), TrainReport(round, client, turn.samples, turn.seen, loss)
+        part = turn.held.all()
+        sent = part if self.section.variant == "vanilla" else part - turn.received
+        seen = sum(turn.sizes)
+        loss = sum(value * size for value, size in zip(turn.losses, turn.sizes, strict=True)) / max(1, seen)
+        return self.halves.client.buffer(sent), TrainReport(round, client, turn.samples, seen, loss)
 
     def _front(self, round: int, turn: Turn, step: Pass) -> Message:
         if step.part == 0:
             turn.flight = Flight(turn.held)
             turn.losses.append(0.0)
+            turn.sizes.append(0)
             turn.pieces = self._pieces(turn, step)
         values, share = next(turn.pieces)
-        turn.seen += step.samples
+        turn.sizes[-1] += step.samples
         known = turn.held.run(self.cut.front, values, turn.flight.leaves)
         out = tensors(self.cut.smashed, known)
         extra: list[Tensor] = []

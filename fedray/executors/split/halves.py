@@ -45,7 +45,7 @@ class Halves:
         self.client = Side(self, composed, named, (*self.cut.front, *self.cut.tail), device)
         self.server = Side(self, composed, named, self.cut.middle, device)
         if mine == "server":  # whom the others have it from
-            self.initial = torch.cat([t.detach().flatten().to("cpu", self.layout.dtype) for t in named.values()]).view(torch.uint8).numpy()
+            self.initial = torch.cat([t.detach().flatten().to("cpu", torch.float32) for t in named.values()])
         theirs = self.cut.middle if mine == "client" else (*self.cut.front, *self.cut.tail)
         for module in (module for stage in theirs for module in stage.modules):
             module.to("meta")
@@ -69,8 +69,9 @@ class Side:
         found = self.layout.view(buffer) if alone else self.whole.view(buffer)[self.places]
         return found.to(self.device, torch.float32, copy=True)
 
-    def buffer(self, held: "Held") -> np.ndarray:
-        return held.all().to("cpu", self.layout.dtype).view(torch.uint8).numpy()
+    def buffer(self, numbers: Tensor) -> np.ndarray:
+        """Numbers [numel] as they are sent."""
+        return numbers.to("cpu", self.layout.dtype).view(torch.uint8).numpy()
 
 
 class Held:

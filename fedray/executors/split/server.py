@@ -9,6 +9,8 @@ from torch import Tensor
 from fedray.aggregation.exact_sum import ExactSum
 from fedray.executors import Job, Lost, blamed, refuse_infinite
 from fedray.executors.clients import seed_dropout, summable
+from fedray.executors.model import as_sent, master
+from fedray.executors.spill import Kept
 from fedray.executors.split.halves import Flight, Halves, Held
 from fedray.executors.split.message import Air, Message, pack, seed_of, unpack
 from fedray.learners.cut import Named, named, tensors
@@ -26,12 +28,14 @@ class SplitServer:
         self.air = Air.of(job.scenario)
         self.attempt: int | None = None
 
-    def initial(self) -> tuple[np.ndarray, Layout]:
-        return self.halves.initial, self.halves.layout
+    def initial(self) -> tuple[np.ndarray, Layout, Kept]:
+        sent, kept = as_sent(self.halves.layout, self.halves.initial)
+        return sent, self.halves.layout, kept
 
-    def begin(self, attempt: int, buffer: np.ndarray) -> None:
-        """A round from a global buffer, for so manyeth a time in this run."""
-        self.attempt, self.base = attempt, buffer
+    def begin(self, attempt: int, buffer: np.ndarray, state: Kept) -> None:
+        """Begins a round from a global buffer and the server's state. Attempts at rounds are numbered through a run."""
+        self.attempt = attempt
+        self.master = master(self.halves.layout, buffer, state)  # its own part does not travel
         self.held: dict[int, Held] = {}  # by client with SplitFed v1, otherwise one for all
         self.flights: dict[int, Flight] = {}  # by client
 
@@ -45,7 +49,7 @@ class SplitServer:
         seed_dropout(self.device, key(self.job.scenario.seed, round, step.client, f"dropout {step.id}"))
         whose = step.client if self.section.variant == "splitfed_v1" else 0
         if whose not in self.held:
-            self.held[whose] = Held(self.side, self.job.scenario.training, self.side.numbers(self.base))
+            self.held[whose] = Held(self.side, self.job.scenario.training, self.master[self.side.places].to(self.device))
         held = self.held[whose]
         if step.client not in self.flights:
             self.flights[step.client] = Flight(held)
@@ -85,16 +89,16 @@ class SplitServer:
 
     def finish(self, attempt: int, clients: Sequence[int], weights: Sequence[int], ends: Sequence[np.ndarray]) -> ExactSum:
         """The sum of the round's updates over the whole model, each client's of its weight: of its own part, and of its
-        copy of the server's, or of the one that served all."""
+        copy of the server's, or of the one that served all. `ends` are what clients sent (see SplitClients.end)."""
         self._refuse_lost(attempt)
         whole, theirs = self.halves.layout, self.halves.client
         total = ExactSum.zero(whole.numel, sum(weights))
-        base = whole.view(self.base).float()
         for client, weight, end in zip(clients, weights, ends, strict=True):
             update = torch.zeros(whole.numel)
-            update[theirs.places] = theirs.layout.view(end).float() - base[theirs.places]
+            part = theirs.layout.view(end).float()
+            update[theirs.places] = part - self.master[theirs.places] if self.section.variant == "vanilla" else part
             held = self.held[client if self.section.variant == "splitfed_v1" else 0]
-            update[self.side.places] = held.all().cpu() - base[self.side.places]
+            update[self.side.places] = held.all().cpu() - self.master[self.side.places]
             with summable(client):
                 total.add(update, weight)
         return total

@@ -1,0 +1,50 @@
+"""What a path of a scenario may lead to: regular files and folders of them, and not so many that nobody could look at all."""
+
+import os
+import stat
+from functools import cache
+from pathlib import Path
+
+MOST_ENTRIES = 1_000_000  # files and folders under a data folder
+
+
+def unfit(place: Path) -> str | None:
+    """Why a place cannot be read: a device or a pipe, the root of all files, a folder of the system's or of too many files.
+    None for what can, and for what is not there."""
+    try:
+        mode = place.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as e:
+        return f"which cannot be looked at ({getattr(e, 'strerror', None) or e})"
+    if stat.S_ISDIR(mode):
+        if place.resolve() == Path(place.resolve().anchor):
+            return "the root of all files"
+        return _unbounded(place)
+    return None if stat.S_ISREG(mode) else "a device or a pipe"
+
+
+def _unbounded(folder: Path) -> str | None:
+    """Whether going through a folder would end, and where not. Links are not followed."""
+    left, entries = [os.fspath(folder)], 0
+    while left:
+        here = left.pop()
+        try:
+            if os.stat(here).st_dev in _pseudo():
+                return f"which has {here} in it, no folder of files" if here != os.fspath(folder) else "no folder of files"
+            with os.scandir(here) as found:
+                for entry in found:
+                    entries += 1
+                    if entry.is_dir(follow_symlinks=False):
+                        left.append(entry.path)
+        except OSError:
+            continue  # whoever opens it says what is wrong with it
+        if entries > MOST_ENTRIES:
+            return f"which has more than {MOST_ENTRIES:,} files and folders in it"
+    return None
+
+
+@cache
+def _pseudo() -> frozenset[int]:
+    """Devices of the folders in which a system shows itself: /proc, /sys and /dev."""
+    return frozenset(os.stat(place).st_dev for place in ("/proc", "/sys", "/dev") if os.path.ismount(place))

@@ -1,0 +1,168 @@
+"""A scenario's text as a tree that knows the line of every key, and how large a text or a tree may be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.constructor import RoundTripConstructor
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
+
+from fedray.scenario.explain import ScenarioError, kind_of, reason
+
+MOST_BYTES = 1_000_000  # of a text; no shipped scenario has 5,000
+MOST_NODES = 200_000  # of a tree whose aliases are written out: a table of rates between 400 clients has 160,000
+MOST_LEVELS = 100
+RUAMELS = (YAMLError, ValueError, TypeError, AttributeError, LookupError, AssertionError, RecursionError)  # what it raises
+
+
+def read(file: Path) -> tuple[str, Any]:
+    """A file's text and its tree.
+
+    Raises:
+        ScenarioError: for what is no file of text, too large, no YAML, or no mapping.
+    """
+    text = text_of(file)
+    tree = parse(text, str(file))
+    if not isinstance(tree, dict):
+        raise ScenarioError([f"{file}:1: got {kind_of(tree)}, expected sections (name, topology, population, ...)"])
+    return text, tree
+
+
+def text_of(file: Path) -> str:
+    """Raises ScenarioError for what is no file of text, or too large."""
+    try:
+        if file.exists() and not file.is_file():
+            raise ScenarioError([f"{file}: got a folder, a device or a pipe, expected a scenario file"])
+        if (size := file.stat().st_size) > MOST_BYTES:
+            raise ScenarioError([f"{file}: got {size:,} bytes, expected a scenario of at most {MOST_BYTES:,}"])
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise ScenarioError([f"{file}: got {reason(e)}, expected a scenario file"]) from None
+
+
+def parse(text: str, where: str) -> Any:
+    """The tree of a text that stands at `where`.
+
+    Raises:
+        ScenarioError: for what is no YAML, contains itself, or is too large with its aliases written out.
+    """
+    yaml = YAML(typ="rt", pure=True)
+    yaml.Constructor = Bounded
+    try:
+        return yaml.load(text)
+    except Unbounded as e:
+        raise ScenarioError([f"{where}:{e.line}: {e}"]) from None
+    except MarkedYAMLError as e:
+        mark = e.problem_mark or e.context_mark
+        line = mark.line + 1 if mark else 1
+        problem = (e.problem or e.context or "bad YAML").split("\n")[0].strip()
+        raise ScenarioError([f"{where}:{line}: got {problem}, expected YAML 1.2"]) from None
+    except RUAMELS as e:
+        raise ScenarioError([f"{where}:1: got {reason(e)}, expected YAML 1.2"]) from None
+
+
+class Unbounded(ValueError):
+    """A node that contains itself, lies too deep, or is too large."""
+
+    def __init__(self, node: Node, got: str, expected: str) -> None:
+        super().__init__(f"got {got}, expected {expected}")
+        self.line = node.start_mark.line + 1
+
+
+class Bounded(RoundTripConstructor):
+    """ruamel's, which would put nothing in the place of an alias of what contains it."""
+
+    def construct_document(self, node: Any) -> Any:
+        nodes, _ = _size(node, 0, {})
+        if nodes > MOST_NODES:
+            raise Unbounded(node, f"{nodes:,} values with aliases written out", f"at most {MOST_NODES:,}")
+        return super().construct_document(node)
+
+
+def _size(node: Node, level: int, known: dict[int, tuple[int, int] | None]) -> tuple[int, int]:
+    """Nodes of a tree as if its aliases were written out, and its levels. `known` has those of the nodes that were gone
+    through, by identity, and None for the ones that lie above this one, so that none is gone through twice.
+
+    Raises:
+        Unbounded: for a node that contains itself, or more than MOST_LEVELS levels.
+    """
+    if isinstance(node, ScalarNode):
+        return 1, 1
+    size = known.get(id(node))
+    if size is None:
+        if id(node) in known:
+            raise Unbounded(node, "a value that contains itself", "one that ends")
+        known[id(node)] = None
+        inner = [child for pair in node.value for child in pair] if isinstance(node, MappingNode) else node.value
+        nodes, levels = 1, 1
+        for child in inner if level < MOST_LEVELS else ():
+            more, below = _size(child, level + 1, known)
+            nodes, levels = nodes + more, max(levels, below + 1)
+        size = known[id(node)] = (nodes, levels)
+    if level + size[1] > MOST_LEVELS:
+        raise Unbounded(node, f"more than {MOST_LEVELS} levels", "fewer, one in another")
+    return size
+
+
+def apply(tree: Any, setting: str) -> list[str]:
+    """Puts one `a.b=v` into the tree; whether the key exists is the model's to say."""
+    path, equals, value = setting.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        return [f"--set {setting}: got {setting!r}, expected section.key=value"]
+    try:
+        new = parse(value, f"--set {path}")
+    except ScenarioError as e:
+        return e.problems
+    return [f"--set {path}: {fault}" for fault in put(tree, path.strip(), new, None)]
+
+
+def put(tree: Any, path: str, value: Any, mark: tuple[int, int] | None) -> list[str]:
+    """Puts a value at `a.b`, remembering the line it comes from; gives what is wrong with the path."""
+    keys = path.split(".")
+    at = tree
+    for i, key in enumerate(keys):
+        last = i == len(keys) - 1
+        if isinstance(at, list):
+            if not key.isdecimal() or int(key) >= len(at):
+                return [f"got {key!r}, expected an index below {len(at)}"]
+            place: Any = int(key)
+        elif isinstance(at, dict):
+            place = key
+            if not last and not isinstance(at.get(key), (dict, list)):
+                at[key] = CommentedMap()
+        else:
+            return [f"got a key under {'.'.join(keys[:i])}, expected a section there"]
+        if last:
+            at[place] = value
+        lines: Any = getattr(at, "lc", None)
+        if mark and lines is not None:
+            lines.add_kv_line_col(place, [*mark, *mark])
+        at = at[place]
+    return []
+
+
+def mark_of(tree: Any, key: Any) -> tuple[int, int] | None:
+    """Line and column of a key, from 0; none where the text does not have it."""
+    try:
+        marks = tree.lc
+        marked: tuple[int, int] = marks.key(key) if isinstance(tree, dict) else marks.item(key)
+        return marked
+    except (AttributeError, KeyError, IndexError, TypeError):
+        return None
+
+
+def plain(node: Any) -> Any:
+    """The tree without ruamel's types."""
+    if isinstance(node, dict):
+        return {k if isinstance(k, str) else str(k): plain(v) for k, v in node.items()}
+    if isinstance(node, list):
+        return [plain(v) for v in node]
+    for kind in (bool, int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    return node
