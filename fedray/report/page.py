@@ -80,6 +80,7 @@ def render(runs: Sequence[Recorded], sweep: dict[str, Any] | None = None) -> str
         differences=recorded.differences(runs) if len(runs) > 1 else {},
         totals=_totals(runs, shown),
         citations=_citations(runs),
+        sure=any(numbers.interval(key, row) for run in runs for row in run.rows for key in drawn),
         csv=numbers.as_csv(runs),
         emd=numbers.EMD,
         smoothing=SMOOTHING,
