@@ -201,7 +201,7 @@ def test_every_number_of_a_metric_stands_under_one_name_with_its_meaning_and_its
     assert shown.count("images recognised") == 3
     assert not re.search(r"(?<!training )(?<!test )loss\n", shown)
     assert numbers.MEANINGS["eval_recognised"] in shown
-    assert "n = 40, 95%: 10.5% to 34.8%" in shown  # 8 of 40, by statsmodels 0.14: proportion_confint(8, 40, method="wilson")
+    assert "n = 40, 95%: 10.5% to 34.8%" in shown  # 8 of 40, by Wilson's closed form with z = 1.96
 
 
 def test_all_grids_are_shown_or_evenly_many_with_the_first_and_the_newest(tmp_path):
