@@ -61,6 +61,7 @@ def run(
     seed: Seed = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="The run folder; otherwise a new one under runs/.")] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on from the newest whole checkpoint of this run folder.")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, metavar="N", help="With --resume: go on up to round N.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     json: Json = False,
 ) -> None:
@@ -76,13 +77,16 @@ def run(
         if set_ or seed is not None or out:
             raise typer.BadParameter("--resume goes on with the run as it is: got --set, --seed or --out, expected none of them")
         run_ = folder.RunFolder.reopen(resume, "--resume ")
-        loaded = check.check(run_.path / "scenario.resolved.yaml")
-        if (already := engine.finished(run_)) is not None:
+        loaded = engine.reopened(run_, rounds)
+        if (already := engine.finished(run_, loaded.scenario.training.rounds)) is not None:
             _finish(run_.path, already, json, quiet, "was already done")
             return
+        loaded = check.check(loaded.file, loaded.settings)
         executors.refuse_silent_ray(loaded.scenario)
     else:
         assert scenario is not None
+        if rounds is not None:
+            raise typer.BadParameter("--rounds goes with --resume: a new run takes --set training.rounds=N")
         loaded = check.check(check.find(scenario), set_ or (), seed)
         executors.refuse_silent_ray(loaded.scenario)
         run_ = folder.RunFolder.create(out or folder.new_path(loaded.scenario.name), loaded)
@@ -106,10 +110,14 @@ def run(
     except KeyboardInterrupt:
         watcher.close()
         _fail([f"interrupted; {go_on}"], 1)
-    except ValueError:
+    except (ValueError, OSError) as e:
         watcher.close()
         if resume is None:
             run_.discard()  # refused before anything trained
+        if isinstance(e, OSError) and run_.training:  # a sweep's own files
+            _fail([f"the run failed: {e.filename or run_.path}: {e.strerror or e}", go_on], 1)
+        if isinstance(e, OSError):
+            raise folder.unwritable(run_.path, e) from None
         raise
     watcher.close()
     _finish(run_.path, result, json, quiet, result["status"])

@@ -2,9 +2,9 @@
 
 import math
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,29 +13,27 @@ from fedray.augmentation import labels
 from fedray.check import readable
 from fedray.data import form
 from fedray.data.partition import census
-from fedray.executors import Executor, Job, Look, StepFailed, TrainReport, open_executor, to_paint, who
+from fedray.executors import Executor, Job, Look, TrainReport, open_executor, to_paint
+from fedray.failures import RunFailed as RunFailed
+from fedray.failures import failure, judge_failure, record, refuse_round_of_failures
+from fedray.files import write_whole
 from fedray.network.clock import Event, Ledger, time_round
 from fedray.network.radio import Radio
 from fedray.plan import feasible, foreseen, settled
 from fedray.randomness import SERVER
 from fedray.rounds import Shared, schedule_round, shared
+from fedray.runs import fingerprint, reader
 from fedray.runs.citations import bibtex
 from fedray.runs.environment import command, environment
-from fedray.runs.folder import RunFolder
+from fedray.runs.folder import RunFolder, State, unwritable
+from fedray.runs.lock import locked
 from fedray.runs.tensorboard import TensorBoard
-from fedray.scenario import Loaded, Refused, Scenario, ScenarioError
+from fedray.scenario import Loaded, Refused, Scenario, ScenarioError, load
 from fedray.scenario.network import RadioLink
 from fedray.scenario.topology import Relay, Split
+from fedray.workload import Workload
 
 LOOK_AHEAD = 5  # rounds that may train behind an evaluation; they are recorded and checkpointed once it has ended
-
-
-class RunFailed(RuntimeError):
-    """The run cannot go on. `facts` go into error.json; `advice` is what a person may try."""
-
-    def __init__(self, message: str, advice: str = "", **facts: Any) -> None:
-        super().__init__(message)
-        self.advice, self.facts = advice, facts
 
 
 class Watcher:
@@ -54,30 +52,41 @@ def run(loaded: Loaded, run: RunFolder, watcher: Watcher, resume: bool = False) 
     """Runs a scenario in its folder, or goes on from the newest whole checkpoint, and gives result.json's object.
 
     Raises:
-        ScenarioError: for what only the data or the model show to be wrong, before anything trains.
+        ScenarioError: for what only the data or the model show to be wrong, before anything trains; for a run that another
+            process works on, or that is to go on with another scenario or other data.
         RunFailed: afterwards; error.json says how.
     """
-    scenario = loaded.scenario
     run = RunFolder(run.path.resolve())  # actors may have another working directory
+    with locked(run.path, watcher.note):
+        try:
+            return _run(loaded, run, watcher, resume)
+        except Refused as e:
+            raise loaded.error([e]) from None
+        except ScenarioError:
+            raise
+        except Exception as e:
+            if isinstance(e, OSError) and not run.training and str(e.filename).startswith(str(run.path)):
+                raise unwritable(run.path, e) from None
+            raise record(run, failure(e)) from e
+
+
+def _run(loaded: Loaded, run: RunFolder, watcher: Watcher, resume: bool) -> dict[str, Any]:
+    scenario, known = loaded.scenario, None
+    run.belongs = fingerprint.of_scenario(scenario, loaded.folder)
     executor: Executor | None = None
     try:
-        known: Shared | None = None
         if not scenario.sites:
             samples, held = readable(loaded)
+            run.belongs["data"] = fingerprint.of_data(samples, held)
             known = shared(scenario, samples, held)
             if len(samples.label_names) > 1 and scenario.data.partition.kind != "folder":
                 run.write("partition.json", asdict(census(samples, held)))
             loaded = replace(loaded, scenario=(scenario := settled(scenario, loaded.folder, known)))
         executor = open_executor(Job(scenario, loaded.folder.resolve(), run.path), watcher.note)
-        return _rounds(loaded, run, watcher, executor, known or Shared(executor.survey()), resume)
-    except Refused as e:
-        raise loaded.error([e]) from None
-    except ScenarioError:
-        raise
-    except Exception as e:
-        failed = _failure(e)
-        run.write("error.json", {**failed.facts, "message": str(failed), "next": failed.advice})
-        raise failed from e
+        if known is None:
+            counts, run.belongs["data"] = executor.survey()
+            known = Shared(counts)
+        return _rounds(loaded, run, watcher, executor, known, resume)
     finally:
         if executor is not None:
             executor.close()
@@ -96,15 +105,11 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
             pass
     first, ledger, wall, failures = 1, Ledger(), 0.0, 0
     executor.begin(known)
-    if resume:
-        first, ledger, wall, failures = _restore(run, watcher, executor)
+    restored = _restore(loaded, run, watcher, executor) if resume else None
+    if restored is not None:
+        first, ledger, wall, failures = restored.round + 1, restored.ledger, restored.wall_time_s, restored.failures
     else:
-        run.write("env.json", environment() | command())
-        if workload.cut is not None:
-            batch = training.batch_size
-            facts = asdict(workload.cut) | {"bytes": {c: sizes[batch] for c, sizes in workload.cut.bytes.items()}, "batch": batch}
-            run.write("split.json", facts)
-        (run.path / "CITATION.bib").write_text(bibtex(scenario))
+        _describe(scenario, run, workload)
     board = TensorBoard(run) if "tensorboard" in scenario.runtime.report_to else None
     clock = time.monotonic() - wall
     baseline: Look | None = None
@@ -118,7 +123,8 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
     watcher.started(executor.describe(), training.rounds, first - 1)
     if workload.picture_size and (size := scenario.model.resolution or form(scenario.data, loaded.folder).size) != workload.picture_size:
         watcher.note(f"generated pictures of {workload.picture_size} pixels a side are resized to the classifier's {size}")
-    sha256 = "" if resume else run.checkpoint(0, executor.checkpoint, ledger, wall, failures)
+    sha256 = "" if restored else run.checkpoint(0, executor.checkpoint, ledger, wall, failures)
+    run.training = True
     saved = first - 1  # the last checkpoint's round
     waiting: list[tuple[list[Event], dict[str, Any], Look | None]] = []  # rounds behind an evaluation that still goes on
     for t in range(first, training.rounds + 1):
@@ -132,11 +138,11 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
             failures += report.failure is not None
             if report.client != SERVER:
                 watcher.turn(report, len(schedule.clients))
-            _judge_failure(report, scenario.runtime.failures.data, failures, scenario.runtime.failures.budget)
+            judge_failure(report, scenario.runtime.failures.data, failures, scenario.runtime.failures.budget)
             arrived[report.client] = report
         reports = [arrived[client] for client in schedule.clients]  # whoever was faster
         own = arrived.get(SERVER)
-        _refuse_round_of_failures(reports or ([own] if own else []))
+        refuse_round_of_failures(reports or ([own] if own else []))
         missed = len(asked.clients) + asked.unreached - len(schedule.clients)
         baseline = look_at_base()
         ledger = ledger.add(events)
@@ -194,58 +200,72 @@ def _augmentation(scenario: Scenario, radio: Radio, run: RunFolder, executor: Ex
     return {**found, **distances}
 
 
-def _failure(e: Exception) -> RunFailed:
-    """Whatever happened, with the round, client and stage where they are known, and what to try."""
-    if isinstance(e, RunFailed):
-        return e
-    facts: dict[str, Any] = e.facts if isinstance(e, StepFailed) else {"error": type(e).__name__, "traceback": traceback.format_exc()}
-    message = str(e) if isinstance(e, StepFailed) else f"{type(e).__name__}: {e}"
-    if "OutOfMemory" in facts["error"] or "out of memory" in message:
-        return RunFailed(message, "a smaller training.batch_size, training.gradient_checkpointing, fewer runtime.actors", **facts)
-    if facts["error"] in ("ActorDiedError", "ActorUnavailableError", "NodeDiedError"):
-        return RunFailed(message, "the log of the process that died, in Ray's session folder (/tmp/ray/session_latest/logs)", **facts)
-    return RunFailed(message, "the traceback in error.json", **facts)
+def _describe(scenario: Scenario, run: RunFolder, workload: Workload) -> None:
+    """What is known of a run before it trains: where it runs, what crosses a cut, what to cite."""
+    run.write("env.json", environment() | command())
+    if workload.cut is not None:
+        batch = scenario.training.batch_size
+        facts = asdict(workload.cut) | {"bytes": {c: sizes[batch] for c, sizes in workload.cut.bytes.items()}, "batch": batch}
+        run.write("split.json", facts)
+    write_whole(run.path / "CITATION.bib", bibtex(scenario))
 
 
-def _restore(run: RunFolder, watcher: Watcher, executor: Executor) -> tuple[int, Ledger, float, int]:
-    """The newest whole checkpoint; damaged ones are named and passed over."""
-    found = 0
+def _restore(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor) -> State | None:
+    """The newest whole checkpoint; damaged ones are named and passed over. None where the run has had none yet.
+
+    Raises:
+        ScenarioError: where all are damaged, or of another scenario or other data.
+    """
+    damaged = 0
     for folder, state in run.states():
-        found += 1
-        if not isinstance(state, str):
-            try:
-                executor.restore(folder, state.saved)
-                run.cut_back(state)
-                watcher.note(f"going on from {folder.name}")
-                return state.round + 1, state.ledger, state.wall_time_s, state.failures
-            except ValueError as e:
-                state = str(e)
-        watcher.note(f"refused checkpoint {folder.name}, which is damaged: {state}")
-    got = f"{found} damaged checkpoint{'s' * (found > 1)}" if found else "no checkpoint"
-    raise ScenarioError([f"--resume {run.path}: got {got}, expected a whole one in {run.checkpoints}"])
+        if isinstance(state, str):
+            fault: str | None = state
+        elif _other(run, state, watcher):
+            damaged = 0
+            break
+        elif (fault := _fault(run, executor, folder, state)) is None:
+            run.cut_back(state)
+            run.keep_scenario(loaded)
+            watcher.note(f"going on from {folder.name}")
+            return state
+        damaged += 1
+        watcher.note(f"refused checkpoint {folder.name}, which is damaged: {fault}")
+    if damaged:
+        got = f"{damaged} damaged checkpoint{'s' * (damaged > 1)}"
+        raise ScenarioError([f"--resume {run.path}: got {got}, expected a whole one in {run.checkpoints}"])
+    run.cut_back(None)
+    run.keep_scenario(loaded)
+    watcher.note("nothing has been trained yet: the run begins with round 1")
+    return None
 
 
-def _judge_failure(report: TrainReport, policy: str, failures: int, budget: int) -> None:
-    message = f"{who(report.client)} in round {report.round}, while {report.stage}: {report.failure}"
-    if report.failure is not None and policy == "abort":
-        advice = "mend its data or the training, or leave such clients out: runtime: {failures: {data: drop}}"
-        raise RunFailed(message, advice, **_facts(report))
-    if report.failure is not None and failures > budget:
-        message += f" (failure {failures}, beyond runtime.failures.budget of {budget})"
-        raise RunFailed(message, "mend what makes so many clients fail, or raise runtime.failures.budget", **_facts(report))
+def _fault(run: RunFolder, executor: Executor, folder: Path, state: State) -> str | None:
+    """Restores a checkpoint, or says what is wrong with it."""
+    if (lost := run.lost_lines(state)) is not None:
+        return lost
+    try:
+        executor.restore(folder, state.saved)
+    except ValueError as e:
+        return str(e)
+    return None
 
 
-def _refuse_round_of_failures(reports: list[TrainReport]) -> None:
-    """What fails everywhere is no client's fault."""
-    if reports and all(r.failure for r in reports):
-        first = reports[0]
-        message = f"no client of round {first.round} trained; the first: {who(first.client)}, while {first.stage}: {first.failure}"
-        raise RunFailed(message, "mend the training (a smaller learning rate?) or the data", **_facts(first))
+def _other(run: RunFolder, state: State, watcher: Watcher) -> bool:
+    """Whether a checkpoint is of another scenario or other data, and nothing has been trained. Other code, with which bits may
+    differ, is said.
 
-
-def _facts(report: TrainReport) -> dict[str, Any]:
-    """What error.json says of a client's own failure."""
-    return {"error": "DataFailure", "round": report.round, "client": report.client, "stage": report.stage, "traceback": None}
+    Raises:
+        ScenarioError: where something has, naming what is other than it was.
+    """
+    if not state.belongs:
+        watcher.note("this checkpoint does not say what it belongs to: whether scenario and data are as before is not known")
+        return False
+    others = [line for part in ("scenario", "data") for line in fingerprint.differences(state.belongs, run.belongs, part)]
+    if others and state.round:
+        raise ScenarioError([f"--resume {run.path}: {line}" for line in others])
+    for line in fingerprint.differences(state.belongs, run.belongs, "code"):
+        watcher.note(f"other code than before, with which bits may differ: {line}")
+    return bool(others)
 
 
 def metrics_of(
@@ -282,10 +302,33 @@ def metrics_of(
     }
 
 
-def finished(run: RunFolder) -> dict[str, Any] | None:
-    """result.json of a run that is done."""
+def reopened(run: RunFolder, rounds: int | None) -> Loaded:
+    """The scenario that a run folder goes on with, up to round `rounds` where somebody says so.
+
+    Raises:
+        ScenarioError: where it has done as many, or where what it has done depends on how many there are.
+    """
+    loaded = load(run.path / reader.SCENARIO, [] if rounds is None else [f"training.rounds={rounds}"])
+    if rounds is None:
+        return loaded
+    if loaded.scenario.sweep is not None:
+        raise ScenarioError([f"--rounds {rounds}: got one for a sweep, expected a run: {run.path}/NAME"])
+    done = max((state.round for _, state in run.states() if not isinstance(state, str)), default=0)
+    if rounds <= done:
+        raise ScenarioError([f"--rounds {rounds}: got no more than the {done} rounds that are done, expected more"])
+    if loaded.scenario.augmentation is not None and loaded.scenario.augmentation.weighting.kind == "linear" and done:
+        got, expected = "linear with --rounds, up to which it rises", "fixed or held_out, which do not depend on the last round"
+        raise loaded.error([Refused("augmentation.weighting", got, expected)])
+    return loaded
+
+
+def finished(run: RunFolder, rounds: int = 0) -> dict[str, Any] | None:
+    """result.json of a run that is done, with so many rounds at least, and still has what it recorded of them."""
     try:
         result: dict[str, Any] | None = run.read("result.json")
+        if result is None or result.get("status") != "done" or "variants" in result:
+            return result if result is not None and result.get("status") == "done" else None
+        recorded = [row["round"] for row in run.rows()]
     except ScenarioError:
         return None
-    return result if isinstance(result, dict) and result.get("status") == "done" else None
+    return result if recorded == list(range(1, result["rounds"] + 1)) and result["rounds"] >= rounds else None

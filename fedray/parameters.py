@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,8 @@ import numpy as np
 import safetensors
 import torch
 from torch import Tensor
+
+from fedray.files import write_synced
 
 # Buffers from Ray are, and `Layout.view` is only read.
 warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
@@ -89,7 +90,7 @@ class Layout:
         """The buffer as a safetensors file that other tools open, synced to disk."""
         from safetensors.torch import save
 
-        _write(file, save(self.tensors(buffer)))
+        write_synced(file, save(self.tensors(buffer)))
 
     def load(self, file: Path) -> np.ndarray:
         """The buffer a `save` wrote.
@@ -122,18 +123,11 @@ def safetensors_bytes(entries: Mapping[str, tuple[Precision, Sequence[int]]]) ->
     return 8 + -(-text // 8) * 8 + offset
 
 
-def _write(file: Path, data: bytes) -> None:
-    with file.open("wb") as f:
-        f.write(data)
-        f.flush()
-        os.fsync(f.fileno())
-
-
 def save_arrays(arrays: Mapping[str, np.ndarray], file: Path) -> str:
     """Arrays as a safetensors file, synced to disk; its sha256."""
     from safetensors.numpy import save
 
-    _write(file, data := save({name: np.asarray(a, order="C") for name, a in arrays.items()}))
+    write_synced(file, data := save({name: np.asarray(a, order="C") for name, a in arrays.items()}))
     return hashlib.sha256(data).hexdigest()
 
 

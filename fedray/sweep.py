@@ -13,6 +13,7 @@ from typing import Any
 
 from fedray.packing import Node, pack
 from fedray.runs.folder import PREPARED, RunFolder
+from fedray.runs.lock import locked
 from fedray.scenario import Loaded
 from fedray.terminal import Quiet
 
@@ -35,12 +36,18 @@ class Variant:
 def run(loaded: Loaded, parent: RunFolder, watcher: Quiet) -> dict[str, Any]:
     """Runs every variant that has no result yet, as many at once as fit, and gives the parent's result.json: `status`
     done or failed, and each variant's own result. A variant that fails does not stop the others."""
+    with locked(parent.path, watcher.note):
+        return _run(loaded, parent, watcher)
+
+
+def _run(loaded: Loaded, parent: RunFolder, watcher: Quiet) -> dict[str, Any]:
     scenarios = loaded.variants
     variants = [Variant(name, parent.path / name) for name in scenarios]
     for variant in variants:
         _prepare(variant, scenarios[variant.name])
     watcher.variants({name: v.scenario.training.rounds for name, v in scenarios.items()})
     waiting = [v for v in variants if v.result is None]
+    parent.training = True
     running: list[Variant] = []
     with _nodes(loaded) as nodes:
         assert loaded.scenario.sweep is not None

@@ -120,8 +120,9 @@ class Executor(Protocol):
 
     def workload(self) -> Workload: ...
 
-    def survey(self) -> list[int]:
-        """How many samples each client holds, where `data.sites` lets only the sites' hosts look."""
+    def survey(self) -> tuple[list[int], dict[str, Any]]:
+        """How many samples each client holds, where `data.sites` lets only the sites' hosts look; and what each site's data
+        are (see fedray.runs.fingerprint)."""
 
     def begin(self, shared: Shared) -> None:
         """The global buffer before the first round, where clients have told the server this."""

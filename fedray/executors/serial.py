@@ -44,7 +44,7 @@ class SerialExecutor:
     def workload(self) -> Workload:
         return measure(self.job.scenario, self.job.folder)
 
-    def survey(self) -> list[int]:
+    def survey(self) -> tuple[list[int], dict[str, Any]]:
         raise AssertionError("scenarios with sites are refused in one process")
 
     def begin(self, shared: Shared) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from fedray.files import whole
 from fedray.report import charts, numbers, recorded
 from fedray.report.recorded import SMOOTHING, Recorded
 from fedray.report.recost import recosted
@@ -35,12 +36,10 @@ def write(folders: Sequence[Path], out: Path | None = None, network: Path | None
         runs = [one for run in runs for one in (run, recosted(run, network))]
     page = render(runs, recorded.about(folders[0]) if len(folders) == 1 else None)
     file = out or folders[0] / "report.html"
-    part = file.with_name(f".{file.name}.part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        part.unlink(missing_ok=True)  # it might be a link
-        part.write_bytes(page.encode("utf-8", "backslashreplace"))
-        part.replace(file)
+        with whole(file) as part:
+            part.write_bytes(page.encode("utf-8", "backslashreplace"))
     except OSError as e:
         raise ScenarioError([f"{file}: got a file that cannot be written ({e.strerror or e}), expected another place"]) from None
     return file

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+from fedray.files import naming, whole, write_synced, write_whole
 from fedray.network.clock import Event, Ledger
 from fedray.runs import reader
+from fedray.runs.lock import LOCK
 from fedray.scenario.load import Loaded, ScenarioError
 
 KEEP = 2  # checkpoints
+# What a run calls them, and its samples; whatever else lies beside them is somebody else's.
+CHECKPOINT = re.compile(r"round-(?!0\d{4})\d{4,9}")
+SAMPLE = re.compile(r"(round|attack)-(?!0\d{4})\d{4,9}\.(png|txt)")
 # What a run writes before anything has trained.
 BEGUN = ["scenario.yaml", "scenario.resolved.yaml", "metrics.jsonl", "timeline.jsonl", "run.log", "env.json", "CITATION.bib"]
-BEGUN += ["partition.json", "split.json"]
+BEGUN += ["partition.json", "split.json", LOCK]
 PREPARED = ".prepared"  # in a folder that a sweep has made for one of its variants
 
 
@@ -47,6 +54,7 @@ class State:
     failures: int
     metrics_lines: int
     timeline_lines: int
+    belongs: dict[str, Any] = field(default_factory=dict)  # see fingerprint.py; none of a checkpoint of before there was one
 
 
 class RunFolder:
@@ -54,6 +62,8 @@ class RunFolder:
         self.path = path
         self.metrics, self.timeline = path / "metrics.jsonl", path / "timeline.jsonl"
         self.checkpoints = path / "checkpoints"
+        self.belongs: dict[str, Any] = {}  # what its checkpoints are to say that they belong to
+        self.training = False  # whether anything has been trained by this process
 
     @classmethod
     def create(cls, path: Path, loaded: Loaded) -> RunFolder:
@@ -65,24 +75,35 @@ class RunFolder:
         if (path / "scenario.resolved.yaml").exists():
             raise ScenarioError([f"--out {path}: got a folder that already holds a run, expected a new one (or --resume {path})"])
         try:
-            if path.exists() and any(path.iterdir()) and not (path / PREPARED).exists():
+            if path.exists() and not (path / PREPARED).exists() and any(not _begun(p.name) for p in path.iterdir()):
                 raise ScenarioError([f"--out {path}: got a folder that holds other files, expected a new or an empty one"])
             path.mkdir(parents=True, exist_ok=True)
         except OSError as e:
             got = "a file" if path.is_file() else f"a place where none can be made ({e.strerror})"
             raise ScenarioError([f"--out {path}: got {got}, expected a new folder"]) from None
-        (path / PREPARED).unlink(missing_ok=True)
-        (path / "scenario.yaml").write_text(loaded.text, encoding="utf-8")
-        (path / "scenario.resolved.yaml").write_text(loaded.resolved(), encoding="utf-8")
         run = cls(path)
-        if loaded.scenario.sweep is None:  # its variants have their own
-            run.metrics.touch()
-            run.timeline.touch()
+        try:
+            (path / PREPARED).unlink(missing_ok=True)
+            write_whole(path / "scenario.yaml", loaded.text)
+            if loaded.scenario.sweep is None:  # its variants have their own
+                write_whole(run.metrics, "")
+                write_whole(run.timeline, "")
+            write_whole(path / reader.SCENARIO, loaded.resolved())  # last: with it the run is there, and can be resumed
+        except OSError as e:
+            run.discard()
+            raise unwritable(path, e) from None
         return run
+
+    def keep_scenario(self, loaded: Loaded) -> None:
+        """What the run does from now on, where it goes on with more rounds than it had."""
+        if (text := loaded.resolved()) != (self.path / reader.SCENARIO).read_text(encoding="utf-8"):
+            write_whole(self.path / reader.SCENARIO, text)
 
     def discard(self) -> None:
         """Takes back `create`, for a run that was refused before it began: nothing is left of it."""
-        if not self.checkpoints.exists():
+        with suppress(OSError):  # where nothing can be written, nothing has been
+            if self.checkpoints.exists():
+                return
             for name in BEGUN:
                 (self.path / name).unlink(missing_ok=True)
             if not any(self.path.iterdir()):
@@ -96,15 +117,15 @@ class RunFolder:
             ScenarioError: where no run is there, or a part of it is elsewhere.
         """
         if not (path / reader.SCENARIO).is_file():
-            raise ScenarioError([f"{option}{path}: got a folder that holds no run, expected one with {reader.SCENARIO}"])
+            begun = (path / "scenario.yaml").is_file()
+            advice = f" (this one was broken off before it began: fedray run ... --out {path})" if begun else ""
+            raise ScenarioError([f"{option}{path}: got a folder that holds no run, expected one with {reader.SCENARIO}{advice}"])
         reader.refuse_links(path)
         return cls(path)
 
     def write(self, name: str, value: Any) -> None:
         """A JSON file, whole or not at all."""
-        part = self.path / f".{name}.part"
-        part.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
-        part.replace(self.path / name)
+        write_whole(self.path / name, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
     def read(self, name: str) -> Any:
         """A JSON file's object; none where there is none. Raises ScenarioError for what no run writes."""
@@ -112,9 +133,9 @@ class RunFolder:
 
     def append(self, events: list[Event], metrics: dict[str, Any]) -> None:
         """One round's lines."""
-        with self.timeline.open("a") as f:
+        with naming(self.timeline), self.timeline.open("a") as f:
             f.writelines(json.dumps(e.row()) + "\n" for e in events)
-        with self.metrics.open("a") as f:
+        with naming(self.metrics), self.metrics.open("a") as f:
             f.write(json.dumps(metrics) + "\n")
 
     def rows(self) -> list[dict[str, Any]]:
@@ -128,7 +149,8 @@ class RunFolder:
 
         rows = self.rows()
         names = dict.fromkeys(name for row in rows for name in row)
-        pq.write_table(pa.table({name: [row.get(name) for row in rows] for name in names}), self.path / "metrics.parquet")
+        with whole(self.path / "metrics.parquet") as part:
+            pq.write_table(pa.table({name: [row.get(name) for row in rows] for name in names}), part)
 
     def checkpoint(self, round: int, write: Callable[[Path, Path | None], Saved], ledger: Ledger, wall_time_s: float, failures: int) -> str:
         """Written beside and renamed, so that a checkpoint is whole or not there. The last two stay. Gives the weights'
@@ -136,17 +158,18 @@ class RunFolder:
         before = next(iter(self._checkpoints()), None)
         part = self.checkpoints / f".round-{round:04d}.part"
         shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        saved = write(part, before)
-        lines = [_lines(f) for f in (self.metrics, self.timeline)]
-        state = State(round, saved, ledger, wall_time_s, failures, *lines)
-        with (part / "state.json").open("w") as f:
-            json.dump(asdict(state), f, indent=1)
-            f.flush()
-            os.fsync(f.fileno())
         final = self.checkpoints / f"round-{round:04d}"
-        shutil.rmtree(final, ignore_errors=True)
-        part.rename(final)
+        try:
+            with naming(part):
+                part.mkdir(parents=True)
+                saved = write(part, before)
+                metrics, timeline = (_lines(f) for f in (self.metrics, self.timeline))
+                state = State(round, saved, ledger, wall_time_s, failures, metrics, timeline, self.belongs)
+                write_synced(part / "state.json", json.dumps(asdict(state), indent=1).encode())
+                shutil.rmtree(final, ignore_errors=True)
+                part.rename(final)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
         for old in self._checkpoints()[KEEP:]:
             shutil.rmtree(old, ignore_errors=True)
         return saved.weights_sha256
@@ -161,29 +184,56 @@ class RunFolder:
             except (OSError, ValueError, TypeError, KeyError) as e:
                 yield folder, f"state.json cannot be read: {e}"
 
-    def cut_back(self, state: State) -> None:
-        """Metrics and timeline as they were at the checkpoint; later checkpoints, which were refused, are gone."""
+    def lost_lines(self, state: State) -> str | None:
+        """What is missing of the lines that were there when a checkpoint was written, if so."""
+        rounds = [row["round"] for row in self.rows()[: state.metrics_lines]]
+        if rounds != list(range(1, state.round + 1)):
+            return f"{self.metrics.name} has {len(rounds)} of its {state.metrics_lines} lines, or others"
+        if (lines := _lines(self.timeline)) < state.timeline_lines:
+            return f"{self.timeline.name} has {lines} of its {state.timeline_lines} lines"
+        return None
+
+    def cut_back(self, state: State | None) -> None:
+        """All as it was at a checkpoint, or (none) before the first round; later checkpoints, which were refused, are gone.
+        Nothing is deleted before metrics and timeline are cut back, and nothing that is not a run's own."""
+        done, metrics, timeline = (state.round, state.metrics_lines, state.timeline_lines) if state else (-1, 0, 0)
+        for file, keep in ((self.metrics, metrics), (self.timeline, timeline)):
+            lines = file.read_text().splitlines(keepends=True)[:keep] if file.exists() else []
+            write_whole(file, "".join(lines))
         for folder in self._checkpoints():
-            if _round_of(folder) > state.round:
+            if _round_of(folder) > done:
                 shutil.rmtree(folder)
-        for file, keep in ((self.metrics, state.metrics_lines), (self.timeline, state.timeline_lines)):
-            lines = file.read_text().splitlines(keepends=True)[:keep]
-            part = file.with_suffix(".part")
-            part.write_text("".join(lines))
-            part.replace(file)
-        for grid in (self.path / "samples").glob("round-*"):
-            if (named := reader.ROUND.fullmatch(grid.stem)) and int(named[1]) > state.round:
-                grid.unlink()
-        (self.path / "error.json").unlink(missing_ok=True)
+        for part in self.checkpoints.glob(".round-*.part"):
+            shutil.rmtree(part, ignore_errors=True)
+        for file in self._samples():
+            if _round_of(file) > done:
+                file.unlink()
+        for name in ("error.json", "result.json", *(() if state else ("baseline.json",))):
+            (self.path / name).unlink(missing_ok=True)
 
     def artifacts(self) -> list[str]:
         """Result files, relative to the run folder."""
-        found = [p for folder in ("model", "samples") for p in sorted((self.path / folder).rglob("*")) if p.is_file()]
-        return [str(p.relative_to(self.path)) for p in found]
+        model = [p for p in sorted((self.path / "model").rglob("*")) if p.is_file()]
+        painted = [p for p in [self.path / "samples" / "pictures.png"] if p.is_file()]
+        return [str(p.relative_to(self.path)) for p in (*model, *sorted([*self._samples(), *painted]))]
 
     def _checkpoints(self) -> list[Path]:
-        found = (folder for folder in self.checkpoints.glob("round-*") if reader.ROUND.fullmatch(folder.name))
+        """The folders that are called as a run calls them: no copies, backups or links."""
+        found = (p for p in self.checkpoints.glob("round-*") if CHECKPOINT.fullmatch(p.name) and p.is_dir() and not p.is_symlink())
         return sorted(found, key=_round_of, reverse=True)
+
+    def _samples(self) -> list[Path]:
+        return [p for p in (self.path / "samples").glob("*-*") if SAMPLE.fullmatch(p.name) and p.is_file() and not p.is_symlink()]
+
+
+def unwritable(path: Path, e: OSError) -> ScenarioError:
+    """What is said of a run folder in which nothing can be written."""
+    return ScenarioError([f"{e.filename or path}: got {e.strerror or e}, expected a place that can be written"])
+
+
+def _begun(name: str) -> bool:
+    """Whether a file is one that a run leaves which is broken off before it has begun."""
+    return name in BEGUN or (name.startswith(".") and name.endswith(".part"))
 
 
 def saved_files(checkpoint: Path) -> dict[str, str]:
@@ -203,8 +253,8 @@ def first_free(folder: Path, name: str, suffix: str = "") -> Path:
     return next(path for n in names if not (path := folder / f"{n}{suffix}").exists())
 
 
-def _round_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix("round-"))
+def _round_of(file: Path) -> int:
+    return int(file.stem.split("-")[1])
 
 
 def _lines(file: Path) -> int:

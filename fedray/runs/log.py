@@ -24,6 +24,7 @@ class _Lines(io.TextIOBase):
 def logged(file: Path) -> Iterator[None]:
     """Inside, only who holds the real standard output and error can write there."""
     handler = logging.FileHandler(file, encoding="utf-8")
+    handler.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk shall not hide what filled it
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     others = root.handlers[:]

@@ -207,11 +207,13 @@ def test_nothing_of_a_run_is_read_or_written_through_a_link_out_of_its_folder(wh
             assert outcome(partial(action, run)) == expected
 
 
-def test_the_report_replaces_a_link_that_somebody_has_put_where_it_writes(tmp_path):
+def test_a_link_that_somebody_has_put_where_a_file_is_written_is_replaced(tmp_path):
     run, secret = made_up(tmp_path / "runs" / "run", [0.5]), tmp_path / "secret"
     secret.write_text("kept")
-    (run / ".report.html.part").symlink_to(secret)
+    for name in ("report.html", "baseline.json"):
+        (run / f".{name}.part").symlink_to(secret)
     write([run])
+    RunFolder(run).write("baseline.json", {})
     assert secret.read_text() == "kept"
     assert (run / "report.html").read_text().startswith("<!doctype html>")
 

@@ -129,10 +129,14 @@ def test_without_a_whole_checkpoint_resume_is_an_error_and_leaves_the_run_as_it_
     assert stderr.splitlines()[-1] == f"--resume {out}: got 2 damaged checkpoints, expected a whole one in {out / 'checkpoints'}"
     assert (out / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
 
+
+def test_a_run_that_ended_before_its_first_checkpoint_begins_with_round_1(whole, tmp_path, capfd):
+    out = shutil.copytree(whole, tmp_path / "run")
+    (out / "result.json").unlink()
     shutil.rmtree(out / "checkpoints")
-    code, _, stderr = fedray("run", "--resume", out, "--quiet")
-    assert code == 2
-    assert "got no checkpoint, expected" in stderr
+    run(None, out, resume=True)
+    assert "nothing has been trained yet: the run begins with round 1" in capfd.readouterr().err
+    assert_same_run(out, whole)
 
 
 def test_a_finished_run_is_not_run_again(unbroken, tmp_path, fedray):

@@ -115,13 +115,14 @@ class RayExecutor:
         workload: Any = ray.get(counted)
         return workload
 
-    def survey(self) -> list[int]:
+    def survey(self) -> tuple[list[int], dict[str, Any]]:
         first = {host.place.site: host for host in reversed(self.hosts)}
         found = ray.get([host.actor.survey.remote() for host in first.values()])
-        held = {client: n for part, _ in found for client, n in part.items()}
-        for refused in (r for _, bad in found for r in bad):
+        held = {client: n for part, _, _ in found for client, n in part.items()}
+        for refused in (r for _, bad, _ in found for r in bad):
             raise refused
-        return [held[client] for client in range(len(held))]
+        data = {f"{name} at {site}": value for site, (*_, facts) in zip(first, found, strict=True) for name, value in facts.items()}
+        return [held[client] for client in range(len(held))], data
 
     def begin(self, shared: Shared) -> None:
         self.shared, self.buffer = shared, self.initial

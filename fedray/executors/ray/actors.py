@@ -15,6 +15,7 @@ import ray
 from fedray.data import holdings
 from fedray.data.partition import unreadable
 from fedray.executors import Job, Lost, TrainReport
+from fedray.runs.fingerprint import of_data
 from fedray.runs.folder import Saved
 from fedray.scenario.base import Refused
 from fedray.scenario.topology import Split
@@ -91,10 +92,11 @@ class ClientHost(Actor):
         assert self.work is not None
         return ray.get_runtime_context().get_node_id()
 
-    def survey(self) -> tuple[dict[int, int], list[Refused]]:
-        """How many samples each client of this host's site holds, and every image that cannot be read."""
+    def survey(self) -> tuple[dict[int, int], list[Refused], dict[str, Any]]:
+        """How many samples each client of this host's site holds, every image that cannot be read, and what the data are."""
         samples, held = holdings(self.job.scenario, self.job.folder, self.site)
-        return {client: len(part) for client, part in held.items()}, list(unreadable(samples, held))
+        bad = list(unreadable(samples, held))
+        return {client: len(part) for client, part in held.items()}, bad, {} if bad else of_data(samples, held)
 
     def initial(self) -> tuple[Any, Any, Any]:
         return self.work.initial()

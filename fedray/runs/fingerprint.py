@@ -1,0 +1,109 @@
+"""What a run belongs to: scenario, data and code, so that a run that goes on with others is no silent mixture."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedray.data.partition import Holdings
+from fedray.data.samples import Array, Files, Samples
+from fedray.data.text import Texts
+from fedray.learners.bases import locate
+from fedray.runs.environment import environment
+from fedray.scenario.scenario import Scenario
+
+Fingerprint = dict[str, dict[str, Any]]
+# What may differ when a run goes on: names, where the work runs, what is looked at. Where data and base models lie may too, as
+# long as they are the same; how many rounds there are is checked where that matters.
+FREE = ("name", "description", "evaluation", "runtime", "sweep", "training.rounds", "data.path", "data.download", "model.base")
+HEAD = 1 << 20  # bytes of each of a base model's files that are compared, beside their sizes
+
+
+def of_scenario(scenario: Scenario, folder: Path) -> Fingerprint:
+    """Its keys that reach a weight or a cost, the base model, and the code."""
+    flat = dict(_flat(scenario.model_dump(mode="json")))
+    kept = {key: value for key, value in flat.items() if not _free(key)} | {"runtime.threads": scenario.runtime.threads}
+    if (base := getattr(scenario.model, "base", None)) is not None:
+        kept["model.base (its files)"] = _of_folder(Path(locate(base, folder).source), base)
+    facts = environment()
+    source = _digest(file.read_bytes() for file in sorted(Path(__file__).parents[1].rglob("*.py")))
+    return {"scenario": kept, "code": {"python": facts["python"], **facts["packages"], "fedray's source": source}}
+
+
+def of_data(samples: Samples, held: Mapping[int, np.ndarray]) -> dict[str, Any]:
+    """How many samples there are, what is in them, and who holds which."""
+    described = json.dumps([list(samples.label_names), [] if isinstance(samples, Texts) else list(samples.captions)]).encode()
+    return {
+        "samples": len(samples),
+        "contents of samples": _digest(_contents(samples)),
+        "labels and captions": _digest([samples.labels.tobytes(), described]),
+        "partition": _digest(_parts(held)),
+    }
+
+
+def differences(before: Fingerprint, now: Fingerprint, part: str) -> list[str]:
+    """What is other than it was, a line each."""
+    old, new = before.get(part, {}), now.get(part, {})
+    changed = (key for key in {**old, **new} if old.get(key) != new.get(key))
+    return [f"{key}: got {_shown(new.get(key))}, expected {_shown(old.get(key))}, as before" for key in changed]
+
+
+def _shown(value: Any) -> str:
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _free(key: str) -> bool:
+    return any(key == free or key.startswith(f"{free}.") for free in FREE) or (key.startswith("data.sites.") and key.endswith(".path"))
+
+
+def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _flat(value, f"{prefix}{key}.")
+    elif node is not None:
+        yield prefix[:-1], node
+
+
+def _contents(samples: Samples) -> Iterator[bytes]:
+    if isinstance(samples, Texts):
+        yield np.ascontiguousarray(samples.blocks).tobytes()
+    elif isinstance(samples, Array):
+        yield np.ascontiguousarray(samples.load()).tobytes()
+    else:
+        assert isinstance(samples, Files)
+        for file in samples.files:
+            yield file.read_bytes()
+
+
+def _parts(held: Mapping[int, np.ndarray]) -> Iterator[bytes]:
+    if isinstance(held, Holdings):
+        yield from (held.indices.tobytes(), np.asarray(held.sizes, np.int64).tobytes())
+    else:
+        for client in sorted(held):
+            yield from (str(client).encode(), np.asarray(held[client], np.int32).tobytes())
+
+
+def _of_folder(folder: Path, name: str) -> str:
+    """Names, sizes and beginnings of a base model's files; of one on the hub its name."""
+    if not folder.is_dir():
+        return name
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+    return _digest(part for file in files for part in _head(file, folder))
+
+
+def _head(file: Path, folder: Path) -> Iterator[bytes]:
+    with file.open("rb") as f:
+        yield f"{file.relative_to(folder)} {file.stat().st_size}".encode()
+        yield f.read(HEAD)
+
+
+def _digest(parts: Any) -> str:
+    found = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        found.update(len(part).to_bytes(8, "little"))  # so that no two lists of parts are one text
+        found.update(part)
+    return found.hexdigest()

@@ -1,0 +1,76 @@
+"""One process at a time works on a run: the others are told which."""
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+from fedray.scenario.load import ScenarioError
+
+LOCK = ".lock"
+
+
+@contextmanager
+def locked(run: Path, note: Callable[[str], None]) -> Iterator[None]:
+    """Inside, this process alone works on the run folder. The lock is the system's, on a file that says whose it is: it ends
+    with the process, however that ends.
+
+    Raises:
+        ScenarioError: where another process has it, or the folder cannot be written.
+    """
+    file = run / LOCK
+    try:
+        held = _take(file)
+    except BlockingIOError:
+        raise ScenarioError([f"{run}: got a run that {_owner(file)} is working on, expected one that nobody is"]) from None
+    except OSError as e:
+        raise ScenarioError([f"{file}: got {e.strerror}, expected a folder that can be written"]) from None
+    if held is None:
+        note(f"{run} lies where files cannot be locked: make sure that no other process works on it")
+    try:
+        yield
+    finally:
+        if held is not None:
+            file.unlink(missing_ok=True)
+            held.close()
+
+
+def _take(file: Path) -> IO[str] | None:
+    """The locked file; none where the file system knows no locks."""
+    while True:
+        held = file.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as e:
+            held.close()
+            if isinstance(e, BlockingIOError):
+                raise
+            return None
+        if _same(held, file):
+            break
+        held.close()  # who had it has just ended, and taken the file away
+    held.truncate(0)
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    held.write(json.dumps({"host": socket.gethostname(), "process": os.getpid(), "since": since}) + "\n")
+    held.flush()
+    return held
+
+
+def _same(held: IO[str], file: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(held.fileno()), file.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _owner(file: Path) -> str:
+    try:
+        owner = json.loads(file.read_text(encoding="utf-8"))
+        return f"process {int(owner['process'])} on {str(owner['host'])!r} (since {str(owner['since'])[:32]})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
