@@ -24,7 +24,7 @@ from fedray.randomness import SERVER
 from fedray.rounds import Shared, schedule_round, shared
 from fedray.runs import fingerprint, reader
 from fedray.runs.citations import bibtex
-from fedray.runs.environment import environment
+from fedray.runs.environment import command, environment
 from fedray.runs.folder import RunFolder, State, unwritable
 from fedray.runs.lock import locked
 from fedray.runs.tensorboard import TensorBoard
@@ -202,7 +202,7 @@ def _augmentation(scenario: Scenario, radio: Radio, run: RunFolder, executor: Ex
 
 def _describe(scenario: Scenario, run: RunFolder, workload: Workload) -> None:
     """What is known of a run before it trains: where it runs, what crosses a cut, what to cite."""
-    run.write("env.json", environment())
+    run.write("env.json", environment() | command())
     if workload.cut is not None:
         batch = scenario.training.batch_size
         facts = asdict(workload.cut) | {"bytes": {c: sizes[batch] for c, sizes in workload.cut.bytes.items()}, "batch": batch}

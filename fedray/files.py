@@ -21,6 +21,7 @@ def whole(file: Path) -> Iterator[Path]:
     part = file.with_name(f".{file.name}.part")
     try:
         with naming(file):
+            part.unlink(missing_ok=True)  # a link there would lead the writing elsewhere
             yield part
             part.replace(file)
     finally:

@@ -97,8 +97,8 @@ def generate(
 
 def _learnt(scenario: Scenario, run: RunFolder, device: torch.device) -> Any:
     """The result where there is one, otherwise what the newest whole checkpoint holds."""
-    if finished(run) is not None and (run.path / "model").is_dir():
-        return _exported(scenario, run.path, device)
+    if (result := finished(run)) is not None and (run.path / "model").is_dir():
+        return _exported(scenario, run.path, device, result["artifacts"])
     if isinstance(scenario.model, Transformer):  # on the way, a tokenizer is with the data it was made from
         check(run.path / reader.SCENARIO)
     job = Job(scenario, run.path)
@@ -113,18 +113,21 @@ def _learnt(scenario: Scenario, run: RunFolder, device: torch.device) -> Any:
     raise ScenarioError([f"{run.path}: got a run without a whole checkpoint, expected one that has trained a round"])
 
 
-def _exported(scenario: Scenario, folder: Path, device: torch.device) -> Any:
-    """A finished run's model, from its `model/` alone.
+def _exported(scenario: Scenario, folder: Path, device: torch.device, artifacts: Sequence[str]) -> Any:
+    """A finished run's model, from its `model/` alone, of which the run's artifacts name every file.
 
     Raises:
         ScenarioError: where that is not whole, or has links out of the run folder.
     """
     reader.refuse_links_within(folder, folder / "model")
+    if missing := [name for name in artifacts if name.startswith("model/") and not (folder / name).is_file()]:
+        raise ScenarioError([f"{folder / missing[0]}: got nothing, expected a file of the model that the run wrote"])
     try:
         if isinstance(scenario.model, TextToImage):
             exported = scenario.model.model_copy(update={"base": "model"})
             whole: Any = load(scenario.model_copy(update={"model": exported}), folder, device, DTYPES[scenario.training.precision])
-            whole.pipeline()  # its sampler is read here
+            whole.pipeline()  # its sampler is read here, and its tokenizer's limits below
+            whole.tokenize([""])
             return whole
         learner = _drawn(scenario, folder, device)
         learner.network.load_state_dict(load_file(folder / "model" / learner.weights_file))

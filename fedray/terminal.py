@@ -94,7 +94,7 @@ class Live(Quiet):
     def variants(self, rounds: dict[str, int]) -> None:
         self.status.stop()
         self.bar = Progress(TextColumn("{task.fields[variant]}"), *_progress(), console=self.console)
-        self.tasks = {name: self.bar.add_task("[dim]waiting[/dim]", total=n, variant=name) for name, n in rounds.items()}
+        self.tasks = {name: self.bar.add_task("[dim]waiting[/dim]", total=n, variant=printable(name)) for name, n in rounds.items()}
         self.bar.start()
 
     def variant_round(self, variant: str, metrics: dict[str, Any]) -> None:

@@ -4,7 +4,9 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from ruamel.yaml import YAML
 
+from fedray.learners.transformer import Transformer
 from fedray.report.page import write
 from tests import helpers
 from tests.helpers import garments
@@ -22,8 +24,78 @@ def test_a_picture_knows_its_prompt_seed_and_settings(fedray, unbroken, tmp_path
     assert (code, said.strip()) == (0, str(out)), err
     text = Image.open(out).text
     assert text["prompt"] == PROMPT
-    assert text["parameters"].startswith(f"{PROMPT}\nSteps: 3, CFG scale: 2, Seed: 7, Size: ")
+    assert text["parameters"].startswith(f"{PROMPT}\nSteps: 3, CFG scale: 2, Seed: 7, Size: 32x32")
     assert json.loads(text["fedray"])["images"] == [{"model": "this run", "prompt": PROMPT, "seed": 7}]
+
+
+def test_one_image_is_itself_without_a_frame_in_a_grid_or_alone(fedray, unbroken, tmp_path):
+    for out in (tmp_path / "one.png", tmp_path / "folder"):
+        assert fedray("generate", unbroken[1], "-p", PROMPT, "--steps", 2, "--out", out)[0] == 0
+    alone = next((tmp_path / "folder").iterdir())
+    assert Image.open(tmp_path / "one.png").size == Image.open(alone).size == (32, 32)
+    assert np.array_equal(pixels(tmp_path / "one.png"), pixels(alone))
+    fedray("generate", unbroken[1], "-p", PROMPT, "--num", 2, "--steps", 2, "--out", tmp_path / "two.png")
+    assert Image.open(tmp_path / "two.png").text["parameters"].endswith("Size: 32x32")  # of each, as in A1111's grids
+
+
+def without(run, folder, *keys):
+    """A copy of a run whose scenario names files that are not there any more."""
+    run, yaml = shutil.copytree(run, folder), YAML()
+    tree = yaml.load((run / "scenario.resolved.yaml").read_text())
+    for *sections, key in (path.split(".") for path in keys):
+        section = tree
+        for name in sections:
+            section = section[name]
+        section[key] = "gone/away/for/good"
+    with (run / "scenario.resolved.yaml").open("w") as f:
+        yaml.dump(tree, f)
+    return run
+
+
+def test_a_finished_run_generates_without_its_data_and_its_base(fedray, unbroken, tmp_path):
+    run = without(unbroken[1], tmp_path / "run", "data.path", "model.base")
+    shutil.rmtree(run / "checkpoints")
+    for folder, name in ((unbroken[1], "before"), (run, "after")):
+        code, _, err = fedray("generate", folder, "-p", PROMPT, "--steps", 2, "--out", tmp_path / f"{name}.png")
+        assert code == 0, err
+    assert np.array_equal(pixels(tmp_path / "before.png"), pixels(tmp_path / "after.png"))
+    code, _, err = fedray("generate", run, "-p", PROMPT, "--compare", "--out", tmp_path / "both.png")
+    assert code == 2  # for which the base is needed
+    assert "model.base: got 'gone/away/for/good', which is not there" in err
+
+
+def test_a_run_in_progress_generates_without_its_data(fedray, unbroken, tmp_path):
+    run = without(unbroken[1], tmp_path / "run", "data.path")
+    (run / "result.json").unlink()
+    code, _, err = fedray("generate", run, "-p", PROMPT, "--steps", 2, "--out", tmp_path / "going.png")
+    assert code == 0, err
+
+
+@pytest.mark.parametrize("what", ["a link out of the folder", "weights cut off", "no tokenizer", "another sampler"])
+def test_a_model_that_is_not_the_runs_own_is_refused(fedray, unbroken, tmp_path, what):
+    run = shutil.copytree(unbroken[1], tmp_path / "runs" / "run")
+    weights = run / "model" / "unet" / "diffusion_pytorch_model.safetensors"
+    if what == "a link out of the folder":
+        (run / "model" / "unet").rename(tmp_path / "unet")
+        (run / "model" / "unet").symlink_to(tmp_path / "unet")
+    elif what == "weights cut off":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    elif what == "no tokenizer":
+        shutil.rmtree(run / "model" / "tokenizer")
+    else:
+        (run / "model" / "scheduler" / "scheduler_config.json").write_text('{"_class_name": "nobody"}')
+    code, _, err = fedray("generate", run, "-p", PROMPT, "--out", tmp_path / "none.png")
+    assert code == 2
+    assert err.startswith(f"{run / 'model'}")
+    assert err.count("\n") == 1
+    assert ": got " in err
+    assert not (tmp_path / "none.png").exists()
+
+
+def test_an_image_that_cannot_be_written_is_a_line(fedray, unbroken, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, err = fedray("generate", unbroken[1], "-p", PROMPT, "--steps", 1, "--out", tmp_path / "file" / "bag.png")
+    assert (code, err.split(": got ")[0]) == (2, f"{tmp_path / 'file' / 'bag.png'}")
 
 
 def test_single_files_are_the_models_own_pixels_each_from_its_own_seed(fedray, unbroken, tmp_path):
@@ -102,7 +174,7 @@ def test_a_run_keeps_what_its_model_writes_after_the_scenarios_prompts(speakers,
         assert (first[:5], second[:7]) == ("To be", "<b>Exit")
     assert len(set(written)) == 3
     page = write([speakers], tmp_path / "report.html").read_text()
-    assert page.count("&lt;b&gt;Exit") == 2
+    assert page.split("<h2>Texts")[1].split("</section>")[0].count("&lt;b&gt;Exit") == 2
     assert "<b>Exit" not in page
     assert "samples/round-0002.txt" in json.loads((speakers / "result.json").read_text())["artifacts"]
 
@@ -118,6 +190,30 @@ def test_texts_are_told_and_kept_each_from_its_own_seed(fedray, speakers, tmp_pa
     _, said, _ = fedray(*asked[:4], "--steps", 9, "--seed", 1, "--out", tmp_path)
     assert said.startswith(f"--- this run, seed 1\n{rows[3]['text']}\n")
     assert said.endswith(f"{tmp_path / 'to-be.txt'}\n")
+
+
+def test_a_finished_run_writes_without_its_data_what_its_last_checkpoint_would(fedray, speakers, tmp_path):
+    asked = ["-p", "To be", "--num", 2, "--steps", 9, "--json", "--compare"]
+    going = shutil.copytree(speakers, tmp_path / "going")
+    (going / "result.json").unlink()
+    run = without(speakers, tmp_path / "run", "data.path")
+    shutil.rmtree(run / "checkpoints")
+    told = []
+    for folder in (going, run):
+        code, said, err = fedray("generate", folder, *asked, "--out", tmp_path / f"{folder.name}.txt")
+        assert code == 0, err
+        told.append([(row["model"], row["seed"], row["text"]) for row in json.loads(said)["texts"]])
+    assert told[0] == told[1]
+    (run / "model" / "tokenizer.json").write_text("{}")
+    code, _, err = fedray("generate", run, *asked)
+    assert (code, err.split(": got ")[0]) == (2, f"{run / 'model' / 'tokenizer.json'}")
+
+
+def test_what_a_model_writes_cannot_steer_the_terminal(fedray, speakers, tmp_path, monkeypatch):
+    monkeypatch.setattr(Transformer, "sample", lambda *_: ["To be\n\x1b[2J\x07 é"])
+    _, said, _ = fedray("generate", speakers, "-p", "To be", "--out", tmp_path / "text.txt")
+    assert said.startswith("--- this run, seed 0\nTo be\n\\x1b[2J\\x07 é\n")
+    assert (tmp_path / "text.txt").read_text() == "To be\n\x1b[2J\x07 é\n"  # the file has what was written
 
 
 def test_a_model_that_writes_has_no_guidance(fedray, speakers):

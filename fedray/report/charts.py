@@ -212,7 +212,8 @@ def rates(by_direction: dict[str, list[float]]) -> str:
 @contextmanager
 def _figure(width: float, height: float, rows: int = 1) -> Iterator[tuple[Figure, Any]]:
     style: dict[Any, Any] = {
-        "svg.fonttype": "none", "text.parse_math": False, "svg.hashsalt": "fedray", "font.size": 9, "axes.edgecolor": LINE, "axes.spines.top": False,
+        "text.parse_math": False,  # a name's $ is a $
+        "svg.fonttype": "none", "svg.hashsalt": "fedray", "font.size": 9, "axes.edgecolor": LINE, "axes.spines.top": False,
         "axes.spines.right": False, "axes.grid": True, "grid.color": LINE, "grid.linewidth": 0.6, "axes.axisbelow": True,
         "xtick.color": MUTED, "ytick.color": MUTED, "xtick.major.size": 0, "ytick.major.size": 0, "ytick.minor.size": 0,
         "text.color": INK, "axes.labelsize": 8.5, "path.simplify": True,

@@ -31,7 +31,8 @@ MEANINGS = {
     "eval_darkness_distance": "Absolute difference of the mean darkness (1 - luma, Rec. 709) of generated and held-out images: 0 is as "
     "much ink on the page, 1 is black against white.",
     "eval_recognised": "Share of generated images in which a judge network recognises what the prompt names.",
-    "eval_plain_recognised": "The same share for plain photo prompts, without the style that was trained: what the model has not forgotten.",
+    "eval_plain_recognised": "The same share for plain photo prompts, without the style that was trained: whether the model still knows "
+    "what it knew.",
     "eval_classifier_fid": "Fréchet distance between the features of generated and real images, from a small judge network rather than "
     "Inception: not comparable with published FIDs. Lower is better.",
     "eval_kid": "Kernel distance (squared maximum mean discrepancy) between the same features, unbiased, so that it may fall below 0. "

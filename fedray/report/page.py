@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from fedray.files import whole
 from fedray.report import charts, numbers, recorded
 from fedray.report.recorded import SMOOTHING, Recorded
 from fedray.report.recost import recosted
@@ -35,12 +36,10 @@ def write(folders: Sequence[Path], out: Path | None = None, network: Path | None
         runs = [one for run in runs for one in (run, recosted(run, network))]
     page = render(runs, recorded.about(folders[0]) if len(folders) == 1 else None)
     file = out or folders[0] / "report.html"
-    part = file.with_name(f".{file.name}.part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        part.unlink(missing_ok=True)  # it might be a link
-        part.write_bytes(page.encode("utf-8", "backslashreplace"))
-        part.replace(file)
+        with whole(file) as part:
+            part.write_bytes(page.encode("utf-8", "backslashreplace"))
     except OSError as e:
         raise ScenarioError([f"{file}: got a file that cannot be written ({e.strerror or e}), expected another place"]) from None
     return file
@@ -80,6 +79,7 @@ def render(runs: Sequence[Recorded], sweep: dict[str, Any] | None = None) -> str
         differences=recorded.differences(runs) if len(runs) > 1 else {},
         totals=_totals(runs, shown),
         citations=_citations(runs),
+        sure=any(numbers.interval(key, row) for run in runs for row in run.rows for key in drawn),
         csv=numbers.as_csv(runs),
         emd=numbers.EMD,
         smoothing=SMOOTHING,
@@ -175,14 +175,13 @@ def _tiles(run: Recorded) -> list[tuple[str, str, str]]:
     losses = smooth or [row["loss"] for row in run.rows if row["loss"] is not None]
     tiles = [("rounds", str(last["round"]), run.status)]
     if losses:
-        tiles.append(
-            (numbers.name("loss"), _number(losses[-1]), f"from {_number(losses[0])}" + f", means of {SMOOTHING} rounds" * bool(smooth))
-        )
+        beside = f"from {_number(losses[0])}" + f", means of {SMOOTHING} rounds" * bool(smooth)
+        tiles.append((numbers.name("loss"), _number(losses[-1]), beside))
     for key in TILES:
         row = next((row for row in reversed(run.rows) if row.get(key) is not None), None)
         if row is not None:
-            beside = (("from", run.baseline.get(key)), ("floor", run.baseline.get(f"{key}_floor")))
-            words = [f"{word} {numbers.plain(key, value)}" for word, value in beside if value is not None]
+            others = (("from", run.baseline.get(key)), ("floor", run.baseline.get(f"{key}_floor")))
+            words = [f"{word} {numbers.plain(key, value)}" for word, value in others if value is not None]
             tiles.append((numbers.name(key), numbers.plain(key, row[key]), "; ".join(filter(None, (numbers.sureness(key, row), *words)))))
     tiles.append(("on air", size(recorded.along(last, "bytes")), f"{sum(e['event'] == 'send' for e in run.events):,} transfers"))
     tiles.append(("simulated time", size(last["sim_time_s"], "s"), f"{last['wall_time_s']:.0f} s on the wall"))
@@ -200,10 +199,8 @@ def _totals(runs: Sequence[Recorded], shown: Sequence[str]) -> list[tuple[str, l
         return next((row for row in reversed(run.rows) if row.get(key) is not None), {})
 
     def cell(run: Recorded, key: str) -> str:
-        row = newest(run, key)
-        now, before, floor = (
-            numbers.plain(key, value) for value in (row.get(key), run.baseline.get(key), run.baseline.get(f"{key}_floor"))
-        )
+        row, base = newest(run, key), run.baseline
+        now, before, floor = (numbers.plain(key, value) for value in (row.get(key), base.get(key), base.get(f"{key}_floor")))
         beside = "; ".join(filter(None, (numbers.sureness(key, row), floor and f"floor {floor}")))
         return " → ".join(filter(None, (before, now))) + (f" ({beside})" if now and beside else "")
 

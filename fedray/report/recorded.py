@@ -86,8 +86,10 @@ def read(paths: Sequence[Path]) -> list[Recorded]:
         for folder in folders:
             reader.inside(path, folder)
         found += [_read(folder, folder.name) for folder in folders] if variants else [_read(path, path.resolve().name)]
-    if len({run.name for run in found}) < len(found):
-        found = [replace(run, name=str(run.path)) for run in found]
+    if len({run.name for run in found}) < len(found):  # the shortest ends of their paths that tell them apart
+        places = [run.path.resolve().parts for run in found]
+        depth = next((d for d in range(2, max(map(len, places))) if len({p[-d:] for p in places}) == len({*places})), 0)
+        found = [replace(run, name="/".join(place[-depth:])) for run, place in zip(found, places, strict=True)]
     return found
 
 

@@ -60,9 +60,8 @@ def recosted(run: Recorded, file: Path) -> Recorded:
     rows = [row | totals[row["round"]] for row in run.rows if row["round"] in totals]
     network = {"network": loaded.scenario.network.model_dump(mode="json")}
     name = f"{run.name} on {file.stem}"
-    return replace(
-        run, name=name, scenario=run.scenario | network, rows=rows, events=events, augmentation=None, samples=NONE, recosted=True
-    )
+    there = replace(run, name=name, scenario=run.scenario | network, rows=rows, events=events)
+    return replace(there, augmentation=None, samples=NONE, recosted=True)
 
 
 def _refuse_unknown(run: Recorded, events: Sequence[dict[str, Any]]) -> None:

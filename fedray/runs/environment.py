@@ -2,8 +2,10 @@
 
 import os
 import platform
+import shlex
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 PACKAGES = ("fedray", "torch", "ray", "diffusers", "transformers", "peft", "accelerate", "numpy", "simpy")
@@ -17,6 +19,12 @@ def environment() -> dict[str, Any]:
         except PackageNotFoundError:
             packages[name] = None
     return {"python": sys.version.split()[0], "platform": platform.platform(), "cpus": os.cpu_count(), "packages": packages}
+
+
+def command() -> dict[str, str]:
+    """The command line that this process was started with, where it was fedray's own."""
+    ours = Path(sys.argv[0]).name == "fedray" or Path(sys.argv[0]).parts[-2:] == ("fedray", "__main__.py")
+    return {"command": shlex.join(["fedray", *sys.argv[1:]])} if ours else {}
 
 
 def devices() -> dict[str, Any]:

@@ -84,22 +84,26 @@ def document(run: Path, name: str) -> dict[str, Any] | None:
     if (raw := _bytes(run, file)) is None:
         return None
     source = _decoded(file, raw)
-    return _shaped(file, source, SHAPES.get(file.name, Shape), lambda path: _line_of(source, path), 0)
+    return _shaped(file, source, SHAPES.get(file.name, Shape), partial(_line_of, source), 0)
 
 
 def lines(run: Path, name: str) -> list[dict[str, Any]]:
     """A file of a JSON object a line; a last line without an end is not there yet."""
-    file, shape, found = run / name, LINES[name], []
+    file, shape = run / name, LINES[name]
+    found: list[dict[str, Any]] = []
     if not _is_there(run, file):
         return []
     with file.open("rb") as f:
-        number = 0
         while (raw := f.readline(MOST + 1)).endswith(b"\n"):
-            number += 1
-            found.append(_shaped(file, _decoded(file, raw, number), shape, partial(_at, number), number - 1))
+            number = len(found) + 1
+            found.append(_shaped(file, _decoded(file, raw, number), shape, partial(_same, number), number - 1))
         if len(raw) > MOST:
-            raise _refused(f"{file}:{number + 1}", f"a line of more than {MOST:,} bytes", "a JSON object")
+            raise _refused(f"{file}:{len(found) + 1}", f"a line of more than {MOST:,} bytes", "a JSON object")
     return found
+
+
+def _same(number: int, _: Sequence[Any]) -> int:
+    return number
 
 
 @dataclass(frozen=True)
@@ -201,10 +205,6 @@ def _shaped(file: Path, source: str, shape: type[Shape], line: Callable[[Sequenc
         got = "nothing" if missing else _kind(first["input"])
         raise _refused(f"{where}: {key}" if key else where, got, expected) from None
     return dict(value)
-
-
-def _at(line: int, path: Sequence[Any]) -> int:
-    return line
 
 
 def _line_of(source: str, path: Sequence[Any]) -> int:

@@ -353,4 +353,4 @@ def test_a_relay_hands_any_of_them_on(objective, tmp_path):
     result = helpers.run(scenario(tmp_path, **changes), tmp_path / "run")
     judged = {k for k in result["final"] if k.startswith("eval_")}
     accuracy, perplexity = ["eval_accuracy"] * (objective != "masked_image"), ["eval_perplexity"] * (objective in LANGUAGES)
-    assert judged == {"eval_loss", *accuracy, *perplexity}
+    assert judged == {"eval_loss", *accuracy, *perplexity, *["eval_samples"] * (objective == "classification")}

@@ -9,8 +9,11 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
+from fedray import shipped
 from fedray.report import numbers, recorded
 from fedray.report.page import write
+from fedray.scenario import ScenarioError
+from fedray.terminal import size
 from tests.report.made import jsonl, made_up, with_everything
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -66,7 +69,7 @@ def test_a_browser_shows_the_pictures_and_the_numbers_of_a_real_run(unbroken, tm
     assert totals["rounds"] == "3"
     assert totals["weights_sha256"] == result["weights_sha256"][:12]
     assert totals["sidelink"] == f"{result['final']['bytes_sidelink'] / 1e6:.4g} MB"
-    assert totals["energy"] == f"{1000 * result['final']['energy_j']:.4g} mJ"
+    assert totals["energy"] == size(result["final"]["energy_j"], "J")
     assert totals["training loss"] == f"{result['final']['loss']:.4g}"
     brightness = [sum(map(int, re.findall(r"\d+", shown[which])[:3])) for which in ("paper", "ink")]
     assert (brightness[0] < brightness[1]) == dark
@@ -102,10 +105,9 @@ class Elements(HTMLParser):
         self.text += data
 
 
-def full_page(folder, text, twin=None):
+def full_page(folder, text, twin="twin"):
     """The page of two runs with `text` wherever a run's files hold any."""
-    runs = []
-    for i, path in enumerate((folder, folder.with_name(twin or "twin"))):
+    for i, path in enumerate((folder, folder.with_name(twin))):
         run = with_everything(path, name="run", description=text, **{"evaluation.prompts": [f"{text}{i}", text]})
         for name, changes in {
             "error.json": {"message": text, "next": text}, "env.json": {"python": text, "platform": text, "packages": {text: text},
@@ -123,7 +125,7 @@ def full_page(folder, text, twin=None):
         (run / "samples" / "round-0002.txt").write_text(text)
         (run / "samples" / "round-0001.png").write_text(text)
         (run / "CITATION.bib").write_text(text)
-    return write([folder, folder.with_name(twin or "twin")], folder.parent / "page.html")
+    return write([folder, folder.with_name(twin)], folder.parent / "page.html")
 
 
 def test_hostile_names_everywhere_make_no_element_no_handler_and_no_script(tmp_path):
@@ -199,7 +201,7 @@ def test_every_number_of_a_metric_stands_under_one_name_with_its_meaning_and_its
     assert shown.count("images recognised") == 3
     assert not re.search(r"(?<!training )(?<!test )loss\n", shown)
     assert numbers.MEANINGS["eval_recognised"] in shown
-    assert "n = 40, 95%: 10.5% to 34.8%" in shown  # 8 of 40, by statsmodels 0.14: proportion_confint(8, 40, method="wilson")
+    assert "n = 40, 95%: 10.5% to 34.8%" in shown  # 8 of 40, by Wilson's closed form with z = 1.96
 
 
 def test_all_grids_are_shown_or_evenly_many_with_the_first_and_the_newest(tmp_path):
@@ -263,6 +265,32 @@ def test_several_runs_are_one_table_with_what_differs_and_what_each_target_took(
     for run in found:
         assert f"{recorded.along(run.reached(targets[-1]), 'bytes') / 1000:.4g} kB" in page
     assert "training loss reached" in page
+
+
+def test_runs_of_one_name_are_told_apart_by_the_ends_of_their_paths(tmp_path):
+    runs = [made_up(tmp_path / one / two / "run", [0.5], name="run") for one, two in (("a", "x"), ("a", "y"), ("b", "x"))]
+    assert [run.name for run in recorded.read(runs)] == ["a/x/run", "a/y/run", "b/x/run"]
+    assert [run.name for run in recorded.read(runs[:2])] == ["x/run", "y/run"]
+
+
+def test_a_schedule_that_is_not_whole_cannot_be_run_again_on_another_network(tmp_path):
+    run = made_up(tmp_path / "run", [0.5])
+    text = (run / "timeline.jsonl").read_text()
+    for wrong in (text.replace('"after": []', '"after": ["nobody"]'), text.replace("send-1", "train-1")):
+        (run / "timeline.jsonl").write_text(wrong)
+        with pytest.raises(ScenarioError, match=r"timeline.jsonl: got step .* of round 1, .*, expected a whole schedule"):
+            write([run], network=shipped.scenarios()["quickstart"])
+
+
+def test_a_sweep_does_not_follow_a_variant_that_is_a_link_out_of_it(tmp_path):
+    sweep = made_up(tmp_path / "sweeps" / "sweep", [0.5], sweep={"variants": {"one": {"training.rounds": 2}}})
+    elsewhere = made_up(tmp_path / "elsewhere", [0.5])
+    (sweep / "one").symlink_to(elsewhere)
+    with pytest.raises(ScenarioError, match="one: got a link out of the run folder"):
+        write([sweep])
+    (sweep / "one").unlink()
+    made_up(sweep / "one", [0.5])
+    assert [run.name for run in recorded.read([sweep])] == ["one"]
 
 
 def test_a_broken_run_says_what_stopped_it_and_what_to_try(tmp_path):

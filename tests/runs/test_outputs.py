@@ -77,3 +77,10 @@ def test_what_others_print_goes_to_run_log(fedray, tmp_path, monkeypatch):
     assert code == 0
     assert "library" not in out + err
     assert "WARNING output: a library has something to say" in (tmp_path / "run" / "run.log").read_text()
+
+
+def test_a_run_knows_the_command_that_began_it(fedray, tmp_path):
+    file = garments(tmp_path, {"training.rounds": 1}, "my own.yaml")
+    assert fedray("run", file, "--out", "run", "--quiet")[0] == 0
+    told = json.loads((tmp_path / "run" / "env.json").read_text())["command"]
+    assert told == f"fedray run '{file}' --out run --quiet"

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from functools import partial
 
 import pytest
 from PIL import Image
@@ -80,6 +81,7 @@ FAULTS = {
     "a folder": folder_instead,
 }
 UNREADABLE = {"no UTF-8", "huge", "a link out of the folder", "a link to itself", "a folder"}
+WHOLE = [("an empty object", "env.json"), ("an empty object", "baseline.json")]  # which need nothing
 TEXT = ["no UTF-8", "a list", "a number", "nothing but null", "other types", "an empty object", "deep"]
 
 
@@ -133,9 +135,7 @@ def test_a_file_that_is_not_as_a_run_writes_it_is_read_past_or_refused_by_file_a
         assert (str(file) in (tmp_path / "report.html").read_text()) == (fault in bad)
     elif fault == "missing":
         assert said is None or name == "scenario.resolved.yaml"
-    elif (
-        fault in TEXT and (name in OBJECTS or name in LINES) and not (fault == "an empty object" and name in ("env.json", "baseline.json"))
-    ):
+    elif fault in TEXT and name in (*OBJECTS, *LINES) and (fault, name) not in WHOLE:
         assert said is None if name == STATE else re.match(rf"{file}:[1-9]: ", said), said
     for told in (
         said,
@@ -190,9 +190,8 @@ def test_a_step_of_nobody_in_the_population_is_refused_by_its_line(tmp_path):
     run = made_up(tmp_path / "run", [0.5])
     text = (run / "timeline.jsonl").read_text()
     (run / "timeline.jsonl").write_text(text.replace('"peer": "client-1"', '"peer": "client-99"'))
-    assert (
-        outcome(lambda: write([run])) == f"{run / 'timeline.jsonl'}:2: got client-99, expected the server, or one of client-0 to client-4"
-    )
+    expected = f"{run / 'timeline.jsonl'}:2: got client-99, expected the server, or one of client-0 to client-4"
+    assert outcome(lambda: write([run])) == expected
 
 
 def test_nothing_of_a_run_is_read_or_written_through_a_link_out_of_its_folder(whole, tmp_path):
@@ -204,19 +203,17 @@ def test_nothing_of_a_run_is_read_or_written_through_a_link_out_of_its_folder(wh
             outside.mkdir()
         (run / name).symlink_to(outside)
         expected = f"{run / name}: got a link out of the run folder, to {outside}, expected a file in it"
-        for action in (
-            lambda run=run: write([run]),
-            lambda run=run: generating.generate(run, ["a"]),
-            lambda run=run: RunFolder.reopen(run),
-        ):
-            assert outcome(action) == expected
+        for action in (lambda run: write([run]), lambda run: generating.generate(run, ["a"]), RunFolder.reopen):
+            assert outcome(partial(action, run)) == expected
 
 
-def test_the_report_replaces_a_link_that_somebody_has_put_where_it_writes(tmp_path):
+def test_a_link_that_somebody_has_put_where_a_file_is_written_is_replaced(tmp_path):
     run, secret = made_up(tmp_path / "runs" / "run", [0.5]), tmp_path / "secret"
     secret.write_text("kept")
-    (run / ".report.html.part").symlink_to(secret)
+    for name in ("report.html", "baseline.json"):
+        (run / f".{name}.part").symlink_to(secret)
     write([run])
+    RunFolder(run).write("baseline.json", {})
     assert secret.read_text() == "kept"
     assert (run / "report.html").read_text().startswith("<!doctype html>")
 
