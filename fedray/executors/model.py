@@ -1,7 +1,7 @@
 """A learner with its tuning, resident in a worker; and the global model as the server has it."""
 
-import os
 import errno
+import os
 from pathlib import Path
 
 import numpy as np
