@@ -121,6 +121,8 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
         return executor.evaluate(run.path / "samples" / "round-0000.png", base=True)
 
     watcher.started(executor.describe(), training.rounds, first - 1)
+    for note in workload.notes:
+        watcher.note(note)
     if workload.picture_size and (size := scenario.model.resolution or form(scenario.data, loaded.folder).size) != workload.picture_size:
         watcher.note(f"generated pictures of {workload.picture_size} pixels a side are resized to the classifier's {size}")
     sha256 = "" if restored else run.checkpoint(0, executor.checkpoint, ledger, wall, failures)

@@ -73,6 +73,7 @@ def plan(loaded: Loaded) -> dict[str, Any]:
         **{f"payload_bytes_{way}": max(each) for way, each in workload.sent(scenario).items()},  # of the client with most
         "export_bytes": next(iter(workload.export_files.values())),
         "pictures": pictures,
+        "notes": list(workload.notes),
         "rounds": rounds,
         "per_round": {k: v / rounds if isinstance(v, float) or v % rounds else v // rounds for k, v in total.totals().items()},
         "total": total.totals(),

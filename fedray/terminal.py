@@ -206,6 +206,8 @@ def show_plan(p: dict[str, Any]) -> None:
     Console().print(table, highlight=False)
     if cuts := p.get("cuts"):
         _show_cuts(cuts, p["cut"])
+    for note in p["notes"]:
+        Console().print(f"note: {note}", highlight=False, markup=False)
 
 
 def _show_cuts(cuts: list[dict[str, Any]], chosen: str) -> None:

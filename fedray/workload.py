@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedray.cuts import CutWork, cut_work, refusal
-from fedray.data import form
+from fedray.data import form, open_source
 from fedray.network.work import Work
 from fedray.scenario.aggregation import Aggregation
+from fedray.scenario.data import ImageFolder
+from fedray.scenario.model import TextToImage
 from fedray.scenario.scenario import Scenario
-from fedray.scenario.topology import Parallel, Split
+from fedray.scenario.topology import Parallel, Relay, Split
 from fedray.scenario.tuning import Lora
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ class Workload:
     picture_size: int = 0  # pixels a side
     picture_bytes: int = 0
     encode_flops_per_sample: float = 0.0  # once, by frozen networks, whose output a client keeps
+    notes: tuple[str, ...] = ()  # what a person should know before it trains
     cut: CutWork | None = None  # of a split model
 
     def at(self, cut: CutWork) -> Workload:
@@ -89,6 +92,7 @@ def measure(scenario: Scenario, folder: Path) -> Workload:
             quality.verify(open_judge(path, folder, "augmentation.judge"), form(scenario.data, folder))
     sections = (scenario.model, scenario.tuning, scenario.data, scenario.aggregation, scenario.augmentation)
     asked = (*(section.model_dump_json() if section else "" for section in sections), scenario.payload, str(folder))
+    asked += (scenario.topology.kind,)
     if isinstance(scenario.topology, Split):
         asked += (scenario.topology.model_dump_json(), str(scenario.training.batch_size))
     if asked not in _counted:  # a sweep's variants often ask the same
@@ -105,6 +109,21 @@ def state_bytes(section: Aggregation, combined: FedAvg) -> int:
 
     controls = combined.layout.trained if section.kind == "scaffold" else 0
     return 4 * (controls + feeds_back(section.transforms) * combined.sent)
+
+
+def _notes(scenario: Scenario, folder: Path) -> Iterator[str]:
+    """What is done in another way than one might think: a relay's rounding, captions that are cut."""
+    if isinstance(scenario.topology, Relay) and scenario.payload != "fp32":
+        yield (
+            f"a relay hands the model itself on, here in {scenario.payload}: what a client changes of a weight by less than that "
+            "can tell is lost with each hop (topology parallel sends differences)"
+        )
+    if isinstance(scenario.model, TextToImage) and isinstance(scenario.data, ImageFolder) and not scenario.sites:
+        from fedray.learners.bases import locate
+        from fedray.learners.text_to_image import cut_captions
+
+        if note := cut_captions(locate(scenario.model.base, folder), open_source(scenario.data, folder).captions):
+            yield note
 
 
 def _count(scenario: Scenario, folder: Path) -> Workload:
@@ -145,6 +164,7 @@ def _count(scenario: Scenario, folder: Path) -> Workload:
         client_state_bytes=state_bytes(scenario.aggregation, combined),
         flops_per_sample=counter.get_total_flops() / samples,
         encode_flops_per_sample=learner.encode_flops(),
+        notes=tuple(_notes(scenario, folder)),
         export_files=files,
         flops_per_picture=flops_per_picture,
         picture_size=picture_size,

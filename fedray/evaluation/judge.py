@@ -48,6 +48,8 @@ def load(path: Path) -> GarmentJudge:
             raise ValueError("its metadata name no labels")
         judge = GarmentJudge(json.loads(metadata["labels"]), hashlib.sha256(data).hexdigest())
         judge.load_state_dict(safetensors.torch.load(data))
+        if broken := [name for name, t in judge.state_dict().items() if not t.isfinite().all()]:
+            raise ValueError(f"its {broken[0]} has numbers that are not finite")
     except (safetensors.SafetensorError, ValueError, RuntimeError) as e:
         raise ValueError(f"{path} is no judge of garments: {str(e).splitlines()[0]}") from None
     return judge.eval().requires_grad_(False)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedray import shipped
+from fedray.learners.base_folder import refuse_single_file, verify
 from fedray.scenario.base import Refused
 
 
@@ -15,15 +16,23 @@ class Base:
     source: str
     configuration: Path | None
 
+    @property
+    def local(self) -> bool:
+        """Whether nothing has to be asked of the network."""
+        return Path(self.source).is_absolute()
+
 
 def locate(base: str, folder: Path, key: str = "model.base") -> Base:
     """One code path for a shipped name, a folder in diffusers' layout, and a hub name, under a scenario's `key`.
 
     Raises:
-        Refused: where none of the three is there. Whether a hub name exists only loading can tell.
+        Refused: where none of the three is there, or a folder is no whole Stable Diffusion. Whether a hub name exists only
+            loading can tell.
     """
     for place in (shipped.HERE / base, folder / _expanded(base)):
+        refuse_single_file(place, key)
         if (place / "model_index.json").is_file():
+            verify(place, key)
             return Base(str(place.resolve()), place)
     ours = ", ".join(p.parent.name for p in sorted(shipped.HERE.glob("*/model_index.json")))
     expected = f"a shipped model ({ours}), a folder with model_index.json, or owner/name on the hub"

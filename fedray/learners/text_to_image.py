@@ -7,7 +7,7 @@ embeddings where the text encoder is frozen.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +19,9 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from fedray.data import Samples
+from fedray.errors import printable
 from fedray.learners import unet as unets
+from fedray.learners.base_folder import listed
 from fedray.learners.bases import Base
 from fedray.learners.learner import Learner
 from fedray.learners.stages import Stage
@@ -66,7 +68,9 @@ class TextToImage(Learner):
         self.device = next(vae.parameters()).device
         for part in parts.values():
             part.requires_grad_(False).eval()
-        self.schedule = DDPMScheduler.from_pretrained(str(base.configuration or base.source), subfolder="scheduler")
+        place = str(base.configuration or base.source)
+        local = base.configuration is not None
+        self.schedule = DDPMScheduler.from_pretrained(place, subfolder="scheduler", local_files_only=local)
         factor = 2 ** (len(vae.config.block_out_channels) - 1)
         self.resolution = section.resolution or int(unet.config.sample_size) * factor
         if self.resolution % factor:
@@ -87,13 +91,17 @@ class TextToImage(Learner):
         transformers_logging.disable_progress_bar()
 
         def part(kind: Any, name: str, dtype: torch.dtype) -> nn.Module:
-            return kind.from_pretrained(base.source, subfolder=name, torch_dtype=dtype, use_safetensors=True).to(device)
+            options = {"subfolder": name, "use_safetensors": True, "local_files_only": base.local}
+            model, facts = kind.from_pretrained(base.source, torch_dtype=dtype, output_loading_info=True, **options)
+            return _whole(section, name, model, facts).to(device)
 
         try:
             parts = {"unet": part(UNet2DConditionModel, "unet", compute), "text_encoder": part(CLIPTextModel, "text_encoder", compute)}
             parts["vae"] = part(AutoencoderKL, "vae", torch.float32)
-            tokenizer = CLIPTokenizer.from_pretrained(base.source, subfolder="tokenizer")
-        except (OSError, ValueError) as e:
+            tokenizer = CLIPTokenizer.from_pretrained(base.source, subfolder="tokenizer", local_files_only=base.local)
+        except Refused:
+            raise
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError, NotImplementedError) as e:  # all of them the libraries'
             raise _refused(section, e, "a whole Stable Diffusion with safetensors weights") from None
         return cls(section, base, parts, tokenizer, compute)
 
@@ -107,15 +115,16 @@ class TextToImage(Learner):
 
         source = str(base.configuration or base.source)
         try:
-            unet = UNet2DConditionModel.load_config(source, subfolder="unet")
-            vae = AutoencoderKL.load_config(source, subfolder="vae")
-            text = CLIPTextConfig.from_pretrained(source, subfolder="text_encoder")
+            options: Any = {"local_files_only": base.configuration is not None}
+            unet = UNet2DConditionModel.load_config(source, subfolder="unet", **options)
+            vae = AutoencoderKL.load_config(source, subfolder="vae", **options)
+            text = CLIPTextConfig.from_pretrained(source, subfolder="text_encoder", **options)
             with init_empty_weights(include_buffers=True):
                 parts = {"unet": UNet2DConditionModel.from_config(unet), "text_encoder": CLIPTextModel(text)}
                 parts["vae"] = AutoencoderKL.from_config(vae)
             return cls(section, base, parts, None, torch.float32)
-        except OSError as e:
-            raise _refused(section, e, "a base model whose configuration is there") from None
+        except (OSError, ValueError, TypeError, KeyError) as e:
+            raise _refused(section, e, "a base model whose configuration is there, and whole") from None
 
     @property
     def trains_text(self) -> bool:
@@ -206,7 +215,7 @@ class TextToImage(Learner):
         """These networks as a StableDiffusionPipeline, with the base's own sampler."""
         from diffusers import StableDiffusionPipeline, schedulers
 
-        config: Any = schedulers.DDPMScheduler.load_config(self.base.source, subfolder="scheduler")
+        config: Any = schedulers.DDPMScheduler.load_config(self.base.source, subfolder="scheduler", local_files_only=self.base.local)
         sampler = getattr(schedulers, config["_class_name"]).from_config(config)
         parts = {"vae": self.vae, "text_encoder": self.text_encoder, "tokenizer": self.tokenizer, "unet": self.unet, "scheduler": sampler}
         pipeline: Any = StableDiffusionPipeline(**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
@@ -244,6 +253,43 @@ class TextToImage(Learner):
         """[3, resolution, resolution] in 0..1: the shorter side scaled, the middle cut out."""
         square = ImageOps.fit(image, (self.resolution, self.resolution), Image.Resampling.BICUBIC)
         return torch.from_numpy(np.array(square)).permute(2, 0, 1).float() / 255
+
+
+def _whole(section: Section, name: str, model: nn.Module, facts: Mapping[str, Any]) -> nn.Module:
+    """The model, where all its weights were there and are numbers.
+
+    Raises:
+        Refused: with the names of those that were not.
+    """
+    place = f"{section.base!r}, whose {name}"
+    for what, entries in (("lacks", facts.get("missing_keys")), ("has other shapes of", facts.get("mismatched_keys"))):
+        if names := sorted(str(entry if isinstance(entry, str) else entry[0]) for entry in entries or ()):
+            raise Refused("model.base", f"{place} {what} {listed(names)}", "a whole one: what is not there would be drawn at random")
+    if broken := [key for key, t in model.state_dict().items() if t.is_floating_point() and not t.isfinite().all()]:
+        raise Refused("model.base", f"{place} has numbers that are not finite in {listed(broken)}", "weights that are numbers")
+    return model
+
+
+def cut_captions(base: Base, captions: Sequence[str]) -> str | None:
+    """What a person should know of captions that are longer than what the text encoder reads; None where none is, or where the
+    tokenizer is not on this machine."""
+    from transformers import CLIPTokenizer
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # it would say the same of the first one alone
+    try:
+        tokenizer: Any = CLIPTokenizer.from_pretrained(base.source, subfolder="tokenizer", local_files_only=True)
+    except (OSError, ValueError):
+        return None
+    most = int(tokenizer.model_max_length)
+    distinct = dict.fromkeys(captions)
+    lengths = dict(zip(distinct, map(len, tokenizer(list(distinct), truncation=False).input_ids), strict=True)) if distinct else {}
+    if not (cut := [caption for caption in captions if lengths[caption] > most]):
+        return None
+    first = printable(cut[0] if len(cut[0]) <= 80 else cut[0][:77] + "...")
+    return (
+        f"{len(cut)} of {len(captions)} captions have more than the {most} tokens that the text encoder reads, and are cut; first: {first}"
+    )
 
 
 def _refused(section: Section, e: Exception, expected: str) -> Refused:

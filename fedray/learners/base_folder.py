@@ -1,0 +1,189 @@
+"""What a base model's folder holds, looked at without torch: that it is a Stable Diffusion which is trained as it should be,
+whole, and nothing that would run code or ask the network."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fedray.learners.weights_file import tensors_in
+from fedray.scenario.base import Refused
+
+PIPELINE = "StableDiffusionPipeline"
+PARTS = {  # by name: its library and classes
+    "unet": ("diffusers", ("UNet2DConditionModel",)),
+    "vae": ("diffusers", ("AutoencoderKL",)),
+    "text_encoder": ("transformers", ("CLIPTextModel",)),
+    "tokenizer": ("transformers", ("CLIPTokenizer", "CLIPTokenizerFast")),
+}
+WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
+# Samplers of the noise that a Stable Diffusion is trained with: betas over discrete timesteps. Flow matching and EDM's are not.
+SAMPLERS = (
+    "DDPM DDPMParallel DDIM DDIMParallel PNDM LMSDiscrete EulerDiscrete EulerAncestralDiscrete HeunDiscrete KDPM2Discrete "
+    "KDPM2AncestralDiscrete DPMSolverMultistep DPMSolverSinglestep DPMSolverSDE DEISMultistep UniPCMultistep SASolver LCM TCD"
+)
+PREDICTIONS = ("epsilon", "v_prediction")
+BETAS = ("linear", "scaled_linear", "squaredcos_cap_v2")
+ATTENTION = (None, "eager", "sdpa")  # ours; others are kernels, some fetched from a hub as code
+CODE = ("auto_map", "trust_remote_code", "custom_pipelines")
+CONVERT = "diffusers' StableDiffusionPipeline.from_single_file('{file}').save_pretrained('FOLDER'), then FOLDER"
+REWRITE = "safetensors: StableDiffusionPipeline.from_pretrained('{folder}', use_safetensors=False).save_pretrained('FOLDER'), then FOLDER"
+
+Refuse = Callable[[object, str], Refused]
+
+
+def refuse_single_file(file: Path, key: str) -> None:
+    """Raises Refused for one file in the place of a folder, and says how it becomes one."""
+    if file.is_file():
+        got = f"{str(file)!r}, a single file"
+        raise Refused(key, got, f"a folder: {CONVERT.format(file=file)}")
+
+
+def verify(folder: Path, key: str) -> None:
+    """That a folder in diffusers' layout is a whole base model.
+
+    Raises:
+        Refused: naming the file, and the entry in it, that is not as it should be.
+    """
+
+    def refuse(got: object, expected: str) -> Refused:
+        return Refused(key, got, expected)
+
+    _verify_index(folder, refuse)
+    configs = {name: _object(folder / name / "config.json", refuse) for name in WEIGHTS}
+    for name, config in configs.items():
+        _verify_config(folder / name, config, refuse)
+    _verify_shapes(folder, configs, refuse)
+    _verify_scheduler(folder / "scheduler" / "scheduler_config.json", refuse)
+    _verify_tokenizer(folder / "tokenizer", refuse)
+    for name, stem in WEIGHTS.items():
+        _verify_weights(folder / name, stem, refuse)
+
+
+def _object(file: Path, refuse: Refuse) -> dict[str, Any]:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise refuse(f"a base model without {file}", "a whole one") from None
+    except (OSError, ValueError, RecursionError) as e:
+        raise refuse(f"{file}, which is no JSON ({str(e).splitlines()[0][:80]})", "a JSON object") from None
+    if not isinstance(value, dict):
+        raise refuse(f"{file}, which is no JSON object", "one")
+    return value
+
+
+def _verify_index(folder: Path, refuse: Refuse) -> None:
+    file = folder / "model_index.json"
+    index = _object(file, refuse)
+    if (kind := index.get("_class_name")) != PIPELINE:
+        raise refuse(f"a {kind!s:.60} ({file})", f"a {PIPELINE}, which is what text_to_image trains")
+    for name, (library, classes) in PARTS.items():
+        if index.get(name) not in [[library, one] for one in classes]:
+            raise refuse(f"{name} {json.dumps(index.get(name))[:80]} in {file}", f"{library}'s {classes[0]}")
+    _refuse_code(file, index, refuse)
+
+
+def _refuse_code(file: Path, config: Mapping[str, Any], refuse: Refuse) -> None:
+    for entry in CODE:
+        if config.get(entry):
+            raise refuse(f"{entry} in {file}", "a base model that brings no code of its own")
+
+
+def _verify_config(part: Path, config: dict[str, Any], refuse: Refuse) -> None:
+    file = part / "config.json"
+    _refuse_code(file, config, refuse)
+    if config.get("quantization_config"):
+        raise refuse(f"quantization_config in {file}", "weights that are not quantised")
+    for entry in ("attn_implementation", "_attn_implementation"):
+        if config.get(entry) not in ATTENTION:
+            raise refuse(f"{entry} {config[entry]!r:.60} in {file}", "none: attention is torch's own")
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        if (part / name).exists():
+            raise refuse(f"an adapter ({part / name}) beside the weights", "a base model: merge it first")
+
+
+def _verify_shapes(folder: Path, configs: Mapping[str, dict[str, Any]], refuse: Refuse) -> None:
+    """That the parts fit each other, and that the U-Net takes what training gives it: noisy latents, a timestep, text."""
+    unet, vae, text = configs["unet"], configs["vae"], configs["text_encoder"]
+    file, latents = folder / "unet" / "config.json", vae.get("latent_channels", 4)
+    for way in ("in_channels", "out_channels"):
+        if (n := unet.get(way, 4)) != latents:
+            raise refuse(f"{way} {n!r:.40} in {file}", f"{latents}, as many as the autoencoder's latents have: no inpainting, no depth")
+    for entry in ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type", "num_class_embeds"):
+        if unet.get(entry) is not None:
+            raise refuse(f"{entry} {unet[entry]!r:.40} in {file}", "none: it is given latents, a timestep and text alone")
+    wide, width = unet.get("cross_attention_dim", 1280), text.get("hidden_size", 512)
+    if any(n != width for n in (wide if isinstance(wide, list) else [wide])):
+        raise refuse(f"cross_attention_dim {wide!r:.40} in {file}", f"{width}, the text encoder's hidden_size")
+    if vae.get("shift_factor") is not None:
+        raise refuse(f"shift_factor in {folder / 'vae' / 'config.json'}", "an autoencoder of Stable Diffusion 1 or 2, which has none")
+
+
+def _verify_scheduler(file: Path, refuse: Refuse) -> None:
+    config = _object(file, refuse)
+    name, known = str(config.get("_class_name")), SAMPLERS.split()
+    if name.removesuffix("Scheduler") not in known or config.get("use_flow_sigmas"):
+        flow = "flow matching" if config.get("use_flow_sigmas") or name.startswith("Flow") else "not what it is trained with"
+        raise refuse(f"_class_name {name!r:.60} in {file} ({flow})", f"one of {', '.join(f'{n}Scheduler' for n in known[:6])}, ...")
+    if (kind := config.get("prediction_type", "epsilon")) not in PREDICTIONS:
+        raise refuse(f"prediction_type {kind!r:.40} in {file}", " or ".join(PREDICTIONS))
+    if config.get("trained_betas") is None and (betas := config.get("beta_schedule", "linear")) not in BETAS:
+        raise refuse(f"beta_schedule {betas!r:.40} in {file}", " or ".join(BETAS))
+    for entry, kind_of, expected in (("num_train_timesteps", int, "a whole number above 0"), ("beta_start", float, "a number")):
+        value = config.get(entry, 1000)
+        if isinstance(value, bool) or not isinstance(value, (int, kind_of)) or value <= 0:
+            raise refuse(f"{entry} {value!r:.40} in {file}", expected)
+
+
+def _verify_tokenizer(folder: Path, refuse: Refuse) -> None:
+    if (file := folder / "tokenizer_config.json").exists():
+        _refuse_code(file, _object(file, refuse), refuse)
+    if (file := folder / "tokenizer.json").exists():
+        _object(file, refuse)
+        return
+    _object(folder / "vocab.json", refuse)
+    try:
+        lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as e:
+        raise refuse(f"{folder / 'merges.txt'}, which cannot be read ({e})", "the tokenizer's merges") from None
+    bad = next((i for i, line in enumerate(lines, 1) if line.strip() and not line.startswith("#") and len(line.split()) != 2), None)
+    if bad is not None:
+        raise refuse(f"{folder / 'merges.txt'}:{bad}, which is no merge", "two tokens a line")
+
+
+def _verify_weights(part: Path, stem: str, refuse: Refuse) -> None:
+    """One safetensors file, or several and an index of what is in which."""
+    file, index = part / f"{stem}.safetensors", part / f"{stem}.safetensors.index.json"
+    if file.exists():
+        tensors_in(file, refuse)
+        return
+    if not index.exists():
+        raise _without_weights(part, stem, refuse)
+    weight_map = _object(index, refuse).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        raise refuse(f"{index} without a weight_map", "which tensor is in which file")
+    for name in sorted(set(weight_map.values())):
+        if not re.fullmatch(r"[\w.-]+\.safetensors", name):
+            raise refuse(f"{name!r:.60} in {index}", "files beside it")
+        if not (part / name).exists():
+            raise refuse(f"{part} without {name}, which its index names", "all of its parts")
+        there = tensors_in(part / name, refuse)
+        lacking = [tensor for tensor, where in weight_map.items() if where == name and tensor not in there]
+        if lacking:
+            raise refuse(f"{part / name} without {listed(lacking)}", "what its index says of it")
+
+
+def _without_weights(part: Path, stem: str, refuse: Refuse) -> Refused:
+    variants = sorted(p.name for p in part.glob(f"{stem}*.safetensors*"))
+    pickled = sorted(p.name for suffix in ("bin", "ckpt", "pt") for p in part.glob(f"*.{suffix}"))
+    if variants:
+        return refuse(f"{part} with {listed(variants)} alone", f"{stem}.safetensors (a variant by that name is read as it is)")
+    if pickled:
+        return refuse(f"{part} with {listed(pickled)} alone, which are pickles", REWRITE.format(folder=part.parent))
+    return refuse(f"{part} without weights", f"{stem}.safetensors in it")
+
+
+def listed(names: list[str], most: int = 5) -> str:
+    """Names, and how many more."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

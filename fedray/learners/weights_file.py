@@ -1,0 +1,51 @@
+"""What a safetensors file says that it holds, read without torch and without its data."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+FLOATS = ("F64", "F32", "F16", "BF16")
+OTHERS = ("BOOL", "I64", "I32")  # of positions and masks
+MOST_HEADER = 100 << 20  # bytes, as safetensors' own limit
+POINTERS = {b"version https://git-lfs": "Git LFS", b"/annex/objects/": "git-annex"}
+
+
+def tensors_in(file: Path, refuse: Callable[[object, str], Exception]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """dtype and shape of every tensor, by name. Raises what `refuse` makes of what was got and what was expected, where the file
+    is a pointer, cut off, quantised or something else."""
+    try:
+        size = file.stat().st_size
+        with file.open("rb") as f:
+            head = f.read(8)
+            length = int.from_bytes(head, "little")
+            text = f.read(length) if 8 + length <= size and length <= MOST_HEADER else None
+            f.seek(0)
+            start = f.read(200)
+    except OSError as e:
+        raise refuse(f"{file}, which cannot be read ({e.strerror})", "weights in safetensors") from None
+    for mark, tool in POINTERS.items():
+        if mark in start and size < 4096:
+            raise refuse(f"{file}, a pointer of {tool} instead of weights", f"the weights ({_fetch(tool)})")
+    if len(head) < 8 or text is None:
+        raise refuse(f"{file} of {size:,} bytes, which is cut off or no safetensors", "whole weights")
+    try:
+        header = json.loads(text)
+        entries = {name: _entry(value) for name, value in header.items() if name != "__metadata__"}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise refuse(f"{file}, which is no safetensors", "weights in safetensors") from None
+    end = max((end for *_, end in entries.values()), default=0)
+    if 8 + length + end != size:
+        raise refuse(f"{file} of {size:,} bytes, which is cut off: its header tells of {8 + length + end:,}", "whole weights")
+    for name, (dtype, _, _) in entries.items():
+        if dtype not in FLOATS + OTHERS:
+            raise refuse(f"{name} in {dtype} in {file}", f"weights that are not quantised ({', '.join(FLOATS)})")
+    return {name: (dtype, shape) for name, (dtype, shape, _) in entries.items()}
+
+
+def _entry(value: Any) -> tuple[str, tuple[int, ...], int]:
+    return str(value["dtype"]), tuple(int(n) for n in value["shape"]), int(value["data_offsets"][1])
+
+
+def _fetch(tool: str) -> str:
+    return "git lfs pull" if tool == "Git LFS" else "git annex get ."

@@ -1,0 +1,247 @@
+"""A base model that is not whole, not what is trained here, or not just weights: refused by file, before anything is random."""
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from fedray import shipped
+from fedray.learners.bases import locate
+from fedray.learners.text_to_image import TextToImage, cut_captions
+from fedray.scenario.base import Refused
+from fedray.scenario.model import TextToImage as Section
+from tests.helpers import UNSEEN, tiny
+
+SCHEDULER = "scheduler/scheduler_config.json"
+UNET, TEXT = "unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"
+
+
+@pytest.fixture
+def base(tmp_path):
+    return shutil.copytree(shipped.HERE / "tiny-sd", tmp_path / "sd")
+
+
+def edited(name, **changes):
+    """Changes a JSON file; None takes a key away."""
+
+    def edit(base):
+        file = base / name
+        value = json.loads(file.read_text()) | changes
+        file.write_text(json.dumps({k: v for k, v in value.items() if v is not None}))
+
+    return edit
+
+
+def written(name, content):
+    def write(base):
+        (base / name).write_bytes(content)
+
+    return write
+
+
+def gone(name):
+    def remove(base):
+        place = base / name
+        shutil.rmtree(place) if place.is_dir() else place.unlink()
+
+    return remove
+
+
+def cut_off(name):
+    return lambda base: (base / name).write_bytes((base / name).read_bytes()[:-1000])
+
+
+def renamed(name, new):
+    return lambda base: (base / name).rename(base / new)
+
+
+def quantised(base):
+    tensors = load_file(base / UNET)
+    first = next(iter(tensors))
+    save_file(tensors | {first: tensors[first].to(torch.int8)}, base / UNET)
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 3438167534\n"
+DAMAGES = {
+    "another pipeline": (edited("model_index.json", _class_name="StableDiffusionXLPipeline"), "got a StableDiffusionXLPipeline ("),
+    "a flow": (edited("model_index.json", _class_name="FluxPipeline"), "expected a StableDiffusionPipeline, which is what"),
+    "an index that is a list": (written("model_index.json", b"[]"), "model_index.json, which is no JSON object"),
+    "an index that is broken": (written("model_index.json", b"{"), "model_index.json, which is no JSON ("),
+    "another U-Net": (edited("model_index.json", unet=["diffusers", "UNetSpatioTemporalConditionModel"]), 'unet ["diffusers", "UNetSp'),
+    "no text encoder": (edited("model_index.json", text_encoder=[None, None]), "text_encoder [null, null] in "),
+    "no tokenizer": (gone("tokenizer"), "without {base}/tokenizer/vocab.json"),
+    "no autoencoder": (gone("vae"), "without {base}/vae/config.json"),
+    "a broken tokenizer": (written("tokenizer/tokenizer.json", b'{"version"'), "{base}/tokenizer/tokenizer.json, which is no JSON"),
+    "a broken scheduler": (written(SCHEDULER, b"\xff"), "scheduler_config.json, which is no JSON"),
+    "no scheduler": (gone("scheduler"), "without {base}/scheduler/scheduler_config.json"),
+    "a prediction of samples": (edited(SCHEDULER, prediction_type="sample"), "prediction_type 'sample' in "),
+    "flow matching": (edited(SCHEDULER, _class_name="FlowMatchEulerDiscreteScheduler"), "(flow matching), expected"),
+    "flow sigmas": (edited(SCHEDULER, use_flow_sigmas=True), "(flow matching), expected"),
+    "EDM": (edited(SCHEDULER, _class_name="EDMEulerScheduler"), "(not what it is trained with)"),
+    "unknown betas": (edited(SCHEDULER, beta_schedule="laplace"), "beta_schedule 'laplace' in "),
+    "no timesteps": (edited(SCHEDULER, num_train_timesteps=0), "num_train_timesteps 0 in "),
+    "inpainting": (edited("unet/config.json", in_channels=9), "in_channels 9 in "),
+    "SDXL's embedding": (edited("unet/config.json", addition_embed_type="text_time"), "addition_embed_type 'text_time' in "),
+    "text of another width": (edited("unet/config.json", cross_attention_dim=768), "cross_attention_dim 768 in "),
+    "a shifted autoencoder": (edited("vae/config.json", shift_factor=0.06), "shift_factor in "),
+    "quantisation": (edited("text_encoder/config.json", quantization_config={"load_in_8bit": True}), "quantization_config in "),
+    "a kernel": (edited("text_encoder/config.json", attn_implementation="kernels/flash"), "attn_implementation 'kernels/f"),
+    "code": (edited("unet/config.json", auto_map={"AutoModel": "mine.Model"}), "auto_map in "),
+    "code of a tokenizer": (edited("tokenizer/tokenizer_config.json", auto_map={"AutoTokenizer": "mine.T"}), "auto_map in "),
+    "an adapter": (written("text_encoder/adapter_config.json", b"{}"), "an adapter ({base}/text_encoder/adapter_config.json)"),
+    "a pointer": (written(UNET, LFS), "a pointer of Git LFS instead of weights, expected the weights (git lfs pull)"),
+    "another pointer": (written(TEXT, b"/annex/objects/SHA256E-s1--0.safetensors\n"), "a pointer of git-annex instead of weights"),
+    "cut off": (cut_off(UNET), "bytes, which is cut off: its header tells of "),
+    "an empty file": (written(TEXT, b""), "of 0 bytes, which is cut off or no safetensors"),
+    "a web page": (written(TEXT, b"<!doctype html><title>404</title>" + b" " * 5000), "which is cut off or no safetensors"),
+    "no weights": (gone(UNET), "{base}/unet without weights"),
+    "pickles alone": (renamed(UNET, "unet/diffusion_pytorch_model.bin"), "diffusion_pytorch_model.bin alone, which are pickles"),
+    "a variant alone": (renamed(UNET, "unet/diffusion_pytorch_model.fp16.safetensors"), "diffusion_pytorch_model.fp16.safetensors alone"),
+    "whole numbers": (quantised, "in I8 in "),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", DAMAGES)
+def test_a_base_that_is_not_a_whole_stable_diffusion_is_refused_by_file(what, base):
+    damage, expected = DAMAGES[what]
+    damage(base)
+    with pytest.raises(Refused) as caught:
+        locate(str(base), Path())
+    assert caught.value.key == "model.base"
+    assert expected.replace("{base}", str(base)) in str(caught.value)
+
+
+CHECK = """
+import sys
+from fedray.cli import main
+sys.argv = ["fedray", "check", sys.argv[1]]
+try:
+    main()
+finally:
+    print("torch" in sys.modules)
+"""
+
+
+def test_check_says_it_with_file_and_line_and_without_torch(base, tmp_path):
+    (base / UNET).write_bytes(LFS)
+    file = tiny(tmp_path, UNSEEN | {"model.base": str(base)})
+    done = subprocess.run([sys.executable, "-c", CHECK, file], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "False\n")
+    line = next(i for i, text in enumerate(file.read_text().splitlines(), 1) if "base:" in text)
+    assert done.stderr.startswith(f"{file}:{line}: model.base: got {base / UNET}, a pointer of Git LFS")
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "ckpt"])
+def test_a_single_file_is_told_how_to_become_a_folder(suffix, tmp_path):
+    file = tmp_path / f"v1-5.{suffix}"
+    file.write_bytes(b"\0" * 100)
+    with pytest.raises(
+        Refused, match=r"a single file, expected a folder: diffusers' StableDiffusionPipeline\.from_single_file\("
+    ) as caught:
+        locate(file.name, tmp_path)
+    assert ".save_pretrained('FOLDER'), then FOLDER" in caught.value.expected
+
+
+def loaded(base):
+    section = Section(kind="text_to_image", base=str(base))
+    return TextToImage.load(section, locate(str(base), Path()), torch.device("cpu"), torch.float32)
+
+
+@pytest.mark.parametrize(("file", "part"), [(UNET, "unet"), (TEXT, "text_encoder"), ("vae/diffusion_pytorch_model.safetensors", "vae")])
+def test_missing_tensors_are_refused_by_name_and_never_drawn(file, part, base):
+    tensors = load_file(base / file)
+    lacking = sorted(tensors)[3:10]
+    save_file({name: t for name, t in tensors.items() if name not in lacking}, base / file)
+    with pytest.raises(Refused, match=rf"whose {part} lacks .* and 2 more, expected a whole one") as caught:
+        loaded(base)
+    assert lacking[0].removeprefix("text_model.") in str(caught.value)
+
+
+@pytest.mark.parametrize(("file", "part"), [(UNET, "unet"), (TEXT, "text_encoder")])
+def test_weights_that_are_not_numbers_are_refused_by_name(file, part, base):
+    tensors = load_file(base / file)
+    name = sorted(n for n in tensors if n.endswith(".weight"))[2]
+    tensors[name].view(-1)[7] = float("nan")
+    save_file(tensors, base / file)
+    with pytest.raises(Refused, match=rf"whose {part} has numbers that are not finite in ") as caught:
+        loaded(base)
+    assert name.removeprefix("text_model.") in str(caught.value)
+
+
+def test_tensors_of_another_shape_are_refused_by_name(base):
+    tensors = load_file(base / UNET)
+    tensors["conv_out.weight"] = torch.zeros(4, 7, 3, 3)
+    save_file(tensors, base / UNET)
+    with pytest.raises(Refused, match=r"model\.base: got .*conv_out\.weight"):
+        loaded(base)
+
+
+def test_a_whole_base_in_shards_loads_the_same_weights(base):
+    tensors = load_file(base / UNET)
+    names = sorted(tensors)
+    shards = {
+        "diffusion_pytorch_model-00001-of-00002.safetensors": names[::2],
+        "diffusion_pytorch_model-00002-of-00002.safetensors": names[1::2],
+    }
+    for file, some in shards.items():
+        save_file({n: tensors[n] for n in some}, base / "unet" / file, metadata={"format": "pt"})
+    index = base / "unet" / "diffusion_pytorch_model.safetensors.index.json"
+    size = sum(t.nbytes for t in tensors.values())
+    index.write_text(json.dumps({"metadata": {"total_size": size}, "weight_map": {n: f for f, some in shards.items() for n in some}}))
+    (base / UNET).unlink()
+    ours, expected = loaded(base), loaded(shipped.HERE / "tiny-sd")
+    assert all(torch.equal(a, b) for a, b in zip(ours.unet.parameters(), expected.unet.parameters(), strict=True))
+    (base / "unet" / next(iter(shards))).unlink()
+    with pytest.raises(Refused, match=r"without diffusion_pytorch_model-00001-of-00002\.safetensors, which its index names"):
+        locate(str(base), Path())
+
+
+def test_a_local_base_never_asks_the_network(base, monkeypatch):
+    def asks(*_, **__):
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket, "create_connection", asks)
+    monkeypatch.setattr(socket, "getaddrinfo", asks)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    model = loaded(base)
+    model.pipeline()
+    TextToImage.on_meta(model.section, model.base)
+    assert cut_captions(model.base, ["a photo of a bag"]) is None
+
+
+def test_captions_beyond_the_text_encoders_tokens_are_counted_and_the_first_is_shown():
+    base = locate("tiny-sd", Path())
+    most = json.loads((Path(base.source) / "tokenizer" / "tokenizer_config.json").read_text())["model_max_length"]
+    long = "a bag " * most
+    captions = ["a bag", long, "a shoe", "\x1b[31m" + long, long]
+    note = cut_captions(base, captions)
+    assert note.startswith(
+        f"3 of 5 captions have more than the {most} tokens that the text encoder reads, and are cut; the first: a bag a bag"
+    )
+    assert note.endswith("...")
+    assert len(note) < 200
+    assert cut_captions(base, captions[:1]) is None
+    assert np.all([c.isprintable() for c in cut_captions(base, captions[3:4])])
+
+
+def test_a_run_and_a_plan_say_that_captions_are_cut(tmp_path, fedray):
+    data = shutil.copytree(shipped.HERE / "ink", tmp_path / "ink")
+    metadata = sorted(data.rglob("metadata.jsonl"))[0]
+    lines = [json.loads(line) for line in metadata.read_text().splitlines()]
+    lines[0]["text"] = "a sneaker " * 100
+    metadata.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    file = tiny(tmp_path, UNSEEN | {"data.path": str(data), "training.rounds": 1})
+    for verb in (["plan", file], ["run", file, "--quiet", "--out", tmp_path / "run"]):
+        code, out, err = fedray(*verb)
+        assert code == 0
+        assert "1 of 20 captions have more than the" in (out + err).replace("\n", " ")
