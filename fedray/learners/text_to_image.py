@@ -287,9 +287,8 @@ def cut_captions(base: Base, captions: Sequence[str]) -> str | None:
     if not (cut := [caption for caption in captions if lengths[caption] > most]):
         return None
     first = printable(cut[0] if len(cut[0]) <= 80 else cut[0][:77] + "...")
-    return (
-        f"{len(cut)} of {len(captions)} captions have more than the {most} tokens that the text encoder reads, and are cut; first: {first}"
-    )
+    longer = f"{len(cut)} of {len(captions)} captions have more than the {most} tokens that the text encoder reads"
+    return f"{longer}, and are cut; the first: {first}"
 
 
 def _refused(section: Section, e: Exception, expected: str) -> Refused:
