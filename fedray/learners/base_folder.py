@@ -27,6 +27,7 @@ PREDICTIONS = ("epsilon", "v_prediction")
 BETAS = ("linear", "scaled_linear", "squaredcos_cap_v2")
 ATTENTION = (None, "eager", "sdpa")  # ours; others are kernels, some fetched from a hub as code
 CODE = ("auto_map", "trust_remote_code", "custom_pipelines")
+MOST_STEPS = 100_000  # of noise
 CONVERT = "diffusers' StableDiffusionPipeline.from_single_file('{file}').save_pretrained('FOLDER'), then FOLDER"
 REWRITE = "safetensors: StableDiffusionPipeline.from_pretrained('{folder}', use_safetensors=False).save_pretrained('FOLDER'), then FOLDER"
 
@@ -51,12 +52,13 @@ def verify(folder: Path, key: str) -> None:
         return Refused(key, got, expected)
 
     _verify_index(folder, refuse)
+    _refuse_adapters(folder, refuse)
     configs = {name: _object(folder / name / "config.json", refuse) for name in WEIGHTS}
     for name, config in configs.items():
         _verify_config(folder / name, config, refuse)
     _verify_shapes(folder, configs, refuse)
     _verify_scheduler(folder / "scheduler" / "scheduler_config.json", refuse)
-    _verify_tokenizer(folder / "tokenizer", refuse)
+    _verify_tokenizer(folder / "tokenizer", configs["text_encoder"], refuse)
     for name, stem in WEIGHTS.items():
         _verify_weights(folder / name, stem, refuse)
 
@@ -98,9 +100,18 @@ def _verify_config(part: Path, config: dict[str, Any], refuse: Refuse) -> None:
     for entry in ("attn_implementation", "_attn_implementation"):
         if config.get(entry) not in ATTENTION:
             raise refuse(f"{entry} {config[entry]!r:.60} in {file}", "none: attention is torch's own")
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        if (part / name).exists():
-            raise refuse(f"an adapter ({part / name}) beside the weights", "a base model: merge it first")
+    if part.name in PARTS and (kind := config.get("_class_name", config.get("architectures", [None])[:1] or None)) is not None:
+        classes = PARTS[part.name][1]
+        if kind not in (*classes, [None], *([one] for one in classes)):
+            raise refuse(f"{kind!r:.60} in {file}", classes[0])
+
+
+def _refuse_adapters(folder: Path, refuse: Refuse) -> None:
+    """What transformers would load by itself, and ask the network for."""
+    for place in (folder, *(folder / name for name in PARTS)):
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            if (place / name).exists():
+                raise refuse(f"an adapter ({place / name}) beside the weights", "a base model: merge it first")
 
 
 def _verify_shapes(folder: Path, configs: Mapping[str, dict[str, Any]], refuse: Refuse) -> None:
@@ -130,19 +141,31 @@ def _verify_scheduler(file: Path, refuse: Refuse) -> None:
         raise refuse(f"prediction_type {kind!r:.40} in {file}", " or ".join(PREDICTIONS))
     if config.get("trained_betas") is None and (betas := config.get("beta_schedule", "linear")) not in BETAS:
         raise refuse(f"beta_schedule {betas!r:.40} in {file}", " or ".join(BETAS))
-    for entry, kind_of, expected in (("num_train_timesteps", int, "a whole number above 0"), ("beta_start", float, "a number")):
-        value = config.get(entry, 1000)
-        if isinstance(value, bool) or not isinstance(value, (int, kind_of)) or value <= 0:
-            raise refuse(f"{entry} {value!r:.40} in {file}", expected)
+    steps = config.get("num_train_timesteps", 1000)
+    if isinstance(steps, bool) or not isinstance(steps, int) or not 0 < steps <= MOST_STEPS:
+        raise refuse(f"num_train_timesteps {steps!r:.40} in {file}", f"a whole number from 1 to {MOST_STEPS:,}")
+    start, end = (config.get(entry, usual) for entry, usual in (("beta_start", 1e-4), ("beta_end", 0.02)))
+    if not all(isinstance(b, int | float) and 0 < b < 1 for b in (start, end)) or start > end:
+        raise refuse(f"beta_start {start!r:.40} and beta_end {end!r:.40} in {file}", "numbers between 0 and 1, the smaller first")
 
 
-def _verify_tokenizer(folder: Path, refuse: Refuse) -> None:
-    if (file := folder / "tokenizer_config.json").exists():
-        _refuse_code(file, _object(file, refuse), refuse)
+def _verify_tokenizer(folder: Path, text: Mapping[str, Any], refuse: Refuse) -> None:
+    """That it can be read, and gives the text encoder no more than that knows."""
+    if not (folder / "tokenizer.json").exists():
+        _object(folder / "vocab.json", refuse)
+    config = _object(file, refuse) if (file := folder / "tokenizer_config.json").exists() else {}
+    _refuse_code(file, config, refuse)
+    longest, places = config.get("model_max_length"), text.get("max_position_embeddings", 77)
+    if isinstance(longest, bool) or not isinstance(longest, int) or not isinstance(places, int) or not 0 < longest <= places:
+        raise refuse(f"model_max_length {longest!r:.40} in {file}", f"at most {places!r:.40}, the text encoder's max_position_embeddings")
     if (file := folder / "tokenizer.json").exists():
-        _object(file, refuse)
+        whole = _object(file, refuse)
+        model, added = whole.get("model"), whole.get("added_tokens") or []
+        known = model.get("vocab") if isinstance(model, dict) else None
+        ids = [token.get("id") for token in added if isinstance(token, dict)]
+        _verify_ids(file, known, ids, text, refuse)
         return
-    _object(folder / "vocab.json", refuse)
+    _verify_ids(folder / "vocab.json", _object(folder / "vocab.json", refuse), [], text, refuse)
     try:
         lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as e:
@@ -150,6 +173,16 @@ def _verify_tokenizer(folder: Path, refuse: Refuse) -> None:
     bad = next((i for i, line in enumerate(lines, 1) if line.strip() and not line.startswith("#") and len(line.split()) != 2), None)
     if bad is not None:
         raise refuse(f"{folder / 'merges.txt'}:{bad}, which is no merge", "two tokens a line")
+
+
+def _verify_ids(file: Path, known: Any, added: list[Any], text: Mapping[str, Any], refuse: Refuse) -> None:
+    if not isinstance(known, dict) or not known:
+        raise refuse(f"{file} without a vocabulary", "tokens with their numbers")
+    ids, size = [*known.values(), *added], text.get("vocab_size", 49408)
+    if not all(isinstance(i, int) for i in (*ids, size)) or not 0 <= min(ids) <= max(ids) < size:
+        raise refuse(
+            f"tokens up to number {max(map(str, ids), key=len)} in {file}", f"less than {size!r:.40}, the text encoder's vocab_size"
+        )
 
 
 def _verify_weights(part: Path, stem: str, refuse: Refuse) -> None:
@@ -161,7 +194,7 @@ def _verify_weights(part: Path, stem: str, refuse: Refuse) -> None:
     if not index.exists():
         raise _without_weights(part, stem, refuse)
     weight_map = _object(index, refuse).get("weight_map")
-    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+    if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(name, str) for name in weight_map.values()):
         raise refuse(f"{index} without a weight_map", "which tensor is in which file")
     for name in sorted(set(weight_map.values())):
         if not re.fullmatch(r"[\w.-]+\.safetensors", name):

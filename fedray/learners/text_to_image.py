@@ -91,9 +91,11 @@ class TextToImage(Learner):
         transformers_logging.disable_progress_bar()
 
         def part(kind: Any, name: str, dtype: torch.dtype) -> nn.Module:
-            options = {"subfolder": name, "use_safetensors": True, "local_files_only": base.local}
+            options: Any = {"subfolder": name, "use_safetensors": True, "local_files_only": base.local}
+            if kind is CLIPTextModel:  # it names none otherwise
+                options["ignore_mismatched_sizes"] = True
             model, facts = kind.from_pretrained(base.source, torch_dtype=dtype, output_loading_info=True, **options)
-            return _whole(section, name, model, facts).to(device)
+            return _whole(section, name, model, facts)
 
         try:
             parts = {"unet": part(UNet2DConditionModel, "unet", compute), "text_encoder": part(CLIPTextModel, "text_encoder", compute)}
@@ -101,9 +103,9 @@ class TextToImage(Learner):
             tokenizer = CLIPTokenizer.from_pretrained(base.source, subfolder="tokenizer", local_files_only=base.local)
         except Refused:
             raise
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError, NotImplementedError) as e:  # all of them the libraries'
+        except Exception as e:  # whatever two libraries make of a folder that a stranger wrote
             raise _refused(section, e, "a whole Stable Diffusion with safetensors weights") from None
-        return cls(section, base, parts, tokenizer, compute)
+        return cls(section, base, {name: part.to(device) for name, part in parts.items()}, tokenizer, compute)
 
     @classmethod
     def on_meta(cls, section: Section, base: Base) -> TextToImage:
@@ -123,7 +125,9 @@ class TextToImage(Learner):
                 parts = {"unet": UNet2DConditionModel.from_config(unet), "text_encoder": CLIPTextModel(text)}
                 parts["vae"] = AutoencoderKL.from_config(vae)
             return cls(section, base, parts, None, torch.float32)
-        except (OSError, ValueError, TypeError, KeyError) as e:
+        except Refused:
+            raise
+        except Exception as e:
             raise _refused(section, e, "a base model whose configuration is there, and whole") from None
 
     @property
@@ -262,9 +266,15 @@ def _whole(section: Section, name: str, model: nn.Module, facts: Mapping[str, An
         Refused: with the names of those that were not.
     """
     place = f"{section.base!r}, whose {name}"
-    for what, entries in (("lacks", facts.get("missing_keys")), ("has other shapes of", facts.get("mismatched_keys"))):
+    others = [key for key in facts.get("unexpected_keys") or () if not str(key).endswith(("position_ids", "text_projection.weight"))]
+    missing, mismatched = facts.get("missing_keys"), facts.get("mismatched_keys")
+    for what, entries in (("lacks", missing), ("has other shapes of", mismatched), ("has besides", others)):
         if names := sorted(str(entry if isinstance(entry, str) else entry[0]) for entry in entries or ()):
-            raise Refused("model.base", f"{place} {what} {listed(names)}", "a whole one: what is not there would be drawn at random")
+            raise Refused(
+                "model.base",
+                f"{place} {what} {listed(names)}",
+                "a whole one: with all the weights that it was trained with, and no others",
+            )
     if broken := [key for key, t in model.state_dict().items() if t.is_floating_point() and not t.isfinite().all()]:
         raise Refused("model.base", f"{place} has numbers that are not finite in {listed(broken)}", "weights that are numbers")
     return model
