@@ -206,7 +206,7 @@ def show_plan(p: dict[str, Any]) -> None:
     Console().print(table, highlight=False)
     if cuts := p.get("cuts"):
         _show_cuts(cuts, p["cut"])
-    for note in p["notes"]:
+    for note in p.get("notes", ()):
         Console().print(f"note: {note}", highlight=False, markup=False)
 
 

@@ -23,10 +23,10 @@ KEEP = 2  # checkpoints
 # What a run calls them, and its samples; whatever else lies beside them is somebody else's.
 CHECKPOINT = re.compile(r"round-(?!0\d{4})\d{4,9}")
 SAMPLE = re.compile(r"(round|attack)-(?!0\d{4})\d{4,9}\.(png|txt)")
+PREPARED = ".prepared"  # in a folder in which a run may begin: a sweep's for its variants, or that of one that was broken off
 # What a run writes before anything has trained.
 BEGUN = ["scenario.yaml", "scenario.resolved.yaml", "metrics.jsonl", "timeline.jsonl", "run.log", "env.json", "CITATION.bib"]
-BEGUN += ["partition.json", "split.json", LOCK]
-PREPARED = ".prepared"  # in a folder that a sweep has made for one of its variants
+BEGUN += ["partition.json", "split.json", LOCK, PREPARED]
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class RunFolder:
         if (path / "scenario.resolved.yaml").exists():
             raise ScenarioError([f"--out {path}: got a folder that already holds a run, expected a new one (or --resume {path})"])
         try:
-            if path.exists() and not (path / PREPARED).exists() and any(not _begun(p.name) for p in path.iterdir()):
+            if path.exists() and any(path.iterdir()) and not (path / PREPARED).exists():
                 raise ScenarioError([f"--out {path}: got a folder that holds other files, expected a new or an empty one"])
             path.mkdir(parents=True, exist_ok=True)
         except OSError as e:
@@ -83,12 +83,13 @@ class RunFolder:
             raise ScenarioError([f"--out {path}: got {got}, expected a new folder"]) from None
         run = cls(path)
         try:
-            (path / PREPARED).unlink(missing_ok=True)
+            (path / PREPARED).touch()
             write_whole(path / "scenario.yaml", loaded.text)
             if loaded.scenario.sweep is None:  # its variants have their own
                 write_whole(run.metrics, "")
                 write_whole(run.timeline, "")
-            write_whole(path / reader.SCENARIO, loaded.resolved())  # last: with it the run is there, and can be resumed
+            write_whole(path / reader.SCENARIO, loaded.resolved())  # with it the run is there, and can be resumed
+            (path / PREPARED).unlink()
         except OSError as e:
             run.discard()
             raise unwritable(path, e) from None
@@ -117,7 +118,7 @@ class RunFolder:
             ScenarioError: where no run is there, or a part of it is elsewhere.
         """
         if not (path / reader.SCENARIO).is_file():
-            begun = (path / "scenario.yaml").is_file()
+            begun = (path / PREPARED).is_file()
             advice = f" (this one was broken off before it began: fedray run ... --out {path})" if begun else ""
             raise ScenarioError([f"{option}{path}: got a folder that holds no run, expected one with {reader.SCENARIO}{advice}"])
         reader.refuse_links(path)
@@ -229,11 +230,6 @@ class RunFolder:
 def unwritable(path: Path, e: OSError) -> ScenarioError:
     """What is said of a run folder in which nothing can be written."""
     return ScenarioError([f"{e.filename or path}: got {e.strerror or e}, expected a place that can be written"])
-
-
-def _begun(name: str) -> bool:
-    """Whether a file is one that a run leaves which is broken off before it has begun."""
-    return name in BEGUN or (name.startswith(".") and name.endswith(".part"))
 
 
 def saved_files(checkpoint: Path) -> dict[str, str]:

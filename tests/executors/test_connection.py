@@ -104,8 +104,9 @@ address = ray.get_runtime_context().gcs_address
 from ray._raylet import AuthenticationMode, get_authentication_mode
 asks = get_authentication_mode() == AuthenticationMode.TOKEN
 connection.end()
+again = ray._private.ray_constants.ENABLE_RAY_CLUSTER
 left = sorted(name for name in os.environ if name.startswith("RAY_AUTH"))
-print(json.dumps({"new": sorted(new), "held": held, "address": address, "asks": asks, "left": left, "local": connection.local}))
+print(json.dumps({"new": sorted(new), "held": held, "address": address, "asks": asks, "left": left, "local": connection.local, "again": again}))
 """
 
 
@@ -123,6 +124,7 @@ def test_a_ray_of_our_own_listens_on_loopback_alone_and_asks_for_a_token_nobody_
     assert len(told["held"]["RAY_AUTH_TOKEN"]) == 64
     assert told["asks"]
     assert told["left"] == []
+    assert told["again"]
     assert not (tmp_path / ".ray").exists()
 
 

@@ -186,9 +186,10 @@ def test_a_folder_that_was_broken_off_before_it_began_can_be_started_again(tmp_p
     file = garments(tmp_path, SMALL)
     out = tmp_path / "run"
     out.mkdir()
-    for name in ("scenario.yaml", "metrics.jsonl", ".scenario.resolved.yaml.part"):
+    for name in (".prepared", "scenario.yaml", "metrics.jsonl", ".scenario.resolved.yaml.part"):
         (out / name).write_text("")
     code, _, err = fedray("run", "--resume", out)
     assert (code, "broken off before it began: fedray run ... --out" in err) == (2, True)
     code, _, err = fedray("run", file, "--out", out, "--quiet")
     assert code == 0, err
+    assert not [p.name for p in out.iterdir() if p.name.startswith(".")]

@@ -5,6 +5,7 @@ import os
 import re
 import secrets
 import socket
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,11 +38,8 @@ class Connection(NamedTuple):
     def end(self) -> None:
         if self.ours:
             ray.shutdown()
-        for name, value in self.environment.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        if self.local:
+            _restore(self.environment)
 
 
 def connect() -> Connection:
@@ -74,7 +72,6 @@ def _close_to_others() -> Mapping[str, str | None]:
     whatever the defaults of its version are. What of the environment was otherwise before."""
     # Ray binds to loopback where it takes itself for one that cannot be joined, as on Windows and macOS.
     wanted = {ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}
-    ray_constants.ENABLE_RAY_CLUSTER = False
     if "RAY_AUTH_MODE" not in os.environ:
         wanted["RAY_AUTH_MODE"] = "token"
         known = any(name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
@@ -82,10 +79,26 @@ def _close_to_others() -> Mapping[str, str | None]:
             wanted["RAY_AUTH_TOKEN"] = TOKEN
     before = {name: os.environ.get(name) for name in wanted}
     os.environ |= wanted
+    _read_environment()
+    return before
+
+
+def _restore(environment: Mapping[str, str | None]) -> None:
+    for name, value in environment.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    _read_environment()
+
+
+def _read_environment() -> None:
+    """What Ray read when it was imported, again."""
+    name = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+    ray_constants.ENABLE_RAY_CLUSTER = ray_constants.env_bool(name, sys.platform == "linux")
     raylet: Any = ray._raylet
     with suppress(AttributeError):  # of a Ray without authentication
-        raylet.Config.initialize("")  # the environment was read when Ray was imported
-    return before
+        raylet.Config.initialize("")
 
 
 def refuse_silent(address: str) -> None:
