@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fedray.learners.weights_file import tensors_in
+from fedray.learners.weights_file import refuse_pointer, tensors_in
 from fedray.scenario.base import Refused
 
 PIPELINE = "StableDiffusionPipeline"
@@ -25,6 +25,15 @@ SAMPLERS = (
 )
 PREDICTIONS = ("epsilon", "v_prediction")
 BETAS = ("linear", "scaled_linear", "squaredcos_cap_v2")
+FORMS = {  # what a part's configuration says that it is
+    "unet": ("_class_name", "UNet2DConditionModel"),
+    "vae": ("_class_name", "AutoencoderKL"),
+    "text_encoder": ("model_type", "clip_text_model"),
+}
+# Entries of a U-Net that ask for more than noisy latents, a timestep and text.
+BESIDE = (
+    "addition_embed_type", "class_embed_type", "encoder_hid_dim", "encoder_hid_dim_type", "num_class_embeds", "time_cond_proj_dim",
+)  # fmt: skip
 ATTENTION = (None, "eager", "sdpa")  # ours; others are kernels, some fetched from a hub as code
 CODE = ("auto_map", "trust_remote_code", "custom_pipelines")
 CONVERT = "diffusers' StableDiffusionPipeline.from_single_file('{file}').save_pretrained('FOLDER'), then FOLDER"
@@ -55,13 +64,30 @@ def verify(folder: Path, key: str) -> None:
     for name, config in configs.items():
         _verify_config(folder / name, config, refuse)
     _verify_shapes(folder, configs, refuse)
-    _verify_scheduler(folder / "scheduler" / "scheduler_config.json", refuse)
-    _verify_tokenizer(folder / "tokenizer", refuse)
+    file = folder / "scheduler" / "scheduler_config.json"
+    _verify_scheduler(file, _object(file, refuse), refuse)
+    _verify_tokenizer(folder / "tokenizer", configs["text_encoder"], refuse)
     for name, stem in WEIGHTS.items():
         _verify_weights(folder / name, stem, refuse)
 
 
+def verify_loaded(name: str, configs: Mapping[str, Mapping[str, Any]], scheduler: Mapping[str, Any], key: str) -> None:
+    """The same of the configurations of a base on the hub, whose files nobody has looked at before they were loaded.
+
+    Raises:
+        Refused: naming the file, and the entry in it.
+    """
+
+    def refuse(got: object, expected: str) -> Refused:
+        return Refused(key, got, expected)
+
+    folder = Path(name)
+    _verify_shapes(folder, configs, refuse)
+    _verify_scheduler(folder / "scheduler" / "scheduler_config.json", scheduler, refuse)
+
+
 def _object(file: Path, refuse: Refuse) -> dict[str, Any]:
+    refuse_pointer(file, refuse)
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -81,20 +107,23 @@ def _verify_index(folder: Path, refuse: Refuse) -> None:
     for name, (library, classes) in PARTS.items():
         if index.get(name) not in [[library, one] for one in classes]:
             raise refuse(f"{name} {json.dumps(index.get(name))[:80]} in {file}", f"{library}'s {classes[0]}")
-    _refuse_code(file, index, refuse)
+    _refuse_foreign(file, index, refuse)
 
 
-def _refuse_code(file: Path, config: Mapping[str, Any], refuse: Refuse) -> None:
+def _refuse_foreign(file: Path, config: Mapping[str, Any], refuse: Refuse) -> None:
     for entry in CODE:
         if config.get(entry):
             raise refuse(f"{entry} in {file}", "a base model that brings no code of its own")
+    if config.get("quantization_config"):
+        raise refuse(f"quantization_config in {file}", "weights that are not quantised")
 
 
 def _verify_config(part: Path, config: dict[str, Any], refuse: Refuse) -> None:
     file = part / "config.json"
-    _refuse_code(file, config, refuse)
-    if config.get("quantization_config"):
-        raise refuse(f"quantization_config in {file}", "weights that are not quantised")
+    _refuse_foreign(file, config, refuse)
+    entry, known = FORMS[part.name]
+    if (form := config.get(entry)) != known:
+        raise refuse(f"{entry} {form!r:.60} in {file}", known)
     for entry in ("attn_implementation", "_attn_implementation"):
         if config.get(entry) not in ATTENTION:
             raise refuse(f"{entry} {config[entry]!r:.60} in {file}", "none: attention is torch's own")
@@ -103,46 +132,87 @@ def _verify_config(part: Path, config: dict[str, Any], refuse: Refuse) -> None:
             raise refuse(f"an adapter ({part / name}) beside the weights", "a base model: merge it first")
 
 
-def _verify_shapes(folder: Path, configs: Mapping[str, dict[str, Any]], refuse: Refuse) -> None:
+def _verify_shapes(folder: Path, configs: Mapping[str, Mapping[str, Any]], refuse: Refuse) -> None:
     """That the parts fit each other, and that the U-Net takes what training gives it: noisy latents, a timestep, text."""
     unet, vae, text = configs["unet"], configs["vae"], configs["text_encoder"]
     file, latents = folder / "unet" / "config.json", vae.get("latent_channels", 4)
     for way in ("in_channels", "out_channels"):
         if (n := unet.get(way, 4)) != latents:
             raise refuse(f"{way} {n!r:.40} in {file}", f"{latents}, as many as the autoencoder's latents have: no inpainting, no depth")
-    for entry in ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type", "num_class_embeds"):
+    for entry in BESIDE:
         if unet.get(entry) is not None:
             raise refuse(f"{entry} {unet[entry]!r:.40} in {file}", "none: it is given latents, a timestep and text alone")
+    if (attention := unet.get("attention_type", "default")) != "default":
+        raise refuse(f"attention_type {attention!r:.40} in {file}", "default: it is given text alone, and no boxes")
     wide, width = unet.get("cross_attention_dim", 1280), text.get("hidden_size", 512)
     if any(n != width for n in (wide if isinstance(wide, list) else [wide])):
         raise refuse(f"cross_attention_dim {wide!r:.40} in {file}", f"{width}, the text encoder's hidden_size")
     if vae.get("shift_factor") is not None:
         raise refuse(f"shift_factor in {folder / 'vae' / 'config.json'}", "an autoencoder of Stable Diffusion 1 or 2, which has none")
+    if not _between(scale := vae.get("scaling_factor", 0.18215), 0, float("inf")):
+        raise refuse(f"scaling_factor {scale!r:.40} in {folder / 'vae' / 'config.json'}", "a number above 0")
 
 
-def _verify_scheduler(file: Path, refuse: Refuse) -> None:
-    config = _object(file, refuse)
+def _verify_scheduler(file: Path, config: Mapping[str, Any], refuse: Refuse) -> None:
     name, known = str(config.get("_class_name")), SAMPLERS.split()
     if name.removesuffix("Scheduler") not in known or config.get("use_flow_sigmas"):
         flow = "flow matching" if config.get("use_flow_sigmas") or name.startswith("Flow") else "not what it is trained with"
         raise refuse(f"_class_name {name!r:.60} in {file} ({flow})", f"one of {', '.join(f'{n}Scheduler' for n in known[:6])}, ...")
     if (kind := config.get("prediction_type", "epsilon")) not in PREDICTIONS:
         raise refuse(f"prediction_type {kind!r:.40} in {file}", " or ".join(PREDICTIONS))
-    if config.get("trained_betas") is None and (betas := config.get("beta_schedule", "linear")) not in BETAS:
-        raise refuse(f"beta_schedule {betas!r:.40} in {file}", " or ".join(BETAS))
-    for entry, kind_of, expected in (("num_train_timesteps", int, "a whole number above 0"), ("beta_start", float, "a number")):
-        value = config.get(entry, 1000)
-        if isinstance(value, bool) or not isinstance(value, (int, kind_of)) or value <= 0:
-            raise refuse(f"{entry} {value!r:.40} in {file}", expected)
+    if str(variance := config.get("variance_type")).startswith("learned"):
+        raise refuse(f"variance_type {variance!r:.40} in {file}", "a fixed one: a variance that the U-Net predicts is not trained")
+    if config.get("rescale_betas_zero_snr") and kind == "epsilon":  # Lin et al. 2024 (2305.08891), sec. 3.2
+        raise refuse(f"rescale_betas_zero_snr and epsilon in {file}", "v_prediction, where the last step is noise alone")
+    _verify_betas(file, config, refuse)
 
 
-def _verify_tokenizer(folder: Path, refuse: Refuse) -> None:
-    if (file := folder / "tokenizer_config.json").exists():
-        _refuse_code(file, _object(file, refuse), refuse)
-    if (file := folder / "tokenizer.json").exists():
-        _object(file, refuse)
+def _verify_betas(file: Path, config: Mapping[str, Any], refuse: Refuse) -> None:
+    """What is not written would be a default, and samplers differ in theirs."""
+    steps, trained = config.get("num_train_timesteps", 1000), config.get("trained_betas")
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise refuse(f"num_train_timesteps {steps!r:.40} in {file}", "a whole number above 0")
+    if trained is not None:
+        if not isinstance(trained, list) or len(trained) != steps or not all(_between(beta, 0, 1) for beta in trained):
+            raise refuse(f"trained_betas in {file}", f"{steps} numbers between 0 and 1, one a timestep, or null")
         return
-    _object(folder / "vocab.json", refuse)
+    if (betas := config.get("beta_schedule")) not in BETAS:
+        raise refuse(f"beta_schedule {betas!r:.40} in {file}", " or ".join(BETAS))
+    for entry in ("beta_start", "beta_end"):
+        if not _between(beta := config.get(entry), 0, 1):
+            raise refuse(f"{entry} {beta!r:.40} in {file}", "a number between 0 and 1")
+
+
+def _between(value: object, low: float, high: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and low < value < high
+
+
+def _verify_tokenizer(folder: Path, text: Mapping[str, Any], refuse: Refuse) -> None:
+    """That its files are there and whole, and that the text encoder has a position and a row for what it makes."""
+    file = folder / "tokenizer_config.json"
+    config = _object(file, refuse)
+    _refuse_foreign(file, config, refuse)
+    if (kind := config.get("tokenizer_class", "CLIPTokenizer")) not in PARTS["tokenizer"][1]:
+        raise refuse(f"tokenizer_class {kind!r:.60} in {file}", "CLIPTokenizer")
+    most, positions = config.get("model_max_length"), text.get("max_position_embeddings", 77)
+    if isinstance(most, bool) or not isinstance(most, int) or not 2 < most <= positions:
+        raise refuse(f"model_max_length {most!r:.40} in {file}", f"{positions}, the text encoder's max_position_embeddings, or less")
+    for name in ("special_tokens_map.json", "added_tokens.json"):
+        if (folder / name).exists():
+            _object(folder / name, refuse)
+    vocabulary, where = _vocabulary(folder, refuse)
+    if not isinstance(vocabulary, dict) or not vocabulary or not all(isinstance(i, int) for i in vocabulary.values()):
+        raise refuse(f"{where} without a vocabulary", "a number for each token")
+    if (last := max(vocabulary.values())) >= (rows := text.get("vocab_size", 49408)):
+        raise refuse(f"token {last} in {where}", f"fewer than {rows}, the text encoder's vocab_size")
+
+
+def _vocabulary(folder: Path, refuse: Refuse) -> tuple[Any, Path]:
+    """A token's number by its text, and the file that says so."""
+    if (file := folder / "tokenizer.json").exists():
+        model = _object(file, refuse).get("model")
+        return model.get("vocab") if isinstance(model, dict) else None, file
+    vocabulary = _object(folder / "vocab.json", refuse)
     try:
         lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as e:
@@ -150,15 +220,19 @@ def _verify_tokenizer(folder: Path, refuse: Refuse) -> None:
     bad = next((i for i, line in enumerate(lines, 1) if line.strip() and not line.startswith("#") and len(line.split()) != 2), None)
     if bad is not None:
         raise refuse(f"{folder / 'merges.txt'}:{bad}, which is no merge", "two tokens a line")
+    return vocabulary, folder / "vocab.json"
 
 
 def _verify_weights(part: Path, stem: str, refuse: Refuse) -> None:
     """One safetensors file, or several and an index of what is in which."""
     file, index = part / f"{stem}.safetensors", part / f"{stem}.safetensors.index.json"
+    for one in (file, index):
+        refuse_pointer(one, refuse)
     if file.exists():
         tensors_in(file, refuse)
-        return
     if not index.exists():
+        if file.exists():
+            return
         raise _without_weights(part, stem, refuse)
     weight_map = _object(index, refuse).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):

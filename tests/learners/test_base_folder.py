@@ -19,7 +19,7 @@ from fedray.scenario.base import Refused
 from fedray.scenario.model import TextToImage as Section
 from tests.helpers import UNSEEN, tiny
 
-SCHEDULER = "scheduler/scheduler_config.json"
+SCHEDULER, TOKENS = "scheduler/scheduler_config.json", "tokenizer/tokenizer"
 UNET, TEXT = "unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"
 
 
@@ -58,6 +58,14 @@ def cut_off(name):
     return lambda base: (base / name).write_bytes((base / name).read_bytes()[:-1000])
 
 
+def linked(name, target):
+    def link(base):
+        (base / name).unlink()
+        (base / name).symlink_to(target)
+
+    return link
+
+
 def renamed(name, new):
     return lambda base: (base / name).rename(base / new)
 
@@ -76,7 +84,14 @@ DAMAGES = {
     "an index that is broken": (written("model_index.json", b"{"), "model_index.json, which is no JSON ("),
     "another U-Net": (edited("model_index.json", unet=["diffusers", "UNetSpatioTemporalConditionModel"]), 'unet ["diffusers", "UNetSp'),
     "no text encoder": (edited("model_index.json", text_encoder=[None, None]), "text_encoder [null, null] in "),
-    "no tokenizer": (gone("tokenizer"), "without {base}/tokenizer/vocab.json"),
+    "no tokenizer": (gone("tokenizer"), "without {base}/tokenizer/tokenizer_config.json"),
+    "no vocabulary": (gone("tokenizer/tokenizer.json"), "without {base}/tokenizer/vocab.json"),
+    "a vocabulary that is none": (edited(f"{TOKENS}.json", model=[]), "tokenizer.json without a vocabulary"),
+    "a vocabulary beyond the embeddings": (edited("text_encoder/config.json", vocab_size=100), "token 375 in "),
+    "another tokenizer": (edited(f"{TOKENS}_config.json", tokenizer_class="T5Tokenizer"), "tokenizer_class 'T5Tokenizer' in "),
+    "a tokenizer without an end": (edited(f"{TOKENS}_config.json", model_max_length=None), "model_max_length None in "),
+    "a tokenizer beyond the positions": (edited(f"{TOKENS}_config.json", model_max_length=200), "model_max_length 200 in "),
+    "broken special tokens": (written("tokenizer/special_tokens_map.json", b"{"), "special_tokens_map.json, which is no JSON"),
     "no autoencoder": (gone("vae"), "without {base}/vae/config.json"),
     "a broken tokenizer": (written("tokenizer/tokenizer.json", b'{"version"'), "{base}/tokenizer/tokenizer.json, which is no JSON"),
     "a broken scheduler": (written(SCHEDULER, b"\xff"), "scheduler_config.json, which is no JSON"),
@@ -86,18 +101,34 @@ DAMAGES = {
     "flow sigmas": (edited(SCHEDULER, use_flow_sigmas=True), "(flow matching), expected"),
     "EDM": (edited(SCHEDULER, _class_name="EDMEulerScheduler"), "(not what it is trained with)"),
     "unknown betas": (edited(SCHEDULER, beta_schedule="laplace"), "beta_schedule 'laplace' in "),
+    "a beta that is a word": (edited(SCHEDULER, beta_end="a"), "beta_end 'a' in "),
+    "a beta above 1": (edited(SCHEDULER, beta_start=2.0), "beta_start 2.0 in "),
+    "a beta that is left to the sampler": (edited(SCHEDULER, _class_name="HeunDiscreteScheduler", beta_start=None), "beta_start None in "),
+    "too few betas": (edited(SCHEDULER, trained_betas=[0.1, 0.2]), "trained_betas in "),
+    "a learned variance": (edited(SCHEDULER, variance_type="learned_range"), "variance_type 'learned_range' in "),
+    "noise to be told from noise": (edited(SCHEDULER, rescale_betas_zero_snr=True, prediction_type="epsilon"), "zero_snr and e"),
     "no timesteps": (edited(SCHEDULER, num_train_timesteps=0), "num_train_timesteps 0 in "),
     "inpainting": (edited("unet/config.json", in_channels=9), "in_channels 9 in "),
     "SDXL's embedding": (edited("unet/config.json", addition_embed_type="text_time"), "addition_embed_type 'text_time' in "),
+    "LCM's embedding": (edited("unet/config.json", time_cond_proj_dim=256), "time_cond_proj_dim 256 in "),
+    "boxes": (edited("unet/config.json", attention_type="gated"), "attention_type 'gated' in "),
+    "a U-Net of video": (edited("unet/config.json", _class_name="UNetMotionModel"), "_class_name 'UNetMotionModel' in "),
+    "a small autoencoder": (edited("vae/config.json", _class_name="AutoencoderTiny"), "_class_name 'AutoencoderTiny' in "),
+    "another text encoder": (edited("text_encoder/config.json", model_type="t5"), "model_type 't5' in "),
+    "latents of no scale": (edited("vae/config.json", scaling_factor=float("nan")), "scaling_factor nan in "),
     "text of another width": (edited("unet/config.json", cross_attention_dim=768), "cross_attention_dim 768 in "),
     "a shifted autoencoder": (edited("vae/config.json", shift_factor=0.06), "shift_factor in "),
     "quantisation": (edited("text_encoder/config.json", quantization_config={"load_in_8bit": True}), "quantization_config in "),
+    "quantisation of all": (edited("model_index.json", quantization_config={"quant_backend": "bnb"}), "quantization_config in "),
     "a kernel": (edited("text_encoder/config.json", attn_implementation="kernels/flash"), "attn_implementation 'kernels/f"),
     "code": (edited("unet/config.json", auto_map={"AutoModel": "mine.Model"}), "auto_map in "),
     "code of a tokenizer": (edited("tokenizer/tokenizer_config.json", auto_map={"AutoTokenizer": "mine.T"}), "auto_map in "),
     "an adapter": (written("text_encoder/adapter_config.json", b"{}"), "an adapter ({base}/text_encoder/adapter_config.json)"),
     "a pointer": (written(UNET, LFS), "a pointer of Git LFS instead of weights, expected the weights (git lfs pull)"),
     "another pointer": (written(TEXT, b"/annex/objects/SHA256E-s1--0.safetensors\n"), "a pointer of git-annex instead of weights"),
+    "a pointer to a tokenizer": (written(f"{TOKENS}.json", LFS), "tokenizer.json, a pointer of Git LFS instead of its content"),
+    "a link to what was not fetched": (linked(UNET, "../.git/annex/objects/x"), "a link to what is not there, expected its content (git"),
+    "an index beside the weights": (written(f"{UNET}.index.json", b"{"), "safetensors.index.json, which is no JSON"),
     "cut off": (cut_off(UNET), "bytes, which is cut off: its header tells of "),
     "an empty file": (written(TEXT, b""), "of 0 bytes, which is cut off or no safetensors"),
     "a web page": (written(TEXT, b"<!doctype html><title>404</title>" + b" " * 5000), "which is cut off or no safetensors"),
