@@ -35,6 +35,7 @@ BESIDE = (
     "addition_embed_type", "class_embed_type", "encoder_hid_dim", "encoder_hid_dim_type", "num_class_embeds", "time_cond_proj_dim",
 )  # fmt: skip
 ATTENTION = (None, "eager", "sdpa")  # ours; others are kernels, some fetched from a hub as code
+OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # of older versions of diffusers
 CODE = ("auto_map", "trust_remote_code", "custom_pipelines")
 CONVERT = "diffusers' StableDiffusionPipeline.from_single_file('{file}').save_pretrained('FOLDER'), then FOLDER"
 REWRITE = "safetensors: StableDiffusionPipeline.from_pretrained('{folder}', use_safetensors=False).save_pretrained('FOLDER'), then FOLDER"
@@ -223,16 +224,34 @@ def _vocabulary(folder: Path, refuse: Refuse) -> tuple[Any, Path]:
     return vocabulary, folder / "vocab.json"
 
 
-def _verify_weights(part: Path, stem: str, refuse: Refuse) -> None:
-    """One safetensors file, or several and an index of what is in which."""
+def stored(folder: Path, name: str, key: str) -> set[str]:
+    """The names of a part's tensors as its network has them; the libraries still load those of older versions.
+
+    Raises:
+        Refused: where its files are not whole.
+    """
+
+    def refuse(got: object, expected: str) -> Refused:
+        return Refused(key, got, expected)
+
+    found = set()
+    for tensor in _verify_weights(folder / name, WEIGHTS[name], refuse):
+        path = tensor.removeprefix("text_model.").split(".")
+        if len(path) > 2 and "attentions" in path:
+            path[-2] = OLD_ATTENTION.get(path[-2], path[-2])
+        found.add(".".join(path))
+    return found
+
+
+def _verify_weights(part: Path, stem: str, refuse: Refuse) -> set[str]:
+    """The names of the tensors in one safetensors file, or in several and an index of what is in which."""
     file, index = part / f"{stem}.safetensors", part / f"{stem}.safetensors.index.json"
     for one in (file, index):
         refuse_pointer(one, refuse)
-    if file.exists():
-        tensors_in(file, refuse)
+    found = set(tensors_in(file, refuse)) if file.exists() else set()
     if not index.exists():
         if file.exists():
-            return
+            return found
         raise _without_weights(part, stem, refuse)
     weight_map = _object(index, refuse).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
@@ -246,6 +265,8 @@ def _verify_weights(part: Path, stem: str, refuse: Refuse) -> None:
         lacking = [tensor for tensor, where in weight_map.items() if where == name and tensor not in there]
         if lacking:
             raise refuse(f"{part / name} without {listed(lacking)}", "what its index says of it")
+        found |= there.keys()
+    return found
 
 
 def _without_weights(part: Path, stem: str, refuse: Refuse) -> Refused:

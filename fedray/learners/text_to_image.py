@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from fedray.data import Samples
 from fedray.errors import printable
 from fedray.learners import unet as unets
-from fedray.learners.base_folder import listed, verify_loaded
+from fedray.learners.base_folder import listed, stored, verify_loaded
 from fedray.learners.bases import Base
 from fedray.learners.learner import Learner
 from fedray.learners.stages import Stage
@@ -99,15 +99,13 @@ class TextToImage(Learner):
             if kind is CLIPTextModel:  # a table of its shapes would be printed, and no names given; attention is torch's own
                 options |= {"ignore_mismatched_sizes": True, "attn_implementation": "sdpa"}
             model, facts = kind.from_pretrained(base.source, torch_dtype=dtype, output_loading_info=True, **options)
-            return _whole(section, name, model, facts)
+            return _whole(section, name, model, facts).to(device)
 
         with _libraries_refuse(section, "a whole Stable Diffusion with safetensors weights"):
             parts = {"unet": part(UNet2DConditionModel, "unet", compute), "text_encoder": part(CLIPTextModel, "text_encoder", compute)}
             parts["vae"] = part(AutoencoderKL, "vae", torch.float32)
             tokenizer = CLIPTokenizer.from_pretrained(base.source, subfolder="tokenizer", local_files_only=base.local)
-        there = {name: model.to(device) for name, model in parts.items()}
-        with _libraries_refuse(section, "a whole Stable Diffusion with safetensors weights"):
-            return cls(section, base, there, tokenizer, compute)
+            return cls(section, base, parts, tokenizer, compute)
 
     @classmethod
     def on_meta(cls, section: Section, base: Base) -> TextToImage:
@@ -126,6 +124,9 @@ class TextToImage(Learner):
             with init_empty_weights(include_buffers=True):
                 parts = {"unet": UNet2DConditionModel.from_config(unet), "text_encoder": CLIPTextModel(text)}
                 parts["vae"] = AutoencoderKL.from_config(vae)
+            for name, model in parts.items() if base.local else ():
+                there = stored(Path(base.source), name, "model.base")
+                _whole(section, name, model, {"missing_keys": model.state_dict().keys() - there})
             return cls(section, base, parts, None, torch.float32)
 
     @property
@@ -267,7 +268,8 @@ def _whole(section: Section, name: str, model: nn.Module, facts: Mapping[str, An
     for what, entries in (("lacks", facts.get("missing_keys")), ("has other shapes of", facts.get("mismatched_keys"))):
         if names := sorted(str(entry if isinstance(entry, str) else entry[0]) for entry in entries or ()):
             raise Refused("model.base", f"{place} {what} {listed(names)}", "a whole one: what is not there would be drawn at random")
-    if broken := [key for key, t in model.state_dict().items() if t.is_floating_point() and not t.isfinite().all()]:
+    numbers = {key: t for key, t in model.state_dict().items() if t.is_floating_point() and not t.is_meta}
+    if broken := [key for key, t in numbers.items() if not t.isfinite().all()]:
         half = f" as {str(dtype).removeprefix('torch.')}" if (dtype := next(model.parameters()).dtype) == torch.float16 else ""
         raise Refused("model.base", f"{place} has numbers that are not finite{half} in {listed(broken)}", "weights that are numbers")
     return model
@@ -304,4 +306,4 @@ def _libraries_refuse(section: Section, expected: str) -> Iterator[None]:
         raise
     except Exception as e:
         reason = next(iter(str(e).strip().splitlines()), "") or type(e).__name__
-        raise Refused("model.base", f"{section.base!r}, which does not load ({printable(reason[:200])})", expected) from None
+        raise Refused("model.base", f"{section.base!r}, which does not load ({printable(reason[:200])})", expected) from e

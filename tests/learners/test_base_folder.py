@@ -185,6 +185,68 @@ def loaded(base):
     return TextToImage.load(section, locate(str(base), Path()), torch.device("cpu"), torch.float32)
 
 
+def on_meta(base):
+    return TextToImage.on_meta(Section(kind="text_to_image", base=str(base)), locate(str(base), Path()))
+
+
+def test_names_of_older_versions_are_loaded_as_before(base):
+    """CLIP's before transformers 5.6, with its positions; an autoencoder's attention in older diffusers."""
+    vae = base / "vae" / "diffusion_pytorch_model.safetensors"
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    texts, pictures = load_file(base / TEXT), {}
+    for name, tensor in load_file(vae).items():
+        for new, before in old.items() if "attentions" in name else ():
+            name = name.replace(new, before)
+        pictures[name] = tensor
+    assert any("proj_attn" in name for name in pictures)
+    positions = {"text_model.embeddings.position_ids": torch.arange(32)[None]}
+    save_file({f"text_model.{n.removeprefix('text_model.')}": t for n, t in texts.items()} | positions, base / TEXT)
+    save_file(pictures, vae)
+    on_meta(base)
+    ours, expected = loaded(base), loaded(shipped.HERE / "tiny-sd")
+    for name, part in expected.parts.items():
+        there = ours.parts[name].state_dict()
+        assert all(torch.equal(there[key], tensor) for key, tensor in part.state_dict().items())
+
+
+def test_a_base_of_the_hub_is_looked_at_once_it_is_loaded(base, tmp_path, monkeypatch):
+    (tmp_path / "somebody").mkdir()
+    hub = base.rename(tmp_path / "somebody" / "sd")
+    monkeypatch.chdir(tmp_path)  # where the libraries find the name, and `locate` does not look
+    section, found = Section(kind="text_to_image", base="somebody/sd"), locate("somebody/sd", tmp_path / "elsewhere")
+    assert not found.local
+    edited(SCHEDULER, prediction_type="sample")(hub)
+    for load in (TextToImage.on_meta, lambda *a: TextToImage.load(*a, torch.device("cpu"), torch.float32)):
+        with pytest.raises(Refused, match=r"prediction_type 'sample' in somebody/sd/scheduler/scheduler_config\.json"):
+            load(section, found)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        ("unet/config.json", {"sample_size": [8, 8]}, "which does not load (int() argument"),
+        ("unet/config.json", {"norm_num_groups": 7}, "which does not load (num_channels (64) must be divisible"),
+        ("text_encoder/config.json", {"num_hidden_layers": "two"}, "which does not load (Validation error for field 'num_hidden_layers'"),
+        ("text_encoder/config.json", {"dtype": "float8"}, "which does not load (module 'torch' has no attribute 'float8')"),
+    ],
+)
+def test_what_only_the_libraries_find_wrong_refuses_the_base_too(name, changes, words, base):
+    edited(name, **changes)(base)
+    for load in (on_meta, loaded):
+        with pytest.raises(Refused, match=r"model\.base: got ") as caught:
+            load(base)
+        assert words in str(caught.value)
+
+
+def test_memory_that_runs_out_is_no_fault_of_the_base(base, monkeypatch):
+    def full(self, *_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.nn.Module, "to", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        loaded(base)
+
+
 @pytest.mark.parametrize(("file", "part"), [(UNET, "unet"), (TEXT, "text_encoder"), ("vae/diffusion_pytorch_model.safetensors", "vae")])
 def test_missing_tensors_are_refused_by_name_and_never_drawn(file, part, base):
     tensors = load_file(base / file)
@@ -193,6 +255,9 @@ def test_missing_tensors_are_refused_by_name_and_never_drawn(file, part, base):
     with pytest.raises(Refused, match=rf"whose {part} lacks .* and 2 more, expected a whole one") as caught:
         loaded(base)
     assert lacking[0].removeprefix("text_model.") in str(caught.value)
+    with pytest.raises(Refused) as planned:  # without the weights, from the file's header
+        on_meta(base)
+    assert str(planned.value) == str(caught.value)
 
 
 @pytest.mark.parametrize(("file", "part"), [(UNET, "unet"), (TEXT, "text_encoder")])
@@ -206,11 +271,12 @@ def test_weights_that_are_not_numbers_are_refused_by_name(file, part, base):
     assert name.removeprefix("text_model.") in str(caught.value)
 
 
-def test_tensors_of_another_shape_are_refused_by_name(base):
-    tensors = load_file(base / UNET)
-    tensors["conv_out.weight"] = torch.zeros(4, 7, 3, 3)
-    save_file(tensors, base / UNET)
-    with pytest.raises(Refused, match=r"model\.base: got .*conv_out\.weight"):
+@pytest.mark.parametrize(("file", "name"), [(UNET, "conv_out.weight"), (TEXT, "embeddings.position_embedding.weight")])
+def test_tensors_of_another_shape_are_refused_by_name(file, name, base):
+    tensors = load_file(base / file)
+    tensors[name] = torch.cat([tensors[name], tensors[name]])
+    save_file(tensors, base / file)
+    with pytest.raises(Refused, match=rf"model\.base: got .*{name}"):
         loaded(base)
 
 
