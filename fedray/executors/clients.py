@@ -144,16 +144,16 @@ class ClientWork(Holder):
         return Audited(client, n, loss, gradient.cpu().numpy().copy())
 
     def gathered(self, total: ExactSum | None, round_weight: int) -> tuple[Callable[[Tensor], ExactSum], Tensor]:
-        """A host's sum with its counts as one float64 tensor on its device, for an all-reduce, and what makes a sum of the
-        result. Integers below 2^53 and the sums themselves add up exactly in any order."""
+        """A host's sum with its counts as one float64 tensor, for an all-reduce, and what makes a sum of the result. Integers
+        below 2^53 and the sums themselves add up exactly in any order."""
         mine = total or ExactSum.zero(self.rule.summed, round_weight)
         counts = torch.tensor([mine.weight, mine.added], dtype=torch.float64)
 
         def whole(numbers: Tensor) -> ExactSum:
             weight, added = numbers[-2:].tolist()
-            return ExactSum(numbers[:-2].cpu(), int(weight), round_weight, int(added))
+            return ExactSum(numbers[:-2], int(weight), round_weight, int(added))
 
-        return whole, torch.cat([mine.total, counts]).to(self.model.flat.all.device)
+        return whole, torch.cat([mine.total, counts])
 
     def export(self, buffer: np.ndarray, state: Kept, folder: Path) -> None:
         self.model.export(buffer, state, folder)

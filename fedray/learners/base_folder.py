@@ -37,6 +37,7 @@ BESIDE = (
 ATTENTION = (None, "eager", "sdpa")  # ours; others are kernels, some fetched from a hub as code
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # of older versions of diffusers
 CODE = ("auto_map", "trust_remote_code", "custom_pipelines")
+MOST_STEPS = 100_000  # of noise
 CONVERT = "diffusers' StableDiffusionPipeline.from_single_file('{file}').save_pretrained('FOLDER'), then FOLDER"
 REWRITE = "safetensors: StableDiffusionPipeline.from_pretrained('{folder}', use_safetensors=False).save_pretrained('FOLDER'), then FOLDER"
 
@@ -61,6 +62,7 @@ def verify(folder: Path, key: str) -> None:
         return Refused(key, got, expected)
 
     _verify_index(folder, refuse)
+    _refuse_adapters(folder, refuse)
     configs = {name: _object(folder / name / "config.json", refuse) for name in WEIGHTS}
     for name, config in configs.items():
         _verify_config(folder / name, config, refuse)
@@ -128,9 +130,14 @@ def _verify_config(part: Path, config: dict[str, Any], refuse: Refuse) -> None:
     for entry in ("attn_implementation", "_attn_implementation"):
         if config.get(entry) not in ATTENTION:
             raise refuse(f"{entry} {config[entry]!r:.60} in {file}", "none: attention is torch's own")
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        if (part / name).exists():
-            raise refuse(f"an adapter ({part / name}) beside the weights", "a base model: merge it first")
+
+
+def _refuse_adapters(folder: Path, refuse: Refuse) -> None:
+    """What transformers would load by itself, and ask the network for."""
+    for place in (folder, *(folder / name for name in PARTS)):
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            if (place / name).exists():
+                raise refuse(f"an adapter ({place / name}) beside the weights", "a base model: merge it first")
 
 
 def _verify_shapes(folder: Path, configs: Mapping[str, Mapping[str, Any]], refuse: Refuse) -> None:
@@ -171,49 +178,45 @@ def _verify_scheduler(file: Path, config: Mapping[str, Any], refuse: Refuse) -> 
 def _verify_betas(file: Path, config: Mapping[str, Any], refuse: Refuse) -> None:
     """What is not written would be a default, and samplers differ in theirs."""
     steps, trained = config.get("num_train_timesteps", 1000), config.get("trained_betas")
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise refuse(f"num_train_timesteps {steps!r:.40} in {file}", "a whole number above 0")
+    if isinstance(steps, bool) or not isinstance(steps, int) or not 0 < steps <= MOST_STEPS:
+        raise refuse(f"num_train_timesteps {steps!r:.40} in {file}", f"a whole number from 1 to {MOST_STEPS:,}")
     if trained is not None:
         if not isinstance(trained, list) or len(trained) != steps or not all(_between(beta, 0, 1) for beta in trained):
             raise refuse(f"trained_betas in {file}", f"{steps} numbers between 0 and 1, one a timestep, or null")
         return
     if (betas := config.get("beta_schedule")) not in BETAS:
         raise refuse(f"beta_schedule {betas!r:.40} in {file}", " or ".join(BETAS))
-    for entry in ("beta_start", "beta_end"):
-        if not _between(beta := config.get(entry), 0, 1):
-            raise refuse(f"{entry} {beta!r:.40} in {file}", "a number between 0 and 1")
+    start, end = config.get("beta_start"), config.get("beta_end")
+    if not (_between(start, 0, 1) and _between(end, 0, 1) and start <= end):
+        raise refuse(f"beta_start {start!r:.40} and beta_end {end!r:.40} in {file}", "numbers between 0 and 1, the smaller first")
 
 
-def _between(value: object, low: float, high: float) -> bool:
+def _between(value: Any, low: float, high: float) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and low < value < high
 
 
 def _verify_tokenizer(folder: Path, text: Mapping[str, Any], refuse: Refuse) -> None:
-    """That its files are there and whole, and that the text encoder has a position and a row for what it makes."""
-    file = folder / "tokenizer_config.json"
-    config = _object(file, refuse)
+    """That it can be read, and gives the text encoder no more than that knows."""
+    if not (folder / "tokenizer.json").exists():
+        _object(folder / "vocab.json", refuse)
+    config = _object(file, refuse) if (file := folder / "tokenizer_config.json").exists() else {}
     _refuse_foreign(file, config, refuse)
     if (kind := config.get("tokenizer_class", "CLIPTokenizer")) not in PARTS["tokenizer"][1]:
         raise refuse(f"tokenizer_class {kind!r:.60} in {file}", "CLIPTokenizer")
-    most, positions = config.get("model_max_length"), text.get("max_position_embeddings", 77)
-    if isinstance(most, bool) or not isinstance(most, int) or not 2 < most <= positions:
-        raise refuse(f"model_max_length {most!r:.40} in {file}", f"{positions}, the text encoder's max_position_embeddings, or less")
-    for name in ("special_tokens_map.json", "added_tokens.json"):
-        if (folder / name).exists():
-            _object(folder / name, refuse)
-    vocabulary, where = _vocabulary(folder, refuse)
-    if not isinstance(vocabulary, dict) or not vocabulary or not all(isinstance(i, int) for i in vocabulary.values()):
-        raise refuse(f"{where} without a vocabulary", "a number for each token")
-    if (last := max(vocabulary.values())) >= (rows := text.get("vocab_size", 49408)):
-        raise refuse(f"token {last} in {where}", f"fewer than {rows}, the text encoder's vocab_size")
-
-
-def _vocabulary(folder: Path, refuse: Refuse) -> tuple[Any, Path]:
-    """A token's number by its text, and the file that says so."""
+    longest, places = config.get("model_max_length"), text.get("max_position_embeddings", 77)
+    if isinstance(longest, bool) or not isinstance(longest, int) or not isinstance(places, int) or not 0 < longest <= places:
+        raise refuse(f"model_max_length {longest!r:.40} in {file}", f"at most {places!r:.40}, the text encoder's max_position_embeddings")
+    if (file := folder / "special_tokens_map.json").exists():
+        _object(file, refuse)
+    added = _object(file, refuse) if (file := folder / "added_tokens.json").exists() else {}
     if (file := folder / "tokenizer.json").exists():
-        model = _object(file, refuse).get("model")
-        return model.get("vocab") if isinstance(model, dict) else None, file
-    vocabulary = _object(folder / "vocab.json", refuse)
+        whole = _object(file, refuse)
+        model, own = whole.get("model"), whole.get("added_tokens") or []
+        known = model.get("vocab") if isinstance(model, dict) else None
+        ids = [token.get("id") for token in own if isinstance(token, dict)]
+        _verify_ids(file, known, [*ids, *added.values()], text, refuse)
+        return
+    _verify_ids(folder / "vocab.json", _object(folder / "vocab.json", refuse), [*added.values()], text, refuse)
     try:
         lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as e:
@@ -221,7 +224,17 @@ def _vocabulary(folder: Path, refuse: Refuse) -> tuple[Any, Path]:
     bad = next((i for i, line in enumerate(lines, 1) if line.strip() and not line.startswith("#") and len(line.split()) != 2), None)
     if bad is not None:
         raise refuse(f"{folder / 'merges.txt'}:{bad}, which is no merge", "two tokens a line")
-    return vocabulary, folder / "vocab.json"
+
+
+def _verify_ids(file: Path, known: Any, added: list[Any], text: Mapping[str, Any], refuse: Refuse) -> None:
+    """That the text encoder has a row for each token."""
+    if not isinstance(known, dict) or not known:
+        raise refuse(f"{file} without a vocabulary", "tokens with their numbers")
+    ids, size = [*known.values(), *added], text.get("vocab_size", 49408)
+    if strange := [i for i in ids if not isinstance(i, int) or i < 0]:
+        raise refuse(f"a token's number {strange[0]!r:.40} in {file}", "whole numbers from 0")
+    if not isinstance(size, int) or max(ids) >= size:
+        raise refuse(f"tokens up to number {max(ids)} in {file}", f"less than {size!r:.40}, the text encoder's vocab_size")
 
 
 def stored(folder: Path, name: str, key: str) -> set[str]:
@@ -254,7 +267,7 @@ def _verify_weights(part: Path, stem: str, refuse: Refuse) -> set[str]:
             return found
         raise _without_weights(part, stem, refuse)
     weight_map = _object(index, refuse).get("weight_map")
-    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+    if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(name, str) for name in weight_map.values()):
         raise refuse(f"{index} without a weight_map", "which tensor is in which file")
     for name in sorted(set(weight_map.values())):
         if not re.fullmatch(r"[\w.-]+\.safetensors", name):

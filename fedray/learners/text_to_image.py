@@ -95,8 +95,8 @@ class TextToImage(Learner):
         transformers_logging.disable_progress_bar()
 
         def part(kind: Any, name: str, dtype: torch.dtype) -> nn.Module:
-            options = {"subfolder": name, "use_safetensors": True, "local_files_only": base.local}
-            if kind is CLIPTextModel:  # a table of its shapes would be printed, and no names given; attention is torch's own
+            options: Any = {"subfolder": name, "use_safetensors": True, "local_files_only": base.local}
+            if kind is CLIPTextModel:  # it names no shapes otherwise; attention is torch's own
                 options |= {"ignore_mismatched_sizes": True, "attn_implementation": "sdpa"}
             model, facts = kind.from_pretrained(base.source, torch_dtype=dtype, output_loading_info=True, **options)
             return _whole(section, name, model, facts).to(device)
@@ -265,9 +265,15 @@ def _whole(section: Section, name: str, model: nn.Module, facts: Mapping[str, An
         Refused: with the names of those that were not.
     """
     place = f"{section.base!r}, whose {name}"
-    for what, entries in (("lacks", facts.get("missing_keys")), ("has other shapes of", facts.get("mismatched_keys"))):
+    others = [key for key in facts.get("unexpected_keys") or () if not str(key).endswith(("position_ids", "text_projection.weight"))]
+    missing, mismatched = facts.get("missing_keys"), facts.get("mismatched_keys")
+    for what, entries in (("lacks", missing), ("has other shapes of", mismatched), ("has besides", others)):
         if names := sorted(str(entry if isinstance(entry, str) else entry[0]) for entry in entries or ()):
-            raise Refused("model.base", f"{place} {what} {listed(names)}", "a whole one: what is not there would be drawn at random")
+            raise Refused(
+                "model.base",
+                f"{place} {what} {listed(names)}",
+                "a whole one: with all the weights that it was trained with, and no others",
+            )
     numbers = {key: t for key, t in model.state_dict().items() if t.is_floating_point() and not t.is_meta}
     if broken := [key for key, t in numbers.items() if not t.isfinite().all()]:
         half = f" as {str(dtype).removeprefix('torch.')}" if (dtype := next(model.parameters()).dtype) == torch.float16 else ""

@@ -1,12 +1,13 @@
 """What a safetensors file says that it holds, read without torch and without its data."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-FLOATS = ("F64", "F32", "F16", "BF16")
-OTHERS = ("BOOL", "I64", "I32")  # of positions and masks
+FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+BYTES = FLOATS | {"BOOL": 1, "I64": 8, "I32": 4}  # the others are of positions and masks
 MOST_HEADER = 100 << 20  # bytes, as safetensors' own limit
 POINTERS = {b"version https://git-lfs": "Git LFS", b"/annex/objects/": "git-annex"}
 
@@ -31,12 +32,16 @@ def tensors_in(file: Path, refuse: Callable[[object, str], Exception]) -> dict[s
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise refuse(f"{file}, which is no safetensors", "weights in safetensors") from None
     end = max((end for *_, end in entries.values()), default=0)
+    if not entries:
+        raise refuse(f"{file}, which holds no tensor", "weights")
     if 8 + length + end != size:
         raise refuse(f"{file} of {size:,} bytes, which is cut off: its header tells of {8 + length + end:,}", "whole weights")
-    for name, (dtype, _, _) in entries.items():
-        if dtype not in FLOATS + OTHERS:
-            raise refuse(f"{name} in {dtype} in {file}", f"weights that are not quantised ({', '.join(FLOATS)})")
-    return {name: (dtype, shape) for name, (dtype, shape, _) in entries.items()}
+    for name, (dtype, shape, first, last) in entries.items():
+        if dtype not in BYTES:
+            raise refuse(f"{name} in {dtype:.20} in {file}", f"weights that are not quantised ({', '.join(FLOATS)})")
+        if last - first != BYTES[dtype] * math.prod(shape):
+            raise refuse(f"{name} of shape {list(shape)} in {last - first:,} bytes in {file}", f"{BYTES[dtype] * math.prod(shape):,}")
+    return {name: (dtype, shape) for name, (dtype, shape, *_) in entries.items()}
 
 
 def refuse_pointer(file: Path, refuse: Callable[[object, str], Exception]) -> None:
@@ -57,8 +62,9 @@ def refuse_pointer(file: Path, refuse: Callable[[object, str], Exception]) -> No
             raise refuse(f"{file}, a pointer of {tool} instead of {what}", f"the {what.removeprefix('its ')} ({_fetch(tool)})")
 
 
-def _entry(value: Any) -> tuple[str, tuple[int, ...], int]:
-    return str(value["dtype"]), tuple(int(n) for n in value["shape"]), int(value["data_offsets"][1])
+def _entry(value: Any) -> tuple[str, tuple[int, ...], int, int]:
+    first, last = value["data_offsets"]
+    return str(value["dtype"]), tuple(int(n) for n in value["shape"]), int(first), int(last)
 
 
 def _fetch(tool: str) -> str:

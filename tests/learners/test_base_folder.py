@@ -84,10 +84,12 @@ DAMAGES = {
     "an index that is broken": (written("model_index.json", b"{"), "model_index.json, which is no JSON ("),
     "another U-Net": (edited("model_index.json", unet=["diffusers", "UNetSpatioTemporalConditionModel"]), 'unet ["diffusers", "UNetSp'),
     "no text encoder": (edited("model_index.json", text_encoder=[None, None]), "text_encoder [null, null] in "),
-    "no tokenizer": (gone("tokenizer"), "without {base}/tokenizer/tokenizer_config.json"),
+    "no tokenizer": (gone("tokenizer"), "without {base}/tokenizer/vocab.json"),
     "no vocabulary": (gone("tokenizer/tokenizer.json"), "without {base}/tokenizer/vocab.json"),
     "a vocabulary that is none": (edited(f"{TOKENS}.json", model=[]), "tokenizer.json without a vocabulary"),
-    "a vocabulary beyond the embeddings": (edited("text_encoder/config.json", vocab_size=100), "token 375 in "),
+    "a vocabulary beyond the embeddings": (edited("text_encoder/config.json", vocab_size=100), "tokens up to number 375 in "),
+    "added tokens beyond the embeddings": (written("tokenizer/added_tokens.json", b'{"<mine>": 376}'), "tokens up to number 376 in "),
+    "a token of no number": (written("tokenizer/added_tokens.json", b'{"<mine>": null}'), "a token's number None in "),
     "another tokenizer": (edited(f"{TOKENS}_config.json", tokenizer_class="T5Tokenizer"), "tokenizer_class 'T5Tokenizer' in "),
     "a tokenizer without an end": (edited(f"{TOKENS}_config.json", model_max_length=None), "model_max_length None in "),
     "a tokenizer beyond the positions": (edited(f"{TOKENS}_config.json", model_max_length=200), "model_max_length 200 in "),
@@ -101,12 +103,19 @@ DAMAGES = {
     "flow sigmas": (edited(SCHEDULER, use_flow_sigmas=True), "(flow matching), expected"),
     "EDM": (edited(SCHEDULER, _class_name="EDMEulerScheduler"), "(not what it is trained with)"),
     "unknown betas": (edited(SCHEDULER, beta_schedule="laplace"), "beta_schedule 'laplace' in "),
-    "a beta that is a word": (edited(SCHEDULER, beta_end="a"), "beta_end 'a' in "),
-    "a beta above 1": (edited(SCHEDULER, beta_start=2.0), "beta_start 2.0 in "),
-    "a beta that is left to the sampler": (edited(SCHEDULER, _class_name="HeunDiscreteScheduler", beta_start=None), "beta_start None in "),
+    "a beta that is a word": (edited(SCHEDULER, beta_end="a"), "and beta_end 'a' in "),
+    "a beta above 1": (edited(SCHEDULER, beta_start=2.0), "beta_start 2.0 and beta_end"),
+    "a beta that is left to the sampler": (edited(SCHEDULER, _class_name="HeunDiscreteScheduler", beta_start=None), "beta_start None and"),
     "too few betas": (edited(SCHEDULER, trained_betas=[0.1, 0.2]), "trained_betas in "),
     "a learned variance": (edited(SCHEDULER, variance_type="learned_range"), "variance_type 'learned_range' in "),
     "noise to be told from noise": (edited(SCHEDULER, rescale_betas_zero_snr=True, prediction_type="epsilon"), "zero_snr and e"),
+    "betas that are no numbers": (edited(SCHEDULER, beta_start=float("nan")), "beta_start nan and beta_end 0.012 in "),
+    "betas that fall": (edited(SCHEDULER, beta_start=0.5), "beta_start 0.5 and beta_end 0.012 in "),
+    "captions too long": (edited("tokenizer/tokenizer_config.json", model_max_length=77), "at most 32, the text encoder's max_pos"),
+    "tokens unknown": (edited("text_encoder/config.json", vocab_size=10), "less than 10, the text encoder's vocab_size"),
+    "a vocabulary in words": (edited("text_encoder/config.json", vocab_size="x"), "less than 'x', the text encoder's vocab_size"),
+    "another class": (edited("unet/config.json", _class_name=["x"]), "['x'] in {base}/unet/config.json"),
+    "an adapter in the root": (written("adapter_config.json", b"{}"), "an adapter ({base}/adapter_config.json)"),
     "no timesteps": (edited(SCHEDULER, num_train_timesteps=0), "num_train_timesteps 0 in "),
     "inpainting": (edited("unet/config.json", in_channels=9), "in_channels 9 in "),
     "SDXL's embedding": (edited("unet/config.json", addition_embed_type="text_time"), "addition_embed_type 'text_time' in "),
@@ -271,13 +280,37 @@ def test_weights_that_are_not_numbers_are_refused_by_name(file, part, base):
     assert name.removeprefix("text_model.") in str(caught.value)
 
 
-@pytest.mark.parametrize(("file", "name"), [(UNET, "conv_out.weight"), (TEXT, "embeddings.position_embedding.weight")])
+@pytest.mark.parametrize(("file", "name"), [(UNET, "conv_out.weight"), (TEXT, "final_layer_norm.weight")])
 def test_tensors_of_another_shape_are_refused_by_name(file, name, base):
     tensors = load_file(base / file)
-    tensors[name] = torch.cat([tensors[name], tensors[name]])
+    (full,) = [n for n in tensors if n.endswith(name)]
+    tensors[full] = torch.zeros(7, 7)
     save_file(tensors, base / file)
     with pytest.raises(Refused, match=rf"model\.base: got .*{name}"):
         loaded(base)
+
+
+@pytest.mark.parametrize("file", [UNET, TEXT])
+def test_tensors_that_no_part_has_are_refused_by_name_but_for_positions(file, base):
+    tensors = load_file(base / file)
+    save_file(tensors | {"text_model.embeddings.position_ids": torch.arange(32)[None]}, base / file)
+    if file == TEXT:
+        loaded(base)
+    save_file(tensors | {"mine.weight": torch.zeros(3)}, base / file)
+    with pytest.raises(Refused, match=r"has besides mine\.weight"):
+        loaded(base)
+
+
+def test_a_header_that_tells_of_other_bytes_than_its_shapes_is_refused(base):
+    raw = (base / UNET).read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + length])
+    name = next(n for n in header if n.endswith("conv_in.bias"))
+    header[name]["shape"] = [3]
+    text = json.dumps(header, separators=(",", ":")).encode().ljust(length)
+    (base / UNET).write_bytes(raw[:8] + text[:length] + raw[8 + length :])
+    with pytest.raises(Refused, match=r"conv_in\.bias of shape \[3\] in .* bytes"):
+        locate(str(base), Path())
 
 
 def test_a_whole_base_in_shards_loads_the_same_weights(base):

@@ -134,7 +134,8 @@ class ClientHost(Actor):
         from ray.util import collective
 
         self.rank = rank
-        backend: Any = "nccl" if self.work.model.flat.all.is_cuda else "gloo"
+        # Sums are float64 in the processor's memory, and hosts may share a GPU, which NCCL refuses.
+        backend: Any = "gloo"
         collective.init_collective_group(hosts, rank, backend, group)
 
     def allreduce(self, group: str, weight: int, total: Any | None) -> tuple[Any | None, bool]:
