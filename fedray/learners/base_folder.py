@@ -186,7 +186,8 @@ def _verify_betas(file: Path, config: Mapping[str, Any], refuse: Refuse) -> None
         return
     if (betas := config.get("beta_schedule")) not in BETAS:
         raise refuse(f"beta_schedule {betas!r:.40} in {file}", " or ".join(BETAS))
-    start, end = config.get("beta_start"), config.get("beta_end")
+    start: Any = config.get("beta_start")
+    end: Any = config.get("beta_end")
     if not (_between(start, 0, 1) and _between(end, 0, 1) and start <= end):
         raise refuse(f"beta_start {start!r:.40} and beta_end {end!r:.40} in {file}", "numbers between 0 and 1, the smaller first")
 
