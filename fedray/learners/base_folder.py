@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fedray.learners.weights_file import tensors_in
+from fedray.learners.weights_file import refuse_pointer, tensors_in
 from fedray.scenario.base import Refused
 
 PIPELINE = "StableDiffusionPipeline"
@@ -25,7 +25,17 @@ SAMPLERS = (
 )
 PREDICTIONS = ("epsilon", "v_prediction")
 BETAS = ("linear", "scaled_linear", "squaredcos_cap_v2")
+FORMS = {  # what a part's configuration says that it is
+    "unet": ("_class_name", "UNet2DConditionModel"),
+    "vae": ("_class_name", "AutoencoderKL"),
+    "text_encoder": ("model_type", "clip_text_model"),
+}
+# Entries of a U-Net that ask for more than noisy latents, a timestep and text.
+BESIDE = (
+    "addition_embed_type", "class_embed_type", "encoder_hid_dim", "encoder_hid_dim_type", "num_class_embeds", "time_cond_proj_dim",
+)  # fmt: skip
 ATTENTION = (None, "eager", "sdpa")  # ours; others are kernels, some fetched from a hub as code
+OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # of older versions of diffusers
 CODE = ("auto_map", "trust_remote_code", "custom_pipelines")
 MOST_STEPS = 100_000  # of noise
 CONVERT = "diffusers' StableDiffusionPipeline.from_single_file('{file}').save_pretrained('FOLDER'), then FOLDER"
@@ -57,13 +67,30 @@ def verify(folder: Path, key: str) -> None:
     for name, config in configs.items():
         _verify_config(folder / name, config, refuse)
     _verify_shapes(folder, configs, refuse)
-    _verify_scheduler(folder / "scheduler" / "scheduler_config.json", refuse)
+    file = folder / "scheduler" / "scheduler_config.json"
+    _verify_scheduler(file, _object(file, refuse), refuse)
     _verify_tokenizer(folder / "tokenizer", configs["text_encoder"], refuse)
     for name, stem in WEIGHTS.items():
         _verify_weights(folder / name, stem, refuse)
 
 
+def verify_loaded(name: str, configs: Mapping[str, Mapping[str, Any]], scheduler: Mapping[str, Any], key: str) -> None:
+    """The same of the configurations of a base on the hub, whose files nobody has looked at before they were loaded.
+
+    Raises:
+        Refused: naming the file, and the entry in it.
+    """
+
+    def refuse(got: object, expected: str) -> Refused:
+        return Refused(key, got, expected)
+
+    folder = Path(name)
+    _verify_shapes(folder, configs, refuse)
+    _verify_scheduler(folder / "scheduler" / "scheduler_config.json", scheduler, refuse)
+
+
 def _object(file: Path, refuse: Refuse) -> dict[str, Any]:
+    refuse_pointer(file, refuse)
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -83,27 +110,26 @@ def _verify_index(folder: Path, refuse: Refuse) -> None:
     for name, (library, classes) in PARTS.items():
         if index.get(name) not in [[library, one] for one in classes]:
             raise refuse(f"{name} {json.dumps(index.get(name))[:80]} in {file}", f"{library}'s {classes[0]}")
-    _refuse_code(file, index, refuse)
+    _refuse_foreign(file, index, refuse)
 
 
-def _refuse_code(file: Path, config: Mapping[str, Any], refuse: Refuse) -> None:
+def _refuse_foreign(file: Path, config: Mapping[str, Any], refuse: Refuse) -> None:
     for entry in CODE:
         if config.get(entry):
             raise refuse(f"{entry} in {file}", "a base model that brings no code of its own")
+    if config.get("quantization_config"):
+        raise refuse(f"quantization_config in {file}", "weights that are not quantised")
 
 
 def _verify_config(part: Path, config: dict[str, Any], refuse: Refuse) -> None:
     file = part / "config.json"
-    _refuse_code(file, config, refuse)
-    if config.get("quantization_config"):
-        raise refuse(f"quantization_config in {file}", "weights that are not quantised")
+    _refuse_foreign(file, config, refuse)
+    entry, known = FORMS[part.name]
+    if (form := config.get(entry)) != known:
+        raise refuse(f"{entry} {form!r:.60} in {file}", known)
     for entry in ("attn_implementation", "_attn_implementation"):
         if config.get(entry) not in ATTENTION:
             raise refuse(f"{entry} {config[entry]!r:.60} in {file}", "none: attention is torch's own")
-    if part.name in PARTS and (kind := config.get("_class_name", config.get("architectures", [None])[:1] or None)) is not None:
-        classes = PARTS[part.name][1]
-        if kind not in (*classes, [None], *([one] for one in classes)):
-            raise refuse(f"{kind!r:.60} in {file}", classes[0])
 
 
 def _refuse_adapters(folder: Path, refuse: Refuse) -> None:
@@ -114,39 +140,60 @@ def _refuse_adapters(folder: Path, refuse: Refuse) -> None:
                 raise refuse(f"an adapter ({place / name}) beside the weights", "a base model: merge it first")
 
 
-def _verify_shapes(folder: Path, configs: Mapping[str, dict[str, Any]], refuse: Refuse) -> None:
+def _verify_shapes(folder: Path, configs: Mapping[str, Mapping[str, Any]], refuse: Refuse) -> None:
     """That the parts fit each other, and that the U-Net takes what training gives it: noisy latents, a timestep, text."""
     unet, vae, text = configs["unet"], configs["vae"], configs["text_encoder"]
     file, latents = folder / "unet" / "config.json", vae.get("latent_channels", 4)
     for way in ("in_channels", "out_channels"):
         if (n := unet.get(way, 4)) != latents:
             raise refuse(f"{way} {n!r:.40} in {file}", f"{latents}, as many as the autoencoder's latents have: no inpainting, no depth")
-    for entry in ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type", "num_class_embeds"):
+    for entry in BESIDE:
         if unet.get(entry) is not None:
             raise refuse(f"{entry} {unet[entry]!r:.40} in {file}", "none: it is given latents, a timestep and text alone")
+    if (attention := unet.get("attention_type", "default")) != "default":
+        raise refuse(f"attention_type {attention!r:.40} in {file}", "default: it is given text alone, and no boxes")
     wide, width = unet.get("cross_attention_dim", 1280), text.get("hidden_size", 512)
     if any(n != width for n in (wide if isinstance(wide, list) else [wide])):
         raise refuse(f"cross_attention_dim {wide!r:.40} in {file}", f"{width}, the text encoder's hidden_size")
     if vae.get("shift_factor") is not None:
         raise refuse(f"shift_factor in {folder / 'vae' / 'config.json'}", "an autoencoder of Stable Diffusion 1 or 2, which has none")
+    if not _between(scale := vae.get("scaling_factor", 0.18215), 0, float("inf")):
+        raise refuse(f"scaling_factor {scale!r:.40} in {folder / 'vae' / 'config.json'}", "a number above 0")
 
 
-def _verify_scheduler(file: Path, refuse: Refuse) -> None:
-    config = _object(file, refuse)
+def _verify_scheduler(file: Path, config: Mapping[str, Any], refuse: Refuse) -> None:
     name, known = str(config.get("_class_name")), SAMPLERS.split()
     if name.removesuffix("Scheduler") not in known or config.get("use_flow_sigmas"):
         flow = "flow matching" if config.get("use_flow_sigmas") or name.startswith("Flow") else "not what it is trained with"
         raise refuse(f"_class_name {name!r:.60} in {file} ({flow})", f"one of {', '.join(f'{n}Scheduler' for n in known[:6])}, ...")
     if (kind := config.get("prediction_type", "epsilon")) not in PREDICTIONS:
         raise refuse(f"prediction_type {kind!r:.40} in {file}", " or ".join(PREDICTIONS))
-    if config.get("trained_betas") is None and (betas := config.get("beta_schedule", "linear")) not in BETAS:
-        raise refuse(f"beta_schedule {betas!r:.40} in {file}", " or ".join(BETAS))
-    steps = config.get("num_train_timesteps", 1000)
+    if str(variance := config.get("variance_type")).startswith("learned"):
+        raise refuse(f"variance_type {variance!r:.40} in {file}", "a fixed one: a variance that the U-Net predicts is not trained")
+    if config.get("rescale_betas_zero_snr") and kind == "epsilon":  # Lin et al. 2024 (2305.08891), sec. 3.2
+        raise refuse(f"rescale_betas_zero_snr and epsilon in {file}", "v_prediction, where the last step is noise alone")
+    _verify_betas(file, config, refuse)
+
+
+def _verify_betas(file: Path, config: Mapping[str, Any], refuse: Refuse) -> None:
+    """What is not written would be a default, and samplers differ in theirs."""
+    steps, trained = config.get("num_train_timesteps", 1000), config.get("trained_betas")
     if isinstance(steps, bool) or not isinstance(steps, int) or not 0 < steps <= MOST_STEPS:
         raise refuse(f"num_train_timesteps {steps!r:.40} in {file}", f"a whole number from 1 to {MOST_STEPS:,}")
-    start, end = (config.get(entry, usual) for entry, usual in (("beta_start", 1e-4), ("beta_end", 0.02)))
-    if not all(isinstance(b, int | float) and 0 < b < 1 for b in (start, end)) or start > end:
+    if trained is not None:
+        if not isinstance(trained, list) or len(trained) != steps or not all(_between(beta, 0, 1) for beta in trained):
+            raise refuse(f"trained_betas in {file}", f"{steps} numbers between 0 and 1, one a timestep, or null")
+        return
+    if (betas := config.get("beta_schedule")) not in BETAS:
+        raise refuse(f"beta_schedule {betas!r:.40} in {file}", " or ".join(BETAS))
+    start: Any = config.get("beta_start")
+    end: Any = config.get("beta_end")
+    if not (_between(start, 0, 1) and _between(end, 0, 1) and start <= end):
         raise refuse(f"beta_start {start!r:.40} and beta_end {end!r:.40} in {file}", "numbers between 0 and 1, the smaller first")
+
+
+def _between(value: Any, low: float, high: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and low < value < high
 
 
 def _verify_tokenizer(folder: Path, text: Mapping[str, Any], refuse: Refuse) -> None:
@@ -154,18 +201,23 @@ def _verify_tokenizer(folder: Path, text: Mapping[str, Any], refuse: Refuse) -> 
     if not (folder / "tokenizer.json").exists():
         _object(folder / "vocab.json", refuse)
     config = _object(file, refuse) if (file := folder / "tokenizer_config.json").exists() else {}
-    _refuse_code(file, config, refuse)
+    _refuse_foreign(file, config, refuse)
+    if (kind := config.get("tokenizer_class", "CLIPTokenizer")) not in PARTS["tokenizer"][1]:
+        raise refuse(f"tokenizer_class {kind!r:.60} in {file}", "CLIPTokenizer")
     longest, places = config.get("model_max_length"), text.get("max_position_embeddings", 77)
     if isinstance(longest, bool) or not isinstance(longest, int) or not isinstance(places, int) or not 0 < longest <= places:
         raise refuse(f"model_max_length {longest!r:.40} in {file}", f"at most {places!r:.40}, the text encoder's max_position_embeddings")
+    if (file := folder / "special_tokens_map.json").exists():
+        _object(file, refuse)
+    added = _object(file, refuse) if (file := folder / "added_tokens.json").exists() else {}
     if (file := folder / "tokenizer.json").exists():
         whole = _object(file, refuse)
-        model, added = whole.get("model"), whole.get("added_tokens") or []
+        model, own = whole.get("model"), whole.get("added_tokens") or []
         known = model.get("vocab") if isinstance(model, dict) else None
-        ids = [token.get("id") for token in added if isinstance(token, dict)]
-        _verify_ids(file, known, ids, text, refuse)
+        ids = [token.get("id") for token in own if isinstance(token, dict)]
+        _verify_ids(file, known, [*ids, *added.values()], text, refuse)
         return
-    _verify_ids(folder / "vocab.json", _object(folder / "vocab.json", refuse), [], text, refuse)
+    _verify_ids(folder / "vocab.json", _object(folder / "vocab.json", refuse), [*added.values()], text, refuse)
     try:
         lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as e:
@@ -176,22 +228,44 @@ def _verify_tokenizer(folder: Path, text: Mapping[str, Any], refuse: Refuse) -> 
 
 
 def _verify_ids(file: Path, known: Any, added: list[Any], text: Mapping[str, Any], refuse: Refuse) -> None:
+    """That the text encoder has a row for each token."""
     if not isinstance(known, dict) or not known:
         raise refuse(f"{file} without a vocabulary", "tokens with their numbers")
     ids, size = [*known.values(), *added], text.get("vocab_size", 49408)
-    if not all(isinstance(i, int) for i in (*ids, size)) or not 0 <= min(ids) <= max(ids) < size:
-        raise refuse(
-            f"tokens up to number {max(map(str, ids), key=len)} in {file}", f"less than {size!r:.40}, the text encoder's vocab_size"
-        )
+    if strange := [i for i in ids if not isinstance(i, int) or i < 0]:
+        raise refuse(f"a token's number {strange[0]!r:.40} in {file}", "whole numbers from 0")
+    if not isinstance(size, int) or max(ids) >= size:
+        raise refuse(f"tokens up to number {max(ids)} in {file}", f"less than {size!r:.40}, the text encoder's vocab_size")
 
 
-def _verify_weights(part: Path, stem: str, refuse: Refuse) -> None:
-    """One safetensors file, or several and an index of what is in which."""
+def stored(folder: Path, name: str, key: str) -> set[str]:
+    """The names of a part's tensors as its network has them; the libraries still load those of older versions.
+
+    Raises:
+        Refused: where its files are not whole.
+    """
+
+    def refuse(got: object, expected: str) -> Refused:
+        return Refused(key, got, expected)
+
+    found = set()
+    for tensor in _verify_weights(folder / name, WEIGHTS[name], refuse):
+        path = tensor.removeprefix("text_model.").split(".")
+        if len(path) > 2 and "attentions" in path:
+            path[-2] = OLD_ATTENTION.get(path[-2], path[-2])
+        found.add(".".join(path))
+    return found
+
+
+def _verify_weights(part: Path, stem: str, refuse: Refuse) -> set[str]:
+    """The names of the tensors in one safetensors file, or in several and an index of what is in which."""
     file, index = part / f"{stem}.safetensors", part / f"{stem}.safetensors.index.json"
-    if file.exists():
-        tensors_in(file, refuse)
-        return
+    for one in (file, index):
+        refuse_pointer(one, refuse)
+    found = set(tensors_in(file, refuse)) if file.exists() else set()
     if not index.exists():
+        if file.exists():
+            return found
         raise _without_weights(part, stem, refuse)
     weight_map = _object(index, refuse).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(name, str) for name in weight_map.values()):
@@ -205,6 +279,8 @@ def _verify_weights(part: Path, stem: str, refuse: Refuse) -> None:
         lacking = [tensor for tensor, where in weight_map.items() if where == name and tensor not in there]
         if lacking:
             raise refuse(f"{part / name} without {listed(lacking)}", "what its index says of it")
+        found |= there.keys()
+    return found
 
 
 def _without_weights(part: Path, stem: str, refuse: Refuse) -> Refused:

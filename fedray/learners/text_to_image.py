@@ -7,7 +7,8 @@ embeddings where the text encoder is frozen.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from fedray.data import Samples
 from fedray.errors import printable
 from fedray.learners import unet as unets
-from fedray.learners.base_folder import listed
+from fedray.learners.base_folder import listed, stored, verify_loaded
 from fedray.learners.bases import Base
 from fedray.learners.learner import Learner
 from fedray.learners.stages import Stage
@@ -69,8 +70,11 @@ class TextToImage(Learner):
         for part in parts.values():
             part.requires_grad_(False).eval()
         place = str(base.configuration or base.source)
-        local = base.configuration is not None
-        self.schedule = DDPMScheduler.from_pretrained(place, subfolder="scheduler", local_files_only=local)
+        noise: Any = DDPMScheduler.load_config(place, subfolder="scheduler", local_files_only=base.configuration is not None)
+        if not base.local:
+            configs = {"unet": unet.config, "vae": vae.config, "text_encoder": text_encoder.config.to_dict()}
+            verify_loaded(section.base, configs, noise, "model.base")
+        self.schedule = DDPMScheduler.from_config(noise)
         factor = 2 ** (len(vae.config.block_out_channels) - 1)
         self.resolution = section.resolution or int(unet.config.sample_size) * factor
         if self.resolution % factor:
@@ -92,20 +96,16 @@ class TextToImage(Learner):
 
         def part(kind: Any, name: str, dtype: torch.dtype) -> nn.Module:
             options: Any = {"subfolder": name, "use_safetensors": True, "local_files_only": base.local}
-            if kind is CLIPTextModel:  # it names none otherwise
-                options["ignore_mismatched_sizes"] = True
+            if kind is CLIPTextModel:  # it names no shapes otherwise; attention is torch's own
+                options |= {"ignore_mismatched_sizes": True, "attn_implementation": "sdpa"}
             model, facts = kind.from_pretrained(base.source, torch_dtype=dtype, output_loading_info=True, **options)
-            return _whole(section, name, model, facts)
+            return _whole(section, name, model, facts).to(device)
 
-        try:
+        with _libraries_refuse(section, "a whole Stable Diffusion with safetensors weights"):
             parts = {"unet": part(UNet2DConditionModel, "unet", compute), "text_encoder": part(CLIPTextModel, "text_encoder", compute)}
             parts["vae"] = part(AutoencoderKL, "vae", torch.float32)
             tokenizer = CLIPTokenizer.from_pretrained(base.source, subfolder="tokenizer", local_files_only=base.local)
-        except Refused:
-            raise
-        except Exception as e:  # whatever two libraries make of a folder that a stranger wrote
-            raise _refused(section, e, "a whole Stable Diffusion with safetensors weights") from None
-        return cls(section, base, {name: part.to(device) for name, part in parts.items()}, tokenizer, compute)
+            return cls(section, base, parts, tokenizer, compute)
 
     @classmethod
     def on_meta(cls, section: Section, base: Base) -> TextToImage:
@@ -116,7 +116,7 @@ class TextToImage(Learner):
         from transformers import CLIPTextConfig, CLIPTextModel
 
         source = str(base.configuration or base.source)
-        try:
+        with _libraries_refuse(section, "a base model whose configuration is there, and whole"):
             options: Any = {"local_files_only": base.configuration is not None}
             unet = UNet2DConditionModel.load_config(source, subfolder="unet", **options)
             vae = AutoencoderKL.load_config(source, subfolder="vae", **options)
@@ -124,11 +124,10 @@ class TextToImage(Learner):
             with init_empty_weights(include_buffers=True):
                 parts = {"unet": UNet2DConditionModel.from_config(unet), "text_encoder": CLIPTextModel(text)}
                 parts["vae"] = AutoencoderKL.from_config(vae)
+            for name, model in parts.items() if base.local else ():
+                there = stored(Path(base.source), name, "model.base")
+                _whole(section, name, model, {"missing_keys": model.state_dict().keys() - there})
             return cls(section, base, parts, None, torch.float32)
-        except Refused:
-            raise
-        except Exception as e:
-            raise _refused(section, e, "a base model whose configuration is there, and whole") from None
 
     @property
     def trains_text(self) -> bool:
@@ -275,8 +274,10 @@ def _whole(section: Section, name: str, model: nn.Module, facts: Mapping[str, An
                 f"{place} {what} {listed(names)}",
                 "a whole one: with all the weights that it was trained with, and no others",
             )
-    if broken := [key for key, t in model.state_dict().items() if t.is_floating_point() and not t.isfinite().all()]:
-        raise Refused("model.base", f"{place} has numbers that are not finite in {listed(broken)}", "weights that are numbers")
+    numbers = {key: t for key, t in model.state_dict().items() if t.is_floating_point() and not t.is_meta}
+    if broken := [key for key, t in numbers.items() if not t.isfinite().all()]:
+        half = f" as {str(dtype).removeprefix('torch.')}" if (dtype := next(model.parameters()).dtype) == torch.float16 else ""
+        raise Refused("model.base", f"{place} has numbers that are not finite{half} in {listed(broken)}", "weights that are numbers")
     return model
 
 
@@ -301,5 +302,14 @@ def cut_captions(base: Base, captions: Sequence[str]) -> str | None:
     return f"{longer}, and are cut; the first: {first}"
 
 
-def _refused(section: Section, e: Exception, expected: str) -> Refused:
-    return Refused("model.base", f"{section.base!r}, which does not load ({str(e).strip().splitlines()[0][:200]})", expected)
+@contextmanager
+def _libraries_refuse(section: Section, expected: str) -> Iterator[None]:
+    """Whatever diffusers and transformers raise over a stranger's files, of which there are many kinds, refuses the base; memory
+    that runs out does not."""
+    try:
+        yield
+    except (Refused, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as e:
+        reason = next(iter(str(e).strip().splitlines()), "") or type(e).__name__
+        raise Refused("model.base", f"{section.base!r}, which does not load ({printable(reason[:200])})", expected) from e

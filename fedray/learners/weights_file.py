@@ -15,19 +15,15 @@ POINTERS = {b"version https://git-lfs": "Git LFS", b"/annex/objects/": "git-anne
 def tensors_in(file: Path, refuse: Callable[[object, str], Exception]) -> dict[str, tuple[str, tuple[int, ...]]]:
     """dtype and shape of every tensor, by name. Raises what `refuse` makes of what was got and what was expected, where the file
     is a pointer, cut off, quantised or something else."""
+    refuse_pointer(file, refuse)
     try:
         size = file.stat().st_size
         with file.open("rb") as f:
             head = f.read(8)
             length = int.from_bytes(head, "little")
             text = f.read(length) if 8 + length <= size and length <= MOST_HEADER else None
-            f.seek(0)
-            start = f.read(200)
     except OSError as e:
         raise refuse(f"{file}, which cannot be read ({e.strerror})", "weights in safetensors") from None
-    for mark, tool in POINTERS.items():
-        if mark in start and size < 4096:
-            raise refuse(f"{file}, a pointer of {tool} instead of weights", f"the weights ({_fetch(tool)})")
     if len(head) < 8 or text is None:
         raise refuse(f"{file} of {size:,} bytes, which is cut off or no safetensors", "whole weights")
     try:
@@ -46,6 +42,24 @@ def tensors_in(file: Path, refuse: Callable[[object, str], Exception]) -> dict[s
         if last - first != BYTES[dtype] * math.prod(shape):
             raise refuse(f"{name} of shape {list(shape)} in {last - first:,} bytes in {file}", f"{BYTES[dtype] * math.prod(shape):,}")
     return {name: (dtype, shape) for name, (dtype, shape, *_) in entries.items()}
+
+
+def refuse_pointer(file: Path, refuse: Callable[[object, str], Exception]) -> None:
+    """For what Git LFS and git-annex leave where a file's content has not been fetched: some words, or a link to nothing."""
+    if file.is_symlink() and not file.exists():
+        annex = "annex" in file.readlink().parts
+        raise refuse(f"{file}, a link to what is not there", f"its content ({_fetch('git-annex')})" if annex else "what it links to")
+    if not file.is_file() or file.stat().st_size >= 4096:
+        return
+    try:
+        with file.open("rb") as f:
+            start = f.read(200)
+    except OSError:
+        return  # whoever reads it says why
+    what = "weights" if file.suffix == ".safetensors" else "its content"
+    for mark, tool in POINTERS.items():
+        if mark in start:
+            raise refuse(f"{file}, a pointer of {tool} instead of {what}", f"the {what.removeprefix('its ')} ({_fetch(tool)})")
 
 
 def _entry(value: Any) -> tuple[str, tuple[int, ...], int, int]:
