@@ -106,7 +106,8 @@ asks = get_authentication_mode() == AuthenticationMode.TOKEN
 connection.end()
 again = ray._private.ray_constants.ENABLE_RAY_CLUSTER
 left = sorted(name for name in os.environ if name.startswith("RAY_AUTH"))
-print(json.dumps({"new": sorted(new), "held": held, "address": address, "asks": asks, "left": left, "local": connection.local, "again": again}))
+told = {"again": again, "left": left, "local": connection.local}
+print(json.dumps(told | {"new": sorted(new), "held": held, "address": address, "asks": asks}))
 """
 
 
