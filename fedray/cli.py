@@ -76,13 +76,10 @@ def run(
     if resume is not None:
         if set_ or seed is not None or out:
             raise typer.BadParameter("--resume goes on with the run as it is: got --set, --seed or --out, expected none of them")
-        run_ = folder.RunFolder.reopen(resume, "--resume ")
-        loaded = engine.reopened(run_, rounds)
-        if (already := engine.finished(run_, loaded.scenario.training.rounds)) is not None:
+        run_, loaded, already = _reopened(resume, rounds)
+        if already is not None:
             _finish(run_.path, already, json, quiet, "was already done")
             return
-        loaded = check.check(loaded.file, loaded.settings)
-        executors.refuse_silent_ray(loaded.scenario)
     else:
         assert scenario is not None
         if rounds is not None:
@@ -282,6 +279,20 @@ def main() -> None:
         app()
     except UserError as e:
         _fail(str(e).split("\n"), 2)
+
+
+def _reopened(resume: Path, rounds: int | None) -> tuple[Any, Any, dict[str, Any] | None]:
+    """The folder of a run that is to go on, its scenario, and its result where it is done."""
+    from fedray import check, engine, executors
+    from fedray.runs.folder import RunFolder
+
+    run = RunFolder.reopen(resume, "--resume ")
+    loaded = engine.reopened(run, rounds)
+    if (already := engine.finished(run, loaded.scenario.training.rounds)) is not None:
+        return run, loaded, already
+    loaded = check.check(loaded.file, loaded.settings)
+    executors.refuse_silent_ray(loaded.scenario)
+    return run, loaded, None
 
 
 def _report(path: Path, note: Callable[[str], None]) -> None:
