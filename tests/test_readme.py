@@ -28,7 +28,7 @@ def test_the_scenario_it_explains_is_the_one_that_ships():
 def test_every_verb_and_option_it_names_exists(command):
     words = shlex.split(command)[1:]
     if words[0].startswith("--"):
-        assert words[0] in ("--help", "--install-completion")
+        assert words[0] in ("--help", "--install-completion", "--version")
         return
     verbs = get_command(app).commands
     assert words[0] in verbs

@@ -115,7 +115,7 @@ class Sleeper:
     def __init__(self, seconds: float) -> None:
         self.seconds, self.spans, self.message = seconds, list[tuple[float, float]](), Message(np.ones(ACTIVATIONS, np.uint8), ())
 
-    def begin(self, attempt: int, buffer: Any) -> None:
+    def begin(self, attempt: int, buffer: Any, state: Any) -> None:
         pass
 
     def go(self, *arguments: Any) -> Any:
@@ -161,7 +161,7 @@ def exchanged(clients: int, batches: int, seconds: float) -> tuple[list[tuple[fl
     def asking(actor: Any) -> Any:
         return lambda method, *a: getattr(actor, method).options(num_returns=2 if method == "end" else 1).remote(*a)
 
-    asked = ask(in_order(clients, batches), ray.put(np.zeros(1)), 0, lambda k: asking(hosts[k]), in_turn(server))
+    asked = ask(in_order(clients, batches), ray.put(np.zeros(1)), {}, 0, lambda k: asking(hosts[k]), in_turn(server))
     ray.get(list(asked.reports.values()))
     spans = ray.get([server.taken.remote(), hosts[0].taken.remote()])
     for actor in (*hosts, server):
