@@ -57,6 +57,8 @@ def run(loaded: Loaded, run: RunFolder, watcher: Watcher, resume: bool = False) 
         RunFailed: afterwards; error.json says how.
     """
     run = RunFolder(run.path.resolve())  # actors may have another working directory
+    if resume:
+        reader.refuse_written_links(run.path)
     with locked(run.path, watcher.note):
         try:
             return _run(loaded, run, watcher, resume)

@@ -20,7 +20,7 @@ from fedray.augmentation.painter import Painter, Pictures
 from fedray.data import Form, Samples, form, holdings
 from fedray.executors import DataFailure, Job, TrainReport, blamed, refuse_infinite
 from fedray.executors.holder import Holder
-from fedray.executors.model import Model, as_sent, master
+from fedray.executors.model import Model, as_sent, master, returned
 from fedray.executors.optimizer import FlatOptimizer
 from fedray.executors.spill import Kept
 from fedray.parameters import Layout
@@ -90,12 +90,13 @@ class ClientWork(Holder):
         return self._attempt(round, client, turn, start)
 
     def add(self, base: np.ndarray, state: Kept, round_weight: int, end: np.ndarray, reports: Sequence[TrainReport]) -> ExactSum:
-        """The update of a relay that ended with the buffer `end`, a model and no difference: from the server's own numbers, so
-        that one chain's end is the next global model. It weighs what its clients that trained hold."""
+        """The update of a relay that ended with the buffer `end`, a model and no difference, which weighs what its clients that
+        trained hold: one chain's end is the next global model."""
         layout = self.model.flat.layout
         total = ExactSum.zero(layout.numel, round_weight)
         if weight := sum(self.job.scenario.aggregation.weight(r.samples) for r in reports if r.failure is None):
-            total.add(layout.view(end), weight, master(layout, base, state))
+            ours = master(layout, base, state)
+            total.add(returned(layout.view(end), layout.view(base), ours), weight, ours)
         return total
 
     def train_all(

@@ -30,6 +30,12 @@ def master(layout: Layout, buffer: np.ndarray, state: Kept | None) -> Tensor:
     return layout.view(buffer).float()
 
 
+def returned(end: Tensor, sent: Tensor, ours: Tensor) -> Tensor:
+    """The numbers of a model [n] that went from hand to hand, as the server is to take them: where it came back as it was `sent`
+    nobody has changed it, and the server's own fp32 ones are what they were, not rounded."""
+    return end.float().where(end != sent, ours[: len(end)])
+
+
 def as_sent(layout: Layout, numbers: Tensor) -> tuple[np.ndarray, Kept]:
     """The buffer that is sent of global numbers [received] fp32, and what the server keeps of them beside it."""
     if layout.dtype == torch.float32:

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ def locked(run: Path, note: Callable[[str], None]) -> Iterator[None]:
     with the process, however that ends.
 
     Raises:
-        ScenarioError: where another process has it, or the folder cannot be written.
+        ScenarioError: where another process has it, or the folder cannot be written, or what is called so is no file of a run's.
     """
     file = run / LOCK
     try:
@@ -29,6 +30,8 @@ def locked(run: Path, note: Callable[[str], None]) -> Iterator[None]:
     except BlockingIOError:
         raise ScenarioError([f"{run}: got a run that {_owner(file)} is working on, expected one that nobody is"]) from None
     except OSError as e:
+        if file.is_symlink() or (file.exists() and not file.is_file()):
+            raise ScenarioError([f"{file}: got a link, or something else that is no file, expected a run's own lock"]) from None
         raise ScenarioError([f"{file}: got {e.strerror}, expected a folder that can be written"]) from None
     if held is None:
         note(f"{run} lies where files cannot be locked: make sure that no other process works on it")
@@ -43,7 +46,7 @@ def locked(run: Path, note: Callable[[str], None]) -> Iterator[None]:
 def _take(file: Path) -> IO[str] | None:
     """The locked file; none where the file system knows no locks."""
     while True:
-        held = file.open("a+", encoding="utf-8")
+        held = open(file, "a+", encoding="utf-8", opener=_no_link)  # noqa: SIM115 (it is held until the run ends)
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as e:
@@ -61,6 +64,11 @@ def _take(file: Path) -> IO[str] | None:
     return held
 
 
+def _no_link(file: str, flags: int) -> int:
+    """What is behind a link that came with somebody's run folder is not ours to write; a pipe is not waited for."""
+    return os.open(file, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+
+
 def _same(held: IO[str], file: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(held.fileno()), file.stat())
@@ -69,8 +77,10 @@ def _same(held: IO[str], file: Path) -> bool:
 
 
 def _owner(file: Path) -> str:
-    try:
-        owner = json.loads(file.read_text(encoding="utf-8"))
-        return f"process {int(owner['process'])} on {str(owner['host'])!r} (since {str(owner['since'])[:32]})"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "another process"
+    for _ in range(20):  # who has just taken the lock is about to write
+        try:
+            owner = json.loads(file.read_text(encoding="utf-8"))
+            return f"process {int(owner['process'])} on {str(owner['host'])!r} (since {str(owner['since'])[:32]})"
+        except (OSError, ValueError, KeyError, TypeError):
+            time.sleep(0.05)
+    return "another process"

@@ -27,6 +27,7 @@ MOST_SCENARIO = 2**20
 LARGEST = 1e100  # a number beyond is none that a run measures, and its square is no number
 # What a run writes, or reads again.
 OURS = [SCENARIO, "metrics.jsonl", "timeline.jsonl", "checkpoints", "samples", "model", "generated", "run.log", "report.html"]
+WRITTEN = ["samples", "model", "tensorboard"]  # folders in whose files a run writes
 ROUND = re.compile(r"(?:round|attack)-(\d{1,9})")
 
 
@@ -49,6 +50,12 @@ def inside(run: Path, file: Path) -> Path:
     if not real.is_relative_to(run.resolve()):
         raise _refused(file, f"a link out of the run folder, to {real}", "a file in it")
     return file
+
+
+def refuse_written_links(run: Path) -> None:
+    """Raises ScenarioError where a run that goes on would write through a link to somewhere else."""
+    for name in WRITTEN:
+        refuse_links_within(run, run / name)
 
 
 def refuse_links_within(run: Path, folder: Path) -> None:

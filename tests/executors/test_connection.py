@@ -57,6 +57,17 @@ def test_a_port_where_nobody_listens_is_refused_at_once():
     assert "nobody answers there" in refused(f"127.0.0.1:{port}")
 
 
+def test_auto_where_no_ray_runs_is_refused(monkeypatch):
+    def nothing(*_):
+        raise ConnectionError("Could not find any running Ray instance.")
+
+    monkeypatch.setattr("ray._private.services.get_ray_address_from_environment", nothing)
+    assert (
+        refused("auto")
+        == "RAY_ADDRESS: got 'auto', no Ray that runs on this machine, expected a Ray that is up (ray start --head), or local"
+    )
+
+
 def test_a_port_that_is_silent_is_given_up_after_a_time(monkeypatch):
     monkeypatch.setattr(connection, "ANSWER_S", 0.3)
     with listening() as port:

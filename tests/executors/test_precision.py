@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from fedray.check import check
 from fedray.executors.model import master
 from fedray.executors.serial import SerialExecutor
 from fedray.network.radio import Radio
+from fedray.plan import plan
 from fedray.rounds import schedule_round, shared
 from tests.helpers import UNSEEN, begin, garments, job_of, tiny
 
@@ -44,10 +46,6 @@ def as_exported(executor):
     model = executor.evaluator._model
     model.receive(executor.buffer, executor.state)
     return model.flat.all.detach().clone()
-
-
-def layout_view(executor):
-    return executor.layout.view(executor.buffer).float()
 
 
 def moved(file, rounds=ROUNDS):
@@ -121,9 +119,35 @@ def test_a_checkpoint_keeps_the_master(tmp_path):
     assert np.array_equal(*numbers)
 
 
-def test_a_relay_in_half_precision_hands_on_the_model_itself_rounded(tmp_path):
-    """So the rounding of weights is the air's there, and is said (see test_runs)."""
-    changes = UNSEEN | {"tuning.payload": "bf16", "training.rounds": 1}
-    executor, _, _ = trained(tiny(tmp_path, changes), rounds=1)
-    numbers = master(executor.layout, executor.buffer, executor.state)
-    assert (numbers - layout_view(executor)).abs().max() < 2**-36  # the grid of sums
+RELAYS = {
+    "one chain": {"kind": "relay"},
+    "two chains": {"kind": "relay", "chains": 2},
+    "vanilla": SPLIT["topology"] | {"variant": "vanilla"},
+}
+
+
+@pytest.mark.parametrize("rule", ["fedavg", "fedadam"])
+@pytest.mark.parametrize("topology", RELAYS)
+def test_a_model_that_comes_back_as_it_was_sent_leaves_the_master_as_it_was(topology, rule, tmp_path):
+    """The rounding of what is sent is nobody's update: a server's Adam would make whole steps of it."""
+    still = {"kind": "sgd", "learning_rate": 1e-9}
+    changes = {"topology": RELAYS[topology], "aggregation": {"kind": rule}, "training.optimizer": still, "tuning.payload": "bf16"}
+    file = garments(tmp_path, changes | {"runtime": {"executor": "serial", "failures": {"data": "abort"}}})
+    executor, before, after = trained(file)
+    places = executor.clients.halves.client.places if topology == "vanilla" else slice(None)  # the server's part is no payload
+    assert torch.equal(before[places], after[places])
+
+
+@pytest.mark.parametrize("rule", ["fedavg", "fedadam"])
+def test_a_relay_in_half_precision_hands_on_what_its_precision_allows(rule, tmp_path):
+    """What a client changes by less than that is lost with its hop, and is said (see below)."""
+    changes = IN_PARALLEL | {"topology": {"kind": "relay"}, "aggregation": RULES[rule].get("aggregation", {"kind": "fedavg"})}
+    whole = moved(garments(tmp_path, changes))
+    half = moved(garments(tmp_path, changes | {"tuning.payload": "bf16"}))
+    assert 0 < half < 1.5 * whole
+
+
+def test_a_plan_says_what_a_relay_in_half_precision_loses(tmp_path):
+    notes = [plan(check(tiny(tmp_path, {"tuning.payload": payload})))["notes"] for payload in ("fp32", "bf16")]
+    assert notes[0] == []
+    assert "a relay hands the model itself on, here in bf16" in notes[1][0]

@@ -50,6 +50,14 @@ def test_a_lock_ends_with_its_process_however_that_ends(holder, tmp_path):
     assert not (tmp_path / lock.LOCK).exists()
 
 
+def test_the_second_waits_for_the_name_of_who_has_only_just_begun(holder, tmp_path, monkeypatch):
+    written = (tmp_path / lock.LOCK).read_text()
+    (tmp_path / lock.LOCK).write_text("")
+    monkeypatch.setattr(lock.time, "sleep", lambda _: (tmp_path / lock.LOCK).write_text(written))
+    with pytest.raises(ScenarioError, match=f"process {holder.pid} on"), lock.locked(tmp_path, print):
+        pass
+
+
 def test_a_folder_may_be_worked_on_again_and_again(tmp_path):
     for _ in range(3):
         with lock.locked(tmp_path, print):
@@ -83,3 +91,18 @@ def test_two_resumes_of_one_run_at_once_are_one_and_an_error(tmp_path, fedray):
     finally:
         first.kill()
         first.wait()
+
+
+def test_a_lock_that_came_with_a_run_folder_as_a_link_or_a_pipe_is_refused_and_nothing_is_written_through_it(tmp_path):
+    run, outside = tmp_path / "run", tmp_path / "outside"
+    run.mkdir()
+    outside.write_text("kept")
+    expected = f"{run / lock.LOCK}: got a link, or something else that is no file, expected a run's own lock"
+    for put in (lambda f: f.symlink_to(outside), lambda f: f.symlink_to(tmp_path / "new"), os.mkfifo, os.mkdir):
+        put(run / lock.LOCK)
+        with pytest.raises(ScenarioError) as caught, lock.locked(run, print):
+            pass
+        assert str(caught.value) == expected
+        (run / lock.LOCK).rmdir() if (run / lock.LOCK).is_dir() else (run / lock.LOCK).unlink()
+    assert outside.read_text() == "kept"
+    assert not (tmp_path / "new").exists()

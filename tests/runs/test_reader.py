@@ -8,12 +8,14 @@ from functools import partial
 import pytest
 from PIL import Image
 
+from fedray import engine
 from fedray import generate as generating
 from fedray.errors import UserError
 from fedray.report.page import write
 from fedray.runs import reader
 from fedray.runs.folder import RunFolder, State
 from fedray.scenario import ScenarioError
+from fedray.terminal import Quiet
 from tests.report.made import made_up, with_everything
 
 STATE = "checkpoints/round-0002/state.json"
@@ -205,6 +207,21 @@ def test_nothing_of_a_run_is_read_or_written_through_a_link_out_of_its_folder(wh
         expected = f"{run / name}: got a link out of the run folder, to {outside}, expected a file in it"
         for action in (lambda run: write([run]), lambda run: generating.generate(run, ["a"]), RunFolder.reopen):
             assert outcome(partial(action, run)) == expected
+
+
+def test_a_run_does_not_go_on_where_a_file_that_it_writes_is_a_link_out_of_its_folder(whole, tmp_path):
+    run, secret = shutil.copytree(whole, tmp_path / "runs" / "run"), tmp_path / "secret"
+    secret.write_text("kept")
+    for name in ("model/model.safetensors", "samples/attack-0001.png", "tensorboard/events"):
+        file = run / name
+        file.parent.mkdir(exist_ok=True)
+        file.unlink(missing_ok=True)
+        file.symlink_to(secret)
+        loaded = reader.scenario(run)
+        expected = f"{file}: got a link out of the run folder, to {secret}, expected a file in it"
+        assert outcome(lambda loaded=loaded: engine.run(loaded, RunFolder.reopen(run), Quiet(), resume=True)) == expected
+        file.unlink()
+    assert secret.read_text() == "kept"
 
 
 def test_a_link_that_somebody_has_put_where_a_file_is_written_is_replaced(tmp_path):

@@ -110,7 +110,10 @@ def refuse_silent(address: str) -> None:
     if address == "auto":
         from ray._private.services import canonicalize_bootstrap_address
 
-        address = canonicalize_bootstrap_address("auto") or "auto"
+        try:
+            address = canonicalize_bootstrap_address("auto") or "auto"
+        except ConnectionError:  # Ray's, where none has been started here
+            raise _refused("auto", "no Ray that runs on this machine", "a Ray that is up (ray start --head), or local") from None
     if address in ("auto", "local"):
         return
     if not (form := ADDRESS.fullmatch(address)) or not 0 < int(form["port"]) < 2**16:

@@ -9,7 +9,7 @@ from torch import Tensor
 from fedray.aggregation.exact_sum import ExactSum
 from fedray.executors import Job, Lost, blamed, refuse_infinite
 from fedray.executors.clients import seed_dropout, summable
-from fedray.executors.model import as_sent, master
+from fedray.executors.model import as_sent, master, returned
 from fedray.executors.spill import Kept
 from fedray.executors.split.halves import Flight, Halves, Held
 from fedray.executors.split.message import Air, Message, pack, seed_of, unpack
@@ -95,8 +95,11 @@ class SplitServer:
         total = ExactSum.zero(whole.numel, sum(weights))
         for client, weight, end in zip(clients, weights, ends, strict=True):
             update = torch.zeros(whole.numel)
-            part = theirs.layout.view(end).float()
-            update[theirs.places] = part - self.master[theirs.places] if self.section.variant == "vanilla" else part
+            part = theirs.layout.view(end)
+            if self.section.variant == "vanilla":
+                ours = self.master[theirs.places]
+                part = returned(part, ours.to(part.dtype), ours) - ours
+            update[theirs.places] = part.float()
             held = self.held[client if self.section.variant == "splitfed_v1" else 0]
             update[self.side.places] = held.all().cpu() - self.master[self.side.places]
             with summable(client):
