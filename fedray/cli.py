@@ -284,11 +284,13 @@ def main() -> None:
 def _reopened(resume: Path, rounds: int | None) -> tuple[Any, Any, dict[str, Any] | None]:
     """The folder of a run that is to go on, its scenario, and its result where it is done."""
     from fedray import check, engine, executors
+    from fedray import resume as resuming
     from fedray.runs.folder import RunFolder
 
     run = RunFolder.reopen(resume, "--resume ")
-    loaded = engine.reopened(run, rounds)
+    loaded = resuming.reopened(run, rounds)
     if (already := engine.finished(run, loaded.scenario.training.rounds)) is not None:
+        resuming.refuse_edited(run, loaded)
         return run, loaded, already
     loaded = check.check(loaded.file, loaded.settings)
     executors.refuse_silent_ray(loaded.scenario)

@@ -28,7 +28,7 @@ from fedray.runs.environment import command, environment
 from fedray.runs.folder import RunFolder, State, unwritable
 from fedray.runs.lock import locked
 from fedray.runs.tensorboard import TensorBoard
-from fedray.scenario import Loaded, Refused, Scenario, ScenarioError, load
+from fedray.scenario import Loaded, Refused, Scenario, ScenarioError
 from fedray.scenario.network import RadioLink
 from fedray.scenario.topology import Relay, Split
 from fedray.workload import Workload
@@ -304,26 +304,6 @@ def metrics_of(
         "wall_time_s": round(wall_time_s, 3),
         **augmented,
     }
-
-
-def reopened(run: RunFolder, rounds: int | None) -> Loaded:
-    """The scenario that a run folder goes on with, up to round `rounds` where somebody says so.
-
-    Raises:
-        ScenarioError: where it has done as many, or where what it has done depends on how many there are.
-    """
-    loaded = load(run.path / reader.SCENARIO, [] if rounds is None else [f"training.rounds={rounds}"])
-    if rounds is None:
-        return loaded
-    if loaded.scenario.sweep is not None:
-        raise ScenarioError([f"--rounds {rounds}: got one for a sweep, expected a run: {run.path}/NAME"])
-    done = max((state.round for _, state in run.states() if not isinstance(state, str)), default=0)
-    if rounds <= done:
-        raise ScenarioError([f"--rounds {rounds}: got no more than the {done} rounds that are done, expected more"])
-    if loaded.scenario.augmentation is not None and loaded.scenario.augmentation.weighting.kind == "linear" and done:
-        got, expected = "linear with --rounds, up to which it rises", "fixed or held_out, which do not depend on the last round"
-        raise loaded.error([Refused("augmentation.weighting", got, expected)])
-    return loaded
 
 
 def finished(run: RunFolder, rounds: int = 0) -> dict[str, Any] | None:

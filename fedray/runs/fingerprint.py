@@ -19,18 +19,24 @@ Fingerprint = dict[str, dict[str, Any]]
 # What may differ when a run goes on: names, where the work runs, what is looked at. Where data and base models lie may too, as
 # long as they are the same; how many rounds there are is checked where that matters.
 FREE = ("name", "description", "evaluation", "runtime", "sweep", "training.rounds", "data.path", "data.download", "model.base")
+BASE = "model.base (its files)"
 HEAD = 1 << 20  # bytes of each of a base model's files that are compared, beside their sizes
 
 
 def of_scenario(scenario: Scenario, folder: Path) -> Fingerprint:
     """Its keys that reach a weight or a cost, the base model, and the code."""
-    flat = dict(_flat(scenario.model_dump(mode="json")))
-    kept = {key: value for key, value in flat.items() if not _free(key)} | {"runtime.threads": scenario.runtime.threads}
+    keys = kept(scenario)
     if (base := getattr(scenario.model, "base", None)) is not None:
-        kept["model.base (its files)"] = _of_folder(Path(locate(base, folder).source), base)
+        keys[BASE] = _of_folder(Path(locate(base, folder).source), base)
     facts = environment()
     source = _digest(file.read_bytes() for file in sorted(Path(__file__).parents[1].rglob("*.py")))
-    return {"scenario": kept, "code": {"python": facts["python"], **facts["packages"], "fedray's source": source}}
+    return {"scenario": keys, "code": {"python": facts["python"], **facts["packages"], "fedray's source": source}}
+
+
+def kept(scenario: Scenario) -> dict[str, Any]:
+    """The values of its keys that may not differ, by their paths."""
+    flat = dict(_flat(scenario.model_dump(mode="json")))
+    return {key: value for key, value in flat.items() if not _free(key)} | {"runtime.threads": scenario.runtime.threads}
 
 
 def of_data(samples: Samples, held: Mapping[int, np.ndarray]) -> dict[str, Any]:

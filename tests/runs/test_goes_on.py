@@ -152,6 +152,14 @@ def test_a_finished_run_whose_scenario_asks_for_more_rounds_goes_on(two, tmp_pat
     assert sha256(out) == sha256(two / "three")
 
 
+def test_a_finished_run_whose_scenario_was_edited_is_not_done_as_that(two, tmp_path, fedray):
+    out = shutil.copytree(two / "run", tmp_path / "run")
+    edit(out, {r"(?m)^seed: 0$": "seed: 1"})
+    code, said, err = fedray("run", "--resume", out)
+    assert (code, said) == (2, "")
+    assert err == f"--resume {out}: seed: got 1, expected 0, as before\n"
+
+
 def test_no_more_rounds_than_are_done_is_an_error(two, tmp_path, fedray):
     out = shutil.copytree(two / "run", tmp_path / "run")
     code, _, err = fedray("run", "--resume", out, "--rounds", 2)
