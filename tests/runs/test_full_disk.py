@@ -37,17 +37,27 @@ def full(monkeypatch):
     """From the n-th time on that a file of this name is written, its disk is full."""
 
     def fill(name, time):
-        seen, opened = [], Path.open
+        seen, opened, bare = [], Path.open, os.open
 
-        def opening(self, mode="r", *arguments, **options):
-            if name in self.name and mode[0] in "wa":
-                seen.append(self)
+        def written(file):
+            if name in file.name:
+                seen.append(file)
                 if len(seen) >= time:
                     raise OSError(errno.ENOSPC, FULL, None)
+
+        def opening(self, mode="r", *arguments, **options):
+            if mode[0] in "wa":
+                written(self)
             return opened(self, mode, *arguments, **options)
 
+        def opening_bare(file, flags, *arguments, **options):  # as the lock is, by which no link is followed
+            if flags & os.O_CREAT:
+                written(Path(file))
+            return bare(file, flags, *arguments, **options)
+
         monkeypatch.setattr(Path, "open", opening)
-        return lambda: monkeypatch.setattr(Path, "open", opened)
+        monkeypatch.setattr(os, "open", opening_bare)
+        return monkeypatch.undo
 
     return fill
 
