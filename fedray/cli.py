@@ -109,10 +109,10 @@ def run(
         _fail([f"interrupted; {go_on}"], 1)
     except (ValueError, OSError) as e:
         watcher.close()
-        if resume is None:
-            run_.discard()  # refused before anything trained
         if isinstance(e, OSError) and run_.training:  # a sweep's own files
             _fail([f"the run failed: {e.filename or run_.path}: {e.strerror or e}", go_on], 1)
+        if resume is None and not run_.training:  # refused before anything trained
+            run_.discard()
         if isinstance(e, OSError):
             raise folder.unwritable(run_.path, e) from None
         raise

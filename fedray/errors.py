@@ -18,5 +18,10 @@ def printable(text: object, keep: str = "") -> str:
     return "".join(c if c.isprintable() or c in keep or unicodedata.category(c) == "Zs" else _escaped(c) for c in str(text))
 
 
+def shortened(text: str, most: int = 60) -> str:
+    """A text that fits into a line of an error."""
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()

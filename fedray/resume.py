@@ -32,9 +32,9 @@ def refuse_edited(run: RunFolder, loaded: Loaded) -> None:
         ScenarioError: naming what is other than it was.
     """
     state = next((state for _, state in run.states() if not isinstance(state, str)), None)
+    if state is None or not state.belongs:
+        return
     now = {"scenario": fingerprint.kept(loaded.scenario)}
-    before = {
-        "scenario": {key: value for key, value in (state.belongs if state else {}).get("scenario", {}).items() if key != fingerprint.BASE}
-    }
-    if state is not None and state.belongs and (others := fingerprint.differences(before, now, "scenario")):
+    before = {"scenario": {key: value for key, value in state.belongs.get("scenario", {}).items() if key != fingerprint.BASE}}
+    if others := fingerprint.differences(before, now, "scenario"):
         raise ScenarioError([f"--resume {run.path}: {line}" for line in others])

@@ -12,6 +12,7 @@ from fedray.runs import reader
 from fedray.runs.folder import RunFolder
 from fedray.runs.reader import Samples
 from fedray.scenario import ScenarioError
+from fedray.scenario.tree import flat
 from fedray.schedule import SERVED, SERVER, client_node
 
 GRIDS = 24  # sample grids shown of a run; the first and the last are always among them
@@ -136,18 +137,10 @@ def loss_targets(runs: Sequence[Recorded]) -> list[float]:
 
 def differences(runs: Sequence[Recorded]) -> dict[str, list[Any]]:
     """Scenario keys whose values differ between runs, with each run's value."""
-    flat = [dict(_flatten(run.scenario)) for run in runs]
-    keys = dict.fromkeys(key for one in flat for key in one)
-    values = {key: [one.get(key) for one in flat] for key in keys if key not in ("name", "description")}
+    settings = [dict(flat(run.scenario)) for run in runs]
+    keys = dict.fromkeys(key for one in settings for key in one)
+    values = {key: [one.get(key) for one in settings] for key in keys if key not in ("name", "description")}
     return {key: row for key, row in values.items() if any(v != row[0] for v in row)}
-
-
-def _flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(node, dict):
-        for key, value in node.items():
-            yield from _flatten(value, f"{prefix}{key}.")
-    elif node is not None:
-        yield prefix[:-1], node
 
 
 def painted(runs: Sequence[Recorded]) -> list[tuple[str, list[str]]]:

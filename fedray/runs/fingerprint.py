@@ -11,9 +11,11 @@ import numpy as np
 from fedray.data.partition import Holdings
 from fedray.data.samples import Array, Files, Samples
 from fedray.data.text import Texts
+from fedray.errors import shortened
 from fedray.learners.bases import locate
 from fedray.runs.environment import environment
 from fedray.scenario.scenario import Scenario
+from fedray.scenario.tree import flat
 
 Fingerprint = dict[str, dict[str, Any]]
 # What may differ when a run goes on: names, where the work runs, what is looked at. Where data and base models lie may too, as
@@ -35,8 +37,8 @@ def of_scenario(scenario: Scenario, folder: Path) -> Fingerprint:
 
 def kept(scenario: Scenario) -> dict[str, Any]:
     """The values of its keys that may not differ, by their paths."""
-    flat = dict(_flat(scenario.model_dump(mode="json")))
-    return {key: value for key, value in flat.items() if not _free(key)} | {"runtime.threads": scenario.runtime.threads}
+    values = flat(scenario.model_dump(mode="json"))
+    return {key: value for key, value in values if not _free(key)} | {"runtime.threads": scenario.runtime.threads}
 
 
 def of_data(samples: Samples, held: Mapping[int, np.ndarray]) -> dict[str, Any]:
@@ -58,20 +60,11 @@ def differences(before: Fingerprint, now: Fingerprint, part: str) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    text = "nothing" if value is None else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return "nothing" if value is None else shortened(str(value))
 
 
 def _free(key: str) -> bool:
     return any(key == free or key.startswith(f"{free}.") for free in FREE) or (key.startswith("data.sites.") and key.endswith(".path"))
-
-
-def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(node, dict):
-        for key, value in node.items():
-            yield from _flat(value, f"{prefix}{key}.")
-    elif node is not None:
-        yield prefix[:-1], node
 
 
 def _contents(samples: Samples) -> Iterator[bytes]:

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from fedray.errors import printable
 from fedray.runs.shapes import LINES, SHAPES, Shape
+from fedray.scenario.explain import kind_of
 from fedray.scenario.load import Loaded, ScenarioError, load
 
 SCENARIO = "scenario.resolved.yaml"
@@ -209,7 +210,7 @@ def _shaped(file: Path, source: str, shape: type[Shape], line: Callable[[Sequenc
         where = f"{file}:{line(path[:-1] if missing else path)}"
         key = ".".join(map(str, path))
         expected = "this key" if missing else first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-        got = "nothing" if missing else _kind(first["input"])
+        got = "nothing" if missing else kind_of(first["input"])
         raise _refused(f"{where}: {key}" if key else where, got, expected) from None
     return dict(value)
 
@@ -230,13 +231,6 @@ def _float(digits: str) -> float | None:
 
 def _int(digits: str) -> int | None:
     return int(digits) if len(digits) <= 19 else None
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, dict | list):
-        return "a mapping" if isinstance(value, dict) else "a list"
-    told = "nothing" if value is None else repr(value)
-    return told if len(told) <= 60 else told[:57] + "..."
 
 
 def _refused(where: object, got: str, expected: str) -> ScenarioError:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel
 
-from fedray.errors import UserError
+from fedray.errors import UserError, shortened
 from fedray.scenario.base import NAME_PATTERN
 from fedray.scenario.data import FOLDER_PATTERN
 
@@ -166,10 +166,4 @@ def kind_of(value: Any) -> str:
         return "a mapping"
     if isinstance(value, list):
         return "a list"
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def reason(e: Exception) -> str:
-    """An exception's first line."""
-    return getattr(e, "strerror", None) or str(e).split("\n")[0]
+    return shortened(repr(value))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from ruamel.yaml.constructor import RoundTripConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
-from fedray.scenario.explain import ScenarioError, kind_of, reason
+from fedray.errors import reason
+from fedray.scenario.explain import ScenarioError, kind_of
 
 MOST_BYTES = 1_000_000  # of a text; no shipped scenario has 5,000
 MOST_NODES = 200_000  # of a tree whose aliases are written out: a table of rates between 400 clients has 160,000
@@ -154,6 +156,15 @@ def mark_of(tree: Any, key: Any) -> tuple[int, int] | None:
         return marked
     except (AttributeError, KeyError, IndexError, TypeError):
         return None
+
+
+def flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values that are set, each with its dotted path."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from flat(value, f"{prefix}{key}.")
+    elif node is not None:
+        yield prefix[:-1], node
 
 
 def plain(node: Any) -> Any:

@@ -107,6 +107,18 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_trains(name,
     assert not out.exists()
 
 
+def test_a_sweep_whose_own_result_cannot_be_written_keeps_what_its_variants_did(full, tmp_path, fedray):
+    file = garments(tmp_path, {"sweep": {"variants": {"a": {}}}, "runtime": {"executor": "serial"}})
+    out = tmp_path / "all"
+    empty = full("result.json", 1)
+    code, _, err = fedray("run", file, "--out", out)
+    assert code == 1
+    assert f"the run failed: {out / 'result.json'}: {FULL}" in err
+    empty()
+    assert fedray("run", "--resume", out)[0] == 0
+    assert json.loads((out / "result.json").read_text())["variants"]["a"]["status"] == "done"
+
+
 def test_a_limit_of_the_system_ends_a_run_in_one_line(whole, tmp_path):
     """A real one: no file may grow beyond 300 kB."""
     file, _ = whole
