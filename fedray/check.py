@@ -52,14 +52,27 @@ def _missing(loaded: Loaded) -> ScenarioError:
         except Refused as e:
             refused.append(e)
         except OSError as e:  # a folder on the way that may not be looked into, a disk that fails
-            refused.append(Refused(key, f"{e.filename or 'a file'}, which cannot be read ({e.strerror})", "files that can be read"))
+            refused.append(
+                Refused(
+                    key,
+                    f"{e.filename or 'a file'}, which cannot be read ({e.strerror})",
+                    "files that can be read",
+                )
+            )
 
-    if not scenario.sites and to_download(scenario.data, loaded.folder) is None:  # what lies at a site, its own nodes look at
+    # what lies at a site, its own nodes look at
+    if not scenario.sites and to_download(scenario.data, loaded.folder) is None:
         # A tokenizer is trained by whoever needs its tokens.
-        quick = {"data": scenario.data.model_copy(update={"tokenizer": Bytes(kind="bytes")})} if isinstance(scenario.data, Text) else {}
+        quick = (
+            {"data": scenario.data.model_copy(update={"tokenizer": Bytes(kind="bytes")})}
+            if isinstance(scenario.data, Text)
+            else {}
+        )
         attempt("data", lambda: holdings(scenario.model_copy(update=quick), loaded.folder))
         if tested(scenario) and not getattr(scenario.data, "download", False):
-            attempt("data", lambda: open_source(scenario.model_copy(update=quick).data, loaded.folder, "test"))
+            attempt(
+                "data", lambda: open_source(scenario.model_copy(update=quick).data, loaded.folder, "test")
+            )
     if isinstance(scenario.topology, Split):
         attempt("model", partial(_cut, scenario.model, scenario.topology, loaded.folder))
     elif isinstance(scenario.model, TextToImage):
@@ -83,12 +96,19 @@ def _missing(loaded: Loaded) -> ScenarioError:
                 trace = f"network.{direction}.path"
                 attempt(trace, partial(read_trace, path, loaded.folder, trace))
     if "tensorboard" in scenario.runtime.report_to and find_spec("tensorboard") is None:
-        refused.append(Refused("runtime.report_to", "tensorboard, which is not installed", "pip install 'fedray[tensorboard]'"))
+        refused.append(
+            Refused(
+                "runtime.report_to",
+                "tensorboard, which is not installed",
+                "pip install 'fedray[tensorboard]'",
+            )
+        )
     return loaded.error(refused)
 
 
 def readable(loaded: Loaded) -> tuple[Samples, Mapping[int, np.ndarray]]:
-    """The samples that this process may open, and which of them each client holds, after every image has been opened.
+    """The samples that this process may open, and which of them each client holds, after every image has been
+    opened.
 
     Raises:
         Refused, ScenarioError: where files are missing, or with every image that cannot be read.
@@ -119,7 +139,9 @@ def find(scenario: str) -> Path:
         if Path(scenario).is_file():
             return Path(scenario)
     except OSError as e:
-        raise ScenarioError([f"{scenario}: got a path that cannot be looked at ({e.strerror}), expected a file"]) from None
+        raise ScenarioError(
+            [f"{scenario}: got a path that cannot be looked at ({e.strerror}), expected a file"]
+        ) from None
     ours = shipped.scenarios()
     if scenario in ours:
         return ours[scenario]

@@ -16,8 +16,11 @@ from fedray.errors import UserError, printable
 
 app = typer.Typer(
     help="Federated training and fine-tuning of generative models on Ray, over simulated wireless networks.",
-    epilog="Exit codes: 0 done, 1 the run failed (error.json says how), 2 a bad scenario or bad usage. "
-    "FEDRAY_RUNS: where new run folders go (runs/). FEDRAY_TRACEBACK=1: show the traceback of a failed run.",
+    epilog=(
+        "Exit codes: 0 done, 1 the run failed (error.json says how), 2 a bad scenario or bad usage."
+        " FEDRAY_RUNS: where new run folders go (runs/). FEDRAY_TRACEBACK=1: show the traceback of a failed"
+        " run."
+    ),
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -33,7 +36,9 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
 ) -> None: ...
 
 
@@ -43,25 +48,43 @@ def _shipped(incomplete: str) -> list[str]:
     return [name for name in shipped.scenarios() if name.startswith(incomplete)]
 
 
-SCENARIO = typer.Argument(metavar="SCENARIO", help="A file, or the name of a shipped scenario.", autocompletion=_shipped)
-SCENARIOS = typer.Argument(metavar="SCENARIO...", help="Files, or names of shipped scenarios.", autocompletion=_shipped)
-ShippedArg = Annotated[str, typer.Argument(metavar="NAME", help="A shipped scenario.", autocompletion=_shipped)]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=v", help="Change one key, the value in YAML. May be repeated.")]
+SCENARIO = typer.Argument(
+    metavar="SCENARIO", help="A file, or the name of a shipped scenario.", autocompletion=_shipped
+)
+SCENARIOS = typer.Argument(
+    metavar="SCENARIO...", help="Files, or names of shipped scenarios.", autocompletion=_shipped
+)
+ShippedArg = Annotated[
+    str, typer.Argument(metavar="NAME", help="A shipped scenario.", autocompletion=_shipped)
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="a.b=v", help="Change one key, the value in YAML. May be repeated."),
+]
 Seed = Annotated[int | None, typer.Option(help="Another seed than the scenario's.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, and nothing else.")]
 
 
 @app.command(
-    epilog="Examples: fedray run quickstart --set training.rounds=5 --out runs/short · fedray run --resume runs/short · "
-    "on a cluster: ray job submit --working-dir . -- fedray run quickstart"
+    epilog=(
+        "Examples: fedray run quickstart --set training.rounds=5 --out runs/short · fedray run --resume"
+        " runs/short · on a cluster: ray job submit --working-dir . -- fedray run quickstart"
+    )
 )
 def run(
     scenario: Annotated[str | None, SCENARIO] = None,
     set_: Set = None,
     seed: Seed = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="The run folder; otherwise a new one under runs/.")] = None,
-    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on from the newest whole checkpoint of this run folder.")] = None,
-    rounds: Annotated[int | None, typer.Option(min=1, metavar="N", help="With --resume: go on up to round N.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The run folder; otherwise a new one under runs/.")
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Go on from the newest whole checkpoint of this run folder."),
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="With --resume: go on up to round N.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     json: Json = False,
 ) -> None:
@@ -75,7 +98,9 @@ def run(
         raise typer.BadParameter(f"got {got} of SCENARIO and --resume RUN, expected one of them")
     if resume is not None:
         if set_ or seed is not None or out:
-            raise typer.BadParameter("--resume goes on with the run as it is: got --set, --seed or --out, expected none of them")
+            raise typer.BadParameter(
+                "--resume goes on with the run as it is: got --set, --seed or --out, expected none of them"
+            )
         run_, loaded, already = _reopened(resume, rounds)
         if already is not None:
             _finish(run_.path, already, json, quiet, "was already done")
@@ -103,7 +128,14 @@ def run(
         if os.environ.get("FEDRAY_TRACEBACK"):
             raise
         advice = [f"what to try: {e.advice}"] if e.advice else []
-        _fail([f"the run failed: {e}", *advice, f"see {run_.path / 'error.json'} and {run_.path / 'run.log'}; {go_on}"], 1)
+        _fail(
+            [
+                f"the run failed: {e}",
+                *advice,
+                f"see {run_.path / 'error.json'} and {run_.path / 'run.log'}; {go_on}",
+            ],
+            1,
+        )
     except KeyboardInterrupt:
         watcher.close()
         _fail([f"interrupted; {go_on}"], 1)
@@ -122,7 +154,11 @@ def run(
         _fail([f"some variants failed; {go_on}"], 1)
 
 
-@app.command(epilog="Examples: fedray check mine.yaml quickstart · fedray check mine.yaml --set training.rounds=5 --json")
+@app.command(
+    epilog=(
+        "Examples: fedray check mine.yaml quickstart · fedray check mine.yaml --set training.rounds=5 --json"
+    )
+)
 def check(scenarios: Annotated[list[str], SCENARIOS], set_: Set = None, json: Json = False) -> None:
     """Say everything that is wrong with scenarios, at once, without torch or Ray."""
     from fedray import check as checks
@@ -162,17 +198,31 @@ def plan(scenario: Annotated[str, SCENARIO], set_: Set = None, seed: Seed = None
     show_plan(planned)
 
 
-@app.command(epilog='Example: fedray generate runs/quickstart --prompt "a photo of a bag in ink style" --num 4 --compare --out bags.png')
+@app.command(
+    epilog=(
+        'Example: fedray generate runs/quickstart --prompt "a photo of a bag in ink style" --num 4 --compare'
+        " --out bags.png"
+    )
+)
 def generate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, of a finished run or one in progress.")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run folder, of a finished run or one in progress.")
+    ],
     prompt: Annotated[list[str], typer.Option("--prompt", "-p", help="What to show. May be repeated.")],
     num: Annotated[int, typer.Option("--num", "-n", min=1, help="Images, or texts, a prompt.")] = 1,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="A PNG for a grid, a folder for single files; a file for texts.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A PNG for a grid, a folder for single files; a file for texts."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of a prompt's first image; the others count up.")] = 0,
     guidance: Annotated[float | None, typer.Option(min=0, help="Otherwise as the run's own samples.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Of a text, tokens. Otherwise as the run's own samples.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Of a text, tokens. Otherwise as the run's own samples.")
+    ] = None,
     negative: Annotated[str | None, typer.Option(help="What not to show.")] = None,
-    compare: Annotated[bool, typer.Option("--compare", help="The base model beside it, from the same noise.")] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="The base model beside it, from the same noise.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Images or texts from a run. Their prompt, seed and settings are in each PNG."""
@@ -181,18 +231,32 @@ def generate(
     rows = generated(run, prompt, out, num, seed, guidance, steps, negative, compare)
     files = list(dict.fromkeys(row["file"] for row in rows))
     if json:
-        typer.echo(jsonlib.dumps({"run": str(run), "files": files, "texts" if "text" in rows[0] else "images": rows}, indent=1))
+        typer.echo(
+            jsonlib.dumps(
+                {"run": str(run), "files": files, "texts" if "text" in rows[0] else "images": rows}, indent=1
+            )
+        )
         return
     for row in (row for row in rows if "text" in row):
         typer.echo(printable(f"--- {row['model']}, seed {row['seed']}\n{row['text']}\n", keep="\n"))
     typer.echo("\n".join(files))
 
 
-@app.command(epilog="Example: fedray report runs/huang2023-tiny · fedray report runs/lora runs/full --out both.html")
+@app.command(
+    epilog="Example: fedray report runs/huang2023-tiny · fedray report runs/lora runs/full --out both.html"
+)
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders; several are compared, a sweep's variants too.")],
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Otherwise report.html in the (first) run folder.")] = None,
-    network: Annotated[Path | None, typer.Option(metavar="FILE", help="What it would cost on this scenario's network, beside.")] = None,
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Run folders; several are compared, a sweep's variants too."),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Otherwise report.html in the (first) run folder.")
+    ] = None,
+    network: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What it would cost on this scenario's network, beside."),
+    ] = None,
 ) -> None:
     """One self-contained HTML page of a run, or of several compared."""
     from fedray.report.page import write
@@ -214,7 +278,12 @@ def env(json: Json = False) -> None:
         typer.echo(f"{name:<14}{value if value is not None else 'not installed'}")
 
 
-@app.command(epilog="Example: fedray schema > fedray.schema.json, and # yaml-language-server: $schema=fedray.schema.json in a scenario")
+@app.command(
+    epilog=(
+        "Example: fedray schema > fedray.schema.json, and # yaml-language-server: $schema=fedray.schema.json"
+        " in a scenario"
+    )
+)
 def schema() -> None:
     """The scenario's JSON Schema: editors complete and check with it."""
     from fedray.scenario.schema import schema as json_schema
@@ -228,7 +297,11 @@ def list_(json: Json = False) -> None:
     from fedray import shipped
 
     found = [
-        {"name": name, "file": str(file), "description": file.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ")}
+        {
+            "name": name,
+            "file": str(file),
+            "description": file.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# "),
+        }
         for name, file in shipped.scenarios().items()
     ]
     if json:
@@ -261,7 +334,9 @@ def copy(name: ShippedArg, file: Annotated[Path, typer.Argument(metavar="FILE", 
         file.write_text(point_at(text, FILE), encoding="utf-8")
         (file.parent / FILE).write_text(jsonlib.dumps(schema(), indent=1) + "\n", encoding="utf-8")
     except OSError as e:
-        raise ScenarioError([f"{file}: got a file that cannot be written ({e.strerror}), expected another place"]) from None
+        raise ScenarioError(
+            [f"{file}: got a file that cannot be written ({e.strerror}), expected another place"]
+        ) from None
     typer.echo(f"{file} is yours, with {FILE} beside it for editors. Next: fedray run {file}")
 
 
@@ -298,7 +373,8 @@ def _reopened(resume: Path, rounds: int | None) -> tuple[Any, Any, dict[str, Any
 
 
 def _report(path: Path, note: Callable[[str], None]) -> None:
-    """report.html of a run that is done. A run is worth more than its page: what goes wrong here is said and passed over."""
+    """report.html of a run that is done. A run is worth more than its page: what goes wrong here is said and
+    passed over."""
     from fedray.report.page import write
 
     try:
@@ -319,9 +395,17 @@ def _finish(path: Path, result: dict[str, Any], json: bool, quiet: bool, how: st
     if (path / "report.html").exists():
         typer.echo(f"report: {path / 'report.html'}")
     if not quiet and "variants" not in result:
-        opens = f"; or load {path / 'model'} in diffusers" if "model/text_encoder/config.json" in result["artifacts"] else ""
+        opens = (
+            f"; or load {path / 'model'} in diffusers"
+            if "model/text_encoder/config.json" in result["artifacts"]
+            else ""
+        )
         writes = any(file.startswith("samples/") and file.endswith(".txt") for file in result["artifacts"])
-        typer.echo(f'next: fedray generate {path} --prompt "..."{opens}' if opens or writes else f"next: look into {path / 'model'}")
+        typer.echo(
+            f'next: fedray generate {path} --prompt "..."{opens}'
+            if opens or writes
+            else f"next: look into {path / 'model'}"
+        )
 
 
 def _fail(lines: list[str], code: int) -> None:

@@ -43,7 +43,8 @@ class CutWork:
     trainable: dict[str, int]  # that each side trains
     part_bytes: int  # the client's part, on the air
     inputs: tuple[str, ...]  # that cross as they are
-    skips: tuple[str, ...]  # that cross although the server's first stage does not need them, or its last does not give them
+    # that cross although the server's first stage does not need them, or its last does not give them
+    skips: tuple[str, ...]
 
     @property
     def name(self) -> str:
@@ -60,10 +61,14 @@ def refusal(scenario: Scenario, cut: CutWork) -> Refused | None:
     """Why a scenario does not allow a cut's skips, if so."""
     if scenario.split.skips == "home" and cut.skips:
         got = f"home, with a cut ({cut.name}) that {', '.join(cut.skips)} cross"
-        return Refused("topology.skips", got, "send, or a cut whose tail begins where its front ends, on the way up")
+        return Refused(
+            "topology.skips", got, "send, or a cut whose tail begins where its front ends, on the way up"
+        )
     if isinstance(scenario.split.defence, DistanceCorrelation) and not cut.bytes["gradients"][-1]:
         got = f"distance_correlation at a cut ({cut.name}) before which nothing trains"
-        return Refused("topology.defence", got, "noise, or a later cut: no weight of a client's shapes what it sends")
+        return Refused(
+            "topology.defence", got, "noise, or a later cut: no weight of a client's shapes what it sends"
+        )
     return None
 
 
@@ -80,49 +85,90 @@ def all_cuts(scenario: Scenario, folder: Path) -> list[CutWork]:
 
     learner = on_meta(scenario, folder)
     named = apply(scenario.tuning, learner, scenario.seed)
-    found = cut_work(scenario, learner, named, Layout.of(named, scenario.payload), cuts(learner.stages, scenario.split))
+    found = cut_work(
+        scenario, learner, named, Layout.of(named, scenario.payload), cuts(learner.stages, scenario.split)
+    )
     allowed = [cut for cut in found if refusal(scenario, cut) is None]
     if not allowed and (reason := refusal(scenario, found[-1])):
         raise reason
     return allowed
 
 
-def cut_work(scenario: Scenario, learner: Learner, named: Mapping[str, Tensor], layout: Layout, cuts: Sequence[Cut]) -> list[CutWork]:
+def cut_work(
+    scenario: Scenario, learner: Learner, named: Mapping[str, Tensor], layout: Layout, cuts: Sequence[Cut]
+) -> list[CutWork]:
     """What each of these cuts costs; `learner` is on the meta device, `named` what travels of it."""
     from fedray.learners.cut import tensors
     from fedray.parameters import DTYPES
 
     flops, known, n = _counted(learner)
     staged = {id(t) for module in _modules(learner.stages) for t in module.parameters()}
-    elsewhere = sum(t.numel() for part in learner.parts.values() for t in part.parameters() if id(t) not in staged)  # encodes samples
+    # encodes samples
+    elsewhere = sum(
+        t.numel() for part in learner.parts.values() for t in part.parameters() if id(t) not in staged
+    )
     real = DTYPES[scenario.training.precision]
     found = []
     for cut in cuts:
         sides = {"client": (*cut.front, *cut.tail), "server": cut.middle}
-        held = {side: [t for module in _modules(stages) for t in module.parameters()] for side, stages in sides.items()}
-        mine = {id(t) for module in _modules(sides["client"]) for t in (*module.parameters(), *module.buffers())}
-        front, middle, tail = ([sum(flops[s.name][way] for s in part) for way in (0, 1)] for part in (cut.front, cut.middle, cut.tail))
+        held = {
+            side: [t for module in _modules(stages) for t in module.parameters()]
+            for side, stages in sides.items()
+        }
+        mine = {
+            id(t) for module in _modules(sides["client"]) for t in (*module.parameters(), *module.buffers())
+        }
+        front, middle, tail = (
+            [sum(flops[s.name][way] for s in part) for way in (0, 1)]
+            for part in (cut.front, cut.middle, cut.tail)
+        )
         crossings = {"smashed": tensors(cut.smashed, known[cut.front[-1].name])}
         passes = {"front": front[0], "serve": sum(middle), "back": front[1]}
         if cut.tail:
             crossings["features"] = tensors(cut.features, known[cut.middle[-1].name])
-            passes = {"front": front[0], "middle": middle[0], "tail": sum(tail), "middle_back": middle[1], "back": front[1]}
+            passes = {
+                "front": front[0],
+                "middle": middle[0],
+                "tail": sum(tail),
+                "middle_back": middle[1],
+                "back": front[1],
+            }
         back = {"smashed": "gradients", "features": "errors"}
         sizes = {crossing: _bytes(scenario, those, n) for crossing, those in crossings.items()}
-        sizes |= {back[c]: _bytes(scenario, [(names, t) for names, t in those if t.requires_grad], n) for c, those in crossings.items()}
-        found.append(CutWork(
-            cut=cut.front[-1].name,
-            tail=cut.tail[0].name if cut.tail else None,
-            flops=passes,
-            crossings={c: [Crossing(names, tuple(t.shape[1:]), str(real if t.is_floating_point() else t.dtype)[6:]) for names, t in those]
-                       for c, those in crossings.items()},
-            bytes=sizes,
-            parameters={side: sum(t.numel() for t in those) + (elsewhere if side == "client" else 0) for side, those in held.items()},
-            trainable={side: sum(t.numel() for t in those if t.requires_grad) for side, those in held.items()},
-            part_bytes=layout.part([name for name, t in named.items() if id(t) in mine]).nbytes,
-            inputs=cut.sent_as_they_are,
-            skips=(*_others(crossings["smashed"], cut.middle[0].needs), *_others(crossings.get("features", []), cut.middle[-1].gives)),
-        ))  # fmt: skip
+        sizes |= {
+            back[c]: _bytes(scenario, [(names, t) for names, t in those if t.requires_grad], n)
+            for c, those in crossings.items()
+        }
+        found.append(
+            CutWork(
+                cut=cut.front[-1].name,
+                tail=cut.tail[0].name if cut.tail else None,
+                flops=passes,
+                crossings={
+                    c: [
+                        Crossing(
+                            names, tuple(t.shape[1:]), str(real if t.is_floating_point() else t.dtype)[6:]
+                        )
+                        for names, t in those
+                    ]
+                    for c, those in crossings.items()
+                },
+                bytes=sizes,
+                parameters={
+                    side: sum(t.numel() for t in those) + (elsewhere if side == "client" else 0)
+                    for side, those in held.items()
+                },
+                trainable={
+                    side: sum(t.numel() for t in those if t.requires_grad) for side, those in held.items()
+                },
+                part_bytes=layout.part([name for name, t in named.items() if id(t) in mine]).nbytes,
+                inputs=cut.sent_as_they_are,
+                skips=(
+                    *_others(crossings["smashed"], cut.middle[0].needs),
+                    *_others(crossings.get("features", []), cut.middle[-1].gives),
+                ),
+            )
+        )
     return found
 
 
@@ -135,8 +181,8 @@ def _modules(stages: Sequence[Stage]) -> list[nn.Module]:
 
 
 def _counted(learner: Learner) -> tuple[dict[str, tuple[float, float]], dict[str, dict[str, Tensor]], int]:
-    """Floating-point operations of each stage for a sample, forwards and backwards; all that is known behind it; and how many
-    samples that is of."""
+    """Floating-point operations of each stage for a sample, forwards and backwards; all that is known behind
+    it; and how many samples that is of."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -159,12 +205,25 @@ def _counted(learner: Learner) -> tuple[dict[str, tuple[float, float]], dict[str
 
 
 def _bytes(scenario: Scenario, tensors: Named, n: int) -> list[int]:
-    """Bytes of these tensors, which are of n samples, for 0, 1, 2, ... samples up to a batch, as they are sent."""
+    """Bytes of these tensors, which are of n samples, for 0, 1, 2, ... samples up to a batch, as they are
+    sent."""
     from fedray.aggregation.transforms import encoded_bytes
     from fedray.parameters import DTYPES
 
     compression, real, found = scenario.split.compression, DTYPES[scenario.training.precision], [0]
     for k in range(1, scenario.training.batch_size + 1):
-        sizes = [(k * t.numel() // n, real.itemsize if t.is_floating_point() else t.itemsize, t.is_floating_point()) for _, t in tensors]
-        found.append(sum(encoded_bytes(compression, numel, width) if is_real else numel * width for numel, width, is_real in sizes))
+        sizes = [
+            (
+                k * t.numel() // n,
+                real.itemsize if t.is_floating_point() else t.itemsize,
+                t.is_floating_point(),
+            )
+            for _, t in tensors
+        ]
+        found.append(
+            sum(
+                encoded_bytes(compression, numel, width) if is_real else numel * width
+                for numel, width, is_real in sizes
+            )
+        )
     return found

@@ -33,7 +33,8 @@ from fedray.scenario.network import RadioLink
 from fedray.scenario.topology import Relay, Split
 from fedray.workload import Workload
 
-LOOK_AHEAD = 5  # rounds that may train behind an evaluation; they are recorded and checkpointed once it has ended
+# rounds that may train behind an evaluation; they are recorded and checkpointed once it has ended
+LOOK_AHEAD = 5
 
 
 class Watcher:
@@ -49,11 +50,12 @@ class Watcher:
 
 
 def run(loaded: Loaded, run: RunFolder, watcher: Watcher, resume: bool = False) -> dict[str, Any]:
-    """Runs a scenario in its folder, or goes on from the newest whole checkpoint, and gives result.json's object.
+    """Runs a scenario in its folder, or goes on from the newest whole checkpoint, and gives result.json's
+    object.
 
     Raises:
-        ScenarioError: for what only the data or the model show to be wrong, before anything trains; for a run that another
-            process works on, or that is to go on with another scenario or other data.
+        ScenarioError: for what only the data or the model show to be wrong, before anything trains; for a run
+            that another process works on, or that is to go on with another scenario or other data.
         RunFailed: afterwards; error.json says how.
     """
     run = RunFolder(run.path.resolve())  # actors may have another working directory
@@ -94,9 +96,14 @@ def _run(loaded: Loaded, run: RunFolder, watcher: Watcher, resume: bool) -> dict
             executor.close()
 
 
-def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor, known: Shared, resume: bool) -> dict[str, Any]:
+def _rounds(
+    loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor, known: Shared, resume: bool
+) -> dict[str, Any]:
     scenario = loaded.scenario
-    training, radio = scenario.training, Radio(scenario.network, scenario.population.clients, scenario.seed, loaded.folder)
+    training, radio = (
+        scenario.training,
+        Radio(scenario.network, scenario.population.clients, scenario.seed, loaded.folder),
+    )
     workload = executor.workload()
     work = workload.of(scenario, known.samples)
     feasible(scenario, radio, workload, known)
@@ -109,7 +116,12 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
     executor.begin(known)
     restored = _restore(loaded, run, watcher, executor) if resume else None
     if restored is not None:
-        first, ledger, wall, failures = restored.round + 1, restored.ledger, restored.wall_time_s, restored.failures
+        first, ledger, wall, failures = (
+            restored.round + 1,
+            restored.ledger,
+            restored.wall_time_s,
+            restored.failures,
+        )
     else:
         _describe(scenario, run, workload)
     board = TensorBoard(run) if "tensorboard" in scenario.runtime.report_to else None
@@ -125,18 +137,28 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
     watcher.started(executor.describe(), training.rounds, first - 1)
     for note in workload.notes:
         watcher.note(note)
-    if workload.picture_size and (size := scenario.model.resolution or form(scenario.data, loaded.folder).size) != workload.picture_size:
-        watcher.note(f"generated pictures of {workload.picture_size} pixels a side are resized to the classifier's {size}")
+    if (
+        workload.picture_size
+        and (size := scenario.model.resolution or form(scenario.data, loaded.folder).size)
+        != workload.picture_size
+    ):
+        watcher.note(
+            f"generated pictures of {workload.picture_size} pixels a side are resized to the classifier's"
+            f" {size}"
+        )
     sha256 = "" if restored else run.checkpoint(0, executor.checkpoint, ledger, wall, failures)
     run.training = True
     saved = first - 1  # the last checkpoint's round
-    waiting: list[tuple[list[Event], dict[str, Any], Look | None]] = []  # rounds behind an evaluation that still goes on
+    # rounds behind an evaluation that still goes on
+    waiting: list[tuple[list[Event], dict[str, Any], Look | None]] = []
     for t in range(first, training.rounds + 1):
         asked = schedule_round(scenario, radio, t, known, work, ledger)
         events = time_round(asked, work, radio, ledger.sim_time_s)
-        schedule = asked.carried({event.id: event.outcome for event in events})  # nobody trains what would be late or lost
+        # nobody trains what would be late or lost
+        schedule = asked.carried({event.id: event.outcome for event in events})
         if isinstance(scenario.topology, Split):
-            schedule = schedule.sorted({event.id: event.t0_s for event in events})  # the server serves in the clock's order
+            # the server serves in the clock's order
+            schedule = schedule.sorted({event.id: event.t0_s for event in events})
         arrived: dict[int, TrainReport] = {}
         for report in executor.carry_out(schedule) if len(schedule.steps) > 1 else ():
             failures += report.failure is not None
@@ -154,7 +176,9 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
         due = last or (scenario.evaluation.every and t % scenario.evaluation.every == 0)
         look = executor.evaluate(run.path / "samples" / f"round-{t:04d}.png") if due else None
         weight = scenario.aggregation.weight
-        waiting.append((events, metrics_of(t, reports, ledger, time.monotonic() - clock, weight, own, missed), look))
+        waiting.append(
+            (events, metrics_of(t, reports, ledger, time.monotonic() - clock, weight, own, missed), look)
+        )
         if not last and len(waiting) < LOOK_AHEAD and any(look and not look.ready() for *_, look in waiting):
             continue
         for events, metrics, look in waiting:
@@ -166,7 +190,10 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
                 board.round(metrics)
         waiting.clear()
         if last or t - saved >= scenario.runtime.checkpoint_every:
-            saved, sha256 = t, run.checkpoint(t, executor.checkpoint, ledger, time.monotonic() - clock, failures)
+            saved, sha256 = (
+                t,
+                run.checkpoint(t, executor.checkpoint, ledger, time.monotonic() - clock, failures),
+            )
         if baseline and baseline.ready():
             run.write("baseline.json", _found(baseline))
             baseline = None
@@ -176,8 +203,15 @@ def _rounds(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor
     if scenario.augmentation is not None:
         run.write("augmentation.json", _augmentation(scenario, radio, run, executor, known))
     executor.export(run.path / "model")
-    sha256 = sha256 or next(state.saved.weights_sha256 for _, state in run.states() if not isinstance(state, str))
-    result = {"status": "done", "rounds": training.rounds, "weights_sha256": sha256, "final": (run.rows() or [{}])[-1]}
+    sha256 = sha256 or next(
+        state.saved.weights_sha256 for _, state in run.states() if not isinstance(state, str)
+    )
+    result = {
+        "status": "done",
+        "rounds": training.rounds,
+        "weights_sha256": sha256,
+        "final": (run.rows() or [{}])[-1],
+    }
     result |= {"baseline": run.read("baseline.json"), "artifacts": run.artifacts()}
     run.write_parquet()
     run.write("result.json", result)
@@ -189,9 +223,11 @@ def _found(look: Look) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in look.metrics().items()}
 
 
-def _augmentation(scenario: Scenario, radio: Radio, run: RunFolder, executor: Executor, known: Shared) -> dict[str, Any]:
-    """How good the data of the last round's clients and the pictures are, and how far each client's mix of labels is from
-    the population's, alone and with the pictures it is weighed or trained beside."""
+def _augmentation(
+    scenario: Scenario, radio: Radio, run: RunFolder, executor: Executor, known: Shared
+) -> dict[str, Any]:
+    """How good the data of the last round's clients and the pictures are, and how far each client's mix of
+    labels is from the population's, alone and with the pictures it is weighed or trained beside."""
     section, rounds, counts = scenario.augmentation, scenario.training.rounds, known.counts
     assert section is not None
     assert counts is not None
@@ -209,13 +245,17 @@ def _describe(scenario: Scenario, run: RunFolder, workload: Workload) -> None:
     run.write("env.json", environment() | command())
     if workload.cut is not None:
         batch = scenario.training.batch_size
-        facts = asdict(workload.cut) | {"bytes": {c: sizes[batch] for c, sizes in workload.cut.bytes.items()}, "batch": batch}
+        facts = asdict(workload.cut) | {
+            "bytes": {c: sizes[batch] for c, sizes in workload.cut.bytes.items()},
+            "batch": batch,
+        }
         run.write("split.json", facts)
     write_whole(run.path / "CITATION.bib", bibtex(scenario))
 
 
 def _restore(loaded: Loaded, run: RunFolder, watcher: Watcher, executor: Executor) -> State | None:
-    """The newest whole checkpoint; damaged ones are named and passed over. None where the run has had none yet.
+    """The newest whole checkpoint; damaged ones are named and passed over. None where the run has had none
+    yet.
 
     Raises:
         ScenarioError: where all are damaged, or of another scenario or other data.
@@ -255,16 +295,23 @@ def _fault(run: RunFolder, executor: Executor, folder: Path, state: State) -> st
 
 
 def _other(run: RunFolder, state: State, watcher: Watcher) -> bool:
-    """Whether a checkpoint is of another scenario or other data, and nothing has been trained. Other code, with which bits may
-    differ, is said.
+    """Whether a checkpoint is of another scenario or other data, and nothing has been trained. Other code,
+    with which bits may differ, is said.
 
     Raises:
         ScenarioError: where something has, naming what is other than it was.
     """
     if not state.belongs:
-        watcher.note("this checkpoint does not say what it belongs to: whether scenario and data are as before is not known")
+        watcher.note(
+            "this checkpoint does not say what it belongs to: whether scenario and data are as before is not"
+            " known"
+        )
         return False
-    others = [line for part in ("scenario", "data") for line in fingerprint.differences(state.belongs, run.belongs, part)]
+    others = [
+        line
+        for part in ("scenario", "data")
+        for line in fingerprint.differences(state.belongs, run.belongs, part)
+    ]
     if others and state.round:
         raise ScenarioError([f"--resume {run.path}: {line}" for line in others])
     for line in fingerprint.differences(state.belongs, run.belongs, "code"):
@@ -286,9 +333,17 @@ def metrics_of(
     good = [r for r in reports if r.failure is None]
     augmented: dict[str, Any] = {}
     if own is not None:
-        augmented = {"augmented_loss": None if own.failure else own.loss, "pictures": own.samples, "kappa_2": own.kappa_2}
+        augmented = {
+            "augmented_loss": None if own.failure else own.loss,
+            "pictures": own.samples,
+            "kappa_2": own.kappa_2,
+        }
     trained = sum(r.trained for r in good)
-    loss = sum(weight(r.samples) * r.loss for r in good) / sum(weight(r.samples) for r in good) if good else math.nan
+    loss = (
+        sum(weight(r.samples) * r.loss for r in good) / sum(weight(r.samples) for r in good)
+        if good
+        else math.nan
+    )
     return {
         "round": round_,
         "loss": None if math.isnan(loss) else loss,
@@ -307,7 +362,8 @@ def metrics_of(
 
 
 def finished(run: RunFolder, rounds: int = 0) -> dict[str, Any] | None:
-    """result.json of a run that is done, with so many rounds at least, and still has what it recorded of them."""
+    """result.json of a run that is done, with so many rounds at least, and still has what it recorded of
+    them."""
     try:
         result: dict[str, Any] | None = run.read("result.json")
         if result is None or result.get("status") != "done" or "variants" in result:

@@ -1,4 +1,5 @@
-"""The one kind of error that is not a defect of ours, how the others are told in a line, and text that is safe to print."""
+"""The one kind of error that is not a defect of ours, how the others are told in a line, and text that is
+safe to print."""
 
 import unicodedata
 
@@ -13,9 +14,13 @@ def reason(e: Exception) -> str:
 
 
 def printable(text: object, keep: str = "") -> str:
-    """Text from a file as a terminal or a picture may show it: whatever could move the cursor, ring, recolour or turn the
-    direction of writing is there as a visible escape (\\x1b), line breaks too, but for the characters to `keep`."""
-    return "".join(c if c.isprintable() or c in keep or unicodedata.category(c) == "Zs" else _escaped(c) for c in str(text))
+    """Text from a file as a terminal or a picture may show it: whatever could move the cursor, ring, recolour
+    or turn the direction of writing is there as a visible escape (\\x1b), line breaks too, but for the
+    characters to `keep`."""
+    return "".join(
+        c if c.isprintable() or c in keep or unicodedata.category(c) == "Zs" else _escaped(c)
+        for c in str(text)
+    )
 
 
 def shortened(text: str, most: int = 60) -> str:

@@ -19,15 +19,31 @@ def failure(e: Exception) -> RunFailed:
     """Whatever happened, with the round, client and stage where they are known, and what to try."""
     if isinstance(e, RunFailed):
         return e
-    facts: dict[str, Any] = e.facts if isinstance(e, StepFailed) else {"error": type(e).__name__, "traceback": traceback.format_exc()}
+    facts: dict[str, Any] = (
+        e.facts
+        if isinstance(e, StepFailed)
+        else {"error": type(e).__name__, "traceback": traceback.format_exc()}
+    )
     message = str(e) if isinstance(e, StepFailed) else f"{type(e).__name__}: {e}"
     if isinstance(e, OSError) and e.filename:
         message = f"{e.filename}: {e.strerror}"
-        return RunFailed(message, "room, or the right to write, there; then the run goes on from its newest checkpoint", **facts)
+        return RunFailed(
+            message,
+            "room, or the right to write, there; then the run goes on from its newest checkpoint",
+            **facts,
+        )
     if "OutOfMemory" in facts["error"] or "out of memory" in message:
-        return RunFailed(message, "a smaller training.batch_size, training.gradient_checkpointing, fewer runtime.actors", **facts)
+        return RunFailed(
+            message,
+            "a smaller training.batch_size, training.gradient_checkpointing, fewer runtime.actors",
+            **facts,
+        )
     if facts["error"] in ("ActorDiedError", "ActorUnavailableError", "NodeDiedError"):
-        return RunFailed(message, "the log of the process that died, in Ray's session folder (/tmp/ray/session_latest/logs)", **facts)
+        return RunFailed(
+            message,
+            "the log of the process that died, in Ray's session folder (/tmp/ray/session_latest/logs)",
+            **facts,
+        )
     return RunFailed(message, "the traceback in error.json", **facts)
 
 
@@ -38,20 +54,33 @@ def judge_failure(report: TrainReport, policy: str, failures: int, budget: int) 
         raise RunFailed(message, advice, **_facts(report))
     if report.failure is not None and failures > budget:
         message += f" (failure {failures}, beyond runtime.failures.budget of {budget})"
-        raise RunFailed(message, "mend what makes so many clients fail, or raise runtime.failures.budget", **_facts(report))
+        raise RunFailed(
+            message,
+            "mend what makes so many clients fail, or raise runtime.failures.budget",
+            **_facts(report),
+        )
 
 
 def refuse_round_of_failures(reports: list[TrainReport]) -> None:
     """What fails everywhere is no client's fault."""
     if reports and all(r.failure for r in reports):
         first = reports[0]
-        message = f"no client of round {first.round} trained; the first: {who(first.client)}, while {first.stage}: {first.failure}"
+        message = (
+            f"no client of round {first.round} trained; the first: {who(first.client)}, while {first.stage}:"
+            f" {first.failure}"
+        )
         raise RunFailed(message, "mend the training (a smaller learning rate?) or the data", **_facts(first))
 
 
 def _facts(report: TrainReport) -> dict[str, Any]:
     """What error.json says of a client's own failure."""
-    return {"error": "DataFailure", "round": report.round, "client": report.client, "stage": report.stage, "traceback": None}
+    return {
+        "error": "DataFailure",
+        "round": report.round,
+        "client": report.client,
+        "stage": report.stage,
+        "traceback": None,
+    }
 
 
 def record(run: RunFolder, failed: RunFailed) -> RunFailed:
@@ -59,5 +88,7 @@ def record(run: RunFolder, failed: RunFailed) -> RunFailed:
     try:
         run.write("error.json", {**failed.facts, "message": str(failed), "next": failed.advice})
     except OSError as e:
-        return RunFailed(f"{failed} (error.json could not be written: {e.strerror or e})", failed.advice, **failed.facts)
+        return RunFailed(
+            f"{failed} (error.json could not be written: {e.strerror or e})", failed.advice, **failed.facts
+        )
     return failed

@@ -17,7 +17,8 @@ def naming(file: Path) -> Iterator[None]:
 
 @contextmanager
 def whole(file: Path) -> Iterator[Path]:
-    """A place beside a file to write it to, which takes the file's own once all is there. Of one that fails nothing is left."""
+    """A place beside a file to write it to, which takes the file's own once all is there. Of one that fails
+    nothing is left."""
     part = file.with_name(f".{file.name}.part")
     try:
         with naming(file):

@@ -1,5 +1,5 @@
-"""`fedray generate`: images, or texts, from a run, finished or in progress, and from its base model beside them. A finished run
-is all in its folder: its training data are not asked for."""
+"""`fedray generate`: images, or texts, from a run, finished or in progress, and from its base model beside
+them. A finished run is all in its folder: its training data are not asked for."""
 
 import json
 import re
@@ -36,16 +36,24 @@ BASE, RUN = "base model", "this run"
 
 
 def generate(
-    folder: Path, prompts: Sequence[str], out: Path | None = None, num: int = 1, seed: int = 0, guidance: float | None = None,
-    steps: int | None = None, negative: str | None = None, compare: bool = False,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """Writes a grid where `out` is a PNG file, single files where it is a folder, and gives a row an image: model,
-    prompt, seed, file; or one file of texts, with each text in its row. Without `out`, an image, a grid or the texts under the
-    run's `generated/`. Of a prompt's `num`, `seed` is the first one's; `compare`: the base model too, from the same draws. None:
-    as the run's own evaluation; of texts `steps` are tokens.
+    folder: Path,
+    prompts: Sequence[str],
+    out: Path | None = None,
+    num: int = 1,
+    seed: int = 0,
+    guidance: float | None = None,
+    steps: int | None = None,
+    negative: str | None = None,
+    compare: bool = False,
+) -> list[dict[str, Any]]:
+    """Writes a grid where `out` is a PNG file, single files where it is a folder, and gives a row an image:
+    model, prompt, seed, file; or one file of texts, with each text in its row. Without `out`, an image, a
+    grid or the texts under the run's `generated/`. Of a prompt's `num`, `seed` is the first one's; `compare`:
+    the base model too, from the same draws. None: as the run's own evaluation; of texts `steps` are tokens.
 
     Raises:
-        ScenarioError: where the folder holds no run, a run without a whole checkpoint, or files that are not a run's.
+        ScenarioError: where the folder holds no run, a run without a whole checkpoint, or files that are not
+            a run's.
     """
     run = RunFolder.reopen(folder)
     loaded = reader.scenario(run.path)
@@ -55,9 +63,16 @@ def generate(
         raise ScenarioError([f"{folder}: got a sweep, expected one of its runs: {ours}"])
     writes = isinstance(scenario.model, Transformer) and scenario.model.writes
     if not isinstance(scenario.model, TextToImage) and not writes:
-        raise ScenarioError([f"{folder}: got a {scenario.model.kind}, expected the run of a model that generates from prompts"])
+        raise ScenarioError(
+            [
+                f"{folder}: got a {scenario.model.kind}, expected the run of a model that generates from"
+                " prompts"
+            ]
+        )
     if writes and (guidance is not None or negative is not None):
-        raise ScenarioError([f"{folder}: got --guidance or --negative for a model that writes, expected --steps alone"])
+        raise ScenarioError(
+            [f"{folder}: got --guidance or --negative for a model that writes, expected --steps alone"]
+        )
     evaluation = scenario.evaluation
     steps = steps or (evaluation.new_tokens if writes else evaluation.inference_steps)
     guidance = evaluation.guidance_scale if guidance is None else guidance
@@ -67,7 +82,12 @@ def generate(
         out = first_free(out or run.path / "generated", _slug(prompts[0]), ".txt" if writes else ".png")
     prompts, seeds = [p for p in prompts for _ in range(num)], [seed + i for _ in prompts for i in range(num)]
 
-    asked: tuple[Any, ...] = (prompts, seeds, steps, *((evaluation.temperature,) if writes else (guidance, negative)))
+    asked: tuple[Any, ...] = (
+        prompts,
+        seeds,
+        steps,
+        *((evaluation.temperature,) if writes else (guidance, negative)),
+    )
     made: dict[str, Any] = {}
     try:
         if compare:
@@ -77,19 +97,28 @@ def generate(
         raise loaded.error([e]) from None
     each: list[tuple[dict[str, Any], Any]] = []
     for who, some in made.items():
-        each += [({"model": who, "prompt": p, "seed": s, "file": str(out)}, x) for p, s, x in zip(prompts, seeds, some, strict=True)]
+        each += [
+            ({"model": who, "prompt": p, "seed": s, "file": str(out)}, x)
+            for p, s, x in zip(prompts, seeds, some, strict=True)
+        ]
     rows = [row for row, _ in each]
     if writes:
         with _writing(out):
             out.write_text(BETWEEN.join(text for _, text in each) + "\n", encoding="utf-8")
         return [row | {"text": text} for row, text in each]
-    facts: dict[str, Any] = {"negative_prompt": negative, "steps": steps, "guidance_scale": guidance, "run": run.path.name}
+    facts: dict[str, Any] = {
+        "negative_prompt": negative,
+        "steps": steps,
+        "guidance_scale": guidance,
+        "run": run.path.name,
+    }
     facts["size"] = f"{made[RUN].shape[-1]}x{made[RUN].shape[-2]}"
     if out.suffix.lower() == ".png":
         _save(picture(made[RUN][0]) if len(each) == 1 else _side_by_side(made, num), out, rows, facts)
         return rows
     for i, (row, image) in enumerate(each):
-        name = f"{i % len(prompts):03d}-{_slug(row['prompt'])}-seed{row['seed']}{'-base' * (row['model'] == BASE)}.png"
+        base = "-base" * (row["model"] == BASE)
+        name = f"{i % len(prompts):03d}-{_slug(row['prompt'])}-seed{row['seed']}{base}.png"
         row["file"] = str(out / name)
         _save(picture(image), out / name, [row], facts)
     return rows
@@ -110,7 +139,9 @@ def _learnt(scenario: Scenario, run: RunFolder, device: torch.device) -> Any:
                 return model.learner
             except ValueError:
                 continue
-    raise ScenarioError([f"{run.path}: got a run without a whole checkpoint, expected one that has trained a round"])
+    raise ScenarioError(
+        [f"{run.path}: got a run without a whole checkpoint, expected one that has trained a round"]
+    )
 
 
 def _exported(scenario: Scenario, folder: Path, device: torch.device, artifacts: Sequence[str]) -> Any:
@@ -121,11 +152,18 @@ def _exported(scenario: Scenario, folder: Path, device: torch.device, artifacts:
     """
     reader.refuse_links_within(folder, folder / "model")
     if missing := [name for name in artifacts if name.startswith("model/") and not (folder / name).is_file()]:
-        raise ScenarioError([f"{folder / missing[0]}: got nothing, expected a file of the model that the run wrote"])
+        raise ScenarioError(
+            [f"{folder / missing[0]}: got nothing, expected a file of the model that the run wrote"]
+        )
     try:
         if isinstance(scenario.model, TextToImage):
             exported = scenario.model.model_copy(update={"base": "model"})
-            whole: Any = load(scenario.model_copy(update={"model": exported}), folder, device, DTYPES[scenario.training.precision])
+            whole: Any = load(
+                scenario.model_copy(update={"model": exported}),
+                folder,
+                device,
+                DTYPES[scenario.training.precision],
+            )
             whole.pipeline()  # its sampler is read here, and its tokenizer's limits below
             whole.tokenize([""])
             return whole
@@ -136,7 +174,9 @@ def _exported(scenario: Scenario, folder: Path, device: torch.device, artifacts:
         raise
     except Exception as e:  # whatever the libraries that read a model make of a damaged one
         reason = (str(e).strip() or type(e).__name__).splitlines()[0][:200]
-        raise ScenarioError([f"{folder / 'model'}: got {reason}, expected the whole model that the run wrote"]) from None
+        raise ScenarioError(
+            [f"{folder / 'model'}: got {reason}, expected the whole model that the run wrote"]
+        ) from None
 
 
 def _base(scenario: Scenario, run: RunFolder, device: torch.device) -> Any:
@@ -151,13 +191,16 @@ def _base(scenario: Scenario, run: RunFolder, device: torch.device) -> Any:
 
 
 def _drawn(scenario: Scenario, folder: Path, device: torch.device) -> Writer:
-    """A finished run's transformer with weights drawn from the seed; its tokenizer lies beside its weights."""
+    """A finished run's transformer with weights drawn from the seed; its tokenizer lies beside its
+    weights."""
     assert isinstance(scenario.model, Transformer)
     assert isinstance(scenario.data, Text)
     try:
         tokenizer = Tokenizer.from_file(str(folder / "model" / "tokenizer.json"))
     except Exception as e:  # tokenizers raises no other
-        raise ScenarioError([f"{folder / 'model' / 'tokenizer.json'}: got {e}, expected the run's tokenizer"]) from None
+        raise ScenarioError(
+            [f"{folder / 'model' / 'tokenizer.json'}: got {e}, expected the run's tokenizer"]
+        ) from None
     form = Form(0, None, (), scenario.data.length, tokenizer)
     return Writer(scenario.model, form, scenario.seed, device, DTYPES[scenario.training.precision])
 
@@ -169,7 +212,9 @@ def _writing(file: Path) -> Iterator[None]:
         file.parent.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as e:
-        raise ScenarioError([f"{file}: got a file that cannot be written ({e.strerror or e}), expected another place"]) from None
+        raise ScenarioError(
+            [f"{file}: got a file that cannot be written ({e.strerror or e}), expected another place"]
+        ) from None
 
 
 def _side_by_side(made: dict[str, Tensor], columns: int) -> Image.Image:
@@ -179,25 +224,43 @@ def _side_by_side(made: dict[str, Tensor], columns: int) -> Image.Image:
         return next(iter(blocks.values()))
     gap, header = 24, 34
     height = max(b.height for b in blocks.values())
-    page = Image.new("RGB", (sum(b.width for b in blocks.values()) + gap * (len(blocks) - 1), height + header), "white")
+    page = Image.new(
+        "RGB", (sum(b.width for b in blocks.values()) + gap * (len(blocks) - 1), height + header), "white"
+    )
     draw, left = ImageDraw.Draw(page), 0
     for who, block in blocks.items():
-        draw.text((left + block.width / 2, header / 2), who, fill="#333333", font=ImageFont.load_default(18), anchor="mm")
+        draw.text(
+            (left + block.width / 2, header / 2),
+            who,
+            fill="#333333",
+            font=ImageFont.load_default(18),
+            anchor="mm",
+        )
         page.paste(block, (left, header))
         left += block.width + gap
     return page
 
 
 def _save(image: Image.Image, file: Path, rows: Sequence[dict[str, Any]], facts: dict[str, Any]) -> None:
-    """A PNG that knows where it came from: `parameters` as A1111 and ComfyUI read it, with the size of one image; `fedray` for
-    programs."""
+    """A PNG that knows where it came from: `parameters` as A1111 and ComfyUI read it, with the size of one
+    image; `fedray` for programs."""
     first = rows[0]
-    text = f"{first['prompt']}\nNegative prompt: {facts['negative_prompt']}\n" if facts["negative_prompt"] else f"{first['prompt']}\n"
-    text += f"Steps: {facts['steps']}, CFG scale: {facts['guidance_scale']:g}, Seed: {first['seed']}, Size: {facts['size']}"
+    text = (
+        f"{first['prompt']}\nNegative prompt: {facts['negative_prompt']}\n"
+        if facts["negative_prompt"]
+        else f"{first['prompt']}\n"
+    )
+    text += (
+        f"Steps: {facts['steps']}, CFG scale: {facts['guidance_scale']:g}, Seed: {first['seed']}, Size:"
+        f" {facts['size']}"
+    )
     info = PngInfo()
     info.add_itxt("parameters", text)
     info.add_itxt("prompt", "\n".join(dict.fromkeys(row["prompt"] for row in rows)))
-    info.add_itxt("fedray", json.dumps({**facts, "images": [{k: row[k] for k in ("model", "prompt", "seed")} for row in rows]}))
+    info.add_itxt(
+        "fedray",
+        json.dumps({**facts, "images": [{k: row[k] for k in ("model", "prompt", "seed")} for row in rows]}),
+    )
     with _writing(file):
         image.save(file, format="PNG", pnginfo=info)
 

@@ -41,28 +41,37 @@ class Packing:
 
 
 def ray_address() -> str:
-    """The Ray that a run joins: that of RAY_ADDRESS, or of the job that this process is; `local`: one of its own."""
+    """The Ray that a run joins: that of RAY_ADDRESS, or of the job that this process is; `local`: one of its
+    own."""
     return os.environ.get("RAY_ADDRESS") or ("auto" if os.environ.get("RAY_JOB_ID") else "local")
 
 
 def pack(scenario: Scenario, nodes: Sequence[Node]) -> Packing:
-    """One actor a client while there is room, a GPU or `threads` cores each, and several clients an actor beyond that; at
-    least one at each site, the others where the most clients share one. Each holds as much as fits that many times."""
+    """One actor a client while there is room, a GPU or `threads` cores each, and several clients an actor
+    beyond that; at least one at each site, the others where the most clients share one. Each holds as much as
+    fits that many times."""
     runtime = scenario.runtime
     splits = scenario.topology.kind == "split"  # then the server computes as much as a client, or more
-    clients_at: dict[str | None, int] = {s: len(c) for s, c in scenario.sites.items()} or {None: scenario.population.a_round}
+    clients_at: dict[str | None, int] = {s: len(c) for s, c in scenario.sites.items()} or {
+        None: scenario.population.a_round
+    }
     if runtime.actors == "auto":
-        counts = {site: min(n, max(1, _room(_at(site, nodes), runtime.threads) - splits)) for site, n in clients_at.items()}
+        counts = {
+            site: min(n, max(1, _room(_at(site, nodes), runtime.threads) - splits))
+            for site, n in clients_at.items()
+        }
     else:
         counts = dict.fromkeys(clients_at, 1)
         while sum(counts.values()) < runtime.actors:
             counts[max(counts, key=lambda s: clients_at[s] / counts[s])] += 1
-    works = splits or (scenario.augmentation is not None and scenario.augmentation.at != "client")  # the server, too
+    # the server, too
+    works = splits or (scenario.augmentation is not None and scenario.augmentation.at != "client")
     places: list[Place] = []
     for site, n in counts.items():
         there = _at(site, nodes)
         slots = [1.0] * sum(node.gpus for node in there)
-        gpus = share(slots, n + 1 + works, 1.0) if slots else 0.0  # the evaluator has as much, and a server that works
+        # the evaluator has as much, and a server that works
+        gpus = share(slots, n + 1 + works, 1.0) if slots else 0.0
         gpus = gpus if runtime.gpus_per_actor == "auto" else runtime.gpus_per_actor
         places += [Place(site, share([node.cpus for node in there], n, float(runtime.threads)), gpus)] * n
     least = min(p.gpus for p in places)
@@ -85,8 +94,13 @@ def refuse_crowded(scenario: Scenario, nodes: Sequence[Node]) -> None:
     actors = sum(gpus > 0 for gpus in wanted)
     if share(slots, actors, each) < each:
         most = max((node.gpus for node in nodes), default=0)
-        beside = f"{len(packing.places)} client actors, an evaluator" + (" and a server" if packing.server_gpus else "")
-        got = f"{each:g} for {beside}, where the largest node has {most} GPUs and all have {sum(node.gpus for node in nodes)}"
+        beside = f"{len(packing.places)} client actors, an evaluator" + (
+            " and a server" if packing.server_gpus else ""
+        )
+        got = (
+            f"{each:g} for {beside}, where the largest node has {most} GPUs and all have"
+            f" {sum(node.gpus for node in nodes)}"
+        )
         fits = share([1.0] * sum(node.gpus for node in nodes), actors, 1.0)
         expected = f"at most {fits:g}, auto" if fits else "auto, which does without"
         raise Refused("runtime.gpus_per_actor", got, f"{expected}, or RAY_ADDRESS of a cluster that has them")
@@ -95,13 +109,21 @@ def refuse_crowded(scenario: Scenario, nodes: Sequence[Node]) -> None:
 def share(sizes: Sequence[float], n: int, wanted: float) -> float:
     """The largest part, at most `wanted`, of which n fit into places of these sizes without being cut."""
     parts = {wanted, *(size / k for size in sizes for k in range(1, n + 1))}
-    fitting = (p for p in sorted(parts, reverse=True) if 0 < p <= wanted and sum(int(size / p + 1e-9) for size in sizes) >= n)
+    fitting = (
+        p
+        for p in sorted(parts, reverse=True)
+        if 0 < p <= wanted and sum(int(size / p + 1e-9) for size in sizes) >= n
+    )
     return int(next(fitting, 0.0) * 10_000) / 10_000  # as finely as Ray counts
 
 
 def _at(site: str | None, nodes: Sequence[Node]) -> list[Node]:
     """A site's nodes; all of them where none is known, as for a plan made elsewhere."""
-    return [n for n in nodes if n.site == site] if site is not None and any(n.site == site for n in nodes) else list(nodes)
+    return (
+        [n for n in nodes if n.site == site]
+        if site is not None and any(n.site == site for n in nodes)
+        else list(nodes)
+    )
 
 
 def _room(nodes: Sequence[Node], threads: int) -> int:

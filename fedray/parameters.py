@@ -1,7 +1,8 @@
 """One flat buffer: what travels, with a static layout.
 
-A buffer is a contiguous uint8 numpy array that holds every travelling number in the dtype it has on the air, in the
-layout's order: a byte on the air is a byte in the buffer. Through Ray's object store it is one zero-copy array.
+A buffer is a contiguous uint8 numpy array that holds every travelling number in the dtype it has on the air,
+in the layout's order: a byte on the air is a byte in the buffer. Through Ray's object store it is one
+zero-copy array.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ class Layout:
         return self.numel * self.dtype.itemsize
 
     def flat(self, buffer: np.ndarray) -> Tensor:
-        """The buffer's numbers, [numel] in the layout's dtype: a copy, since buffers from Ray are read-only."""
+        """The buffer's numbers, [numel] in the layout's dtype: a copy, since buffers from Ray are
+        read-only."""
         assert buffer.nbytes == self.nbytes, f"{buffer.nbytes} bytes for a layout of {self.nbytes}"
         return torch.from_numpy(np.array(buffer)).view(self.dtype)
 
@@ -78,12 +80,16 @@ class Layout:
         mine = [i for i, name in enumerate(self.names) if name in names]
         ends = np.cumsum(self.sizes)
         trained = sum(self.sizes[i] for i in mine if ends[i] <= self.trained)
-        return Layout(tuple(self.names[i] for i in mine), tuple(self.shapes[i] for i in mine), self.precision, trained)
+        return Layout(
+            tuple(self.names[i] for i in mine), tuple(self.shapes[i] for i in mine), self.precision, trained
+        )
 
     def places(self, part: Layout) -> Tensor:
         """Where a part's numbers are among the whole's, [part.numel] int64."""
         starts = dict(zip(self.names, np.cumsum((0, *self.sizes)).tolist(), strict=False))
-        spans = [torch.arange(starts[n], starts[n] + size) for n, size in zip(part.names, part.sizes, strict=True)]
+        spans = [
+            torch.arange(starts[n], starts[n] + size) for n, size in zip(part.names, part.sizes, strict=True)
+        ]
         return torch.cat(spans) if spans else torch.empty(0, dtype=torch.int64)
 
     def save(self, buffer: np.ndarray, file: Path) -> None:
@@ -103,14 +109,17 @@ class Layout:
                 tensors = [f.get_tensor(name) for name in self.names]
         except (OSError, safetensors.SafetensorError) as e:
             raise ValueError(f"{file} cannot be read: {e}") from None
-        if tuple(tuple(t.shape) for t in tensors) != self.shapes or any(t.dtype != self.dtype for t in tensors):
+        if tuple(tuple(t.shape) for t in tensors) != self.shapes or any(
+            t.dtype != self.dtype for t in tensors
+        ):
             raise ValueError(f"{file} holds other shapes or dtypes than this scenario's")
         return torch.cat([t.flatten() for t in tensors]).view(torch.uint8).numpy()
 
 
 def safetensors_bytes(entries: Mapping[str, tuple[Precision, Sequence[int]]]) -> int:
-    """Exact size of a safetensors file with these {name: (precision, shape)} and diffusers' metadata, without writing it: 8
-    bytes, a JSON header padded to 8, the data. The format stores wider dtypes first, then goes by name."""
+    """Exact size of a safetensors file with these {name: (precision, shape)} and diffusers' metadata, without
+    writing it: 8 bytes, a JSON header padded to 8, the data. The format stores wider dtypes first, then goes
+    by name."""
     dtypes = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     offset = 0
@@ -158,8 +167,8 @@ class FlatParameters:
     Receiving and sending are one copy each, an optimizer sees one tensor, and clipping is one norm.
 
     Args:
-        named: by layout name the parameters that train, then buffers that only travel; their `data` and `grad` are
-            replaced by views.
+        named: by layout name the parameters that train, then buffers that only travel; their `data` and
+            `grad` are replaced by views.
     """
 
     def __init__(self, named: Mapping[str, Tensor], precision: Precision, device: torch.device) -> None:
@@ -178,13 +187,16 @@ class FlatParameters:
                 tensor.requires_grad_(True)
             offset = end
         on_air_is_master = self.layout.dtype == torch.float32 and device.type == "cpu"
-        self._outbox = self.all if on_air_is_master else torch.empty(self.layout.numel, dtype=self.layout.dtype)
+        self._outbox = (
+            self.all if on_air_is_master else torch.empty(self.layout.numel, dtype=self.layout.dtype)
+        )
 
     def receive(self, buffer: np.ndarray) -> None:
         self.all.copy_(self.layout.view(buffer))
 
     def send(self) -> np.ndarray:
-        """What travels as a buffer. Its memory is used again by training and the next `send`: whoever keeps it, copies it."""
+        """What travels as a buffer. Its memory is used again by training and the next `send`: whoever keeps
+        it, copies it."""
         if self._outbox is not self.all:
             self._outbox.copy_(self.all)
         return self._outbox.view(torch.uint8).numpy()

@@ -33,14 +33,18 @@ AS_COUNTED += ["flops_per_sample", "encode_flops_per_sample", "flops_per_picture
 
 
 def plan(loaded: Loaded) -> dict[str, Any]:
-    """`fedray plan --json`'s object; for a sweep `variants`, one each. The same schedules and the same clock as a run's.
+    """`fedray plan --json`'s object; for a sweep `variants`, one each. The same schedules and the same clock
+    as a run's.
 
     Raises:
         ScenarioError: for whatever `run` would refuse before it trains, but for missing weights.
     """
     scenario = loaded.scenario
     if scenario.sweep:
-        return {"name": scenario.name, "variants": {name: plan(variant) for name, variant in loaded.variants.items()}}
+        return {
+            "name": scenario.name,
+            "variants": {name: plan(variant) for name, variant in loaded.variants.items()},
+        }
     try:
         known = _shared(loaded)
         scenario = settled(scenario, loaded.folder, known)
@@ -61,26 +65,44 @@ def plan(loaded: Loaded) -> dict[str, Any]:
     except Refused as e:
         raise loaded.error([e]) from None
     packing = pack(scenario, here)
-    sites = {"sites": {s: sum(place.site == s for place in packing.places) for s in scenario.sites}} if scenario.sites else {}
+    sites = (
+        {"sites": {s: sum(place.site == s for place in packing.places) for s in scenario.sites}}
+        if scenario.sites
+        else {}
+    )
     rounds = scenario.training.rounds
     return {
         "name": scenario.name,
-        "actors": {"executor": scenario.runtime.executor, "client": len(packing.places), "server": 1, "evaluator": 1} | sites,
+        "actors": (
+            {
+                "executor": scenario.runtime.executor,
+                "client": len(packing.places),
+                "server": 1,
+                "evaluator": 1,
+            }
+            | sites
+        ),
         "cpus_per_actor": packing.places[0].cpus,
         "gpus_per_actor": packing.places[0].gpus,
         "memory_bytes": workload.memory_bytes(scenario.training.precision),
         **{name: getattr(workload, name) for name in AS_COUNTED},
-        **{f"payload_bytes_{way}": max(each) for way, each in workload.sent(scenario).items()},  # of the client with most
+        # of the client with most
+        **{f"payload_bytes_{way}": max(each) for way, each in workload.sent(scenario).items()},
         "export_bytes": next(iter(workload.export_files.values())),
         "pictures": pictures,
         "notes": list(workload.notes),
         "rounds": rounds,
-        "per_round": {k: v / rounds if isinstance(v, float) or v % rounds else v // rounds for k, v in total.totals().items()},
+        "per_round": {
+            k: v / rounds if isinstance(v, float) or v % rounds else v // rounds
+            for k, v in total.totals().items()
+        },
         "total": total.totals(),
     } | ({"cut": workload.cut.name, "cuts": cuts} if workload.cut else {})
 
 
-def foreseen(scenario: Scenario, radio: Radio, work: Work, known: Shared) -> Iterator[tuple[Schedule, Ledger]]:
+def foreseen(
+    scenario: Scenario, radio: Radio, work: Work, known: Shared
+) -> Iterator[tuple[Schedule, Ledger]]:
     """Every round's schedule, and what all rounds up to it cost.
 
     Raises:
@@ -108,11 +130,14 @@ def settled(scenario: Scenario, folder: Path, known: Shared) -> Scenario:
 
 
 def at(scenario: Scenario, cut: str, tail: str | None) -> Scenario:
-    return scenario.model_copy(update={"topology": scenario.topology.model_copy(update={"cut": cut, "tail": tail})})
+    return scenario.model_copy(
+        update={"topology": scenario.topology.model_copy(update={"cut": cut, "tail": tail})}
+    )
 
 
 def costs(scenario: Scenario, folder: Path, known: Shared) -> list[tuple[CutWork, Ledger, int]]:
-    """Every cut that is allowed and fits the devices, what the first round costs with it, and how many clients finish it.
+    """Every cut that is allowed and fits the devices, what the first round costs with it, and how many
+    clients finish it.
 
     Raises:
         Refused: where there is none.
@@ -134,7 +159,9 @@ def costs(scenario: Scenario, folder: Path, known: Shared) -> list[tuple[CutWork
         events = time_round(schedule, work, radio, 0.0)
         finish = len(schedule.carried({e.id: e.outcome for e in events}).clients)
         found.append((cut, Ledger().add(events), finish))
-    if not found:  # what would do with the cut that asks the least; of one that fits the memories, how much later the deadline
+    # what would do with the cut that asks the least; of one that fits the memories, how much later the
+    # deadline
+    if not found:
         raise min(refused, key=lambda e: (e.key != "network.deadline_s", e.least))
     return found
 
@@ -153,19 +180,30 @@ def _about(scenario: Scenario, cut: CutWork, first_round: Ledger, finish: int) -
 
 
 def _shared(loaded: Loaded) -> Shared:
-    """Samples of each client. What lies at a site cannot be counted from here, and need not where turns are steps (but for
-    what encoding it takes once, which is left out then)."""
+    """Samples of each client. What lies at a site cannot be counted from here, and need not where turns are
+    steps (but for what encoding it takes once, which is left out then)."""
     scenario, data = loaded.scenario, loaded.scenario.data
     if (coming := to_download(data, loaded.folder)) is not None:
-        if isinstance(data, CelebA) and (data.partition.kind == "dirichlet" or scenario.population.selection != "random"):
-            raise Refused("data.partition.kind", "labels of faces that are not there yet", "a partition without labels, or the data")
-        names = form(data, loaded.folder).label_names  # the other sets have equally many of each, and only how many matters
+        if isinstance(data, CelebA) and (
+            data.partition.kind == "dirichlet" or scenario.population.selection != "random"
+        ):
+            raise Refused(
+                "data.partition.kind",
+                "labels of faces that are not there yet",
+                "a partition without labels, or the data",
+            )
+        # the other sets have equally many of each, and only how many matters
+        names = form(data, loaded.folder).label_names
         stand_in = Array(lambda: np.empty(0, np.uint8), np.arange(coming) % len(names), names)
         return shared(scenario, stand_in, partition(scenario, stand_in))
     if not scenario.sites:
         return shared(scenario, *readable(loaded))
     if scenario.training.local_steps is None:
-        raise Refused("training.local_epochs", "epochs over data that lies at sites", "local_steps, whose cost is known from here")
+        raise Refused(
+            "training.local_epochs",
+            "epochs over data that lies at sites",
+            "local_steps, whose cost is known from here",
+        )
     return Shared([0] * scenario.population.clients)
 
 
@@ -188,28 +226,39 @@ def feasible(scenario: Scenario, radio: Radio, workload: Workload, shared: Share
         who = "server" if processor is radio.server else "client"
         if processor.memory_bytes is not None and needed[who] > processor.memory_bytes:
             key = f"network.{'server' if who == 'server' else 'device'}.memory_bytes"
-            got, expected = f"{processor.memory_bytes:.3g} for a larger model", f"at least {needed[who]:.3g}, activations not counted"
+            got, expected = (
+                f"{processor.memory_bytes:.3g} for a larger model",
+                f"at least {needed[who]:.3g}, activations not counted",
+            )
             raise TooLittle(key, got, expected, needed[who])
     if (deadline := scenario.network.deadline_s) is not None:
         _meets(scenario, radio, workload.of(scenario, shared.samples), shared, deadline)
 
 
 def _meets(scenario: Scenario, radio: Radio, work: Work, shared: Shared, deadline_s: float) -> None:
-    """Refuses a deadline before which not even the first of the fastest clients finishes, in none of the first LOOKED_AT rounds,
-    each of which would begin when the deadline of the last is over."""
+    """Refuses a deadline before which not even the first of the fastest clients finishes, in none of the
+    first LOOKED_AT rounds, each of which would begin when the deadline of the last is over."""
     fastest = math.inf
     for t in range(1, min(LOOKED_AT, scenario.training.rounds) + 1):
         when, clients = When(t, (t - 1) * deadline_s), shared.eligible(scenario)
         if scenario.population.selection == "fedcs":  # which asks as few as it takes
             asked = drawn(scenario, radio, when, shared, work)
         else:
-            order = np.argsort(radio.finishes_s(when, work, clients)(n := min(scenario.population.asked, len(clients))), kind="stable")
+            order = np.argsort(
+                radio.finishes_s(when, work, clients)(n := min(scenario.population.asked, len(clients))),
+                kind="stable",
+            )
             asked = sorted(clients[order[:n]].tolist())
         schedule = written(scenario, radio, when, asked, shared)
-        timed = time_round(schedule, work, radio, when.time_s, {step.id: "done" for step in schedule})  # as if there were none
+        # as if there were none
+        timed = time_round(schedule, work, radio, when.time_s, {step.id: "done" for step in schedule})
         last = set(schedule.steps[-1].after)
         fastest = min(fastest, *(event.t1_s - when.time_s for event in timed if event.id in last))
         if fastest <= deadline_s:
             return
-    expected = f"at least {fastest:.4g}, when the fastest client finishes" if math.isfinite(fastest) else "a client that is reached at all"
+    expected = (
+        f"at least {fastest:.4g}, when the fastest client finishes"
+        if math.isfinite(fastest)
+        else "a client that is reached at all"
+    )
     raise TooLittle("network.deadline_s", deadline_s, expected, fastest)

@@ -1,7 +1,7 @@
 """Every random draw, keyed by (seed, round, client, purpose).
 
-No generator lives longer than one purpose, so nothing about randomness is state: a resumed run, a retried client, one
-actor or ten draw the same numbers.
+No generator lives longer than one purpose, so nothing about randomness is state: a resumed run, a retried
+client, one actor or ten draw the same numbers.
 """
 
 import hashlib
@@ -13,7 +13,8 @@ SERVER = -1  # the server's place where a client's number stands
 
 
 def key(seed: int, round: int, client: int, purpose: str) -> int:
-    """63 bits that no other (seed, round, client, purpose) shares, for torch and for libraries that take one number."""
+    """63 bits that no other (seed, round, client, purpose) shares, for torch and for libraries that take one
+    number."""
     digest = hashlib.sha256(f"{seed}/{round}/{client}/{purpose}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
@@ -23,12 +24,15 @@ def generator(seed: int, round: int, client: int, purpose: str) -> np.random.Gen
 
 
 def uniforms(seed: int, round: int, purpose: str, *ids: Any) -> np.ndarray:
-    """A draw in (0, 1) for each element of the broadcast `ids` (client, peer, block), whoever else is asked for: what
-    `generator` would give one by one, for hundred thousands at once. SplitMix64's finaliser (Steele, Lea, Flood 2014)."""
+    """A draw in (0, 1) for each element of the broadcast `ids` (client, peer, block), whoever else is asked
+    for: what `generator` would give one by one, for hundred thousands at once. SplitMix64's finaliser
+    (Steele, Lea, Flood 2014)."""
     with np.errstate(over="ignore"):
         x = np.array(key(seed, round, SERVER, purpose), np.uint64)
         for one in ids:
-            x = (x + np.asarray(one).astype(np.int64).astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+            x = (x + np.asarray(one).astype(np.int64).astype(np.uint64) + np.uint64(1)) * np.uint64(
+                0x9E3779B97F4A7C15
+            )
             x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
             x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
             x = x ^ (x >> np.uint64(31))

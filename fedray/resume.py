@@ -18,15 +18,25 @@ def reopened(run: RunFolder, rounds: int | None) -> Loaded:
         raise ScenarioError([f"--rounds {rounds}: got one for a sweep, expected a run: {run.path}/NAME"])
     done = max((state.round for _, state in run.states() if not isinstance(state, str)), default=0)
     if rounds <= done:
-        raise ScenarioError([f"--rounds {rounds}: got no more than the {done} rounds that are done, expected more"])
-    if loaded.scenario.augmentation is not None and loaded.scenario.augmentation.weighting.kind == "linear" and done:
-        got, expected = "linear with --rounds, up to which it rises", "fixed or held_out, which do not depend on the last round"
+        raise ScenarioError(
+            [f"--rounds {rounds}: got no more than the {done} rounds that are done, expected more"]
+        )
+    if (
+        loaded.scenario.augmentation is not None
+        and loaded.scenario.augmentation.weighting.kind == "linear"
+        and done
+    ):
+        got, expected = (
+            "linear with --rounds, up to which it rises",
+            "fixed or held_out, which do not depend on the last round",
+        )
         raise loaded.error([Refused("augmentation.weighting", got, expected)])
     return loaded
 
 
 def refuse_edited(run: RunFolder, loaded: Loaded) -> None:
-    """That a run which is done has still the scenario that it ran. Data are not looked at: they need not be there any more.
+    """That a run which is done has still the scenario that it ran. Data are not looked at: they need not be
+    there any more.
 
     Raises:
         ScenarioError: naming what is other than it was.
@@ -35,6 +45,10 @@ def refuse_edited(run: RunFolder, loaded: Loaded) -> None:
     if state is None or not state.belongs:
         return
     now = {"scenario": fingerprint.kept(loaded.scenario)}
-    before = {"scenario": {key: value for key, value in state.belongs.get("scenario", {}).items() if key != fingerprint.BASE}}
+    before = {
+        "scenario": {
+            key: value for key, value in state.belongs.get("scenario", {}).items() if key != fingerprint.BASE
+        }
+    }
     if others := fingerprint.differences(before, now, "scenario"):
         raise ScenarioError([f"--resume {run.path}: {line}" for line in others])

@@ -45,12 +45,19 @@ class Shared:
 def shared(scenario: Scenario, samples: Samples, held: Mapping[int, np.ndarray]) -> Shared:
     """As the clients report it, where somebody asks for labels."""
     asked = scenario.augmentation is not None or scenario.population.selection == "label_cover"
-    return Shared([len(held[c]) for c in range(len(held))], labels.reported(scenario, samples, held) if asked else None)
+    return Shared(
+        [len(held[c]) for c in range(len(held))], labels.reported(scenario, samples, held) if asked else None
+    )
 
 
 @collecting_nothing()
 def schedule_round(
-    scenario: Scenario, radio: Radio, round: int, shared: Shared | None = None, work: Work | None = None, so_far: Ledger = NOTHING
+    scenario: Scenario,
+    radio: Radio,
+    round: int,
+    shared: Shared | None = None,
+    work: Work | None = None,
+    so_far: Ledger = NOTHING,
 ) -> Schedule:
     """Round t, counted from 1, which begins when what was `so_far` has ended.
 
@@ -84,15 +91,30 @@ def written(
         sizes = {k: scenario.training.batches(shared.samples[k]) for k in clients}
         if topology.variant == "vanilla":
             order = generator(scenario.seed, round, SERVER, "order").permutation(clients)
-            return vanilla(round, {int(k): sizes[k] for k in order}, topology.tail is not None, topology.micro_batches)
-        return splitfed(round, sizes, topology.tail is not None, topology.micro_batches, scenario.network.deadline_s, enough)
+            return vanilla(
+                round, {int(k): sizes[k] for k in order}, topology.tail is not None, topology.micro_batches
+            )
+        return splitfed(
+            round,
+            sizes,
+            topology.tail is not None,
+            topology.micro_batches,
+            scenario.network.deadline_s,
+            enough,
+        )
     return _relayed(scenario, topology, radio, when, clients, work)
 
 
 def drawn(
-    scenario: Scenario, radio: Radio, when: When, shared: Shared | None, work: Work | None = None, so_far: Ledger = NOTHING
+    scenario: Scenario,
+    radio: Radio,
+    when: When,
+    shared: Shared | None,
+    work: Work | None = None,
+    so_far: Ledger = NOTHING,
 ) -> list[int]:
-    """The clients that are asked, of those that are there and free: as `population.selection` says, by default at random."""
+    """The clients that are asked, of those that are there and free: as `population.selection` says, by
+    default at random."""
     population, rng = scenario.population, generator(scenario.seed, when.round, SERVER, "clients")
     eligible = np.arange(population.clients) if shared is None else shared.eligible(scenario)
     among = radio.devices.available(when.round, eligible)
@@ -119,7 +141,11 @@ def drawn(
         low, high = 1, n  # the more there are, the less of the band has each
         while low < high:
             middle = (low + high + 1) // 2
-            low, high = (middle, high) if takes(middle)[:middle].max() <= (scenario.network.deadline_s or np.inf) else (low, middle - 1)
+            low, high = (
+                (middle, high)
+                if takes(middle)[:middle].max() <= (scenario.network.deadline_s or np.inf)
+                else (low, middle - 1)
+            )
         chosen = fastest[:low]
     else:
         chosen = rng.choice(among, n, replace=False)
@@ -127,7 +153,8 @@ def drawn(
 
 
 def _luck_up(radio: Radio, when: When, work: Work, clients: np.ndarray, at_once: int) -> np.ndarray:
-    """How much faster than at its mean rate each client's uplink of this round would be, over an equal share of the band."""
+    """How much faster than at its mean rate each client's uplink of this round would be, over an equal share
+    of the band."""
     uplink = radio.links["uplink"]
     assert isinstance(uplink, RadioLink)
     nbytes = np.array([work.send_bytes("uplink", c) for c in clients.tolist()])
@@ -135,7 +162,9 @@ def _luck_up(radio: Radio, when: When, work: Work, clients: np.ndarray, at_once:
     return uplink.luck(when, Sends(clients, SERVER * ones, nbytes, ones, ones / at_once, 0 * ones))
 
 
-def _relayed(scenario: Scenario, topology: Relay, radio: Radio, when: When, clients: list[int], work: Work | None) -> Schedule:
+def _relayed(
+    scenario: Scenario, topology: Relay, radio: Radio, when: When, clients: list[int], work: Work | None
+) -> Schedule:
     rng = generator(scenario.seed, when.round, SERVER, "order")
     if not clients:
         return relay(when.round, [], random_order, rng)
@@ -146,7 +175,9 @@ def _relayed(scenario: Scenario, topology: Relay, radio: Radio, when: When, clie
     else:
         groups = dealt(clients, chains, rng)
     rates = partial(radio.sidelink_rates_bps, when)
-    order = {"random": random_order, "best_sidelink": best_sidelink(rates), "tour": tour(rates)}[topology.order]
+    order = {"random": random_order, "best_sidelink": best_sidelink(rates), "tour": tour(rates)}[
+        topology.order
+    ]
     if not isinstance(radio.links["sidelink"], RadioLink):
         return relay(when.round, groups, order, rng)
     reaches = partial(radio.sidelinks, when)
@@ -171,10 +202,16 @@ def _alone(radio: Radio, when: When, client: int, others: list[int]) -> Refused:
     far = np.linalg.norm(places[others] - places[client], axis=1)
     nearest_ = f"the nearest, client {others[int(np.argmin(far))]}, is {far.min():.0f} m away"
     got = f"nobody in range of client {client} in round {when.round}: {nearest_}"
-    return Refused("network.sidelink", got, "devices nearer to each other, more power, or chains of their own (topology.groups: nearest)")
+    return Refused(
+        "network.sidelink",
+        got,
+        "devices nearer to each other, more power, or chains of their own (topology.groups: nearest)",
+    )
 
 
-def _augmented(scenario: Scenario, radio: Radio, section: Augmentation, round: int, clients: list[int], shared: Shared) -> Schedule:
+def _augmented(
+    scenario: Scenario, radio: Radio, section: Augmentation, round: int, clients: list[int], shared: Shared
+) -> Schedule:
     """GenFL's round. What a client already has follows from the rounds it took part in."""
     assert shared.counts is not None
     names = shared.counts.shape[1]
@@ -187,8 +224,12 @@ def _augmented(scenario: Scenario, radio: Radio, section: Augmentation, round: i
     if section.at == "server":
         kappas = section.kappas(round, scenario.training.rounds) or (1, 1)
         paints = not (isinstance(section.weighting, Fixed) and section.weighting.kappa_2 == 0)
-        return at_server(round, clients if kappas[0] else [], here if paints else Painted(0, 0), kappas[1] != 0)
-    turns = [(t, set(drawn(scenario, radio, When(t, 0.0), shared)).intersection(clients)) for t in range(1, round)]
+        return at_server(
+            round, clients if kappas[0] else [], here if paints else Painted(0, 0), kappas[1] != 0
+        )
+    turns = [
+        (t, set(drawn(scenario, radio, When(t, 0.0), shared)).intersection(clients)) for t in range(1, round)
+    ]
     if section.at == "server_broadcast":
         last = {k: max((t for t, them in turns if k in them), default=0) for k in clients}
         return at_server_broadcast(round, clients, here.new, {k: pictures(last[k], round) for k in clients})

@@ -1,9 +1,9 @@
 """A round is a schedule: steps, and what each waits for.
 
-A schedule says who sends what to whom. It trains nothing and moves nothing: the clock costs it, an executor carries it
-out, the run folder keeps it. Values flow along `after`: a `Train` step takes the buffer its first predecessor holds and
-leaves a new one, a `Send` step moves its first predecessor's and only waits for others, a `Server` step combines all that
-reach it.
+A schedule says who sends what to whom. It trains nothing and moves nothing: the clock costs it, an executor
+carries it out, the run folder keeps it. Values flow along `after`: a `Train` step takes the buffer its first
+predecessor holds and leaves a new one, a `Send` step moves its first predecessor's and only waits for others,
+a `Server` step combines all that reach it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ def client_node(client: int) -> str:
 
 
 class Train(NamedTuple):
-    """Client `client` trains, from the buffer its first predecessor leaves, on its own samples and so many generated
-    `pictures`. The server, as a client of its own number, trains on pictures alone, from the global buffer. In its first turn a
-    client `encodes` its samples, where its learner keeps what frozen networks make of them."""
+    """Client `client` trains, from the buffer its first predecessor leaves, on its own samples and so many
+    generated `pictures`. The server, as a client of its own number, trains on pictures alone, from the global
+    buffer. In its first turn a client `encodes` its samples, where its learner keeps what frozen networks
+    make of them."""
 
     id: str
     client: int
@@ -54,8 +55,9 @@ class Generate(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """A (micro-)batch of client `client` passes through a part of a model that is cut: through the client's (front, tail, and
-    front backwards: back) or the server's (serve: both ways and the loss; middle, middle_back: in U-shape). `encodes`: as Train."""
+    """A (micro-)batch of client `client` passes through a part of a model that is cut: through the client's
+    (front, tail, and front backwards: back) or the server's (serve: both ways and the loss; middle,
+    middle_back: in U-shape). `encodes`: as Train."""
 
     id: str
     client: int
@@ -73,9 +75,9 @@ class Pass(NamedTuple):
 
 
 class Send(NamedTuple):
-    """`node` sends `peer` the buffer it holds, or a `share` of it in `messages` that each wait for an answer; with no
-    predecessor it is the server's global buffer. Or it sends generated `pictures`, or what `crossing` names of so many
-    `samples` in a split model: smashed, features, errors, gradients."""
+    """`node` sends `peer` the buffer it holds, or a `share` of it in `messages` that each wait for an answer;
+    with no predecessor it is the server's global buffer. Or it sends generated `pictures`, or what `crossing`
+    names of so many `samples` in a split model: smashed, features, errors, gradients."""
 
     id: str
     node: str
@@ -90,8 +92,8 @@ class Send(NamedTuple):
 
 
 class Server(NamedTuple):
-    """The server aggregates the buffers of all predecessors into the next global buffer; or of those that are there at the
-    deadline, or of the first that are `enough`."""
+    """The server aggregates the buffers of all predecessors into the next global buffer; or of those that are
+    there at the deadline, or of the first that are `enough`."""
 
     id: str
     after: tuple[str, ...]
@@ -115,7 +117,9 @@ class Schedule:
     unreached: int = 0  # clients that were asked, and that no step reaches
 
     def __post_init__(self) -> None:
-        early = next((self.steps[n].id for n, before in enumerate(self.before) if before and max(before) >= n), None)
+        early = next(
+            (self.steps[n].id for n, before in enumerate(self.before) if before and max(before) >= n), None
+        )
         assert early is None, f"{early} waits for a step that does not stand before it"
 
     @cached_property
@@ -146,7 +150,11 @@ class Schedule:
     @cached_property
     def clients(self) -> list[int]:
         """The clients that train in this round, in the order of the steps."""
-        return list(dict.fromkeys(s.client for s in self.steps if isinstance(s, Train | Pass) and s.client != SERVER_NUMBER))
+        return list(
+            dict.fromkeys(
+                s.client for s in self.steps if isinstance(s, Train | Pass) and s.client != SERVER_NUMBER
+            )
+        )
 
     def sorted(self, starts_s: Mapping[str, float]) -> Schedule:
         """The same steps, in the order in which the clock has them start."""
@@ -168,24 +176,43 @@ class Schedule:
     def without(self, client: int) -> Schedule:
         """The same round, as if nobody had asked this client."""
         node = client_node(client)
-        gone = {s.id for s in self.steps if node in (s.node, getattr(s, "peer", None)) or getattr(s, "client", None) == client}
+        gone = {
+            s.id
+            for s in self.steps
+            if node in (s.node, getattr(s, "peer", None)) or getattr(s, "client", None) == client
+        }
         kept = (step for step in self.steps if step.id not in gone)
-        return Schedule(self.round, tuple(step._replace(after=tuple(i for i in step.after if i not in gone)) for step in kept))
+        return Schedule(
+            self.round,
+            tuple(step._replace(after=tuple(i for i in step.after if i not in gone)) for step in kept),
+        )
 
     def carried(self, outcome: Mapping[str, str]) -> Schedule:
-        """What is left to do of a round once it is known which steps will be done: the aggregate, and all that reaches it."""
+        """What is left to do of a round once it is known which steps will be done: the aggregate, and all
+        that reaches it."""
         wanted: set[str] = set()
         for step in reversed(self.steps):
             if isinstance(step, Server):
                 wanted |= {step.id, *(i for i in step.after if outcome[i] == "done")}
-            elif step.id in wanted:  # what a transfer carries, and whom it waits for where those do it: a ring's others, not a failed hop
-                wanted |= {i for n, i in enumerate(step.after) if n == 0 or not isinstance(step, Send) or outcome[i] == "done"}
+            # what a transfer carries, and whom it waits for where those do it: a ring's others, not a failed
+            # hop
+            elif step.id in wanted:
+                wanted |= {
+                    i
+                    for n, i in enumerate(step.after)
+                    if n == 0 or not isinstance(step, Send) or outcome[i] == "done"
+                }
         if len(wanted) == len(self.steps):
             return self
         kept = (step for step in self.steps if step.id in wanted)
-        return Schedule(self.round, tuple(step._replace(after=tuple(i for i in step.after if i in wanted)) for step in kept))
+        return Schedule(
+            self.round,
+            tuple(step._replace(after=tuple(i for i in step.after if i in wanted)) for step in kept),
+        )
 
     @property
     def pictures(self) -> dict[int, int]:
         """On how many generated pictures each client, or the server, trains beside its own samples."""
-        return {step.client: step.pictures for step in self.steps if isinstance(step, Train) and step.pictures}
+        return {
+            step.client: step.pictures for step in self.steps if isinstance(step, Train) and step.pictures
+        }

@@ -1,4 +1,5 @@
-"""A sweep: the variants of a scenario, each a run of its own in a process of its own, side by side on one Ray."""
+"""A sweep: the variants of a scenario, each a run of its own in a process of its own, side by side on one
+Ray."""
 
 import os
 import signal
@@ -34,8 +35,8 @@ class Variant:
 
 
 def run(loaded: Loaded, parent: RunFolder, watcher: Quiet) -> dict[str, Any]:
-    """Runs every variant that has no result yet, as many at once as fit, and gives the parent's result.json: `status`
-    done or failed, and each variant's own result. A variant that fails does not stop the others."""
+    """Runs every variant that has no result yet, as many at once as fit, and gives the parent's result.json:
+    `status` done or failed, and each variant's own result. A variant that fails does not stop the others."""
     with locked(parent.path, watcher.note):
         return _run(loaded, parent, watcher)
 
@@ -66,15 +67,23 @@ def _run(loaded: Loaded, parent: RunFolder, watcher: Quiet) -> dict[str, Any]:
                         variant.shown += 1
                     if ended:
                         running.remove(variant)
-                        watcher.variant_ended(variant.name, "done" if variant.result else _last_words(variant))
+                        watcher.variant_ended(
+                            variant.name, "done" if variant.result else _last_words(variant)
+                        )
         finally:
             for variant in running:
                 variant.process.send_signal(signal.SIGINT)
             for variant in running:
                 variant.process.wait()
-    results = {v.name: v.result or {"status": "failed", "error": RunFolder(v.folder).read("error.json")} for v in variants}
+    results = {
+        v.name: v.result or {"status": "failed", "error": RunFolder(v.folder).read("error.json")}
+        for v in variants
+    }
     status = "done" if all(r["status"] == "done" for r in results.values()) else "failed"
-    result = {"status": status, "variants": {name: {"run": str(parent.path / name), **r} for name, r in results.items()}}
+    result = {
+        "status": status,
+        "variants": {name: {"run": str(parent.path / name), **r} for name, r in results.items()},
+    }
     parent.write("result.json", result)
     return result
 
@@ -92,7 +101,11 @@ def _prepare(variant: Variant, loaded: Loaded) -> None:
 def _start(variant: Variant) -> Variant:
     """Its process, `fedray run` itself: a crash, a signal or a log stays its own."""
     new = not (variant.folder / "checkpoints").exists()
-    what = [str(variant.folder / "scenario.yaml"), "--out", str(variant.folder)] if new else ["--resume", str(variant.folder)]
+    what = (
+        [str(variant.folder / "scenario.yaml"), "--out", str(variant.folder)]
+        if new
+        else ["--resume", str(variant.folder)]
+    )
     with (variant.folder / "output.log").open("a") as log:
         command = [sys.executable, "-m", "fedray", "run", *what, "--quiet"]
         variant.process = subprocess.Popen(command, stdout=log, stderr=log, text=True, start_new_session=True)

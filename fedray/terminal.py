@@ -1,12 +1,20 @@
-"""How a run and a plan look: live on a terminal, one plain line a round elsewhere. What came from a file is printed with its
-control characters visible."""
+"""How a run and a plan look: live on a terminal, one plain line a round elsewhere. What came from a file is
+printed with its control characters visible."""
 
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 
 from fedray.engine import Watcher
@@ -18,7 +26,8 @@ class Quiet(Watcher):
     """Nothing but notes that a person must see, on standard error."""
 
     def __init__(self) -> None:
-        self.out, self.err = sys.stdout, sys.stderr  # the real ones: a run sends whoever else prints to run.log
+        # the real ones: a run sends whoever else prints to run.log
+        self.out, self.err = sys.stdout, sys.stderr
 
     def variants(self, rounds: dict[str, int]) -> None: ...
 
@@ -41,7 +50,9 @@ class Lines(Quiet):
 
     def turn(self, report: TrainReport, turns: int) -> None:
         if report.failure is not None:
-            self.note(f"round {report.round}: client {report.client} failed while {report.stage}: {report.failure}")
+            self.note(
+                f"round {report.round}: client {report.client} failed while {report.stage}: {report.failure}"
+            )
 
     def round(self, metrics: dict[str, Any]) -> None:
         self.note(round_line(metrics, self.rounds))
@@ -81,10 +92,18 @@ class Live(Quiet):
 
     def turn(self, report: TrainReport, turns: int) -> None:
         if report.failure is not None:
-            text = f"client {report.client} failed in round {report.round} while {report.stage}: {report.failure}"
+            text = (
+                f"client {report.client} failed in round {report.round} while {report.stage}:"
+                f" {report.failure}"
+            )
             self.bar.console.print(printable(text), style="red", markup=False)
         self.turns = self.turns % turns + 1
-        self.bar.update(self.task, description=f"[dim]client {report.client}, turn {self.turns} of {turns}[/dim] loss {report.loss:.4f}")
+        self.bar.update(
+            self.task,
+            description=(
+                f"[dim]client {report.client}, turn {self.turns} of {turns}[/dim] loss {report.loss:.4f}"
+            ),
+        )
 
     def round(self, metrics: dict[str, Any]) -> None:
         self.bar.advance(self.task)
@@ -94,7 +113,10 @@ class Live(Quiet):
     def variants(self, rounds: dict[str, int]) -> None:
         self.status.stop()
         self.bar = Progress(TextColumn("{task.fields[variant]}"), *_progress(), console=self.console)
-        self.tasks = {name: self.bar.add_task("[dim]waiting[/dim]", total=n, variant=printable(name)) for name, n in rounds.items()}
+        self.tasks = {
+            name: self.bar.add_task("[dim]waiting[/dim]", total=n, variant=printable(name))
+            for name, n in rounds.items()
+        }
         self.bar.start()
 
     def variant_round(self, variant: str, metrics: dict[str, Any]) -> None:
@@ -108,7 +130,9 @@ class Live(Quiet):
             self.note(f"{variant} {status}")
 
     def note(self, text: str) -> None:
-        (self.bar.console if self.bar else self.console).print(printable(text, "\n"), style="yellow", markup=False)
+        (self.bar.console if self.bar else self.console).print(
+            printable(text, "\n"), style="yellow", markup=False
+        )
 
     def close(self) -> None:
         self.status.stop()
@@ -128,7 +152,11 @@ def watcher(quiet: bool, json: bool) -> Quiet:
 
 
 def round_line(m: dict[str, Any], rounds: int) -> str:
-    losses = (f"{key.replace('_', ' ')} {m[key]:.4f}" for key in ("loss", "augmented_loss") if m.get(key) is not None)
+    losses = (
+        f"{key.replace('_', ' ')} {m[key]:.4f}"
+        for key in ("loss", "augmented_loss")
+        if m.get(key) is not None
+    )
     loss = next(losses, "no client trained")
     sent = m["bytes_uplink"] + m["bytes_downlink"] + m["bytes_sidelink"]
     shown = {
@@ -174,16 +202,33 @@ def show_plan(p: dict[str, Any]) -> None:
         for variant in p["variants"].values():
             show_plan(variant)
         return
-    table = Table(title=f"plan of {p['name']}: nothing is trained", title_justify="left", show_header=False, box=None, pad_edge=False)
+    table = Table(
+        title=f"plan of {p['name']}: nothing is trained",
+        title_justify="left",
+        show_header=False,
+        box=None,
+        pad_edge=False,
+    )
     table.add_column(style="dim", overflow="fold")
     table.add_column(justify="right", overflow="fold")
     table.add_column(style="dim", overflow="fold")
     actors = p["actors"]
-    clients = ", ".join(f"{n} at {site}" for site, n in actors.get("sites", {}).items()) or f"{actors['client']} client"
+    clients = (
+        ", ".join(f"{n} at {site}" for site, n in actors.get("sites", {}).items())
+        or f"{actors['client']} client"
+    )
     on_ray = actors["executor"] == "ray"
     rows: list[tuple[str, str, str]] = [
-        ("actors on this machine", clients if on_ray else "none", "1 server, 1 evaluator" if on_ray else "all in one process"),
-        ("each client actor holds", f"{p['cpus_per_actor']:g} CPU", f"{p['gpus_per_actor']:g} GPU" if p["gpus_per_actor"] else "no GPU"),
+        (
+            "actors on this machine",
+            clients if on_ray else "none",
+            "1 server, 1 evaluator" if on_ray else "all in one process",
+        ),
+        (
+            "each client actor holds",
+            f"{p['cpus_per_actor']:g} CPU",
+            f"{p['gpus_per_actor']:g} GPU" if p["gpus_per_actor"] else "no GPU",
+        ),
         ("memory of a client actor", size(p["memory_bytes"]["client"]), "activations on top"),
         ("parameters", f"{p['parameters']:,}", ""),
         ("that train and travel", f"{p['trainable_parameters']:,}", ""),
@@ -191,14 +236,24 @@ def show_plan(p: dict[str, Any]) -> None:
         *_sent_differently(p),
         *((f"as {name}", f"{n:,} B", size(n)) for name, n in p["export_files"].items()),
         ("work a sample", size(p["flops_per_sample"], "FLOP"), "forward and backward"),
-        *([("to encode a sample", size(p["encode_flops_per_sample"], "FLOP"), "once")] if p["encode_flops_per_sample"] else []),
-        *([("work a picture", size(p["flops_per_picture"], "FLOP"), f"{p['pictures']:,} are painted")] if p["pictures"] else []),
+        *(
+            [("to encode a sample", size(p["encode_flops_per_sample"], "FLOP"), "once")]
+            if p["encode_flops_per_sample"]
+            else []
+        ),
+        *(
+            [("work a picture", size(p["flops_per_picture"], "FLOP"), f"{p['pictures']:,} are painted")]
+            if p["pictures"]
+            else []
+        ),
         ("", "", ""),
         ("", "a round", f"{p['rounds']} rounds"),
     ]
     rows.append(("transfers", f"{p['per_round']['transfers']:g}", f"{p['total']['transfers']:,}"))
     for direction in ("uplink", "downlink", "sidelink"):
-        rows.append((direction, size(p["per_round"][f"bytes_{direction}"]), size(p["total"][f"bytes_{direction}"])))
+        rows.append(
+            (direction, size(p["per_round"][f"bytes_{direction}"]), size(p["total"][f"bytes_{direction}"]))
+        )
     for key, name, unit in (("sim_time_s", "simulated time", "s"), ("energy_j", "energy", "J")):
         rows.append((name, size(p["per_round"][key], unit), size(p["total"][key], unit)))
     for row in rows:
@@ -220,6 +275,13 @@ def _show_cuts(cuts: list[dict[str, Any]], chosen: str) -> None:
         name, first = cut["cut"] + (f" .. {cut['tail']}" if cut["tail"] else ""), cut["first_round"]
         flops = [size(cut["flops_per_sample"][side], "") for side in ("client", "server")]
         crosses = size(sum(cut["bytes_per_batch"].values()))
-        row = (name, *flops, size(cut["part_bytes"]), crosses, size(first["sim_time_s"], "s"), size(first["energy_j"], "J"))
+        row = (
+            name,
+            *flops,
+            size(cut["part_bytes"]),
+            crosses,
+            size(first["sim_time_s"], "s"),
+            size(first["energy_j"], "J"),
+        )
         table.add_row(*row, style="bold" if name == chosen else None)
     Console().print(table, highlight=False)

@@ -26,7 +26,8 @@ class Workload:
     parameters: int  # of the parts a tuning may train or must run
     trainable_parameters: int
     payload_bytes: int  # the buffer's
-    downlink_bytes: tuple[int, ...]  # with what the rule sends beside it; one for each of tuning.ranks, which clients take in turn
+    # with what the rule sends beside it; one for each of tuning.ranks, which clients take in turn
+    downlink_bytes: tuple[int, ...]
     uplink_bytes: tuple[int, ...]  # with that, as the transforms encode it
     summed_bytes: int  # of what the rule adds up, which is what goes round a ring
     client_state_bytes: int  # kept for each client that has taken part
@@ -41,30 +42,55 @@ class Workload:
 
     def at(self, cut: CutWork) -> Workload:
         """The same model, cut elsewhere."""
-        return replace(self, cut=cut, payload_bytes=cut.part_bytes, downlink_bytes=(cut.part_bytes,), uplink_bytes=(cut.part_bytes,))
+        return replace(
+            self,
+            cut=cut,
+            payload_bytes=cut.part_bytes,
+            downlink_bytes=(cut.part_bytes,),
+            uplink_bytes=(cut.part_bytes,),
+        )
 
     def sent(self, scenario: Scenario) -> dict[str, tuple[int, ...]]:
         """Bytes of what goes each way, of each kind of client."""
         if isinstance(scenario.topology, Parallel) and scenario.topology.reduce == "allreduce":
-            return {"downlink": self.downlink_bytes, "uplink": (self.summed_bytes,), "sidelink": (self.summed_bytes,)}
-        return {"downlink": self.downlink_bytes, "uplink": self.uplink_bytes, "sidelink": (self.payload_bytes,)}
+            return {
+                "downlink": self.downlink_bytes,
+                "uplink": (self.summed_bytes,),
+                "sidelink": (self.summed_bytes,),
+            }
+        return {
+            "downlink": self.downlink_bytes,
+            "uplink": self.uplink_bytes,
+            "sidelink": (self.payload_bytes,),
+        }
 
     def memory_bytes(self, precision: str) -> dict[str, int]:
-        """Weights, masters, gradients, two optimizer moments and two buffers of an actor; activations come on top."""
+        """Weights, masters, gradients, two optimizer moments and two buffers of an actor; activations come on
+        top."""
         width, trainable = 4 if precision == "fp32" else 2, self.trainable_parameters
         if (cut := self.cut) is not None:
-            return {side: n * width + cut.trainable[side] * 16 + 2 * self.payload_bytes for side, n in cut.parameters.items()}
+            return {
+                side: n * width + cut.trainable[side] * 16 + 2 * self.payload_bytes
+                for side, n in cut.parameters.items()
+            }
         weights = self.parameters * width
-        master = 4 * trainable if self.payload_bytes < 4 * trainable else 0  # the server's own, where less precision is sent
-        return {"client": weights + trainable * 16 + 2 * self.payload_bytes, "server": trainable * 8 + 3 * self.payload_bytes + master}
+        # the server's own, where less precision is sent
+        master = 4 * trainable if self.payload_bytes < 4 * trainable else 0
+        return {
+            "client": weights + trainable * 16 + 2 * self.payload_bytes,
+            "server": trainable * 8 + 3 * self.payload_bytes + master,
+        }
 
     def of(self, scenario: Scenario, samples: Sequence[int]) -> Work:
-        """The steps' work where client k holds `samples[k]` samples. Aggregating takes a subtraction, a multiplication
-        and an addition a number and update."""
+        """The steps' work where client k holds `samples[k]` samples. Aggregating takes a subtraction, a
+        multiplication and an addition a number and update."""
         encodes = self.encode_flops_per_sample
-        own, sent = dict(enumerate(samples)), self.sent(scenario)  # the server, which may train on pictures, has none
+        # the server, which may train on pictures, has none
+        own, sent = dict(enumerate(samples)), self.sent(scenario)
         return Work(
-            train_flops=lambda client, pictures: self.flops_per_sample * scenario.training.trained(own.get(client, 0) + pictures),
+            train_flops=lambda client, pictures: (
+                self.flops_per_sample * scenario.training.trained(own.get(client, 0) + pictures)
+            ),
             send_bytes=lambda direction, client: sent[direction][client % len(sent[direction])],
             aggregate_flops=lambda updates: 3.0 * self.trainable_parameters * updates,
             generate_flops=self.flops_per_picture,
@@ -91,7 +117,11 @@ def measure(scenario: Scenario, folder: Path) -> Workload:
         if (path := scenario.augmentation.judge) is not None:
             quality.verify(open_judge(path, folder, "augmentation.judge"), form(scenario.data, folder))
     sections = (scenario.model, scenario.tuning, scenario.data, scenario.aggregation, scenario.augmentation)
-    asked = (*(section.model_dump_json() if section else "" for section in sections), scenario.payload, str(folder))
+    asked = (
+        *(section.model_dump_json() if section else "" for section in sections),
+        scenario.payload,
+        str(folder),
+    )
     asked += (scenario.topology.kind,)
     if isinstance(scenario.topology, Split):
         asked += (scenario.topology.model_dump_json(), str(scenario.training.batch_size))
@@ -104,7 +134,8 @@ _counted: dict[tuple[str, ...], Workload] = {}
 
 
 def state_bytes(section: Aggregation, combined: FedAvg) -> int:
-    """What is kept for each client that has taken part, in fp32: its control variate, what it has not sent yet."""
+    """What is kept for each client that has taken part, in fp32: its control variate, what it has not sent
+    yet."""
     from fedray.aggregation.transforms import feeds_back
 
     controls = combined.layout.trained if section.kind == "scaffold" else 0
@@ -115,14 +146,20 @@ def _notes(scenario: Scenario, folder: Path) -> Iterator[str]:
     """What is done in another way than one might think: a relay's rounding, captions that are cut."""
     if isinstance(scenario.topology, Relay) and scenario.payload != "fp32":
         yield (
-            f"a relay hands the model itself on, here in {scenario.payload}: what a client changes of a weight by less than that "
-            "can tell is lost with each hop (topology parallel sends differences)"
+            f"a relay hands the model itself on, here in {scenario.payload}: what a client changes of a"
+            " weight by less than that can tell is lost with each hop (topology parallel sends differences)"
         )
-    if isinstance(scenario.model, TextToImage) and isinstance(scenario.data, ImageFolder) and not scenario.sites:
+    if (
+        isinstance(scenario.model, TextToImage)
+        and isinstance(scenario.data, ImageFolder)
+        and not scenario.sites
+    ):
         from fedray.learners.bases import locate
         from fedray.learners.text_to_image import cut_captions
 
-        if note := cut_captions(locate(scenario.model.base, folder), open_source(scenario.data, folder).captions):
+        if note := cut_captions(
+            locate(scenario.model.base, folder), open_source(scenario.data, folder).captions
+        ):
             yield note
 
 
@@ -146,20 +183,31 @@ def _count(scenario: Scenario, folder: Path) -> Workload:
     with FlopCounterMode(display=False) as counter:
         learner.loss(batch).backward()
     if combined.folds:  # the adapter alone would say less than was learnt
-        own = {n.replace(".base_layer", ""): p for n, p in learner.parts["unet"].named_parameters() if ".lora_" not in n}
-        files = {learner.weights_file: safetensors_bytes({n: ("fp32", list(p.shape)) for n, p in own.items()})}
+        own = {
+            n.replace(".base_layer", ""): p
+            for n, p in learner.parts["unet"].named_parameters()
+            if ".lora_" not in n
+        }
+        files = {
+            learner.weights_file: safetensors_bytes({n: ("fp32", list(p.shape)) for n, p in own.items()})
+        }
     else:
         files = export_files(scenario.tuning, learner, layout)
     tuning, less = scenario.tuning, [0]  # numbers that a client's rank leaves out
     if isinstance(tuning, Lora) and tuning.ranks:
         less = [layout.numel * (tuning.rank - rank) // tuning.rank for rank in tuning.ranks]
-    flops_per_picture, picture_size = painter.counted(scenario.augmentation, folder) if scenario.augmentation else (0.0, 0)
+    flops_per_picture, picture_size = (
+        painter.counted(scenario.augmentation, folder) if scenario.augmentation else (0.0, 0)
+    )
     whole = Workload(
         parameters=parameters,
         trainable_parameters=layout.trained,
         payload_bytes=layout.nbytes,
         downlink_bytes=tuple((combined.received - n) * layout.dtype.itemsize for n in less),
-        uplink_bytes=tuple(encoded_bytes(scenario.aggregation.transforms, combined.sent - n, layout.dtype.itemsize) for n in less),
+        uplink_bytes=tuple(
+            encoded_bytes(scenario.aggregation.transforms, combined.sent - n, layout.dtype.itemsize)
+            for n in less
+        ),
         summed_bytes=combined.summed * layout.dtype.itemsize,
         client_state_bytes=state_bytes(scenario.aggregation, combined),
         flops_per_sample=counter.get_total_flops() / samples,

@@ -11,14 +11,17 @@ from hypothesis import HealthCheck, settings
 
 from tests.helpers import CommandLine
 
-settings.register_profile("fedray", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+settings.register_profile(
+    "fedray", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 settings.load_profile("fedray")
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)  # before xdist reads the marks, which it does first of all that are no wrappers
+# before xdist reads the marks, which it does first of all that are no wrappers
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Two processes share the tests: one has all that need the session's Ray, so that there is one; the others go file
-    by file, so that a file's fixtures are made once."""
+    """Two processes share the tests: one has all that need the session's Ray, so that there is one; the
+    others go file by file, so that a file's fixtures are made once."""
     for item in items:
         group = "ray" if "cluster" in item.fixturenames else item.path.stem
         item.add_marker(pytest.mark.xdist_group(group))

@@ -37,12 +37,18 @@ GARMENTS = {  # a classifier, whose actors import nothing but torch: where any m
     "data": {"kind": "fashion_mnist_mini", "partition": {"kind": "dirichlet", "alpha": 1.0}},
     "model": {"kind": "classifier", "network": "cnn"},
     "tuning": {"kind": "full"},
-    "training": {"rounds": 2, "local_steps": 1, "batch_size": 8, "optimizer": {"kind": "sgd", "learning_rate": 0.05}},
+    "training": {
+        "rounds": 2,
+        "local_steps": 1,
+        "batch_size": 8,
+        "optimizer": {"kind": "sgd", "learning_rate": 0.05},
+    },
     "evaluation": {},
     "runtime": {"executor": "serial"},
 }
 
-ARTISTS = {  # changes of the above: who of five clients drew some ink; there is nothing to test on, so no evaluator starts
+# changes of the above: who of five clients drew some ink; there is nothing to test on, so no evaluator starts
+ARTISTS = {
     "data": {"kind": "image_folder", "path": "shipped:ink", "partition": {"kind": "folder"}},
     "model.resolution": 32,
     "training.batch_size": 4,
@@ -161,4 +167,6 @@ def sent(link, sender, receiver, nbytes, messages=1, share=1.0, round=1, time_s=
     each = (sender, receiver, nbytes, messages, share, number)
     one = Sends(*(np.array([value]) for value in each))
     transfers = link.transfers(When(round, time_s), one)
-    return (transfers.at(0, time_s) if transfers.at else (transfers.time_s[0], transfers.energy_j[0])), bool(transfers.lost[0])
+    return (transfers.at(0, time_s) if transfers.at else (transfers.time_s[0], transfers.energy_j[0])), bool(
+        transfers.lost[0]
+    )

@@ -24,11 +24,18 @@ def test_list_as_json_has_name_file_and_description(fedray):
     code, out, err = fedray("list", "--json")
     assert (code, err) == (0, "")
     found = json.loads(out)["scenarios"]
-    assert {one["name"]: one["file"] for one in found} == {name: str(file) for name, file in shipped.scenarios().items()}
-    assert next(one for one in found if one["name"] == "quickstart")["description"].startswith("Five clients teach a small")
+    assert {one["name"]: one["file"] for one in found} == {
+        name: str(file) for name, file in shipped.scenarios().items()
+    }
+    assert next(one for one in found if one["name"] == "quickstart")["description"].startswith(
+        "Five clients teach a small"
+    )
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["list"], *([verb, "--help"] for verb in ["run", "check", "plan", "list", "copy"])])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["list"], *([verb, "--help"] for verb in ["run", "check", "plan", "list", "copy"])],
+)
 def test_what_is_shown_fits_eighty_columns(arguments, fedray, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     code, out, _ = fedray(*arguments)
@@ -43,14 +50,32 @@ def test_a_plan_of_many_sites_and_long_names_fits_eighty_columns_and_leaves_noth
     monkeypatch.setenv("COLUMNS", "80")
     sites = {f"hospital-number-{i}": i + 1 for i in range(12)}
     ways = ("uplink", "downlink", "sidelink")
-    totals = {"transfers": 10**9, "sim_time_s": 1e6, "energy_j": 1e6} | {f"bytes_{way}": 10**12 for way in ways}
-    show_plan({
-        "name": "n" * 64, "actors": {"executor": "ray", "client": 78, "sites": sites}, "cpus_per_actor": 1, "gpus_per_actor": 0.25,
-        "memory_bytes": {"client": 1e9}, "parameters": 10**9, "trainable_parameters": 10**9, "payload_bytes": 10**9,
-        "payload_bytes_uplink": 10**9, "payload_bytes_downlink": 10**9, "client_state_bytes": 0, "flops_per_sample": 1e12,
-        "encode_flops_per_sample": 0, "flops_per_picture": 0, "pictures": 0, "rounds": 10**9, "per_round": totals, "total": totals,
-        "export_files": {"text_encoder/a-name-of-a-file-that-somebody-made-very-long.safetensors": 10**9},
-    })  # fmt: skip
+    totals = {"transfers": 10**9, "sim_time_s": 1e6, "energy_j": 1e6} | {
+        f"bytes_{way}": 10**12 for way in ways
+    }
+    show_plan(
+        {
+            "name": "n" * 64,
+            "actors": {"executor": "ray", "client": 78, "sites": sites},
+            "cpus_per_actor": 1,
+            "gpus_per_actor": 0.25,
+            "memory_bytes": {"client": 1e9},
+            "parameters": 10**9,
+            "trainable_parameters": 10**9,
+            "payload_bytes": 10**9,
+            "payload_bytes_uplink": 10**9,
+            "payload_bytes_downlink": 10**9,
+            "client_state_bytes": 0,
+            "flops_per_sample": 1e12,
+            "encode_flops_per_sample": 0,
+            "flops_per_picture": 0,
+            "pictures": 0,
+            "rounds": 10**9,
+            "per_round": totals,
+            "total": totals,
+            "export_files": {"text_encoder/a-name-of-a-file-that-somebody-made-very-long.safetensors": 10**9},
+        }
+    )
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
     for site, clients in sites.items():
@@ -75,7 +100,10 @@ def test_check_as_json_is_one_object_of_problems_and_scenarios(fedray, tmp_path)
     code, out, err = fedray("check", "quickstart", bad, "nowhere", "--json")
     assert (code, err) == (2, "")
     told = json.loads(out)
-    assert [p.split(": got ")[0].removeprefix(f"{bad}:") for p in told["problems"]] == ["13: training.rounds", "nowhere"]
+    assert [p.split(": got ")[0].removeprefix(f"{bad}:") for p in told["problems"]] == [
+        "13: training.rounds",
+        "nowhere",
+    ]
     assert told["scenarios"] == [
         {"file": str(shipped.scenarios()["quickstart"]), "name": "quickstart", "ok": True},
         {"file": str(bad), "name": None, "ok": False},
@@ -102,7 +130,10 @@ def test_show_prints_a_scenario_and_copy_writes_the_same(fedray, tmp_path):
     copied = (tmp_path / "new" / "mine.yaml").read_text()
     assert copied.splitlines()[1] == "# yaml-language-server: $schema=fedray.schema.json"
     assert (tmp_path / "new" / "fedray.schema.json").is_file()
-    assert [a for a, b in zip(copied.splitlines(), shown.splitlines(), strict=True) if a != b] in ([], [copied.splitlines()[1]])
+    assert [a for a, b in zip(copied.splitlines(), shown.splitlines(), strict=True) if a != b] in (
+        [],
+        [copied.splitlines()[1]],
+    )
     code, out, _ = fedray("check", tmp_path / "new" / "mine.yaml")
     assert code == 0
 
@@ -123,7 +154,10 @@ def test_a_scenario_that_is_not_there_comes_with_the_nearest_one(fedray):
 
 
 def test_check_says_everything_about_every_file_and_exits_2(fedray, tmp_path):
-    one, two = tiny(tmp_path, {"training.rounds": 0}, "one.yaml"), tiny(tmp_path, {"tuning.rank": 0, "model.base": "x y"}, "two.yaml")
+    one, two = (
+        tiny(tmp_path, {"training.rounds": 0}, "one.yaml"),
+        tiny(tmp_path, {"tuning.rank": 0, "model.base": "x y"}, "two.yaml"),
+    )
     code, out, err = fedray("check", one, "quickstart", two)
     assert code == 2
     assert out == f"{shipped.scenarios()['quickstart']}: quickstart OK\n"
@@ -144,7 +178,11 @@ def test_looking_needs_neither_torch_nor_ray(arguments, tmp_path):
 
 def test_python_m_fedray_is_the_command(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "fedray", "check", "nowhere"], capture_output=True, text=True, cwd=tmp_path, env=os.environ
+        [sys.executable, "-m", "fedray", "check", "nowhere"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ,
     )
     assert done.returncode == 2
     assert done.stdout == ""
@@ -195,7 +233,10 @@ def test_a_run_without_out_gets_a_new_folder_and_says_where_and_what_next(fedray
     assert code == 0
     assert len(out.splitlines()) == 2
     assert out.startswith("elsewhere/mine done")
-    shas = [json.loads((tmp_path / name / "mine" / "result.json").read_text())["weights_sha256"] for name in ("runs", "elsewhere")]
+    shas = [
+        json.loads((tmp_path / name / "mine" / "result.json").read_text())["weights_sha256"]
+        for name in ("runs", "elsewhere")
+    ]
     assert shas[0] != shas[1]
 
 
@@ -209,12 +250,22 @@ def test_a_run_that_fails_says_where_to_look_and_exits_1(fedray, tmp_path):
     first, advice, second = err.splitlines()
     assert first.startswith("the run failed: client ")
     assert "in round 1, while training: the loss of step 2 is" in first
-    assert advice == "what to try: mend its data or the training, or leave such clients out: runtime: {failures: {data: drop}}"
+    assert (
+        advice
+        == "what to try: mend its data or the training, or leave such clients out: runtime: {failures: {data:"
+        " drop}}"
+    )
     assert second == "see run/error.json and run/run.log; to go on: fedray run --resume run"
 
 
 def test_usage_errors_exit_2(fedray):
-    for arguments in (["run"], ["run", "--nonsense"], ["nonsense"], ["run", "quickstart", "--seed", "x"], ["copy", "quickstart"]):
+    for arguments in (
+        ["run"],
+        ["run", "--nonsense"],
+        ["nonsense"],
+        ["run", "quickstart", "--seed", "x"],
+        ["copy", "quickstart"],
+    ):
         code, _, err = fedray(*arguments)
         assert (code, "Traceback" in err) == (2, False), arguments
 
@@ -239,7 +290,18 @@ def test_env_says_versions_devices_and_ray(fedray):
     code, out, _ = fedray("env")
     assert code == 0
     facts = dict(line.split(None, 1) for line in out.splitlines())
-    assert {"python", "platform", "cpus", "gpus", "memory", "ray_address", "fedray", "torch", "ray", "diffusers"} <= set(facts)
+    assert {
+        "python",
+        "platform",
+        "cpus",
+        "gpus",
+        "memory",
+        "ray_address",
+        "fedray",
+        "torch",
+        "ray",
+        "diffusers",
+    } <= set(facts)
     code, out, _ = fedray("env", "--json")
     assert json.loads(out)["packages"]["fedray"] == facts["fedray"]
 
@@ -266,7 +328,9 @@ def test_the_schema_that_ships_is_the_one_it_prints(fedray):
     assert fedray("schema")[1] == ours.read_text()
 
 
-@pytest.mark.parametrize("verb", ["run", "check", "plan", "generate", "report", "env", "schema", "list", "show", "copy"])
+@pytest.mark.parametrize(
+    "verb", ["run", "check", "plan", "generate", "report", "env", "schema", "list", "show", "copy"]
+)
 def test_help_of_every_verb_has_an_example(fedray, verb):
     code, out, _ = fedray(verb, "--help")
     assert code == 0
@@ -277,7 +341,9 @@ def test_the_shell_completes_shipped_scenarios():
     command = os.path.join(os.path.dirname(sys.executable), "fedray")
     typed = {"_FEDRAY_COMPLETE": "complete_bash", "COMP_WORDS": "fedray run huang", "COMP_CWORD": "2"}
     done = subprocess.run([command], env=os.environ | typed, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [f"huang2023-{name}" for name in ("full", "lora", "sidelink", "tiny", "topologies")]
+    assert done.stdout.split() == [
+        f"huang2023-{name}" for name in ("full", "lora", "sidelink", "tiny", "topologies")
+    ]
 
 
 def test_the_page_of_the_command_line_names_every_verb_and_variable():
@@ -292,7 +358,11 @@ def test_the_page_of_the_command_line_names_every_verb_and_variable():
     page = (root / "docs" / "command-line.md").read_text()
     for verb in get_command(app).commands:
         assert re.search(rf"`(fedray |`?){verb}\b|`{verb} ", page), verb
-    used = {v for f in (root / "fedray").rglob("*.py") for v in re.findall(r"environ\S*?[\[(]\"(FEDRAY_\w+)", f.read_text())}
+    used = {
+        v
+        for f in (root / "fedray").rglob("*.py")
+        for v in re.findall(r"environ\S*?[\[(]\"(FEDRAY_\w+)", f.read_text())
+    }
     assert used == set(re.findall(r"`(FEDRAY_\w+)`", page))
 
 
@@ -301,7 +371,10 @@ def test_a_folder_with_files_of_somebody_else_is_no_run_folder(fedray, tmp_path,
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / name).write_text("mine")
     code, _, err = fedray("run", "quickstart", "--out", "out")
-    assert (code, err) == (2, "--out out: got a folder that holds other files, expected a new or an empty one\n")
+    assert (code, err) == (
+        2,
+        "--out out: got a folder that holds other files, expected a new or an empty one\n",
+    )
     assert {p.name: p.read_text() for p in (tmp_path / "out").iterdir()} == {name: "mine"}
 
 

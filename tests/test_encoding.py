@@ -19,9 +19,13 @@ def computed(run_folder, events):
     return found
 
 
-@pytest.mark.parametrize("topology", [{"kind": "relay", "order": "random", "chains": 1}, {"kind": "parallel"}])
+@pytest.mark.parametrize(
+    "topology", [{"kind": "relay", "order": "random", "chains": 1}, {"kind": "parallel"}]
+)
 def test_a_client_encodes_its_samples_in_its_first_turn_and_in_no_other(topology, tmp_path):
-    file = tiny(tmp_path, UNSEEN | ROUNDS | {"topology": topology, "population": {"clients": 5, "per_round": 3}})
+    file = tiny(
+        tmp_path, UNSEEN | ROUNDS | {"topology": topology, "population": {"clients": 5, "per_round": 3}}
+    )
     planned = plan(check(file))
     run(file, tmp_path / "run")
     trained, encoded = 2 * 4 * planned["flops_per_sample"], SAMPLES * planned["encode_flops_per_sample"]
@@ -61,7 +65,9 @@ def test_in_a_split_the_first_pass_of_a_clients_first_turn_encodes(tmp_path):
 
 def test_a_text_encoder_that_trains_is_no_part_of_encoding(tmp_path):
     """Its work is every step's then, and the autoencoder's alone is done once."""
-    alone, both = (plan(check(tiny(tmp_path, {"tuning.targets": targets}))) for targets in ("kohya", "attention"))
+    alone, both = (
+        plan(check(tiny(tmp_path, {"tuning.targets": targets}))) for targets in ("kohya", "attention")
+    )
     assert 0 < alone["encode_flops_per_sample"] < both["encode_flops_per_sample"]
 
 

@@ -20,7 +20,9 @@ def pixels(file):
 
 def test_a_picture_knows_its_prompt_seed_and_settings(fedray, unbroken, tmp_path):
     out = tmp_path / "bag.png"
-    code, said, err = fedray("generate", unbroken[1], "--prompt", PROMPT, "--seed", 7, "--steps", 3, "--guidance", 2, "--out", out)
+    code, said, err = fedray(
+        "generate", unbroken[1], "--prompt", PROMPT, "--seed", 7, "--steps", 3, "--guidance", 2, "--out", out
+    )
     assert (code, said.strip()) == (0, str(out)), err
     text = Image.open(out).text
     assert text["prompt"] == PROMPT
@@ -35,7 +37,8 @@ def test_one_image_is_itself_without_a_frame_in_a_grid_or_alone(fedray, unbroken
     assert Image.open(tmp_path / "one.png").size == Image.open(alone).size == (32, 32)
     assert np.array_equal(pixels(tmp_path / "one.png"), pixels(alone))
     fedray("generate", unbroken[1], "-p", PROMPT, "--num", 2, "--steps", 2, "--out", tmp_path / "two.png")
-    assert Image.open(tmp_path / "two.png").text["parameters"].endswith("Size: 32x32")  # of each, as in A1111's grids
+    # of each, as in A1111's grids
+    assert Image.open(tmp_path / "two.png").text["parameters"].endswith("Size: 32x32")
 
 
 def without(run, folder, *keys):
@@ -56,7 +59,9 @@ def test_a_finished_run_generates_without_its_data_and_its_base(fedray, unbroken
     run = without(unbroken[1], tmp_path / "run", "data.path", "model.base")
     shutil.rmtree(run / "checkpoints")
     for folder, name in ((unbroken[1], "before"), (run, "after")):
-        code, _, err = fedray("generate", folder, "-p", PROMPT, "--steps", 2, "--out", tmp_path / f"{name}.png")
+        code, _, err = fedray(
+            "generate", folder, "-p", PROMPT, "--steps", 2, "--out", tmp_path / f"{name}.png"
+        )
         assert code == 0, err
     assert np.array_equal(pixels(tmp_path / "before.png"), pixels(tmp_path / "after.png"))
     code, _, err = fedray("generate", run, "-p", PROMPT, "--compare", "--out", tmp_path / "both.png")
@@ -71,7 +76,9 @@ def test_a_run_in_progress_generates_without_its_data(fedray, unbroken, tmp_path
     assert code == 0, err
 
 
-@pytest.mark.parametrize("what", ["a link out of the folder", "weights cut off", "no tokenizer", "another sampler"])
+@pytest.mark.parametrize(
+    "what", ["a link out of the folder", "weights cut off", "no tokenizer", "another sampler"]
+)
 def test_a_model_that_is_not_the_runs_own_is_refused(fedray, unbroken, tmp_path, what):
     run = shutil.copytree(unbroken[1], tmp_path / "runs" / "run")
     weights = run / "model" / "unet" / "diffusion_pytorch_model.safetensors"
@@ -94,13 +101,17 @@ def test_a_model_that_is_not_the_runs_own_is_refused(fedray, unbroken, tmp_path,
 
 def test_an_image_that_cannot_be_written_is_a_line(fedray, unbroken, tmp_path):
     (tmp_path / "file").write_text("")
-    code, _, err = fedray("generate", unbroken[1], "-p", PROMPT, "--steps", 1, "--out", tmp_path / "file" / "bag.png")
+    code, _, err = fedray(
+        "generate", unbroken[1], "-p", PROMPT, "--steps", 1, "--out", tmp_path / "file" / "bag.png"
+    )
     assert (code, err.split(": got ")[0]) == (2, f"{tmp_path / 'file' / 'bag.png'}")
 
 
 def test_single_files_are_the_models_own_pixels_each_from_its_own_seed(fedray, unbroken, tmp_path):
     options = ["--num", 2, "--steps", 2, "--json"]
-    code, said, _ = fedray("generate", unbroken[1], "-p", PROMPT, "-p", "a photo of a coat", *options, "--out", tmp_path / "many")
+    code, said, _ = fedray(
+        "generate", unbroken[1], "-p", PROMPT, "-p", "a photo of a coat", *options, "--out", tmp_path / "many"
+    )
     assert code == 0
     found = json.loads(said)
     assert [(row["prompt"], row["seed"]) for row in found["images"]] == [
@@ -126,14 +137,25 @@ def test_a_run_in_progress_shows_what_its_newest_whole_checkpoint_holds(fedray, 
     assert not np.array_equal(pixels(tmp_path / "before.png"), pixels(tmp_path / "going.png"))
     shutil.rmtree(folder / "checkpoints")
     code, _, err = fedray("generate", folder, "-p", PROMPT, "--out", tmp_path / "none.png")
-    assert (code, err) == (2, f"{folder}: got a run without a whole checkpoint, expected one that has trained a round\n")
+    assert (code, err) == (
+        2,
+        f"{folder}: got a run without a whole checkpoint, expected one that has trained a round\n",
+    )
 
 
 def test_compare_puts_the_base_model_beside_it_from_the_same_noise(fedray, unbroken, tmp_path):
     out = tmp_path / "both.png"
-    assert fedray("generate", unbroken[1], "-p", PROMPT, "--num", 2, "--steps", 2, "--compare", "--out", out)[0] == 0
+    assert (
+        fedray("generate", unbroken[1], "-p", PROMPT, "--num", 2, "--steps", 2, "--compare", "--out", out)[0]
+        == 0
+    )
     rows = json.loads(Image.open(out).text["fedray"])["images"]
-    assert [(row["model"], row["seed"]) for row in rows] == [("base model", 0), ("base model", 1), ("this run", 0), ("this run", 1)]
+    assert [(row["model"], row["seed"]) for row in rows] == [
+        ("base model", 0),
+        ("base model", 1),
+        ("this run", 0),
+        ("this run", 1),
+    ]
     page = pixels(out)
     left, right = page[34:, : (page.shape[1] - 24) // 2], page[34:, (page.shape[1] + 24) // 2 :]
     assert left.shape == right.shape
@@ -147,7 +169,11 @@ def test_numbers_that_make_no_picture_are_usage_errors(fedray, unbroken, words):
 
 def test_without_out_a_new_file_of_the_runs_folder_whatever_the_prompt_is(fedray, unbroken, tmp_path):
     folder = shutil.copytree(unbroken[1], tmp_path / "run")
-    for prompt, name in (("../../etc/passwd", "etc-passwd.png"), ("../../etc/passwd", "etc-passwd-2.png"), ("墨", "image.png")):
+    for prompt, name in (
+        ("../../etc/passwd", "etc-passwd.png"),
+        ("../../etc/passwd", "etc-passwd-2.png"),
+        ("墨", "image.png"),
+    ):
         code, said, _ = fedray("generate", folder, "-p", prompt, "--steps", 1)
         assert (code, said.strip()) == (0, str(folder / "generated" / name))
 
@@ -157,12 +183,28 @@ def speakers(tmp_path_factory):
     """A whole serial run of two rounds of a small GPT."""
     folder = tmp_path_factory.mktemp("speakers")
     changes = {
-        "data": {"kind": "text", "path": "shipped:shakespeare", "length": 16, "partition": {"kind": "folder"}},
-        "model": {"kind": "transformer", "objective": "causal_language", "width": 16, "layers": 1, "heads": 2},
+        "data": {
+            "kind": "text",
+            "path": "shipped:shakespeare",
+            "length": 16,
+            "partition": {"kind": "folder"},
+        },
+        "model": {
+            "kind": "transformer",
+            "objective": "causal_language",
+            "width": 16,
+            "layers": 1,
+            "heads": 2,
+        },
         "population": {"clients": 10, "per_round": 2},
-        "training": {"rounds": 2, "local_steps": 6, "batch_size": 16, "optimizer": {"kind": "adamw", "learning_rate": 0.02}},
+        "training": {
+            "rounds": 2,
+            "local_steps": 6,
+            "batch_size": 16,
+            "optimizer": {"kind": "adamw", "learning_rate": 0.02},
+        },
         "evaluation": {"every": 1, "prompts": ["To be", "<b>Exit"], "new_tokens": 12},
-    }  # fmt: skip
+    }
     helpers.run(garments(folder, changes), folder / "run")
     return folder / "run"
 
@@ -184,7 +226,12 @@ def test_texts_are_told_and_kept_each_from_its_own_seed(fedray, speakers, tmp_pa
     code, said, err = fedray(*asked, "--json", "--compare", "--out", tmp_path / "both.txt")
     assert code == 0, err
     rows = json.loads(said)["texts"]
-    assert [(row["model"], row["seed"]) for row in rows] == [("base model", 0), ("base model", 1), ("this run", 0), ("this run", 1)]
+    assert [(row["model"], row["seed"]) for row in rows] == [
+        ("base model", 0),
+        ("base model", 1),
+        ("this run", 0),
+        ("this run", 1),
+    ]
     assert len({row["text"] for row in rows}) == 4
     assert (tmp_path / "both.txt").read_text() == "\n---\n".join(row["text"] for row in rows) + "\n"
     _, said, _ = fedray(*asked[:4], "--steps", 9, "--seed", 1, "--out", tmp_path)
@@ -218,4 +265,7 @@ def test_what_a_model_writes_cannot_steer_the_terminal(fedray, speakers, tmp_pat
 
 def test_a_model_that_writes_has_no_guidance(fedray, speakers):
     code, _, err = fedray("generate", speakers, "-p", "To be", "--guidance", 2)
-    assert (code, err) == (2, f"{speakers}: got --guidance or --negative for a model that writes, expected --steps alone\n")
+    assert (code, err) == (
+        2,
+        f"{speakers}: got --guidance or --negative for a model that writes, expected --steps alone\n",
+    )

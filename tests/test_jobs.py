@@ -25,8 +25,12 @@ def free_port():
 
 @pytest.fixture(scope="module")
 def head():
-    """A head of one node with its own home and token; its address and the environment of who knows the token."""
-    pytest.importorskip("ray.dashboard.head", reason="ray job submit needs ray[default]: uv sync, or pip install 'fedray[cluster]'")
+    """A head of one node with its own home and token; its address and the environment of who knows the
+    token."""
+    pytest.importorskip(
+        "ray.dashboard.head",
+        reason="ray job submit needs ray[default]: uv sync, or pip install 'fedray[cluster]'",
+    )
     home = Path(tempfile.mkdtemp(prefix="fr-"))  # a short path: Ray's sockets lie below it
     known = os.environ | {"HOME": str(home), "RAY_AUTH_MODE": "token", "PATH": f"{BIN}:{os.environ['PATH']}"}
     subprocess.run([BIN / "ray", "get-auth-token", "--generate"], env=known, check=True, capture_output=True)
@@ -34,9 +38,17 @@ def head():
     ports = [
         f"--{name}={free_port()}" for name in ("port", "dashboard-agent-listen-port", "metrics-export-port")
     ]  # the tests' Ray has the others
-    options = [*ports, f"--dashboard-port={dashboard}", f"--temp-dir={home / 'ray'}", "--num-cpus=2", "--block"]
+    options = [
+        *ports,
+        f"--dashboard-port={dashboard}",
+        f"--temp-dir={home / 'ray'}",
+        "--num-cpus=2",
+        "--block",
+    ]
     with (home / "head.log").open("w") as log:
-        process = subprocess.Popen([BIN / "ray", "start", "--head", *options], env=known, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            [BIN / "ray", "start", "--head", *options], env=known, stdout=log, stderr=log
+        )
     try:
         for _ in range(600):
             with socket.socket() as s:
@@ -61,7 +73,18 @@ def submit(folder, address, environment, *command):
 def test_a_submitted_job_runs_a_scenario_to_its_end(head, tmp_path):
     address, known = head
     file = garments(tmp_path / "mine", ARTISTS | {"runtime": {"executor": "ray"}})
-    done = submit(file.parent, address, known, "fedray", "run", file.name, "--set", "runtime.actors=1", "--out", str(tmp_path / "run"))
+    done = submit(
+        file.parent,
+        address,
+        known,
+        "fedray",
+        "run",
+        file.name,
+        "--set",
+        "runtime.actors=1",
+        "--out",
+        str(tmp_path / "run"),
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "round 2/2" in done.stdout
     assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "done"

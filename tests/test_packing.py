@@ -11,10 +11,14 @@ AT_SITES = {"data.sites": SITES}
 
 
 def packed(tmp_path, nodes, changes=None, **runtime):
-    return pack(check(tiny(tmp_path, (changes or {}) | {"runtime": {"executor": "ray", **runtime}})).scenario, nodes)
+    return pack(
+        check(tiny(tmp_path, (changes or {}) | {"runtime": {"executor": "ray", **runtime}})).scenario, nodes
+    )
 
 
-@given(st.lists(st.integers(1, 16), min_size=1, max_size=5), st.integers(1, 40), st.sampled_from([1.0, 2.0, 4.0]))
+@given(
+    st.lists(st.integers(1, 16), min_size=1, max_size=5), st.integers(1, 40), st.sampled_from([1.0, 2.0, 4.0])
+)
 def test_a_share_is_the_largest_of_which_so_many_fit_without_being_cut(sizes, n, wanted):
     def fit(part):
         return sum(int(size / part + 1e-9) for size in sizes)
@@ -48,7 +52,10 @@ def test_a_server_that_paints_has_its_part_of_a_gpu_too(tmp_path):
     from tests.helpers import garments
 
     def on_one_gpu(**augmentation):
-        changes = {"augmentation": {"inference_steps": 1, **augmentation}, "runtime": {"executor": "ray", "actors": 2}}
+        changes = {
+            "augmentation": {"inference_steps": 1, **augmentation},
+            "runtime": {"executor": "ray", "actors": 2},
+        }
         return pack(check(garments(tmp_path, changes)).scenario, [Node(8, 1)])
 
     here, there = on_one_gpu(), on_one_gpu(at="client")
@@ -80,5 +87,11 @@ def test_plan_shows_how_actors_are_packed(fedray, tmp_path):
     file = tiny(tmp_path, AT_SITES | {"runtime": {"executor": "ray", "actors": 4}})
     code, out, _ = fedray("plan", file, "--json")
     assert code == 0
-    assert json.loads(out)["actors"] == {"executor": "ray", "client": 4, "server": 1, "evaluator": 1, "sites": {"a": 2, "b": 2}}
+    assert json.loads(out)["actors"] == {
+        "executor": "ray",
+        "client": 4,
+        "server": 1,
+        "evaluator": 1,
+        "sites": {"a": 2, "b": 2},
+    }
     assert "2 at a, 2 at b  1 server, 1 evaluator" in fedray("plan", file)[1]

@@ -57,16 +57,23 @@ def test_a_read_only_buffer_as_ray_gives_it_is_received():
     mixed=st.booleans(),
 )
 def test_the_size_of_a_safetensors_file_is_known_without_writing_it(shapes, precision, mixed, tmp_path):
-    tensors = {f"layer.{i * 37 % 11}.{i}.weight": torch.zeros(shape, dtype=DTYPES[precision]) for i, shape in enumerate(shapes)}
+    tensors = {
+        f"layer.{i * 37 % 11}.{i}.weight": torch.zeros(shape, dtype=DTYPES[precision])
+        for i, shape in enumerate(shapes)
+    }
     if mixed:
         tensors |= {f"other.{i}": torch.zeros(shape) for i, shape in enumerate(shapes)}
     names = {dtype: name for name, dtype in DTYPES.items()}
     file = tmp_path / "x.safetensors"
     save_file(tensors, file, metadata={"format": "pt"})
-    assert safetensors_bytes({n: (names[t.dtype], t.shape) for n, t in tensors.items()}) == file.stat().st_size
+    assert (
+        safetensors_bytes({n: (names[t.dtype], t.shape) for n, t in tensors.items()}) == file.stat().st_size
+    )
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "no file", "text", "another layout", "another dtype"])
+@pytest.mark.parametrize(
+    "damage", ["truncated", "empty", "no file", "text", "another layout", "another dtype"]
+)
 def test_a_file_that_is_not_the_layouts_is_refused(damage, tmp_path):
     file = tmp_path / "weights.safetensors"
     flat = FlatParameters(dict(a_model().named_parameters()), "fp32", torch.device("cpu"))
@@ -80,7 +87,9 @@ def test_a_file_that_is_not_the_layouts_is_refused(damage, tmp_path):
     elif damage == "text":
         file.write_text("these are no weights, whatever the name says " * 10)
     elif damage == "another layout":
-        Layout(flat.layout.names, (*flat.layout.shapes[:-1], (1, 2)), "fp32", flat.layout.trained).save(flat.send(), file)
+        Layout(flat.layout.names, (*flat.layout.shapes[:-1], (1, 2)), "fp32", flat.layout.trained).save(
+            flat.send(), file
+        )
     else:
         FlatParameters(dict(a_model().named_parameters()), "fp16", torch.device("cpu"))
         half = Layout(flat.layout.names, flat.layout.shapes, "fp16", flat.layout.trained)

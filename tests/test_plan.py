@@ -26,11 +26,11 @@ def full():
 def test_the_papers_adapter_is_counted_without_weights(lora):
     assert lora["trainable_parameters"] == 4_718_592
     assert lora["payload_bytes"] == 9_437_184
-    # The issue's 9,511,512 B is the file with diffusers' converted names, mixed for these targets, which diffusers then
-    # loads without the U-Net's attention. The names that load whole are 368 B shorter.
+    # The issue's 9,511,512 B is the file with diffusers' converted names, mixed for these targets, which
+    # diffusers then loads without the U-Net's attention. The names that load whole are 368 B shorter.
     assert lora["export_bytes"] == 9_511_512 - 368
-    # The issue counts 9,545,456 B with the text encoder's names of transformers 5.6 and later. ComfyUI and A1111 know
-    # the older ones, longer by a word in each of its 72 layers' three entries.
+    # The issue counts 9,545,456 B with the text encoder's names of transformers 5.6 and later. ComfyUI and
+    # A1111 know the older ones, longer by a word in each of its 72 layers' three entries.
     assert lora["export_files"]["kohya_lora.safetensors"] == 9_545_456 + 72 * 3 * len("text_model_")
     assert lora["flops_per_sample"] == pytest.approx(1.730e12, rel=0.02)
     assert lora["rounds"] == 100
@@ -53,29 +53,48 @@ def test_a_plan_counts_whole_rounds_downlink_and_uplink_included(lora):
     payload, flops = lora["payload_bytes"], lora["flops_per_sample"]
     per_round = lora["per_round"]
     assert per_round["transfers"] == 6
-    assert (per_round["bytes_uplink"], per_round["bytes_downlink"], per_round["bytes_sidelink"]) == (payload, payload, 4 * payload)
+    assert (per_round["bytes_uplink"], per_round["bytes_downlink"], per_round["bytes_sidelink"]) == (
+        payload,
+        payload,
+        4 * payload,
+    )
     seconds = (
-        0.02 + 8 * payload / 100e6 + 5 * 4 * flops / 8.2e12 + 4 * 8 * payload / 195.8e6 + 0.02 + 8 * payload / 20e6 + 3 * 4_718_592 / 5e13
+        0.02
+        + 8 * payload / 100e6
+        + 5 * 4 * flops / 8.2e12
+        + 4 * 8 * payload / 195.8e6
+        + 0.02
+        + 8 * payload / 20e6
+        + 3 * 4_718_592 / 5e13
     )
     encoding = 5 * 4 * lora["encode_flops_per_sample"] / 8.2e12 / 100  # once, in a hundred rounds
     seconds += encoding
     assert per_round["sim_time_s"] == pytest.approx(seconds)
     radio = 40.0 * 8 * payload / 100e6  # the base station's
     radio += 0.2 * (4 * 8 * payload / 195.8e6 + 8 * payload / 20e6)
-    assert per_round["energy_j"] == pytest.approx(radio + 200 * (5 * 4 * flops / 8.2e12 + encoding) + 400 * 3 * 4_718_592 / 5e13)
+    assert per_round["energy_j"] == pytest.approx(
+        radio + 200 * (5 * 4 * flops / 8.2e12 + encoding) + 400 * 3 * 4_718_592 / 5e13
+    )
     for key in TOTALS:
         assert lora["total"][key] == pytest.approx(100 * per_round[key])
 
 
 def test_a_plan_is_what_the_run_does(unbroken):
     file, folder = unbroken
-    planned, metrics, timeline = plan(check(file)), rows(folder / "metrics.jsonl"), rows(folder / "timeline.jsonl")
+    planned, metrics, timeline = (
+        plan(check(file)),
+        rows(folder / "metrics.jsonl"),
+        rows(folder / "timeline.jsonl"),
+    )
     assert {k: metrics[-1][k] for k in TOTALS[1:]} == {k: planned["total"][k] for k in TOTALS[1:]}
     assert planned["total"]["transfers"] == sum(step["event"] == "send" for step in timeline)
     assert {step["bytes"] for step in timeline if step["event"] == "send"} == {planned["payload_bytes"]}
     turn = 4 * planned["flops_per_sample"]  # in the first round each client's 4 samples are encoded beside
     first = turn + 4 * planned["encode_flops_per_sample"]
-    assert {(step["round"] == 1, step["flops"]) for step in timeline if step["event"] == "train"} == {(True, first), (False, turn)}
+    assert {(step["round"] == 1, step["flops"]) for step in timeline if step["event"] == "train"} == {
+        (True, first),
+        (False, turn),
+    }
     for name, nbytes in planned["export_files"].items():
         assert (folder / "model" / name).stat().st_size == nbytes
     weights = folder / "checkpoints" / "round-0003" / "weights.safetensors"
@@ -90,7 +109,13 @@ def test_a_plan_is_what_the_run_does(unbroken):
     ],
 )
 def test_a_plan_is_what_the_run_does_for_every_tuning(tuning, precision, width, tmp_path):
-    changes = {"tuning": tuning, "training.precision": precision, "training.rounds": 1, "topology.chains": 2, "population.per_round": 3}
+    changes = {
+        "tuning": tuning,
+        "training.precision": precision,
+        "training.rounds": 1,
+        "topology.chains": 2,
+        "population.per_round": 3,
+    }
     file = tiny(tmp_path, UNSEEN | changes)
     planned = plan(check(file))
     run(file, tmp_path / "run")
@@ -103,13 +128,23 @@ def test_a_plan_is_what_the_run_does_for_every_tuning(tuning, precision, width, 
 
 
 def test_an_epoch_costs_each_client_its_own_samples(tmp_path):
-    changes = {"data": {"kind": "fashion_mnist_mini", "partition": {"kind": "iid"}}, "population": {"clients": 3}}
-    changes |= {"training.local_steps": None, "training.local_epochs": 2, "training.batch_size": 100, "training.rounds": 1}
+    changes = {
+        "data": {"kind": "fashion_mnist_mini", "partition": {"kind": "iid"}},
+        "population": {"clients": 3},
+    }
+    changes |= {
+        "training.local_steps": None,
+        "training.local_epochs": 2,
+        "training.batch_size": 100,
+        "training.rounds": 1,
+    }
     loaded = check(tiny(tmp_path, changes))
     planned = plan(loaded)
     flops = 2 * 2500 * planned["flops_per_sample"] + 2500 * planned["encode_flops_per_sample"]
     sends = 8 * planned["payload_bytes"] * (1 / 20e6 + 1 / 100e6 + 2 / 195.8e6) + 0.02 + 0.02 + 2 * 0.005
-    assert planned["total"]["sim_time_s"] == pytest.approx(flops / 8.2e12 + sends + 3 * planned["trainable_parameters"] / 5e13)
+    assert planned["total"]["sim_time_s"] == pytest.approx(
+        flops / 8.2e12 + sends + 3 * planned["trainable_parameters"] / 5e13
+    )
 
 
 def test_plan_as_json_is_one_object_with_the_contracts_keys(fedray):
@@ -154,7 +189,11 @@ def test_the_clock_and_the_plan_cannot_drift_apart(lora):
     work = counted.of(loaded.scenario, [4] * 5)
     radio, total = Radio(loaded.scenario.network), Ledger()
     for t in range(1, 101):
-        total = total.add(time_round(schedule_round(loaded.scenario, radio, t, None, work, total), work, radio, total.sim_time_s))
+        total = total.add(
+            time_round(
+                schedule_round(loaded.scenario, radio, t, None, work, total), work, radio, total.sim_time_s
+            )
+        )
     assert {k: getattr(total, k) for k in TOTALS} == lora["total"]
 
 

@@ -4,7 +4,10 @@ from fedray.randomness import generator, key
 
 
 def test_every_seed_round_client_and_purpose_has_its_own_draws():
-    keys = [key(s, t, c, p) for s, t, c, p in product(range(4), range(12), range(-1, 12), ("noise", "batches", "order"))]
+    keys = [
+        key(s, t, c, p)
+        for s, t, c, p in product(range(4), range(12), range(-1, 12), ("noise", "batches", "order"))
+    ]
     assert len(set(keys)) == len(keys)
     assert all(0 <= k < 2**63 for k in keys)
 

@@ -13,7 +13,11 @@ README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8"
 PAGE = (Path(__file__).parent.parent / "docs" / "command-line.md").read_text(encoding="utf-8")
 COMMANDS = sorted({c.strip() for c in re.findall(r"`(?:uv run )?(fedray [^`]+)`", README + PAGE)})
 # A block's lines as a user types them, without what is said about them.
-TYPED = [line.split("  #")[0].strip() for block in re.findall(r"```sh\n(.+?)```", README, re.S) for line in block.splitlines()]
+TYPED = [
+    line.split("  #")[0].strip()
+    for block in re.findall(r"```sh\n(.+?)```", README, re.S)
+    for line in block.splitlines()
+]
 # tests/executors/test_cluster.py has the quickstart on Ray.
 SHORT = ["training.rounds=1", "training.local_steps=1", "evaluation={}", "runtime={executor: serial}"]
 
@@ -21,7 +25,9 @@ SHORT = ["training.rounds=1", "training.local_steps=1", "evaluation={}", "runtim
 def test_the_scenario_it_explains_is_the_one_that_ships():
     block = re.search(r"```yaml\n(.+?)```", README, re.S)
     assert block is not None
-    assert YAML(typ="safe").load(block[1]) == YAML(typ="safe").load(shipped.scenarios()["quickstart"].read_text())
+    assert YAML(typ="safe").load(block[1]) == YAML(typ="safe").load(
+        shipped.scenarios()["quickstart"].read_text()
+    )
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -33,11 +33,16 @@ def test_a_variant_that_fails_stops_no_other_and_the_exit_code_is_1(swept):
     done, out = swept
     assert done.returncode == 1
     assert "good: done" in done.stdout
-    assert "broken: failed: no client of round 1 trained; the first: client 0, while training: " in done.stdout
+    assert (
+        "broken: failed: no client of round 1 trained; the first: client 0, while training: " in done.stdout
+    )
     assert done.stderr.endswith(f"some variants failed; to go on: fedray run --resume {out}\n")
     result = json.loads((out / "result.json").read_text())
     assert result["status"] == "failed"
-    assert {name: v["status"] for name, v in result["variants"].items()} == {"good": "done", "broken": "failed"}
+    assert {name: v["status"] for name, v in result["variants"].items()} == {
+        "good": "done",
+        "broken": "failed",
+    }
     assert result["variants"]["broken"]["error"]["round"] == 1
 
 
@@ -52,11 +57,18 @@ def test_resume_goes_on_with_what_is_not_done(swept, tmp_path, fedray):
     out = shutil.copytree(swept[1], tmp_path / "all")
     before = (out / "good" / "result.json").stat().st_mtime_ns
     for file in (out / "broken" / "scenario.resolved.yaml", out / "scenario.resolved.yaml"):
-        file.write_text(file.read_text().replace("1.0e+30", "0.05").replace("1e+30", "0.05").replace("executor: ray", "executor: serial"))
+        file.write_text(
+            file.read_text()
+            .replace("1.0e+30", "0.05")
+            .replace("1e+30", "0.05")
+            .replace("executor: ray", "executor: serial")
+        )
     code, _, err = fedray("run", "--resume", out, "--quiet")
     assert code == 0, err
     assert (out / "good" / "result.json").stat().st_mtime_ns == before
-    shas = [json.loads((out / name / "result.json").read_text())["weights_sha256"] for name in ("good", "broken")]
+    shas = [
+        json.loads((out / name / "result.json").read_text())["weights_sha256"] for name in ("good", "broken")
+    ]
     assert shas[0] == shas[1]  # the same training by now, in one process
     assert json.loads((out / "result.json").read_text())["status"] == "done"
 
@@ -64,13 +76,20 @@ def test_resume_goes_on_with_what_is_not_done(swept, tmp_path, fedray):
 def test_a_variants_mistake_has_the_line_it_stands_on(fedray, tmp_path):
     text = tiny(tmp_path).read_text()
     file = tmp_path / "sweep.yaml"
-    file.write_text(text + "sweep:\n  variants:\n    a: {}\n    b:\n      training.rounds: 0\n      tuning: {kind: lora, rnk: 3}\n")
+    file.write_text(
+        text
+        + "sweep:\n  variants:\n    a: {}\n    b:\n      training.rounds: 0\n      tuning: {kind: lora, rnk:"
+        " 3}\n"
+    )
     last = len(file.read_text().splitlines())
     code, _, err = fedray("check", file)
     assert code == 2
     assert err.splitlines() == [
         f"{file}:{last}: tuning.rank: got nothing, expected this key (in sweep.variants.b)",
-        f"{file}:{last}: tuning.rnk: got an unknown key, expected rank (did you mean it?) (in sweep.variants.b)",
+        (
+            f"{file}:{last}: tuning.rnk: got an unknown key, expected rank (did you mean it?) (in"
+            " sweep.variants.b)"
+        ),
         f"{file}:{last - 1}: training.rounds: got 0, expected at least 1 (in sweep.variants.b)",
     ]
 
@@ -86,7 +105,15 @@ def test_a_variant_changes_only_what_it_names(tmp_path):
     from fedray.scenario import load
 
     file = tiny(
-        tmp_path, {"sweep": {"variants": {"a": {"training.rounds": 7}, "b": {"tuning": {"kind": "full"}, "data.path": "shipped:ink"}}}}
+        tmp_path,
+        {
+            "sweep": {
+                "variants": {
+                    "a": {"training.rounds": 7},
+                    "b": {"tuning": {"kind": "full"}, "data.path": "shipped:ink"},
+                }
+            }
+        },
     )
     loaded = load(file)
     variants = loaded.variants

@@ -27,7 +27,11 @@ def test_whatever_steers_a_terminal_is_a_visible_escape_and_words_of_any_languag
 @pytest.mark.parametrize("kind", [terminal.Quiet, terminal.Lines, terminal.Live])
 def test_no_watcher_lets_a_note_a_failure_or_a_place_steer_the_terminal(kind, capsys):
     out = io.StringIO()
-    watcher = kind(Console(file=out, force_terminal=True, color_system=None, width=300)) if kind is terminal.Live else kind()
+    watcher = (
+        kind(Console(file=out, force_terminal=True, color_system=None, width=300))
+        if kind is terminal.Live
+        else kind()
+    )
     report = TrainReport(round=1, client=0, samples=1, trained=1, loss=0.5, failure=STEER, stage=STEER)
     watcher.started(STEER, 1, 0)
     watcher.turn(report, 1)
@@ -37,7 +41,9 @@ def test_no_watcher_lets_a_note_a_failure_or_a_place_steer_the_terminal(kind, ca
     watcher.close()
     printed = out.getvalue() + "".join(capsys.readouterr())
     assert SHOWN in printed
-    assert not any(part in printed for part in ("\x1b]0", "\x07", "\x1b[2J\x9b", "\x9b", "\u202e", "\u2028", "\x08"))
+    assert not any(
+        part in printed for part in ("\x1b]0", "\x07", "\x1b[2J\x9b", "\x9b", "\u202e", "\u2028", "\x08")
+    )
 
 
 def test_a_failed_variants_last_words_and_the_command_lines_errors_are_visible(tmp_path, fedray, monkeypatch):
@@ -60,7 +66,9 @@ def test_a_failed_variants_last_words_and_the_command_lines_errors_are_visible(t
 def test_a_result_that_a_stranger_wrote_is_told_without_its_escapes(tmp_path, fedray):
     run = made_up(tmp_path / "run", [0.5])
     done = {"status": "done", "rounds": 1, "weights_sha256": SHA256, "artifacts": []}
-    (run / "result.json").write_text(json.dumps({"status": "done", "variants": {STEER: done}, "artifacts": []}))
+    (run / "result.json").write_text(
+        json.dumps({"status": "done", "variants": {STEER: done}, "artifacts": []})
+    )
     code, said, _ = fedray("run", "--resume", run)
     assert code == 0
     assert SHOWN in said
@@ -69,10 +77,20 @@ def test_a_result_that_a_stranger_wrote_is_told_without_its_escapes(tmp_path, fe
 @pytest.mark.parametrize(
     ("value", "unit", "shown"),
     [
-        (0, "s", "0 s"), (2.47e-7, "s", "247 ns"), (3.5e-6, "J", "3.5 µJ"), (0.0105, "s", "10.5 ms"), (0.9996, "s", "999.6 ms"),
-        (0.99996, "s", "1 s"), (999.96, "B", "1 kB"), (9.44e6, "B", "9.44 MB"), (1200, "J", "1.2 kJ"), (-0.002, "J", "-2 mJ"),
-        (0.4, "B", "0.4 B"), (1.5e15, "FLOP", "1.5 PFLOP"), (1e-12, "s", "0.001 ns"),
+        (0, "s", "0 s"),
+        (2.47e-7, "s", "247 ns"),
+        (3.5e-6, "J", "3.5 µJ"),
+        (0.0105, "s", "10.5 ms"),
+        (0.9996, "s", "999.6 ms"),
+        (0.99996, "s", "1 s"),
+        (999.96, "B", "1 kB"),
+        (9.44e6, "B", "9.44 MB"),
+        (1200, "J", "1.2 kJ"),
+        (-0.002, "J", "-2 mJ"),
+        (0.4, "B", "0.4 B"),
+        (1.5e15, "FLOP", "1.5 PFLOP"),
+        (1e-12, "s", "0.001 ns"),
     ],
-)  # fmt: skip
+)
 def test_numbers_have_si_prefixes_and_what_is_counted_has_no_thousandths(value, unit, shown):
     assert terminal.size(value, unit) == shown

@@ -1,4 +1,5 @@
-"""What costing a round takes, by how many clients it has, beside a plain loop that adds up one client after another.
+"""What costing a round takes, by how many clients it has, beside a plain loop that adds up one client after
+another.
 
 uv run python tools/bench_network.py
 """
@@ -60,7 +61,9 @@ def main() -> None:
         "log_distance": RADIO | {"kind": "log_distance"},
         "3gpp (Sionna)": RADIO | {"kind": "3gpp", "model": "umi"},
     }
-    print(f"{'channel':16}{'clients':>9}{'ms a round':>12}{'us a client':>13}{'plain loop ms':>15}{'ratio':>8}")
+    print(
+        f"{'channel':16}{'clients':>9}{'ms a round':>12}{'us a client':>13}{'plain loop ms':>15}{'ratio':>8}"
+    )
     for name, link in links.items():
         for n in arguments.clients:
             if n > 10_000 and "Sionna" in name:
@@ -74,7 +77,10 @@ def main() -> None:
 
             took = best_s(costed, arguments.repeats)
             plain = best_s(lambda i, n=n: plain_loop(n), arguments.repeats)
-            print(f"{name:16}{n:>9,}{took * 1e3:>12.1f}{took / n * 1e6:>13.1f}{plain * 1e3:>15.1f}{took / plain:>8.1f}", flush=True)
+            print(
+                f"{name:16}{n:>9,}{took * 1e3:>12.1f}{took / n * 1e6:>13.1f}{plain * 1e3:>15.1f}{took / plain:>8.1f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

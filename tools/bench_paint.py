@@ -2,10 +2,12 @@
 
     uv run python tools/bench_paint.py [--pictures 100] [--steps 20] [--generator tiny-sd]
 
-1. Pictures a second of augmentation's painter, of ten labels in batches of 50, beside diffusers' StableDiffusionPipeline
+1. Pictures a second of augmentation's painter, of ten labels in batches of 50, beside diffusers'
+StableDiffusionPipeline
    called with the same prompts, batches and steps, in turns.                     At least 0.90 of the bare pipeline's.
-2. A second round of painting in the same process, where model and prompts are there already, beside the first with loading.
-3. The turns of a round's clients on one host of one thread while the server paints, beside the same turns while it does not,
+2. A second round of painting in the same process, where model and prompts are there already, beside the first
+with loading. 3. The turns of a round's clients on one host of one thread while the server paints, beside the
+same turns while it does not,
    in turns. There is room for both where there are two cores.                    Ratio near 1.
 """
 
@@ -82,11 +84,16 @@ def beside_painting(rounds: int) -> None:
     ray.shutdown()
     plain, ours = (statistics.median(p[i] for p in pairs) for i in (0, 1))
     ratio = statistics.median(a / b for a, b in pairs)
-    print(f"{'clients turns: alone, while the server paints':<44}{plain:>14.2f} s{ours:>10.2f} s{ratio:>8.2f}   near 1")
+    print(
+        f"{'clients turns: alone, while the server paints':<44}{plain:>14.2f} s{ours:>10.2f} s{ratio:>8.2f}  "
+        " near 1"
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--pictures", type=int, default=100)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
@@ -103,7 +110,9 @@ def main() -> None:
     labels = np.tile(np.arange(10), section.at_most)
     painter.paint(SERVER, labels[: arguments.pictures])
     first = time.perf_counter() - start
-    bare = StableDiffusionPipeline.from_pretrained(locate(arguments.generator, Path()).source, safety_checker=None).to(device)
+    bare = StableDiffusionPipeline.from_pretrained(
+        locate(arguments.generator, Path()).source, safety_checker=None
+    ).to(device)
     bare.set_progress_bar_config(disable=True)
     prompts = [painter.prompt(SERVER, i, int(labels[i])) for i in range(arguments.pictures)]
     pairs = []
@@ -116,14 +125,23 @@ def main() -> None:
             some = prompts[i : i + BATCH]
             noise = [torch.Generator().manual_seed(i + j) for j in range(len(some))]
             size = {"height": painter.learner.resolution, "width": painter.learner.resolution}
-            bare(some, generator=noise, num_inference_steps=arguments.steps, guidance_scale=3.0, output_type="np", **size)
+            bare(
+                some,
+                generator=noise,
+                num_inference_steps=arguments.steps,
+                guidance_scale=3.0,
+                output_type="np",
+                **size,
+            )
         pairs.append((ours, time.perf_counter() - start))
     rates = [arguments.pictures / statistics.median(p[i] for p in pairs) for i in (0, 1)]
     ratio = statistics.median(b / a for a, b in pairs)
     print(f"{'':<44}{'bare pipeline':>16}{'fedray':>12}{'ratio':>8}")
     print(f"{'pictures a second':<44}{rates[1]:>16.2f}{rates[0]:>12.2f}{ratio:>8.2f}   at least 0.90")
     again = statistics.median(a for a, _ in pairs)
-    print(f"{'first round with loading, later rounds':<44}{first:>14.2f} s{again:>10.2f} s{again / first:>8.2f}")
+    print(
+        f"{'first round with loading, later rounds':<44}{first:>14.2f} s{again:>10.2f} s{again / first:>8.2f}"
+    )
     del painter, bare
     beside_painting(arguments.rounds)
 

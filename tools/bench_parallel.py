@@ -2,9 +2,10 @@
 
     uv run python tools/bench_parallel.py [--rounds 5]
 
-Fashion-MNIST and a CNN of 225,034 parameters, two client actors of one thread, SGD. Each round of the federation (schedule,
-clock, training, sum, the lines of the run folder; no evaluation, no checkpoint) is measured beside the same clients' round
-in a plain loop in this process with one thread, in turns, so that both meet the same machine.
+Fashion-MNIST and a CNN of 225,034 parameters, two client actors of one thread, SGD. Each round of the
+federation (schedule, clock, training, sum, the lines of the run folder; no evaluation, no checkpoint) is
+measured beside the same clients' round in a plain loop in this process with one thread, in turns, so that
+both meet the same machine.
 
 (a) 100 clients, Dirichlet(0.1), 10 a round, one epoch, batches of 64.     Ratio to the plain loop: at most 0.60.
 (b) 1,000 clients of 20 samples, 500 a round, one step of 20 each.          Ratio to the plain loop: at most 0.60.
@@ -66,12 +67,25 @@ runtime: {{actors: 2}}
 """
     + NETWORK
 )
-DIRICHLET = {"clients": 100, "per_round": 10, "partition": "{kind: dirichlet, alpha: 0.1}", "length": "local_epochs: 1", "batch": 64}
-TWENTY = {"clients": 1000, "per_round": 500, "partition": "{kind: iid, samples: 20}", "length": "local_steps: 1", "batch": 20}
+DIRICHLET = {
+    "clients": 100,
+    "per_round": 10,
+    "partition": "{kind: dirichlet, alpha: 0.1}",
+    "length": "local_epochs: 1",
+    "batch": 64,
+}
+TWENTY = {
+    "clients": 1000,
+    "per_round": 500,
+    "partition": "{kind: iid, samples: 20}",
+    "length": "local_steps: 1",
+    "batch": 20,
+}
 
 
 class Federation:
-    """A scenario's rounds, as the engine does them; or rounds in which the clients train nothing, which `check` refuses."""
+    """A scenario's rounds, as the engine does them; or rounds in which the clients train nothing, which
+    `check` refuses."""
 
     def __init__(self, folder: Path, trains: bool = True, **values: Any) -> None:
         file = folder / "bench.yaml"
@@ -107,7 +121,13 @@ class Federation:
         return sum(_private(pid) for pid in pids)
 
 
-def plain_round(federation: Federation, clients: list[int], network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> float:
+def plain_round(
+    federation: Federation,
+    clients: list[int],
+    network: torch.nn.Module,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+) -> float:
     """Seconds of the same clients' FedAvg, as anybody would write it: state dicts, no federation."""
     training, round = federation.scenario.training, federation.t
     start = time.perf_counter()
@@ -119,7 +139,9 @@ def plain_round(federation: Federation, clients: list[int], network: torch.nn.Mo
         mine = torch.from_numpy(federation.held[client].astype("int64"))
         x, y = images[mine], labels[mine]
         optimizer = torch.optim.SGD(network.parameters(), lr=training.optimizer.learning_rate)
-        for indices in batches(training.batches(len(mine)), len(mine), generator(0, round, client, "batches")):
+        for indices in batches(
+            training.batches(len(mine)), len(mine), generator(0, round, client, "batches")
+        ):
             optimizer.zero_grad()
             i = torch.from_numpy(indices)
             loss = F.cross_entropy(network(x[i].float() / 127.5 - 1), y[i])
@@ -135,7 +157,10 @@ def beside(name: str, rounds: int, target: str, **values: Any) -> float:
     with tempfile.TemporaryDirectory() as folder:
         federation = Federation(Path(folder), **values)
         samples = open_source(federation.scenario.data, Path(folder))
-        images, labels = torch.from_numpy(samples.pixels(slice(None), None).copy()), torch.from_numpy(samples.labels)
+        images, labels = (
+            torch.from_numpy(samples.pixels(slice(None), None).copy()),
+            torch.from_numpy(samples.labels),
+        )
         network = build(federation.scenario.model, 1, 28, 10)
         federation.round()
         pairs = []
@@ -152,20 +177,30 @@ def beside(name: str, rounds: int, target: str, **values: Any) -> float:
 
 def empty(rounds: int, clients: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        federation = Federation(Path(folder), trains=False, **(TWENTY | {"clients": 2 * clients, "per_round": clients}))
+        federation = Federation(
+            Path(folder), trains=False, **(TWENTY | {"clients": 2 * clients, "per_round": clients})
+        )
         schedule = schedule_round(federation.scenario, federation.radio, 1)
         samples = open_source(federation.scenario.data, Path(folder))
-        images, labels = torch.from_numpy(samples.pixels(slice(None), None).copy()), torch.from_numpy(samples.labels)
+        images, labels = (
+            torch.from_numpy(samples.pixels(slice(None), None).copy()),
+            torch.from_numpy(samples.labels),
+        )
         network = build(federation.scenario.model, 1, 28, 10)
         pairs = []
         for _ in range(rounds + 3):
             start = time.perf_counter()
             list(federation.executor.carry_out(schedule))
             ours = time.perf_counter() - start
-            pairs.append((ours / clients, plain_round(federation, schedule.clients, network, images, labels) / clients))
+            pairs.append(
+                (ours / clients, plain_round(federation, schedule.clients, network, images, labels) / clients)
+            )
         federation.executor.close()
     ours, plain = (statistics.median(p[i] for p in pairs[3:]) * 1e3 for i in (0, 1))
-    print(f"{f'(c) one of {clients:,} clients that train nothing':<48}{plain:>10.3f} ms{ours:>10.3f} ms{ours / plain:>8.2f}   under 0.3 ms")
+    print(
+        f"{f'(c) one of {clients:,} clients that train nothing':<48}{plain:>10.3f} ms{ours:>10.3f}"
+        f" ms{ours / plain:>8.2f}   under 0.3 ms"
+    )
 
 
 def many(rounds: int, few_mb: float) -> None:
@@ -178,25 +213,36 @@ def many(rounds: int, few_mb: float) -> None:
             mb = federation.memory()
             federation.executor.close()
     name = "(d) 1,000 of 1,000 clients, and of 100,000"
-    print(f"{name:<48}{medians[0] * 1e3:>10.0f} ms{medians[1] * 1e3:>10.0f} ms{medians[1] / medians[0]:>8.2f}   near 1")
-    print(f"{'    memory: 100 clients, and 100,000':<48}{few_mb:>10.0f} MB{mb:>10.0f} MB{mb - few_mb:>+8.0f}   under +300 MB")
+    print(
+        f"{name:<48}{medians[0] * 1e3:>10.0f} ms{medians[1] * 1e3:>10.0f} ms{medians[1] / medians[0]:>8.2f}  "
+        " near 1"
+    )
+    print(
+        f"{'    memory: 100 clients, and 100,000':<48}{few_mb:>10.0f} MB{mb:>10.0f} MB{mb - few_mb:>+8.0f}  "
+        " under +300 MB"
+    )
 
 
 def _private(pid: int) -> float:
-    """MB of a process that it shares with no other (USS): Ray's object store is shared and counted nowhere."""
+    """MB of a process that it shares with no other (USS): Ray's object store is shared and counted
+    nowhere."""
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Private_")) / 1000
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="abcd")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     print(f"{'':<48}{'plain loop':>13}{'fedray':>13}{'ratio':>8}")
-    few = beside("(a) a round of 10 of 100 clients, an epoch each", arguments.rounds, "at most 0.60", **DIRICHLET)
+    few = beside(
+        "(a) a round of 10 of 100 clients, an epoch each", arguments.rounds, "at most 0.60", **DIRICHLET
+    )
     if "b" in arguments.only:
         beside("(b) a round of 500 of 1,000 clients, a step each", arguments.rounds, "at most 0.60", **TWENTY)
     if "c" in arguments.only:

@@ -2,9 +2,11 @@
 
     uv run python tools/bench_relay.py
 
-1. A hop of Stable Diffusion 1.5's rank 8 adapter (9.4 MB in fp16) between two client actors, training left out:
+1. A hop of Stable Diffusion 1.5's rank 8 adapter (9.4 MB in fp16) between two client actors, training left
+out:
    export from the fp32 masters, through the object store by reference, into the receiver's masters.
-2. Training steps a second inside a client actor, against a plain loop over the same networks and latents here.
+2. Training steps a second inside a client actor, against a plain loop over the same networks and latents
+here.
 """
 
 from __future__ import annotations
@@ -48,8 +50,9 @@ class Relay:
 
 
 def hops(rounds: int, a_round: int = 5) -> list[float]:
-    """Seconds a hop, of each round of five. As the executor does, a round's turns are submitted at once, each waiting
-    for its predecessor's buffer; one hop is in flight at a time, and the next round waits for the last."""
+    """Seconds a hop, of each round of five. As the executor does, a round's turns are submitted at once, each
+    waiting for its predecessor's buffer; one hop is in flight at a time, and the next round waits for the
+    last."""
     actors = [ray.remote(Relay).options(num_cpus=0.5).remote(1) for _ in range(2)]
     value = actors[0].turn.remote(None)
     times = []
@@ -66,8 +69,8 @@ def hops(rounds: int, a_round: int = 5) -> list[float]:
 
 
 def plain_loop(job: Job, steps: int) -> float:
-    """Steps a second of a loop as anybody would write it: the same networks, adapter, latents and draws, an AdamW over
-    the adapter's own tensors. No federation."""
+    """Steps a second of a loop as anybody would write it: the same networks, adapter, latents and draws, an
+    AdamW over the adapter's own tensors. No federation."""
     model = Model(job, torch.device("cpu"))
     learner, scenario = model.learner, job.scenario
     samples, held = holdings(scenario, job.folder)
@@ -115,12 +118,22 @@ def main() -> None:
     ratios = [i / q for i, q in zip(inside, plain, strict=True)]
     ray.shutdown()
 
-    print(f"\n{Path(__file__).name}: torch {torch.__version__}, Ray {ray.__version__}, {os.cpu_count()} cores, medians\n")
+    print(
+        f"\n{Path(__file__).name}: torch {torch.__version__}, Ray {ray.__version__}, {os.cpu_count()} cores,"
+        " medians\n"
+    )
     print(f"{'what':<44}{'median':>10}{'min':>10}{'max':>10}{'aim':>12}")
-    print(f"{'hop of a 9.4 MB adapter, ms':<44}{statistics.median(hop):>10.2f}{min(hop):>10.2f}{max(hop):>10.2f}{'< 10':>12}")
-    for name, values in (("steps a second, in a client actor", inside), ("steps a second, plain loop", plain)):
+    print(
+        f"{'hop of a 9.4 MB adapter, ms':<44}{statistics.median(hop):>10.2f}{min(hop):>10.2f}{max(hop):>10.2f}{'< 10':>12}"
+    )
+    for name, values in (
+        ("steps a second, in a client actor", inside),
+        ("steps a second, plain loop", plain),
+    ):
         print(f"{name:<44}{statistics.median(values):>10.2f}{min(values):>10.2f}{max(values):>10.2f}")
-    print(f"{'ratio, actor to plain':<44}{statistics.median(ratios):>10.3f}{min(ratios):>10.3f}{max(ratios):>10.3f}{'>= 0.95':>12}")
+    print(
+        f"{'ratio, actor to plain':<44}{statistics.median(ratios):>10.3f}{min(ratios):>10.3f}{max(ratios):>10.3f}{'>= 0.95':>12}"
+    )
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 
     uv run python tools/bench_split.py
 
-1. Steps a second of one client with one server on this machine, 2 MB of activations a batch each way, against the same model
+1. Steps a second of one client with one server on this machine, 2 MB of activations a batch each way, against
+the same model
    (a ViT of one layer, some 100 ms a step) unsplit in one process, both with one thread.
-2. How busy a server is that four clients share, where all computing is 50 ms of sleep.
-3. What a batch's exchange takes: 2 MB up and 2 MB down, nothing computed; against two actors that pass Ray's references.
+2. How busy a server is that four clients share, where all computing is 50 ms of sleep. 3. What a batch's
+exchange takes: 2 MB up and 2 MB down, nothing computed; against two actors that pass Ray's references.
 """
 
 import argparse
@@ -71,7 +72,11 @@ class Plain:
         self.training, self.n = scenario.training, len(held[0])
         self.images = torch.from_numpy(samples.pixels(held[0], None).copy())
         self.labels = torch.from_numpy(samples.labels[held[0]])
-        self.network: Any = load(scenario, executor.job.folder, torch.device("cpu"), torch.float32).parts["network"].requires_grad_(True)
+        self.network: Any = (
+            load(scenario, executor.job.folder, torch.device("cpu"), torch.float32)
+            .parts["network"]
+            .requires_grad_(True)
+        )
 
     def round(self) -> float:
         optimizer = torch.optim.SGD(self.network.parameters(), lr=0.05)
@@ -106,14 +111,20 @@ def beside(repeat: int, steps: int) -> tuple[float, float, float]:
             pairs.append((steps / ours, steps / plain.round()))
         executor.close()
     pairs = pairs[1:]  # the first has the imports
-    return *(statistics.median(p[i] for p in pairs) for i in (0, 1)), statistics.median(a / b for a, b in pairs)  # type: ignore[return-value]
+    return *(statistics.median(p[i] for p in pairs) for i in (0, 1)), statistics.median(
+        a / b for a, b in pairs
+    )  # type: ignore[return-value]
 
 
 class Sleeper:
     """Client or server that sleeps instead of computing, and says when it did."""
 
     def __init__(self, seconds: float) -> None:
-        self.seconds, self.spans, self.message = seconds, list[tuple[float, float]](), Message(np.ones(ACTIVATIONS, np.uint8), ())
+        self.seconds, self.spans, self.message = (
+            seconds,
+            list[tuple[float, float]](),
+            Message(np.ones(ACTIVATIONS, np.uint8), ()),
+        )
 
     def begin(self, attempt: int, buffer: Any, state: Any) -> None:
         pass
@@ -152,16 +163,22 @@ class SleepingServer:
         return self.split.taken()
 
 
-def exchanged(clients: int, batches: int, seconds: float) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+def exchanged(
+    clients: int, batches: int, seconds: float
+) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
     """When the server and the first client were busy; each is on the machine's own monotonic clock."""
     hosts = [ray.remote(Sleeper).options(num_cpus=0).remote(seconds) for _ in range(clients)]
     server = ray.remote(SleepingServer).options(num_cpus=0, max_concurrency=clients + 2).remote(seconds)
     ray.get([actor.taken.remote() for actor in (*hosts, server)])
 
     def asking(actor: Any) -> Any:
-        return lambda method, *a: getattr(actor, method).options(num_returns=2 if method == "end" else 1).remote(*a)
+        return lambda method, *a: (
+            getattr(actor, method).options(num_returns=2 if method == "end" else 1).remote(*a)
+        )
 
-    asked = ask(in_order(clients, batches), ray.put(np.zeros(1)), {}, 0, lambda k: asking(hosts[k]), in_turn(server))
+    asked = ask(
+        in_order(clients, batches), ray.put(np.zeros(1)), {}, 0, lambda k: asking(hosts[k]), in_turn(server)
+    )
     ray.get(list(asked.reports.values()))
     spans = ray.get([server.taken.remote(), hosts[0].taken.remote()])
     for actor in (*hosts, server):
@@ -194,27 +211,44 @@ def in_order(clients: int, batches: int) -> Schedule:
         file = Path(folder) / "bench.yaml"
         file.write_text(SCENARIO.replace("STEPS", "1").replace("1.0e10", "1.0"))
         radio = Radio(check(file).scenario.network, clients)
-    work = Work(lambda *_: 0.0, lambda *_: 0, lambda _: 0.0, pass_flops=lambda *_: SLEEP_S, crossing_bytes=lambda *_: 0)
+    work = Work(
+        lambda *_: 0.0,
+        lambda *_: 0,
+        lambda _: 0.0,
+        pass_flops=lambda *_: SLEEP_S,
+        crossing_bytes=lambda *_: 0,
+    )
     schedule = splitfed(1, {k: [1] * batches for k in range(clients)}, u_shape=False)
     return schedule.sorted({e.id: e.t0_s for e in time_round(schedule, work, radio, 0.0)})
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--steps", type=int, default=20)
     asked = parser.parse_args()
     ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     print(f"{'':54} {'ours':>12} {'beside':>12} {'ratio':>7} {'target':>8}")
     ours, plain, ratio = beside(asked.repeat, asked.steps)
-    print(f"{'steps a second, one client and a server / unsplit':54} {ours:12.2f} {plain:12.2f} {ratio:7.2f} {'>= 0.85':>8}")
+    print(
+        f"{'steps a second, one client and a server / unsplit':54} {ours:12.2f} {plain:12.2f} {ratio:7.2f}"
+        f" {'>= 0.85':>8}"
+    )
     server, _ = exchanged(4, 10, SLEEP_S)
     busy, whole = sum(b - a for a, b in server), server[-1][1] - server[0][0]
-    print(f"{'seconds a shared server is busy / of all, 4 clients':54} {busy:12.2f} {whole:12.2f} {busy / whole:7.2f} {'>= 0.90':>8}")
+    print(
+        f"{'seconds a shared server is busy / of all, 4 clients':54} {busy:12.2f} {whole:12.2f}"
+        f" {busy / whole:7.2f} {'>= 0.90':>8}"
+    )
     both = [(exchange(), bare()) for _ in range(asked.repeat)]
     ours, plain = (statistics.median(times) for times in zip(*both, strict=True))
     ratio = statistics.median(a / b for a, b in both)
-    print(f"{'ms of an exchange, 2 MB up and 2 MB down / bare Ray':54} {ours:12.2f} {plain:12.2f} {ratio:7.2f} {'< 8 ms':>8}")
+    print(
+        f"{'ms of an exchange, 2 MB up and 2 MB down / bare Ray':54} {ours:12.2f} {plain:12.2f} {ratio:7.2f}"
+        f" {'< 8 ms':>8}"
+    )
     ray.shutdown()
 
 

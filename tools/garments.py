@@ -1,7 +1,9 @@
-"""Fashion-MNIST garments in several captioned renderings: photo, poster, sketch, and ink (held out of tiny-sd).
+"""Fashion-MNIST garments in several captioned renderings: photo, poster, sketch, and ink (held out of
+tiny-sd).
 
-Every rendering is a filter over the real 28x28 greyscale garments, padded to 32x32 RGB. All images here are float
-tensors [N, 3, 32, 32] in 0..1; greyscale garments are [N, 32, 32]. Nothing is drawn that a garment does not contain.
+Every rendering is a filter over the real 28x28 greyscale garments, padded to 32x32 RGB. All images here are
+float tensors [N, 3, 32, 32] in 0..1; greyscale garments are [N, 32, 32]. Nothing is drawn that a garment does
+not contain.
 """
 
 from __future__ import annotations
@@ -14,18 +16,40 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-LABELS = ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"]
+LABELS = [
+    "t-shirt",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+]
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
 
 COLOURS = {
-    "red": (0.84, 0.15, 0.16), "blue": (0.15, 0.36, 0.80), "green": (0.14, 0.55, 0.27), "orange": (0.95, 0.52, 0.12),
-    "purple": (0.50, 0.22, 0.62), "teal": (0.08, 0.55, 0.57), "navy": (0.08, 0.13, 0.38), "pink": (0.93, 0.48, 0.65),
-    "brown": (0.45, 0.27, 0.14), "black": (0.08, 0.08, 0.09),
-}  # fmt: skip
+    "red": (0.84, 0.15, 0.16),
+    "blue": (0.15, 0.36, 0.80),
+    "green": (0.14, 0.55, 0.27),
+    "orange": (0.95, 0.52, 0.12),
+    "purple": (0.50, 0.22, 0.62),
+    "teal": (0.08, 0.55, 0.57),
+    "navy": (0.08, 0.13, 0.38),
+    "pink": (0.93, 0.48, 0.65),
+    "brown": (0.45, 0.27, 0.14),
+    "black": (0.08, 0.08, 0.09),
+}
 PAPERS = {
-    "cream": (0.96, 0.92, 0.81), "white": (0.98, 0.98, 0.98), "yellow": (0.98, 0.88, 0.42), "grey": (0.72, 0.73, 0.75),
-    "sky": (0.66, 0.84, 0.95), "mint": (0.72, 0.92, 0.80),
-}  # fmt: skip
+    "cream": (0.96, 0.92, 0.81),
+    "white": (0.98, 0.98, 0.98),
+    "yellow": (0.98, 0.88, 0.42),
+    "grey": (0.72, 0.73, 0.75),
+    "sky": (0.66, 0.84, 0.95),
+    "mint": (0.72, 0.92, 0.80),
+}
 INK_PAPER, INK, SEAL = (0.93, 0.89, 0.79), (0.10, 0.09, 0.12), (0.76, 0.16, 0.13)
 
 
@@ -73,8 +97,8 @@ def sketch(grey: torch.Tensor, colour: torch.Tensor, paper: torch.Tensor) -> tor
 
 
 def ink(grey: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Ink on rice paper: a pale wash that pools in the garment's dark parts, brush lines of uneven load along its
-    edges, bleeding into the fibre, and the painter's red seal in the lower right corner."""
+    """Ink on rice paper: a pale wash that pools in the garment's dark parts, brush lines of uneven load along
+    its edges, bleeding into the fibre, and the painter's red seal in the lower right corner."""
     n = len(grey)
 
     def fibre(scale: float) -> torch.Tensor:
@@ -112,7 +136,9 @@ def blur(x: torch.Tensor, sigma: float) -> torch.Tensor:
     return F.conv2d(x, line[None, None, :, None])[:, 0]
 
 
-def draw(grey: torch.Tensor, labels: torch.Tensor, style: str, generator: torch.Generator) -> tuple[torch.Tensor, list[str]]:
+def draw(
+    grey: torch.Tensor, labels: torch.Tensor, style: str, generator: torch.Generator
+) -> tuple[torch.Tensor, list[str]]:
     """One rendering of every garment with its caption; colours are drawn from `generator`."""
     if style == "photo":
         return photo(grey), [caption(int(i)) for i in labels]
@@ -123,7 +149,9 @@ def draw(grey: torch.Tensor, labels: torch.Tensor, style: str, generator: torch.
     p = torch.randint(len(papers), (len(grey),), generator=generator)
     paint = {"poster": poster, "sketch": sketch}[style]
     pictures = paint(grey, torch.tensor(list(COLOURS.values()))[c], torch.tensor(list(PAPERS.values()))[p])
-    return pictures, [caption(int(i), style, f"{names[a]} on {papers[b]}") for i, a, b in zip(labels, c, p, strict=True)]
+    return pictures, [
+        caption(int(i), style, f"{names[a]} on {papers[b]}") for i, a, b in zip(labels, c, p, strict=True)
+    ]
 
 
 def _over(alpha: torch.Tensor, ink_rgb: torch.Tensor, paper: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,8 @@
     curl -O https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt
     uv run python tools/make_corpus.py --text input.txt --out fedray/shipped/shakespeare
 
-One file a speaker: of the ten who say most, what they say, whole speeches in the plays' order, at most 32 KiB each.
+One file a speaker: of the ten who say most, what they say, whole speeches in the plays' order, at most 32 KiB
+each.
 """
 
 import argparse

@@ -2,9 +2,11 @@
 
     uv run python tools/make_data.py --out fedray/shipped
 
-fashion_mnist_mini: 2,500 training and 500 test garments, as many of each class, in Fashion-MNIST's own file format.
-ink: 20 training garments painted in ink, the style tiny-sd has not seen, in five artists' folders of four classes.
-ink-heldout: 20 test garments painted likewise, to compare with. The same seed gives the same bytes.
+fashion_mnist_mini: 2,500 training and 500 test garments, as many of each class, in Fashion-MNIST's own file
+    format.
+ink: 20 training garments painted in ink, the style tiny-sd has not seen, in five artists' folders of four
+    classes. ink-heldout: 20 test garments painted likewise, to compare with. The same seed gives the same
+    bytes.
 """
 
 from __future__ import annotations
@@ -66,11 +68,14 @@ def main() -> None:
         "2,500 of Fashion-MNIST's 60,000 training garments and 500 of its 10,000 test garments, 28 x 28 greyscale, "
         "drawn\nat random with equally many of each of the ten classes, in the original IDX files, gzipped."
     )
-    (mini / "README.md").write_text(README.format(title="Fashion-MNIST, mini", what=what, licence="LICENSE", seed=a.seed))
+    (mini / "README.md").write_text(
+        README.format(title="Fashion-MNIST, mini", what=what, licence="LICENSE", seed=a.seed)
+    )
 
     grey, labels = typical("train", a.seed)
     pictures = garments.ink(grey, torch.Generator().manual_seed(a.seed + 1))
-    for artist in range(ARTISTS):  # neighbours in the list share a class, so every fifth garment is of another one
+    # neighbours in the list share a class, so every fifth garment is of another one
+    for artist in range(ARTISTS):
         mine = slice(artist, None, ARTISTS)
         write_folder(a.out / "ink" / f"artist-{artist + 1}", pictures[mine], labels[mine].tolist())
     held_grey, held_labels = typical("test", a.seed)
@@ -83,7 +88,8 @@ def main() -> None:
 
 
 def write_idx(folder: Path, split: str, count: int, seed: int) -> None:
-    """`count` garments, class-balanced, shuffled, as two gzipped IDX files (big-endian header, then bytes)."""
+    """`count` garments, class-balanced, shuffled, as two gzipped IDX files (big-endian header, then
+    bytes)."""
     grey, labels, _ = garments.load(split)
     g = torch.Generator().manual_seed(seed)
     per_class = [pick(labels, k, count // len(garments.LABELS), g) for k in range(len(garments.LABELS))]
@@ -98,8 +104,8 @@ def write_idx(folder: Path, split: str, count: int, seed: int) -> None:
 
 
 def typical(split: str, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Garments [20, 32, 32] and labels [20], class by class: of a random sample of each, those nearest to the class's
-    median picture, so that a person knows them at 32 x 32."""
+    """Garments [20, 32, 32] and labels [20], class by class: of a random sample of each, those nearest to the
+    class's median picture, so that a person knows them at 32 x 32."""
     grey, labels, _ = garments.load(split)
     g = torch.Generator().manual_seed(seed)
     chosen = []
@@ -124,7 +130,9 @@ def write_folder(folder: Path, pictures: torch.Tensor, labels: list[int]) -> Non
     for picture, label in zip(pictures, labels, strict=True):
         seen[label] += 1
         name = f"{garments.LABELS[label].replace(' ', '-')}-{seen[label]}.png"
-        Image.fromarray((picture * 255).round().byte().permute(1, 2, 0).numpy()).save(folder / name, optimize=True)
+        Image.fromarray((picture * 255).round().byte().permute(1, 2, 0).numpy()).save(
+            folder / name, optimize=True
+        )
         lines.append(json.dumps({"file_name": name, "text": garments.caption(label, "ink")}))
     (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n")
 

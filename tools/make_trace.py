@@ -1,4 +1,5 @@
-"""Draws the shipped mahimahi trace: twenty seconds of a walk through a cell, 1 to 20 Mbit/s, with a second without anything.
+"""Draws the shipped mahimahi trace: twenty seconds of a walk through a cell, 1 to 20 Mbit/s, with a second
+without anything.
 
 uv run python tools/make_trace.py > fedray/shipped/synthetic-walk.trace
 """

@@ -43,11 +43,18 @@ def write(folder: Path) -> None:
         if key.startswith("measured")
     ]
     text = TEXT.format(
-        **{k: card[k] for k in ("command", "seed", "torch", "images", "data_sha256")}, **card["parameters"],
-        ae_steps=ae["steps"], ae_batch=ae["batch"], ae_seconds=ae["seconds"], ae_l1=ae["l1_of_0_to_1"],
-        steps=denoiser["steps"], batch=denoiser["batch"], seconds=denoiser["seconds"],
-        losses=", ".join(f"{v} at {k}" for k, v in curve[:: max(1, len(curve) // 5)] + curve[-1:]), measured="\n".join(measured),
-    )  # fmt: skip
+        **{k: card[k] for k in ("command", "seed", "torch", "images", "data_sha256")},
+        **card["parameters"],
+        ae_steps=ae["steps"],
+        ae_batch=ae["batch"],
+        ae_seconds=ae["seconds"],
+        ae_l1=ae["l1_of_0_to_1"],
+        steps=denoiser["steps"],
+        batch=denoiser["batch"],
+        seconds=denoiser["seconds"],
+        losses=", ".join(f"{v} at {k}" for k, v in curve[:: max(1, len(curve) // 5)] + curve[-1:]),
+        measured="\n".join(measured),
+    )
     (folder / "README.md").write_text(text)
 
 

@@ -2,9 +2,10 @@
 
     uv run python tools/train_tiny_sd.py --out fedray/shipped/tiny-sd
 
-First the autoencoder on garments in every colour, then the text encoder and the U-Net together on captioned photos,
-posters and sketches. Ink is held out: it is what the case study teaches. About 45 minutes on two CPU cores; give a
-GPU by --device cuda. The judges (tools/train_judges.py) measure the result and add their lines to the card.
+First the autoencoder on garments in every colour, then the text encoder and the U-Net together on captioned
+photos, posters and sketches. Ink is held out: it is what the case study teaches. About 45 minutes on two CPU
+cores; give a GPU by --device cuda. The judges (tools/train_judges.py) measure the result and add their lines
+to the card.
 """
 
 from __future__ import annotations
@@ -40,7 +41,12 @@ def main() -> None:
     a = p.parse_args()
     torch.manual_seed(a.seed)
     grey, labels, sha = garments.load("train")
-    card = {"command": "python " + shlex.join(sys.argv), "seed": a.seed, "images": len(grey), "data_sha256": sha}
+    card = {
+        "command": "python " + shlex.join(sys.argv),
+        "seed": a.seed,
+        "images": len(grey),
+        "data_sha256": sha,
+    }
     card["torch"] = torch.__version__
 
     scratch = a.out.with_name(a.out.name + "-work")
@@ -64,7 +70,9 @@ def train_autoencoder(grey, labels, a) -> tuple[AutoencoderKL, dict]:
         block_out_channels=(24, 48, 48), layers_per_block=1,
     ).to(a.device)  # fmt: skip
     optimizer = torch.optim.AdamW(vae.parameters(), lr=2e-3, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=a.autoencoder_steps, pct_start=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 2e-3, total_steps=a.autoencoder_steps, pct_start=0.05
+    )
     g = torch.Generator().manual_seed(a.seed + 1)
     batch, started, losses = 32, time.time(), []
     for step in range(a.autoencoder_steps):
@@ -77,7 +85,11 @@ def train_autoencoder(grey, labels, a) -> tuple[AutoencoderKL, dict]:
         optimizer.step(), schedule.step(), optimizer.zero_grad()
         losses.append(F.l1_loss(y, x).item() / 2)
         if (step + 1) % 100 == 0:
-            print(f"autoencoder step {step + 1} l1 {sum(losses[-100:]) / 100:.4f} {time.time() - started:.0f} s", flush=True)
+            print(
+                f"autoencoder step {step + 1} l1 {sum(losses[-100:]) / 100:.4f}"
+                f" {time.time() - started:.0f} s",
+                flush=True,
+            )
     with torch.no_grad():
         z = vae.encode(colourful(grey, labels, 1000, g).to(a.device) * 2 - 1).latent_dist.sample()
     vae.register_to_config(scaling_factor=round(1 / z.std().item(), 5))
@@ -87,7 +99,8 @@ def train_autoencoder(grey, labels, a) -> tuple[AutoencoderKL, dict]:
 
 
 def colourful(grey, labels, n: int, g: torch.Generator) -> torch.Tensor:
-    """Garments in the three renderings, some with their colours mixed anew, so that no tone is foreign to the decoder."""
+    """Garments in the three renderings, some with their colours mixed anew, so that no tone is foreign to the
+    decoder."""
     parts, counts = [], [n - 2 * (3 * n // 8), 3 * n // 8, 3 * n // 8]
     for style, count in zip(STYLES, counts, strict=True):
         i = torch.randint(len(grey), (count,), generator=g)
@@ -115,8 +128,8 @@ def encode_all(vae, grey, labels, a) -> tuple[torch.Tensor, list[str]]:
 
 
 def make_tokenizer(captions: list[str]) -> CLIPTokenizer:
-    """CLIP's byte-level tokenizer with a vocabulary of its own. It knows the words of the held-out style as words,
-    without the model having seen them, as a large tokenizer would."""
+    """CLIP's byte-level tokenizer with a vocabulary of its own. It knows the words of the held-out style as
+    words, without the model having seen them, as a large tokenizer would."""
     words = sorted(set(captions)) + [garments.caption(i, "ink") for i in range(10)] * 20
     byte_level = sorted({b for b in _byte_symbols()})
     vocab = {t: i for i, t in enumerate(byte_level + [b + "</w>" for b in byte_level])}
@@ -134,11 +147,18 @@ def _byte_symbols() -> list[str]:
 def train_denoiser(vae, latents, captions, tokenizer, a, scratch):
     text_encoder = CLIPTextModel(
         CLIPTextConfig(
-            vocab_size=len(tokenizer), hidden_size=64, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4,
-            max_position_embeddings=MAX_TOKENS, projection_dim=64, bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+            vocab_size=len(tokenizer),
+            hidden_size=64,
+            intermediate_size=256,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=MAX_TOKENS,
+            projection_dim=64,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
         )
-    ).to(a.device)  # fmt: skip
+    ).to(a.device)
     unet = UNet2DConditionModel(
         sample_size=8, in_channels=4, out_channels=4, block_out_channels=(64, 128), layers_per_block=1,
         down_block_types=("CrossAttnDownBlock2D",) * 2, up_block_types=("CrossAttnUpBlock2D",) * 2,
@@ -149,8 +169,15 @@ def train_denoiser(vae, latents, captions, tokenizer, a, scratch):
     ema = EMAModel(trained.parameters(), decay=0.9985, use_ema_warmup=False)
     optimizer = torch.optim.AdamW(trained.parameters(), lr=1.2e-3, weight_decay=1e-3, betas=(0.9, 0.99))
     lr = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.2e-3, total_steps=a.steps, pct_start=0.04)
-    ids = tokenizer(captions, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt").input_ids
-    ids, empty = ids.to(a.device), tokenizer("", padding="max_length", max_length=MAX_TOKENS, return_tensors="pt").input_ids.to(a.device)
+    ids = tokenizer(
+        captions, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
+    ).input_ids
+    ids, empty = (
+        ids.to(a.device),
+        tokenizer("", padding="max_length", max_length=MAX_TOKENS, return_tensors="pt").input_ids.to(
+            a.device
+        ),
+    )
     g = torch.Generator().manual_seed(a.seed + 3)
     started, losses, curve = time.time(), [], {}
     for step in range(a.steps):
@@ -164,7 +191,10 @@ def train_denoiser(vae, latents, captions, tokenizer, a, scratch):
         predicted = unet(scheduler.add_noise(x, noise, t), t, hidden).sample
         snr = compute_snr(scheduler, t)
         weight = snr.clamp(max=5) / (snr + 1)  # min-SNR-5 for v-prediction
-        loss = (F.mse_loss(predicted, scheduler.get_velocity(x, noise, t), reduction="none").mean((1, 2, 3)) * weight).mean()
+        loss = (
+            F.mse_loss(predicted, scheduler.get_velocity(x, noise, t), reduction="none").mean((1, 2, 3))
+            * weight
+        ).mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
         optimizer.step(), lr.step(), optimizer.zero_grad()
@@ -172,14 +202,20 @@ def train_denoiser(vae, latents, captions, tokenizer, a, scratch):
         losses.append(loss.item())
         if (step + 1) % 200 == 0:
             curve[step + 1] = round(sum(losses[-200:]) / 200, 5)
-            print(f"denoiser step {step + 1} loss {curve[step + 1]} {time.time() - started:.0f} s", flush=True)
+            print(
+                f"denoiser step {step + 1} loss {curve[step + 1]} {time.time() - started:.0f} s", flush=True
+            )
         if (step + 1) % 500 == 0:
             ema.store(trained.parameters())
             ema.copy_to(trained.parameters())
             save(vae, text_encoder, tokenizer, unet, scratch / "sofar", {"steps": step + 1})
             ema.restore(trained.parameters())
     ema.copy_to(trained.parameters())
-    return text_encoder, unet, {"steps": a.steps, "batch": a.batch, "seconds": round(time.time() - started), "loss": curve}
+    return (
+        text_encoder,
+        unet,
+        {"steps": a.steps, "batch": a.batch, "seconds": round(time.time() - started), "loss": curve},
+    )
 
 
 def noise_schedule() -> DDIMScheduler:
@@ -196,9 +232,13 @@ def save(vae, text_encoder, tokenizer, unet, out: Path, card: dict) -> None:
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
     pipe.save_pretrained(out, safe_serialization=True)
-    config = out / "text_encoder" / "config.json"  # transformers would load it as stored, beside a U-Net in fp32
+    # transformers would load it as stored, beside a U-Net in fp32
+    config = out / "text_encoder" / "config.json"
     config.write_text(config.read_text().replace('"dtype": "float16"', '"dtype": "float32"'))
-    card["parameters"] = {k: sum(p.numel() for p in m.parameters()) for k, m in zip(("vae", "text_encoder", "unet"), half, strict=True)}
+    card["parameters"] = {
+        k: sum(p.numel() for p in m.parameters())
+        for k, m in zip(("vae", "text_encoder", "unet"), half, strict=True)
+    }
     (out / "training.json").write_text(json.dumps(card, indent=1) + "\n")
     if "denoiser" in card:
         model_card.write(out)

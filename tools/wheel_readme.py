@@ -1,5 +1,5 @@
-"""The wheel's README: README.md, whose links into the repository become words, since outside of it they lead nowhere.
-hatchling runs this as a metadata hook (pyproject.toml)."""
+"""The wheel's README: README.md, whose links into the repository become words, since outside of it they lead
+nowhere. hatchling runs this as a metadata hook (pyproject.toml)."""
 
 import re
 from pathlib import Path

@@ -1,1 +1,2 @@
-"""How updates are combined: an exact sum, and the rules that say what is added and what the server makes of it."""
+"""How updates are combined: an exact sum, and the rules that say what is added and what the server makes of
+it."""

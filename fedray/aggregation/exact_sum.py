@@ -16,9 +16,9 @@ CHUNK = 1 << 18  # numbers at a time: float64 temporaries stay small beside a la
 
 @dataclass
 class ExactSum:
-    """Updates are rounded to a power-of-two grid, so that every partial sum is an integer number of grid steps below 2^53
-    and float64 adds it exactly. The grid follows from the round's whole weight, known before it starts: for 20 samples it
-    is 2^-37, and a relay's single update in fp16 passes unchanged.
+    """Updates are rounded to a power-of-two grid, so that every partial sum is an integer number of grid
+    steps below 2^53 and float64 adds it exactly. The grid follows from the round's whole weight, known before
+    it starts: for 20 samples it is 2^-37, and a relay's single update in fp16 passes unchanged.
     """
 
     total: Tensor  # [numel] float64: sum of n_k u_k
@@ -38,10 +38,12 @@ class ExactSum:
         """Adds n u, or n (u - base), for tensors [numel] of any floating dtype.
 
         Raises:
-            ValueError: where the update is not finite or too large to be summed exactly; nothing is added then.
+            ValueError: where the update is not finite or too large to be summed exactly; nothing is added
+                then.
         """
         self.refuse_unsummable(update, base)
-        # Adding and taking away a number whose last bit is the grid rounds to the grid, in float64's own rounding.
+        # Adding and taking away a number whose last bit is the grid rounds to the grid, in float64's own
+        # rounding.
         rounder = 1.5 * 2.0**52 * self.grid
         for c in chunks(len(self.total)):
             step = _scratch(c.stop - c.start, torch.float64).copy_(update[c])

@@ -1,4 +1,5 @@
-"""Server optimizers (Reddi et al. 2021, Algorithm 2): the mean update, with its sign turned, is the server's gradient."""
+"""Server optimizers (Reddi et al. 2021, Algorithm 2): the mean update, with its sign turned, is the server's
+gradient."""
 
 from abc import ABC, abstractmethod
 
@@ -20,14 +21,18 @@ class FedOpt(FedAvg, ABC):
         optimizer = self.optimizer(weights)
         optimizer.state[weights] = {name: value.clone() for name, value in state.items()}
         optimizer.step()
-        return weights.detach(), {name: value for name, value in optimizer.state[weights].items() if isinstance(value, Tensor)}
+        return weights.detach(), {
+            name: value for name, value in optimizer.state[weights].items() if isinstance(value, Tensor)
+        }
 
 
 class FedAvgM(FedOpt):
     """Hsu et al. 2019: v = beta v + gradient, w = w - eta v."""
 
     def optimizer(self, weights: torch.nn.Parameter) -> torch.optim.Optimizer:
-        return torch.optim.SGD([weights], lr=self.section.server_learning_rate, momentum=self.section.momentum)
+        return torch.optim.SGD(
+            [weights], lr=self.section.server_learning_rate, momentum=self.section.momentum
+        )
 
 
 class FedAdam(FedOpt):
@@ -37,8 +42,8 @@ class FedAdam(FedOpt):
 
 
 class FedYogi(FedAdam):
-    """torch has no Yogi. v = v - (1 - beta_2) g^2 sign(v - g^2) grows no faster than it shrinks; without bias correction,
-    and v_0 = tau^2, as in the paper."""
+    """torch has no Yogi. v = v - (1 - beta_2) g^2 sign(v - g^2) grows no faster than it shrinks; without bias
+    correction, and v_0 = tau^2, as in the paper."""
 
     def step(self, old: Tensor, mean: Tensor, state: State, share: float, seed: int) -> tuple[Tensor, State]:
         s, square = self.section, mean.square()

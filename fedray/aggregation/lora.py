@@ -1,8 +1,10 @@
-"""Rules for adapters, w = W + s B A (s = alpha / rank): the mean of the products is not the product of the means.
+"""Rules for adapters, w = W + s B A (s = alpha / rank): the mean of the products is not the product of the
+means.
 
-FedAvg on A and B (FedIT) is inexact by what the means leave out; so is HetLoRA, which weighs mixed ranks. FFA-LoRA trains B
-alone, so its mean is exact. FedEx-LoRA folds what the means leave out into W; stacking folds in the whole mean product. Both
-are exact, with mixed ranks too, and send W's change down beside the adapter, before it is scaled by s.
+FedAvg on A and B (FedIT) is inexact by what the means leave out; so is HetLoRA, which weighs mixed ranks.
+FFA-LoRA trains B alone, so its mean is exact. FedEx-LoRA folds what the means leave out into W; stacking
+folds in the whole mean product. Both are exact, with mixed ranks too, and send W's change down beside the
+adapter, before it is scaled by s.
 """
 
 import math
@@ -18,8 +20,8 @@ from fedray.parameters import Layout
 
 @dataclass(frozen=True)
 class Pair:
-    """One layer's adapter in the flat buffer: A [rank, inputs], B [outputs, rank], and its product [outputs, inputs] among
-    the products of all layers."""
+    """One layer's adapter in the flat buffer: A [rank, inputs], B [outputs, rank], and its product [outputs,
+    inputs] among the products of all layers."""
 
     a: slice
     b: slice
@@ -65,12 +67,13 @@ def truncation(layout: Layout, rank: int) -> Tensor:
 
 
 class FfaLora(FedAvg):
-    """FFA-LoRA (Sun et al. 2024): A stays as it was drawn and never travels (see tuning.lora), so averaging B is exact."""
+    """FFA-LoRA (Sun et al. 2024): A stays as it was drawn and never travels (see tuning.lora), so averaging B
+    is exact."""
 
 
 class HetLora(FedAvg):
-    """HetLoRA (Cho et al. 2024, Sec. 4.3): w_{t+1} = sum_k S_k w_k / sum_k S_k, where S_k = |B_k A_k| (Frobenius, over all
-    layers) and w_k is padded with zeros to the global rank. Summed: S_k u_k, and S_k."""
+    """HetLoRA (Cho et al. 2024, Sec. 4.3): w_{t+1} = sum_k S_k w_k / sum_k S_k, where S_k = |B_k A_k|
+    (Frobenius, over all layers) and w_k is padded with zeros to the global rank. Summed: S_k u_k, and S_k."""
 
     element_wise = False
 
@@ -89,7 +92,8 @@ class HetLora(FedAvg):
 
 
 class FedExLora(FedAvg):
-    """FedEx-LoRA (Singhal et al. 2025): A and B are averaged, and W += s (mean(B_i A_i) - mean(B_i) mean(A_i)).
+    """FedEx-LoRA (Singhal et al. 2025): A and B are averaged, and W += s (mean(B_i A_i) - mean(B_i)
+    mean(A_i)).
 
     Received: A, B, and W's change so far. Summed: the updates of A and B, and the products B_i A_i.
     """
@@ -116,8 +120,8 @@ class FedExLora(FedAvg):
 
 
 class Flora(FedExLora):
-    """Stacking (FLoRA, Wang et al. 2024): W += s mean(B_i A_i), the product of the stacked adapters, and every round begins
-    with adapters drawn anew, B zero."""
+    """Stacking (FLoRA, Wang et al. 2024): W += s mean(B_i A_i), the product of the stacked adapters, and
+    every round begins with adapters drawn anew, B zero."""
 
     def __init__(self, section: Any, layout: Layout) -> None:
         super().__init__(section, layout)

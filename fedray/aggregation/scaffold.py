@@ -1,4 +1,5 @@
-"""SCAFFOLD (Karimireddy et al. 2020, Algorithm 1, Option II): control variates c of the server and c_i of each client.
+"""SCAFFOLD (Karimireddy et al. 2020, Algorithm 1, Option II): control variates c of the server and c_i of
+each client.
 
 Client i steps along g_i - c_i + c, and after K steps of size eta sets c_i+ = c_i - c + (x - y_i) / (K eta).
 """
@@ -29,7 +30,9 @@ class Scaffold(FedAvg):
 
         return adjust
 
-    def end(self, start: Tensor, end: Tensor, steps: int, learning_rate: float, state: Mapping[str, Tensor]) -> tuple[Tensor | None, State]:
+    def end(
+        self, start: Tensor, end: Tensor, steps: int, learning_rate: float, state: Mapping[str, Tensor]
+    ) -> tuple[Tensor | None, State]:
         new = (start - end) / (steps * learning_rate) - self._correction
         change = new - state.get("control", torch.zeros_like(start))
         return F.pad(change, (0, self.layout.numel - len(change))), {"control": new}

@@ -1,7 +1,8 @@
-"""What is done to an update before it is sent: clipped, thinned out, quantised, in this order; bytes are really made.
+"""What is done to an update before it is sent: clipped, thinned out, quantised, in this order; bytes are
+really made.
 
-Both ends know the layout and the seed, so the bytes hold nothing but numbers: places (where top_k chose them), scales
-(where quantised), values.
+Both ends know the layout and the seed, so the bytes hold nothing but numbers: places (where top_k chose
+them), scales (where quantised), values.
 """
 
 from collections.abc import Sequence
@@ -20,9 +21,12 @@ def clip(transforms: Sequence[Transform], update: Tensor) -> Tensor:
     return update * (norm / length) if length > norm else update
 
 
-def through(transforms: Sequence[Transform], update: Tensor, dtype: torch.dtype, seed: int) -> tuple[Tensor, Tensor]:
-    """What arrives of an update [n] fp32 that is clipped and encoded, and what of the clipped one did not [n]. What arrives is
-    no longer than the least norm asked for: where rounding lengthened it, a shorter one is sent."""
+def through(
+    transforms: Sequence[Transform], update: Tensor, dtype: torch.dtype, seed: int
+) -> tuple[Tensor, Tensor]:
+    """What arrives of an update [n] fp32 that is clipped and encoded, and what of the clipped one did not
+    [n]. What arrives is no longer than the least norm asked for: where rounding lengthened it, a shorter one
+    is sent."""
     own = clip(transforms, update)
     norm = _norm(transforms)
     while True:
@@ -52,7 +56,9 @@ def encode(transforms: Sequence[Transform], update: Tensor, dtype: torch.dtype, 
     return np.concatenate(parts)
 
 
-def decode(transforms: Sequence[Transform], data: np.ndarray, n: int, dtype: torch.dtype, seed: int) -> Tensor:
+def decode(
+    transforms: Sequence[Transform], data: np.ndarray, n: int, dtype: torch.dtype, seed: int
+) -> Tensor:
     """The update [n] fp32 that `encode` made these bytes of, but for what was lost."""
     chosen, places, m = _sparsifier(transforms), None, n
     if chosen is not None:
@@ -63,7 +69,11 @@ def decode(transforms: Sequence[Transform], data: np.ndarray, n: int, dtype: tor
         else:
             places = _places(chosen, torch.empty(n), seed)
     quantise = _quantiser(transforms)
-    values = torch.from_numpy(np.array(data)).view(dtype).float() if quantise is None else _dequantised(quantise, data, m)
+    values = (
+        torch.from_numpy(np.array(data)).view(dtype).float()
+        if quantise is None
+        else _dequantised(quantise, data, m)
+    )
     if places is None:
         return values
     update = torch.zeros(n)
@@ -76,7 +86,9 @@ def encoded_bytes(transforms: Sequence[Transform], n: int, itemsize: int) -> int
     chosen, quantise = _sparsifier(transforms), _quantiser(transforms)
     m = n if chosen is None else _count(chosen, n)
     places = _places_bytes(m, n) if isinstance(chosen, TopK) else 0
-    return places + (m * itemsize if quantise is None else 4 * -(-m // quantise.block) + -(-m * quantise.bits // 8))
+    return places + (
+        m * itemsize if quantise is None else 4 * -(-m // quantise.block) + -(-m * quantise.bits // 8)
+    )
 
 
 def _norm(transforms: Sequence[Transform]) -> float:
@@ -121,12 +133,17 @@ def _unpack_places(data: np.ndarray, m: int, n: int) -> Tensor:
 
 
 def _quantised(section: Quantise, values: Tensor, seed: int) -> list[np.ndarray]:
-    """q = floor(v / scale * levels + u), u uniform in 0..1: right in the mean. A block's scale is its largest magnitude."""
+    """q = floor(v / scale * levels + u), u uniform in 0..1: right in the mean. A block's scale is its largest
+    magnitude."""
     levels, block = 2 ** (section.bits - 1) - 1, min(section.block, len(values))
     blocks = torch.nn.functional.pad(values, (0, -len(values) % block)).view(-1, block)
     scales = blocks.abs().amax(1, keepdim=True)
     u = torch.rand(blocks.shape, generator=torch.Generator().manual_seed(seed))
-    whole = (blocks / scales.clamp(min=torch.finfo(torch.float32).tiny) * levels + u).floor().clamp(-levels, levels)
+    whole = (
+        (blocks / scales.clamp(min=torch.finfo(torch.float32).tiny) * levels + u)
+        .floor()
+        .clamp(-levels, levels)
+    )
     q = (whole.to(torch.int8).flatten()[: len(values)].numpy() + levels).astype(np.uint8)
     if section.bits == 4:
         q = np.pad(q, (0, len(q) % 2))
@@ -140,7 +157,11 @@ def _dequantised(section: Quantise, data: np.ndarray, m: int) -> Tensor:
     q = data[4 * blocks :]
     if section.bits == 4:
         q = np.stack([q & 15, q >> 4], axis=1).ravel()[:m]
-    return (torch.from_numpy(q.astype(np.float32)) - levels) / levels * scales.repeat_interleave(min(section.block, m))[:m]
+    return (
+        (torch.from_numpy(q.astype(np.float32)) - levels)
+        / levels
+        * scales.repeat_interleave(min(section.block, m))[:m]
+    )
 
 
 def _bytes(values: Tensor) -> np.ndarray:

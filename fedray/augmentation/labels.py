@@ -1,4 +1,5 @@
-"""Label sharing and the choice of labels to paint (GenFL, Qiang et al. 2024, Sec. III-A and III-B). Counts, never samples."""
+"""Label sharing and the choice of labels to paint (GenFL, Qiang et al. 2024, Sec. III-A and III-B). Counts,
+never samples."""
 
 from collections.abc import Mapping
 
@@ -12,18 +13,24 @@ from fedray.scenario.scenario import Scenario
 
 
 def reported(scenario: Scenario, samples: Samples, held: Mapping[int, np.ndarray]) -> np.ndarray:
-    """What each client says it holds of each label, int [clients, labels]; with `population.label_epsilon` under Laplace
-    noise of scale 1 / epsilon (one sample more or less changes one count by one), rounded, and never below zero."""
+    """What each client says it holds of each label, int [clients, labels]; with `population.label_epsilon`
+    under Laplace noise of scale 1 / epsilon (one sample more or less changes one count by one), rounded, and
+    never below zero."""
     counts, names = label_counts(samples, held), len(samples.label_names)
     if (epsilon := scenario.population.label_epsilon) is None:
         return counts
-    noise = np.stack([generator(scenario.seed, 0, c, "label counts").laplace(scale=1 / epsilon, size=names) for c in range(len(held))])
+    noise = np.stack(
+        [
+            generator(scenario.seed, 0, c, "label counts").laplace(scale=1 / epsilon, size=names)
+            for c in range(len(held))
+        ]
+    )
     return np.maximum(np.rint(counts + noise), 0).astype(int)
 
 
 def order(section: Augmentation, counts: np.ndarray) -> np.ndarray:
-    """The label of every picture that will be painted, in turn, int [at_most * labels], beside `counts` [labels] that are
-    there. Round t has the first `painted(section, labels, t)` of them."""
+    """The label of every picture that will be painted, in turn, int [at_most * labels], beside `counts`
+    [labels] that are there. Round t has the first `painted(section, labels, t)` of them."""
     names = len(counts)
     if section.labels == "uniform":
         return np.tile(np.arange(names), section.at_most)
@@ -43,8 +50,8 @@ def painted(section: Augmentation, labels: int, rounds: int) -> int:
 
 
 def covering(counts: np.ndarray, among: np.ndarray, n: int, rng: np.random.Generator) -> list[int]:
-    """n of the clients `among`: one drawn at random, then always the one with which the labels of all chosen so far come
-    nearest to evenly many of each (earth mover's distance; of equals, one at random)."""
+    """n of the clients `among`: one drawn at random, then always the one with which the labels of all chosen
+    so far come nearest to evenly many of each (earth mover's distance; of equals, one at random)."""
     left = rng.permutation(among)
     chosen, together = [int(left[0])], counts[left[0]].astype(float)
     left = left[1:]
@@ -57,9 +64,12 @@ def covering(counts: np.ndarray, among: np.ndarray, n: int, rng: np.random.Gener
     return chosen
 
 
-def distances(section: Augmentation, counts: np.ndarray, pictures: np.ndarray, kappa_2: float) -> dict[str, list[float | None]]:
-    """Each client's distance to the population's mix of labels, and what it becomes with all `pictures` [n] of the server's:
-    at the server the two mixes weigh as in Eq. (1), elsewhere the pictures lie among the client's own."""
+def distances(
+    section: Augmentation, counts: np.ndarray, pictures: np.ndarray, kappa_2: float
+) -> dict[str, list[float | None]]:
+    """Each client's distance to the population's mix of labels, and what it becomes with all `pictures` [n]
+    of the server's: at the server the two mixes weigh as in Eq. (1), elsewhere the pictures lie among the
+    client's own."""
     population, names = counts.sum(0), counts.shape[1]
     painted = np.bincount(pictures if len(pictures) else order(section, population), minlength=names)
     if section.at == "server":
@@ -69,4 +79,7 @@ def distances(section: Augmentation, counts: np.ndarray, pictures: np.ndarray, k
         mixed = counts + painted
     else:
         mixed = counts + np.stack([np.bincount(order(section, own), minlength=names) for own in counts])
-    return {f"emd_{when}": told(distance(mix, population), counts) for when, mix in (("before", counts), ("after", mixed))}
+    return {
+        f"emd_{when}": told(distance(mix, population), counts)
+        for when, mix in (("before", counts), ("after", mixed))
+    }

@@ -1,4 +1,5 @@
-"""Pictures of labels, painted by a text_to_image model that stays resident (GenFL, Qiang et al. 2024, Sec. III-B)."""
+"""Pictures of labels, painted by a text_to_image model that stays resident (GenFL, Qiang et al. 2024, Sec.
+III-B)."""
 
 import json
 import re
@@ -42,14 +43,24 @@ class Pictures:
 
 
 class Painter:
-    """Paints each owner's pictures once, in the same batches whenever it is asked: the same bits. With `keep`, a folder,
-    the server's are PNG files there, and those that are whole are not painted again."""
+    """Paints each owner's pictures once, in the same batches whenever it is asked: the same bits. With
+    `keep`, a folder, the server's are PNG files there, and those that are whole are not painted again."""
 
-    def __init__(self, section: Augmentation, folder: Path, form: Form, seed: int, device: torch.device, keep: Path | None = None) -> None:
+    def __init__(
+        self,
+        section: Augmentation,
+        folder: Path,
+        form: Form,
+        seed: int,
+        device: torch.device,
+        keep: Path | None = None,
+    ) -> None:
         self.section, self.form, self.seed, self.keep = section, form, seed, keep
         with _generator_refused():
             base = locate(section.generator, folder)
-            self.learner = TextToImage.load(_as_model(section.generator), base, device, DTYPES[section.precision])
+            self.learner = TextToImage.load(
+                _as_model(section.generator), base, device, DTYPES[section.precision]
+            )
         self.pipeline = self.learner.pipeline()
         self._embedded: dict[str, Tensor] = {}
         self._made: dict[int, list[np.ndarray]] = {}
@@ -81,7 +92,10 @@ class Painter:
         """uint8 [height, width, 3] each, from noise of its own."""
         prompts = [self.prompt(owner, i, int(labels[i])) for i in chunk]
         noise = [torch.Generator().manual_seed(self._noise(owner, i)) for i in chunk]
-        wanted, unwanted = torch.cat([self._embed(p) for p in prompts]), self._embed("").expand(len(chunk), -1, -1)
+        wanted, unwanted = (
+            torch.cat([self._embed(p) for p in prompts]),
+            self._embed("").expand(len(chunk), -1, -1),
+        )
         with self.learner.autocast():
             out = self.pipeline(
                 prompt_embeds=wanted, negative_prompt_embeds=unwanted, generator=noise, output_type="pt",
@@ -105,15 +119,22 @@ class Painter:
 
     def _channels(self, picture: np.ndarray) -> np.ndarray:
         """[channels, height, width]."""
-        return np.moveaxis(picture, -1, 0) if self.form.channels == 3 else np.asarray(Image.fromarray(picture).convert("L"))[None]
+        return (
+            np.moveaxis(picture, -1, 0)
+            if self.form.channels == 3
+            else np.asarray(Image.fromarray(picture).convert("L"))[None]
+        )
 
     def _file(self, i: int, label: int) -> Path:
         assert self.keep is not None
-        return self.keep / f"{i:06d}-{re.sub(r'[^a-z0-9]+', '-', self.form.label_names[label].lower()).strip('-') or label}.png"
+        name = re.sub(r"[^a-z0-9]+", "-", self.form.label_names[label].lower()).strip("-")
+        return self.keep / f"{i:06d}-{name or label}.png"
 
     def _facts(self, i: int, prompt: str) -> str:
         facts = {"generator": self.section.generator, "prompt": prompt, "seed": self._noise(SERVER, i)}
-        return json.dumps(facts | {k: getattr(self.section, k) for k in ("inference_steps", "guidance_scale", "precision")})
+        return json.dumps(
+            facts | {k: getattr(self.section, k) for k in ("inference_steps", "guidance_scale", "precision")}
+        )
 
     def _save(self, i: int, label: int, prompt: str, picture: np.ndarray) -> None:
         file, info = self._file(i, label), PngInfo()
@@ -123,12 +144,19 @@ class Painter:
             Image.fromarray(picture).save(part, "png", pnginfo=info)
 
     def _kept(self, owner: int, chunk: Sequence[int], labels: np.ndarray) -> list[np.ndarray] | None:
-        """A batch that lies there whole, painted as it would be now; or at another variant of the same sweep, as a copy."""
+        """A batch that lies there whole, painted as it would be now; or at another variant of the same sweep,
+        as a copy."""
         if self.keep is None or owner != SERVER:
             return None
-        variants = self.keep.parent.parent.glob("*/pictures") if (self.keep.parents[1] / "scenario.resolved.yaml").is_file() else []
+        variants = (
+            self.keep.parent.parent.glob("*/pictures")
+            if (self.keep.parents[1] / "scenario.resolved.yaml").is_file()
+            else []
+        )
         for folder in (self.keep, *sorted(variants)):
-            found = [picture for i in chunk if (picture := self._opened(folder, i, int(labels[i]))) is not None]
+            found = [
+                picture for i in chunk if (picture := self._opened(folder, i, int(labels[i]))) is not None
+            ]
             if len(found) == len(chunk):
                 for i, picture in zip(chunk, found, strict=True) if folder != self.keep else []:
                     self._save(i, int(labels[i]), self.prompt(owner, i, int(labels[i])), picture)
@@ -140,7 +168,11 @@ class Painter:
             with Image.open(folder / self._file(i, label).name) as image:
                 image.load()
                 told = image.info.get("fedray")
-                return np.array(image.convert("RGB")) if told == self._facts(i, self.prompt(SERVER, i, label)) else None
+                return (
+                    np.array(image.convert("RGB"))
+                    if told == self._facts(i, self.prompt(SERVER, i, label))
+                    else None
+                )
         except (OSError, SyntaxError, ValueError):
             return None
 
@@ -164,7 +196,10 @@ def verify(section: Augmentation, form: Form) -> None:
     Raises:
         Refused: where one has no name or no template, or a key names no label.
     """
-    for where, keys in (("names", section.names), ("templates", section.templates if isinstance(section.templates, dict) else {})):
+    for where, keys in (
+        ("names", section.names),
+        ("templates", section.templates if isinstance(section.templates, dict) else {}),
+    ):
         for name in keys:
             if name not in form.label_names:
                 raise Refused(f"augmentation.{where}", repr(name), f"a label: {', '.join(form.label_names)}")
@@ -172,7 +207,11 @@ def verify(section: Augmentation, form: Form) -> None:
         if not section.names.get(name, name).strip():
             raise Refused("augmentation.names", f"nothing for the label {name!r}", "what a prompt calls it")
         if not section.templates_of(name):
-            raise Refused("augmentation.templates", f"none for the label {name!r}", "one for each label, or a list for all")
+            raise Refused(
+                "augmentation.templates",
+                f"none for the label {name!r}",
+                "one for each label, or a list for all",
+            )
 
 
 def counted(section: Augmentation, folder: Path) -> tuple[float, int]:
@@ -188,14 +227,20 @@ def counted(section: Augmentation, folder: Path) -> tuple[float, int]:
 
 @cache  # a sweep's variants ask the same
 def _networks(generator: str, folder: Path) -> tuple[int, int, int, int]:
-    """FLOPs of the U-Net's, the text encoder's and the decoder's run over one picture, and its pixels a side."""
+    """FLOPs of the U-Net's, the text encoder's and the decoder's run over one picture, and its pixels a
+    side."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with _generator_refused():
         learner = TextToImage.on_meta(_as_model(generator), locate(generator, folder))
     batch, _ = learner.blank_batch()
-    text = torch.zeros(1, learner.text_encoder.config.max_position_embeddings, dtype=torch.long, device="meta")
-    runs = [lambda: learner.unet(batch.latents, batch.timesteps, batch.text), lambda: learner.text_encoder(text)]
+    text = torch.zeros(
+        1, learner.text_encoder.config.max_position_embeddings, dtype=torch.long, device="meta"
+    )
+    runs = [
+        lambda: learner.unet(batch.latents, batch.timesteps, batch.text),
+        lambda: learner.text_encoder(text),
+    ]
     runs.append(lambda: learner.vae.decode(batch.latents))
     flops = []
     with torch.no_grad():

@@ -1,4 +1,5 @@
-"""How good generated pictures are (Qiang et al. 2024, Sec. II-B1): by a judge trained on real images, and as training data."""
+"""How good generated pictures are (Qiang et al. 2024, Sec. II-B1): by a judge trained on real images, and as
+training data."""
 
 from pathlib import Path
 
@@ -23,8 +24,11 @@ def gap(gradient: np.ndarray, whole: np.ndarray) -> float:
     return float(np.linalg.norm(gradient - whole) / max(float(np.linalg.norm(whole)), 1e-12))
 
 
-def judged(judge: judges.GarmentJudge, pictures: Pictures, form: Form, real: Samples, seed: int) -> dict[str, float]:
-    """The share of pictures that a judge takes for what they were to show, and its classifier-FID to as many real images."""
+def judged(
+    judge: judges.GarmentJudge, pictures: Pictures, form: Form, real: Samples, seed: int
+) -> dict[str, float]:
+    """The share of pictures that a judge takes for what they were to show, and its classifier-FID to as many
+    real images."""
     made = _tensors(pictures.pixels)
     _, probabilities = judges.look(judge, made)
     wanted = torch.tensor([judge.labels.index(form.label_names[k]) for k in pictures.labels])
@@ -32,13 +36,21 @@ def judged(judge: judges.GarmentJudge, pictures: Pictures, form: Form, real: Sam
     chosen = generator(seed, 0, SERVER, "pictures judged").choice(len(real), n, replace=False)
     theirs = _tensors(np.stack([np.moveaxis(np.asarray(real.image(int(i))), -1, 0) for i in chosen]))
     distances = quality.measure(judge, theirs, made[:n], key(seed, 0, SERVER, "kid"))
-    return {"recognised": style.recognised(probabilities, wanted), "classifier_fid": distances["eval_classifier_fid"], "judged": float(n)}
+    return {
+        "recognised": style.recognised(probabilities, wanted),
+        "classifier_fid": distances["eval_classifier_fid"],
+        "judged": float(n),
+    }
 
 
 def verify(judge: judges.GarmentJudge, form: Form) -> None:
     """Raises Refused for a judge that does not know the data's labels."""
     if missing := sorted(set(form.label_names) - set(judge.labels)):
-        raise Refused("augmentation.judge", f"one that does not know {', '.join(missing)}", f"a judge of {', '.join(form.label_names)}")
+        raise Refused(
+            "augmentation.judge",
+            f"one that does not know {', '.join(missing)}",
+            f"a judge of {', '.join(form.label_names)}",
+        )
 
 
 def sheet(pictures: Pictures, file: Path) -> None:

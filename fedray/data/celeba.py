@@ -41,7 +41,9 @@ def read(data: CelebA, folder: Path, split: Split) -> Files:
         has = {cells[0]: int(cells[column] == "1") for line in lines if (cells := line.split())}
         labels = np.array([has[name] for name in names], np.int64)
     except (OSError, ValueError, IndexError, KeyError) as e:
-        raise Refused("data.path", f"{parts.parent}, whose lists cannot be read: {reason(e)}", "whole files of CelebA") from None
+        raise Refused(
+            "data.path", f"{parts.parent}, whose lists cannot be read: {reason(e)}", "whole files of CelebA"
+        ) from None
     if not column:
         raise Refused("data.attribute", repr(data.attribute), f"one of {', '.join(known)}")
     names_of = label_names(data)
@@ -50,26 +52,35 @@ def read(data: CelebA, folder: Path, split: Split) -> Files:
 
 
 def _named(parts: Path, images: Path, part: str) -> list[str]:
-    """The images of a part, in the order of their lines; raises Refused for a line whose image is not there."""
+    """The images of a part, in the order of their lines; raises Refused for a line whose image is not
+    there."""
     whole = "whole files of CelebA"
     try:
         lines = parts.read_text("utf-8-sig").splitlines()
         there = set(os.listdir(images))  # names alone: nothing that a line says leads out of the folder
     except (OSError, UnicodeDecodeError) as e:
-        raise Refused("data.path", f"{parts.parent}, whose lists cannot be read: {reason(e)}", whole) from None
+        raise Refused(
+            "data.path", f"{parts.parent}, whose lists cannot be read: {reason(e)}", whole
+        ) from None
     names: dict[str, None] = {}
     for number, line in enumerate(lines, 1):
         cells = line.split()
         if not cells:
             continue
         if len(cells) != 2 or cells[1] not in ("0", "1", "2"):
-            raise Refused("data.path", f"{parts}:{number}: {line[:60]!r}", f"an image and its part, 0, 1 or 2, of {whole}")
+            raise Refused(
+                "data.path",
+                f"{parts}:{number}: {line[:60]!r}",
+                f"an image and its part, 0, 1 or 2, of {whole}",
+            )
         if cells[0] in names:
             raise Refused("data.path", f"{parts}:{number}: {cells[0][:60]!r} a second time", whole)
         if cells[1] != part:
             continue
         if cells[0] not in there:
-            raise Refused("data.path", f"{parts}:{number}: {cells[0][:60]!r}, which is missing in {images}", whole)
+            raise Refused(
+                "data.path", f"{parts}:{number}: {cells[0][:60]!r}, which is missing in {images}", whole
+            )
         names[cells[0]] = None
     if not names:
         raise Refused("data.path", f"{parts} without images of part {part}", whole)

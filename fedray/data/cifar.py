@@ -12,12 +12,15 @@ from fedray.scenario.base import Refused
 from fedray.scenario.data import Cifar
 
 FINE = (  # CIFAR-100's fine labels, in their order
-    "apple,aquarium fish,baby,bear,beaver,bed,bee,beetle,bicycle,bottle,bowl,boy,bridge,bus,butterfly,camel,can,castle,caterpillar,"
-    "cattle,chair,chimpanzee,clock,cloud,cockroach,couch,crab,crocodile,cup,dinosaur,dolphin,elephant,flatfish,forest,fox,girl,"
-    "hamster,house,kangaroo,keyboard,lamp,lawn mower,leopard,lion,lizard,lobster,man,maple tree,motorcycle,mountain,mouse,mushroom,"
-    "oak tree,orange,orchid,otter,palm tree,pear,pickup truck,pine tree,plain,plate,poppy,porcupine,possum,rabbit,raccoon,ray,road,"
-    "rocket,rose,sea,seal,shark,shrew,skunk,skyscraper,snail,snake,spider,squirrel,streetcar,sunflower,sweet pepper,table,tank,"
-    "telephone,television,tiger,tractor,train,trout,tulip,turtle,wardrobe,whale,willow tree,wolf,woman,worm"
+    "apple,aquarium fish,baby,bear,beaver,bed,bee,beetle,bicycle,bottle,bowl,boy,bridge,"
+    "bus,butterfly,camel,can,castle,caterpillar,cattle,chair,chimpanzee,clock,cloud,"
+    "cockroach,couch,crab,crocodile,cup,dinosaur,dolphin,elephant,flatfish,forest,fox,girl,"
+    "hamster,house,kangaroo,keyboard,lamp,lawn mower,leopard,lion,lizard,lobster,man,"
+    "maple tree,motorcycle,mountain,mouse,mushroom,oak tree,orange,orchid,otter,palm tree,"
+    "pear,pickup truck,pine tree,plain,plate,poppy,porcupine,possum,rabbit,raccoon,ray,road,"
+    "rocket,rose,sea,seal,shark,shrew,skunk,skyscraper,snail,snake,spider,squirrel,"
+    "streetcar,sunflower,sweet pepper,table,tank,telephone,television,tiger,tractor,train,"
+    "trout,tulip,turtle,wardrobe,whale,willow tree,wolf,woman,worm"
 )
 NAMES = {
     "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
@@ -46,7 +49,10 @@ def read(data: Cifar, folder: Path, split: Split) -> Array:
         source = CIFAR10 if data.kind == "cifar10" else CIFAR100
         download_and_extract_archive(source.url, str(root), filename=source.filename, md5=source.tgz_md5)
 
-    advice = f"torchvision's {python[0].parent.name} in it, or {stem}-binary.tar.gz of cs.toronto.edu/~kriz/cifar.html unpacked"
+    advice = (
+        f"torchvision's {python[0].parent.name} in it, or {stem}-binary.tar.gz "
+        "of cs.toronto.edu/~kriz/cifar.html unpacked"
+    )
     fetched(root, data, lambda: there(data, folder, split), fetch, advice)
     reader, files = (_python, python) if _whole(python) else (_binary, binary)
     try:
@@ -61,7 +67,9 @@ def _places(data: Cifar, folder: Path, split: Split) -> tuple[list[Path], list[P
     root, names = folder / data.path, FILES[data.kind][split]
     python, binary = {"cifar10": ("batches-py", "batches-bin"), "cifar100": ("python", "binary")}[data.kind]
     stem = STEM[data.kind]
-    return [root / f"{stem}-{python}" / n for n in names], [root / f"{stem}-{binary}" / f"{n}.bin" for n in names]
+    return [root / f"{stem}-{python}" / n for n in names], [
+        root / f"{stem}-{binary}" / f"{n}.bin" for n in names
+    ]
 
 
 def _whole(files: list[Path]) -> bool:
@@ -86,8 +94,8 @@ def _binary(file: Path, kind: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _python(file: Path, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """A pickled dictionary, of which only the words are read and nothing is run: the numbers that stand behind the labels'
-    key, and the longest string, which is the pictures."""
+    """A pickled dictionary, of which only the words are read and nothing is run: the numbers that stand
+    behind the labels' key, and the longest string, which is the pictures."""
     labels: list[int] = []
     pictures, reading = b"", False
     wanted = b"labels" if kind == "cifar10" else b"fine_labels"
@@ -96,9 +104,12 @@ def _python(file: Path, kind: str) -> tuple[np.ndarray, np.ndarray]:
             if isinstance(argument, bytes | bytearray | str) and code.name != "GLOBAL":
                 text = argument.encode("latin-1") if isinstance(argument, str) else bytes(argument)
                 pictures = max(pictures, text, key=len)
-                # The codec's name stands before any bytes that protocol 2 writes, also before the labels' key.
+                # The codec's name stands before any bytes that protocol 2 writes, also before the labels'
+                # key.
                 reading = text == wanted or (reading and not labels and text == b"latin1")
-            elif reading and isinstance(argument, int) and code.name in ("BININT", "BININT1", "BININT2", "INT"):
+            elif (
+                reading and isinstance(argument, int) and code.name in ("BININT", "BININT1", "BININT2", "INT")
+            ):
                 labels.append(argument)
             elif code.name in ("SETITEM", "SETITEMS"):
                 reading = False
@@ -112,5 +123,8 @@ def _python(file: Path, kind: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _known(file: Path, labels: np.ndarray, kind: str) -> np.ndarray:
     if not 0 <= labels.min() <= labels.max() < len(NAMES[kind]):
-        raise ValueError(f"{file}, which has labels from {labels.min()} to {labels.max()}, not of {len(NAMES[kind])} classes")
+        raise ValueError(
+            f"{file}, which has labels from {labels.min()} to {labels.max()}, "
+            f"not of {len(NAMES[kind])} classes"
+        )
     return labels

@@ -1,4 +1,5 @@
-"""An image file as a person would see it: 8 bits a channel, upright, on a white page, the first picture of a film."""
+"""An image file as a person would see it: 8 bits a channel, upright, on a white page, the first picture of a
+film."""
 
 from functools import cache
 from pathlib import Path
@@ -8,12 +9,31 @@ from PIL import Image, ImageFile, ImageOps
 
 from fedray.errors import reason
 
-# What Pillow decodes by itself: it would hand PostScript to Ghostscript. JPEG includes MPO, as phones write it.
+# What Pillow decodes by itself: it would hand PostScript to Ghostscript. JPEG includes MPO, as phones write
+# it.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000", "PPM")
-SUFFIXES = frozenset({
-    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif", ".jp2", ".j2k",
-    ".ppm", ".pgm", ".pbm", ".pnm",
-})  # fmt: skip
+SUFFIXES = frozenset(
+    {
+        ".png",
+        ".apng",
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".webp",
+        ".bmp",
+        ".tif",
+        ".tiff",
+        ".gif",
+        ".avif",
+        ".jp2",
+        ".j2k",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+    }
+)
 BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # TIFF 6.0, section 8
 
 
@@ -67,8 +87,8 @@ def _as_seen(image: Image.Image) -> Image.Image:
 
 
 def _scaled_colour(image: Image.Image) -> int | tuple[int, ...] | bytes:
-    """The one colour that a PNG calls transparent, in the levels that Pillow scales its pixels to: Pillow leaves it as
-    stored, in 2, 4 or 16 bits, and keeps the high byte of a colour channel of 16."""
+    """The one colour that a PNG calls transparent, in the levels that Pillow scales its pixels to: Pillow
+    leaves it as stored, in 2, 4 or 16 bits, and keeps the high byte of a colour channel of 16."""
     colour = image.info["transparency"]
     stored = image.tile[0][3] if isinstance(image, ImageFile.ImageFile) and image.tile else None
     if stored == "L;2":
@@ -86,7 +106,9 @@ def _range(image: Image.Image) -> tuple[int, int]:
         return 0, 65535  # Pillow scales a PGM's own maximum to this
     tags = getattr(image, "tag_v2", {})
     if not image.mode.startswith("I;16"):
-        raise ValueError("its pixels are signed, of 32 bits or fractions, and nothing says which of them is white")
+        raise ValueError(
+            "its pixels are signed, of 32 bits or fractions, and nothing says which of them is white"
+        )
     white = 4095 if tags.get(BITS_PER_SAMPLE) == (12,) else 65535
     return (white, 0) if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO else (0, white)
 

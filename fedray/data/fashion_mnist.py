@@ -13,7 +13,18 @@ from fedray.errors import reason
 from fedray.scenario.base import Refused
 from fedray.scenario.data import FashionMnist, FashionMnistMini
 
-LABELS = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+LABELS = (
+    "t-shirt",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+)
 PREFIX = {"train": "train", "test": "t10k"}
 
 
@@ -48,21 +59,29 @@ def there(data: FashionMnist, folder: Path, split: Split = "train") -> bool:
 def _place(data: FashionMnist, folder: Path, split: Split) -> Path | None:
     root = folder / data.path
     places = (root, root / "FashionMNIST" / "raw")
-    return next((p for p in places if all(_file(p, split, kind) for kind in ("images-idx3", "labels-idx1"))), None)
+    return next(
+        (p for p in places if all(_file(p, split, kind) for kind in ("images-idx3", "labels-idx1"))), None
+    )
 
 
 def garments(folder: Path, split: Split) -> Array:
     """Raises ValueError for damaged labels; damaged images raise when they are loaded."""
     labels = _idx(folder, split, "labels-idx1", 1).astype(np.int64)
     if len(labels) and labels.max() >= len(LABELS):
-        raise ValueError(f"{_file(folder, split, 'labels-idx1')}, which has a label of {labels.max()}, not of {len(LABELS)} classes")
+        raise ValueError(
+            f"{_file(folder, split, 'labels-idx1')}, which has a label of {labels.max()}, not of"
+            f" {len(LABELS)} classes"
+        )
     return Array(partial(_images, folder, split, len(labels)), labels, LABELS, pad=2)
 
 
 def _images(folder: Path, split: Split, n: int) -> np.ndarray:
     images = _idx(folder, split, "images-idx3", 3)
     if images.shape != (n, 28, 28):
-        raise ValueError(f"{_file(folder, split, 'images-idx3')}, which has images {list(images.shape)}, expected [{n}, 28, 28]")
+        raise ValueError(
+            f"{_file(folder, split, 'images-idx3')}, which has images {list(images.shape)}, expected [{n},"
+            " 28, 28]"
+        )
     return images[:, None]
 
 
@@ -72,7 +91,8 @@ def _file(folder: Path, split: Split, kind: str) -> Path | None:
 
 
 def _idx(folder: Path, split: Split, kind: str, dimensions: int) -> np.ndarray:
-    """An IDX file of bytes: two zeros, 8 for bytes, the number of dimensions, each as big-endian int32, then the data."""
+    """An IDX file of bytes: two zeros, 8 for bytes, the number of dimensions, each as big-endian int32, then
+    the data."""
     file = _file(folder, split, kind)
     if file is None:
         raise ValueError(f"{folder / PREFIX[split]}-{kind}-ubyte.gz, which is gone")

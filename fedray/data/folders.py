@@ -1,4 +1,5 @@
-"""The files below a folder: links within it are followed, loops of them cut, and what systems leave behind is passed over."""
+"""The files below a folder: links within it are followed, loops of them cut, and what systems leave behind is
+passed over."""
 
 import os
 import unicodedata
@@ -10,11 +11,26 @@ from pathlib import Path
 from fedray.errors import reason
 from fedray.scenario.base import Refused
 
-LEFT_BEHIND = frozenset({  # beside hidden names: by macOS, Windows, file systems, Synology's and QNAP's stations
-    "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "recycler", "system volume information",
-    "lost+found", "@eadir", "#recycle", "#snapshot", "@recycle", "@__thumb",
-})  # fmt: skip
-WAYS = 100  # by which links may lead to one folder: n folders that link to each other have n! ways through them
+# beside hidden names: by macOS, Windows, file systems, Synology's and QNAP's stations
+LEFT_BEHIND = frozenset(
+    {
+        "__macosx",
+        "thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+        "$recycle.bin",
+        "recycler",
+        "system volume information",
+        "lost+found",
+        "@eadir",
+        "#recycle",
+        "#snapshot",
+        "@recycle",
+        "@__thumb",
+    }
+)
+# by which links may lead to one folder: n folders that link to each other have n! ways through them
+WAYS = 100
 
 Names = tuple[str, ...]
 
@@ -39,7 +55,8 @@ class _Folder:
 
 
 class Walk:
-    """One walk over the files below a root; no file is opened, and only links and folders are looked up on the disk.
+    """One walk over the files below a root; no file is opened, and only links and folders are looked up on
+    the disk.
 
     Args:
         root: a folder, itself maybe a link.
@@ -69,8 +86,8 @@ class Walk:
         """All of them, sorted by their names.
 
         Raises:
-            Refused: naming the link that leads nowhere, out of the root or into a closed folder; the folder that cannot be
-                listed, or whose name is no UTF-8; two names that read the same.
+            Refused: naming the link that leads nowhere, out of the root or into a closed folder; the folder
+                that cannot be listed, or whose name is no UTF-8; two names that read the same.
         """
         found = []
         pending = [_Folder(str(self._root), (), self._real_root, None, (self._real_root,))]
@@ -100,12 +117,16 @@ class Walk:
             with os.scandir(folder.path) as listed:
                 entries = sorted(listed, key=lambda entry: entry.name)
         except OSError as e:
-            raise Refused(self._key, f"{folder.path}, which cannot be listed: {reason(e)}", "folders that open") from None
+            raise Refused(
+                self._key, f"{folder.path}, which cannot be listed: {reason(e)}", "folders that open"
+            ) from None
         seen: dict[str, str] = {}
         for entry in entries:
             name = composed(entry.name)
             asked = not folder.names and self._only is not None and name in self._only
-            passed_over = hidden(name) or (not folder.names and self._only is not None and not self._wanted(name))
+            passed_over = hidden(name) or (
+                not folder.names and self._only is not None and not self._wanted(name)
+            )
             if passed_over and not asked:
                 continue
             if name in seen:
@@ -117,22 +138,33 @@ class Walk:
     def _leads_within(self, link: os.DirEntry[str], names: Names, real: str) -> bool:
         """Whether to follow a link; not where it leads astray and nothing of its name matters."""
         if not os.path.exists(real):
-            raise Refused(self._key, f"{link.path}, a link to {os.readlink(link.path)}, which leads nowhere", "links to what is there")
+            raise Refused(
+                self._key,
+                f"{link.path}, a link to {os.readlink(link.path)}, which leads nowhere",
+                "links to what is there",
+            )
         inside = real == self._real_root or real.startswith(self._real_root.rstrip(os.sep) + os.sep)
         if not inside and (os.path.isdir(real) or self._wanted(link.name)):
             expected = f"links that stay within {self._root}, or what they lead to in their place"
             raise Refused(self._key, f"{link.path}, a link to {real}", expected)
         top = composed(os.path.relpath(real, self._real_root).split(os.sep)[0])
         if inside and top in self._closed and top != names[0]:
-            raise Refused(self._key, f"{link.path}, a link into {top}, which is another client's", "links that stay with their client")
+            raise Refused(
+                self._key,
+                f"{link.path}, a link into {top}, which is another client's",
+                "links that stay with their client",
+            )
         return inside
 
     def _nameable(self, folder: os.DirEntry[str]) -> None:
-        """Refuses a folder in another encoding: its name is a client's or a label, which reports write in UTF-8."""
+        """Refuses a folder in another encoding: its name is a client's or a label, which reports write in
+        UTF-8."""
         try:
             folder.name.encode()
         except UnicodeEncodeError:
-            raise Refused(self._key, f"a folder of the name {os.fsencode(folder.path)!r}", "folders' names in UTF-8") from None
+            raise Refused(
+                self._key, f"a folder of the name {os.fsencode(folder.path)!r}", "folders' names in UTF-8"
+            ) from None
 
     def _count(self, real: str, link: Path | None) -> None:
         if link is None:

@@ -1,4 +1,5 @@
-"""Image folders in the convention of Hugging Face's imagefolder: images, and `metadata.jsonl` with their captions."""
+"""Image folders in the convention of Hugging Face's imagefolder: images, and `metadata.jsonl` with their
+captions."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -11,7 +12,8 @@ from fedray.data.folders import Found, Walk, composed, refuse_shared
 from fedray.data.samples import Files, located
 from fedray.scenario.base import Refused
 
-UNREAD = frozenset({".heic", ".heif", ".jxl"})  # images that Pillow cannot decode: refused, where others would be left out
+# images that Pillow cannot decode: refused, where others would be left out
+UNREAD = frozenset({".heic", ".heif", ".jxl"})
 
 
 def read(
@@ -27,8 +29,8 @@ def read(
 ) -> Files:
     """Every image under a folder. An image's group is the first folder on its way down, its label the last.
 
-    `metadata.jsonl` may lie in the folder itself or in any of its folders; `file_name` is relative to its own, and of
-    several captions the nearest counts. A file that a line names is an image whatever its suffix.
+    `metadata.jsonl` may lie in the folder itself or in any of its folders; `file_name` is relative to its
+    own, and of several captions the nearest counts. A file that a line names is an image whatever its suffix.
 
     Args:
         path: relative to `folder`, or shipped:NAME.
@@ -38,7 +40,8 @@ def read(
         caption: for images that it does not name; None where each needs its own.
         only: of the root's folders, the ones to read, in this order.
         clients: whether each of the root's folders is a client's: no file may be two's.
-        closed: the root's folders that are clients', also where `only` leaves them out: no link may lead into them.
+        closed: the root's folders that are clients', also where `only` leaves them out: no link may lead into
+            them.
 
     Raises:
         Refused: naming `section.path` and the file, line or link at fault.
@@ -66,7 +69,13 @@ def read(
     texts = [captions.get(image.names, caption or "") for image in images]
     labels_of = [image.names[-2] if _group(image) else composed(root.name) for image in images]
     label_names, labels = np.unique(labels_of, return_inverse=True)
-    return Files([image.file for image in images], texts, [_group(image) for image in images], labels, label_names.tolist())
+    return Files(
+        [image.file for image in images],
+        texts,
+        [_group(image) for image in images],
+        labels,
+        label_names.tolist(),
+    )
 
 
 def _wanted(name: str) -> bool:
@@ -79,6 +88,12 @@ def _group(file: Found) -> str:
 
 def _refuse_empty(root: Path, only: Sequence[str] | None, images: Sequence[Found], key: str) -> None:
     groups = {_group(image) for image in images}
-    empty = ([] if images else [root]) if only is None else [root / name for name in only if composed(name) not in groups]
+    empty = (
+        ([] if images else [root])
+        if only is None
+        else [root / name for name in only if composed(name) not in groups]
+    )
     if empty:
-        raise Refused(key, f"{str(empty[0])!r} without images", f"images ({', '.join(sorted(SUFFIXES))}) in it")
+        raise Refused(
+            key, f"{str(empty[0])!r} without images", f"images ({', '.join(sorted(SUFFIXES))}) in it"
+        )

@@ -1,4 +1,5 @@
-"""`metadata.jsonl`: captions of the images in its folder and below, a JSON object a line (Hugging Face's imagefolder)."""
+"""`metadata.jsonl`: captions of the images in its folder and below, a JSON object a line (Hugging Face's
+imagefolder)."""
 
 import json
 import os
@@ -14,7 +15,11 @@ NAME = "metadata.jsonl"
 
 
 def captions(
-    metadata: Sequence[Found], files: Mapping[Names, Found], key: str, caption_key: str, only: Collection[str] | None
+    metadata: Sequence[Found],
+    files: Mapping[Names, Found],
+    key: str,
+    caption_key: str,
+    only: Collection[str] | None,
 ) -> dict[Names, str]:
     """The caption of every file that a line names. Of several the nearest to a file says what it shows.
 
@@ -26,7 +31,8 @@ def captions(
         only: of the root's folders, the ones that are read; lines about others are left out.
 
     Raises:
-        Refused: naming file and line, where a line is no such object, names no image below its folder, or one twice.
+        Refused: naming file and line, where a line is no such object, names no image below its folder, or one
+            twice.
     """
     found: dict[Names, str] = {}
     for file in sorted(metadata, key=lambda f: len(f.names)):
@@ -37,7 +43,14 @@ def captions(
 class _Lines:
     """Those of one file."""
 
-    def __init__(self, file: Found, files: Mapping[Names, Found], key: str, caption_key: str, only: Collection[str] | None) -> None:
+    def __init__(
+        self,
+        file: Found,
+        files: Mapping[Names, Found],
+        key: str,
+        caption_key: str,
+        only: Collection[str] | None,
+    ) -> None:
         self._file = file.file
         self._folder = file.names[:-1]
         self._files = files
@@ -49,7 +62,9 @@ class _Lines:
         try:
             text = self._file.read_bytes().decode("utf-8-sig")
         except (OSError, UnicodeDecodeError) as e:
-            raise Refused(self._key, f"{self._file}, which cannot be read: {reason(e)}", "JSON lines in UTF-8") from None
+            raise Refused(
+                self._key, f"{self._file}, which cannot be read: {reason(e)}", "JSON lines in UTF-8"
+            ) from None
         found: dict[Names, str] = {}
         lines: dict[Names, int] = {}
         for number, line in enumerate(text.split("\n"), 1):  # splitlines would break a caption at U+2028
@@ -61,7 +76,11 @@ class _Lines:
             if names is None:
                 continue
             if names in lines:
-                raise Refused(self._key, f"{where}: {_short(name)}, which line {lines[names]} names too", "one line for an image")
+                raise Refused(
+                    self._key,
+                    f"{where}: {_short(name)}, which line {lines[names]} names too",
+                    "one line for an image",
+                )
             lines[names] = number
             found[names] = caption
         return found
@@ -72,14 +91,22 @@ class _Lines:
         except ValueError as e:
             raise Refused(self._key, f"{where}: {e}", "one JSON object a line") from None
         except RecursionError:
-            raise Refused(self._key, f"{where}: brackets within brackets, too deep to read", "one JSON object a line") from None
-        name, caption = (row.get("file_name"), row.get(self._caption_key)) if isinstance(row, dict) else (None, None)
+            raise Refused(
+                self._key, f"{where}: brackets within brackets, too deep to read", "one JSON object a line"
+            ) from None
+        name, caption = (
+            (row.get("file_name"), row.get(self._caption_key)) if isinstance(row, dict) else (None, None)
+        )
         if not isinstance(name, str) or not isinstance(caption, str):
-            raise Refused(self._key, f"{where}: {line[:60]}", f'{{"file_name": ..., "{self._caption_key}": ...}}')
+            raise Refused(
+                self._key, f"{where}: {line[:60]}", f'{{"file_name": ..., "{self._caption_key}": ...}}'
+            )
         try:
             caption.encode()
         except UnicodeEncodeError:
-            raise Refused(self._key, f"{where}: {line[:60]}", f'whole characters as "{self._caption_key}"') from None
+            raise Refused(
+                self._key, f"{where}: {line[:60]}", f'whole characters as "{self._caption_key}"'
+            ) from None
         return name, caption
 
     def _named(self, where: str, name: str) -> Names | None:

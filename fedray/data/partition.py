@@ -22,10 +22,15 @@ DRAWS = 100  # of a partition, until no client has too little
 
 
 class Holdings(Mapping[int, np.ndarray]):
-    """Which samples each client holds, as one array of indices and one of places in it: a hundred thousand clients are
-    two arrays, not a hundred thousand."""
+    """Which samples each client holds, as one array of indices and one of places in it: a hundred thousand
+    clients are two arrays, not a hundred thousand."""
 
-    def __init__(self, parts: Sequence[np.ndarray] | None = None, indices: np.ndarray | None = None, sizes: np.ndarray | None = None):
+    def __init__(
+        self,
+        parts: Sequence[np.ndarray] | None = None,
+        indices: np.ndarray | None = None,
+        sizes: np.ndarray | None = None,
+    ):
         """From one index array a client, or from all of them in a row and each client's number."""
         if parts is not None:
             indices, sizes = np.concatenate(parts), np.array([len(p) for p in parts])
@@ -89,11 +94,15 @@ def partition(scenario: Scenario, samples: Samples) -> Holdings:
         alpha = next((a for a in alphas if _least(draw, a, least, draws=3) is not None), None)
         enough = f"at least {alpha:g} for {clients} clients of {least} samples or more, " if alpha else ""
         got = f"{section.alpha:g}, which leaves a client less than {least} samples in {DRAWS} draws"
-        raise Refused("data.partition.alpha", got, f"{enough}a smaller min_samples, fewer clients, or allow_empty: true")
+        raise Refused(
+            "data.partition.alpha", got, f"{enough}a smaller min_samples, fewer clients, or allow_empty: true"
+        )
     return held
 
 
-def _least(draw: Callable[[float], Holdings], alpha: float, least: int, draws: int = DRAWS) -> Holdings | None:
+def _least(
+    draw: Callable[[float], Holdings], alpha: float, least: int, draws: int = DRAWS
+) -> Holdings | None:
     """The first draw that leaves no client less."""
     for _ in range(draws):
         held = draw(alpha)
@@ -110,8 +119,8 @@ def _owners(n: int, alpha: float, clients: int, rng: np.random.Generator) -> np.
 
 
 def _mixes(alpha: float, each: int, clients: int, labels: np.ndarray, rng: np.random.Generator) -> Holdings:
-    """Each client draws a mix of the K labels q ~ Dir(alpha K p), then its samples from it, with replacement (Hsu et al. 2019,
-    whose alpha is alpha K here)."""
+    """Each client draws a mix of the K labels q ~ Dir(alpha K p), then its samples from it, with replacement
+    (Hsu et al. 2019, whose alpha is alpha K here)."""
     names, counts = np.unique(labels, return_counts=True)
     by_label = np.argsort(labels, kind="stable")
     first = np.cumsum(counts) - counts
@@ -126,10 +135,18 @@ def _mixes(alpha: float, each: int, clients: int, labels: np.ndarray, rng: np.ra
 def _by_folder(clients: int, samples: Samples) -> Holdings:
     folders = sorted(set(samples.groups))
     if folders == [""]:
-        raise Refused("data.partition", "folder, with all images in one", "one folder a client, or partition {kind: iid}")
+        raise Refused(
+            "data.partition",
+            "folder, with all images in one",
+            "one folder a client, or partition {kind: iid}",
+        )
     if len(folders) != clients:
         listed = ", ".join(map(repr, folders[:6])) + (", ..." if len(folders) > 6 else "")
-        raise Refused("population.clients", f"{clients} for {len(folders)} folders ({listed})", f"{len(folders)}, one a folder")
+        raise Refused(
+            "population.clients",
+            f"{clients} for {len(folders)} folders ({listed})",
+            f"{len(folders)}, one a folder",
+        )
     groups = np.asarray(samples.groups)
     return Holdings([np.flatnonzero(groups == folder) for folder in folders])
 
@@ -140,9 +157,11 @@ def _enough(parts: int, samples: int) -> None:
         raise Refused("population.clients", f"{parts} parts of {samples} samples", expected)
 
 
-def holdings(scenario: Scenario, folder: Path, site: str | None = None) -> tuple[Samples, Mapping[int, np.ndarray]]:
-    """The samples that a host may open, and which of them each client holds: every client's, or with `data.sites` those
-    of the clients at the host's own site.
+def holdings(
+    scenario: Scenario, folder: Path, site: str | None = None
+) -> tuple[Samples, Mapping[int, np.ndarray]]:
+    """The samples that a host may open, and which of them each client holds: every client's, or with
+    `data.sites` those of the clients at the host's own site.
 
     Raises:
         Refused: where files are missing, or do not fit the clients.
@@ -155,15 +174,24 @@ def holdings(scenario: Scenario, folder: Path, site: str | None = None) -> tuple
         return samples, partition(scenario, samples)
     assert site is not None
     section, key = data.sites[site], f"data.sites.{site}"
-    path, everybody = section.path or data.path, [name for each in data.sites.values() for name in each.folders]
-    samples = image_folder.read(path, folder, key, data.caption_key, data.caption, section.folders, clients=True, closed=everybody)
+    path, everybody = (
+        section.path or data.path,
+        [name for each in data.sites.values() for name in each.folders],
+    )
+    samples = image_folder.read(
+        path, folder, key, data.caption_key, data.caption, section.folders, clients=True, closed=everybody
+    )
     groups = np.asarray(samples.groups)
-    held = {c: np.flatnonzero(groups == composed(name)) for c, name in zip(data.clients_at(site), section.folders, strict=True)}
+    held = {
+        c: np.flatnonzero(groups == composed(name))
+        for c, name in zip(data.clients_at(site), section.folders, strict=True)
+    }
     return samples, held
 
 
 def test_split(scenario: Scenario, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of n test images: those held out for augmentation's weights, and those that accuracy is told of."""
+    """Indices of n test images: those held out for augmentation's weights, and those that accuracy is told
+    of."""
     weighting = scenario.augmentation.weighting if scenario.augmentation else None
     held_out = weighting.images if isinstance(weighting, HeldOut) else 0
     if held_out >= n:
@@ -178,8 +206,8 @@ class Census:
 
     labels: list[str]
     counts: list[list[int]]  # a row a client, a column a label
-    # Earth mover's distance of each client's mix of labels to the population's, sum_y |p_k(y) - p(y)| (Zhao et al. 2018):
-    # 0 as everybody, towards 2 alone with a rare label. None for a client without samples.
+    # Earth mover's distance of each client's mix of labels to the population's, sum_y |p_k(y) - p(y)| (Zhao
+    # et al. 2018): 0 as everybody, towards 2 alone with a rare label. None for a client without samples.
     emd: list[float | None]
 
 
@@ -190,11 +218,14 @@ def census(samples: Samples, held: Mapping[int, np.ndarray]) -> Census:
 
 def label_counts(samples: Samples, held: Mapping[int, np.ndarray]) -> np.ndarray:
     """What each client holds of each label, int [clients, labels]."""
-    return np.stack([np.bincount(samples.labels[held[c]], minlength=len(samples.label_names)) for c in range(len(held))])
+    return np.stack(
+        [np.bincount(samples.labels[held[c]], minlength=len(samples.label_names)) for c in range(len(held))]
+    )
 
 
 def distance(counts: np.ndarray, to: np.ndarray) -> np.ndarray:
-    """Earth mover's distance of mixes of labels [..., labels] to that of `to`, sum_y |p(y) - q(y)| (Zhao et al. 2018)."""
+    """Earth mover's distance of mixes of labels [..., labels] to that of `to`, sum_y |p(y) - q(y)| (Zhao et
+    al. 2018)."""
     mix = counts / np.maximum(counts.sum(-1, keepdims=True), 1e-12)
     found: np.ndarray = np.abs(mix - to / to.sum()).sum(-1)
     return found

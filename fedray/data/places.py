@@ -1,4 +1,5 @@
-"""What a path of a scenario may lead to: regular files and folders of them, and not so many that nobody could look at all."""
+"""What a path of a scenario may lead to: regular files and folders of them, and not so many that nobody could
+look at all."""
 
 import os
 import stat
@@ -9,8 +10,8 @@ MOST_ENTRIES = 1_000_000  # files and folders under a data folder
 
 
 def unfit(place: Path) -> str | None:
-    """Why a place cannot be read: a device or a pipe, the root of all files, a folder of the system's or of too many files.
-    None for what can, and for what is not there."""
+    """Why a place cannot be read: a device or a pipe, the root of all files, a folder of the system's or of
+    too many files. None for what can, and for what is not there."""
     try:
         mode = place.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -31,7 +32,11 @@ def _unbounded(folder: Path) -> str | None:
         here = left.pop()
         try:
             if os.stat(here).st_dev in _pseudo():
-                return f"which has {here} in it, no folder of files" if here != os.fspath(folder) else "no folder of files"
+                return (
+                    f"which has {here} in it, no folder of files"
+                    if here != os.fspath(folder)
+                    else "no folder of files"
+                )
             with os.scandir(here) as found:
                 for entry in found:
                     entries += 1

@@ -1,4 +1,5 @@
-"""Samples: images (or texts) by index with captions and labels, opened only when asked for. No torch here, so that `check` can look."""
+"""Samples: images (or texts) by index with captions and labels, opened only when asked for. No torch here, so
+that `check` can look."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -42,7 +43,8 @@ class Samples(Protocol):
     def __len__(self) -> int: ...
 
     def image(self, i: int) -> Image.Image:
-        """Sample i as RGB, as a person would see it. Raises ValueError, naming its file, where it cannot be read."""
+        """Sample i as RGB, as a person would see it. Raises ValueError, naming its file, where it cannot be
+        read."""
 
     def pixels(self, indices: np.ndarray, size: int | None) -> np.ndarray:
         """uint8 [n, channels, height, width] of square images, in `size` or their own."""
@@ -50,7 +52,8 @@ class Samples(Protocol):
 
 @dataclass(frozen=True)
 class Array:
-    """A labelled set that fits in memory. `pad` black pixels a side make its images a power of two where one asks for it."""
+    """A labelled set that fits in memory. `pad` black pixels a side make its images a power of two where one
+    asks for it."""
 
     load: Callable[[], np.ndarray]  # uint8 [n, channels, height, width]; ValueError where its file is damaged
     labels: np.ndarray  # int64 [n]
@@ -119,7 +122,9 @@ class Form:
     tokenizer: "Tokenizer | None" = None
 
 
-def fetched(root: Path, data: Downloaded, there: Callable[[], bool], fetch: Callable[[], None], advice: str) -> None:
+def fetched(
+    root: Path, data: Downloaded, there: Callable[[], bool], fetch: Callable[[], None], advice: str
+) -> None:
     """Makes sure that a set is `there`, by its download where the scenario allows it.
 
     Raises:
@@ -131,15 +136,19 @@ def fetched(root: Path, data: Downloaded, there: Callable[[], bool], fetch: Call
         try:
             return fetch()
         except Exception as e:  # whatever the network, the server or the archive did
-            raise Refused("data.download", f"{type(e).__name__}: {reason(e)}", f"a way to its files; or {advice}") from None
-    raise Refused("data.path", f"{str(root)!r} without the files of {data.kind}", f"{advice}, or data: {{download: true}}")  # type: ignore[attr-defined]
+            raise Refused(
+                "data.download", f"{type(e).__name__}: {reason(e)}", f"a way to its files; or {advice}"
+            ) from None
+    got = f"{str(root)!r} without the files of {data.kind}"  # type: ignore[attr-defined]
+    raise Refused("data.path", got, f"{advice}, or data: {{download: true}}")
 
 
 def located(path: str, folder: Path, key: str) -> Path:
     """What a scenario's key names, relative to its folder or as shipped:NAME, whether it is there or not.
 
     Raises:
-        Refused: for a NAME that does not ship, and for what is there but neither a file nor a folder of files.
+        Refused: for a NAME that does not ship, and for what is there but neither a file nor a folder of
+            files.
     """
     try:
         place = shipped.resolve(path, folder)

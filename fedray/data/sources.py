@@ -4,7 +4,17 @@ from pathlib import Path
 
 from fedray.data import celeba, cifar, fashion_mnist, image_folder, text
 from fedray.data.samples import Form, Samples, Split
-from fedray.scenario.data import ByFolder, CelebA, Cifar, Data, Downloaded, FashionMnist, FashionMnistMini, ImageFolder, Text
+from fedray.scenario.data import (
+    ByFolder,
+    CelebA,
+    Cifar,
+    Data,
+    Downloaded,
+    FashionMnist,
+    FashionMnistMini,
+    ImageFolder,
+    Text,
+)
 
 
 def open_source(data: Data, folder: Path, split: Split = "train") -> Samples:
@@ -16,7 +26,9 @@ def open_source(data: Data, folder: Path, split: Split = "train") -> Samples:
     if isinstance(data, ImageFolder):
         assert split == "train", "an image folder has no test split"
         clients = isinstance(data.partition, ByFolder)
-        return image_folder.read(data.path, folder, "data", data.caption_key, data.caption, data.folders, clients=clients)
+        return image_folder.read(
+            data.path, folder, "data", data.caption_key, data.caption, data.folders, clients=clients
+        )
     if isinstance(data, Text):
         return text.read(data, folder, split)
     if isinstance(data, CelebA):
@@ -41,7 +53,8 @@ def form(data: Data, folder: Path) -> Form:
 
 
 def to_download(data: Data, folder: Path) -> int | None:
-    """How many training samples a set will have that is not there yet, and that the scenario lets us fetch."""
+    """How many training samples a set will have that is not there yet, and that the scenario lets us
+    fetch."""
     if not isinstance(data, Downloaded) or not data.download:
         return None
     if isinstance(data, CelebA):

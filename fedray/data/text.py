@@ -73,7 +73,8 @@ def read(data: Text, folder: Path, split: Split) -> Texts:
 
 
 def _named(root: Path, clients: bool) -> dict[str, Path]:
-    """The texts in a folder, by their names without .txt; where its folders are clients, no file is two clients'."""
+    """The texts in a folder, by their names without .txt; where its folders are clients, no file is two
+    clients'."""
     found = [f for f in Walk(root, "data.path", _is_text).files() if _is_text(f.names[-1])]
     if clients:
         refuse_shared(found, _owner, "data.path")
@@ -85,7 +86,11 @@ def _named(root: Path, clients: bool) -> dict[str, Path]:
         if other is file and clients:
             other = alone.get(_owner(file), file)
         if other is not file:
-            raise Refused("data.path", f"{other.file} and {file.file}, which are one name without .txt", "a name for each")
+            raise Refused(
+                "data.path",
+                f"{other.file} and {file.file}, which are one name without .txt",
+                "a name for each",
+            )
     return {name: file.file for name, file in named.items()}
 
 
@@ -99,28 +104,43 @@ def _owner(file: Found) -> str:
 
 
 @lru_cache(maxsize=4)  # every evaluation asks again; files that have changed are read again
-def _read(stamps: Sequence[tuple[str, Path, int]], length: int, vocabulary: int, held_out: float) -> dict[Split, Texts]:
+def _read(
+    stamps: Sequence[tuple[str, Path, int]], length: int, vocabulary: int, held_out: float
+) -> dict[Split, Texts]:
     texts: dict[Split, list[str]] = {"train": [], "test": []}
     for _, file, _ in stamps:
         try:
             text = file.read_bytes().decode("utf-8-sig")
         except (OSError, UnicodeDecodeError) as e:
-            raise Refused("data.path", f"{file}, which cannot be read: {reason(e)}", "text in UTF-8") from None
+            raise Refused(
+                "data.path", f"{file}, which cannot be read: {reason(e)}", "text in UTF-8"
+            ) from None
         cut = round(len(text) * (1 - held_out))
         texts["train"].append(text[:cut])
         texts["test"].append(text[cut:])
     names = [name for name, _, _ in stamps]
     groups = [name.split("/")[0] for name in names]
-    tokenizer = train(texts["train"], vocabulary)  # a file is an owner: who holds which sample is known only once there are some
+    # a file is an owner: who holds which sample is known only once there are some
+    tokenizer = train(texts["train"], vocabulary)
     found: dict[Split, Texts] = {}
     for split, mine in texts.items():
         ids = [np.array(encoding.ids, np.int32) for encoding in tokenizer.encode_batch(mine)]
         sizes = np.array([len(x) // length for x in ids])
         if split == "train" and not sizes.all():
             short = int(np.argmin(sizes))
-            raise Refused("data.path", f"{stamps[short][1]} with {len(ids[short])} tokens to train on", f"at least data.length, {length}")
+            raise Refused(
+                "data.path",
+                f"{stamps[short][1]} with {len(ids[short])} tokens to train on",
+                f"at least data.length, {length}",
+            )
         if not sizes.any():
-            raise Refused("data.held_out", held_out, f"more: no file's end fills a sample of data.length, {length} tokens")
-        blocks = np.concatenate([x[: n * length].reshape(-1, length) for x, n in zip(ids, sizes, strict=True)])
+            raise Refused(
+                "data.held_out",
+                held_out,
+                f"more: no file's end fills a sample of data.length, {length} tokens",
+            )
+        blocks = np.concatenate(
+            [x[: n * length].reshape(-1, length) for x, n in zip(ids, sizes, strict=True)]
+        )
         found[split] = Texts(blocks, np.repeat(np.arange(len(ids)), sizes), names, groups, tokenizer)
     return found

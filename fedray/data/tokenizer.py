@@ -1,8 +1,9 @@
-"""Byte-pair encoding (Sennrich et al. 2016) of texts that their owners keep: the server sees counts of pairs, no text.
+"""Byte-pair encoding (Sennrich et al. 2016) of texts that their owners keep: the server sees counts of pairs,
+no text.
 
-Each owner counts which tokens stand side by side in its own text. For every merge the server adds up the counts, names the
-most frequent pair (of equals, that of the lowest ids), and each owner merges it and tells how its counts changed. The merges
-are exactly those of all texts together, since these counts are sums.
+Each owner counts which tokens stand side by side in its own text. For every merge the server adds up the
+counts, names the most frequent pair (of equals, that of the lowest ids), and each owner merges it and tells
+how its counts changed. The merges are exactly those of all texts together, since these counts are sums.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ Pair = tuple[int, int]
 
 
 class Owner:
-    """One text's distinct words, which stay here, and how often each occurs. Words are GPT-2's: no merge goes across them."""
+    """One text's distinct words, which stay here, and how often each occurs. Words are GPT-2's: no merge goes
+    across them."""
 
     def __init__(self, words: Iterable[Sequence[int]]) -> None:
         counted = Counter(map(tuple, words))
@@ -62,7 +64,8 @@ def _replace(word: list[int], pair: Pair, new: int) -> None:
 
 
 def agree(owners: Sequence[Owner], tokens: list[str], vocabulary: int) -> list[tuple[str, str]]:
-    """The server's part: appends to `tokens` until there are as many as asked for, and gives the merges in their order.
+    """The server's part: appends to `tokens` until there are as many as asked for, and gives the merges in
+    their order.
 
     Raises:
         Refused: where nothing is left to merge before.
@@ -80,7 +83,11 @@ def agree(owners: Sequence[Owner], tokens: list[str], vocabulary: int) -> list[t
         while queue and -queue[0][0] != total[queue[0][1]]:  # a count of before
             heapq.heappop(queue)
         if not queue:
-            raise Refused("data.tokenizer.vocabulary", vocabulary, f"at most {len(tokens)}: these texts have no more pairs to merge")
+            raise Refused(
+                "data.tokenizer.vocabulary",
+                vocabulary,
+                f"at most {len(tokens)}: these texts have no more pairs to merge",
+            )
         a, b = pair = heapq.heappop(queue)[1]
         if (token := tokens[a] + tokens[b]) not in known:  # two ways may lead to one token
             known[token] = len(tokens)
@@ -91,8 +98,8 @@ def agree(owners: Sequence[Owner], tokens: list[str], vocabulary: int) -> list[t
 
 
 def train(texts: Sequence[str], vocabulary: int) -> Tokenizer:
-    """A tokenizer of [MASK], 256 bytes, and what the texts' owners agree on beyond: byte-level as GPT-2's, so that it loses
-    nothing and knows every text."""
+    """A tokenizer of [MASK], 256 bytes, and what the texts' owners agree on beyond: byte-level as GPT-2's, so
+    that it loses nothing and knows every text."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
     bytewise = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -100,7 +107,9 @@ def train(texts: Sequence[str], vocabulary: int) -> Tokenizer:
     merges: list[tuple[str, str]] = []
     if vocabulary > len(tokens):
         ids = {token: i for i, token in enumerate(tokens)}
-        owners = [Owner([ids[c] for c in word] for word, _ in bytewise.pre_tokenize_str(text)) for text in texts]
+        owners = [
+            Owner([ids[c] for c in word] for word, _ in bytewise.pre_tokenize_str(text)) for text in texts
+        ]
         merges = agree(owners, tokens, vocabulary)
     found = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
     found.pre_tokenizer, found.decoder = bytewise, decoders.ByteLevel()

@@ -33,9 +33,10 @@ BETWEEN = "\n---\n"  # texts in a file
 
 
 def evaluate(scenario: Scenario, folder: Path, learner: Learner, grid: Path) -> dict[str, float]:
-    """A classifier or a transformer: accuracy and loss on the source's test set, with perplexity where that is text; what a
-    transformer writes after prompts goes where the grid would, as .txt. What generates images: writes the grid (a row a
-    prompt), and measures against `evaluation.reference` and `evaluation.quality`, where there are such."""
+    """A classifier or a transformer: accuracy and loss on the source's test set, with perplexity where that
+    is text; what a transformer writes after prompts goes where the grid would, as .txt. What generates
+    images: writes the grid (a row a prompt), and measures against `evaluation.reference` and
+    `evaluation.quality`, where there are such."""
     section = scenario.evaluation
     if isinstance(learner, Classifier | Transformer):
         samples = open_source(scenario.data, folder, "test")
@@ -59,7 +60,11 @@ def evaluate(scenario: Scenario, folder: Path, learner: Learner, grid: Path) -> 
         page = sheet(_sample(scenario, learner, prompts, "grid"), section.images_per_prompt)
         with whole(grid) as part:
             page.save(part, "png")
-    metrics = _resemblance(scenario, folder, learner) if isinstance(learner, TextToImage) and section.reference else {}
+    metrics = (
+        _resemblance(scenario, folder, learner)
+        if isinstance(learner, TextToImage) and section.reference
+        else {}
+    )
     return metrics | (_quality(scenario, folder, learner) if section.quality else {})
 
 
@@ -72,12 +77,29 @@ def verify(scenario: Scenario, folder: Path) -> None:
     reference, wanted = scenario.evaluation.reference, scenario.evaluation.quality
     if wanted is not None:
         open_judge(wanted.judge, folder, "evaluation.quality.judge")
-        if to_download(scenario.data, folder) is None and (real := len(_real(scenario, folder))) < wanted.images:
-            raise Refused("evaluation.quality.images", wanted.images, f"at most the {real} real images there are")
-    if scenario.augmentation is not None and scenario.data.kind != "image_folder" and to_download(scenario.data, folder) is None:
+        if (
+            to_download(scenario.data, folder) is None
+            and (real := len(_real(scenario, folder))) < wanted.images
+        ):
+            raise Refused(
+                "evaluation.quality.images", wanted.images, f"at most the {real} real images there are"
+            )
+    if (
+        scenario.augmentation is not None
+        and scenario.data.kind != "image_folder"
+        and to_download(scenario.data, folder) is None
+    ):
         test_split(scenario, len(open_source(scenario.data, folder, "test")))
-    if scenario.evaluation.leakage is not None and to_download(scenario.data, folder) is None and (n := len(_real(scenario, folder))) < FEW:
-        raise Refused("evaluation.leakage", f"{n} samples that nobody trains on", f"at least {FEW}, of which an attacker knows half")
+    if (
+        scenario.evaluation.leakage is not None
+        and to_download(scenario.data, folder) is None
+        and (n := len(_real(scenario, folder))) < FEW
+    ):
+        raise Refused(
+            "evaluation.leakage",
+            f"{n} samples that nobody trains on",
+            f"at least {FEW}, of which an attacker knows half",
+        )
     if reference is None:
         return
     held_out = read(reference.path, folder, "evaluation.reference", reference.caption_key, None)
@@ -87,7 +109,11 @@ def verify(scenario: Scenario, folder: Path) -> None:
             held_out.image(i)
         style.labels_in(held_out.captions, judge.labels)
     except ValueError as e:
-        raise Refused("evaluation.reference.path", str(e), "images that open, and captions that name what the judge knows") from None
+        raise Refused(
+            "evaluation.reference.path",
+            str(e),
+            "images that open, and captions that name what the judge knows",
+        ) from None
 
 
 def open_judge(path: str, folder: Path, key: str) -> judges.GarmentJudge:
@@ -102,11 +128,15 @@ def _real(scenario: Scenario, folder: Path) -> Samples:
     return open_source(scenario.data, folder, "train" if scenario.data.kind == "image_folder" else "test")
 
 
-def _quality(scenario: Scenario, folder: Path, learner: TextToImage | Diffusion | CollaFuse) -> dict[str, float]:
+def _quality(
+    scenario: Scenario, folder: Path, learner: TextToImage | Diffusion | CollaFuse
+) -> dict[str, float]:
     section = scenario.evaluation.quality
     assert section is not None
     judge, samples = judges.load(shipped.resolve(section.judge, folder)), _real(scenario, folder)
-    chosen = generator(scenario.seed, 0, SERVER, "quality").choice(len(samples), section.images, replace=False)
+    chosen = generator(scenario.seed, 0, SERVER, "quality").choice(
+        len(samples), section.images, replace=False
+    )
     real = torch.stack([_tensor(samples.image(int(i))) for i in chosen])
     made = _sample(scenario, learner, [samples.captions[int(i)] for i in chosen], "quality")
     return quality.measure(judge, real, resized(made), key(scenario.seed, 0, SERVER, "kid"))
@@ -115,8 +145,8 @@ def _quality(scenario: Scenario, folder: Path, learner: TextToImage | Diffusion 
 def _resemblance(scenario: Scenario, folder: Path, learner: TextToImage) -> dict[str, float]:
     """How near generated images come to held-out ones, and whether they still show what was asked for.
 
-    Distances are to the held-out images; `eval_*_floor` is what the training images themselves have. Content is judged
-    beside style, since blotches of the right tone would halve a plain distance of style.
+    Distances are to the held-out images; `eval_*_floor` is what the training images themselves have. Content
+    is judged beside style, since blotches of the right tone would halve a plain distance of style.
     """
     reference = scenario.evaluation.reference
     assert reference is not None
@@ -137,23 +167,31 @@ def _resemblance(scenario: Scenario, folder: Path, learner: TextToImage) -> dict
     if scenario.data.kind == "image_folder" and not scenario.sites:  # images at sites stay there
         trained_on = open_source(scenario.data, folder)
         theirs = torch.stack([_tensor(trained_on.image(i)) for i in range(len(trained_on))])
-        metrics["eval_feature_distance_floor"] = style.feature_distance(judges.look(judge, theirs)[0], real_features)
+        metrics["eval_feature_distance_floor"] = style.feature_distance(
+            judges.look(judge, theirs)[0], real_features
+        )
         metrics["eval_darkness_distance_floor"] = style.coverage_distance(theirs, real)
     if reference.plain_prompts:
         plain = [photo_prompt(label) for label in judge.labels for _ in range(3)]
         _, probabilities = judges.look(judge, _sample(scenario, learner, plain, "plain"))
         metrics["eval_plain_images"] = float(len(plain))
-        metrics["eval_plain_recognised"] = style.recognised(probabilities, style.labels_in(plain, judge.labels))
+        metrics["eval_plain_recognised"] = style.recognised(
+            probabilities, style.labels_in(plain, judge.labels)
+        )
     return {name: round(float(value), 6) for name, value in metrics.items()}
 
 
-def _sample(scenario: Scenario, learner: TextToImage | Diffusion | CollaFuse, prompts: list[str], purpose: str) -> Tensor:
+def _sample(
+    scenario: Scenario, learner: TextToImage | Diffusion | CollaFuse, prompts: list[str], purpose: str
+) -> Tensor:
     """[n, 3, h, w]; image i has the same noise in every round."""
     section = scenario.evaluation
     seeds = _seeds(scenario, len(prompts), purpose)
     if not isinstance(learner, TextToImage):
         return learner.sample(seeds, section.inference_steps)
-    return learner.sample(prompts, seeds, section.inference_steps, section.guidance_scale, section.negative_prompt)
+    return learner.sample(
+        prompts, seeds, section.inference_steps, section.guidance_scale, section.negative_prompt
+    )
 
 
 def _seeds(scenario: Scenario, n: int, purpose: str) -> list[int]:
@@ -161,7 +199,8 @@ def _seeds(scenario: Scenario, n: int, purpose: str) -> list[int]:
 
 
 def sheet(images: Tensor, columns: int) -> Image.Image:
-    """Images [n, 3, h, w] in 0..1, a row a prompt. Small ones are enlarged, pixel by pixel, so that a person can see them."""
+    """Images [n, 3, h, w] in 0..1, a row a prompt. Small ones are enlarged, pixel by pixel, so that a person
+    can see them."""
     n, _, h, w = images.shape
     gap = max(2, w // 32)
     page = torch.ones(3, gap + (n // columns) * (h + gap), gap + columns * (w + gap))
@@ -181,9 +220,14 @@ def resized(images: Tensor) -> Tensor:
     """[n, 3, 32, 32], the size the shipped judges know."""
     if images.shape[-1] == judges.SIZE:
         return images
-    return F.interpolate(images, (judges.SIZE, judges.SIZE), mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+    return F.interpolate(
+        images, (judges.SIZE, judges.SIZE), mode="bicubic", antialias=True, align_corners=False
+    ).clamp(0, 1)
 
 
 def _tensor(image: Image.Image) -> Tensor:
     """[3, 32, 32] in 0..1, the size the shipped judges know."""
-    return torch.from_numpy(np.array(image.resize((32, 32), Image.Resampling.BICUBIC))).permute(2, 0, 1).float() / 255
+    return (
+        torch.from_numpy(np.array(image.resize((32, 32), Image.Resampling.BICUBIC))).permute(2, 0, 1).float()
+        / 255
+    )

@@ -1,4 +1,5 @@
-"""A judge: a small classifier of garments. Its features measure style, its verdicts whether a garment is one still.
+"""A judge: a small classifier of garments. Its features measure style, its verdicts whether a garment is one
+still.
 
 Trained by tools/train_judges.py. No diffusers here: a judge knows nothing about where an image came from.
 """
@@ -17,14 +18,21 @@ CHUNK = 256  # images looked at in one go
 
 
 class GarmentJudge(nn.Module):
-    """Four convolutions down to 4 x 4, then 64 features. Knows its labels, and the sha256 of the file it came from."""
+    """Four convolutions down to 4 x 4, then 64 features. Knows its labels, and the sha256 of the file it came
+    from."""
 
     def __init__(self, labels: list[str], sha256: str = "") -> None:
         super().__init__()
         self.labels, self.sha256 = labels, sha256
         self.body = nn.Sequential(
-            _step(3, 24, stride=2), _step(24, 48), nn.MaxPool2d(2), _step(48, 64), nn.MaxPool2d(2), _step(64, 96), nn.Flatten()
-        )  # fmt: skip
+            _step(3, 24, stride=2),
+            _step(24, 48),
+            nn.MaxPool2d(2),
+            _step(48, 64),
+            nn.MaxPool2d(2),
+            _step(64, 96),
+            nn.Flatten(),
+        )
         self.features = nn.Sequential(nn.Linear(96 * (SIZE // 8) ** 2, FEATURES), nn.ReLU())
         self.head = nn.Linear(FEATURES, len(labels))
 
@@ -66,4 +74,6 @@ def look(judge: GarmentJudge, images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _step(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
+    )

@@ -12,8 +12,9 @@ BATCH = 32  # of the attacker
 
 
 def distance_correlation(inputs: Tensor, smashed: Tensor) -> Tensor:
-    """The distance correlation of n samples and their activations (Szekely et al. 2007): 0 where they are independent, 1
-    where one is a rotation and scaling of the other. Of words the distance is the root of how many differ."""
+    """The distance correlation of n samples and their activations (Szekely et al. 2007): 0 where they are
+    independent, 1 where one is a rotation and scaling of the other. Of words the distance is the root of how
+    many differ."""
     a, b = _centred(inputs), _centred(smashed)
     covariance, spread = (a * b).mean().clamp(min=0), (a * a).mean() * (b * b).mean()
     return (covariance / spread.clamp(min=1e-24).sqrt()).clamp(min=1e-12).sqrt()
@@ -30,12 +31,15 @@ def _centred(x: Tensor) -> Tensor:
     return distances - distances.mean(0, keepdim=True) - distances.mean(1, keepdim=True) + distances.mean()
 
 
-def reconstruct(smashed: Tensor, inputs: Tensor, known: int, words: int, steps: int, seed: int) -> tuple[float, Tensor]:
-    """An attacker who knows the first so many samples with their activations learns to invert these (an inverse network, He et
-    al. 2019), and tries it on the others.
+def reconstruct(
+    smashed: Tensor, inputs: Tensor, known: int, words: int, steps: int, seed: int
+) -> tuple[float, Tensor]:
+    """An attacker who knows the first so many samples with their activations learns to invert these (an
+    inverse network, He et al. 2019), and tries it on the others.
 
-    Gives the error over the others: of pictures the mean squared error as a share of their variance, 1 for whoever only knows
-    the mean picture; of text the share of tokens, out of so many `words`, that are wrong; and what it makes of them.
+    Gives the error over the others: of pictures the mean squared error as a share of their variance, 1 for
+    whoever only knows the mean picture; of text the share of tokens, out of so many `words`, that are wrong;
+    and what it makes of them.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -45,7 +49,9 @@ def reconstruct(smashed: Tensor, inputs: Tensor, known: int, words: int, steps: 
         drawn = np.random.default_rng(seed)
         with torch.enable_grad():
             for _ in range(steps):
-                some = torch.from_numpy(drawn.choice(known, min(BATCH, known), replace=False)).to(smashed.device)
+                some = torch.from_numpy(drawn.choice(known, min(BATCH, known), replace=False)).to(
+                    smashed.device
+                )
                 optimizer.zero_grad()
                 judge(decoder(smashed[some]), inputs[some]).backward()
                 optimizer.step()
@@ -57,21 +63,37 @@ def reconstruct(smashed: Tensor, inputs: Tensor, known: int, words: int, steps: 
         return float((found - true).square().mean() / (true - inputs[:known].mean(0)).square().mean()), found
 
 
-def _decoder(smashed: Tensor, inputs: Tensor, words: int) -> tuple[nn.Module, Callable[[Tensor, Tensor], Tensor]]:
-    """From [n, c, h, w] to pictures by convolutions, from anything else by a dense layer; to tokens [n, words, l]."""
+def _decoder(
+    smashed: Tensor, inputs: Tensor, words: int
+) -> tuple[nn.Module, Callable[[Tensor, Tensor], Tensor]]:
+    """From [n, c, h, w] to pictures by convolutions, from anything else by a dense layer; to tokens [n,
+    words, l]."""
     if words:
         return nn.Sequential(nn.Linear(smashed.shape[-1], words), _Transposed()), _over_tokens
     if smashed.ndim == 4:
         c, size = smashed.shape[1], inputs.shape[-2:]
-        first = [nn.Conv2d(c, 32, 3, padding=1), nn.ReLU(), nn.Upsample(size=tuple(size)), nn.Conv2d(32, 16, 3, padding=1), nn.ReLU()]
+        first = [
+            nn.Conv2d(c, 32, 3, padding=1),
+            nn.ReLU(),
+            nn.Upsample(size=tuple(size)),
+            nn.Conv2d(32, 16, 3, padding=1),
+            nn.ReLU(),
+        ]
         return nn.Sequential(*first, nn.Conv2d(16, inputs.shape[1], 3, padding=1)), F.mse_loss
     wide, shape = math.prod(smashed.shape[1:]), tuple(inputs.shape[1:])
-    dense = [nn.Flatten(), nn.Linear(wide, 256), nn.ReLU(), nn.Linear(256, math.prod(shape)), nn.Unflatten(1, shape)]
+    dense = [
+        nn.Flatten(),
+        nn.Linear(wide, 256),
+        nn.ReLU(),
+        nn.Linear(256, math.prod(shape)),
+        nn.Unflatten(1, shape),
+    ]
     return nn.Sequential(*dense), F.mse_loss
 
 
 def _over_tokens(found: Tensor, tokens: Tensor) -> Tensor:
-    """Cross-entropy of [n, words, l] and [n, l], token by token: over whole texts CUDA has no deterministic one."""
+    """Cross-entropy of [n, words, l] and [n, l], token by token: over whole texts CUDA has no deterministic
+    one."""
     return F.cross_entropy(found.transpose(1, 2).flatten(0, 1), tokens.flatten())
 
 

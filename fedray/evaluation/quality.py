@@ -1,7 +1,8 @@
 """How good and how varied generated images are beside real ones, in the features of a classifier of ours.
 
-The numbers are a judge's, not Inception's: they compare runs of fedray with each other, not with papers. With few images an
-FID is biased upwards, so the number of images is part of the result, and the same on both sides.
+The numbers are a judge's, not Inception's: they compare runs of fedray with each other, not with papers. With
+few images an FID is biased upwards, so the number of images is part of the result, and the same on both
+sides.
 """
 
 from typing import Any
@@ -29,8 +30,8 @@ class Features(nn.Module):
 
 
 def measure(judge: judges.GarmentJudge, real: Tensor, made: Tensor, seed: int) -> dict[str, float]:
-    """classifier-FID (Heusel et al. 2017), KID (Binkowski et al. 2018; its subsets drawn from `seed`), precision and
-    recall, of images [n, 3, 32, 32] in 0..1, as many real as made."""
+    """classifier-FID (Heusel et al. 2017), KID (Binkowski et al. 2018; its subsets drawn from `seed`),
+    precision and recall, of images [n, 3, 32, 32] in 0..1, as many real as made."""
     from torchmetrics.image.fid import FrechetInceptionDistance
     from torchmetrics.image.kid import KernelInceptionDistance
 
@@ -54,7 +55,7 @@ def _bytes(images: Tensor) -> Tensor:
 
 
 def covered(points: Tensor, by: Tensor) -> float:
-    """The share of points [m, d] that lie within some point of `by` [n, d] as far as its 3rd nearest neighbour there:
-    precision of what is made by what is real, recall the other way round."""
+    """The share of points [m, d] that lie within some point of `by` [n, d] as far as its 3rd nearest
+    neighbour there: precision of what is made by what is real, recall the other way round."""
     radii = torch.cdist(by, by).sort(dim=1).values[:, NEIGHBOURS]  # its own distance of zero is the first
     return float((torch.cdist(points, by) <= radii).any(1).float().mean())

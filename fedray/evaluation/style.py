@@ -15,15 +15,15 @@ REC_709 = (0.2126, 0.7152, 0.0722)  # weights of red, green and blue, ITU-R BT.7
 def feature_distance(a: Tensor, b: Tensor) -> float:
     """Euclidean distance between the mean features of two sets.
 
-    The square root of the Frechet distance's first term (Heusel et al. 2017). Its second term compares 64 x 64
-    covariances, which a few dozen images determine only by noise, so it is left out.
+    The square root of the Frechet distance's first term (Heusel et al. 2017). Its second term compares 64 x
+    64 covariances, which a few dozen images determine only by noise, so it is left out.
     """
     return (a.mean(0) - b.mean(0)).norm().item()
 
 
 def mean_darkness(images: Tensor) -> float:
-    """Mean over all pixels of 1 - luma, with Rec. 709's weights on the pixel values as they are stored (gamma-encoded).
-    0 is a white page, 1 a black one; it needs no threshold between ink and paper."""
+    """Mean over all pixels of 1 - luma, with Rec. 709's weights on the pixel values as they are stored
+    (gamma-encoded). 0 is a white page, 1 a black one; it needs no threshold between ink and paper."""
     weights = torch.tensor(REC_709, device=images.device)
     return 1 - torch.einsum("nchw,c->nhw", images.float(), weights).mean().item()
 

@@ -20,7 +20,8 @@ from fedray.scenario.scenario import Scenario
 from fedray.schedule import Schedule, Send, Train
 from fedray.workload import Workload
 
-# Before anybody imports Ray: its hook for `uv run` would build every worker an environment of its own; ours is already there.
+# Before anybody imports Ray: its hook for `uv run` would build every worker an environment of its own; ours
+# is already there.
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
@@ -40,8 +41,8 @@ def who(client: int | None) -> str:
 
 
 class StepFailed(RuntimeError):
-    """A step that went wrong through no fault of its data: a message and, for error.json, facts. Both travel between
-    processes, which the original exception may not."""
+    """A step that went wrong through no fault of its data: a message and, for error.json, facts. Both travel
+    between processes, which the original exception may not."""
 
     def __init__(self, message: str, facts: dict[str, Any]) -> None:
         super().__init__(message, facts)
@@ -51,7 +52,9 @@ class StepFailed(RuntimeError):
         return str(self.args[0])
 
     @classmethod
-    def of(cls, error: BaseException, round: int | None, stage: str, client: int | None, traceback: str) -> Self:
+    def of(
+        cls, error: BaseException, round: int | None, stage: str, client: int | None, traceback: str
+    ) -> Self:
         """What, where, and the original exception, once."""
         when, kind = f" in round {round}" if round is not None else "", type(error).__name__
         facts = {"error": kind, "round": round, "client": client, "stage": stage, "traceback": traceback}
@@ -72,7 +75,9 @@ class DataFailure(Exception):
 def refuse_infinite(loss: float, step: int, client: int) -> None:
     """Of a turn's step, counted from 0."""
     if not math.isfinite(loss):
-        message = f"the loss of step {step + 1} is {loss}, expected a finite number (a smaller learning rate?)"
+        message = (
+            f"the loss of step {step + 1} is {loss}, expected a finite number (a smaller learning rate?)"
+        )
         raise DataFailure("training", message, client)
 
 
@@ -121,8 +126,8 @@ class Executor(Protocol):
     def workload(self) -> Workload: ...
 
     def survey(self) -> tuple[list[int], dict[str, Any]]:
-        """How many samples each client holds, where `data.sites` lets only the sites' hosts look; and what each site's data
-        are (see fedray.runs.fingerprint)."""
+        """How many samples each client holds, where `data.sites` lets only the sites' hosts look; and what
+        each site's data are (see fedray.runs.fingerprint)."""
 
     def begin(self, shared: Shared) -> None:
         """The global buffer before the first round, where clients have told the server this."""
@@ -131,21 +136,21 @@ class Executor(Protocol):
         """What a checkpoint holds. Raises ValueError where a file is not what it was."""
 
     def carry_out(self, schedule: Schedule) -> Iterator[TrainReport]:
-        """One round; a report as each client ends its turn, and the server's where it trains itself. The global buffer is the
-        new one once all are taken."""
+        """One round; a report as each client ends its turn, and the server's where it trains itself. The
+        global buffer is the new one once all are taken."""
 
     def evaluate(self, grid: Path, base: bool = False) -> Look:
         """Looks at the global buffer as it is now, or at the base model's."""
 
     def checkpoint(self, folder: Path, before: Path | None) -> Saved:
-        """Writes the global buffer, the server's state and the clients' into a folder; what has not changed since the
-        checkpoint `before` is linked."""
+        """Writes the global buffer, the server's state and the clients' into a folder; what has not changed
+        since the checkpoint `before` is linked."""
 
     def export(self, folder: Path) -> None: ...
 
     def audit(self, clients: Sequence[int], labels: np.ndarray, grid: Path) -> dict[str, Any]:
-        """How good these clients' data and the server's pictures of these labels are for the global model; a sheet of the
-        pictures is written to `grid`."""
+        """How good these clients' data and the server's pictures of these labels are for the global model; a
+        sheet of the pictures is written to `grid`."""
 
     def publish(self, run: str, metrics: dict[str, Any]) -> None:
         """A round's metrics, for whatever monitors the executor."""
@@ -160,13 +165,16 @@ def to_paint(schedule: Schedule, scenario: Scenario, shared: Shared) -> dict[int
         return {}
     assert shared.counts is not None
     if section.at == "client":
-        return {client: labels.order(section, shared.counts[client])[:n] for client, n in schedule.pictures.items()}
+        return {
+            client: labels.order(section, shared.counts[client])[:n]
+            for client, n in schedule.pictures.items()
+        }
     return {SERVER: labels.order(section, shared.counts.sum(0))[: max(schedule.pictures.values())]}
 
 
 def chains(schedule: Schedule) -> list[list[int]]:
-    """The clients through whose hands each copy of the global buffer goes, from the server to where it is added up: one
-    a chain in a parallel round, all in a row in a relay."""
+    """The clients through whose hands each copy of the global buffer goes, from the server to where it is
+    added up: one a chain in a parallel round, all in a row in a relay."""
     found: list[list[int]] = []
     clients = set(schedule.clients)
     chain_of: dict[str, list[int]] = {}  # by the id of the step that holds the buffer
@@ -196,7 +204,8 @@ def refuse_silent_ray(scenario: Scenario) -> None:
 
 
 def open_executor(job: Job, note: Callable[[str], None] = print) -> Executor:
-    """The executor that `runtime.executor` names; `note` shows a person what it does about lost actors and nodes."""
+    """The executor that `runtime.executor` names; `note` shows a person what it does about lost actors and
+    nodes."""
     if job.scenario.runtime.executor == "ray":
         from fedray.executors.ray import RayExecutor
 

@@ -1,4 +1,5 @@
-"""The server's part of GenFL: it paints, trains the augmented model, and weighs it against the clients' (Qiang et al. 2024)."""
+"""The server's part of GenFL: it paints, trains the augmented model, and weighs it against the clients'
+(Qiang et al. 2024)."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -28,7 +29,8 @@ from fedray.scenario.augmentation import HeldOut
 
 
 class AugmentWork:
-    """Holds the generator and a model like the clients', both resident. The pictures lie in the run folder."""
+    """Holds the generator and a model like the clients', both resident. The pictures lie in the run
+    folder."""
 
     def __init__(self, job: Job, device: torch.device) -> None:
         assert job.scenario.augmentation is not None
@@ -45,9 +47,11 @@ class AugmentWork:
     def paint(self, labels: np.ndarray) -> Pictures:
         return self.painter.paint(SERVER, labels)
 
-    def train(self, round: int, labels: np.ndarray, buffer: np.ndarray, state: Kept) -> tuple[np.ndarray, TrainReport]:
-        """The augmented model w_a [numel] fp32, which never travels, trained on the pictures of these labels from the global
-        model, or from its own last weights."""
+    def train(
+        self, round: int, labels: np.ndarray, buffer: np.ndarray, state: Kept
+    ) -> tuple[np.ndarray, TrainReport]:
+        """The augmented model w_a [numel] fp32, which never travels, trained on the pictures of these labels
+        from the global model, or from its own last weights."""
         self.client.samples, self.client.held = self._pictures(labels), {SERVER: np.arange(len(labels))}
         start = master(self.client.model.flat.layout, buffer, state).numpy()
         if self.section.start == "own":
@@ -55,27 +59,46 @@ class AugmentWork:
         return self.client.train_apart(round, SERVER, start)
 
     def mix(
-        self, layout: Layout, round: int, combined: np.ndarray, state: Kept, augmented: np.ndarray, report: TrainReport
+        self,
+        layout: Layout,
+        round: int,
+        combined: np.ndarray,
+        state: Kept,
+        augmented: np.ndarray,
+        report: TrainReport,
     ) -> tuple[np.ndarray, Kept, float]:
-        """Eq. (1): kappa_1 times the clients' mean and kappa_2 times w_a; kappa_2 beside it. A model that failed weighs nothing."""
+        """Eq. (1): kappa_1 times the clients' mean and kappa_2 times w_a; kappa_2 beside it. A model that
+        failed weighs nothing."""
         if report.failure is not None:
             return combined, state, 0.0
         clients, own = master(layout, combined, state), torch.from_numpy(augmented)
-        first, second = self.section.kappas(round, self.job.scenario.training.rounds) or self._by_performance(clients, own)
+        first, second = self.section.kappas(round, self.job.scenario.training.rounds) or self._by_performance(
+            clients, own
+        )
         sent, kept = as_sent(layout, (first * clients.double() + second * own.double()).float())
         kept |= {OWN: augmented} if self.section.start == "own" else {}
         return sent, state | kept, second
 
-    def audit(self, buffer: np.ndarray, labels: np.ndarray, grid: Path, audited: Sequence[Audited | None]) -> dict[str, Any]:
-        """How good the data are (Sec. II-B1): each client's local learning error, and how far the gradient of its loss lies
-        from that of all of them, as a share of the latter; the same for the pictures, of which a sheet is written to `grid`,
-        and beside real images what a judge says of them."""
+    def audit(
+        self, buffer: np.ndarray, labels: np.ndarray, grid: Path, audited: Sequence[Audited | None]
+    ) -> dict[str, Any]:
+        """How good the data are (Sec. II-B1): each client's local learning error, and how far the gradient of
+        its loss lies from that of all of them, as a share of the latter; the same for the pictures, of which
+        a sheet is written to `grid`, and beside real images what a judge says of them."""
         clients = sorted(c for c in audited if c is not None)  # added up in one order
-        whole, mean = sum(c.samples for c in clients), np.zeros(self.client.model.flat.layout.trained, np.float32)
+        whole, mean = (
+            sum(c.samples for c in clients),
+            np.zeros(self.client.model.flat.layout.trained, np.float32),
+        )
         for c in clients:
             mean += np.float32(c.samples / whole) * c.gradient
         rows = [
-            {"client": c.client, "samples": c.samples, "learning_error": c.loss, "gradient_gap": quality.gap(c.gradient, mean)}
+            {
+                "client": c.client,
+                "samples": c.samples,
+                "learning_error": c.loss,
+                "gradient_gap": quality.gap(c.gradient, mean),
+            }
             for c in clients
         ]
         if not len(labels):
@@ -84,7 +107,11 @@ class AugmentWork:
         self.client.samples, self.client.held = pictures.samples(self.form), {SERVER: np.arange(len(labels))}
         ours = self.client.audit(SERVER, buffer)
         assert ours is not None
-        found = {"images": len(labels), "learning_error": ours.loss, "gradient_gap": quality.gap(ours.gradient, mean)}
+        found = {
+            "images": len(labels),
+            "learning_error": ours.loss,
+            "gradient_gap": quality.gap(ours.gradient, mean),
+        }
         quality.sheet(pictures, grid)
         if self.section.judge is not None:
             judge = judges.load(shipped.resolve(self.section.judge, self.job.folder))
@@ -111,5 +138,7 @@ class AugmentWork:
 
     def _pictures(self, labels: np.ndarray) -> Array:
         if not len(labels):
-            return Array(lambda: np.zeros((0, self.form.channels, 1, 1), np.uint8), labels, self.form.label_names)
+            return Array(
+                lambda: np.zeros((0, self.form.channels, 1, 1), np.uint8), labels, self.form.label_names
+            )
         return self.paint(labels).samples(self.form)

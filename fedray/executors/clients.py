@@ -44,12 +44,18 @@ class Audited(NamedTuple):
 
 
 class ClientWork(Holder):
-    """Runs any client's turn. The encoded samples of a client are kept where they are dear; nothing else outlives a turn."""
+    """Runs any client's turn. The encoded samples of a client are kept where they are dear; nothing else
+    outlives a turn."""
 
     def __init__(
-        self, job: Job, device: torch.device, site: str | None = None, own: tuple[Samples, Mapping[int, np.ndarray]] | None = None
+        self,
+        job: Job,
+        device: torch.device,
+        site: str | None = None,
+        own: tuple[Samples, Mapping[int, np.ndarray]] | None = None,
     ) -> None:
-        """Of the clients' samples as the scenario deals them (at this site), or of some other samples of its `own`."""
+        """Of the clients' samples as the scenario deals them (at this site), or of some other samples of its
+        `own`."""
         self.job, self.model = job, Model(job, device)
         super().__init__(self.model.learner, *(own or holdings(job.scenario, job.folder, site)))
         self.rule = self.model.rule
@@ -60,15 +66,16 @@ class ClientWork(Holder):
         self._optimizer = FlatOptimizer(job.scenario.training.optimizer, master.data, master.grad)
 
     def initial(self) -> tuple[np.ndarray, Layout, Kept]:
-        """The buffer before the first round, its layout and the server's state, the same from every worker: the model, and
-        zeros for what the rule adds."""
+        """The buffer before the first round, its layout and the server's state, the same from every worker:
+        the model, and zeros for what the rule adds."""
         layout = self.model.flat.layout
         numbers = F.pad(self.model.flat.all.detach().cpu(), (0, self.rule.received - layout.numel)).clone()
         sent, kept = as_sent(layout, numbers)
         return sent, layout, kept
 
     def train(self, round: int, client: int, buffer: np.ndarray) -> tuple[np.ndarray, TrainReport]:
-        """One turn of a relay (huang2023, Sec. IV, Step 2). A client that fails hands on what it was given."""
+        """One turn of a relay (huang2023, Sec. IV, Step 2). A client that fails hands on what it was
+        given."""
 
         def turn() -> tuple[np.ndarray, TrainReport]:
             layout = self.model.flat.layout
@@ -81,7 +88,8 @@ class ClientWork(Holder):
         return self._attempt(round, client, turn, buffer)
 
     def train_apart(self, round: int, client: int, start: np.ndarray) -> tuple[np.ndarray, TrainReport]:
-        """A turn whose weights do not travel: from numbers [numel] fp32 to numbers [numel] fp32, or `start` of one that fails."""
+        """A turn whose weights do not travel: from numbers [numel] fp32 to numbers [numel] fp32, or `start`
+        of one that fails."""
 
         def turn() -> tuple[np.ndarray, TrainReport]:
             report, _ = self._turn(round, client, torch.from_numpy(start), {})
@@ -89,24 +97,40 @@ class ClientWork(Holder):
 
         return self._attempt(round, client, turn, start)
 
-    def add(self, base: np.ndarray, state: Kept, round_weight: int, end: np.ndarray, reports: Sequence[TrainReport]) -> ExactSum:
-        """The update of a relay that ended with the buffer `end`, a model and no difference, which weighs what its clients that
-        trained hold: one chain's end is the next global model."""
+    def add(
+        self,
+        base: np.ndarray,
+        state: Kept,
+        round_weight: int,
+        end: np.ndarray,
+        reports: Sequence[TrainReport],
+    ) -> ExactSum:
+        """The update of a relay that ended with the buffer `end`, a model and no difference, which weighs
+        what its clients that trained hold: one chain's end is the next global model."""
         layout = self.model.flat.layout
         total = ExactSum.zero(layout.numel, round_weight)
-        if weight := sum(self.job.scenario.aggregation.weight(r.samples) for r in reports if r.failure is None):
+        if weight := sum(
+            self.job.scenario.aggregation.weight(r.samples) for r in reports if r.failure is None
+        ):
             ours = master(layout, base, state)
             total.add(returned(layout.view(end), layout.view(base), ours), weight, ours)
         return total
 
     def train_all(
-        self, base: np.ndarray, server: Kept, round_weight: int, round: int, clients: Sequence[int], states: Sequence[Kept | None],
-        total: ExactSum | None = None, generated: Generated = None,
-    ) -> tuple[ExactSum, list[TrainReport], list[Kept | None]]:  # fmt: skip
-        """The turns of clients that all start from `base`, one after another, and the sum of their updates, added to
-        `total` where there is one. A client that fails is not added, and keeps the state it had. `generated` pictures join
-        each one's own samples: the same for all, or by client the labels of those it paints itself. `server`: its state, where
-        Scenario.adds_to_master asks for it."""
+        self,
+        base: np.ndarray,
+        server: Kept,
+        round_weight: int,
+        round: int,
+        clients: Sequence[int],
+        states: Sequence[Kept | None],
+        total: ExactSum | None = None,
+        generated: Generated = None,
+    ) -> tuple[ExactSum, list[TrainReport], list[Kept | None]]:
+        """The turns of clients that all start from `base`, one after another, and the sum of their updates,
+        added to `total` where there is one. A client that fails is not added, and keeps the state it had.
+        `generated` pictures join each one's own samples: the same for all, or by client the labels of those
+        it paints itself. `server`: its state, where Scenario.adds_to_master asks for it."""
         ours = master(self.model.flat.layout, base, server)
         total = total or self._empty(round_weight)
         reports, new_states = [], []
@@ -118,8 +142,8 @@ class ClientWork(Holder):
         return total, reports, new_states
 
     def _empty(self, round_weight: int) -> ExactSum:
-        """A sum of nothing. Small ones have the memory of the round before, which has been passed on: fresh pages would cost
-        more than the sums."""
+        """A sum of nothing. Small ones have the memory of the round before, which has been passed on: fresh
+        pages would cost more than the sums."""
         if self._total is None:
             self._total = ExactSum.zero(self.rule.summed, round_weight).total
         if len(self._total) > SMALL:
@@ -128,8 +152,8 @@ class ClientWork(Holder):
         return ExactSum(self._total.zero_(), 0, round_weight)
 
     def audit(self, client: int, buffer: np.ndarray) -> Audited | None:
-        """How the model in a buffer does on all of a client's own samples: its mean loss, and the loss's gradient. None for
-        a client whose samples cannot be read."""
+        """How the model in a buffer does on all of a client's own samples: its mean loss, and the loss's
+        gradient. None for a client whose samples cannot be read."""
         self.model.receive(buffer)
         learner, gradient, n = self.model.learner, self._optimizer.gradient, len(self.held[client])
         try:
@@ -144,9 +168,11 @@ class ClientWork(Holder):
             loss += float(part.detach())
         return Audited(client, n, loss, gradient.cpu().numpy().copy())
 
-    def gathered(self, total: ExactSum | None, round_weight: int) -> tuple[Callable[[Tensor], ExactSum], Tensor]:
-        """A host's sum with its counts as one float64 tensor, for an all-reduce, and what makes a sum of the result. Integers
-        below 2^53 and the sums themselves add up exactly in any order."""
+    def gathered(
+        self, total: ExactSum | None, round_weight: int
+    ) -> tuple[Callable[[Tensor], ExactSum], Tensor]:
+        """A host's sum with its counts as one float64 tensor, for an all-reduce, and what makes a sum of the
+        result. Integers below 2^53 and the sums themselves add up exactly in any order."""
         mine = total or ExactSum.zero(self.rule.summed, round_weight)
         counts = torch.tensor([mine.weight, mine.added], dtype=torch.float64)
 
@@ -159,19 +185,30 @@ class ClientWork(Holder):
     def export(self, buffer: np.ndarray, state: Kept, folder: Path) -> None:
         self.model.export(buffer, state, folder)
 
-    def _attempt(self, round: int, client: int, turn: Callable[[], tuple[T, TrainReport]], otherwise: T) -> tuple[T, TrainReport]:
+    def _attempt(
+        self, round: int, client: int, turn: Callable[[], tuple[T, TrainReport]], otherwise: T
+    ) -> tuple[T, TrainReport]:
         """A turn; what its data make impossible is reported, and anything else ends the round."""
         try:
             with blamed(round, "training", client):
                 return turn()
         except DataFailure as e:
-            return otherwise, TrainReport(round, client, len(self.held[client]), 0, math.nan, failure=str(e), stage=e.stage)
+            return otherwise, TrainReport(
+                round, client, len(self.held[client]), 0, math.nan, failure=str(e), stage=e.stage
+            )
 
     def _contribute(
-        self, total: ExactSum, base: np.ndarray, ours: Tensor, round: int, client: int, state: Kept | None, generated: Generated
+        self,
+        total: ExactSum,
+        base: np.ndarray,
+        ours: Tensor,
+        round: int,
+        client: int,
+        state: Kept | None,
+        generated: Generated,
     ) -> tuple[Kept | None, TrainReport]:
-        """One turn from `base`, added to `total`; the client's new state. What a low rank leaves out is zero in the result:
-        `ours` are the server's numbers [received] fp32."""
+        """One turn from `base`, added to `total`; the client's new state. What a low rank leaves out is zero
+        in the result: `ours` are the server's numbers [received] fp32."""
         section, layout, mine = self.job.scenario.aggregation, self.model.flat.layout, self._numbers(client)
         kept = {name: torch.from_numpy(np.array(value)) for name, value in (state or {}).items()}
         update, received, n = self._update, layout.view(base).float(), layout.numel
@@ -181,7 +218,8 @@ class ClientWork(Holder):
         if beside is not None:
             update[n:] = beside
         with summable():
-            if section.transforms or layout.dtype != torch.float32:  # the difference is sent in the payload's precision
+            # the difference is sent in the payload's precision
+            if section.transforms or layout.dtype != torch.float32:
                 ExactSum.refuse_unsummable(update)
                 seed = key(self.job.scenario.seed, round, client, "transforms")
                 own = update[mine] + kept.get("unsent", 0.0)
@@ -196,16 +234,22 @@ class ClientWork(Holder):
     def _turn(
         self, round: int, client: int, received: Tensor, state: State, generated: Generated = None
     ) -> tuple[TrainReport, Callable[[], Ended]]:
-        """One client's training from the numbers it `received` [received] fp32. Its report, and what asks the rule for what else
-        it sends and keeps."""
-        scenario, training, learner, flat = self.job.scenario, self.job.scenario.training, self.model.learner, self.model.flat
+        """One client's training from the numbers it `received` [received] fp32. Its report, and what asks the
+        rule for what else it sends and keeps."""
+        scenario, training, learner, flat = (
+            self.job.scenario,
+            self.job.scenario.training,
+            self.model.learner,
+            self.model.flat,
+        )
         layout = flat.layout
         shard, held = self.shard(client), len(self.held[client])
         shard, samples = self._with_pictures(shard, held, client, generated)
         self.model.load(received)
         received = received.to(flat.all.device)
         state = {name: value.to(flat.all.device) for name, value in state.items()}
-        if isinstance(mine := self._numbers(client), Tensor):  # the rest is zero, and then its gradient is too
+        # the rest is zero, and then its gradient is too
+        if isinstance(mine := self._numbers(client), Tensor):
             mine = mine.to(flat.all.device)
             flat.all[~mine] = 0
             received = received.where(F.pad(mine, (0, len(received) - layout.numel), value=True), 0)
@@ -213,12 +257,15 @@ class ClientWork(Holder):
         adjust = self.rule.begin(start, received[layout.numel :], state)
         seed_dropout(flat.all.device, key(scenario.seed, round, client, "dropout"))
         draws = torch.Generator().manual_seed(key(scenario.seed, round, client, "noise"))
-        # fp16 gradients underflow: the loss is scaled, and a step whose scaled gradients overflow is left out.
+        # fp16 gradients underflow: the loss is scaled, and a step whose scaled gradients overflow is left
+        # out.
         scale = 1024.0 if training.precision == "fp16" else 1.0
         optimizer, gradient = self._optimizer, self._optimizer.gradient
         optimizer.restart()
         losses, seen, steps = [], 0, 0  # each batch's loss times its samples
-        for step, indices in enumerate(batches(training.batches(samples), samples, generator(scenario.seed, round, client, "batches"))):
+        for step, indices in enumerate(
+            batches(training.batches(samples), samples, generator(scenario.seed, round, client, "batches"))
+        ):
             gradient.zero_()
             loss = learner.loss(learner.draw(shard, indices, draws))
             refuse_infinite(value := float(loss.detach()), step, client)
@@ -253,7 +300,9 @@ class ClientWork(Holder):
         """A client's own samples with those that were generated, and how many there are."""
         if generated is None:
             return shard, held
-        pictures = self._painter.paint(client, generated[client]) if isinstance(generated, Mapping) else generated
+        pictures = (
+            self._painter.paint(client, generated[client]) if isinstance(generated, Mapping) else generated
+        )
         theirs = pictures.samples(self._form)
         return shard.joined(self.model.learner.encode(theirs, np.arange(len(pictures)))), held + len(pictures)
 
@@ -262,7 +311,9 @@ class ClientWork(Holder):
         """Of a client that paints for itself."""
         scenario = self.job.scenario
         assert scenario.augmentation is not None
-        return Painter(scenario.augmentation, self.job.folder, self._form, scenario.seed, self.model.flat.all.device)
+        return Painter(
+            scenario.augmentation, self.job.folder, self._form, scenario.seed, self.model.flat.all.device
+        )
 
     @cached_property
     def _form(self) -> Form:

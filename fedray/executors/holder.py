@@ -11,7 +11,8 @@ from fedray.learners.learner import Learner
 
 
 class Holder:
-    """A worker's share of the data. Samples are encoded when they are asked for, and kept so where that is dear."""
+    """A worker's share of the data. Samples are encoded when they are asked for, and kept so where that is
+    dear."""
 
     def __init__(self, learner: Learner, samples: Samples, held: Mapping[int, np.ndarray]) -> None:
         self.learner, self.samples, self.held = learner, samples, held

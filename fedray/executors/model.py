@@ -24,20 +24,23 @@ MASTER = "master"  # the global model in fp32, in the server's state, where what
 
 
 def master(layout: Layout, buffer: np.ndarray, state: Kept | None) -> Tensor:
-    """The global numbers [received] in fp32 as the server has them. They are the buffer's own where that is fp32."""
+    """The global numbers [received] in fp32 as the server has them. They are the buffer's own where that is
+    fp32."""
     if state and MASTER in state:
         return torch.from_numpy(state[MASTER])
     return layout.view(buffer).float()
 
 
 def returned(end: Tensor, sent: Tensor, ours: Tensor) -> Tensor:
-    """The numbers of a model [n] that went from hand to hand, as the server is to take them: where it came back as it was `sent`
-    nobody has changed it, and the server's own fp32 ones are what they were, not rounded."""
+    """The numbers of a model [n] that went from hand to hand, as the server is to take them: where it came
+    back as it was `sent` nobody has changed it, and the server's own fp32 ones are what they were, not
+    rounded."""
     return end.float().where(end != sent, ours[: len(end)])
 
 
 def as_sent(layout: Layout, numbers: Tensor) -> tuple[np.ndarray, Kept]:
-    """The buffer that is sent of global numbers [received] fp32, and what the server keeps of them beside it."""
+    """The buffer that is sent of global numbers [received] fp32, and what the server keeps of them beside
+    it."""
     if layout.dtype == torch.float32:
         return numbers.contiguous().view(torch.uint8).numpy(), {}
     return numbers.to(layout.dtype).view(torch.uint8).numpy(), {MASTER: numbers.numpy()}
@@ -63,18 +66,22 @@ class Model:
         self.receive(buffer, state)
         try:
             with naming(folder):
-                export(self.scenario.tuning, self.learner, self.flat.layout, folder, adapter=not self.rule.folds)
+                export(
+                    self.scenario.tuning, self.learner, self.flat.layout, folder, adapter=not self.rule.folds
+                )
         except SafetensorError as e:  # a disk that is full, among others
             raise OSError(errno.EIO, str(e), str(folder)) from None
 
     def receive(self, buffer: np.ndarray, state: Kept | None = None) -> None:
-        """The model in a global buffer; with the server's state, its master or its moving average where there is one."""
+        """The model in a global buffer; with the server's state, its master or its moving average where there
+        is one."""
         self.load(master(self.flat.layout, buffer, state))
         if state and EMA in state:
             self.flat.all.copy_(torch.from_numpy(state[EMA]))
 
     def load(self, numbers: Tensor) -> None:
-        """The model of global numbers [received] fp32: what travels, then what is folded into the base weights."""
+        """The model of global numbers [received] fp32: what travels, then what is folded into the base
+        weights."""
         self.flat.all.copy_(numbers[: self.flat.layout.numel])
         if self._bases:
             changes = numbers[self.flat.layout.numel :].split([weight.numel() for weight, _ in self._bases])
@@ -84,11 +91,13 @@ class Model:
 
 
 def make_deterministic(threads: int) -> None:
-    """The same bits from the same numbers. On CUDA strictly: with warnings alone, attention's backward pass stays one that
-    adds in any order. None of our models, losses and metrics uses what torch documents to have no deterministic form
-    (torch.use_deterministic_algorithms), so that nothing raises; a base from elsewhere whose layers do ends the run."""
+    """The same bits from the same numbers. On CUDA strictly: with warnings alone, attention's backward pass
+    stays one that adds in any order. None of our models, losses and metrics uses what torch documents to have
+    no deterministic form (torch.use_deterministic_algorithms), so that nothing raises; a base from elsewhere
+    whose layers do ends the run."""
     torch.set_num_threads(threads)
     if torch.cuda.is_available():
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which cuBLAS asks for before its first product
+        # which cuBLAS asks for before its first product
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False

@@ -58,7 +58,8 @@ class SerialExecutor:
         self.buffer, self.state = self.server.restore(self.layout, folder, saved)
         for client, name in saved.clients.items():
             self.client_states[client] = self.server.client_state(folder, name, saved.files[name])
-        self.changed = set(self.client_states)  # written anew: the checkpoint before the next one may be a damaged one
+        # written anew: the checkpoint before the next one may be a damaged one
+        self.changed = set(self.client_states)
 
     def carry_out(self, schedule: Schedule) -> Iterator[TrainReport]:
         if isinstance(self.clients, SplitClients):
@@ -68,7 +69,11 @@ class SerialExecutor:
         weight = sum(scenario.aggregation.weight(self.shared.samples[c]) for c in schedule.clients)
         sums, together, labels = [], None, to_paint(schedule, scenario, self.shared)
         here = labels.pop(SERVER, None)
-        augmented = self.augment.train(schedule.round, here, base, self.state) if here is not None and SERVER in schedule.pictures else None
+        augmented = (
+            self.augment.train(schedule.round, here, base, self.state)
+            if here is not None and SERVER in schedule.pictures
+            else None
+        )
         generated = labels or (self.augment.paint(here) if here is not None and augmented is None else None)
         for chain in chains(schedule):
             if len(chain) == 1:
@@ -91,16 +96,28 @@ class SerialExecutor:
             sums.append(self.clients.add(base, self.state, weight, buffer, theirs))
         sums += [together] if together else []
         if sums:
-            self.buffer, self.state = self.server.aggregate(self.layout, base, self.state, schedule.round, self.can_train, sums)
+            self.buffer, self.state = self.server.aggregate(
+                self.layout, base, self.state, schedule.round, self.can_train, sums
+            )
         if augmented is not None:
-            self.buffer, self.state, kappa = self.augment.mix(self.layout, schedule.round, self.buffer, self.state, *augmented)
+            self.buffer, self.state, kappa = self.augment.mix(
+                self.layout, schedule.round, self.buffer, self.state, *augmented
+            )
             yield replace(augmented[1], kappa_2=kappa)
 
     def _carry_out_split(self, schedule: Schedule, clients: SplitClients) -> Iterator[TrainReport]:
-        """The server's part is as it was until all turns have ended: a client that fails is left out, and the rest is done again."""
+        """The server's part is as it was until all turns have ended: a client that fails is left out, and the
+        rest is done again."""
         while schedule.clients:
             try:
-                done = ask(schedule, self.buffer, self.state, 0, lambda _: partial(_call, clients), partial(_call, self.split))
+                done = ask(
+                    schedule,
+                    self.buffer,
+                    self.state,
+                    0,
+                    lambda _: partial(_call, clients),
+                    partial(_call, self.split),
+                )
                 weights = [self.job.scenario.aggregation.weight(self.shared.samples[c]) for c in done.ends]
                 total = self.split.finish(0, list(done.ends), weights, list(done.ends.values()))
             except DataFailure as e:
@@ -109,7 +126,9 @@ class SerialExecutor:
                 continue
             yield from done.reports.values()
             round, n = schedule.round, self.can_train
-            self.buffer, self.state = self.server.aggregate(self.layout, self.buffer, self.state, round, n, [total])
+            self.buffer, self.state = self.server.aggregate(
+                self.layout, self.buffer, self.state, round, n, [total]
+            )
             return
 
     @cached_property
@@ -124,13 +143,17 @@ class SerialExecutor:
 
     def audit(self, clients: Sequence[int], labels: np.ndarray, grid: Path) -> dict[str, Any]:
         assert isinstance(self.clients, ClientWork)
-        return self.augment.audit(self.buffer, labels, grid, [self.clients.audit(client, self.buffer) for client in clients])
+        return self.augment.audit(
+            self.buffer, labels, grid, [self.clients.audit(client, self.buffer) for client in clients]
+        )
 
     def checkpoint(self, folder: Path, before: Path | None) -> Saved:
         changed, unchanged = sorted(self.changed), sorted(self.client_states.keys() - self.changed)
         states = [self.client_states[c] for c in changed]
         self.changed = set()
-        return self.server.checkpoint(self.layout, self.buffer, self.state, folder, before, unchanged, changed, *states)
+        return self.server.checkpoint(
+            self.layout, self.buffer, self.state, folder, before, unchanged, changed, *states
+        )
 
     def export(self, folder: Path) -> None:
         worker = self.evaluator if isinstance(self.clients, SplitClients) else self.clients

@@ -22,16 +22,24 @@ OWN = "augmented"  # the augmented model's last weights (see augment.py), in the
 
 
 class ServerWork:
-    """The server's part. It keeps nothing between calls that it could not build again, so it may be restarted."""
+    """The server's part. It keeps nothing between calls that it could not build again, so it may be
+    restarted."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
         make_deterministic(job.scenario.runtime.threads)
 
     def aggregate(
-        self, layout: Layout, buffer: np.ndarray, state: Kept, round: int, clients: int, partials: Sequence[ExactSum]
+        self,
+        layout: Layout,
+        buffer: np.ndarray,
+        state: Kept,
+        round: int,
+        clients: int,
+        partials: Sequence[ExactSum],
     ) -> tuple[np.ndarray, Kept]:
-        """The next global buffer and server state, from the hosts' sums; both as they were where nobody sent anything.
+        """The next global buffer and server state, from the hosts' sums; both as they were where nobody sent
+        anything.
 
         Args:
             buffer: what the clients of the round had from the server.
@@ -46,7 +54,11 @@ class ServerWork:
         rows = len(total.total) // layout.numel if combined.element_wise else 1
         old, sums = master(layout, buffer, state).view(rows, -1), total.total.view(rows, -1)
         new, new_state = old.clone(), dict[str, np.ndarray]()
-        theirs = {name: torch.from_numpy(np.array(value)) for name, value in state.items() if name not in (EMA, OWN, MASTER)}
+        theirs = {
+            name: torch.from_numpy(np.array(value))
+            for name, value in state.items()
+            if name not in (EMA, OWN, MASTER)
+        }
         # Number by number, so that memory stays small, where the rule allows it.
         for c in chunks(layout.numel) if combined.element_wise else [slice(0, None)]:
             before, mean = old[:, c].double(), sums[:, c] / total.weight
@@ -56,7 +68,8 @@ class ServerWork:
             else:
                 stepped, part = combined.step(before[0], mean[0], part, share, seed)
             new[:, c] = stepped
-            if (rest := max(0, layout.trained - c.start)) < len(mean[0]) and combined.element_wise:  # what only travels is averaged
+            # what only travels is averaged
+            if (rest := max(0, layout.trained - c.start)) < len(mean[0]) and combined.element_wise:
                 new[0, c][rest:] = before[0, rest:] + mean[0, rest:]
             for name, value in part.items():
                 if value.ndim:
@@ -66,7 +79,9 @@ class ServerWork:
         if decay := getattr(self.job.scenario.model, "ema_decay", None):
             rate = min(decay, (1 + round) / (10 + round))
             ours = new[0, : layout.numel].numpy()
-            new_state[EMA] = rate * state.get(EMA, old[0, : layout.numel].numpy()) + np.float32(1 - rate) * ours
+            new_state[EMA] = (
+                rate * state.get(EMA, old[0, : layout.numel].numpy()) + np.float32(1 - rate) * ours
+            )
         sent, kept = as_sent(layout, new.flatten())
         return sent, new_state | kept
 
@@ -74,12 +89,14 @@ class ServerWork:
         self, layout: Layout, buffer: np.ndarray, state: Kept, folder: Path, before: Path | None,
         unchanged: Sequence[int], changed: Sequence[int], *states: Kept,
     ) -> Saved:  # fmt: skip
-        """Writes the model's weights, what the server has beside them, and the states of the clients that have changed
-        since the checkpoint `before`; the others' are linked to its files."""
+        """Writes the model's weights, what the server has beside them, and the states of the clients that
+        have changed since the checkpoint `before`; the others' are linked to its files."""
         layout.save(buffer[: layout.nbytes], folder / "weights.safetensors")
         files: dict[str, str] = {}
         if len(buffer) > layout.nbytes or state:
-            beside = {f"state.{name}": value for name, value in state.items()} | {"vectors": buffer[layout.nbytes :]}
+            beside = {f"state.{name}": value for name, value in state.items()} | {
+                "vectors": buffer[layout.nbytes :]
+            }
             files[SERVER_FILE] = save_arrays(beside, folder / SERVER_FILE)
         for client, value in zip(changed, states, strict=True):
             files[client_file(client)] = save_arrays(value, folder / client_file(client))
@@ -92,8 +109,11 @@ class ServerWork:
         return Saved(self._sha256(layout, buffer), files)
 
     def _sha256(self, layout: Layout, buffer: np.ndarray) -> str:
-        """Of all that the global model is made of: what was folded into the base too, control variates not."""
-        return sha256(buffer if rule(self.job.scenario.aggregation, layout).folds else buffer[: layout.nbytes])
+        """Of all that the global model is made of: what was folded into the base too, control variates
+        not."""
+        return sha256(
+            buffer if rule(self.job.scenario.aggregation, layout).folds else buffer[: layout.nbytes]
+        )
 
     def restore(self, layout: Layout, folder: Path, saved: Saved) -> tuple[np.ndarray, Kept]:
         """The global buffer and the server's state of a checkpoint.
@@ -108,7 +128,10 @@ class ServerWork:
                 buffer = np.concatenate([buffer, arrays.pop("vectors")])
                 state = {k.removeprefix("state."): v for k, v in arrays.items()}
         if (got := self._sha256(layout, buffer)) != saved.weights_sha256:
-            raise ValueError(f"{folder / 'weights.safetensors'} has sha256 {got[:12]}..., expected {saved.weights_sha256[:12]}...")
+            raise ValueError(
+                f"{folder / 'weights.safetensors'} has sha256 {got[:12]}..., expected"
+                f" {saved.weights_sha256[:12]}..."
+            )
         return buffer, state
 
     def client_state(self, folder: Path, name: str, expected: str) -> Kept:
@@ -134,7 +157,9 @@ class EvaluatorWork:
         if scenario.evaluation.leakage is not None:
             from fedray.executors.split.leaks import measure
 
-            found |= measure(self.job, self._model.learner, grid.with_name(grid.name.replace("round", "attack")))
+            found |= measure(
+                self.job, self._model.learner, grid.with_name(grid.name.replace("round", "attack"))
+            )
         return found
 
     def export(self, buffer: np.ndarray, state: Kept, folder: Path) -> None:

@@ -1,5 +1,5 @@
-"""What clients keep between their turns, where all are in one process: in memory up to a budget, past it on disk. (On Ray
-these are objects in its store, which spills by itself.)"""
+"""What clients keep between their turns, where all are in one process: in memory up to a budget, past it on
+disk. (On Ray these are objects in its store, which spills by itself.)"""
 
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path

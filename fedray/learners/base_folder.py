@@ -1,5 +1,5 @@
-"""What a base model's folder holds, looked at without torch: that it is a Stable Diffusion which is trained as it should be,
-whole, and nothing that would run code or ask the network."""
+"""What a base model's folder holds, looked at without torch: that it is a Stable Diffusion which is trained
+as it should be, whole, and nothing that would run code or ask the network."""
 
 import json
 import re
@@ -18,10 +18,12 @@ PARTS = {  # by name: its library and classes
     "tokenizer": ("transformers", ("CLIPTokenizer", "CLIPTokenizerFast")),
 }
 WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
-# Samplers of the noise that a Stable Diffusion is trained with: betas over discrete timesteps. Flow matching and EDM's are not.
+# Samplers of the noise that a Stable Diffusion is trained with: betas over discrete timesteps. Flow matching
+# and EDM's are not.
 SAMPLERS = (
-    "DDPM DDPMParallel DDIM DDIMParallel PNDM LMSDiscrete EulerDiscrete EulerAncestralDiscrete HeunDiscrete KDPM2Discrete "
-    "KDPM2AncestralDiscrete DPMSolverMultistep DPMSolverSinglestep DPMSolverSDE DEISMultistep UniPCMultistep SASolver LCM TCD"
+    "DDPM DDPMParallel DDIM DDIMParallel PNDM LMSDiscrete EulerDiscrete EulerAncestralDiscrete HeunDiscrete"
+    " KDPM2Discrete KDPM2AncestralDiscrete DPMSolverMultistep DPMSolverSinglestep DPMSolverSDE DEISMultistep"
+    " UniPCMultistep SASolver LCM TCD"
 )
 PREDICTIONS = ("epsilon", "v_prediction")
 BETAS = ("linear", "scaled_linear", "squaredcos_cap_v2")
@@ -32,14 +34,25 @@ FORMS = {  # what a part's configuration says that it is
 }
 # Entries of a U-Net that ask for more than noisy latents, a timestep and text.
 BESIDE = (
-    "addition_embed_type", "class_embed_type", "encoder_hid_dim", "encoder_hid_dim_type", "num_class_embeds", "time_cond_proj_dim",
-)  # fmt: skip
+    "addition_embed_type",
+    "class_embed_type",
+    "encoder_hid_dim",
+    "encoder_hid_dim_type",
+    "num_class_embeds",
+    "time_cond_proj_dim",
+)
 ATTENTION = (None, "eager", "sdpa")  # ours; others are kernels, some fetched from a hub as code
-OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # of older versions of diffusers
+# of older versions of diffusers
+OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 CODE = ("auto_map", "trust_remote_code", "custom_pipelines")
 MOST_STEPS = 100_000  # of noise
-CONVERT = "diffusers' StableDiffusionPipeline.from_single_file('{file}').save_pretrained('FOLDER'), then FOLDER"
-REWRITE = "safetensors: StableDiffusionPipeline.from_pretrained('{folder}', use_safetensors=False).save_pretrained('FOLDER'), then FOLDER"
+CONVERT = (
+    "diffusers' StableDiffusionPipeline.from_single_file('{file}').save_pretrained('FOLDER'), then FOLDER"
+)
+REWRITE = (
+    "safetensors: StableDiffusionPipeline.from_pretrained('{folder}',"
+    " use_safetensors=False).save_pretrained('FOLDER'), then FOLDER"
+)
 
 Refuse = Callable[[object, str], Refused]
 
@@ -74,8 +87,11 @@ def verify(folder: Path, key: str) -> None:
         _verify_weights(folder / name, stem, refuse)
 
 
-def verify_loaded(name: str, configs: Mapping[str, Mapping[str, Any]], scheduler: Mapping[str, Any], key: str) -> None:
-    """The same of the configurations of a base on the hub, whose files nobody has looked at before they were loaded.
+def verify_loaded(
+    name: str, configs: Mapping[str, Mapping[str, Any]], scheduler: Mapping[str, Any], key: str
+) -> None:
+    """The same of the configurations of a base on the hub, whose files nobody has looked at before they were
+    loaded.
 
     Raises:
         Refused: naming the file, and the entry in it.
@@ -137,26 +153,42 @@ def _refuse_adapters(folder: Path, refuse: Refuse) -> None:
     for place in (folder, *(folder / name for name in PARTS)):
         for name in ("adapter_config.json", "adapter_model.safetensors"):
             if (place / name).exists():
-                raise refuse(f"an adapter ({place / name}) beside the weights", "a base model: merge it first")
+                raise refuse(
+                    f"an adapter ({place / name}) beside the weights", "a base model: merge it first"
+                )
 
 
 def _verify_shapes(folder: Path, configs: Mapping[str, Mapping[str, Any]], refuse: Refuse) -> None:
-    """That the parts fit each other, and that the U-Net takes what training gives it: noisy latents, a timestep, text."""
+    """That the parts fit each other, and that the U-Net takes what training gives it: noisy latents, a
+    timestep, text."""
     unet, vae, text = configs["unet"], configs["vae"], configs["text_encoder"]
     file, latents = folder / "unet" / "config.json", vae.get("latent_channels", 4)
     for way in ("in_channels", "out_channels"):
         if (n := unet.get(way, 4)) != latents:
-            raise refuse(f"{way} {n!r:.40} in {file}", f"{latents}, as many as the autoencoder's latents have: no inpainting, no depth")
+            raise refuse(
+                f"{way} {n!r:.40} in {file}",
+                f"{latents}, as many as the autoencoder's latents have: no inpainting, no depth",
+            )
     for entry in BESIDE:
         if unet.get(entry) is not None:
-            raise refuse(f"{entry} {unet[entry]!r:.40} in {file}", "none: it is given latents, a timestep and text alone")
+            raise refuse(
+                f"{entry} {unet[entry]!r:.40} in {file}",
+                "none: it is given latents, a timestep and text alone",
+            )
     if (attention := unet.get("attention_type", "default")) != "default":
-        raise refuse(f"attention_type {attention!r:.40} in {file}", "default: it is given text alone, and no boxes")
+        raise refuse(
+            f"attention_type {attention!r:.40} in {file}", "default: it is given text alone, and no boxes"
+        )
     wide, width = unet.get("cross_attention_dim", 1280), text.get("hidden_size", 512)
     if any(n != width for n in (wide if isinstance(wide, list) else [wide])):
-        raise refuse(f"cross_attention_dim {wide!r:.40} in {file}", f"{width}, the text encoder's hidden_size")
+        raise refuse(
+            f"cross_attention_dim {wide!r:.40} in {file}", f"{width}, the text encoder's hidden_size"
+        )
     if vae.get("shift_factor") is not None:
-        raise refuse(f"shift_factor in {folder / 'vae' / 'config.json'}", "an autoencoder of Stable Diffusion 1 or 2, which has none")
+        raise refuse(
+            f"shift_factor in {folder / 'vae' / 'config.json'}",
+            "an autoencoder of Stable Diffusion 1 or 2, which has none",
+        )
     if not _between(scale := vae.get("scaling_factor", 0.18215), 0, float("inf")):
         raise refuse(f"scaling_factor {scale!r:.40} in {folder / 'vae' / 'config.json'}", "a number above 0")
 
@@ -164,14 +196,27 @@ def _verify_shapes(folder: Path, configs: Mapping[str, Mapping[str, Any]], refus
 def _verify_scheduler(file: Path, config: Mapping[str, Any], refuse: Refuse) -> None:
     name, known = str(config.get("_class_name")), SAMPLERS.split()
     if name.removesuffix("Scheduler") not in known or config.get("use_flow_sigmas"):
-        flow = "flow matching" if config.get("use_flow_sigmas") or name.startswith("Flow") else "not what it is trained with"
-        raise refuse(f"_class_name {name!r:.60} in {file} ({flow})", f"one of {', '.join(f'{n}Scheduler' for n in known[:6])}, ...")
+        flow = (
+            "flow matching"
+            if config.get("use_flow_sigmas") or name.startswith("Flow")
+            else "not what it is trained with"
+        )
+        raise refuse(
+            f"_class_name {name!r:.60} in {file} ({flow})",
+            f"one of {', '.join(f'{n}Scheduler' for n in known[:6])}, ...",
+        )
     if (kind := config.get("prediction_type", "epsilon")) not in PREDICTIONS:
         raise refuse(f"prediction_type {kind!r:.40} in {file}", " or ".join(PREDICTIONS))
     if str(variance := config.get("variance_type")).startswith("learned"):
-        raise refuse(f"variance_type {variance!r:.40} in {file}", "a fixed one: a variance that the U-Net predicts is not trained")
+        raise refuse(
+            f"variance_type {variance!r:.40} in {file}",
+            "a fixed one: a variance that the U-Net predicts is not trained",
+        )
     if config.get("rescale_betas_zero_snr") and kind == "epsilon":  # Lin et al. 2024 (2305.08891), sec. 3.2
-        raise refuse(f"rescale_betas_zero_snr and epsilon in {file}", "v_prediction, where the last step is noise alone")
+        raise refuse(
+            f"rescale_betas_zero_snr and epsilon in {file}",
+            "v_prediction, where the last step is noise alone",
+        )
     _verify_betas(file, config, refuse)
 
 
@@ -179,17 +224,28 @@ def _verify_betas(file: Path, config: Mapping[str, Any], refuse: Refuse) -> None
     """What is not written would be a default, and samplers differ in theirs."""
     steps, trained = config.get("num_train_timesteps", 1000), config.get("trained_betas")
     if isinstance(steps, bool) or not isinstance(steps, int) or not 0 < steps <= MOST_STEPS:
-        raise refuse(f"num_train_timesteps {steps!r:.40} in {file}", f"a whole number from 1 to {MOST_STEPS:,}")
+        raise refuse(
+            f"num_train_timesteps {steps!r:.40} in {file}", f"a whole number from 1 to {MOST_STEPS:,}"
+        )
     if trained is not None:
-        if not isinstance(trained, list) or len(trained) != steps or not all(_between(beta, 0, 1) for beta in trained):
-            raise refuse(f"trained_betas in {file}", f"{steps} numbers between 0 and 1, one a timestep, or null")
+        if (
+            not isinstance(trained, list)
+            or len(trained) != steps
+            or not all(_between(beta, 0, 1) for beta in trained)
+        ):
+            raise refuse(
+                f"trained_betas in {file}", f"{steps} numbers between 0 and 1, one a timestep, or null"
+            )
         return
     if (betas := config.get("beta_schedule")) not in BETAS:
         raise refuse(f"beta_schedule {betas!r:.40} in {file}", " or ".join(BETAS))
     start: Any = config.get("beta_start")
     end: Any = config.get("beta_end")
     if not (_between(start, 0, 1) and _between(end, 0, 1) and start <= end):
-        raise refuse(f"beta_start {start!r:.40} and beta_end {end!r:.40} in {file}", "numbers between 0 and 1, the smaller first")
+        raise refuse(
+            f"beta_start {start!r:.40} and beta_end {end!r:.40} in {file}",
+            "numbers between 0 and 1, the smaller first",
+        )
 
 
 def _between(value: Any, low: float, high: float) -> bool:
@@ -205,8 +261,16 @@ def _verify_tokenizer(folder: Path, text: Mapping[str, Any], refuse: Refuse) -> 
     if (kind := config.get("tokenizer_class", "CLIPTokenizer")) not in PARTS["tokenizer"][1]:
         raise refuse(f"tokenizer_class {kind!r:.60} in {file}", "CLIPTokenizer")
     longest, places = config.get("model_max_length"), text.get("max_position_embeddings", 77)
-    if isinstance(longest, bool) or not isinstance(longest, int) or not isinstance(places, int) or not 0 < longest <= places:
-        raise refuse(f"model_max_length {longest!r:.40} in {file}", f"at most {places!r:.40}, the text encoder's max_position_embeddings")
+    if (
+        isinstance(longest, bool)
+        or not isinstance(longest, int)
+        or not isinstance(places, int)
+        or not 0 < longest <= places
+    ):
+        raise refuse(
+            f"model_max_length {longest!r:.40} in {file}",
+            f"at most {places!r:.40}, the text encoder's max_position_embeddings",
+        )
     if (file := folder / "special_tokens_map.json").exists():
         _object(file, refuse)
     added = _object(file, refuse) if (file := folder / "added_tokens.json").exists() else {}
@@ -217,12 +281,23 @@ def _verify_tokenizer(folder: Path, text: Mapping[str, Any], refuse: Refuse) -> 
         ids = [token.get("id") for token in own if isinstance(token, dict)]
         _verify_ids(file, known, [*ids, *added.values()], text, refuse)
         return
-    _verify_ids(folder / "vocab.json", _object(folder / "vocab.json", refuse), [*added.values()], text, refuse)
+    _verify_ids(
+        folder / "vocab.json", _object(folder / "vocab.json", refuse), [*added.values()], text, refuse
+    )
     try:
         lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as e:
-        raise refuse(f"{folder / 'merges.txt'}, which cannot be read ({e})", "the tokenizer's merges") from None
-    bad = next((i for i, line in enumerate(lines, 1) if line.strip() and not line.startswith("#") and len(line.split()) != 2), None)
+        raise refuse(
+            f"{folder / 'merges.txt'}, which cannot be read ({e})", "the tokenizer's merges"
+        ) from None
+    bad = next(
+        (
+            i
+            for i, line in enumerate(lines, 1)
+            if line.strip() and not line.startswith("#") and len(line.split()) != 2
+        ),
+        None,
+    )
     if bad is not None:
         raise refuse(f"{folder / 'merges.txt'}:{bad}, which is no merge", "two tokens a line")
 
@@ -235,11 +310,15 @@ def _verify_ids(file: Path, known: Any, added: list[Any], text: Mapping[str, Any
     if strange := [i for i in ids if not isinstance(i, int) or i < 0]:
         raise refuse(f"a token's number {strange[0]!r:.40} in {file}", "whole numbers from 0")
     if not isinstance(size, int) or max(ids) >= size:
-        raise refuse(f"tokens up to number {max(ids)} in {file}", f"less than {size!r:.40}, the text encoder's vocab_size")
+        raise refuse(
+            f"tokens up to number {max(ids)} in {file}",
+            f"less than {size!r:.40}, the text encoder's vocab_size",
+        )
 
 
 def stored(folder: Path, name: str, key: str) -> set[str]:
-    """The names of a part's tensors as its network has them; the libraries still load those of older versions.
+    """The names of a part's tensors as its network has them; the libraries still load those of older
+    versions.
 
     Raises:
         Refused: where its files are not whole.
@@ -268,7 +347,11 @@ def _verify_weights(part: Path, stem: str, refuse: Refuse) -> set[str]:
             return found
         raise _without_weights(part, stem, refuse)
     weight_map = _object(index, refuse).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(name, str) for name in weight_map.values()):
+    if (
+        not isinstance(weight_map, dict)
+        or not weight_map
+        or not all(isinstance(name, str) for name in weight_map.values())
+    ):
         raise refuse(f"{index} without a weight_map", "which tensor is in which file")
     for name in sorted(set(weight_map.values())):
         if not re.fullmatch(r"[\w.-]+\.safetensors", name):
@@ -287,9 +370,14 @@ def _without_weights(part: Path, stem: str, refuse: Refuse) -> Refused:
     variants = sorted(p.name for p in part.glob(f"{stem}*.safetensors*"))
     pickled = sorted(p.name for suffix in ("bin", "ckpt", "pt") for p in part.glob(f"*.{suffix}"))
     if variants:
-        return refuse(f"{part} with {listed(variants)} alone", f"{stem}.safetensors (a variant by that name is read as it is)")
+        return refuse(
+            f"{part} with {listed(variants)} alone",
+            f"{stem}.safetensors (a variant by that name is read as it is)",
+        )
     if pickled:
-        return refuse(f"{part} with {listed(pickled)} alone, which are pickles", REWRITE.format(folder=part.parent))
+        return refuse(
+            f"{part} with {listed(pickled)} alone, which are pickles", REWRITE.format(folder=part.parent)
+        )
     return refuse(f"{part} without weights", f"{stem}.safetensors in it")
 
 

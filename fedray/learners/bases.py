@@ -1,4 +1,5 @@
-"""Where a base model is: shipped, in a local folder, or on the hub. No torch here, so that `check` can look."""
+"""Where a base model is: shipped, in a local folder, or on the hub. No torch here, so that `check` can
+look."""
 
 import re
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from fedray.scenario.base import Refused
 
 @dataclass(frozen=True)
 class Base:
-    """`source` is what `from_pretrained` takes; `configuration` a folder that has at least the networks' configs."""
+    """`source` is what `from_pretrained` takes; `configuration` a folder that has at least the networks'
+    configs."""
 
     source: str
     configuration: Path | None
@@ -23,11 +25,12 @@ class Base:
 
 
 def locate(base: str, folder: Path, key: str = "model.base") -> Base:
-    """One code path for a shipped name, a folder in diffusers' layout, and a hub name, under a scenario's `key`.
+    """One code path for a shipped name, a folder in diffusers' layout, and a hub name, under a scenario's
+    `key`.
 
     Raises:
-        Refused: where none of the three is there, or a folder is no whole Stable Diffusion. Whether a hub name exists only
-            loading can tell.
+        Refused: where none of the three is there, or a folder is no whole Stable Diffusion. Whether a hub
+            name exists only loading can tell.
     """
     for place in (shipped.HERE / base, folder / _expanded(base)):
         refuse_single_file(place, key)

@@ -33,20 +33,33 @@ class Batch:
 
 
 class Classifier(Learner):
-    def __init__(self, section: Section, form: Form, seed: int, device: torch.device, compute: torch.dtype) -> None:
+    def __init__(
+        self, section: Section, form: Form, seed: int, device: torch.device, compute: torch.dtype
+    ) -> None:
         self.section, self.form, self.device, self.compute = section, form, device, compute
         if (size := section.resolution or form.size) is None:
-            raise Refused("model.resolution", "nothing", "pixels a side, since these images have no size of their own")
+            raise Refused(
+                "model.resolution", "nothing", "pixels a side, since these images have no size of their own"
+            )
         self.size = size
         self.channels = 3 if section.network == "resnet18" else form.channels
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(key(seed, 0, SERVER, "weights"))
             with torch.device("meta") if device.type == "meta" else nullcontext():
-                self.network = build(section, self.channels, self.size, len(form.label_names)).to(device).requires_grad_(False)
+                self.network = (
+                    build(section, self.channels, self.size, len(form.label_names))
+                    .to(device)
+                    .requires_grad_(False)
+                )
         self.parts: dict[str, nn.Module] = {"network": self.network}
         pieces, inputs = _pieces(section, self.network), ("images", *["x"] * 9)
-        found = [Stage(name, (needs,), ("x",), step, modules) for needs, (name, step, modules) in zip(inputs, pieces, strict=False)]
-        loss = Stage("loss", ("x", "labels"), ("loss",), lambda logits, labels: F.cross_entropy(logits.float(), labels))
+        found = [
+            Stage(name, (needs,), ("x",), step, modules)
+            for needs, (name, step, modules) in zip(inputs, pieces, strict=False)
+        ]
+        loss = Stage(
+            "loss", ("x", "labels"), ("loss",), lambda logits, labels: F.cross_entropy(logits.float(), labels)
+        )
         self.stages = self.staged(found, loss)
 
     def draw(self, shard: Shard, indices: np.ndarray, generator: torch.Generator) -> Batch:
@@ -76,7 +89,11 @@ class Classifier(Learner):
 
         tensors = {name: t.detach().clone().contiguous() for name, t in self.network.state_dict().items()}
         save_file(tensors, str(folder / self.weights_file), metadata={"format": "pt"})
-        facts = self.section.model_dump() | {"channels": self.channels, "size": self.size, "labels": list(self.form.label_names)}
+        facts = self.section.model_dump() | {
+            "channels": self.channels,
+            "size": self.size,
+            "labels": list(self.form.label_names),
+        }
         (folder / "config.json").write_text(json.dumps(facts, indent=2) + "\n")
 
     def _scaled(self, images: Tensor) -> Tensor:
@@ -88,16 +105,27 @@ def build(section: Section, channels: int, size: int, labels: int) -> nn.Module:
     if section.network == "cnn":
         side = ((size - 2) // 2 - 2) // 2
         return nn.Sequential(
-            nn.Conv2d(channels, 32, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Flatten(), nn.Linear(64 * side * side, 128), nn.ReLU(), nn.Linear(128, labels),
-        )  # fmt: skip
+            nn.Conv2d(channels, 32, 3),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(32, 64, 3),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(64 * side * side, 128),
+            nn.ReLU(),
+            nn.Linear(128, labels),
+        )
     from torchvision.models import resnet18
 
-    group = None if section.norm == "batch" else lambda channels: nn.GroupNorm(32, channels)  # 32: Wu and He 2018
+    # 32: Wu and He 2018
+    group = None if section.norm == "batch" else lambda channels: nn.GroupNorm(32, channels)
     return resnet18(num_classes=labels, norm_layer=group)
 
 
-def _pieces(section: Section, network: Any) -> list[tuple[str, Callable[[Tensor], Tensor], tuple[nn.Module, ...]]]:
+def _pieces(
+    section: Section, network: Any
+) -> list[tuple[str, Callable[[Tensor], Tensor], tuple[nn.Module, ...]]]:
     """The network's stages: names, what they do, their modules."""
     if section.network == "cnn":
         parts = network[:3], network[3:6], network[6:9], network[9:]

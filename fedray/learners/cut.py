@@ -59,7 +59,8 @@ def cut(stages: Sequence[Stage], topology: Split) -> Cut:
     """As a scenario asks for it.
 
     Raises:
-        Refused: for stages that are not there or leave the server nothing, and for inputs that may not leave their client.
+        Refused: for stages that are not there or leave the server nothing, and for inputs that may not leave
+            their client.
     """
     refuse_unknown([stage.name for stage in stages], topology)
     (found,) = _between(stages, topology)
@@ -87,7 +88,11 @@ def _between(stages: Sequence[Stage], topology: Split) -> Iterator[Cut]:
     for first in range(1, n):
         for last in range(first + 1, n) if topology.tail else [n]:
             found = Cut(tuple(stages[:first]), tuple(stages[first:last]), tuple(stages[last:]))
-            if topology.cut in ("auto", found.front[-1].name) and topology.tail in (None, "auto", *(s.name for s in found.tail[:1])):
+            if topology.cut in ("auto", found.front[-1].name) and topology.tail in (
+                None,
+                "auto",
+                *(s.name for s in found.tail[:1]),
+            ):
                 yield found
 
 
@@ -96,8 +101,15 @@ def refusal(cut: Cut, topology: Split) -> Refused | None:
     if unknown := [name for name in topology.may_send if name not in cut.inputs]:
         return Refused("topology.may_send", ", ".join(unknown), f"some of {', '.join(cut.inputs)}")
     if sent := [name for name in cut.sent_as_they_are if name not in topology.may_send]:
-        expected = f"a tail, which keeps {'them' if len(sent) > 1 else 'it'} at home, or may_send: [{', '.join(sent)}]"
-        return Refused("topology.may_send", f"a cut ({cut.name}) that sends the server each client's {' and '.join(sent)}", expected)
+        expected = (
+            f"a tail, which keeps {'them' if len(sent) > 1 else 'it'} at home, or may_send:"
+            f" [{', '.join(sent)}]"
+        )
+        return Refused(
+            "topology.may_send",
+            f"a cut ({cut.name}) that sends the server each client's {' and '.join(sent)}",
+            expected,
+        )
     return None
 
 

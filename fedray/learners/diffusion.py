@@ -34,37 +34,65 @@ class Diffusion(Learner):
     weights_file = "diffusion_pytorch_model.safetensors"
 
     def __init__(
-        self, section: Section, form: Form, seed: int, device: torch.device, compute: torch.dtype, betas: Sequence[float] | None = None
+        self,
+        section: Section,
+        form: Form,
+        seed: int,
+        device: torch.device,
+        compute: torch.dtype,
+        betas: Sequence[float] | None = None,
     ) -> None:
         """`betas`: of a part of the section's timesteps, where that is all this network denoises."""
         from diffusers.models.unets.unet_2d import UNet2DModel
         from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
         if (size := section.resolution or form.size) is None:
-            raise Refused("model.resolution", "nothing", "pixels a side, since these images have no size of their own")
+            raise Refused(
+                "model.resolution", "nothing", "pixels a side, since these images have no size of their own"
+            )
         levels = len(section.channels)
         if size % 2 ** (levels - 1):
-            raise Refused("model.resolution", size, f"a multiple of {2 ** (levels - 1)}, for {levels} levels of model.channels")
+            raise Refused(
+                "model.resolution",
+                size,
+                f"a multiple of {2 ** (levels - 1)}, for {levels} levels of model.channels",
+            )
         self.section, self.size, self.device, self.compute = section, size, device, compute
         self.keeps_shards = form.size is None  # files that would be decoded anew each turn
         down = ["AttnDownBlock2D" if i in section.attention else "DownBlock2D" for i in range(levels)]
         up = ["AttnUpBlock2D" if i in section.attention else "UpBlock2D" for i in reversed(range(levels))]
-        with torch.random.fork_rng(devices=[]), torch.device(device.type) if device.type == "meta" else nullcontext():
+        with (
+            torch.random.fork_rng(devices=[]),
+            torch.device(device.type) if device.type == "meta" else nullcontext(),
+        ):
             torch.manual_seed(key(seed, 0, SERVER, "weights"))
             unet: Any = UNet2DModel(
-                sample_size=size, in_channels=form.channels, out_channels=form.channels, layers_per_block=section.layers,
-                block_out_channels=tuple(section.channels), down_block_types=tuple(down), up_block_types=tuple(up),
-            )  # fmt: skip
+                sample_size=size,
+                in_channels=form.channels,
+                out_channels=form.channels,
+                layers_per_block=section.layers,
+                block_out_channels=tuple(section.channels),
+                down_block_types=tuple(down),
+                up_block_types=tuple(up),
+            )
         self.unet = unet.to(device).requires_grad_(False)
         self.parts: dict[str, nn.Module] = {"unet": self.unet}
-        # By keywords: what is given by its place, diffusers takes for its own default when it makes a sampler of this.
+        # By keywords: what is given by its place, diffusers takes for its own default when it makes a sampler
+        # of this.
         if betas is None:
             n, start, end = section.timesteps, section.beta_start, section.beta_end
-            self.schedule = DDPMScheduler(num_train_timesteps=n, beta_start=start, beta_end=end, beta_schedule="linear")
+            self.schedule = DDPMScheduler(
+                num_train_timesteps=n, beta_start=start, beta_end=end, beta_schedule="linear"
+            )
         else:
             self.schedule = DDPMScheduler(num_train_timesteps=len(betas), trained_betas=list(betas))
         pieces = unets.stages(unet, ("images", "noise", "timesteps"), self.schedule.add_noise, size)
-        loss = Stage("loss", ("predicted", "noise"), ("loss",), lambda predicted, noise: F.mse_loss(predicted.float(), noise))
+        loss = Stage(
+            "loss",
+            ("predicted", "noise"),
+            ("loss",),
+            lambda predicted, noise: F.mse_loss(predicted.float(), noise),
+        )
         self.stages = self.staged(pieces, loss)
 
     def prepare_training(self, gradient_checkpointing: bool) -> None:
@@ -82,22 +110,33 @@ class Diffusion(Learner):
         images = torch.zeros(1, self.unet.config.in_channels, self.size, self.size, device=self.device)
         return Batch(images, images, torch.zeros(1, dtype=torch.long, device=self.device)), 1
 
-    def sample(self, seeds: Sequence[int], steps: int, at_once: int = 64, start: Tensor | None = None) -> Tensor:
+    def sample(
+        self, seeds: Sequence[int], steps: int, at_once: int = 64, start: Tensor | None = None
+    ) -> Tensor:
         """One image a seed, [n, 3, h, w] in 0..1 on the CPU, whatever its neighbours."""
         return (self.denoise(seeds, steps, at_once, start) / 2 + 0.5).clamp(0, 1).expand(-1, 3, -1, -1)
 
     @torch.no_grad()
-    def denoise(self, seeds: Sequence[int], steps: int, at_once: int, start: Tensor | None = None, clip: bool = True) -> Tensor:
+    def denoise(
+        self, seeds: Sequence[int], steps: int, at_once: int, start: Tensor | None = None, clip: bool = True
+    ) -> Tensor:
         """By DDIM (Song et al. 2021) from a seed's noise each, or from `start`: [n, c, h, w] on the CPU."""
         from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
-        sampler: Any = DDIMScheduler.from_config(self.schedule.config, clip_sample=clip, timestep_spacing="trailing")
+        sampler: Any = DDIMScheduler.from_config(
+            self.schedule.config, clip_sample=clip, timestep_spacing="trailing"
+        )
         sampler.set_timesteps(min(steps, self.schedule.config.num_train_timesteps))
         shape, found = (1, self.unet.config.in_channels, self.size, self.size), []
         with self.evaluating():
             for i in range(0, len(seeds), at_once):
                 if start is None:
-                    x = torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds[i : i + at_once]])
+                    x = torch.cat(
+                        [
+                            torch.randn(shape, generator=torch.Generator().manual_seed(s))
+                            for s in seeds[i : i + at_once]
+                        ]
+                    )
                 else:
                     x = start[i : i + at_once]
                 x = x.to(self.device)

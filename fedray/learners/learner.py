@@ -16,7 +16,8 @@ from fedray.learners.stages import Stage, run, within
 
 
 class Learner(ABC):
-    """A model with its loss. `Any` stands for the learner's own shard (a client's samples) and batch (a step's draws)."""
+    """A model with its loss. `Any` stands for the learner's own shard (a client's samples) and batch (a
+    step's draws)."""
 
     parts: dict[str, nn.Module]  # what a tuning may train, by name; frozen until it does
     stages: tuple[Stage, ...]  # a step's pieces, from a batch's fields to `loss`
@@ -30,7 +31,8 @@ class Learner(ABC):
         """To be called once the tuning has said what trains."""
         for part in self.parts.values():
             part.train()
-            for module in part.modules():  # what is normalised by means that nothing here learns, and that do not travel
+            # what is normalised by means that nothing here learns, and that do not travel
+            for module in part.modules():
                 if hasattr(module, "running_mean") and not any(p.requires_grad for p in module.parameters()):
                     module.eval()
 
@@ -39,8 +41,8 @@ class Learner(ABC):
         return Shard.of(samples, indices, self.size, self.device)
 
     def encode_flops(self) -> float:
-        """Floating-point operations of encoding a sample, where that is done once and kept. To be called on the meta device,
-        once the tuning has said what trains."""
+        """Floating-point operations of encoding a sample, where that is done once and kept. To be called on
+        the meta device, once the tuning has said what trains."""
         return 0.0
 
     @abstractmethod
@@ -52,7 +54,8 @@ class Learner(ABC):
         """A batch with nothing in it, for counting work, and how many samples it stands for."""
 
     def loss(self, batch: Any) -> Tensor:
-        """What all its stages together make of a batch: the mean over its samples, each of which counts the same."""
+        """What all its stages together make of a batch: the mean over its samples, each of which counts the
+        same."""
         return run(self.stages, vars(batch))["loss"]
 
     @abstractmethod
@@ -64,7 +67,9 @@ class Learner(ABC):
         return (*within(self.autocast, pieces), loss)
 
     def autocast(self) -> AbstractContextManager[None]:
-        return nullcontext() if self.compute == torch.float32 else torch.autocast(self.device.type, self.compute)
+        return (
+            nullcontext() if self.compute == torch.float32 else torch.autocast(self.device.type, self.compute)
+        )
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:

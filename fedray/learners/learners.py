@@ -20,7 +20,11 @@ def load(scenario: Scenario, folder: Path, device: torch.device, compute: torch.
         from fedray.learners.text_to_image import TextToImage
 
         base = locate(section.base, folder)
-        return TextToImage.on_meta(section, base) if device.type == "meta" else TextToImage.load(section, base, device, compute)
+        return (
+            TextToImage.on_meta(section, base)
+            if device.type == "meta"
+            else TextToImage.load(section, base, device, compute)
+        )
     samples = form(scenario.data, folder)
     if isinstance(section, ClassifierSection):
         from fedray.learners.classifier import Classifier

@@ -9,7 +9,10 @@ from fedray.scenario.base import Refused
 from fedray.scenario.model import Classifier, Diffusion, Model, Transformer
 from fedray.scenario.topology import Split
 
-CLASSIFIERS = {"cnn": ("conv1", "conv2", "dense", "head"), "resnet18": ("stem", "layer1", "layer2", "layer3", "layer4", "head")}
+CLASSIFIERS = {
+    "cnn": ("conv1", "conv2", "dense", "head"),
+    "resnet18": ("stem", "layer1", "layer2", "layer3", "layer4", "head"),
+}
 
 
 def stage_names(model: Model, folder: Path) -> list[str] | None:
@@ -49,5 +52,9 @@ def refuse_unknown(names: Sequence[str], topology: Split) -> None:
         raise Refused("topology.cut", repr(cut), f"auto, or one of {', '.join(names[:-1])}")
     left = names[(0 if cut == "auto" else names.index(cut)) + 2 :]
     if tail is not None and (tail not in ("auto", *left) or not left):
-        there = f"auto, or one of {', '.join(left)}" if left else f"a cut before {cut}, which leaves the server nothing"
+        there = (
+            f"auto, or one of {', '.join(left)}"
+            if left
+            else f"a cut before {cut}, which leaves the server nothing"
+        )
         raise Refused("topology.tail", repr(tail), there)

@@ -1,7 +1,8 @@
-"""Stages: the pieces that a learner's step is made of, one after another. It can be cut behind each but the last.
+"""Stages: the pieces that a learner's step is made of, one after another. It can be cut behind each but the
+last.
 
-What flows between them goes by name: a stage `needs` some values and `gives` others, so that what crosses a cut, and what
-need not, can be read off. The first values are a batch's fields.
+What flows between them goes by name: a stage `needs` some values and `gives` others, so that what crosses a
+cut, and what need not, can be read off. The first values are a batch's fields.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +18,8 @@ class Stage(NamedTuple):
     name: str
     needs: tuple[str, ...]
     gives: tuple[str, ...]
-    run: Callable[..., Any]  # of what it needs, in that order; gives a tensor, or several in the order of `gives`
+    # of what it needs, in that order; gives a tensor, or several in the order of `gives`
+    run: Callable[..., Any]
     modules: tuple[nn.Module, ...] = ()  # whose weights it uses, and no other stage
 
 

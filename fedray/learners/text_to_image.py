@@ -1,7 +1,8 @@
-"""text_to_image: a latent diffusion model (Rombach et al. 2022) trained on captioned images, on diffusers' networks.
+"""text_to_image: a latent diffusion model (Rombach et al. 2022) trained on captioned images, on diffusers'
+networks.
 
-What no tuning trains is computed once a client and kept: the latents' mean and standard deviation always, the text
-embeddings where the text encoder is frozen.
+What no tuning trains is computed once a client and kept: the latents' mean and standard deviation always, the
+text embeddings where the text encoder is frozen.
 """
 
 from __future__ import annotations
@@ -59,7 +60,9 @@ class TextToImage(Learner):
     keeps_shards = True
     weights_file = "diffusion_pytorch_model.safetensors"
 
-    def __init__(self, section: Section, base: Base, parts: dict[str, nn.Module], tokenizer: Any, compute: torch.dtype) -> None:
+    def __init__(
+        self, section: Section, base: Base, parts: dict[str, nn.Module], tokenizer: Any, compute: torch.dtype
+    ) -> None:
         from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
         self.section, self.base, self.tokenizer, self.compute = section, base, tokenizer, compute
@@ -70,7 +73,9 @@ class TextToImage(Learner):
         for part in parts.values():
             part.requires_grad_(False).eval()
         place = str(base.configuration or base.source)
-        noise: Any = DDPMScheduler.load_config(place, subfolder="scheduler", local_files_only=base.configuration is not None)
+        noise: Any = DDPMScheduler.load_config(
+            place, subfolder="scheduler", local_files_only=base.configuration is not None
+        )
         if not base.local:
             configs = {"unet": unet.config, "vae": vae.config, "text_encoder": text_encoder.config.to_dict()}
             verify_loaded(section.base, configs, noise, "model.base")
@@ -79,12 +84,17 @@ class TextToImage(Learner):
         self.resolution = section.resolution or int(unet.config.sample_size) * factor
         if self.resolution % factor:
             raise Refused("model.resolution", self.resolution, f"a multiple of {factor}")
-        self.latent_shape = (int(unet.config.in_channels), self.resolution // factor, self.resolution // factor)
+        self.latent_shape = (
+            int(unet.config.in_channels),
+            self.resolution // factor,
+            self.resolution // factor,
+        )
         self.stages = self._stages()
 
     @classmethod
     def load(cls, section: Section, base: Base, device: torch.device, compute: torch.dtype) -> TextToImage:
-        """With weights. Frozen networks are held in `compute`, the autoencoder in fp32, as half overflows in it."""
+        """With weights. Frozen networks are held in `compute`, the autoencoder in fp32, as half overflows in
+        it."""
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
         from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
         from diffusers.utils import logging as diffusers_logging
@@ -98,13 +108,20 @@ class TextToImage(Learner):
             options: Any = {"subfolder": name, "use_safetensors": True, "local_files_only": base.local}
             if kind is CLIPTextModel:  # it names no shapes otherwise; attention is torch's own
                 options |= {"ignore_mismatched_sizes": True, "attn_implementation": "sdpa"}
-            model, facts = kind.from_pretrained(base.source, torch_dtype=dtype, output_loading_info=True, **options)
+            model, facts = kind.from_pretrained(
+                base.source, torch_dtype=dtype, output_loading_info=True, **options
+            )
             return _whole(section, name, model, facts).to(device)
 
         with _libraries_refuse(section, "a whole Stable Diffusion with safetensors weights"):
-            parts = {"unet": part(UNet2DConditionModel, "unet", compute), "text_encoder": part(CLIPTextModel, "text_encoder", compute)}
+            parts = {
+                "unet": part(UNet2DConditionModel, "unet", compute),
+                "text_encoder": part(CLIPTextModel, "text_encoder", compute),
+            }
             parts["vae"] = part(AutoencoderKL, "vae", torch.float32)
-            tokenizer = CLIPTokenizer.from_pretrained(base.source, subfolder="tokenizer", local_files_only=base.local)
+            tokenizer = CLIPTokenizer.from_pretrained(
+                base.source, subfolder="tokenizer", local_files_only=base.local
+            )
             return cls(section, base, parts, tokenizer, compute)
 
     @classmethod
@@ -134,7 +151,8 @@ class TextToImage(Learner):
         return any(p.requires_grad for p in self.text_encoder.parameters())
 
     def prepare_training(self, gradient_checkpointing: bool) -> None:
-        """To be called once the tuning has said what trains: dropout on, and memory saved where it is asked for."""
+        """To be called once the tuning has said what trains: dropout on, and memory saved where it is asked
+        for."""
         self.unet.train()
         self.text_encoder.train(self.trains_text)
         if gradient_checkpointing:
@@ -169,15 +187,20 @@ class TextToImage(Learner):
 
     def tokenize(self, captions: list[str]) -> Tensor:
         length = self.tokenizer.model_max_length
-        encoded = self.tokenizer(captions, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+        encoded = self.tokenizer(
+            captions, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+        )
         return encoded.input_ids.to(self.device)
 
     def draw(self, shard: Shard, indices: np.ndarray, generator: torch.Generator) -> Batch:
-        """Latents, noise, timesteps and dropped captions of one step. Drawn on the CPU: the same on every device."""
+        """Latents, noise, timesteps and dropped captions of one step. Drawn on the CPU: the same on every
+        device."""
         b = len(indices)
         i = torch.from_numpy(indices).to(shard.mean.device)
         eps = torch.randn((2, b, *shard.mean.shape[1:]), generator=generator).to(i.device)
-        timesteps = torch.randint(self.schedule.config.num_train_timesteps, (b,), generator=generator).to(i.device)
+        timesteps = torch.randint(self.schedule.config.num_train_timesteps, (b,), generator=generator).to(
+            i.device
+        )
         dropped = (torch.rand(b, generator=generator) < self.section.caption_dropout).to(i.device)
         latents = (shard.mean[i] + shard.std[i] * eps[0]) * self.vae.config.scaling_factor
         source = shard.ids if shard.hidden is None else shard.hidden
@@ -198,12 +221,15 @@ class TextToImage(Learner):
             return text if text.is_floating_point() else self.text_encoder(text)[0]
 
         text = Stage("text", ("text",), ("text",), embed, (self.text_encoder,))
-        pieces = unets.stages(self.unet, ("latents", "noise", "timesteps"), self.schedule.add_noise, self.latent_shape[1])
+        pieces = unets.stages(
+            self.unet, ("latents", "noise", "timesteps"), self.schedule.add_noise, self.latent_shape[1]
+        )
         loss = Stage("loss", ("predicted", "latents", "noise", "timesteps"), ("loss",), self._error)
         return self.staged([text, *pieces], loss)
 
     def _error(self, predicted: Tensor, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """Mean squared error of the predicted noise or velocity, weighted by min-SNR where asked (Hang et al. 2023)."""
+        """Mean squared error of the predicted noise or velocity, weighted by min-SNR where asked (Hang et al.
+        2023)."""
         velocity = self.schedule.config.prediction_type == "v_prediction"
         target = self.schedule.get_velocity(latents, noise, timesteps) if velocity else noise
         error = F.mse_loss(predicted.float(), target.float(), reduction="none").mean((1, 2, 3))
@@ -218,18 +244,35 @@ class TextToImage(Learner):
         """These networks as a StableDiffusionPipeline, with the base's own sampler."""
         from diffusers import StableDiffusionPipeline, schedulers
 
-        config: Any = schedulers.DDPMScheduler.load_config(self.base.source, subfolder="scheduler", local_files_only=self.base.local)
+        config: Any = schedulers.DDPMScheduler.load_config(
+            self.base.source, subfolder="scheduler", local_files_only=self.base.local
+        )
         sampler = getattr(schedulers, config["_class_name"]).from_config(config)
-        parts = {"vae": self.vae, "text_encoder": self.text_encoder, "tokenizer": self.tokenizer, "unet": self.unet, "scheduler": sampler}
-        pipeline: Any = StableDiffusionPipeline(**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+        parts = {
+            "vae": self.vae,
+            "text_encoder": self.text_encoder,
+            "tokenizer": self.tokenizer,
+            "unet": self.unet,
+            "scheduler": sampler,
+        }
+        pipeline: Any = StableDiffusionPipeline(
+            **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+        )
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
     @torch.no_grad()
     def sample(
-        self, prompts: Sequence[str], seeds: Sequence[int], steps: int, guidance: float, negative: str = "", at_once: int = 32
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        steps: int,
+        guidance: float,
+        negative: str = "",
+        at_once: int = 32,
     ) -> Tensor:
-        """One image a prompt, [n, 3, h, w] in 0..1 on the CPU; each from its own seed, whatever its neighbours."""
+        """One image a prompt, [n, 3, h, w] in 0..1 on the CPU; each from its own seed, whatever its
+        neighbours."""
         pipeline, images = self.pipeline(), []
         for start in range(0, len(prompts), at_once):
             some = list(prompts[start : start + at_once])
@@ -249,7 +292,8 @@ class TextToImage(Learner):
             backend.no_padding()
             backend.no_truncation()
         self.pipeline().save_pretrained(folder, safe_serialization=True)
-        config = folder / "text_encoder" / "config.json"  # transformers would load it as stored, beside a U-Net in fp32
+        # transformers would load it as stored, beside a U-Net in fp32
+        config = folder / "text_encoder" / "config.json"
         config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
 
     def _pixels(self, image: Image.Image) -> Tensor:
@@ -265,7 +309,11 @@ def _whole(section: Section, name: str, model: nn.Module, facts: Mapping[str, An
         Refused: with the names of those that were not.
     """
     place = f"{section.base!r}, whose {name}"
-    others = [key for key in facts.get("unexpected_keys") or () if not str(key).endswith(("position_ids", "text_projection.weight"))]
+    others = [
+        key
+        for key in facts.get("unexpected_keys") or ()
+        if not str(key).endswith(("position_ids", "text_projection.weight"))
+    ]
     missing, mismatched = facts.get("missing_keys"), facts.get("mismatched_keys")
     for what, entries in (("lacks", missing), ("has other shapes of", mismatched), ("has besides", others)):
         if names := sorted(str(entry if isinstance(entry, str) else entry[0]) for entry in entries or ()):
@@ -276,40 +324,58 @@ def _whole(section: Section, name: str, model: nn.Module, facts: Mapping[str, An
             )
     numbers = {key: t for key, t in model.state_dict().items() if t.is_floating_point() and not t.is_meta}
     if broken := [key for key, t in numbers.items() if not t.isfinite().all()]:
-        half = f" as {str(dtype).removeprefix('torch.')}" if (dtype := next(model.parameters()).dtype) == torch.float16 else ""
-        raise Refused("model.base", f"{place} has numbers that are not finite{half} in {listed(broken)}", "weights that are numbers")
+        half = (
+            f" as {str(dtype).removeprefix('torch.')}"
+            if (dtype := next(model.parameters()).dtype) == torch.float16
+            else ""
+        )
+        raise Refused(
+            "model.base",
+            f"{place} has numbers that are not finite{half} in {listed(broken)}",
+            "weights that are numbers",
+        )
     return model
 
 
 def cut_captions(base: Base, captions: Sequence[str]) -> str | None:
-    """What a person should know of captions that are longer than what the text encoder reads; None where none is, or where the
-    tokenizer is not on this machine."""
+    """What a person should know of captions that are longer than what the text encoder reads; None where none
+    is, or where the tokenizer is not on this machine."""
     from transformers import CLIPTokenizer
     from transformers.utils import logging
 
     logging.set_verbosity_error()  # it would say the same of the first one alone
     try:
-        tokenizer: Any = CLIPTokenizer.from_pretrained(base.source, subfolder="tokenizer", local_files_only=True)
+        tokenizer: Any = CLIPTokenizer.from_pretrained(
+            base.source, subfolder="tokenizer", local_files_only=True
+        )
     except (OSError, ValueError):
         return None
     most = int(tokenizer.model_max_length)
     distinct = dict.fromkeys(captions)
-    lengths = dict(zip(distinct, map(len, tokenizer(list(distinct), truncation=False).input_ids), strict=True)) if distinct else {}
+    lengths = (
+        dict(zip(distinct, map(len, tokenizer(list(distinct), truncation=False).input_ids), strict=True))
+        if distinct
+        else {}
+    )
     if not (cut := [caption for caption in captions if lengths[caption] > most]):
         return None
     first = printable(cut[0] if len(cut[0]) <= 80 else cut[0][:77] + "...")
-    longer = f"{len(cut)} of {len(captions)} captions have more than the {most} tokens that the text encoder reads"
+    longer = (
+        f"{len(cut)} of {len(captions)} captions have more than the {most} tokens that the text encoder reads"
+    )
     return f"{longer}, and are cut; the first: {first}"
 
 
 @contextmanager
 def _libraries_refuse(section: Section, expected: str) -> Iterator[None]:
-    """Whatever diffusers and transformers raise over a stranger's files, of which there are many kinds, refuses the base; memory
-    that runs out does not."""
+    """Whatever diffusers and transformers raise over a stranger's files, of which there are many kinds,
+    refuses the base; memory that runs out does not."""
     try:
         yield
     except (Refused, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as e:
         reason = next(iter(str(e).strip().splitlines()), "") or type(e).__name__
-        raise Refused("model.base", f"{section.base!r}, which does not load ({printable(reason[:200])})", expected) from e
+        raise Refused(
+            "model.base", f"{section.base!r}, which does not load ({printable(reason[:200])})", expected
+        ) from e

@@ -1,4 +1,5 @@
-"""The stages of diffusers' U-Nets: in, down_0, down_1, ..., mid, up_0, ..., out. Skips go by numbers, from the input's."""
+"""The stages of diffusers' U-Nets: in, down_0, down_1, ..., mid, up_0, ..., out. Skips go by numbers, from
+the input's."""
 
 from typing import Any
 
@@ -8,8 +9,9 @@ from fedray.learners.stages import Stage
 
 
 def stages(unet: Any, first: tuple[str, ...], noisy: Any, size: int) -> list[Stage]:
-    """From a batch's fields `first`, the last of them timesteps [b], of which `noisy` makes what the network sees [b, c, size,
-    size], to what it `predicted`. A conditional one needs `text` [b, l, d] in its cross-attention."""
+    """From a batch's fields `first`, the last of them timesteps [b], of which `noisy` makes what the network
+    sees [b, c, size, size], to what it `predicted`. A conditional one needs `text` [b, l, d] in its
+    cross-attention."""
     config = unet.config
 
     def enter(*values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -35,16 +37,26 @@ def stages(unet: Any, first: tuple[str, ...], noisy: Any, size: int) -> list[Sta
         sizes += [-(-sizes[-1] // 2)] if block.downsamplers else []
     if (mid := unet.mid_block) is not None:
         text = ("text",) if getattr(mid, "has_cross_attention", False) else ()
-        found.append(Stage("mid", ("x", "emb", *text), ("x",), lambda x, emb, *text: mid(x, emb, **_with(text)), (mid,)))
+        found.append(
+            Stage(
+                "mid", ("x", "emb", *text), ("x",), lambda x, emb, *text: mid(x, emb, **_with(text)), (mid,)
+            )
+        )
     for i, block in enumerate(unet.up_blocks):
         text = ("text",) if getattr(block, "has_cross_attention", False) else ()
         n = len(block.resnets)
         skips, mine = skips[:-n], skips[-n:]
         sizes = sizes[:-1] if block.upsamplers else sizes
         # Where a side was odd, doubling it again would be one too many.
-        target = {"upsample_size": (sizes[-1], sizes[-1])} if block.upsamplers and size % 2 ** len(unet.down_blocks) else {}
+        target = (
+            {"upsample_size": (sizes[-1], sizes[-1])}
+            if block.upsamplers and size % 2 ** len(unet.down_blocks)
+            else {}
+        )
 
-        def up(x: Tensor, emb: Tensor, *rest: Tensor, block: Any = block, n: int = n, target: Any = target) -> Tensor:
+        def up(
+            x: Tensor, emb: Tensor, *rest: Tensor, block: Any = block, n: int = n, target: Any = target
+        ) -> Tensor:
             return block(x, rest[:n], emb, **_with(rest[n:]), **target)
 
         found.append(Stage(f"up_{i}", ("x", "emb", *mine, *text), ("x",), up, (block,)))

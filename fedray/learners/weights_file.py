@@ -12,9 +12,11 @@ MOST_HEADER = 100 << 20  # bytes, as safetensors' own limit
 POINTERS = {b"version https://git-lfs": "Git LFS", b"/annex/objects/": "git-annex"}
 
 
-def tensors_in(file: Path, refuse: Callable[[object, str], Exception]) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """dtype and shape of every tensor, by name. Raises what `refuse` makes of what was got and what was expected, where the file
-    is a pointer, cut off, quantised or something else."""
+def tensors_in(
+    file: Path, refuse: Callable[[object, str], Exception]
+) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """dtype and shape of every tensor, by name. Raises what `refuse` makes of what was got and what was
+    expected, where the file is a pointer, cut off, quantised or something else."""
     refuse_pointer(file, refuse)
     try:
         size = file.stat().st_size
@@ -35,20 +37,32 @@ def tensors_in(file: Path, refuse: Callable[[object, str], Exception]) -> dict[s
     if not entries:
         raise refuse(f"{file}, which holds no tensor", "weights")
     if 8 + length + end != size:
-        raise refuse(f"{file} of {size:,} bytes, which is cut off: its header tells of {8 + length + end:,}", "whole weights")
+        raise refuse(
+            f"{file} of {size:,} bytes, which is cut off: its header tells of {8 + length + end:,}",
+            "whole weights",
+        )
     for name, (dtype, shape, first, last) in entries.items():
         if dtype not in BYTES:
-            raise refuse(f"{name} in {dtype:.20} in {file}", f"weights that are not quantised ({', '.join(FLOATS)})")
+            raise refuse(
+                f"{name} in {dtype:.20} in {file}", f"weights that are not quantised ({', '.join(FLOATS)})"
+            )
         if last - first != BYTES[dtype] * math.prod(shape):
-            raise refuse(f"{name} of shape {list(shape)} in {last - first:,} bytes in {file}", f"{BYTES[dtype] * math.prod(shape):,}")
+            raise refuse(
+                f"{name} of shape {list(shape)} in {last - first:,} bytes in {file}",
+                f"{BYTES[dtype] * math.prod(shape):,}",
+            )
     return {name: (dtype, shape) for name, (dtype, shape, *_) in entries.items()}
 
 
 def refuse_pointer(file: Path, refuse: Callable[[object, str], Exception]) -> None:
-    """For what Git LFS and git-annex leave where a file's content has not been fetched: some words, or a link to nothing."""
+    """For what Git LFS and git-annex leave where a file's content has not been fetched: some words, or a link
+    to nothing."""
     if file.is_symlink() and not file.exists():
         annex = "annex" in file.readlink().parts
-        raise refuse(f"{file}, a link to what is not there", f"its content ({_fetch('git-annex')})" if annex else "what it links to")
+        raise refuse(
+            f"{file}, a link to what is not there",
+            f"its content ({_fetch('git-annex')})" if annex else "what it links to",
+        )
     if not file.is_file() or file.stat().st_size >= 4096:
         return
     try:
@@ -59,7 +73,10 @@ def refuse_pointer(file: Path, refuse: Callable[[object, str], Exception]) -> No
     what = "weights" if file.suffix == ".safetensors" else "its content"
     for mark, tool in POINTERS.items():
         if mark in start:
-            raise refuse(f"{file}, a pointer of {tool} instead of {what}", f"the {what.removeprefix('its ')} ({_fetch(tool)})")
+            raise refuse(
+                f"{file}, a pointer of {tool} instead of {what}",
+                f"the {what.removeprefix('its ')} ({_fetch(tool)})",
+            )
 
 
 def _entry(value: Any) -> tuple[str, tuple[int, ...], int, int]:

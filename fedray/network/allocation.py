@@ -1,5 +1,5 @@
-"""How a cell's band is shared among those who send at once. Shares sum to 1; `rate(share)` gives the bits a second of each [n]
-for shares [..., n], which never fall as shares grow."""
+"""How a cell's band is shared among those who send at once. Shares sum to 1; `rate(share)` gives the bits a
+second of each [n] for shares [..., n], which never fall as shares grow."""
 
 from collections.abc import Callable
 
@@ -10,15 +10,17 @@ SHARES = np.logspace(-9, 0, 361)  # between which is interpolated
 
 
 def min_max(bits: np.ndarray, ready_s: np.ndarray, rate: Rate) -> np.ndarray:
-    """Shares with which all finish together, the first time at which all can: the least share of each for a time T, and T by
-    root-finding on their sum. One that cannot send at all, or will never be ready, gets an equal share."""
+    """Shares with which all finish together, the first time at which all can: the least share of each for a
+    time T, and T by root-finding on their sum. One that cannot send at all, or will never be ready, gets an
+    equal share."""
     from scipy.optimize import brentq
 
     n, (rows, able) = len(bits), _tabled(rate, np.where(np.isfinite(ready_s), bits, 0.0))
     if not able.any():
         return np.full(n, 1 / n)
     share, bits, ready = np.full(n, 1 / n), bits[able], ready_s[able]
-    for _ in range(3):  # the table bends between its shares: what it was off by is added, and it is asked again
+    # the table bends between its shares: what it was off by is added, and it is asked again
+    for _ in range(3):
 
         def needed(finish_s: float) -> np.ndarray:
             return _reached(rows, np.log(bits / (finish_s - ready)))  # noqa: B023
@@ -29,47 +31,65 @@ def min_max(bits: np.ndarray, ready_s: np.ndarray, rate: Rate) -> np.ndarray:
             last = first + 2 * (last - first)
         lowest = first + 1e-12 * (last - first)
         enough = needed(lowest).sum() <= able.mean()  # somebody needs no more band, but more power
-        finish = lowest if enough else brentq(lambda t: min(needed(t).sum(), 1e30) - able.mean(), lowest, last, xtol=1e-12, rtol=1e-14)
+        finish = (
+            lowest
+            if enough
+            else brentq(
+                lambda t: min(needed(t).sum(), 1e30) - able.mean(), lowest, last, xtol=1e-12, rtol=1e-14
+            )
+        )
         share[able] = needed(finish) / needed(finish).sum() * able.mean()
         rows = rows + np.log(rate(share)[able] * (finish - ready) / bits) * (not enough)
     return share
 
 
 def proportional_fair(gains: Rate, n: int) -> np.ndarray:
-    """Shares with the greatest product of rates: a little more band would raise the logarithm of every rate as much (Kelly
-    1997)."""
+    """Shares with the greatest product of rates: a little more band would raise the logarithm of every rate
+    as much (Kelly 1997)."""
     from scipy.optimize import brentq
 
     rows, able = _tabled(gains, np.ones(n))
     share = np.full(n, 1 / n)
     if able.any():
         grows = np.maximum(np.gradient(rows, np.log(SHARES), axis=0), 1e-9)
-        price = np.maximum.accumulate(np.log(SHARES)[:, None] - np.log(grows), axis=0)  # of share, falling marginal gain upwards
-        found = brentq(lambda p: min(_reached(price, np.full(able.sum(), p)).sum(), 1e30) - able.mean(), -40.0, 40.0, xtol=1e-12)
+        # of share, falling marginal gain upwards
+        price = np.maximum.accumulate(np.log(SHARES)[:, None] - np.log(grows), axis=0)
+        found = brentq(
+            lambda p: min(_reached(price, np.full(able.sum(), p)).sum(), 1e30) - able.mean(),
+            -40.0,
+            40.0,
+            xtol=1e-12,
+        )
         share[able] = _reached(price, np.full(able.sum(), found))
     return share / share.sum()
 
 
 def _tabled(rate: Rate, bits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Logarithms of the rates at SHARES, rising [shares, able], of those who have something to send and can."""
+    """Logarithms of the rates at SHARES, rising [shares, able], of those who have something to send and
+    can."""
     rates = rate(np.repeat(SHARES[:, None], len(bits), axis=1))
     able = (rates[-1] > 0) & (bits > 0)
     return np.maximum.accumulate(np.log(np.maximum(rates[:, able], 1e-30)), axis=0), able
 
 
 def _reached(rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """The shares at which the rising columns of a table reach what is wanted of each; infinite where they never do."""
+    """The shares at which the rising columns of a table reach what is wanted of each; infinite where they
+    never do."""
     i = np.clip((rows < wanted).sum(0), 1, len(rows) - 1)
     column = np.arange(rows.shape[1])
     low, high, logs = rows[i - 1, column], rows[i, column], np.log(SHARES)
     part = np.divide(wanted - low, high - low, out=np.zeros(len(low)), where=high > low)
-    return np.where(wanted > rows[-1] + 1e-9, np.inf, np.exp(logs[i - 1] + np.clip(part, -1e3, 1.0) * (logs[i] - logs[i - 1])))
+    return np.where(
+        wanted > rows[-1] + 1e-9,
+        np.inf,
+        np.exp(logs[i - 1] + np.clip(part, -1e3, 1.0) * (logs[i] - logs[i - 1])),
+    )
 
 
 def blocks(rates: np.ndarray, had: np.ndarray) -> np.ndarray:
-    """Which resource blocks each client gets, bool [n, blocks], of what each would carry for it [n, blocks]: the assignment
-    with the greatest sum in which all have equally many (Kuhn 1955); of those left over one each to whom they serve best,
-    measured by what each `had` before [n]."""
+    """Which resource blocks each client gets, bool [n, blocks], of what each would carry for it [n, blocks]:
+    the assignment with the greatest sum in which all have equally many (Kuhn 1955); of those left over one
+    each to whom they serve best, measured by what each `had` before [n]."""
     from scipy.optimize import linear_sum_assignment
 
     n, count = rates.shape
@@ -83,7 +103,8 @@ def blocks(rates: np.ndarray, had: np.ndarray) -> np.ndarray:
 
 
 def together(seconds: np.ndarray) -> np.ndarray:
-    """Of a broadcast, each listener's part of the time it takes: every moment is shared by those that still listen."""
+    """Of a broadcast, each listener's part of the time it takes: every moment is shared by those that still
+    listen."""
     order = np.argsort(seconds, kind="stable")
     part = np.empty(len(seconds))
     part[order] = np.cumsum(np.diff(seconds[order], prepend=0.0) / np.arange(len(seconds), 0, -1))

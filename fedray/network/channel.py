@@ -14,20 +14,27 @@ from fedray.randomness import SERVER, key, normals, uniforms
 from fedray.scenario.network import BLOCK_HZ, Cell, Disc, Level, LogDistance, Neighbours, Sidelink, Tr38901
 
 UNTIL_THROUGH = 10**6
-SLOT_S = 1e-3  # in which a sender's share of the band carries a transport block (3GPP TS 38.211, 4.3.2, at 15 kHz)
+# in which a sender's share of the band carries a transport block (3GPP TS 38.211, 4.3.2, at 15 kHz)
+SLOT_S = 1e-3
 DRAWS = 8  # coherence times in which resource blocks are dealt anew; then the same again
 BLOCKS = 32  # coherence times: what takes longer has the ergodic rate
 FIGURE_DB = {"uplink": 5.0, "downlink": 9.0, "sidelink": 9.0}  # noise figure of a base station, of a device
 
 
 class RadioLink:
-    """One direction over a channel of scenario.network. Who is asked for makes no difference to anybody's draws."""
+    """One direction over a channel of scenario.network. Who is asked for makes no difference to anybody's
+    draws."""
 
     def __init__(
-        self, section: LogDistance | Tr38901 | Sidelink, direction: str, geometry: Geometry, seed: int, dbm: np.ndarray | None = None
+        self,
+        section: LogDistance | Tr38901 | Sidelink,
+        direction: str,
+        geometry: Geometry,
+        seed: int,
+        dbm: np.ndarray | None = None,
     ) -> None:
-        """`dbm`: each sender's own power, by client, where the section gives none; the server's alone for a downlink. None: what
-        a device or a base station usually has."""
+        """`dbm`: each sender's own power, by client, where the section gives none; the server's alone for a
+        downlink. None: what a device or a base station usually has."""
         self.section, self.direction, self.geometry, self.seed = section, direction, geometry, seed
         usual = np.full(1, base_station_dbm(section) if direction == "downlink" else DEFAULT_DBM)
         own = usual if dbm is None else dbm
@@ -54,16 +61,18 @@ class RadioLink:
         return (self.efficiency(self._used(snr, share)[0]) > 0) & (self._over(snr, share) >= least)
 
     def luck(self, when: When, sends: Sends) -> np.ndarray:
-        """How much faster than at its mean rate each transfer is as it fades [n]: 1 for what is so long that it has that rate, 0
-        for what does not reach its receiver."""
+        """How much faster than at its mean rate each transfer is as it fades [n]: 1 for what is so long that
+        it has that rate, 0 for what does not reach its receiver."""
         at_mean_s, faded_s = self._on_air_s(when, sends, *self.mean_snr(when, sends.sender, sends.receiver))
-        ratio = np.divide(at_mean_s, faded_s, out=np.ones(len(faded_s)), where=np.isfinite(faded_s) & (faded_s > 0))
+        ratio = np.divide(
+            at_mean_s, faded_s, out=np.ones(len(faded_s)), where=np.isfinite(faded_s) & (faded_s > 0)
+        )
         return np.where(np.isfinite(faded_s), ratio, 0.0)
 
     def transfers(self, when: When, sends: Sends) -> Transfers:
-        """Transfers of one pair in a round fade, are tried and lose blocks each by itself: as if a coherence time lay between
-        them, which between short ones in a row it need not. A transfer is lost whose every try is below `outage_db`, or of
-        whose blocks one is left after `harq` tries."""
+        """Transfers of one pair in a round fade, are tried and lose blocks each by itself: as if a coherence
+        time lay between them, which between short ones in a row it need not. A transfer is lost whose every
+        try is below `outage_db`, or of whose blocks one is left after `harq` tries."""
         s = self.section
         snr, k = self.mean_snr(when, sends.sender, sends.receiver)
         time = self._on_air_s(when, sends, snr, k)[1]
@@ -71,14 +80,23 @@ class RadioLink:
         lost, tries = ~reached, np.ones(len(time), int)
         if s.outage_db is not None:
             number = sends.number[:, None] * s.attempts + np.arange(s.attempts)
-            power = self._power(when, "try", k[:, None], sends.sender[:, None], sends.receiver[:, None], number)
+            power = self._power(
+                when, "try", k[:, None], sends.sender[:, None], sends.receiver[:, None], number
+            )
             weak = self._over(snr, sends.share)[:, None] * power < linear(s.outage_db)
             tries = np.where(weak.all(1), s.attempts, np.argmin(weak, 1) + 1)
             lost = lost | weak.all(1)
         if s.harq is not None:
             sent, left = arq(s.block_error, s.harq)
             blocks = np.ceil(np.where(reached, time, 0.0) / (sent * SLOT_S))
-            drawn = uniforms(self.seed, when.round, f"blocks left {self.direction}", sends.sender, sends.receiver, sends.number)
+            drawn = uniforms(
+                self.seed,
+                when.round,
+                f"blocks left {self.direction}",
+                sends.sender,
+                sends.receiver,
+                sends.number,
+            )
             lost = lost | (drawn < -np.expm1(blocks * np.log1p(-left)))
         on_air_s = time * tries
         sent_s = np.where(reached, on_air_s, 0.0)
@@ -87,9 +105,11 @@ class RadioLink:
         energy = self.power_w(sends.sender, part) * sending_s + s.receive_w * sent_s
         return Transfers(s.latency_s * sends.messages * tries + on_air_s, energy, lost)
 
-    def _on_air_s(self, when: When, sends: Sends, snr: np.ndarray, k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Seconds that one try of each transfer takes at its mean rate, and as it fades [n]; infinite where there is no
-        reaching."""
+    def _on_air_s(
+        self, when: When, sends: Sends, snr: np.ndarray, k: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Seconds that one try of each transfer takes at its mean rate, and as it fades [n]; infinite where
+        there is no reaching."""
         blocks = self.section.allocation == "blocks"
         if blocks:
             dealt = self._blocks(when, sends, snr, k)
@@ -102,13 +122,19 @@ class RadioLink:
         faded = at_mean.copy()
         if short.any():
             few = Sends(*(a[short] for a in sends))
-            bps = dealt[short][:, np.arange(2 * BLOCKS) % DRAWS] if blocks else self._faded(when, few, snr[short], k[short])
+            bps = (
+                dealt[short][:, np.arange(2 * BLOCKS) % DRAWS]
+                if blocks
+                else self._faded(when, few, snr[short], k[short])
+            )
             faded[short] = self._block_by_block(8.0 * few.nbytes, bps, rate[short])
         return at_mean, faded
 
     def power_w(self, sender: np.ndarray, part: np.ndarray | float) -> np.ndarray:
         """Of the sender's radio, where its antenna has this part of its power."""
-        return linear(self._dbm(sender) - 30) * part / self.section.amplifier_efficiency + self.section.circuit_w
+        return (
+            linear(self._dbm(sender) - 30) * part / self.section.amplifier_efficiency + self.section.circuit_w
+        )
 
     def mean_snr(self, when: When, sender: np.ndarray, receiver: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The mean signal-to-noise-and-interference ratio over the whole band, and the K-factor [n]."""
@@ -117,9 +143,15 @@ class RadioLink:
             (loss, k), heard = self._between(when, sender, receiver), 0.0
         else:
             clients = client_of(sender, receiver)
-            loss, k, heard = (part[clients] for part in self._of_clients(when.time_s if self.geometry.cell.mobility else 0.0))
+            loss, k, heard = (
+                part[clients]
+                for part in self._of_clients(when.time_s if self.geometry.cell.mobility else 0.0)
+            )
         if s.fading != "model":
-            k = np.full(loss.shape, {"none": np.inf, "rayleigh": 0.0, "rician": float(linear(s.rician_k_db))}[s.fading])
+            k = np.full(
+                loss.shape,
+                {"none": np.inf, "rayleigh": 0.0, "rician": float(linear(s.rician_k_db))}[s.fading],
+            )
         level = linear(s.interference.dbm) if isinstance(s.interference, Level) else 0.0
         noise_mw = s.bandwidth_hz * linear(self.noise_dbm_hz) + (level + heard)
         return linear(self._dbm(sender) + s.antenna_gain_db - loss) / noise_mw, k
@@ -134,14 +166,14 @@ class RadioLink:
         return (1 - self.section.overhead) / tries
 
     def _over(self, snr: np.ndarray, share: np.ndarray | float) -> np.ndarray:
-        """A device has all its power for its share of the band, though for no less than a resource block; a base station only that
-        share of it."""
+        """A device has all its power for its share of the band, though for no less than a resource block; a
+        base station only that share of it."""
         band_hz = self.section.bandwidth_hz
         return snr if self.direction == "downlink" else snr / np.maximum(share, min(1.0, BLOCK_HZ / band_hz))
 
     def _used(self, snr: np.ndarray, share: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
-        """The signal-to-noise ratio over what is used of a share of the band, and its hertz: who is far sends over fewer
-        resource blocks, down to one, where that carries more."""
+        """The signal-to-noise ratio over what is used of a share of the band, and its hertz: who is far sends
+        over fewer resource blocks, down to one, where that carries more."""
         hz, over = self.section.bandwidth_hz * np.asarray(share), self._over(snr, share)
         used = np.maximum(over, np.minimum(self.worth, over * hz / BLOCK_HZ))
         return used, hz * np.divide(over, used, out=np.ones(np.broadcast(over, used).shape), where=used > 0)
@@ -156,14 +188,16 @@ class RadioLink:
         return power
 
     def _faded(self, when: When, sends: Sends, snr: np.ndarray, k: np.ndarray) -> np.ndarray:
-        """What each of twice BLOCKS coherence times carries of a transfer, as its own fade lets it [n, times], in bit/s."""
+        """What each of twice BLOCKS coherence times carries of a transfer, as its own fade lets it [n,
+        times], in bit/s."""
         used, hz = self._used(snr, sends.share)
         times = sends.number[:, None] * 2 * BLOCKS + np.arange(2 * BLOCKS)
         power = self._power(when, "block", k[:, None], sends.sender[:, None], sends.receiver[:, None], times)
         return hz[:, None] * self.usable * self.efficiency(used[:, None] * power)
 
     def _block_by_block(self, bits: np.ndarray, bps: np.ndarray, rate: np.ndarray) -> np.ndarray:
-        """Seconds of transfers that see only these coherence times; what is left after them goes at the mean rate."""
+        """Seconds of transfers that see only these coherence times; what is left after them goes at the mean
+        rate."""
         sent = np.cumsum(bps * self.coherence_s, 1)
         whole = (sent < bits[:, None]).sum(1)  # coherence times that are used up
         row, last = np.arange(len(bits)), np.minimum(whole, bps.shape[1] - 1)
@@ -173,15 +207,16 @@ class RadioLink:
         return seconds
 
     def _blocks(self, when: When, sends: Sends, snr: np.ndarray, k: np.ndarray) -> np.ndarray:
-        """In each of DRAWS coherence times every resource block, which fades by itself, goes to somebody whom it serves well.
-        Bit/s of each [n, draws]."""
+        """In each of DRAWS coherence times every resource block, which fades by itself, goes to somebody whom
+        it serves well. Bit/s of each [n, draws]."""
         blocks, clients = np.arange(int(self.section.bandwidth_hz // BLOCK_HZ)), sends.client
         hz, bps = self.section.bandwidth_hz * self.usable / len(blocks), np.empty((len(snr), DRAWS))
         for draw in range(DRAWS):
             power = self._power(when, "blocks", k[:, None], clients[:, None], blocks, np.array(draw))
             each = self.efficiency(self._over(snr, 1 / len(snr))[:, None] * power)
             taken = allocation.blocks(each, bps[:, :draw].sum(1) / hz)
-            over = self._over(snr, taken.sum(1) / len(blocks))  # one more block, and its sender's power is spread thinner
+            # one more block, and its sender's power is spread thinner
+            over = self._over(snr, taken.sum(1) / len(blocks))
             bps[:, draw] = hz * (taken * self.efficiency(over[:, None] * power)).sum(1)
         return bps
 
@@ -203,32 +238,47 @@ class RadioLink:
         return loss, np.where(clear, *linear(np.array(model.k_db)))
 
     def _at_clients(self, time_s: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Loss, K-factor, and what is heard of neighbouring cells in mW, of every client's link to the base station."""
+        """Loss, K-factor, and what is heard of neighbouring cells in mW, of every client's link to the base
+        station."""
         s, places = self.section, self.geometry.at(time_s)
         assert not isinstance(s, Sidelink)
         loss, k = path(s, self.geometry.cell, places, self.seed, self.geometry.began)
         around = s.interference
-        return loss, k, self._neighbours(s, around, places) if isinstance(around, Neighbours) else np.zeros(len(places))
+        return (
+            loss,
+            k,
+            self._neighbours(s, around, places) if isinstance(around, Neighbours) else np.zeros(len(places)),
+        )
 
     def _neighbours(self, s: LogDistance | Tr38901, around: Neighbours, places: np.ndarray) -> np.ndarray:
-        """Six cells on a hexagon. Downlink: each device hears their base stations. Uplink: the base station hears a device in
-        each, which lies there as this cell's own may."""
+        """Six cells on a hexagon. Downlink: each device hears their base stations. Uplink: the base station
+        hears a device in each, which lies there as this cell's own may."""
         cell, heard = self.geometry.cell, np.zeros(len(places))
         angle = np.arange(6) * np.pi / 3
         sites = around.distance_m * np.stack([np.cos(angle), np.sin(angle)], 1)
         if self.direction == "uplink":
-            at = cell.placement if isinstance(cell.placement, Disc) else Disc(kind="disc", radius_m=around.distance_m / 2)
-            sites = sites + disc(at, *(uniforms(self.seed, 0, f"neighbours {part}", np.arange(6)) for part in "uv"))
+            at = (
+                cell.placement
+                if isinstance(cell.placement, Disc)
+                else Disc(kind="disc", radius_m=around.distance_m / 2)
+            )
+            sites = sites + disc(
+                at, *(uniforms(self.seed, 0, f"neighbours {part}", np.arange(6)) for part in "uv")
+            )
         for i, site in enumerate(sites):
-            seen, began = (site[None], site[None]) if self.direction == "uplink" else (places - site, self.geometry.began)
+            seen, began = (
+                (site[None], site[None])
+                if self.direction == "uplink"
+                else (places - site, self.geometry.began)
+            )
             loss, _ = path(s, cell, seen, key(self.seed, 0, i, "neighbour") % 2**31, began)
             heard = heard + around.load * linear(self.dbm.mean() + s.antenna_gain_db - loss)
         return heard
 
 
 def base_station_dbm(section: LogDistance | Tr38901 | Sidelink) -> float:
-    """The power of a base station whose scenario names none. Those of TR 38.901 have that of its Table 7.8-1 (rma, which is not
-    in it, as uma), others that of a macro cell (TR 36.942, Table 4.6)."""
+    """The power of a base station whose scenario names none. Those of TR 38.901 have that of its Table 7.8-1
+    (rma, which is not in it, as uma), others that of a macro cell (TR 36.942, Table 4.6)."""
     if not isinstance(section, Tr38901):
         return 46.0 if section.bandwidth_hz > 5e6 else 43.0
     if section.model == "inh":
@@ -236,9 +286,11 @@ def base_station_dbm(section: LogDistance | Tr38901 | Sidelink) -> float:
     return 35.0 if section.frequency_hz > 6e9 else 44.0 if section.model == "umi" else 49.0
 
 
-def path(section: LogDistance | Tr38901, cell: Cell, places: np.ndarray, seed: int, began: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Loss in dB with shadowing, and K-factor, between a base station at (0, 0) and devices at these places [n], which were
-    elsewhere when they `began`. The same both ways."""
+def path(
+    section: LogDistance | Tr38901, cell: Cell, places: np.ndarray, seed: int, began: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Loss in dB with shadowing, and K-factor, between a base station at (0, 0) and devices at these places
+    [n], which were elsewhere when they `began`. The same both ways."""
     if isinstance(section, Tr38901):
         from fedray.network import sionna
 

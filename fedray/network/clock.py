@@ -27,7 +27,8 @@ class Event(NamedTuple):
     round: int
     id: str
     after: tuple[str, ...]
-    event: str  # train, generate, send, aggregate, a split model's pass; wait: a device that has nothing to do
+    # train, generate, send, aggregate, a split model's pass; wait: a device that has nothing to do
+    event: str
     node: str
     peer: str | None
     direction: str | None
@@ -36,7 +37,8 @@ class Event(NamedTuple):
     t0_s: float
     t1_s: float
     energy_j: float
-    outcome: str = "done"  # lost: never arrived; late: after the round had closed; dropped: the device vanished; skipped
+    # lost: never arrived; late: after the round had closed; dropped: the device vanished; skipped
+    outcome: str = "done"
     messages: int = 1
     encoded: bool = False  # the client's samples too, once (see schedule.Train)
 
@@ -46,8 +48,8 @@ class Event(NamedTuple):
 
 @contextmanager
 def collecting_nothing() -> Iterator[None]:
-    """Python's garbage collector sleeps: in hundreds of thousands of new steps it would look for cycles again and again, and
-    there are none."""
+    """Python's garbage collector sleeps: in hundreds of thousands of new steps it would look for cycles again
+    and again, and there are none."""
     was = gc.isenabled()
     gc.disable()
     try:
@@ -58,11 +60,15 @@ def collecting_nothing() -> Iterator[None]:
 
 
 @collecting_nothing()
-def time_round(schedule: Schedule, work: Loads, radio: Radio, start_s: float, decided: Mapping[str, str] | None = None) -> list[Event]:
-    """Every step's start, end, energy and outcome, in the schedule's order, as a discrete-event simulation (SimPy).
+def time_round(
+    schedule: Schedule, work: Loads, radio: Radio, start_s: float, decided: Mapping[str, str] | None = None
+) -> list[Event]:
+    """Every step's start, end, energy and outcome, in the schedule's order, as a discrete-event simulation
+    (SimPy).
 
-    A step starts when all it waits for have ended and its node is free: a device computes one thing at a time. One whose
-    input never came is skipped. With `decided`, outcomes by id, nothing is lost or late but what was so before.
+    A step starts when all it waits for have ended and its node is free: a device computes one thing at a
+    time. One whose input never came is skipped. With `decided`, outcomes by id, nothing is lost or late but
+    what was so before.
     """
     steps, loads = schedule.steps, [work.load(step) for step in schedule]
     when = When(schedule.round, start_s)
@@ -103,7 +109,9 @@ def time_round(schedule: Schedule, work: Loads, radio: Radio, start_s: float, de
         last = start_s + t0[n], start_s + t1[n], joules, outcome
         if isinstance(step, Send):
             way = "send", step.node, step.peer, step.direction
-            events.append(Event(schedule.round, step.id, step.after, *way, 0.0, int(load), *last, step.messages))
+            events.append(
+                Event(schedule.round, step.id, step.after, *way, 0.0, int(load), *last, step.messages)
+            )
         else:
             kind = step.stage if isinstance(step, Pass) else KINDS[type(step)]
             events.append(
@@ -125,7 +133,8 @@ def time_round(schedule: Schedule, work: Loads, radio: Radio, start_s: float, de
 
 
 def _vanishing(schedule: Schedule, parts: Mapping[int, float]) -> dict[int, float]:
-    """The steps in which devices vanish that have done these parts of their turns, and how much of each step they do."""
+    """The steps in which devices vanish that have done these parts of their turns, and how much of each step
+    they do."""
     turns: dict[int, list[int]] = {client: [] for client in parts}
     for n, node in schedule.computing.items() if parts else ():
         if (client := number(node)) in turns:
@@ -135,8 +144,8 @@ def _vanishing(schedule: Schedule, parts: Mapping[int, float]) -> dict[int, floa
 
 
 class Simulated(NamedTuple):
-    """Starts and ends of all steps, by place, since the round's start; those that were skipped because their input was bad or
-    was skipped itself; and those that ended after the round had closed."""
+    """Starts and ends of all steps, by place, since the round's start; those that were skipped because their
+    input was bad or was skipped itself; and those that ended after the round had closed."""
 
     t0: list[float]
     t1: list[float]
@@ -144,8 +153,14 @@ class Simulated(NamedTuple):
     late: set[int]
 
 
-def _simulate(schedule: Schedule, seconds: Callable[[int, float], float], bad: Collection[int], was: Sequence[str] | None) -> Simulated:
-    """All steps, of which those that are `bad` leave nothing that is of use. `was` is what became of each before."""
+def _simulate(
+    schedule: Schedule,
+    seconds: Callable[[int, float], float],
+    bad: Collection[int],
+    was: Sequence[str] | None,
+) -> Simulated:
+    """All steps, of which those that are `bad` leave nothing that is of use. `was` is what became of each
+    before."""
     env = simpy.Environment()
     steps, before = schedule.steps, schedule.before
     servers = {n: step for n, step in enumerate(steps) if isinstance(step, Server)}
@@ -166,7 +181,8 @@ def _simulate(schedule: Schedule, seconds: Callable[[int, float], float], bad: C
             used_by |= {n: f"{direction} of {owner}" for n, owner in zip(places, owners, strict=True)}
     shared = {node: simpy.Resource(env) for node, n in Counter(used_by.values()).items() if n > 1}
     processors = {n: shared[node] for n, node in used_by.items() if node in shared}
-    turns: dict[int, simpy.resources.resource.Request] = {}  # of steps that had to ask for their processor or link
+    # of steps that had to ask for their processor or link
+    turns: dict[int, simpy.resources.resource.Request] = {}
     t0, t1 = [0.0] * len(steps), [0.0] * len(steps)
     skipped: set[int] = set()
     useless = set(bad)  # these and the skipped ones
@@ -233,14 +249,19 @@ def _simulate(schedule: Schedule, seconds: Callable[[int, float], float], bad: C
             if server.deadline_s is not None:  # until which it waited then
                 waits[n] += 1
                 env.timeout(server.deadline_s, n).callbacks.append(waited)
-    first = [n for n, awaited in enumerate(before) if not awaited and (n not in servers or servers[n].deadline_s is None)]
+    first = [
+        n
+        for n, awaited in enumerate(before)
+        if not awaited and (n not in servers or servers[n].deadline_s is None)
+    ]
     for n in sorted(first, key=lambda n: seconds(n, 0.0)):  # a queue that begins sorted takes half the time
         begin(n, 0.0)
     env.run()
     if was is not None:
         return Simulated(t0, t1, skipped, {n for n, outcome in enumerate(was) if outcome == "late"})
     late: set[int] = set()
-    for n in (n for n, server in servers.items() if server.deadline_s is not None or n in enough):  # others wait for all
+    # others wait for all
+    for n in (n for n, server in servers.items() if server.deadline_s is not None or n in enough):
         ends = sorted((t1[i], i) for i in before[n] if i not in useless)
         in_time = {i for _, i in ends[: enough.get(n)] if t1[i] <= closed[n]}
         if len(in_time) < len(ends):
@@ -255,20 +276,38 @@ def _own(step: Any) -> Any:
 
 
 def _waiting(events: list[Event], radio: Radio, start_s: float) -> list[Event]:
-    """What those that take part, and the server, spend while they have nothing to do, where they spend anything."""
+    """What those that take part, and the server, spend while they have nothing to do, where they spend
+    anything."""
     if not any(kind.section.idle_w for kind in (*radio.devices.kinds, radio.server)):
         return []
     end_s = max(e.t1_s for e in events if e.event == "aggregate")
     found = []
     for node, seconds in idle_s(((e.node, e.peer, e.t0_s, e.t1_s) for e in events), start_s, end_s).items():
         if joules := radio.processor(node).section.idle_w * seconds:
-            found.append(Event(events[0].round, f"wait-{node}", (), "wait", node, None, None, 0.0, 0, end_s - seconds, end_s, joules))
+            found.append(
+                Event(
+                    events[0].round,
+                    f"wait-{node}",
+                    (),
+                    "wait",
+                    node,
+                    None,
+                    None,
+                    0.0,
+                    0,
+                    end_s - seconds,
+                    end_s,
+                    joules,
+                )
+            )
     return found
 
 
-def idle_s(steps: Iterable[tuple[str, str | None, float, float]], start_s: float, end_s: float) -> dict[str, float]:
-    """For how long each client of a round, and the server, neither computes nor sends nor receives, from the steps' nodes, peers,
-    starts and ends."""
+def idle_s(
+    steps: Iterable[tuple[str, str | None, float, float]], start_s: float, end_s: float
+) -> dict[str, float]:
+    """For how long each client of a round, and the server, neither computes nor sends nor receives, from the
+    steps' nodes, peers, starts and ends."""
     spans: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for node, peer, t0_s, t1_s in steps:
         for one in {node, peer or node}:
@@ -293,14 +332,16 @@ class Ledger:
     bytes_sidelink: int = 0
     sim_time_s: float = 0.0
     energy_j: float = 0.0
-    busy: Mapping[str, float] = field(default_factory=dict)  # clients that go on with what is late, and until when
+    # clients that go on with what is late, and until when
+    busy: Mapping[str, float] = field(default_factory=dict)
     encoded: Sequence[int] = ()  # clients that have encoded their samples, where that costs something
 
     def totals(self) -> dict[str, Any]:
         return {name: value for name, value in asdict(self).items() if name not in ("busy", "encoded")}
 
     def add(self, events: list[Event]) -> Ledger:
-        """A round ends with its aggregate; what comes later is paid for all the same, and keeps its device from the next."""
+        """A round ends with its aggregate; what comes later is paid for all the same, and keeps its device
+        from the next."""
         sent = {d: sum(e.bytes for e in events if e.direction == d) for d in DIRECTIONS}
         now_s = max([self.sim_time_s, *(e.t1_s for e in events if e.event == "aggregate")])
         busy = {node: until_s for node, until_s in self.busy.items() if until_s > now_s}

@@ -18,11 +18,19 @@ class Processor:
     def __init__(self, section: ComputeDevice) -> None:
         self.section = section
         if isinstance(section, CpuDevice):
-            free = energy_frequency_hz(section.second_w, section.kappa) if section.second_w else section.frequency_hz
+            free = (
+                energy_frequency_hz(section.second_w, section.kappa)
+                if section.second_w
+                else section.frequency_hz
+            )
             self.frequency_hz = min(section.frequency_hz, free)
             self.memory_bytes = section.memory_bytes
         else:
-            figures = devices()[section.name] if isinstance(section, Profile) else section.model_dump(include={"peak_flops", "active_w"})
+            figures = (
+                devices()[section.name]
+                if isinstance(section, Profile)
+                else section.model_dump(include={"peak_flops", "active_w"})
+            )
             self.flops_per_s, self.active_w = figures["peak_flops"] * section.utilisation, figures["active_w"]
             self.memory_bytes = section.memory_bytes or figures.get("memory_bytes")
         self.transmit_dbm = DEFAULT_DBM if section.transmit_dbm is None else section.transmit_dbm
@@ -47,8 +55,15 @@ class Devices:
 
     def __init__(self, section: Device, clients: int, seed: int) -> None:
         self.clients, self.seed = clients, seed
-        parts = [(part.device, part.share) for part in section.of] if isinstance(section, Mix) else [(section, 1.0)]
-        self.kinds, self.shares = [Processor(device) for device, _ in parts], np.array([share for _, share in parts])
+        parts = (
+            [(part.device, part.share) for part in section.of]
+            if isinstance(section, Mix)
+            else [(section, 1.0)]
+        )
+        self.kinds, self.shares = (
+            [Processor(device) for device, _ in parts],
+            np.array([share for _, share in parts]),
+        )
 
     @cached_property
     def kind_of(self) -> np.ndarray:
@@ -72,7 +87,9 @@ class Devices:
     def drops(self, round: int, clients: np.ndarray) -> dict[int, float]:
         """Those that vanish within their turn, with how much of it they have done by then."""
         gone = clients[self._happens(round, clients, "dropout")]
-        return dict(zip(gone.tolist(), uniforms(self.seed, round, "dropped after", gone).tolist(), strict=True))
+        return dict(
+            zip(gone.tolist(), uniforms(self.seed, round, "dropped after", gone).tolist(), strict=True)
+        )
 
     def _happens(self, round: int, clients: np.ndarray, what: str) -> np.ndarray:
         chances = np.array([getattr(kind.section, what) for kind in self.kinds])

@@ -13,13 +13,15 @@ Found = TypeVar("Found", bound=Callable[..., Any])
 
 
 def remembered(find: Found) -> Found:
-    """`find(places, ...)` gives its last answer again for the same array of places: both directions of a cell ask."""
+    """`find(places, ...)` gives its last answer again for the same array of places: both directions of a cell
+    ask."""
     last: list[Any] = [None, (), None]
 
     @wraps(find)
     def found(places: np.ndarray, *others: Any) -> Any:
         if last[0] is not places or any(
-            a is not b and (isinstance(a, np.ndarray) or a != b) for a, b in zip(last[1], others, strict=False)
+            a is not b and (isinstance(a, np.ndarray) or a != b)
+            for a, b in zip(last[1], others, strict=False)
         ):
             last[:] = places, others, find(places, *others)
         return last[2]
@@ -28,8 +30,8 @@ def remembered(find: Found) -> Found:
 
 
 class Geometry:
-    """Places [clients, 2] in metres around the server at (0, 0). A way is drawn leg by leg, so where somebody is follows from
-    the seed and the time alone."""
+    """Places [clients, 2] in metres around the server at (0, 0). A way is drawn leg by leg, so where somebody
+    is follows from the seed and the time alone."""
 
     leg: np.ndarray  # each one's own, and when it is left and ended
     from_: np.ndarray
@@ -45,8 +47,8 @@ class Geometry:
         self.began = self.from_.copy()  # where everybody was first
 
     def at(self, time_s: float) -> np.ndarray:
-        """Nobody moves within a round: these are the places at its start. The same array for the same time, and as long as
-        nobody moves at all."""
+        """Nobody moves within a round: these are the places at its start. The same array for the same time,
+        and as long as nobody moves at all."""
         mobility = self.cell.mobility
         if mobility is None:
             return self.from_
@@ -87,9 +89,15 @@ class Geometry:
     def _placed(self, who: np.ndarray, leg: np.ndarray) -> np.ndarray:
         placement, n = self.cell.placement, len(self.everybody)
         if isinstance(placement, Line):
-            return np.stack([(who - (n - 1) / 2) * placement.spacing_m, np.full(len(who), placement.offset_m)], 1)
+            return np.stack(
+                [(who - (n - 1) / 2) * placement.spacing_m, np.full(len(who), placement.offset_m)], 1
+            )
         if isinstance(placement, Disc):
-            return disc(placement, uniforms(self.seed, 0, "distance", who, leg), uniforms(self.seed, 0, "angle", who, leg))
+            return disc(
+                placement,
+                uniforms(self.seed, 0, "distance", who, leg),
+                uniforms(self.seed, 0, "angle", who, leg),
+            )
         return np.array(placement.at, float)
 
 
@@ -100,8 +108,8 @@ def disc(placement: Disc, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def nearest(places: np.ndarray, clients: Sequence[int] | np.ndarray, groups: int) -> list[list[int]]:
-    """Clients in so many groups of neighbours, as equal in size as can be: the area is halved across its longer side, with
-    the groups, until each has one (k-d tree, Bentley 1975)."""
+    """Clients in so many groups of neighbours, as equal in size as can be: the area is halved across its
+    longer side, with the groups, until each has one (k-d tree, Bentley 1975)."""
     members = np.asarray(clients)
     if groups == 1:
         return [sorted(int(c) for c in members)]

@@ -28,8 +28,9 @@ def client_of(sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:
 
 
 class Sends(NamedTuple):
-    """Transfers in one direction [n]. Clients by number, the server -1. `share` is each one's of the band, and of a base station's
-    power. `number` counts the transfers of a sender to a receiver in the round from 0, and tells apart their draws."""
+    """Transfers in one direction [n]. Clients by number, the server -1. `share` is each one's of the band,
+    and of a base station's power. `number` counts the transfers of a sender to a receiver in the round from
+    0, and tells apart their draws."""
 
     sender: np.ndarray
     receiver: np.ndarray
@@ -55,8 +56,9 @@ def numbered(sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Transfers:
-    """Seconds from the first bit sent to the last received (infinite where there is no reaching), joules of both radios, and
-    which never arrive [n]; `at` gives seconds and joules of one that begins at a time instead."""
+    """Seconds from the first bit sent to the last received (infinite where there is no reaching), joules of
+    both radios, and which never arrive [n]; `at` gives seconds and joules of one that begins at a time
+    instead."""
 
     time_s: np.ndarray
     energy_j: np.ndarray
@@ -76,9 +78,12 @@ class Link(Protocol):
 
 
 def _power_w(section: FixedLink | TraceLink, direction: str, share: np.ndarray) -> np.ndarray:
-    """Of both ends' radios together [n]. A base station shares its power out among those it sends to at once."""
+    """Of both ends' radios together [n]. A base station shares its power out among those it sends to at
+    once."""
     usual = BASE_W * share if direction == "downlink" else np.full(len(share), DEVICE_W)
-    return (usual if section.transmit_w is None else np.full(len(share), section.transmit_w)) + section.receive_w
+    return (
+        usual if section.transmit_w is None else np.full(len(share), section.transmit_w)
+    ) + section.receive_w
 
 
 class Fixed:
@@ -89,19 +94,29 @@ class Fixed:
 
     def rates_bps(self, when: When, sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:
         client = client_of(sender, receiver)
-        rates: np.ndarray = self.rate[client, receiver] if self.rate.ndim == 2 else self.rate[client] if self.rate.ndim else self.rate
+        rates: np.ndarray = (
+            self.rate[client, receiver]
+            if self.rate.ndim == 2
+            else self.rate[client]
+            if self.rate.ndim
+            else self.rate
+        )
         return np.broadcast_to(rates, client.shape)
 
     def transfers(self, when: When, sends: Sends) -> Transfers:
         on_air_s = 8 * sends.nbytes / self.rates_bps(when, sends.sender, sends.receiver)
         energy = _power_w(self.section, self.direction, sends.share) * on_air_s
-        return Transfers(self.section.latency_s * sends.messages + on_air_s, energy, np.zeros(len(on_air_s), bool))
+        return Transfers(
+            self.section.latency_s * sends.messages + on_air_s, energy, np.zeros(len(on_air_s), bool)
+        )
 
 
 class Trace:
     """A recorded link (see scenario.network.TraceLink)."""
 
-    def __init__(self, section: TraceLink, key: str, seed: int, folder: Path, direction: str = "uplink") -> None:
+    def __init__(
+        self, section: TraceLink, key: str, seed: int, folder: Path, direction: str = "uplink"
+    ) -> None:
         self.section, self.direction, self.seed = section, direction, seed
         self.traces = [read_trace(path, folder, key) for path in section.paths]
 
@@ -148,13 +163,20 @@ def read_trace(path: str, folder: Path, key: str) -> np.ndarray:
     except (OSError, UnicodeDecodeError) as e:
         got = f"{path!r}, which cannot be read ({getattr(e, 'strerror', None) or e})"
         raise Refused(key, got, "a trace, a line a packet with its millisecond") from None
-    bad = next((i for i, line in enumerate(lines) if not (line.isascii() and line.isdigit() and len(line) < 16)), None)
+    bad = next(
+        (i for i, line in enumerate(lines) if not (line.isascii() and line.isdigit() and len(line) < 16)),
+        None,
+    )
     if bad is not None or not lines:
         got = f"{lines[bad]!r} in line {bad + 1} of {file}" if bad is not None else f"{file}, which is empty"
         raise Refused(key, got, "whole milliseconds, one a line")
     stamps = np.array(lines, dtype=np.int64)
     if len(back := np.flatnonzero(np.diff(stamps) < 0)) or stamps[-1] == 0:
-        got = f"{stamps[back[0] + 1]} after {stamps[back[0]]} in line {back[0] + 2} of {file}" if len(back) else f"{file}, which ends at 0"
+        got = (
+            f"{stamps[back[0] + 1]} after {stamps[back[0]]} in line {back[0] + 2} of {file}"
+            if len(back)
+            else f"{file}, which ends at 0"
+        )
         raise Refused(key, got, "milliseconds that never go back, the last above 0")
     return stamps
 

@@ -1,4 +1,5 @@
-"""Path loss, line of sight and shadowing in closed form. Distances in metres, frequencies in gigahertz, losses in decibel."""
+"""Path loss, line of sight and shadowing in closed form. Distances in metres, frequencies in gigahertz,
+losses in decibel."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,7 +11,8 @@ from fedray.randomness import SERVER, generator
 from fedray.scenario.network import LogDistance
 
 LIGHT_MPS = 299_792_458.0
-WAVES, TOGETHER = 128, 1024  # plane waves that make a field of shadowing; places whose numbers stay in the processor's cache
+# plane waves that make a field of shadowing; places whose numbers stay in the processor's cache
+WAVES, TOGETHER = 128, 1024
 Loss = Callable[[np.ndarray, float], np.ndarray]
 
 
@@ -23,8 +25,8 @@ def log_distance(section: LogDistance, d: np.ndarray) -> np.ndarray:
 
 
 class DeviceModel(NamedTuple):
-    """Between two devices at the same height. `blocked` is NLOS for d2d, and NLOSv, behind a vehicle, for the others; its third
-    argument is each pair's standard normal draw of how much the vehicle is in the way."""
+    """Between two devices at the same height. `blocked` is NLOS for d2d, and NLOSv, behind a vehicle, for the
+    others; its third argument is each pair's standard normal draw of how much the vehicle is in the way."""
 
     sight: Callable[[np.ndarray], np.ndarray]  # the chance of a line of sight
     clear: Loss
@@ -59,42 +61,59 @@ def highway_clear(d: np.ndarray, f: float) -> np.ndarray:
 
 
 def vehicle(d: np.ndarray, luck: np.ndarray) -> np.ndarray:
-    """What a vehicle as high as the antennas adds to a line of sight (NLOSv; 3GPP TR 37.885, 6.2.1, the case in which the blocker
-    is neither higher nor lower than both antennas): normal in decibel with standard deviation 4, never below 0."""
+    """What a vehicle as high as the antennas adds to a line of sight (NLOSv; 3GPP TR 37.885, 6.2.1, the case
+    in which the blocker is neither higher nor lower than both antennas): normal in decibel with standard
+    deviation 4, never below 0."""
     return np.maximum(0.0, 5 + np.maximum(0.0, 15 * np.log10(d) - 41) + 4 * luck)
 
 
 def d2d_clear(d: np.ndarray, f: float) -> np.ndarray:
-    """WINNER+ B1 (D5.3, Table 4-1) with antennas at 1.5 m, 0.8 m above what reflects; no less than free space."""
+    """WINNER+ B1 (D5.3, Table 4-1) with antennas at 1.5 m, 0.8 m above what reflects; no less than free
+    space."""
     breakpoint_m = 4 * 0.8 * 0.8 * f * 1e9 / 3e8
     far = 40 * np.log10(d) + 7.56 - 2 * 17.3 * np.log10(0.8) + 2.7 * np.log10(f)
-    return np.maximum(free_space(d, f), np.where(d < breakpoint_m, 22.7 * np.log10(d) + 27 + 20 * np.log10(f), far))
+    return np.maximum(
+        free_space(d, f), np.where(d < breakpoint_m, 22.7 * np.log10(d) + 27 + 20 * np.log10(f), far)
+    )
 
 
 def d2d_blocked(d: np.ndarray, f: float, luck: np.ndarray) -> np.ndarray:
     """The same, without line of sight and less the 5 dB of TR 36.843, Table A.2.1.2-1."""
-    base = 16.33 + 26.16 * np.log10(f) if f < 1.5 else 14.78 + 34.97 * np.log10(f) if f < 2 else 18.38 + 23 * np.log10(f)
-    return np.maximum(free_space(d, f), (44.9 - 6.55 * np.log10(1.5)) * np.log10(d) + 5.83 * np.log10(1.5) + base - 5)
+    base = (
+        16.33 + 26.16 * np.log10(f)
+        if f < 1.5
+        else 14.78 + 34.97 * np.log10(f)
+        if f < 2
+        else 18.38 + 23 * np.log10(f)
+    )
+    return np.maximum(
+        free_space(d, f), (44.9 - 6.55 * np.log10(1.5)) * np.log10(d) + 5.83 * np.log10(1.5) + base - 5
+    )
 
 
-# TR 37.885: shadowing of Table 6.2.1-1, 3 dB in LOS and NLOSv alike; K-factors of Table 6.2.3-1, whose NLOSv has a mean of 0 dB.
-# NLOS, round a corner, is a matter of where streets are and not of chance: there are no streets here.
+# TR 37.885: shadowing of Table 6.2.1-1, 3 dB in LOS and NLOSv alike; K-factors of Table 6.2.3-1, whose NLOSv
+# has a mean of 0 dB. NLOS, round a corner, is a matter of where streets are and not of chance: there are no
+# streets here.
 DEVICE_MODELS = {
     "urban": DeviceModel(
         urban_sight, urban_clear, lambda d, f, luck: urban_clear(d, f) + vehicle(d, luck), 3.0, (3.48, 0.0)
     ),
     "highway": DeviceModel(
-        highway_sight, highway_clear, lambda d, f, luck: highway_clear(d, f) + vehicle(d, luck), 3.0, (9.0, 0.0)
+        highway_sight,
+        highway_clear,
+        lambda d, f, luck: highway_clear(d, f) + vehicle(d, luck),
+        3.0,
+        (9.0, 0.0),
     ),
     "d2d": DeviceModel(street_sight, d2d_clear, d2d_blocked, 7.0, (9.0, -np.inf)),
-}  # fmt: skip
+}
 
 
 @remembered
 def shadowing(places: np.ndarray, correlation_m: float, seed: int) -> np.ndarray:
-    """A standard normal field at these places [n], with correlation exp(-d / correlation_m) (Gudmundson 1991), as a sum of
-    plane waves whose wave numbers are drawn from that correlation's spectrum (a bivariate Cauchy). It costs n, not n^2, and
-    who moves sees it change as the places do."""
+    """A standard normal field at these places [n], with correlation exp(-d / correlation_m) (Gudmundson
+    1991), as a sum of plane waves whose wave numbers are drawn from that correlation's spectrum (a bivariate
+    Cauchy). It costs n, not n^2, and who moves sees it change as the places do."""
     rng = generator(seed, 0, SERVER, "shadowing")
     number = rng.standard_normal((2, WAVES)) / np.abs(rng.standard_normal(WAVES)) / correlation_m
     phase = rng.uniform(0, 2 * np.pi, WAVES)

@@ -36,7 +36,8 @@ class Transfer(NamedTuple):
 
 
 class Radio:
-    """Links and devices of a `network` section, for so many clients; `folder` is where relative paths start."""
+    """Links and devices of a `network` section, for so many clients; `folder` is where relative paths
+    start."""
 
     def __init__(self, section: Network, clients: int = 0, seed: int = 0, folder: Path = Path()) -> None:
         self.section = section
@@ -60,7 +61,8 @@ class Radio:
         return self.server if node == SERVER else self.devices[number(node)]
 
     def reaches(self, when: When, sender: int, receiver: int, nbytes: int = 1, share: float = 1.0) -> bool:
-        """Whether the first hop of this round between these two over the sidelink arrives, over a share of its band."""
+        """Whether the first hop of this round between these two over the sidelink arrives, over a share of
+        its band."""
         sends = Sends(ids([sender]), ids([receiver]), ids([nbytes]), ids([1]), np.array([share]), ids([0]))
         return not self.links["sidelink"].transfers(when, sends).lost[0]
 
@@ -75,13 +77,18 @@ class Radio:
         assert isinstance(link, RadioLink)  # the others reach everybody
         return link.reached(link.mean_snr(when, np.full_like(to, sender), to)[0], 1.0)
 
-    def finishes_s(self, when: When, work: Work, clients: np.ndarray, encoded: Collection[int] = ()) -> Callable[[int], np.ndarray]:
-        """About how long each client's round takes [n], given how many share each band. Clients that have not `encoded` their
-        samples do it first."""
+    def finishes_s(
+        self, when: When, work: Work, clients: np.ndarray, encoded: Collection[int] = ()
+    ) -> Callable[[int], np.ndarray]:
+        """About how long each client's round takes [n], given how many share each band. Clients that have not
+        `encoded` their samples do it first."""
         base = np.full_like(clients, SERVER_NUMBER)
         parts: list[tuple[Any, np.ndarray, np.ndarray, np.ndarray | None]] = []
         for direction, pair in (("downlink", (base, clients)), ("uplink", (clients, base))):
-            link, bits = self.links[direction], 8.0 * np.array([work.send_bytes(direction, c) for c in clients.tolist()])
+            link, bits = (
+                self.links[direction],
+                8.0 * np.array([work.send_bytes(direction, c) for c in clients.tolist()]),
+            )
             if isinstance(link, RadioLink) and link.section.allocation != "broadcast":
                 parts.append((link, bits, *link.mean_snr(when, *pair)))
             else:
@@ -89,13 +96,20 @@ class Radio:
         flops = [work.train_flops(c, 0) for c in clients.tolist()]
         if work.encode_flops:
             known = set(encoded)
-            flops = [n + (0.0 if c in known else work.encode_flops(c)) for n, c in zip(flops, clients.tolist(), strict=True)]
-        compute_s = np.array([self.devices[c].time_s(n) for n, c in zip(flops, clients.tolist(), strict=True)])
+            flops = [
+                n + (0.0 if c in known else work.encode_flops(c))
+                for n, c in zip(flops, clients.tolist(), strict=True)
+            ]
+        compute_s = np.array(
+            [self.devices[c].time_s(n) for n, c in zip(flops, clients.tolist(), strict=True)]
+        )
 
         def seconds(at_once: int) -> np.ndarray:
             taken = compute_s
             for link, bits, snr, k in parts:
-                rate = snr if k is None else link.rate_bps(snr, k, 1 / at_once) * link.reached(snr, 1 / at_once)
+                rate = (
+                    snr if k is None else link.rate_bps(snr, k, 1 / at_once) * link.reached(snr, 1 / at_once)
+                )
                 with np.errstate(divide="ignore"):
                     taken = taken + link.section.latency_s + bits / rate
             return taken
@@ -104,9 +118,11 @@ class Radio:
 
 
 def on_air(schedule: Schedule, loads: Sequence[float], radio: Radio, when: When, begins: Begins) -> Air:
-    """Every send step's transfer. `begins` says when each step would begin, if steps took what it is given."""
+    """Every send step's transfer. `begins` says when each step would begin, if steps took what it is
+    given."""
     found: Air = {}
-    for direction in ("downlink", "sidelink", "uplink"):  # who gets how much of the uplink may depend on what was before
+    # who gets how much of the uplink may depend on what was before
+    for direction in ("downlink", "sidelink", "uplink"):
         if not (places := schedule.sends.get(direction)):
             continue
         link, steps = radio.links[direction], [cast(Send, schedule.steps[n]) for n in places]
@@ -114,20 +130,35 @@ def on_air(schedule: Schedule, loads: Sequence[float], radio: Radio, when: When,
         nbytes, messages = np.array([loads[n] for n in places]), ids([s.messages for s in steps])
         sends = Sends(sender, receiver, nbytes, messages, np.ones(len(steps)), numbered(sender, receiver))
         if isinstance(link, RadioLink):
-            sends = sends._replace(share=_shares(schedule, places, sends, link, radio, loads, when, found, begins))
+            sends = sends._replace(
+                share=_shares(schedule, places, sends, link, radio, loads, when, found, begins)
+            )
         elif direction == "downlink" and link.section.transmit_w is None:
             sends = sends._replace(share=_equal(schedule, places, sends))
         transfers = link.transfers(when, sends)
-        numbers = zip(places, transfers.time_s.tolist(), transfers.energy_j.tolist(), transfers.lost.tolist(), strict=True)
+        numbers = zip(
+            places,
+            transfers.time_s.tolist(),
+            transfers.energy_j.tolist(),
+            transfers.lost.tolist(),
+            strict=True,
+        )
         for i, (n, time_s, energy_j, lost) in enumerate(numbers):
             found[n] = Transfer(time_s, energy_j, lost, partial(transfers.at, i) if transfers.at else None)
     return found
 
 
 def _shares(
-    schedule: Schedule, places: list[int], sends: Sends, link: RadioLink, radio: Radio, loads: Sequence[float], when: When,
-    air: Air, begins: Begins,
-) -> np.ndarray:  # fmt: skip
+    schedule: Schedule,
+    places: list[int],
+    sends: Sends,
+    link: RadioLink,
+    radio: Radio,
+    loads: Sequence[float],
+    when: When,
+    air: Air,
+    begins: Begins,
+) -> np.ndarray:
     """Each send step's share of its direction's band."""
     how = link.section.allocation
     if how == "broadcast":
@@ -159,23 +190,32 @@ def _equal(schedule: Schedule, places: list[int], sends: Sends) -> np.ndarray:
     mine, depth = bytearray(len(schedule.steps)), [0] * len(schedule.steps)
     for n in places:
         mine[n] = 1
-    for n, before in enumerate(schedule.before):  # how many before it in this direction: those equally deep send at once
+    # how many before it in this direction: those equally deep send at once
+    for n, before in enumerate(schedule.before):
         if before:
             depth[n] = (depth[before[0]] if len(before) == 1 else max([depth[i] for i in before])) + mine[n]
-    at_once = set(zip((depth[n] for n in places), sends.client.tolist(), strict=True))  # one's own follow each other
+    # one's own follow each other
+    at_once = set(zip((depth[n] for n in places), sends.client.tolist(), strict=True))
     return np.full(len(places), 1 / max(Counter(deep for deep, _ in at_once).values()))
 
 
-def saving(schedule: Schedule, loads: Sequence[float], radio: Radio, when: When, air: Air) -> dict[int, float]:
-    """The joint choice of CPU frequency and transmit power: of SAVINGS powers up to the link's, the one with which a client's
-    kappa C f^2 + p t is least, where f = C / (what the deadline leaves). Who cannot meet it does what it can.
+def saving(
+    schedule: Schedule, loads: Sequence[float], radio: Radio, when: When, air: Air
+) -> dict[int, float]:
+    """The joint choice of CPU frequency and transmit power: of SAVINGS powers up to the link's, the one with
+    which a client's kappa C f^2 + p t is least, where f = C / (what the deadline leaves). Who cannot meet it
+    does what it can.
 
     Gives the frequency of each train step, and `air` the new uplinks.
     """
     link, deadline = radio.links["uplink"], radio.section.deadline_s
     assert isinstance(link, RadioLink)
     assert deadline is not None
-    ups = {step.node: n for n, step in enumerate(schedule) if isinstance(step, Send) and step.direction == "uplink"}
+    ups = {
+        step.node: n
+        for n, step in enumerate(schedule)
+        if isinstance(step, Send) and step.direction == "uplink"
+    }
     frequency: dict[int, float] = {}
     less = np.logspace(-4, 0, SAVINGS)
     for n, step in enumerate(schedule):
@@ -194,7 +234,9 @@ def saving(schedule: Schedule, loads: Sequence[float], radio: Radio, when: When,
         if not able.any() or air[up].lost:
             continue
         power_w = link.power_w(ids([step.client]), less) + link.section.receive_w
-        joules = np.where(able, power_w * up_s + [processor.energy_j(loads[n], f) if f > 0 else np.inf for f in hz], np.inf)
+        joules = np.where(
+            able, power_w * up_s + [processor.energy_j(loads[n], f) if f > 0 else np.inf for f in hz], np.inf
+        )
         best = int(np.argmin(joules))
         frequency[n] = float(hz[best]) * (1 + 1e-12)  # not a rounding error late
         air[up] = Transfer(latency_s + float(up_s[best]), float(power_w[best] * up_s[best]), False)

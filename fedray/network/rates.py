@@ -1,4 +1,5 @@
-"""How a signal-to-noise ratio becomes bits a second. Ratios are linear, efficiencies in bits per second and hertz."""
+"""How a signal-to-noise ratio becomes bits a second. Ratios are linear, efficiencies in bits per second and
+hertz."""
 
 from collections.abc import Callable
 from functools import cache
@@ -29,9 +30,11 @@ def shannon(snr: np.ndarray) -> np.ndarray:
 
 
 def truncated(snr: np.ndarray, modulation: str = "64qam") -> np.ndarray:
-    """The form of 3GPP TR 36.942, A.2: a part of Shannon's, nothing below -10 dB, no more than a highest rate. The numbers are a
-    mix: A.2 has 0.6 and 4.4 bit/s/Hz on a downlink, 0.4 and 2.0 on an uplink; here the part is 0.75 on both, what overhead takes
-    is a key of its own, and the highest rate is that of the modulation's CQI table."""
+    """The form of 3GPP TR 36.942, A.2: a part of Shannon's, nothing below -10 dB, no more than a highest
+    rate. The numbers are a
+    mix: A.2 has 0.6 and 4.4 bit/s/Hz on a downlink, 0.4 and 2.0 on an uplink; here the part is 0.75 on both,
+        what overhead takes is a key of its own, and the highest rate is that of the modulation's CQI
+        table."""
     return np.where(snr < 0.1, 0.0, np.minimum(0.75 * np.log2(1 + snr), CAP[modulation]))
 
 
@@ -47,8 +50,8 @@ def efficiency(rate: str, modulation: str) -> Efficiency:
 
 
 def ergodic(carried: Efficiency, snr: np.ndarray, k: np.ndarray) -> np.ndarray:
-    """E[carried(snr g)] over the power g of a Rician channel of factor k (0: Rayleigh; inf: none), each link's own, by
-    Gauss-Legendre over g's quantiles."""
+    """E[carried(snr g)] over the power g of a Rician channel of factor k (0: Rayleigh; inf: none), each
+    link's own, by Gauss-Legendre over g's quantiles."""
     if len(snr) > TOGETHER:  # numbers that stay in the processor's cache
         parts = [slice(i, i + TOGETHER) for i in range(0, len(snr), TOGETHER)]
         return np.concatenate([ergodic(carried, snr[part], k[part]) for part in parts])
@@ -76,24 +79,34 @@ def _quadrature() -> tuple[np.ndarray, np.ndarray]:
 
 
 def worth(carried: Efficiency) -> float:
-    """The signal-to-noise ratio below which a sender carries more over less of its band: where carried(snr) / snr is greatest,
-    for whatever fading. 0 for Shannon's, to which more band is always worth something."""
+    """The signal-to-noise ratio below which a sender carries more over less of its band: where carried(snr) /
+    snr is greatest, for whatever fading. 0 for Shannon's, to which more band is always worth something."""
     snr = np.logspace(-3, 1, 401)
-    best = [int(np.argmax(ergodic(carried, snr, np.full(len(snr), k)) / snr)) for k in (0.0, 1.0, 5.0, np.inf)]
+    best = [
+        int(np.argmax(ergodic(carried, snr, np.full(len(snr), k)) / snr)) for k in (0.0, 1.0, 5.0, np.inf)
+    ]
     return float(snr[max(best)]) if max(best) else 0.0
 
 
 def outage(threshold: float | np.ndarray, snr: np.ndarray | float) -> np.ndarray:
-    """The chance that a Rayleigh channel of mean `snr` is weaker than `threshold` (the packet error of Chen, Yang, Saad et al.
-    2021, Eq. 7, for threshold 1.08)."""
+    """The chance that a Rayleigh channel of mean `snr` is weaker than `threshold` (the packet error of Chen,
+    Yang, Saad et al. 2021, Eq. 7, for threshold 1.08)."""
     return -np.expm1(-np.asarray(threshold) / snr)
 
 
 def arq(failure: float, attempts: int) -> tuple[float, float]:
-    """Mean number of tries and what is lost in the end, of at most so many tries that each fail with this chance."""
+    """Mean number of tries and what is lost in the end, of at most so many tries that each fail with this
+    chance."""
     return (1 - failure**attempts) / (1 - failure), failure**attempts
 
 
-def peak_rate_bps(blocks: int, layers: int, bits: int, symbol_s: float, code_rate: float = 948 / 1024, overhead: float = 0.14) -> float:
+def peak_rate_bps(
+    blocks: int,
+    layers: int,
+    bits: int,
+    symbol_s: float,
+    code_rate: float = 948 / 1024,
+    overhead: float = 0.14,
+) -> float:
     """The highest rate of an NR carrier (3GPP TS 38.306, 4.1.2)."""
     return layers * bits * code_rate * blocks * 12 / symbol_s * (1 - overhead)

@@ -1,5 +1,6 @@
-"""What Sionna knows of 3GPP's channels and links. Imported in the driver alone, and only where a scenario asks for it: its
-import takes seconds, and both that and its seed would draw new numbers for torch, which is kept out of it here."""
+"""What Sionna knows of 3GPP's channels and links. Imported in the driver alone, and only where a scenario
+asks for it: its import takes seconds, and both that and its seed would draw new numbers for torch, which is
+kept out of it here."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,8 @@ import numpy as np
 from fedray.network.geometry import nearest, remembered
 from fedray.scenario.network import Cell
 
-TOGETHER = 64  # devices whose shadowing is drawn together: a matrix of their correlations grows with their square
+# devices whose shadowing is drawn together: a matrix of their correlations grows with their square
+TOGETHER = 64
 
 
 @contextmanager
@@ -27,22 +29,45 @@ def _torch_apart(seed: int) -> Iterator[Any]:
 
 @remembered
 def large_scale(
-    places: np.ndarray, model: str, frequency_hz: float, cell: Cell, seed: int, began: np.ndarray | None = None
+    places: np.ndarray,
+    model: str,
+    frequency_hz: float,
+    cell: Cell,
+    seed: int,
+    began: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Path loss with shadowing in dB, K-factor (0 without line of sight) and line of sight, of each place [n] (TR 38.901,
-    7.4 and 7.5 steps 1 to 4). The same seed draws the same luck, so what changes with time changes with places alone: who
-    `began` as neighbours stays together."""
+    """Path loss with shadowing in dB, K-factor (0 without line of sight) and line of sight, of each place [n]
+    (TR 38.901, 7.4 and 7.5 steps 1 to 4). The same seed draws the same luck, so what changes with time
+    changes with places alone: who `began` as neighbours stays together."""
     groups = nearest(places if began is None else began, range(len(places)), -(-len(places) // TOGETHER))
     size = max(map(len, groups))
-    members = np.array([group + [group[0]] * (size - len(group)) for group in groups])  # the last may be short
+    # the last may be short
+    members = np.array([group + [group[0]] * (size - len(group)) for group in groups])
     with _torch_apart(seed) as torch:
-        from sionna.phy.channel.tr38901 import InHScenario, LSPGenerator, PanelArray, RMaScenario, UMaScenario, UMiScenario
+        from sionna.phy.channel.tr38901 import (
+            InHScenario,
+            LSPGenerator,
+            PanelArray,
+            RMaScenario,
+            UMaScenario,
+            UMiScenario,
+        )
 
         array = PanelArray(
-            num_rows_per_panel=1, num_cols_per_panel=1, polarization="single", polarization_type="V", antenna_pattern="omni",
+            num_rows_per_panel=1,
+            num_cols_per_panel=1,
+            polarization="single",
+            polarization_type="V",
+            antenna_pattern="omni",
             carrier_frequency=frequency_hz,
-        )  # fmt: skip
-        both = {"ut_array": array, "bs_array": array, "direction": "uplink", "precision": "double", "device": "cpu"}
+        )
+        both = {
+            "ut_array": array,
+            "bs_array": array,
+            "direction": "uplink",
+            "precision": "double",
+            "device": "cpu",
+        }
         scenario: Any
         if model == "inh":
             scenario = InHScenario(frequency_hz, indoor_scenario="mixed", **both)
@@ -55,23 +80,28 @@ def large_scale(
         still = torch.zeros(b, n, 3, dtype=torch.float64)
         base = torch.tensor([[[0.0, 0.0, cell.server_height_m]]] * b, dtype=torch.float64)
         scenario.set_topology(
-            ut_loc=torch.as_tensor(np.concatenate([places[members], height], 2)), bs_loc=base, ut_orientations=still,
-            bs_orientations=torch.zeros_like(base), ut_velocities=still, in_state=torch.full((b, n), model == "inh"),
-        )  # fmt: skip
+            ut_loc=torch.as_tensor(np.concatenate([places[members], height], 2)),
+            bs_loc=base,
+            ut_orientations=still,
+            bs_orientations=torch.zeros_like(base),
+            ut_velocities=still,
+            in_state=torch.full((b, n), model == "inh"),
+        )
         drawn = LSPGenerator(scenario)
         drawn.topology_updated_callback()
         lsp, path, sight = drawn(), scenario.basic_pathloss[:, 0], scenario.los[:, 0]  # nobody sits in a car
         shadowed, k = path - 10 * torch.log10(lsp.sf[:, 0]), torch.where(sight, lsp.k_factor[:, 0], 0.0)
     loss, factor, seen = (np.empty(len(places), t) for t in (float, float, bool))
     for out, values in ((loss, shadowed), (factor, k), (seen, sight)):
-        out[members[:, ::-1]] = values.numpy()[:, ::-1]  # a group's first member is filled last, with its own draw
+        # a group's first member is filled last, with its own draw
+        out[members[:, ::-1]] = values.numpy()[:, ::-1]
     return loss, factor, seen
 
 
 @cache
 def link_adaptation(modulation: str) -> tuple[np.ndarray, np.ndarray]:
-    """What NR carries at a signal-to-noise ratio in dB, block errors taken off: the scheme with at most 10% of them, of the
-    tables of TS 38.214, 5.1.3.1. Below the first nothing is carried."""
+    """What NR carries at a signal-to-noise ratio in dB, block errors taken off: the scheme with at most 10%
+    of them, of the tables of TS 38.214, 5.1.3.1. Below the first nothing is carried."""
     db = np.arange(-10, 35.1, 0.25)
     with _torch_apart(0) as torch:
         from sionna.phy.nr.utils import decode_mcs_index

@@ -19,14 +19,16 @@ class Loads(Protocol):
 @dataclass(frozen=True)
 class Work:
     train_flops: Callable[[int, int], float]  # of a client's turn, with so many generated pictures
-    send_bytes: Callable[[str, int], int]  # of a whole buffer, in this direction, to or from (uplink, sidelink) this client
+    # of a whole buffer, in this direction, to or from (uplink, sidelink) this client
+    send_bytes: Callable[[str, int], int]
     aggregate_flops: Callable[[int], float]  # of so many updates
     generate_flops: float = 0.0  # of a picture
     # Of so many samples: a pass through one side of a split model, and what crosses its cut.
     pass_flops: Callable[[str, int], float] = lambda stage, samples: 0.0
     crossing_bytes: Callable[[str, int], int] = lambda crossing, samples: 0
     picture_bytes: int = 0
-    encode_flops: Callable[[int], float] | None = None  # of all of a client's samples, once; none: nothing to encode
+    # of all of a client's samples, once; none: nothing to encode
+    encode_flops: Callable[[int], float] | None = None
 
     def load(self, step: Step) -> float:
         if isinstance(step, Send):
@@ -34,7 +36,10 @@ class Work:
                 return self.crossing_bytes(step.crossing, step.samples)
             if step.pictures is not None:
                 return step.pictures * self.picture_bytes
-            return round(step.share * self.send_bytes(step.direction, number(step.peer if step.node == SERVER else step.node)))
+            return round(
+                step.share
+                * self.send_bytes(step.direction, number(step.peer if step.node == SERVER else step.node))
+            )
         if isinstance(step, Train):
             return self.train_flops(step.client, step.pictures) + self._encoding(step)
         if isinstance(step, Pass):

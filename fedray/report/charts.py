@@ -1,5 +1,5 @@
-"""The report's pictures, as SVG that takes its colours from the page: light and dark are the page's business. Names that come
-from files are shown as they are written, whatever they hold."""
+"""The report's pictures, as SVG that takes its colours from the page: light and dark are the page's business.
+Names that come from files are shown as they are written, whatever they hold."""
 
 import io
 import re
@@ -25,7 +25,15 @@ from fedray.terminal import size
 # Colours that stand for the page's variables until the SVG is written.
 INK, LINE, MUTED = "#0a0a0a", "#0b0b0b", "#0c0c0c"
 VARIABLES = {INK: "var(--ink)", LINE: "var(--line)", MUTED: "var(--muted)"}
-KIND_COLOURS = {"training": 0, "downlink": 1, "sidelink": 2, "uplink": 3, "server": 4, "painting": 5, "waiting": 7}
+KIND_COLOURS = {
+    "training": 0,
+    "downlink": 1,
+    "sidelink": 2,
+    "uplink": 3,
+    "server": 4,
+    "painting": 5,
+    "waiting": 7,
+}
 
 AXES = {"rounds": "rounds", "bytes": "bytes on air", "seconds": "simulated time", "joules": "energy"}
 GANTT = 300  # steps that a picture of a round shows
@@ -48,9 +56,16 @@ def curves(runs: Sequence[Recorded], key: str, axis: str) -> str:
             ax.plot(x, y, color=colour(i), marker="" if len(x) > 30 else "o", ms=3, **look)
             if dense:
                 smooth = list(run.smooth_loss())
-                ax.plot([along(row, axis) for row, _ in smooth], [loss for _, loss in smooth], color=colour(i), linewidth=1.9)
+                ax.plot(
+                    [along(row, axis) for row, _ in smooth],
+                    [loss for _, loss in smooth],
+                    color=colour(i),
+                    linewidth=1.9,
+                )
             _intervals(ax, run, key, axis, colour(i))
-            floor = next((f for r in (run.baseline, *run.rows) if (f := r.get(f"{key}_floor")) is not None), None)
+            floor = next(
+                (f for r in (run.baseline, *run.rows) if (f := r.get(f"{key}_floor")) is not None), None
+            )
             if floor is not None and i == 0:
                 ax.axhline(floor, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
                 # Above the picture, where no curve can cross it.
@@ -71,23 +86,30 @@ def curves(runs: Sequence[Recorded], key: str, axis: str) -> str:
 
 def _intervals(ax: Any, run: Recorded, key: str, axis: str, hue: str) -> None:
     """A share's 95% interval at each point, where its number of trials is known."""
-    found = [(0.0 if i == 0 else along(row, axis), interval(key, row)) for i, row in enumerate((run.baseline, *run.rows))]
+    found = [
+        (0.0 if i == 0 else along(row, axis), interval(key, row))
+        for i, row in enumerate((run.baseline, *run.rows))
+    ]
     for x, one in found:
         if one is not None:
             ax.vlines(x, one[1], one[2], color=hue, linewidth=1.1, alpha=0.55)
 
 
 def gantt(events: Sequence[dict[str, Any]]) -> str:
-    """One round: a row a node, a bar a step, an arrow from the end of a transfer to who receives it. Hatched: in vain. Empty
-    where nothing happened."""
+    """One round: a row a node, a bar a step, an arrow from the end of a transfer to who receives it. Hatched:
+    in vain. Empty where nothing happened."""
     events = [e for e in events if e["outcome"] != "skipped" and e["event"] != "wait"]
     if not events:
         return ""
-    nodes = sorted({e["node"] for e in events} | {e["peer"] for e in events if e["peer"]}, key=lambda n: (n != "server", len(n), n))
+    nodes = sorted(
+        {e["node"] for e in events} | {e["peer"] for e in events if e["peer"]},
+        key=lambda n: (n != "server", len(n), n),
+    )
     shown = nodes if len(nodes) <= 25 else [*nodes[:24], "others"]
     row = {n: shown.index(n) if n in shown else len(shown) - 1 for n in nodes}
     t0 = min(e["t0_s"] for e in events)
-    t1 = max([e["t1_s"] for e in events if e["event"] == "aggregate"] or [e["t1_s"] for e in events])  # what is late goes on and on
+    # what is late goes on and on
+    t1 = max([e["t1_s"] for e in events if e["event"] == "aggregate"] or [e["t1_s"] for e in events])
     if len(events) > GANTT:  # of a split round, its first batches
         t1 = sorted(e["t1_s"] for e in events)[GANTT]
         events = [e for e in events if e["t0_s"] < t1]
@@ -101,7 +123,14 @@ def gantt(events: Sequence[dict[str, Any]]) -> str:
             ax.barh(row[e["node"]], width, left=start, height=0.62, linewidth=0.8 * missed, **look)
             if e["peer"] and e["outcome"] in ("done", "late"):
                 end = e["t1_s"] - t0
-                arrow = {"arrowstyle": "-|>", "color": MUTED, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 2, "mutation_scale": 7}
+                arrow = {
+                    "arrowstyle": "-|>",
+                    "color": MUTED,
+                    "linewidth": 0.7,
+                    "shrinkA": 0,
+                    "shrinkB": 2,
+                    "mutation_scale": 7,
+                }
                 ax.annotate("", (end, row[e["peer"]]), (end, row[e["node"]]), arrowprops=arrow)
         ax.set_yticks(range(len(shown)), shown)
         ax.invert_yaxis()
@@ -123,7 +152,9 @@ def to_reach(runs: Sequence[Recorded], targets: Sequence[float], axis: str) -> s
                 value = along(row, axis)
                 x = j + (i - (len(runs) - 1) / 2) * width
                 ax.bar(x, value, width * 0.92, color=colour(i), linewidth=0)
-                ax.annotate(size(value, UNITS[axis]), (x, value), ha="center", va="bottom", color=INK, fontsize=7.5)
+                ax.annotate(
+                    size(value, UNITS[axis]), (x, value), ha="center", va="bottom", color=INK, fontsize=7.5
+                )
         ax.set_yscale("log")
         ax.margins(y=0.18)
         ax.set_xticks(range(len(targets)), [f"{t:g}" for t in targets])
@@ -137,14 +168,20 @@ CLIENTS = 100  # that a picture has room for
 
 
 def partition(census: dict[str, Any]) -> str:
-    """Who holds how much of which label, a column a client, in the order of their distances, which stand below."""
+    """Who holds how much of which label, a column a client, in the order of their distances, which stand
+    below."""
     order = sorted((k for k, d in enumerate(census["emd"]) if d is not None), key=lambda k: census["emd"][k])
     shown = [order[round(i)] for i in np.linspace(0, len(order) - 1, min(CLIENTS, len(order)))]
     most = max(max(census["counts"][k]) for k in shown)
     with _figure(9.6, 1.6 + 0.24 * len(census["labels"]), 2) as (figure, (dots, bars)):
         room = min(900 / len(shown), 16)  # points across the largest dot
         points = [(x, y, n) for x, k in enumerate(shown) for y, n in enumerate(census["counts"][k]) if n]
-        dots.scatter(*zip(*((x, y) for x, y, _ in points), strict=True), s=[room**2 * n / most for *_, n in points], color=colour(0), lw=0)
+        dots.scatter(
+            *zip(*((x, y) for x, y, _ in points), strict=True),
+            s=[room**2 * n / most for *_, n in points],
+            color=colour(0),
+            lw=0,
+        )
         dots.set_yticks(range(len(census["labels"])), [_label(label) for label in census["labels"]])
         dots.set_ylim(len(census["labels"]) - 0.3, -0.7)
         bars.bar(range(len(shown)), [census["emd"][k] for k in shown], color=colour(1), linewidth=0)
@@ -159,8 +196,8 @@ def partition(census: dict[str, Any]) -> str:
 
 
 def places(run: Recorded) -> str:
-    """The cell from above in the first round: the server, the devices, and the links over which something went. A cross:
-    in vain. Empty where nothing was sent."""
+    """The cell from above in the first round: the server, the devices, and the links over which something
+    went. A cross: in vain. Empty where nothing was sent."""
     scenario, t = run.scenario, run.events[0]["round"]
     events = [e for e in run.events if e["round"] == t and e["event"] == "send" and e["outcome"] != "skipped"]
     if not events:
@@ -174,13 +211,29 @@ def places(run: Recorded) -> str:
             (x0, y0), (x1, y1) = where[e["node"]], where[e["peer"]]
             hue = colour(KIND_COLOURS[e["direction"]])
             if e["direction"] == "sidelink":
-                arrow = {"arrowstyle": "-|>", "color": hue, "linewidth": 1.4, "shrinkA": 3, "shrinkB": 3, "mutation_scale": 9}
+                arrow = {
+                    "arrowstyle": "-|>",
+                    "color": hue,
+                    "linewidth": 1.4,
+                    "shrinkA": 3,
+                    "shrinkB": 3,
+                    "mutation_scale": 9,
+                }
                 ax.annotate("", (x1, y1), (x0, y0), arrowprops=arrow)
             else:
-                ax.plot([x0, x1], [y0, y1], color=hue, linewidth=0.8, alpha=0.7, linestyle="-" if e["outcome"] == "done" else ":")
+                ax.plot(
+                    [x0, x1],
+                    [y0, y1],
+                    color=hue,
+                    linewidth=0.8,
+                    alpha=0.7,
+                    linestyle="-" if e["outcome"] == "done" else ":",
+                )
             if e["outcome"] != "done":
                 ax.scatter([(x0 + x1) / 2], [(y0 + y1) / 2], marker="x", s=26, color=hue)
-        active = np.array([where[node] for node in {n for e in events for n in (e["node"], e["peer"])} - {SERVER}])
+        active = np.array(
+            [where[node] for node in {n for e in events for n in (e["node"], e["peer"])} - {SERVER}]
+        )
         ax.scatter(*active.T, s=26, color=colour(0), linewidth=0, zorder=3)
         ax.scatter(0, 0, marker="s", s=60, color=INK, zorder=4)
         ax.annotate("server", (0, 0), (5, 5), textcoords="offset points", color=INK, fontsize=8)
@@ -196,7 +249,13 @@ def rates(by_direction: dict[str, list[float]]) -> str:
     with _figure(4.6, 2.7) as (figure, ax):
         for direction, values in by_direction.items():
             share = np.arange(1, len(values) + 1) / len(values)
-            ax.step([values[0], *values], [0.0, *share], where="post", color=colour(KIND_COLOURS[direction]), linewidth=1.8)
+            ax.step(
+                [values[0], *values],
+                [0.0, *share],
+                where="post",
+                color=colour(KIND_COLOURS[direction]),
+                linewidth=1.8,
+            )
         ax.set_xscale("log")
         ax.set_ylim(0, 1.02)
         ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0%}"))
@@ -213,11 +272,25 @@ def rates(by_direction: dict[str, list[float]]) -> str:
 def _figure(width: float, height: float, rows: int = 1) -> Iterator[tuple[Figure, Any]]:
     style: dict[Any, Any] = {
         "text.parse_math": False,  # a name's $ is a $
-        "svg.fonttype": "none", "svg.hashsalt": "fedray", "font.size": 9, "axes.edgecolor": LINE, "axes.spines.top": False,
-        "axes.spines.right": False, "axes.grid": True, "grid.color": LINE, "grid.linewidth": 0.6, "axes.axisbelow": True,
-        "xtick.color": MUTED, "ytick.color": MUTED, "xtick.major.size": 0, "ytick.major.size": 0, "ytick.minor.size": 0,
-        "text.color": INK, "axes.labelsize": 8.5, "path.simplify": True,
-    }  # fmt: skip
+        "svg.fonttype": "none",
+        "svg.hashsalt": "fedray",
+        "font.size": 9,
+        "axes.edgecolor": LINE,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.color": LINE,
+        "grid.linewidth": 0.6,
+        "axes.axisbelow": True,
+        "xtick.color": MUTED,
+        "ytick.color": MUTED,
+        "xtick.major.size": 0,
+        "ytick.major.size": 0,
+        "ytick.minor.size": 0,
+        "text.color": INK,
+        "axes.labelsize": 8.5,
+        "path.simplify": True,
+    }
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure, figure.subplots(rows, height_ratios=[3, 1] if rows > 1 else None)
@@ -230,10 +303,12 @@ def _label(text: str) -> str:
 
 
 def _svg(figure: Figure, title: str) -> str:
-    """The figure as an inline element: as wide as its place, in the page's colours and font, named for who cannot see it."""
+    """The figure as an inline element: as wide as its place, in the page's colours and font, named for who
+    cannot see it."""
     out = io.StringIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the page's own font is the reader's
+        # the page's own font is the reader's
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = out.getvalue()
     box = re.search(r'viewBox="([\d. -]+)"', svg)

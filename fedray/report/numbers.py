@@ -1,4 +1,5 @@
-"""The report's numbers: what each metric is called, what it means, how sure it is, and all of them to copy."""
+"""The report's numbers: what each metric is called, what it means, how sure it is, and all of them to
+copy."""
 
 import csv
 import io
@@ -24,34 +25,64 @@ NAMES = {
 MEANINGS = {
     "loss": "Mean over the clients of a round of what they minimise. Lower is better.",
     "eval_loss": "The same loss on the test set, which nobody trains on. Lower is better.",
-    "eval_accuracy": "Share of the test set that the model labels rightly; of text, share of tokens it predicts.",
-    "eval_perplexity": "e to the test loss: between how many tokens the model wavers as if they were equally likely. Lower is better.",
-    "eval_feature_distance": "Euclidean distance between the mean features that a judge network sees in generated and in held-out images: "
-    "the first term of the Fréchet distance, as its root. 0 is the same style on average.",
-    "eval_darkness_distance": "Absolute difference of the mean darkness (1 - luma, Rec. 709) of generated and held-out images: 0 is as "
-    "much ink on the page, 1 is black against white.",
+    "eval_accuracy": (
+        "Share of the test set that the model labels rightly; of text, share of tokens it predicts."
+    ),
+    "eval_perplexity": (
+        "e to the test loss: between how many tokens the model wavers as if they were equally likely. Lower"
+        " is better."
+    ),
+    "eval_feature_distance": (
+        "Euclidean distance between the mean features that a judge network sees in generated and in held-out"
+        " images: the first term of the Fréchet distance, as its root. 0 is the same style on average."
+    ),
+    "eval_darkness_distance": (
+        "Absolute difference of the mean darkness (1 - luma, Rec. 709) of generated and held-out images: 0 is"
+        " as much ink on the page, 1 is black against white."
+    ),
     "eval_recognised": "Share of generated images in which a judge network recognises what the prompt names.",
-    "eval_plain_recognised": "The same share for plain photo prompts, without the style that was trained: whether the model still knows "
-    "what it knew.",
-    "eval_classifier_fid": "Fréchet distance between the features of generated and real images, from a small judge network rather than "
-    "Inception: not comparable with published FIDs. Lower is better.",
-    "eval_kid": "Kernel distance (squared maximum mean discrepancy) between the same features, unbiased, so that it may fall below 0. "
-    "Lower is better.",
-    "eval_precision": "Share of generated images that lie among the real ones, in the judge's features: are they plausible?",
-    "eval_recall": "Share of real images that lie among the generated ones, in the judge's features: are all kinds there?",
-    "eval_distance_correlation": "How much activations that are sent depend on the inputs: 0 not at all, 1 as their mirror image.",
-    "eval_reconstruction_error": "Error of an attacker who rebuilds inputs from activations: of images 1 is no better than the mean "
-    "picture, of text the share of wrong tokens. Higher is safer.",
+    "eval_plain_recognised": (
+        "The same share for plain photo prompts, without the style that was trained: whether the model still"
+        " knows what it knew."
+    ),
+    "eval_classifier_fid": (
+        "Fréchet distance between the features of generated and real images, from a small judge network"
+        " rather than Inception: not comparable with published FIDs. Lower is better."
+    ),
+    "eval_kid": (
+        "Kernel distance (squared maximum mean discrepancy) between the same features, unbiased, so that it"
+        " may fall below 0. Lower is better."
+    ),
+    "eval_precision": (
+        "Share of generated images that lie among the real ones, in the judge's features: are they plausible?"
+    ),
+    "eval_recall": (
+        "Share of real images that lie among the generated ones, in the judge's features: are all kinds"
+        " there?"
+    ),
+    "eval_distance_correlation": (
+        "How much activations that are sent depend on the inputs: 0 not at all, 1 as their mirror image."
+    ),
+    "eval_reconstruction_error": (
+        "Error of an attacker who rebuilds inputs from activations: of images 1 is no better than the mean "
+        "picture, of text the share of wrong tokens. Higher is safer."
+    ),
 }
 # Of how many a share is one, by the metric that says so.
 OUT_OF = {
-    "eval_accuracy": "eval_samples", "eval_recognised": "eval_images", "eval_plain_recognised": "eval_plain_images",
-    "eval_precision": "eval_quality_images", "eval_recall": "eval_quality_images",
-}  # fmt: skip
+    "eval_accuracy": "eval_samples",
+    "eval_recognised": "eval_images",
+    "eval_plain_recognised": "eval_plain_images",
+    "eval_precision": "eval_quality_images",
+    "eval_recall": "eval_quality_images",
+}
 BESIDE = ("_floor", "_images", "_samples")  # endings of metrics that belong to others
 MANY = 10**9  # trials, beyond which an interval is a point
 CSV_ROWS = 1000  # of a run; all are in metrics.jsonl
-EMD = "Earth mover's distance between a client's mix of labels and the population's: 0 as everybody, towards 2 alone with a rare label."
+EMD = (
+    "Earth mover's distance between a client's mix of labels and the population's: 0 as everybody, towards 2"
+    " alone with a rare label."
+)
 
 
 def name(key: str) -> str:
@@ -79,7 +110,8 @@ def part_of(value: float, whole: float) -> str:
 
 
 def interval(key: str, row: Mapping[str, Any]) -> tuple[int, float, float] | None:
-    """Of how many a share is one, and its 95% score interval (Wilson 1927); none where no such number is recorded."""
+    """Of how many a share is one, and its 95% score interval (Wilson 1927); none where no such number is
+    recorded."""
     share, n = row.get(key), row.get(OUT_OF.get(key, ""))
     if share is None or not n or not 0 <= share <= 1 or not 1 <= n <= MANY:
         return None
@@ -102,14 +134,21 @@ def sureness(key: str, row: Mapping[str, Any]) -> str:
 
 def as_csv(runs: Sequence[Recorded]) -> str:
     """Every recorded metric, a row a round, round 0 the base model; of long runs evenly many."""
-    keys = list(dict.fromkeys(key for run in runs for row in (*run.rows, run.baseline) for key in row if key != "round"))
+    keys = list(
+        dict.fromkeys(
+            key for run in runs for row in (*run.rows, run.baseline) for key in row if key != "round"
+        )
+    )
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([_cell(title) for title in ("run", "round", *keys)])
     for run in runs:
         step = max(1, -(-len(run.rows) // CSV_ROWS))
         base = [{"round": 0, **run.baseline}] if run.baseline else []
-        for row in (*base, *(row for i, row in enumerate(run.rows) if (i + 1) % step == 0 or i == len(run.rows) - 1)):
+        for row in (
+            *base,
+            *(row for i, row in enumerate(run.rows) if (i + 1) % step == 0 or i == len(run.rows) - 1),
+        ):
             writer.writerow([_cell(run.name), row["round"], *(row.get(key) for key in keys)])
     return out.getvalue()
 

@@ -1,5 +1,5 @@
-"""`fedray report`: runs as one HTML page that needs nothing but itself. It holds no script and allows none: whatever stands in
-a run's files is text there."""
+"""`fedray report`: runs as one HTML page that needs nothing but itself. It holds no script and allows none:
+whatever stands in a run's files is text there."""
 
 import base64
 import shlex
@@ -19,17 +19,24 @@ from fedray.scenario import ScenarioError
 from fedray.schedule import SERVED
 from fedray.terminal import size
 
-TILES = ["eval_feature_distance", "eval_accuracy", "eval_perplexity", "eval_classifier_fid", "eval_recognised"]
+TILES = [
+    "eval_feature_distance",
+    "eval_accuracy",
+    "eval_perplexity",
+    "eval_classifier_fid",
+    "eval_recognised",
+]
 CHARTS = 40  # metrics that are drawn, against four axes each; all are in the table
 
 
 def write(folders: Sequence[Path], out: Path | None = None, network: Path | None = None) -> Path:
-    """The page of one run, or of several compared; a sweep's folder stands for its variants. With the `network` of another
-    scenario each run is there a second time, on that. Gives the file written: `report.html` in the (first) folder, unless
-    `out` says otherwise.
+    """The page of one run, or of several compared; a sweep's folder stands for its variants. With the
+    `network` of another scenario each run is there a second time, on that. Gives the file written:
+    `report.html` in the (first) folder, unless `out` says otherwise.
 
     Raises:
-        ScenarioError: where a folder holds no run, or files that are not a run's, or where the page cannot be written.
+        ScenarioError: where a folder holds no run, or files that are not a run's, or where the page cannot be
+            written.
     """
     runs = recorded.read(folders)
     if network is not None:
@@ -41,13 +48,19 @@ def write(folders: Sequence[Path], out: Path | None = None, network: Path | None
         with whole(file) as part:
             part.write_bytes(page.encode("utf-8", "backslashreplace"))
     except OSError as e:
-        raise ScenarioError([f"{file}: got a file that cannot be written ({e.strerror or e}), expected another place"]) from None
+        raise ScenarioError(
+            [f"{file}: got a file that cannot be written ({e.strerror or e}), expected another place"]
+        ) from None
     return file
 
 
 def render(runs: Sequence[Recorded], sweep: dict[str, Any] | None = None) -> str:
     """The page. `sweep` is the scenario of which the runs are variants, where one is."""
-    metrics = list(dict.fromkeys(k for run in runs for row in (*run.rows, run.baseline) for k in row if k.startswith("eval_")))
+    metrics = list(
+        dict.fromkeys(
+            k for run in runs for row in (*run.rows, run.baseline) for k in row if k.startswith("eval_")
+        )
+    )
     shown = ["loss", *(k for k in metrics if not k.endswith(numbers.BESIDE))]
     drawn = shown[:CHARTS] if any(run.rows for run in runs) else []
     targets = recorded.loss_targets(runs) if len(runs) > 1 else []
@@ -62,20 +75,29 @@ def render(runs: Sequence[Recorded], sweep: dict[str, Any] | None = None) -> str
         axes=charts.AXES,
         units=charts.UNITS,
         kinds={kind: f"var(--s{i})" for kind, i in charts.KIND_COLOURS.items()},
-        shown_kinds={recorded.KINDS[e["direction"] or e["event"]] for run in runs for e in run.events} - {"waiting"},
+        shown_kinds={recorded.KINDS[e["direction"] or e["event"]] for run in runs for e in run.events}
+        - {"waiting"},
         curves=[(numbers.name(key), numbers.MEANINGS.get(key, ""), _against(runs, key)) for key in drawn],
         recosted=[run.name for run in runs if run.recosted],
-        maps=[(run.name, svg) for run in with_events if run.scenario["network"].get("cell") and (svg := charts.places(run))],
+        maps=[
+            (run.name, svg)
+            for run in with_events
+            if run.scenario["network"].get("cell") and (svg := charts.places(run))
+        ],
         rates=[(run.name, charts.rates(found)) for run in with_events if (found := recorded.rates(run))],
         timelines=[(run.name, svg) for run in with_events if (svg := charts.gantt(_first_round(run)))],
-        partitions=[(names, charts.partition(census), _distances(census)) for names, census in _partitions(runs)],
+        partitions=[
+            (names, charts.partition(census), _distances(census)) for names, census in _partitions(runs)
+        ],
         painted=recorded.painted(painters) if painters else [],
         painters=[run.name for run in painters],
         pictures=next((run.samples.pictures for run in painters if run.samples.pictures), None),
         crossings=[(run.name, *_crossings(run), run.samples.attack) for run in runs if run.split],
         targets=targets,
         reached={t: [run.reached(t) for run in runs] for t in targets},
-        reach_charts={axis: charts.to_reach(runs, targets, axis) for axis in ("bytes", "seconds")} if targets else {},
+        reach_charts=(
+            {axis: charts.to_reach(runs, targets, axis) for axis in ("bytes", "seconds")} if targets else {}
+        ),
         differences=recorded.differences(runs) if len(runs) > 1 else {},
         totals=_totals(runs, shown),
         citations=_citations(runs),
@@ -119,7 +141,11 @@ def _facts(run: Recorded, i: int) -> dict[str, Any]:
     s = run.scenario
     grids = run.samples.grids
     data = s["data"].get("path") or s["data"]["kind"]
-    length = f"{s['training']['local_steps']} steps" if s["training"].get("local_steps") else f"{s['training']['local_epochs']} epochs"
+    length = (
+        f"{s['training']['local_steps']} steps"
+        if s["training"].get("local_steps")
+        else f"{s['training']['local_epochs']} epochs"
+    )
     optimizer = s["training"]["optimizer"]
     tuning = {k: v for k, v in s["tuning"].items() if v is not None and k not in ("kind", "payload")}
     return {
@@ -139,12 +165,23 @@ def _facts(run: Recorded, i: int) -> dict[str, Any]:
         "nodes": recorded.by_node(run),
         "what": {
             "topology": _words(s["topology"]),
-            "clients": f"{s['population']['clients']}, {s['population']['per_round'] or s['population']['clients']} a round",
+            "clients": (
+                f"{s['population']['clients']}, {s['population']['per_round'] or s['population']['clients']}"
+                " a round"
+            ),
             "data": f"{data}, dealt by {s['data']['partition']['kind']}",
-            "model": f"{s['model']['kind']}, {Path(s['model'].get('base') or s['model'].get('network') or 'unet').name}",
-            "tuning": s["tuning"]["kind"] + (f" ({', '.join(f'{k} {_plain(v)}' for k, v in tuning.items())})" if tuning else ""),
-            "training": f"{s['training']['rounds']} rounds of {length}, batch {s['training']['batch_size']}, "
-            f"{optimizer['kind']} at {optimizer['learning_rate']:g}, {s['training']['precision']}",
+            "model": (
+                f"{s['model']['kind']},"
+                f" {Path(s['model'].get('base') or s['model'].get('network') or 'unet').name}"
+            ),
+            "tuning": (
+                s["tuning"]["kind"]
+                + (f" ({', '.join(f'{k} {_plain(v)}' for k, v in tuning.items())})" if tuning else "")
+            ),
+            "training": (
+                f"{s['training']['rounds']} rounds of {length}, batch {s['training']['batch_size']}, "
+                f"{optimizer['kind']} at {optimizer['learning_rate']:g}, {s['training']['precision']}"
+            ),
             "aggregation": _words(s["aggregation"]),
             **({"augmentation": _augmentation(s["augmentation"])} if s.get("augmentation") else {}),
             "network": ", ".join(f"{d} {_rate(s['network'][d])}" for d in ("uplink", "downlink", "sidelink")),
@@ -153,8 +190,15 @@ def _facts(run: Recorded, i: int) -> dict[str, Any]:
         },
         "where": {
             "machine": f"{run.env.get('platform', 'unknown')}, {run.env.get('cpus', '?')} cores",
-            "versions": ", ".join(f"{k} {v}" for k, v in {"python": run.env.get("python"), **run.env.get("packages", {})}.items() if v),
-            "executor": f"{s['runtime']['executor']}, {s['runtime']['threads']} thread{'s' * (s['runtime']['threads'] > 1)} an actor",
+            "versions": ", ".join(
+                f"{k} {v}"
+                for k, v in {"python": run.env.get("python"), **run.env.get("packages", {})}.items()
+                if v
+            ),
+            "executor": (
+                f"{s['runtime']['executor']}, {s['runtime']['threads']}"
+                f" thread{'s' * (s['runtime']['threads'] > 1)} an actor"
+            ),
             "weights_sha256": _sha256(run) or "not done yet",
         },
         "tiles": _tiles(run),
@@ -182,9 +226,23 @@ def _tiles(run: Recorded) -> list[tuple[str, str, str]]:
         if row is not None:
             others = (("from", run.baseline.get(key)), ("floor", run.baseline.get(f"{key}_floor")))
             words = [f"{word} {numbers.plain(key, value)}" for word, value in others if value is not None]
-            tiles.append((numbers.name(key), numbers.plain(key, row[key]), "; ".join(filter(None, (numbers.sureness(key, row), *words)))))
-    tiles.append(("on air", size(recorded.along(last, "bytes")), f"{sum(e['event'] == 'send' for e in run.events):,} transfers"))
-    tiles.append(("simulated time", size(last["sim_time_s"], "s"), f"{last['wall_time_s']:.0f} s on the wall"))
+            tiles.append(
+                (
+                    numbers.name(key),
+                    numbers.plain(key, row[key]),
+                    "; ".join(filter(None, (numbers.sureness(key, row), *words))),
+                )
+            )
+    tiles.append(
+        (
+            "on air",
+            size(recorded.along(last, "bytes")),
+            f"{sum(e['event'] == 'send' for e in run.events):,} transfers",
+        )
+    )
+    tiles.append(
+        ("simulated time", size(last["sim_time_s"], "s"), f"{last['wall_time_s']:.0f} s on the wall")
+    )
     tiles.append(("energy", size(last["energy_j"], "J"), ""))
     return tiles
 
@@ -200,16 +258,22 @@ def _totals(runs: Sequence[Recorded], shown: Sequence[str]) -> list[tuple[str, l
 
     def cell(run: Recorded, key: str) -> str:
         row, base = newest(run, key), run.baseline
-        now, before, floor = (numbers.plain(key, value) for value in (row.get(key), base.get(key), base.get(f"{key}_floor")))
+        now, before, floor = (
+            numbers.plain(key, value) for value in (row.get(key), base.get(key), base.get(f"{key}_floor"))
+        )
         beside = "; ".join(filter(None, (numbers.sureness(key, row), floor and f"floor {floor}")))
         return " → ".join(filter(None, (before, now))) + (f" ({beside})" if now and beside else "")
 
     rows: list[tuple[str, list[str]]] = [("rounds", [str(last(r, "round") or 0) for r in runs])]
     rows += [(numbers.name(key), [cell(run, key) for run in runs]) for key in shown]
     for key, name, unit in (
-        ("bytes_uplink", "uplink", "B"), ("bytes_downlink", "downlink", "B"), ("bytes_sidelink", "sidelink", "B"),
-        ("sim_time_s", "simulated time", "s"), ("energy_j", "energy", "J"), ("wall_time_s", "wall time", "s"),
-    ):  # fmt: skip
+        ("bytes_uplink", "uplink", "B"),
+        ("bytes_downlink", "downlink", "B"),
+        ("bytes_sidelink", "sidelink", "B"),
+        ("sim_time_s", "simulated time", "s"),
+        ("energy_j", "energy", "J"),
+        ("wall_time_s", "wall time", "s"),
+    ):
         rows.append((name, [size(v, unit) if (v := last(r, key)) is not None else "" for r in runs]))
     rows.append(("clients' work", [size(recorded.client_flops(run), "FLOP") for run in runs]))
     rows.append(("weights_sha256", [_sha256(run)[:12] for run in runs]))
@@ -217,26 +281,36 @@ def _totals(runs: Sequence[Recorded], shown: Sequence[str]) -> list[tuple[str, l
 
 
 def _crossings(run: Recorded) -> tuple[str, list[tuple[str, ...]]]:
-    """What a split model's two sides learn of each other: in words, and a row a tensor and direction: what, its shape for a
-    sample, its numbers, bytes a batch."""
+    """What a split model's two sides learn of each other: in words, and a row a tensor and direction: what,
+    its shape for a sample, its numbers, bytes a batch."""
     split = run.split
     assert split is not None
     sent = " and ".join(split["inputs"])
-    stays = f"the server is sent {sent} as they are" if sent else "all inputs and labels stay with the clients"
+    stays = (
+        f"the server is sent {sent} as they are" if sent else "all inputs and labels stay with the clients"
+    )
     share = split["flops"]
     mine = sum(v for stage, v in share.items() if stage not in SERVED)
     ends = split["cut"] + (f" and from {split['tail']}" if split["tail"] else "")
     trained = split["trainable"]
-    text = f"Clients hold the model up to {ends}: {trained['client']:,} of {sum(trained.values()):,} trained numbers, "
+    text = (
+        f"Clients hold the model up to {ends}: {trained['client']:,} of {sum(trained.values()):,} trained"
+        " numbers, "
+    )
     text += f"{100 * mine / sum(share.values()):.2g}% of the work; {stays}."
     if split["skips"]:
         text += f" {', '.join(split['skips'])} cross beside what the next stage needs."
     back = {"smashed": "gradients", "features": "errors"}
     rows = []
     for name, tensors in split["crossings"].items():
-        shapes = ", ".join(f"{' = '.join(t['names'])} [{' × '.join(map(str, t['shape']))}] {t['dtype']}" for t in tensors)
+        shapes = ", ".join(
+            f"{' = '.join(t['names'])} [{' × '.join(map(str, t['shape']))}] {t['dtype']}" for t in tensors
+        )
         up = name == "smashed"
-        rows += [(name, "up" if up else "down", shapes, name), (back[name], "down" if up else "up", "alike", back[name])]
+        rows += [
+            (name, "up" if up else "down", shapes, name),
+            (back[name], "down" if up else "up", "alike", back[name]),
+        ]
     return text, [(*row[:3], size(split["bytes"][row[3]])) for row in rows]
 
 
@@ -245,7 +319,9 @@ def _sha256(run: Recorded) -> str:
 
 
 def _citations(runs: Sequence[Recorded]) -> str:
-    return "\n\n".join(dict.fromkeys(entry for run in runs for entry in run.citations.strip().split("\n\n") if entry))
+    return "\n\n".join(
+        dict.fromkeys(entry for run in runs for entry in run.citations.strip().split("\n\n") if entry)
+    )
 
 
 def _data_uri(png: bytes) -> str:
@@ -253,13 +329,24 @@ def _data_uri(png: bytes) -> str:
 
 
 def _words(section: dict[str, Any]) -> str:
-    return ", ".join([section["kind"], *(f"{k} {_plain(v)}" for k, v in section.items() if k != "kind" and v not in (None, []))])
+    return ", ".join(
+        [
+            section["kind"],
+            *(f"{k} {_plain(v)}" for k, v in section.items() if k != "kind" and v not in (None, [])),
+        ]
+    )
 
 
 def _plain(value: Any) -> str:
     if isinstance(value, list) and any(isinstance(v, dict) for v in value):
         return " then ".join(_words(v) for v in value)
-    return " ".join(map(str, value)) if isinstance(value, list) else f"{value:g}" if isinstance(value, float) else str(value)
+    return (
+        " ".join(map(str, value))
+        if isinstance(value, list)
+        else f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
+    )
 
 
 def _rate(link: dict[str, Any]) -> str:

@@ -45,10 +45,14 @@ class Recorded:
         if self.result:
             return "done"
         done = self.rows[-1]["round"] if self.rows else 0
-        return f"{'broken' if self.error else 'unfinished'} after round {done} of {self.scenario['training']['rounds']}"
+        return (
+            f"{'broken' if self.error else 'unfinished'} after round {done} of"
+            f" {self.scenario['training']['rounds']}"
+        )
 
     def series(self, key: str, axis: str) -> tuple[list[float], list[float]]:
-        """A metric against an axis (`rounds`, or a cumulative metric), from the base model where that was looked at."""
+        """A metric against an axis (`rounds`, or a cumulative metric), from the base model where that was
+        looked at."""
         points = [(0.0, self.baseline[key])] if self.baseline.get(key) is not None else []
         for row in self.rows:
             if row.get(key) is not None:
@@ -86,11 +90,19 @@ def read(paths: Sequence[Path]) -> list[Recorded]:
         folders = [path / name for name in variants if (path / name / reader.SCENARIO).is_file()]
         for folder in folders:
             reader.inside(path, folder)
-        found += [_read(folder, folder.name) for folder in folders] if variants else [_read(path, path.resolve().name)]
+        found += (
+            [_read(folder, folder.name) for folder in folders]
+            if variants
+            else [_read(path, path.resolve().name)]
+        )
     if len({run.name for run in found}) < len(found):  # the shortest ends of their paths that tell them apart
         places = [run.path.resolve().parts for run in found]
-        depth = next((d for d in range(2, max(map(len, places))) if len({p[-d:] for p in places}) == len({*places})), 0)
-        found = [replace(run, name="/".join(place[-depth:])) for run, place in zip(found, places, strict=True)]
+        depth = next(
+            (d for d in range(2, max(map(len, places))) if len({p[-d:] for p in places}) == len({*places})), 0
+        )
+        found = [
+            replace(run, name="/".join(place[-depth:])) for run, place in zip(found, places, strict=True)
+        ]
     return found
 
 
@@ -102,11 +114,22 @@ def about(path: Path) -> dict[str, Any]:
 def _read(path: Path, name: str) -> Recorded:
     run, loaded = RunFolder.reopen(path), reader.scenario(path)
     return Recorded(
-        path, name, loaded.scenario.model_dump(mode="json"), run.rows(), _events(path, loaded.scenario.population.clients),
-        run.read("baseline.json") or {}, run.read("result.json"), run.read("error.json"), run.read("env.json") or {},
-        reader.text(path, "CITATION.bib"), loaded.text, reader.samples(path, GRIDS),
-        run.read("partition.json"), run.read("augmentation.json"), run.read("split.json"),
-    )  # fmt: skip
+        path,
+        name,
+        loaded.scenario.model_dump(mode="json"),
+        run.rows(),
+        _events(path, loaded.scenario.population.clients),
+        run.read("baseline.json") or {},
+        run.read("result.json"),
+        run.read("error.json"),
+        run.read("env.json") or {},
+        reader.text(path, "CITATION.bib"),
+        loaded.text,
+        reader.samples(path, GRIDS),
+        run.read("partition.json"),
+        run.read("augmentation.json"),
+        run.read("split.json"),
+    )
 
 
 def _events(path: Path, clients: int) -> list[dict[str, Any]]:
@@ -115,12 +138,15 @@ def _events(path: Path, clients: int) -> list[dict[str, Any]]:
     for line, e in enumerate(events, 1):
         if unknown := {e["node"], e["peer"] or SERVER} - known:
             expected = f"the server, or one of client-0 to client-{clients - 1}"
-            raise ScenarioError([f"{path / 'timeline.jsonl'}:{line}: got {unknown.pop()}, expected {expected}"])
+            raise ScenarioError(
+                [f"{path / 'timeline.jsonl'}:{line}: got {unknown.pop()}, expected {expected}"]
+            )
     return events
 
 
 def loss_targets(runs: Sequence[Recorded]) -> list[float]:
-    """The sweep's own, or three that every run reached: from a quarter of the way down to the least that all came to."""
+    """The sweep's own, or three that every run reached: from a quarter of the way down to the least that all
+    came to."""
     for run in runs:
         try:
             sweep = about(run.path.parent).get("sweep") or {}
@@ -132,7 +158,12 @@ def loss_targets(runs: Sequence[Recorded]) -> list[float]:
     if not all(curves):
         return []
     start, end = max(c[0] for c in curves), max(min(c) for c in curves)
-    return [float(f"{start + (end - start) * share:.3g}") for share in (0.5, 0.8)] + [float(f"{end * 1.0005:.4g}")] if end < start else []
+    return (
+        [float(f"{start + (end - start) * share:.3g}") for share in (0.5, 0.8)]
+        + [float(f"{end * 1.0005:.4g}")]
+        if end < start
+        else []
+    )
 
 
 def differences(runs: Sequence[Recorded]) -> dict[str, list[Any]]:
@@ -160,13 +191,21 @@ def painted(runs: Sequence[Recorded]) -> list[tuple[str, list[str]]]:
         return [one(run.augmentation or {}) for run in runs]
 
     def both(key: str) -> list[str]:
-        return cells(lambda a: mean([c[key] for c in a["clients"]]) + (f" / {a['pictures'][key]:.3g}" if a.get("pictures") else ""))
+        return cells(
+            lambda a: (
+                mean([c[key] for c in a["clients"]])
+                + (f" / {a['pictures'][key]:.3g}" if a.get("pictures") else "")
+            )
+        )
 
     return [
         ("pictures", cells(lambda a: str(pictures(a).get("images", 0)))),
         ("a judge recognises", cells(lambda a: recognised(pictures(a)))),
         ("classifier-FID", cells(lambda a: mean([pictures(a).get("classifier_fid")]))),
-        ("clients' distance (EMD), before and after", cells(lambda a: f"{mean(a['emd_before'])} → {mean(a['emd_after'])}")),
+        (
+            "clients' distance (EMD), before and after",
+            cells(lambda a: f"{mean(a['emd_before'])} → {mean(a['emd_after'])}"),
+        ),
         ("learning error: clients / pictures", both("learning_error")),
         ("gap to the global gradient: clients / pictures", both("gradient_gap")),
     ]
@@ -185,13 +224,17 @@ TURN = re.compile(r"train-.*|front-\d+-0(-0)?")  # the first step of a client's 
 
 def shares(run: Recorded) -> dict[str, dict[str, float]]:
     """Where bytes, busy seconds and joules went, by what spent them."""
-    spent: dict[str, dict[str, float]] = {what: dict.fromkeys(KINDS.values(), 0.0) for what in ("bytes", "seconds", "joules")}
+    spent: dict[str, dict[str, float]] = {
+        what: dict.fromkeys(KINDS.values(), 0.0) for what in ("bytes", "seconds", "joules")
+    }
     for e in run.events:
         kind = KINDS[e["direction"] or e["event"]]
         spent["bytes"][kind] += e["bytes"]
         spent["seconds"][kind] += (e["t1_s"] - e["t0_s"]) * (e["event"] != "wait")
         spent["joules"][kind] += e["energy_j"]
-    spent["seconds"]["waiting"] = sum(waiting(list(rows)) for _, rows in groupby(run.events, key=lambda e: e["round"]))
+    spent["seconds"]["waiting"] = sum(
+        waiting(list(rows)) for _, rows in groupby(run.events, key=lambda e: e["round"])
+    )
     return {what: {k: v for k, v in parts.items() if v} for what, parts in spent.items()}
 
 
@@ -206,7 +249,10 @@ def waiting(events: Sequence[dict[str, Any]]) -> float:
 def rates(run: Recorded) -> dict[str, list[float]]:
     """Bits a second that every transfer had, by direction, where the network makes them differ."""
     found: dict[str, list[float]] = {}
-    if all(run.scenario["network"][d]["kind"] == "fixed" for d in ("uplink", "downlink", "sidelink")) and run.split:
+    if (
+        all(run.scenario["network"][d]["kind"] == "fixed" for d in ("uplink", "downlink", "sidelink"))
+        and run.split
+    ):
         return found  # small and large ones differ by the latency alone
     for e in run.events:
         if e["event"] == "send" and e["bytes"] and e["t1_s"] > e["t0_s"] and e["outcome"] != "lost":
@@ -218,7 +264,9 @@ def by_node(run: Recorded) -> list[dict[str, Any]]:
     """What each device did: its turns, its computing and sending, the joules of both."""
     nodes: dict[str, dict[str, Any]] = {}
     for e in run.events:
-        node = nodes.setdefault(e["node"], {"node": e["node"], "turns": 0, "computing_s": 0.0, "bytes": 0, "joules": 0.0})
+        node = nodes.setdefault(
+            e["node"], {"node": e["node"], "turns": 0, "computing_s": 0.0, "bytes": 0, "joules": 0.0}
+        )
         node["turns"] += TURN.fullmatch(e["id"]) is not None
         node["computing_s"] += e["t1_s"] - e["t0_s"] if e["event"] not in ("send", "wait") else 0.0
         node["bytes"] += e["bytes"]

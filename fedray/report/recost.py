@@ -31,8 +31,8 @@ class AsRecorded:
 
 
 def recosted(run: Recorded, file: Path) -> Recorded:
-    """A run as it would have gone on the network of a scenario's file, or of a file of that section alone. What the first
-    network decided about learning stays: who was next, late, lost or gone.
+    """A run as it would have gone on the network of a scenario's file, or of a file of that section alone.
+    What the first network decided about learning stays: who was next, late, lost or gone.
 
     Raises:
         ScenarioError: for a file that is no network for this run's clients.
@@ -50,10 +50,18 @@ def recosted(run: Recorded, file: Path) -> Recorded:
         work = AsRecorded({e["id"]: e["bytes"] if e["event"] == "send" else e["flops"] for e in recorded})
         outcomes = {e["outcome"] for e in recorded if e["event"] != "aggregate"}
         waited = scenario.network.deadline_s if "late" in outcomes or "done" not in outcomes else None
-        timed = time_round(_schedule(t, recorded, waited), work, radio, ledger.sim_time_s, {e["id"]: e["outcome"] for e in recorded})
+        timed = time_round(
+            _schedule(t, recorded, waited),
+            work,
+            radio,
+            ledger.sim_time_s,
+            {e["id"]: e["outcome"] for e in recorded},
+        )
         if (far := next((e for e in timed if math.isinf(e.t1_s)), None)) is not None:
             got = f"a network in which {far.node} does not reach {far.peer} in round {t}"
-            raise loaded.error([Refused(f"network.{far.direction}", got, "one that carries what the run sent")])
+            raise loaded.error(
+                [Refused(f"network.{far.direction}", got, "one that carries what the run sent")]
+            )
         ledger = ledger.add(timed)
         totals[t] = {"sim_time_s": ledger.sim_time_s, "energy_j": ledger.energy_j}
         events += [event.row() for event in timed]
@@ -70,7 +78,9 @@ def _refuse_unknown(run: Recorded, events: Sequence[dict[str, Any]]) -> None:
     for e in events:
         if e["id"] in known or not known.issuperset(e["after"]):
             got = f"step {e['id']} of round {e['round']}, twice or after a step that is not there"
-            raise ScenarioError([printable(f"{run.path / 'timeline.jsonl'}: got {got}, expected a whole schedule")])
+            raise ScenarioError(
+                [printable(f"{run.path / 'timeline.jsonl'}: got {got}, expected a whole schedule")]
+            )
         known.add(e["id"])
 
 

@@ -18,7 +18,12 @@ def environment() -> dict[str, Any]:
             packages[name] = version(name)
         except PackageNotFoundError:
             packages[name] = None
-    return {"python": sys.version.split()[0], "platform": platform.platform(), "cpus": os.cpu_count(), "packages": packages}
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "packages": packages,
+    }
 
 
 def command() -> dict[str, str]:
@@ -35,4 +40,9 @@ def devices() -> dict[str, Any]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     address = os.environ.get("RAY_ADDRESS", "none set: a local Ray is started")
     cuda = torch.version.cuda or "none"
-    return {"gpus": ", ".join(gpus) or "none", "cuda": cuda, "memory": f"{memory / 2**30:.0f} GiB", "ray_address": address}
+    return {
+        "gpus": ", ".join(gpus) or "none",
+        "cuda": cuda,
+        "memory": f"{memory / 2**30:.0f} GiB",
+        "ray_address": address,
+    }

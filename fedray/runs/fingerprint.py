@@ -1,4 +1,5 @@
-"""What a run belongs to: scenario, data and code, so that a run that goes on with others is no silent mixture."""
+"""What a run belongs to: scenario, data and code, so that a run that goes on with others is no silent
+mixture."""
 
 import hashlib
 import json
@@ -18,9 +19,19 @@ from fedray.scenario.scenario import Scenario
 from fedray.scenario.tree import flat
 
 Fingerprint = dict[str, dict[str, Any]]
-# What may differ when a run goes on: names, where the work runs, what is looked at. Where data and base models lie may too, as
-# long as they are the same; how many rounds there are is checked where that matters.
-FREE = ("name", "description", "evaluation", "runtime", "sweep", "training.rounds", "data.path", "data.download", "model.base")
+# What may differ when a run goes on: names, where the work runs, what is looked at. Where data and base
+# models lie may too, as long as they are the same; how many rounds there are is checked where that matters.
+FREE = (
+    "name",
+    "description",
+    "evaluation",
+    "runtime",
+    "sweep",
+    "training.rounds",
+    "data.path",
+    "data.download",
+    "model.base",
+)
 BASE = "model.base (its files)"
 HEAD = 1 << 20  # bytes of each of a base model's files that are compared, beside their sizes
 
@@ -32,18 +43,25 @@ def of_scenario(scenario: Scenario, folder: Path) -> Fingerprint:
         keys[BASE] = _of_folder(Path(locate(base, folder).source), base)
     facts = environment()
     source = _digest(file.read_bytes() for file in sorted(Path(__file__).parents[1].rglob("*.py")))
-    return {"scenario": keys, "code": {"python": facts["python"], **facts["packages"], "fedray's source": source}}
+    return {
+        "scenario": keys,
+        "code": {"python": facts["python"], **facts["packages"], "fedray's source": source},
+    }
 
 
 def kept(scenario: Scenario) -> dict[str, Any]:
     """The values of its keys that may not differ, by their paths."""
     values = flat(scenario.model_dump(mode="json"))
-    return {key: value for key, value in values if not _free(key)} | {"runtime.threads": scenario.runtime.threads}
+    return {key: value for key, value in values if not _free(key)} | {
+        "runtime.threads": scenario.runtime.threads
+    }
 
 
 def of_data(samples: Samples, held: Mapping[int, np.ndarray]) -> dict[str, Any]:
     """How many samples there are, what is in them, and who holds which."""
-    described = json.dumps([list(samples.label_names), [] if isinstance(samples, Texts) else list(samples.captions)]).encode()
+    described = json.dumps(
+        [list(samples.label_names), [] if isinstance(samples, Texts) else list(samples.captions)]
+    ).encode()
     return {
         "samples": len(samples),
         "contents of samples": _digest(_contents(samples)),
@@ -56,7 +74,9 @@ def differences(before: Fingerprint, now: Fingerprint, part: str) -> list[str]:
     """What is other than it was, a line each."""
     old, new = before.get(part, {}), now.get(part, {})
     changed = (key for key in {**old, **new} if old.get(key) != new.get(key))
-    return [f"{key}: got {_shown(new.get(key))}, expected {_shown(old.get(key))}, as before" for key in changed]
+    return [
+        f"{key}: got {_shown(new.get(key))}, expected {_shown(old.get(key))}, as before" for key in changed
+    ]
 
 
 def _shown(value: Any) -> str:
@@ -64,7 +84,9 @@ def _shown(value: Any) -> str:
 
 
 def _free(key: str) -> bool:
-    return any(key == free or key.startswith(f"{free}.") for free in FREE) or (key.startswith("data.sites.") and key.endswith(".path"))
+    return any(key == free or key.startswith(f"{free}.") for free in FREE) or (
+        key.startswith("data.sites.") and key.endswith(".path")
+    )
 
 
 def _contents(samples: Samples) -> Iterator[bytes]:

@@ -23,9 +23,18 @@ KEEP = 2  # checkpoints
 # What a run calls them, and its samples; whatever else lies beside them is somebody else's.
 CHECKPOINT = re.compile(r"round-(?!0\d{4})\d{4,9}")
 SAMPLE = re.compile(r"(round|attack)-(?!0\d{4})\d{4,9}\.(png|txt)")
-PREPARED = ".prepared"  # in a folder in which a run may begin: a sweep's for its variants, or that of one that was broken off
+# in a folder in which a run may begin: a sweep's for its variants, or that of one that was broken off
+PREPARED = ".prepared"
 # What a run writes before anything has trained.
-BEGUN = ["scenario.yaml", "scenario.resolved.yaml", "metrics.jsonl", "timeline.jsonl", "run.log", "env.json", "CITATION.bib"]
+BEGUN = [
+    "scenario.yaml",
+    "scenario.resolved.yaml",
+    "metrics.jsonl",
+    "timeline.jsonl",
+    "run.log",
+    "env.json",
+    "CITATION.bib",
+]
 BEGUN += ["partition.json", "split.json", LOCK, PREPARED]
 
 
@@ -39,7 +48,9 @@ class Saved:
     @property
     def clients(self) -> dict[int, str]:
         """The file of each client that has a state."""
-        names = {name: Path(name).stem.removeprefix("client-") for name in self.files if name.startswith("client-")}
+        names = {
+            name: Path(name).stem.removeprefix("client-") for name in self.files if name.startswith("client-")
+        }
         return {int(number): name for name, number in names.items()}
 
 
@@ -54,7 +65,8 @@ class State:
     failures: int
     metrics_lines: int
     timeline_lines: int
-    belongs: dict[str, Any] = field(default_factory=dict)  # see fingerprint.py; none of a checkpoint of before there was one
+    # see fingerprint.py; none of a checkpoint of before there was one
+    belongs: dict[str, Any] = field(default_factory=dict)
 
 
 class RunFolder:
@@ -73,10 +85,17 @@ class RunFolder:
             ScenarioError: where a run is there already.
         """
         if (path / "scenario.resolved.yaml").exists():
-            raise ScenarioError([f"--out {path}: got a folder that already holds a run, expected a new one (or --resume {path})"])
+            raise ScenarioError(
+                [
+                    f"--out {path}: got a folder that already holds a run, expected a new one (or --resume"
+                    f" {path})"
+                ]
+            )
         try:
             if path.exists() and any(path.iterdir()) and not (path / PREPARED).exists():
-                raise ScenarioError([f"--out {path}: got a folder that holds other files, expected a new or an empty one"])
+                raise ScenarioError(
+                    [f"--out {path}: got a folder that holds other files, expected a new or an empty one"]
+                )
             path.mkdir(parents=True, exist_ok=True)
         except OSError as e:
             got = "a file" if path.is_file() else f"a place where none can be made ({e.strerror})"
@@ -88,7 +107,8 @@ class RunFolder:
             if loaded.scenario.sweep is None:  # its variants have their own
                 write_whole(run.metrics, "")
                 write_whole(run.timeline, "")
-            write_whole(path / reader.SCENARIO, loaded.resolved())  # with it the run is there, and can be resumed
+            # with it the run is there, and can be resumed
+            write_whole(path / reader.SCENARIO, loaded.resolved())
             (path / PREPARED).unlink()
         except OSError as e:
             run.discard()
@@ -119,8 +139,15 @@ class RunFolder:
         """
         if not (path / reader.SCENARIO).is_file():
             begun = (path / PREPARED).is_file()
-            advice = f" (this one was broken off before it began: fedray run ... --out {path})" if begun else ""
-            raise ScenarioError([f"{option}{path}: got a folder that holds no run, expected one with {reader.SCENARIO}{advice}"])
+            advice = (
+                f" (this one was broken off before it began: fedray run ... --out {path})" if begun else ""
+            )
+            raise ScenarioError(
+                [
+                    f"{option}{path}: got a folder that holds no run, expected one with"
+                    f" {reader.SCENARIO}{advice}"
+                ]
+            )
         reader.refuse_links(path)
         return cls(path)
 
@@ -153,9 +180,16 @@ class RunFolder:
         with whole(self.path / "metrics.parquet") as part:
             pq.write_table(pa.table({name: [row.get(name) for row in rows] for name in names}), part)
 
-    def checkpoint(self, round: int, write: Callable[[Path, Path | None], Saved], ledger: Ledger, wall_time_s: float, failures: int) -> str:
-        """Written beside and renamed, so that a checkpoint is whole or not there. The last two stay. Gives the weights'
-        sha256."""
+    def checkpoint(
+        self,
+        round: int,
+        write: Callable[[Path, Path | None], Saved],
+        ledger: Ledger,
+        wall_time_s: float,
+        failures: int,
+    ) -> str:
+        """Written beside and renamed, so that a checkpoint is whole or not there. The last two stay. Gives
+        the weights' sha256."""
         before = next(iter(self._checkpoints()), None)
         part = self.checkpoints / f".round-{round:04d}.part"
         shutil.rmtree(part, ignore_errors=True)
@@ -181,7 +215,10 @@ class RunFolder:
             try:
                 reader.refuse_links_within(self.path, folder)
                 raw = self.read(f"checkpoints/{folder.name}/state.json") or {}
-                yield folder, State(**(raw | {"ledger": Ledger(**raw["ledger"]), "saved": Saved(**raw["saved"])}))
+                yield (
+                    folder,
+                    State(**(raw | {"ledger": Ledger(**raw["ledger"]), "saved": Saved(**raw["saved"])})),
+                )
             except (OSError, ValueError, TypeError, KeyError) as e:
                 yield folder, f"state.json cannot be read: {e}"
 
@@ -195,9 +232,12 @@ class RunFolder:
         return None
 
     def cut_back(self, state: State | None) -> None:
-        """All as it was at a checkpoint, or (none) before the first round; later checkpoints, which were refused, are gone.
-        Nothing is deleted before metrics and timeline are cut back, and nothing that is not a run's own."""
-        done, metrics, timeline = (state.round, state.metrics_lines, state.timeline_lines) if state else (-1, 0, 0)
+        """All as it was at a checkpoint, or (none) before the first round; later checkpoints, which were
+        refused, are gone. Nothing is deleted before metrics and timeline are cut back, and nothing that is
+        not a run's own."""
+        done, metrics, timeline = (
+            (state.round, state.metrics_lines, state.timeline_lines) if state else (-1, 0, 0)
+        )
         for file, keep in ((self.metrics, metrics), (self.timeline, timeline)):
             lines = file.read_text().splitlines(keepends=True)[:keep] if file.exists() else []
             write_whole(file, "".join(lines))
@@ -220,16 +260,26 @@ class RunFolder:
 
     def _checkpoints(self) -> list[Path]:
         """The folders that are called as a run calls them: no copies, backups or links."""
-        found = (p for p in self.checkpoints.glob("round-*") if CHECKPOINT.fullmatch(p.name) and p.is_dir() and not p.is_symlink())
+        found = (
+            p
+            for p in self.checkpoints.glob("round-*")
+            if CHECKPOINT.fullmatch(p.name) and p.is_dir() and not p.is_symlink()
+        )
         return sorted(found, key=_round_of, reverse=True)
 
     def _samples(self) -> list[Path]:
-        return [p for p in (self.path / "samples").glob("*-*") if SAMPLE.fullmatch(p.name) and p.is_file() and not p.is_symlink()]
+        return [
+            p
+            for p in (self.path / "samples").glob("*-*")
+            if SAMPLE.fullmatch(p.name) and p.is_file() and not p.is_symlink()
+        ]
 
 
 def unwritable(path: Path, e: OSError) -> ScenarioError:
     """What is said of a run folder in which nothing can be written."""
-    return ScenarioError([f"{e.filename or path}: got {e.strerror or e}, expected a place that can be written"])
+    return ScenarioError(
+        [f"{e.filename or path}: got {e.strerror or e}, expected a place that can be written"]
+    )
 
 
 def saved_files(checkpoint: Path) -> dict[str, str]:

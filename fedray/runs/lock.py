@@ -18,20 +18,25 @@ LOCK = ".lock"
 
 @contextmanager
 def locked(run: Path, note: Callable[[str], None]) -> Iterator[None]:
-    """Inside, this process alone works on the run folder. The lock is the system's, on a file that says whose it is: it ends
-    with the process, however that ends.
+    """Inside, this process alone works on the run folder. The lock is the system's, on a file that says whose
+    it is: it ends with the process, however that ends.
 
     Raises:
-        ScenarioError: where another process has it, or the folder cannot be written, or what is called so is no file of a run's.
+        ScenarioError: where another process has it, or the folder cannot be written, or what is called so is
+            no file of a run's.
     """
     file = run / LOCK
     try:
         held = _take(file)
     except BlockingIOError:
-        raise ScenarioError([f"{run}: got a run that {_owner(file)} is working on, expected one that nobody is"]) from None
+        raise ScenarioError(
+            [f"{run}: got a run that {_owner(file)} is working on, expected one that nobody is"]
+        ) from None
     except OSError as e:
         if file.is_symlink() or (file.exists() and not file.is_file()):
-            raise ScenarioError([f"{file}: got a link, or something else that is no file, expected a run's own lock"]) from None
+            raise ScenarioError(
+                [f"{file}: got a link, or something else that is no file, expected a run's own lock"]
+            ) from None
         raise ScenarioError([f"{file}: got {e.strerror}, expected a folder that can be written"]) from None
     if held is None:
         note(f"{run} lies where files cannot be locked: make sure that no other process works on it")
@@ -65,7 +70,8 @@ def _take(file: Path) -> IO[str] | None:
 
 
 def _no_link(file: str, flags: int) -> int:
-    """What is behind a link that came with somebody's run folder is not ours to write; a pipe is not waited for."""
+    """What is behind a link that came with somebody's run folder is not ours to write; a pipe is not waited
+    for."""
     return os.open(file, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
@@ -80,7 +86,10 @@ def _owner(file: Path) -> str:
     for _ in range(20):  # who has just taken the lock is about to write
         try:
             owner = json.loads(file.read_text(encoding="utf-8"))
-            return f"process {int(owner['process'])} on {str(owner['host'])!r} (since {str(owner['since'])[:32]})"
+            return (
+                f"process {int(owner['process'])} on {str(owner['host'])!r} (since"
+                f" {str(owner['since'])[:32]})"
+            )
         except (OSError, ValueError, KeyError, TypeError):
             time.sleep(0.05)
     return "another process"

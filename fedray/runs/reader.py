@@ -1,5 +1,6 @@
-"""Reads what lies in a run folder, whoever wrote it: one way for every file. A last line that was cut off is not there yet;
-anything else that is not as a run writes it is refused by file and line. Links that leave the folder are not followed."""
+"""Reads what lies in a run folder, whoever wrote it: one way for every file. A last line that was cut off is
+not there yet; anything else that is not as a run writes it is refused by file and line. Links that leave the
+folder are not followed."""
 
 from __future__ import annotations
 
@@ -27,7 +28,17 @@ MOST = 64 * 2**20  # bytes of a file, or of a line of one that has a line a roun
 MOST_SCENARIO = 2**20
 LARGEST = 1e100  # a number beyond is none that a run measures, and its square is no number
 # What a run writes, or reads again.
-OURS = [SCENARIO, "metrics.jsonl", "timeline.jsonl", "checkpoints", "samples", "model", "generated", "run.log", "report.html"]
+OURS = [
+    SCENARIO,
+    "metrics.jsonl",
+    "timeline.jsonl",
+    "checkpoints",
+    "samples",
+    "model",
+    "generated",
+    "run.log",
+    "report.html",
+]
 WRITTEN = ["samples", "model", "tensorboard"]  # folders in whose files a run writes
 ROUND = re.compile(r"(?:round|attack)-(\d{1,9})")
 
@@ -104,7 +115,9 @@ def lines(run: Path, name: str) -> list[dict[str, Any]]:
     with file.open("rb") as f:
         while (raw := f.readline(MOST + 1)).endswith(b"\n"):
             number = len(found) + 1
-            found.append(_shaped(file, _decoded(file, raw, number), shape, partial(_same, number), number - 1))
+            found.append(
+                _shaped(file, _decoded(file, raw, number), shape, partial(_same, number), number - 1)
+            )
         if len(raw) > MOST:
             raise _refused(f"{file}:{len(found) + 1}", f"a line of more than {MOST:,} bytes", "a JSON object")
     return found
@@ -145,7 +158,10 @@ def samples(run: Path, most: int) -> Samples:
     painted = [(0, file)] if os.path.lexists(file := run / "samples" / "pictures.png") else []
     attacks = _by_round(run, "attack-*.png")[-1:]
     first_and_last = list(dict.fromkeys((*texts[:1], *texts[-1:])))
-    shown, written = read(chosen, _png), read(first_and_last, lambda run, file: text(run, str(file.relative_to(run))))
+    shown, written = (
+        read(chosen, _png),
+        read(first_and_last, lambda run, file: text(run, str(file.relative_to(run)))),
+    )
     pictures, attack = (next((png for _, png in read(files, _png)), None) for files in (painted, attacks))
     return Samples(shown, written, pictures, attack, len(grids), left_out)
 
@@ -192,16 +208,25 @@ def _decoded(file: Path, raw: bytes, line: int = 1) -> str:
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as e:
-        raise _refused(f"{file}:{line + raw[: e.start].count(10)}", "bytes that are not UTF-8", "UTF-8") from None
+        raise _refused(
+            f"{file}:{line + raw[: e.start].count(10)}", "bytes that are not UTF-8", "UTF-8"
+        ) from None
 
 
-def _shaped(file: Path, source: str, shape: type[Shape], line: Callable[[Sequence[Any]], int], before: int) -> dict[str, Any]:
-    """The object in a text, which lies `before` lines into its file, as it stands there; what is no finite number is null."""
+def _shaped(
+    file: Path, source: str, shape: type[Shape], line: Callable[[Sequence[Any]], int], before: int
+) -> dict[str, Any]:
+    """The object in a text, which lies `before` lines into its file, as it stands there; what is no finite
+    number is null."""
     try:
-        value = json.loads(source.rstrip("\n"), parse_constant=lambda _: None, parse_float=_float, parse_int=_int)
+        value = json.loads(
+            source.rstrip("\n"), parse_constant=lambda _: None, parse_float=_float, parse_int=_int
+        )
         shape.model_validate(value)
     except json.JSONDecodeError as e:
-        raise _refused(f"{file}:{before + e.lineno}", f"text that is no JSON ({e.msg})", "a JSON object") from None
+        raise _refused(
+            f"{file}:{before + e.lineno}", f"text that is no JSON ({e.msg})", "a JSON object"
+        ) from None
     except RecursionError:
         raise _refused(f"{file}:{line(())}", "JSON that is nested too deeply", "a JSON object") from None
     except ValidationError as e:
@@ -209,7 +234,11 @@ def _shaped(file: Path, source: str, shape: type[Shape], line: Callable[[Sequenc
         path, missing = first["loc"], first["type"] == "missing"
         where = f"{file}:{line(path[:-1] if missing else path)}"
         key = ".".join(map(str, path))
-        expected = "this key" if missing else first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+        expected = (
+            "this key"
+            if missing
+            else first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+        )
         got = "nothing" if missing else kind_of(first["input"])
         raise _refused(f"{where}: {key}" if key else where, got, expected) from None
     return dict(value)

@@ -1,4 +1,5 @@
-"""What the files of a run folder hold, for whoever reads one: the keys that are relied on, and their types."""
+"""What the files of a run folder hold, for whoever reads one: the keys that are relied on, and their
+types."""
 
 from __future__ import annotations
 
@@ -47,7 +48,19 @@ class Step(Shape):
     round: Whole
     id: str
     after: list[str]
-    event: Literal["train", "generate", "send", "aggregate", "wait", "front", "tail", "back", "serve", "middle", "middle_back"]
+    event: Literal[
+        "train",
+        "generate",
+        "send",
+        "aggregate",
+        "wait",
+        "front",
+        "tail",
+        "back",
+        "serve",
+        "middle",
+        "middle_back",
+    ]
     node: Node
     peer: Node | None
     direction: Literal["uplink", "downlink", "sidelink"] | None
@@ -65,7 +78,9 @@ class Step(Shape):
             raise ValueError("a peer and a direction of a send step, and of no other")
         if self.t1_s < self.t0_s:
             raise ValueError("an end (t1_s) that is not before its start (t0_s)")
-        if self.event not in ("send", "train", "generate", "aggregate", "wait") and not PASS.fullmatch(self.id):
+        if self.event not in ("send", "train", "generate", "aggregate", "wait") and not PASS.fullmatch(
+            self.id
+        ):
             raise ValueError("an id such as front-3-0 of a split model's pass")
         return self
 
@@ -197,6 +212,12 @@ class Checkpoint(Shape):
 
 LINES: dict[str, type[Shape]] = {"metrics.jsonl": Round, "timeline.jsonl": Step}
 SHAPES: dict[str, type[Shape]] = {
-    "result.json": Result, "error.json": Error, "env.json": Environment, "baseline.json": Measured, "partition.json": Census,
-    "augmentation.json": Augmentation, "split.json": Split, "state.json": Checkpoint,
-}  # fmt: skip
+    "result.json": Result,
+    "error.json": Error,
+    "env.json": Environment,
+    "baseline.json": Measured,
+    "partition.json": Census,
+    "augmentation.json": Augmentation,
+    "split.json": Split,
+    "state.json": Checkpoint,
+}

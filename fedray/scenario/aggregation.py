@@ -31,8 +31,8 @@ class RandomK(Section):
 
 
 class Quantise(Section):
-    """Whole numbers of `bits`, rounded at random so that the mean is kept, with one fp32 scale a `block` (QSGD, Alistarh et
-    al. 2017)."""
+    """Whole numbers of `bits`, rounded at random so that the mean is kept, with one fp32 scale a `block`
+    (QSGD, Alistarh et al. 2017)."""
 
     kind: Literal["quantise"]
     bits: Literal[8, 4]
@@ -44,11 +44,13 @@ Transform = Annotated[Clip | TopK | RandomK | Quantise, Field(discriminator="kin
 
 
 class FedAvg(Section):
-    """The mean of the updates, weighted by samples (McMahan et al. 2017, Algorithm 1). With LoRA: of A and of B (FedIT)."""
+    """The mean of the updates, weighted by samples (McMahan et al. 2017, Algorithm 1). With LoRA: of A and of
+    B (FedIT)."""
 
     kind: Literal["fedavg"] = "fedavg"
     weighting: Literal["samples", "uniform"] = "samples"
-    transforms: list[Transform] = []  # what is done to an update before it is sent: clipped, thinned out, quantised
+    # what is done to an update before it is sent: clipped, thinned out, quantised
+    transforms: list[Transform] = []
 
     @property
     def freezes_a(self) -> bool:
@@ -78,8 +80,8 @@ class FedProx(FedAvg):
 
 
 class Scaffold(FedAvg):
-    """Control variates correct each client's drift (Karimireddy et al. 2020, whose means are over clients, not samples); twice the
-    bytes each way."""
+    """Control variates correct each client's drift (Karimireddy et al. 2020, whose means are over clients,
+    not samples); twice the bytes each way."""
 
     kind: Literal["scaffold"]  # type: ignore[assignment]
     weighting: Literal["samples", "uniform"] = "uniform"
@@ -111,33 +113,36 @@ class FedYogi(FedAdam):
 
 
 class FfaLora(FedAvg):
-    """FFA-LoRA (Sun et al. 2024): A stays as it was drawn, B alone trains and travels; half the bytes, an exact mean."""
+    """FFA-LoRA (Sun et al. 2024): A stays as it was drawn, B alone trains and travels; half the bytes, an
+    exact mean."""
 
     kind: Literal["ffa_lora"]  # type: ignore[assignment]
 
 
 class HetLora(FedAvg):
-    """HetLoRA (Cho et al. 2024): adapters of mixed ranks, weighted by the length of what they add to the base weights, so
-    that a low rank, whose other rows are zero, does not shrink a higher one. `weighting: samples` multiplies by those too."""
+    """HetLoRA (Cho et al. 2024): adapters of mixed ranks, weighted by the length of what they add to the base
+    weights, so that a low rank, whose other rows are zero, does not shrink a higher one. `weighting: samples`
+    multiplies by those too."""
 
     kind: Literal["hetlora"]  # type: ignore[assignment]
     weighting: Literal["samples", "uniform"] = "uniform"
 
 
 class FedExLora(FedAvg):
-    """FedEx-LoRA (Singhal et al. 2025): A and B are averaged, and what that leaves out of the mean product is folded into
-    the base weights: exact. The change of the base goes down with the adapter."""
+    """FedEx-LoRA (Singhal et al. 2025): A and B are averaged, and what that leaves out of the mean product is
+    folded into the base weights: exact. The change of the base goes down with the adapter."""
 
     kind: Literal["fedex_lora"]  # type: ignore[assignment]
 
 
 class Flora(FedAvg):
-    """Stacking (FLoRA, Wang et al. 2024): the mean product is folded into the base weights, exactly, and every round begins
-    with a new adapter. The change of the base goes down with it."""
+    """Stacking (FLoRA, Wang et al. 2024): the mean product is folded into the base weights, exactly, and
+    every round begins with a new adapter. The change of the base goes down with it."""
 
     kind: Literal["flora"]  # type: ignore[assignment]
 
 
 Aggregation = Annotated[
-    FedAvg | FedProx | Scaffold | FedAvgM | FedAdam | FedYogi | FfaLora | HetLora | FedExLora | Flora, Field(discriminator="kind")
+    FedAvg | FedProx | Scaffold | FedAvgM | FedAdam | FedYogi | FfaLora | HetLora | FedExLora | Flora,
+    Field(discriminator="kind"),
 ]

@@ -9,7 +9,8 @@ from fedray.errors import UserError
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-MOST = 1_000_000_000  # of anything that is counted: more is a slip of the finger, and past what arrays can hold
+# of anything that is counted: more is a slip of the finger, and past what arrays can hold
+MOST = 1_000_000_000
 Count = Annotated[int, Field(ge=1, le=MOST)]
 
 
@@ -42,7 +43,8 @@ class Section(BaseModel):
 
 
 class Refused(UserError):
-    """Something a scenario asks for that cannot be had: raised by any room, shown with the scenario's file and line."""
+    """Something a scenario asks for that cannot be had: raised by any room, shown with the scenario's file
+    and line."""
 
     def __init__(self, key: str, got: object, expected: str) -> None:
         super().__init__(f"{key}: got {got}, expected {expected}")

@@ -29,9 +29,11 @@ class FlopsDevice(Owned):
 
 
 class CpuDevice(Owned):
-    """The CPU-cycle form: t = C / f and E = kappa C f^2 for C = FLOPs / flops_per_cycle cycles (Burd and Brodersen 1996).
+    """The CPU-cycle form: t = C / f and E = kappa C f^2 for C = FLOPs / flops_per_cycle cycles (Burd and
+    Brodersen 1996).
 
-    With `second_w`, the joules that a second saved is worth, f is (second_w / 2 kappa)^(1/3) where that is less.
+    With `second_w`, the joules that a second saved is worth, f is (second_w / 2 kappa)^(1/3) where that is
+    less.
     """
 
     kind: Literal["cpu"]

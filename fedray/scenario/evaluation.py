@@ -18,22 +18,25 @@ class Reference(Section):
 
 
 class Quality(Section):
-    """Generated images against as many real ones (the test set's; of image folders all there are), in the features of a
-    classifier of ours: classifier-FID, KID, precision and recall. Few images bias an FID upwards: compare like with like."""
+    """Generated images against as many real ones (the test set's; of image folders all there are), in the
+    features of a classifier of ours: classifier-FID, KID, precision and recall. Few images bias an FID
+    upwards: compare like with like."""
 
     images: Annotated[int, Field(ge=16)] = 500
     judge: FilePath = "shipped:garments"
 
 
 class Leakage(Section):
-    """What the server of a split model could learn of inputs, tried on samples of the test set (of an image folder, on all)."""
+    """What the server of a split model could learn of inputs, tried on samples of the test set (of an image
+    folder, on all)."""
 
     samples: Annotated[int, Field(ge=16)] = 256  # of which an attacker knows half
     attack_steps: Count = 300  # in which it learns to invert what crosses the cut
 
 
 class Evaluation(Section):
-    """Sample grids from fixed noise (of text, samples from fixed draws) before training, every `every` rounds and at the end."""
+    """Sample grids from fixed noise (of text, samples from fixed draws) before training, every `every` rounds
+    and at the end."""
 
     every: Count | None = None  # only before and after
     prompts: list[str] = []

@@ -1,4 +1,5 @@
-"""What is wrong with a scenario, in words: pydantic's errors as `key: got ..., expected ...`, and how many are shown."""
+"""What is wrong with a scenario, in words: pydantic's errors as `key: got ..., expected ...`, and how many
+are shown."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ COMPARED = (
 
 
 class ScenarioError(UserError):
-    """One line a problem, `FILE:LINE: section.key: got ..., expected ...`; MOST_PROBLEMS of them, and how many `more`."""
+    """One line a problem, `FILE:LINE: section.key: got ..., expected ...`; MOST_PROBLEMS of them, and how
+    many `more`."""
 
     def __init__(self, problems: Sequence[str], more: int = 0) -> None:
         self.problems = list(problems[:MOST_PROBLEMS])
@@ -44,17 +46,22 @@ class ScenarioError(UserError):
 
 
 def explained(errors: Sequence[Any], tree: Any, root: type[BaseModel]) -> tuple[list[tuple[Loc, str]], int]:
-    """pydantic's errors on a plain `tree` as places and messages, MOST_PROBLEMS of them, and at how many more places there
-    are some. `root` is the model that the tree was to be."""
+    """pydantic's errors on a plain `tree` as places and messages, MOST_PROBLEMS of them, and at how many more
+    places there are some. `root` is the model that the tree was to be."""
     found: dict[tuple[Loc, str], list[str]] = {}
     more: set[Loc] = set()
     for error in errors:
-        if len(found) >= MOST_PROBLEMS and (place := _skip_tags(error["loc"], tree)) not in {loc for loc, _ in found}:
+        if len(found) >= MOST_PROBLEMS and (place := _skip_tags(error["loc"], tree)) not in {
+            loc for loc, _ in found
+        }:
             more.add(place)
             continue
         loc, got, expected = _explain(error, tree, root)
         found.setdefault((loc, got), []).append(expected)  # a union complains once a member
-    lines = [(loc, f"got {got}, expected {' or '.join(dict.fromkeys(options))}") for (loc, got), options in found.items()]
+    lines = [
+        (loc, f"got {got}, expected {' or '.join(dict.fromkeys(options))}")
+        for (loc, got), options in found.items()
+    ]
     return lines, len(more)
 
 
@@ -66,7 +73,11 @@ def _explain(error: Any, tree: Any, root: type[BaseModel]) -> tuple[Loc, str, st
     if kind == "extra_forbidden":
         known = _known_keys(loc[:-1], tree, root)
         near = difflib.get_close_matches(str(loc[-1]), known, n=1, cutoff=0.6)
-        return loc, "an unknown key", f"{near[0]} (did you mean it?)" if near else "one of " + ", ".join(known)
+        return (
+            loc,
+            "an unknown key",
+            f"{near[0]} (did you mean it?)" if near else "one of " + ", ".join(known),
+        )
     if kind == "missing":
         return loc, "nothing", "this key"
     if kind == "union_tag_invalid":
@@ -75,9 +86,17 @@ def _explain(error: Any, tree: Any, root: type[BaseModel]) -> tuple[Loc, str, st
         return _without_kind(loc, error["input"])
     if kind in ("too_short", "too_long"):
         least, most = context.get("min_length"), context.get("max_length")
-        return loc, f"{len(error['input'])} of them", f"at least {least}" if most is None else f"at most {most}"
+        return (
+            loc,
+            f"{len(error['input'])} of them",
+            f"at least {least}" if most is None else f"at most {most}",
+        )
     pattern, section = context.get("pattern"), "a section of keys"
-    said = {"literal_error": context.get("expected"), "value_error": str(context.get("error")), "model_type": section}
+    said = {
+        "literal_error": context.get("expected"),
+        "value_error": str(context.get("error")),
+        "model_type": section,
+    }
     said |= {
         "dict_type": section,
         "model_attributes_type": section,
@@ -111,7 +130,11 @@ def _skip_tags(loc: Sequence[Any], tree: Any) -> Loc:
     at = tree
     for i, part in enumerate(parts):
         last = i == len(parts) - 1
-        if isinstance(at, dict) and (part in at or last) and not (last and part not in at and str(part) == at.get("kind")):
+        if (
+            isinstance(at, dict)
+            and (part in at or last)
+            and not (last and part not in at and str(part) == at.get("kind"))
+        ):
             path.append(part)
             at = at.get(part)
         elif isinstance(at, list) and isinstance(part, int) and part < len(at):

@@ -60,7 +60,10 @@ class Loaded:
             faults: list[str] = []
             for key, value in changes.items():
                 mark = mark_of(changes, key) or line
-                faults += [f"{self.file}:{mark[0] + 1}: {key}: {f}" for f in put(tree, str(key), copy.deepcopy(value), mark)]
+                faults += [
+                    f"{self.file}:{mark[0] + 1}: {key}: {f}"
+                    for f in put(tree, str(key), copy.deepcopy(value), mark)
+                ]
             try:
                 found[str(name)] = _validate(replace(self, tree=tree), faults)
             except ScenarioError as e:
@@ -75,7 +78,9 @@ class Loaded:
         tree = self._absolute()
         for name, variant in self.variants.items():
             theirs = variant._absolute()
-            tree["sweep"]["variants"][name] = {k: v for k, v in theirs.items() if k not in ("name", "sweep") and v != tree[k]}
+            tree["sweep"]["variants"][name] = {
+                k: v for k, v in theirs.items() if k not in ("name", "sweep") and v != tree[k]
+            }
         out = io.StringIO()
         yaml = YAML(typ="safe", pure=True)
         yaml.default_flow_style = False
@@ -87,7 +92,12 @@ class Loaded:
         tree = self.scenario.model_dump(mode="json")
         sites = (tree["data"].get("sites") or {}).values()
         judged = [tree["evaluation"]["reference"], tree["evaluation"]["quality"], tree["augmentation"]]
-        for section in (tree["data"], *sites, *filter(None, judged), *(tree["network"][direction] for direction in DIRECTIONS)):
+        for section in (
+            tree["data"],
+            *sites,
+            *filter(None, judged),
+            *(tree["network"][direction] for direction in DIRECTIONS),
+        ):
             for key in ("path", "judge"):
                 if isinstance(paths := section.get(key), list):  # of traces
                     section[key] = [self._found(path) for path in paths]
@@ -103,7 +113,8 @@ class Loaded:
 
 
 def load(file: Path, settings: Sequence[str] = (), seed: int | None = None) -> Loaded:
-    """Text, sections and combinations of a scenario. `settings` are `--set` arguments, `a.b=v` with v in YAML.
+    """Text, sections and combinations of a scenario. `settings` are `--set` arguments, `a.b=v` with v in
+    YAML.
 
     Raises:
         ScenarioError: with every problem found.
@@ -120,14 +131,15 @@ def load(file: Path, settings: Sequence[str] = (), seed: int | None = None) -> L
 
 
 def load_network(file: Path, scenario: dict[str, Any]) -> Loaded:
-    """A finished run's scenario with the network of another scenario's file, or of a file of that section alone. What the
-    other sections ask of a network was settled when the run ran.
+    """A finished run's scenario with the network of another scenario's file, or of a file of that section
+    alone. What the other sections ask of a network was settled when the run ran.
 
     Raises:
         ScenarioError: with every problem found.
     """
     text, tree = read(file)
-    loaded = _validate(Loaded(None, file, text, scenario | {"network": tree.get("network", tree)}), [], together=False)  # type: ignore[arg-type]
+    whole = scenario | {"network": tree.get("network", tree)}
+    loaded = _validate(Loaded(None, file, text, whole), [], together=False)  # type: ignore[arg-type]
     if refused := list(loaded.scenario.network.refused(loaded.scenario.population.clients)):
         raise loaded.error(refused)
     return loaded

@@ -8,8 +8,9 @@ from fedray.scenario.base import Count, Section
 
 
 class Failures(Section):
-    """A round that loses an actor or a node is done again, up to `retries` times. A data failure (a loss that is not
-    finite, an image that cannot be read) drops the client from its round, at most `budget` times, or aborts the run."""
+    """A round that loses an actor or a node is done again, up to `retries` times. A data failure (a loss that
+    is not finite, an image that cannot be read) drops the client from its round, at most `budget` times, or
+    aborts the run."""
 
     retries: Annotated[int, Field(ge=0)] = 3
     data: Literal["abort", "drop"] = "drop"

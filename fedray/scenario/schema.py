@@ -11,7 +11,11 @@ MODELINE = re.compile(r"^# yaml-language-server: \$schema=\S+$", re.M)
 
 def schema() -> dict[str, Any]:
     """JSON Schema 2020-12 of a scenario, from the same models that load one."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Scenario.model_json_schema(), "title": "fedray scenario"}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Scenario.model_json_schema(),
+        "title": "fedray scenario",
+    }
 
 
 def point_at(text: str, schema: str) -> str:

@@ -27,8 +27,8 @@ Optimizer = Annotated[AdamW | Sgd, Field(discriminator="kind")]
 
 
 class Training(Section):
-    """One turn of a client is `local_steps` batches, or `local_epochs` passes over its samples. Its optimizer starts
-    afresh each turn."""
+    """One turn of a client is `local_steps` batches, or `local_epochs` passes over its samples. Its optimizer
+    starts afresh each turn."""
 
     rounds: Count
     local_steps: Count | None = None
@@ -36,7 +36,8 @@ class Training(Section):
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)]
     optimizer: Optimizer
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
-    # The longest gradient (Euclidean). auto: 1, but none in a split, where each side would clip its own part alone.
+    # The longest gradient (Euclidean). auto: 1, but none in a split, where each side would clip its own part
+    # alone.
     clip_norm: Positive | Literal["auto"] | None = "auto"
     gradient_checkpointing: bool = False
 
@@ -50,8 +51,8 @@ class Training(Section):
         return None if self.clip_norm == "auto" else self.clip_norm
 
     def passes(self, samples: int) -> tuple[int, int]:
-        """How often a client passes over how many samples in one turn. Steps are one pass in whole batches, which goes round
-        the samples again where they are few."""
+        """How often a client passes over how many samples in one turn. Steps are one pass in whole batches,
+        which goes round the samples again where they are few."""
         if self.local_steps is not None:
             return 1, self.local_steps * self.batch_size
         assert self.local_epochs is not None

@@ -16,9 +16,11 @@ from fedray.errors import reason
 from fedray.scenario.explain import ScenarioError, kind_of
 
 MOST_BYTES = 1_000_000  # of a text; no shipped scenario has 5,000
-MOST_NODES = 200_000  # of a tree whose aliases are written out: a table of rates between 400 clients has 160,000
+# of a tree whose aliases are written out: a table of rates between 400 clients has 160,000
+MOST_NODES = 200_000
 MOST_LEVELS = 100
-RUAMELS = (YAMLError, ValueError, TypeError, AttributeError, LookupError, AssertionError, RecursionError)  # what it raises
+# what it raises
+RUAMELS = (YAMLError, ValueError, TypeError, AttributeError, LookupError, AssertionError, RecursionError)
 
 
 def read(file: Path) -> tuple[str, Any]:
@@ -30,7 +32,9 @@ def read(file: Path) -> tuple[str, Any]:
     text = text_of(file)
     tree = parse(text, str(file))
     if not isinstance(tree, dict):
-        raise ScenarioError([f"{file}:1: got {kind_of(tree)}, expected sections (name, topology, population, ...)"])
+        raise ScenarioError(
+            [f"{file}:1: got {kind_of(tree)}, expected sections (name, topology, population, ...)"]
+        )
     return text, tree
 
 
@@ -40,7 +44,9 @@ def text_of(file: Path) -> str:
         if file.exists() and not file.is_file():
             raise ScenarioError([f"{file}: got a folder, a device or a pipe, expected a scenario file"])
         if (size := file.stat().st_size) > MOST_BYTES:
-            raise ScenarioError([f"{file}: got {size:,} bytes, expected a scenario of at most {MOST_BYTES:,}"])
+            raise ScenarioError(
+                [f"{file}: got {size:,} bytes, expected a scenario of at most {MOST_BYTES:,}"]
+            )
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
         raise ScenarioError([f"{file}: got {reason(e)}, expected a scenario file"]) from None
@@ -86,8 +92,9 @@ class Bounded(RoundTripConstructor):
 
 
 def _size(node: Node, level: int, known: dict[int, tuple[int, int] | None]) -> tuple[int, int]:
-    """Nodes of a tree as if its aliases were written out, and its levels. `known` has those of the nodes that were gone
-    through, by identity, and None for the ones that lie above this one, so that none is gone through twice.
+    """Nodes of a tree as if its aliases were written out, and its levels. `known` has those of the nodes that
+    were gone through, by identity, and None for the ones that lie above this one, so that none is gone
+    through twice.
 
     Raises:
         Unbounded: for a node that contains itself, or more than MOST_LEVELS levels.
@@ -99,7 +106,9 @@ def _size(node: Node, level: int, known: dict[int, tuple[int, int] | None]) -> t
         if id(node) in known:
             raise Unbounded(node, "a value that contains itself", "one that ends")
         known[id(node)] = None
-        inner = [child for pair in node.value for child in pair] if isinstance(node, MappingNode) else node.value
+        inner = (
+            [child for pair in node.value for child in pair] if isinstance(node, MappingNode) else node.value
+        )
         nodes, levels = 1, 1
         for child in inner if level < MOST_LEVELS else ():
             more, below = _size(child, level + 1, known)

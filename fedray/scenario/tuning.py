@@ -14,13 +14,15 @@ class Lora(Section):
 
     kind: Literal["lora"]
     rank: Count
-    # Clients' own ranks, at most `rank`, which they take in turn by their numbers: such a client has the first rows of each
-    # A and columns of each B alone; the others are zero in what it is taken to send (HetLoRA, Cho et al. 2024).
+    # Clients' own ranks, at most `rank`, which they take in turn by their numbers: such a client has the
+    # first rows of each A and columns of each B alone; the others are zero in what it is taken to send
+    # (HetLoRA, Cho et al. 2024).
     ranks: Annotated[list[Count], Field(min_length=1)] | None = None
     alpha: Positive | None = None  # as the rank
     dropout: Fraction = 0.0
-    # attention: the U-Net's to_q, to_k, to_v, to_out.0 (diffusers' default). kohya: attention, feed-forward and
-    # projections of the U-Net, attention and MLP of the text encoder. A list: names of the U-Net's layers.
+    # attention: the U-Net's to_q, to_k, to_v, to_out.0 (diffusers' default). kohya: attention, feed-forward
+    # and projections of the U-Net, attention and MLP of the text encoder. A list: names of the U-Net's
+    # layers.
     targets: Literal["attention", "kohya"] | Annotated[list[str], Field(min_length=1)] = "attention"
     payload: Payload | None = None  # numbers on the air; as training.precision
 
@@ -38,11 +40,12 @@ class Lora(Section):
 
 
 class Full(Section):
-    """Every weight of the named parts trains and travels, and what they have learnt of their data without gradients (the
-    running means of batch normalisation)."""
+    """Every weight of the named parts trains and travels, and what they have learnt of their data without
+    gradients (the running means of batch normalisation)."""
 
     kind: Literal["full"]
-    parts: Annotated[list[Literal["unet", "text_encoder", "network"]], Field(min_length=1)] | None = None  # unet, or the network
+    # unet, or the network
+    parts: Annotated[list[Literal["unet", "text_encoder", "network"]], Field(min_length=1)] | None = None
     payload: Payload | None = None
 
 

@@ -1,4 +1,5 @@
-"""What ships inside the package: models, judges, data, devices, a trace, scenarios. Addressed as shipped:NAME."""
+"""What ships inside the package: models, judges, data, devices, a trace, scenarios. Addressed as
+shipped:NAME."""
 
 import json
 from functools import cache
@@ -24,7 +25,9 @@ def resolve(path: str, folder: Path) -> Path:
         for candidate in (name, name + ".safetensors"):
             if candidate in names():
                 return HERE / candidate
-        raise FileNotFoundError(f"one of {', '.join(PREFIX + n.removesuffix('.safetensors') for n in names())}")
+        raise FileNotFoundError(
+            f"one of {', '.join(PREFIX + n.removesuffix('.safetensors') for n in names())}"
+        )
     return folder / path
 
 

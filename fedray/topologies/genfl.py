@@ -1,8 +1,8 @@
 """The rounds of GenFL (Qiang et al. 2024, Fig. 4): pictures are painted while clients train, or for them.
 
-server paints -> server trains the augmented model                 beside server -> each client -> server   (at: server)
-server paints -> each client, with the model -> trains -> server                                   (at: server_broadcast)
-server -> each client -> paints, trains -> server                                                            (at: client)
+at: server            server paints -> server trains the augmented model, beside server -> clients -> server
+at: server_broadcast  server paints -> each client, with the model -> trains -> server
+at: client            server -> each client -> paints, trains -> server
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +32,9 @@ def at_server(round: int, clients: Sequence[int], painted: Painted, augmented: b
     return Schedule(round, (*steps, Server("aggregate", ups)))
 
 
-def at_server_broadcast(round: int, clients: Sequence[int], painted: int, given: Mapping[int, Painted]) -> Schedule:
+def at_server_broadcast(
+    round: int, clients: Sequence[int], painted: int, given: Mapping[int, Painted]
+) -> Schedule:
     """Each client is sent the pictures it has not had yet, and trains on all of them beside its own."""
     steps: list[Step] = [Generate("paint", SERVER_NUMBER, painted)] if painted else []
     after = ("paint",) if painted else ()

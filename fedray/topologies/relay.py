@@ -16,13 +16,17 @@ Rates = Callable[[int, Collection[int]], np.ndarray]  # bit/s over the sidelinks
 
 
 def relay(
-    round: int, groups: Sequence[Sequence[int]], order: Order, rng: np.random.Generator, reaches: Callable[[int, int], bool] | None = None
+    round: int,
+    groups: Sequence[Sequence[int]],
+    order: Order,
+    rng: np.random.Generator,
+    reaches: Callable[[int, int], bool] | None = None,
 ) -> Schedule:
     """One global round t over the clients of the round (the index set S), dealt into groups.
 
-    Each group is a chain. Chains run side by side, and the server averages what they return: one chain is the paper's relay,
-    chains of one client are the parallel round. A hop that does not reach its receiver is charged, and the next neighbour is
-    tried; where none is reached the chain ends.
+    Each group is a chain. Chains run side by side, and the server averages what they return: one chain is the
+    paper's relay, chains of one client are the parallel round. A hop that does not reach its receiver is
+    charged, and the next neighbour is tried; where none is reached the chain ends.
     """
     steps: list[Step] = []
     unreached = 0
@@ -38,7 +42,9 @@ def relay(
             # Step 3: while S is not empty, i passes v_{t,i} to the next client i' over the sidelink.
             tried: tuple[str, ...] = (f"train-{here}",)
             for next_ in prefers(here, left) if left else []:
-                steps.append(Send(f"hop-{here}-{next_}", client_node(here), client_node(next_), "sidelink", tried))
+                steps.append(
+                    Send(f"hop-{here}-{next_}", client_node(here), client_node(next_), "sidelink", tried)
+                )
                 if reaches is None or reaches(here, next_):
                     here = next_
                     break
@@ -48,7 +54,9 @@ def relay(
         steps.append(Send(f"up-{here}", client_node(here), SERVER, "uplink", tried))
         unreached += len(left)
     # The round ends: v_{t+1}. After T rounds, Step 4 merges it into the base weights.
-    steps.append(Server("aggregate", tuple(s.id for s in steps if isinstance(s, Send) and s.direction == "uplink")))
+    steps.append(
+        Server("aggregate", tuple(s.id for s in steps if isinstance(s, Send) and s.direction == "uplink"))
+    )
     return Schedule(round, tuple(steps), unreached)
 
 
@@ -64,8 +72,8 @@ def random_order(clients: Sequence[int], rng: np.random.Generator) -> Preference
 
 
 def best_sidelink(rates_bps: Rates) -> Order:
-    """The first client is drawn; each next one is the client left in S that is reached fastest. Equal rates go to the
-    smaller number."""
+    """The first client is drawn; each next one is the client left in S that is reached fastest. Equal rates
+    go to the smaller number."""
 
     def order(clients: Sequence[int], rng: np.random.Generator) -> Preference:
         first = int(rng.choice(sorted(clients)))
@@ -82,8 +90,9 @@ def best_sidelink(rates_bps: Rates) -> Order:
 
 
 def tour(rates_bps: Rates) -> Order:
-    """The whole way is planned beforehand: from a first client that is drawn, by the nearest next one, then shortened by
-    turning parts of it round as long as that helps (2-opt, Croes 1958). Nearness is the time a bit takes."""
+    """The whole way is planned beforehand: from a first client that is drawn, by the nearest next one, then
+    shortened by turning parts of it round as long as that helps (2-opt, Croes 1958). Nearness is the time a
+    bit takes."""
 
     def order(clients: Sequence[int], rng: np.random.Generator) -> Preference:
         members = sorted(clients)
@@ -98,9 +107,13 @@ def tour(rates_bps: Rates) -> Order:
         while better:
             better = False
             for i in range(1, n - 1):
-                there, back = takes[path[i:-1], path[i + 1 :]].cumsum(), takes[path[i + 1 :], path[i:-1]].cumsum()
+                there, back = (
+                    takes[path[i:-1], path[i + 1 :]].cumsum(),
+                    takes[path[i + 1 :], path[i:-1]].cumsum(),
+                )
                 after = np.append(takes[path[i], path[i + 2 :]] - takes[path[i + 1 : -1], path[i + 2 :]], 0.0)
-                saved = there - back + takes[path[i - 1], path[i]] - takes[path[i - 1], path[i + 1 :]] - after  # by turning i to j round
+                # by turning i to j round
+                saved = there - back + takes[path[i - 1], path[i]] - takes[path[i - 1], path[i + 1 :]] - after
                 if saved.max(initial=0.0) > 1e-12 * takes[path[:-1], path[1:]].sum():
                     j = i + 2 + int(np.argmax(saved))
                     path[i:j], better = path[i:j][::-1].copy(), True
@@ -110,7 +123,8 @@ def tour(rates_bps: Rates) -> Order:
 
 
 def within(reaches: Callable[[int, Collection[int]], np.ndarray], order: Order) -> Order:
-    """The same order, but who is out of range is not tried. `reaches` says whom of others a client can reach at all, bool."""
+    """The same order, but who is out of range is not tried. `reaches` says whom of others a client can reach
+    at all, bool."""
 
     def near(clients: Sequence[int], rng: np.random.Generator) -> Preference:
         prefers = order(clients, rng)

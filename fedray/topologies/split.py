@@ -21,8 +21,8 @@ def splitfed(
     deadline_s: float | None = None,
     enough: int | None = None,
 ) -> Schedule:
-    """One global round t in which client k goes through batches of `turns[k]` samples. All are in flight at once, and the
-    server serves whoever is next."""
+    """One global round t in which client k goes through batches of `turns[k]` samples. All are in flight at
+    once, and the server serves whoever is next."""
     steps: list[Step] = []
     for k, sizes in turns.items():
         steps.append(Send(f"down-{k}", SERVER, client_node(k), "downlink"))
@@ -39,7 +39,9 @@ def vanilla(round: int, turns: Mapping[int, Sequence[int]], u_shape: bool, micro
         if before is None:
             steps.append(Send(f"down-{k}", SERVER, client_node(k), "downlink"))
         else:
-            steps.append(Send(f"hop-{before}-{k}", client_node(before), client_node(k), "sidelink", (steps[-1].id,)))
+            steps.append(
+                Send(f"hop-{before}-{k}", client_node(before), client_node(k), "sidelink", (steps[-1].id,))
+            )
         steps += _turn(k, sizes, u_shape, micro, steps[-1].id)
         before = k
     ups: tuple[str, ...] = ()
@@ -51,7 +53,13 @@ def vanilla(round: int, turns: Mapping[int, Sequence[int]], u_shape: bool, micro
 
 # A (micro-)batch's way: passes, and what is sent in between.
 Way = tuple[tuple[str, Direction | None], ...]
-WAY: Way = (("front", None), ("smashed", "uplink"), ("serve", None), ("gradients", "downlink"), ("back", None))
+WAY: Way = (
+    ("front", None),
+    ("smashed", "uplink"),
+    ("serve", None),
+    ("gradients", "downlink"),
+    ("back", None),
+)
 U_SHAPE: Way = (
     ("front", None), ("smashed", "uplink"), ("middle", None), ("features", "downlink"),
     ("tail", None), ("errors", "uplink"), ("middle_back", None), ("gradients", "downlink"), ("back", None),
@@ -59,8 +67,8 @@ U_SHAPE: Way = (
 
 
 def _turn(k: int, sizes: Sequence[int], u_shape: bool, micro: int, start: str) -> Iterator[Step]:
-    """The batches of client k, whose part the step `start` brings. A batch's micro-batches follow each other through both
-    parts, and come back in order; the next batch waits until the last is back."""
+    """The batches of client k, whose part the step `start` brings. A batch's micro-batches follow each other
+    through both parts, and come back in order; the next batch waits until the last is back."""
     before = start
     for b, size in enumerate(sizes):
         pieces, back = parts(size, micro), ""

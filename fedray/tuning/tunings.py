@@ -1,4 +1,5 @@
-"""The kinds of tuning behind one face: `apply` says what trains and travels, `export` writes the result's files."""
+"""The kinds of tuning behind one face: `apply` says what trains and travels, `export` writes the result's
+files."""
 
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -26,14 +27,29 @@ def apply(section: Tuning, learner: Learner, seed: int, freeze_a: bool = False) 
         parts = section.parts or list(learner.parts)[:1]
         for part in parts:
             if part not in learner.parts:
-                raise Refused("tuning.parts", repr(part), f"one of {', '.join(p for p in learner.parts if p != 'vae')}")
+                raise Refused(
+                    "tuning.parts", repr(part), f"one of {', '.join(p for p in learner.parts if p != 'vae')}"
+                )
             found |= {f"{part}.{name}": p for name, p in learner.parts[part].named_parameters()}
     else:
-        names = {f"{part}.{name}": p for part in learner.parts if part != "vae" for name, p in learner.parts[part].named_parameters()}
+        names = {
+            f"{part}.{name}": p
+            for part in learner.parts
+            if part != "vae"
+            for name, p in learner.parts[part].named_parameters()
+        }
         for pattern in section.patterns:
             if not any(fnmatchcase(name, pattern) for name in names):
-                raise Refused("tuning.patterns", repr(pattern), f"a pattern that names weights, such as {next(iter(names))!r}")
-        found |= {name: p for name, p in names.items() if any(fnmatchcase(name, pattern) for pattern in section.patterns)}
+                raise Refused(
+                    "tuning.patterns",
+                    repr(pattern),
+                    f"a pattern that names weights, such as {next(iter(names))!r}",
+                )
+        found |= {
+            name: p
+            for name, p in names.items()
+            if any(fnmatchcase(name, pattern) for pattern in section.patterns)
+        }
     for parameter in found.values():
         parameter.requires_grad_(True)
     learnt = {id(p) for p in found.values()}
@@ -46,21 +62,26 @@ def apply(section: Tuning, learner: Learner, seed: int, freeze_a: bool = False) 
 
 
 def export(section: Tuning, learner: Learner, layout: Layout, folder: Path, adapter: bool = True) -> None:
-    """The result, as the learner holds it, in its ecosystem's own files: the adapter where it is all that was learnt, and
-    the whole model, merged. A LoRA learner has no adapter left afterwards."""
+    """The result, as the learner holds it, in its ecosystem's own files: the adapter where it is all that was
+    learnt, and the whole model, merged. A LoRA learner has no adapter left afterwards."""
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(section, Lora):
         if adapter:
-            found = {name: p.detach().to("cpu", layout.dtype) for name, p in lora.adapters(learner.parts).items()}
+            found = {
+                name: p.detach().to("cpu", layout.dtype) for name, p in lora.adapters(learner.parts).items()
+            }
             lora.save(found, section, folder)
         lora.merge(learner.parts)
     learner.save(folder)
 
 
 def export_files(section: Tuning, learner: Learner, layout: Layout) -> dict[str, int]:
-    """Names and exact bytes of the files that hold what was trained, without writing them. The first is the one that
-    diffusers reads."""
-    entries = {n.split(".", 1)[1]: (layout.precision, s) for n, s in zip(layout.names, layout.shapes, strict=True)}  # without its part
+    """Names and exact bytes of the files that hold what was trained, without writing them. The first is the
+    one that diffusers reads."""
+    # without its part
+    entries = {
+        n.split(".", 1)[1]: (layout.precision, s) for n, s in zip(layout.names, layout.shapes, strict=True)
+    }
     if isinstance(section, Lora):
         adapter = lora.adapters(learner.parts)
         kohya = lora.kohya_tensors(adapter, section.alpha_or_rank)

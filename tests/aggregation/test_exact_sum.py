@@ -53,7 +53,10 @@ def test_any_order_and_any_grouping_give_the_same_bits(finish, order, cuts, seed
     base, local = updates(6, seed=seed, scale=scale)
     samples = [1, 4, 4, 7, 100, 3]
     straight = summed(base, local, samples)
-    parts = [summed(base, local, samples, order[start:end]) for start, end in itertools.pairwise([0, *sorted(cuts), 6])]
+    parts = [
+        summed(base, local, samples, order[start:end])
+        for start, end in itertools.pairwise([0, *sorted(cuts), 6])
+    ]
     merged = ExactSum.zero(SIZE, sum(samples))
     for part in parts:
         merged.merge(part)
@@ -96,7 +99,9 @@ def test_nobody_leaves_the_global_model_as_it_was(finish):
     assert torch.equal(finish(base, ExactSum.zero(SIZE, 20), ExactSum.zero(SIZE, 20)), base)
     alone = finish(base, summed(base, [base + 1], [4], round_weight=20))
     assert not torch.equal(alone, base)
-    assert torch.equal(finish(base, ExactSum.zero(SIZE, 20), summed(base, [base + 1], [4], round_weight=20)), alone)
+    assert torch.equal(
+        finish(base, ExactSum.zero(SIZE, 20), summed(base, [base + 1], [4], round_weight=20)), alone
+    )
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1100.0, -5000.0])

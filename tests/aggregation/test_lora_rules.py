@@ -1,4 +1,5 @@
-"""Rules for adapters: which of them keep the mean of the products, and how far FedAvg on A and B is from it."""
+"""Rules for adapters: which of them keep the mean of the products, and how far FedAvg on A and B is from
+it."""
 
 import pytest
 import torch
@@ -53,7 +54,8 @@ def products(layout, flat):
 
 
 def folded(layout, vector):
-    """The folded change D [outputs, inputs] of each layer, float64, as they lie in the global vector's tail."""
+    """The folded change D [outputs, inputs] of each layer, float64, as they lie in the global vector's
+    tail."""
     order = [n.removesuffix(".lora_A.weight") for n in layout.names if n.endswith(".lora_A.weight")]
     sizes = [LAYERS[layer][0] * LAYERS[layer][1] for layer in order]
     parts = vector[layout.numel :].double().split(sizes)
@@ -70,14 +72,17 @@ def initial(combined, layout, draws):
 
 
 def federated_round(combined, layout, vector, drift, weights, draws, seed=0):
-    """The next global vector, fp32, and the mean model D + B_i A_i [outputs, inputs] of each layer, float64."""
+    """The next global vector, fp32, and the mean model D + B_i A_i [outputs, inputs] of each layer,
+    float64."""
     total, mean = torch.zeros(combined.summed, dtype=torch.float64), dict.fromkeys(LAYERS, 0.0)
     before = folded(layout, vector) if combined.received > layout.numel else dict.fromkeys(LAYERS, 0.0)
     for weight in weights:
         sent = drift * torch.randn(layout.numel, generator=draws)
         total += weight * combined.contribution(vector, sent).double()
         local = products(layout, vector[: layout.numel] + sent)
-        mean = {layer: mean[layer] + weight * (before[layer] + local[layer]) / sum(weights) for layer in LAYERS}
+        mean = {
+            layer: mean[layer] + weight * (before[layer] + local[layer]) / sum(weights) for layer in LAYERS
+        }
     new, state = combined.step(vector.double(), total / sum(weights), {}, 1.0, seed)
     assert state == {}
     return new.float(), mean
@@ -106,7 +111,11 @@ def test_the_global_model_is_the_mean_of_the_clients_round_after_round(kind, dri
     assert all(change.abs().max() > 1e-5 for change in folded(layout, vector).values())
 
 
-@given(names=st.permutations(sorted(shapes())), weights=st.lists(st.integers(1, 500), min_size=1, max_size=6), seed=st.integers(0, 100))
+@given(
+    names=st.permutations(sorted(shapes())),
+    weights=st.lists(st.integers(1, 500), min_size=1, max_size=6),
+    seed=st.integers(0, 100),
+)
 @settings(max_examples=20)
 @pytest.mark.parametrize("kind", ["fedex_lora", "flora"])
 def test_it_is_for_any_order_of_tensors_and_any_weights(kind, names, weights, seed):
@@ -154,7 +163,10 @@ def test_flora_folds_the_mean_product_and_begins_again_with_b_zero_and_a_new_a()
 def test_flora_draws_a_from_the_seed_as_peft_does():
     layout = layout_of()
     combined = rule(SECTIONS["flora"], layout)
-    old, mean = torch.zeros(combined.received, dtype=torch.float64), torch.zeros(combined.summed, dtype=torch.float64)
+    old, mean = (
+        torch.zeros(combined.received, dtype=torch.float64),
+        torch.zeros(combined.summed, dtype=torch.float64),
+    )
     vectors = [combined.step(old, mean, {}, 1.0, seed)[0] for seed in (5, 5, 6)]
     assert torch.equal(vectors[0], vectors[1])
     named = [tensors(layout, vector) for vector in vectors]
@@ -170,11 +182,14 @@ def test_fedavg_on_a_and_b_misses_the_mean_model_the_more_the_further_clients_dr
     layout, missed = layout_of(), []
     for drift in DRIFTS:
         draws, combined = torch.Generator().manual_seed(5), rule(SECTIONS["fedavg"], layout)
-        vector, mean = federated_round(combined, layout, initial(combined, layout, draws), drift, [1] * CLIENTS, draws)
+        vector, mean = federated_round(
+            combined, layout, initial(combined, layout, draws), drift, [1] * CLIENTS, draws
+        )
         missed.append(error(products(layout, vector), mean))
     assert missed[0] < missed[1] < missed[2]
     assert missed[1] > 1e-3
-    assert 5 < missed[1] / missed[0] < 15  # the covariance of A and B is quadratic in the drift, their product linear
+    # the covariance of A and B is quadratic in the drift, their product linear
+    assert 5 < missed[1] / missed[0] < 15
 
 
 @pytest.mark.parametrize("drift", DRIFTS)
@@ -182,10 +197,17 @@ def test_ffa_loras_mean_of_b_alone_is_exact(drift):
     """Only B travels; A is the same everywhere: mean(B_i) A = mean(B_i A)."""
     layout = layout_of([name for name in sorted(shapes()) if ".lora_B." in name])
     draws, combined = torch.Generator().manual_seed(6), rule(SECTIONS["ffa_lora"], layout)
-    frozen = {n: torch.randn(s, generator=draws, dtype=torch.float64).flatten(1) / RANK for n, s in shapes().items() if ".lora_A." in n}
+    frozen = {
+        n: torch.randn(s, generator=draws, dtype=torch.float64).flatten(1) / RANK
+        for n, s in shapes().items()
+        if ".lora_A." in n
+    }
 
     def model(flat):
-        return {n.split(".lora_")[0]: t.flatten(1) @ frozen[n.replace("_B.", "_A.")] for n, t in tensors(layout, flat).items()}
+        return {
+            n.split(".lora_")[0]: t.flatten(1) @ frozen[n.replace("_B.", "_A.")]
+            for n, t in tensors(layout, flat).items()
+        }
 
     old = drift * torch.randn(layout.numel, generator=draws, dtype=torch.float64)
     sent = drift * torch.randn((CLIENTS, layout.numel), generator=draws, dtype=torch.float64)
@@ -205,9 +227,12 @@ def test_the_folded_change_goes_down_with_the_adapter_and_the_adapter_alone_goes
 
 
 def mixed_ends(layout, vector, ranks, drift, draws):
-    """What clients of these ranks have after training from a global vector: zero where their rank has nothing."""
+    """What clients of these ranks have after training from a global vector: zero where their rank has
+    nothing."""
     held = [truncation(layout, rank) for rank in ranks]
-    return [(vector[: layout.numel] + drift * torch.randn(layout.numel, generator=draws)) * mask for mask in held]
+    return [
+        (vector[: layout.numel] + drift * torch.randn(layout.numel, generator=draws)) * mask for mask in held
+    ]
 
 
 def test_a_low_rank_holds_the_first_rows_of_a_and_columns_of_b():
@@ -239,7 +264,9 @@ def test_hetlora_stays_where_nobody_added_anything():
     layout = layout_of()
     combined = rule(SECTIONS["hetlora"], layout)
     old = initial(combined, layout, torch.Generator().manual_seed(8))  # every B is zero
-    new, _ = combined.step(old.double(), combined.contribution(old, torch.zeros_like(old)).double(), {}, 1.0, 0)
+    new, _ = combined.step(
+        old.double(), combined.contribution(old, torch.zeros_like(old)).double(), {}, 1.0, 0
+    )
     assert torch.equal(new, old.double())
 
 
@@ -250,7 +277,15 @@ def test_mixed_ranks_keep_the_mean_of_the_products(kind):
     vector = initial(combined, layout, draws)
     for number in range(3):
         before, ends = folded(layout, vector), mixed_ends(layout, vector, ranks, 0.3, draws)
-        mean = sum(combined.contribution(vector, end - vector[: layout.numel]).double() for end in ends) / len(ends)
+        mean = sum(
+            combined.contribution(vector, end - vector[: layout.numel]).double() for end in ends
+        ) / len(ends)
         vector = combined.step(vector.double(), mean, {}, 1.0, number)[0].float()
         local = [products(layout, end) for end in ends]
-        assert error(model(layout, vector), {layer: before[layer] + sum(p[layer] for p in local) / len(local) for layer in LAYERS}) < 1e-5
+        assert (
+            error(
+                model(layout, vector),
+                {layer: before[layer] + sum(p[layer] for p in local) / len(local) for layer in LAYERS},
+            )
+            < 1e-5
+        )

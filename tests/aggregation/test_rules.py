@@ -16,7 +16,9 @@ from fedray.scenario.aggregation import Aggregation, FedAvg
 SIZE = 6
 SECTIONS = TypeAdapter(Aggregation)
 ADAPTERS = ("ffa_lora", "hetlora", "fedex_lora", "flora")
-KINDS = [section.model_fields["kind"].annotation.__args__[0] for section in get_args(get_args(Aggregation)[0])]
+KINDS = [
+    section.model_fields["kind"].annotation.__args__[0] for section in get_args(get_args(Aggregation)[0])
+]
 
 
 def section(kind, **options):
@@ -101,7 +103,10 @@ def test_a_rule_that_goes_number_by_number_gives_the_same_in_pieces(kind, cut, s
     combined = made(kind)
     assert combined.element_wise
     rows = combined.received // SIZE
-    old, means = numbers(rows * SIZE, seed).view(rows, SIZE), numbers(rows * SIZE, seed + 1, rounds=3).view(3, rows, SIZE)
+    old, means = (
+        numbers(rows * SIZE, seed).view(rows, SIZE),
+        numbers(rows * SIZE, seed + 1, rounds=3).view(3, rows, SIZE),
+    )
     whole = list(server(combined, old, means, 0.5))
     left = list(server(combined, old[:, :cut], means[..., :cut], 0.5))
     right = list(server(combined, old[:, cut:], means[..., cut:], 0.5))
@@ -149,7 +154,9 @@ def test_a_fedprox_client_ends_where_its_loss_and_the_pull_to_the_global_model_b
         gradient = curvature @ (weights - target)
         adjust(gradient, weights)
         weights -= 0.1 * gradient
-    balance = torch.linalg.solve(curvature + mu * torch.eye(DIMENSIONS, dtype=torch.float64), curvature @ target + mu * start)
+    balance = torch.linalg.solve(
+        curvature + mu * torch.eye(DIMENSIONS, dtype=torch.float64), curvature @ target + mu * start
+    )
     torch.testing.assert_close(weights, balance, rtol=0, atol=1e-9)
 
 
@@ -164,14 +171,18 @@ def clients(n, seed=0):
     for i in range(n):
         rotation, _ = torch.linalg.qr(numbers(DIMENSIONS**2, 100 * seed + i).view(DIMENSIONS, DIMENSIONS))
         values = torch.linspace(0.3, 4.0, DIMENSIONS, dtype=torch.float64).roll(i)
-        found.append((rotation @ torch.diag(values) @ rotation.T, 3 * numbers(DIMENSIONS, 100 * seed + 50 + i)))
+        found.append(
+            (rotation @ torch.diag(values) @ rotation.T, 3 * numbers(DIMENSIONS, 100 * seed + 50 + i))
+        )
     return found
 
 
 def optimum(population, weights=None):
     weights = weights or [1] * len(population)
     curvature = sum(n * a for n, (a, _) in zip(weights, population, strict=True))
-    return torch.linalg.solve(curvature, sum(n * a @ b for n, (a, b) in zip(weights, population, strict=True)))
+    return torch.linalg.solve(
+        curvature, sum(n * a @ b for n, (a, b) in zip(weights, population, strict=True))
+    )
 
 
 def federation(kind, population, rounds, steps, weights=None, a_round=None, **options):
@@ -199,7 +210,9 @@ def federation(kind, population, rounds, steps, weights=None, a_round=None, **op
             total += weights[i] * combined.contribution(received, sent)
             weight += weights[i]
         share = len(chosen) / len(population)
-        stepped, state = combined.step(received.view(rows, -1), (total / weight).view(rows, -1), state, share, 0)
+        stepped, state = combined.step(
+            received.view(rows, -1), (total / weight).view(rows, -1), state, share, 0
+        )
         received = stepped.flatten()
         yield received[:DIMENSIONS], received[DIMENSIONS:], [dict(s) for s in states]
 
@@ -227,10 +240,13 @@ def test_scaffold_finds_the_optimum_that_fedavg_with_the_same_steps_misses(steps
 
 
 def test_fedavg_stays_where_the_clients_local_steps_cancel():
-    """K steps of client i lead to b_i + (1 - eta A_i)^K (x - b_i); the fixed point of their mean is not the optimum."""
+    """K steps of client i lead to b_i + (1 - eta A_i)^K (x - b_i); the fixed point of their mean is not the
+    optimum."""
     population, steps = clients(5), 10
     moves = [
-        torch.eye(DIMENSIONS, dtype=torch.float64) - torch.matrix_power(torch.eye(DIMENSIONS) - RATE * a, steps) for a, _ in population
+        torch.eye(DIMENSIONS, dtype=torch.float64)
+        - torch.matrix_power(torch.eye(DIMENSIONS) - RATE * a, steps)
+        for a, _ in population
     ]
     fixed = torch.linalg.solve(sum(moves), sum(m @ b for m, (_, b) in zip(moves, population, strict=True)))
     averaged, _, _ = after("fedavg", population, 150, steps)
@@ -251,8 +267,8 @@ def test_scaffold_weighted_by_samples_finds_the_weighted_optimum():
 
 @pytest.mark.parametrize("a_round", [1, 2, 3])
 def test_the_servers_control_is_the_mean_of_all_clients_though_few_take_part(a_round):
-    """c moves by |S| / N of the participants' mean change: so it stays the mean of every c_i, a client's zero before its
-    first turn."""
+    """c moves by |S| / N of the participants' mean change: so it stays the mean of every c_i, a client's zero
+    before its first turn."""
     population, zero = clients(5), torch.zeros(DIMENSIONS, dtype=torch.float64)
     moved = zero
     for _, control, states in federation("scaffold", population, 12, 4, a_round=a_round):
@@ -265,7 +281,9 @@ def test_the_servers_control_is_the_mean_of_all_clients_though_few_take_part(a_r
 def test_scaffold_finds_the_optimum_with_two_of_five_clients_a_round():
     population = clients(5)
     best = optimum(population)
-    assert (after("scaffold", population, 300, 5, a_round=2, server_learning_rate=0.5)[0] - best).norm() < 1e-4
+    assert (
+        after("scaffold", population, 300, 5, a_round=2, server_learning_rate=0.5)[0] - best
+    ).norm() < 1e-4
 
 
 @given(rate=st.floats(0.01, 2), share=st.floats(0.01, 1))
@@ -282,7 +300,8 @@ def test_scaffolds_new_control_is_that_of_option_two(steps, rate, seed):
     start, end, control, c = (numbers(seed=seed + i) for i in range(4))
     combined, state = made("scaffold"), {}
     combined.begin(start, torch.zeros(SIZE, dtype=torch.float64), {})
-    _, state = combined.end(start, start - steps * rate * control, steps, rate, {})  # a first turn along `control`
+    # a first turn along `control`
+    _, state = combined.end(start, start - steps * rate * control, steps, rate, {})
     (name,) = state
     torch.testing.assert_close(state[name], control, rtol=1e-9, atol=1e-9)
     adjust = combined.begin(start, c, state)
@@ -315,7 +334,9 @@ def test_what_only_travels_has_no_control_under_scaffold():
 def test_fedavgm_is_momentum_on_the_mean_update(beta, eta, seed):
     start, means = numbers(seed=seed), numbers(seed=seed + 1, rounds=6)
     w, v = start.clone(), torch.zeros(SIZE, dtype=torch.float64)
-    for got, mean in zip(server(made("fedavgm", momentum=beta, server_learning_rate=eta), start, means), means, strict=True):
+    for got, mean in zip(
+        server(made("fedavgm", momentum=beta, server_learning_rate=eta), start, means), means, strict=True
+    ):
         v = beta * v + mean
         w = w + eta * v
         torch.testing.assert_close(got, w, rtol=1e-11, atol=1e-11)
@@ -328,12 +349,19 @@ def test_fedavgm_without_momentum_is_fedavg():
         torch.testing.assert_close(got, expected, rtol=1e-14, atol=1e-14)
 
 
-@given(beta1=st.floats(0, 0.99), beta2=st.floats(0, 0.999), tau=st.floats(1e-8, 0.1), eta=st.floats(1e-3, 1), seed=st.integers(0, 1000))
+@given(
+    beta1=st.floats(0, 0.99),
+    beta2=st.floats(0, 0.999),
+    tau=st.floats(1e-8, 0.1),
+    eta=st.floats(1e-3, 1),
+    seed=st.integers(0, 1000),
+)
 @settings(max_examples=30)
 def test_fedadam_is_torchs_adam_on_the_mean_update_with_its_sign_turned(beta1, beta2, tau, eta, seed):
     start, means = numbers(seed=seed), numbers(seed=seed + 1, rounds=6)
     weights = torch.nn.Parameter(start.clone())
-    adam = torch.optim.Adam([weights], lr=eta, betas=(beta1, beta2), eps=tau)  # one that lives through all rounds
+    # one that lives through all rounds
+    adam = torch.optim.Adam([weights], lr=eta, betas=(beta1, beta2), eps=tau)
     combined = made("fedadam", beta1=beta1, beta2=beta2, tau=tau, server_learning_rate=eta)
     for got, mean in zip(server(combined, start, means), means, strict=True):
         weights.grad = -mean
@@ -344,11 +372,19 @@ def test_fedadam_is_torchs_adam_on_the_mean_update_with_its_sign_turned(beta1, b
 def test_fedadams_first_step_is_one_rate_long_towards_the_update():
     """Bias correction makes m / sqrt(v) the update's sign."""
     mean = torch.tensor([5.0, -0.2, 1e-1, -30.0, 2.0, 0.0], dtype=torch.float64)
-    (new,) = server(made("fedadam", server_learning_rate=0.01, tau=1e-9), torch.zeros(SIZE, dtype=torch.float64), [mean])
+    (new,) = server(
+        made("fedadam", server_learning_rate=0.01, tau=1e-9), torch.zeros(SIZE, dtype=torch.float64), [mean]
+    )
     torch.testing.assert_close(new, 0.01 * mean.sign(), rtol=1e-7, atol=0)
 
 
-@given(beta1=st.floats(0, 0.99), beta2=st.floats(0, 0.999), tau=st.floats(1e-4, 1), eta=st.floats(1e-3, 1), seed=st.integers(0, 1000))
+@given(
+    beta1=st.floats(0, 0.99),
+    beta2=st.floats(0, 0.999),
+    tau=st.floats(1e-4, 1),
+    eta=st.floats(1e-3, 1),
+    seed=st.integers(0, 1000),
+)
 @settings(max_examples=30)
 def test_fedyogi_is_the_papers_formula(beta1, beta2, tau, eta, seed):
     """Reddi et al. 2021, Algorithm 2, number by number, with v_0 = tau^2 and no bias correction."""
@@ -364,7 +400,8 @@ def test_fedyogi_is_the_papers_formula(beta1, beta2, tau, eta, seed):
 
 
 def test_fedyogi_forgets_a_large_update_more_slowly_than_adam():
-    """After one update of 1, updates of 0.01: Adam's v would shrink by a hundredth a round, Yogi's by a hundredth of 0.01^2."""
+    """After one update of 1, updates of 0.01: Adam's v would shrink by a hundredth a round, Yogi's by a
+    hundredth of 0.01^2."""
     combined = made("fedyogi", size=1, beta1=0.0, beta2=0.99, tau=1e-3, server_learning_rate=1.0)
     means = torch.tensor([[1.0], [0.01], [0.01], [0.01]], dtype=torch.float64)
     *_, before, last = (float(w) for w in server(combined, torch.zeros(1, dtype=torch.float64), means))

@@ -46,7 +46,9 @@ def through(transforms, update, dtype=torch.float32, seed=0):
 
 fractions = st.one_of(st.floats(1e-4, 1), st.sampled_from([1e-3, 1 / 32, 0.01, 0.5, 1.0]))
 sparse = st.builds(lambda make, fraction: make(fraction), st.sampled_from([top_k, random_k]), fractions)
-quantised = st.builds(lambda bits, block: quantise(bits, block=block), st.sampled_from([8, 4]), st.integers(1, 2000))
+quantised = st.builds(
+    lambda bits, block: quantise(bits, block=block), st.sampled_from([8, 4]), st.integers(1, 2000)
+)
 chains = st.tuples(
     st.just([]) | st.just([Clip(kind="clip", norm=1.0)]),
     st.just([]) | sparse.map(lambda t: [t]),
@@ -57,11 +59,14 @@ chains = st.tuples(
 # --- bytes
 
 
-@given(transforms=chains, n=st.integers(1, 3000), dtype=st.sampled_from(DTYPES), seed=st.integers(0, 2**63 - 1))
+@given(
+    transforms=chains, n=st.integers(1, 3000), dtype=st.sampled_from(DTYPES), seed=st.integers(0, 2**63 - 1)
+)
 @example(transforms=[top_k(1e-4)], n=1, dtype=torch.float16, seed=0)
 @example(transforms=[quantise(4)], n=1, dtype=torch.float32, seed=0)
 @example(transforms=[top_k(0.5), quantise(4, block=7)], n=1001, dtype=torch.float32, seed=0)
-@example(transforms=[top_k(1 / 32)], n=2048, dtype=torch.float32, seed=0)  # both ways of packing places are as long
+# both ways of packing places are as long
+@example(transforms=[top_k(1 / 32)], n=2048, dtype=torch.float32, seed=0)
 @settings(max_examples=100)
 def test_as_many_bytes_are_made_as_were_foretold_and_they_hold_the_update(transforms, n, dtype, seed):
     update = numbers(n, seed % 1000)
@@ -74,9 +79,13 @@ def test_as_many_bytes_are_made_as_were_foretold_and_they_hold_the_update(transf
     assert arrived.isfinite().all()
 
 
-@given(n=st.integers(1, 2000), dtype=st.sampled_from(DTYPES), seed=st.integers(0, 1000), clipped=st.booleans())
+@given(
+    n=st.integers(1, 2000), dtype=st.sampled_from(DTYPES), seed=st.integers(0, 1000), clipped=st.booleans()
+)
 @settings(max_examples=40)
-def test_an_update_that_is_neither_thinned_out_nor_quantised_is_sent_in_its_own_format(n, dtype, seed, clipped):
+def test_an_update_that_is_neither_thinned_out_nor_quantised_is_sent_in_its_own_format(
+    n, dtype, seed, clipped
+):
     transforms, update = [Clip(kind="clip", norm=1.0)] * clipped, numbers(n, seed)
     data = encode(transforms, update, dtype, seed)
     assert len(data) == n * dtype.itemsize
@@ -126,7 +135,10 @@ def test_top_k_keeps_the_largest_magnitudes_and_nothing_else(n, fraction, seed, 
     assert torch.equal(arrived, expected)
 
 
-@given(values=st.lists(st.sampled_from([-2.0, -1.0, 0.0, 1.0, 2.0]), min_size=1, max_size=200), fraction=fractions)
+@given(
+    values=st.lists(st.sampled_from([-2.0, -1.0, 0.0, 1.0, 2.0]), min_size=1, max_size=200),
+    fraction=fractions,
+)
 @settings(max_examples=40)
 def test_among_equal_magnitudes_top_k_keeps_as_many_as_it_may(values, fraction):
     update = torch.tensor(values)
@@ -145,17 +157,25 @@ def test_random_k_keeps_places_that_are_the_seeds(n, fraction, seed):
     kept = through([random_k(fraction)], one, seed=seed) != 0
     assert int(kept.sum()) == k
     assert torch.equal(through([random_k(fraction)], one, seed=seed), one * kept)
-    assert torch.equal(through([random_k(fraction)], other, seed=seed), other * kept)  # whatever the update is
+    # whatever the update is
+    assert torch.equal(through([random_k(fraction)], other, seed=seed), other * kept)
     assert not torch.equal(through([random_k(fraction)], one, seed=seed + 1) != 0, kept)
 
 
 def test_random_k_chooses_every_place_equally_often():
     n, times = 50, 1000
-    chosen = sum((through([random_k(0.2)], torch.ones(n), seed=seed) for seed in range(times)), torch.zeros(n))
+    chosen = sum(
+        (through([random_k(0.2)], torch.ones(n), seed=seed) for seed in range(times)), torch.zeros(n)
+    )
     assert (chosen / times - 0.2).abs().max() < 5 * math.sqrt(0.2 * 0.8 / times)
 
 
-@given(n=st.integers(2, 2000), fraction=st.floats(0.01, 0.9), seed=st.integers(0, 1000), bits=st.sampled_from([8, 4]))
+@given(
+    n=st.integers(2, 2000),
+    fraction=st.floats(0.01, 0.9),
+    seed=st.integers(0, 1000),
+    bits=st.sampled_from([8, 4]),
+)
 @settings(max_examples=40)
 def test_what_is_thinned_out_and_quantised_is_zero_where_nothing_was_sent(n, fraction, seed, bits):
     update = numbers(n, seed)
@@ -199,7 +219,9 @@ def test_quantising_is_right_in_the_mean(bits):
         total += through([quantise(bits, block=20)], update, seed=seed).double()
     # The rounding of one number has a deviation of at most half a level.
     assert ((total / times - update).abs() <= 5 * level(update, bits, 20) / 2 / math.sqrt(times)).all()
-    assert (through([quantise(bits, block=20)], update, seed=0) - update).abs().max() > 0.1 * float(level(update, bits, 20).min())
+    assert (through([quantise(bits, block=20)], update, seed=0) - update).abs().max() > 0.1 * float(
+        level(update, bits, 20).min()
+    )
 
 
 @given(n=st.integers(100, 1500), seed=st.integers(0, 1000))
@@ -210,7 +232,12 @@ def test_eight_bits_are_finer_than_four(n, seed):
     assert 0 < eight < four / 5  # 127 levels to 7
 
 
-@given(n=st.integers(1, 300), bits=st.sampled_from([8, 4]), seed=st.integers(0, 1000), sign=st.sampled_from([1.0, -1.0]))
+@given(
+    n=st.integers(1, 300),
+    bits=st.sampled_from([8, 4]),
+    seed=st.integers(0, 1000),
+    sign=st.sampled_from([1.0, -1.0]),
+)
 @settings(max_examples=40)
 def test_a_blocks_largest_magnitude_and_its_zeros_arrive_as_they_are(n, bits, seed, sign):
     update = torch.zeros(n)
@@ -227,7 +254,10 @@ def test_the_largest_magnitude_is_never_rounded_beyond_itself(bits):
 def test_a_small_number_survives_in_a_block_without_a_large_one():
     update = torch.cat([torch.full((10,), 1000.0), torch.full((10,), 1e-3)])
     assert torch.equal(through([quantise(8, block=10)], update), update)
-    assert set(through([quantise(8, block=20)], update)[10:].tolist()) <= {0.0, float(torch.tensor(1000.0) / 127)}
+    assert set(through([quantise(8, block=20)], update)[10:].tolist()) <= {
+        0.0,
+        float(torch.tensor(1000.0) / 127),
+    }
 
 
 # --- zeros
@@ -243,7 +273,13 @@ def test_an_update_of_zeros_arrives_as_zeros(transforms, n, dtype, seed):
 # --- clipped
 
 
-@given(transforms=chains, n=st.integers(1, 2000), dtype=st.sampled_from(DTYPES), seed=st.integers(0, 1000), norm=st.floats(1e-3, 10))
+@given(
+    transforms=chains,
+    n=st.integers(1, 2000),
+    dtype=st.sampled_from(DTYPES),
+    seed=st.integers(0, 1000),
+    norm=st.floats(1e-3, 10),
+)
 @example(transforms=[quantise(4)], n=1000, dtype=torch.float32, seed=0, norm=1.0)
 @example(transforms=[], n=1, dtype=torch.bfloat16, seed=0, norm=1.005)
 def test_what_arrives_is_no_longer_than_a_clips_norm_however_it_is_rounded(transforms, n, dtype, seed, norm):
@@ -259,10 +295,16 @@ def test_what_was_unsent_before_is_clipped_with_what_is_new():
     for round in range(20):
         arrived, unsent = sent_through(transforms, numbers(1000, round, 5.0) + unsent, torch.float32, round)
         assert float(arrived.norm()) <= 1 + 1e-6
-        assert float((arrived + unsent).norm()) <= 1 + 1e-5  # what a clip cuts off is gone, as without feedback
+        # what a clip cuts off is gone, as without feedback
+        assert float((arrived + unsent).norm()) <= 1 + 1e-5
 
 
-@given(n=st.integers(1, 500), norm=st.floats(1e-3, 1e3), scale=st.sampled_from([1e-6, 1.0, 100.0]), seed=st.integers(0, 1000))
+@given(
+    n=st.integers(1, 500),
+    norm=st.floats(1e-3, 1e3),
+    scale=st.sampled_from([1e-6, 1.0, 100.0]),
+    seed=st.integers(0, 1000),
+)
 @settings(max_examples=40)
 def test_a_short_update_is_left_alone_and_a_long_one_scaled_to_the_norm(n, norm, scale, seed):
     update = numbers(n, seed, scale)
@@ -297,13 +339,14 @@ def sent_over_rounds(transforms, updates, feedback):
 
 @pytest.mark.parametrize("fraction", [0.02, 0.1, 0.5])
 def test_with_top_k_and_error_feedback_what_arrives_keeps_up_with_the_sum_of_updates(fraction):
-    """What is unsent stays bounded (Stich et al. 2018; Karimireddy et al. 2019, Lemma 3): |e| <= 2 sqrt(1 - d) / d |u|, where
-    top_k sends a share d."""
+    """What is unsent stays bounded (Stich et al. 2018; Karimireddy et al. 2019, Lemma 3): |e| <= 2 sqrt(1 -
+    d) / d |u|, where top_k sends a share d."""
     update, rounds = numbers(200, 4), 300
     bound = 2 * math.sqrt(1 - fraction) / fraction * float(update.norm())
     for t, (total, unsent) in enumerate(sent_over_rounds([top_k(fraction)], [update] * rounds, True), 1):
         assert float((total - t * update.double()).norm()) <= bound
-        torch.testing.assert_close(total + unsent.double(), t * update.double(), rtol=1e-4, atol=1e-3)  # nothing is lost
+        # nothing is lost
+        torch.testing.assert_close(total + unsent.double(), t * update.double(), rtol=1e-4, atol=1e-3)
 
 
 def test_without_error_feedback_the_small_numbers_never_arrive():

@@ -49,7 +49,11 @@ def ends(file, rounds=3):
 
 def test_every_round_says_how_many_pictures_there_are_and_what_they_weigh(whole):
     metrics = rows(whole[1] / "metrics.jsonl")
-    assert [(r["pictures"], r["kappa_2"], r["samples"]) for r in metrics] == [(10, 0.5, 40), (20, 0.5, 40), (20, 0.5, 40)]
+    assert [(r["pictures"], r["kappa_2"], r["samples"]) for r in metrics] == [
+        (10, 0.5, 40),
+        (20, 0.5, 40),
+        (20, 0.5, 40),
+    ]
     assert all(r["augmented_loss"] > 0 for r in metrics)
     files = sorted((whole[1] / "pictures").glob("*.png"))
     assert [file.name for file in files][:11:10] == ["000000-t-shirt.png", "000010-t-shirt.png"]
@@ -62,7 +66,11 @@ def test_every_round_says_how_many_pictures_there_are_and_what_they_weigh(whole)
 
 
 def test_the_server_paints_and_trains_on_its_own_time(whole):
-    events = [e for e in rows(whole[1] / "timeline.jsonl") if e["node"] == "server" and e["event"] in ("generate", "train", "aggregate")]
+    events = [
+        e
+        for e in rows(whole[1] / "timeline.jsonl")
+        if e["node"] == "server" and e["event"] in ("generate", "train", "aggregate")
+    ]
     first = {e["event"]: e for e in events if e["round"] == 1}
     assert first["generate"]["t0_s"] == 0
     assert first["generate"]["flops"] > 0 < first["train"]["flops"]
@@ -72,7 +80,10 @@ def test_the_server_paints_and_trains_on_its_own_time(whole):
 
 
 def test_eq_1_weighs_the_clients_mean_and_the_augmented_model(tmp_path):
-    alone = {kappa: ends(garments(tmp_path, weighed(kappa_1=1 - kappa, kappa_2=kappa), f"{kappa}.yaml"), 1) for kappa in (0.0, 1.0, 0.25)}
+    alone = {
+        kappa: ends(garments(tmp_path, weighed(kappa_1=1 - kappa, kappa_2=kappa), f"{kappa}.yaml"), 1)
+        for kappa in (0.0, 1.0, 0.25)
+    }
     numbers = {kappa: e.layout.view(e.buffer).double() for kappa, e in alone.items()}
     torch.testing.assert_close(numbers[0.25], 0.75 * numbers[0.0] + 0.25 * numbers[1.0], rtol=0, atol=1e-7)
     plain = ends(garments(tmp_path, {}, "plain.yaml"), 1)
@@ -83,7 +94,12 @@ def test_eq_1_weighs_the_clients_mean_and_the_augmented_model(tmp_path):
 def test_aigc_only_asks_no_client_and_sends_nothing(tmp_path):
     result = run(garments(tmp_path, weighed(kappa_1=0.0, kappa_2=1.0)), tmp_path / "run")
     assert result["status"] == "done"
-    assert result["final"]["clients"] == result["final"]["bytes_uplink"] == result["final"]["bytes_downlink"] == 0
+    assert (
+        result["final"]["clients"]
+        == result["final"]["bytes_uplink"]
+        == result["final"]["bytes_downlink"]
+        == 0
+    )
     assert result["final"]["augmented_loss"] > 0
 
 
@@ -99,7 +115,9 @@ def two(cluster, tmp_path_factory):
 
 
 @pytest.mark.parametrize("at", ["server", "server_broadcast", "client"])
-def test_two_hosts_on_ray_give_the_bits_of_one_process_wherever_it_is_painted(at, cluster, two, tmp_path, monkeypatch):
+def test_two_hosts_on_ray_give_the_bits_of_one_process_wherever_it_is_painted(
+    at, cluster, two, tmp_path, monkeypatch
+):
     alone = ends(garments(tmp_path, AUGMENTED | {"augmentation": PAINT | {"at": at}}), 2)
     scenario = two.job.scenario.model_copy(update={"augmentation": alone.job.scenario.augmentation})
     monkeypatch.setattr(two, "job", dataclasses.replace(two.job, scenario=scenario))
@@ -116,7 +134,11 @@ def test_a_broken_off_run_goes_on_to_the_same_bits_without_painting_again(whole,
     shutil.rmtree(out / "checkpoints" / "round-0003")
     painted = []
     paint = Painter._paint
-    monkeypatch.setattr(Painter, "_paint", lambda self, owner, chunk, labels: painted.append(chunk) or paint(self, owner, chunk, labels))
+    monkeypatch.setattr(
+        Painter,
+        "_paint",
+        lambda self, owner, chunk, labels: painted.append(chunk) or paint(self, owner, chunk, labels),
+    )
     damaged = sorted((out / "pictures").glob("*.png"))[12]
     damaged.write_bytes(damaged.read_bytes()[:60])
     result = run(None, out, resume=True)
@@ -127,7 +149,11 @@ def test_a_broken_off_run_goes_on_to_the_same_bits_without_painting_again(whole,
 
 
 def test_pictures_sent_to_clients_join_their_own_and_are_paid_for_once(tmp_path):
-    changes = AUGMENTED | {"augmentation": PAINT | {"at": "server_broadcast"}, "training.local_steps": None, "training.local_epochs": 1}
+    changes = AUGMENTED | {
+        "augmentation": PAINT | {"at": "server_broadcast"},
+        "training.local_steps": None,
+        "training.local_epochs": 1,
+    }
     run(garments(tmp_path, changes), tmp_path / "run")
     sends = [e for e in rows(tmp_path / "run" / "timeline.jsonl") if e["id"].startswith("pictures-0")]
     assert [e["bytes"] for e in sends] == [10 * 32 * 32, 10 * 32 * 32]  # grey, 32 pixels a side
@@ -137,7 +163,9 @@ def test_pictures_sent_to_clients_join_their_own_and_are_paid_for_once(tmp_path)
 
 def test_the_augmented_model_may_go_on_from_its_own_weights_through_a_resume(tmp_path):
     changes = {"augmentation": PAINT | {"start": "own"}, "training.rounds": 3}
-    from_own, from_global = (ends(garments(tmp_path, c, f"{i}.yaml")) for i, c in enumerate((changes, AUGMENTED)))
+    from_own, from_global = (
+        ends(garments(tmp_path, c, f"{i}.yaml")) for i, c in enumerate((changes, AUGMENTED))
+    )
     assert sha256(from_own.buffer) != sha256(from_global.buffer)
     file, out = tmp_path / "0.yaml", tmp_path / "run"
     result = run(file, out)
@@ -148,7 +176,10 @@ def test_the_augmented_model_may_go_on_from_its_own_weights_through_a_resume(tmp
 
 
 def test_weights_may_follow_accuracy_on_images_that_are_then_not_tested_on(tmp_path):
-    changes = {"augmentation": PAINT | {"weighting": {"kind": "held_out", "images": 100, "power": 2.0}}, "training.rounds": 1}
+    changes = {
+        "augmentation": PAINT | {"weighting": {"kind": "held_out", "images": 100, "power": 2.0}},
+        "training.rounds": 1,
+    }
     file = garments(tmp_path, changes)
     executor = ends(file, 0)
     work = AugmentWork(executor.job, CPU)
@@ -182,7 +213,10 @@ def test_a_client_whose_images_cannot_be_read_is_left_out_of_the_audit(tmp_path,
     assert [row["client"] for row in told["clients"]] == [0, 1, 3, 4]
     whole = sum(row["samples"] for row in told["clients"])
     assert whole < 2500
-    assert all(row["learning_error"] == pytest.approx(np.log(10), rel=0.1) and row["gradient_gap"] > 0 for row in told["clients"])
+    assert all(
+        row["learning_error"] == pytest.approx(np.log(10), rel=0.1) and row["gradient_gap"] > 0
+        for row in told["clients"]
+    )
     assert told["pictures"]["images"] == 10
 
 
@@ -197,7 +231,13 @@ def test_a_failed_augmented_model_weighs_nothing(tmp_path):
 
 def test_a_picture_is_of_its_prompt_and_the_same_in_whatever_order_it_is_asked_for(tmp_path):
     scenario = job_of(
-        garments(tmp_path, {"augmentation": PAINT | {"templates": ["{a} {label}", "one {label}"], "names": {"bag": "ink bag"}}})
+        garments(
+            tmp_path,
+            {
+                "augmentation": PAINT
+                | {"templates": ["{a} {label}", "one {label}"], "names": {"bag": "ink bag"}}
+            },
+        )
     )[1].scenario
     grey = form(scenario.data, tmp_path)
     one, two = (Painter(scenario.augmentation, tmp_path, grey, 0, CPU) for _ in range(2))
@@ -221,10 +261,16 @@ def test_variants_of_a_sweep_paint_the_same_picture_once(tmp_path, monkeypatch):
     (tmp_path / "sweep" / "scenario.resolved.yaml").write_text("")
     seen = []
     paint = Painter._paint
-    monkeypatch.setattr(Painter, "_paint", lambda self, owner, chunk, labels: seen.append(chunk) or paint(self, owner, chunk, labels))
+    monkeypatch.setattr(
+        Painter,
+        "_paint",
+        lambda self, owner, chunk, labels: seen.append(chunk) or paint(self, owner, chunk, labels),
+    )
     grey, labels = form(scenario.data, tmp_path), np.arange(10)
     made = [
-        Painter(scenario.augmentation, tmp_path, grey, seed, CPU, tmp_path / "sweep" / name / "pictures").paint(SERVER, labels)
+        Painter(
+            scenario.augmentation, tmp_path, grey, seed, CPU, tmp_path / "sweep" / name / "pictures"
+        ).paint(SERVER, labels)
         for name, seed in (("one", 0), ("two", 0), ("two", 1))
     ]
     assert (made[0].pixels == made[1].pixels).all()
@@ -274,4 +320,6 @@ def test_a_generator_may_be_a_folder_beside_the_scenario_such_as_a_finished_runs
 
 def test_pictures_of_another_size_are_resized_with_a_notice(whole, capfd, tmp_path):
     run(garments(tmp_path, AUGMENTED | {"training.rounds": 1}), tmp_path / "run")
-    assert "generated pictures of 32 pixels a side are resized to the classifier's 28" in capfd.readouterr().err
+    assert (
+        "generated pictures of 32 pixels a side are resized to the classifier's 28" in capfd.readouterr().err
+    )

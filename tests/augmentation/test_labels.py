@@ -16,7 +16,9 @@ COUNTS = st.lists(st.integers(0, 40), min_size=2, max_size=6).filter(any)
 
 @given(counts=COUNTS, per_class=st.integers(1, 5), at_most=st.integers(1, 12), rounds=st.integers(1, 9))
 @settings(max_examples=80)
-def test_pictures_come_per_class_a_round_up_to_the_most_whichever_labels_are_chosen(counts, per_class, at_most, rounds):
+def test_pictures_come_per_class_a_round_up_to_the_most_whichever_labels_are_chosen(
+    counts, per_class, at_most, rounds
+):
     counts = np.array(counts)
     for chosen in ("uniform", "lacking"):
         section = Augmentation(per_class=per_class, at_most=at_most, labels=chosen)
@@ -50,12 +52,15 @@ def test_reported_counts_are_exact_or_under_noise_of_the_asked_for_scale(tmp_pat
     assert exact.sum() == 2500
     assert exact.shape == (5, 10)
     for epsilon in (0.02, 0.5):
-        private = scenario.model_copy(update={"population": scenario.population.model_copy(update={"label_epsilon": epsilon})})
+        private = scenario.model_copy(
+            update={"population": scenario.population.model_copy(update={"label_epsilon": epsilon})}
+        )
         noisy = labels.reported(private, samples, held)
         assert (noisy == labels.reported(private, samples, held)).all()  # drawn once
         assert noisy.min() >= 0
     many = exact > 20  # where zero does not cut it off
-    assert np.abs(noisy - exact)[many].mean() == pytest.approx(1 / epsilon, rel=0.4)  # a Laplace variable's mean magnitude is its scale
+    # a Laplace variable's mean magnitude is its scale
+    assert np.abs(noisy - exact)[many].mean() == pytest.approx(1 / epsilon, rel=0.4)
 
 
 @given(seed=st.integers(0, 500), n=st.integers(1, 6))
@@ -65,7 +70,8 @@ def test_clients_chosen_by_cover_are_different_ones_and_cover_as_much_as_any_gre
     counts = np.eye(6, dtype=int)[rng.permutation(np.repeat(np.arange(6), 3))] * rng.integers(1, 9, (18, 1))
     chosen = labels.covering(counts, np.arange(18), n, np.random.default_rng(seed))
     assert len(set(chosen)) == n
-    assert np.count_nonzero(counts[chosen].sum(0)) == n  # clients of one label each: every choice brings another label
+    # clients of one label each: every choice brings another label
+    assert np.count_nonzero(counts[chosen].sum(0)) == n
 
 
 def test_a_scenario_may_choose_its_clients_by_cover(tmp_path):
@@ -79,7 +85,9 @@ def test_a_scenario_may_choose_its_clients_by_cover(tmp_path):
     }
     scenario = job_of(garments(tmp_path, changes))[1].scenario
     known = shared(scenario, *holdings(scenario, tmp_path))
-    random = scenario.model_copy(update={"population": scenario.population.model_copy(update={"selection": "random"})})
+    random = scenario.model_copy(
+        update={"population": scenario.population.model_copy(update={"selection": "random"})}
+    )
     covered = {}
     for name, one in (("cover", scenario), ("random", random)):
         rounds = [schedule_round(one, Radio(one.network), t, known).clients for t in range(1, 21)]
@@ -106,7 +114,10 @@ def test_kappas_go_in_a_line():
 
 
 def test_a_client_without_samples_is_never_asked(tmp_path):
-    changes = {"population.clients": 40, "data.partition": {"kind": "dirichlet", "alpha": 0.02, "allow_empty": True}}
+    changes = {
+        "population.clients": 40,
+        "data.partition": {"kind": "dirichlet", "alpha": 0.02, "allow_empty": True},
+    }
     scenario = job_of(garments(tmp_path, changes))[1].scenario
     samples = [0] * 20 + [3] * 20
     assert Shared(samples).eligible(scenario).tolist() == list(range(20, 40))

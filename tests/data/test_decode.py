@@ -12,21 +12,39 @@ from fedray.data.decode import opened
 
 
 def png(width, depth, colour, row, hidden=b""):
-    """A PNG of one row by its specification: bits a channel, colour type (0 grey, 2 RGB, 3 palette, 4 grey and alpha, 6 RGBA)."""
+    """A PNG of one row by its specification: bits a channel, colour type (0 grey, 2 RGB, 3 palette, 4 grey
+    and alpha, 6 RGBA)."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, 1, depth, colour, 0, 0, 0))
     transparency = chunk(b"tRNS", hidden) if hidden else b""
-    return b"\x89PNG\r\n\x1a\n" + header + transparency + chunk(b"IDAT", zlib.compress(b"\0" + row)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + header
+        + transparency
+        + chunk(b"IDAT", zlib.compress(b"\0" + row))
+        + chunk(b"IEND", b"")
+    )
 
 
 def tiff(array, bits=None, photometric=1, kind=1):
-    """An uncompressed grey TIFF of one row: photometric 0 is white at zero, 1 black; kind 1 unsigned, 2 signed, 3 float."""
+    """An uncompressed grey TIFF of one row: photometric 0 is white at zero, 1 black; kind 1 unsigned, 2
+    signed, 3 float."""
     data = array.astype(array.dtype.newbyteorder("<")).tobytes()
     bits = bits or array.dtype.itemsize * 8
-    tags = [(256, array.size), (257, 1), (258, bits), (259, 1), (262, photometric), (273, 122), (277, 1), (279, len(data)), (339, kind)]
+    tags = [
+        (256, array.size),
+        (257, 1),
+        (258, bits),
+        (259, 1),
+        (262, photometric),
+        (273, 122),
+        (277, 1),
+        (279, len(data)),
+        (339, kind),
+    ]
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
     return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + data
 
@@ -89,10 +107,16 @@ def test_12_bits_and_white_at_zero_are_read_by_their_tags(tmp_path):
 
 @pytest.mark.parametrize(
     ("array", "kind"),
-    [(np.array([0.0, 0.5, 1.0], np.float32), 3), (np.array([0, 9, 70000], np.uint32), 1), (np.array([-9, 0, 9], np.int16), 2)],
+    [
+        (np.array([0.0, 0.5, 1.0], np.float32), 3),
+        (np.array([0, 9, 70000], np.uint32), 1),
+        (np.array([-9, 0, 9], np.int16), 2),
+    ],
 )
 def test_numbers_of_which_nothing_says_what_is_white_are_refused(array, kind, tmp_path):
-    with pytest.raises(ValueError, match=r"image\.tif cannot be read as an image: .*nothing says which of them is white"):
+    with pytest.raises(
+        ValueError, match=r"image\.tif cannot be read as an image: .*nothing says which of them is white"
+    ):
         seen(tmp_path, tiff(array, kind=kind), "image.tif")
 
 
@@ -124,7 +148,10 @@ def test_a_palette_with_transparent_entries_is_composed_on_white(alphas, tmp_pat
     image.putpalette([10, 20, 30, *COLOUR, 0, 0, 0])
     image.putdata([0, 1, 2])
     image.save(tmp_path / "image.png", transparency=alphas)
-    expected = [over_white(c, a).tolist() for c, a in zip([(10, 20, 30), COLOUR, (0, 0, 0)], [*alphas, 255, 255][:3], strict=True)]
+    expected = [
+        over_white(c, a).tolist()
+        for c, a in zip([(10, 20, 30), COLOUR, (0, 0, 0)], [*alphas, 255, 255][:3], strict=True)
+    ]
     assert seen(tmp_path, (tmp_path / "image.png").read_bytes()).tolist() == expected
 
 
@@ -137,7 +164,12 @@ def test_a_palette_with_transparent_entries_is_composed_on_white(alphas, tmp_pat
         (png(2, 1, 0, bytes([0]), struct.pack(">H", 0)), [255, 255]),
         (png(3, 16, 0, struct.pack(">3H", 1000, 1001, 0), struct.pack(">H", 1000)), [255, 4, 0]),
         (png(2, 8, 2, bytes([9, 9, 9, 9, 9, 8]), struct.pack(">3H", 9, 9, 8)), [9, 255]),
-        (png(2, 16, 2, struct.pack(">6H", 1000, 2000, 3000, 0, 0, 0), struct.pack(">3H", 1000, 2000, 3000)), [255, 0]),
+        (
+            png(
+                2, 16, 2, struct.pack(">6H", 1000, 2000, 3000, 0, 0, 0), struct.pack(">3H", 1000, 2000, 3000)
+            ),
+            [255, 0],
+        ),
     ],
     ids=["grey 8", "grey 2", "grey 4", "grey 1", "grey 16", "RGB 8", "RGB 16"],
 )
@@ -158,7 +190,10 @@ def test_a_transparent_gif_is_seen_on_white(tmp_path):
     image.putpalette([0, 0, 0, 200, 0, 0])
     image.putdata([0, 1])
     image.save(tmp_path / "image.gif", transparency=0)
-    assert seen(tmp_path, (tmp_path / "image.gif").read_bytes(), "image.gif").tolist() == [[255] * 3, [200, 0, 0]]
+    assert seen(tmp_path, (tmp_path / "image.gif").read_bytes(), "image.gif").tolist() == [
+        [255] * 3,
+        [200, 0, 0],
+    ]
 
 
 def test_cmyk_is_seen_by_how_much_ink_leaves_of_the_light(tmp_path):

@@ -39,10 +39,24 @@ def link(place, target):
 
 
 LEFT_BEHIND = [
-    ".DS_Store", "._1.png", ".hidden.png", ".Trash/1.png", ".ipynb_checkpoints/1.png", "__MACOSX/a/1.png", "__macosx/1.png",
-    "a/__MACOSX/._1.png", "@eaDir/1.png/SYNOFILE_THUMB_M.png", "$RECYCLE.BIN/1.png", "System Volume Information/1.png",
-    "lost+found/1.png", "Thumbs.db", "desktop.ini", "a/.cache/b/1.png", ".git/1.png", "#recycle/1.png",
-]  # fmt: skip
+    ".DS_Store",
+    "._1.png",
+    ".hidden.png",
+    ".Trash/1.png",
+    ".ipynb_checkpoints/1.png",
+    "__MACOSX/a/1.png",
+    "__macosx/1.png",
+    "a/__MACOSX/._1.png",
+    "@eaDir/1.png/SYNOFILE_THUMB_M.png",
+    "$RECYCLE.BIN/1.png",
+    "System Volume Information/1.png",
+    "lost+found/1.png",
+    "Thumbs.db",
+    "desktop.ini",
+    "a/.cache/b/1.png",
+    ".git/1.png",
+    "#recycle/1.png",
+]
 
 
 @pytest.mark.parametrize("left", LEFT_BEHIND)
@@ -52,7 +66,9 @@ def test_what_systems_leave_behind_is_neither_a_sample_nor_a_client(left, tmp_pa
     junk = tmp_path / "p" / left
     junk.parent.mkdir(parents=True, exist_ok=True)
     junk.write_bytes((tmp_path / "p" / "a" / "1.png").read_bytes())
-    (junk.parent / "metadata.jsonl").write_text("no captions, in a folder that nobody reads" if junk.parent.name not in "pa" else "")
+    (junk.parent / "metadata.jsonl").write_text(
+        "no captions, in a folder that nobody reads" if junk.parent.name not in "pa" else ""
+    )
     found = pictures(tmp_path)
     assert names(tmp_path, found) == ["a/1.png", "b/1.png"]
     loaded = check(tiny(tmp_path, {"data.path": "p", "data.caption": "x", "population": {"clients": 2}}))
@@ -127,7 +143,11 @@ def test_a_link_that_leaves_the_root_or_leads_nowhere_is_refused_by_its_name(tar
     picture(tmp_path / "p" / "a" / "1.png")
     place = tmp_path / "p" / "b" / ("2.png" if target.endswith("png") else "linked")
     link(place, "linked" if target == "circle" else tmp_path / target)
-    said = "which leads nowhere" if target in ("gone", "circle") else f"a link to {tmp_path / target}, expected links that stay within"
+    said = (
+        "which leads nowhere"
+        if target in ("gone", "circle")
+        else f"a link to {tmp_path / target}, expected links that stay within"
+    )
     refused(f"got {place}, a link to .*{said}" if "nowhere" in said else f"got {place}, {said}", tmp_path)
 
 
@@ -187,7 +207,9 @@ def test_no_link_leads_into_the_folder_of_a_client_at_another_site(tmp_path):
         "population": {"clients": 2}, "runtime": {"executor": "ray"},
     }  # fmt: skip
     loaded = check(tiny(tmp_path, changes))
-    with pytest.raises(Refused, match=r"data.sites.east.path: got .*p/a/more, a link into b, which is another client's"):
+    with pytest.raises(
+        Refused, match=r"data.sites.east.path: got .*p/a/more, a link into b, which is another client's"
+    ):
         holdings(loaded.scenario, loaded.folder, "east")
     samples, held = holdings(loaded.scenario, loaded.folder, "west")
     assert (names(tmp_path, samples), held[1].tolist()) == (["b/1.png"], [0])
@@ -199,7 +221,10 @@ def test_texts_are_followed_and_refused_alike(tmp_path):
     link(tmp_path / "p" / "b", "a")
 
     def opened(kind):
-        return open_source(Text.model_validate({"kind": "text", "path": "p", "length": 4, "partition": {"kind": kind}}), tmp_path)
+        return open_source(
+            Text.model_validate({"kind": "text", "path": "p", "length": 4, "partition": {"kind": kind}}),
+            tmp_path,
+        )
 
     assert opened("iid").label_names == ["a/1", "b/1"]
     with pytest.raises(Refused, match=r"got .*p/b, a link by which 'a' and 'b' both hold"):
@@ -210,7 +235,9 @@ def test_texts_are_followed_and_refused_alike(tmp_path):
         opened("iid")
 
 
-@pytest.mark.parametrize(("one", "other", "kinds"), [("a.txt", "a/1.txt", ["folder"]), ("a.txt", "a.TXT", ["folder", "iid"])])
+@pytest.mark.parametrize(
+    ("one", "other", "kinds"), [("a.txt", "a/1.txt", ["folder"]), ("a.txt", "a.TXT", ["folder", "iid"])]
+)
 def test_two_texts_of_one_name_are_not_one_client(one, other, kinds, tmp_path):
     for name in (one, other):
         (tmp_path / "p" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -305,6 +332,8 @@ def test_a_walk_looks_up_no_file_that_is_no_link(tmp_path, monkeypatch):
     looked_up = []
     for name in ("stat", "lstat", "readlink"):
         original = getattr(os, name)
-        monkeypatch.setattr(os, name, lambda *a, original=original, **k: looked_up.append(a[0]) or original(*a, **k))
+        monkeypatch.setattr(
+            os, name, lambda *a, original=original, **k: looked_up.append(a[0]) or original(*a, **k)
+        )
     assert len(Walk(tmp_path / "p", "data.path", lambda name: True).files()) == 30
     assert not [path for path in looked_up if str(path).endswith(".png")]

@@ -21,7 +21,9 @@ def picture(file, mode="RGB", size=(32, 32)):
 
 def captions(folder, rows, key="text"):
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "metadata.jsonl").write_text("".join(json.dumps({"file_name": f, key: t}) + "\n" for f, t in rows), encoding="utf-8")
+    (folder / "metadata.jsonl").write_text(
+        "".join(json.dumps({"file_name": f, key: t}) + "\n" for f, t in rows), encoding="utf-8"
+    )
 
 
 def two_clients(tmp_path):
@@ -41,7 +43,10 @@ def problem(file):
 def test_a_users_folders_are_clients_in_their_sorted_order(tmp_path):
     loaded = check(tiny(tmp_path, two_clients(tmp_path)))
     samples = open_source(loaded.scenario.data, loaded.folder)
-    assert [samples.captions[int(p[0])] for p in partition(loaded.scenario, samples).values()] == ["a photo of a", "a photo of b"]
+    assert [samples.captions[int(p[0])] for p in partition(loaded.scenario, samples).values()] == [
+        "a photo of a",
+        "a photo of b",
+    ]
 
 
 def test_captions_may_lie_in_the_folder_itself_under_any_key(tmp_path):
@@ -80,7 +85,9 @@ def test_a_caption_file_that_names_a_missing_image_is_named_with_its_line(tmp_pa
     assert f"{tmp_path / 'pictures/b/metadata.jsonl'}:2: 'gone.png', which is missing" in line
 
 
-@pytest.mark.parametrize("text", ["no json\n", '["a list"]\n', '{"file_name": "one.png"}\n', '{"file_name": 3, "text": "x"}\n'])
+@pytest.mark.parametrize(
+    "text", ["no json\n", '["a list"]\n', '{"file_name": "one.png"}\n', '{"file_name": 3, "text": "x"}\n']
+)
 def test_a_caption_line_that_is_none_is_named(text, tmp_path):
     changes = two_clients(tmp_path)
     (tmp_path / "pictures" / "a" / "metadata.jsonl").write_text(text)
@@ -89,13 +96,17 @@ def test_a_caption_line_that_is_none_is_named(text, tmp_path):
 
 def test_a_caption_file_in_another_encoding_is_a_line(tmp_path):
     changes = two_clients(tmp_path)
-    (tmp_path / "pictures" / "a" / "metadata.jsonl").write_bytes('{"file_name": "one.png", "text": "caf\xe9"}\n'.encode("latin-1"))
+    (tmp_path / "pictures" / "a" / "metadata.jsonl").write_bytes(
+        '{"file_name": "one.png", "text": "caf\xe9"}\n'.encode("latin-1")
+    )
     assert str(tmp_path / "pictures/a/metadata.jsonl") in problem(tiny(tmp_path, changes))
 
 
 @pytest.mark.parametrize("damage", ["truncated", "text", "empty"])
 @pytest.mark.parametrize("verb", ["run", "plan"])
-def test_an_image_that_cannot_be_read_is_named_with_its_client_before_anything_trains(damage, verb, tmp_path, fedray):
+def test_an_image_that_cannot_be_read_is_named_with_its_client_before_anything_trains(
+    damage, verb, tmp_path, fedray
+):
     ink = shutil.copytree(shipped.HERE / "ink", tmp_path / "ink")
     bad = ink / "artist-3" / "bag-1.png"
     bad.write_bytes({"truncated": bad.read_bytes()[:300], "text": b"no picture", "empty": b""}[damage])
@@ -123,7 +134,11 @@ def test_every_mode_of_picture_comes_as_rgb_upright(tmp_path):
 def test_a_folder_without_images_and_a_file_for_a_folder_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
-    for path, said in (("empty", "without images"), ("file", "a folder of images, not a file"), ("gone", "a folder of images")):
+    for path, said in (
+        ("empty", "without images"),
+        ("file", "a folder of images, not a file"),
+        ("gone", "a folder of images"),
+    ):
         with pytest.raises(Refused, match=said):
             read(path, tmp_path, "data", "text", None)
 
@@ -131,7 +146,10 @@ def test_a_folder_without_images_and_a_file_for_a_folder_are_refused(tmp_path):
 def test_one_folder_needs_a_partition(tmp_path):
     picture(tmp_path / "p" / "1.png")
     line = problem(tiny(tmp_path, {"data.path": "p", "data.caption": "x", "population": {"clients": 1}}))
-    assert "data.partition: got folder, with all images in one, expected one folder a client, or partition {kind: iid}" in line
+    assert (
+        "data.partition: got folder, with all images in one, expected one folder a client, or partition"
+        " {kind: iid}" in line
+    )
 
 
 @pytest.mark.parametrize("clients", [1, 2, 3, 7, 20])
@@ -148,7 +166,10 @@ def test_an_iid_partition_deals_every_sample_once_in_even_parts(clients, tmp_pat
 def test_an_iid_partition_is_the_seeds(tmp_path):
     def parts(seed):
         loaded = check(tiny(tmp_path, {"data.partition": {"kind": "iid"}, "seed": seed}))
-        return [p.tolist() for p in partition(loaded.scenario, open_source(loaded.scenario.data, loaded.folder)).values()]
+        return [
+            p.tolist()
+            for p in partition(loaded.scenario, open_source(loaded.scenario.data, loaded.folder)).values()
+        ]
 
     assert parts(0) != parts(1)
 
@@ -156,6 +177,6 @@ def test_an_iid_partition_is_the_seeds(tmp_path):
 def test_more_clients_than_samples_are_refused(tmp_path):
     line = problem(tiny(tmp_path, {"data.partition": {"kind": "iid"}, "population": {"clients": 21}}))
     assert (
-        "population.clients: got 21 parts of 20 samples, expected at most as many clients (or shards, or min_samples a client) as samples"
-        in line
+        "population.clients: got 21 parts of 20 samples, expected at most as many clients (or shards, or"
+        " min_samples a client) as samples" in line
     )

@@ -28,7 +28,10 @@ def clients(tmp_path, *extra):
 
 def found(tmp_path, caption=None):
     samples = read("p", tmp_path, "data", "text", caption)
-    return {file.relative_to(tmp_path / "p").as_posix(): text for file, text in zip(samples.files, samples.captions, strict=True)}
+    return {
+        file.relative_to(tmp_path / "p").as_posix(): text
+        for file, text in zip(samples.files, samples.captions, strict=True)
+    }
 
 
 @pytest.mark.parametrize(
@@ -141,7 +144,10 @@ def test_a_line_that_names_what_cannot_be_read_as_an_image_is_refused_by_its_num
     file = clients(tmp_path, (name, "one"))
     if name != "metadata.jsonl":
         (tmp_path / "p" / "b" / name).write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
-    assert f"{tmp_path / 'p/b/metadata.jsonl'}:2: {tmp_path / 'p/b' / name} cannot be read as an image" in problem(file)
+    assert (
+        f"{tmp_path / 'p/b/metadata.jsonl'}:2: {tmp_path / 'p/b' / name} cannot be read as an image"
+        in problem(file)
+    )
 
 
 def test_an_image_of_a_kind_that_is_not_read_is_refused_where_no_line_names_it(tmp_path):
@@ -169,7 +175,13 @@ def test_an_image_that_cannot_be_scaled_is_refused_with_its_client_before_anythi
 @pytest.mark.parametrize("folders", [["a", "a"], ["\u00e9", "e\u0301"]])
 def test_a_site_names_each_of_its_folders_once(folders, tmp_path):
     sites = {"s": {"folders": folders}}
-    data = {"kind": "image_folder", "path": "p", "caption": "x", "partition": {"kind": "folder"}, "sites": sites}
+    data = {
+        "kind": "image_folder",
+        "path": "p",
+        "caption": "x",
+        "partition": {"kind": "folder"},
+        "sites": sites,
+    }
     file = tiny(tmp_path, {"data": data, "population": {"clients": 2}, "runtime": {"executor": "ray"}})
     assert "data.sites.s.folders: got " in problem(file)
     assert ", expected each folder once" in problem(file)

@@ -1,4 +1,5 @@
-"""Who holds what: every sample dealt once, by the distributions of the papers; draws with replacement; the census."""
+"""Who holds what: every sample dealt once, by the distributions of the papers; draws with replacement; the
+census."""
 
 import json
 import re
@@ -30,13 +31,17 @@ def scenario(clients, kind, seed=0, **options):
     section = SECTIONS.validate_python({"kind": kind, **options})
     whole = base()
     data = whole.data.model_copy(update={"partition": section})
-    return whole.model_copy(update={"population": Population(clients=clients, per_round=1), "data": data, "seed": seed})
+    return whole.model_copy(
+        update={"population": Population(clients=clients, per_round=1), "data": data, "seed": seed}
+    )
 
 
 def samples(counts, mixed=0):
     """So many samples of each label, in no order."""
     labels = np.random.default_rng(mixed).permutation(np.repeat(np.arange(len(counts)), counts))
-    return Array(lambda: np.zeros((len(labels), 1, 2, 2), np.uint8), labels, [f"label {k}" for k in range(len(counts))])
+    return Array(
+        lambda: np.zeros((len(labels), 1, 2, 2), np.uint8), labels, [f"label {k}" for k in range(len(counts))]
+    )
 
 
 def dealt(source, clients, kind, seed=0, **options):
@@ -56,7 +61,8 @@ def mean_emd(source, held):
 
 
 alphas = st.floats(0.05, 1000).map(lambda a: float(f"{a:.3g}"))
-label_counts = st.lists(st.integers(30, 80), min_size=1, max_size=6)  # enough of each for ten clients of three
+# enough of each for ten clients of three
+label_counts = st.lists(st.integers(30, 80), min_size=1, max_size=6)
 
 
 # --- dealt
@@ -74,11 +80,17 @@ def test_iid_deals_every_sample_once_in_parts_that_differ_by_one(counts, clients
 
 
 @given(
-    counts=label_counts, clients=st.integers(1, 10), alpha=alphas, least=st.integers(1, 3), seed=st.integers(0, 1000),
+    counts=label_counts,
+    clients=st.integers(1, 10),
+    alpha=alphas,
+    least=st.integers(1, 3),
+    seed=st.integers(0, 1000),
     kind=st.sampled_from(["dirichlet", "quantity"]),
-)  # fmt: skip
+)
 @settings(max_examples=120)
-def test_a_dirichlet_deals_every_sample_once_and_nobody_has_less_than_the_least(counts, clients, alpha, least, seed, kind):
+def test_a_dirichlet_deals_every_sample_once_and_nobody_has_less_than_the_least(
+    counts, clients, alpha, least, seed, kind
+):
     source = samples(counts)
     options = {"alpha": alpha, "min_samples": least}
     try:
@@ -92,7 +104,9 @@ def test_a_dirichlet_deals_every_sample_once_and_nobody_has_less_than_the_least(
     assert all(len(held[c]) >= least for c in held)
 
 
-@given(counts=label_counts, clients=st.integers(1, 15), per_client=st.integers(1, 2), seed=st.integers(0, 1000))
+@given(
+    counts=label_counts, clients=st.integers(1, 15), per_client=st.integers(1, 2), seed=st.integers(0, 1000)
+)
 @settings(max_examples=60)
 def test_shards_deal_every_sample_once_and_few_labels_to_each(counts, clients, per_client, seed):
     source = samples(counts)
@@ -119,7 +133,8 @@ def test_shards_that_labels_fill_evenly_give_each_client_as_many_labels_at_most(
 def test_a_clients_shards_are_any_two_not_neighbours():
     source = samples([100] * 10)
     held = dealt(source, 50, "shards")
-    assert np.mean([len(set(source.labels[held[c]])) == 2 for c in held]) > 0.6  # 90 % where they are drawn at random
+    # 90 % where they are drawn at random
+    assert np.mean([len(set(source.labels[held[c]])) == 2 for c in held]) > 0.6
     assert np.mean([len(set(source.labels[held[c]])) == 1 for c in held]) < 0.4
 
 
@@ -156,7 +171,10 @@ def test_samples_of_a_label_are_dealt_in_no_order(case):
 def test_the_smaller_alpha_the_further_clients_are_from_the_population():
     source = samples([200] * 10)
     for options in ({}, {"samples": 400}):
-        distances = [mean_emd(source, dealt(source, 20, "dirichlet", alpha=a, **options)) for a in (0.1, 1.0, 10.0, 1e5)]
+        distances = [
+            mean_emd(source, dealt(source, 20, "dirichlet", alpha=a, **options))
+            for a in (0.1, 1.0, 10.0, 1e5)
+        ]
         assert distances == sorted(distances, reverse=True)
         assert distances[0] > 1.0
         assert distances[-1] < 0.15  # and of 400 draws the noise alone is 0.12
@@ -171,22 +189,35 @@ def test_alone_with_a_label_of_ten_a_client_is_at_the_distance_of_eighteen_tenth
 
 @pytest.mark.parametrize("alpha", [0.1, 1.0, 10.0])
 def test_a_labels_shares_are_spread_as_dir_alpha(alpha):
-    """Of N clients each has in the mean 1 / N of a label, with variance (1 / N) (1 - 1 / N) / (N alpha + 1)."""
+    """Of N clients each has in the mean 1 / N of a label, with variance (1 / N) (1 - 1 / N) / (N alpha +
+    1)."""
     source, clients = samples([400] * 50), 10
-    counts = np.array(census(source, dealt(source, clients, "dirichlet", alpha=alpha, allow_empty=True)).counts)
+    counts = np.array(
+        census(source, dealt(source, clients, "dirichlet", alpha=alpha, allow_empty=True)).counts
+    )
     shares = counts / 400
     assert np.allclose(shares.sum(0), 1)
-    assert np.mean((shares - 1 / clients) ** 2) == pytest.approx(1 / clients * (1 - 1 / clients) / (clients * alpha + 1), rel=0.25)
+    assert np.mean((shares - 1 / clients) ** 2) == pytest.approx(
+        1 / clients * (1 - 1 / clients) / (clients * alpha + 1), rel=0.25
+    )
 
 
 @pytest.mark.parametrize("alpha", [0.1, 1.0, 10.0])
 def test_sizes_are_spread_as_dir_alpha_and_labels_evenly_where_quantity_is_skewed(alpha):
     source, clients = samples([1000] * 2), 10
-    sizes = np.array([
-        [len(part) for part in dealt(source, clients, "quantity", seed, alpha=alpha, allow_empty=True).values()] for seed in range(60)
-    ])  # fmt: skip
+    sizes = np.array(
+        [
+            [
+                len(part)
+                for part in dealt(source, clients, "quantity", seed, alpha=alpha, allow_empty=True).values()
+            ]
+            for seed in range(60)
+        ]
+    )
     shares = sizes / len(source)
-    assert np.mean((shares - 1 / clients) ** 2) == pytest.approx(1 / clients * (1 - 1 / clients) / (clients * alpha + 1), rel=0.25)
+    assert np.mean((shares - 1 / clients) ** 2) == pytest.approx(
+        1 / clients * (1 - 1 / clients) / (clients * alpha + 1), rel=0.25
+    )
     found = census(source, dealt(source, clients, "quantity", alpha=alpha, allow_empty=True))
     for row in found.counts:
         assert abs(row[0] - row[1]) <= 5 * np.sqrt(sum(row) + 1)
@@ -195,7 +226,8 @@ def test_sizes_are_spread_as_dir_alpha_and_labels_evenly_where_quantity_is_skewe
 @pytest.mark.parametrize("counts", [[100] * 5, [300, 100, 60, 30, 10]])
 @pytest.mark.parametrize("alpha", [0.1, 1.0, 10.0])
 def test_with_samples_a_clients_mix_is_drawn_from_dir_alpha_k_p(alpha, counts):
-    """Then a label's count is Dirichlet-multinomial: mean n p, variance n p (1 - p) (n + a) / (1 + a), where a = alpha K."""
+    """Then a label's count is Dirichlet-multinomial: mean n p, variance n p (1 - p) (n + a) / (1 + a), where
+    a = alpha K."""
     source, clients, n = samples(counts), 2000, 30
     drawn = np.array(census(source, dealt(source, clients, "dirichlet", alpha=alpha, samples=n)).counts)
     p, a = np.array(counts) / sum(counts), alpha * len(counts)
@@ -206,8 +238,8 @@ def test_with_samples_a_clients_mix_is_drawn_from_dir_alpha_k_p(alpha, counts):
 
 
 def test_with_samples_the_alpha_of_hsu_is_as_many_times_ours_as_there_are_labels():
-    """Of theirs, a, two samples of a client have the same label with the chance sum_k p_k (a p_k + 1) / (a + 1): 0.55 of ten
-    labels and a = 1, which is 0.1 here."""
+    """Of theirs, a, two samples of a client have the same label with the chance sum_k p_k (a p_k + 1) / (a +
+    1): 0.55 of ten labels and a = 1, which is 0.1 here."""
     source = samples([100] * 10)
     held = dealt(source, 4000, "dirichlet", alpha=0.1, samples=2)
     same_label = [source.labels[held[c][0]] == source.labels[held[c][1]] for c in held]
@@ -246,7 +278,12 @@ def test_within_a_label_any_sample_is_as_likely_to_be_drawn():
 
 
 def test_clients_that_hold_dealt_samples_hold_them_in_32_bits_and_in_order():
-    for kind, options in (("iid", {}), ("dirichlet", {"alpha": 1.0}), ("shards", {}), ("quantity", {"alpha": 5.0})):
+    for kind, options in (
+        ("iid", {}),
+        ("dirichlet", {"alpha": 1.0}),
+        ("shards", {}),
+        ("quantity", {"alpha": 5.0}),
+    ):
         held = dealt(samples([40] * 5), 10, kind, **options)
         for c in held:
             assert held[c].dtype == np.int32
@@ -266,7 +303,9 @@ def alpha_advised(refused):
 @pytest.mark.parametrize("kind", ["dirichlet", "quantity"])
 def test_an_alpha_that_leaves_a_client_too_little_is_refused_with_one_that_would_do(kind, least):
     source = samples([100] * 4)
-    with pytest.raises(Refused, match=rf"data.partition.alpha: got 0.01, .*{least} samples or more.*allow_empty: true") as refused:
+    with pytest.raises(
+        Refused, match=rf"data.partition.alpha: got 0.01, .*{least} samples or more.*allow_empty: true"
+    ) as refused:
         dealt(source, 20, kind, alpha=0.01, min_samples=least)
     held = dealt(source, 20, kind, alpha=alpha_advised(refused.value), min_samples=least)
     assert everything_once(held, 400)
@@ -298,7 +337,9 @@ def test_whoever_allows_empty_clients_gets_them(kind):
     ],
 )
 def test_clients_that_would_need_more_samples_than_there_are_are_refused(kind, clients, options):
-    with pytest.raises(Refused, match=r"population.clients: got 2\d parts of 20 samples, expected at most as many"):
+    with pytest.raises(
+        Refused, match=r"population.clients: got 2\d parts of 20 samples, expected at most as many"
+    ):
         dealt(samples([10, 10]), clients, kind, **options)
 
 
@@ -308,13 +349,20 @@ def test_clients_that_would_need_more_samples_than_there_are_are_refused(kind, c
 def test_the_census_counts_labels_and_measures_how_far_each_mix_is():
     labels = np.array([0, 0, 0, 0, 1, 1, 2, 2])
     source = Array(lambda: np.zeros((8, 1, 2, 2), np.uint8), labels, ["a", "b", "c", "d"])
-    found = census(source, {0: np.array([0, 1, 4, 6]), 1: np.array([], np.int64), 2: np.array([2, 3]), 3: np.array([5, 7])})
+    found = census(
+        source,
+        {0: np.array([0, 1, 4, 6]), 1: np.array([], np.int64), 2: np.array([2, 3]), 3: np.array([5, 7])},
+    )
     assert found.labels == ["a", "b", "c", "d"]
     assert found.counts == [[2, 1, 1, 0], [0, 0, 0, 0], [2, 0, 0, 0], [0, 1, 1, 0]]
     assert found.emd == [0.0, None, pytest.approx(0.5 + 0.25 + 0.25), pytest.approx(0.5 + 0.25 + 0.25)]
 
 
-@given(owners=st.lists(st.integers(0, 5), min_size=1, max_size=60), seed=st.integers(0, 1000), names=st.integers(1, 5))
+@given(
+    owners=st.lists(st.integers(0, 5), min_size=1, max_size=60),
+    seed=st.integers(0, 1000),
+    names=st.integers(1, 5),
+)
 def test_the_distance_is_the_sum_over_labels_of_the_differences_of_frequencies(owners, seed, names):
     labels = np.random.default_rng(seed).integers(0, names, len(owners))
     source = Array(lambda: np.zeros((len(labels), 1, 2, 2), np.uint8), labels, [str(k) for k in range(names)])

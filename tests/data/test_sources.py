@@ -1,4 +1,5 @@
-"""Data sets as their authors and torchvision leave them: read right, never run, and refused by name where they are damaged."""
+"""Data sets as their authors and torchvision leave them: read right, never run, and refused by name where
+they are damaged."""
 
 import gzip
 import itertools
@@ -108,7 +109,9 @@ def test_fashion_mnist_that_is_not_there_is_refused_with_the_package_that_has_it
     if gone != "everything":
         garments(tmp_path / "data")
         (tmp_path / "data" / gone).unlink()
-    with pytest.raises(Refused, match=r"apt install dataset-fashion-mnist, or data: \{download: true\}") as refused:
+    with pytest.raises(
+        Refused, match=r"apt install dataset-fashion-mnist, or data: \{download: true\}"
+    ) as refused:
         opened("fashion_mnist", tmp_path)
     assert refused.value.key == "data.path"
     assert str(tmp_path / "data") in refused.value.got
@@ -131,7 +134,9 @@ def test_damaged_labels_are_refused_and_damaged_images_raise_when_they_are_loade
         for data in [*damaged(whole), wrong_type, too_long]:
             file.write_bytes(data)
             if kind == "labels-idx1":
-                with pytest.raises(Refused, match=r"which cannot be read: .*whole files of Fashion-MNIST") as caught:
+                with pytest.raises(
+                    Refused, match=r"which cannot be read: .*whole files of Fashion-MNIST"
+                ) as caught:
                     opened("fashion_mnist", tmp_path)
                 assert caught.value.key == "data.path"
             else:
@@ -182,14 +187,26 @@ def binary(name):
 
 
 def batch(kind, n, seed=0):
-    """What a file holds: pictures [n, 3072] and, of cifar100, two labels each; all of its keys, in the order they stand in."""
+    """What a file holds: pictures [n, 3072] and, of cifar100, two labels each; all of its keys, in the order
+    they stand in."""
     pictures = numbers(n, 3072, seed=seed)
     filenames = [f"some_picture_s_{i:06}.png" for i in range(n)]
     if kind == "cifar10":
         labels = numbers(n, below=10, seed=seed + 1).tolist()
-        return {"batch_label": "training batch 1 of 5", "labels": labels, "data": pictures, "filenames": filenames}
+        return {
+            "batch_label": "training batch 1 of 5",
+            "labels": labels,
+            "data": pictures,
+            "filenames": filenames,
+        }
     fine, coarse = (numbers(n, below=below, seed=seed + below).tolist() for below in (100, 20))
-    return {"filenames": filenames, "batch_label": "training batch 1 of 1", "fine_labels": fine, "coarse_labels": coarse, "data": pictures}
+    return {
+        "filenames": filenames,
+        "batch_label": "training batch 1 of 1",
+        "fine_labels": fine,
+        "coarse_labels": coarse,
+        "data": pictures,
+    }
 
 
 def python2(content):
@@ -208,9 +225,22 @@ def python2(content):
         return b"]" + put() + b"".join(b"(" + b"".join(map(one, part)) + b"e" for part in batches)
 
     def array(x):
-        made = b"cnumpy.core.multiarray\n_reconstruct\n" + put() + b"cnumpy\nndarray\n" + put() + b"K\0\x85U\x01b\x87R" + put()
+        made = (
+            b"cnumpy.core.multiarray\n_reconstruct\n"
+            + put()
+            + b"cnumpy\nndarray\n"
+            + put()
+            + b"K\0\x85U\x01b\x87R"
+            + put()
+        )
         shape = b"M" + struct.pack("<H", len(x)) + b"M" + struct.pack("<H", 3072) + b"\x86"
-        kind = b"cnumpy\ndtype\n" + put() + b"U\x02u1K\0K\x01\x87R" + put() + b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb"
+        kind = (
+            b"cnumpy\ndtype\n"
+            + put()
+            + b"U\x02u1K\0K\x01\x87R"
+            + put()
+            + b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb"
+        )
         return made + b"(K\x01" + shape + kind + b"\x89T" + struct.pack("<I", x.nbytes) + x.tobytes() + b"tb"
 
     def value(v):
@@ -227,13 +257,18 @@ def python3(content, protocol=2, keys=str):
     def text(v):
         return v.encode() if keys is bytes and isinstance(v, str) else v
 
-    return pickle.dumps({text(k): list(map(text, v)) if isinstance(v, list) else text(v) for k, v in content.items()}, protocol)
+    return pickle.dumps(
+        {text(k): list(map(text, v)) if isinstance(v, list) else text(v) for k, v in content.items()},
+        protocol,
+    )
 
 
 def rows(content):
     """The binary version."""
     labels = [content[k] for k in ("coarse_labels", "fine_labels", "labels") if k in content]
-    return b"".join(bytes(row) + picture.tobytes() for *row, picture in zip(*labels, content["data"], strict=True))
+    return b"".join(
+        bytes(row) + picture.tobytes() for *row, picture in zip(*labels, content["data"], strict=True)
+    )
 
 
 def labels_of(content):
@@ -277,7 +312,18 @@ def test_cifar_is_read_as_its_authors_pickled_it_and_in_its_binary_version(kind,
 
 
 def test_cifars_classes_are_its_authors():
-    assert NAMES["cifar10"] == ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    assert NAMES["cifar10"] == (
+        "airplane",
+        "automobile",
+        "bird",
+        "cat",
+        "deer",
+        "dog",
+        "frog",
+        "horse",
+        "ship",
+        "truck",
+    )
     fine = NAMES["cifar100"]
     assert len(set(fine)) == 100
     assert list(fine) == sorted(fine)
@@ -318,7 +364,9 @@ def test_a_pickle_that_would_run_something_runs_nothing(at, tmp_path):
 @pytest.mark.parametrize("kind", ["cifar10", "cifar100"])
 def test_cifar_that_is_not_there_is_refused_with_what_to_download(kind, tmp_path):
     stem = {"cifar10": "cifar-10", "cifar100": "cifar-100"}[kind]
-    with pytest.raises(Refused, match=rf"{stem}-binary.tar.gz of cs.toronto.edu/~kriz/cifar.html.*data: {{download: true}}") as refused:
+    with pytest.raises(
+        Refused, match=rf"{stem}-binary.tar.gz of cs.toronto.edu/~kriz/cifar.html.*data: {{download: true}}"
+    ) as refused:
         opened(kind, tmp_path)
     assert refused.value.key == "data.path"
     assert FILES[kind, "train"][0].split("/")[0] in refused.value.expected
@@ -337,7 +385,9 @@ def test_one_missing_batch_is_refused_and_the_binary_version_stands_in(tmp_path)
     assert opened("cifar10", tmp_path).labels.tolist() == other["labels"] * 5
 
 
-@pytest.mark.parametrize("writer", ["Python 2's", "text, protocol 2", "text, protocol 0", "bytes, protocol 3", "binary"])
+@pytest.mark.parametrize(
+    "writer", ["Python 2's", "text, protocol 2", "text, protocol 0", "bytes, protocol 3", "binary"]
+)
 @pytest.mark.parametrize("kind", ["cifar10", "cifar100"])
 def test_a_damaged_cifar_file_is_refused_by_name(kind, writer, tmp_path):
     whole = WRITERS[writer](batch(kind, 5))
@@ -388,8 +438,12 @@ def celeba(root):
     for name, (_, has) in FACES.items():
         Image.new("RGB", (178, 218), (255,) * 3 if has[1] == 1 else 0).save(place / "img_align_celeba" / name)
     lines = [f"{name} {' '.join(f'{value:>2}' for value in has)}" for name, (_, has) in FACES.items()]
-    (place / "list_attr_celeba.txt").write_text("\n".join([str(len(FACES)), " ".join(ATTRIBUTES) + " ", *lines]) + "\n")
-    (place / "list_eval_partition.txt").write_text("".join(f"{name} {part}\n" for name, (part, _) in FACES.items()))
+    (place / "list_attr_celeba.txt").write_text(
+        "\n".join([str(len(FACES)), " ".join(ATTRIBUTES) + " ", *lines]) + "\n"
+    )
+    (place / "list_eval_partition.txt").write_text(
+        "".join(f"{name} {part}\n" for name, (part, _) in FACES.items())
+    )
     return place
 
 
@@ -423,12 +477,15 @@ def test_an_unknown_attribute_is_answered_with_those_there_are(tmp_path):
         opened("celeba", tmp_path, attribute="Beard")
 
 
-@pytest.mark.parametrize("gone", ["list_attr_celeba.txt", "list_eval_partition.txt", "img_align_celeba", "everything"])
+@pytest.mark.parametrize(
+    "gone", ["list_attr_celeba.txt", "list_eval_partition.txt", "img_align_celeba", "everything"]
+)
 def test_celeba_that_is_not_there_is_refused_with_its_layout(gone, tmp_path):
     if gone != "everything":
         (celeba(tmp_path / "data") / gone).rename(tmp_path / "away")
     with pytest.raises(
-        Refused, match=r"celeba/img_align_celeba/, list_eval_partition.txt, list_attr_celeba.txt, or data: {download"
+        Refused,
+        match=r"celeba/img_align_celeba/, list_eval_partition.txt, list_attr_celeba.txt, or data: {download",
     ) as refused:
         opened("celeba", tmp_path)
     assert refused.value.key == "data.path"
@@ -440,7 +497,8 @@ def test_celeba_that_is_not_there_is_refused_with_its_layout(gone, tmp_path):
         ("list_attr_celeba.txt", ""),
         ("list_attr_celeba.txt", "6\n"),
         ("list_attr_celeba.txt", "6\nMale\n000001.jpg 1\n"),  # not every face
-        ("list_attr_celeba.txt", "2\nBald Male\n000001.jpg 1 1\n000002.jpg 1\n000005.jpg 1 1\n"),  # a short line
+        # a short line
+        ("list_attr_celeba.txt", "2\nBald Male\n000001.jpg 1 1\n000002.jpg 1\n000005.jpg 1 1\n"),
         ("list_attr_celeba.txt", b"\xff\xfe\x00"),
         ("list_eval_partition.txt", ""),
         ("list_eval_partition.txt", "000001.jpg\n"),
@@ -465,7 +523,9 @@ def test_a_line_whose_face_is_gone_is_refused_by_number_and_a_bom_is_read(tmp_pa
         put(place / name, b"\xef\xbb\xbf" + (place / name).read_bytes())
     assert len(opened("celeba", tmp_path)) == 3
     (place / "img_align_celeba" / "000005.jpg").unlink()
-    with pytest.raises(Refused, match=r"list_eval_partition\.txt:5: '000005\.jpg', which is missing in .*img_align_celeba"):
+    with pytest.raises(
+        Refused, match=r"list_eval_partition\.txt:5: '000005\.jpg', which is missing in .*img_align_celeba"
+    ):
         opened("celeba", tmp_path)
 
 
@@ -498,7 +558,13 @@ def torchvision(monkeypatch):
     datasets.FashionMNIST = kind_of(lambda root: garments(Path(root) / "FashionMNIST" / "raw"))
     datasets.CelebA = kind_of(lambda root: celeba(Path(root)))
     for name, kind in (("CIFAR10", "cifar10"), ("CIFAR100", "cifar100")):
-        setattr(datasets, name, types.SimpleNamespace(url=f"https://x/{kind}", filename=f"{kind}.tar.gz", tgz_md5=f"sum of {kind}"))
+        setattr(
+            datasets,
+            name,
+            types.SimpleNamespace(
+                url=f"https://x/{kind}", filename=f"{kind}.tar.gz", tgz_md5=f"sum of {kind}"
+            ),
+        )
 
     def extract(url, download_root, filename, md5):
         asked.append((download_root, True))
@@ -531,8 +597,12 @@ def test_what_is_missing_is_downloaded_once_where_the_scenario_allows_it(kind, t
     assert len(torchvision.asked) == 1
 
 
-@pytest.mark.parametrize(("kind", "n"), [("fashion_mnist", 60_000), ("cifar10", 50_000), ("cifar100", 50_000), ("celeba", 162_770)])
-def test_what_will_be_downloaded_is_known_beforehand_and_nothing_where_it_is_there(kind, n, tmp_path, torchvision):
+@pytest.mark.parametrize(
+    ("kind", "n"), [("fashion_mnist", 60_000), ("cifar10", 50_000), ("cifar100", 50_000), ("celeba", 162_770)]
+)
+def test_what_will_be_downloaded_is_known_beforehand_and_nothing_where_it_is_there(
+    kind, n, tmp_path, torchvision
+):
     assert to_download(section(kind, path="data", download=True), tmp_path) == n
     assert to_download(section(kind, path="data"), tmp_path) is None
     opened(kind, tmp_path, download=True)
@@ -545,7 +615,9 @@ def test_a_download_that_fails_is_refused_with_its_reason_and_another_way(tmp_pa
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr(torchvision, "FashionMNIST", fail)
-    with pytest.raises(Refused, match=r"ConnectionError: no route to host.*apt install dataset-fashion-mnist") as refused:
+    with pytest.raises(
+        Refused, match=r"ConnectionError: no route to host.*apt install dataset-fashion-mnist"
+    ) as refused:
         opened("fashion_mnist", tmp_path, download=True)
     assert refused.value.key == "data.download"
 
@@ -554,7 +626,9 @@ def test_a_pickle_of_protocol_5_holds_its_pictures_in_a_bytearray(tmp_path):
     (tmp_path / "data" / "cifar-10-batches-py").mkdir(parents=True)
     pictures = np.arange(3 * 3072, dtype=np.uint8).reshape(3, 3072)
     for name in FILES["cifar10", "train"]:
-        (tmp_path / "data" / name).write_bytes(pickle.dumps({b"labels": [1, 2, 3], b"data": pictures}, protocol=5))
+        (tmp_path / "data" / name).write_bytes(
+            pickle.dumps({b"labels": [1, 2, 3], b"data": pictures}, protocol=5)
+        )
     samples = opened("cifar10", tmp_path)
     assert samples.labels.tolist() == [1, 2, 3] * 5
     assert np.array_equal(samples.pixels(np.arange(3), None), pictures.reshape(3, 3, 32, 32))
@@ -570,7 +644,9 @@ def test_a_test_set_that_cannot_be_read_is_refused_before_anything_trains(how, t
             file.unlink()
         elif "images" in file.name:
             file.write_bytes(file.read_bytes()[:100])
-    file = scenario(tmp_path, {"data": {"kind": "fashion_mnist", "path": "train", "partition": {"kind": "iid"}}})
+    file = scenario(
+        tmp_path, {"data": {"kind": "fashion_mnist", "path": "train", "partition": {"kind": "iid"}}}
+    )
     for verb in ["check", "plan", "run"][how != "gone" :]:
         code, _, err = fedray(verb, file, *(["--out", tmp_path / "run"] if verb == "run" else []))
         assert code == 2

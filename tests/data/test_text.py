@@ -38,7 +38,9 @@ def put(folder, **texts):
 
 def whole(samples, k):
     """A file's samples in a row, as text."""
-    return samples.tokenizer.decode(samples.blocks[samples.labels == k].ravel().tolist(), skip_special_tokens=False)
+    return samples.tokenizer.decode(
+        samples.blocks[samples.labels == k].ravel().tolist(), skip_special_tokens=False
+    )
 
 
 # --- samples
@@ -117,7 +119,11 @@ def test_every_partition_deals_out_every_sample_once(kind, tmp_path):
         ({"a": b"\xff\xfe" * 99}, {}, r"a\.txt, which cannot be read: .*expected text in UTF-8"),
         ({"a": "word " * 40}, {}, "data.held_out: got 0.1, expected more: no file's end fills a sample"),
         # 178 = 128 + 32 + 16 + 2 letters: seven doublings, and three merges of what is left
-        ({"a": "aa" * 99}, {"tokenizer": {"kind": "bpe", "vocabulary": 300}}, "data.tokenizer.vocabulary: got 300, expected at most 267"),
+        (
+            {"a": "aa" * 99},
+            {"tokenizer": {"kind": "bpe", "vocabulary": 300}},
+            "data.tokenizer.vocabulary: got 300, expected at most 267",
+        ),
         (
             {"a": "word " * 99},
             {"path": "shipped:shakespear"},
@@ -162,7 +168,10 @@ def test_text_has_no_pixels(tmp_path):
         ({"data.held_out": 1.0}, "data.held_out"),
         ({"data.tokenizer": {"kind": "bpe", "vocabulary": 257}}, "vocabulary"),
         ({"model": {"kind": "classifier"}}, "model.kind: got classifier on text, expected transformer"),
-        ({"model.objective": "masked_image"}, "model.objective: got masked_image on text, expected masked_language"),
+        (
+            {"model.objective": "masked_image"},
+            "model.objective: got masked_image on text, expected masked_language",
+        ),
         ({"population": {"clients": 9}}, "population.clients: got 9 for 10 folders"),
     ],
 )
@@ -189,7 +198,9 @@ def test_the_merges_are_those_that_hugging_face_learns_from_all_texts_at_once(vo
     theirs = Tokenizer(models.BPE())
     theirs.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=[MASK], initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary, special_tokens=[MASK], initial_alphabet=alphabet, show_progress=False
+    )
     theirs.train_from_iterator(texts, trainer)
     ours = train(texts, vocabulary)
     assert ours.get_vocab() == theirs.get_vocab()
@@ -218,7 +229,10 @@ def central(words, tokens, vocabulary):
     return merges
 
 
-@given(st.lists(st.lists(st.lists(st.integers(0, 2), max_size=12), max_size=5), min_size=1, max_size=4), st.integers(3, 12))
+@given(
+    st.lists(st.lists(st.lists(st.integers(0, 2), max_size=12), max_size=5), min_size=1, max_size=4),
+    st.integers(3, 12),
+)
 def test_owners_agree_on_what_one_place_with_all_words_would_learn(owned, vocabulary):
     expected = central([word for words in owned for word in words], theirs := list("abc"), vocabulary)
     owners, ours = [Owner(words) for words in owned], list("abc")

@@ -16,7 +16,9 @@ def reference(folder, label="sneaker"):
     held_out.mkdir()
     for i in (1, 2):
         shutil.copy(shipped.HERE / "ink-heldout" / f"{label}-{i}.png", held_out)
-    (held_out / "metadata.jsonl").write_text("".join(f'{{"file_name": "{label}-{i}.png", "text": "{PROMPT}"}}\n' for i in (1, 2)))
+    (held_out / "metadata.jsonl").write_text(
+        "".join(f'{{"file_name": "{label}-{i}.png", "text": "{PROMPT}"}}\n' for i in (1, 2))
+    )
     return held_out
 
 
@@ -39,15 +41,28 @@ def test_a_reference_adds_distances_floors_and_what_is_recognised(tmp_path):
         assert row["eval_images"] == 2
         assert 0 <= row["eval_recognised"] <= 1
         assert row["eval_feature_distance_floor"] == result["baseline"]["eval_feature_distance_floor"]
-    assert sorted(p.name for p in (tmp_path / "run" / "samples").iterdir()) == ["round-0000.png", "round-0001.png", "round-0002.png"]
+    assert sorted(p.name for p in (tmp_path / "run" / "samples").iterdir()) == [
+        "round-0000.png",
+        "round-0001.png",
+        "round-0002.png",
+    ]
 
 
 def test_rounds_between_are_not_looked_at(tmp_path):
-    run(tiny(tmp_path, {"evaluation.every": 2, "training.rounds": 3, "training.batch_size": 1}), tmp_path / "run")
-    assert sorted(p.name for p in (tmp_path / "run" / "samples").iterdir()) == ["round-0000.png", "round-0002.png", "round-0003.png"]
+    run(
+        tiny(tmp_path, {"evaluation.every": 2, "training.rounds": 3, "training.batch_size": 1}),
+        tmp_path / "run",
+    )
+    assert sorted(p.name for p in (tmp_path / "run" / "samples").iterdir()) == [
+        "round-0000.png",
+        "round-0002.png",
+        "round-0003.png",
+    ]
 
 
-@pytest.mark.parametrize("wrong", ["a judge that is none", "an image that cannot be read", "a caption that names no garment"])
+@pytest.mark.parametrize(
+    "wrong", ["a judge that is none", "an image that cannot be read", "a caption that names no garment"]
+)
 @pytest.mark.parametrize("verb", ["run", "plan"])
 def test_a_bad_reference_is_a_line_of_the_scenario_before_anything_trains(wrong, verb, tmp_path, fedray):
     held_out = reference(tmp_path)
@@ -58,8 +73,12 @@ def test_a_bad_reference_is_a_line_of_the_scenario_before_anything_trains(wrong,
     elif wrong == "an image that cannot be read":
         (held_out / "sneaker-2.png").write_bytes(b"no image")
     else:
-        (held_out / "metadata.jsonl").write_text((held_out / "metadata.jsonl").read_text().replace("sneaker in", "hat in"))
-    evaluation = LOOKED | {"reference": {"path": "heldout", "judge": judge, "images_per_caption": 1, "plain_prompts": False}}
+        (held_out / "metadata.jsonl").write_text(
+            (held_out / "metadata.jsonl").read_text().replace("sneaker in", "hat in")
+        )
+    evaluation = LOOKED | {
+        "reference": {"path": "heldout", "judge": judge, "images_per_caption": 1, "plain_prompts": False}
+    }
     file = tiny(tmp_path, {"evaluation": evaluation})
     code, _, err = fedray(verb, file, *(["--out", "run"] if verb == "run" else []))
     assert code == 2, err

@@ -26,7 +26,9 @@ def test_the_distance_is_heusels_formula_on_the_judges_features(judge, garments)
     ca, cb = torch.cov(a.T), torch.cov(b.T)
     root = torch.linalg.eigvals(ca @ cb).sqrt().real.sum()
     expected = (a.mean(0) - b.mean(0)).square().sum() + ca.trace() + cb.trace() - 2 * root
-    assert quality.measure(judge, real, made, 0)["eval_classifier_fid"] == pytest.approx(float(expected), rel=1e-2)
+    assert quality.measure(judge, real, made, 0)["eval_classifier_fid"] == pytest.approx(
+        float(expected), rel=1e-2
+    )
 
 
 def test_real_against_real_is_near_and_noise_is_far_in_every_measure(judge, garments):

@@ -17,7 +17,11 @@ def test_darkness_is_one_minus_luma():
     assert style.mean_darkness(page(0.0, 1.0, 0.0)) == pytest.approx(1 - 0.7152)
     half = torch.cat([page(0.0, 0.0, 0.0, 1), page(1.0, 1.0, 1.0, 3)])
     assert style.mean_darkness(half) == pytest.approx(0.25)
-    assert style.coverage_distance(half, page(0.5, 0.5, 0.5)) == style.coverage_distance(page(0.5, 0.5, 0.5), half) == pytest.approx(0.25)
+    assert (
+        style.coverage_distance(half, page(0.5, 0.5, 0.5))
+        == style.coverage_distance(page(0.5, 0.5, 0.5), half)
+        == pytest.approx(0.25)
+    )
 
 
 def test_the_distance_of_features_is_between_their_means():
@@ -45,5 +49,7 @@ def test_a_grid_is_a_row_a_prompt(tmp_path):
     sheet(images, 3).save(tmp_path / "grid.png")
     grid = Image.open(tmp_path / "grid.png")
     assert grid.size == ((2 + 3 * 34) * 4, (2 + 2 * 34) * 4)
-    shown = [grid.getpixel(((2 + 16 + c * 34) * 4, (2 + 16 + r * 34) * 4))[0] for r in range(2) for c in range(3)]
+    shown = [
+        grid.getpixel(((2 + 16 + c * 34) * 4, (2 + 16 + r * 34) * 4))[0] for r in range(2) for c in range(3)
+    ]
     assert shown == [round(i / 10 * 255) for i in range(6)]

@@ -39,13 +39,18 @@ def test_each_rank_pays_for_its_own_bytes_both_ways_and_the_plan_names_the_most(
     file = tiny(tmp_path, RANKS | {"aggregation": {"kind": "hetlora", "transforms": transforms}})
     planned = plan(job_of(file)[0])
     run(file, tmp_path / "run")
-    numbers, sends = planned["trainable_parameters"], [e for e in rows(tmp_path / "run" / "timeline.jsonl") if e["event"] == "send"]
+    numbers, sends = (
+        planned["trainable_parameters"],
+        [e for e in rows(tmp_path / "run" / "timeline.jsonl") if e["event"] == "send"],
+    )
     down = {e["peer"]: e["bytes"] for e in sends if e["direction"] == "downlink"}
     up = {e["node"]: e["bytes"] for e in sends if e["direction"] == "uplink"}
     for client in range(5):
         have = numbers // 4 if client % 2 == 0 else numbers
         assert down[f"client-{client}"] == 4 * have
-        assert up[f"client-{client}"] == pytest.approx(round(0.1 * have) * 4 + min(4 * round(0.1 * have), -(-have // 8)))
+        assert up[f"client-{client}"] == pytest.approx(
+            round(0.1 * have) * 4 + min(4 * round(0.1 * have), -(-have // 8))
+        )
     assert planned["payload_bytes_downlink"] == max(down.values()) == planned["payload_bytes"]
     assert planned["payload_bytes_uplink"] == max(up.values())
 
@@ -62,11 +67,17 @@ def test_every_rule_ends_with_a_model_that_has_learnt_and_opens_in_diffusers(kin
     pipeline = StableDiffusionPipeline.from_pretrained(model, local_files_only=True)
     base = SerialExecutor(job_of(file)[1]).evaluator._model.learner.parts["unet"].state_dict()
     own = {name.replace(".base_layer", ""): tensor for name, tensor in base.items() if ".lora_" not in name}
-    changed = {name for name, tensor in pipeline.unet.state_dict().items() if not torch.equal(tensor, own[name])}
+    changed = {
+        name for name, tensor in pipeline.unet.state_dict().items() if not torch.equal(tensor, own[name])
+    }
     assert changed
     assert all(".to_" in name or ".proj_" in name or ".ff." in name for name in changed)
     assert (model / "pytorch_lora_weights.safetensors").is_file() == (kind in ("ffa_lora", "hetlora"))
     if kind == "hetlora":
-        shapes = {t.shape[0] for n, t in load_file(model / "pytorch_lora_weights.safetensors").items() if ".lora_A." in n}
+        shapes = {
+            t.shape[0]
+            for n, t in load_file(model / "pytorch_lora_weights.safetensors").items()
+            if ".lora_A." in n
+        }
         assert shapes == {4}  # the global adapter has the whole rank
     assert json.loads((tmp_path / "run" / "result.json").read_text())["final"]["failed"] == 0

@@ -45,10 +45,14 @@ def refused(address):
 
 
 @pytest.mark.parametrize(
-    "address", ["head", "127.0.0.1", "head:port", "http://head:8265", "ray://head:10001", ":::", "head:70000", "a b:1"]
+    "address",
+    ["head", "127.0.0.1", "head:port", "http://head:8265", "ray://head:10001", ":::", "head:70000", "a b:1"],
 )
 def test_an_address_of_another_form_is_refused_with_the_forms_there_are(address):
-    assert refused(address) == f"RAY_ADDRESS: got {address!r}, no address, expected HOST:PORT of a head node, auto, or local"
+    assert (
+        refused(address)
+        == f"RAY_ADDRESS: got {address!r}, no address, expected HOST:PORT of a head node, auto, or local"
+    )
 
 
 def test_a_port_where_nobody_listens_is_refused_at_once():
@@ -64,7 +68,8 @@ def test_auto_where_no_ray_runs_is_refused(monkeypatch):
     monkeypatch.setattr("ray._private.services.get_ray_address_from_environment", nothing)
     assert (
         refused("auto")
-        == "RAY_ADDRESS: got 'auto', no Ray that runs on this machine, expected a Ray that is up (ray start --head), or local"
+        == "RAY_ADDRESS: got 'auto', no Ray that runs on this machine, expected a Ray that is up (ray start"
+        " --head), or local"
     )
 
 
@@ -83,7 +88,9 @@ def test_a_head_node_answers(cluster):
     connection.refuse_silent(cluster.get_runtime_context().gcs_address)
 
 
-def test_a_run_on_a_ray_that_does_not_answer_ends_with_exit_code_2_and_leaves_no_folder(fedray, monkeypatch, tmp_path):
+def test_a_run_on_a_ray_that_does_not_answer_ends_with_exit_code_2_and_leaves_no_folder(
+    fedray, monkeypatch, tmp_path
+):
     file = garments(tmp_path, ON_RAY)
     for address in ("nowhere", "127.0.0.1:1"):
         monkeypatch.setenv("RAY_ADDRESS", address)
@@ -124,8 +131,12 @@ print(json.dumps(told | {"new": sorted(new), "held": held, "address": address, "
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="Linux tells there who listens")
 def test_a_ray_of_our_own_listens_on_loopback_alone_and_asks_for_a_token_nobody_else_has(tmp_path):
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_A")} | {"HOME": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", OWN], env=environment, capture_output=True, text=True, timeout=120, check=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_A")} | {
+        "HOME": str(tmp_path)
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", OWN], env=environment, capture_output=True, text=True, timeout=120, check=True
+    )
     told = json.loads(done.stdout.splitlines()[-1])
     loopback = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
     assert told["new"]
@@ -159,12 +170,16 @@ def test_more_gpus_than_a_ray_of_our_own_has_are_refused_with_what_fits(runtime,
     if expected is None:
         refuse_crowded(scenario, [Node(4.0, gpus)])
         return
-    with pytest.raises(Refused, match=r"runtime\.gpus_per_actor: got .* for \d client actors, an evaluator") as caught:
+    with pytest.raises(
+        Refused, match=r"runtime\.gpus_per_actor: got .* for \d client actors, an evaluator"
+    ) as caught:
         refuse_crowded(scenario, [Node(4.0, gpus)])
     assert caught.value.expected == f"{expected}, or RAY_ADDRESS of a cluster that has them"
 
 
-def test_a_plan_says_that_actors_want_more_gpus_than_this_machine_has_unless_a_cluster_is_named(fedray, monkeypatch, tmp_path):
+def test_a_plan_says_that_actors_want_more_gpus_than_this_machine_has_unless_a_cluster_is_named(
+    fedray, monkeypatch, tmp_path
+):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     file = garments(tmp_path, {"runtime": {"executor": "ray", "gpus_per_actor": 64}})
     code, _, err = fedray("plan", file)

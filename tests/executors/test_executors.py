@@ -32,7 +32,8 @@ TOPOLOGIES = {
     "in two rows": Relay(kind="relay", chains=2),
 }
 ABORT = {"runtime": {"executor": "serial", "failures": {"data": "abort"}}}
-ENDLESS = {"training.optimizer.learning_rate": 1e30}  # what a step makes of the weights is not finite, or far too large
+# what a step makes of the weights is not finite, or far too large
+ENDLESS = {"training.optimizer.learning_rate": 1e30}
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,9 @@ def rounds(executor, topology, n: int = 2):
 
 @pytest.mark.parametrize("topology", TOPOLOGIES.values(), ids=TOPOLOGIES)
 @pytest.mark.parametrize("actors", [1, 2, 5])
-def test_any_number_of_actors_gives_the_weights_of_one_process(actors, topology, cluster, five, alone, monkeypatch):
+def test_any_number_of_actors_gives_the_weights_of_one_process(
+    actors, topology, cluster, five, alone, monkeypatch
+):
     monkeypatch.setattr(five, "hosts", five.hosts[:actors])
     assert len(five.hosts) == actors
     reports = rounds(five, topology)
@@ -76,8 +79,12 @@ def test_any_number_of_actors_gives_the_weights_of_one_process(actors, topology,
     assert sha256(cluster.get(five.buffer)) == sha256(alone.buffer) != sha256(alone.initial)
 
 
-@pytest.mark.parametrize("topology", [TOPOLOGIES["side by side"], TOPOLOGIES["in a row"]], ids=["side by side", "in a row"])
-def test_a_round_that_loses_an_actor_is_done_again_with_the_same_bits_and_the_driver_holds_references_only(topology, cluster, five, alone):
+@pytest.mark.parametrize(
+    "topology", [TOPOLOGIES["side by side"], TOPOLOGIES["in a row"]], ids=["side by side", "in a row"]
+)
+def test_a_round_that_loses_an_actor_is_done_again_with_the_same_bits_and_the_driver_holds_references_only(
+    topology, cluster, five, alone
+):
     two, others = five.hosts[:2], five.hosts[2:]
     plan, notes = schedule(five, topology), []
     five.hosts, five.note = two, notes.append
@@ -104,7 +111,10 @@ def test_a_round_that_loses_an_actor_is_done_again_with_the_same_bits_and_the_dr
 
 
 def test_a_rounds_metrics_are_in_rays_own_metrics_under_the_runs_name(cluster, five):
-    pytest.importorskip("ray.dashboard.head", reason="Ray's metrics need ray[default]: uv sync, or pip install 'fedray[cluster]'")
+    pytest.importorskip(
+        "ray.dashboard.head",
+        reason="Ray's metrics need ray[default]: uv sync, or pip install 'fedray[cluster]'",
+    )
     five.publish("a-run", {"round": 3, "loss": 0.25, "eval_recognised": 0.5, "nothing": None})
     place = f"http://127.0.0.1:{cluster.nodes()[0]['MetricsExportPort']}/metrics"
     until, seen = time.monotonic() + 30, {}
@@ -112,14 +122,24 @@ def test_a_rounds_metrics_are_in_rays_own_metrics_under_the_runs_name(cluster, f
         time.sleep(0.2)
         text = urllib.request.urlopen(place, timeout=5).read().decode()
         seen = dict(re.findall(r'^ray_fedray_(\w+)\{.*run="a-run".*\} (\S+)$', text, re.M))
-    assert {name: float(value) for name, value in seen.items()} == {"round": 3.0, "loss": 0.25, "eval_recognised": 0.5}
+    assert {name: float(value) for name, value in seen.items()} == {
+        "round": 3.0,
+        "loss": 0.25,
+        "eval_recognised": 0.5,
+    }
 
 
-def test_an_actor_lost_more_often_than_allowed_ends_the_run_with_client_round_and_stage(cluster, five, monkeypatch):
+def test_an_actor_lost_more_often_than_allowed_ends_the_run_with_client_round_and_stage(
+    cluster, five, monkeypatch
+):
     scenario, lost = five.job.scenario, five.hosts.pop()
     monkeypatch.setattr(five, "hosts", [lost])
-    strict = scenario.runtime.model_copy(update={"failures": scenario.runtime.failures.model_copy(update={"retries": 0})})
-    monkeypatch.setattr(five, "job", dataclasses.replace(five.job, scenario=scenario.model_copy(update={"runtime": strict})))
+    strict = scenario.runtime.model_copy(
+        update={"failures": scenario.runtime.failures.model_copy(update={"retries": 0})}
+    )
+    monkeypatch.setattr(
+        five, "job", dataclasses.replace(five.job, scenario=scenario.model_copy(update={"runtime": strict}))
+    )
     os.kill(cluster.get(lost.actor.pid.remote()), signal.SIGKILL)
     for topology in TOPOLOGIES.values():
         begin(five)
@@ -129,7 +149,9 @@ def test_an_actor_lost_more_often_than_allowed_ends_the_run_with_client_round_an
         facts = caught.value.facts
         assert (facts["error"], facts["round"], facts["stage"]) == ("ActorDiedError", 1, "training")
         assert facts["client"] == plan.clients[0]
-        assert str(caught.value).startswith(f"client {plan.clients[0]} in round 1, while training: ActorDiedError: ")
+        assert str(caught.value).startswith(
+            f"client {plan.clients[0]} in round 1, while training: ActorDiedError: "
+        )
 
 
 def test_what_an_actor_refuses_is_a_line_of_the_scenario(cluster, tmp_path, fedray):
@@ -160,12 +182,17 @@ def test_a_site_without_a_node_is_a_line_of_the_scenario(cluster, tmp_path, fedr
     file = tiny(tmp_path, UNSEEN | {"data.sites": sites, "runtime": {"executor": "ray"}})
     code, _, err = fedray("run", file, "--out", tmp_path / "run", "--quiet")
     assert code == 2
-    expected = "data.sites.moon: got no node of the cluster with the label site=moon, expected one (ray start ... --labels site=moon)"
+    expected = (
+        "data.sites.moon: got no node of the cluster with the label site=moon, expected one (ray start ..."
+        " --labels site=moon)"
+    )
     assert re.fullmatch(rf"{re.escape(str(file))}:\d+: {re.escape(expected)}\n", err)
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("topology", [{"kind": "parallel"}, {"kind": "relay", "chains": 5}], ids=["parallel", "chains of one"])
+@pytest.mark.parametrize(
+    "topology", [{"kind": "parallel"}, {"kind": "relay", "chains": 5}], ids=["parallel", "chains of one"]
+)
 def test_turns_side_by_side_are_their_mean_by_samples(topology, tmp_path):
     _, job = job_of(garments(tmp_path, {"topology": topology}))
     executor = SerialExecutor(job)
@@ -197,9 +224,16 @@ def test_one_chain_ends_with_its_last_clients_weights(tmp_path):
 
 
 @pytest.mark.parametrize("topology", ["parallel", "relay"])
-def test_a_loss_that_is_not_finite_aborts_with_client_round_and_stage_where_failures_abort(topology, tmp_path):
+def test_a_loss_that_is_not_finite_aborts_with_client_round_and_stage_where_failures_abort(
+    topology, tmp_path
+):
     file = garments(tmp_path, ENDLESS | ABORT | {"topology": {"kind": topology}, "training.local_steps": 2})
-    with pytest.raises(RunFailed, match=r"client \d in round 1, while training: the loss of step 2 is (nan|inf), expected a finite number"):
+    with pytest.raises(
+        RunFailed,
+        match=(
+            r"client \d in round 1, while training: the loss of step 2 is (nan|inf), expected a finite number"
+        ),
+    ):
         run(file, tmp_path / "run")
     error = json.loads((tmp_path / "run" / "error.json").read_text())
     assert error["round"] == 1
@@ -262,13 +296,16 @@ def test_clients_that_fail_are_dropped_counted_and_stop_nobody_else(topology, tm
 def test_more_failures_than_the_budget_end_the_run(tmp_path):
     data = _copy_of("ink", tmp_path)
     changes = ARTISTS | {"data.path": str(data), "runtime": {"executor": "serial", "failures": {"budget": 5}}}
-    with pytest.raises(RunFailed, match=r"client 4 in round 2.*\(failure 6, beyond runtime\.failures\.budget of 5\)"):
+    with pytest.raises(
+        RunFailed, match=r"client 4 in round 2.*\(failure 6, beyond runtime\.failures\.budget of 5\)"
+    ):
         run(garments(tmp_path, changes), tmp_path / "run", watcher=Damaging(data, [0, 3, 4]))
     assert len(rows(tmp_path / "run" / "metrics.jsonl")) == 1
 
 
 def test_a_dropped_client_hands_on_what_it_was_given_and_does_not_count(tmp_path):
-    """An image is damaged once the run has looked at it: its client fails, the others' relay goes on as if without it."""
+    """An image is damaged once the run has looked at it: its client fails, the others' relay goes on as if
+    without it."""
     data = _copy_of("ink", tmp_path)
     _, job = job_of(tiny(tmp_path, UNSEEN | {"data.path": str(data)}))
     executor = SerialExecutor(job)
@@ -291,7 +328,9 @@ def test_a_dropped_client_hands_on_what_it_was_given_and_does_not_count(tmp_path
     assert executor.layout.flat(executor.buffer).allclose(executor.layout.flat(buffer), atol=1e-6)
 
 
-@pytest.mark.parametrize("topology", [{"kind": "parallel"}, {"kind": "relay", "chains": 5}], ids=["parallel", "chains of one"])
+@pytest.mark.parametrize(
+    "topology", [{"kind": "parallel"}, {"kind": "relay", "chains": 5}], ids=["parallel", "chains of one"]
+)
 def test_a_client_that_fails_does_not_weigh_in_the_mean(topology, tmp_path):
     data = _copy_of("ink", tmp_path)
     _, job = job_of(garments(tmp_path, ARTISTS | {"data.path": str(data), "topology": topology}))
@@ -299,7 +338,9 @@ def test_a_client_that_fails_does_not_weigh_in_the_mean(topology, tmp_path):
     begin(executor)
     damaged = executor.clients.samples.files[executor.clients.held[3][0]]
     damaged.write_bytes(b"no image")
-    alone = [executor.layout.flat(executor.clients.train(1, c, executor.buffer)[0]).double() for c in (0, 1, 2, 4)]
+    alone = [
+        executor.layout.flat(executor.clients.train(1, c, executor.buffer)[0]).double() for c in (0, 1, 2, 4)
+    ]
     list(executor.carry_out(schedule(executor, job.scenario.topology)))
     assert (executor.layout.flat(executor.buffer).double() - sum(alone) / 4).abs().max() < 1e-7
 
@@ -319,14 +360,26 @@ def _copy_of(name: str, folder: Path) -> Path:
 def test_frozen_batch_normalisation_learns_no_means_on_any_host(tmp_path):
     """What does not travel must not change: or each host, and a resumed run, would have means of its own."""
     changes = {
-        "model": {"kind": "classifier", "network": "resnet18"}, "tuning": {"kind": "partial", "patterns": ["network.fc.*"]},
-        "training": {"rounds": 2, "local_epochs": 1, "batch_size": 8, "optimizer": {"kind": "sgd", "learning_rate": 0.01}},
-        "data.partition": {"kind": "iid", "samples": 17}, "population": {"clients": 2}, "runtime": {"executor": "serial"},
-    }  # fmt: skip
+        "model": {"kind": "classifier", "network": "resnet18"},
+        "tuning": {"kind": "partial", "patterns": ["network.fc.*"]},
+        "training": {
+            "rounds": 2,
+            "local_epochs": 1,
+            "batch_size": 8,
+            "optimizer": {"kind": "sgd", "learning_rate": 0.01},
+        },
+        "data.partition": {"kind": "iid", "samples": 17},
+        "population": {"clients": 2},
+        "runtime": {"executor": "serial"},
+    }
     file = garments(tmp_path, changes)
     whole = run(file, tmp_path / "run")
     means = load_file(tmp_path / "run" / "model" / "model.safetensors")
-    assert all(bool((t == (0 if "mean" in name else 1)).all()) for name, t in means.items() if ".running_" in f".{name}")
+    assert all(
+        bool((t == (0 if "mean" in name else 1)).all())
+        for name, t in means.items()
+        if ".running_" in f".{name}"
+    )
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "round-0002")
     (tmp_path / "run" / "result.json").unlink()
     assert run(file, tmp_path / "run", resume=True)["weights_sha256"] == whole["weights_sha256"]
@@ -334,10 +387,16 @@ def test_frozen_batch_normalisation_learns_no_means_on_any_host(tmp_path):
 
 def test_what_is_normalised_and_learnt_travels_with_its_means(tmp_path):
     changes = {
-        "model": {"kind": "classifier", "network": "resnet18"}, "tuning": {"kind": "partial", "patterns": ["network.bn1.*"]},
+        "model": {"kind": "classifier", "network": "resnet18"},
+        "tuning": {"kind": "partial", "patterns": ["network.bn1.*"]},
         "runtime": {"executor": "serial"},
-    }  # fmt: skip
+    }
     _, job = job_of(garments(tmp_path, changes))
     _, layout, _ = ClientWork(job, torch.device("cpu")).initial()
-    assert layout.names == ("network.bn1.weight", "network.bn1.bias", "network.bn1.running_mean", "network.bn1.running_var")
+    assert layout.names == (
+        "network.bn1.weight",
+        "network.bn1.bias",
+        "network.bn1.running_mean",
+        "network.bn1.running_var",
+    )
     assert layout.trained == 128

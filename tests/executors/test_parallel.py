@@ -29,7 +29,11 @@ STATEFUL = {
     "scaffold": {"kind": "scaffold"},
     "compressed": {
         "kind": "fedadam",
-        "transforms": [{"kind": "clip", "norm": 2.0}, {"kind": "top_k", "fraction": 0.02}, {"kind": "quantise", "bits": 4}],
+        "transforms": [
+            {"kind": "clip", "norm": 2.0},
+            {"kind": "top_k", "fraction": 0.02},
+            {"kind": "quantise", "bits": 4},
+        ],
     },
 }
 
@@ -42,7 +46,9 @@ def begun(file):
 
 
 def carry_out(executor, t):
-    return list(executor.carry_out(schedule_round(executor.job.scenario, Radio(executor.job.scenario.network), t)))
+    return list(
+        executor.carry_out(schedule_round(executor.job.scenario, Radio(executor.job.scenario.network), t))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +70,15 @@ def two(cluster, alone):
 
 
 def on_ray(scenario):
-    return scenario.model_copy(update={"runtime": scenario.runtime.model_copy(update={"executor": "ray", "actors": 2})})
+    return scenario.model_copy(
+        update={"runtime": scenario.runtime.model_copy(update={"executor": "ray", "actors": 2})}
+    )
 
 
 @pytest.mark.parametrize("parts", [1, 2, 8])
-def test_a_host_that_is_asked_part_by_part_gives_the_same_bits_and_is_heard_of_part_by_part(parts, cluster, alone, two):
+def test_a_host_that_is_asked_part_by_part_gives_the_same_bits_and_is_heard_of_part_by_part(
+    parts, cluster, alone, two
+):
     two.begin(alone[1].shared)
     reports, calls = [], []
     for t in (1, 2, 3):
@@ -82,11 +92,15 @@ def test_a_host_that_is_asked_part_by_part_gives_the_same_bits_and_is_heard_of_p
 
 
 @pytest.mark.parametrize(("actors", "reduce"), [(1, "server"), (2, "server"), (2, "allreduce")])
-def test_any_number_of_hosts_and_either_reduction_give_the_bits_of_one_process(actors, reduce, cluster, alone, two, tmp_path, monkeypatch):
+def test_any_number_of_hosts_and_either_reduction_give_the_bits_of_one_process(
+    actors, reduce, cluster, alone, two, tmp_path, monkeypatch
+):
     scenario = two.job.scenario
     topology = scenario.topology.model_copy(update={"reduce": reduce})
     monkeypatch.setattr(two, "hosts", two.hosts[:actors])
-    monkeypatch.setattr(two, "job", dataclasses.replace(two.job, scenario=scenario.model_copy(update={"topology": topology})))
+    monkeypatch.setattr(
+        two, "job", dataclasses.replace(two.job, scenario=scenario.model_copy(update={"topology": topology}))
+    )
     two.begin(alone[1].shared)
     reports = [r for t in (1, 2, 3) for r in carry_out(two, t)]
     assert sha256(cluster.get(two.buffer)) == sha256(alone[1].buffer)
@@ -101,11 +115,17 @@ def test_any_number_of_hosts_and_either_reduction_give_the_bits_of_one_process(a
     assert all((folders[0] / n).read_bytes() == (folders[1] / n).read_bytes() for n in names)
 
 
-@pytest.mark.parametrize("formed", [True, False], ids=["in a group that has reduced before", "before there is a group"])
-def test_a_host_that_dies_while_its_peer_waits_in_an_allreduce_is_a_lost_actor(formed, cluster, alone, two, monkeypatch):
+@pytest.mark.parametrize(
+    "formed", [True, False], ids=["in a group that has reduced before", "before there is a group"]
+)
+def test_a_host_that_dies_while_its_peer_waits_in_an_allreduce_is_a_lost_actor(
+    formed, cluster, alone, two, monkeypatch
+):
     scenario = two.job.scenario
     topology = scenario.topology.model_copy(update={"reduce": "allreduce"})
-    monkeypatch.setattr(two, "job", dataclasses.replace(two.job, scenario=scenario.model_copy(update={"topology": topology})))
+    monkeypatch.setattr(
+        two, "job", dataclasses.replace(two.job, scenario=scenario.model_copy(update={"topology": topology}))
+    )
     monkeypatch.setattr(two, "group", None)
     notes = []
     monkeypatch.setattr(two, "note", notes.append)
@@ -113,7 +133,8 @@ def test_a_host_that_dies_while_its_peer_waits_in_an_allreduce_is_a_lost_actor(f
     before = [r for t in (1, 2)[: 1 + formed] for r in carry_out(two, t)] if formed else []
     pid = cluster.get(two.hosts[1].actor.pid.remote())
     os.kill(pid, signal.SIGSTOP)
-    threading.Timer(2.0, os.kill, (pid, signal.SIGKILL)).start()  # by then the other has done its part and waits
+    # by then the other has done its part and waits
+    threading.Timer(2.0, os.kill, (pid, signal.SIGKILL)).start()
     reports = before + [r for t in range(3 if formed else 1, 4) for r in carry_out(two, t)]
     assert len(notes) == 1
     assert "it is done again" in notes[0]
@@ -122,7 +143,8 @@ def test_a_host_that_dies_while_its_peer_waits_in_an_allreduce_is_a_lost_actor(f
 
 
 def test_a_round_is_the_mean_of_plain_training_weighted_by_samples(tmp_path):
-    """Against torch alone: the same network from the same weights, an SGD of torch's own, the same batches."""
+    """Against torch alone: the same network from the same weights, an SGD of torch's own, the same
+    batches."""
     executor = begun(garments(tmp_path, {"training": EPOCH}))
     layout, scenario, work = executor.layout, executor.job.scenario, executor.clients
     start = layout.flat(executor.buffer)
@@ -133,7 +155,9 @@ def test_a_round_is_the_mean_of_plain_training_weighted_by_samples(tmp_path):
         torch.nn.utils.vector_to_parameters(start.clone(), network.parameters())
         optimizer = torch.optim.SGD(network.parameters(), lr=scenario.training.optimizer.learning_rate)
         mine = torch.from_numpy(work.held[client].astype(np.int64))
-        for chosen in batches(scenario.training.batches(len(mine)), len(mine), generator(0, 1, client, "batches")):
+        for chosen in batches(
+            scenario.training.batches(len(mine)), len(mine), generator(0, 1, client, "batches")
+        ):
             i = mine[torch.from_numpy(chosen)]
             optimizer.zero_grad()
             torch.nn.functional.cross_entropy(network(images[i].float() / 127.5 - 1), labels[i]).backward()
@@ -147,7 +171,10 @@ def test_a_round_is_the_mean_of_plain_training_weighted_by_samples(tmp_path):
 
 
 def test_uniform_weighting_counts_every_client_once(tmp_path):
-    by_samples, uniform = (begun(garments(tmp_path, {"aggregation": {"kind": "fedavg", "weighting": w}})) for w in ("samples", "uniform"))
+    by_samples, uniform = (
+        begun(garments(tmp_path, {"aggregation": {"kind": "fedavg", "weighting": w}}))
+        for w in ("samples", "uniform")
+    )
     start, updates = uniform.layout.flat(uniform.buffer), []
     for client in range(5):
         total, _, _ = uniform.clients.train_all(uniform.buffer, {}, 1, 1, [client], [None])
@@ -188,7 +215,9 @@ def test_what_is_sent_up_is_what_the_plan_and_the_timeline_say(tmp_path):
 
 
 @pytest.mark.parametrize("rule", STATEFUL)
-def test_a_run_broken_after_a_checkpoint_ends_with_the_bits_of_an_unbroken_one_client_states_and_server_state_included(rule, tmp_path):
+def test_a_run_broken_after_a_checkpoint_ends_with_the_bits_of_an_unbroken_one_all_states_included(
+    rule, tmp_path
+):
     file = garments(tmp_path, MANY | {"aggregation": STATEFUL[rule]})
     whole = run(file, tmp_path / "whole")
     run(file, tmp_path / "broken")
@@ -197,7 +226,9 @@ def test_a_run_broken_after_a_checkpoint_ends_with_the_bits_of_an_unbroken_one_c
         shutil.rmtree(tmp_path / "broken" / "checkpoints" / later)
     again = run(file, tmp_path / "broken", resume=True)
     assert again["weights_sha256"] == whole["weights_sha256"]
-    assert timeless(rows(tmp_path / "broken" / "metrics.jsonl")) == timeless(rows(tmp_path / "whole" / "metrics.jsonl"))
+    assert timeless(rows(tmp_path / "broken" / "metrics.jsonl")) == timeless(
+        rows(tmp_path / "whole" / "metrics.jsonl")
+    )
     names = {p.name for p in (tmp_path / "whole" / "checkpoints" / "round-0003").iterdir()}
     assert {p.name for p in (tmp_path / "broken" / "checkpoints" / "round-0003").iterdir()} == names
 
@@ -222,7 +253,10 @@ def test_only_clients_that_took_part_have_a_state_and_a_damaged_one_is_refused_b
 
 
 def test_clients_without_samples_are_never_asked(tmp_path):
-    changes = {"population": {"clients": 60, "per_round": 20}, "data.partition": {"kind": "dirichlet", "alpha": 0.01, "allow_empty": True}}
+    changes = {
+        "population": {"clients": 60, "per_round": 20},
+        "data.partition": {"kind": "dirichlet", "alpha": 0.01, "allow_empty": True},
+    }
     file = garments(tmp_path, changes)
     executor = begun(file)
     empty = {f"client-{c}" for c in executor.clients.held if not len(executor.clients.held[c])}
@@ -232,14 +266,23 @@ def test_clients_without_samples_are_never_asked(tmp_path):
 
 
 def test_scaffolds_server_control_is_the_mean_over_the_clients_that_can_train(tmp_path):
-    """c is the mean of all c_i (Karimireddy et al. 2020): after a round of every client that holds something, of what they have."""
+    """c is the mean of all c_i (Karimireddy et al. 2020): after a round of every client that holds something,
+    of what they have."""
     partition = {"kind": "dirichlet", "alpha": 0.01, "allow_empty": True}
-    changes = {"population": {"clients": 30, "per_round": 30}, "data.partition": partition, "aggregation": {"kind": "scaffold"}}
+    changes = {
+        "population": {"clients": 30, "per_round": 30},
+        "data.partition": partition,
+        "aggregation": {"kind": "scaffold"},
+    }
     executor = begun(garments(tmp_path, changes | {"training.rounds": 1}))
     holding = [c for c, part in executor.clients.held.items() if len(part)]
     assert len(holding) < 30
     known = executor.shared
-    list(executor.carry_out(schedule_round(executor.job.scenario, Radio(executor.job.scenario.network), 1, known)))
+    list(
+        executor.carry_out(
+            schedule_round(executor.job.scenario, Radio(executor.job.scenario.network), 1, known)
+        )
+    )
     layout = executor.layout
     control = layout.view(executor.buffer)[layout.numel :].numpy()
     mean = np.mean([executor.client_states[c]["control"].astype(np.float64) for c in holding], axis=0)
@@ -250,8 +293,16 @@ def test_scaffolds_server_control_is_the_mean_over_the_clients_that_can_train(tm
 @pytest.mark.parametrize("weighting", ["samples", "uniform"])
 def test_the_loss_of_a_round_is_weighted_as_the_objective_is(weighting, tmp_path):
     """Of clients of 1 to hundreds of samples, each one epoch: sum n_k F_k / sum n_k, or their plain mean."""
-    changes = {"data.partition": {"kind": "quantity", "alpha": 0.5}, "aggregation": {"kind": "fedavg", "weighting": weighting}}
-    training = {"rounds": 1, "local_epochs": 1, "batch_size": 64, "optimizer": {"kind": "sgd", "learning_rate": 1e-12}}
+    changes = {
+        "data.partition": {"kind": "quantity", "alpha": 0.5},
+        "aggregation": {"kind": "fedavg", "weighting": weighting},
+    }
+    training = {
+        "rounds": 1,
+        "local_epochs": 1,
+        "batch_size": 64,
+        "optimizer": {"kind": "sgd", "learning_rate": 1e-12},
+    }
     file = garments(tmp_path, changes | {"training": training})
     run(file, tmp_path / "run")
     executor = begun(file)
@@ -266,9 +317,14 @@ def test_the_loss_of_a_round_is_weighted_as_the_objective_is(weighting, tmp_path
     assert rows(tmp_path / "run" / "metrics.jsonl")[0]["loss"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_client_whose_loss_is_not_finite_is_left_out_counted_and_shown_and_a_round_of_them_ends_the_run(tmp_path, capsys):
+def test_a_client_whose_loss_is_not_finite_is_left_out_counted_and_shown_and_a_round_of_them_ends_the_run(
+    tmp_path, capsys
+):
     changes = {"training.local_steps": 3, "training.optimizer.learning_rate": 1e30}
-    with pytest.raises(RunFailed, match=r"no client of round 1 trained; the first: client 0, while training: the loss of step 2 is"):
+    with pytest.raises(
+        RunFailed,
+        match=r"no client of round 1 trained; the first: client 0, while training: the loss of step 2 is",
+    ):
         run(garments(tmp_path, changes), tmp_path / "all")
 
     executor = begun(garments(tmp_path, {}))
@@ -291,12 +347,18 @@ def test_a_client_whose_loss_is_not_finite_is_left_out_counted_and_shown_and_a_r
 
 def test_batch_statistics_travel_with_the_weights_and_are_averaged(tmp_path):
     changes = {
-        "model": {"kind": "classifier", "network": "resnet18", "resolution": 32}, "population": {"clients": 2},
-        "training.rounds": 1, "aggregation": {"kind": "fedadam"},
-    }  # fmt: skip
+        "model": {"kind": "classifier", "network": "resnet18", "resolution": 32},
+        "population": {"clients": 2},
+        "training.rounds": 1,
+        "aggregation": {"kind": "fedadam"},
+    }
     executor = begun(garments(tmp_path, changes))
     layout = executor.layout
-    assert layout.numel - layout.trained == sum(s for n, s in zip(layout.names, layout.sizes, strict=True) if ".running_" in n) > 0
+    assert (
+        layout.numel - layout.trained
+        == sum(s for n, s in zip(layout.names, layout.sizes, strict=True) if ".running_" in n)
+        > 0
+    )
     before = layout.tensors(executor.buffer)
     totals = [executor.clients.train_all(executor.buffer, {}, 1, 1, [c], [None])[0].total for c in range(2)]
     held = [len(executor.clients.held[c]) for c in range(2)]
@@ -310,7 +372,9 @@ def test_batch_statistics_travel_with_the_weights_and_are_averaged(tmp_path):
 
 def test_those_that_the_clock_lets_in_give_the_same_bits_on_two_hosts(alone, two, cluster):
     asked = parallel(1, [0, 2, 5, 7, 9], False)
-    kept = asked.carried({s.id: "late" if s.id == "up-2" else "skipped" if s.id.endswith("-9") else "done" for s in asked})
+    kept = asked.carried(
+        {s.id: "late" if s.id == "up-2" else "skipped" if s.id.endswith("-9") else "done" for s in asked}
+    )
     assert kept.clients == [0, 5, 7]
     serial = SerialExecutor(alone[1].job)
     for executor in (serial, two):

@@ -25,13 +25,21 @@ RULES = {
     "splitfed_v2": SPLIT,
 }
 NOISE = {
-    "model": {"kind": "diffusion", "channels": [32, 32], "attention": [], "layers": 1, "resolution": 8, "ema_decay": 0.9},
+    "model": {
+        "kind": "diffusion",
+        "channels": [32, 32],
+        "attention": [],
+        "layers": 1,
+        "resolution": 8,
+        "ema_decay": 0.9,
+    },
     "training.batch_size": 2,
 }
 
 
 def trained(file, rounds=ROUNDS):
-    """An executor after some rounds, and the global model before and after them [numel] fp32, as it is exported."""
+    """An executor after some rounds, and the global model before and after them [numel] fp32, as it is
+    exported."""
     _, job = job_of(file)
     executor = SerialExecutor(job)
     begin(executor)
@@ -131,23 +139,34 @@ RELAYS = {
 def test_a_model_that_comes_back_as_it_was_sent_leaves_the_master_as_it_was(topology, rule, tmp_path):
     """The rounding of what is sent is nobody's update: a server's Adam would make whole steps of it."""
     still = {"kind": "sgd", "learning_rate": 1e-9}
-    changes = {"topology": RELAYS[topology], "aggregation": {"kind": rule}, "training.optimizer": still, "tuning.payload": "bf16"}
+    changes = {
+        "topology": RELAYS[topology],
+        "aggregation": {"kind": rule},
+        "training.optimizer": still,
+        "tuning.payload": "bf16",
+    }
     file = garments(tmp_path, changes | {"runtime": {"executor": "serial", "failures": {"data": "abort"}}})
     executor, before, after = trained(file)
-    places = executor.clients.halves.client.places if topology == "vanilla" else slice(None)  # the server's part is no payload
+    # the server's part is no payload
+    places = executor.clients.halves.client.places if topology == "vanilla" else slice(None)
     assert torch.equal(before[places], after[places])
 
 
 @pytest.mark.parametrize("rule", ["fedavg", "fedadam"])
 def test_a_relay_in_half_precision_hands_on_what_its_precision_allows(rule, tmp_path):
     """What a client changes by less than that is lost with its hop, and is said (see below)."""
-    changes = IN_PARALLEL | {"topology": {"kind": "relay"}, "aggregation": RULES[rule].get("aggregation", {"kind": "fedavg"})}
+    changes = IN_PARALLEL | {
+        "topology": {"kind": "relay"},
+        "aggregation": RULES[rule].get("aggregation", {"kind": "fedavg"}),
+    }
     whole = moved(garments(tmp_path, changes))
     half = moved(garments(tmp_path, changes | {"tuning.payload": "bf16"}))
     assert 0 < half < 1.5 * whole
 
 
 def test_a_plan_says_what_a_relay_in_half_precision_loses(tmp_path):
-    notes = [plan(check(tiny(tmp_path, {"tuning.payload": payload})))["notes"] for payload in ("fp32", "bf16")]
+    notes = [
+        plan(check(tiny(tmp_path, {"tuning.payload": payload})))["notes"] for payload in ("fp32", "bf16")
+    ]
     assert notes[0] == []
     assert "a relay hands the model itself on, here in bf16" in notes[1][0]

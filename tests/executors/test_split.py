@@ -1,4 +1,5 @@
-"""Split rounds carried out: the gradients of the unsplit model, on any number of actors, and after failures."""
+"""Split rounds carried out: the gradients of the unsplit model, on any number of actors, and after
+failures."""
 
 import json
 import os
@@ -30,7 +31,13 @@ from fedray.schedule import Pass
 from fedray.workload import measure
 from tests.helpers import ARTISTS, begin, garments, job_of, rows, run, tiny
 
-SGD = {"rounds": 2, "local_steps": 2, "batch_size": 8, "clip_norm": None, "optimizer": {"kind": "sgd", "learning_rate": 0.05}}
+SGD = {
+    "rounds": 2,
+    "local_steps": 2,
+    "batch_size": 8,
+    "clip_norm": None,
+    "optimizer": {"kind": "sgd", "learning_rate": 0.05},
+}
 ONE = {"training": SGD, "population": {"clients": 1}, "data.partition": {"kind": "iid"}}
 SERIAL = {"executor": "serial", "failures": {"data": "abort"}}
 FORMS = {
@@ -48,7 +55,10 @@ def split(cut, **more):
 
 
 def difference(one, other, round=2):
-    a, b = (load_file(folder / "checkpoints" / f"round-{round:04d}" / "weights.safetensors") for folder in (one, other))
+    a, b = (
+        load_file(folder / "checkpoints" / f"round-{round:04d}" / "weights.safetensors")
+        for folder in (one, other)
+    )
     assert a.keys() == b.keys()
     return max(float((a[name] - b[name]).abs().max()) for name in a)
 
@@ -60,7 +70,9 @@ def whole(tmp_path_factory):
     return folder / "run"
 
 
-@pytest.mark.parametrize(("form", "cut"), list(zip(FORMS.values(), ["conv1", "conv2"] * 3, strict=True)), ids=FORMS)
+@pytest.mark.parametrize(
+    ("form", "cut"), list(zip(FORMS.values(), ["conv1", "conv2"] * 3, strict=True)), ids=FORMS
+)
 def test_one_client_with_a_server_trains_as_the_unsplit_model_does(form, cut, whole, tmp_path):
     run(garments(tmp_path, ONE | split(cut, **form)), tmp_path / "run")
     assert difference(tmp_path / "run", whole) < 1e-6
@@ -72,7 +84,16 @@ def test_one_client_with_a_server_trains_as_the_unsplit_model_does(form, cut, wh
 NETWORKS = {
     "resnet18": ({"model": {"kind": "classifier", "network": "resnet18"}}, ("layer1", "layer4")),
     "diffusion": (
-        {"model": {"kind": "diffusion", "resolution": 16, "channels": [32, 64], "attention": [1], "layers": 1, "timesteps": 50}},
+        {
+            "model": {
+                "kind": "diffusion",
+                "resolution": 16,
+                "channels": [32, 64],
+                "attention": [1],
+                "layers": 1,
+                "timesteps": 50,
+            }
+        },
         ("down_0", "up_1"),
     ),
 }
@@ -81,7 +102,14 @@ NETWORKS = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_larger_networks_in_u_shape_train_as_unsplit_ones(name, tmp_path):
     changes, (cut, tail) = NETWORKS[name]
-    changes = ONE | changes | {"training": SGD | {"rounds": 1}, "evaluation": {"inference_steps": 1, "images_per_prompt": 1}}
+    changes = (
+        ONE
+        | changes
+        | {
+            "training": SGD | {"rounds": 1},
+            "evaluation": {"inference_steps": 1, "images_per_prompt": 1},
+        }
+    )
     run(garments(tmp_path, changes, "whole.yaml"), tmp_path / "whole")
     run(garments(tmp_path, changes | split(cut, tail=tail), "split.yaml"), tmp_path / "split")
     assert difference(tmp_path / "split", tmp_path / "whole", 1) < 1e-5
@@ -90,11 +118,17 @@ def test_larger_networks_in_u_shape_train_as_unsplit_ones(name, tmp_path):
 def test_an_adapter_of_stable_diffusion_trains_in_u_shape_as_unsplit(tmp_path):
     """The text encoder's part of it, too; only the text goes up as it is."""
     changes = {
-        "training": SGD | {"rounds": 1, "batch_size": 2}, "population": {"clients": 1, "per_round": 1}, "data.partition": {"kind": "iid"},
-        "evaluation": {"prompts": []}, "runtime": SERIAL,
-    }  # fmt: skip
+        "training": SGD | {"rounds": 1, "batch_size": 2},
+        "population": {"clients": 1, "per_round": 1},
+        "data.partition": {"kind": "iid"},
+        "evaluation": {"prompts": []},
+        "runtime": SERIAL,
+    }
     run(tiny(tmp_path, changes | {"topology": {"kind": "parallel"}}, "whole.yaml"), tmp_path / "whole")
-    run(tiny(tmp_path, changes | split("down_0", tail="up_0", may_send=["text"]), "split.yaml"), tmp_path / "split")
+    run(
+        tiny(tmp_path, changes | split("down_0", tail="up_0", may_send=["text"]), "split.yaml"),
+        tmp_path / "split",
+    )
     assert difference(tmp_path / "split", tmp_path / "whole", 1) < 1e-5
     told = json.loads((tmp_path / "split" / "split.json").read_text())
     assert told["inputs"] == ["text"]
@@ -107,7 +141,10 @@ def events(executor, scenario, t=1):
     """A round in the clock's order, as the engine has it carried out."""
     from fedray.data import holdings
 
-    known, radio = shared(scenario, *holdings(scenario, executor.job.folder)), Radio(scenario.network, scenario.population.clients)
+    known, radio = (
+        shared(scenario, *holdings(scenario, executor.job.folder)),
+        Radio(scenario.network, scenario.population.clients),
+    )
     work = measure(scenario, executor.job.folder).of(scenario, known.samples)
     asked = schedule_round(scenario, radio, t, known, work)
     return asked.sorted({e.id: e.t0_s for e in time_round(asked, work, radio, 0.0)})
@@ -115,14 +152,21 @@ def events(executor, scenario, t=1):
 
 @pytest.fixture(scope="module")
 def hosts(cluster, tmp_path_factory):
-    """An executor of three client actors and a server, over pictures of its own; who wants fewer uses some of its hosts."""
+    """An executor of three client actors and a server, over pictures of its own; who wants fewer uses some of
+    its hosts."""
     from fedray.executors.ray import RayExecutor
 
     folder = tmp_path_factory.mktemp("hosts")
     data = shutil.copytree(shipped.HERE / "ink", folder / "ink")
     changes = ARTISTS | {"data.path": str(data), "runtime": {"actors": 3}}
     executor = RayExecutor(
-        job_of(garments(folder, changes | {"topology": split("conv2", **FORMS["v2 in U-shape, in micro-batches"])["topology"]}))[1]
+        job_of(
+            garments(
+                folder,
+                changes
+                | {"topology": split("conv2", **FORMS["v2 in U-shape, in micro-batches"])["topology"]},
+            )
+        )[1]
     )
     yield executor
     executor.close()
@@ -150,7 +194,9 @@ def test_any_number_of_actors_gives_the_weights_of_one_process(actors, cluster, 
 
 
 @pytest.mark.parametrize("who", ["a client", "the server"])
-def test_a_round_that_loses_an_actor_is_done_again_with_the_same_bits(who, cluster, hosts, expected, monkeypatch):
+def test_a_round_that_loses_an_actor_is_done_again_with_the_same_bits(
+    who, cluster, hosts, expected, monkeypatch
+):
     notes = []
     monkeypatch.setattr(hosts, "note", notes.append)
     begin(hosts)
@@ -180,7 +226,9 @@ def test_a_round_that_loses_an_actor_is_done_again_with_the_same_bits(who, clust
     assert sha256(cluster.get(hosts.buffer)) == expected[1]
 
 
-def test_a_client_whose_image_is_damaged_is_left_out_without_touching_the_server_s_part(cluster, hosts, monkeypatch):
+def test_a_client_whose_image_is_damaged_is_left_out_without_touching_the_server_s_part(
+    cluster, hosts, monkeypatch
+):
     """On Ray and in one process: the round is done again without it."""
     alone, without = SerialExecutor(hosts.job), SerialExecutor(hosts.job)
     begin(hosts)
@@ -192,7 +240,10 @@ def test_a_client_whose_image_is_damaged_is_left_out_without_touching_the_server
     whole = damaged.read_bytes()
     try:
         damaged.write_bytes(whole[:100])
-        told = {name: list(tried.carry_out(schedule)) for name, tried in (("on Ray", hosts), ("in one process", alone))}
+        told = {
+            name: list(tried.carry_out(schedule))
+            for name, tried in (("on Ray", hosts), ("in one process", alone))
+        }
     finally:
         damaged.write_bytes(whole)
     for reports in told.values():
@@ -208,7 +259,9 @@ def test_a_client_whose_image_is_damaged_is_left_out_without_touching_the_server
 def test_a_loss_that_is_not_finite_is_its_client_s_failure_and_aborts_where_failures_do(tmp_path):
     training = SGD | {"optimizer": {"kind": "sgd", "learning_rate": 1e30}}
     changes = {"training": training, "topology": {"kind": "split", "cut": "conv2", "tail": "loss"}}
-    with pytest.raises(RunFailed, match=r"client \d in round 1, while training: the (loss|gradient) of step 2 is"):
+    with pytest.raises(
+        RunFailed, match=r"client \d in round 1, while training: the (loss|gradient) of step 2 is"
+    ):
         run(garments(tmp_path, changes | {"runtime": SERIAL}), tmp_path / "run")
     assert not (tmp_path / "run" / "metrics.jsonl").read_text()
 
@@ -226,7 +279,12 @@ def first_batch(work, server, client=0):
     base, _, state = server.initial()
     server.begin(0, base, state)
     message, sent = base, {}
-    for stage, crossing in (("front", "smashed"), ("middle", "features"), ("tail", "errors"), ("middle_back", "gradients")):
+    for stage, crossing in (
+        ("front", "smashed"),
+        ("middle", "features"),
+        ("tail", "errors"),
+        ("middle_back", "gradients"),
+    ):
         step = Pass(f"{stage}-0-0", client, stage, 0, 0, 1, 8, ())
         message = server.go(0, 1, step, message) if step.node == "server" else work.go(1, step, None, message)
         sent[crossing] = message
@@ -239,7 +297,9 @@ def test_bytes_on_the_air_are_the_messages_own(compression, tmp_path):
     work, server = SplitClients(job, torch.device("cpu")), SplitServer(job, torch.device("cpu"))
     counted = measure(job.scenario, job.folder).cut
     sent = first_batch(work, server)
-    assert {crossing: message.data.nbytes for crossing, message in sent.items()} == {c: counted.bytes[c][8] for c in sent}
+    assert {crossing: message.data.nbytes for crossing, message in sent.items()} == {
+        c: counted.bytes[c][8] for c in sent
+    }
     if compression == COMPRESSED["in 8 bits"]:
         assert sent["smashed"].data.nbytes < 8 * 32 * 13 * 13 * 1.1
 
@@ -259,17 +319,23 @@ def test_in_u_shape_nothing_leaves_a_client_but_activations_and_their_gradients(
 def test_neither_side_holds_the_weights_of_the_other(tmp_path):
     _, job = job_of(garments(tmp_path, split("conv1", tail="head")))
     held = {}
-    for side, work in (("client", SplitClients(job, torch.device("cpu"))), ("server", SplitServer(job, torch.device("cpu")))):
+    for side, work in (
+        ("client", SplitClients(job, torch.device("cpu"))),
+        ("server", SplitServer(job, torch.device("cpu"))),
+    ):
         network = work.halves.learner.parts["network"]
         held[side] = {name.split(".")[0] for name, p in network.named_parameters() if not p.is_meta}
     assert held == {"client": {"0", "9"}, "server": {"3", "7"}}
 
 
 def test_the_server_part_of_v1_is_the_mean_of_copies_and_that_of_v2_has_made_every_step(tmp_path):
-    """With one step a client and plain SGD: v1's mean of n steps, against v2's n steps in a row, which is about n times as far."""
+    """With one step a client and plain SGD: v1's mean of n steps, against v2's n steps in a row, which is
+    about n times as far."""
     far = {}
     for variant in ("splitfed_v1", "splitfed_v2"):
-        changes = split("conv2", variant=variant, may_send=["labels"]) | {"training": SGD | {"rounds": 1, "local_steps": 1}}
+        changes = split("conv2", variant=variant, may_send=["labels"]) | {
+            "training": SGD | {"rounds": 1, "local_steps": 1}
+        }
         _, job = job_of(garments(tmp_path, changes, f"{variant}.yaml"))
         executor = SerialExecutor(job)
         begin(executor)
@@ -299,22 +365,43 @@ REFUSED = {
         {"cut": "conv3", "tail": "loss"},
         "topology.cut: got 'conv3', expected auto, or one of conv1, conv2, dense, head",
     ),
-    "a tail before its front": ({"cut": "dense", "tail": "conv1"}, "topology.tail: got 'conv1', expected auto, or one of loss"),
-    "a loss without labels": ({"cut": "conv1"}, "topology.may_send: got nothing, without a tail, expected a tail, which keeps labels"),
+    "a tail before its front": (
+        {"cut": "dense", "tail": "conv1"},
+        "topology.tail: got 'conv1', expected auto, or one of loss",
+    ),
+    "a loss without labels": (
+        {"cut": "conv1"},
+        "topology.may_send: got nothing, without a tail, expected a tail, which keeps labels",
+    ),
     "labels that would leave": (
         {"cut": "conv1", "may_send": ["images"]},
-        "a cut (conv1) that sends the server each client's labels, expected a tail, which keeps it at home, or may_send: [labels]",
+        (
+            "a cut (conv1) that sends the server each client's labels, expected a tail, which keeps it at"
+            " home, or may_send: [labels]"
+        ),
     ),
     "a scaffold": ({"cut": "conv1", "tail": "loss"}, "aggregation.kind: got scaffold in a split"),
     "halves of floats": ({"cut": "conv1", "tail": "loss"}, "training.precision: got fp16 in a split"),
-    "more micro-batches than samples": ({"cut": "conv1", "micro_batches": 9}, "topology.micro_batches: got 9, expected at most"),
+    "more micro-batches than samples": (
+        {"cut": "conv1", "micro_batches": 9},
+        "topology.micro_batches: got 9, expected at most",
+    ),
     "compressions in the wrong order": (
-        {"cut": "conv1", "compression": [{"kind": "quantise", "bits": 8}, {"kind": "top_k", "fraction": 0.5}]},
+        {
+            "cut": "conv1",
+            "compression": [{"kind": "quantise", "bits": 8}, {"kind": "top_k", "fraction": 0.5}],
+        },
         "topology.compression: got quantise, top_k, expected top_k, quantise, or both in this order",
     ),
-    "what is no input": ({"cut": "conv1", "may_send": ["labels", "lables"]}, "topology.may_send: got lables, expected some of images"),
-    "a chain that drops": ({"cut": "conv1", "tail": "loss", "variant": "vanilla"}, "runtime.failures.data: got drop for vanilla"),
-}  # fmt: skip
+    "what is no input": (
+        {"cut": "conv1", "may_send": ["labels", "lables"]},
+        "topology.may_send: got lables, expected some of images",
+    ),
+    "a chain that drops": (
+        {"cut": "conv1", "tail": "loss", "variant": "vanilla"},
+        "runtime.failures.data: got drop for vanilla",
+    ),
+}
 
 
 @pytest.mark.parametrize("what", REFUSED)
@@ -332,12 +419,19 @@ def test_what_a_split_cannot_do_is_a_line_of_the_scenario(what, tmp_path, fedray
 
 
 def test_a_cut_whose_skips_would_have_to_cross_is_refused_where_they_are_to_stay_home(tmp_path, fedray):
-    model = {"model": {"kind": "diffusion", "resolution": 16, "channels": [32, 64], "layers": 1, "attention": [1]}}
+    model = {
+        "model": {"kind": "diffusion", "resolution": 16, "channels": [32, 64], "layers": 1, "attention": [1]}
+    }
     beside = garments(tmp_path, model | split("in", tail="up_1", skips="home"), "beside.yaml")
     code, _, err = fedray("plan", beside)
     assert code == 2
     assert "topology.skips: got home, with a cut (in .. up_1) that" in err
-    assert fedray("plan", garments(tmp_path, model | split("down_0", tail="up_1", skips="home"), "level.yaml"))[0] == 0
+    assert (
+        fedray("plan", garments(tmp_path, model | split("down_0", tail="up_1", skips="home"), "level.yaml"))[
+            0
+        ]
+        == 0
+    )
 
 
 def test_plan_counts_every_cut_and_auto_takes_the_one_with_the_shortest_first_round(tmp_path):
@@ -345,8 +439,13 @@ def test_plan_counts_every_cut_and_auto_takes_the_one_with_the_shortest_first_ro
     planned = plan(loaded)
     cuts = planned["cuts"]
     assert [(c["cut"], c["tail"]) for c in cuts] == [
-        ("conv1", "dense"), ("conv1", "head"), ("conv1", "loss"), ("conv2", "head"), ("conv2", "loss"), ("dense", "loss"),
-    ]  # fmt: skip
+        ("conv1", "dense"),
+        ("conv1", "head"),
+        ("conv1", "loss"),
+        ("conv2", "head"),
+        ("conv2", "loss"),
+        ("dense", "loss"),
+    ]
     best = min(cuts, key=lambda c: c["first_round"]["sim_time_s"])
     assert planned["cut"] == f"{best['cut']} .. {best['tail']}"
     assert planned["total"]["sim_time_s"] == pytest.approx(2 * best["first_round"]["sim_time_s"])
@@ -358,7 +457,9 @@ def test_plan_counts_every_cut_and_auto_takes_the_one_with_the_shortest_first_ro
 
 
 @pytest.mark.parametrize(("key", "little"), [("deadline_s", 1e-6), ("device.memory_bytes", 1.0)])
-def test_what_is_too_little_for_every_cut_is_refused_with_what_the_least_demanding_takes(key, little, tmp_path, fedray):
+def test_what_is_too_little_for_every_cut_is_refused_with_what_the_least_demanding_takes(
+    key, little, tmp_path, fedray
+):
     def plan_with(cut, value):
         file = garments(tmp_path, split(cut, tail="loss"), f"{cut}.yaml")
         return fedray("plan", file, "--set", f"network.{key}={value}")[::2]
@@ -374,7 +475,8 @@ def test_what_is_too_little_for_every_cut_is_refused_with_what_the_least_demandi
 
 
 def test_a_defence_makes_activations_tell_less(tmp_path):
-    """Normal noise, against the same run without it: the attacker's pictures and the correlation get worse."""
+    """Normal noise, against the same run without it: the attacker's pictures and the correlation get
+    worse."""
     told = {}
     for name, more in (("bare", {}), ("noisy", {"defence": {"kind": "noise", "std": 2.0}})):
         changes = split("conv1", tail="loss", **more) | {
@@ -396,7 +498,10 @@ def test_a_defence_makes_activations_tell_less(tmp_path):
 def test_distance_correlation_in_the_loss_lowers_it(tmp_path):
     told = {}
     training = SGD | {"rounds": 2, "local_steps": 8, "optimizer": {"kind": "sgd", "learning_rate": 0.05}}
-    for name, more in (("bare", {}), ("nopeek", {"defence": {"kind": "distance_correlation", "weight": 30.0}})):
+    for name, more in (
+        ("bare", {}),
+        ("nopeek", {"defence": {"kind": "distance_correlation", "weight": 30.0}}),
+    ):
         changes = split("conv1", tail="loss", **more) | {
             "training": training,
             "evaluation": {"leakage": {"samples": 64, "attack_steps": 1}},
@@ -429,9 +534,22 @@ def test_a_split_run_is_costed_on_another_network_as_one_that_ran_there(tmp_path
 
 
 def test_by_timestep_the_server_is_sent_noised_pictures_and_gives_back_nothing_but_its_loss(tmp_path):
-    """CollaFuse: no gradient comes down, since what the server learns does not depend on the client's network."""
-    model = {"kind": "diffusion", "resolution": 16, "channels": [32, 64], "attention": [1], "layers": 1, "timesteps": 50, "server_from": 20}
-    changes = split("client", tail="loss") | {"model": model, "training": SGD, "evaluation": {"inference_steps": 2, "images_per_prompt": 1}}
+    """CollaFuse: no gradient comes down, since what the server learns does not depend on the client's
+    network."""
+    model = {
+        "kind": "diffusion",
+        "resolution": 16,
+        "channels": [32, 64],
+        "attention": [1],
+        "layers": 1,
+        "timesteps": 50,
+        "server_from": 20,
+    }
+    changes = split("client", tail="loss") | {
+        "model": model,
+        "training": SGD,
+        "evaluation": {"inference_steps": 2, "images_per_prompt": 1},
+    }
     run(garments(tmp_path, changes), tmp_path / "run")
     told = json.loads((tmp_path / "run" / "split.json").read_text())
     assert told["inputs"] == []
@@ -443,8 +561,8 @@ def test_by_timestep_the_server_is_sent_noised_pictures_and_gives_back_nothing_b
 
 
 def test_a_batch_s_gradient_is_that_of_the_weights_it_first_passed_through(tmp_path):
-    """Two clients in flight in U-shape: the second's way back begins after the first's step. With plain SGD the server's part
-    has gone as far as with each of them alone, added up."""
+    """Two clients in flight in U-shape: the second's way back begins after the first's step. With plain SGD
+    the server's part has gone as far as with each of them alone, added up."""
     _, job = job_of(garments(tmp_path, split("conv1", tail="head")))
     work, server = SplitClients(job, torch.device("cpu")), SplitServer(job, torch.device("cpu"))
     base, _, state = server.initial()
@@ -455,7 +573,9 @@ def test_a_batch_s_gradient_is_that_of_the_weights_it_first_passed_through(tmp_p
         for stage in ("front", "middle", "tail", "middle_back"):
             for k in clients:
                 step = Pass(f"{stage}-{k}-0", k, stage, 0, 0, 1, 8, ())
-                at[k] = server.go(0, 1, step, at[k]) if step.node == "server" else work.go(1, step, None, at[k])
+                at[k] = (
+                    server.go(0, 1, step, at[k]) if step.node == "server" else work.go(1, step, None, at[k])
+                )
         return server.held[0].all() - server.side.numbers(base)
 
     one, other, both = moved(0), moved(1), moved(0, 1)
@@ -471,18 +591,26 @@ def test_no_side_clips_its_part_alone_unless_it_is_asked_to(tmp_path):
         "none": split("conv1", tail="loss") | {"training": SGD},
         "each": split("conv1", tail="loss") | {"training": SGD | {"clip_norm": 1.0}},
     }.items():
-        trained[name] = run(garments(tmp_path, ONE | changes, f"{name}.yaml"), tmp_path / name)["weights_sha256"]
+        trained[name] = run(garments(tmp_path, ONE | changes, f"{name}.yaml"), tmp_path / name)[
+            "weights_sha256"
+        ]
     assert trained["default"] == trained["none"] != trained["each"]
 
 
 def test_a_client_without_weights_of_its_own_helps_to_train_the_server_s(tmp_path):
     """An adapter that lies on the server's side alone."""
     changes = {
-        "training": SGD | {"rounds": 1, "batch_size": 2}, "population": {"clients": 1, "per_round": 1}, "data.partition": {"kind": "iid"},
-        "tuning": {"kind": "lora", "rank": 2}, "evaluation": {"prompts": []}, "runtime": SERIAL,
-    }  # fmt: skip
+        "training": SGD | {"rounds": 1, "batch_size": 2},
+        "population": {"clients": 1, "per_round": 1},
+        "data.partition": {"kind": "iid"},
+        "tuning": {"kind": "lora", "rank": 2},
+        "evaluation": {"prompts": []},
+        "runtime": SERIAL,
+    }
     run(tiny(tmp_path, changes | {"topology": {"kind": "parallel"}}, "whole.yaml"), tmp_path / "whole")
-    run(tiny(tmp_path, changes | split("in", tail="out", may_send=["text"]), "split.yaml"), tmp_path / "split")
+    run(
+        tiny(tmp_path, changes | split("in", tail="out", may_send=["text"]), "split.yaml"), tmp_path / "split"
+    )
     assert difference(tmp_path / "split", tmp_path / "whole", 1) < 1e-5
     told = json.loads((tmp_path / "split" / "split.json").read_text())
     assert (told["part_bytes"], told["trainable"]["client"]) == (0, 0)
@@ -491,12 +619,16 @@ def test_a_client_without_weights_of_its_own_helps_to_train_the_server_s(tmp_pat
 
 def test_in_half_precision_half_the_bytes_cross(tmp_path):
     for compression in ([], COMPRESSED["a tenth of them"]):
-        changes = split("conv1", tail="head", compression=compression) | {"training": SGD | {"precision": "bf16"}}
+        changes = split("conv1", tail="head", compression=compression) | {
+            "training": SGD | {"precision": "bf16"}
+        }
         _, job = job_of(garments(tmp_path, changes))
         work, server = SplitClients(job, torch.device("cpu")), SplitServer(job, torch.device("cpu"))
         counted = measure(job.scenario, job.folder).cut
         sent = first_batch(work, server)
-        assert {crossing: message.data.nbytes for crossing, message in sent.items()} == {c: counted.bytes[c][8] for c in sent}
+        assert {crossing: message.data.nbytes for crossing, message in sent.items()} == {
+            c: counted.bytes[c][8] for c in sent
+        }
         assert compression or counted.bytes["smashed"][8] == 2 * 8 * 32 * 13 * 13
 
 
@@ -505,24 +637,45 @@ def test_an_update_that_cannot_be_summed_is_its_client_s_failure(executor, tmp_p
     if executor == "ray":
         request.getfixturevalue("cluster")
     training = SGD | {"rounds": 1, "local_steps": 1, "optimizer": {"kind": "sgd", "learning_rate": 3e4}}
-    changes = {"training": training, "topology": {"kind": "split", "cut": "conv1", "tail": "loss", "variant": "splitfed_v1"}}
+    changes = {
+        "training": training,
+        "topology": {"kind": "split", "cut": "conv1", "tail": "loss", "variant": "splitfed_v1"},
+    }
     with pytest.raises(
-        RunFailed, match=r"no client of round 1 trained; the first: client \d, while training: an update changes a weight by"
+        RunFailed,
+        match=(
+            r"no client of round 1 trained; the first: client \d, while training: an update changes a"
+            r" weight by"
+        ),
     ):
-        run(garments(tmp_path, changes | {"runtime": {"executor": executor}, "population": {"clients": 2}}), tmp_path / "run")
+        run(
+            garments(tmp_path, changes | {"runtime": {"executor": executor}, "population": {"clients": 2}}),
+            tmp_path / "run",
+        )
 
 
 def test_a_batch_of_one_has_no_distances_to_correlate_and_trains_all_the_same(tmp_path):
     changes = split("conv1", tail="loss", defence={"kind": "distance_correlation", "weight": 1.0})
     training = SGD | {"rounds": 1, "local_steps": None, "local_epochs": 1, "batch_size": 4}
-    changes |= {"training": training, "data.partition": {"kind": "iid", "samples": 9}, "population": {"clients": 2}}
+    changes |= {
+        "training": training,
+        "data.partition": {"kind": "iid", "samples": 9},
+        "population": {"clients": 2},
+    }
     run(garments(tmp_path, changes), tmp_path / "run")
     (row,) = rows(tmp_path / "run" / "metrics.jsonl")
     assert (row["clients"], row["failed"], row["samples"]) == (2, 0, 18)
 
 
 def test_a_defence_that_no_client_s_weight_can_follow_is_refused(tmp_path, fedray):
-    model = {"kind": "diffusion", "resolution": 16, "channels": [32, 64], "layers": 1, "attention": [1], "server_from": 500}
+    model = {
+        "kind": "diffusion",
+        "resolution": 16,
+        "channels": [32, 64],
+        "layers": 1,
+        "attention": [1],
+        "server_from": 500,
+    }
     changes = {"model": model} | split("client", defence={"kind": "distance_correlation", "weight": 1.0})
     code, _, err = fedray("plan", garments(tmp_path, changes))
     assert code == 2

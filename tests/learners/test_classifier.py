@@ -33,7 +33,10 @@ def test_resnet18_is_torchvisions_own_and_its_file_opens_there(tmp_path):
 
 
 def test_group_normalisation_leaves_no_running_means():
-    assert not [name for name, _ in learner(Form(3, 32, TEN), network="resnet18", norm="group").network.named_buffers()]
+    assert not [
+        name
+        for name, _ in learner(Form(3, 32, TEN), network="resnet18", norm="group").network.named_buffers()
+    ]
 
 
 @pytest.mark.parametrize("network", ["cnn", "resnet18"])

@@ -57,7 +57,9 @@ def test_the_same_seed_gives_the_same_network_and_another_seed_another():
     other = Diffusion(first.section, Form(1, 28, []), 1, torch.device("cpu"), torch.float32)
     pairs = zip(first.unet.parameters(), again.unet.parameters(), other.unet.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b, _ in pairs)
-    assert not all(torch.equal(a, b) for a, b in zip(first.unet.parameters(), other.unet.parameters(), strict=True))
+    assert not all(
+        torch.equal(a, b) for a, b in zip(first.unet.parameters(), other.unet.parameters(), strict=True)
+    )
 
 
 def test_a_size_that_cannot_be_halved_often_enough_is_refused():
@@ -70,13 +72,22 @@ def test_what_is_saved_opens_as_a_ddpm_pipeline_of_the_same_weights(small, tmp_p
 
     small.save(tmp_path)
     opened = DDPMPipeline.from_pretrained(tmp_path)
-    assert all(torch.equal(a, b) for a, b in zip(opened.unet.parameters(), small.unet.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(opened.unet.parameters(), small.unet.parameters(), strict=True)
+    )
     assert opened.scheduler.config.beta_schedule == "linear"
 
 
 def test_a_sampler_has_the_timesteps_and_the_noise_of_its_model():
     section = Section(
-        kind="diffusion", resolution=16, channels=[32, 32], attention=[1], layers=1, timesteps=50, beta_start=1e-3, beta_end=0.1
+        kind="diffusion",
+        resolution=16,
+        channels=[32, 32],
+        attention=[1],
+        layers=1,
+        timesteps=50,
+        beta_start=1e-3,
+        beta_end=0.1,
     )
     learner = Diffusion(section, Form(1, 28, ()), 0, torch.device("cpu"), torch.float32)
     seen = []
@@ -86,8 +97,17 @@ def test_a_sampler_has_the_timesteps_and_the_noise_of_its_model():
 
 
 def test_the_two_halves_of_collafuse_noise_a_picture_as_the_whole_does():
-    """Veiled up to the cut, then by the server's own steps: the share of the picture that is left is the whole schedule's."""
-    section = Section(kind="diffusion", resolution=16, channels=[32, 32], attention=[1], layers=1, timesteps=100, server_from=30)
+    """Veiled up to the cut, then by the server's own steps: the share of the picture that is left is the
+    whole schedule's."""
+    section = Section(
+        kind="diffusion",
+        resolution=16,
+        channels=[32, 32],
+        attention=[1],
+        layers=1,
+        timesteps=100,
+        server_from=30,
+    )
     halves = CollaFuse(section, Form(1, 28, ()), 0, torch.device("cpu"), torch.float32)
     whole = Diffusion(section, Form(1, 28, ()), 0, torch.device("cpu"), torch.float32).schedule.alphas_cumprod
     client, server = halves.client.schedule.alphas_cumprod, halves.server.schedule.alphas_cumprod
@@ -98,4 +118,5 @@ def test_the_two_halves_of_collafuse_noise_a_picture_as_the_whole_does():
     veiled = run(halves.stages[:1], vars(batch))["veiled"]
     assert torch.allclose(veiled, client[-1].sqrt().expand_as(veiled))
     assert halves.sample([3, 4], 4).shape == (2, 3, 16, 16)
-    assert torch.allclose(halves.sample([3, 4], 4)[1:], halves.sample([4], 4), atol=1e-3)  # whatever its neighbours
+    # whatever its neighbours
+    assert torch.allclose(halves.sample([3, 4], 4)[1:], halves.sample([4], 4), atol=1e-3)

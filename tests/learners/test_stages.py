@@ -40,10 +40,16 @@ def test_what_crosses_is_what_one_side_needs_of_the_other():
 
 def test_a_tensor_with_two_names_crosses_once():
     x = torch.zeros(2)
-    assert [names for names, _ in tensors(("x", "skip", "y"), {"x": x, "skip": x, "y": torch.zeros(2)})] == [("x", "skip"), ("y",)]
+    assert [names for names, _ in tensors(("x", "skip", "y"), {"x": x, "skip": x, "y": torch.zeros(2)})] == [
+        ("x", "skip"),
+        ("y",),
+    ]
 
 
 def test_inputs_leave_their_client_only_where_that_is_allowed():
-    with pytest.raises(Refused, match=r"sends the server each client's text and labels, expected a tail.*may_send: \[text, labels\]"):
+    with pytest.raises(
+        Refused,
+        match=r"sends the server each client's text and labels, expected a tail.*may_send: \[text, labels\]",
+    ):
         cut(STAGES, Split(kind="split", cut="first"))
     assert cut(STAGES, Split(kind="split", cut="first", may_send=["text", "labels"])) == of(2)

@@ -20,7 +20,9 @@ BASE = locate("tiny-sd", Path())
 
 
 def learner(compute=torch.float32, **section):
-    return TextToImage.load(Section(kind="text_to_image", base="tiny-sd", **section), BASE, torch.device("cpu"), compute)
+    return TextToImage.load(
+        Section(kind="text_to_image", base="tiny-sd", **section), BASE, torch.device("cpu"), compute
+    )
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,9 @@ def test_latents_are_the_autoencoders_mean_and_deviation_the_same_each_time(samp
     assert all(torch.equal(getattr(shard, k), getattr(again, k)) for k in ("mean", "std", "ids", "hidden"))
     pixels = torch.from_numpy(np.array(samples.image(1))).permute(2, 0, 1).float()[None] / 127.5 - 1
     with torch.no_grad():
-        posterior = model.vae.encode(F.interpolate(pixels, (32, 32)) if pixels.shape[-1] != 32 else pixels).latent_dist
+        posterior = model.vae.encode(
+            F.interpolate(pixels, (32, 32)) if pixels.shape[-1] != 32 else pixels
+        ).latent_dist
     assert torch.allclose(shard.mean[1:], posterior.mean, atol=1e-5)
     assert torch.allclose(shard.std[1:], posterior.std, atol=1e-5)
     assert len(shard) == 2
@@ -60,7 +64,10 @@ def test_text_is_embedded_once_where_its_encoder_is_frozen_and_kept_as_tokens_wh
     assert shard.hidden is not None
     assert not shard.hidden.requires_grad
     with torch.no_grad():
-        assert torch.equal(shard.hidden[:2], frozen.text_encoder(frozen.tokenize([samples.captions[0], samples.captions[1], ""]))[0][:2])
+        assert torch.equal(
+            shard.hidden[:2],
+            frozen.text_encoder(frozen.tokenize([samples.captions[0], samples.captions[1], ""]))[0][:2],
+        )
     calls = []
     frozen.text_encoder.register_forward_hook(lambda *_: calls.append(1))
     frozen.loss(frozen.draw(shard, np.arange(2), torch.Generator()))
@@ -78,7 +85,9 @@ def test_both_ways_of_keeping_text_give_the_same_loss(samples):
     batch = a_batch(model, samples, 2)
     tokens = model.tokenize([samples.captions[0], samples.captions[1]])
     with torch.no_grad():
-        assert model.loss(batch) == pytest.approx(model.loss(Batch(batch.latents, batch.noise, batch.timesteps, tokens)).item(), rel=1e-5)
+        assert model.loss(batch) == pytest.approx(
+            model.loss(Batch(batch.latents, batch.noise, batch.timesteps, tokens)).item(), rel=1e-5
+        )
 
 
 def test_a_draw_is_the_generators_alone(samples):
@@ -142,7 +151,9 @@ def test_gradient_checkpointing_gives_the_same_loss_and_gradient(samples):
         model.prepare_training(checkpointing)
         loss = model.loss(a_batch(model, samples, 2))
         loss.backward()
-        found.append((loss.item(), torch.cat([p.grad.flatten() for p in named.values() if p.grad is not None])))
+        found.append(
+            (loss.item(), torch.cat([p.grad.flatten() for p in named.values() if p.grad is not None]))
+        )
     (loss, gradient), (loss2, gradient2) = found
     assert loss == loss2
     assert torch.isfinite(gradient).all()
@@ -153,7 +164,9 @@ def test_gradient_checkpointing_gives_the_same_loss_and_gradient(samples):
 def test_a_turn_in_half_precision_is_finite_moves_the_adapter_and_follows_fp32(precision, tmp_path):
     losses = {}
     for name in ("fp32", precision):
-        _, job = job_of(tiny(tmp_path, UNSEEN | {"training.precision": name, "training.local_steps": 2}, f"{name}.yaml"))
+        _, job = job_of(
+            tiny(tmp_path, UNSEEN | {"training.precision": name, "training.local_steps": 2}, f"{name}.yaml")
+        )
         executor = SerialExecutor(job)
         begin(executor)
         buffer, report = executor.clients.train(1, 0, executor.buffer)
@@ -213,14 +226,18 @@ def test_a_local_folder_in_diffusers_layout_is_a_base_like_any_other(tmp_path):
     assert locate(str(tmp_path / "mine" / "sd"), Path()).source == mine.source
     section = Section(kind="text_to_image", base="sd")
     theirs, ours = TextToImage.load(section, mine, torch.device("cpu"), torch.float32), learner()
-    assert all(torch.equal(a, b) for a, b in zip(theirs.unet.parameters(), ours.unet.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(theirs.unet.parameters(), ours.unet.parameters(), strict=True)
+    )
 
 
 def test_the_meta_network_is_the_loaded_ones_twin():
     section = Section(kind="text_to_image", base="tiny-sd")
     meta, real = TextToImage.on_meta(section, BASE), learner()
     for name, part in real.parts.items():
-        assert {n: p.shape for n, p in part.named_parameters()} == {n: p.shape for n, p in meta.parts[name].named_parameters()}
+        assert {n: p.shape for n, p in part.named_parameters()} == {
+            n: p.shape for n, p in meta.parts[name].named_parameters()
+        }
     assert all(p.is_meta for part in meta.parts.values() for p in part.parameters())
     assert meta.resolution == real.resolution == 32
     assert meta.latent_shape == real.latent_shape

@@ -34,7 +34,9 @@ def data(objective):
 
 
 def learner(objective, device="cpu", compute=torch.float32, seed=0, trains=True, **changes):
-    section = Section(kind="transformer", objective=objective, **{"width": 16, "layers": 2, "heads": 2, **changes})
+    section = Section(
+        kind="transformer", objective=objective, **{"width": 16, "layers": 2, "heads": 2, **changes}
+    )
     made = Transformer(section, form(data(objective), HERE), seed, torch.device(device), compute)
     if trains:
         made.network.requires_grad_(True)
@@ -148,7 +150,8 @@ def test_half_of_an_images_patches_are_hidden_and_only_they_are_judged():
 
 
 def test_work_is_counted_on_meta_with_the_attention_and_no_memory():
-    """Multiplications of a layer: 12 width^2 a token for its projections, 2 length width for attention; backward, twice."""
+    """Multiplications of a layer: 12 width^2 a token for its projections, 2 length width for attention;
+    backward, twice."""
     made = learner("masked_language", device="meta")
     with FlopCounterMode(display=False) as counter:
         made.loss(made.blank_batch()[0]).backward()
@@ -168,7 +171,10 @@ def test_a_blank_batch_is_like_a_real_one(objective):
         assert (like.shape, like.dtype) == (real.shape, real.dtype)
 
 
-@pytest.mark.parametrize(("objective", "auto"), [("masked_language", "AutoModelForMaskedLM"), ("causal_language", "AutoModelForCausalLM")])
+@pytest.mark.parametrize(
+    ("objective", "auto"),
+    [("masked_language", "AutoModelForMaskedLM"), ("causal_language", "AutoModelForCausalLM")],
+)
 def test_a_saved_language_model_opens_with_its_tokenizer(objective, auto, tmp_path):
     import transformers
 
@@ -188,7 +194,11 @@ def test_a_saved_language_model_opens_with_its_tokenizer(objective, auto, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("objective", "auto"), [("classification", "AutoModelForImageClassification"), ("masked_image", "AutoModelForMaskedImageModeling")]
+    ("objective", "auto"),
+    [
+        ("classification", "AutoModelForImageClassification"),
+        ("masked_image", "AutoModelForMaskedImageModeling"),
+    ],
 )
 def test_a_saved_vision_model_opens(objective, auto, tmp_path):
     import transformers
@@ -215,7 +225,9 @@ def test_weights_are_drawn_from_the_seed_and_from_nothing_else(objective):
 def test_a_head_of_zeros_knows_nothing_of_any_token():
     for objective in LANGUAGES:
         made = learner(objective, trains=False)
-        head = made.network.cls.predictions.decoder if objective == "masked_language" else made.network.lm_head
+        head = (
+            made.network.cls.predictions.decoder if objective == "masked_language" else made.network.lm_head
+        )
         for p in head.parameters():
             p.zero_()
         _, loss = made.test(open_source(WORDS, HERE, "test"), np.arange(50))
@@ -247,7 +259,10 @@ def test_a_causal_model_goes_on_from_a_prompt_each_text_by_its_own_seed_alone():
     made = learner("causal_language", dropout=0.5)
     made.prepare_training(False)
     both = made.sample(["To be", "Exit"], [1, 2], 30, 1.0)
-    assert [text.startswith(prompt) for text, prompt in zip(both, ("To be", "Exit"), strict=True)] == [True, True]
+    assert [text.startswith(prompt) for text, prompt in zip(both, ("To be", "Exit"), strict=True)] == [
+        True,
+        True,
+    ]
     assert made.sample(["Exit"], [2], 30, 1.0) == both[1:]
     assert made.sample(["Exit"], [3], 30, 1.0) != both[1:]
     assert made.sample([""], [3], 1, 1.0)[0].startswith("\n")
@@ -272,7 +287,9 @@ def test_checkpointed_layers_run_twice_for_the_same_gradients_with_dropout_too(o
         made = learner(objective, dropout=0.2)
         made.prepare_training(checkpointing)
         runs.append([])
-        next(made.stages[1].modules[0].children()).register_forward_hook(lambda *_, seen=runs[-1]: seen.append(1))
+        next(made.stages[1].modules[0].children()).register_forward_hook(
+            lambda *_, seen=runs[-1]: seen.append(1)
+        )
         torch.manual_seed(3)
         made.loss(batch(made)).backward()
         found.append([p.grad for p in made.network.parameters() if p.grad is not None])
@@ -292,7 +309,10 @@ def test_bf16_computes_nearly_the_same_loss_in_fp32(objective):
 
 @pytest.mark.parametrize("patch", [5, 28, 29])
 def test_images_are_cut_into_several_whole_patches(patch):
-    with pytest.raises(Refused, match=rf"model\.patch: got {patch}, expected a proper divisor of the images' 28 pixels a side"):
+    with pytest.raises(
+        Refused,
+        match=rf"model\.patch: got {patch}, expected a proper divisor of the images' 28 pixels a side",
+    ):
         learner("masked_image", patch=patch)
     assert learner("masked_image", patch=16, resolution=32).side == 2
 
@@ -303,13 +323,28 @@ def test_images_are_cut_into_several_whole_patches(patch):
         ({"model.heads": 3}, "model.heads: got 3, expected a divisor of model.width, 16"),
         ({"model.masked": 0.0}, "model.masked"),
         ({"model.resolution": 32}, "model.resolution: got 32, expected none for text"),
-        ({"model.objective": "causal_language", "model.masked": 0.2}, "model.masked: got 0.2, expected none for causal_language"),
-        ({"data": MINI}, "model.objective: got masked_language on fashion_mnist_mini, expected classification or masked_image"),
+        (
+            {"model.objective": "causal_language", "model.masked": 0.2},
+            "model.masked: got 0.2, expected none for causal_language",
+        ),
+        (
+            {"data": MINI},
+            (
+                "model.objective: got masked_language on fashion_mnist_mini, expected classification or"
+                " masked_image"
+            ),
+        ),
         ({"model.objective": "classification"}, "model.objective: got classification on text"),
-        ({"tuning": {"kind": "lora", "rank": 4}}, "tuning.kind: got lora, expected full or partial for transformer"),
+        (
+            {"tuning": {"kind": "lora", "rank": 4}},
+            "tuning.kind: got lora, expected full or partial for transformer",
+        ),
         (
             {"evaluation.prompts": ["To be"]},
-            "evaluation.prompts: got some for a transformer, expected text_to_image or a causal_language model",
+            (
+                "evaluation.prompts: got some for a transformer, expected text_to_image or a causal_language"
+                " model"
+            ),
         ),
         ({"evaluation.quality": {}}, "evaluation.quality: got some for a transformer"),
     ],
@@ -321,7 +356,9 @@ def test_what_a_transformer_cannot_go_with_is_refused(changes, message, tmp_path
 
 def scenario(folder, **changes):
     model = {"kind": "transformer", "objective": "masked_language", "width": 16, "layers": 1, "heads": 2}
-    return garments(folder, {"data": TEXT, "model": model, "population": {"clients": 10, "per_round": 3}, **changes})
+    return garments(
+        folder, {"data": TEXT, "model": model, "population": {"clients": 10, "per_round": 3}, **changes}
+    )
 
 
 def test_a_part_of_it_may_train_alone(tmp_path):
@@ -334,14 +371,25 @@ def test_a_part_of_it_may_train_alone(tmp_path):
 
 
 def test_ten_speakers_teach_a_model_that_predicts_better_than_a_coin_of_257_sides(tmp_path):
-    steps = {"rounds": 3, "local_steps": 6, "batch_size": 16, "optimizer": {"kind": "adamw", "learning_rate": 0.02}}
+    steps = {
+        "rounds": 3,
+        "local_steps": 6,
+        "batch_size": 16,
+        "optimizer": {"kind": "adamw", "learning_rate": 0.02},
+    }
     file = scenario(tmp_path, training=steps)
     result = helpers.run(file, tmp_path / "run")
-    seen = [json["eval_perplexity"] for json in rows(tmp_path / "run" / "metrics.jsonl") if "eval_perplexity" in json]
+    seen = [
+        json["eval_perplexity"]
+        for json in rows(tmp_path / "run" / "metrics.jsonl")
+        if "eval_perplexity" in json
+    ]
     assert result["final"]["eval_perplexity"] == pytest.approx(math.exp(result["final"]["eval_loss"]))
     assert seen[-1] < 60
     assert 0.05 < result["final"]["eval_accuracy"] < 1
-    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {p.name for p in (tmp_path / "run" / "model").iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {
+        p.name for p in (tmp_path / "run" / "model").iterdir()
+    }
     assert "devlin2019bert" in (tmp_path / "run" / "CITATION.bib").read_text()
 
 
@@ -352,5 +400,13 @@ def test_a_relay_hands_any_of_them_on(objective, tmp_path):
         changes["data"] = MINI
     result = helpers.run(scenario(tmp_path, **changes), tmp_path / "run")
     judged = {k for k in result["final"] if k.startswith("eval_")}
-    accuracy, perplexity = ["eval_accuracy"] * (objective != "masked_image"), ["eval_perplexity"] * (objective in LANGUAGES)
-    assert judged == {"eval_loss", *accuracy, *perplexity, *["eval_samples"] * (objective == "classification")}
+    accuracy, perplexity = (
+        ["eval_accuracy"] * (objective != "masked_image"),
+        ["eval_perplexity"] * (objective in LANGUAGES),
+    )
+    assert judged == {
+        "eval_loss",
+        *accuracy,
+        *perplexity,
+        *["eval_samples"] * (objective == "classification"),
+    }

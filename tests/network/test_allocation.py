@@ -20,7 +20,9 @@ def finishes(bits, ready, gain, share):
 def test_four_users_finish_together_at_85_0969_seconds():
     bits, ready = np.full(4, 72.8e6), np.array([1.0, 2, 3, 4])
     gain = 0.2 * np.array([1e-12, 5e-13, 2e-13, 1e-13]) / DENSITY
-    assert finishes(bits, ready, gain, allocation.min_max(bits, ready, shannon(gain))) == pytest.approx(85.0969, abs=5e-5)
+    assert finishes(bits, ready, gain, allocation.min_max(bits, ready, shannon(gain))) == pytest.approx(
+        85.0969, abs=5e-5
+    )
     assert finishes(bits, ready, gain, np.full(4, 0.25)).max() == pytest.approx(88.73, abs=0.005)
 
 
@@ -29,7 +31,11 @@ users = st.lists(st.tuples(st.floats(1e4, 1e9), st.floats(0, 100), st.floats(4, 
 
 @given(users)
 def test_min_max_shares_equalise_finishing_times_and_beat_an_equal_split(some):
-    bits, ready, gain = np.array([b for b, *_ in some]), np.array([r for _, r, _ in some]), 10 ** np.array([g for *_, g in some])
+    bits, ready, gain = (
+        np.array([b for b, *_ in some]),
+        np.array([r for _, r, _ in some]),
+        10 ** np.array([g for *_, g in some]),
+    )
     share = allocation.min_max(bits, ready, shannon(gain))
     assert share.sum() == pytest.approx(1)
     ends = finishes(bits, ready, gain, share)
@@ -65,7 +71,8 @@ def test_resource_blocks_go_where_they_serve_best_and_all_get_as_many():
     rates = np.array([[9.0, 1, 8, 1], [1.0, 7, 1, 6]])
     assert (allocation.blocks(rates, np.zeros(2)) * rates).sum(1) == pytest.approx([17, 13])
     greedy = np.array([[10.0, 9], [9.0, 1]])
-    assert (allocation.blocks(greedy, np.zeros(2)) * greedy).sum(1) == pytest.approx([9, 9])  # 18 in all, not 11
+    # 18 in all, not 11
+    assert (allocation.blocks(greedy, np.zeros(2)) * greedy).sum(1) == pytest.approx([9, 9])
 
 
 @given(st.integers(1, 9), st.integers(9, 40), st.integers(0, 99))
@@ -76,13 +83,19 @@ def test_no_resource_block_is_left_over_and_nobody_has_two_more_than_another(n, 
 
 
 def test_the_listeners_of_a_broadcast_share_the_time_it_takes():
-    assert allocation.together(np.array([3.0, 1.0, 2.0])) == pytest.approx([1 / 3 + 0.5 + 1, 1 / 3, 1 / 3 + 0.5])
+    assert allocation.together(np.array([3.0, 1.0, 2.0])) == pytest.approx(
+        [1 / 3 + 0.5 + 1, 1 / 3, 1 / 3 + 0.5]
+    )
     assert allocation.together(np.array([3.0, 1.0, 2.0])).sum() == pytest.approx(3.0)
 
 
 @given(users, st.floats(1.0, 8.0))
 def test_min_max_equalises_rates_that_end_at_a_modulation_too(some, cap):
-    bits, ready, gain = np.array([b for b, *_ in some]), np.array([r for _, r, _ in some]), 10 ** np.array([g for *_, g in some])
+    bits, ready, gain = (
+        np.array([b for b, *_ in some]),
+        np.array([r for _, r, _ in some]),
+        10 ** np.array([g for *_, g in some]),
+    )
 
     def rate(share):
         return BAND * share * np.minimum(0.75 * np.log2(1 + gain / (BAND * share)), cap)

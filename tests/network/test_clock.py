@@ -51,11 +51,22 @@ def test_a_relay_takes_downlink_turns_hops_uplink_and_aggregation_one_after_anot
 
 
 def test_each_step_starts_when_the_one_before_it_ends():
-    events = time_round(chained(1, range(3), 1, in_order, generator(0, 1, -1, "order")), WORK, network(), 100.0)
+    events = time_round(
+        chained(1, range(3), 1, in_order, generator(0, 1, -1, "order")), WORK, network(), 100.0
+    )
     ends = {e.id: e.t1_s for e in events}
     assert events[0].t0_s == 100.0
     assert all(e.t0_s == max(ends[i] for i in e.after) for e in events[1:])
-    assert [e.event for e in events] == ["send", "train", "send", "train", "send", "train", "send", "aggregate"]
+    assert [e.event for e in events] == [
+        "send",
+        "train",
+        "send",
+        "train",
+        "send",
+        "train",
+        "send",
+        "aggregate",
+    ]
 
 
 def test_chains_side_by_side_take_as_long_as_the_longest():
@@ -83,7 +94,9 @@ def test_energy_is_power_times_time_of_every_device_and_radio():
 def test_a_device_does_one_thing_at_a_time():
     send = Send("down", SERVER, client_node(0), "downlink")
     trains = [Train(f"train-{i}", 0, ("down",)) for i in range(2)]
-    events = time_round(Schedule(1, (send, *trains, Server("aggregate", ("train-0", "train-1")))), WORK, network(), 0.0)
+    events = time_round(
+        Schedule(1, (send, *trains, Server("aggregate", ("train-0", "train-1")))), WORK, network(), 0.0
+    )
     first, second = (e for e in events if e.event == "train")
     assert (first.t0_s, first.t1_s) == (DOWN_S, DOWN_S + 1)
     assert (second.t0_s, second.t1_s) == (DOWN_S + 1, DOWN_S + 2)
@@ -92,13 +105,17 @@ def test_a_device_does_one_thing_at_a_time():
 def test_a_link_carries_one_thing_at_a_time_in_each_direction():
     sends = [Send(f"down-{k}-{i}", SERVER, client_node(k), "downlink") for k in range(2) for i in range(2)]
     trains = [Train(f"train-{s.id}", int(s.id[5]), (s.id,)) for s in sends]
-    events = time_round(Schedule(1, (*sends, *trains, Server("aggregate", tuple(t.id for t in trains)))), WORK, network(), 0.0)
+    events = time_round(
+        Schedule(1, (*sends, *trains, Server("aggregate", tuple(t.id for t in trains)))), WORK, network(), 0.0
+    )
     assert [e.t1_s for e in events if e.event == "send"] == pytest.approx([DOWN_S, 2 * DOWN_S] * 2)
 
 
 def test_each_client_has_its_own_rate_in_a_list():
     uplink = FixedLink(kind="fixed", rate_bps=[1e6, 2e6, 4e6])
-    events = time_round(chained(1, range(3), 3, in_order, generator(0, 1, -1, "order")), WORK, network(uplink=uplink), 0.0)
+    events = time_round(
+        chained(1, range(3), 3, in_order, generator(0, 1, -1, "order")), WORK, network(uplink=uplink), 0.0
+    )
     took = {e.node: e.t1_s - e.t0_s for e in events if e.direction == "uplink"}
     assert took == pytest.approx({"client-0": 8.0, "client-1": 4.0, "client-2": 2.0})
 
@@ -124,28 +141,45 @@ def test_compute_time_is_work_over_what_the_device_can_use():
 def test_a_ledger_runs_on_through_the_rounds():
     radio, ledger, ends = network(), Ledger(), []
     for t in (1, 2, 3):
-        events = time_round(chained(t, range(5), 1, in_order, generator(0, t, -1, "order")), WORK, radio, ledger.sim_time_s)
+        events = time_round(
+            chained(t, range(5), 1, in_order, generator(0, t, -1, "order")), WORK, radio, ledger.sim_time_s
+        )
         assert events[0].t0_s == ledger.sim_time_s
         ledger = ledger.add(events)
         ends.append(ledger.sim_time_s)
     assert ends == pytest.approx([ends[0], 2 * ends[0], 3 * ends[0]])
     assert ledger.transfers == 18
-    assert (ledger.bytes_uplink, ledger.bytes_downlink, ledger.bytes_sidelink) == (3 * PAYLOAD, 3 * PAYLOAD, 12 * PAYLOAD)
+    assert (ledger.bytes_uplink, ledger.bytes_downlink, ledger.bytes_sidelink) == (
+        3 * PAYLOAD,
+        3 * PAYLOAD,
+        12 * PAYLOAD,
+    )
 
 
 @given(clients=st.integers(1, 12), data=st.data())
 def test_a_round_is_never_shorter_than_its_slowest_chain_nor_longer_than_all_in_a_row(clients, data):
     chains = data.draw(st.integers(1, clients))
     seed = data.draw(st.integers(0, 1000))
-    events = time_round(chained(1, range(clients), chains, random_order, generator(seed, 1, -1, "order")), WORK, network(), 0.0)
+    events = time_round(
+        chained(1, range(clients), chains, random_order, generator(seed, 1, -1, "order")),
+        WORK,
+        network(),
+        0.0,
+    )
     ends = {e.id: e for e in events}
     for e in events:
         assert e.t0_s >= max((ends[i].t1_s for i in e.after), default=0.0)
-    assert max(e.t1_s - e.t0_s for e in events) <= events[-1].t1_s <= sum(e.t1_s - e.t0_s for e in events) + 1e-9
+    assert (
+        max(e.t1_s - e.t0_s for e in events) <= events[-1].t1_s <= sum(e.t1_s - e.t0_s for e in events) + 1e-9
+    )
 
 
 def test_the_shipped_scenarios_links_give_the_papers_times_of_a_turn_and_its_hop():
-    radio = Radio(check(next(Path(__file__).parents[2].glob("scenarios/huang2023/huang2023-lora.yaml"))).scenario.network)
+    radio = Radio(
+        check(
+            next(Path(__file__).parents[2].glob("scenarios/huang2023/huang2023-lora.yaml"))
+        ).scenario.network
+    )
     lora = radio.devices[0].time_s(4 * 1.730e12) + sent(radio.links["sidelink"], 0, 1, 9_437_184)[0][0]
     full = radio.devices[0].time_s(4 * 2.407e12) + sent(radio.links["sidelink"], 0, 1, 1_719_041_928)[0][0]
     assert round(lora, 2) == 1.23

@@ -23,7 +23,11 @@ from fedray.topologies.relay import random_order, relay
 from fedray.topologies.split import splitfed
 
 N = 4
-WORK = Work(lambda client, pictures: 1e9 * (client + 1), lambda direction, client: 1_000_000, lambda updates: 1e6 * updates)
+WORK = Work(
+    lambda client, pictures: 1e9 * (client + 1),
+    lambda direction, client: 1_000_000,
+    lambda updates: 1e6 * updates,
+)
 
 
 def fixed(rate=8e6, **more):
@@ -48,7 +52,8 @@ def outcomes(events):
 def test_a_deadline_drops_who_is_late_and_charges_it_all_the_same():
     whole = time_round(parallel(1, range(N), False), WORK, radio(), 0.0)
     cut = time_round(parallel(1, range(N), False, deadline_s=4.5), WORK, radio(), 0.0)
-    assert [outcomes(cut)[f"up-{k}"] for k in range(N)] == ["done", "done", "late", "late"]  # they end at 3, 4, 5 and 6 s
+    # they end at 3, 4, 5 and 6 s
+    assert [outcomes(cut)[f"up-{k}"] for k in range(N)] == ["done", "done", "late", "late"]
     assert [e.bytes for e in cut] == [e.bytes for e in whole]
     assert sum(e.energy_j for e in cut) == sum(e.energy_j for e in whole)
     assert cut[-1].t0_s == 4.5
@@ -59,7 +64,10 @@ def test_a_deadline_drops_who_is_late_and_charges_it_all_the_same():
 
 
 def test_who_comes_at_the_deadline_is_in_time():
-    assert outcomes(time_round(parallel(1, range(2), False, deadline_s=4.0), WORK, radio(), 100.0))["up-1"] == "done"
+    assert (
+        outcomes(time_round(parallel(1, range(2), False, deadline_s=4.0), WORK, radio(), 100.0))["up-1"]
+        == "done"
+    )
 
 
 @given(st.integers(1, N), st.integers(0, 50))
@@ -93,15 +101,27 @@ def test_a_device_that_vanishes_has_spent_what_it_did_and_sends_nothing():
 
 
 def test_each_of_a_split_turn_s_transfers_is_lost_by_itself():
-    """A turn of n transfers arrives with (1 - p)^n, p a Rayleigh channel's outage 1 - exp(-threshold / snr)."""
+    """A turn of n transfers arrives with (1 - p)^n, p a Rayleigh channel's outage 1 - exp(-threshold /
+    snr)."""
     n, batches = 1500, 3
     cell = Cell(placement=Places(kind="places", at=[[100.0, 1e-6 * k] for k in range(n)]))
-    section = {"kind": "log_distance", "bandwidth_hz": n * 180e3, "shadowing_db": 0.0, "fading": "rayleigh", "rate": "shannon"}
+    section = {
+        "kind": "log_distance",
+        "bandwidth_hz": n * 180e3,
+        "shadowing_db": 0.0,
+        "fading": "rayleigh",
+        "rate": "shannon",
+    }
     quiet = Radio(Network(**(SECTIONS | {"uplink": LogDistance(**section), "cell": cell})), n, 0)
-    snr = quiet.links["uplink"].mean_snr(When(1, 0.0), np.arange(1), np.full(1, -1))[0][0] * n  # all of a device's power for its share
+    # all of a device's power for its share
+    snr = quiet.links["uplink"].mean_snr(When(1, 0.0), np.arange(1), np.full(1, -1))[0][0] * n
     outage_db = 10 * np.log10(0.1 * snr)
-    net = Radio(Network(**(SECTIONS | {"uplink": LogDistance(**section, outage_db=outage_db), "cell": cell})), n, 0)
-    work = dataclasses.replace(WORK, pass_flops=lambda stage, samples: 1e6, crossing_bytes=lambda crossing, samples: 1000)
+    net = Radio(
+        Network(**(SECTIONS | {"uplink": LogDistance(**section, outage_db=outage_db), "cell": cell})), n, 0
+    )
+    work = dataclasses.replace(
+        WORK, pass_flops=lambda stage, samples: 1e6, crossing_bytes=lambda crossing, samples: 1000
+    )
     asked = splitfed(1, {k: [1] * batches for k in range(n)}, u_shape=False)
     found = outcomes(time_round(asked, work, net, 0.0))
     p = 1 - np.exp(-0.1)
@@ -109,7 +129,11 @@ def test_each_of_a_split_turn_s_transfers_is_lost_by_itself():
     whole = np.mean([found[f"up-{k}"] == "done" for k in range(n)])
     assert first == pytest.approx(p, abs=4 * np.sqrt(p * (1 - p) / n))
     assert whole == pytest.approx((1 - p) ** (batches + 1), abs=4 * np.sqrt(0.25 / n))
-    lost = [i.split("-")[0] + i.split("-")[-1] for i, outcome in found.items() if outcome == "lost" and i.startswith("smashed")]
+    lost = [
+        i.split("-")[0] + i.split("-")[-1]
+        for i, outcome in found.items()
+        if outcome == "lost" and i.startswith("smashed")
+    ]
     assert {f"smashed{b}" for b in range(batches)} == set(lost)
 
 
@@ -118,14 +142,23 @@ def test_a_hop_arrives_in_the_clock_as_it_did_for_who_was_tried_next():
     n = 12
     cell = Cell(placement=Places(kind="places", at=[[30.0 * k + 10, 0.0] for k in range(n)]))
     sidelink = Sidelink(
-        kind="sidelink", model="d2d", frequency_hz=3.5e9, bandwidth_hz=2e6, fading="rayleigh", outage_db=27.0, block_error=0.5, harq=14
+        kind="sidelink",
+        model="d2d",
+        frequency_hz=3.5e9,
+        bandwidth_hz=2e6,
+        fading="rayleigh",
+        outage_db=27.0,
+        block_error=0.5,
+        harq=14,
     )
     net = Radio(Network(**(SECTIONS | {"sidelink": sidelink, "cell": cell})), n, 0)
     given_up, arrived = 0, 0
     for t in range(1, 40):
         when = When(t, 0.0)
         reaches = partial(_reaches, net, when, 2)
-        schedule = relay(t, [list(range(6)), list(range(6, 12))], random_order, np.random.default_rng(t), reaches)
+        schedule = relay(
+            t, [list(range(6)), list(range(6, 12))], random_order, np.random.default_rng(t), reaches
+        )
         found = outcomes(time_round(schedule, WORK, net, 0.0))
         hops = [s for s in schedule if isinstance(s, Send) and s.direction == "sidelink"]
         trained = {s.after[0] for s in schedule if isinstance(s, Train)}
@@ -163,7 +196,12 @@ def test_the_ledger_has_every_event_s_joules_and_bytes(rounds, deadline, seed):
     ledger, total, nbytes, net = Ledger(), 0.0, 0, radio(seed, device=device)
     for t in range(1, rounds + 1):
         events = time_round(parallel(t, range(N), False, deadline_s=deadline), WORK, net, ledger.sim_time_s)
-        again = time_round(parallel(t, range(N), False, deadline_s=deadline), WORK, radio(seed, device=device), ledger.sim_time_s)
+        again = time_round(
+            parallel(t, range(N), False, deadline_s=deadline),
+            WORK,
+            radio(seed, device=device),
+            ledger.sim_time_s,
+        )
         assert events == again
         ledger = ledger.add(events)
         total, nbytes = total + sum(e.energy_j for e in events), nbytes + sum(e.bytes for e in events)
@@ -181,7 +219,8 @@ def test_three_clients_that_share_a_server_of_half_a_second_finish_at_12_and_the
 
 
 def batches(clients, count, compute_s=2.75, server_s=0.5):
-    """Split training by hand: forward at the client, the server's turn, which others wait for, backward at the client."""
+    """Split training by hand: forward at the client, the server's turn, which others wait for, backward at
+    the client."""
     steps, ends = [], []
     for k in range(clients):
         before = ()
@@ -191,18 +230,36 @@ def batches(clients, count, compute_s=2.75, server_s=0.5):
             steps.append(Train(f"back-{k}-{b}", k, (steps[-1].id,)))
             before = (steps[-1].id,)
         ends += before
-    work = Work(lambda client, pictures: (server_s if client == -1 else compute_s) * 1e9, lambda d, c: 0, lambda n: 0.0)
+    work = Work(
+        lambda client, pictures: (server_s if client == -1 else compute_s) * 1e9,
+        lambda d, c: 0,
+        lambda n: 0.0,
+    )
     return time_round(Schedule(1, (*steps, Server("aggregate", tuple(ends)))), work, radio(), 0.0)
 
 
 def test_equal_shares_halve_a_band_and_min_max_lets_all_finish_together():
     cell = Cell(placement=Places(kind="places", at=[[50.0, 0], [80.0, 10], [60, 0], [120, 0]]))
-    section = {"kind": "log_distance", "bandwidth_hz": 5e6, "shadowing_db": 0.0, "fading": "none", "rate": "shannon"}
+    section = {
+        "kind": "log_distance",
+        "bandwidth_hz": 5e6,
+        "shadowing_db": 0.0,
+        "fading": "none",
+        "rate": "shannon",
+    }
     even, fair = (
-        [e for e in time_round(parallel(1, range(N), False), WORK, radio(uplink=LogDistance(**section, allocation=how), cell=cell), 0.0)
-         if e.direction == "uplink"]
+        [
+            e
+            for e in time_round(
+                parallel(1, range(N), False),
+                WORK,
+                radio(uplink=LogDistance(**section, allocation=how), cell=cell),
+                0.0,
+            )
+            if e.direction == "uplink"
+        ]
         for how in ("equal", "min_max")
-    )  # fmt: skip
+    )
     assert len({e.t1_s for e in even}) == N
     assert [e.t1_s for e in fair] == pytest.approx([fair[0].t1_s] * N)
     assert fair[0].t1_s < max(e.t1_s for e in even)
@@ -210,25 +267,44 @@ def test_equal_shares_halve_a_band_and_min_max_lets_all_finish_together():
 
 def test_a_base_station_has_its_power_once_however_many_it_sends_to():
     for n in (1, 4):
-        down = [e for e in time_round(parallel(1, range(n), False), WORK, radio(), 0.0) if e.direction == "downlink"]
-        assert sum(e.energy_j for e in down) == pytest.approx(40.0 * 1.0)  # 46 dBm for the second that 8 Mbit take
-        own = [e for e in time_round(parallel(1, range(n), False), WORK, radio(downlink=fixed(transmit_w=2.0)), 0.0)]
-        assert [e.energy_j for e in own if e.direction == "downlink"] == pytest.approx([2.0] * n)  # what is said is each link's
+        down = [
+            e
+            for e in time_round(parallel(1, range(n), False), WORK, radio(), 0.0)
+            if e.direction == "downlink"
+        ]
+        # 46 dBm for the second that 8 Mbit take
+        assert sum(e.energy_j for e in down) == pytest.approx(40.0 * 1.0)
+        own = [
+            e
+            for e in time_round(
+                parallel(1, range(n), False), WORK, radio(downlink=fixed(transmit_w=2.0)), 0.0
+            )
+        ]
+        # what is said is each link's
+        assert [e.energy_j for e in own if e.direction == "downlink"] == pytest.approx([2.0] * n)
 
 
 def test_one_who_sends_alone_has_the_whole_band():
     cell = Cell(placement=Places(kind="places", at=[[50.0, 0], [80.0, 10], [60, 0], [120, 0]]))
     uplink = LogDistance(kind="log_distance", bandwidth_hz=5e6, shadowing_db=0.0, fading="none")
-    alone, among = (time_round(parallel(1, range(n), False), WORK, radio(uplink=uplink, cell=cell), 0.0)[2 * n] for n in (1, 4))
+    alone, among = (
+        time_round(parallel(1, range(n), False), WORK, radio(uplink=uplink, cell=cell), 0.0)[2 * n]
+        for n in (1, 4)
+    )
     assert alone.id == among.id == "up-0"
     assert alone.t1_s - alone.t0_s < among.t1_s - among.t0_s
 
 
 def test_saving_energy_meets_the_deadline_with_less():
     cell = Cell(placement=Places(kind="places", at=[[50.0, 0], [80.0, 10], [60, 0], [120, 0]]))
-    uplink = LogDistance(kind="log_distance", bandwidth_hz=5e6, shadowing_db=0.0, fading="none", rate="shannon")
+    uplink = LogDistance(
+        kind="log_distance", bandwidth_hz=5e6, shadowing_db=0.0, fading="none", rate="shannon"
+    )
     device = CpuDevice(kind="cpu", frequency_hz=2e9, flops_per_cycle=1.0)
-    nets = (radio(uplink=uplink, cell=cell, device=device, deadline_s=12.0, save_energy=save) for save in (False, True))
+    nets = (
+        radio(uplink=uplink, cell=cell, device=device, deadline_s=12.0, save_energy=save)
+        for save in (False, True)
+    )
     usual, saving = (time_round(parallel(1, range(N), False, 12.0), WORK, net, 0.0) for net in nets)
     assert {e.outcome for e in saving} == {"done"}
     assert max(e.t1_s for e in saving if e.direction == "uplink") == pytest.approx(12.0, rel=1e-9)
@@ -237,7 +313,10 @@ def test_saving_energy_meets_the_deadline_with_less():
     for k in range(N):
         train, up = (next(e for e in saving if e.id == f"{what}-{k}") for what in ("train", "up"))
         rest_s = 12.0 - train.t0_s - (up.t1_s - up.t0_s)
-        assert train.energy_j == pytest.approx(1e-28 * 1e9 * (k + 1) * (1e9 * (k + 1) / rest_s) ** 2, rel=1e-6)  # f = C / T
+        # f = C / T
+        assert train.energy_j == pytest.approx(
+            1e-28 * 1e9 * (k + 1) * (1e9 * (k + 1) / rest_s) ** 2, rel=1e-6
+        )
 
 
 def test_cpu_cycles_have_their_time_and_energy():
@@ -258,7 +337,10 @@ def test_every_profile_says_where_its_figures_are_from():
 
 
 def test_a_mix_is_drawn_once_by_its_shares():
-    kinds = [Share(share=s, device=FlopsDevice(kind="flops", peak_flops=p, active_w=1.0)) for s, p in ((3.0, 1e9), (1.0, 2e9))]
+    kinds = [
+        Share(share=s, device=FlopsDevice(kind="flops", peak_flops=p, active_w=1.0))
+        for s, p in ((3.0, 1e9), (1.0, 2e9))
+    ]
     mixed = Devices(Mix(kind="mix", of=kinds), 10_000, 0)
     rates = np.array([mixed[k].flops_per_s for k in range(10_000)])
     assert (rates == 1e9).mean() == pytest.approx(0.75, abs=0.02)
@@ -273,7 +355,12 @@ def test_available_devices_change_from_round_to_round_and_come_at_their_rate():
 
 
 def test_a_row_of_the_timeline_is_json():
-    assert json.loads(json.dumps(time_round(parallel(1, range(N), False), WORK, radio(), 0.0)[0].row()))["outcome"] == "done"
+    assert (
+        json.loads(json.dumps(time_round(parallel(1, range(N), False), WORK, radio(), 0.0)[0].row()))[
+            "outcome"
+        ]
+        == "done"
+    )
 
 
 def test_a_failed_hop_is_charged_and_the_next_one_waits_for_it():
@@ -298,9 +385,13 @@ def test_a_failed_hop_is_charged_and_the_next_one_waits_for_it():
 
 def test_who_is_late_is_busy_until_it_is_through():
     device = FlopsDevice(kind="flops", peak_flops=1e9, active_w=10.0)
-    ledger = Ledger().add(time_round(parallel(1, range(N), False, deadline_s=4.5), WORK, radio(device=device), 0.0))
+    ledger = Ledger().add(
+        time_round(parallel(1, range(N), False, deadline_s=4.5), WORK, radio(device=device), 0.0)
+    )
     assert ledger.busy == {"client-2": 5.0, "client-3": 6.0}
-    again = ledger.add(time_round(parallel(2, [0], False, deadline_s=4.5), WORK, radio(device=device), ledger.sim_time_s))
+    again = ledger.add(
+        time_round(parallel(2, [0], False, deadline_s=4.5), WORK, radio(device=device), ledger.sim_time_s)
+    )
     assert again.busy == {}
 
 
@@ -317,4 +408,5 @@ def test_what_overlaps_is_no_more_than_once_busy():
 def test_a_server_that_waits_pays_for_it():
     server = FlopsDevice(kind="flops", peak_flops=1e9, active_w=100.0, idle_w=3.0)
     events = time_round(parallel(1, [0], False), WORK, radio(server=server), 0.0)
-    assert [(e.node, e.energy_j) for e in events if e.event == "wait"] == [(SERVER, pytest.approx(3.0))]  # while the client trains
+    # while the client trains
+    assert [(e.node, e.energy_j) for e in events if e.event == "wait"] == [(SERVER, pytest.approx(3.0))]

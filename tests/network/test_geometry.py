@@ -7,7 +7,9 @@ from fedray.network.geometry import Geometry, nearest
 from fedray.scenario.network import Cell, Disc, Line, RandomWaypoint
 
 CELL = Cell(placement=Disc(kind="disc", radius_m=200.0, least_m=20.0))
-WALKING = CELL.model_copy(update={"mobility": RandomWaypoint(kind="random_waypoint", speed_mps=[1.0, 2.0], pause_s=5.0)})
+WALKING = CELL.model_copy(
+    update={"mobility": RandomWaypoint(kind="random_waypoint", speed_mps=[1.0, 2.0], pause_s=5.0)}
+)
 
 
 def test_a_disc_is_filled_evenly_and_nobody_is_too_near():
@@ -32,7 +34,9 @@ def test_walkers_stay_in_the_disc_and_within_their_speed():
     walk, before = Geometry(WALKING, 200, 1), None
     for t in np.arange(0.0, 2000, 10):
         now = walk.at(t)
-        assert 20 - 1e-6 <= np.linalg.norm(now, axis=1).min() <= np.linalg.norm(now, axis=1).max() <= 200 + 1e-6
+        assert (
+            20 - 1e-6 <= np.linalg.norm(now, axis=1).min() <= np.linalg.norm(now, axis=1).max() <= 200 + 1e-6
+        )
         if before is not None:
             assert np.linalg.norm(now - before, axis=1).max() <= 20 + 1e-6
         before = now

@@ -48,13 +48,21 @@ def test_transfers_are_numbered_by_their_sender_and_receiver(pairs):
 
 @pytest.mark.parametrize("kind", ["fixed", "trace"])
 def test_a_base_station_sends_with_forty_watts_and_a_device_with_a_fifth_of_one(tmp_path, kind):
-    """46 dBm of TR 36.942, Table 4.6, and 23 dBm of TS 38.101-1, Table 6.2.1-1, where a scenario says nothing else."""
+    """46 dBm of TR 36.942, Table 4.6, and 23 dBm of TS 38.101-1, Table 6.2.1-1, where a scenario says nothing
+    else."""
     (tmp_path / "a.trace").write_text("1\n")
 
     def joules(direction, **more):
         if kind == "fixed":
-            return sent(Fixed(FixedLink(kind="fixed", rate_bps=12e6, **more), direction), 0, -1, 1_500_000)[0][1]
-        return sent(Trace(TraceLink(kind="trace", path="a.trace", **more), "key", 0, tmp_path, direction), 0, -1, 1_500_000)[0][1]
+            return sent(Fixed(FixedLink(kind="fixed", rate_bps=12e6, **more), direction), 0, -1, 1_500_000)[
+                0
+            ][1]
+        return sent(
+            Trace(TraceLink(kind="trace", path="a.trace", **more), "key", 0, tmp_path, direction),
+            0,
+            -1,
+            1_500_000,
+        )[0][1]
 
     assert joules("downlink") == pytest.approx(10 ** (4.6 - 3), rel=0.01)
     assert joules("uplink") == joules("sidelink") == pytest.approx(10 ** (2.3 - 3), rel=0.01)

@@ -26,7 +26,9 @@ def test_behind_a_vehicle_a_link_loses_what_a_line_of_sight_does_and_about_five_
     mean = 5 * ndtr(5 / 4) + 4 * np.exp(-((5 / 4) ** 2) / 2) / np.sqrt(2 * np.pi)  # of max(0, N(5, 4))
     assert near.mean() == pytest.approx(mean, abs=0.03)
     kilometre = np.array([1000.0])
-    assert (one.blocked(kilometre, F, np.zeros(1)) - one.clear(kilometre, F))[0] == pytest.approx(5 + 15 * 3 - 41)
+    assert (one.blocked(kilometre, F, np.zeros(1)) - one.clear(kilometre, F))[0] == pytest.approx(
+        5 + 15 * 3 - 41
+    )
 
 
 def test_the_literature_s_path_loss_is_the_default_log_distance():
@@ -53,9 +55,14 @@ def test_shadowing_is_standard_normal_and_correlated_over_its_distance():
     assert fields.mean() == pytest.approx(0, abs=0.05)
     assert fields.std() == pytest.approx(1, abs=0.05)
     for distance in (10.0, 50.0, 150.0):
-        moved = np.array([shadowing(places[:400] + np.array([distance, 0]), 50.0, seed) for seed in range(60)])
+        moved = np.array(
+            [shadowing(places[:400] + np.array([distance, 0]), 50.0, seed) for seed in range(60)]
+        )
         assert (fields[:, :400] * moved).mean() == pytest.approx(np.exp(-distance / 50), abs=0.06)
 
 
 def test_who_stands_where_another_stood_has_its_shadow():
-    assert shadowing(np.array([[3.0, 4.0]]), 50.0, 1) == shadowing(np.array([[9.0, 9.0], [3.0, 4.0]]), 50.0, 1)[1]
+    assert (
+        shadowing(np.array([[3.0, 4.0]]), 50.0, 1)
+        == shadowing(np.array([[9.0, 9.0], [3.0, 4.0]]), 50.0, 1)[1]
+    )

@@ -8,15 +8,33 @@ from fedray.network.geometry import Geometry
 from fedray.network.links import Sends, When
 from fedray.network.radio import Radio
 from fedray.network.rates import linear, shannon
-from fedray.scenario.network import Cell, Disc, Level, LogDistance, Neighbours, Network, Places, RandomWaypoint, Sidelink
+from fedray.scenario.network import (
+    Cell,
+    Disc,
+    Level,
+    LogDistance,
+    Neighbours,
+    Network,
+    Places,
+    RandomWaypoint,
+    Sidelink,
+)
 from tests.helpers import sent
 
 SERVER, NOW = -1, When(1, 0.0)
-QUIET = {"kind": "log_distance", "bandwidth_hz": 20e6, "shadowing_db": 0.0, "fading": "none", "rate": "shannon"}
+QUIET = {
+    "kind": "log_distance",
+    "bandwidth_hz": 20e6,
+    "shadowing_db": 0.0,
+    "fading": "none",
+    "rate": "shannon",
+}
 
 
 def cell(*at, **more):
-    return Cell(placement=Places(kind="places", at=[list(map(float, p)) for p in at]), server_height_m=1.5, **more)
+    return Cell(
+        placement=Places(kind="places", at=[list(map(float, p)) for p in at]), server_height_m=1.5, **more
+    )
 
 
 def link(direction="uplink", at=((100, 0), (200, 0), (400, 0)), seed=0, **section):
@@ -53,7 +71,12 @@ def test_a_rate_grows_with_power_and_bandwidth_and_falls_with_distance(dbm, more
     assert (rates(link(transmit_dbm=dbm + more_db, bandwidth_hz=mhz * 1e6, fading="rayleigh")) > base).all()
     assert (rates(link(transmit_dbm=dbm, bandwidth_hz=1.1 * mhz * 1e6, fading="rayleigh")) > base).all()
     assert (np.diff(base) < 0).all()
-    farther = link(transmit_dbm=dbm, bandwidth_hz=mhz * 1e6, fading="rayleigh", at=((100 + more_m, 0), (200, 0), (400, 0)))
+    farther = link(
+        transmit_dbm=dbm,
+        bandwidth_hz=mhz * 1e6,
+        fading="rayleigh",
+        at=((100 + more_m, 0), (200, 0), (400, 0)),
+    )
     assert rates(farther)[0] < base[0]
 
 
@@ -70,7 +93,9 @@ def test_a_long_transfer_has_the_ergodic_rate_and_a_short_one_its_own_luck():
     faded = link(fading="rayleigh", speed_mps=10.0)
     mean = rates(faded)[0]
     long = int(mean * BLOCKS * faded.coherence_s / 8 * 1.01)
-    assert [sent(faded, 0, SERVER, long, round=t)[0][0] for t in range(5)] == pytest.approx([8 * long / mean] * 5)
+    assert [sent(faded, 0, SERVER, long, round=t)[0][0] for t in range(5)] == pytest.approx(
+        [8 * long / mean] * 5
+    )
     short = int(mean * 4 * faded.coherence_s / 8)
     times = np.array([sent(faded, 0, SERVER, short, round=t)[0][0] for t in range(400)])
     assert len(set(times)) > 390
@@ -82,7 +107,9 @@ def test_blocks_add_up_to_what_was_sent():
     nbytes = int(rates(faded)[0] * 3.3 * faded.coherence_s / 8)
     seconds = sent(faded, 0, SERVER, nbytes, round=7)[0][0]
     snr, k = faded.mean_snr(NOW, np.array([0]), np.array([SERVER]))
-    power = faded._power(When(7, 0.0), "block", k[:, None], np.array([[0]]), np.array([[SERVER]]), np.arange(64))[0]
+    power = faded._power(
+        When(7, 0.0), "block", k[:, None], np.array([[0]]), np.array([[SERVER]]), np.arange(64)
+    )[0]
     bps, left, t = 20e6 * shannon(snr * power), 8.0 * nbytes, 0.0
     for rate in bps:
         step = min(faded.coherence_s, left / rate)
@@ -114,7 +141,9 @@ def test_outage_costs_tries_and_loses_what_has_none_left():
 def test_transfers_of_a_pair_have_each_its_own_luck():
     """n of them are all in vain with p^n, not with p."""
     snr_db = float(10 * np.log10(link(at=HERE).mean_snr(NOW, np.array([0]), np.array([SERVER]))[0][0]))
-    one = link(at=HERE, fading="rayleigh", outage_db=snr_db - 1, attempts=2, block_error=0.5, harq=3, speed_mps=1e-3)
+    one = link(
+        at=HERE, fading="rayleigh", outage_db=snr_db - 1, attempts=2, block_error=0.5, harq=3, speed_mps=1e-3
+    )
     found, p = many(one, 100, numbers=3), (1 - np.exp(-(10**-0.1))) ** 2
     q = p + (1 - p) * 0.5**3
     assert found.lost.reshape(-1, 3).all(1).mean() == pytest.approx(q**3, abs=0.03)
@@ -138,11 +167,19 @@ def test_busier_and_nearer_neighbours_are_heard_louder(direction):
 
     assert (snr(0.1, 1000.0) > snr(0.9, 1000.0)).all()
     assert (snr(0.5, 1000.0) < snr(0.5, 4000.0)).all()
-    assert (snr(0.5, 1000.0) < link(direction).mean_snr(NOW, np.array([0, 1, 2]), np.array([SERVER] * 3))[0]).all()
+    assert (
+        snr(0.5, 1000.0) < link(direction).mean_snr(NOW, np.array([0, 1, 2]), np.array([SERVER] * 3))[0]
+    ).all()
 
 
 def test_a_pair_of_devices_has_the_same_luck_both_ways_and_whoever_else_is_asked():
-    one = link("sidelink", kind="sidelink", model="d2d", frequency_hz=3.5e9, at=[(i * 37.0, i % 3) for i in range(1, 8)])
+    one = link(
+        "sidelink",
+        kind="sidelink",
+        model="d2d",
+        frequency_hz=3.5e9,
+        at=[(i * 37.0, i % 3) for i in range(1, 8)],
+    )
     i, j = np.array([0, 1, 2, 5]), np.array([3, 4, 6, 1])
     there, back = one.mean_snr(NOW, i, j), one.mean_snr(NOW, j, i)
     assert np.array_equal(there, back)
@@ -150,7 +187,9 @@ def test_a_pair_of_devices_has_the_same_luck_both_ways_and_whoever_else_is_asked
 
 
 def test_who_walks_away_is_slower_and_comes_back_to_the_same():
-    walking = Cell(placement=Disc(kind="disc", radius_m=500.0), mobility=RandomWaypoint(kind="random_waypoint"))
+    walking = Cell(
+        placement=Disc(kind="disc", radius_m=500.0), mobility=RandomWaypoint(kind="random_waypoint")
+    )
     one = RadioLink(LogDistance(**QUIET), "uplink", Geometry(walking, 5, 0), 0)
     who, base = np.arange(5), np.full(5, SERVER)
     first, later = (one.rates_bps(When(t, float(at)), who, base) for t, at in ((1, 0), (9, 900)))
@@ -162,7 +201,9 @@ def test_resource_blocks_serve_at_least_as_well_as_chance():
     frequency = {"fading": "rayleigh", "bandwidth_hz": 20 * 180e3}
     blocks = link(allocation="blocks", **frequency)
     who = np.arange(3)
-    sends = Sends(who, np.full(3, SERVER), np.full(3, 10**6), np.ones(3, int), np.full(3, 1 / 3), np.zeros(3, int))
+    sends = Sends(
+        who, np.full(3, SERVER), np.full(3, 10**6), np.ones(3, int), np.full(3, 1 / 3), np.zeros(3, int)
+    )
     chosen, even = blocks.transfers(NOW, sends).time_s, link(**frequency).transfers(NOW, sends).time_s
     assert chosen.sum() < even.sum()
 
@@ -180,10 +221,22 @@ def test_a_transfer_is_lost_with_the_first_of_its_blocks_that_has_no_tries_left(
     assert not many(link(at=HERE, block_error=p), nbytes).lost.any()  # sent until it is through
 
 
-@given(st.floats(50, 3000), st.floats(0.36, 100), st.sampled_from(["none", "rayleigh"]), st.sampled_from(["uplink", "downlink"]))
+@given(
+    st.floats(50, 3000),
+    st.floats(0.36, 100),
+    st.sampled_from(["none", "rayleigh"]),
+    st.sampled_from(["uplink", "downlink"]),
+)
 def test_more_band_is_never_worth_less_however_far_away(distance, mhz, fading, direction):
     def rate(band_mhz):
-        one = link(direction, at=((distance, 0),), rate="truncated", fading=fading, bandwidth_hz=band_mhz * 1e6, noise_figure_db=5.0)
+        one = link(
+            direction,
+            at=((distance, 0),),
+            rate="truncated",
+            fading=fading,
+            bandwidth_hz=band_mhz * 1e6,
+            noise_figure_db=5.0,
+        )
         return rates(one, (0,))[0]
 
     assert rate(1.3 * mhz) >= rate(mhz) * (1 - 1e-9)
@@ -206,7 +259,9 @@ def test_a_base_station_sends_a_broadcast_once():
         one = link("downlink", allocation=how, transmit_dbm=40.0)
         who = np.arange(3)
         share = np.ones(3) if how == "broadcast" else np.full(3, 1 / 3)
-        found = one.transfers(NOW, Sends(np.full(3, SERVER), who, np.full(3, 10**6), np.ones(3, int), share, np.zeros(3, int)))
+        found = one.transfers(
+            NOW, Sends(np.full(3, SERVER), who, np.full(3, 10**6), np.ones(3, int), share, np.zeros(3, int))
+        )
         return found.energy_j.sum(), found.time_s
 
     energy, seconds = joules("broadcast")
@@ -215,10 +270,18 @@ def test_a_base_station_sends_a_broadcast_once():
 
 
 def test_a_device_sends_with_its_own_power_where_its_link_names_none():
-    own = RadioLink(LogDistance(**QUIET), "uplink", Geometry(cell((100, 0), (100.0, 1e-9)), 2, 0), 0, np.array([13.0, 23.0]))
+    own = RadioLink(
+        LogDistance(**QUIET),
+        "uplink",
+        Geometry(cell((100, 0), (100.0, 1e-9)), 2, 0),
+        0,
+        np.array([13.0, 23.0]),
+    )
     weak, strong = own.mean_snr(NOW, np.arange(2), np.full(2, SERVER))[0]
     assert strong / weak == pytest.approx(10, rel=1e-6)
-    named = RadioLink(LogDistance(**QUIET, transmit_dbm=20.0), "uplink", own.geometry, 0, np.array([13.0, 23.0]))
+    named = RadioLink(
+        LogDistance(**QUIET, transmit_dbm=20.0), "uplink", own.geometry, 0, np.array([13.0, 23.0])
+    )
     assert named.power_w(np.arange(2), 1.0) == pytest.approx(0.1)
 
 
@@ -227,7 +290,8 @@ def test_a_device_sends_with_its_own_power_where_its_link_names_none():
     [
         ({"kind": "log_distance", "bandwidth_hz": 20e6}, 46.0),  # TR 36.942, Table 4.6
         ({"kind": "log_distance", "bandwidth_hz": 5e6}, 43.0),
-        ({"kind": "3gpp", "model": "umi", "bandwidth_hz": 20e6, "frequency_hz": 3.5e9}, 44.0),  # TR 38.901, Table 7.8-1
+        # TR 38.901, Table 7.8-1
+        ({"kind": "3gpp", "model": "umi", "bandwidth_hz": 20e6, "frequency_hz": 3.5e9}, 44.0),
         ({"kind": "3gpp", "model": "uma", "bandwidth_hz": 20e6, "frequency_hz": 3.5e9}, 49.0),
         ({"kind": "3gpp", "model": "inh", "bandwidth_hz": 20e6, "frequency_hz": 3.5e9}, 24.0),
         ({"kind": "3gpp", "model": "umi", "bandwidth_hz": 100e6, "frequency_hz": 30e9}, 35.0),
@@ -238,10 +302,15 @@ def test_a_downlink_has_a_base_station_s_power_where_nobody_says_another(section
         fixed = {"kind": "fixed", "rate_bps": 1e6}
         processor = {"kind": "flops", "peak_flops": 1e12, "active_w": 1.0}
         network = {
-            "uplink": section | more, "downlink": section | more, "sidelink": fixed, "device": processor,
-            "server": {"kind": "profile", "name": "h100"} | ({} if server is None else {"transmit_dbm": server}),
+            "uplink": section | more,
+            "downlink": section | more,
+            "sidelink": fixed,
+            "device": processor,
+            "server": (
+                {"kind": "profile", "name": "h100"} | ({} if server is None else {"transmit_dbm": server})
+            ),
             "cell": {"placement": {"kind": "disc", "radius_m": 100.0, "least_m": 35.0}},
-        }  # fmt: skip
+        }
         one = Radio(Network.model_validate(network), 2).links[direction]
         return 30 + 10 * np.log10(one.power_w(np.array([0]), 1.0))
 
@@ -251,8 +320,12 @@ def test_a_downlink_has_a_base_station_s_power_where_nobody_says_another(section
     assert power_dbm("uplink", server=30.0) == pytest.approx(23.0)
 
 
-@given(st.floats(200, 20_000), st.sampled_from(["none", "rayleigh"]), st.sampled_from(["shannon", "truncated"]))
-def test_a_larger_share_of_the_band_is_never_worth_less_down_to_less_than_a_resource_block(distance, fading, rate):
+@given(
+    st.floats(200, 20_000), st.sampled_from(["none", "rayleigh"]), st.sampled_from(["shannon", "truncated"])
+)
+def test_a_larger_share_of_the_band_is_never_worth_less_down_to_less_than_a_resource_block(
+    distance, fading, rate
+):
     one = link(at=((distance, 0),), rate=rate, fading=fading, bandwidth_hz=1e6)
     snr, k = one.mean_snr(NOW, np.array([0]), np.array([SERVER]))
     shares = np.logspace(-3, 0, 40)
@@ -262,13 +335,17 @@ def test_a_larger_share_of_the_band_is_never_worth_less_down_to_less_than_a_reso
 
 @pytest.mark.parametrize("model", ["urban", "highway"])
 def test_links_of_vehicles_lose_what_tr_37_885_has_them_lose(model):
-    """Table 6.2-1's chance of a line of sight, Table 6.2.1-1's losses, 3 dB of shadowing, and a vehicle's max(0, N(5, 4)) dB."""
+    """Table 6.2-1's chance of a line of sight, Table 6.2.1-1's losses, 3 dB of shadowing, and a vehicle's
+    max(0, N(5, 4)) dB."""
     n, distance = 4000, 100.0
     at = [(0.0, 1e6 * i) for i in range(1, n + 1)] + [(distance, 1e6 * i) for i in range(1, n + 1)]
     one = link("sidelink", kind="sidelink", model=model, frequency_hz=5.9e9, at=at, fading="model")
     snr, k = one.mean_snr(NOW, np.arange(n), np.arange(n, 2 * n))
     loss = 23 - 10 * np.log10(snr) - (-174 + 10 * np.log10(20e6) + 9)
-    sight, clear_db, k_db = {"urban": (1.05 * np.exp(-1.14), 86.20, 3.48), "highway": (2.1013e-2 - 0.2 + 1.0193, 87.82, 9.0)}[model]
+    sight, clear_db, k_db = {
+        "urban": (1.05 * np.exp(-1.14), 86.20, 3.48),
+        "highway": (2.1013e-2 - 0.2 + 1.0193, 87.82, 9.0),
+    }[model]
     clear = np.isclose(k, 10 ** (k_db / 10))
     assert clear.mean() == pytest.approx(sight, abs=4 * np.sqrt(sight * (1 - sight) / n))
     assert loss[clear].mean() == pytest.approx(clear_db, abs=4 * 3 / np.sqrt(clear.sum()))

@@ -6,7 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import exp1
 
-from fedray.network.rates import arq, efficiency, ergodic, linear, noise_dbm, outage, peak_rate_bps, shannon, truncated, worth
+from fedray.network.rates import (
+    arq,
+    efficiency,
+    ergodic,
+    linear,
+    noise_dbm,
+    outage,
+    peak_rate_bps,
+    shannon,
+    truncated,
+    worth,
+)
 
 RAYLEIGH, STEADY = np.zeros(1), np.full(1, np.inf)
 
@@ -43,7 +54,9 @@ def test_packet_errors_and_times_of_the_joint_learning_and_communications_framew
     up_s = bits / (1e6 * shannon(np.array(gain / (1e-8 + noise))))
     assert up_s == pytest.approx(0.091119, rel=1e-4)
     assert power * up_s == pytest.approx(9.11e-4, rel=1e-3)
-    assert bits / (20e6 * shannon(np.array(1.0 * d**-2 / (1.8e-7 + noise)))) == pytest.approx(0.003326, rel=2e-4)
+    assert bits / (20e6 * shannon(np.array(1.0 * d**-2 / (1.8e-7 + noise)))) == pytest.approx(
+        0.003326, rel=2e-4
+    )
 
 
 def test_noise_of_twenty_megahertz_at_a_terminal():
@@ -76,7 +89,12 @@ def test_a_rician_channel_without_a_line_of_sight_is_rayleigh():
     assert near == pytest.approx(ergodic(shannon, snr, np.zeros(11)), rel=1e-6)
 
 
-@given(st.floats(-10, 50), st.floats(0.01, 10), st.sampled_from(["shannon", "truncated"]), st.sampled_from([0.0, 3.0, np.inf]))
+@given(
+    st.floats(-10, 50),
+    st.floats(0.01, 10),
+    st.sampled_from(["shannon", "truncated"]),
+    st.sampled_from([0.0, 3.0, np.inf]),
+)
 def test_a_better_signal_is_never_slower(db, more_db, rate, k):
     carried = efficiency(rate, "256qam")
     low, high = (ergodic(carried, np.array([linear(at)]), np.array([k]))[0] for at in (db, db + more_db))

@@ -1,4 +1,5 @@
-"""Whole runs over radio: the network decides who takes part, the same on every executor, and can be changed afterwards."""
+"""Whole runs over radio: the network decides who takes part, the same on every executor, and can be changed
+afterwards."""
 
 import dataclasses
 
@@ -20,25 +21,48 @@ RADIO = {
     "uplink": {"kind": "log_distance", **AIR, "outage_db": -5.0, "attempts": 2},
     "downlink": {"kind": "log_distance", **AIR, "transmit_dbm": 40.0, "allocation": "broadcast"},
     "sidelink": {"kind": "sidelink", "model": "d2d", "frequency_hz": 3.5e9, "bandwidth_hz": 20e6},
-    "device": {"kind": "mix", "of": [
-        {"share": 1.0, "device": {"kind": "flops", "peak_flops": 1e9, "active_w": 5.0, "idle_w": 1.0, "availability": 0.9, "dropout": 0.1}},
-        {"share": 1.0, "device": {"kind": "profile", "name": "jetson_orin_nano"}},
-    ]},
+    "device": {
+        "kind": "mix",
+        "of": [
+            {
+                "share": 1.0,
+                "device": {
+                    "kind": "flops",
+                    "peak_flops": 1e9,
+                    "active_w": 5.0,
+                    "idle_w": 1.0,
+                    "availability": 0.9,
+                    "dropout": 0.1,
+                },
+            },
+            {"share": 1.0, "device": {"kind": "profile", "name": "jetson_orin_nano"}},
+        ],
+    },
     "server": {"kind": "profile", "name": "rtx_4090"},
     "deadline_s": 10.0,
-}  # fmt: skip
+}
 CELLULAR = {"network": RADIO, "population": {"clients": 12, "per_round": 6}, "training.rounds": 4}
 PLATOON = {
     "topology": {"kind": "relay", "order": "best_sidelink"},
     "population": {"clients": 6},
-    "network": {k: v for k, v in RADIO.items() if k != "deadline_s"}
-    | {
-        "cell": {"placement": {"kind": "line", "spacing_m": 30.0}},
-        "sidelink": RADIO["sidelink"] | {"model": "highway", "frequency_hz": 5.9e9, "outage_db": 27.0, "fading": "rayleigh"},
-        "uplink": {"kind": "fixed", "rate_bps": 1e6},
-        "downlink": {"kind": "fixed", "rate_bps": 1e6},
-        "device": {"kind": "flops", "peak_flops": 1e12, "active_w": 5.0},
-    },
+    "network": (
+        {k: v for k, v in RADIO.items() if k != "deadline_s"}
+        | {
+            "cell": {"placement": {"kind": "line", "spacing_m": 30.0}},
+            "sidelink": (
+                RADIO["sidelink"]
+                | {
+                    "model": "highway",
+                    "frequency_hz": 5.9e9,
+                    "outage_db": 27.0,
+                    "fading": "rayleigh",
+                }
+            ),
+            "uplink": {"kind": "fixed", "rate_bps": 1e6},
+            "downlink": {"kind": "fixed", "rate_bps": 1e6},
+            "device": {"kind": "flops", "peak_flops": 1e12, "active_w": 5.0},
+        }
+    ),
 }
 
 
@@ -95,12 +119,19 @@ def test_plan_says_what_the_run_took(serial, fedray):
 
 def test_sionna_leaves_the_training_alone(tmp_path):
     other = {
-        k: {**v, "kind": "3gpp", "model": "umi", "outage_db": None, "attempts": 1} for k, v in RADIO.items() if k in ("uplink", "downlink")
+        k: {**v, "kind": "3gpp", "model": "umi", "outage_db": None, "attempts": 1}
+        for k, v in RADIO.items()
+        if k in ("uplink", "downlink")
     }
     plain = {**RADIO, "deadline_s": None, "device": RADIO["device"]["of"][1]["device"]}
     shas = []
-    for name, network in (("fixed", None), ("sionna", plain | {k: {**v, "transmit_dbm": 60.0} for k, v in other.items()})):
-        changes = {"population": {"clients": 5}} | ({"network": {k: v for k, v in network.items() if v is not None}} if network else {})
+    for name, network in (
+        ("fixed", None),
+        ("sionna", plain | {k: {**v, "transmit_dbm": 60.0} for k, v in other.items()}),
+    ):
+        changes = {"population": {"clients": 5}} | (
+            {"network": {k: v for k, v in network.items() if v is not None}} if network else {}
+        )
         shas.append(run(garments(tmp_path, changes, f"{name}.yaml"), tmp_path / name)["weights_sha256"])
     assert shas[0] == shas[1]
 
@@ -111,8 +142,14 @@ def test_every_selection_asks_as_many_as_it_should(tmp_path, selection):
     scenario = loaded.scenario
     executor = SerialExecutor(job)
     begin(executor)
-    radio, work = Radio(scenario.network, 12, 0, job.folder), executor.workload().of(scenario, executor.shared.samples)
-    asked = [schedule_round(scenario, radio, t, executor.shared, work, Ledger(sim_time_s=5.0 * t)).clients for t in range(1, 13)]
+    radio, work = (
+        Radio(scenario.network, 12, 0, job.folder),
+        executor.workload().of(scenario, executor.shared.samples),
+    )
+    asked = [
+        schedule_round(scenario, radio, t, executor.shared, work, Ledger(sim_time_s=5.0 * t)).clients
+        for t in range(1, 13)
+    ]
     assert all(1 <= len(clients) <= 6 and len(set(clients)) == len(clients) for clients in asked)
     if selection == "round_robin":
         assert min(sum(k in clients for clients in asked) for k in range(12)) >= 4
@@ -123,9 +160,19 @@ def test_every_selection_asks_as_many_as_it_should(tmp_path, selection):
 
 
 @pytest.mark.parametrize(("speed_mps", "least", "most"), [(0.01, 1.2, 4.0), (100.0, 1.0, 1.0)])
-def test_proportional_fairness_asks_those_whose_uplinks_are_good_when_they_are_sent(tmp_path, speed_mps, least, most):
-    """Short uplinks (a coherence time of seconds) are over 1.2 times as fast as in the mean; long ones have their mean rate."""
-    uplink = {"kind": "log_distance", **AIR, "bandwidth_hz": 40e6, "transmit_dbm": 0.0, "fading": "rayleigh", "speed_mps": speed_mps}
+def test_proportional_fairness_asks_those_whose_uplinks_are_good_when_they_are_sent(
+    tmp_path, speed_mps, least, most
+):
+    """Short uplinks (a coherence time of seconds) are over 1.2 times as fast as in the mean; long ones have
+    their mean rate."""
+    uplink = {
+        "kind": "log_distance",
+        **AIR,
+        "bandwidth_hz": 40e6,
+        "transmit_dbm": 0.0,
+        "fading": "rayleigh",
+        "speed_mps": speed_mps,
+    }
     changes = {
         "network.cell": {"placement": {"kind": "disc", "radius_m": 250.0}}, "network.uplink": uplink,
         "population": {"clients": 12, "per_round": 3, "selection": "proportional_fair"},
@@ -134,7 +181,12 @@ def test_proportional_fairness_asks_those_whose_uplinks_are_good_when_they_are_s
     executor = SerialExecutor(job)
     begin(executor)
     scenario, radio = loaded.scenario, Radio(loaded.scenario.network, 12, 0)
-    work, link, ratio, asked = executor.workload().of(scenario, executor.shared.samples), radio.links["uplink"], [], set()
+    work, link, ratio, asked = (
+        executor.workload().of(scenario, executor.shared.samples),
+        radio.links["uplink"],
+        [],
+        set(),
+    )
     for t in range(1, 41):
         schedule = schedule_round(scenario, radio, t, executor.shared, work)
         asked |= set(schedule.clients)
@@ -172,19 +224,34 @@ def result_of(folder):
 
 
 def test_a_relay_with_nobody_in_range_says_who_and_how_far(tmp_path):
-    far = PLATOON | {"network": PLATOON["network"] | {"cell": {"placement": {"kind": "line", "spacing_m": 90_000.0}}}}
+    far = PLATOON | {
+        "network": PLATOON["network"] | {"cell": {"placement": {"kind": "line", "spacing_m": 90_000.0}}}
+    }
     loaded, _ = job_of(garments(tmp_path, far))
-    with pytest.raises(Refused, match=r"nobody in range of client \d in round 1: the nearest, client \d, is 90000 m away"):
+    with pytest.raises(
+        Refused, match=r"nobody in range of client \d in round 1: the nearest, client \d, is 90000 m away"
+    ):
         schedule_round(loaded.scenario, Radio(loaded.scenario.network, 6, 0), 1)
 
 
 def test_chains_of_neighbours_stay_in_their_part_of_the_cell(tmp_path):
     network = PLATOON["network"] | {
-        "cell": {"placement": {"kind": "places", "at": [[10.0, 0], [900, 0], [20, 0], [910, 0], [15, 9], [905, 9]]}}
+        "cell": {
+            "placement": {"kind": "places", "at": [[10.0, 0], [900, 0], [20, 0], [910, 0], [15, 9], [905, 9]]}
+        }
     }
-    loaded, _ = job_of(garments(tmp_path, PLATOON | {"network": network, "topology": {"kind": "relay", "chains": 2, "groups": "nearest"}}))
+    loaded, _ = job_of(
+        garments(
+            tmp_path,
+            PLATOON | {"network": network, "topology": {"kind": "relay", "chains": 2, "groups": "nearest"}},
+        )
+    )
     schedule = schedule_round(loaded.scenario, Radio(loaded.scenario.network, 6, 0), 1)
-    hops = [{int(s.node[7:]) % 2, int(s.peer[7:]) % 2} for s in schedule if isinstance(s, Send) and s.direction == "sidelink"]
+    hops = [
+        {int(s.node[7:]) % 2, int(s.peer[7:]) % 2}
+        for s in schedule
+        if isinstance(s, Send) and s.direction == "sidelink"
+    ]
     assert len(hops) == 4
     assert all(len(parity) == 1 for parity in hops)
 
@@ -208,8 +275,8 @@ def test_a_run_is_costed_again_on_another_network_and_keeps_its_decisions(serial
     other = tmp_path / "fast.yaml"
     link = "{kind: fixed, rate_bps: 1.0e9, transmit_w: 1.0}"
     other.write_text(
-        f"uplink: {link}\ndownlink: {link}\nsidelink: {link}\n"
-        "device: {kind: flops, peak_flops: 1.0e12, active_w: 10}\nserver: {kind: flops, peak_flops: 1.0e13, active_w: 10}\n"
+        f"uplink: {link}\ndownlink: {link}\nsidelink: {link}\ndevice: {{kind: flops, peak_flops: 1.0e12,"
+        " active_w: 10}\nserver: {kind: flops, peak_flops: 1.0e13, active_w: 10}\n"
     )
     code, out, err = fedray("report", folder / "run", "--network", other, "--out", tmp_path / "page.html")
     assert (code, err) == (0, "")
@@ -247,9 +314,20 @@ def test_a_split_run_over_a_fading_radio_takes_as_long_again_on_its_own_network(
     from fedray.report import recorded
     from fedray.report.recost import recosted
 
-    uplink = {"kind": "log_distance", **AIR, "speed_mps": 0.01, "fading": "rayleigh", "outage_db": -5.0, "attempts": 3}
+    uplink = {
+        "kind": "log_distance",
+        **AIR,
+        "speed_mps": 0.01,
+        "fading": "rayleigh",
+        "outage_db": -5.0,
+        "attempts": 3,
+    }
     split = {"kind": "split", "cut": "conv1", "may_send": ["labels"]}
-    changes = {"topology": split, "network.uplink": uplink, "network.cell": {"placement": {"kind": "disc", "radius_m": 100.0}}}
+    changes = {
+        "topology": split,
+        "network.uplink": uplink,
+        "network.cell": {"placement": {"kind": "disc", "radius_m": 100.0}},
+    }
     file = garments(tmp_path, changes)
     run(file, tmp_path / "run")
     (before,) = recorded.read([tmp_path / "run"])
@@ -270,9 +348,9 @@ def test_a_network_that_does_not_carry_what_the_run_sent_is_refused(serial, fedr
     folder, _ = serial
     far = "kind: log_distance, bandwidth_hz: 1.0e6, loss_db: 400.0"
     (tmp_path / "far.yaml").write_text(
-        "cell: {placement: {kind: disc, radius_m: 100.0}}\n"
-        f"uplink: {{{far}}}\ndownlink: {{{far}}}\nsidelink: {{{far}}}\n"
-        "device: {kind: flops, peak_flops: 1.0e12, active_w: 10}\nserver: {kind: flops, peak_flops: 1.0e13, active_w: 10}\n"
+        f"cell: {{placement: {{kind: disc, radius_m: 100.0}}}}\nuplink: {{{far}}}\ndownlink:"
+        f" {{{far}}}\nsidelink: {{{far}}}\ndevice: {{kind: flops, peak_flops: 1.0e12, active_w: 10}}\nserver:"
+        " {kind: flops, peak_flops: 1.0e13, active_w: 10}\n"
     )
     code, _, err = fedray("report", folder / "run", "--network", tmp_path / "far.yaml")
     assert code == 2
@@ -282,7 +360,18 @@ def test_a_network_that_does_not_carry_what_the_run_sent_is_refused(serial, fedr
 @pytest.mark.parametrize(
     ("deadline", "told"),
     [
-        ({"network.uplink": {**AIR, "kind": "log_distance", "shadowing_db": 0.0, "fading": "none", "allocation": "min_max"}}, "1."),
+        (
+            {
+                "network.uplink": {
+                    **AIR,
+                    "kind": "log_distance",
+                    "shadowing_db": 0.0,
+                    "fading": "none",
+                    "allocation": "min_max",
+                }
+            },
+            "1.",
+        ),
         ({"topology": {"kind": "split", "cut": "conv1", "may_send": ["labels"]}}, "0."),
     ],
     ids=["min_max", "split"],
@@ -297,9 +386,17 @@ def test_a_deadline_is_held_against_the_round_as_it_would_be(tmp_path, fedray, d
 
 
 def test_a_round_without_anybody_is_no_failure(tmp_path):
-    for name, topology in (("server", {"kind": "parallel"}), ("ring", {"kind": "parallel", "reduce": "allreduce"})):
+    for name, topology in (
+        ("server", {"kind": "parallel"}),
+        ("ring", {"kind": "parallel", "reduce": "allreduce"}),
+    ):
         device = {"kind": "flops", "peak_flops": 1e12, "active_w": 1.0, "availability": 0.2}
-        changes = {"topology": topology, "population": {"clients": 2}, "network.device": device, "training.rounds": 6}
+        changes = {
+            "topology": topology,
+            "population": {"clients": 2},
+            "network.device": device,
+            "training.rounds": 6,
+        }
         assert run(garments(tmp_path, changes, f"{name}.yaml"), tmp_path / name)["status"] == "done"
 
 
@@ -307,13 +404,19 @@ def test_those_a_relay_does_not_reach_have_missed_the_round(tmp_path):
     places = [[0.0, 10.0], [0.0, 20.0], [9000.0, 10.0], [9000.0, 20.0]]
     network = PLATOON["network"] | {"cell": {"placement": {"kind": "places", "at": places}}}
     run(garments(tmp_path, PLATOON | {"network": network, "population": {"clients": 4}}), tmp_path / "run")
-    assert [(row["clients"], row["missed"]) for row in rows(tmp_path / "run" / "metrics.jsonl")] == [(2, 2)] * 2
+    assert [(row["clients"], row["missed"]) for row in rows(tmp_path / "run" / "metrics.jsonl")] == [
+        (2, 2)
+    ] * 2
 
 
 def test_a_relay_that_would_break_in_a_later_round_is_refused_before_the_first(tmp_path, fedray):
     places = [[20.0, 0.0], [40.0, 0.0], [60.0, 0.0], [80.0, 0.0], [9000.0, 0.0]]
     network = PLATOON["network"] | {"cell": {"placement": {"kind": "places", "at": places}}}
-    changes = PLATOON | {"network": network, "population": {"clients": 5, "per_round": 2}, "training.rounds": 8}
+    changes = PLATOON | {
+        "network": network,
+        "population": {"clients": 5, "per_round": 2},
+        "training.rounds": 8,
+    }
     code, _, err = fedray("run", garments(tmp_path, changes), "--out", tmp_path / "run")
     assert code == 2
     assert "nobody in range of client 4 in round" in err
@@ -333,7 +436,14 @@ def test_a_run_with_a_deadline_takes_as_long_again_on_its_own_network(tmp_path):
     from fedray.report import recorded
     from fedray.report.recost import recosted
 
-    slow = {"kind": "flops", "peak_flops": 3e7, "active_w": 5.0, "idle_w": 1.0, "availability": 0.6, "dropout": 0.2}
+    slow = {
+        "kind": "flops",
+        "peak_flops": 3e7,
+        "active_w": 5.0,
+        "idle_w": 1.0,
+        "availability": 0.6,
+        "dropout": 0.2,
+    }
     fast = slow | {"peak_flops": 1e12}
     mix = {"kind": "mix", "of": [{"share": 1.0, "device": slow}, {"share": 1.0, "device": fast}]}
     file = garments(tmp_path, {"network.device": mix, "network.deadline_s": 3.0, "training.rounds": 6})
@@ -350,5 +460,8 @@ def test_a_deadline_that_fedcs_meets_with_a_few_is_not_refused(tmp_path, fedray)
     network = {"network.cell": {"placement": {"kind": "disc", "radius_m": 300.0}}, "network.uplink": uplink}
     changes = network | {"population": {"clients": 12, "selection": "fedcs"}, "network.deadline_s": 1.5}
     assert fedray("plan", garments(tmp_path, changes))[0] == 0
-    code, _, err = fedray("plan", garments(tmp_path, changes | {"population": {"clients": 12}, "network.uplink.bandwidth_hz": 1e6}))
+    code, _, err = fedray(
+        "plan",
+        garments(tmp_path, changes | {"population": {"clients": 12}, "network.uplink.bandwidth_hz": 1e6}),
+    )
     assert code == 2, err

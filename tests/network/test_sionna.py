@@ -96,6 +96,8 @@ def test_a_step_aside_changes_little_however_many_walk():
     cell = Cell(placement=Disc(kind="disc", radius_m=200.0))
     began = np.random.default_rng(0).uniform(-200, 200, (300, 2))
     moved = began + np.random.default_rng(1).normal(size=began.shape)
-    (before, _, saw), (after, _, sees) = (sionna.large_scale(p, "umi", 3.5e9, cell, 1, began) for p in (began, moved))
+    (before, _, saw), (after, _, sees) = (
+        sionna.large_scale(p, "umi", 3.5e9, cell, 1, began) for p in (began, moved)
+    )
     assert (saw != sees).sum() <= 5
     assert np.median(np.abs(before - after)) < 0.5

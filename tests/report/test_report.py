@@ -17,9 +17,17 @@ from fedray.terminal import size
 from tests.report.made import jsonl, made_up, with_everything
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-OPTIONS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+OPTIONS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+]
 OPTIONS += ["--disable-component-update", "--disable-sync"]
-POLICY = "default-src 'none';"  # allows nothing but what follows it; the tests' own script is let in for looking
+# allows nothing but what follows it; the tests' own script is let in for looking
+POLICY = "default-src 'none';"
 # What a person would see, written into the title by the page itself once it is laid out.
 LOOK = """<script>addEventListener("load", () => {
   const shown = e => e.getBoundingClientRect().width > 20 && e.getBoundingClientRect().height > 20;
@@ -76,7 +84,9 @@ def test_a_browser_shows_the_pictures_and_the_numbers_of_a_real_run(unbroken, tm
 
 
 def test_the_page_needs_no_network_and_escapes_what_users_wrote(tmp_path):
-    page = write([made_up(tmp_path / "run", [0.5, 0.4], every=1, description="<script>alert(1)</script>")]).read_text()
+    page = write(
+        [made_up(tmp_path / "run", [0.5, 0.4], every=1, description="<script>alert(1)</script>")]
+    ).read_text()
     assert not re.findall(r"(?:src|href)\s*=\s*[\"'](?!data:|#)", page)
     assert not re.findall(r"url\((?!#)|@import", page)
     assert "<script" not in page
@@ -108,16 +118,23 @@ class Elements(HTMLParser):
 def full_page(folder, text, twin="twin"):
     """The page of two runs with `text` wherever a run's files hold any."""
     for i, path in enumerate((folder, folder.with_name(twin))):
-        run = with_everything(path, name="run", description=text, **{"evaluation.prompts": [f"{text}{i}", text]})
+        run = with_everything(
+            path, name="run", description=text, **{"evaluation.prompts": [f"{text}{i}", text]}
+        )
         for name, changes in {
-            "error.json": {"message": text, "next": text}, "env.json": {"python": text, "platform": text, "packages": {text: text},
-            "command": text}, "partition.json": {"labels": [text, "coat"]},
-        }.items():  # fmt: skip
+            "error.json": {"message": text, "next": text},
+            "env.json": {"python": text, "platform": text, "packages": {text: text}, "command": text},
+            "partition.json": {"labels": [text, "coat"]},
+        }.items():
             (run / name).write_text(json.dumps(json.loads((run / name).read_text()) | changes))
         if i == 0:
             (run / "result.json").unlink()  # it broke
         split = json.loads((run / "split.json").read_text())
-        split |= {"cut": text, "inputs": [text], "crossings": {"smashed": [{"names": [text], "shape": [1], "dtype": text}]}}
+        split |= {
+            "cut": text,
+            "inputs": [text],
+            "crossings": {"smashed": [{"names": [text], "shape": [1], "dtype": text}]},
+        }
         (run / "split.json").write_text(json.dumps(split))
         rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         rows = [row | {f"eval_{text}": 0.5, f"{text}_images": 3, f"eval_{text}_floor": 0.1} for row in rows]
@@ -133,11 +150,16 @@ def test_hostile_names_everywhere_make_no_element_no_handler_and_no_script(tmp_p
     page = full_page(tmp_path / "b" / FOLDER, EVIL, FOLDER + "2").read_text()
     hostile = Elements(page)
     assert hostile.kinds <= harmless.kinds
-    assert not [kind for kind in hostile.kinds if kind[0] in ("script", "a", "iframe", "object", "embed", "form", "base", "link")]
+    assert not [
+        kind
+        for kind in hostile.kinds
+        if kind[0] in ("script", "a", "iframe", "object", "embed", "form", "base", "link")
+    ]
     assert not [name for kind in hostile.kinds for name in kind[1:] if name.startswith("on")]
     assert not [value for value in hostile.values if value.strip().lower().startswith("javascript:")]
     assert hostile.text.count(EVIL) > 20
-    assert EVIL[:20] in hostile.text.split("Whose data")[1].split("What was painted")[0]  # a label in its picture
+    # a label in its picture
+    assert EVIL[:20] in hostile.text.split("Whose data")[1].split("What was painted")[0]
     assert f"{numbers.name(EVIL)} against rounds" in hostile.values
 
 
@@ -171,12 +193,18 @@ def test_in_print_the_page_is_light_and_its_folded_parts_are_open(tmp_path):
 )
 def test_a_shares_interval_is_wilsons_as_published(successes, n, low, high):
     """Newcombe 1998, Two-sided confidence intervals for the single proportion, Table I, method 3."""
-    found = numbers.interval("eval_recognised", {"eval_recognised": round(successes / n, 6), "eval_images": float(n)})
+    found = numbers.interval(
+        "eval_recognised", {"eval_recognised": round(successes / n, 6), "eval_images": float(n)}
+    )
     assert found == (n, pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
 
 
 def test_a_share_of_unknown_number_has_no_interval():
-    for row in ({"eval_recognised": 0.5}, {"eval_recognised": None, "eval_images": 4}, {"eval_recognised": 1.5, "eval_images": 4}):
+    for row in (
+        {"eval_recognised": 0.5},
+        {"eval_recognised": None, "eval_images": 4},
+        {"eval_recognised": 1.5, "eval_images": 4},
+    ):
         assert numbers.interval("eval_recognised", row) is None
     assert numbers.interval("eval_recognised", {"eval_recognised": 0.5, "eval_images": 0}) is None
 
@@ -241,18 +269,25 @@ def test_shares_add_up_to_the_ledger(unbroken):
         assert parts["bytes"][direction] == final[f"bytes_{direction}"]
     assert sum(parts["joules"].values()) == pytest.approx(final["energy_j"])
     waiting = parts["seconds"].pop("waiting")
-    assert sum(parts["seconds"].values()) == pytest.approx(final["sim_time_s"])  # a relay does one thing at a time
+    # a relay does one thing at a time
+    assert sum(parts["seconds"].values()) == pytest.approx(final["sim_time_s"])
     with_two = parts["seconds"]["sidelink"]  # its sender and its receiver
     alone = sum(parts["seconds"][kind] for kind in ("training", "uplink", "downlink"))
     assert waiting == pytest.approx(5 * final["sim_time_s"] - 2 * with_two - alone)
     nodes = recorded.by_node(run)
     assert [n["node"] for n in nodes] == ["server", *(f"client-{i}" for i in range(5))]
-    assert sum(n["bytes"] for n in nodes) == final["bytes_uplink"] + final["bytes_downlink"] + final["bytes_sidelink"]
+    assert (
+        sum(n["bytes"] for n in nodes)
+        == final["bytes_uplink"] + final["bytes_downlink"] + final["bytes_sidelink"]
+    )
 
 
 def test_several_runs_are_one_table_with_what_differs_and_what_each_target_took(tmp_path):
     slow = [1.0 - 0.05 * t for t in range(12)]
-    runs = [made_up(tmp_path / "lora", slow), made_up(tmp_path / "full", [x * 0.8 for x in slow], sidelink=50_000, tuning={"kind": "full"})]
+    runs = [
+        made_up(tmp_path / "lora", slow),
+        made_up(tmp_path / "full", [x * 0.8 for x in slow], sidelink=50_000, tuning={"kind": "full"}),
+    ]
     page = write(runs, tmp_path / "both.html").read_text()
     assert page.startswith("<!doctype html>")
     found = recorded.read(runs)
@@ -268,7 +303,10 @@ def test_several_runs_are_one_table_with_what_differs_and_what_each_target_took(
 
 
 def test_runs_of_one_name_are_told_apart_by_the_ends_of_their_paths(tmp_path):
-    runs = [made_up(tmp_path / one / two / "run", [0.5], name="run") for one, two in (("a", "x"), ("a", "y"), ("b", "x"))]
+    runs = [
+        made_up(tmp_path / one / two / "run", [0.5], name="run")
+        for one, two in (("a", "x"), ("a", "y"), ("b", "x"))
+    ]
     assert [run.name for run in recorded.read(runs)] == ["a/x/run", "a/y/run", "b/x/run"]
     assert [run.name for run in recorded.read(runs[:2])] == ["x/run", "y/run"]
 
@@ -278,7 +316,9 @@ def test_a_schedule_that_is_not_whole_cannot_be_run_again_on_another_network(tmp
     text = (run / "timeline.jsonl").read_text()
     for wrong in (text.replace('"after": []', '"after": ["nobody"]'), text.replace("send-1", "train-1")):
         (run / "timeline.jsonl").write_text(wrong)
-        with pytest.raises(ScenarioError, match=r"timeline.jsonl: got step .* of round 1, .*, expected a whole schedule"):
+        with pytest.raises(
+            ScenarioError, match=r"timeline.jsonl: got step .* of round 1, .*, expected a whole schedule"
+        ):
             write([run], network=shipped.scenarios()["quickstart"])
 
 
@@ -295,7 +335,9 @@ def test_a_sweep_does_not_follow_a_variant_that_is_a_link_out_of_it(tmp_path):
 
 def test_a_broken_run_says_what_stopped_it_and_what_to_try(tmp_path):
     folder = made_up(tmp_path / "run", [0.5])
-    (folder / "error.json").write_text(json.dumps({"error": "DataFailure", "message": "client 3 in round 2: no", "next": "mend it"}))
+    (folder / "error.json").write_text(
+        json.dumps({"error": "DataFailure", "message": "client 3 in round 2: no", "next": "mend it"})
+    )
     page = write([folder]).read_text()
     assert "broken after round 1" in page
     assert "client 3 in round 2: no" in page

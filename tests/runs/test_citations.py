@@ -19,7 +19,8 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
         *("folder", "iid", "dirichlet"),  # dirichlet: by whether it has samples
         *("clip", "image_folder", "text", "bytes", "classifier", "transformer", "full", "partial", "sgd"),
         *("fixed", "linear", "held_out"),  # augmentation, which cites
-        *("level", "neighbours", "sidelink", "flops", "profile", "mix", "disc", "line", "places"),  # sidelink: by its model
+        # sidelink: by its model
+        *("level", "neighbours", "sidelink", "flops", "profile", "mix", "disc", "line", "places"),
     },
     "order": {"random", "best_sidelink"},
     "groups": {"random", "nearest"},
@@ -105,7 +106,10 @@ USES = {
     "top-k": ({"aggregation": {"kind": "fedavg", "transforms": [TOP_K]}}, {"aji2017sparse"}),
     "random-k": ({"aggregation": {"kind": "fedavg", "transforms": [RANDOM_K]}}, {"konecny2016federated"}),
     "top-k of what crosses a cut": (
-        {"topology": {"kind": "split", "cut": "conv1", "tail": "loss", "compression": [TOP_K]}, "runtime.failures": {"data": "abort"}},
+        {
+            "topology": {"kind": "split", "cut": "conv1", "tail": "loss", "compression": [TOP_K]},
+            "runtime.failures": {"data": "abort"},
+        },
         {"aji2017sparse", "thapa2022splitfed", "vepakomma2018split"},
     ),
     "Dirichlet over clients": ({}, {"yurochkin2019bayesian"}),
@@ -113,12 +117,21 @@ USES = {
     "quantity skew": ({"data.partition.kind": "quantity"}, {"li2022federated"}),
     "DDIM, FID, KID, precision and recall": (
         PAINTS | {"evaluation": {"quality": {"images": 16}}},
-        {"song2021denoising", "heusel2017gans", "binkowski2018demystifying", "kynkaanniemi2019improved", "ho2020denoising"},
+        {
+            "song2021denoising",
+            "heusel2017gans",
+            "binkowski2018demystifying",
+            "kynkaanniemi2019improved",
+            "ho2020denoising",
+        },
     ),
     "a ring": ({"topology.reduce": "allreduce"}, {"patarasuk2009bandwidth"}),
     "GroupNorm": ({"model": RESNET}, {"wu2018group", "he2016deep"}),
     "AdamW": ({"training.optimizer": {"kind": "adamw", "learning_rate": 0.1}}, {"loshchilov2019decoupled"}),
-    "Laplace noise on counts": ({"population": {"clients": 5, "label_epsilon": 1.0}}, {"dwork2006calibrating"}),
+    "Laplace noise on counts": (
+        {"population": {"clients": 5, "label_epsilon": 1.0}},
+        {"dwork2006calibrating"},
+    ),
 }
 
 

@@ -62,8 +62,13 @@ def full(monkeypatch):
     return fill
 
 
-@pytest.mark.parametrize(("name", "time"), [("weights.safetensors", 3), ("state.json", 2), ("metrics.jsonl", 3), ("timeline.jsonl", 3)])
-def test_a_disk_that_fills_up_ends_a_run_with_path_and_reason_and_room_brings_it_to_the_same_bits(name, time, full, whole, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "time"),
+    [("weights.safetensors", 3), ("state.json", 2), ("metrics.jsonl", 3), ("timeline.jsonl", 3)],
+)
+def test_a_disk_that_fills_up_ends_a_run_with_path_and_reason_and_room_brings_it_to_the_same_bits(
+    name, time, full, whole, tmp_path
+):
     file, expected = whole
     out = tmp_path / "run"
     empty = full(name, time)
@@ -74,7 +79,9 @@ def test_a_disk_that_fills_up_ends_a_run_with_path_and_reason_and_room_brings_it
     assert json.loads((out / "error.json").read_text())["message"] == str(caught.value)
     empty()
     run(None, out, resume=True)
-    results = [json.loads((folder / "result.json").read_text())["weights_sha256"] for folder in (out, expected)]
+    results = [
+        json.loads((folder / "result.json").read_text())["weights_sha256"] for folder in (out, expected)
+    ]
     assert results[0] == results[1]
     assert timeless(rows(out / "metrics.jsonl")) == timeless(rows(expected / "metrics.jsonl"))
     assert not parts(out)
@@ -83,12 +90,18 @@ def test_a_disk_that_fills_up_ends_a_run_with_path_and_reason_and_room_brings_it
 def test_a_failure_is_told_though_its_facts_cannot_be_written(full, tmp_path):
     full("error.json", 1)
     changes = {"training.local_steps": 3, "training.optimizer.learning_rate": 1e30}
-    with pytest.raises(RunFailed, match=rf"no client of round 1 trained.*\(error\.json could not be written: {FULL}\)$"):
+    with pytest.raises(
+        RunFailed, match=rf"no client of round 1 trained.*\(error\.json could not be written: {FULL}\)$"
+    ):
         run(garments(tmp_path, changes), tmp_path / "run")
 
 
-@pytest.mark.parametrize("name", ["scenario.yaml", "scenario.resolved.yaml", "run.log", ".lock", "partition.json", "env.json"])
-def test_a_folder_that_cannot_be_written_is_refused_before_anything_trains(name, full, tmp_path, fedray, monkeypatch):
+@pytest.mark.parametrize(
+    "name", ["scenario.yaml", "scenario.resolved.yaml", "run.log", ".lock", "partition.json", "env.json"]
+)
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_trains(
+    name, full, tmp_path, fedray, monkeypatch
+):
     file = garments(tmp_path, ROUNDS)
     out = tmp_path / "run"
     if name == "run.log":  # logging opens it by itself
@@ -134,7 +147,10 @@ def test_a_limit_of_the_system_ends_a_run_in_one_line(whole, tmp_path):
     done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2  # the checkpoint before the first round: nothing has trained
     place = out / "checkpoints" / ".round-0000.part" / "weights.safetensors"
-    assert done.stderr.splitlines()[-1] == f"{place}: got {os.strerror(errno.EFBIG)}, expected a place that can be written"
+    assert (
+        done.stderr.splitlines()[-1]
+        == f"{place}: got {os.strerror(errno.EFBIG)}, expected a place that can be written"
+    )
     assert not parts(tmp_path)
 
 

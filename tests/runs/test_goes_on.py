@@ -1,4 +1,5 @@
-"""A run goes on as what it was: with its scenario and its data, for more rounds where somebody asks for them."""
+"""A run goes on as what it was: with its scenario and its data, for more rounds where somebody asks for
+them."""
 
 import json
 import re
@@ -20,14 +21,19 @@ SMALL = {"training.rounds": 2, "population.per_round": 3}
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    """The folder of a run of two rounds over shipped images, its scenario's file, and an unbroken run of three."""
+    """The folder of a run of two rounds over shipped images, its scenario's file, and an unbroken run of
+    three."""
     folder = tmp_path_factory.mktemp("two")
     shutil.copytree(shipped.HERE / "ink", folder / "ink")
     changes = SMALL | ARTISTS
     file = garments(folder, changes | {"data": ARTISTS["data"] | {"path": str(folder / "ink")}})
     run(file, folder / "run")
     run(
-        garments(folder, changes | {"data": ARTISTS["data"] | {"path": str(folder / "ink")}, "training.rounds": 3}, "3.yaml"),
+        garments(
+            folder,
+            changes | {"data": ARTISTS["data"] | {"path": str(folder / "ink")}, "training.rounds": 3},
+            "3.yaml",
+        ),
         folder / "three",
     )
     return folder
@@ -39,7 +45,8 @@ def sha256(folder):
 
 @pytest.fixture
 def broken(two, tmp_path):
-    """The run of two rounds as it was before it had written its result, and its images, both where they may be changed."""
+    """The run of two rounds as it was before it had written its result, and its images, both where they may
+    be changed."""
     out = shutil.copytree(two / "run", tmp_path / "run")
     (out / "result.json").unlink()
     data = shutil.copytree(two / "ink", tmp_path / "ink")
@@ -64,9 +71,15 @@ def test_data_and_run_may_move_as_long_as_they_are_the_same(broken, two):
 
 EDITS = {
     "another seed": ({r"(?m)^seed: 0$": "seed: 1"}, "seed: got 1, expected 0, as before"),
-    "a faster optimizer": ({"learning_rate: 0.05": "learning_rate: 0.06"}, "training.optimizer.learning_rate: got 0.06, expected 0.05"),
+    "a faster optimizer": (
+        {"learning_rate: 0.05": "learning_rate: 0.06"},
+        "training.optimizer.learning_rate: got 0.06, expected 0.05",
+    ),
     "fewer a round": ({"per_round: 3": "per_round: 2"}, "population.per_round: got 2, expected 3, as before"),
-    "another rule": ({"kind: fedavg": "kind: fedadam"}, "aggregation.kind: got fedadam, expected fedavg, as before"),
+    "another rule": (
+        {"kind: fedavg": "kind: fedadam"},
+        "aggregation.kind: got fedadam, expected fedavg, as before",
+    ),
     "more threads": ({"threads: 1": "threads: 2"}, "runtime.threads: got 2, expected 1, as before"),
 }
 
@@ -120,7 +133,10 @@ def test_other_code_is_said(broken, capfd):
     for file in out.glob("checkpoints/*/state.json"):
         file.write_text(file.read_text().replace('"torch": "', '"torch": "0.0.'))
     run(None, out, resume=True)
-    assert re.search(r"other code than before, with which bits may differ: torch: got \S+, expected 0\.0\.", capfd.readouterr().err)
+    assert re.search(
+        r"other code than before, with which bits may differ: torch: got \S+, expected 0\.0\.",
+        capfd.readouterr().err,
+    )
 
 
 def test_a_run_that_lost_lines_of_its_metrics_is_not_done_and_makes_them_again(two, tmp_path, capfd):
@@ -129,7 +145,10 @@ def test_a_run_that_lost_lines_of_its_metrics_is_not_done_and_makes_them_again(t
     (out / "metrics.jsonl").write_text(first)
     assert engine.finished(RunFolder(out)) is None
     run(None, out, resume=True)
-    assert "refused checkpoint round-0002, which is damaged: metrics.jsonl has 1 of its 2 lines" in capfd.readouterr().err
+    assert (
+        "refused checkpoint round-0002, which is damaged: metrics.jsonl has 1 of its 2 lines"
+        in capfd.readouterr().err
+    )
     assert [row["round"] for row in rows(out / "metrics.jsonl")] == [1, 2]
     assert sha256(out) == sha256(two / "run")
 
@@ -173,12 +192,22 @@ def test_strangers_files_beside_checkpoints_and_samples_are_left_alone(broken, t
     out, _ = broken
     copies = [
         shutil.copytree(out / "checkpoints" / "round-0002", out / "checkpoints" / name)
-        for name in ("round-0002 (copy)", "round-0002.bak", "round-0001-old", "round-9", "round-00009", "Round-0003")
+        for name in (
+            "round-0002 (copy)",
+            "round-0002.bak",
+            "round-0001-old",
+            "round-9",
+            "round-00009",
+            "Round-0003",
+        )
     ]
     (out / "checkpoints" / "round-0007").symlink_to(two)
     (out / "checkpoints" / "round-0008").write_text("a file")
     (out / "samples").mkdir(exist_ok=True)
-    kept = [out / "samples" / name for name in ("round-0009-copy.png", "round-best.png", "round-.png", "notes.txt", "round-0009.png.bak")]
+    kept = [
+        out / "samples" / name
+        for name in ("round-0009-copy.png", "round-best.png", "round-.png", "notes.txt", "round-0009.png.bak")
+    ]
     for file in kept:
         file.write_text("mine")
     ours = out / "samples" / "round-0009.png"
@@ -187,7 +216,11 @@ def test_strangers_files_beside_checkpoints_and_samples_are_left_alone(broken, t
     assert sha256(out) == sha256(two / "run")
     assert all(place.exists() for place in (*copies, *kept))
     assert not ours.exists()
-    assert not [name for name in json.loads((out / "result.json").read_text())["artifacts"] if "copy" in name or "notes" in name]
+    assert not [
+        name
+        for name in json.loads((out / "result.json").read_text())["artifacts"]
+        if "copy" in name or "notes" in name
+    ]
 
 
 def test_a_folder_that_was_broken_off_before_it_began_can_be_started_again(tmp_path, fedray):

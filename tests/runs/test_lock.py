@@ -93,12 +93,19 @@ def test_two_resumes_of_one_run_at_once_are_one_and_an_error(tmp_path, fedray):
         first.wait()
 
 
-def test_a_lock_that_came_with_a_run_folder_as_a_link_or_a_pipe_is_refused_and_nothing_is_written_through_it(tmp_path):
+def test_a_lock_that_came_with_a_run_folder_as_a_link_or_a_pipe_is_refused_and_nothing_is_written_through_it(
+    tmp_path,
+):
     run, outside = tmp_path / "run", tmp_path / "outside"
     run.mkdir()
     outside.write_text("kept")
     expected = f"{run / lock.LOCK}: got a link, or something else that is no file, expected a run's own lock"
-    for put in (lambda f: f.symlink_to(outside), lambda f: f.symlink_to(tmp_path / "new"), os.mkfifo, os.mkdir):
+    for put in (
+        lambda f: f.symlink_to(outside),
+        lambda f: f.symlink_to(tmp_path / "new"),
+        os.mkfifo,
+        os.mkdir,
+    ):
         put(run / lock.LOCK)
         with pytest.raises(ScenarioError) as caught, lock.locked(run, print):
             pass

@@ -30,7 +30,9 @@ def test_tensorboard_shows_every_metric_and_grid_once_also_after_a_resume(unbrok
     board.Reload()
     written = rows(tmp_path / "run" / "metrics.jsonl")
     for name in ("loss", "bytes_uplink", "sim_time_s", "energy_j"):
-        assert [(e.step, e.value) for e in board.Scalars(name)] == [(r["round"], pytest.approx(r[name])) for r in written]
+        assert [(e.step, e.value) for e in board.Scalars(name)] == [
+            (r["round"], pytest.approx(r[name])) for r in written
+        ]
     assert [e.step for e in board.Images("samples")] == [2]
 
 
@@ -39,19 +41,29 @@ def test_tensorboard_that_is_not_installed_is_refused_with_what_to_install(tmp_p
     file = tiny(tmp_path, {"runtime": {"executor": "serial", "report_to": ["tensorboard"]}})
     code, _, err = fedray("check", file)
     assert code == 2
-    assert "runtime.report_to: got tensorboard, which is not installed, expected pip install 'fedray[tensorboard]'" in err
+    assert (
+        "runtime.report_to: got tensorboard, which is not installed, expected pip install"
+        " 'fedray[tensorboard]'" in err
+    )
 
 
 @pytest.mark.parametrize(
     ("error", "advice"),
-    [(RuntimeError("wires crossed"), "the traceback"), (MemoryError("out of memory"), "a smaller training.batch_size")],
+    [
+        (RuntimeError("wires crossed"), "the traceback"),
+        (MemoryError("out of memory"), "a smaller training.batch_size"),
+    ],
 )
-def test_an_error_nobody_foresaw_names_client_round_stage_the_original_and_what_to_try(tmp_path, monkeypatch, error, advice):
+def test_an_error_nobody_foresaw_names_client_round_stage_the_original_and_what_to_try(
+    tmp_path, monkeypatch, error, advice
+):
     def break_down(*_):
         raise error
 
     counted = Classifier.loss  # the plan's own use of it is left whole
-    monkeypatch.setattr(Classifier, "loss", lambda self, batch: counted(self, batch) if batch.images.is_meta else break_down())
+    monkeypatch.setattr(
+        Classifier, "loss", lambda self, batch: counted(self, batch) if batch.images.is_meta else break_down()
+    )
     with pytest.raises(RunFailed):
         run(garments(tmp_path), tmp_path / "run")
     told = json.loads((tmp_path / "run" / "error.json").read_text())

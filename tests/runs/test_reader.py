@@ -19,9 +19,23 @@ from fedray.terminal import Quiet
 from tests.report.made import made_up, with_everything
 
 STATE = "checkpoints/round-0002/state.json"
-OBJECTS = ["result.json", "error.json", "env.json", "baseline.json", "partition.json", "augmentation.json", "split.json", STATE]
+OBJECTS = [
+    "result.json",
+    "error.json",
+    "env.json",
+    "baseline.json",
+    "partition.json",
+    "augmentation.json",
+    "split.json",
+    STATE,
+]
 LINES = ["metrics.jsonl", "timeline.jsonl"]
-SAMPLES = ["samples/round-0002.png", "samples/round-0002.txt", "samples/pictures.png", "samples/attack-0002.png"]
+SAMPLES = [
+    "samples/round-0002.png",
+    "samples/round-0002.txt",
+    "samples/pictures.png",
+    "samples/attack-0002.png",
+]
 FILES = ["scenario.resolved.yaml", *OBJECTS, *LINES, "CITATION.bib", *SAMPLES]
 
 
@@ -74,7 +88,11 @@ FAULTS = {
     "nothing but null": lambda f: f.write_text("null\n"),
     "other types": lambda f: f.write_text(other_types(f)),
     "an empty object": lambda f: f.write_text("{}\n"),
-    "no numbers": lambda f: f.write_text(not_numbers(f)) if f.suffix not in (".png",) else f.write_bytes(b"\x89PNG\r\n\x1a\n" + b"0" * 99),
+    "no numbers": lambda f: (
+        f.write_text(not_numbers(f))
+        if f.suffix not in (".png",)
+        else f.write_bytes(b"\x89PNG\r\n\x1a\n" + b"0" * 99)
+    ),
     "deep": lambda f: f.write_text("[" * 100_000 + "\n"),
     "deep, and whole": lambda f: f.write_text('{"a":' * 50_000 + "1" + "}" * 50_000 + "\n"),
     "huge": sparse,
@@ -126,7 +144,9 @@ def cheap(monkeypatch):
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_file_that_is_not_as_a_run_writes_it_is_read_past_or_refused_by_file_and_line(whole, tmp_path, cheap, name, fault):
+def test_a_file_that_is_not_as_a_run_writes_it_is_read_past_or_refused_by_file_and_line(
+    whole, tmp_path, cheap, name, fault
+):
     run = shutil.copytree(whole, tmp_path / "runs" / "run")
     FAULTS[fault](file := run / name)
 
@@ -185,14 +205,19 @@ def test_a_bad_key_of_a_json_file_is_named_by_its_line(whole, tmp_path):
     text = (run / "env.json").read_text().replace('"cpus": 2', '"cpus": "two"')
     (run / "env.json").write_text(text)
     line = next(i for i, row in enumerate(text.splitlines(), 1) if "cpus" in row)
-    assert outcome(lambda: write([run])) == f"{run / 'env.json'}:{line}: cpus: got 'two', expected a valid integer"
+    assert (
+        outcome(lambda: write([run]))
+        == f"{run / 'env.json'}:{line}: cpus: got 'two', expected a valid integer"
+    )
 
 
 def test_a_step_of_nobody_in_the_population_is_refused_by_its_line(tmp_path):
     run = made_up(tmp_path / "run", [0.5])
     text = (run / "timeline.jsonl").read_text()
     (run / "timeline.jsonl").write_text(text.replace('"peer": "client-1"', '"peer": "client-99"'))
-    expected = f"{run / 'timeline.jsonl'}:2: got client-99, expected the server, or one of client-0 to client-4"
+    expected = (
+        f"{run / 'timeline.jsonl'}:2: got client-99, expected the server, or one of client-0 to client-4"
+    )
     assert outcome(lambda: write([run])) == expected
 
 
@@ -205,7 +230,11 @@ def test_nothing_of_a_run_is_read_or_written_through_a_link_out_of_its_folder(wh
             outside.mkdir()
         (run / name).symlink_to(outside)
         expected = f"{run / name}: got a link out of the run folder, to {outside}, expected a file in it"
-        for action in (lambda run: write([run]), lambda run: generating.generate(run, ["a"]), RunFolder.reopen):
+        for action in (
+            lambda run: write([run]),
+            lambda run: generating.generate(run, ["a"]),
+            RunFolder.reopen,
+        ):
             assert outcome(partial(action, run)) == expected
 
 
@@ -219,7 +248,10 @@ def test_a_run_does_not_go_on_where_a_file_that_it_writes_is_a_link_out_of_its_f
         file.symlink_to(secret)
         loaded = reader.scenario(run)
         expected = f"{file}: got a link out of the run folder, to {secret}, expected a file in it"
-        assert outcome(lambda loaded=loaded: engine.run(loaded, RunFolder.reopen(run), Quiet(), resume=True)) == expected
+        assert (
+            outcome(lambda loaded=loaded: engine.run(loaded, RunFolder.reopen(run), Quiet(), resume=True))
+            == expected
+        )
         file.unlink()
     assert secret.read_text() == "kept"
 

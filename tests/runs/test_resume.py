@@ -16,7 +16,10 @@ from tests.helpers import garments, rows, run, timeless
 
 RUNS = {  # in which clients have states, and not all take part
     "a server with a state": {"kind": "fedadam", "transforms": [{"kind": "top_k", "fraction": 0.1}]},
-    "a server that sends more": {"kind": "scaffold", "transforms": [{"kind": "quantise", "bits": 8, "error_feedback": True}]},
+    "a server that sends more": {
+        "kind": "scaffold",
+        "transforms": [{"kind": "quantise", "bits": 8, "error_feedback": True}],
+    },
 }
 
 
@@ -51,7 +54,9 @@ def saved(folder):
 def test_a_killed_run_resumes_to_the_bits_metrics_and_timeline_of_an_unbroken_one(unbroken, tmp_path):
     file, whole = unbroken
     out = tmp_path / "run"
-    process = subprocess.Popen([sys.executable, "-m", "fedray", "run", file, "--out", out, "--quiet"], env=os.environ)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fedray", "run", file, "--out", out, "--quiet"], env=os.environ
+    )
     metrics = out / "metrics.jsonl"
     while not (metrics.exists() and metrics.read_text().count("\n")):
         assert process.poll() is None, "it ended before it could be killed"
@@ -65,7 +70,8 @@ def test_a_killed_run_resumes_to_the_bits_metrics_and_timeline_of_an_unbroken_on
 
 
 def broken_off(whole, folder, rounds):
-    """The run as it was when it died in mid-write, `rounds` rounds done: half lines, a checkpoint half made."""
+    """The run as it was when it died in mid-write, `rounds` rounds done: half lines, a checkpoint half
+    made."""
     out = shutil.copytree(whole, folder)
     shutil.rmtree(out / "model")
     (out / "result.json").unlink()
@@ -114,8 +120,12 @@ def test_a_damaged_checkpoint_is_refused_by_name_and_the_one_before_it_serves(da
     assert "going on from round-0002" in said
     assert_same_run(out, whole)
     assert sorted(p.name for p in (out / "checkpoints").iterdir()) == ["round-0002", "round-0003"]
-    saved = json.loads((newest / "state.json").read_text())["saved"]["files"]  # written anew, not the damaged one kept
-    assert all(hashlib.sha256((newest / name).read_bytes()).hexdigest() == expected for name, expected in saved.items())
+    # written anew, not the damaged one kept
+    saved = json.loads((newest / "state.json").read_text())["saved"]["files"]
+    assert all(
+        hashlib.sha256((newest / name).read_bytes()).hexdigest() == expected
+        for name, expected in saved.items()
+    )
 
 
 def test_without_a_whole_checkpoint_resume_is_an_error_and_leaves_the_run_as_it_is(whole, tmp_path, fedray):
@@ -126,7 +136,10 @@ def test_without_a_whole_checkpoint_resume_is_an_error_and_leaves_the_run_as_it_
     gone.unlink()
     code, _, stderr = fedray("run", "--resume", out, "--quiet")
     assert code == 2
-    assert stderr.splitlines()[-1] == f"--resume {out}: got 2 damaged checkpoints, expected a whole one in {out / 'checkpoints'}"
+    assert (
+        stderr.splitlines()[-1]
+        == f"--resume {out}: got 2 damaged checkpoints, expected a whole one in {out / 'checkpoints'}"
+    )
     assert (out / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
 
 
@@ -172,7 +185,11 @@ def test_a_judge_beside_the_scenario_is_found_again_by_resume(tmp_path):
         shutil.copytree(shipped.HERE / source, tmp_path / "mine" / name)
     shutil.copy(shipped.HERE / "garments.safetensors", tmp_path / "mine" / "judge.safetensors")
     shutil.copytree(shipped.HERE / "tiny-sd", tmp_path / "mine" / "sd")
-    changes = {"data.path": "ink", "model.base": "sd", "evaluation": {"reference": {"path": "heldout", "judge": "judge.safetensors"}}}
+    changes = {
+        "data.path": "ink",
+        "model.base": "sd",
+        "evaluation": {"reference": {"path": "heldout", "judge": "judge.safetensors"}},
+    }
     loaded = check(tiny(tmp_path / "mine", changes))
     elsewhere = tmp_path / "elsewhere" / "scenario.resolved.yaml"
     elsewhere.parent.mkdir()
@@ -247,7 +264,20 @@ def test_a_run_folder_holds_what_the_contract_names(unbroken):
         "wall_time_s",
     }
     assert all(expected <= set(m) for m in metrics)
-    expected = {"round", "id", "after", "event", "node", "peer", "flops", "bytes", "t0_s", "t1_s", "energy_j", "outcome"}
+    expected = {
+        "round",
+        "id",
+        "after",
+        "event",
+        "node",
+        "peer",
+        "flops",
+        "bytes",
+        "t0_s",
+        "t1_s",
+        "energy_j",
+        "outcome",
+    }
     assert all(expected <= set(step) for step in timeline)
     assert all(step["t1_s"] >= step["t0_s"] for step in timeline)
     result = json.loads((whole / "result.json").read_text())

@@ -80,9 +80,18 @@ def test_a_misspelt_kind_deep_in_a_mix_of_devices_names_its_own_line(tmp_path):
     text = re.sub(r"  device:.*\n", mix, QUICKSTART)
     (found,) = refused(typed(tmp_path, text))
     line = 1 + text.split("\n").index("          kind: flop")
-    assert found.startswith(f"{tmp_path}/mine.yaml:{line}: network.device.of.1.device.kind: got 'flop', expected 'flops' or 'cpu'"), found
-    (found,) = refused(typed(tmp_path, text.replace("kind: flop\n", "kind: flops\n          active_w: 1\n          actve_w: 1\n")))
-    assert found.endswith("network.device.of.1.device.actve_w: got an unknown key, expected active_w (did you mean it?)"), found
+    assert found.startswith(
+        f"{tmp_path}/mine.yaml:{line}: network.device.of.1.device.kind: got 'flop', expected 'flops' or 'cpu'"
+    ), found
+    (found,) = refused(
+        typed(
+            tmp_path,
+            text.replace("kind: flop\n", "kind: flops\n          active_w: 1\n          actve_w: 1\n"),
+        )
+    )
+    assert found.endswith(
+        "network.device.of.1.device.actve_w: got an unknown key, expected active_w (did you mean it?)"
+    ), found
 
 
 def test_a_key_that_no_site_has_comes_with_those_it_may_have(tmp_path):
@@ -102,7 +111,9 @@ def test_a_sweep_of_many_faults_is_fifty_lines_and_a_count_too(tmp_path):
     variants = {f"v{i}": {"training.rounds": 0} for i in range(80)}
     found = refused(write(tmp_path / "mine.yaml", {"sweep": {"variants": variants}}))
     assert (len(found), found[50]) == (51, "and 30 more")
-    (found,) = refused(write(tmp_path / "mine.yaml", {"sweep": {"variants": {f"v{i}": {} for i in range(1001)}}}))
+    (found,) = refused(
+        write(tmp_path / "mine.yaml", {"sweep": {"variants": {f"v{i}": {} for i in range(1001)}}})
+    )
     assert "sweep.variants: got 1001 of them, expected at most 1000" in found
 
 
@@ -131,7 +142,10 @@ def test_aliases_of_aliases_are_counted_before_they_are_copied(tmp_path):
     bomb += "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 30))
     (found,) = refused(typed(tmp_path, QUICKSTART + bomb))
     assert re.search(r"got [\d,]+ values with aliases written out, expected at most 200,000$", found)
-    (found,) = refused(shipped.scenarios()["quickstart"], ["description=" + bomb.replace("\n", ", ").replace("a0:", "{a0:", 1) + "}"])
+    (found,) = refused(
+        shipped.scenarios()["quickstart"],
+        ["description=" + bomb.replace("\n", ", ").replace("a0:", "{a0:", 1) + "}"],
+    )
     assert "values with aliases written out" in found
 
 
@@ -150,7 +164,10 @@ def test_an_alias_that_is_used_twice_is_written_out(tmp_path):
 
 def test_a_file_over_a_megabyte_is_refused_before_it_is_read(tmp_path):
     (found,) = refused(typed(tmp_path, QUICKSTART + "#" * 1_000_000))
-    assert found == f"{tmp_path}/mine.yaml: got {len(QUICKSTART) + 1_000_000:,} bytes, expected a scenario of at most 1,000,000"
+    assert (
+        found
+        == f"{tmp_path}/mine.yaml: got {len(QUICKSTART) + 1_000_000:,} bytes, expected a scenario of at most 1,000,000"
+    )
 
 
 # ruff: noqa: E501 (a table)
@@ -176,11 +193,16 @@ def test_counts_that_nothing_could_hold_are_a_line_at_once(what, tmp_path):
 
 
 def test_a_hundred_thousand_clients_are_checked(tmp_path):
-    changes = {"population": {"clients": 100_000, "per_round": 5}, "data.partition": {"kind": "iid", "samples": 10}}
+    changes = {
+        "population": {"clients": 100_000, "per_round": 5},
+        "data.partition": {"kind": "iid", "samples": 10},
+    }
     assert check(garments(tmp_path, changes)).scenario.population.clients == 100_000
 
 
-@pytest.mark.parametrize("partition", [{"kind": "dirichlet", "alpha": 1.0, "allow_empty": True}, {"kind": "iid", "samples": 10}])
+@pytest.mark.parametrize(
+    "partition", [{"kind": "dirichlet", "alpha": 1.0, "allow_empty": True}, {"kind": "iid", "samples": 10}]
+)
 def test_a_million_clients_are_arrays_not_objects(partition, tmp_path):
     began = time.monotonic()
     check(garments(tmp_path, {"population": {"clients": 10**6, "per_round": 5}, "data.partition": partition}))
@@ -196,7 +218,11 @@ def test_of_many_files_that_are_not_there_fifty_are_named(tmp_path):
 def test_thousands_of_places_are_compared_at_once(tmp_path):
     at = [[1.0 + i, 1.0] for i in range(6000)] + [[5.0, 1.0]]
     cell = {"placement": {"kind": "places", "at": at}}
-    changes = {"population": {"clients": 6001, "per_round": 5}, "data.partition": {"kind": "iid", "samples": 1}, "network.cell": cell}
+    changes = {
+        "population": {"clients": 6001, "per_round": 5},
+        "data.partition": {"kind": "iid", "samples": 1},
+        "network.cell": cell,
+    }
     (found,) = refused(garments(tmp_path, changes))
     assert "network.cell.placement.at.6000: got 0 m from client 4, expected a distance above 0" in found
 
@@ -240,7 +266,10 @@ def here(tmp_path):
 )
 def test_a_path_to_no_file_is_a_line_at_once_under_every_key(key, section, path, here):
     if "data" in section:  # what learns from text
-        section = section | {"model": {"kind": "transformer", "objective": "causal_language"}, "evaluation": {}}
+        section = section | {
+            "model": {"kind": "transformer", "objective": "causal_language"},
+            "evaluation": {},
+        }
         section |= {"tuning": {"kind": "full"}, "evaluation": {}}
     file = write(here / "mine.yaml", section | {key: path})
     found = refused(file)
@@ -254,7 +283,10 @@ def test_a_folder_of_more_files_than_anybody_could_go_through_is_refused(tmp_pat
         for k in range(15):
             (tmp_path / "many" / str(i) / f"{k}.png").touch()
     (found,) = refused(write(tmp_path / "mine.yaml", {"data.path": "many"}))
-    assert "data.path: got 'many', which has more than 40 files and folders in it, expected a regular file, or a folder of them" in found
+    assert (
+        "data.path: got 'many', which has more than 40 files and folders in it, expected a regular file, or a folder of them"
+        in found
+    )
 
 
 def test_a_folder_that_may_not_be_looked_into_is_a_line(tmp_path, monkeypatch):
@@ -265,7 +297,10 @@ def test_a_folder_that_may_not_be_looked_into_is_a_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr(checks, "holdings", forbidden)
     (found,) = refused(tiny(tmp_path))
-    assert f"data: got {tmp_path}/theirs, which cannot be read (Permission denied), expected files that can be read" in found
+    assert (
+        f"data: got {tmp_path}/theirs, which cannot be read (Permission denied), expected files that can be read"
+        in found
+    )
 
 
 def test_a_scenario_that_is_no_file_is_a_line(fedray, here):
@@ -275,7 +310,18 @@ def test_a_scenario_that_is_no_file_is_a_line(fedray, here):
 
 
 @pytest.mark.parametrize(
-    "template", ["{label.__class__}", "{label[0]}", "{label!r}", "{label:>1000000000}", "{a:{label}}", "{}", "{0}", "{b}", "{"]
+    "template",
+    [
+        "{label.__class__}",
+        "{label[0]}",
+        "{label!r}",
+        "{label:>1000000000}",
+        "{a:{label}}",
+        "{}",
+        "{0}",
+        "{b}",
+        "{",
+    ],
 )
 def test_a_template_with_anything_but_label_and_a_in_braces_is_a_line(template, tmp_path):
     changes = {"augmentation": {"templates": ["a photo of {a} {label}", template]}}

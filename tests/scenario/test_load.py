@@ -85,7 +85,11 @@ def test_bad_input_is_one_line_with_file_line_and_key(what, tmp_path):
 
 
 PARALLEL = {"topology": {"kind": "parallel"}}
-TOP_K, CLIP, EIGHT = {"kind": "top_k", "fraction": 0.1}, {"kind": "clip", "norm": 1.0}, {"kind": "quantise", "bits": 8}
+TOP_K, CLIP, EIGHT = (
+    {"kind": "top_k", "fraction": 0.1},
+    {"kind": "clip", "norm": 1.0},
+    {"kind": "quantise", "bits": 8},
+)
 TOGETHER = {  # the quickstart, or garments, changed in more places than one: what is said
     "control variates along a relay": (tiny, {"aggregation": {"kind": "scaffold"}, "training.optimizer": {"kind": "sgd", "learning_rate": 0.1}}, "aggregation.kind: got scaffold, expected topology.kind parallel"),
     "control variates with momentum": (garments, {"aggregation": {"kind": "scaffold"}, "training.optimizer.momentum": 0.9}, "training.optimizer: got sgd for scaffold, expected sgd without momentum"),
@@ -133,27 +137,43 @@ def test_an_unknown_key_comes_with_the_nearest_known_one(tmp_path):
 
 
 def test_a_missing_section_or_key_is_named(tmp_path):
-    assert any(p.endswith("network: got nothing, expected this key") for p in problems(write(tmp_path / "mine.yaml", {"network": None})))
+    assert any(
+        p.endswith("network: got nothing, expected this key")
+        for p in problems(write(tmp_path / "mine.yaml", {"network": None}))
+    )
     assert any(
         p.endswith("training.rounds: got nothing, expected this key")
         for p in problems(write(tmp_path / "mine.yaml", {"training.rounds": None}))
     )
     assert any(
-        "got neither of local_steps and local_epochs" in p for p in problems(write(tmp_path / "mine.yaml", {"training.local_steps": None}))
+        "got neither of local_steps and local_epochs" in p
+        for p in problems(write(tmp_path / "mine.yaml", {"training.local_steps": None}))
     )
 
 
 def test_every_error_is_said_at_once_each_with_its_line(tmp_path):
-    changes = {"training.rounds": "many", "population.clients": 0, "network.uplink.rate_bps": -1, "modle": {}, "tuning.rank": 0.5}
+    changes = {
+        "training.rounds": "many",
+        "population.clients": 0,
+        "network.uplink.rate_bps": -1,
+        "modle": {},
+        "tuning.rank": 0.5,
+    }
     file = write(tmp_path / "mine.yaml", changes)
     found = problems(file)
     assert len(found) == 5
-    assert f"{file}:{line_of(file, 'rounds: many')}: training.rounds: got 'many', expected an integer" in found
+    assert (
+        f"{file}:{line_of(file, 'rounds: many')}: training.rounds: got 'many', expected an integer" in found
+    )
     assert len({p.split(": ")[0] for p in found}) == 5
 
 
 def test_files_that_are_missing_are_said_at_once_too(tmp_path):
-    changes = {"data.path": "nowhere", "model.base": "nothing", "evaluation.reference": {"path": "no", "judge": "none"}}
+    changes = {
+        "data.path": "nowhere",
+        "model.base": "nothing",
+        "evaluation.reference": {"path": "no", "judge": "none"},
+    }
     assert [p.split(": ")[1] for p in problems(write(tmp_path / "mine.yaml", changes))] == [
         "data.path", "model.base", "evaluation.reference.path", "evaluation.reference.judge"
     ]  # fmt: skip
@@ -201,7 +221,12 @@ def test_a_file_that_is_not_text_is_refused(tmp_path):
 
 
 def test_a_setting_takes_the_place_of_a_key(tmp_path):
-    settings = ["training.rounds=7", "evaluation.prompts=[a, b]", "network.uplink={kind: fixed, rate_bps: 5}", "runtime.failures.data=drop"]
+    settings = [
+        "training.rounds=7",
+        "evaluation.prompts=[a, b]",
+        "network.uplink={kind: fixed, rate_bps: 5}",
+        "runtime.failures.data=drop",
+    ]
     scenario = check(QUICKSTART, settings, seed=5).scenario
     assert scenario.training.rounds == 7
     assert scenario.evaluation.prompts == ["a", "b"]
@@ -215,8 +240,14 @@ def test_a_setting_takes_the_place_of_a_key(tmp_path):
 @pytest.mark.parametrize(
     ("setting", "expected"),
     [
-        ("training.round=3", "--set training.round=3: training.round: got an unknown key, expected rounds (did you mean it?)"),
-        ("trainin.rounds=3", "--set trainin.rounds=3: trainin: got an unknown key, expected training (did you mean it?)"),
+        (
+            "training.round=3",
+            "--set training.round=3: training.round: got an unknown key, expected rounds (did you mean it?)",
+        ),
+        (
+            "trainin.rounds=3",
+            "--set trainin.rounds=3: trainin: got an unknown key, expected training (did you mean it?)",
+        ),
         ("training.rounds=x", "--set training.rounds=x: training.rounds: got 'x', expected an integer"),
         ("training.rounds", "--set training.rounds: got 'training.rounds', expected section.key=value"),
         ("=3", "--set =3: got '=3', expected section.key=value"),
@@ -224,7 +255,10 @@ def test_a_setting_takes_the_place_of_a_key(tmp_path):
         ("training.rounds=[1", "--set training.rounds:1: got "),
         ("evaluation.prompts.9=x", "--set evaluation.prompts.9: got '9', expected an index below 4"),
         ("population.clients=4", "--set population.clients=4: population.clients: got 4 for 5 folders"),
-        ("population.per_round=9", "--set population.per_round=9: population.per_round: got 9, expected at most"),
+        (
+            "population.per_round=9",
+            "--set population.per_round=9: population.per_round: got 9, expected at most",
+        ),
     ],
 )
 def test_a_bad_setting_is_named_in_its_lines(setting, expected):
@@ -264,12 +298,36 @@ def test_reading_a_scenario_changes_nothing_of_it():
 @pytest.mark.parametrize(
     ("sites", "changes", "said_"),
     [
-        ({"a": {"folders": ["x"]}}, {}, "population.clients: got 5 for 1 folders of data.sites, expected 1, one a folder"),
-        ({"a": {"folders": list("abcde")}}, {"runtime": {"executor": "serial"}}, "runtime.executor: got 'serial', expected ray"),
-        ({"a": {"folders": list("abcde")}}, {"data.partition.kind": "iid"}, "data.partition: got iid, expected folder"),
-        ({"a": {"folders": ["..", *"abcd"]}}, {}, "data.sites.a.folders.0: got '..', expected the name of one folder"),
-        ({"a": {"folders": ["../../etc", *"abcd"]}}, {}, "data.sites.a.folders.0: got '../../etc', expected "),
-        ({"a b": {"folders": list("abcde")}}, {}, "data.sites.a b: got 'a b', expected a name of letters, digits, dots"),
+        (
+            {"a": {"folders": ["x"]}},
+            {},
+            "population.clients: got 5 for 1 folders of data.sites, expected 1, one a folder",
+        ),
+        (
+            {"a": {"folders": list("abcde")}},
+            {"runtime": {"executor": "serial"}},
+            "runtime.executor: got 'serial', expected ray",
+        ),
+        (
+            {"a": {"folders": list("abcde")}},
+            {"data.partition.kind": "iid"},
+            "data.partition: got iid, expected folder",
+        ),
+        (
+            {"a": {"folders": ["..", *"abcd"]}},
+            {},
+            "data.sites.a.folders.0: got '..', expected the name of one folder",
+        ),
+        (
+            {"a": {"folders": ["../../etc", *"abcd"]}},
+            {},
+            "data.sites.a.folders.0: got '../../etc', expected ",
+        ),
+        (
+            {"a b": {"folders": list("abcde")}},
+            {},
+            "data.sites.a b: got 'a b', expected a name of letters, digits, dots",
+        ),
         ({"a": {"folders": []}}, {}, "data.sites.a.folders: got 0 of them, expected at least 1"),
         ({}, {}, "data.sites: got 0 of them, expected at least 1"),
     ],
@@ -308,7 +366,13 @@ PLACES = list(places(PLAIN))
 
 
 @settings(max_examples=40)
-@given(st.lists(st.tuples(st.sampled_from(PLACES), st.sampled_from(["replace", "remove", "add"]), WORDS), min_size=1, max_size=3))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(PLACES), st.sampled_from(["replace", "remove", "add"]), WORDS),
+        min_size=1,
+        max_size=3,
+    )
+)
 def test_whatever_is_changed_a_scenario_is_whole_or_refused_in_lines(tmp_path, changes):
     tree = copy.deepcopy(PLAIN)
     for place, how, value in changes:
@@ -336,7 +400,10 @@ def test_whatever_is_changed_a_scenario_is_whole_or_refused_in_lines(tmp_path, c
 @given(
     st.integers(0, 1400),
     st.integers(0, 6),
-    st.lists(st.sampled_from([*"{}[]:,#&*!|>'\"%@`-?\t\n 0a", "é", "\x07", "&a ", "*a", "!!", "- ", "<<: "]), max_size=4).map("".join),
+    st.lists(
+        st.sampled_from([*"{}[]:,#&*!|>'\"%@`-?\t\n 0a", "é", "\x07", "&a ", "*a", "!!", "- ", "<<: "]),
+        max_size=4,
+    ).map("".join),
 )
 def test_whatever_text_is_typed_over_a_scenario_is_whole_or_refused_in_lines(tmp_path, at, cut, typed):
     text = QUICKSTART.read_text()
@@ -348,7 +415,12 @@ def test_whatever_text_is_typed_over_a_scenario_is_whole_or_refused_in_lines(tmp
 
 @settings(max_examples=50)
 @given(
-    st.lists(st.sampled_from(["a", "training", "rounds", "evaluation", "prompts", "0", "network", "uplink", "kind", "", " "]), max_size=4),
+    st.lists(
+        st.sampled_from(
+            ["a", "training", "rounds", "evaluation", "prompts", "0", "network", "uplink", "kind", "", " "]
+        ),
+        max_size=4,
+    ),
     st.text(max_size=6),
 )
 def test_whatever_is_set_is_taken_or_refused_in_lines(keys, value):
@@ -383,7 +455,12 @@ def test_what_a_run_goes_on_from_loads_as_what_it_began_with(name, tmp_path):
 
 def test_a_default_that_is_written_out_is_still_a_default(tmp_path):
     model = {"kind": "diffusion", "channels": [32, 32], "layers": 1, "resolution": 16}
-    topology = {"kind": "split", "cut": "conv1", "tail": "loss", "compression": [{"kind": "top_k", "fraction": 0.1}]}
+    topology = {
+        "kind": "split",
+        "cut": "conv1",
+        "tail": "loss",
+        "compression": [{"kind": "top_k", "fraction": 0.1}],
+    }
     for changes in ({"model": model}, {"topology": topology}):
         (tmp_path / "resolved.yaml").write_text(load(garments(tmp_path, changes)).resolved())
         load(tmp_path / "resolved.yaml")

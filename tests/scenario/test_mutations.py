@@ -7,8 +7,42 @@ from fedray import shipped
 
 MUTANTS = 600
 JUNK = [
-    *("null", "~", "-1", "0", "1e400", ".nan", "'", '"', "[", "]", "{", "}", "[]", "{}", "[1, [2]]", "{kind: lora}", "yes", "off"),
-    *("2026-11-21", "!!python/object:os.system", "&a", "*a", "<<: *a", "#", "-", "- ", ": ", "\t", "é", "\u2028", "../../etc", "0x1f"),
+    *(
+        "null",
+        "~",
+        "-1",
+        "0",
+        "1e400",
+        ".nan",
+        "'",
+        '"',
+        "[",
+        "]",
+        "{",
+        "}",
+        "[]",
+        "{}",
+        "[1, [2]]",
+        "{kind: lora}",
+        "yes",
+        "off",
+    ),
+    *(
+        "2026-11-21",
+        "!!python/object:os.system",
+        "&a",
+        "*a",
+        "<<: *a",
+        "#",
+        "-",
+        "- ",
+        ": ",
+        "\t",
+        "é",
+        "\u2028",
+        "../../etc",
+        "0x1f",
+    ),
     *("1_000", "9" * 40, "x" * 300),
 ]
 
@@ -48,7 +82,9 @@ def mutated(text, rng):
     return "\n".join(lines)
 
 
-def test_a_mutated_scenario_is_whole_or_lines_with_numbers_and_exit_code_2_never_a_traceback(fedray, tmp_path):
+def test_a_mutated_scenario_is_whole_or_lines_with_numbers_and_exit_code_2_never_a_traceback(
+    fedray, tmp_path
+):
     rng = random.Random(20261121)
     texts = [file.read_text() for file in shipped.scenarios().values()]
     files = []
@@ -59,7 +95,11 @@ def test_a_mutated_scenario_is_whole_or_lines_with_numbers_and_exit_code_2_never
     assert code == 2
     assert "Traceback" not in err
     lines = err.splitlines()
-    odd = [line for line in lines if not re.match(rf"{re.escape(str(tmp_path))}/\d+\.yaml:\d+: .*got .*, expected .+", line)]
+    odd = [
+        line
+        for line in lines
+        if not re.match(rf"{re.escape(str(tmp_path))}/\d+\.yaml:\d+: .*got .*, expected .+", line)
+    ]
     assert not odd, odd[:5]
     refused = {line.split(":")[0] for line in lines}
     whole = {line.split(":")[0] for line in out.splitlines()}

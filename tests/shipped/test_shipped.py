@@ -57,7 +57,9 @@ def test_garments_prompted_as_photos_are_recognised(tiny_sd):
     judge = judges.load(shipped.HERE / "garments-photo.safetensors")
     prompts = [photo_prompt(label) for label in LABELS] * 2
     noise = [torch.Generator().manual_seed(i) for i in range(len(prompts))]
-    images = tiny_sd(prompts, generator=noise, num_inference_steps=12, guidance_scale=3.0, output_type="pt").images
+    images = tiny_sd(
+        prompts, generator=noise, num_inference_steps=12, guidance_scale=3.0, output_type="pt"
+    ).images
     _, probabilities = judges.look(judge, images.float())
     assert style.recognised(probabilities, style.labels_in(prompts, judge.labels)) >= 0.9
 
@@ -68,7 +70,10 @@ def test_a_judge_knows_real_photos_it_was_not_trained_on(name):
     assert sorted(judge.labels) == sorted(LABELS)
     garments = fashion_mnist.garments(MINI, "test")
     _, probabilities = judges.look(judge, tensor([garments.image(i) for i in range(len(garments))]))
-    assert style.recognised(probabilities, style.labels_in([LABELS[k] for k in garments.labels], judge.labels)) >= 0.85
+    assert (
+        style.recognised(probabilities, style.labels_in([LABELS[k] for k in garments.labels], judge.labels))
+        >= 0.85
+    )
 
 
 def test_the_garments_judge_knows_ink_and_the_photo_judge_does_not():
@@ -86,7 +91,9 @@ def test_the_garments_judge_knows_ink_and_the_photo_judge_does_not():
 def test_the_garments_judge_tells_ink_from_photos():
     judge = judges.load(shipped.HERE / "garments.safetensors")
     garments = fashion_mnist.garments(MINI, "test")
-    ink, held_out = (read_folder(f"shipped:{n}", shipped.HERE, "data", "text", None) for n in ("ink", "ink-heldout"))
+    ink, held_out = (
+        read_folder(f"shipped:{n}", shipped.HERE, "data", "text", None) for n in ("ink", "ink-heldout")
+    )
     features = [judges.look(judge, tensor([f.image(i) for i in range(20)]))[0] for f in (ink, held_out)]
     photos, _ = judges.look(judge, tensor([garments.image(i) for i in range(200)]))
     assert style.feature_distance(photos, features[1]) > 3 * style.feature_distance(features[0], features[1])

@@ -17,7 +17,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 @pytest.fixture
 def outside(monkeypatch):
-    """The README's text as the wheel has it; hatchling, which is there only while a wheel is built, stands aside."""
+    """The README's text as the wheel has it; hatchling, which is there only while a wheel is built, stands
+    aside."""
     interface = types.ModuleType("hatchling.metadata.plugin.interface")
     interface.MetadataHookInterface = object
     for name in ("hatchling", "hatchling.metadata", "hatchling.metadata.plugin"):
@@ -51,7 +52,9 @@ def test_the_licence_names_that_of_the_data_that_ship_and_its_text_goes_along():
 def test_no_file_that_ships_has_a_path_of_a_machine_in_it():
     machine = re.compile(rb"/(?:tmp|work|root|home/\w+|Users/\w+)/\w")
     folders = [shipped.HERE, ROOT / "scenarios"]
-    files = [p for folder in folders for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    files = [
+        p for folder in folders for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts
+    ]
     assert len(files) > 50
     found = {str(p): match.group() for p in files if (match := machine.search(p.read_bytes()))}
     assert not found

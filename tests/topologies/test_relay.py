@@ -15,7 +15,11 @@ from tests.helpers import chained, tiny, way
 def test_every_client_trains_once_and_every_buffer_goes_where_the_next_turn_is(clients, best, data):
     chains = data.draw(st.integers(1, len(clients)))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
-    order = best_sidelink(lambda i, others: np.array([float((7 * i + 13 * j) % 11) for j in others])) if best else random_order
+    order = (
+        best_sidelink(lambda i, others: np.array([float((7 * i + 13 * j) % 11) for j in others]))
+        if best
+        else random_order
+    )
     schedule = chained(3, sorted(clients), chains, order, rng)
     steps = {s.id: s for s in schedule}
     assert sorted(schedule.clients) == sorted(clients)
@@ -33,9 +37,15 @@ def test_every_client_trains_once_and_every_buffer_goes_where_the_next_turn_is(c
             assert step.node == source.node
             assert (step.peer == SERVER) == (step.direction == "uplink")
             if step.direction == "sidelink":
-                assert any(isinstance(s, Train) and s.after == (step.id,) and s.node == step.peer for s in schedule)
+                assert any(
+                    isinstance(s, Train) and s.after == (step.id,) and s.node == step.peer for s in schedule
+                )
     sent = [s.direction for s in schedule if isinstance(s, Send)]
-    assert (sent.count("downlink"), sent.count("sidelink"), sent.count("uplink")) == (chains, len(clients) - chains, chains)
+    assert (sent.count("downlink"), sent.count("sidelink"), sent.count("uplink")) == (
+        chains,
+        len(clients) - chains,
+        chains,
+    )
     last = schedule.steps[-1]
     assert isinstance(last, Server)
     assert set(last.after) == {s.id for s in schedule if isinstance(s, Send) and s.direction == "uplink"}
@@ -54,8 +64,16 @@ def test_chains_differ_by_at_most_one_client(clients, data):
 
 
 def test_the_best_sidelink_takes_the_greedy_path():
-    rates = np.array([[0, 9, 1, 5, 1], [9, 0, 8, 2, 3], [1, 1, 0, 4, 7], [6, 1, 1, 0, 2], [1, 2, 3, 9, 0]], float)
-    paths = {0: [0, 1, 2, 4, 3], 1: [1, 0, 3, 4, 2], 2: [2, 4, 3, 0, 1], 3: [3, 0, 1, 2, 4], 4: [4, 3, 0, 1, 2]}
+    rates = np.array(
+        [[0, 9, 1, 5, 1], [9, 0, 8, 2, 3], [1, 1, 0, 4, 7], [6, 1, 1, 0, 2], [1, 2, 3, 9, 0]], float
+    )
+    paths = {
+        0: [0, 1, 2, 4, 3],
+        1: [1, 0, 3, 4, 2],
+        2: [2, 4, 3, 0, 1],
+        3: [3, 0, 1, 2, 4],
+        4: [4, 3, 0, 1, 2],
+    }
     seen = set()
     for seed in range(40):
         path = way(best_sidelink(lambda i, others: rates[i, others]), range(5), np.random.default_rng(seed))

@@ -20,12 +20,27 @@ def radio(clients=8, dropout=0.0, seed=0):
     link = FixedLink(kind="fixed", rate_bps=8e6)
     device = FlopsDevice(kind="flops", peak_flops=1.0, active_w=10.0, dropout=dropout)
     return Radio(
-        Network(uplink=link, downlink=link, sidelink=link, device=device, server=device.model_copy(update={"dropout": 0.0})), clients, seed
+        Network(
+            uplink=link,
+            downlink=link,
+            sidelink=link,
+            device=device,
+            server=device.model_copy(update={"dropout": 0.0}),
+        ),
+        clients,
+        seed,
     )
 
 
 def work(part=0, smashed=SMASHED, **seconds):
-    flops = {"front": 1.0, "serve": 1.0, "middle": 1.0, "tail": 1.0, "middle_back": 1.0, "back": 2.0} | seconds
+    flops = {
+        "front": 1.0,
+        "serve": 1.0,
+        "middle": 1.0,
+        "tail": 1.0,
+        "middle_back": 1.0,
+        "back": 2.0,
+    } | seconds
     return Work(
         lambda client, pictures: 0.0,
         lambda direction, client: part,
@@ -49,13 +64,18 @@ def test_three_clients_that_share_a_server_of_half_a_second_are_back_at_12_and_t
 
 
 @given(st.integers(1, 6), st.floats(0.1, 5), st.floats(0.1, 5), st.floats(0.1, 5))
-def test_a_pipeline_of_micro_batches_takes_its_stages_and_the_longest_again_for_each_other(m, front, up, serve):
-    """Forwards alone, which is where each has a stage of its own: the sum of the stages and (m - 1) times the longest."""
+def test_a_pipeline_of_micro_batches_takes_its_stages_and_the_longest_again_for_each_other(
+    m, front, up, serve
+):
+    """Forwards alone, which is where each has a stage of its own: the sum of the stages and (m - 1) times the
+    longest."""
     seconds = work(smashed=0, front=front, serve=serve, back=0.0)
     link = FixedLink(kind="fixed", rate_bps=8e6)
     schedule = splitfed(1, {0: [m]}, False, m)
     events = time_round(schedule, seconds, radio(), 0.0)
-    assert max(e.t1_s for e in events if e.event == "serve") == pytest.approx(front + serve + (m - 1) * max(front, serve))
+    assert max(e.t1_s for e in events if e.event == "serve") == pytest.approx(
+        front + serve + (m - 1) * max(front, serve)
+    )
     assert link.rate_bps  # links take no time here
 
 
@@ -68,7 +88,9 @@ def test_micro_batches_are_the_batch_in_parts_that_differ_by_one_at_most(size, n
 
 
 @given(
-    st.dictionaries(st.integers(0, 50), st.lists(st.integers(1, 9), min_size=1, max_size=3), min_size=1, max_size=4),
+    st.dictionaries(
+        st.integers(0, 50), st.lists(st.integers(1, 9), min_size=1, max_size=3), min_size=1, max_size=4
+    ),
     st.booleans(),
     st.integers(1, 3),
 )
@@ -87,7 +109,12 @@ def test_every_sample_goes_up_once_and_its_gradient_comes_down_once(turns, u_sha
 def test_clients_in_turn_hand_their_part_on_and_the_last_gives_it_back():
     schedule = vanilla(1, {4: [2], 1: [2, 2], 7: [2]}, False)
     sent = [(s.id, s.direction) for s in schedule if isinstance(s, Send) and s.crossing is None]
-    assert sent == [("down-4", "downlink"), ("hop-4-1", "sidelink"), ("hop-1-7", "sidelink"), ("up-7", "uplink")]
+    assert sent == [
+        ("down-4", "downlink"),
+        ("hop-4-1", "sidelink"),
+        ("hop-1-7", "sidelink"),
+        ("up-7", "uplink"),
+    ]
     events = time_round(schedule, work(), radio(), 0.0)
     starts = {c: min(e.t0_s for e in events if e.node == f"client-{c}") for c in (4, 1, 7)}
     assert starts[4] < starts[1] < starts[7]
@@ -106,9 +133,9 @@ def test_who_vanishes_within_its_turn_is_charged_for_what_it_did_and_asked_for_n
     assert not any(isinstance(s, Pass) and f"client-{s.client}" in gone for s in kept)
     for node in gone:
         its = [e for e in events if e.node == node and e.event in ("front", "back")]
-        assert [e.outcome for e in its] == ["done"] * its.index(next(e for e in its if e.outcome == "dropped")) + ["dropped"] + [
-            "skipped"
-        ] * (3 - its.index(next(e for e in its if e.outcome == "dropped")))
+        assert [e.outcome for e in its] == ["done"] * its.index(
+            next(e for e in its if e.outcome == "dropped")
+        ) + ["dropped"] + ["skipped"] * (3 - its.index(next(e for e in its if e.outcome == "dropped")))
     whole = Ledger().add(time_round(asked, work(PART), radio(), 0.0))
     assert Ledger().add(events).energy_j < whole.energy_j
 

@@ -28,14 +28,24 @@ def learner(compute=torch.float32):
 def trained(request, tmp_path_factory):
     """The model folder of a run with a high learning rate, so that its adapter shows."""
     folder = tmp_path_factory.mktemp("lora")
-    changes = {"tuning.alpha": request.param, "training.optimizer.learning_rate": 2e-2, "training.local_steps": 2, "training.rounds": 1}
+    changes = {
+        "tuning.alpha": request.param,
+        "training.optimizer.learning_rate": 2e-2,
+        "training.local_steps": 2,
+        "training.rounds": 1,
+    }
     run(tiny(folder, UNSEEN | changes), folder / "run")
     return folder / "run" / "model"
 
 
 def picture(pipeline):
     pipeline.set_progress_bar_config(disable=True)
-    kwargs = {"num_inference_steps": 4, "guidance_scale": 3.0, "output_type": "np", "generator": torch.Generator().manual_seed(0)}
+    kwargs = {
+        "num_inference_steps": 4,
+        "guidance_scale": 3.0,
+        "output_type": "np",
+        "generator": torch.Generator().manual_seed(0),
+    }
     return pipeline(PROMPT, **kwargs).images[0]
 
 
@@ -53,7 +63,10 @@ def merged(trained):
 def test_the_merged_pipeline_has_the_bases_size_and_other_pictures(trained, merged):
     base, pipeline = whole(BASE), whole(trained)
     for part in ("unet", "text_encoder", "vae"):
-        theirs, ours = dict(getattr(base, part).named_parameters()), dict(getattr(pipeline, part).named_parameters())
+        theirs, ours = (
+            dict(getattr(base, part).named_parameters()),
+            dict(getattr(pipeline, part).named_parameters()),
+        )
         assert {n: p.shape for n, p in theirs.items()} == {n: p.shape for n, p in ours.items()}
     assert np.abs(picture(base) - merged).max() > 0.05
 
@@ -76,7 +89,11 @@ def test_only_the_targets_have_moved_and_by_the_product_of_the_adapter(trained):
     before = load_file(BASE / "unet" / "diffusion_pytorch_model.safetensors")
     after = load_file(trained / "unet" / "diffusion_pytorch_model.safetensors")
     moved = {name for name in before if not torch.equal(before[name].float(), after[name].float())}
-    targets = {name.removeprefix("unet.").replace(".lora_A", "") for name in adapter if name.startswith("unet.") and "lora_A" in name}
+    targets = {
+        name.removeprefix("unet.").replace(".lora_A", "")
+        for name in adapter
+        if name.startswith("unet.") and "lora_A" in name
+    }
     assert moved <= targets
     assert len(moved) > len(targets) * 0.9
     name = next(n for n in sorted(moved) if n.endswith("attn1.to_q.weight"))
@@ -92,7 +109,8 @@ def test_kohyas_file_has_an_alpha_a_layer_and_the_names_comfyui_knows(trained):
     alphas = [name for name in tensors if name.endswith(".alpha")]
     assert len(tensors) == 3 * len(alphas)
     assert all(
-        f"{a.removesuffix('.alpha')}.lora_down.weight" in tensors and f"{a.removesuffix('.alpha')}.lora_up.weight" in tensors
+        f"{a.removesuffix('.alpha')}.lora_down.weight" in tensors
+        and f"{a.removesuffix('.alpha')}.lora_up.weight" in tensors
         for a in alphas
     )
     assert all(a.startswith(("lora_unet_", "lora_te_text_model_encoder_layers_")) for a in alphas)
@@ -131,7 +149,9 @@ def test_only_what_a_tuning_names_trains():
     assert not model.trains_text
     model, named = trains(Full(kind="full", parts=["unet", "text_encoder"]))
     assert model.trains_text
-    model, named = trains(Partial(kind="partial", patterns=["unet.*.attn2.to_k.weight", "text_encoder.*layer_norm1.bias"]))
+    model, named = trains(
+        Partial(kind="partial", patterns=["unet.*.attn2.to_k.weight", "text_encoder.*layer_norm1.bias"])
+    )
     assert named
     assert all(n.endswith(("attn2.to_k.weight", "layer_norm1.bias")) for n in named)
     assert model.trains_text

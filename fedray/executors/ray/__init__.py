@@ -31,7 +31,8 @@ from fedray.workload import Workload
 
 HEARD_S = 2.0  # about how often a person should hear of clients that are done
 DEATH_S = 60.0  # how long a host may be unavailable before it is taken for dead
-PLACING_S = 20.0  # how long an actor may look for room before a person is told, and others take a lost one's clients
+# how long an actor may look for room before a person is told, and others take a lost one's clients
+PLACING_S = 20.0
 SERVER_CPUS = 0.0  # server and evaluator wait while clients work, or fill what they leave
 
 
@@ -57,7 +58,8 @@ class Wired(NamedTuple):
 
 
 class RayExecutor:
-    """Hosts are stateless towards clients, so a lost one needs no rescue: its round is done again by those there are."""
+    """Hosts are stateless towards clients, so a lost one needs no rescue: its round is done again by those
+    there are."""
 
     def __init__(self, job: Job, note: Callable[[str], None] = print) -> None:
         self.job, self.note = job, note
@@ -69,12 +71,16 @@ class RayExecutor:
         for site in job.scenario.sites:
             if not any(node.site == site for node in nodes):
                 expected = f"one (ray start ... --labels site={site})"
-                raise Refused(f"data.sites.{site}", f"no node of the cluster with the label site={site}", expected)
+                raise Refused(
+                    f"data.sites.{site}", f"no node of the cluster with the label site={site}", expected
+                )
         self.here = ray.get_runtime_context().get_node_id()
         self.site_of = {client: site for site, clients in job.scenario.sites.items() for client in clients}
         self.gauges: dict[str, Gauge] = {}
         self.group: str | None = None  # in which the hosts reduce among themselves
-        gpus_here = next(node["Resources"].get("GPU", 0) for node in ray.nodes() if node["NodeID"] == self.here)
+        gpus_here = next(
+            node["Resources"].get("GPU", 0) for node in ray.nodes() if node["NodeID"] == self.here
+        )
         # Before the hosts, which take all the room there is.
         self.evaluator = self._beside(EvaluatorHost, self.packing.evaluator_gpus if gpus_here else 0)
         self.hosts = [self._new_host(place) for place in self.packing.places]
@@ -84,18 +90,28 @@ class RayExecutor:
         self.initial, self.layout, self.initial_state = first.initial.options(num_returns=3).remote()
 
     def _new_host(self, place: Place) -> Host:
-        options: dict[str, Any] = {"num_cpus": place.cpus, "num_gpus": place.gpus, "scheduling_strategy": "SPREAD"}
+        options: dict[str, Any] = {
+            "num_cpus": place.cpus,
+            "num_gpus": place.gpus,
+            "scheduling_strategy": "SPREAD",
+        }
         if place.site is not None:
             options["label_selector"] = {"site": place.site}
         actor: Any = ray.remote(ClientHost).options(**options).remote(self.job, place.site)
         return Host(actor, place, actor.pid.remote(), actor.ready.remote())
 
     def _beside(self, kind: type, num_gpus: float) -> Any:
-        """An actor on the driver's own node, where the run folder is. It keeps nothing, so Ray may restart it."""
+        """An actor on the driver's own node, where the run folder is. It keeps nothing, so Ray may restart
+        it."""
         here = NodeAffinitySchedulingStrategy(self.here, soft=False)
         retries = self.job.scenario.runtime.failures.retries
-        options: dict[str, Any] = {"max_restarts": retries, "max_task_retries": retries, "scheduling_strategy": here}
-        if kind is ServerHost and isinstance(split := self.job.scenario.topology, Split):  # a thread for all that may wait there
+        options: dict[str, Any] = {
+            "max_restarts": retries,
+            "max_task_retries": retries,
+            "scheduling_strategy": here,
+        }
+        # a thread for all that may wait there
+        if kind is ServerHost and isinstance(split := self.job.scenario.topology, Split):
             options["max_concurrency"] = self.job.scenario.population.asked * split.micro_batches + 2
         return ray.remote(kind).options(num_cpus=SERVER_CPUS, num_gpus=num_gpus, **options).remote(self.job)
 
@@ -107,9 +123,13 @@ class RayExecutor:
 
     def workload(self) -> Workload:
         counted = self.hosts[-1].actor.workload.remote()
-        placed, waiting = ray.wait([host.placed for host in self.hosts], num_returns=len(self.hosts), timeout=PLACING_S)
+        placed, waiting = ray.wait(
+            [host.placed for host in self.hosts], num_returns=len(self.hosts), timeout=PLACING_S
+        )
         if waiting:
-            self.note(f"waiting for room on the cluster: {len(placed)} of {len(self.hosts)} client actors have some")
+            self.note(
+                f"waiting for room on the cluster: {len(placed)} of {len(self.hosts)} client actors have some"
+            )
         ray.get([host.ready for host in self.hosts])
         self.server.ready.remote()  # it imports while the work is counted, not while the hosts import
         workload: Any = ray.get(counted)
@@ -121,7 +141,11 @@ class RayExecutor:
         held = {client: n for part, _, _ in found for client, n in part.items()}
         for refused in (r for _, bad, _ in found for r in bad):
             raise refused
-        data = {f"{name} at {site}": value for site, (*_, facts) in zip(first, found, strict=True) for name, value in facts.items()}
+        data = {
+            f"{name} at {site}": value
+            for site, (*_, facts) in zip(first, found, strict=True)
+            for name, value in facts.items()
+        }
         return [held[client] for client in range(len(held))], data
 
     def begin(self, shared: Shared) -> None:
@@ -129,7 +153,8 @@ class RayExecutor:
         self.parts = 8  # in which a host is asked for its clients, until it is known how long a round takes
         self.state: Any = self.initial_state
         self.can_train = len(shared.eligible(self.job.scenario))
-        self.client_states: dict[int, Any] = {}  # references; Ray spills to disk what its memory does not hold
+        # references; Ray spills to disk what its memory does not hold
+        self.client_states: dict[int, Any] = {}
         self.changed: set[int] = set()  # since the last checkpoint
 
     def restore(self, folder: Path, saved: Saved) -> None:
@@ -138,7 +163,8 @@ class RayExecutor:
         self.buffer, self.state = buffer, state
         for client, name in saved.clients.items():
             self.client_states[client] = self.server.client_state.remote(folder, name, saved.files[name])
-        self.changed = set(self.client_states)  # written anew: the checkpoint before the next one may be a damaged one
+        # written anew: the checkpoint before the next one may be a damaged one
+        self.changed = set(self.client_states)
 
     def carry_out(self, schedule: Schedule) -> Iterator[TrainReport]:
         retries, given, start = self.job.scenario.runtime.failures.retries, set[int](), time.monotonic()
@@ -150,7 +176,8 @@ class RayExecutor:
                 wired = self._wire_split(schedule) if self.splits else self._wire(schedule)
                 pending, came = {reports: first for first, reports in wired.reports}, {}
                 for _, reports in wired.reports:
-                    while reports not in came:  # in a split the others may wait for one that fails: any is heard of at once
+                    # in a split the others may wait for one that fails: any is heard of at once
+                    while reports not in came:
                         (ready,) = ray.wait([*pending], num_returns=1)[0] if self.splits else (reports,)
                         client = pending.pop(ready)
                         came[ready] = ray.get(ready)
@@ -178,7 +205,10 @@ class RayExecutor:
                     continue
                 if not isinstance(cause, RayError | Lost) or attempt == retries:
                     raise StepFailed.of(cause, schedule.round, stage, client, str(e)) from None
-                self.note(f"round {schedule.round}: {type(cause).__name__} while {stage}; it is done again, by the actors there are")
+                self.note(
+                    f"round {schedule.round}: {type(cause).__name__} while {stage}; it is done again, by the"
+                    " actors there are"
+                )
                 self._heal()
                 attempt += 1
         else:
@@ -189,8 +219,8 @@ class RayExecutor:
         self.changed |= wired.client_states.keys()
 
     def _wire(self, schedule: Schedule) -> Wired:
-        """Submits one round. Clients that meet only where their updates are added are one call a host; a relay's turns
-        are a call each, and its last host adds."""
+        """Submits one round. Clients that meet only where their updates are added are one call a host; a
+        relay's turns are a call each, and its last host adds."""
         scenario, round = self.job.scenario, schedule.round
         weight = sum(scenario.aggregation.weight(self.shared.samples[c]) for c in schedule.clients)
         runs, sums, reports = chains(schedule), [], []
@@ -200,10 +230,13 @@ class RayExecutor:
         here = labels.pop(SERVER, None)
         augmented, generated = (None, None), labels or None
         if SERVER in schedule.pictures:
-            augmented = self.server.train_augmented.options(num_returns=2).remote(round, here, self.buffer, self.state)
+            augmented = self.server.train_augmented.options(num_returns=2).remote(
+                round, here, self.buffer, self.state
+            )
         elif here is not None:
             generated = self.server.paint.remote(here)
-        shared, in_parts = [], []  # numbers of the hosts that train; which part, its first client, its reports
+        # numbers of the hosts that train; which part, its first client, its reports
+        shared, in_parts = [], []
         for i, share in self._share_out([chain[0] for chain in runs if len(chain) == 1]):
             shared.append(i)
             size = -(-len(share) // self.parts)
@@ -212,55 +245,90 @@ class RayExecutor:
                 old = [self.client_states.get(c) for c in clients] if scenario.aggregation.keeps_state else []
                 call = self.hosts[i].actor.train_all.options(num_returns=2 + len(old))
                 server = self.state if scenario.adds_to_master else {}
-                total, report, *new = call.remote(self.buffer, server, weight, round, clients, part, generated, *old)
+                total, report, *new = call.remote(
+                    self.buffer, server, weight, round, clients, part, generated, *old
+                )
                 in_parts.append((start // size, clients[0], report))
                 if new:  # kept on the driver's node: what only a lost node had, nobody could make again
                     kept = self.server.keep.options(num_returns=len(new)).remote(*new)
                     states |= dict(zip(clients, kept if len(new) > 1 else [kept], strict=True))
             sums.append(total)
-        reports += [(client, report) for _, client, report in sorted(in_parts, key=lambda p: p[0])]  # as they come
+        # as they come
+        reports += [(client, report) for _, client, report in sorted(in_parts, key=lambda p: p[0])]
         for chain in (chain for chain in runs if len(chain) > 1):
             buffer, theirs = self.buffer, []
             for client in chain:
-                buffer, report = self._host_of(client).actor.train.options(num_returns=2).remote(round, client, buffer)
+                buffer, report = (
+                    self._host_of(client).actor.train.options(num_returns=2).remote(round, client, buffer)
+                )
                 theirs.append(report)
                 reports.append((client, report))
-            sums.append(self._host_of(chain[-1]).actor.add.remote(self.buffer, self.state, weight, buffer, *theirs))
-        if isinstance(scenario.topology, Parallel) and scenario.topology.reduce == "allreduce" and len(self.hosts) > 1:
+            sums.append(
+                self._host_of(chain[-1]).actor.add.remote(self.buffer, self.state, weight, buffer, *theirs)
+            )
+        if (
+            isinstance(scenario.topology, Parallel)
+            and scenario.topology.reduce == "allreduce"
+            and len(self.hosts) > 1
+        ):
             sums, reduced = self._allreduced(weight, dict(zip(shared, sums, strict=True)))
         aggregate = self.server.aggregate.options(num_returns=3)
-        buffer, state, own = aggregate.remote(self.layout, self.buffer, self.state, round, self.can_train, *augmented, *sums)
+        buffer, state, own = aggregate.remote(
+            self.layout, self.buffer, self.state, round, self.can_train, *augmented, *sums
+        )
         return Wired(reports, buffer, state, own, states, reduced)
 
     def _wire_split(self, schedule: Schedule) -> Wired:
         """Submits a split round: each actor does what it is asked for in the order of the schedule."""
         self.attempt += 1
-        host_of = {c: self.hosts[i].actor for i, clients in self._share_out(schedule.clients) for c in clients}
+        host_of = {
+            c: self.hosts[i].actor for i, clients in self._share_out(schedule.clients) for c in clients
+        }
 
         def asking(actor: Any) -> Ask:
-            return lambda method, *arguments: getattr(actor, method).options(num_returns=2 if method == "end" else 1).remote(*arguments)
+            return lambda method, *arguments: (
+                getattr(actor, method).options(num_returns=2 if method == "end" else 1).remote(*arguments)
+            )
 
         asked = ask(
-            schedule, self.buffer, self.state, self.attempt, lambda client: asking(host_of[client]), in_turn(self.server)
-        )  # fmt: skip
+            schedule,
+            self.buffer,
+            self.state,
+            self.attempt,
+            lambda client: asking(host_of[client]),
+            in_turn(self.server),
+        )
         weights = [self.job.scenario.aggregation.weight(self.shared.samples[c]) for c in asked.ends]
         finish = self.server.finish.options(num_returns=3)
-        arguments = (self.layout, self.buffer, self.state, schedule.round, self.can_train, self.attempt, list(asked.ends), weights)
+        arguments = (
+            self.layout,
+            self.buffer,
+            self.state,
+            schedule.round,
+            self.can_train,
+            self.attempt,
+            list(asked.ends),
+            weights,
+        )
         buffer, state, own = finish.remote(*arguments, *asked.ends.values())
         return Wired(list(asked.reports.items()), buffer, state, own, {}, [])
 
     def _allreduced(self, weight: int, sums: dict[int, Any]) -> tuple[list[Any], list[Any]]:
-        """The hosts' sums, added up among the hosts: what the server gets of them, and that each host is done."""
+        """The hosts' sums, added up among the hosts: what the server gets of them, and that each host is
+        done."""
         if self.group is None:
             self.group = f"fedray-{uuid.uuid4().hex[:8]}"
             for rank, host in enumerate(self.hosts):
                 host.actor.join.remote(self.group, len(self.hosts), rank)
         calls = [host.actor.allreduce.options(num_returns=2) for host in self.hosts]
-        totals, done = zip(*(call.remote(self.group, weight, sums.get(i)) for i, call in enumerate(calls)), strict=True)
+        totals, done = zip(
+            *(call.remote(self.group, weight, sums.get(i)) for i, call in enumerate(calls)), strict=True
+        )
         return [totals[0]], list(done)
 
     def _share_out(self, clients: Sequence[int]) -> list[tuple[int, list[int]]]:
-        """Clients to hosts by their numbers, the longest first, each to the host of its site that has least to do so far."""
+        """Clients to hosts by their numbers, the longest first, each to the host of its site that has least
+        to do so far."""
         load, mine = [0] * len(self.hosts), [list[int]() for _ in self.hosts]
         hosts_at: dict[str | None, list[int]] = {}
         for i, host in enumerate(self.hosts):
@@ -277,7 +345,8 @@ class RayExecutor:
         return hosts[client % len(hosts)]
 
     def _answers(self, host: Host) -> bool:
-        """Whether a host is there still. Ray first calls it unavailable, and dead only once the node's pulse is missed."""
+        """Whether a host is there still. Ray first calls it unavailable, and dead only once the node's pulse
+        is missed."""
         for _ in range(int(DEATH_S)):
             host.ready = host.actor.ready.remote()
             try:
@@ -291,46 +360,64 @@ class RayExecutor:
         return False
 
     def _heal(self) -> None:
-        """New hosts for those that died. One that finds no room in time is given up, where another serves its site."""
+        """New hosts for those that died. One that finds no room in time is given up, where another serves its
+        site."""
         if self.group is not None:  # who waits for a member that is gone may wait for long: all begin anew
             for host in self.hosts:
                 ray.kill(host.actor)
         alive = [host for host in self.hosts if self.group is None and self._answers(host)]
         self.group = None
         new = [self._new_host(host.place) for host in self.hosts if host not in alive]
-        placed, _ = ray.wait([h.placed for h in new], num_returns=len(new), timeout=PLACING_S) if new else ([], [])
+        placed, _ = (
+            ray.wait([h.placed for h in new], num_returns=len(new), timeout=PLACING_S) if new else ([], [])
+        )
         self.hosts = alive + [h for h in new if h.placed in placed]
         for host in (h for h in new if h.placed not in placed):
             site = host.place.site
             if any(h.place.site == site for h in self.hosts):
-                self.note(f"no room for a lost actor{f' at site {site}' if site else ''}: its clients go to the others")
+                self.note(
+                    f"no room for a lost actor{f' at site {site}' if site else ''}: its clients go to the"
+                    " others"
+                )
                 ray.kill(host.actor)
                 continue
-            self.note(f"waiting for a node{f' with the label site={site}' if site else ''}: no actor is left for its clients")
+            self.note(
+                f"waiting for a node{f' with the label site={site}' if site else ''}: no actor is left for"
+                " its clients"
+            )
             ray.get(host.ready)
             self.hosts.append(host)
 
     def evaluate(self, grid: Path, base: bool = False) -> Look:
         if not self.job.scenario.looks:
             return Look(lambda: True, dict)
-        looked: Any = self.evaluator.evaluate.remote(*((self.initial, self.initial_state) if base else (self.buffer, self.state)), grid)
-        return Look(lambda: bool(ray.wait([looked], timeout=0)[0]), lambda: self._served(looked, "evaluating"))
+        looked: Any = self.evaluator.evaluate.remote(
+            *((self.initial, self.initial_state) if base else (self.buffer, self.state)), grid
+        )
+        return Look(
+            lambda: bool(ray.wait([looked], timeout=0)[0]), lambda: self._served(looked, "evaluating")
+        )
 
     def audit(self, clients: Sequence[int], labels: Any, grid: Path) -> dict[str, Any]:
         parts = [self.hosts[i].actor.audit.remote(self.buffer, mine) for i, mine in self._share_out(clients)]
-        found: dict[str, Any] = self._served(self.server.audit.remote(self.buffer, labels, grid, *parts), "judging the data")
+        found: dict[str, Any] = self._served(
+            self.server.audit.remote(self.buffer, labels, grid, *parts), "judging the data"
+        )
         return found
 
     def checkpoint(self, folder: Path, before: Path | None) -> Saved:
         changed, unchanged = sorted(self.changed), sorted(self.client_states.keys() - self.changed)
         states = [self.client_states[c] for c in changed]
-        written = self.server.checkpoint.remote(self.layout, self.buffer, self.state, folder, before, unchanged, changed, *states)
+        written = self.server.checkpoint.remote(
+            self.layout, self.buffer, self.state, folder, before, unchanged, changed, *states
+        )
         saved: Saved = self._served(written, "writing a checkpoint")
         self.changed = set()
         return saved
 
     def export(self, folder: Path) -> None:
-        """By a client actor on the driver's node, where the run folder is and the whole model resident, or else the evaluator."""
+        """By a client actor on the driver's node, where the run folder is and the whole model resident, or
+        else the evaluator."""
         whole = [] if self.splits else self.hosts
         exporter = next((host.actor for host in whole if ray.get(host.ready) == self.here), self.evaluator)
         self._served(exporter.export.remote(self.buffer, self.state, folder), "writing the result")
@@ -356,7 +443,8 @@ class RayExecutor:
 
 
 def in_turn(server: Any) -> Ask:
-    """Asks a split's server, whose calls are numbered in the order in which they are asked for (see actors.Turns)."""
+    """Asks a split's server, whose calls are numbered in the order in which they are asked for (see
+    actors.Turns)."""
     number = count()
 
     def asked(method: str, *arguments: Any) -> Any:

@@ -1,4 +1,5 @@
-"""The actors of a run: client hosts, the server, the evaluator. Thin: all they do is in clients.py, server.py and augment.py."""
+"""The actors of a run: client hosts, the server, the evaluator. Thin: all they do is in clients.py, server.py
+and augment.py."""
 
 import os
 from abc import ABC, abstractmethod
@@ -24,7 +25,8 @@ from fedray.workload import Workload
 
 
 def _set_environment(job: Job) -> None:
-    """What torch reads when it is first imported. A runtime_env would say the same, but start a process anew for it."""
+    """What torch reads when it is first imported. A runtime_env would say the same, but start a process anew
+    for it."""
     os.environ["OMP_NUM_THREADS"] = str(job.scenario.runtime.threads)
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
 
@@ -37,8 +39,9 @@ def _device() -> Any:
 
 
 class Actor(ABC):
-    """What client, server and evaluator share: their work is made by the first call that needs it, not with the actor.
-    So what goes wrong then is an answer, not a death, and an evaluator's imports do not hold up the first round."""
+    """What client, server and evaluator share: their work is made by the first call that needs it, not with
+    the actor. So what goes wrong then is an answer, not a death, and an evaluator's imports do not hold up
+    the first round."""
 
     def __init__(self, job: Job, site: str | None = None) -> None:
         self.job, self.site = job, site
@@ -56,8 +59,8 @@ class Actor(ABC):
 
 
 def _or_failure(do: Callable[[], Any], arrived: Sequence[Any]) -> Any:
-    """What fails in a split round is an answer too, and passed on in the place of what is waited for: so every call takes its
-    turn, and the end of the client's turn raises it."""
+    """What fails in a split round is an answer too, and passed on in the place of what is waited for: so
+    every call takes its turn, and the end of the client's turn raises it."""
     try:
         return next((a for a in arrived if isinstance(a, Exception)), None) or do()
     except Exception as e:
@@ -65,8 +68,8 @@ def _or_failure(do: Callable[[], Any], arrived: Sequence[Any]) -> Any:
 
 
 class Part(NamedTuple):
-    """Whether these are the first and the last of a host's clients in a round: it may be asked for them part by part, so
-    that a person hears of those that are done."""
+    """Whether these are the first and the last of a host's clients in a round: it may be asked for them part
+    by part, so that a person hears of those that are done."""
 
     first: bool
     last: bool
@@ -93,10 +96,15 @@ class ClientHost(Actor):
         return ray.get_runtime_context().get_node_id()
 
     def survey(self) -> tuple[dict[int, int], list[Refused], dict[str, Any]]:
-        """How many samples each client of this host's site holds, every image that cannot be read, and what the data are."""
+        """How many samples each client of this host's site holds, every image that cannot be read, and what
+        the data are."""
         samples, held = holdings(self.job.scenario, self.job.folder, self.site)
         bad = list(unreadable(samples, held))
-        return {client: len(part) for client, part in held.items()}, bad, {} if bad else of_data(samples, held)
+        return (
+            {client: len(part) for client, part in held.items()},
+            bad,
+            {} if bad else of_data(samples, held),
+        )
 
     def initial(self) -> tuple[Any, Any, Any]:
         return self.work.initial()
@@ -118,12 +126,23 @@ class ClientHost(Actor):
         return self.work.add(base, state, weight, end, [r for part in reports for r in part])
 
     def train_all(
-        self, base: Any, server: Any, weight: int, round: int, clients: Sequence[int], part: Part, generated: Any, *states: Any
+        self,
+        base: Any,
+        server: Any,
+        weight: int,
+        round: int,
+        clients: Sequence[int],
+        part: Part,
+        generated: Any,
+        *states: Any,
     ) -> tuple[Any, ...]:
-        """The sum once all parts of a round are done, the reports, then the new states, each an object of its own."""
+        """The sum once all parts of a round are done, the reports, then the new states, each an object of its
+        own."""
         before = None if part.first else self.so_far
         kept = states or [None] * len(clients)
-        total, reports, new = self.work.train_all(base, server, weight, round, clients, kept, before, generated)
+        total, reports, new = self.work.train_all(
+            base, server, weight, round, clients, kept, before, generated
+        )
         self.so_far = None if part.last else total
         return total if part.last else None, reports, *([state or {} for state in new] if states else ())
 
@@ -139,7 +158,8 @@ class ClientHost(Actor):
         collective.init_collective_group(hosts, rank, backend, group)
 
     def allreduce(self, group: str, weight: int, total: Any | None) -> tuple[Any | None, bool]:
-        """The sum over all hosts, from the first of them, and that it is there; every host of the group has to ask for it."""
+        """The sum over all hosts, from the first of them, and that it is there; every host of the group has
+        to ask for it."""
         from ray.util import collective
 
         whole, numbers = self.work.gathered(total, weight)
@@ -159,9 +179,9 @@ class ClientHost(Actor):
 
 
 class Turns:
-    """Numbered calls of an actor that has a thread for each compute one after another, by their numbers; while one does, the
-    next one's arguments are fetched, and the last one's result is stored. A number that never comes, because what it waits
-    for has failed, is waited for until the attempt is abandoned."""
+    """Numbered calls of an actor that has a thread for each compute one after another, by their numbers;
+    while one does, the next one's arguments are fetched, and the last one's result is stored. A number that
+    never comes, because what it waits for has failed, is waited for until the attempt is abandoned."""
 
     def __init__(self) -> None:
         self.changed, self.attempt, self.next = Condition(), -1, 0
@@ -233,9 +253,17 @@ class ServerHost(Actor):
             return _or_failure(lambda: self.split.go(attempt, round, step, arrived), [arrived])
 
     def finish(
-        self, layout: Any, buffer: Any, state: Any, round: int, can_train: int, attempt: int, clients: Sequence[int],
-        weights: Sequence[int], *ends: Any,
-    ) -> tuple[Any, Any, None]:  # fmt: skip
+        self,
+        layout: Any,
+        buffer: Any,
+        state: Any,
+        round: int,
+        can_train: int,
+        attempt: int,
+        clients: Sequence[int],
+        weights: Sequence[int],
+        *ends: Any,
+    ) -> tuple[Any, Any, None]:
         total = self.split.finish(attempt, clients, weights, ends)
         return *self.work.aggregate(layout, buffer, state, round, can_train, [total]), None
 
@@ -249,9 +277,18 @@ class ServerHost(Actor):
         return self.augment.train(round, labels, buffer, state)
 
     def aggregate(
-        self, layout: Any, buffer: Any, state: Any, round: int, can_train: int, augmented: Any, report: Any, *sums: Any
+        self,
+        layout: Any,
+        buffer: Any,
+        state: Any,
+        round: int,
+        can_train: int,
+        augmented: Any,
+        report: Any,
+        *sums: Any,
     ) -> tuple[Any, ...]:
-        """The new buffer and state, and the server's own report with what its augmented model weighed, if it trained one."""
+        """The new buffer and state, and the server's own report with what its augmented model weighed, if it
+        trained one."""
         if sums:
             buffer, state = self.work.aggregate(layout, buffer, state, round, can_train, sums)
         if report is not None:

@@ -21,15 +21,15 @@ ANSWER_S = 20.0  # how long a head node may take to answer
 TOKEN = secrets.token_hex(32)  # one a process: Ray reads its own once
 ADDRESS = re.compile(r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\]):(?P<port>\d{1,5})")
 FORMS = "HOST:PORT of a head node, auto, or local"
-# What a client of HTTP/2, which gRPC and so Ray's head speaks, says first (RFC 9113, Sec. 3.4), with empty settings; and the
-# place and the type of the frame that is answered first.
+# What a client of HTTP/2, which gRPC and so Ray's head speaks, says first (RFC 9113, Sec. 3.4), with empty
+# settings; and the place and the type of the frame that is answered first.
 HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 FRAME_TYPE, SETTINGS = 3, 4
 
 
 class Connection(NamedTuple):
-    """`ours`: to be ended with the run. `local`: started here, so that nobody will add nodes to it. `environment`: what it
-    changed of this process's, as it was before."""
+    """`ours`: to be ended with the run. `local`: started here, so that nobody will add nodes to it.
+    `environment`: what it changed of this process's, as it was before."""
 
     ours: bool
     local: bool
@@ -68,8 +68,8 @@ def connect() -> Connection:
 
 
 def _close_to_others() -> Mapping[str, str | None]:
-    """From here on a Ray that is started listens on loopback alone, and asks for a token that only its own processes know,
-    whatever the defaults of its version are. What of the environment was otherwise before."""
+    """From here on a Ray that is started listens on loopback alone, and asks for a token that only its own
+    processes know, whatever the defaults of its version are. What of the environment was otherwise before."""
     # Ray binds to loopback where it takes itself for one that cannot be joined, as on Windows and macOS.
     wanted = {ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}
     if "RAY_AUTH_MODE" not in os.environ:
@@ -113,7 +113,9 @@ def refuse_silent(address: str) -> None:
         try:
             address = canonicalize_bootstrap_address("auto") or "auto"
         except ConnectionError:  # Ray's, where none has been started here
-            raise _refused("auto", "no Ray that runs on this machine", "a Ray that is up (ray start --head), or local") from None
+            raise _refused(
+                "auto", "no Ray that runs on this machine", "a Ray that is up (ray start --head), or local"
+            ) from None
     if address in ("auto", "local"):
         return
     if not (form := ADDRESS.fullmatch(address)) or not 0 < int(form["port"]) < 2**16:
@@ -130,7 +132,11 @@ def refuse_silent(address: str) -> None:
     except OSError as e:
         raise _refused(address, f"nobody answers there ({e.strerror or e})", FORMS) from None
     if len(answer) <= FRAME_TYPE or answer[FRAME_TYPE] != SETTINGS:
-        raise _refused(address, "what answers there is no head node of Ray", f"{FORMS} (the head's own port, such as 6379)")
+        raise _refused(
+            address,
+            "what answers there is no head node of Ray",
+            f"{FORMS} (the head's own port, such as 6379)",
+        )
 
 
 def _refused(address: str, got: str, expected: str) -> ScenarioError:
@@ -140,7 +146,12 @@ def _refused(address: str, got: str, expected: str) -> ScenarioError:
 def cluster_nodes() -> list[Node]:
     """The nodes that are up."""
     up = [node for node in ray.nodes() if node["Alive"]]
-    return [Node(n["Resources"].get("CPU", 0.0), int(n["Resources"].get("GPU", 0)), n.get("Labels", {}).get("site")) for n in up]
+    return [
+        Node(
+            n["Resources"].get("CPU", 0.0), int(n["Resources"].get("GPU", 0)), n.get("Labels", {}).get("site")
+        )
+        for n in up
+    ]
 
 
 @contextmanager

@@ -21,16 +21,25 @@ class Asked(NamedTuple):
 def failed(schedule: Schedule, e: DataFailure, samples: Sequence[int]) -> TrainReport:
     """The report of a client that had to be left out."""
     assert e.client is not None
-    return TrainReport(schedule.round, e.client, samples[e.client], 0, math.nan, failure=str(e), stage=e.stage)
+    return TrainReport(
+        schedule.round, e.client, samples[e.client], 0, math.nan, failure=str(e), stage=e.stage
+    )
 
 
-def ask(schedule: Schedule, buffer: Any, state: Any, attempt: int, client: Callable[[int], Ask], server: Ask) -> Asked:
-    """Asks clients and server for a round's passes in the schedule's order, which is the clock's. A value goes to the step
-    that waits for it; whatever fails reaches all behind it."""
+def ask(
+    schedule: Schedule, buffer: Any, state: Any, attempt: int, client: Callable[[int], Ask], server: Ask
+) -> Asked:
+    """Asks clients and server for a round's passes in the schedule's order, which is the clock's. A value
+    goes to the step that waits for it; whatever fails reaches all behind it."""
     reports, ends = dict[int, Any](), dict[int, Any]()
     values: dict[str, Any] = {}  # by the id of the step that leaves it; dropped once it has been passed on
-    # A batch's way back and the next one's first pass are one request: nobody else has to know of what is in between.
-    next_: dict[str, Pass] = {s.after[0]: s for s in schedule if isinstance(s, Pass) and s.stage == "front" and s.batch and not s.part}
+    # A batch's way back and the next one's first pass are one request: nobody else has to know of what is in
+    # between.
+    next_: dict[str, Pass] = {
+        s.after[0]: s
+        for s in schedule
+        if isinstance(s, Pass) and s.stage == "front" and s.batch and not s.part
+    }
     server("begin", attempt, buffer, state)
     for step in schedule:
         if isinstance(step, Send):
@@ -40,7 +49,9 @@ def ask(schedule: Schedule, buffer: Any, state: Any, attempt: int, client: Calla
                 values[step.id] = values.pop(step.after[0])
             else:  # a turn has ended
                 turn = number(step.node)
-                values[step.id], reports[turn] = client(turn)("end", schedule.round, turn, values.pop(step.after[0]))
+                values[step.id], reports[turn] = client(turn)(
+                    "end", schedule.round, turn, values.pop(step.after[0])
+                )
                 if step.peer == SERVER:
                     ends[turn] = values.pop(step.id)
         elif isinstance(step, Pass) and step.id not in values:

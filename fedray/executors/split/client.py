@@ -37,11 +37,13 @@ class Turn:
         self.losses: list[float] = []  # of batches
         self.sizes: list[int] = []  # of batches, in samples
         self.flight = Flight(self.held)
-        self.pieces: Iterator[tuple[Values, float]] = iter(())  # a batch's micro-batches, and what each weighs
+        # a batch's micro-batches, and what each weighs
+        self.pieces: Iterator[tuple[Values, float]] = iter(())
 
 
 class SplitClients(Holder):
-    """Makes any client's passes; several may be in flight. A turn begins with its first pass and ends with `end`."""
+    """Makes any client's passes; several may be in flight. A turn begins with its first pass and ends with
+    `end`."""
 
     def __init__(self, job: Job, device: torch.device, site: str | None = None) -> None:
         self.job, self.device, self.halves = job, device, Halves(job, device, "client")
@@ -51,9 +53,9 @@ class SplitClients(Holder):
         self.failures: dict[int, DataFailure] = {}
 
     def go(self, round: int, step: Pass, then: Pass | None, arrived: Any, *awaited: Any) -> Message | float:
-        """One pass, and the front that follows it, if any. What arrived is what the step waits for: the client's part for the
-        first, nothing for another front, messages for the rest. It gives the message that goes on, or at the turn's end the
-        batch's loss."""
+        """One pass, and the front that follows it, if any. What arrived is what the step waits for: the
+        client's part for the first, nothing for another front, messages for the rest. It gives the message
+        that goes on, or at the turn's end the batch's loss."""
         given = self._go(round, step, arrived)
         return self._go(round, then, None) if then else given
 
@@ -65,7 +67,11 @@ class SplitClients(Holder):
                     self.turns[step.client] = Turn(self, round, step.client, arrived)
                 return self._front(round, self.turns[step.client], step)
             turn = self.turns[step.client]
-            return self._tail(round, turn, step, arrived) if step.stage == "tail" else self._back(round, turn, step, arrived)
+            return (
+                self._tail(round, turn, step, arrived)
+                if step.stage == "tail"
+                else self._back(round, turn, step, arrived)
+            )
 
     @contextmanager
     def _failing(self, step: Pass) -> Iterator[None]:
@@ -81,8 +87,8 @@ class SplitClients(Holder):
             raise
 
     def end(self, round: int, client: int, loss: float) -> tuple[np.ndarray, TrainReport]:
-        """What the client sends when its turn has ended, and what it says of it: how its part has changed, to the server; the
-        part itself, where it is handed on to the next client."""
+        """What the client sends when its turn has ended, and what it says of it: how its part has changed, to
+        the server; the part itself, where it is handed on to the next client."""
         turn = self.turns.pop(client)
         part = turn.held.all()
         sent = part if self.section.variant == "vanilla" else part - turn.received
@@ -106,7 +112,9 @@ class SplitClients(Holder):
             sent = torch.cat([t.flatten(1).float() for _, t in out if t.is_floating_point()], 1)
             extra = [defence.weight * distance_correlation(values[self.cut.secret], sent)]
         elif isinstance(defence, Noise):
-            draws = torch.Generator().manual_seed(key(self.job.scenario.seed, round, step.client, f"defence {step.id}"))
+            draws = torch.Generator().manual_seed(
+                key(self.job.scenario.seed, round, step.client, f"defence {step.id}")
+            )
             out = noised(out, defence.std, draws)
         home = {name: known[name] for name in self.cut.home}
         turn.flight.open[step.part] = (out, home, extra, share)
@@ -122,7 +130,8 @@ class SplitClients(Holder):
             yield piece, part / size
 
     def _tail(self, round: int, turn: Turn, step: Pass, arrived: Message) -> Message:
-        """The loss, and the way back to what came down. What stayed at home waits for the rest of its gradient."""
+        """The loss, and the way back to what came down. What stayed at home waits for the rest of its
+        gradient."""
         out, home, extra, share = turn.flight.open[step.part]
         received = unpack(arrived, self.air, seed_of(self.job, round, step, "features"), self.device)
         mine = tensors(tuple(home), home)
@@ -131,8 +140,16 @@ class SplitClients(Holder):
         loss = self._judged(turn, step, known["loss"] * share)
         asked, kept = ([t for _, t in some if t.requires_grad] for some in (received, leaves))
         found = turn.flight.backward([loss], [torch.ones_like(loss)], [*asked, *kept])
-        turn.flight.open[step.part] = (out, [t for _, t in mine if t.requires_grad], found[len(asked) :], extra)
-        errors = [(names, g) for (names, t), g in zip([r for r in received if r[1].requires_grad], found, strict=False)]
+        turn.flight.open[step.part] = (
+            out,
+            [t for _, t in mine if t.requires_grad],
+            found[len(asked) :],
+            extra,
+        )
+        errors = [
+            (names, g)
+            for (names, t), g in zip([r for r in received if r[1].requires_grad], found, strict=False)
+        ]
         return pack(errors, self.air, seed_of(self.job, round, step, "errors"))
 
     def _back(self, round: int, turn: Turn, step: Pass, arrived: Message) -> float:

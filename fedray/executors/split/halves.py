@@ -54,7 +54,14 @@ class Halves:
 class Side:
     """Whose stages these are: which numbers of the global buffer, and which weights of the network."""
 
-    def __init__(self, halves: Halves, composed: Composed, named: dict[str, Tensor], stages: Sequence[Stage], device: torch.device) -> None:
+    def __init__(
+        self,
+        halves: Halves,
+        composed: Composed,
+        named: dict[str, Tensor],
+        stages: Sequence[Stage],
+        device: torch.device,
+    ) -> None:
         self.composed, self.device, self.whole = composed, device, halves.layout
         modules = [module for stage in stages for module in stage.modules]
         mine = {id(t) for module in modules for t in (*module.parameters(), *module.buffers())}
@@ -80,8 +87,12 @@ class Held:
     def __init__(self, side: Side, training: Training, numbers: Tensor) -> None:
         self.side, self.training = side, training
         # Apart, since what is learnt without gradients changes while a graph over the weights is still open.
-        self.weights, self.rest = numbers[: side.layout.trained].clone(), numbers[side.layout.trained :].clone()
-        self.optimizer = FlatOptimizer(training.optimizer, self.weights, self.weights)  # `step` brings the gradient
+        self.weights, self.rest = (
+            numbers[: side.layout.trained].clone(),
+            numbers[side.layout.trained :].clone(),
+        )
+        # `step` brings the gradient
+        self.optimizer = FlatOptimizer(training.optimizer, self.weights, self.weights)
         self.leaves = self._leaves()
 
     def all(self) -> Tensor:
@@ -95,7 +106,9 @@ class Held:
             if trained < layout.trained:
                 found.append(self.weights[trained : trained + size].view(shape).requires_grad_())
             else:
-                found.append(self.rest[trained - layout.trained : trained - layout.trained + size].view(shape))
+                found.append(
+                    self.rest[trained - layout.trained : trained - layout.trained + size].view(shape)
+                )
             trained += size
         return found
 
@@ -105,8 +118,8 @@ class Held:
         return result
 
     def step(self, gradient: Tensor, client: int, batch: int, open_graphs: bool = False) -> None:
-        """The optimizer's step along a `gradient` [trained]. Graphs over the weights that are still open keep them as they
-        were (weight stashing, Harlap et al. 2018): they are copied first."""
+        """The optimizer's step along a `gradient` [trained]. Graphs over the weights that are still open keep
+        them as they were (weight stashing, Harlap et al. 2018): they are copied first."""
         self.optimizer.gradient = gradient
         if not self.optimizer.clipped(self.training.part_clip):
             raise DataFailure("training", f"the gradient of step {batch + 1} is not finite", client)
@@ -126,8 +139,11 @@ class Flight:
         self.open: dict[int, tuple[Any, ...]] = {}  # by micro-batch, what its way back needs
         self.done = 0  # micro-batches, of which the last one's gradients wait for the step
 
-    def backward(self, outputs: Sequence[Tensor], given: Sequence[Tensor], wanted: Sequence[Tensor]) -> list[Tensor]:
-        """Adds to the gradient what flows back from `outputs`, `given` theirs, and gives that of the `wanted` leaves."""
+    def backward(
+        self, outputs: Sequence[Tensor], given: Sequence[Tensor], wanted: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """Adds to the gradient what flows back from `outputs`, `given` theirs, and gives that of the `wanted`
+        leaves."""
         trained = [leaf for leaf in self.leaves if leaf.requires_grad]
         into = [*wanted, *trained]
         pairs = [(output, g) for output, g in zip(outputs, given, strict=True) if output.requires_grad]

@@ -1,4 +1,5 @@
-"""What the server of a split model could learn of its clients' inputs, tried on samples that nobody trains on."""
+"""What the server of a split model could learn of its clients' inputs, tried on samples that nobody trains
+on."""
 
 from pathlib import Path
 
@@ -21,13 +22,16 @@ SHOWN = 8  # pictures and what is made of them
 
 @torch.no_grad()
 def measure(job: Job, learner: Learner, sheet_file: Path) -> dict[str, float]:
-    """The distance correlation of inputs and what is sent up for them, and how well an attacker rebuilds the inputs who knows
-    half of the samples, each by the most telling tensor; of pictures a sheet, originals above what the attacker makes of them."""
+    """The distance correlation of inputs and what is sent up for them, and how well an attacker rebuilds the
+    inputs who knows half of the samples, each by the most telling tensor; of pictures a sheet, originals
+    above what the attacker makes of them."""
     scenario = job.scenario
     section, topology = scenario.evaluation.leakage, scenario.split
     assert section is not None
     found = cut(learner.stages, topology)
-    samples = open_source(scenario.data, job.folder, "train" if scenario.data.kind == "image_folder" else "test")
+    samples = open_source(
+        scenario.data, job.folder, "train" if scenario.data.kind == "image_folder" else "test"
+    )
     n = min(section.samples, len(samples))
     chosen = np.sort(generator(scenario.seed, 0, SERVER, "leakage").choice(len(samples), n, replace=False))
     draws = torch.Generator().manual_seed(key(scenario.seed, 0, SERVER, "leakage"))

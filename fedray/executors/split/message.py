@@ -38,7 +38,8 @@ class Form(NamedTuple):
 
 
 class Message(NamedTuple):
-    """One flat buffer, which goes through Ray's object store without a copy, and what both ends know of it anyway."""
+    """One flat buffer, which goes through Ray's object store without a copy, and what both ends know of it
+    anyway."""
 
     data: np.ndarray  # uint8: the bytes on the air
     forms: tuple[Form, ...]
@@ -53,7 +54,10 @@ def seed_of(job: Job, round: int, step: Pass, crossing: str) -> int:
 
 def noised(tensors: Named, std: float, draws: torch.Generator) -> Named:
     """With normal noise on every number that is not whole."""
-    return [(names, t + std * torch.randn(t.shape, generator=draws).to(t) if t.is_floating_point() else t) for names, t in tensors]
+    return [
+        (names, t + std * torch.randn(t.shape, generator=draws).to(t) if t.is_floating_point() else t)
+        for names, t in tensors
+    ]
 
 
 def pack(tensors: Named, air: Air, seed: int, share: float = 1.0, loss: float = 0.0) -> Message:
@@ -80,7 +84,9 @@ def unpack(message: Message, air: Air, seed: int, device: torch.device) -> Named
         real = form.dtype.is_floating_point
         if air.compression and real:
             numel = int(np.prod(form.shape))
-            tensor = decode(air.compression, part, numel, air.dtype, key(seed, 0, i, "crossing")).to(form.dtype)
+            tensor = decode(air.compression, part, numel, air.dtype, key(seed, 0, i, "crossing")).to(
+                form.dtype
+            )
         else:
             tensor = torch.from_numpy(np.array(part)).view(air.dtype if real else form.dtype).to(form.dtype)
         found.append((form.names, tensor.view(form.shape).to(device).requires_grad_(form.wants_gradient)))

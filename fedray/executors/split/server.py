@@ -33,7 +33,8 @@ class SplitServer:
         return sent, self.halves.layout, kept
 
     def begin(self, attempt: int, buffer: np.ndarray, state: Kept) -> None:
-        """Begins a round from a global buffer and the server's state. Attempts at rounds are numbered through a run."""
+        """Begins a round from a global buffer and the server's state. Attempts at rounds are numbered through
+        a run."""
         self.attempt = attempt
         self.master = master(self.halves.layout, buffer, state)  # its own part does not travel
         self.held: dict[int, Held] = {}  # by client with SplitFed v1, otherwise one for all
@@ -49,7 +50,9 @@ class SplitServer:
         seed_dropout(self.device, key(self.job.scenario.seed, round, step.client, f"dropout {step.id}"))
         whose = step.client if self.section.variant == "splitfed_v1" else 0
         if whose not in self.held:
-            self.held[whose] = Held(self.side, self.job.scenario.training, self.master[self.side.places].to(self.device))
+            self.held[whose] = Held(
+                self.side, self.job.scenario.training, self.master[self.side.places].to(self.device)
+            )
         held = self.held[whose]
         if step.client not in self.flights:
             self.flights[step.client] = Flight(held)
@@ -73,7 +76,16 @@ class SplitServer:
         found = flight.backward([loss], [torch.ones_like(loss)], [t for _, t in asked])
         return self._sent(held, flight, step, back, asked, found, value)
 
-    def _sent(self, held: Held, flight: Flight, step: Pass, seed: int, asked: Named, found: list[Tensor], loss: float = 0.0) -> Message:
+    def _sent(
+        self,
+        held: Held,
+        flight: Flight,
+        step: Pass,
+        seed: int,
+        asked: Named,
+        found: list[Tensor],
+        loss: float = 0.0,
+    ) -> Message:
         """The gradients that go back; with the last of a batch, a step of the server's part."""
         flight.done += 1
         if flight.done == step.parts:
@@ -87,9 +99,12 @@ class SplitServer:
         if attempt != self.attempt:
             raise Lost("the server was started anew")
 
-    def finish(self, attempt: int, clients: Sequence[int], weights: Sequence[int], ends: Sequence[np.ndarray]) -> ExactSum:
-        """The sum of the round's updates over the whole model, each client's of its weight: of its own part, and of its
-        copy of the server's, or of the one that served all. `ends` are what clients sent (see SplitClients.end)."""
+    def finish(
+        self, attempt: int, clients: Sequence[int], weights: Sequence[int], ends: Sequence[np.ndarray]
+    ) -> ExactSum:
+        """The sum of the round's updates over the whole model, each client's of its weight: of its own part,
+        and of its copy of the server's, or of the one that served all. `ends` are what clients sent (see
+        SplitClients.end)."""
         self._refuse_lost(attempt)
         whole, theirs = self.halves.layout, self.halves.client
         total = ExactSum.zero(whole.numel, sum(weights))
