@@ -187,7 +187,7 @@ def check(scenarios: Annotated[list[str], SCENARIOS], set_: Set = None, json: Js
 def plan(scenario: Annotated[str, SCENARIO], set_: Set = None, seed: Seed = None, json: Json = False) -> None:
     """What a scenario needs and costs: actors, bytes, FLOPs, simulated seconds, joules. Trains nothing."""
     from fedray import check as checks
-    from fedray import plan as plans
+    from fedray.planning import plan as plans
 
     planned = plans.plan(checks.check(checks.find(scenario), set_ or (), seed))
     if json:

@@ -19,9 +19,10 @@ from fedray.failures import failure, judge_failure, record, refuse_round_of_fail
 from fedray.files import write_whole
 from fedray.network.clock import Event, Ledger, time_round
 from fedray.network.radio import Radio
-from fedray.plan import feasible, foreseen, settled
+from fedray.planning.plan import feasible, foreseen, settled
+from fedray.planning.round import Shared, schedule_round, shared
+from fedray.planning.workload import Workload
 from fedray.randomness import SERVER
-from fedray.rounds import Shared, schedule_round, shared
 from fedray.runs import fingerprint, reader
 from fedray.runs.citations import bibtex
 from fedray.runs.environment import command, environment
@@ -31,7 +32,6 @@ from fedray.runs.tensorboard import TensorBoard
 from fedray.scenario import Loaded, Refused, Scenario, ScenarioError
 from fedray.scenario.network import RadioLink
 from fedray.scenario.topology import Relay, Split
-from fedray.workload import Workload
 
 # rounds that may train behind an evaluation; they are recorded and checkpointed once it has ended
 LOOK_AHEAD = 5

@@ -24,13 +24,13 @@ from fedray.executors.model import Model
 from fedray.executors.server import ServerWork
 from fedray.learners.learners import load
 from fedray.learners.transformer import Transformer as Writer
-from fedray.parameters import DTYPES
 from fedray.runs import reader
 from fedray.runs.folder import RunFolder, first_free
 from fedray.scenario import Scenario, ScenarioError
 from fedray.scenario.base import Refused
 from fedray.scenario.data import Text
 from fedray.scenario.model import TextToImage, Transformer
+from fedray.transport.buffer import DTYPES
 
 BASE, RUN = "base model", "this run"
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedray.packing import Node, pack
+from fedray.planning.placement import Node, pack
 from fedray.runs.folder import PREPARED, RunFolder
 from fedray.runs.lock import locked
 from fedray.scenario import Loaded

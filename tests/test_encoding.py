@@ -3,7 +3,7 @@
 import pytest
 
 from fedray.check import check
-from fedray.plan import plan
+from fedray.planning.plan import plan
 from tests.helpers import UNSEEN, garments, rows, run, tiny
 
 SAMPLES = 4  # of each of the quickstart's clients

@@ -34,8 +34,8 @@ from fedray.executors import Job
 from fedray.executors.ray import RayExecutor
 from fedray.learners.bases import locate
 from fedray.network.radio import Radio
+from fedray.planning.round import schedule_round, shared
 from fedray.randomness import SERVER
-from fedray.rounds import schedule_round, shared
 from fedray.scenario.augmentation import Augmentation
 
 BATCH = 50

@@ -37,13 +37,13 @@ from fedray.check import check
 from fedray.data import open_source
 from fedray.data.partition import Holdings, holdings
 from fedray.executors import Job
-from fedray.executors.clients import batches
+from fedray.executors.local_training import batches
 from fedray.executors.ray import RayExecutor
 from fedray.learners.classifier import build
 from fedray.network.clock import Ledger, time_round
 from fedray.network.radio import Radio
+from fedray.planning.round import Shared, schedule_round
 from fedray.randomness import generator
-from fedray.rounds import Shared, schedule_round
 from fedray.runs.folder import RunFolder
 
 NETWORK = """

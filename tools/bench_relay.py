@@ -26,11 +26,11 @@ import torch
 from fedray import check
 from fedray.data import holdings
 from fedray.executors import Job
-from fedray.executors.clients import batches
+from fedray.executors.local_training import batches
 from fedray.executors.model import Model
 from fedray.executors.ray.actors import ClientHost
-from fedray.parameters import FlatParameters
 from fedray.randomness import generator, key
+from fedray.transport.buffer import FlatParameters
 
 ADAPTER = 4_718_592  # numbers in Huang et al.'s adapter
 

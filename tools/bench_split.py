@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from fedray.check import check
 from fedray.data import holdings
 from fedray.executors import Job
-from fedray.executors.clients import batches
+from fedray.executors.local_training import batches
 from fedray.executors.ray import RayExecutor, in_turn
 from fedray.executors.ray.actors import ServerHost, Turns
 from fedray.executors.split import ask
@@ -37,8 +37,8 @@ from fedray.learners.learners import load
 from fedray.network.clock import time_round
 from fedray.network.radio import Radio
 from fedray.network.work import Work
+from fedray.planning.round import schedule_round, shared
 from fedray.randomness import generator
-from fedray.rounds import schedule_round, shared
 from fedray.schedule import Pass, Schedule
 from fedray.topologies.split import splitfed
 

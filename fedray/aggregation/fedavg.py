@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fedray.parameters import Layout
+from fedray.transport.buffer import Layout
 
 State = dict[str, Tensor]  # what the server keeps between rounds, or a client between its turns, by name
 # changes a gradient [trained] in place, given the weights [trained]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fedray.aggregation.fedavg import FedAvg, State
-from fedray.parameters import Layout
+from fedray.transport.buffer import Layout
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from fedray.aggregation.fedopt import FedAdam, FedAvgM, FedYogi
 from fedray.aggregation.fedprox import FedProx
 from fedray.aggregation.lora import FedExLora, FfaLora, Flora, HetLora
 from fedray.aggregation.scaffold import Scaffold
-from fedray.parameters import Layout
 from fedray.scenario.aggregation import Aggregation
+from fedray.transport.buffer import Layout
 
 RULES: dict[str, type[FedAvg]] = {
     "fedavg": FedAvg,

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fedray.aggregation.fedavg import Adjust, FedAvg, State
-from fedray.parameters import Layout
+from fedray.transport.buffer import Layout
 
 
 class Scaffold(FedAvg):

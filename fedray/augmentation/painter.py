@@ -21,11 +21,11 @@ from fedray.data.samples import Array
 from fedray.files import whole
 from fedray.learners.bases import locate
 from fedray.learners.text_to_image import TextToImage
-from fedray.parameters import DTYPES
 from fedray.randomness import SERVER, key
 from fedray.scenario.augmentation import Augmentation
 from fedray.scenario.base import Refused
 from fedray.scenario.model import TextToImage as Section
+from fedray.transport.buffer import DTYPES
 
 
 @dataclass(frozen=True)

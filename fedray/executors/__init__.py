@@ -12,13 +12,13 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from fedray.augmentation import labels
-from fedray.packing import ray_address
+from fedray.planning.placement import ray_address
+from fedray.planning.round import Shared
+from fedray.planning.workload import Workload
 from fedray.randomness import SERVER
-from fedray.rounds import Shared
 from fedray.runs.folder import Saved
 from fedray.scenario.scenario import Scenario
 from fedray.schedule import Schedule, Send, Train
-from fedray.workload import Workload
 
 # Before anybody imports Ray: its hook for `uv run` would build every worker an environment of its own; ours
 # is already there.

@@ -18,14 +18,14 @@ from fedray.data.partition import test_split
 from fedray.data.samples import Array
 from fedray.evaluation import judge as judges
 from fedray.executors import Job, TrainReport
-from fedray.executors.clients import Audited, ClientWork
+from fedray.executors.local_training import Audited, ClientWork
 from fedray.executors.model import as_sent, master
 from fedray.executors.server import OWN
 from fedray.executors.spill import Kept
 from fedray.learners.classifier import Classifier
-from fedray.parameters import Layout
 from fedray.randomness import SERVER
 from fedray.scenario.augmentation import HeldOut
+from fedray.transport.buffer import Layout
 
 
 class AugmentWork:

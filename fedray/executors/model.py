@@ -14,8 +14,8 @@ from fedray.executors import Job
 from fedray.executors.spill import Kept
 from fedray.files import naming
 from fedray.learners.learners import load
-from fedray.parameters import DTYPES, FlatParameters, Layout
 from fedray.scenario.tuning import Lora
+from fedray.transport.buffer import DTYPES, FlatParameters, Layout
 from fedray.tuning import lora
 from fedray.tuning.tunings import apply, export
 

@@ -11,18 +11,18 @@ import torch
 
 from fedray.executors import DataFailure, Job, Look, TrainReport, chains, to_paint
 from fedray.executors.augment import AugmentWork
-from fedray.executors.clients import ClientWork
+from fedray.executors.local_training import ClientWork
 from fedray.executors.server import EvaluatorWork, ServerWork
 from fedray.executors.spill import ClientStates, Kept
 from fedray.executors.split import ask, failed
 from fedray.executors.split.client import SplitClients
 from fedray.executors.split.server import SplitServer
+from fedray.planning.round import Shared
+from fedray.planning.workload import Workload, measure
 from fedray.randomness import SERVER
-from fedray.rounds import Shared
 from fedray.runs.folder import Saved
 from fedray.scenario.topology import Split
 from fedray.schedule import Schedule
-from fedray.workload import Workload, measure
 
 
 class SerialExecutor:

@@ -13,9 +13,9 @@ from fedray.aggregation.rules import rule
 from fedray.executors import Job
 from fedray.executors.model import EMA, MASTER, Model, as_sent, make_deterministic, master
 from fedray.executors.spill import Kept
-from fedray.parameters import Layout, load_arrays, save_arrays, sha256
 from fedray.randomness import SERVER, key
 from fedray.runs.folder import Saved, saved_files
+from fedray.transport.buffer import Layout, load_arrays, save_arrays, sha256
 
 SERVER_FILE = "server.safetensors"
 OWN = "augmented"  # the augmented model's last weights (see augment.py), in the server's state

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from fedray.parameters import load_arrays, save_arrays
+from fedray.transport.buffer import load_arrays, save_arrays
 
 BUDGET = 1 << 30  # bytes
 Kept = dict[str, np.ndarray]  # a state as it travels and is stored: the server's, or a client's

@@ -7,9 +7,9 @@ from pathlib import Path
 from torch import Tensor
 
 from fedray.learners.learner import Learner
-from fedray.parameters import Layout, safetensors_bytes
 from fedray.scenario.base import Refused
 from fedray.scenario.tuning import Full, Lora, Tuning
+from fedray.transport.buffer import Layout, safetensors_bytes
 from fedray.tuning import lora
 
 

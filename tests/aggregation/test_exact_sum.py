@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fedray.aggregation.exact_sum import BOUND, ExactSum
 from fedray.executors.server import ServerWork
-from fedray.parameters import Layout
+from fedray.transport.buffer import Layout
 from tests.helpers import garments, job_of
 
 SIZE = 40

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from fedray.aggregation.lora import truncation
 from fedray.aggregation.rules import rule
-from fedray.parameters import Layout
 from fedray.scenario.aggregation import FedAvg, FedExLora, FfaLora, Flora, HetLora
+from fedray.transport.buffer import Layout
 
 RANK, CLIENTS = 8, 5
 LAYERS = {  # outputs, inputs, kernel

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from fedray.aggregation.rules import RULES, rule
-from fedray.parameters import Layout
 from fedray.scenario.aggregation import Aggregation, FedAvg
+from fedray.transport.buffer import Layout
 
 SIZE = 6
 SECTIONS = TypeAdapter(Aggregation)

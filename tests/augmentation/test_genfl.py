@@ -15,10 +15,10 @@ from fedray.data import form
 from fedray.executors.augment import AugmentWork
 from fedray.executors.serial import SerialExecutor
 from fedray.network.radio import Radio
-from fedray.parameters import sha256
+from fedray.planning.round import schedule_round
 from fedray.randomness import SERVER
-from fedray.rounds import schedule_round
 from fedray.scenario import ScenarioError
+from fedray.transport.buffer import sha256
 from tests.helpers import begin, garments, job_of, rows, run, timeless
 
 PAINT = {"inference_steps": 2, "per_class": 1, "at_most": 2, "batch_size": 8}
@@ -198,7 +198,7 @@ def test_weights_may_follow_accuracy_on_images_that_are_then_not_tested_on(tmp_p
 
 
 def test_a_client_whose_images_cannot_be_read_is_left_out_of_the_audit(tmp_path, monkeypatch):
-    from fedray.executors.clients import ClientWork, DataFailure
+    from fedray.executors.local_training import ClientWork, DataFailure
 
     executor = ends(garments(tmp_path, AUGMENTED), 0)
     shard = ClientWork.shard
@@ -294,7 +294,7 @@ BAD = {
 
 @pytest.mark.parametrize("what", BAD)
 def test_what_cannot_be_painted_or_weighed_is_one_line_before_anything_trains(what, tmp_path):
-    from fedray.plan import plan
+    from fedray.planning.plan import plan
 
     changes, line = BAD[what]
     with pytest.raises(ScenarioError) as refused:
@@ -304,7 +304,7 @@ def test_what_cannot_be_painted_or_weighed_is_one_line_before_anything_trains(wh
 
 
 def test_a_generator_may_be_a_folder_beside_the_scenario_such_as_a_finished_runs_model(tmp_path):
-    from fedray.plan import plan
+    from fedray.planning.plan import plan
 
     (tmp_path / "mine").symlink_to(shipped.HERE / "tiny-sd", target_is_directory=True)
     loaded, _ = job_of(garments(tmp_path, {"augmentation": PAINT | {"generator": "mine"}}))

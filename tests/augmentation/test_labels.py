@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fedray.augmentation import labels
 from fedray.data.partition import distance
-from fedray.rounds import Shared, schedule_round
+from fedray.planning.round import Shared, schedule_round
 from fedray.scenario.augmentation import Augmentation, Fixed, Linear
 from tests.helpers import garments, job_of
 
@@ -77,7 +77,7 @@ def test_clients_chosen_by_cover_are_different_ones_and_cover_as_much_as_any_gre
 def test_a_scenario_may_choose_its_clients_by_cover(tmp_path):
     from fedray.data import holdings
     from fedray.network.radio import Radio
-    from fedray.rounds import shared
+    from fedray.planning.round import shared
 
     changes = {
         "population": {"clients": 30, "per_round": 5, "selection": "label_cover"},

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from fedray.aggregation.lora import truncation
 from fedray.executors.serial import SerialExecutor
 from fedray.network.radio import Radio
-from fedray.plan import plan
-from fedray.rounds import schedule_round
+from fedray.planning.plan import plan
+from fedray.planning.round import schedule_round
 from tests.helpers import begin, job_of, rows, run, tiny
 
 PARALLEL = {"topology": {"kind": "parallel"}, "evaluation": {}, "runtime": {"executor": "serial"}}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fedray.executors.ray import connection
-from fedray.packing import Node, refuse_crowded
+from fedray.planning.placement import Node, refuse_crowded
 from fedray.scenario import Refused, ScenarioError
 from tests.helpers import garments, job_of
 

@@ -16,13 +16,13 @@ from safetensors.torch import load_file
 from fedray import shipped
 from fedray.engine import RunFailed
 from fedray.executors import StepFailed
-from fedray.executors.clients import ClientWork, batches
+from fedray.executors.local_training import ClientWork, batches
 from fedray.executors.serial import SerialExecutor
 from fedray.network.radio import Radio
-from fedray.parameters import sha256
-from fedray.rounds import schedule_round
+from fedray.planning.round import schedule_round
 from fedray.scenario.topology import Parallel, Relay
 from fedray.terminal import Quiet
+from fedray.transport.buffer import sha256
 from tests.helpers import ARTISTS, UNSEEN, begin, garments, job_of, rows, run, tiny
 
 TOPOLOGIES = {

@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from fedray.engine import RunFailed
-from fedray.executors.clients import batches
+from fedray.executors.local_training import batches
 from fedray.executors.serial import SerialExecutor
 from fedray.learners.classifier import build
 from fedray.network.radio import Radio
-from fedray.parameters import sha256
+from fedray.planning.round import schedule_round
 from fedray.randomness import generator
-from fedray.rounds import schedule_round
 from fedray.topologies.parallel import parallel
+from fedray.transport.buffer import sha256
 from tests.helpers import begin, garments, job_of, rows, run, timeless
 
 MANY = {"population": {"clients": 12, "per_round": 7}, "training.rounds": 3, "data.partition.alpha": 0.3}
@@ -198,9 +198,9 @@ def test_fedprox_without_mu_is_fedavg_and_with_much_stays_near_the_global_model(
 
 
 def test_what_is_sent_up_is_what_the_plan_and_the_timeline_say(tmp_path):
-    from fedray.aggregation import transforms
     from fedray.check import check
-    from fedray.plan import plan
+    from fedray.planning.plan import plan
+    from fedray.transport import compression as transforms
 
     file = garments(tmp_path, MANY | {"aggregation": STATEFUL["compressed"]})
     planned, scenario = plan(check(file)), check(file).scenario

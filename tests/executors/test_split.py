@@ -21,14 +21,14 @@ from fedray.executors.split.client import SplitClients
 from fedray.executors.split.server import SplitServer
 from fedray.network.clock import time_round
 from fedray.network.radio import Radio
-from fedray.parameters import sha256
-from fedray.plan import plan
+from fedray.planning.plan import plan
+from fedray.planning.round import schedule_round, shared
+from fedray.planning.workload import measure
 from fedray.report.page import write
 from fedray.report.recorded import read
 from fedray.report.recost import recosted
-from fedray.rounds import schedule_round, shared
 from fedray.schedule import Pass
-from fedray.workload import measure
+from fedray.transport.buffer import sha256
 from tests.helpers import ARTISTS, begin, garments, job_of, rows, run, tiny
 
 SGD = {

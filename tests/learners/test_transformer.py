@@ -14,7 +14,7 @@ from fedray.data.tokenizer import MASK
 from fedray.learners.learners import on_meta
 from fedray.learners.stages import needed, run
 from fedray.learners.transformer import UNJUDGED, Masked, Tokens, Transformer, some
-from fedray.plan import plan
+from fedray.planning.plan import plan
 from fedray.scenario import Refused, ScenarioError
 from fedray.scenario.data import FashionMnistMini, Text
 from fedray.scenario.model import Transformer as Section

@@ -10,7 +10,7 @@ from fedray.executors.serial import SerialExecutor
 from fedray.network.clock import Ledger, time_round
 from fedray.network.links import When
 from fedray.network.radio import Radio
-from fedray.rounds import schedule_round
+from fedray.planning.round import schedule_round
 from fedray.scenario.base import Refused
 from fedray.schedule import Send
 from tests.helpers import begin, garments, job_of, rows, run, timeless

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from fedray.check import check
 from fedray.network.radio import Radio
-from fedray.rounds import schedule_round
+from fedray.planning.round import schedule_round
 from fedray.schedule import SERVER, Schedule, Send, Server, Train, client_node
 from fedray.topologies.relay import best_sidelink, random_order
 from tests.helpers import chained, tiny, way

@@ -20,14 +20,14 @@ from fedray.executors import DataFailure, Job, Look, Lost, StepFailed, TrainRepo
 from fedray.executors.ray.actors import ClientHost, EvaluatorHost, Part, ServerHost
 from fedray.executors.ray.connection import cluster_nodes, connect
 from fedray.executors.split import Ask, ask, failed
-from fedray.packing import Place, pack, refuse_crowded
+from fedray.planning.placement import Place, pack, refuse_crowded
+from fedray.planning.round import Shared
+from fedray.planning.workload import Workload
 from fedray.randomness import SERVER
-from fedray.rounds import Shared
 from fedray.runs.folder import Saved
 from fedray.scenario.base import Refused
 from fedray.scenario.topology import Parallel, Split
 from fedray.schedule import Schedule
-from fedray.workload import Workload
 
 HEARD_S = 2.0  # about how often a person should hear of clients that are done
 DEATH_S = 60.0  # how long a host may be unavailable before it is taken for dead

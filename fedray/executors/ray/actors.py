@@ -1,5 +1,5 @@
-"""The actors of a run: client hosts, the server, the evaluator. Thin: all they do is in clients.py, server.py
-and augment.py."""
+"""The actors of a run: client hosts, the server, the evaluator. Thin: all they do is in local_training.py,
+server.py and augment.py."""
 
 import os
 from abc import ABC, abstractmethod
@@ -16,12 +16,12 @@ import ray
 from fedray.data import holdings
 from fedray.data.partition import unreadable
 from fedray.executors import Job, Lost, TrainReport
+from fedray.planning.workload import Workload
 from fedray.runs.fingerprint import of_data
 from fedray.runs.folder import Saved
 from fedray.scenario.base import Refused
 from fedray.scenario.topology import Split
 from fedray.schedule import Pass
-from fedray.workload import Workload
 
 
 def _set_environment(job: Job) -> None:
@@ -86,7 +86,7 @@ class ClientHost(Actor):
             from fedray.executors.split.client import SplitClients
 
             return SplitClients(self.job, _device(), self.site)
-        from fedray.executors.clients import ClientWork
+        from fedray.executors.local_training import ClientWork
 
         return ClientWork(self.job, _device(), self.site)
 
@@ -170,7 +170,7 @@ class ClientHost(Actor):
         return None if self.rank else whole(numbers), True
 
     def workload(self) -> Workload:
-        from fedray.workload import measure
+        from fedray.planning.workload import measure
 
         return measure(self.job.scenario, self.job.folder)
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import ray
 from ray._private import ray_constants
 
-from fedray.packing import Node, ray_address
+from fedray.planning.placement import Node, ray_address
 from fedray.scenario import ScenarioError
 
 ANSWER_S = 20.0  # how long a head node may take to answer

@@ -11,8 +11,8 @@ from torch import Tensor
 from fedray.data import holdings
 from fedray.evaluation.leakage import distance_correlation
 from fedray.executors import DataFailure, Job, TrainReport, blamed, refuse_infinite
-from fedray.executors.clients import batches, seed_dropout
 from fedray.executors.holder import Holder
+from fedray.executors.local_training import batches, seed_dropout
 from fedray.executors.split.halves import Flight, Halves, Held
 from fedray.executors.split.message import Air, Message, noised, pack, seed_of, unpack
 from fedray.learners.cut import Named, named, tensors

@@ -14,8 +14,8 @@ from fedray.executors.optimizer import FlatOptimizer
 from fedray.learners.cut import cut
 from fedray.learners.learners import load
 from fedray.learners.stages import Stage, Values, run
-from fedray.parameters import DTYPES, Layout
 from fedray.scenario.training import Training
+from fedray.transport.buffer import DTYPES, Layout
 from fedray.tuning.tunings import apply
 
 

@@ -6,14 +6,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from fedray.aggregation.transforms import decode, encode
 from fedray.executors import Job
 from fedray.learners.cut import Named
-from fedray.parameters import DTYPES
 from fedray.randomness import key
 from fedray.scenario.aggregation import Transform
 from fedray.scenario.scenario import Scenario
 from fedray.schedule import Pass
+from fedray.transport.buffer import DTYPES
+from fedray.transport.compression import decode, encode
 
 
 class Air(NamedTuple):

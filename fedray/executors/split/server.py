@@ -8,15 +8,15 @@ from torch import Tensor
 
 from fedray.aggregation.exact_sum import ExactSum
 from fedray.executors import Job, Lost, blamed, refuse_infinite
-from fedray.executors.clients import seed_dropout, summable
+from fedray.executors.local_training import seed_dropout, summable
 from fedray.executors.model import as_sent, master, returned
 from fedray.executors.spill import Kept
 from fedray.executors.split.halves import Flight, Halves, Held
 from fedray.executors.split.message import Air, Message, pack, seed_of, unpack
 from fedray.learners.cut import Named, named, tensors
-from fedray.parameters import Layout
 from fedray.randomness import key
 from fedray.schedule import Pass
+from fedray.transport.buffer import Layout
 
 
 class SplitServer:

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fedray.aggregation import transforms
 from fedray.aggregation.exact_sum import ExactSum
 from fedray.aggregation.fedavg import State
 from fedray.aggregation.lora import truncation
@@ -23,9 +22,10 @@ from fedray.executors.holder import Holder
 from fedray.executors.model import Model, as_sent, master, returned
 from fedray.executors.optimizer import FlatOptimizer
 from fedray.executors.spill import Kept
-from fedray.parameters import Layout
 from fedray.randomness import generator, key
 from fedray.scenario.tuning import Lora
+from fedray.transport import compression as transforms
+from fedray.transport.buffer import Layout
 
 T = TypeVar("T")
 Ended = tuple[Tensor | None, State]  # what a client sends beside its update, and its new state

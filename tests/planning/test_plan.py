@@ -6,8 +6,8 @@ from fedray import shipped
 from fedray.check import check
 from fedray.network.clock import Ledger, time_round
 from fedray.network.radio import Radio
-from fedray.plan import plan
-from fedray.rounds import schedule_round
+from fedray.planning.plan import plan
+from fedray.planning.round import schedule_round
 from tests.helpers import UNSEEN, garments, rows, run, tiny
 
 TOTALS = ("transfers", "bytes_uplink", "bytes_downlink", "bytes_sidelink", "sim_time_s", "energy_j")
@@ -171,7 +171,7 @@ def test_plan_as_json_is_one_object_with_the_contracts_keys(fedray):
 
 def test_the_clock_and_the_plan_cannot_drift_apart(lora):
     loaded = check(shipped.scenarios()["huang2023-lora"])
-    from fedray.workload import Workload
+    from fedray.planning.workload import Workload
 
     payload = lora["payload_bytes"]
     counted = Workload(

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from fedray.check import readable
-from fedray.cuts import CutWork, all_cuts
 from fedray.data import form
 from fedray.data.partition import partition
 from fedray.data.samples import Array
@@ -19,13 +18,14 @@ from fedray.network.clock import Ledger, time_round
 from fedray.network.links import When
 from fedray.network.radio import Radio
 from fedray.network.work import Work
-from fedray.packing import Node, pack, ray_address, refuse_crowded
-from fedray.rounds import Shared, drawn, schedule_round, shared, written
+from fedray.planning.cuts import CutWork, all_cuts
+from fedray.planning.placement import Node, pack, ray_address, refuse_crowded
+from fedray.planning.round import Shared, drawn, schedule_round, shared, written
+from fedray.planning.workload import Workload, measure
 from fedray.scenario import Loaded, Refused, Scenario
 from fedray.scenario.data import CelebA
 from fedray.scenario.topology import Split
 from fedray.schedule import Generate, Schedule
-from fedray.workload import Workload, measure
 
 LOOKED_AT = 5  # rounds, before a deadline is said to be met by nobody
 AS_COUNTED = ["parameters", "trainable_parameters", "payload_bytes", "client_state_bytes", "export_files"]

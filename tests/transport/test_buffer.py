@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from fedray.parameters import DTYPES, FlatParameters, Layout, safetensors_bytes, sha256
+from fedray.transport.buffer import DTYPES, FlatParameters, Layout, safetensors_bytes, sha256
 
 PRECISIONS = list(DTYPES)
 

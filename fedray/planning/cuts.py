@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fedray.learners.cut import Cut, Named
     from fedray.learners.learner import Learner
     from fedray.learners.stages import Stage
-    from fedray.parameters import Layout
+    from fedray.transport.buffer import Layout
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def all_cuts(scenario: Scenario, folder: Path) -> list[CutWork]:
     """
     from fedray.learners.cut import cuts
     from fedray.learners.learners import on_meta
-    from fedray.parameters import Layout
+    from fedray.transport.buffer import Layout
     from fedray.tuning.tunings import apply
 
     learner = on_meta(scenario, folder)
@@ -99,7 +99,7 @@ def cut_work(
 ) -> list[CutWork]:
     """What each of these cuts costs; `learner` is on the meta device, `named` what travels of it."""
     from fedray.learners.cut import tensors
-    from fedray.parameters import DTYPES
+    from fedray.transport.buffer import DTYPES
 
     flops, known, n = _counted(learner)
     staged = {id(t) for module in _modules(learner.stages) for t in module.parameters()}
@@ -207,8 +207,8 @@ def _counted(learner: Learner) -> tuple[dict[str, tuple[float, float]], dict[str
 def _bytes(scenario: Scenario, tensors: Named, n: int) -> list[int]:
     """Bytes of these tensors, which are of n samples, for 0, 1, 2, ... samples up to a batch, as they are
     sent."""
-    from fedray.aggregation.transforms import encoded_bytes
-    from fedray.parameters import DTYPES
+    from fedray.transport.buffer import DTYPES
+    from fedray.transport.compression import encoded_bytes
 
     compression, real, found = scenario.split.compression, DTYPES[scenario.training.precision], [0]
     for k in range(1, scenario.training.batch_size + 1):

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedray.check import check
-from fedray.packing import Node, pack, share
+from fedray.planning.placement import Node, pack, share
 from tests.helpers import tiny
 
 SITES = {"a": {"folders": ["artist-1", "artist-2"]}, "b": {"folders": ["artist-3", "artist-4", "artist-5"]}}

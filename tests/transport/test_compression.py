@@ -9,9 +9,9 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fedray.aggregation.transforms import clip, decode, encode, encoded_bytes, feeds_back
-from fedray.aggregation.transforms import through as sent_through
 from fedray.scenario.aggregation import Clip, Quantise, RandomK, TopK
+from fedray.transport.compression import clip, decode, encode, encoded_bytes, feeds_back
+from fedray.transport.compression import through as sent_through
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 LEVELS = {8: 127, 4: 7}  # symmetric around zero

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedray.cuts import CutWork, cut_work, refusal
 from fedray.data import form, open_source
 from fedray.network.work import Work
+from fedray.planning.cuts import CutWork, cut_work, refusal
 from fedray.scenario.aggregation import Aggregation
 from fedray.scenario.data import ImageFolder
 from fedray.scenario.model import TextToImage
@@ -136,7 +136,7 @@ _counted: dict[tuple[str, ...], Workload] = {}
 def state_bytes(section: Aggregation, combined: FedAvg) -> int:
     """What is kept for each client that has taken part, in fp32: its control variate, what it has not sent
     yet."""
-    from fedray.aggregation.transforms import feeds_back
+    from fedray.transport.compression import feeds_back
 
     controls = combined.layout.trained if section.kind == "scaffold" else 0
     return 4 * (controls + feeds_back(section.transforms) * combined.sent)
@@ -167,11 +167,11 @@ def _count(scenario: Scenario, folder: Path) -> Workload:
     from torch.utils.flop_counter import FlopCounterMode
 
     from fedray.aggregation.rules import rule
-    from fedray.aggregation.transforms import encoded_bytes
     from fedray.augmentation import painter
     from fedray.learners.cut import cut
     from fedray.learners.learners import on_meta
-    from fedray.parameters import Layout, safetensors_bytes
+    from fedray.transport.buffer import Layout, safetensors_bytes
+    from fedray.transport.compression import encoded_bytes
     from fedray.tuning.tunings import apply, export_files
 
     learner = on_meta(scenario, folder)

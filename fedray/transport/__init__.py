@@ -1,0 +1,1 @@
+"""What travels: one flat buffer with its layout, and what is done to an update before it is sent."""
