@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from fedray.aggregation.exact_sum import ExactSum
 from fedray.aggregation.fedavg import State
 from fedray.aggregation.lora import truncation
-from fedray.augmentation.painter import Painter, Pictures
-from fedray.data import Form, Samples, form, holdings
+from fedray.augmentation.image_generator import GeneratedImages, ImageGenerator
+from fedray.data import DatasetInfo, Samples, dataset_info, holdings
 from fedray.executors import DataFailure, Job, TrainReport, blamed, refuse_infinite
 from fedray.executors.holder import Holder
 from fedray.executors.model import Model, as_sent, master, returned
@@ -29,7 +29,7 @@ from fedray.transport.buffer import Layout
 
 T = TypeVar("T")
 Ended = tuple[Tensor | None, State]  # what a client sends beside its update, and its new state
-Generated = Pictures | Mapping[int, np.ndarray] | None
+Generated = GeneratedImages | Mapping[int, np.ndarray] | None
 AUDITED_AT_ONCE = 500  # samples
 SMALL = 1 << 22  # numbers
 
@@ -301,23 +301,31 @@ class ClientWork(Holder):
         if generated is None:
             return shard, held
         pictures = (
-            self._painter.paint(client, generated[client]) if isinstance(generated, Mapping) else generated
+            self._generator.generate(client, generated[client])
+            if isinstance(generated, Mapping)
+            else generated
         )
-        theirs = pictures.samples(self._form)
+        theirs = pictures.samples(self._dataset_info)
         return shard.joined(self.model.learner.encode(theirs, np.arange(len(pictures)))), held + len(pictures)
 
     @cached_property
-    def _painter(self) -> Painter:
+    def _generator(self) -> ImageGenerator:
         """Of a client that paints for itself."""
         scenario = self.job.scenario
         assert scenario.augmentation is not None
-        return Painter(
-            scenario.augmentation, self.job.folder, self._form, scenario.seed, self.model.flat.all.device
+        return ImageGenerator(
+            scenario.augmentation,
+            self.job.folder,
+            self._dataset_info,
+            scenario.seed,
+            self.model.flat.all.device,
         )
 
     @cached_property
-    def _form(self) -> Form:
-        return form(self.job.scenario.data, self.job.folder)  # of image folders, a look at all of them
+    def _dataset_info(self) -> DatasetInfo:
+        return dataset_info(
+            self.job.scenario.data, self.job.folder
+        )  # of image folders, a look at all of them
 
 
 @contextmanager

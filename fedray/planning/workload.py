@@ -7,12 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedray.data import form, open_source
+from fedray.data import Dataset
 from fedray.network.work import Work
 from fedray.planning.cuts import CutWork, cut_work, refusal
 from fedray.scenario.aggregation import Aggregation
-from fedray.scenario.data import ImageFolder
-from fedray.scenario.model import TextToImage
 from fedray.scenario.scenario import Scenario
 from fedray.scenario.topology import Parallel, Relay, Split
 from fedray.scenario.tuning import Lora
@@ -107,15 +105,17 @@ def measure(scenario: Scenario, folder: Path) -> Workload:
     Raises:
         Refused: for a base model, tuning targets or a judge that are not there.
     """
-    from fedray.evaluation.evaluate import open_judge, verify
+    from fedray.evaluation.evaluate import verify
+    from fedray.evaluation.judge import open_judge
 
-    verify(scenario, folder)
+    dataset = Dataset(scenario.data, folder)
+    verify(scenario, folder, dataset)
     if scenario.augmentation is not None:
-        from fedray.augmentation import painter, quality
+        from fedray.augmentation import image_generator, quality
 
-        painter.verify(scenario.augmentation, form(scenario.data, folder))
+        image_generator.verify(scenario.augmentation, dataset.info)
         if (path := scenario.augmentation.judge) is not None:
-            quality.verify(open_judge(path, folder, "augmentation.judge"), form(scenario.data, folder))
+            quality.verify(open_judge(path, folder, "augmentation.judge"), dataset.info)
     sections = (scenario.model, scenario.tuning, scenario.data, scenario.aggregation, scenario.augmentation)
     asked = (
         *(section.model_dump_json() if section else "" for section in sections),
@@ -126,7 +126,7 @@ def measure(scenario: Scenario, folder: Path) -> Workload:
     if isinstance(scenario.topology, Split):
         asked += (scenario.topology.model_dump_json(), str(scenario.training.batch_size))
     if asked not in _counted:  # a sweep's variants often ask the same
-        _counted[asked] = _count(scenario, folder)
+        _counted[asked] = _count(scenario, folder, dataset)
     return _counted[asked]
 
 
@@ -142,46 +142,42 @@ def state_bytes(section: Aggregation, combined: FedAvg) -> int:
     return 4 * (controls + feeds_back(section.transforms) * combined.sent)
 
 
-def _notes(scenario: Scenario, folder: Path) -> Iterator[str]:
+def _notes(scenario: Scenario, folder: Path, dataset: Dataset) -> Iterator[str]:
     """What is done in another way than one might think: a relay's rounding, captions that are cut."""
     if isinstance(scenario.topology, Relay) and scenario.payload != "fp32":
         yield (
             f"a relay hands the model itself on, here in {scenario.payload}: what a client changes of a"
             " weight by less than that can tell is lost with each hop (topology parallel sends differences)"
         )
-    if (
-        isinstance(scenario.model, TextToImage)
-        and isinstance(scenario.data, ImageFolder)
-        and not scenario.sites
-    ):
-        from fedray.learners.bases import locate
-        from fedray.learners.text_to_image import cut_captions
+    # captions of other sets are made of their labels' names, and short
+    if scenario.model.reads_captions and not dataset.has_test_set and not scenario.sites:
+        from fedray.learners.learners import learner_class
 
-        if note := cut_captions(
-            locate(scenario.model.base, folder), open_source(scenario.data, folder).captions
-        ):
-            yield note
+        yield from learner_class(scenario.model).notes(scenario.model, folder, dataset.train)
 
 
-def _count(scenario: Scenario, folder: Path) -> Workload:
+def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     from torch.utils.flop_counter import FlopCounterMode
 
     from fedray.aggregation.rules import rule
-    from fedray.augmentation import painter
+    from fedray.augmentation import image_generator
     from fedray.learners.cut import cut
     from fedray.learners.learners import on_meta
     from fedray.transport.buffer import Layout, safetensors_bytes
     from fedray.transport.compression import encoded_bytes
     from fedray.tuning.tunings import apply, export_files
 
-    learner = on_meta(scenario, folder)
+    learner = on_meta(scenario, folder, dataset)
     parameters = sum(p.numel() for part in learner.parts.values() for p in part.parameters())
     named = apply(scenario.tuning, learner, scenario.seed, scenario.aggregation.freezes_a)
     layout = Layout.of(named, scenario.payload)
     combined = rule(scenario.aggregation, layout)
-    batch, samples = learner.blank_batch()
-    with FlopCounterMode(display=False) as counter:
-        learner.loss(batch).backward()
+    flops = learner.flops_per_sample
+    if flops is None:
+        batch, samples = learner.blank_batch()
+        with FlopCounterMode(display=False) as counter:
+            learner.loss(batch).backward()
+        flops = counter.get_total_flops() / samples
     if combined.folds:  # the adapter alone would say less than was learnt
         own = {
             n.replace(".base_layer", ""): p
@@ -197,7 +193,7 @@ def _count(scenario: Scenario, folder: Path) -> Workload:
     if isinstance(tuning, Lora) and tuning.ranks:
         less = [layout.numel * (tuning.rank - rank) // tuning.rank for rank in tuning.ranks]
     flops_per_picture, picture_size = (
-        painter.counted(scenario.augmentation, folder) if scenario.augmentation else (0.0, 0)
+        image_generator.counted(scenario.augmentation, folder) if scenario.augmentation else (0.0, 0)
     )
     whole = Workload(
         parameters=parameters,
@@ -210,13 +206,13 @@ def _count(scenario: Scenario, folder: Path) -> Workload:
         ),
         summed_bytes=combined.summed * layout.dtype.itemsize,
         client_state_bytes=state_bytes(scenario.aggregation, combined),
-        flops_per_sample=counter.get_total_flops() / samples,
+        flops_per_sample=flops,
         encode_flops_per_sample=learner.encode_flops(),
-        notes=tuple(_notes(scenario, folder)),
+        notes=tuple(_notes(scenario, folder, dataset)),
         export_files=files,
         flops_per_picture=flops_per_picture,
         picture_size=picture_size,
-        picture_bytes=form(scenario.data, folder).channels * picture_size**2 if picture_size else 0,
+        picture_bytes=dataset.info.channels * picture_size**2 if picture_size else 0,
     )
     if not isinstance(scenario.topology, Split):
         return whole

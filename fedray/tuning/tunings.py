@@ -20,7 +20,6 @@ def apply(section: Tuning, learner: Learner, seed: int, freeze_a: bool = False) 
         Refused: for names that nothing in the model has.
     """
     found: dict[str, Tensor] = {}
-    buffers: dict[str, Tensor] = {}
     if isinstance(section, Lora):
         found |= lora.apply(section, learner.parts, seed, freeze_a)
     elif isinstance(section, Full):
@@ -52,13 +51,7 @@ def apply(section: Tuning, learner: Learner, seed: int, freeze_a: bool = False) 
         }
     for parameter in found.values():
         parameter.requires_grad_(True)
-    learnt = {id(p) for p in found.values()}
-    for part, whole in learner.parts.items():  # means of batches, where what they normalise for is learnt
-        for name, module in whole.named_modules():
-            if any(id(p) in learnt for p in module.parameters(recurse=False)):
-                means = {k: b for k, b in module.named_buffers(recurse=False) if k.startswith("running_")}
-                buffers |= {f"{part}.{name}.{k}": b for k, b in means.items()}
-    return found | buffers
+    return found | learner.travelling_buffers()
 
 
 def export(section: Tuning, learner: Learner, layout: Layout, folder: Path, adapter: bool = True) -> None:

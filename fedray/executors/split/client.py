@@ -16,7 +16,7 @@ from fedray.executors.local_training import batches, seed_dropout
 from fedray.executors.split.halves import Flight, Halves, Held
 from fedray.executors.split.message import Air, Message, noised, pack, seed_of, unpack
 from fedray.learners.cut import Named, named, tensors
-from fedray.learners.stages import Values
+from fedray.learners.stages import Values, inputs
 from fedray.randomness import generator, key
 from fedray.scenario.topology import DistanceCorrelation, Noise
 from fedray.schedule import Pass
@@ -116,13 +116,14 @@ class SplitClients(Holder):
                 key(self.job.scenario.seed, round, step.client, f"defence {step.id}")
             )
             out = noised(out, defence.std, draws)
-        home = {name: known[name] for name in self.cut.home}
+        optional = [name for name in self.cut.optional if name in known]
+        home = {name: known[name] for name in (*self.cut.home, *optional)}
         turn.flight.open[step.part] = (out, home, extra, share)
         return pack(out, self.air, seed_of(self.job, round, step, "smashed"), share)
 
     def _pieces(self, turn: Turn, step: Pass) -> Iterator[tuple[Values, float]]:
         """The next batch's micro-batches."""
-        whole: Values = vars(self.learner.draw(self.shard(step.client), next(turn.indices), turn.draws))
+        whole: Values = inputs(self.learner.draw(self.shard(step.client), next(turn.indices), turn.draws))
         size, start = len(next(iter(whole.values()))), 0
         for part in parts(size, step.parts):
             piece = {name: value[start : start + part] for name, value in whole.items()}
