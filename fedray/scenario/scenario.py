@@ -69,11 +69,12 @@ class Scenario(Section):
     @property
     def tries_model(self) -> bool:
         """Whether what the model makes is looked at."""
-        if self.model.kind in ("classifier", "transformer"):
-            return not isinstance(self.data, ImageFolder)
-        return self.model.kind == "diffusion" or bool(
-            self.evaluation.prompts or self.evaluation.reference or self.evaluation.quality
-        )
+        model, section = self.model, self.evaluation
+        if model.evaluates_on_test_set and not isinstance(self.data, ImageFolder):
+            return True
+        if model.generates == "images" and not model.takes_prompts:
+            return True
+        return bool(section.prompts or section.reference or section.quality)
 
     def combinations(self) -> Iterator[Refused]:
         """Every pair of answers that does not go together."""
