@@ -5,7 +5,8 @@ from pathlib import Path
 
 from fedray.data.samples import DatasetInfo, Samples
 from fedray.data.sources import dataset_info, has_test_set, open_source
-from fedray.scenario.data import Data
+from fedray.scenario.data import Data, ImageFolder
+from fedray.scenario.scenario import Scenario
 
 
 class Dataset:
@@ -17,9 +18,24 @@ class Dataset:
         """`folder`: where the section's relative paths start."""
         self.section, self.folder = section, folder
 
+    @classmethod
+    def of(cls, scenario: Scenario, folder: Path) -> "Dataset":
+        """A scenario's: images need no captions where nobody reads them."""
+        section = scenario.data
+        if isinstance(section, ImageFolder) and section.caption is None and not scenario.model.reads_captions:
+            section = section.model_copy(update={"caption": ""})
+        return cls(section, folder)
+
+    def is_of(self, other: "Dataset") -> bool:
+        """Whether both are the same data."""
+        return (self.section, self.folder) == (other.section, other.folder)
+
+    def __reduce__(self) -> tuple[type["Dataset"], tuple[Data, Path]]:
+        return Dataset, (self.section, self.folder)  # another process opens it itself
+
     @cached_property
     def info(self) -> DatasetInfo:
-        return dataset_info(self.section, self.folder)
+        return dataset_info(self.section, self.folder, lambda: self.train)
 
     @cached_property
     def train(self) -> Samples:

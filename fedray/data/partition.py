@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from fedray.data import image_folder
+from fedray.data.dataset import Dataset
 from fedray.data.folders import composed
 from fedray.data.samples import Array, Samples
-from fedray.data.sources import open_source
 from fedray.data.text import Texts
 from fedray.randomness import SERVER, generator
 from fedray.scenario.augmentation import HeldOut
@@ -158,20 +158,24 @@ def _enough(parts: int, samples: int) -> None:
 
 
 def holdings(
-    scenario: Scenario, folder: Path, site: str | None = None
+    scenario: Scenario, folder: Path, site: str | None = None, dataset: Dataset | None = None
 ) -> tuple[Samples, Mapping[int, np.ndarray]]:
     """The samples that a host may open, and which of them each client holds: every client's, or with
     `data.sites` those of the clients at the host's own site.
 
+    Args:
+        scenario: of which `data`, `population` and `seed` say who holds what.
+        folder: where its relative paths start.
+        site: the host's.
+        dataset: the scenario's data, where they are open already.
+
     Raises:
         Refused: where files are missing, or do not fit the clients.
     """
-    data = scenario.data
-    if isinstance(data, ImageFolder) and data.caption is None and not scenario.model.reads_captions:
-        data = data.model_copy(update={"caption": ""})  # nobody reads it
+    dataset = dataset or Dataset.of(scenario, folder)
+    data = dataset.section
     if not isinstance(data, ImageFolder) or data.sites is None:
-        samples = open_source(data, folder)
-        return samples, partition(scenario, samples)
+        return dataset.train, partition(scenario, dataset.train)
     assert site is not None
     section, key = data.sites[site], f"data.sites.{site}"
     path, everybody = (

@@ -1,5 +1,6 @@
 """Sources: the samples that a `data` section names, and what they are like without opening one."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from fedray.data import celeba, cifar, fashion_mnist, image_folder, text
@@ -43,8 +44,13 @@ def has_test_set(data: Data) -> bool:
     return not isinstance(data, ImageFolder)
 
 
-def dataset_info(data: Data, folder: Path) -> DatasetInfo:
+def dataset_info(data: Data, folder: Path, open_train: Callable[[], Samples] | None = None) -> DatasetInfo:
     """What a source's samples are like.
+
+    Args:
+        data: the source.
+        folder: where its relative paths start.
+        open_train: gives its training samples, where they may be open already.
 
     Raises:
         Refused: where that needs files which are missing.
@@ -58,7 +64,8 @@ def dataset_info(data: Data, folder: Path) -> DatasetInfo:
         return DatasetInfo(3, 32, cifar.NAMES[data.kind])
     if isinstance(data, CelebA):
         return DatasetInfo(3, None, celeba.label_names(data))
-    return DatasetInfo(3, None, open_source(data, folder).label_names)
+    samples = open_train() if open_train else open_source(data, folder)
+    return DatasetInfo(3, None, samples.label_names)
 
 
 def to_download(data: Data, folder: Path) -> int | None:

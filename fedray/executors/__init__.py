@@ -5,13 +5,14 @@ import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 import numpy as np
 
 from fedray.augmentation import labels
+from fedray.data import Dataset
 from fedray.planning.placement import ray_address
 from fedray.planning.round import Shared
 from fedray.planning.workload import Workload
@@ -33,6 +34,13 @@ class Job:
     scenario: Scenario
     folder: Path  # where relative paths start
     run: Path | None = None  # the run folder, on the driver's node; none: nothing is kept
+    # the scenario's data, which each process opens once; none: not open yet
+    dataset: Dataset = field(default=None, compare=False)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        own = Dataset.of(self.scenario, self.folder)
+        if self.dataset is None or not self.dataset.is_of(own):
+            object.__setattr__(self, "dataset", own)
 
 
 def who(client: int | None) -> str:

@@ -16,7 +16,7 @@ from fedray.aggregation.exact_sum import ExactSum
 from fedray.aggregation.fedavg import State
 from fedray.aggregation.lora import truncation
 from fedray.augmentation.image_generator import GeneratedImages, ImageGenerator
-from fedray.data import DatasetInfo, Samples, dataset_info, holdings
+from fedray.data import Samples, holdings
 from fedray.executors import DataFailure, Job, TrainReport, blamed, refuse_infinite
 from fedray.executors.holder import Holder
 from fedray.executors.model import Model, as_sent, master, returned
@@ -57,7 +57,7 @@ class ClientWork(Holder):
         """Of the clients' samples as the scenario deals them (at this site), or of some other samples of its
         `own`."""
         self.job, self.model = job, Model(job, device)
-        super().__init__(self.model.learner, *(own or holdings(job.scenario, job.folder, site)))
+        super().__init__(self.model.learner, *(own or holdings(job.scenario, job.folder, site, job.dataset)))
         self.rule = self.model.rule
         self._truncations: dict[int, Tensor] = {}  # by rank
         self._update, self._total = torch.zeros(self.rule.sent), cast(Tensor | None, None)
@@ -305,7 +305,7 @@ class ClientWork(Holder):
             if isinstance(generated, Mapping)
             else generated
         )
-        theirs = pictures.samples(self._dataset_info)
+        theirs = pictures.samples(self.job.dataset.info)
         return shard.joined(self.model.learner.encode(theirs, np.arange(len(pictures)))), held + len(pictures)
 
     @cached_property
@@ -316,16 +316,10 @@ class ClientWork(Holder):
         return ImageGenerator(
             scenario.augmentation,
             self.job.folder,
-            self._dataset_info,
+            self.job.dataset.info,
             scenario.seed,
             self.model.flat.all.device,
         )
-
-    @cached_property
-    def _dataset_info(self) -> DatasetInfo:
-        return dataset_info(
-            self.job.scenario.data, self.job.folder
-        )  # of image folders, a look at all of them
 
 
 @contextmanager

@@ -53,7 +53,7 @@ class Model:
         scenario = job.scenario
         make_deterministic(scenario.runtime.threads)
         self.scenario = scenario
-        self.learner = load(scenario, job.folder, device, DTYPES[scenario.training.precision])
+        self.learner = load(scenario, job.folder, device, DTYPES[scenario.training.precision], job.dataset)
         named = apply(scenario.tuning, self.learner, scenario.seed, scenario.aggregation.freezes_a)
         self.flat = FlatParameters(named, scenario.payload, device)
         self.rule = rule(scenario.aggregation, self.flat.layout)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedray.data import Dataset
 from fedray.scenario.base import Refused
 from fedray.scenario.scenario import Scenario
 from fedray.scenario.topology import DistanceCorrelation
@@ -72,8 +73,9 @@ def refusal(scenario: Scenario, cut: CutWork) -> Refused | None:
     return None
 
 
-def all_cuts(scenario: Scenario, folder: Path) -> list[CutWork]:
-    """Every cut that a split scenario allows where it says auto.
+def all_cuts(scenario: Scenario, folder: Path, dataset: Dataset | None = None) -> list[CutWork]:
+    """Every cut that a split scenario allows where it says auto. `dataset`: its data, where they are open
+    already.
 
     Raises:
         Refused: where there is none.
@@ -83,7 +85,7 @@ def all_cuts(scenario: Scenario, folder: Path) -> list[CutWork]:
     from fedray.transport.buffer import Layout
     from fedray.tuning.tunings import apply
 
-    learner = on_meta(scenario, folder)
+    learner = on_meta(scenario, folder, dataset)
     named = apply(scenario.tuning, learner, scenario.seed)
     found = cut_work(
         scenario, learner, named, Layout.of(named, scenario.payload), cuts(learner.stages, scenario.split)

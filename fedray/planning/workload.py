@@ -99,8 +99,9 @@ class Workload:
         )
 
 
-def measure(scenario: Scenario, folder: Path) -> Workload:
-    """Counts a scenario's model on the meta device: no weights, no memory.
+def measure(scenario: Scenario, folder: Path, dataset: Dataset | None = None) -> Workload:
+    """Counts a scenario's model on the meta device: no weights, no memory. `dataset`: its data, where they
+    are open already.
 
     Raises:
         Refused: for a base model, tuning targets or a judge that are not there.
@@ -108,7 +109,7 @@ def measure(scenario: Scenario, folder: Path) -> Workload:
     from fedray.evaluation.evaluate import verify
     from fedray.evaluation.judge import open_judge
 
-    dataset = Dataset(scenario.data, folder)
+    dataset = dataset or Dataset.of(scenario, folder)
     verify(scenario, folder, dataset)
     if scenario.augmentation is not None:
         from fedray.augmentation import image_generator, quality

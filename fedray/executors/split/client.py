@@ -48,7 +48,7 @@ class SplitClients(Holder):
     def __init__(self, job: Job, device: torch.device, site: str | None = None) -> None:
         self.job, self.device, self.halves = job, device, Halves(job, device, "client")
         self.section, self.cut, self.air = job.scenario.split, self.halves.cut, Air.of(job.scenario)
-        super().__init__(self.halves.learner, *holdings(job.scenario, job.folder, site))
+        super().__init__(self.halves.learner, *holdings(job.scenario, job.folder, site, job.dataset))
         self.turns: dict[int, Turn] = {}
         self.failures: dict[int, DataFailure] = {}
 

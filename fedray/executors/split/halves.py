@@ -36,7 +36,7 @@ class Halves:
     def __init__(self, job: Job, device: torch.device, mine: str) -> None:
         scenario = job.scenario
         make_deterministic(scenario.runtime.threads)
-        self.learner = load(scenario, job.folder, device, DTYPES[scenario.training.precision])
+        self.learner = load(scenario, job.folder, device, DTYPES[scenario.training.precision], job.dataset)
         named = apply(scenario.tuning, self.learner, scenario.seed)
         self.layout = Layout.of(named, scenario.payload)
         self.cut = cut(self.learner.stages, scenario.split)
