@@ -242,13 +242,13 @@ def stored(folder: Path, name: str, key: str) -> set[str]:
     def refuse(got: object, expected: str) -> Refused:
         return Refused(key, got, expected)
 
-    found = set()
+    names = set()
     for tensor in _verify_weights(folder / name, WEIGHTS[name], refuse):
         path = tensor.removeprefix("text_model.").split(".")
         if len(path) > 2 and "attentions" in path:
             path[-2] = OLD_ATTENTION.get(path[-2], path[-2])
-        found.add(".".join(path))
-    return found
+        names.add(".".join(path))
+    return names
 
 
 def _verify_weights(part: Path, stem: str, refuse: Refuse) -> set[str]:
@@ -256,10 +256,10 @@ def _verify_weights(part: Path, stem: str, refuse: Refuse) -> set[str]:
     file, index = part / f"{stem}.safetensors", part / f"{stem}.safetensors.index.json"
     for one in (file, index):
         refuse_pointer(one, refuse)
-    found = set(tensors_in(file, refuse)) if file.exists() else set()
+    names = set(tensors_in(file, refuse)) if file.exists() else set()
     if not index.exists():
         if file.exists():
-            return found
+            return names
         raise _without_weights(part, stem, refuse)
     weight_map = json_object(index, refuse).get("weight_map")
     if (
@@ -277,8 +277,8 @@ def _verify_weights(part: Path, stem: str, refuse: Refuse) -> set[str]:
         lacking = [tensor for tensor, where in weight_map.items() if where == name and tensor not in there]
         if lacking:
             raise refuse(f"{part / name} without {listed(lacking)}", "what its index says of it")
-        found |= there.keys()
-    return found
+        names |= there.keys()
+    return names
 
 
 def _without_weights(part: Path, stem: str, refuse: Refuse) -> Refused:
