@@ -31,7 +31,7 @@ from fedray.data.fashion_mnist import LABELS
 from fedray.data.partition import holdings
 from fedray.data.samples import Form
 from fedray.executors import Job
-from fedray.executors.ray import RayExecutor
+from fedray.executors.ray.executor import RayExecutor
 from fedray.learners.bases import locate
 from fedray.network.radio import Radio
 from fedray.planning.round import schedule_round, shared

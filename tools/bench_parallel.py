@@ -38,7 +38,7 @@ from fedray.data import open_source
 from fedray.data.partition import Holdings, holdings
 from fedray.executors import Job
 from fedray.executors.local_training import batches
-from fedray.executors.ray import RayExecutor
+from fedray.executors.ray.executor import RayExecutor
 from fedray.learners.classifier import build
 from fedray.network.clock import Ledger, time_round
 from fedray.network.radio import Radio

@@ -1,7 +1,8 @@
 """Accumulators: what updates become where they arrive, and what a rule is given of them at the round's end.
 
 `ExactSum` adds them up, and comes out the same in any order and any grouping. `Gathered` keeps each of them,
-for rules that need order statistics. Workers, the split server and the all-reduce know only the face that both
+for rules that need order statistics. Workers, the split server and the all-reduce know only the face that
+both
 have: a rule says which one it wants.
 """
 
@@ -89,7 +90,8 @@ class Accumulator(ABC):
         return 0
 
     def emptied(self, round_weight: int) -> Self:
-        """One with nothing in it for the next round. This one, which has been passed on, is not used again."""
+        """One with nothing in it for the next round. This one, which has been passed on, is not used
+        again."""
         return type(self)(self.numel, round_weight)
 
     def as_numbers(self) -> Tensor:
@@ -120,7 +122,8 @@ class ExactSum(Accumulator):
         return 2.0 ** -(52 - math.ceil(math.log2(max(2, self.round_weight))) - int(math.log2(BOUND)))
 
     def _add(self, update: Tensor, weight: int, client: int, base: Tensor | None) -> None:
-        # Adding and taking away a number whose last bit is the grid rounds to the grid, in float64's own rounding.
+        # Adding and taking away a number whose last bit is the grid rounds to the grid, in float64's own
+        # rounding.
         rounder = 1.5 * 2.0**52 * self.grid
         for c in chunks(self.numel):
             step = _scratch(c.stop - c.start, torch.float64).copy_(update[c])
@@ -185,7 +188,8 @@ class Updates(NamedTuple):
 
 
 class Gathered(Accumulator):
-    """Every update of a round by itself, for rules that compare them. It takes 4 bytes a number and client."""
+    """Every update of a round by itself, for rules that compare them. It takes 4 bytes a number and
+    client."""
 
     def __init__(self, numel: int, round_weight: int) -> None:
         super().__init__(numel, round_weight)

@@ -60,14 +60,6 @@ def pairs(layout: Layout) -> list[Pair]:
     return found
 
 
-def truncation(layout: Layout, rank: int) -> Tensor:
-    """[numel] bool: what a client of this rank has of the adapters."""
-    has = [torch.zeros(shape, dtype=torch.bool) for shape in layout.shapes]
-    for name, part in zip(layout.names, has, strict=True):
-        (part[:rank] if ".lora_A." in name else part[:, :rank]).fill_(True)
-    return torch.cat([part.flatten() for part in has])
-
-
 class FfaLora(Rule):
     """FFA-LoRA (Sun et al. 2024): A stays as it was drawn and never travels (see tuning.lora), so averaging B
     is exact."""

@@ -7,8 +7,8 @@ from fedray.aggregation.rule import Rule
 
 
 class Median(Rule):
-    """Each number's median over the clients, who all count the same; of an even number of them the mean of the
-    two in the middle."""
+    """Each number's median over the clients, who all count the same; of an even number of them the mean of
+    the two in the middle."""
 
     accumulator = Gathered
 

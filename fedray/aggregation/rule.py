@@ -1,8 +1,8 @@
 """What every rule offers: how updates are combined into the next global model.
 
-A rule is written as its paper is: what a client adds to its gradients (`on_client_start`), what it sends beside
-its update and keeps (`on_client_end`), what of it is accumulated (`contribution`), how that is combined
-(`combine`), and the server's step (`step`). All have a default, which together are FedAvg.
+A rule is written as its paper is: what a client adds to its gradients (`on_client_start`), what it sends
+beside its update and keeps (`on_client_end`), what of it is accumulated (`contribution`), how that is
+combined (`combine`), and the server's step (`step`). All have a default, which together are FedAvg.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,9 +22,9 @@ AdjustGradient = Callable[[Tensor, Tensor], None]
 class Rule:
     """Combines updates. Tensors are flat.
 
-    A client receives [received] numbers, of which the first [numel] are what travels of the model, and of these
-    the first [trained] train. It sends [sent] numbers, of which the first [numel] are its update. What is
-    accumulated of it are [summed] numbers. All three are [numel], where a rule says nothing else.
+    A client receives [received] numbers, of which the first [numel] are what travels of the model, and of
+    these the first [trained] train. It sends [sent] numbers, of which the first [numel] are its update. What
+    is accumulated of it are [summed] numbers. All three are [numel], where a rule says nothing else.
 
     Args:
         section: the scenario's `aggregation`.

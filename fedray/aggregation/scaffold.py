@@ -22,6 +22,10 @@ class Scaffold(Rule):
         super().__init__(section, layout)
         self.received = self.sent = self.summed = 2 * layout.numel
 
+    @property
+    def client_state_numbers(self) -> int:
+        return self.layout.trained
+
     def on_client_start(
         self, start: Tensor, extra: Tensor, state: Mapping[str, Tensor]
     ) -> AdjustGradient | None:

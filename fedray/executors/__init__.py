@@ -12,6 +12,8 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from fedray.augmentation import labels
+from fedray.executors.companion import CompanionRound
+from fedray.executors.reports import TrainReport as TrainReport
 from fedray.planning.placement import ray_address
 from fedray.planning.round import Shared
 from fedray.planning.workload import Workload
@@ -100,20 +102,6 @@ def attribute_error(round: int, stage: str, client: int) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class TrainReport:
-    """What a client says of its turn. Work and losses, never times."""
-
-    round: int
-    client: int
-    samples: int  # it holds
-    trained: int  # samples it went through
-    loss: float  # mean over the samples it went through, each under the weights of its step
-    failure: str | None = None
-    stage: str | None = None
-    kappa_2: float | None = None  # the server's own report: what its augmented model weighs
-
-
-@dataclass(frozen=True)
 class EvaluationHandle:
     """An evaluation that may still be running, while rounds are trained."""
 
@@ -175,6 +163,17 @@ def to_paint(schedule: Schedule, scenario: Scenario, shared: Shared) -> dict[int
     return {SERVER: labels.order(section, shared.counts.sum(0))[: max(schedule.pictures.values())]}
 
 
+def companion_round(schedule: Schedule, scenario: Scenario, shared: Shared) -> CompanionRound:
+    """What the server does beside a round's clients."""
+    from fedray.augmentation.extra_samples import OwnImages
+
+    labels = to_paint(schedule, scenario, shared)
+    here = labels.pop(SERVER, None)
+    if here is not None and SERVER in schedule.pictures:
+        return CompanionRound(train=here)
+    return CompanionRound(OwnImages(labels) if labels else None, prepare=here)
+
+
 def chains(schedule: Schedule) -> list[list[int]]:
     """The clients through whose hands each copy of the global buffer goes, from the server to where it is
     added up: one a chain in a parallel round, all in a row in a relay."""
@@ -210,7 +209,7 @@ def open_executor(job: Job, note: Callable[[str], None] = print) -> Executor:
     """The executor that `runtime.executor` names; `note` shows a person what it does about lost actors and
     nodes."""
     if job.scenario.runtime.executor == "ray":
-        from fedray.executors.ray import RayExecutor
+        from fedray.executors.ray.executor import RayExecutor
 
         return RayExecutor(job, note)
     from fedray.executors.serial import SerialExecutor

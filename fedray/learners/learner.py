@@ -24,6 +24,10 @@ class Learner(ABC):
     size: int  # pixels a side, of pictures
     device: torch.device
     compute: torch.dtype
+    # Patterns of names of parameters that train and stay with their client.
+    home: tuple[str, ...] = ()
+    # Sections with `patterns` of names and an `optimizer`, behind those of `training.groups`.
+    groups: Sequence[Any] = ()
     keeps_shards = False  # whether a client's encoded samples are dear enough to be kept
     weights_file = "model.safetensors"  # the name under which `save` writes what a whole training changes
 
@@ -39,6 +43,22 @@ class Learner(ABC):
     def encode(self, samples: Samples, indices: np.ndarray) -> Any:
         """A client's samples on the learner's device. Raises ValueError for one that cannot be read."""
         return Shard.of(samples, indices, self.size, self.device)
+
+    @property
+    def tunable_parts(self) -> list[str]:
+        """Parts that a tuning may train, its main one first."""
+        return list(self.parts)
+
+    def travelling_buffers(self) -> dict[str, Tensor]:
+        """Numbers that are learnt without gradients and travel with what trains: means of batches, where what
+        they normalise for trains."""
+        buffers: dict[str, Tensor] = {}
+        for part, whole in self.parts.items():
+            for name, module in whole.named_modules():
+                if any(p.requires_grad for p in module.parameters(recurse=False)):
+                    means = module.named_buffers(recurse=False)
+                    buffers |= {f"{part}.{name}.{k}": b for k, b in means if k.startswith("running_")}
+        return buffers
 
     def encode_flops(self) -> float:
         """Floating-point operations of encoding a sample, where that is done once and kept. To be called on

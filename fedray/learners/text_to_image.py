@@ -147,6 +147,10 @@ class TextToImage(Learner):
             return cls(section, base, parts, None, torch.float32)
 
     @property
+    def tunable_parts(self) -> list[str]:
+        return ["unet", "text_encoder"]
+
+    @property
     def trains_text(self) -> bool:
         return any(p.requires_grad for p in self.text_encoder.parameters())
 

@@ -1,5 +1,6 @@
 """`aggregation`: how updates are combined."""
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -53,9 +54,9 @@ class FedAvg(Section):
     transforms: list[Transform] = []
 
     @property
-    def freezes_a(self) -> bool:
-        """Whether an adapter's A stays at home, as it was drawn."""
-        return self.kind == "ffa_lora"
+    def frozen(self) -> tuple[str, ...]:
+        """Parts of names of parameters that stay as they were drawn."""
+        return (".lora_A.",) if self.kind == "ffa_lora" else ()
 
     @property
     def keeps_state(self) -> bool:
@@ -66,6 +67,11 @@ class FedAvg(Section):
     def multiplies(self) -> bool:
         """Whether products of A and B are added up."""
         return self.kind in ("hetlora", "fedex_lora", "flora")
+
+    def operations(self, updates: int) -> float:
+        """Floating-point operations a number of so many updates: a subtraction, a multiplication and an
+        addition each."""
+        return 3.0 * updates
 
     def weight(self, samples: int) -> int:
         """What a client of so many samples weighs in the mean."""
@@ -112,6 +118,18 @@ class FedYogi(FedAdam):
     kind: Literal["fedyogi"]  # type: ignore[assignment]
 
 
+class Median(FedAvg):
+    """The coordinate-wise median (Yin et al. 2018): each number's median over the clients, who all count the
+    same, so that up to half of them may send anything."""
+
+    kind: Literal["median"]  # type: ignore[assignment]
+    weighting: Literal["uniform"] = Field("uniform", description="All clients count the same.")
+
+    def operations(self, updates: int) -> float:
+        """Of sorting them."""
+        return updates * math.log2(max(2, updates))
+
+
 class FfaLora(FedAvg):
     """FFA-LoRA (Sun et al. 2024): A stays as it was drawn, B alone trains and travels; half the bytes, an
     exact mean."""
@@ -143,6 +161,16 @@ class Flora(FedAvg):
 
 
 Aggregation = Annotated[
-    FedAvg | FedProx | Scaffold | FedAvgM | FedAdam | FedYogi | FfaLora | HetLora | FedExLora | Flora,
+    FedAvg
+    | FedProx
+    | Scaffold
+    | FedAvgM
+    | FedAdam
+    | FedYogi
+    | Median
+    | FfaLora
+    | HetLora
+    | FedExLora
+    | Flora,
     Field(discriminator="kind"),
 ]

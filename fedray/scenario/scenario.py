@@ -43,6 +43,11 @@ class Scenario(Section):
         return self.tuning.payload or self.training.precision
 
     @property
+    def keeps_client_state(self) -> bool:
+        """Whether a client has a state of its own between its local updates."""
+        return self.aggregation.keeps_state or bool(getattr(self.tuning, "local", ()))
+
+    @property
     def adds_to_master(self) -> bool:
         """Whether what hosts add up depends on the server's own fp32 numbers: where those on the air have
         less precision, and products are added up, or clients leave numbers out."""

@@ -1,6 +1,6 @@
 """`topology`: who sends what to whom."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -8,7 +8,22 @@ from fedray.scenario.aggregation import Quantise, TopK
 from fedray.scenario.base import Count, Positive, Section
 
 
-class Relay(Section):
+class TopologySection(Section):
+    """What others ask of any topology."""
+
+    splits_model: ClassVar[bool] = False  # whether the server holds a part of the model that clients do not
+
+    @property
+    def reduces_among_clients(self) -> bool:
+        """Whether clients add up their updates among themselves."""
+        return False
+
+    def server_calls(self, clients: int) -> int:
+        """Calls that may wait at the server at once for so many clients; 0: they come one after another."""
+        return 0
+
+
+class Relay(TopologySection):
     """Device-to-device relay (huang2023, Fig. 2c): each client passes the model on to the next."""
 
     kind: Literal["relay"]
@@ -19,13 +34,17 @@ class Relay(Section):
     groups: Literal["random", "nearest"] = "random"
 
 
-class Parallel(Section):
+class Parallel(TopologySection):
     """Every client of a round trains from the same model at the same time (huang2023, Fig. 2a)."""
 
     kind: Literal["parallel"]
     # server: each client sends its update up, and the server adds them. allreduce: the round's clients add
     # them in a ring over sidelinks, 2 (n - 1) / n of the payload each, and one sends the result up.
     reduce: Literal["server", "allreduce"] = "server"
+
+    @property
+    def reduces_among_clients(self) -> bool:
+        return self.reduce == "allreduce"
 
 
 class Noise(Section):
@@ -48,7 +67,7 @@ Defence = Annotated[Noise | DistanceCorrelation, Field(discriminator="kind")]
 Compression = Annotated[TopK | Quantise, Field(discriminator="kind")]
 
 
-class Split(Section):
+class Split(TopologySection):
     """Clients hold the first stages of the model, the server the rest; each batch's activations, which are
     called smashed, go up and their gradients come down, and the clients' parts are averaged (huang2023, Fig.
     2b). A learner names its stages: `fedray plan` lists the cuts between them."""
@@ -70,6 +89,11 @@ class Split(Section):
     micro_batches: Count = 1
     compression: Annotated[list[Compression], Field(max_length=2)] = []  # of activations and gradients
     defence: Defence | None = None
+    splits_model: ClassVar[bool] = True
+
+    def server_calls(self, clients: int) -> int:
+        """Every micro-batch of every client may wait there."""
+        return clients * self.micro_batches + 2
 
 
 Topology = Annotated[Relay | Parallel | Split, Field(discriminator="kind")]

@@ -26,6 +26,15 @@ class Sgd(Section):
 Optimizer = Annotated[AdamW | Sgd, Field(discriminator="kind")]
 
 
+class ParameterGroup(Section):
+    """Weights with an optimizer of their own."""
+
+    patterns: Annotated[list[str], Field(min_length=1)] = Field(
+        description="Names of weights, as in a shell: `*` stands for anything, `?` for a character."
+    )
+    optimizer: Optimizer = Field(description="Their optimizer.")
+
+
 class Training(Section):
     """One turn of a client is `local_steps` batches, or `local_epochs` passes over its samples. Its optimizer
     starts afresh each turn."""
@@ -35,6 +44,9 @@ class Training(Section):
     local_epochs: Count | None = None
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)]
     optimizer: Optimizer
+    groups: list[ParameterGroup] = Field(
+        [], description="Weights with optimizers of their own; the first group that names a weight counts."
+    )
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     # The longest gradient (Euclidean). auto: 1, but none in a split, where each side would clip its own part
     # alone.

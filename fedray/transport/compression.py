@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedray.transport.hooks import Codec, Hook, HookContext, as_bytes
+from fedray.transport.hooks import Codec, Hook, HookChain, HookContext, as_bytes
 
 
 class Clip(Hook):
@@ -63,10 +63,8 @@ class TopK(Codec):
 
     def decode(self, header: np.ndarray, values: Tensor, n: int, seed: int) -> Tensor:
         if self._as_bits(n):
-            places = np.flatnonzero(np.unpackbits(header, count=n))
-        else:
-            places = np.array(header).view("<u4").astype(np.int64)
-        return _scattered(values, torch.from_numpy(places), n)
+            return _scattered(values, torch.from_numpy(np.flatnonzero(np.unpackbits(header, count=n))), n)
+        return _scattered(values, torch.from_numpy(np.array(header).view("<u4").astype(np.int64)), n)
 
     def _as_bits(self, n: int) -> bool:
         return 4 * self.left(n) > -(-n // 8)
@@ -97,7 +95,7 @@ class Quantize(Codec):
         q = (whole.to(torch.int8).flatten()[: len(values)].numpy() + self.levels).astype(np.uint8)
         if self.section.bits == 4:
             q = np.pad(q, (0, len(q) % 2))
-            q = q[::2] | q[1::2] << 4
+            q = (q[::2] | q[1::2] << 4).astype(np.uint8)
         return np.concatenate([as_bytes(scales), q]), torch.empty(0)
 
     def decode(self, header: np.ndarray, values: Tensor, n: int, seed: int) -> Tensor:
@@ -127,6 +125,12 @@ HOOKS: dict[str, type[Hook]] = {
     "quantise": Quantize,
     "quantize": Quantize,
 }
+
+
+def hook_chain(sections: Sequence[Any], dtype: torch.dtype) -> HookChain:
+    """What is done to an update whose numbers have this dtype on the air."""
+    feeds_back = any(getattr(section, "error_feedback", False) for section in sections)
+    return HookChain(hooks(sections), dtype, feeds_back)
 
 
 def hooks(sections: Sequence[Any]) -> list[Hook]:

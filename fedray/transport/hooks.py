@@ -1,7 +1,7 @@
 """Hooks: what is done to an update on its way, in one chain that parallel, relay and split rounds share.
 
-On the client, before it is sent (clip, thin out, quantize, poison, mask); at the server, on each update before
-it is added (bound, validate), and on what a rule made of all of them (noise, unmask).
+On the client, before it is sent (clip, thin out, quantize, poison, mask); at the server, on each update
+before it is added (bound, validate), and on what a rule made of all of them (noise, unmask).
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ class Hook:
 
 
 class Codec(Hook):
-    """A hook that writes numbers as fewer bytes. Both ends know the layout and the seed, so that the bytes hold
-    nothing else. What it does not write is left to the next codec, or written as it is."""
+    """A hook that writes numbers as fewer bytes. Both ends know the layout and the seed, so that the bytes
+    hold nothing else. What it does not write is left to the next codec, or written as it is."""
 
     def header_bytes(self, n: int) -> int:
         """Bytes that it writes itself, of n numbers."""

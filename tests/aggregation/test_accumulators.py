@@ -4,10 +4,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from fedray.aggregation.exact_sum import BOUND, ExactSum
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedray.aggregation.exact_sum import BOUND, ExactSum
 from fedray.executors.server import ServerWork
 from fedray.transport.buffer import Layout
 from tests.helpers import garments, job_of

@@ -6,10 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedray.aggregation.lora import truncation
 from fedray.aggregation.rules import rule
 from fedray.scenario.aggregation import FedAvg, FedExLora, FfaLora, Flora, HetLora
 from fedray.transport.buffer import Layout
+from fedray.tuning.lora import truncation
 
 RANK, CLIENTS = 8, 5
 LAYERS = {  # outputs, inputs, kernel

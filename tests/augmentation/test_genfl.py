@@ -106,7 +106,7 @@ def test_aigc_only_asks_no_client_and_sends_nothing(tmp_path):
 @pytest.fixture(scope="module")
 def two(cluster, tmp_path_factory):
     """Two hosts and a server on Ray; what they hold does not depend on where it is painted."""
-    from fedray.executors.ray import RayExecutor
+    from fedray.executors.ray.executor import RayExecutor
 
     changes = AUGMENTED | {"runtime": {"executor": "ray", "actors": 2}}
     executor = RayExecutor(job_of(garments(tmp_path_factory.mktemp("two"), changes))[1])

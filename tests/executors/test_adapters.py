@@ -6,11 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fedray.aggregation.lora import truncation
 from fedray.executors.serial import SerialExecutor
 from fedray.network.radio import Radio
 from fedray.planning.plan import plan
 from fedray.planning.round import schedule_round
+from fedray.tuning.lora import truncation
 from tests.helpers import begin, job_of, rows, run, tiny
 
 PARALLEL = {"topology": {"kind": "parallel"}, "evaluation": {}, "runtime": {"executor": "serial"}}

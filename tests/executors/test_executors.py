@@ -39,7 +39,7 @@ ENDLESS = {"training.optimizer.learning_rate": 1e30}
 @pytest.fixture(scope="module")
 def five(cluster, tmp_path_factory):
     """An executor of five client actors; who wants fewer uses some of its hosts."""
-    from fedray.executors.ray import RayExecutor
+    from fedray.executors.ray.executor import RayExecutor
 
     _, job = job_of(garments(tmp_path_factory.mktemp("five"), {"runtime": {"executor": "ray", "actors": 5}}))
     executor = RayExecutor(job)
@@ -312,7 +312,7 @@ def test_a_dropped_client_hands_on_what_it_was_given_and_does_not_count(tmp_path
     plan = schedule(executor, job.scenario.topology)
     failing = plan.clients[2]
     begin(executor)
-    damaged = executor.clients.samples.files[executor.clients.held[failing][0]]
+    damaged = executor.clients.samples.files[executor.clients.client_indices[failing][0]]
 
     buffer = executor.buffer
     for client in plan.clients:
@@ -336,7 +336,7 @@ def test_a_client_that_fails_does_not_weigh_in_the_mean(topology, tmp_path):
     _, job = job_of(garments(tmp_path, ARTISTS | {"data.path": str(data), "topology": topology}))
     executor = SerialExecutor(job)
     begin(executor)
-    damaged = executor.clients.samples.files[executor.clients.held[3][0]]
+    damaged = executor.clients.samples.files[executor.clients.client_indices[3][0]]
     damaged.write_bytes(b"no image")
     alone = [
         executor.layout.flat(executor.clients.train(1, c, executor.buffer)[0]).double() for c in (0, 1, 2, 4)

@@ -62,7 +62,7 @@ def alone(tmp_path_factory):
 @pytest.fixture(scope="module")
 def two(cluster, alone):
     """Two hosts for the same scenario."""
-    from fedray.executors.ray import RayExecutor
+    from fedray.executors.ray.executor import RayExecutor
 
     executor = RayExecutor(dataclasses.replace(alone[1].job, scenario=on_ray(alone[1].job.scenario)))
     yield executor
@@ -154,7 +154,7 @@ def test_a_round_is_the_mean_of_plain_training_weighted_by_samples(tmp_path):
         network = build(scenario.model, 1, 28, 10)
         torch.nn.utils.vector_to_parameters(start.clone(), network.parameters())
         optimizer = torch.optim.SGD(network.parameters(), lr=scenario.training.optimizer.learning_rate)
-        mine = torch.from_numpy(work.held[client].astype(np.int64))
+        mine = torch.from_numpy(work.client_indices[client].astype(np.int64))
         for chosen in batches(
             scenario.training.batches(len(mine)), len(mine), generator(0, 1, client, "batches")
         ):
@@ -259,7 +259,9 @@ def test_clients_without_samples_are_never_asked(tmp_path):
     }
     file = garments(tmp_path, changes)
     executor = begun(file)
-    empty = {f"client-{c}" for c in executor.clients.held if not len(executor.clients.held[c])}
+    empty = {
+        f"client-{c}" for c in executor.clients.client_indices if not len(executor.clients.client_indices[c])
+    }
     assert empty
     run(file, tmp_path / "run")
     assert not empty & {e["node"] for e in rows(tmp_path / "run" / "timeline.jsonl")}
@@ -275,7 +277,7 @@ def test_scaffolds_server_control_is_the_mean_over_the_clients_that_can_train(tm
         "aggregation": {"kind": "scaffold"},
     }
     executor = begun(garments(tmp_path, changes | {"training.rounds": 1}))
-    holding = [c for c, part in executor.clients.held.items() if len(part)]
+    holding = [c for c, part in executor.clients.client_indices.items() if len(part)]
     assert len(holding) < 30
     known = executor.shared
     list(
@@ -307,7 +309,7 @@ def test_the_loss_of_a_round_is_weighted_as_the_objective_is(weighting, tmp_path
     run(file, tmp_path / "run")
     executor = begun(file)
     learner, losses, sizes = executor.clients.model.learner, [], []
-    for client, part in executor.clients.held.items():  # under weights that do not move
+    for client, part in executor.clients.client_indices.items():  # under weights that do not move
         shard = executor.clients.shard(client)
         batch = learner.draw(shard, np.arange(len(part)), torch.Generator())
         losses.append(float(learner.loss(batch).detach()))
@@ -361,7 +363,7 @@ def test_batch_statistics_travel_with_the_weights_and_are_averaged(tmp_path):
     )
     before = layout.tensors(executor.buffer)
     totals = [executor.clients.train_all(executor.buffer, {}, 1, 1, [c], [None])[0].total for c in range(2)]
-    held = [len(executor.clients.held[c]) for c in range(2)]
+    held = [len(executor.clients.client_indices[c]) for c in range(2)]
     run_round(executor, 1)
     after = layout.flat(executor.buffer)[layout.trained :]
     start = torch.cat([t.flatten() for n, t in before.items() if ".running_" in n])
