@@ -200,7 +200,8 @@ def test_fedprox_without_mu_is_fedavg_and_with_much_stays_near_the_global_model(
 def test_what_is_sent_up_is_what_the_plan_and_the_timeline_say(tmp_path):
     from fedray.check import check
     from fedray.planning.plan import plan
-    from fedray.transport import compression as transforms
+    from fedray.transport.compression import codecs
+    from fedray.transport.hooks import encode
 
     file = garments(tmp_path, MANY | {"aggregation": STATEFUL["compressed"]})
     planned, scenario = plan(check(file)), check(file).scenario
@@ -209,7 +210,7 @@ def test_what_is_sent_up_is_what_the_plan_and_the_timeline_say(tmp_path):
     assert {e["bytes"] for e in sends if e["direction"] == "uplink"} == {planned["payload_bytes_uplink"]}
     assert {e["bytes"] for e in sends if e["direction"] == "downlink"} == {planned["payload_bytes"]}
     update = torch.randn(planned["trainable_parameters"])
-    made = transforms.encode(scenario.aggregation.transforms, update, torch.float32, 1)
+    made = encode(codecs(scenario.aggregation.transforms), update, torch.float32, 1)
     assert len(made) == planned["payload_bytes_uplink"] < planned["payload_bytes"] / 20
     assert planned["client_state_bytes"] == 4 * planned["trainable_parameters"]
 

@@ -10,11 +10,39 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fedray.scenario.aggregation import Clip, Quantise, RandomK, TopK
-from fedray.transport.compression import clip, decode, encode, encoded_bytes, feeds_back
-from fedray.transport.compression import through as sent_through
+from fedray.transport import hooks
+from fedray.transport.compression import codecs, hook_chain
+from fedray.transport.compression import hooks as made
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 LEVELS = {8: 127, 4: 7}  # symmetric around zero
+
+
+def encode(transforms, update, dtype, seed):
+    return hooks.encode(codecs(transforms), update, dtype, seed)
+
+
+def decode(transforms, data, n, dtype, seed):
+    return hooks.decode(codecs(transforms), data, n, dtype, seed)
+
+
+def encoded_bytes(transforms, n, itemsize):
+    return hooks.encoded_bytes(codecs(transforms), n, itemsize)
+
+
+def feeds_back(transforms):
+    return hook_chain(transforms, torch.float32).feeds_back
+
+
+def clip(transforms, update):
+    return hook_chain(transforms, torch.float32).on_client(update, hooks.HookContext(0, 1, 0))
+
+
+def sent_through(transforms, update, dtype, seed):
+    """What arrives of a client's update, and what of it does not."""
+    context = hooks.HookContext(seed, 1, 0)
+    arrived = hooks.HookChain(made(transforms), dtype, feeds_back=True).through(update, context)
+    return arrived, context.kept[hooks.UNSENT]
 
 
 def top_k(fraction, **options):
