@@ -3,14 +3,18 @@
 from collections.abc import Iterator
 from itertools import pairwise
 
+from pydantic import Field
+
 from fedray.scenario.aggregation import Aggregation, FedAvg, Quantise
 from fedray.scenario.augmentation import Augmentation, Fixed, HeldOut, fillable
 from fedray.scenario.base import Name, Refused, Section
 from fedray.scenario.data import Data, ImageFolder, Text
 from fedray.scenario.evaluation import Evaluation
+from fedray.scenario.links import FixedLink, TraceLink
 from fedray.scenario.model import Diffusion, Model, Transformer
-from fedray.scenario.network import BLOCK_HZ, DIRECTIONS, FixedLink, Network, RadioLink, TraceLink
+from fedray.scenario.network import DIRECTIONS, Network
 from fedray.scenario.population import Population
+from fedray.scenario.radio import BLOCK_HZ, RadioLink
 from fedray.scenario.runtime import Runtime
 from fedray.scenario.sweep import Sweep
 from fedray.scenario.topology import DistanceCorrelation, Parallel, Relay, Split, Topology
@@ -21,21 +25,38 @@ MOST_HELD = 100_000_000  # samples that clients draw with replacement, whose num
 
 
 class Scenario(Section):
-    name: Name
-    description: str = ""
-    seed: int = 0
-    topology: Topology
-    population: Population
-    data: Data
-    model: Model
-    tuning: Tuning
-    training: Training
-    aggregation: Aggregation = FedAvg()
-    augmentation: Augmentation | None = None
-    network: Network
-    evaluation: Evaluation = Evaluation()
-    runtime: Runtime = Runtime()
-    sweep: Sweep | None = None
+    """One experiment: whose data, what model, what trains and travels, who sends what to whom, how it is
+    combined, and what the network costs."""
+
+    name: Name = Field(
+        description="The scenario's name, which is its run folder's too: letters, digits, dots, dashes and "
+        "underscores, at most 64."
+    )
+    description: str = Field(default="", description="What it shows, in a sentence.")
+    seed: int = Field(default=0, description="Every random draw of the run follows from this number.")
+    topology: Topology = Field(description="Who sends what to whom, and when.")
+    population: Population = Field(
+        description="How many clients there are, and how many take part in a round."
+    )
+    data: Data = Field(description="Whose data: images or texts, their captions, and which client has which.")
+    model: Model = Field(description="What is learned.")
+    tuning: Tuning = Field(description="What trains and travels.")
+    training: Training = Field(description="How clients train: how long, how often, how fast.")
+    aggregation: Aggregation = Field(default=FedAvg(), description="How the clients' updates are combined.")
+    augmentation: Augmentation | None = Field(
+        default=None,
+        description="Images that a generator makes of labels which clients lack (GenFL). None: none.",
+    )
+    network: Network = Field(description="What a round costs in simulated time and energy.")
+    evaluation: Evaluation = Field(
+        default=Evaluation(), description="What is measured and shown, and how often."
+    )
+    runtime: Runtime = Field(
+        default=Runtime(), description="Where the work runs. Nothing here but threads can change a result."
+    )
+    sweep: Sweep | None = Field(
+        default=None, description="Variants of this scenario, each a run of its own. None: one run."
+    )
 
     @property
     def payload(self) -> Payload:
