@@ -42,11 +42,11 @@ class RandomK(Section):
     )
 
 
-class Quantise(Section):
+class Quantize(Section):
     """Numbers are sent as integers of few bits, rounded at random so that the mean is kept, with one fp32
     scale per block (QSGD, Alistarh et al. 2017)."""
 
-    kind: Literal["quantise"] = Field(description="quantise: send integers of few bits.")
+    kind: Literal["quantize"] = Field(description="quantize: send integers of few bits.")
     bits: Literal[8, 4] = Field(description="Bits per number: 8 or 4.")
     block: Count = Field(default=1024, description="How many numbers share one fp32 scale.")
     error_feedback: bool = Field(
@@ -55,7 +55,7 @@ class Quantise(Section):
     )
 
 
-Transform = Annotated[Clip | TopK | RandomK | Quantise, Field(discriminator="kind")]
+Transform = Annotated[Clip | TopK | RandomK | Quantize, Field(discriminator="kind")]
 
 
 class FedAvg(Section):
@@ -71,7 +71,7 @@ class FedAvg(Section):
     transforms: list[Transform] = Field(
         default=[],
         description="What is done to an update before it is sent, in this order: clip, then top_k or "
-        "random_k, then quantise; at most one of each.",
+        "random_k, then quantize; at most one of each.",
     )
 
     @property

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from pydantic import Field
 
-from fedray.scenario.aggregation import Aggregation, FedAvg, Quantise
+from fedray.scenario.aggregation import Aggregation, FedAvg, Quantize
 from fedray.scenario.augmentation import Augmentation, Fixed, HeldOut, fillable
 from fedray.scenario.base import Name, Refused, Section
 from fedray.scenario.data import Data, ImageFolder, Text
@@ -202,11 +202,11 @@ class Scenario(Section):
             expected = "false in a split: clients share a network, whose weights may be others' then"
             yield Refused("training.gradient_checkpointing", True, expected)
         kinds = [c.kind for c in topology.compression]
-        if kinds not in ([], ["top_k"], ["quantise"], ["top_k", "quantise"]):
-            yield Refused("topology.compression", ", ".join(kinds), "top_k, quantise, or both in this order")
+        if kinds not in ([], ["top_k"], ["quantize"], ["top_k", "quantize"]):
+            yield Refused("topology.compression", ", ".join(kinds), "top_k, quantize, or both in this order")
         for i, compression in enumerate(topology.compression):
             # top_k's is its default, and has nothing to do here
-            if compression.error_feedback and isinstance(compression, Quantise):
+            if compression.error_feedback and isinstance(compression, Quantize):
                 yield Refused(
                     f"topology.compression.{i}.error_feedback", True, "false: the next batch is another one"
                 )
@@ -358,13 +358,13 @@ class Scenario(Section):
 
     def _learning(self) -> Iterator[Refused]:
         rule, optimizer = self.aggregation, self.training.optimizer
-        order = [{"clip": 0, "top_k": 1, "random_k": 1, "quantise": 2}[t.kind] for t in rule.transforms]
+        order = [{"clip": 0, "top_k": 1, "random_k": 1, "quantize": 2}[t.kind] for t in rule.transforms]
         if any(a >= b for a, b in pairwise(order)):
             got = ", ".join(t.kind for t in rule.transforms)
             yield Refused(
                 "aggregation.transforms",
                 got,
-                "at most one each of clip, top_k or random_k, quantise, in this order",
+                "at most one each of clip, top_k or random_k, quantize, in this order",
             )
         if rule.kind == "scaffold" and not (optimizer.kind == "sgd" and optimizer.momentum == 0):
             expected = (

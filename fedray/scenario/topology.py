@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fedray.scenario.aggregation import Quantise, TopK
+from fedray.scenario.aggregation import Quantize, TopK
 from fedray.scenario.base import Count, Positive, Section
 
 
@@ -61,7 +61,7 @@ class DistanceCorrelation(Section):
 
 
 Defence = Annotated[Noise | DistanceCorrelation, Field(discriminator="kind")]
-Compression = Annotated[TopK | Quantise, Field(discriminator="kind")]
+Compression = Annotated[TopK | Quantize, Field(discriminator="kind")]
 
 
 class Split(Section):
@@ -106,7 +106,7 @@ class Split(Section):
     )
     compression: Annotated[list[Compression], Field(max_length=2)] = Field(
         default=[],
-        description="How activations and their gradients are compressed: top_k, quantise, or both in this "
+        description="How activations and their gradients are compressed: top_k, quantize, or both in this "
         "order.",
     )
     defence: Defence | None = Field(

@@ -1,8 +1,8 @@
-"""What is done to an update before it is sent: clipped, thinned out, quantised, in this order; bytes are
+"""What is done to an update before it is sent: clipped, thinned out, quantized, in this order; bytes are
 really made.
 
 Both ends know the layout and the seed, so the bytes hold nothing but numbers: places (where top_k chose
-them), scales (where quantised), values.
+them), scales (where quantized), values.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedray.scenario.aggregation import Clip, Quantise, RandomK, TopK, Transform
+from fedray.scenario.aggregation import Clip, Quantize, RandomK, TopK, Transform
 
 
 def clip(transforms: Sequence[Transform], update: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ def feeds_back(transforms: Sequence[Transform]) -> bool:
 
 
 def encode(transforms: Sequence[Transform], update: Tensor, dtype: torch.dtype, seed: int) -> np.ndarray:
-    """An update [n] fp32 as bytes, uint8. `dtype` is that of numbers that are not quantised."""
+    """An update [n] fp32 as bytes, uint8. `dtype` is that of numbers that are not quantized."""
     chosen = _sparsifier(transforms)
     parts, values = [], update
     if chosen is not None:
@@ -51,8 +51,8 @@ def encode(transforms: Sequence[Transform], update: Tensor, dtype: torch.dtype, 
         values = update[places]
         if isinstance(chosen, TopK):
             parts.append(_pack_places(places.numpy(), len(update)))
-    quantise = _quantiser(transforms)
-    parts += [_bytes(values.to(dtype))] if quantise is None else _quantised(quantise, values, seed)
+    quantize = _quantizer(transforms)
+    parts += [_bytes(values.to(dtype))] if quantize is None else _quantized(quantize, values, seed)
     return np.concatenate(parts)
 
 
@@ -68,11 +68,11 @@ def decode(
             data = data[_places_bytes(m, n) :]
         else:
             places = _places(chosen, torch.empty(n), seed)
-    quantise = _quantiser(transforms)
+    quantize = _quantizer(transforms)
     values = (
         torch.from_numpy(np.array(data)).view(dtype).float()
-        if quantise is None
-        else _dequantised(quantise, data, m)
+        if quantize is None
+        else _dequantized(quantize, data, m)
     )
     if places is None:
         return values
@@ -83,11 +83,11 @@ def decode(
 
 def encoded_bytes(transforms: Sequence[Transform], n: int, itemsize: int) -> int:
     """How many bytes `encode` makes of n numbers, without making them."""
-    chosen, quantise = _sparsifier(transforms), _quantiser(transforms)
+    chosen, quantize = _sparsifier(transforms), _quantizer(transforms)
     m = n if chosen is None else _count(chosen, n)
     places = _places_bytes(m, n) if isinstance(chosen, TopK) else 0
     return places + (
-        m * itemsize if quantise is None else 4 * -(-m // quantise.block) + -(-m * quantise.bits // 8)
+        m * itemsize if quantize is None else 4 * -(-m // quantize.block) + -(-m * quantize.bits // 8)
     )
 
 
@@ -99,8 +99,8 @@ def _sparsifier(transforms: Sequence[Transform]) -> TopK | RandomK | None:
     return next((t for t in transforms if isinstance(t, TopK | RandomK)), None)
 
 
-def _quantiser(transforms: Sequence[Transform]) -> Quantise | None:
-    return next((t for t in transforms if isinstance(t, Quantise)), None)
+def _quantizer(transforms: Sequence[Transform]) -> Quantize | None:
+    return next((t for t in transforms if isinstance(t, Quantize)), None)
 
 
 def _count(section: TopK | RandomK, n: int) -> int:
@@ -132,7 +132,7 @@ def _unpack_places(data: np.ndarray, m: int, n: int) -> Tensor:
     return torch.from_numpy(np.flatnonzero(np.unpackbits(data[: -(-n // 8)], count=n)))
 
 
-def _quantised(section: Quantise, values: Tensor, seed: int) -> list[np.ndarray]:
+def _quantized(section: Quantize, values: Tensor, seed: int) -> list[np.ndarray]:
     """q = floor(v / scale * levels + u), u uniform in 0..1: right in the mean. A block's scale is its largest
     magnitude."""
     levels, block = 2 ** (section.bits - 1) - 1, min(section.block, len(values))
@@ -151,7 +151,7 @@ def _quantised(section: Quantise, values: Tensor, seed: int) -> list[np.ndarray]
     return [_bytes(scales), q]
 
 
-def _dequantised(section: Quantise, data: np.ndarray, m: int) -> Tensor:
+def _dequantized(section: Quantize, data: np.ndarray, m: int) -> Tensor:
     levels, blocks = 2 ** (section.bits - 1) - 1, -(-m // section.block)
     scales = torch.from_numpy(np.array(data[: 4 * blocks])).view(torch.float32)
     q = data[4 * blocks :]
