@@ -23,8 +23,8 @@ class TopK(Section):
     )
     error_feedback: bool = Field(
         default=True,
-        description="Add what was not sent to the same client's next update (Stich et al. 2018). It has "
-        "no effect in a split's compression, which has no next update.",
+        description="Add what was not sent to the same client's next update (Stich et al. 2018). It has no "
+        "effect in a split's compression, which has no next update.",
     )
 
 
@@ -65,8 +65,8 @@ class FedAvg(Section):
     kind: Literal["fedavg"] = Field(default="fedavg", description="fedavg: the weighted mean of the updates.")
     weighting: Literal["samples", "uniform"] = Field(
         default="samples",
-        description="How much a client counts. samples: in proportion to how many samples it trained on. "
-        "uniform: every client the same.",
+        description="How much a client counts. samples: in proportion to how many samples it has. uniform: "
+        "every client the same.",
     )
     transforms: list[Transform] = Field(
         default=[],
@@ -114,7 +114,7 @@ class Scaffold(FedAvg):
     weighting: Literal["samples", "uniform"] = Field(
         default="uniform",
         description="How much a client counts. uniform: every client the same, as in the paper. samples: in "
-        "proportion to how many samples it trained on; only where all clients take part in every round.",
+        "proportion to how many samples it has; only where all clients take part in every round.",
     )
     server_learning_rate: Positive = Field(
         default=1.0, description="The factor on the mean update at the server; 1 adds it as it is."
@@ -172,7 +172,7 @@ class HetLora(FedAvg):
     weighting: Literal["samples", "uniform"] = Field(
         default="uniform",
         description="uniform: a client counts by the norm of what its adapter adds. samples: by that norm, "
-        "multiplied by how many samples it trained on.",
+        "multiplied by how many samples it has.",
     )
 
 

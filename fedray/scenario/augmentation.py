@@ -41,7 +41,7 @@ class Fixed(Section):
 class Linear(Section):
     """kappa_2 changes linearly from the first round to the last; kappa_1 is 1 - kappa_2."""
 
-    kind: Literal["linear"] = Field(description="linear: kappa_2 changes linearly over the rounds.")
+    kind: Literal["linear"] = Field(description="linear: weights that change linearly over the rounds.")
     first: Share = Field(description="kappa_2 in the first round.")
     last: Share = Field(description="kappa_2 in the last round.")
 
@@ -108,7 +108,8 @@ class Augmentation(Section):
     judge: FilePath | None = Field(
         default=None,
         description="A classifier trained on real images (a safetensors file, relative to the scenario's "
-        "file, or shipped:NAME), which says how many generated images show their label. None: nobody does.",
+        "file, or shipped:NAME), which says how many generated images show their label. None: this is not "
+        "measured.",
     )
 
     def kappas(self, round: int, rounds: int) -> tuple[float, float] | None:

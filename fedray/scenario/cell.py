@@ -70,7 +70,7 @@ class Cell(Section):
         description="Where devices are when the run starts."
     )
     mobility: RandomWaypoint | None = Field(
-        default=None, description="How devices move; needs placement disc. None: nobody moves."
+        default=None, description="How devices move; needs placement disc. None: devices stay where they are."
     )
     server_height_m: Positive = Field(
         default=10.0, description="Metres of the server's antenna above the ground."

@@ -65,7 +65,8 @@ class Diffusion(Section):
         list[Annotated[int, Field(ge=32, le=MOST_WIDE, multiple_of=32)]], Field(min_length=2, max_length=12)
     ] = Field(
         default=[128, 128, 256, 256, 512, 512],
-        description="Channels of each level of the U-Net; each level halves the resolution.",
+        description="Channels of each level of the U-Net, multiples of 32; each level but the last halves "
+        "the resolution.",
     )
     attention: list[Annotated[int, Field(ge=0)]] = Field(
         default=[4], description="The levels with self-attention, counted from 0."

@@ -36,12 +36,12 @@ class Network(Section):
     server: ComputeDevice = Field(description="The server's processor.")
     cell: Cell | None = Field(
         default=None,
-        description="Where devices are. None: nowhere; radio links need it, since they depend on places.",
+        description="Where devices are. None: no places, which radio links need.",
     )
     deadline_s: Positive | None = Field(
         default=None,
         description="Seconds after which a round ends. An update that arrives later is dropped; its time, "
-        "bytes and energy still count. None: everybody is waited for.",
+        "bytes and energy still count. None: the round waits for every client.",
     )
     save_energy: bool = Field(
         default=False,

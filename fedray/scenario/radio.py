@@ -36,7 +36,7 @@ class RadioLink(Section):
     down to one. The mean signal-to-noise ratio follows from path loss, antennas and shadowing.
     """
 
-    bandwidth_hz: Positive = Field(description="The band in hertz, for all who send at once together.")
+    bandwidth_hz: Positive = Field(description="The band in hertz, shared by all who send at once.")
     transmit_dbm: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
         default=None,
         description="The sender's power in dBm. None: transmit_dbm of the sending device, or of the server "
@@ -50,7 +50,7 @@ class RadioLink(Section):
         description="The receiver's noise figure in dB. None: 5 at the base station, 9 at a device.",
     )
     interference: Annotated[Level | Neighbours, Field(discriminator="kind")] | None = Field(
-        default=None, description="What is received beside the signal and noise. None: nothing."
+        default=None, description="What is received beside the signal and noise. None: no interference."
     )
     fading: Literal["model", "none", "rayleigh", "rician"] = Field(
         default="model",
@@ -92,8 +92,8 @@ class RadioLink(Section):
     )
     outage_db: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
         default=None,
-        description="The faded signal-to-noise ratio in dB below which an attempt to send fails. None: none "
-        "fails.",
+        description="The faded signal-to-noise ratio in dB below which an attempt to send fails. None: "
+        "every attempt succeeds.",
     )
     attempts: Annotated[int, Field(ge=1, le=100)] = Field(
         default=1,

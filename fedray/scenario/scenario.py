@@ -45,7 +45,8 @@ class Scenario(Section):
     aggregation: Aggregation = Field(default=FedAvg(), description="How the clients' updates are combined.")
     augmentation: Augmentation | None = Field(
         default=None,
-        description="Images that a generator makes of labels which clients lack (GenFL). None: none.",
+        description="Images that a generator makes of labels which clients lack (GenFL). None: no such "
+        "images.",
     )
     network: Network = Field(description="What a round costs in simulated time and energy.")
     evaluation: Evaluation = Field(

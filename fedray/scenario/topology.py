@@ -110,7 +110,7 @@ class Split(Section):
         "order.",
     )
     defence: Defence | None = Field(
-        default=None, description="What hides inputs from those who see activations. None: nothing."
+        default=None, description="What hides inputs from a server that sees activations. None: no defence."
     )
 
 
