@@ -1,4 +1,4 @@
-"""`data`: whose images or texts, their captions, and who holds which."""
+"""`data`: whose images or texts, their captions, and which client has which."""
 
 import unicodedata
 from functools import partial

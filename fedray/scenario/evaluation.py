@@ -1,4 +1,4 @@
-"""`evaluation`: what is looked at, and how often."""
+"""`evaluation`: what is measured and shown, and how often."""
 
 from typing import Annotated
 
