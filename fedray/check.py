@@ -18,8 +18,9 @@ from fedray.learners.stage_names import refuse_unknown, stage_names
 from fedray.network.links import read_trace
 from fedray.scenario import Loaded, Refused, Scenario, ScenarioError, load
 from fedray.scenario.data import Bytes, Text
+from fedray.scenario.links import TraceLink
 from fedray.scenario.model import Model, TextToImage
-from fedray.scenario.network import DIRECTIONS, TraceLink
+from fedray.scenario.network import DIRECTIONS
 from fedray.scenario.topology import Split
 
 

@@ -30,7 +30,7 @@ from fedray.runs.folder import RunFolder, State, unwritable
 from fedray.runs.lock import locked
 from fedray.runs.tensorboard import TensorBoard
 from fedray.scenario import Loaded, Refused, Scenario, ScenarioError
-from fedray.scenario.network import RadioLink
+from fedray.scenario.radio import RadioLink
 from fedray.scenario.topology import Relay, Split
 
 # rounds that may train behind an evaluation; they are recorded and checkpointed once it has ended

@@ -122,7 +122,6 @@ HOOKS: dict[str, type[Hook]] = {
     "clip": Clip,
     "top_k": TopK,
     "random_k": RandomK,
-    "quantise": Quantize,
     "quantize": Quantize,
 }
 

@@ -32,7 +32,7 @@ STATEFUL = {
         "transforms": [
             {"kind": "clip", "norm": 2.0},
             {"kind": "top_k", "fraction": 0.02},
-            {"kind": "quantise", "bits": 4},
+            {"kind": "quantize", "bits": 4},
         ],
     },
 }

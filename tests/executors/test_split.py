@@ -268,9 +268,9 @@ def test_a_loss_that_is_not_finite_is_its_client_s_failure_and_aborts_where_fail
 
 COMPRESSED = {
     "as they are": [],
-    "in 8 bits": [{"kind": "quantise", "bits": 8}],
+    "in 8 bits": [{"kind": "quantize", "bits": 8}],
     "a tenth of them": [{"kind": "top_k", "fraction": 0.1}],
-    "a tenth in 4 bits": [{"kind": "top_k", "fraction": 0.1}, {"kind": "quantise", "bits": 4}],
+    "a tenth in 4 bits": [{"kind": "top_k", "fraction": 0.1}, {"kind": "quantize", "bits": 4}],
 }
 
 
@@ -389,9 +389,9 @@ REFUSED = {
     "compressions in the wrong order": (
         {
             "cut": "conv1",
-            "compression": [{"kind": "quantise", "bits": 8}, {"kind": "top_k", "fraction": 0.5}],
+            "compression": [{"kind": "quantize", "bits": 8}, {"kind": "top_k", "fraction": 0.5}],
         },
-        "topology.compression: got quantise, top_k, expected top_k, quantise, or both in this order",
+        "topology.compression: got quantize, top_k, expected top_k, quantize, or both in this order",
     ),
     "what is no input": (
         {"cut": "conv1", "may_send": ["labels", "lables"]},
