@@ -11,7 +11,7 @@ import numpy as np
 
 from fedray.augmentation import labels
 from fedray.check import readable
-from fedray.data import form
+from fedray.data import dataset_info
 from fedray.data.partition import census
 from fedray.executors import EvaluationHandle, Executor, Job, TrainReport, open_executor, to_paint
 from fedray.failures import RunFailed as RunFailed
@@ -139,7 +139,7 @@ def _rounds(
         watcher.note(note)
     if (
         workload.picture_size
-        and (size := scenario.model.resolution or form(scenario.data, loaded.folder).size)
+        and (size := scenario.model.resolution or dataset_info(scenario.data, loaded.folder).size)
         != workload.picture_size
     ):
         watcher.note(

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fedray.data import Samples, form
+from fedray.data import Samples, dataset_info
 
 if TYPE_CHECKING:
-    from fedray.augmentation.painter import Pictures
+    from fedray.augmentation.image_generator import GeneratedImages
 
 
 class SharedImages(NamedTuple):
     """The same generated pictures join every client's samples."""
 
-    images: Pictures
+    images: GeneratedImages
 
     def samples(self, client: int, training: Any) -> Samples:
-        return self.images.samples(form(training.job.scenario.data, training.job.folder))
+        return self.images.samples(dataset_info(training.job.scenario.data, training.job.folder))
 
 
 class OwnImages(NamedTuple):
@@ -29,13 +29,13 @@ class OwnImages(NamedTuple):
 
     def samples(self, client: int, training: Any) -> Samples:
         job = training.job
-        info = form(job.scenario.data, job.folder)
-        from fedray.augmentation.painter import Painter
+        info = dataset_info(job.scenario.data, job.folder)
+        from fedray.augmentation.image_generator import ImageGenerator
 
-        if (painter := training.resident.get("image generator")) is None:
+        if (generator := training.resident.get("image generator")) is None:
             assert job.scenario.augmentation is not None
             device = training.model.flat.all.device
-            painter = Painter(job.scenario.augmentation, job.folder, info, job.scenario.seed, device)
-            training.resident["image generator"] = painter
-        images: Pictures = painter.paint(client, self.labels[client])
+            generator = ImageGenerator(job.scenario.augmentation, job.folder, info, job.scenario.seed, device)
+            training.resident["image generator"] = generator
+        images: GeneratedImages = generator.generate(client, self.labels[client])
         return images.samples(info)

@@ -167,7 +167,7 @@ def holdings(
         Refused: where files are missing, or do not fit the clients.
     """
     data = scenario.data
-    if isinstance(data, ImageFolder) and data.caption is None and scenario.model.kind != "text_to_image":
+    if isinstance(data, ImageFolder) and data.caption is None and not scenario.model.reads_captions:
         data = data.model_copy(update={"caption": ""})  # nobody reads it
     if not isinstance(data, ImageFolder) or data.sites is None:
         samples = open_source(data, folder)
@@ -189,7 +189,7 @@ def holdings(
     return samples, held
 
 
-def test_split(scenario: Scenario, n: int) -> tuple[np.ndarray, np.ndarray]:
+def split_test_set(scenario: Scenario, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices of n test images: those held out for augmentation's weights, and those that accuracy is told
     of."""
     weighting = scenario.augmentation.weighting if scenario.augmentation else None

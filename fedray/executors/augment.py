@@ -14,9 +14,9 @@ from torch import Tensor
 from fedray import shipped
 from fedray.augmentation import quality
 from fedray.augmentation.extra_samples import SharedImages
-from fedray.augmentation.painter import Painter
-from fedray.data import Samples, form, open_source
-from fedray.data.partition import test_split
+from fedray.augmentation.image_generator import ImageGenerator
+from fedray.data import Samples, dataset_info, open_source
+from fedray.data.partition import split_test_set
 from fedray.data.samples import Array
 from fedray.evaluation import judge as judges
 from fedray.executors import Job, TrainReport
@@ -25,7 +25,6 @@ from fedray.executors.local_training import AuditedData
 from fedray.executors.model import as_sent, master
 from fedray.executors.server import OWN
 from fedray.executors.spill import StateArrays
-from fedray.learners.classifier import Classifier
 from fedray.randomness import SERVER
 from fedray.scenario.augmentation import HeldOut
 from fedray.transport.buffer import Layout
@@ -38,9 +37,9 @@ class AugmentWork:
     def __init__(self, job: Job, device: torch.device) -> None:
         assert job.scenario.augmentation is not None
         self.job, self.device, self.section = job, device, job.scenario.augmentation
-        self.form = form(job.scenario.data, job.folder)
+        self.info = dataset_info(job.scenario.data, job.folder)
         keep = job.run / "pictures" if job.run is not None else None
-        self.painter = Painter(self.section, job.folder, self.form, job.scenario.seed, device, keep)
+        self.generator = ImageGenerator(self.section, job.folder, self.info, job.scenario.seed, device, keep)
 
     @cached_property
     def client(self) -> ClientWorker:
@@ -48,7 +47,7 @@ class AugmentWork:
         return ClientWorker(self.job, self.device, own=(self._pictures(np.zeros(0, int)), {}))
 
     def prepare(self, labels: np.ndarray) -> SharedImages:
-        return SharedImages(self.painter.paint(SERVER, labels))
+        return SharedImages(self.generator.generate(SERVER, labels))
 
     def train(
         self, round: int, labels: np.ndarray, buffer: np.ndarray, state: StateArrays
@@ -117,9 +116,9 @@ class AugmentWork:
         ]
         if not len(labels):
             return {"clients": rows}
-        pictures = self.painter.paint(SERVER, labels)
+        pictures = self.generator.generate(SERVER, labels)
         self.client.samples, self.client.client_indices = (
-            pictures.samples(self.form),
+            pictures.samples(self.info),
             {SERVER: np.arange(len(labels))},
         )
         ours = self.client.audit(SERVER, buffer)
@@ -132,7 +131,7 @@ class AugmentWork:
         quality.sheet(pictures, grid)
         if self.section.judge is not None:
             judge = judges.load(shipped.resolve(self.section.judge, self.job.folder))
-            found |= quality.judged(judge, pictures, self.form, self._real, self.job.scenario.seed)
+            found |= quality.judged(judge, pictures, self.info, self._real, self.job.scenario.seed)
         return {"clients": rows, "pictures": found}
 
     def _by_performance(self, clients: Tensor, augmented: Tensor) -> tuple[float, float]:
@@ -146,8 +145,8 @@ class AugmentWork:
         """Of a model [numel] fp32, on the held-out images."""
         model = self.client.model
         model.load(numbers)
-        assert isinstance(model.learner, Classifier)
-        return model.learner.test(self._real, test_split(self.job.scenario, len(self._real))[0])[0]
+        held_out, _ = split_test_set(self.job.scenario, len(self._real))
+        return model.learner.measure(self._real, held_out)["eval_accuracy"]
 
     @cached_property
     def _real(self) -> Samples:
@@ -156,6 +155,6 @@ class AugmentWork:
     def _pictures(self, labels: np.ndarray) -> Array:
         if not len(labels):
             return Array(
-                lambda: np.zeros((0, self.form.channels, 1, 1), np.uint8), labels, self.form.label_names
+                lambda: np.zeros((0, self.info.channels, 1, 1), np.uint8), labels, self.info.label_names
             )
-        return self.painter.paint(SERVER, labels).samples(self.form)
+        return self.generator.generate(SERVER, labels).samples(self.info)

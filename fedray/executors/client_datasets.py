@@ -37,6 +37,6 @@ class ClientDatasets:
             shard = self.learner.encode(self.samples, self.client_indices[client])
         except ValueError as e:
             raise DataFailure("preparing its data", str(e), client) from None
-        if self.learner.keeps_shards:
+        if self.learner.caches_samples:
             self._shards[client] = shard
         return shard

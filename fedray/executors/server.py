@@ -10,6 +10,7 @@ import torch
 
 from fedray.aggregation.accumulators import Accumulator
 from fedray.aggregation.rules import rule
+from fedray.data import Dataset
 from fedray.executors import Job
 from fedray.executors.global_step import GlobalStep, as_tensors, merged, moving_average
 from fedray.executors.model import EMA, MASTER, Model, as_sent, make_deterministic, master
@@ -140,22 +141,31 @@ class EvaluatorWork:
 
     def evaluate(self, buffer: np.ndarray, state: StateArrays, grid: Path) -> dict[str, float]:
         from fedray.evaluation.evaluate import evaluate
+        from fedray.learners.contexts import EvaluationContext
 
         scenario = self.job.scenario
         self._model.receive(buffer, state)
-        found = (
-            evaluate(scenario, self.job.folder, self._model.learner, grid) if scenario.evaluates_model else {}
-        )
+        found: dict[str, float] = {}
+        if scenario.evaluates_model:
+            context = EvaluationContext.of(scenario, self.job.folder, grid, self._dataset)
+            found = evaluate(self._model.learner, context)
         if scenario.evaluation.leakage is not None:
             from fedray.executors.split.leaks import measure
 
             found |= measure(
-                self.job, self._model.learner, grid.with_name(grid.name.replace("round", "attack"))
+                self.job,
+                self._model.learner,
+                self._dataset.real,
+                grid.with_name(grid.name.replace("round", "attack")),
             )
         return found
 
     def export(self, buffer: np.ndarray, state: StateArrays, folder: Path) -> None:
         self._model.export(buffer, state, folder)
+
+    @cached_property
+    def _dataset(self) -> Dataset:
+        return Dataset(self.job.scenario.data, self.job.folder)
 
     @cached_property
     def _model(self) -> Model:

@@ -39,6 +39,11 @@ class Cut:
         return tuple(name for name in needed(self.tail) if name not in self.features)
 
     @property
+    def optional(self) -> tuple[str, ...]:
+        """What the tail takes from its own client's batch where that has it."""
+        return tuple(name for stage in self.tail for name in stage.optional)
+
+    @property
     def inputs(self) -> tuple[str, ...]:
         """What the whole step takes."""
         return needed((*self.front, *self.middle, *self.tail))

@@ -188,9 +188,12 @@ def _counted(learner: Learner) -> tuple[dict[str, tuple[float, float]], dict[str
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
+    from fedray.learners.stages import inputs
+
     batch, n = learner.blank_batch()
     flops: dict[str, tuple[float, float]] = {}
-    known, behind = {name: t.clone() for name, t in vars(batch).items()}, {}  # blank, some may be one tensor
+    known = {name: t.clone() for name, t in inputs(batch).items()}  # blank, some may be one tensor
+    behind = {}
     for stage in learner.stages:
         taken = [known[name].detach().requires_grad_(known[name].requires_grad) for name in stage.needs]
         with FlopCounterMode(display=False) as forward:

@@ -8,12 +8,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedray.data import form, open_source
+from fedray.data import Dataset
 from fedray.network.work import Work
 from fedray.planning.cuts import CutWork, cut_work, refusal
 from fedray.scenario.base import Refused
-from fedray.scenario.data import ImageFolder
-from fedray.scenario.model import TextToImage
 from fedray.scenario.scenario import Scenario
 from fedray.scenario.topology import Parallel, Relay, Split
 
@@ -111,15 +109,17 @@ def measure(scenario: Scenario, folder: Path) -> Workload:
     Raises:
         Refused: for a base model, tuning targets or a judge that are not there.
     """
-    from fedray.evaluation.evaluate import open_judge, verify
+    from fedray.evaluation.evaluate import verify
+    from fedray.evaluation.judge import open_judge
 
-    verify(scenario, folder)
+    dataset = Dataset(scenario.data, folder)
+    verify(scenario, folder, dataset)
     if scenario.augmentation is not None:
-        from fedray.augmentation import painter, quality
+        from fedray.augmentation import image_generator, quality
 
-        painter.verify(scenario.augmentation, form(scenario.data, folder))
+        image_generator.verify(scenario.augmentation, dataset.info)
         if (path := scenario.augmentation.judge) is not None:
-            quality.verify(open_judge(path, folder, "augmentation.judge"), form(scenario.data, folder))
+            quality.verify(open_judge(path, folder, "augmentation.judge"), dataset.info)
     sections = (scenario.model, scenario.tuning, scenario.data, scenario.aggregation, scenario.augmentation)
     asked = (
         *(section.model_dump_json() if section else "" for section in sections),
@@ -130,43 +130,36 @@ def measure(scenario: Scenario, folder: Path) -> Workload:
     if isinstance(scenario.topology, Split):
         asked += (scenario.topology.model_dump_json(), str(scenario.training.batch_size))
     if asked not in _counted:  # a sweep's variants often ask the same
-        _counted[asked] = _count(scenario, folder)
+        _counted[asked] = _count(scenario, folder, dataset)
     return _counted[asked]
 
 
 _counted: dict[tuple[str, ...], Workload] = {}
 
 
-def _notes(scenario: Scenario, folder: Path) -> Iterator[str]:
+def _notes(scenario: Scenario, folder: Path, dataset: Dataset) -> Iterator[str]:
     """What is done in another way than one might think: a relay's rounding, captions that are cut."""
     if isinstance(scenario.topology, Relay) and scenario.payload != "fp32":
         yield (
             f"a relay hands the model itself on, here in {scenario.payload}: what a client changes of a"
             " weight by less than that can tell is lost with each hop (topology parallel sends differences)"
         )
-    if (
-        isinstance(scenario.model, TextToImage)
-        and isinstance(scenario.data, ImageFolder)
-        and not scenario.sites
-    ):
-        from fedray.learners.bases import locate
-        from fedray.learners.text_to_image import cut_captions
+    # captions of other sets are made of their labels' names, and short
+    if scenario.model.reads_captions and not dataset.has_test_set and not scenario.sites:
+        from fedray.learners.learners import learner_class
 
-        if note := cut_captions(
-            locate(scenario.model.base, folder), open_source(scenario.data, folder).captions
-        ):
-            yield note
+        yield from learner_class(scenario.model).notes(scenario.model, folder, dataset.train)
 
 
-def _count(scenario: Scenario, folder: Path) -> Workload:
+def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     from fedray.aggregation.rules import rule
-    from fedray.augmentation import painter
+    from fedray.augmentation import image_generator
     from fedray.learners.learners import on_meta
     from fedray.transport.buffer import Layout
     from fedray.transport.compression import hook_chain
     from fedray.tuning.tunings import tuning
 
-    learner = on_meta(scenario, folder)
+    learner = on_meta(scenario, folder, dataset)
     parameters = sum(p.numel() for part in learner.parts.values() for p in part.parameters())
     tunes = tuning(scenario.tuning, scenario.seed, scenario.aggregation.frozen)
     tuned = tunes.apply(learner)
@@ -178,7 +171,7 @@ def _count(scenario: Scenario, folder: Path) -> Workload:
     left_out = tunes.left_out(layout)
     width = layout.dtype.itemsize
     flops_per_picture, picture_size = (
-        painter.counted(scenario.augmentation, folder) if scenario.augmentation else (0.0, 0)
+        image_generator.counted(scenario.augmentation, folder) if scenario.augmentation else (0.0, 0)
     )
     updates = scenario.population.asked
     whole = Workload(
@@ -193,14 +186,14 @@ def _count(scenario: Scenario, folder: Path) -> Workload:
         client_state_bytes=4 * (rules.client_state_numbers + hooks.feeds_back * rules.sent + home),
         flops_per_sample=_flops_per_sample(learner),
         encode_flops_per_sample=learner.encode_flops(),
-        notes=tuple(_notes(scenario, folder)),
+        notes=tuple(_notes(scenario, folder, dataset)),
         # Where base weights change, the adapter alone would say less than was learnt.
         export_files=tunes.base_files(learner)
         if rules.updates_base_weights
         else tunes.export_files(learner, layout),
         flops_per_picture=flops_per_picture,
         picture_size=picture_size,
-        picture_bytes=form(scenario.data, folder).channels * picture_size**2 if picture_size else 0,
+        picture_bytes=dataset.info.channels * picture_size**2 if picture_size else 0,
     )
     if not isinstance(scenario.topology, Split):
         return whole
@@ -217,6 +210,8 @@ def _flops_per_sample(learner: Learner) -> float:
     """Forwards and backwards, counted on the meta device."""
     from torch.utils.flop_counter import FlopCounterMode
 
+    if learner.flops_per_sample is not None:
+        return learner.flops_per_sample
     batch, samples = learner.blank_batch()
     with FlopCounterMode(display=False) as counter:
         learner.loss(batch).backward()

@@ -1,6 +1,6 @@
 """`model`: what is learned."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -9,9 +9,34 @@ from fedray.scenario.base import Count, FilePath, Fraction, Positive, Section
 Resolution = Annotated[int, Field(ge=8, le=8192)]
 Layers = Annotated[int, Field(ge=1, le=1000)]
 MOST_WIDE = 65_536  # numbers a token, or channels
+Generates = Literal["images", "texts"]
 
 
-class TextToImage(Section):
+class ModelSection(Section):
+    """A `model` section: what a user writes, and what others need to know of its learner without importing
+    it. The defaults are those of a learner of one's own that is trained on images and measured by its loss.
+    """
+
+    implementation: ClassVar[str]  # `module:class` of the fedray.Learner
+    # `module:function` of (section, the scenario's folder), without torch: the names of the stages between
+    # which a split may cut, or None where only the loaded learner can tell.
+    stage_names: ClassVar[str | None] = None
+    # `module:function` of the same, without torch: raises Refused for a file of the model's that is missing.
+    verify_files: ClassVar[str | None] = None
+    # Whether its network is built for the data set's channels, size, labels or tokens.
+    built_for_data: ClassVar[bool] = True
+    generates: ClassVar[Generates | None] = None
+    takes_prompts: ClassVar[bool] = False  # what it generates follows a text
+    evaluates_on_test_set: ClassVar[bool] = True
+    reads_captions: ClassVar[bool] = False  # whether samples need a caption to be trained on
+    of_text: ClassVar[bool] = False  # whether its samples are tokens, not images
+
+    def learner(self) -> str:
+        """`module:class` of the learner, where that depends on what the section says."""
+        return self.implementation
+
+
+class TextToImage(ModelSection):
     """A Stable Diffusion that is fine-tuned on captioned images."""
 
     kind: Literal["text_to_image"] = Field(description="text_to_image: fine-tune a Stable Diffusion.")
@@ -32,8 +57,17 @@ class TextToImage(Section):
         description="The share of captions that are left empty in training, for classifier-free guidance.",
     )
 
+    implementation: ClassVar[str] = "fedray.learners.text_to_image:TextToImage"
+    stage_names: ClassVar[str | None] = "fedray.learners.stage_names:of_text_to_image"
+    verify_files: ClassVar[str | None] = "fedray.learners.bases:verify_base"
+    built_for_data: ClassVar[bool] = False
+    generates: ClassVar[Generates | None] = "images"
+    takes_prompts: ClassVar[bool] = True
+    evaluates_on_test_set: ClassVar[bool] = False
+    reads_captions: ClassVar[bool] = True
 
-class Classifier(Section):
+
+class Classifier(ModelSection):
     """A network from images to labels, with weights drawn from the seed."""
 
     kind: Literal["classifier"] = Field(description="classifier: images to labels.")
@@ -51,8 +85,11 @@ class Classifier(Section):
         default=None, description="Width and height of images in pixels. None: the data's own."
     )
 
+    implementation: ClassVar[str] = "fedray.learners.classifier:Classifier"
+    stage_names: ClassVar[str | None] = "fedray.learners.stage_names:of_classifier"
 
-class Diffusion(Section):
+
+class Diffusion(ModelSection):
     """Unconditional DDPM (Ho et al. 2020) on diffusers' UNet2DModel, whose betas rise linearly. The default
     network is that of diffusers' example of unconditional training, which Chen 2023 trains: 113,673,219
     parameters."""
@@ -92,8 +129,16 @@ class Diffusion(Section):
         "None: no average.",
     )
 
+    implementation: ClassVar[str] = "fedray.learners.diffusion:Diffusion"
+    stage_names: ClassVar[str | None] = "fedray.learners.stage_names:of_diffusion"
+    generates: ClassVar[Generates | None] = "images"
+    evaluates_on_test_set: ClassVar[bool] = False
 
-class Transformer(Section):
+    def learner(self) -> str:
+        return "fedray.learners.collafuse:CollaFuse" if self.server_from else self.implementation
+
+
+class Transformer(ModelSection):
     """A transformer with weights drawn from the seed, on the transformers library's own networks."""
 
     kind: Literal["transformer"] = Field(description="transformer: a language model or a ViT.")
@@ -122,14 +167,25 @@ class Transformer(Section):
         default=None, description="Width and height of images in pixels. None: the data's own."
     )
 
+    implementation: ClassVar[str] = "fedray.learners.transformer:Transformer"
+    stage_names: ClassVar[str | None] = "fedray.learners.stage_names:of_transformer"
+
     @property
-    def of_text(self) -> bool:
+    def of_text(self) -> bool:  # type: ignore[override]
         return self.objective in ("masked_language", "causal_language")
+
+    @property
+    def generates(self) -> Generates | None:  # type: ignore[override]
+        return "texts" if self.objective == "causal_language" else None
+
+    @property
+    def takes_prompts(self) -> bool:  # type: ignore[override]
+        return self.generates is not None
 
     @property
     def writes(self) -> bool:
         """Whether it goes on from prompts."""
-        return self.objective == "causal_language"
+        return self.generates == "texts"
 
 
 Model = Annotated[TextToImage | Classifier | Diffusion | Transformer, Field(discriminator="kind")]

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from pydantic import TypeAdapter
 
-from fedray.data import form, open_source
+from fedray.data import dataset_info, open_source
 from fedray.data.cifar import NAMES
 from fedray.data.sources import to_download
 from fedray.scenario import Refused
@@ -74,7 +74,7 @@ def test_fashion_mnist_is_read_from_debians_or_torchvisions_folder_gzipped_or_no
     assert found.labels.tolist() == labels.tolist()
     assert np.array_equal(found.pixels(np.arange(len(labels)), None), images[:, None])
     assert found.pixels(np.array([3, 1]), 28).shape == (2, 1, 28, 28)
-    assert list(found.label_names) == list(form(section("fashion_mnist"), tmp_path).label_names)
+    assert list(found.label_names) == list(dataset_info(section("fashion_mnist"), tmp_path).label_names)
 
 
 def test_a_path_may_be_absolute(tmp_path):
@@ -169,7 +169,7 @@ def test_the_form_of_a_set_is_known_without_its_files(tmp_path):
         "celeba": (3, None, 2),
     }
     for kind, expected in known.items():
-        found = form(section(kind, **{} if kind.endswith("mini") else {"path": "data"}), tmp_path)
+        found = dataset_info(section(kind, **{} if kind.endswith("mini") else {"path": "data"}), tmp_path)
         assert (found.channels, found.size, len(found.label_names)) == expected
 
 
@@ -509,7 +509,7 @@ def test_celebas_images_are_the_faces_they_are_named_by(tmp_path):
     assert pixels.shape == (3, 3, 16, 16)
     assert pixels.dtype == np.uint8
     assert [round(x.mean() / 255) for x in pixels] == found.labels.tolist() == [1, 0, 1]
-    assert form(section("celeba", path="data"), tmp_path).channels == 3
+    assert dataset_info(section("celeba", path="data"), tmp_path).channels == 3
 
 
 def test_an_unknown_attribute_is_answered_with_those_there_are(tmp_path):

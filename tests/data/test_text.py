@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fedray import shipped
 from fedray.check import check
-from fedray.data import form, holdings, open_source
+from fedray.data import dataset_info, holdings, open_source
 from fedray.data.partition import unreadable
 from fedray.data.tokenizer import MASK, train
 from fedray.scenario import Refused, ScenarioError
@@ -76,7 +76,7 @@ def test_no_text_is_lost_in_tokens_whatever_it_says(text):
 
 def test_a_byte_is_a_token_and_there_is_one_more(tmp_path):
     put(tmp_path, a="aä€\n" * 20)
-    known = form(section(length=8), tmp_path)
+    known = dataset_info(section(length=8), tmp_path)
     assert (known.tokenizer.get_vocab_size(), known.length, known.label_names) == (257, 8, ["a"])
     assert known.tokenizer.token_to_id(MASK) == 0
     assert len(known.tokenizer.encode("aä€\n").ids) == 1 + 2 + 3 + 1

@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +7,8 @@ from safetensors.torch import load_file
 
 from fedray import shipped
 from fedray.check import check
-from fedray.learners.bases import locate
+from fedray.learners.contexts import LearnerContext
+from fedray.learners.learners import NO_DATA
 from fedray.learners.text_to_image import TextToImage
 from fedray.scenario import Refused
 from fedray.scenario.tuning import Full, Lora, Partial
@@ -21,7 +21,7 @@ BASE = shipped.HERE / "tiny-sd"
 
 def learner(compute=torch.float32):
     section = check(shipped.scenarios()["quickstart"]).scenario.model
-    return TextToImage.load(section, locate("tiny-sd", Path()), torch.device("cpu"), compute)
+    return TextToImage.load(section, LearnerContext(NO_DATA, compute=compute))
 
 
 @pytest.fixture(scope="module", params=[8, 2.0], ids=["alpha as rank", "another alpha"])

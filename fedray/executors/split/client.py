@@ -16,7 +16,7 @@ from fedray.executors.split.crossings import crossing_seed
 from fedray.executors.split.defences import defence
 from fedray.executors.split.split_model import InFlightBatch, PartWeights, SplitModel
 from fedray.learners.cut import named, tensors
-from fedray.learners.stages import Values
+from fedray.learners.stages import Values, inputs
 from fedray.randomness import generator, key
 from fedray.schedule import Pass
 from fedray.topologies.split import parts
@@ -138,13 +138,15 @@ class SplitClients(ClientDatasets):
             loss = self.defence.loss(values[self.cut.secret], out)
             seed = key(self.job.scenario.seed, round_number, step.client, f"defence {step.id}")
             out = self.defence.sent(out, torch.Generator().manual_seed(seed))
-        home = {name: known[name] for name in self.cut.home}
+        optional = [name for name in self.cut.optional if name in known]
+        home = {name: known[name] for name in (*self.cut.home, *optional)}
         update.batch.open[step.part] = (out, home, loss, share)
         return pack(out, self.wire, self._seed(round_number, step, "smashed"), share)
 
     def _pieces(self, update: SplitUpdate, step: Pass) -> Iterator[tuple[Values, float]]:
         """The next batch's micro-batches."""
-        whole: Values = vars(self.learner.draw(self.shard(step.client), next(update.indices), update.draws))
+        drawn = self.learner.draw(self.shard(step.client), next(update.indices), update.draws)
+        whole: Values = inputs(drawn)
         size = len(next(iter(whole.values())))
         start = 0
         for part in parts(size, step.parts):
