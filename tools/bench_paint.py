@@ -31,7 +31,7 @@ from fedray.data import DatasetInfo
 from fedray.data.fashion_mnist import LABELS
 from fedray.data.partition import holdings
 from fedray.executors import Job
-from fedray.executors.ray import RayExecutor
+from fedray.executors.ray.executor import RayExecutor
 from fedray.learners.bases import locate
 from fedray.network.radio import Radio
 from fedray.planning.round import schedule_round, shared
@@ -70,7 +70,7 @@ class Round:
         """Seconds until the last client's report."""
         self.t += 1
         start, last = time.perf_counter(), 0.0
-        for report in self.executor.carry_out(schedule_round(self.scenario, self.radio, self.t, self.known)):
+        for report in self.executor.run_round(schedule_round(self.scenario, self.radio, self.t, self.known)):
             if report.client != SERVER:
                 last = time.perf_counter() - start
         return last

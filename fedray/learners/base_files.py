@@ -28,9 +28,9 @@ def json_object(file: Path, refuse: Refuse) -> dict[str, Any]:
 
 
 def refuse_foreign(file: Path, config: Mapping[str, Any], refuse: Refuse) -> None:
-    """Raises what `refuse` makes of a configuration that brings code, or weights that are quantised."""
+    """Raises what `refuse` makes of a configuration that brings code, or weights that are quantized."""
     for entry in CODE:
         if config.get(entry):
             raise refuse(f"{entry} in {file}", "a base model that brings no code of its own")
     if config.get("quantization_config"):
-        raise refuse(f"quantization_config in {file}", "weights that are not quantised")
+        raise refuse(f"quantization_config in {file}", "weights that are not quantized")

@@ -9,8 +9,7 @@ from fedray.learners.stage_names import refuse_unknown
 from fedray.learners.stages import Stage, Values, needed
 from fedray.scenario.base import Refused
 from fedray.scenario.topology import Split
-
-Named = list[tuple[tuple[str, ...], Tensor]]  # tensors with all their names
+from fedray.transport.messages import NamedTensors
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ def refusal(cut: Cut, topology: Split) -> Refused | None:
     return None
 
 
-def tensors(names: Sequence[str], values: Mapping[str, Tensor]) -> Named:
+def tensors(names: Sequence[str], values: Mapping[str, Tensor]) -> NamedTensors:
     """Each tensor once, with all its names: a skip from the cut is what goes on from there."""
     by_tensor: dict[int, tuple[list[str], Tensor]] = {}
     for name in names:
@@ -126,5 +125,5 @@ def tensors(names: Sequence[str], values: Mapping[str, Tensor]) -> Named:
     return [(tuple(names), tensor) for names, tensor in by_tensor.values()]
 
 
-def named(tensors: Named) -> Values:
+def named(tensors: NamedTensors) -> Values:
     return {name: tensor for names, tensor in tensors for name in names}

@@ -67,6 +67,8 @@ class Learner(ABC):
         weights_file: the file, of those that `save` writes, that holds what a whole training changes.
         flops_per_sample: floating-point operations of a step a sample, forwards and backwards. None: they are
             counted on the meta device; a learner that cannot run there says how many, and cannot be cut.
+        home: patterns of names of parameters that train and stay with their client, as its state.
+        groups: sections with `patterns` of names and an `optimizer`, behind those of `training.groups`.
     """
 
     parts: dict[str, nn.Module]
@@ -74,6 +76,8 @@ class Learner(ABC):
     caches_samples: bool = False
     flops_per_sample: float | None = None
     weights_file: ClassVar[str] = "model.safetensors"
+    home: tuple[str, ...] = ()
+    groups: Sequence[Any] = ()
 
     def __init__(self, section: Any, context: LearnerContext) -> None:
         """Builds the networks; `load` sees to seed, device and freezing.
@@ -129,6 +133,11 @@ class Learner(ABC):
         """A client's samples as `draw` takes them: images as they are, in the learner's size. Raises
         ValueError for one that cannot be read."""
         return ImageShard.of(samples, indices, self.size, self.device)
+
+    @property
+    def tunable_parts(self) -> list[str]:
+        """Parts that a tuning may train, its main one first."""
+        return list(self.parts)
 
     def encode_flops(self) -> float:
         """Floating-point operations of encoding a sample, where that is done once and kept. To be called on

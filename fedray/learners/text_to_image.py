@@ -103,6 +103,10 @@ class TextToImage(Learner):
         return self.size
 
     @property
+    def tunable_parts(self) -> list[str]:
+        return ["unet", "text_encoder"]
+
+    @property
     def trains_text(self) -> bool:
         return any(p.requires_grad for p in self.text_encoder.parameters())
 

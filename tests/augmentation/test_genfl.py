@@ -43,7 +43,7 @@ def ends(file, rounds=3):
     begin(executor)
     for t in range(1, rounds + 1):
         scenario = executor.job.scenario
-        list(executor.carry_out(schedule_round(scenario, Radio(scenario.network), t, executor.shared)))
+        list(executor.run_round(schedule_round(scenario, Radio(scenario.network), t, executor.shared)))
     return executor
 
 
@@ -106,7 +106,7 @@ def test_aigc_only_asks_no_client_and_sends_nothing(tmp_path):
 @pytest.fixture(scope="module")
 def two(cluster, tmp_path_factory):
     """Two hosts and a server on Ray; what they hold does not depend on where it is painted."""
-    from fedray.executors.ray import RayExecutor
+    from fedray.executors.ray.executor import RayExecutor
 
     changes = AUGMENTED | {"runtime": {"executor": "ray", "actors": 2}}
     executor = RayExecutor(job_of(garments(tmp_path_factory.mktemp("two"), changes))[1])
@@ -123,7 +123,7 @@ def test_two_hosts_on_ray_give_the_bits_of_one_process_wherever_it_is_painted(
     monkeypatch.setattr(two, "job", dataclasses.replace(two.job, scenario=scenario))
     begin(two)
     for t in (1, 2):
-        reports = list(two.carry_out(schedule_round(scenario, Radio(scenario.network), t, two.shared)))
+        reports = list(two.run_round(schedule_round(scenario, Radio(scenario.network), t, two.shared)))
         assert [r.kappa_2 for r in reports if r.client == SERVER] == ([0.5] if at == "server" else [])
     assert sha256(cluster.get(two.buffer)) == sha256(alone.buffer)
 

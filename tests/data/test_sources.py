@@ -7,6 +7,7 @@ import os
 import pickle
 import struct
 import sys
+import tracemalloc
 import types
 import warnings
 from pathlib import Path
@@ -359,6 +360,46 @@ def test_a_pickle_that_would_run_something_runs_nothing(at, tmp_path):
     assert not touched.exists()
     pickle.loads(file.read_bytes())
     assert touched.exists()  # it would have
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"(S'touch {}'\nios\nsystem\n.",  # INST
+        b"\x80\x02(cos\nsystem\nU\x00o.",  # OBJ
+        b"\x80\x02cos\nsystem\n)\x81}U\x00NsN\x86b.",  # NEWOBJ, BUILD with slots
+        b"\x80\x02cos\nsystem\n}b.",  # BUILD on what is named itself
+        b"\x80\x02cos\nsystem\n)R]q\x01h\x01a\x85b.",  # a list that contains itself
+        b"\x80\x02cos\nsystem\n)Rq\x01h\x01\x85b}(h\x01Nu.",  # a key made from itself
+        b"Pnumber\n.",  # a persistent id
+        b"\x80\x02\x82\x01.",  # an extension code
+        b"\x80\x02}(U\x06labels](K\x01N\x88eU\x04datacos\nsystem\n)Ru.",
+        b"\x80\x02}(U\x06labels]I99999999999999999999\naU\x04datacos\nsystem\nU\x01x\x85Ru.",
+    ],
+)
+def test_no_opcode_runs_anything_and_a_pickle_of_something_else_is_refused(data, tmp_path):
+    touched = tmp_path / "touched"
+    put(
+        tmp_path / "data" / "cifar-10-batches-py" / "test_batch",
+        data.replace(b"{}", str(touched).encode()),
+    )
+    with pytest.raises(Refused, match=r"test_batch, which cannot be read"):
+        opened("cifar10", tmp_path, "test")
+    assert not touched.exists()
+
+
+def test_a_damaged_pickle_takes_no_memory_that_it_has_no_bytes_for(tmp_path):
+    put(
+        tmp_path / "data" / "cifar-10-batches-py" / "test_batch",
+        b"\x80\x02Nr\xff\xff\xff\x07.",  # the memo's place 134,217,727
+    )
+    tracemalloc.start()
+    try:
+        with pytest.raises(Refused, match=r"test_batch, which cannot be read"):
+            opened("cifar10", tmp_path, "test")
+        assert tracemalloc.get_traced_memory()[1] < 1e7
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("kind", ["cifar10", "cifar100"])

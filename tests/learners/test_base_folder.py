@@ -75,7 +75,7 @@ def renamed(name, new):
     return lambda base: (base / name).rename(base / new)
 
 
-def quantised(base):
+def quantized(base):
     tensors = load_file(base / UNET)
     first = next(iter(tensors))
     save_file(tensors | {first: tensors[first].to(torch.int8)}, base / UNET)
@@ -210,11 +210,11 @@ DAMAGES = {
         "cross_attention_dim 768 in ",
     ),
     "a shifted autoencoder": (edited("vae/config.json", shift_factor=0.06), "shift_factor in "),
-    "quantisation": (
+    "quantization": (
         edited("text_encoder/config.json", quantization_config={"load_in_8bit": True}),
         "quantization_config in ",
     ),
-    "quantisation of all": (
+    "quantization of all": (
         edited("model_index.json", quantization_config={"quant_backend": "bnb"}),
         "quantization_config in ",
     ),
@@ -266,7 +266,7 @@ DAMAGES = {
         renamed(UNET, "unet/diffusion_pytorch_model.fp16.safetensors"),
         "diffusion_pytorch_model.fp16.safetensors alone",
     ),
-    "whole numbers": (quantised, "in I8 in "),
+    "whole numbers": (quantized, "in I8 in "),
 }
 
 

@@ -22,7 +22,7 @@ from fedray.scenario.data import FashionMnistMini
 from fedray.scenario.model import ModelSection
 from fedray.scenario.topology import Split
 from fedray.terminal import Quiet
-from fedray.tuning.tunings import apply
+from fedray.tuning.tunings import tuning
 from tests.helpers import garments, job_of, rows
 from tests.learners.own_learner import CountlessSection, MaskedPixels, Segmenter, SegmenterSection
 
@@ -175,9 +175,9 @@ def test_running_means_travel_where_what_they_normalise_for_trains():
 
     made = Segmenter.load(SegmenterSection(), GREY)
     assert made.travelling_buffers() == {}
-    apply(Partial(kind="partial", patterns=["network.2.*"]), made, 0)
+    tuning(Partial(kind="partial", patterns=["network.2.*"]), 0).apply(made)
     assert made.travelling_buffers() == {}
-    apply(Partial(kind="partial", patterns=["network.1.*"]), made, 0)
+    tuning(Partial(kind="partial", patterns=["network.1.*"]), 0).apply(made)
     assert list(made.travelling_buffers()) == ["network.1.running_mean", "network.1.running_var"]
 
 

@@ -15,7 +15,7 @@ from fedray.learners.learners import NO_DATA
 from fedray.learners.text_to_image import NoisedLatents, TextToImage
 from fedray.scenario.model import TextToImage as Section
 from fedray.scenario.tuning import Full, Lora
-from fedray.tuning.tunings import apply
+from fedray.tuning.tunings import tuning
 from tests.helpers import PROMPT, UNSEEN, begin, job_of, tiny
 
 
@@ -58,7 +58,7 @@ def test_an_images_latents_do_not_depend_on_its_neighbours(samples):
 
 def test_text_is_embedded_once_where_its_encoder_is_frozen_and_kept_as_tokens_where_it_trains(samples):
     frozen = learner()
-    apply(Lora(kind="lora", rank=2, targets="attention"), frozen, 0)
+    tuning(Lora(kind="lora", rank=2, targets="attention"), 0).apply(frozen)
     shard = frozen.encode(samples, np.arange(2))
     assert shard.hidden is not None
     assert not shard.hidden.requires_grad
@@ -73,7 +73,7 @@ def test_text_is_embedded_once_where_its_encoder_is_frozen_and_kept_as_tokens_wh
     assert calls == []
 
     trains = learner()
-    apply(Lora(kind="lora", rank=2, targets="kohya"), trains, 0)
+    tuning(Lora(kind="lora", rank=2, targets="kohya"), 0).apply(trains)
     shard = trains.encode(samples, np.arange(2))
     assert shard.hidden is None
     assert trains.draw(shard, np.arange(2), torch.Generator()).text.dtype == torch.int64
@@ -146,7 +146,7 @@ def test_gradient_checkpointing_gives_the_same_loss_and_gradient(samples):
     found = []
     for checkpointing in (False, True):
         model = learner()
-        named = apply(Full(kind="full", parts=["unet", "text_encoder"]), model, 0)
+        named = tuning(Full(kind="full", parts=["unet", "text_encoder"]), 0).apply(model).travelling
         model.prepare_training(checkpointing)
         loss = model.loss(a_batch(model, samples, 2))
         loss.backward()
@@ -192,7 +192,7 @@ def test_what_a_seed_draws_does_not_depend_on_its_neighbours():
 
 def test_looking_leaves_the_parts_in_their_modes():
     model = learner()
-    apply(Lora(kind="lora", rank=2, targets="kohya", dropout=0.5), model, 0)
+    tuning(Lora(kind="lora", rank=2, targets="kohya", dropout=0.5), 0).apply(model)
     model.prepare_training(False)
     before = {name: part.training for name, part in model.parts.items()}
     one, two = (model.sample([PROMPT], [0], Sampling(steps=2)) for _ in range(2))

@@ -9,13 +9,15 @@ import torch
 from fedray.data import Samples
 from fedray.evaluation.leakage import distance_correlation, reconstruct
 from fedray.executors import Job
-from fedray.executors.split.message import Air, noised, pack, unpack
+from fedray.executors.split.defences import defence
 from fedray.learners.cut import cut, tensors
 from fedray.learners.learner import Learner
 from fedray.learners.sheets import sheet
 from fedray.learners.stages import inputs, run
 from fedray.randomness import SERVER, generator, key
-from fedray.scenario.topology import Noise
+from fedray.transport.buffer import DTYPES
+from fedray.transport.compression import codecs
+from fedray.transport.messages import WireFormat, pack, unpack
 
 SHOWN = 8  # pictures and what is made of them
 
@@ -42,9 +44,10 @@ def measure(job: Job, learner: Learner, samples: Samples, sheet_file: Path) -> d
     values = inputs(learner.draw(learner.encode(samples, chosen), np.arange(n), draws))
     with learner.evaluating():
         sent = tensors(found.smashed, run(found.front, values))
-    if isinstance(topology.defence, Noise):
-        sent = noised(sent, topology.defence.std, draws)
-    arrived = unpack(pack(sent, (air := Air.of(scenario)), 0), air, 0, sent[0][1].device)
+    if (defends := defence(topology.defence)) is not None:
+        sent = defends.sent(sent, draws)
+    wire = WireFormat(codecs(topology.compression), DTYPES[scenario.training.precision])
+    arrived = unpack(pack(sent, wire, 0), wire, 0, sent[0][1].device)
     secret, seen = values[found.secret], [t.float() for _, t in arrived if t.is_floating_point()]
     words = 0 if secret.is_floating_point() else int(secret.max()) + 1
     seed = key(scenario.seed, 0, SERVER, "attack")
