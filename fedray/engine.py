@@ -233,7 +233,8 @@ def _augmentation(
     assert counts is not None
     schedule = schedule_round(scenario, radio, rounds, known)
     here = to_paint(schedule, scenario, known).get(SERVER, np.zeros(0, int))
-    eligible = [int(c) for c in known.eligible(scenario)][: scenario.population.a_round]  # where none trained
+    # where none trained
+    eligible = [int(c) for c in known.eligible(scenario)][: scenario.population.clients_per_round]
     found = executor.audit(schedule.clients or eligible, here, run.path / "samples" / "pictures.png")
     kappa_2 = next((row["kappa_2"] for row in reversed(run.rows()) if row.get("kappa_2") is not None), 0.0)
     distances = labels.distances(section, counts, here, kappa_2)

@@ -245,7 +245,9 @@ def _meets(scenario: Scenario, radio: Radio, work: Work, shared: Shared, deadlin
             asked = drawn(scenario, radio, when, shared, work)
         else:
             order = np.argsort(
-                radio.finishes_s(when, work, clients)(n := min(scenario.population.asked, len(clients))),
+                radio.finishes_s(when, work, clients)(
+                    n := min(scenario.population.clients_selected, len(clients))
+                ),
                 kind="stable",
             )
             asked = sorted(clients[order[:n]].tolist())

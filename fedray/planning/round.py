@@ -83,7 +83,7 @@ def written(
     if scenario.augmentation is not None:
         assert shared is not None
         return _augmented(scenario, radio, scenario.augmentation, round, clients, shared)
-    enough = scenario.population.a_round if scenario.population.over_select else None
+    enough = scenario.population.clients_per_round if scenario.population.over_select else None
     if isinstance(topology, Parallel):
         return parallel(round, clients, topology.reduce == "allreduce", scenario.network.deadline_s, enough)
     if isinstance(topology, Split):
@@ -120,7 +120,7 @@ def drawn(
     among = radio.devices.available(when.round, eligible)
     if so_far.busy:
         among = np.setdiff1d(among, [number(node) for node in so_far.busy])
-    n = min(population.asked, len(among))
+    n = min(population.clients_selected, len(among))
     if n == 0:
         return []
     if population.selection == "label_cover":
@@ -222,7 +222,7 @@ def _augmented(
 
     here = pictures(round - 1, round)
     if section.at == "server":
-        kappas = section.kappas(round, scenario.training.rounds) or (1, 1)
+        kappas = section.weighting.kappas(round, scenario.training.rounds) or (1, 1)
         paints = not (isinstance(section.weighting, Fixed) and section.weighting.kappa_2 == 0)
         return at_server(
             round, clients if kappas[0] else [], here if paints else Painted(0, 0), kappas[1] != 0
