@@ -15,7 +15,7 @@ from fedray.data.samples import located
 from fedray.data.sources import to_download
 from fedray.learners.bases import locate
 from fedray.learners.stage_names import refuse_unknown, stage_names
-from fedray.network.links import read_trace
+from fedray.network.fixed import read_trace
 from fedray.scenario import Loaded, Refused, Scenario, ScenarioError, load
 from fedray.scenario.data import Bytes, Text
 from fedray.scenario.model import Model, TextToImage

@@ -6,15 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedray.check import check
-from fedray.network.clock import Ledger, time_round
-from fedray.network.devices import Processor
-from fedray.network.links import Fixed, When
+from fedray.network.clock import time_round
+from fedray.network.fixed import FixedRateLink
+from fedray.network.kinds import open_device
+from fedray.network.ledger import Ledger
+from fedray.network.links import LinkContext, RoundStart
 from fedray.network.radio import Radio
 from fedray.network.work import Work
-from fedray.randomness import generator
+from fedray.randomness import SERVER_ID, generator
 from fedray.scenario.device import FlopsDevice
 from fedray.scenario.network import FixedLink, Network
-from fedray.schedule import SERVER, Schedule, Send, Server, Train, client_node
+from fedray.schedule import Schedule, Send, Server, Train
 from fedray.topologies.relay import random_order
 from tests.helpers import chained, sent
 
@@ -92,7 +94,7 @@ def test_energy_is_power_times_time_of_every_device_and_radio():
 
 
 def test_a_device_does_one_thing_at_a_time():
-    send = Send("down", SERVER, client_node(0), "downlink")
+    send = Send("down", SERVER_ID, 0, "downlink")
     trains = [Train(f"train-{i}", 0, ("down",)) for i in range(2)]
     events = time_round(
         Schedule(1, (send, *trains, Server("aggregate", ("train-0", "train-1")))), WORK, network(), 0.0
@@ -103,7 +105,7 @@ def test_a_device_does_one_thing_at_a_time():
 
 
 def test_a_link_carries_one_thing_at_a_time_in_each_direction():
-    sends = [Send(f"down-{k}-{i}", SERVER, client_node(k), "downlink") for k in range(2) for i in range(2)]
+    sends = [Send(f"down-{k}-{i}", SERVER_ID, k, "downlink") for k in range(2) for i in range(2)]
     trains = [Train(f"train-{s.id}", int(s.id[5]), (s.id,)) for s in sends]
     events = time_round(
         Schedule(1, (*sends, *trains, Server("aggregate", tuple(t.id for t in trains)))), WORK, network(), 0.0
@@ -121,19 +123,21 @@ def test_each_client_has_its_own_rate_in_a_list():
 
 
 def test_a_table_of_sidelinks_goes_by_sender_and_receiver():
-    table = Fixed(FixedLink(kind="fixed", rate_bps=[[1.0, 2e6], [4e6, 1.0]], latency_s=0.5))
+    table = FixedRateLink(
+        FixedLink(kind="fixed", rate_bps=[[1.0, 2e6], [4e6, 1.0]], latency_s=0.5), LinkContext("sidelink")
+    )
     assert sent(table, 0, 1, PAYLOAD)[0][0] == 4.5
     assert sent(table, 1, 0, PAYLOAD)[0][0] == 2.5
 
 
 def test_a_client_is_the_one_with_the_rate_in_either_direction():
-    link = Fixed(FixedLink(kind="fixed", rate_bps=[1e6, 2e6]))
+    link = FixedRateLink(FixedLink(kind="fixed", rate_bps=[1e6, 2e6]), LinkContext())
     both = np.array([-1, 1]), np.array([1, -1])
-    assert link.rates_bps(When(1, 0.0), *both).tolist() == [2e6, 2e6]
+    assert link.rates_bps(RoundStart(1, 0.0), *both).tolist() == [2e6, 2e6]
 
 
 def test_compute_time_is_work_over_what_the_device_can_use():
-    device = Processor(FlopsDevice(kind="flops", peak_flops=8e12, utilisation=0.25, active_w=200.0))
+    device = open_device(FlopsDevice(kind="flops", peak_flops=8e12, utilisation=0.25, active_w=200.0))
     assert device.time_s(4e12) == 2.0
     assert device.energy_j(4e12) == 400.0
 

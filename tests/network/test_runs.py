@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from fedray.executors.serial import SerialExecutor
-from fedray.network.clock import Ledger, time_round
-from fedray.network.links import When
+from fedray.network.clock import time_round
+from fedray.network.ledger import Ledger
+from fedray.network.links import RoundStart
 from fedray.network.radio import Radio
 from fedray.planning.round import schedule_round
 from fedray.scenario.base import Refused
@@ -155,7 +156,7 @@ def test_every_selection_asks_as_many_as_it_should(tmp_path, selection):
         assert min(sum(k in clients for clients in asked) for k in range(12)) >= 4
     if selection == "fedcs":
         for t, clients in enumerate(asked, 1):
-            takes = radio.finishes_s(When(t, 5.0 * t), work, np.arange(12))(len(clients))
+            takes = radio.finish_times_s(RoundStart(t, 5.0 * t), work, np.arange(12))(len(clients))
             assert all(takes[k] <= 10.0 for k in clients) or len(clients) == 1
 
 
@@ -193,7 +194,7 @@ def test_proportional_fairness_asks_those_whose_uplinks_are_good_when_they_are_s
         for e in time_round(schedule, work, radio, 0.0):
             if e.direction == "uplink":
                 who = np.array([int(e.node[7:])])
-                mean = link.rate_bps(*link.mean_snr(When(t, 0.0), who, np.array([-1])), 1 / 3)[0]
+                mean = link.rate_bps(*link.mean_snr(RoundStart(t, 0.0), who, np.array([-1])), 1 / 3)[0]
                 ratio.append(8 * e.bytes / (e.t1_s - e.t0_s) / mean)
     assert least - 1e-9 <= np.mean(ratio) <= most + 1e-9
     assert asked == set(range(12))  # each has its good rounds
@@ -212,9 +213,9 @@ def test_a_relay_over_radio_tries_the_next_neighbour_where_a_hop_fails(tmp_path)
         assert {s.direction for s in lost} <= {"sidelink"}
         failed += len(lost)
         assert outcome["aggregate"] == "done"
-        assert schedule.carried(outcome).clients == schedule.clients
+        assert schedule.prune(outcome).clients == schedule.clients
         for one in lost:
-            assert not radio.reaches(When(t, 0.0), int(one.node[7:]), int(one.peer[7:]))
+            assert not radio.hop_arrives(RoundStart(t, 0.0), int(one.node[7:]), int(one.peer[7:]))
     assert failed > 10
     assert result_of(tmp_path)["status"] == "done"
 
