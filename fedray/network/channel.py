@@ -109,7 +109,14 @@ class RadioChannel(Link):
     def _tries(
         self, start: RoundStart, requests: TransferRequests, snr: np.ndarray, k: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """How often each transfer is tried, and whether every try is in outage [n]."""
+        """How often each transfer is tried, and whether every try is in outage [n].
+
+        Args:
+            start: the round.
+            requests: the transfers.
+            snr: each one's mean over the whole band.
+            k: its K-factor.
+        """
         if self.section.outage_db is None:
             return np.ones(len(snr), int), np.zeros(len(snr), bool)
         attempts = self.section.attempts
@@ -135,7 +142,7 @@ class RadioChannel(Link):
         self, start: RoundStart, requests: TransferRequests, snr: np.ndarray, k: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Seconds that one try of each transfer takes at its mean rate, and as it fades [n]; infinite where
-        the receiver is out of reach."""
+        the receiver is out of reach. Arguments as in `_tries`."""
         by_blocks = self.section.allocation == "blocks"
         if by_blocks:
             block_rates = self._block_rates_bps(start, requests, snr, k)
@@ -205,7 +212,7 @@ class RadioChannel(Link):
         self, start: RoundStart, requests: TransferRequests, snr: np.ndarray, k: np.ndarray
     ) -> np.ndarray:
         """What each of twice COHERENCE_TIMES carries of a transfer, as its own fade lets it, in bit/s
-        [n, times]."""
+        [n, times]. Arguments as in `_tries`."""
         used, hz = self.used_bandwidth(snr, requests.share)
         times = requests.number[:, None] * 2 * COHERENCE_TIMES + np.arange(2 * COHERENCE_TIMES)
         sender, receiver = requests.sender[:, None], requests.receiver[:, None]
@@ -227,7 +234,7 @@ class RadioChannel(Link):
         self, start: RoundStart, requests: TransferRequests, snr: np.ndarray, k: np.ndarray
     ) -> np.ndarray:
         """In each of ASSIGNMENTS coherence times every resource block, which fades by itself, goes to a
-        client that it serves well. Bit/s of each [n, assignments]."""
+        client that it serves well. Bit/s of each [n, assignments]. Arguments as in `_tries`."""
         blocks, clients = np.arange(int(self.section.bandwidth_hz // BLOCK_HZ)), requests.client
         hz = self.section.bandwidth_hz * self.goodput_fraction / len(blocks)
         bps = np.empty((len(snr), ASSIGNMENTS))

@@ -129,8 +129,15 @@ class Link(ABC):
     def rates_at_power(
         self, start: RoundStart, pair: tuple[int, int], share: float, fractions: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Mean rates in bit/s of one sender and receiver over a share of the band, and the watts that both
-        radios take, where the sender transmits with these fractions of its power."""
+        """Mean rates in bit/s [fractions] where a sender transmits with fractions of its power, and the watts
+        that both radios take [fractions].
+
+        Args:
+            start: the round.
+            pair: the sender and the receiver.
+            share: of the band.
+            fractions: of the sender's power, up to 1.
+        """
         raise NotImplementedError(f"{type(self).__name__} does not adjust its power")
 
 

@@ -21,7 +21,14 @@ class ImageCounts(NamedTuple):
 
 
 def at_server(round_number: int, clients: Sequence[int], generated: ImageCounts, augmented: bool) -> Schedule:
-    """No clients: AIGC-only. Where the round's augmented model would weigh nothing it is not trained."""
+    """The server trains a model of its own on generated images (the augmented model) beside the clients.
+
+    Args:
+        round_number: t, counted from 1.
+        clients: of the round; none: the server alone (AIGC-only).
+        generated: how many images the server generates, and trains on.
+        augmented: whether the augmented model is trained; not where it would weigh nothing.
+    """
     *steps, _ = parallel(round_number, clients, False).steps
     ups = tuple(step.id for step in steps if isinstance(step, Send) and step.direction == "uplink")
     if generated.new:
@@ -37,7 +44,14 @@ def at_server(round_number: int, clients: Sequence[int], generated: ImageCounts,
 def at_server_broadcast(
     round_number: int, clients: Sequence[int], generated: int, given: Mapping[int, ImageCounts]
 ) -> Schedule:
-    """Each client is sent the images it has not had yet, and trains on all of them beside its own."""
+    """Each client is sent the images it has not had yet, and trains on all of them beside its own.
+
+    Args:
+        round_number: t, counted from 1.
+        clients: of the round.
+        generated: how many new images the server generates.
+        given: how many new ones each client is sent, and has then.
+    """
     steps: list[Step] = [Generate("paint", SERVER_ID, generated)] if generated else []
     after = ("paint",) if generated else ()
     for k in clients:

@@ -18,6 +18,7 @@ from fedray.scenario.device import FlopsDevice
 from fedray.scenario.network import FixedLink, Network
 from fedray.schedule import Schedule, Send, Server, Train
 from fedray.topologies.relay import random_order
+from fedray.topologies.split import splitfed
 from tests.helpers import chained, sent
 
 PAYLOAD = 1_000_000  # bytes
@@ -189,3 +190,26 @@ def test_the_shipped_scenarios_links_give_the_papers_times_of_a_turn_and_its_hop
     assert round(lora, 2) == 1.23
     assert round(full, 1) == 71.4
     assert (round(143 * lora / 60, 1), round(110 * full / 60)) == (2.9, 131)
+
+
+def test_events_say_whose_client_batch_and_part_they_are_of():
+    schedule = splitfed(1, {3: [4]}, u_shape=False, micro=2)
+    work = Work(
+        WORK.train_flops,
+        WORK.send_bytes,
+        WORK.aggregate_flops,
+        pass_flops=lambda stage, samples: 1e9,
+        crossing_bytes=lambda crossing, samples: 1000,
+    )
+    events = {e.id: e for e in time_round(schedule, work, network(), 0.0)}
+    found = {i: (e.client, e.batch, e.part) for i, e in events.items()}
+    assert found["down-3"] == found["up-3"] == (3, None, None)
+    assert found["smashed-3-0-1"] == found["serve-3-0-1"] == found["gradients-3-0-1"] == (3, 0, 1)
+    assert found["front-3-0-0"] == (3, 0, 0)
+    assert found["aggregate"] == (None, None, None)
+
+
+def test_a_hop_between_two_clients_is_its_sender_s():
+    schedule = chained(1, [2, 5], 1, in_order, generator(0, 1, -1, "order"))
+    (hop,) = (e for e in time_round(schedule, WORK, network(), 0.0) if e.direction == "sidelink")
+    assert (hop.node, hop.client) == (f"client-{hop.client}", 2)

@@ -1,12 +1,20 @@
+import doctest
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedray.network import devices, kinds, links
+from fedray.network.clock import time_round
 from fedray.network.fixed import FixedRateLink, TraceDrivenLink, delivery_time_s, read_trace
-from fedray.network.links import LinkContext, pair_numbers
-from fedray.scenario.base import Refused
-from fedray.scenario.network import FixedLink, TraceLink
+from fedray.network.links import Link, LinkContext, RoundStart, TransferCosts, link_client, pair_numbers
+from fedray.network.radio import Radio
+from fedray.network.work import Work
+from fedray.scenario.base import Refused, Section
+from fedray.scenario.device import FlopsDevice
+from fedray.scenario.network import FixedLink, Network, TraceLink
+from fedray.topologies.parallel import parallel
 from tests.helpers import sent
 
 
@@ -93,3 +101,40 @@ def test_a_trace_of_what_is_no_millisecond_is_refused_with_its_line(tmp_path, li
     (tmp_path / "odd.trace").write_text(f"1\n{line}\n")
     with pytest.raises(Refused, match="in line 2 of"):
         read_trace("odd.trace", tmp_path, "network.uplink.path")
+
+
+class GainTable(Link):
+    """A user's own kind: Shannon's rate at each client's gain, over the whole band, for a watt."""
+
+    def rates_bps(self, start, sender, receiver):
+        gains_db = np.array(self.section.gains_db)[link_client(sender, receiver)]
+        return 1e6 * np.log2(1 + 10 ** (gains_db / 10))
+
+    def transfers(self, start, requests):
+        time_s = 8 * requests.nbytes / self.rates_bps(start, requests.sender, requests.receiver)
+        return TransferCosts(time_s, 1.0 * time_s, np.zeros(len(time_s), bool))
+
+
+class GainSection(Section):
+    gains_db: list[float]
+
+
+def test_a_link_of_one_s_own_needs_one_class(monkeypatch):
+    monkeypatch.setitem(kinds.LINKS, GainSection, GainTable)
+    fixed = FixedLink(kind="fixed", rate_bps=8e6)
+    device = FlopsDevice(kind="flops", peak_flops=1e9, active_w=1.0)
+    section = Network(uplink=fixed, downlink=fixed, sidelink=fixed, device=device, server=device)
+    section = section.model_copy(update={"uplink": GainSection(gains_db=[0.0, 10 * np.log10(3)])})
+    radio = Radio(section, 2)
+    work = Work(lambda client, images: 1e9, lambda direction, client: 10**6, lambda updates: 0.0)
+    events = {e.id: e for e in time_round(parallel(1, [0, 1], False), work, radio, 0.0)}
+    assert [events[f"up-{k}"].t1_s - events[f"up-{k}"].t0_s for k in (0, 1)] == pytest.approx([8.0, 4.0])
+    assert events["up-1"].energy_j == pytest.approx(4.0)
+    finish_s = radio.finish_times_s(RoundStart(1, 0.0), work, np.arange(2))(2)
+    assert finish_s == pytest.approx([1 + 1 + 8, 1 + 1 + 4])
+
+
+@pytest.mark.parametrize("module", [links, devices])
+def test_the_example_of_a_base_class_works(module):
+    assert doctest.testmod(module).attempted
+    assert not doctest.testmod(module).failed
