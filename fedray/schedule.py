@@ -33,8 +33,8 @@ def node_client(node: str) -> int:
 class Train(NamedTuple):
     """Client `client` trains, from the buffer its first predecessor leaves, on its own samples and so many
     generated `pictures`. The server, as a client of its own number, trains on pictures alone, from the global
-    buffer. In its first turn a client `encodes` its samples, where its learner keeps what frozen networks
-    make of them."""
+    buffer. In its first local update a client `encodes` its samples, where its learner keeps what frozen
+    networks make of them."""
 
     id: str
     client: int
@@ -136,7 +136,7 @@ class Schedule:
 
     round: int
     steps: tuple[Step, ...]
-    unreached: int = 0  # clients that were asked, and that no step reaches
+    unreached: int = 0  # clients that were selected, and that no step reaches
 
     def __post_init__(self) -> None:
         early = next(
@@ -196,7 +196,7 @@ class Schedule:
         return Schedule(self.round, tuple(steps), self.unreached)
 
     def without(self, client: int) -> Schedule:
-        """The same round, as if nobody had asked this client."""
+        """The same round, as if this client had not been selected."""
         removed = {step.id for step in self.steps if _takes_part(client, step)}
         kept = (step for step in self.steps if step.id not in removed)
         return Schedule(
@@ -211,7 +211,7 @@ class Schedule:
         for step in reversed(self.steps):
             if isinstance(step, Server):
                 wanted |= {step.id, *(i for i in step.after if outcome[i] == "done")}
-            # what a transfer carries, and whom it waits for where those do it: a ring's others, not a failed
+            # what a transfer carries, and what it waits for where that is done: a ring's others, not a failed
             # hop
             elif step.id in wanted:
                 wanted |= {

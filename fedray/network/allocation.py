@@ -21,7 +21,7 @@ def min_max(bits: np.ndarray, ready_s: np.ndarray, rate: Rate) -> np.ndarray:
         return np.full(n, 1 / n)
     share = np.full(n, 1 / n)
     bits, ready = bits[able], ready_s[able]
-    # the table bends between its shares: what it was off by is added, and it is asked again
+    # the table bends between its shares: what it was off by is added, and it is computed again
     for _ in range(3):
 
         def needed(finish_s: float) -> np.ndarray:
@@ -32,7 +32,7 @@ def min_max(bits: np.ndarray, ready_s: np.ndarray, rate: Rate) -> np.ndarray:
         while needed(last).sum() > able.mean():
             last = first + 2 * (last - first)
         lowest = first + 1e-12 * (last - first)
-        is_enough = needed(lowest).sum() <= able.mean()  # somebody needs no more band, but more power
+        is_enough = needed(lowest).sum() <= able.mean()  # one needs no more band, but more power
         finish = lowest
         if not is_enough:
             finish = brentq(
@@ -58,19 +58,19 @@ def proportional_fair(gains: Rate, n: int) -> np.ndarray:
         grows = np.maximum(np.gradient(rows, np.log(SHARES), axis=0), 1e-9)
         # of share, falling marginal gain upwards
         price = np.maximum.accumulate(np.log(SHARES)[:, None] - np.log(grows), axis=0)
-        found = brentq(
+        best = brentq(
             lambda p: min(_shares_at(price, np.full(able.sum(), p)).sum(), 1e30) - able.mean(),
             -40.0,
             40.0,
             xtol=1e-12,
         )
-        share[able] = _shares_at(price, np.full(able.sum(), found))
+        share[able] = _shares_at(price, np.full(able.sum(), best))
     return share / share.sum()
 
 
 def _rate_table(rate: Rate, bits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Logarithms of the rates at SHARES, rising [shares, able], of those who have something to send and
-    can."""
+    """Logarithms of the rates at SHARES, rising [shares, able], of those that have something to send
+    and can."""
     rates = rate(np.repeat(SHARES[:, None], len(bits), axis=1))
     able = (rates[-1] > 0) & (bits > 0)
     return np.maximum.accumulate(np.log(np.maximum(rates[:, able], 1e-30)), axis=0), able
@@ -93,7 +93,7 @@ def _shares_at(rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 def assign_blocks(rates: np.ndarray, served: np.ndarray) -> np.ndarray:
     """Which resource blocks each client gets, bool [n, blocks], of what each would carry for it [n, blocks]:
     the assignment with the greatest sum in which all have equally many (Kuhn 1955); of those left over one
-    each to whom they serve best, measured by what each was `served` before [n]."""
+    each to those they serve best, measured by what each was `served` before [n]."""
     from scipy.optimize import linear_sum_assignment
 
     n, count = rates.shape

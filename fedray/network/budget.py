@@ -18,8 +18,8 @@ NOISE_FIGURE_DB = {"uplink": 5.0, "downlink": 9.0, "sidelink": 9.0}
 
 
 class LinkBudget:
-    """Mean signal-to-noise ratios of one direction over a channel of scenario.network. Which pairs are asked
-    for makes no difference to any pair's draws."""
+    """Mean signal-to-noise ratios of one direction over a channel of scenario.network. Which pairs are
+    computed together makes no difference to any pair's draws."""
 
     def __init__(self, section: RadioSection, context: LinkContext) -> None:
         assert context.geometry is not None, "a radio channel depends on where clients are"

@@ -25,8 +25,8 @@ COHERENCE_TIMES = 32  # what takes longer has the ergodic rate
 
 
 class RadioChannel(Link):
-    """One direction over a channel of scenario.network. Who else is asked for makes no difference to any
-    pair's draws."""
+    """One direction over a channel of scenario.network. Which pairs are computed together makes no
+    difference to any pair's draws."""
 
     section: RadioSection
     reaches_all = False
@@ -62,7 +62,7 @@ class RadioChannel(Link):
         return self.is_reachable(self.mean_snr(start, sender, receiver)[0], 1.0)
 
     def share_rates(self, start: RoundStart, sender: np.ndarray, receiver: np.ndarray) -> ShareRates:
-        if self.allocation == "broadcast":  # everybody has the whole band
+        if self.allocation == "broadcast":  # each client has the whole band
             return super().share_rates(start, sender, receiver)
         snr, k = self.mean_snr(start, sender, receiver)
 

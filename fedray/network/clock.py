@@ -18,7 +18,7 @@ from fedray.network.simulation import Replay, Simulation, Timing
 from fedray.network.transfers import TransferCost, transfer_costs
 from fedray.network.work import Loads
 from fedray.randomness import SERVER_ID
-from fedray.schedule import Generate, Pass, Schedule, Send, Server, Train, client_node
+from fedray.schedule import Generate, Pass, Schedule, Send, Server, Step, Train, client_node
 
 KINDS = {Train: "train", Generate: "generate", Server: "aggregate"}  # a pass is called by its stage
 
@@ -153,7 +153,7 @@ def _costs(
     seconds, joules = [0.0] * len(loads), [0.0] * len(loads)
     for i, transfer in transfers.items():
         seconds[i], joules[i] = transfer.time_s, transfer.energy_j
-        if i in failures.lost and math.isinf(seconds[i]):  # nothing is sent to who is out of reach
+        if i in failures.lost and math.isinf(seconds[i]):  # nothing is sent to a receiver out of reach
             seconds[i] = loads[i] = 0.0
     for i, client in schedule.computing.items():
         device, hz = radio.device(client), frequency_hz.get(i)
@@ -182,37 +182,41 @@ def _events(
     for i, step in enumerate(schedule.steps):
         outcome = outcomes.get(i, "done")
         load, joules = (0.0, 0.0) if outcome == "skipped" else (costs.loads[i], costs.joules[i])
-        is_send = isinstance(step, Send)
-        client = getattr(step, "client", None)
-        events.append(
-            Event(
-                round=schedule.round,
-                id=step.id,
-                after=step.after,
-                event=_kind(step),
-                node=step.node,
-                peer=getattr(step, "peer", None),
-                direction=getattr(step, "direction", None),
-                flops=0.0 if is_send else load,
-                bytes=int(load) if is_send else 0,
-                t0_s=start_s + timing.start_s[i],
-                t1_s=start_s + timing.end_s[i],
-                energy_j=joules,
-                outcome=outcome,
-                messages=getattr(step, "messages", 1),
-                encoded=getattr(step, "encodes", False),
-                client=None if client == SERVER_ID else client,
-                batch=getattr(step, "batch", None),
-                part=getattr(step, "part", None),
-            )
+        event = Event(
+            schedule.round,
+            step.id,
+            step.after,
+            _kind(step),
+            step.node,
+            getattr(step, "peer", None),
+            getattr(step, "direction", None),
+            0.0 if isinstance(step, Send) else load,
+            int(load) if isinstance(step, Send) else 0,
+            start_s + timing.start_s[i],
+            start_s + timing.end_s[i],
+            joules,
+            outcome,
+            getattr(step, "messages", 1),
+            getattr(step, "encodes", False),
+            *_client_batch_part(step),
         )
+        events.append(event)
     return events
 
 
-def _kind(step: Train | Generate | Pass | Send | Server) -> str:
+def _kind(step: Step) -> str:
     if isinstance(step, Send):
         return "send"
     return step.stage if isinstance(step, Pass) else KINDS[type(step)]
+
+
+def _client_batch_part(step: Step) -> tuple[int | None, int | None, int | None]:
+    """What a step is of, as an event names it."""
+    if isinstance(step, Pass | Send):
+        return step.client, step.batch, step.part
+    if isinstance(step, Server) or step.client == SERVER_ID:
+        return None, None, None
+    return step.client, None, None
 
 
 def _waiting(schedule: Schedule, events: list[Event], radio: Radio, start_s: float) -> list[Event]:
@@ -244,7 +248,7 @@ def _wait(round_number: int, client: int, end_s: float, seconds: float, joules: 
     """
     Args:
         round_number: of the round.
-        client: who waits, or the server.
+        client: that waits, or the server.
         end_s: the round's end.
         seconds: for which it waits, in all.
         joules: that it takes.

@@ -92,9 +92,8 @@ class Link(ABC):
     reaches_all = True  # whether every pair is in reach, in every round
     fades = False  # whether transfers of the same size over the same path differ by their own fades
     adjusts_power = False  # whether `rates_at_power` is there
-    allocation: str | None = (
-        None  # how those that send at once share the band (see RadioLink); none: they do not
-    )
+    # how those that send at once share the band (see scenario.network.RadioLink); none: they do not
+    allocation: str | None = None
 
     def __init__(self, section: Any, context: LinkContext) -> None:
         self.section, self.context = section, context

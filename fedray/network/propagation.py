@@ -117,11 +117,11 @@ SIDELINK_MODELS = {
 def shadowing(places: np.ndarray, correlation_m: float, seed: int) -> np.ndarray:
     """A standard normal field at these places [n], with correlation exp(-d / correlation_m) (Gudmundson
     1991), as a sum of plane waves whose wave numbers are drawn from that correlation's spectrum (a bivariate
-    Cauchy). It costs n, not n^2, and who moves sees it change as the places do."""
+    Cauchy). It costs n, not n^2, and for a device that moves it changes as the places do."""
     rng = generator(seed, 0, SERVER_ID, "shadowing")
     number = rng.standard_normal((2, PLANE_WAVES)) / np.abs(rng.standard_normal(PLANE_WAVES)) / correlation_m
     phase = rng.uniform(0, 2 * np.pi, PLANE_WAVES)
     parts = (places[i : i + CHUNK] for i in range(0, len(places), CHUNK))
-    # Not a matrix product, whose last digit depends on how many places are asked for at once.
+    # Not a matrix product, whose last digit depends on how many places are computed at once.
     waves = (part[:, :1] * number[0] + part[:, 1:] * number[1] + phase for part in parts)
     return np.sqrt(2 / PLANE_WAVES) * np.concatenate([np.cos(each).sum(1) for each in waves])

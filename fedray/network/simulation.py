@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -143,14 +143,14 @@ class Simulation:
                     self._begin(follower)
             if self.missing[follower]:
                 continue
-            if self._lacks_input(follower):
+            if self.unusable and self._lacks_input(follower):
                 self._skip(follower)
                 waiting += [(follower, next_) for next_ in reversed(self.followers[follower])]
             else:
                 self._begin(follower)
 
     def _lacks_input(self, i: int) -> bool:
-        if not self.unusable or i in self.servers:
+        if i in self.servers:
             return False
         needed = self.awaited[i][:1] if isinstance(self.steps[i], Send) else self.awaited[i]
         return not self.unusable.isdisjoint(needed)
@@ -216,14 +216,13 @@ class Replay(Simulation):
 
 def _shared_resources(schedule: Schedule) -> dict[int, Resource]:
     """The resource of each step that another step uses too."""
-    users: dict[tuple[str, int], list[int]] = defaultdict(list)
-    for i, client in schedule.computing.items():
-        users["processor", client].append(i)
-    for direction, places in schedule.sends.items():
-        for i in places:
-            users[direction, cast(Send, schedule.steps[i]).client].append(i)
-    shared: dict[int, Resource] = {}
-    for places in users.values():
-        if len(places) > 1:
-            shared |= dict.fromkeys(places, Resource())
-    return shared
+    resources: dict[int, Resource] = {}
+    users = [schedule.computing]  # of processors, then of each direction's links: clients by places
+    for places in schedule.sends.values():
+        users.append({i: cast(Send, schedule.steps[i]).client for i in places})
+    for clients in users:
+        counts = Counter(clients.values())
+        shared = {client: Resource() for client, uses in counts.items() if uses > 1}
+        if shared:
+            resources |= {i: shared[client] for i, client in clients.items() if client in shared}
+    return resources

@@ -61,7 +61,7 @@ def at_server_broadcast(
 
 
 def at_clients(round_number: int, clients: Sequence[int], generated: Mapping[int, ImageCounts]) -> Schedule:
-    """Each client generates its own, more with each of its turns, until it has all it may."""
+    """Each client generates its own, more in each of its rounds, until it has all it may."""
     steps: list[Step] = []
     for k in clients:
         steps += _local_update(k, Generate(f"paint-{k}", k, generated[k].new), generated[k])

@@ -24,7 +24,7 @@ def parallel(
 
     Args:
         round_number: t, counted from 1.
-        clients: who trains, in the order in which the steps are written down.
+        clients: that train, in the order in which the steps are written down.
         allreduce: whether clients reduce among themselves, instead of the server.
         deadline_s: until when the server waits, in seconds since the round's start; none: for all.
         min_updates: with how many updates the server goes on; none: with all.

@@ -141,8 +141,8 @@ def _shortened(path: np.ndarray, cost: np.ndarray) -> np.ndarray:
 
 
 def restrict_to_reachable(reaches: Callable[[int, Collection[int]], np.ndarray], order: Order) -> Order:
-    """The same order, but who is out of range is not tried. `reaches` says whom of others a client can reach
-    at all, bool."""
+    """The same order, but clients out of range are not tried. `reaches` says which others a client can
+    reach at all, bool."""
 
     def restricted(clients: Sequence[int], rng: np.random.Generator) -> Preference:
         prefers = order(clients, rng)

@@ -16,39 +16,42 @@ from fedray.schedule import Direction, Pass, Schedule, Send, Server, Step
 
 def splitfed(
     round_number: int,
-    turns: Mapping[int, Sequence[int]],
+    batches: Mapping[int, Sequence[int]],
     u_shape: bool,
     micro: int = 1,
     deadline_s: float | None = None,
     min_updates: int | None = None,
 ) -> Schedule:
-    """One global round t in which client k goes through batches of `turns[k]` samples. All are in flight at
+    """One global round t in which client k goes through batches of `batches[k]` samples. All are in flight at
     once, and the server serves whoever is next.
 
     Args:
         round_number: t, counted from 1.
-        turns: the sizes of each client's batches, in samples.
+        batches: the sizes of each client's batches, in samples.
         u_shape: whether the model's tail is at the client too.
         micro: into how many micro-batches each batch is cut.
         deadline_s: as in `parallel`.
         min_updates: as in `parallel`.
     """
     steps: list[Step] = []
-    for k, sizes in turns.items():
+    for k, sizes in batches.items():
         steps.append(Send(f"down-{k}", SERVER_ID, k, "downlink"))
         steps += _local_update(k, sizes, u_shape, micro, f"down-{k}")
         steps.append(Send(f"up-{k}", k, SERVER_ID, "uplink", (steps[-1].id,)))
     return Schedule(
-        round_number, (*steps, Server("aggregate", tuple(f"up-{k}" for k in turns), deadline_s, min_updates))
+        round_number,
+        (*steps, Server("aggregate", tuple(f"up-{k}" for k in batches), deadline_s, min_updates)),
     )
 
 
-def vanilla(round_number: int, turns: Mapping[int, Sequence[int]], u_shape: bool, micro: int = 1) -> Schedule:
-    """One global round t in which the client's part goes from hand to hand, in the order of `turns`.
+def vanilla(
+    round_number: int, batches: Mapping[int, Sequence[int]], u_shape: bool, micro: int = 1
+) -> Schedule:
+    """One global round t in which the client's part goes from hand to hand, in the order of `batches`.
     Arguments as in `splitfed`."""
     steps: list[Step] = []
     before: int | None = None
-    for k, sizes in turns.items():
+    for k, sizes in batches.items():
         if before is None:
             steps.append(Send(f"down-{k}", SERVER_ID, k, "downlink"))
         else:

@@ -2,6 +2,7 @@
 afterwards."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -109,8 +110,6 @@ def test_plan_says_what_the_run_took(serial, fedray):
     folder, _ = serial
     code, out, _ = fedray("plan", folder / "garments.yaml", "--json")
     last = rows(folder / "run" / "metrics.jsonl")[-1]
-    import json
-
     total = json.loads(out)["total"]
     assert code == 0
     assert {k: total[k] for k in ("sim_time_s", "energy_j", "bytes_uplink")} == {
@@ -309,6 +308,25 @@ def test_costed_again_on_its_own_network_a_run_takes_what_it_took(tmp_path):
         [after.rows[-1][k] for k in ("sim_time_s", "energy_j")]
     )
     assert [e["t1_s"] for e in after.events] == pytest.approx([e["t1_s"] for e in before.events])
+
+
+def test_a_split_run_s_timeline_from_before_it_named_clients_and_batches_reads_the_same(tmp_path):
+    from fedray.report import recorded
+    from fedray.report.recost import recosted
+
+    file = garments(tmp_path, {"topology": {"kind": "split", "cut": "conv1", "may_send": ["labels"]}})
+    run(file, tmp_path / "run")
+    (now,) = recorded.read([tmp_path / "run"])
+    timeline = tmp_path / "run" / "timeline.jsonl"
+    new_keys = ("client", "batch", "part")
+    old = [{k: v for k, v in row.items() if k not in new_keys} for row in rows(timeline)]
+    timeline.write_text("".join(json.dumps(row) + "\n" for row in old))
+    (before,) = recorded.read([tmp_path / "run"])
+    passes = [[e for e in one.events if e["event"] in ("front", "serve", "back")] for one in (now, before)]
+    assert passes[0] == passes[1]
+    assert recorded.by_node(before) == recorded.by_node(now)
+    assert recosted(before, file).events == recosted(now, file).events
+    assert recorded.by_node(now)[1]["turns"] == len(now.rows)  # each client takes part in every round
 
 
 def test_a_split_run_over_a_fading_radio_takes_as_long_again_on_its_own_network(tmp_path):
