@@ -29,7 +29,7 @@ def fillable(template: str) -> bool:
 class WeightingSection(Section):
     """How the clients' mean and the augmented model are weighted (Eq. 1)."""
 
-    kind: str
+    kind: str = Field(description="The weighting.")
 
     depends_on_last_round: ClassVar[bool] = False  # whether weights follow from how many rounds there are
     needs_test_set: ClassVar[bool] = False

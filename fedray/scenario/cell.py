@@ -14,7 +14,7 @@ Metres = Annotated[float, Field(allow_inf_nan=False)]
 class PlacementSection(Section):
     """Where devices are when the run starts."""
 
-    kind: str
+    kind: str = Field(description="The placement.")
 
     draws_ways: ClassVar[bool] = False  # whether there is an area in which devices can move about
 

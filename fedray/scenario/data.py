@@ -37,7 +37,7 @@ class PartitionSection(KindSection):
 class DrawnSection(PartitionSection):
     """One in which each client may draw samples, with replacement."""
 
-    samples: Count | None = None
+    samples: Count | None = Field(default=None, description="Samples that each client draws.")
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         clients = scenario.population.clients

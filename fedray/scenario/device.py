@@ -52,7 +52,7 @@ class FlopsDevice(DeviceSection):
     )
     active_w: NotNegative = Field(description="Watts while it computes.")
 
-    implementation: ClassVar[str] = "fedray.network.devices:FlopsProcessor"
+    implementation: ClassVar[str] = "fedray.network.devices:RatedDevice"
 
 
 class CpuDevice(DeviceSection):
@@ -71,7 +71,7 @@ class CpuDevice(DeviceSection):
         "where that is below frequency_hz. None: the highest frequency.",
     )
 
-    implementation: ClassVar[str] = "fedray.network.devices:CpuProcessor"
+    implementation: ClassVar[str] = "fedray.network.devices:CycleDevice"
     cites: ClassVar[tuple[str, ...]] = ("burd1996processor",)
     scales_frequency: ClassVar[bool] = True
 
@@ -91,7 +91,7 @@ class Profile(DeviceSection):
         default=0.4, description="The share of the data sheet's peak that is reached."
     )
 
-    implementation: ClassVar[str] = "fedray.network.devices:FlopsProcessor"
+    implementation: ClassVar[str] = "fedray.network.devices:RatedDevice"
 
 
 ComputeDevice = Annotated[FlopsDevice | CpuDevice | Profile, Discriminator("kind"), OpenKind("device")]

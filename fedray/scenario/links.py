@@ -72,7 +72,7 @@ class FixedLink(LinkSection):
         default=0.0, description="Watts of the receiver's radio while it receives."
     )
 
-    implementation: ClassVar[str] = "fedray.network.links:FixedRateLink"
+    implementation: ClassVar[str] = "fedray.network.fixed:FixedRateLink"
 
     def refuse_order(self, key: str, order: str) -> Iterator[Refused]:
         if not isinstance(self.rate_bps, list):
@@ -117,7 +117,7 @@ class TraceLink(LinkSection):
         default=0.0, description="Watts of the receiver's radio while it receives."
     )
 
-    implementation: ClassVar[str] = "fedray.network.links:TraceLinkPlayer"
+    implementation: ClassVar[str] = "fedray.network.fixed:TraceDrivenLink"
     cites: ClassVar[tuple[str, ...]] = ("netravali2015mahimahi",)
     rate_for_each_pair: ClassVar[bool] = False
 
