@@ -12,15 +12,16 @@ from fedray.data import Dataset, Samples, holdings, open_source
 from fedray.data.image_folder import read
 from fedray.data.partition import unreadable
 from fedray.data.samples import located
-from fedray.data.sources import has_test_set, to_download
+from fedray.data.sources import to_download
 from fedray.lazy import resolve
 from fedray.learners.bases import locate
 from fedray.learners.stage_names import refuse_unknown, stage_names
-from fedray.network.links import read_trace
+from fedray.network.fixed import read_trace
 from fedray.scenario import Loaded, Refused, Scenario, ScenarioError, load
 from fedray.scenario.data import Bytes, Text
+from fedray.scenario.links import TraceLink
 from fedray.scenario.model import Model
-from fedray.scenario.network import DIRECTIONS, TraceLink
+from fedray.scenario.network import DIRECTIONS
 from fedray.scenario.topology import Split
 
 
@@ -128,7 +129,7 @@ def tested(scenario: Scenario) -> bool:
     """Whether the run opens its source's test set."""
     section = scenario.evaluation
     evaluated = scenario.model.evaluates_on_test_set or section.quality or section.leakage
-    return bool(evaluated) and has_test_set(scenario.data) and not scenario.sites
+    return bool(evaluated) and scenario.data.has_test_set and not scenario.sites
 
 
 def find(scenario: str) -> Path:

@@ -4,7 +4,7 @@ from functools import cached_property
 from pathlib import Path
 
 from fedray.data.samples import DatasetInfo, Samples
-from fedray.data.sources import dataset_info, has_test_set, open_source
+from fedray.data.sources import dataset_info, open_source
 from fedray.scenario.data import Data, ImageFolder
 from fedray.scenario.scenario import Scenario
 
@@ -47,7 +47,7 @@ class Dataset:
 
     @property
     def has_test_set(self) -> bool:
-        return has_test_set(self.section)
+        return self.section.has_test_set
 
     @property
     def real(self) -> Samples:

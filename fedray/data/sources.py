@@ -39,11 +39,6 @@ def open_source(data: Data, folder: Path, split: Split = "train") -> Samples:
     return fashion_mnist.read(data, folder, split)
 
 
-def has_test_set(data: Data) -> bool:
-    """Whether a source has samples that nobody trains on."""
-    return not isinstance(data, ImageFolder)
-
-
 def dataset_info(data: Data, folder: Path, open_train: Callable[[], Samples] | None = None) -> DatasetInfo:
     """What a source's samples are like.
 

@@ -54,7 +54,7 @@ def test_the_example_of_the_docstring_trains_to_tell_garments_apart():
     text = textwrap.dedent(Learner.__doc__.split("Softmax regression:\n")[1].split("Attributes:")[0])
     names = {}
     exec(text, names)
-    made, samples = names["Softmax"].load(ModelSection(), GREY), open_source(GARMENTS, None)
+    made, samples = names["Softmax"].load(ModelSection(kind="softmax"), GREY), open_source(GARMENTS, None)
     for p in made.parts["linear"].parameters():
         p.requires_grad_(True)
     made.prepare_training(False)
