@@ -11,7 +11,6 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from fedray.augmentation import labels
 from fedray.executors.companion import CompanionRound
 from fedray.executors.reports import TrainReport as TrainReport
 from fedray.planning.placement import ray_address
@@ -149,29 +148,11 @@ class Executor(Protocol):
     def close(self) -> None: ...
 
 
-def to_paint(schedule: Schedule, scenario: Scenario, shared: Shared) -> dict[int, np.ndarray]:
-    """The labels of all pictures that clients, or the server, train on in a round, by who paints them."""
-    section = scenario.augmentation
-    if section is None or not schedule.pictures:
-        return {}
-    assert shared.counts is not None
-    if section.at == "client":
-        return {
-            client: labels.order(section, shared.counts[client])[:n]
-            for client, n in schedule.pictures.items()
-        }
-    return {SERVER: labels.order(section, shared.counts.sum(0))[: max(schedule.pictures.values())]}
-
-
 def companion_round(schedule: Schedule, scenario: Scenario, shared: Shared) -> CompanionRound:
     """What the server does beside a round's clients."""
-    from fedray.augmentation.extra_samples import OwnImages
-
-    labels = to_paint(schedule, scenario, shared)
-    here = labels.pop(SERVER, None)
-    if here is not None and SERVER in schedule.pictures:
-        return CompanionRound(train=here)
-    return CompanionRound(OwnImages(labels) if labels else None, prepare=here)
+    planner = scenario.companion_planner()
+    beside: CompanionRound = CompanionRound() if planner is None else planner.beside(schedule, shared)
+    return beside
 
 
 def chains(schedule: Schedule) -> list[list[int]]:
