@@ -161,6 +161,9 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     home = sum(p.numel() for p in tuned.home.values())
     _refuse_unnamed_groups(scenario, [*tuned.home, *layout.names])
     rules = rule(scenario.aggregation, layout)
+    if scenario.topology.reduces_among_clients and not rules.accumulator.adds_up:
+        got = f"{scenario.aggregation.kind} with topology.reduce allreduce"
+        raise Refused("aggregation.kind", got, "topology.reduce server: a ring can only add")
     hooks = hook_chain(scenario.aggregation.transforms, layout.dtype)
     left_out = tunes.left_out(layout)
     width = layout.dtype.itemsize
