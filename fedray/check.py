@@ -14,7 +14,6 @@ from fedray.data.partition import unreadable
 from fedray.data.samples import located
 from fedray.data.sources import to_download
 from fedray.lazy import resolve
-from fedray.learners.bases import locate
 from fedray.learners.stage_names import refuse_unknown, stage_names
 from fedray.network.fixed import read_trace
 from fedray.scenario import Loaded, Refused, Scenario, ScenarioError, load
@@ -86,12 +85,9 @@ def _missing(loaded: Loaded) -> ScenarioError:
     if (quality := scenario.evaluation.quality) is not None:
         key = "evaluation.quality.judge"
         attempt(key, lambda: _judge(quality.judge, loaded.folder, key))
-    if (augmentation := scenario.augmentation) is not None:
-        generator = "augmentation.generator"
-        attempt(generator, lambda: locate(augmentation.generator, loaded.folder, generator))
-        if augmentation.judge is not None:
-            judge = "augmentation.judge"
-            attempt(judge, lambda: _judge(str(augmentation.judge), loaded.folder, judge))
+    planner = scenario.companion_planner()
+    for key, action in planner.missing_files(loaded.folder) if planner is not None else ():
+        attempt(key, action)
     for direction in DIRECTIONS:
         if isinstance(link := getattr(scenario.network, direction), TraceLink):
             for path in link.paths:

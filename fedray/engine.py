@@ -7,13 +7,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from fedray.augmentation import labels
 from fedray.check import readable
-from fedray.data import dataset_info
 from fedray.data.partition import census
-from fedray.executors import EvaluationHandle, Executor, Job, TrainReport, open_executor, to_paint
+from fedray.executors import EvaluationHandle, Executor, Job, TrainReport, open_executor
 from fedray.failures import RunFailed as RunFailed
 from fedray.failures import failure, judge_failure, record, refuse_round_of_failures
 from fedray.files import write_whole
@@ -141,15 +137,6 @@ def _rounds(
     watcher.started(executor.describe(), training.rounds, first - 1)
     for note in workload.notes:
         watcher.note(note)
-    if (
-        workload.picture_size
-        and (size := scenario.model.resolution or dataset_info(scenario.data, loaded.folder).size)
-        != workload.picture_size
-    ):
-        watcher.note(
-            f"generated pictures of {workload.picture_size} pixels a side are resized to the classifier's"
-            f" {size}"
-        )
     sha256 = "" if restored else run.checkpoint(0, executor.checkpoint, ledger, wall, failures)
     run.training = True
     saved = first - 1  # the last checkpoint's round
@@ -204,8 +191,8 @@ def _rounds(
 
     if baseline := look_at_base():
         run.write("baseline.json", _found(baseline))
-    if scenario.augmentation is not None:
-        run.write("augmentation.json", _augmentation(scenario, radio, run, executor, known))
+    if scenario.companion is not None:
+        run.write("augmentation.json", _companion(scenario, radio, run, executor, known))
     executor.export(run.path / "model")
     sha256 = sha256 or next(
         state.saved.weights_sha256 for _, state in run.states() if not isinstance(state, str)
@@ -227,22 +214,18 @@ def _found(look: EvaluationHandle) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in look.result().items()}
 
 
-def _augmentation(
+def _companion(
     scenario: Scenario, radio: Radio, run: RunFolder, executor: Executor, known: Shared
 ) -> dict[str, Any]:
-    """How good the data of the last round's clients and the pictures are, and how far each client's mix of
-    labels is from the population's, alone and with the pictures it is weighed or trained beside."""
-    section, rounds, counts = scenario.augmentation, scenario.training.rounds, known.counts
-    assert section is not None
-    assert counts is not None
+    """How good the data of the last round's clients and of the companion are, and how far each client's mix
+    of labels is from the population's."""
+    planner, rounds = scenario.companion_planner(), scenario.training.rounds
     schedule = schedule_round(scenario, radio, rounds, known)
-    here = to_paint(schedule, scenario, known).get(SERVER, np.zeros(0, int))
+    here = planner.audited(schedule, known)
     # where none trained
     eligible = [int(c) for c in known.eligible(scenario)][: scenario.population.clients_per_round]
     found = executor.audit(schedule.clients or eligible, here, run.path / "samples" / "pictures.png")
-    kappa_2 = next((row["kappa_2"] for row in reversed(run.rows()) if row.get("kappa_2") is not None), 0.0)
-    distances = labels.distances(section, counts, here, kappa_2)
-    return {**found, **distances}
+    return {**found, **planner.distances(known, here, run.rows())}
 
 
 def _describe(scenario: Scenario, run: RunFolder, workload: Workload) -> None:

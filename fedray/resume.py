@@ -21,11 +21,7 @@ def reopened(run: RunFolder, rounds: int | None) -> Loaded:
         raise ScenarioError(
             [f"--rounds {rounds}: got no more than the {done} rounds that are done, expected more"]
         )
-    if (
-        loaded.scenario.augmentation is not None
-        and loaded.scenario.augmentation.weighting.kind == "linear"
-        and done
-    ):
+    if loaded.scenario.companion is not None and loaded.scenario.companion.depends_on_last_round and done:
         got, expected = (
             "linear with --rounds, up to which it rises",
             "fixed or held_out, which do not depend on the last round",

@@ -1,31 +1,10 @@
 """Label sharing and the choice of labels to paint (GenFL, Qiang et al. 2024, Sec. III-A and III-B). Counts,
 never samples."""
 
-from collections.abc import Mapping
-
 import numpy as np
 
-from fedray.data import Samples
-from fedray.data.partition import distance, label_counts, rounded_or_none
-from fedray.randomness import generator
+from fedray.data.partition import distance, rounded_or_none
 from fedray.scenario.augmentation import Augmentation
-from fedray.scenario.scenario import Scenario
-
-
-def reported(scenario: Scenario, samples: Samples, held: Mapping[int, np.ndarray]) -> np.ndarray:
-    """What each client says it holds of each label, int [clients, labels]; with `population.label_epsilon`
-    under Laplace noise of scale 1 / epsilon (one sample more or less changes one count by one), rounded, and
-    never below zero."""
-    counts, names = label_counts(samples, held), len(samples.label_names)
-    if (epsilon := scenario.population.label_epsilon) is None:
-        return counts
-    noise = np.stack(
-        [
-            generator(scenario.seed, 0, c, "label counts").laplace(scale=1 / epsilon, size=names)
-            for c in range(len(held))
-        ]
-    )
-    return np.maximum(np.rint(counts + noise), 0).astype(int)
 
 
 def order(section: Augmentation, counts: np.ndarray) -> np.ndarray:
@@ -47,21 +26,6 @@ def order(section: Augmentation, counts: np.ndarray) -> np.ndarray:
 def painted(section: Augmentation, labels: int, rounds: int) -> int:
     """How many pictures there are after so many rounds of painting."""
     return labels * min(section.per_class * rounds, section.at_most)
-
-
-def covering(counts: np.ndarray, among: np.ndarray, n: int, rng: np.random.Generator) -> list[int]:
-    """n of the clients `among`: one drawn at random, then always the one with which the labels of all chosen
-    so far come nearest to evenly many of each (earth mover's distance; of equals, one at random)."""
-    left = rng.permutation(among)
-    chosen, together = [int(left[0])], counts[left[0]].astype(float)
-    left = left[1:]
-    while len(chosen) < n:
-        pooled = together + counts[left]
-        best = int(np.argmin(distance(pooled, np.ones(counts.shape[1]))))
-        chosen.append(int(left[best]))
-        together = pooled[best]
-        left = np.delete(left, best)
-    return chosen
 
 
 def distances(

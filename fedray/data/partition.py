@@ -13,7 +13,6 @@ from fedray.data.folders import composed
 from fedray.data.samples import Array, Samples
 from fedray.data.text import Texts
 from fedray.randomness import SERVER, generator
-from fedray.scenario.augmentation import HeldOut
 from fedray.scenario.base import Refused
 from fedray.scenario.data import ByFolder, Dirichlet, Iid, ImageFolder, Quantity, Shards
 from fedray.scenario.scenario import Scenario
@@ -196,8 +195,7 @@ def holdings(
 def split_test_set(scenario: Scenario, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices of n test images: those held out for augmentation's weights, and those that accuracy is told
     of."""
-    weighting = scenario.augmentation.weighting if scenario.augmentation else None
-    held_out = weighting.images if isinstance(weighting, HeldOut) else 0
+    held_out = scenario.held_out_images
     if held_out >= n:
         raise Refused("augmentation.weighting.images", held_out, f"less than the {n} images of the test set")
     order = generator(scenario.seed, 0, SERVER, "held out").permutation(n) if held_out else np.arange(n)

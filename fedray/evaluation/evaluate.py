@@ -52,7 +52,7 @@ def verify(scenario: Scenario, folder: Path, dataset: Dataset | None = None) -> 
         evaluation.verify(context, downloaded)
     if not downloaded:
         return
-    if scenario.augmentation is not None and dataset.has_test_set:
+    if scenario.held_out_images and dataset.has_test_set:
         split_test_set(scenario, len(dataset.test))
     if scenario.evaluation.leakage is not None and (n := len(dataset.real)) < FEW:
         raise Refused(

@@ -2,6 +2,7 @@
 
 import math
 import os
+import pickle
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,6 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from fedray.augmentation import labels
 from fedray.data import Dataset
 from fedray.executors.companion import CompanionRound
 from fedray.executors.reports import TrainReport as TrainReport
@@ -20,6 +20,8 @@ from fedray.planning.round import Shared
 from fedray.planning.workload import Workload
 from fedray.randomness import SERVER
 from fedray.runs.folder import Saved
+from fedray.scenario import plugins
+from fedray.scenario.kinds import user_kinds
 from fedray.scenario.scenario import Scenario
 from fedray.schedule import Schedule, Send, Train
 
@@ -43,6 +45,16 @@ class Job:
         own = Dataset.of(self.scenario, self.folder)
         if self.dataset is None or not self.dataset.is_of(own):
             object.__setattr__(self, "dataset", own)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """With the source of a user's own kinds, which a worker on another node may not have."""
+        contents = pickle.dumps((self.scenario, self.folder, self.run))
+        return _unpickled_job, (plugins.plugins_of(user_kinds(self.scenario)), contents)
+
+
+def _unpickled_job(modules: list[plugins.Plugin], contents: bytes) -> Job:
+    plugins.install(modules)
+    return Job(*pickle.loads(contents))
 
 
 def client_label(client: int | None) -> str:
@@ -157,29 +169,11 @@ class Executor(Protocol):
     def close(self) -> None: ...
 
 
-def to_paint(schedule: Schedule, scenario: Scenario, shared: Shared) -> dict[int, np.ndarray]:
-    """The labels of all pictures that clients, or the server, train on in a round, by who paints them."""
-    section = scenario.augmentation
-    if section is None or not schedule.pictures:
-        return {}
-    assert shared.counts is not None
-    if section.at == "client":
-        return {
-            client: labels.order(section, shared.counts[client])[:n]
-            for client, n in schedule.pictures.items()
-        }
-    return {SERVER: labels.order(section, shared.counts.sum(0))[: max(schedule.pictures.values())]}
-
-
 def companion_round(schedule: Schedule, scenario: Scenario, shared: Shared) -> CompanionRound:
     """What the server does beside a round's clients."""
-    from fedray.augmentation.extra_samples import OwnImages
-
-    labels = to_paint(schedule, scenario, shared)
-    here = labels.pop(SERVER, None)
-    if here is not None and SERVER in schedule.pictures:
-        return CompanionRound(train=here)
-    return CompanionRound(OwnImages(labels) if labels else None, prepare=here)
+    planner = scenario.companion_planner()
+    beside: CompanionRound = CompanionRound() if planner is None else planner.beside(schedule, shared)
+    return beside
 
 
 def chains(schedule: Schedule) -> list[list[int]]:

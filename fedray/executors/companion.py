@@ -8,6 +8,8 @@ import numpy as np
 
 from fedray.executors.reports import TrainReport
 
+COMPANION_STATE = "augmented"  # what it keeps between rounds, in the server's state
+
 
 class CompanionRound(NamedTuple):
     """What is done beside one round. `Any` stands for what the companion itself understands."""

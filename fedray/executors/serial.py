@@ -10,13 +10,14 @@ import torch
 
 from fedray.aggregation.accumulators import Accumulator
 from fedray.executors import DataFailure, EvaluationHandle, Job, TrainReport, chains, companion_round
-from fedray.executors.augment import AugmentWork
 from fedray.executors.client_worker import ClientWorker
+from fedray.executors.companion import Companion
 from fedray.executors.server import EvaluatorWork, ServerWork
 from fedray.executors.spill import ClientStates, StateArrays
 from fedray.executors.split import ask, failed
 from fedray.executors.split.client import SplitClients
 from fedray.executors.split.server import SplitServer
+from fedray.lazy import resolve
 from fedray.planning.round import Shared
 from fedray.planning.workload import Workload, measure
 from fedray.runs.folder import Saved
@@ -67,15 +68,15 @@ class SerialExecutor:
         beside = companion_round(schedule, self.job.scenario, self.shared)
         extra = beside.client_samples
         if beside.prepare is not None:
-            extra = self.augment.prepare(beside.prepare)
+            extra = self.companion.prepare(beside.prepare)
         trained = None
         if beside.train is not None:
-            trained = self.augment.train(schedule.round, beside.train, self.buffer, self.state)
+            trained = self.companion.train(schedule.round, beside.train, self.buffer, self.state)
         partials = yield from self._train_clients(schedule, self.clients, extra)
         if partials:
             self._aggregate(schedule.round, partials)
         if trained is not None:
-            mixed = self.augment.mix(self.layout, schedule.round, self.buffer, self.state, trained)
+            mixed = self.companion.mix(self.layout, schedule.round, self.buffer, self.state, trained)
             self.buffer, self.state, report = mixed
             yield report
 
@@ -148,8 +149,11 @@ class SerialExecutor:
             return
 
     @cached_property
-    def augment(self) -> AugmentWork:
-        return AugmentWork(self.job, self.device)
+    def companion(self) -> Companion:
+        section = self.job.scenario.companion
+        assert section is not None
+        companion: Companion = resolve(section.implementation)(self.job, self.device)
+        return companion
 
     def evaluate(self, grid: Path, base: bool = False) -> EvaluationHandle:
         model = (self.initial, self.initial_state) if base else (self.buffer, self.state)
@@ -158,7 +162,7 @@ class SerialExecutor:
 
     def audit(self, clients: Sequence[int], labels: np.ndarray, grid: Path) -> dict[str, Any]:
         assert isinstance(self.clients, ClientWorker)
-        return self.augment.audit(
+        return self.companion.audit(
             self.buffer, labels, grid, [self.clients.audit(client, self.buffer) for client in clients]
         )
 

@@ -11,6 +11,7 @@ import torch
 from fedray.aggregation.accumulators import Accumulator
 from fedray.aggregation.rules import rule
 from fedray.executors import Job
+from fedray.executors.companion import COMPANION_STATE
 from fedray.executors.global_step import GlobalStep, as_tensors, merged, moving_average
 from fedray.executors.model import EMA, MASTER, Model, as_sent, make_deterministic, master
 from fedray.executors.spill import StateArrays
@@ -21,7 +22,6 @@ from fedray.transport.compression import hook_chain
 from fedray.transport.hooks import HookContext
 
 SERVER_FILE = "server.safetensors"
-OWN = "augmented"  # the augmented model's last weights (see augment.py), in the server's state
 
 
 class ServerWork:
@@ -61,7 +61,7 @@ class ServerWork:
             hooks=hook_chain(scenario.aggregation.transforms, layout.dtype),
             accumulated=accumulated,
             old=old,
-            state=as_tensors(state, without=(EMA, OWN, MASTER)),
+            state=as_tensors(state, without=(EMA, COMPANION_STATE, MASTER)),
             participation=accumulated.added / clients,
             seed=key(scenario.seed, round_number, SERVER, "aggregate"),
             context=HookContext(scenario.seed, round_number, SERVER),

@@ -65,7 +65,7 @@ def pack(scenario: Scenario, nodes: Sequence[Node]) -> Packing:
         while sum(counts.values()) < runtime.actors:
             counts[max(counts, key=lambda s: clients_at[s] / counts[s])] += 1
     # the server, too
-    works = splits or (scenario.augmentation is not None and scenario.augmentation.at != "client")
+    works = splits or (scenario.companion is not None and scenario.companion.works_at_server)
     places: list[Place] = []
     for site, n in counts.items():
         there = _at(site, nodes)

@@ -21,7 +21,7 @@ from fedray.network.radio import Radio
 from fedray.network.work import Work
 from fedray.planning.cuts import CutWork, all_cuts
 from fedray.planning.placement import Node, pack, ray_address, refuse_crowded
-from fedray.planning.round import Shared, drawn, schedule_round, shared, written
+from fedray.planning.round import Shared, schedule_round, select_clients, shared, write_round
 from fedray.planning.workload import Workload, measure
 from fedray.scenario import Loaded, Refused, Scenario
 from fedray.scenario.data import CelebA
@@ -252,8 +252,8 @@ def _meets(scenario: Scenario, radio: Radio, work: Work, shared: Shared, deadlin
     fastest = math.inf
     for t in range(1, min(LOOKED_AT, scenario.training.rounds) + 1):
         when, clients = RoundStart(t, (t - 1) * deadline_s), shared.eligible(scenario)
-        if scenario.population.selection == "fedcs":  # which asks as few as it takes
-            asked = drawn(scenario, radio, when, shared, work)
+        if not scenario.population.fills_rounds:  # which asks as few as it takes
+            asked = select_clients(scenario, radio, when, shared, work)
         else:
             order = np.argsort(
                 radio.finish_times_s(when, work, clients)(
@@ -262,7 +262,7 @@ def _meets(scenario: Scenario, radio: Radio, work: Work, shared: Shared, deadlin
                 kind="stable",
             )
             asked = sorted(clients[order[:n]].tolist())
-        schedule = written(scenario, radio, when, asked, shared)
+        schedule = write_round(scenario, radio, when, asked, shared)
         # as if there were none
         timed = time_round(schedule, work, radio, when.time_s, {step.id: "done" for step in schedule})
         last = set(schedule.steps[-1].after)

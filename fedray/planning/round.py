@@ -1,36 +1,26 @@
-"""Writes down the schedule of any round of a scenario: who takes part, in which topology and order."""
+"""Writes down the schedule of any round of a scenario: who takes part, and what they do."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from fedray.augmentation import labels
 from fedray.data import Samples
+from fedray.data.partition import label_counts
 from fedray.network.clock import without_garbage_collection
 from fedray.network.geometry import nearest_groups
 from fedray.network.ledger import Ledger
 from fedray.network.links import RoundStart, TransferRequests
 from fedray.network.radio import Radio
 from fedray.network.work import Work
+from fedray.planning.selection import SelectionContext, choose
 from fedray.randomness import SERVER, generator
-from fedray.scenario.augmentation import Augmentation, Fixed
 from fedray.scenario.base import Refused
+from fedray.scenario.kinds import implementation
 from fedray.scenario.scenario import Scenario
-from fedray.scenario.topology import Parallel, Relay, Split
 from fedray.schedule import Schedule
-from fedray.topologies.genfl import ImageCounts, at_clients, at_server, at_server_broadcast
-from fedray.topologies.parallel import parallel
-from fedray.topologies.relay import (
-    best_sidelink,
-    random_groups,
-    random_order,
-    relay,
-    restrict_to_reachable,
-    two_opt_tour,
-)
-from fedray.topologies.split import splitfed, vanilla
+from fedray.topologies.topology import RoundContext, Topology
 
 NOTHING = Ledger()
 
@@ -39,208 +29,207 @@ NOTHING = Ledger()
 class Shared:
     """What the server knows of its clients before they train."""
 
-    samples: Sequence[int]  # that each holds
+    samples: Sequence[int]  # that each has
     counts: np.ndarray | None = None  # of each label, as they report them [clients, labels]
 
     def eligible(self, scenario: Scenario) -> np.ndarray:
         """The clients that can be asked to train: a partition may leave some without samples."""
-        if getattr(scenario.data.partition, "allow_empty", False):
+        if scenario.data.partition.leaves_empty:
             return np.flatnonzero(self.samples)
         return np.arange(scenario.population.clients)
 
 
-def shared(scenario: Scenario, samples: Samples, held: Mapping[int, np.ndarray]) -> Shared:
+def shared(scenario: Scenario, samples: Samples, indices: Mapping[int, np.ndarray]) -> Shared:
     """As the clients report it, where somebody asks for labels."""
-    asked = scenario.augmentation is not None or scenario.population.selection == "label_cover"
-    return Shared(
-        [len(held[c]) for c in range(len(held))], labels.reported(scenario, samples, held) if asked else None
-    )
+    sizes = [len(indices[c]) for c in range(len(indices))]
+    return Shared(sizes, reported_counts(scenario, samples, indices) if scenario.needs_label_counts else None)
+
+
+def reported_counts(scenario: Scenario, samples: Samples, indices: Mapping[int, np.ndarray]) -> np.ndarray:
+    """What each client says it has of each label, int [clients, labels]; with `population.label_epsilon`
+    under Laplace noise of scale 1 / epsilon (one sample more or less changes one count by one), rounded, and
+    never below zero (Qiang et al. 2024, Sec. III-A)."""
+    counts = label_counts(samples, indices)
+    epsilon = scenario.population.label_epsilon
+    if epsilon is None:
+        return counts
+    draws = (generator(scenario.seed, 0, c, "label counts") for c in range(len(indices)))
+    noise = np.stack([rng.laplace(scale=1 / epsilon, size=len(samples.label_names)) for rng in draws])
+    return np.maximum(np.rint(counts + noise), 0).astype(int)
 
 
 @without_garbage_collection()
 def schedule_round(
     scenario: Scenario,
     radio: Radio,
-    round: int,
+    round_number: int,
     shared: Shared | None = None,
     work: Work | None = None,
     so_far: Ledger = NOTHING,
 ) -> Schedule:
-    """Round t, counted from 1, which begins when what was `so_far` has ended.
+    """A round's schedule.
+
+    Args:
+        scenario: whose.
+        radio: its network.
+        round_number: from 1.
+        shared: what the server knows of its clients.
+        work: what steps take.
+        so_far: what the rounds before it cost; it begins when they have ended.
 
     Raises:
         Refused: for a relay in which a device has nobody in range.
     """
-    when = RoundStart(round, so_far.sim_time_s)
-    clients = drawn(scenario, radio, when, shared, work, so_far)
-    schedule = written(scenario, radio, when, clients, shared, work)
+    start = RoundStart(round_number, so_far.sim_time_s)
+    clients = select_clients(scenario, radio, start, shared, work, so_far)
+    schedule = write_round(scenario, radio, start, clients, shared, work)
     return schedule.encoding(so_far.encoded) if work is not None and work.encode_flops else schedule
 
 
-def written(
+def write_round(
     scenario: Scenario,
     radio: Radio,
-    when: RoundStart,
+    start: RoundStart,
     clients: list[int],
     shared: Shared | None,
     work: Work | None = None,
 ) -> Schedule:
-    """The round of these clients. `work` for a relay whose hops may be lost for what they carry."""
-    topology, round = scenario.topology, when.round_number
-    if scenario.augmentation is not None:
+    """The schedule of the round of these clients.
+
+    Args:
+        scenario: whose.
+        radio: its network.
+        start: which round, and when it begins.
+        clients: that take part.
+        shared: what the server knows of its clients.
+        work: for hops that may be lost for what they carry.
+    """
+    planner = scenario.companion_planner()
+    if planner is not None:
+
+        def selected(round_number: int) -> list[int]:
+            return select_clients(scenario, radio, RoundStart(round_number, 0.0), shared)
+
+        schedule: Schedule = planner.schedule(start.round_number, clients, shared, selected)
+        return schedule
+    population = scenario.population
+
+    def batches(client: int) -> list[int]:
         assert shared is not None
-        return _augmented(scenario, radio, scenario.augmentation, round, clients, shared)
-    enough = scenario.population.clients_per_round if scenario.population.over_select else None
-    if isinstance(topology, Parallel):
-        return parallel(round, clients, topology.reduce == "allreduce", scenario.network.deadline_s, enough)
-    if isinstance(topology, Split):
-        assert shared is not None
-        sizes = {k: scenario.training.batches(shared.samples[k]) for k in clients}
-        if topology.variant == "vanilla":
-            order = generator(scenario.seed, round, SERVER, "order").permutation(clients)
-            return vanilla(
-                round, {int(k): sizes[k] for k in order}, topology.tail is not None, topology.micro_batches
-            )
-        return splitfed(
-            round,
-            sizes,
-            topology.tail is not None,
-            topology.micro_batches,
-            scenario.network.deadline_s,
-            enough,
+        return scenario.training.batches(shared.samples[client])
+
+    topology: Topology = implementation(scenario.topology)(scenario.topology)
+    return topology.schedule(
+        RoundContext(
+            round_number=start.round_number,
+            clients=clients,
+            rng=partial(generator, scenario.seed, start.round_number, SERVER, "order"),
+            batches=batches,
+            deadline_s=scenario.network.deadline_s,
+            min_updates=population.clients_per_round if population.over_select else None,
+            sidelinks=RoundSidelinks(radio, start, work),
         )
-    return _relayed(scenario, topology, radio, when, clients, work)
+    )
 
 
-def drawn(
+def select_clients(
     scenario: Scenario,
     radio: Radio,
-    when: RoundStart,
+    start: RoundStart,
     shared: Shared | None,
     work: Work | None = None,
     so_far: Ledger = NOTHING,
 ) -> list[int]:
-    """The clients that are asked, of those that are there and free: as `population.selection` says, by
-    default at random."""
-    population, rng = scenario.population, generator(scenario.seed, when.round_number, SERVER, "clients")
+    """The clients that are asked, of those that are there and free, as `population.selection` says.
+
+    Args:
+        scenario: whose.
+        radio: its network.
+        start: which round, and when it begins.
+        shared: what the server knows of its clients.
+        work: what steps take, for selections that depend on it.
+        so_far: what the rounds before it cost.
+    """
+    population = scenario.population
     eligible = np.arange(population.clients) if shared is None else shared.eligible(scenario)
-    among = radio.devices.available(when.round_number, eligible)
+    available = radio.devices.available(start.round_number, eligible)
     if so_far.busy:
-        among = np.setdiff1d(among, so_far.busy_clients)
-    n = min(population.clients_selected, len(among))
-    if n == 0:
-        return []
-    if population.selection == "label_cover":
-        assert shared is not None
-        assert shared.counts is not None
-        chosen: np.ndarray = np.array(labels.covering(shared.counts, among, n, rng))
-    elif population.selection == "round_robin":
-        turn = np.searchsorted(among, eligible[(when.round_number - 1) * n % len(eligible)])
-        chosen = np.roll(among, -turn)[:n]
-    elif population.selection == "proportional_fair":
+        available = np.setdiff1d(available, so_far.busy_clients)
+
+    def finish_times_s(clients: np.ndarray) -> Callable[[int], np.ndarray]:
         assert work is not None
-        chosen = among[np.lexsort((rng.random(len(among)), -_speedups(radio, when, work, among, n)))[:n]]
-    elif population.selection == "fedcs":  # Nishio and Yonetani 2019: as many as finish before the deadline
+        return radio.finish_times_s(start, work, clients, so_far.encoded)
+
+    def uplink_speedups(clients: np.ndarray, at_once: int) -> np.ndarray:
         assert work is not None
-        takes = radio.finish_times_s(when, work, among, so_far.encoded)
-        fastest = among[np.argsort(takes(n), kind="stable")[:n]]
-        takes = radio.finish_times_s(when, work, fastest, so_far.encoded)
-        low, high = 1, n  # the more there are, the less of the band has each
-        while low < high:
-            middle = (low + high + 1) // 2
-            low, high = (
-                (middle, high)
-                if takes(middle)[:middle].max() <= (scenario.network.deadline_s or np.inf)
-                else (low, middle - 1)
-            )
-        chosen = fastest[:low]
-    else:
-        chosen = rng.choice(among, n, replace=False)
-    return sorted(int(c) for c in chosen)
+        return _uplink_speedups(radio, start, work, clients, at_once)
+
+    context = SelectionContext(
+        round_number=start.round_number,
+        available=available,
+        eligible=eligible,
+        count=min(population.clients_selected, len(available)),
+        rng=generator(scenario.seed, start.round_number, SERVER, "clients"),
+        label_counts=None if shared is None else shared.counts,
+        finish_times_s=finish_times_s,
+        uplink_speedups=uplink_speedups,
+        deadline_s=scenario.network.deadline_s,
+    )
+    return choose(population.selection, context)
 
 
-def _speedups(radio: Radio, when: RoundStart, work: Work, clients: np.ndarray, at_once: int) -> np.ndarray:
+def _uplink_speedups(
+    radio: Radio, start: RoundStart, work: Work, clients: np.ndarray, at_once: int
+) -> np.ndarray:
     """How much faster than at its mean rate each client's uplink of this round would be, over an equal share
-    of the band."""
-    uplink = radio.links["uplink"]
-    assert uplink.fades
+    of the band.
+
+    Args:
+        radio: the network.
+        start: which round.
+        work: gives what is sent.
+        clients: [n].
+        at_once: how many share the band.
+    """
     nbytes = np.array([work.send_bytes("uplink", c) for c in clients.tolist()])
     ones = np.ones(len(clients), int)
     requests = TransferRequests(clients, SERVER * ones, nbytes, ones, ones / at_once, 0 * ones)
-    return uplink.fading_speedup(when, requests)
+    return radio.links["uplink"].fading_speedup(start, requests)
 
 
-def _relayed(
-    scenario: Scenario, topology: Relay, radio: Radio, when: RoundStart, clients: list[int], work: Work | None
-) -> Schedule:
-    rng = generator(scenario.seed, when.round_number, SERVER, "order")
-    if not clients:
-        return relay(when.round_number, [], random_order, rng)
-    chains = min(topology.chains, len(clients))
-    if topology.groups == "nearest":
-        assert radio.geometry is not None
-        groups = nearest_groups(radio.geometry.at(when.time_s), clients, chains)
-    else:
-        groups = random_groups(clients, chains, rng)
-    rates = partial(radio.sidelink_rates_bps, when)
-    order = {"random": random_order, "best_sidelink": best_sidelink(rates), "tour": two_opt_tour(rates)}[
-        topology.order
-    ]
-    if radio.links["sidelink"].reaches_all:
-        return relay(when.round_number, groups, order, rng)
-    reaches = partial(radio.sidelink_reaches, when)
-    for members in groups:
-        for k in members:
-            others = [c for c in members if c != k]
-            if others and not reaches(k, others).any():
-                raise _alone(radio, when, k, others)
-    at_once = sum(len(members) > 1 for members in groups)  # hops, as the clock counts them
-    share = 1 / max(1, at_once)
+@dataclass(frozen=True)
+class RoundSidelinks:
+    """The links between clients in a round, as topologies ask for them."""
 
-    def arrives(sender: int, receiver: int) -> bool:
-        nbytes = 1 if work is None else work.send_bytes("sidelink", sender)
-        return radio.hop_arrives(when, sender, receiver, nbytes, share)
+    radio: Radio
+    start: RoundStart
+    work: Work | None
 
-    return relay(when.round_number, groups, restrict_to_reachable(reaches, order), rng, arrives)
+    @property
+    def reaches_all(self) -> bool:
+        return self.radio.links["sidelink"].reaches_all
 
+    def rates_bps(self, sender: int, receivers: Collection[int]) -> np.ndarray:
+        return self.radio.sidelink_rates_bps(self.start, sender, receivers)
 
-def _alone(radio: Radio, when: RoundStart, client: int, others: list[int]) -> Refused:
-    assert radio.geometry is not None
-    places = radio.geometry.at(when.time_s)
-    far = np.linalg.norm(places[others] - places[client], axis=1)
-    nearest_ = f"the nearest, client {others[int(np.argmin(far))]}, is {far.min():.0f} m away"
-    got = f"nobody in range of client {client} in round {when.round_number}: {nearest_}"
-    return Refused(
-        "network.sidelink",
-        got,
-        "devices nearer to each other, more power, or chains of their own (topology.groups: nearest)",
-    )
+    def in_range(self, sender: int, receivers: Collection[int]) -> np.ndarray:
+        return self.radio.sidelink_reaches(self.start, sender, receivers)
 
+    def arrives(self, sender: int, receiver: int, share: float) -> bool:
+        nbytes = 1 if self.work is None else self.work.send_bytes("sidelink", sender)
+        return self.radio.hop_arrives(self.start, sender, receiver, nbytes, share)
 
-def _augmented(
-    scenario: Scenario, radio: Radio, section: Augmentation, round: int, clients: list[int], shared: Shared
-) -> Schedule:
-    """GenFL's round. What a client already has follows from the rounds it took part in."""
-    assert shared.counts is not None
-    names = shared.counts.shape[1]
+    def nearest_groups(self, clients: Sequence[int], n: int) -> list[list[int]]:
+        assert self.radio.geometry is not None
+        return nearest_groups(self.radio.geometry.at(self.start.time_s), clients, n)
 
-    def pictures(before: int, now: int) -> ImageCounts:
-        had, have = labels.painted(section, names, before), labels.painted(section, names, now)
-        return ImageCounts(have - had, have)
-
-    here = pictures(round - 1, round)
-    if section.at == "server":
-        kappas = section.weighting.kappas(round, scenario.training.rounds) or (1, 1)
-        paints = not (isinstance(section.weighting, Fixed) and section.weighting.kappa_2 == 0)
-        return at_server(
-            round, clients if kappas[0] else [], here if paints else ImageCounts(0, 0), kappas[1] != 0
+    def refuse_alone(self, client: int, others: Sequence[int]) -> Refused:
+        assert self.radio.geometry is not None
+        places = self.radio.geometry.at(self.start.time_s)
+        far = np.linalg.norm(places[list(others)] - places[client], axis=1)
+        nearest = f"the nearest, client {others[int(np.argmin(far))]}, is {far.min():.0f} m away"
+        got = f"nobody in range of client {client} in round {self.start.round_number}: {nearest}"
+        expected = (
+            "devices nearer to each other, more power, or chains of their own (topology.groups: nearest)"
         )
-    turns = [
-        (t, set(drawn(scenario, radio, RoundStart(t, 0.0), shared)).intersection(clients))
-        for t in range(1, round)
-    ]
-    if section.at == "server_broadcast":
-        last = {k: max((t for t, them in turns if k in them), default=0) for k in clients}
-        return at_server_broadcast(round, clients, here.new, {k: pictures(last[k], round) for k in clients})
-    past = {k: sum(k in them for _, them in turns) for k in clients}
-    return at_clients(round, clients, {k: pictures(past[k], past[k] + 1) for k in clients})
+        return Refused("network.sidelink", got, expected)

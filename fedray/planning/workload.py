@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from fedray.data import Dataset
 from fedray.network.work import Work
+from fedray.planning.companion import CompanionWork
 from fedray.planning.cuts import CutWork, cut_work, refusal
 from fedray.scenario.base import Refused
 from fedray.scenario.scenario import Scenario
-from fedray.scenario.topology import Parallel, Relay, Split
 
 if TYPE_CHECKING:
     from fedray.learners.learner import Learner
@@ -35,7 +35,6 @@ class Workload:
     export_files: dict[str, int]
     home_parameters: int = 0  # that train and stay with their client
     flops_per_picture: float = 0.0  # that augmentation's generator paints
-    picture_size: int = 0  # pixels a side
     picture_bytes: int = 0
     encode_flops_per_sample: float = 0.0  # once, by frozen networks, whose output a client keeps
     notes: tuple[str, ...] = ()  # what a person should know before it trains
@@ -53,7 +52,7 @@ class Workload:
 
     def sent(self, scenario: Scenario) -> dict[str, tuple[int, ...]]:
         """Bytes of what goes each way, of each kind of client."""
-        if isinstance(scenario.topology, Parallel) and scenario.topology.reduce == "allreduce":
+        if scenario.topology.reduces_among_clients:
             return {
                 "downlink": self.downlink_bytes,
                 "uplink": (self.summed_bytes,),
@@ -111,24 +110,20 @@ def measure(scenario: Scenario, folder: Path, dataset: Dataset | None = None) ->
         Refused: for a base model, tuning targets or a judge that are not there.
     """
     from fedray.evaluation.evaluate import verify
-    from fedray.evaluation.judge import open_judge
 
     dataset = dataset or Dataset.of(scenario, folder)
     verify(scenario, folder, dataset)
-    if scenario.augmentation is not None:
-        from fedray.augmentation import image_generator, quality
-
-        image_generator.verify(scenario.augmentation, dataset.info)
-        if (path := scenario.augmentation.judge) is not None:
-            quality.verify(open_judge(path, folder, "augmentation.judge"), dataset.info)
-    sections = (scenario.model, scenario.tuning, scenario.data, scenario.aggregation, scenario.augmentation)
+    planner = scenario.companion_planner()
+    if planner is not None:
+        planner.verify(folder, dataset)
+    sections = (scenario.model, scenario.tuning, scenario.data, scenario.aggregation, scenario.companion)
     asked = (
         *(section.model_dump_json() if section else "" for section in sections),
         scenario.payload,
         str(folder),
     )
     asked += (scenario.topology.kind,)
-    if isinstance(scenario.topology, Split):
+    if scenario.topology.splits_model:
         asked += (scenario.topology.model_dump_json(), str(scenario.training.batch_size))
     if asked not in _counted:  # a sweep's variants often ask the same
         _counted[asked] = _count(scenario, folder, dataset)
@@ -140,7 +135,7 @@ _counted: dict[tuple[str, ...], Workload] = {}
 
 def _notes(scenario: Scenario, folder: Path, dataset: Dataset) -> Iterator[str]:
     """What is done in another way than one might think: a relay's rounding, captions that are cut."""
-    if isinstance(scenario.topology, Relay) and scenario.payload != "fp32":
+    if scenario.topology.hands_model_on and scenario.payload != "fp32":
         yield (
             f"a relay hands the model itself on, here in {scenario.payload}: what a client changes of a"
             " weight by less than that can tell is lost with each hop (topology parallel sends differences)"
@@ -154,7 +149,6 @@ def _notes(scenario: Scenario, folder: Path, dataset: Dataset) -> Iterator[str]:
 
 def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     from fedray.aggregation.rules import rule
-    from fedray.augmentation import image_generator
     from fedray.learners.learners import on_meta
     from fedray.transport.buffer import Layout
     from fedray.transport.compression import hook_chain
@@ -168,12 +162,14 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     home = sum(p.numel() for p in tuned.home.values())
     _refuse_unnamed_groups(scenario, [*tuned.home, *layout.names])
     rules = rule(scenario.aggregation, layout)
+    if scenario.topology.reduces_among_clients and not rules.accumulator.adds_up:
+        got = f"{scenario.aggregation.kind} with topology.reduce allreduce"
+        raise Refused("aggregation.kind", got, "topology.reduce server: a ring can only add")
     hooks = hook_chain(scenario.aggregation.transforms, layout.dtype)
     left_out = tunes.left_out(layout)
     width = layout.dtype.itemsize
-    flops_per_picture, picture_size = (
-        image_generator.counted(scenario.augmentation, folder) if scenario.augmentation else (0.0, 0)
-    )
+    planner = scenario.companion_planner()
+    beside = CompanionWork() if planner is None else planner.work(folder, dataset)
     updates = scenario.population.clients_selected
     whole = Workload(
         parameters=parameters,
@@ -187,20 +183,19 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
         client_state_bytes=4 * (rules.client_state_numbers + hooks.feeds_back * rules.sent + home),
         flops_per_sample=_flops_per_sample(learner),
         encode_flops_per_sample=learner.encode_flops(),
-        notes=tuple(_notes(scenario, folder, dataset)),
+        notes=(*_notes(scenario, folder, dataset), *(planner.notes(beside, dataset) if planner else ())),
         # Where base weights change, the adapter alone would say less than was learnt.
         export_files=tunes.base_files(learner)
         if rules.updates_base_weights
         else tunes.export_files(learner, layout),
-        flops_per_picture=flops_per_picture,
-        picture_size=picture_size,
-        picture_bytes=dataset.info.channels * picture_size**2 if picture_size else 0,
+        flops_per_picture=beside.flops_per_image,
+        picture_bytes=beside.image_bytes,
     )
-    if not isinstance(scenario.topology, Split):
+    if not scenario.topology.splits_model:
         return whole
     from fedray.learners.cut import cut
 
-    cuts = [cut(learner.stages, scenario.topology)]
+    cuts = [cut(learner.stages, scenario.split)]
     (split,) = cut_work(scenario, learner, tuned.travelling, layout, cuts)
     if reason := refusal(scenario, split):
         raise reason

@@ -157,12 +157,24 @@ class Augmentation(Section):
         "measured.",
     )
 
+    planner: ClassVar[str] = "fedray.augmentation.planner:AugmentationPlanner"
+    implementation: ClassVar[str] = "fedray.augmentation.server:AugmentationServer"
     cites: ClassVar[tuple[str, ...]] = ("qiang2024aigc", "rombach2022high", "ho2022classifier")
 
     def cited(self) -> Iterator[str]:
         yield from super().cited()
         if self.generator == "tiny-sd":
             yield from ("song2021denoising", "xiao2017fashion")
+
+    @property
+    def works_at_server(self) -> bool:
+        """Whether the server computes beside its clients."""
+        return self.at != "client"
+
+    @property
+    def depends_on_last_round(self) -> bool:
+        """Whether a round follows from how many rounds there are."""
+        return self.weighting.depends_on_last_round
 
     @property
     def prompts(self) -> list[str]:

@@ -70,6 +70,11 @@ class Population(Section):
         return self.clients_per_round + self.over_select
 
     @property
+    def fills_rounds(self) -> bool:
+        """Whether a round has as many clients as it can; others ask as few as it takes."""
+        return self.selection != "fedcs"
+
+    @property
     def needs_label_counts(self) -> bool:
         """Whether clients report how many samples of each label they have."""
         if isinstance(self.selection, str):

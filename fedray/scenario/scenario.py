@@ -1,9 +1,11 @@
 """The scenario as a whole: its sections, what follows from several of them, and what does not go together."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from pydantic import Field
 
+from fedray.lazy import resolve
 from fedray.scenario.aggregation import Aggregation, FedAvg
 from fedray.scenario.augmentation import Augmentation
 from fedray.scenario.base import Name, Refused, Section
@@ -117,6 +119,20 @@ class Scenario(Section):
         if population.clients_per_round < population.clients or network.deadline_s is not None:
             return True
         return network.may_lose or any(d.availability < 1 or d.dropout for d in network.devices)
+
+    @property
+    def companion(self) -> Augmentation | None:
+        """What the server does beside its clients' rounds."""
+        return self.augmentation
+
+    def companion_planner(self) -> Any:
+        """What plans the companion's part of a round; None where there is no companion."""
+        return None if self.companion is None else resolve(self.companion.planner)(self)
+
+    @property
+    def held_out_images(self) -> int:
+        """Of the test set, that nothing is measured on."""
+        return self.augmentation.weighting.held_out_images if self.augmentation else 0
 
     @property
     def needs_label_counts(self) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from fedray.randomness import SERVER_ID
 from fedray.schedule import Schedule, Send, Server, Step, Train
+from fedray.topologies.topology import RoundContext, Topology
 
 
 def parallel(
@@ -48,3 +49,16 @@ def parallel(
     first, ring = clients[0], tuple(step.id for step in steps[-n:])
     steps.append(Send(f"up-{first}", first, SERVER_ID, "uplink", ring))
     return Schedule(round_number, (*steps, Server("aggregate", (f"up-{first}",))))
+
+
+class ParallelTopology(Topology):
+    """Every client trains from the same model at the same time."""
+
+    def schedule(self, context: RoundContext) -> Schedule:
+        return parallel(
+            context.round_number,
+            context.clients,
+            self.section.reduces_among_clients,
+            context.deadline_s,
+            context.min_updates,
+        )

@@ -9,6 +9,7 @@ import numpy as np
 
 from fedray.randomness import SERVER_ID
 from fedray.schedule import Schedule, Send, Server, Step, Train
+from fedray.topologies.topology import RoundContext, Sidelinks, Topology
 
 # Whom `here` (none: the server) would hand the buffer to, of the clients left in S, the best first.
 Preference = Callable[[int | None, Collection[int]], list[int]]
@@ -158,3 +159,46 @@ def restrict_to_reachable(reaches: Callable[[int, Collection[int]], np.ndarray],
 
 def fixed_order(path: Sequence[int]) -> Preference:
     return lambda here, left: [c for c in path if c in left]
+
+
+class RelayTopology(Topology):
+    """Each client passes the model on to the next, in one chain or several."""
+
+    def schedule(self, context: RoundContext) -> Schedule:
+        rng = context.rng()
+        if not context.clients:
+            return relay(context.round_number, [], random_order, rng)
+        sidelinks = context.sidelinks
+        assert sidelinks is not None
+        groups = self._groups(context, sidelinks, rng)
+        order = self._order(sidelinks)
+        if sidelinks.reaches_all:
+            return relay(context.round_number, groups, order, rng)
+        for members in groups:
+            for k in members:
+                others = [c for c in members if c != k]
+                if others and not sidelinks.in_range(k, others).any():
+                    raise sidelinks.refuse_alone(k, others)
+        at_once = sum(len(members) > 1 for members in groups)  # hops, as the clock counts them
+        share = 1 / max(1, at_once)
+
+        def arrives(sender: int, receiver: int) -> bool:
+            return sidelinks.arrives(sender, receiver, share)
+
+        in_range = restrict_to_reachable(sidelinks.in_range, order)
+        return relay(context.round_number, groups, in_range, rng, arrives)
+
+    def _groups(
+        self, context: RoundContext, sidelinks: Sidelinks, rng: np.random.Generator
+    ) -> list[list[int]]:
+        chains = min(self.section.chains, len(context.clients))
+        if self.section.groups == "nearest":
+            return sidelinks.nearest_groups(context.clients, chains)
+        return random_groups(context.clients, chains, rng)
+
+    def _order(self, sidelinks: Sidelinks) -> Order:
+        if self.section.order == "best_sidelink":
+            return best_sidelink(sidelinks.rates_bps)
+        if self.section.order == "tour":
+            return two_opt_tour(sidelinks.rates_bps)
+        return random_order

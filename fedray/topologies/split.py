@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from fedray.randomness import SERVER_ID
 from fedray.schedule import Direction, Pass, Schedule, Send, Server, Step
+from fedray.topologies.topology import RoundContext, Topology
 
 
 def splitfed(
@@ -115,3 +116,16 @@ def parts(size: int, n: int) -> list[int]:
     """A batch in micro-batches that differ by at most one sample; none is empty."""
     whole, rest = divmod(size, n)
     return [part for part in [whole + 1] * rest + [whole] * (n - rest) if part]
+
+
+class SplitTopology(Topology):
+    """Clients hold the model's first stages, the server the rest."""
+
+    def schedule(self, context: RoundContext) -> Schedule:
+        u_shape, micro = self.section.tail is not None, self.section.micro_batches
+        sizes = {k: context.batches(k) for k in context.clients}
+        if self.section.variant == "vanilla":
+            order = context.rng().permutation(context.clients)
+            in_turn = {int(k): sizes[k] for k in order}
+            return vanilla(context.round_number, in_turn, u_shape, micro)
+        return splitfed(context.round_number, sizes, u_shape, micro, context.deadline_s, context.min_updates)

@@ -15,6 +15,7 @@ import ray
 from fedray.data import holdings
 from fedray.data.partition import unreadable
 from fedray.executors import Job, ServerRestarted, TrainReport
+from fedray.lazy import resolve
 from fedray.planning.workload import Workload
 from fedray.runs.fingerprint import of_data
 from fedray.runs.folder import Saved
@@ -223,11 +224,11 @@ class ServerHost(Actor):
         return self.work is not None
 
     @cached_property
-    def augment(self) -> Any:
-        from fedray.executors.augment import AugmentWork
-
+    def companion(self) -> Any:
         assert self.work is not None  # sets what torch reads
-        return AugmentWork(self.job, _device())
+        section = self.job.scenario.companion
+        assert section is not None
+        return resolve(section.implementation)(self.job, _device())
 
     @cached_property
     def split(self) -> Any:
@@ -269,13 +270,13 @@ class ServerHost(Actor):
         return *self.work.aggregate(layout, buffer, state, round, can_train, [total]), None
 
     def audit(self, buffer: Any, labels: Any, grid: Path, *parts: Any) -> Any:
-        return self.augment.audit(buffer, labels, grid, [client for part in parts for client in part])
+        return self.companion.audit(buffer, labels, grid, [client for part in parts for client in part])
 
     def prepare(self, task: Any) -> Any:
-        return self.augment.prepare(task)
+        return self.companion.prepare(task)
 
-    def train_augmented(self, round: int, labels: Any, buffer: Any, state: Any) -> tuple[Any, TrainReport]:
-        return self.augment.train(round, labels, buffer, state)
+    def train_companion(self, round: int, task: Any, buffer: Any, state: Any) -> tuple[Any, TrainReport]:
+        return self.companion.train(round, task, buffer, state)
 
     def aggregate(
         self,
@@ -294,7 +295,7 @@ class ServerHost(Actor):
             buffer, state = self.work.aggregate(layout, buffer, state, round, can_train, sums)
         if report is not None:
             trained = (augmented, report)
-            buffer, state, report = self.augment.mix(layout, round, buffer, state, trained)
+            buffer, state, report = self.companion.mix(layout, round, buffer, state, trained)
         return buffer, state, report
 
     def restore(self, layout: Any, folder: Path, saved: Saved) -> tuple[Any, Any, bool]:

@@ -45,7 +45,7 @@ def submit(driver: Driver, schedule: Schedule) -> SubmittedRound:
     trained: list[Any] = [None, None]
     extra = beside.client_samples
     if beside.train is not None:
-        call = server.train_augmented.options(num_returns=2)
+        call = server.train_companion.options(num_returns=2)
         trained = call.remote(schedule.round, beside.train, driver.buffer, driver.state)
     elif beside.prepare is not None:
         extra = server.prepare.remote(beside.prepare)

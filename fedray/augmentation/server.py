@@ -21,16 +21,15 @@ from fedray.data.samples import Array
 from fedray.evaluation import judge as judges
 from fedray.executors import Job, TrainReport
 from fedray.executors.client_worker import ClientWorker
+from fedray.executors.companion import COMPANION_STATE
 from fedray.executors.local_training import AuditedData
 from fedray.executors.model import as_sent, master
-from fedray.executors.server import OWN
 from fedray.executors.spill import StateArrays
 from fedray.randomness import SERVER
-from fedray.scenario.augmentation import HeldOut
 from fedray.transport.buffer import Layout
 
 
-class AugmentWork:
+class AugmentationServer:
     """Holds the generator and a model like the clients', both resident. The pictures lie in the run
     folder."""
 
@@ -60,7 +59,7 @@ class AugmentWork:
         )
         start = master(self.client.model.flat.layout, buffer, state).numpy()
         if self.section.start == "own":
-            start = state.get(OWN, start)
+            start = state.get(COMPANION_STATE, start)
         return self.client.train_apart(round, SERVER, start)
 
     def mix(
@@ -89,7 +88,7 @@ class AugmentWork:
             round, self.job.scenario.training.rounds
         ) or self._by_performance(clients, own)
         sent, kept = as_sent(layout, (first * clients.double() + second * own.double()).float())
-        kept |= {OWN: augmented} if self.section.start == "own" else {}
+        kept |= {COMPANION_STATE: augmented} if self.section.start == "own" else {}
         return sent, state | kept, replace(report, kappa_2=second)
 
     def audit(
@@ -135,8 +134,7 @@ class AugmentWork:
         return {"clients": rows, "pictures": found}
 
     def _by_performance(self, clients: Tensor, augmented: Tensor) -> tuple[float, float]:
-        weighting = self.section.weighting
-        assert isinstance(weighting, HeldOut)
+        weighting: Any = self.section.weighting  # held_out, which alone is not known before its round
         scores = [self.accuracy(numbers) ** weighting.power for numbers in (clients, augmented)]
         second = scores[1] / sum(scores) if sum(scores) else 0.5
         return 1 - second, second

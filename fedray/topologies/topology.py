@@ -1,0 +1,94 @@
+"""What every topology offers: it writes a round down as a schedule. It trains and moves nothing."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from fedray.scenario.base import Refused
+from fedray.scenario.topology import TopologySection
+from fedray.schedule import Schedule
+
+
+class Sidelinks(Protocol):
+    """What a topology may ask of the links between clients in its round."""
+
+    @property
+    def reaches_all(self) -> bool:
+        """Whether every client reaches every other."""
+
+    def rates_bps(self, sender: int, receivers: Collection[int]) -> np.ndarray:
+        """Mean rates from one client to others; 0 for one out of range."""
+
+    def in_range(self, sender: int, receivers: Collection[int]) -> np.ndarray:
+        """Whom of others a client can reach at all, bool."""
+
+    def arrives(self, sender: int, receiver: int, share: float) -> bool:
+        """Whether the round's first hop between two arrives over a share of the band."""
+
+    def nearest_groups(self, clients: Sequence[int], n: int) -> list[list[int]]:
+        """The clients in so many groups of neighbours."""
+
+    def refuse_alone(self, client: int, others: Sequence[int]) -> Refused:
+        """What is said of a client that reaches nobody."""
+
+
+@dataclass(frozen=True)
+class RoundContext:
+    """What a round is written down from.
+
+    Attributes:
+        round_number: from 1.
+        clients: that take part, sorted.
+        rng: makes the round's generator for orders and groups.
+        batches: sizes of the batches of a client's local update.
+        deadline_s: seconds after which the server aggregates what is there; None: it waits for all.
+        min_updates: with how many updates it aggregates; None: with all.
+        sidelinks: between clients.
+    """
+
+    round_number: int
+    clients: Sequence[int]
+    rng: Callable[[], np.random.Generator] = field(default=np.random.default_rng)
+    batches: Callable[[int], Sequence[int]] = lambda client: []
+    deadline_s: float | None = None
+    min_updates: int | None = None
+    sidelinks: Sidelinks | None = None
+
+
+class Topology(ABC):
+    """Who sends what to whom, and when. A topology of one's own in which the server serves one client after
+    another:
+
+        class OneByOne(fedray.Topology):
+            def schedule(self, context):
+                steps, before, ups = [], (), []
+                for k in context.clients:
+                    down = fedray.Send(f"down-{k}", fedray.SERVER, k, "downlink", before)
+                    train = fedray.Train(f"train-{k}", k, (down.id,))
+                    up = fedray.Send(f"up-{k}", k, fedray.SERVER, "uplink", (train.id,))
+                    steps += [down, train, up]
+                    before = (up.id,)
+                    ups.append(up.id)
+                return fedray.Schedule(context.round_number, (*steps, fedray.Aggregate("aggregate",
+                tuple(ups))))
+
+    Args:
+        section: the scenario's `topology`.
+    """
+
+    Section: ClassVar[type[TopologySection]] = TopologySection
+
+    def __init__(self, section: Any) -> None:
+        self.section = section
+
+    @abstractmethod
+    def schedule(self, context: RoundContext) -> Schedule:
+        """One round: its steps, and what each waits for. The first step that a step waits for leaves the
+        buffer that it takes.
+
+        Raises:
+            Refused: for a round that cannot be.
+        """
