@@ -3,7 +3,7 @@
 import re
 import shlex
 import subprocess
-import tomllib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typer.main import get_command
 from fedray import shipped
 from fedray.cli import app
 from fedray.scenario.schema import schema
+from tests.helpers import CommandLine
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -38,8 +39,8 @@ QUICK = {
     "fedray run quickstart": f"{ONE_STEP} {SERIAL}",
     "fedray run photos.yaml": f"{ONE_STEP} {SERIAL}",
     "fedray run cell.yaml": f"--set training.rounds=1 {SERIAL}",
+    "fedray run split.yaml": f"{ONE_STEP} {SERIAL}",
     "fedray run ranks.yaml": f"{ONE_STEP} {SERIAL} --set sweep=null",  # tests/test_sweep.py has variants
-    "fedray run huang2023-tiny": f"{ONE_STEP} {SERIAL} --set sweep=null",
     "fedray generate": "--steps 1",
 }
 
@@ -90,9 +91,12 @@ def quick(command: str) -> list[str]:
     return shlex.split(f"{command} {QUICK[start] if start else ''}")[1:]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_what_a_page_tells_its_reader_to_type_runs(page, fedray):
-    """Its blocks in their order in one folder: files are written, commands and Python blocks run."""
+def follow(page: Path, fedray: CommandLine) -> dict[str, str]:
+    """Runs a page's blocks in their order in one folder: files are written, commands and Python blocks run.
+
+    Gives what each command printed.
+    """
+    printed = {}
     variables: dict[str, Any] = {"__name__": "__main__"}
     for block in BLOCKS[page]:
         if block.title:
@@ -103,21 +107,26 @@ def test_what_a_page_tells_its_reader_to_type_runs(page, fedray):
             exec(compile("\n" * block.line + block.text, block.place, "exec"), variables)
         for command in commands(block) if block.language == "bash" else ():
             if command.startswith("fedray "):
-                code, out, err = fedray(*quick(command))
-                assert code == 0, (block.place, command, out, err)
+                code, printed[command], err = fedray(*quick(command))
+                assert code == 0, (block.place, command, printed[command], err)
             else:
                 subprocess.run(["bash", "-euc", command], check=True, capture_output=True)
+    return printed
 
 
-def test_the_output_in_the_readme_is_what_a_run_prints(fedray):
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_tells_its_reader_to_type_runs(page, fedray):
+    follow(page, fedray)
+
+
+def test_the_readme_s_commands_run_and_print_what_it_shows(fedray):
+    printed = follow(PAGES[0], fedray)["fedray run quickstart"].splitlines()
     shown = next(block.text for block in BLOCKS[PAGES[0]] if block.language == "text").splitlines()
-    code, out, _ = fedray(*quick("fedray run quickstart"))
 
     def shape(line: str) -> str:
         return re.sub(r"[0-9a-f]{12}|\d+", "0", line)
 
-    assert code == 0
-    assert [shape(line) for line in out.splitlines()[-3:]] == [shape(line) for line in shown[-3:]]
+    assert [shape(line) for line in printed[-3:]] == [shape(line) for line in shown[-3:]]
 
 
 def test_blocks_that_are_not_run_are_few_and_say_why():
@@ -170,3 +179,20 @@ def test_every_verb_and_option_a_page_names_exists(code):
 )
 def test_every_file_and_folder_a_page_names_is_there(path):
     assert (ROOT / path).exists()
+
+
+def test_the_drawing_of_the_floors_is_that_of_the_import_rules():
+    """Otherwise: python tools/draw_floors.py > docs/floors.svg"""
+    command = [sys.executable, str(ROOT / "tools" / "draw_floors.py")]
+    drawn = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert (ROOT / "docs" / "floors.svg").read_text(encoding="utf-8") == drawn
+
+
+def test_every_aggregation_rule_stands_on_the_page_of_algorithms():
+    page = (ROOT / "docs" / "algorithms.md").read_text(encoding="utf-8")
+    kinds = schema()["properties"]["aggregation"]["discriminator"]["mapping"]
+    assert [kind for kind in kinds if f"`{kind}`" not in page] == []
+
+
+def test_the_readme_fits_a_screen_or_two():
+    assert len(PAGES[0].read_text(encoding="utf-8").splitlines()) <= 90
