@@ -12,13 +12,14 @@ from fedray.data import Samples, holdings, open_source
 from fedray.data.image_folder import read
 from fedray.data.partition import unreadable
 from fedray.data.samples import located
-from fedray.data.sources import to_download
+from fedray.data.sources import has_test_set, to_download
+from fedray.lazy import resolve
 from fedray.learners.bases import locate
 from fedray.learners.stage_names import refuse_unknown, stage_names
 from fedray.network.links import read_trace
 from fedray.scenario import Loaded, Refused, Scenario, ScenarioError, load
 from fedray.scenario.data import Bytes, Text
-from fedray.scenario.model import Model, TextToImage
+from fedray.scenario.model import Model
 from fedray.scenario.network import DIRECTIONS, TraceLink
 from fedray.scenario.topology import Split
 
@@ -75,8 +76,8 @@ def _missing(loaded: Loaded) -> ScenarioError:
             )
     if isinstance(scenario.topology, Split):
         attempt("model", partial(_cut, scenario.model, scenario.topology, loaded.folder))
-    elif isinstance(scenario.model, TextToImage):
-        attempt("model.base", partial(locate, scenario.model.base, loaded.folder))
+    elif (verify_files := scenario.model.verify_files) is not None:
+        attempt("model", lambda: resolve(verify_files)(scenario.model, loaded.folder))
     if (reference := scenario.evaluation.reference) is not None:
         place = "evaluation.reference"
         attempt(place, lambda: read(reference.path, loaded.folder, place, reference.caption_key, None))
@@ -125,8 +126,8 @@ def readable(loaded: Loaded) -> tuple[Samples, Mapping[int, np.ndarray]]:
 def tested(scenario: Scenario) -> bool:
     """Whether the run opens its source's test set."""
     section = scenario.evaluation
-    asked = scenario.model.kind in ("classifier", "transformer") or section.quality or section.leakage
-    return bool(asked) and scenario.data.kind != "image_folder" and not scenario.sites
+    evaluated = scenario.model.evaluates_on_test_set or section.quality or section.leakage
+    return bool(evaluated) and has_test_set(scenario.data) and not scenario.sites
 
 
 def find(scenario: str) -> Path:

@@ -1,35 +1,34 @@
 """`fedray generate`: images, or texts, from a run, finished or in progress, and from its base model beside
-them. A finished run is all in its folder: its training data are not asked for."""
+them. A finished run is all in its folder: its training data are not asked for, where its files say what they
+were."""
 
 import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
-from safetensors.torch import load_file
-from tokenizers import Tokenizer
 from torch import Tensor
 
 from fedray.check import check
-from fedray.data import Form
+from fedray.data import dataset_info
 from fedray.engine import finished
-from fedray.evaluation.evaluate import BETWEEN, picture, sheet
 from fedray.executors import Job
 from fedray.executors.model import Model
 from fedray.executors.server import ServerWork
-from fedray.learners.learners import load
-from fedray.learners.transformer import Transformer as Writer
+from fedray.learners.contexts import LearnerContext, Sampling
+from fedray.learners.learner import BETWEEN, Learner
+from fedray.learners.learners import NO_DATA, learner_class, load
+from fedray.learners.sheets import picture, sheet
 from fedray.runs import reader
 from fedray.runs.folder import RunFolder, first_free
 from fedray.scenario import Scenario, ScenarioError
 from fedray.scenario.base import Refused
-from fedray.scenario.data import Text
-from fedray.scenario.model import TextToImage, Transformer
 from fedray.transport.buffer import DTYPES
 
 BASE, RUN = "base model", "this run"
@@ -61,44 +60,39 @@ def generate(
     if scenario.sweep:
         ours = ", ".join(str(folder / name) for name in scenario.sweep.variants)
         raise ScenarioError([f"{folder}: got a sweep, expected one of its runs: {ours}"])
-    writes = isinstance(scenario.model, Transformer) and scenario.model.writes
-    if not isinstance(scenario.model, TextToImage) and not writes:
-        raise ScenarioError(
-            [
-                f"{folder}: got a {scenario.model.kind}, expected the run of a model that generates from"
-                " prompts"
-            ]
-        )
+    section = scenario.model
+    if section.generates is None or not section.takes_prompts:
+        expected = "the run of a model that generates from prompts"
+        raise ScenarioError([f"{folder}: got a {section.kind}, expected {expected}"])
+    writes = section.generates == "texts"
     if writes and (guidance is not None or negative is not None):
         raise ScenarioError(
             [f"{folder}: got --guidance or --negative for a model that writes, expected --steps alone"]
         )
     evaluation = scenario.evaluation
-    steps = steps or (evaluation.new_tokens if writes else evaluation.inference_steps)
-    guidance = evaluation.guidance_scale if guidance is None else guidance
-    negative = evaluation.negative_prompt if negative is None else negative
+    sampling = replace(
+        Sampling.of(evaluation),
+        guidance_scale=evaluation.guidance_scale if guidance is None else guidance,
+        negative_prompt=evaluation.negative_prompt if negative is None else negative,
+    )
+    if steps:
+        sampling = replace(sampling, new_tokens=steps) if writes else replace(sampling, steps=steps)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if out is None or (writes and out.is_dir()):
         out = first_free(out or run.path / "generated", _slug(prompts[0]), ".txt" if writes else ".png")
     prompts, seeds = [p for p in prompts for _ in range(num)], [seed + i for _ in prompts for i in range(num)]
 
-    asked: tuple[Any, ...] = (
-        prompts,
-        seeds,
-        steps,
-        *((evaluation.temperature,) if writes else (guidance, negative)),
-    )
     made: dict[str, Any] = {}
     try:
         if compare:
-            made[BASE] = _base(scenario, run, device).sample(*asked)
-        made[RUN] = _learnt(scenario, run, device).sample(*asked)
+            made[BASE] = _base(scenario, run, device).sample(prompts, seeds, sampling)
+        made[RUN] = _learnt(scenario, run, device).sample(prompts, seeds, sampling)
     except Refused as e:
         raise loaded.error([e]) from None
     each: list[tuple[dict[str, Any], Any]] = []
-    for who, some in made.items():
+    for model, some in made.items():
         each += [
-            ({"model": who, "prompt": p, "seed": s, "file": str(out)}, x)
+            ({"model": model, "prompt": p, "seed": s, "file": str(out)}, x)
             for p, s, x in zip(prompts, seeds, some, strict=True)
         ]
     rows = [row for row, _ in each]
@@ -107,9 +101,9 @@ def generate(
             out.write_text(BETWEEN.join(text for _, text in each) + "\n", encoding="utf-8")
         return [row | {"text": text} for row, text in each]
     facts: dict[str, Any] = {
-        "negative_prompt": negative,
-        "steps": steps,
-        "guidance_scale": guidance,
+        "negative_prompt": sampling.negative_prompt,
+        "steps": sampling.steps,
+        "guidance_scale": sampling.guidance_scale,
         "run": run.path.name,
     }
     facts["size"] = f"{made[RUN].shape[-1]}x{made[RUN].shape[-2]}"
@@ -124,11 +118,11 @@ def generate(
     return rows
 
 
-def _learnt(scenario: Scenario, run: RunFolder, device: torch.device) -> Any:
+def _learnt(scenario: Scenario, run: RunFolder, device: torch.device) -> Learner:
     """The result where there is one, otherwise what the newest whole checkpoint holds."""
     if (result := finished(run)) is not None and (run.path / "model").is_dir():
         return _exported(scenario, run.path, device, result["artifacts"])
-    if isinstance(scenario.model, Transformer):  # on the way, a tokenizer is with the data it was made from
+    if scenario.model.built_for_data:  # on the way, what it was built for is with the data alone
         check(run.path / reader.SCENARIO)
     job = Job(scenario, run.path)
     model, server = Model(job, device), ServerWork(job)
@@ -144,8 +138,8 @@ def _learnt(scenario: Scenario, run: RunFolder, device: torch.device) -> Any:
     )
 
 
-def _exported(scenario: Scenario, folder: Path, device: torch.device, artifacts: Sequence[str]) -> Any:
-    """A finished run's model, from its `model/` alone, of which the run's artifacts name every file.
+def _exported(scenario: Scenario, folder: Path, device: torch.device, artifacts: Sequence[str]) -> Learner:
+    """A finished run's model, from its `model/`, of which the run's artifacts name every file.
 
     Raises:
         ScenarioError: where that is not whole, or has links out of the run folder.
@@ -155,54 +149,47 @@ def _exported(scenario: Scenario, folder: Path, device: torch.device, artifacts:
         raise ScenarioError(
             [f"{folder / missing[0]}: got nothing, expected a file of the model that the run wrote"]
         )
-    try:
-        if isinstance(scenario.model, TextToImage):
-            exported = scenario.model.model_copy(update={"base": "model"})
-            whole: Any = load(
-                scenario.model_copy(update={"model": exported}),
-                folder,
-                device,
-                DTYPES[scenario.training.precision],
-            )
-            whole.pipeline()  # its sampler is read here, and its tokenizer's limits below
-            whole.tokenize([""])
-            return whole
-        learner = _drawn(scenario, folder, device)
-        learner.network.load_state_dict(load_file(folder / "model" / learner.weights_file))
-        return learner
-    except ScenarioError:
-        raise
-    except Exception as e:  # whatever the libraries that read a model make of a damaged one
-        reason = (str(e).strip() or type(e).__name__).splitlines()[0][:200]
-        raise ScenarioError(
-            [f"{folder / 'model'}: got {reason}, expected the whole model that the run wrote"]
-        ) from None
+    with _damage_refused(folder / "model"):
+        context = _context(scenario, folder, device)
+        return learner_class(scenario.model).from_export(scenario.model, context, folder / "model")
 
 
-def _base(scenario: Scenario, run: RunFolder, device: torch.device) -> Any:
+def _base(scenario: Scenario, run: RunFolder, device: torch.device) -> Learner:
     """The model before any training."""
-    if isinstance(scenario.model, TextToImage):
-        return load(scenario, run.path, device, DTYPES[scenario.training.precision])
-    if finished(run) is not None and (run.path / "model").is_dir():
+    if scenario.model.built_for_data and finished(run) is not None and (run.path / "model").is_dir():
         reader.refuse_links_within(run.path, run.path / "model")
-        return _drawn(scenario, run.path, device)
-    check(run.path / reader.SCENARIO)
+        with _damage_refused(run.path / "model"):
+            context = _context(scenario, run.path, device)
+            return learner_class(scenario.model).load(scenario.model, context)
+    if scenario.model.built_for_data:
+        check(run.path / reader.SCENARIO)
     return load(scenario, run.path, device, DTYPES[scenario.training.precision])
 
 
-def _drawn(scenario: Scenario, folder: Path, device: torch.device) -> Writer:
-    """A finished run's transformer with weights drawn from the seed; its tokenizer lies beside its
-    weights."""
-    assert isinstance(scenario.model, Transformer)
-    assert isinstance(scenario.data, Text)
+def _context(scenario: Scenario, folder: Path, device: torch.device) -> LearnerContext:
+    """What a finished run's learner was built from, from its exported files where they say so."""
+    dataset = NO_DATA
+    if scenario.model.built_for_data:
+        exported = learner_class(scenario.model).exported_dataset(scenario.model, folder / "model")
+        if exported is None:
+            check(folder / reader.SCENARIO)
+            exported = dataset_info(scenario.data, folder)
+        dataset = exported
+    return LearnerContext(dataset, folder, scenario.seed, device, DTYPES[scenario.training.precision])
+
+
+@contextmanager
+def _damage_refused(model: Path) -> Iterator[None]:
+    """Whatever the libraries that read an exported model make of a damaged one is one line."""
     try:
-        tokenizer = Tokenizer.from_file(str(folder / "model" / "tokenizer.json"))
-    except Exception as e:  # tokenizers raises no other
-        raise ScenarioError(
-            [f"{folder / 'model' / 'tokenizer.json'}: got {e}, expected the run's tokenizer"]
-        ) from None
-    form = Form(0, None, (), scenario.data.length, tokenizer)
-    return Writer(scenario.model, form, scenario.seed, device, DTYPES[scenario.training.precision])
+        yield
+    except ScenarioError:
+        raise
+    except Exception as e:
+        reason = (str(e).strip() or type(e).__name__).splitlines()[0][:200]
+        if reason.startswith(str(model)):  # it names the file itself
+            raise ScenarioError([reason]) from None
+        raise ScenarioError([f"{model}: got {reason}, expected the whole model that the run wrote"]) from None
 
 
 @contextmanager
@@ -219,7 +206,7 @@ def _writing(file: Path) -> Iterator[None]:
 
 def _side_by_side(made: dict[str, Tensor], columns: int) -> Image.Image:
     """A block a model, a row a prompt; the blocks are named where there are two."""
-    blocks = {who: sheet(images, columns) for who, images in made.items()}
+    blocks = {model: sheet(images, columns) for model, images in made.items()}
     if len(blocks) == 1:
         return next(iter(blocks.values()))
     gap, header = 24, 34
@@ -228,10 +215,10 @@ def _side_by_side(made: dict[str, Tensor], columns: int) -> Image.Image:
         "RGB", (sum(b.width for b in blocks.values()) + gap * (len(blocks) - 1), height + header), "white"
     )
     draw, left = ImageDraw.Draw(page), 0
-    for who, block in blocks.items():
+    for model, block in blocks.items():
         draw.text(
             (left + block.width / 2, header / 2),
-            who,
+            model,
             fill="#333333",
             font=ImageFont.load_default(18),
             anchor="mm",

@@ -2,7 +2,7 @@
 
     uv run python tools/bench_paint.py [--pictures 100] [--steps 20] [--generator tiny-sd]
 
-1. Pictures a second of augmentation's painter, of ten labels in batches of 50, beside diffusers'
+1. Pictures a second of the image generator of augmentation, of ten labels in batches of 50, beside diffusers'
 StableDiffusionPipeline
    called with the same prompts, batches and steps, in turns.                     At least 0.90 of the bare pipeline's.
 2. A second round of painting in the same process, where model and prompts are there already, beside the first
@@ -25,13 +25,13 @@ import torch
 from bench_parallel import NETWORK
 from diffusers import StableDiffusionPipeline
 
-from fedray.augmentation.painter import Painter
+from fedray.augmentation.image_generator import ImageGenerator
 from fedray.check import check
+from fedray.data import DatasetInfo
 from fedray.data.fashion_mnist import LABELS
 from fedray.data.partition import holdings
-from fedray.data.samples import Form
 from fedray.executors import Job
-from fedray.executors.ray import RayExecutor
+from fedray.executors.ray.executor import RayExecutor
 from fedray.learners.bases import locate
 from fedray.network.radio import Radio
 from fedray.planning.round import schedule_round, shared
@@ -70,7 +70,7 @@ class Round:
         """Seconds until the last client's report."""
         self.t += 1
         start, last = time.perf_counter(), 0.0
-        for report in self.executor.carry_out(schedule_round(self.scenario, self.radio, self.t, self.known)):
+        for report in self.executor.run_round(schedule_round(self.scenario, self.radio, self.t, self.known)):
             if report.client != SERVER:
                 last = time.perf_counter() - start
         return last
@@ -106,25 +106,25 @@ def main() -> None:
         generator=arguments.generator, inference_steps=arguments.steps, per_class=arguments.pictures // 10,
         at_most=arguments.pictures * arguments.rounds, batch_size=BATCH, guidance_scale=3.0,
     )  # fmt: skip
-    painter = Painter(section, Path(), Form(1, 28, LABELS), 0, device)
+    generator = ImageGenerator(section, Path(), DatasetInfo(1, 28, LABELS), 0, device)
     labels = np.tile(np.arange(10), section.at_most)
-    painter.paint(SERVER, labels[: arguments.pictures])
+    generator.generate(SERVER, labels[: arguments.pictures])
     first = time.perf_counter() - start
     bare = StableDiffusionPipeline.from_pretrained(
         locate(arguments.generator, Path()).source, safety_checker=None
     ).to(device)
     bare.set_progress_bar_config(disable=True)
-    prompts = [painter.prompt(SERVER, i, int(labels[i])) for i in range(arguments.pictures)]
+    prompts = [generator.prompt(SERVER, i, int(labels[i])) for i in range(arguments.pictures)]
     pairs = []
     for t in range(1, arguments.rounds):
         start = time.perf_counter()
-        painter.paint(SERVER, labels[: arguments.pictures * (t + 1)])
+        generator.generate(SERVER, labels[: arguments.pictures * (t + 1)])
         ours = time.perf_counter() - start
         start = time.perf_counter()
         for i in range(0, len(prompts), BATCH):
             some = prompts[i : i + BATCH]
             noise = [torch.Generator().manual_seed(i + j) for j in range(len(some))]
-            size = {"height": painter.learner.resolution, "width": painter.learner.resolution}
+            size = {"height": generator.learner.resolution, "width": generator.learner.resolution}
             bare(
                 some,
                 generator=noise,
@@ -142,7 +142,7 @@ def main() -> None:
     print(
         f"{'first round with loading, later rounds':<44}{first:>14.2f} s{again:>10.2f} s{again / first:>8.2f}"
     )
-    del painter, bare
+    del generator, bare
     beside_painting(arguments.rounds)
 
 

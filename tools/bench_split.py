@@ -24,15 +24,16 @@ import numpy as np
 import ray
 import torch
 import torch.nn.functional as F
+from fedray.executors.split.message import Message
 
 from fedray.check import check
 from fedray.data import holdings
 from fedray.executors import Job
 from fedray.executors.local_training import batches
-from fedray.executors.ray import RayExecutor, in_turn
 from fedray.executors.ray.actors import ServerHost, Turns
+from fedray.executors.ray.executor import RayExecutor
+from fedray.executors.ray.wiring import in_turn
 from fedray.executors.split import ask
-from fedray.executors.split.message import Message
 from fedray.learners.learners import load
 from fedray.network.clock import time_round
 from fedray.network.radio import Radio
@@ -106,7 +107,7 @@ def beside(repeat: int, steps: int) -> tuple[float, float, float]:
             schedule = schedule_round(scenario, radio, t, known, work)
             schedule = schedule.sorted({e.id: e.t0_s for e in time_round(schedule, work, radio, 0.0)})
             start = time.perf_counter()
-            list(executor.carry_out(schedule))
+            list(executor.run_round(schedule))
             ours = time.perf_counter() - start
             pairs.append((steps / ours, steps / plain.round()))
         executor.close()

@@ -6,18 +6,20 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from fedray.aggregation.fedavg import FedAvg, State
+from fedray.aggregation.rule import Rule, State
 
 
-class FedOpt(FedAvg, ABC):
+class FedOpt(Rule, ABC):
     """Any of torch's optimizers, afresh each round with the state it had."""
 
     @abstractmethod
     def optimizer(self, weights: torch.nn.Parameter) -> torch.optim.Optimizer: ...
 
-    def step(self, old: Tensor, mean: Tensor, state: State, share: float, seed: int) -> tuple[Tensor, State]:
+    def step(
+        self, old: Tensor, combined: Tensor, state: State, participation: float, seed: int
+    ) -> tuple[Tensor, State]:
         weights = torch.nn.Parameter(old.clone())
-        weights.grad = -mean
+        weights.grad = -combined
         optimizer = self.optimizer(weights)
         optimizer.state[weights] = {name: value.clone() for name, value in state.items()}
         optimizer.step()
@@ -45,9 +47,11 @@ class FedYogi(FedAdam):
     """torch has no Yogi. v = v - (1 - beta_2) g^2 sign(v - g^2) grows no faster than it shrinks; without bias
     correction, and v_0 = tau^2, as in the paper."""
 
-    def step(self, old: Tensor, mean: Tensor, state: State, share: float, seed: int) -> tuple[Tensor, State]:
-        s, square = self.section, mean.square()
-        m = s.beta1 * state.get("exp_avg", torch.zeros_like(mean)) + (1 - s.beta1) * mean
-        v = state.get("exp_avg_sq", torch.full_like(mean, s.tau**2))
+    def step(
+        self, old: Tensor, combined: Tensor, state: State, participation: float, seed: int
+    ) -> tuple[Tensor, State]:
+        s, square = self.section, combined.square()
+        m = s.beta1 * state.get("exp_avg", torch.zeros_like(combined)) + (1 - s.beta1) * combined
+        v = state.get("exp_avg_sq", torch.full_like(combined, s.tau**2))
         v = v - (1 - s.beta2) * square * torch.sign(v - square)
         return old + s.server_learning_rate * m / (v.sqrt() + s.tau), {"exp_avg": m, "exp_avg_sq": v}

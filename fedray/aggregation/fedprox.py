@@ -4,11 +4,13 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from fedray.aggregation.fedavg import Adjust, FedAvg
+from fedray.aggregation.rule import AdjustGradient, Rule
 
 
-class FedProx(FedAvg):
-    def begin(self, start: Tensor, beside: Tensor, state: Mapping[str, Tensor]) -> Adjust | None:
+class FedProx(Rule):
+    def on_client_start(
+        self, start: Tensor, extra: Tensor, state: Mapping[str, Tensor]
+    ) -> AdjustGradient | None:
         """The proximal term's gradient, mu (w - w_t), joins every step's."""
 
         def adjust(gradient: Tensor, weights: Tensor) -> None:

@@ -2,8 +2,8 @@
 means.
 
 FedAvg on A and B (FedIT) is inexact by what the means leave out; so is HetLoRA, which weighs mixed ranks.
-FFA-LoRA trains B alone, so its mean is exact. FedEx-LoRA folds what the means leave out into W; stacking
-folds in the whole mean product. Both are exact, with mixed ranks too, and send W's change down beside the
+FFA-LoRA trains B alone, so its mean is exact. FedEx-LoRA adds what the means leave out to W; stacking
+adds the whole mean product. Both are exact, with mixed ranks too, and send W's change down beside the
 adapter, before it is scaled by s.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedray.aggregation.fedavg import FedAvg, State
+from fedray.aggregation.rule import Rule, State
 from fedray.transport.buffer import Layout
 
 
@@ -44,10 +44,12 @@ class Pair:
 
 def pairs(layout: Layout) -> list[Pair]:
     """The adapters of a layout by layer, in its order."""
-    places, offset = {}, 0
+    places = {}
+    offset = 0
     for name, size in zip(layout.names, layout.sizes, strict=True):
         places[name], offset = slice(offset, offset + size), offset + size
-    found, start = [], 0
+    found = []
+    start = 0
     for name, shape in zip(layout.names, layout.shapes, strict=True):
         if name.endswith(".lora_A.weight"):
             other = name.replace(".lora_A.", ".lora_B.")
@@ -58,20 +60,12 @@ def pairs(layout: Layout) -> list[Pair]:
     return found
 
 
-def truncation(layout: Layout, rank: int) -> Tensor:
-    """[numel] bool: what a client of this rank has of the adapters."""
-    held = [torch.zeros(shape, dtype=torch.bool) for shape in layout.shapes]
-    for name, part in zip(layout.names, held, strict=True):
-        (part[:rank] if ".lora_A." in name else part[:, :rank]).fill_(True)
-    return torch.cat([part.flatten() for part in held])
-
-
-class FfaLora(FedAvg):
+class FfaLora(Rule):
     """FFA-LoRA (Sun et al. 2024): A stays as it was drawn and never travels (see tuning.lora), so averaging B
     is exact."""
 
 
-class HetLora(FedAvg):
+class HetLora(Rule):
     """HetLoRA (Cho et al. 2024, Sec. 4.3): w_{t+1} = sum_k S_k w_k / sum_k S_k, where S_k = |B_k A_k|
     (Frobenius, over all layers) and w_k is padded with zeros to the global rank. Summed: S_k u_k, and S_k."""
 
@@ -87,11 +81,13 @@ class HetLora(FedAvg):
         length = torch.stack([pair.squared_length(local) for pair in self.pairs]).sum().clamp(min=0).sqrt()
         return torch.cat([length * sent, length[None]])
 
-    def step(self, old: Tensor, mean: Tensor, state: State, share: float, seed: int) -> tuple[Tensor, State]:
-        return (old + mean[:-1] / mean[-1] if mean[-1] else old), {}
+    def step(
+        self, old: Tensor, combined: Tensor, state: State, participation: float, seed: int
+    ) -> tuple[Tensor, State]:
+        return (old + combined[:-1] / combined[-1] if combined[-1] else old), {}
 
 
-class FedExLora(FedAvg):
+class FedExLora(Rule):
     """FedEx-LoRA (Singhal et al. 2025): A and B are averaged, and W += s (mean(B_i A_i) - mean(B_i)
     mean(A_i)).
 
@@ -99,7 +95,7 @@ class FedExLora(FedAvg):
     """
 
     element_wise = False
-    folds = True
+    updates_base_weights = True
 
     def __init__(self, section: Any, layout: Layout) -> None:
         super().__init__(section, layout)
@@ -112,10 +108,12 @@ class FedExLora(FedAvg):
         local = received[: self.layout.numel] + sent
         return torch.cat([sent, *(pair.multiply(local) for pair in self.pairs)])
 
-    def step(self, old: Tensor, mean: Tensor, state: State, share: float, seed: int) -> tuple[Tensor, State]:
+    def step(
+        self, old: Tensor, combined: Tensor, state: State, participation: float, seed: int
+    ) -> tuple[Tensor, State]:
         n = self.layout.numel
-        new = old[:n] + mean[:n]
-        residual = mean[n:] - torch.cat([pair.multiply(new) for pair in self.pairs])
+        new = old[:n] + combined[:n]
+        residual = combined[n:] - torch.cat([pair.multiply(new) for pair in self.pairs])
         return torch.cat([new, old[n:] + residual]), {}
 
 
@@ -130,10 +128,12 @@ class Flora(FedExLora):
     def contribution(self, received: Tensor, sent: Tensor) -> Tensor:
         return super().contribution(received, sent)[self.layout.numel :]
 
-    def step(self, old: Tensor, mean: Tensor, state: State, share: float, seed: int) -> tuple[Tensor, State]:
+    def step(
+        self, old: Tensor, combined: Tensor, state: State, participation: float, seed: int
+    ) -> tuple[Tensor, State]:
         n, draws = self.layout.numel, torch.Generator().manual_seed(seed)
         new = torch.zeros(n, dtype=old.dtype)
         for pair in self.pairs:  # as peft's "gaussian"
             size = pair.a.stop - pair.a.start
             new[pair.a] = torch.randn(size, generator=draws, dtype=old.dtype) / pair.rank
-        return torch.cat([new, old[n:] + mean]), {}
+        return torch.cat([new, old[n:] + combined]), {}

@@ -11,33 +11,41 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fedray.aggregation.fedavg import Adjust, FedAvg, State
+from fedray.aggregation.rule import AdjustGradient, Rule, State
 from fedray.transport.buffer import Layout
 
 
-class Scaffold(FedAvg):
+class Scaffold(Rule):
     """x and c go down, their changes up. A client keeps c_i, zero until its first turn."""
 
     def __init__(self, section: Any, layout: Layout) -> None:
         super().__init__(section, layout)
         self.received = self.sent = self.summed = 2 * layout.numel
 
-    def begin(self, start: Tensor, beside: Tensor, state: Mapping[str, Tensor]) -> Adjust | None:
-        self._correction = beside[: len(start)] - state.get("control", torch.zeros_like(start))  # c - c_i
+    @property
+    def client_state_numbers(self) -> int:
+        return self.layout.trained
+
+    def on_client_start(
+        self, start: Tensor, extra: Tensor, state: Mapping[str, Tensor]
+    ) -> AdjustGradient | None:
+        self._correction = extra[: len(start)] - state.get("control", torch.zeros_like(start))  # c - c_i
 
         def adjust(gradient: Tensor, weights: Tensor) -> None:
             gradient.add_(self._correction)
 
         return adjust
 
-    def end(
+    def on_client_end(
         self, start: Tensor, end: Tensor, steps: int, learning_rate: float, state: Mapping[str, Tensor]
     ) -> tuple[Tensor | None, State]:
         new = (start - end) / (steps * learning_rate) - self._correction
         change = new - state.get("control", torch.zeros_like(start))
         return F.pad(change, (0, self.layout.numel - len(change))), {"control": new}
 
-    def step(self, old: Tensor, mean: Tensor, state: State, share: float, seed: int) -> tuple[Tensor, State]:
+    def step(
+        self, old: Tensor, combined: Tensor, state: State, participation: float, seed: int
+    ) -> tuple[Tensor, State]:
         """x += eta_g mean(dy), c += |S| / N mean(dc)."""
-        scale = torch.tensor([[self.section.server_learning_rate], [share]], dtype=torch.float64)
-        return old + scale * mean, {}
+        scale = torch.tensor([[self.section.server_learning_rate], [participation]], dtype=torch.float64)
+        return old + scale * combined, {}

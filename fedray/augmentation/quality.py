@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedray.augmentation.painter import Pictures
-from fedray.data import Form, Samples
+from fedray.augmentation.image_generator import GeneratedImages
+from fedray.data import DatasetInfo, Samples
 from fedray.evaluation import judge as judges
 from fedray.evaluation import quality, style
-from fedray.evaluation.evaluate import resized
-from fedray.evaluation.evaluate import sheet as sheet_of
+from fedray.evaluation.judge import resized
+from fedray.learners.sheets import sheet as sheet_of
 from fedray.randomness import SERVER, generator, key
 from fedray.scenario.base import Refused
 
@@ -25,13 +25,13 @@ def gap(gradient: np.ndarray, whole: np.ndarray) -> float:
 
 
 def judged(
-    judge: judges.GarmentJudge, pictures: Pictures, form: Form, real: Samples, seed: int
+    judge: judges.GarmentJudge, pictures: GeneratedImages, dataset: DatasetInfo, real: Samples, seed: int
 ) -> dict[str, float]:
     """The share of pictures that a judge takes for what they were to show, and its classifier-FID to as many
     real images."""
     made = _tensors(pictures.pixels)
     _, probabilities = judges.look(judge, made)
-    wanted = torch.tensor([judge.labels.index(form.label_names[k]) for k in pictures.labels])
+    wanted = torch.tensor([judge.labels.index(dataset.label_names[k]) for k in pictures.labels])
     n = min(len(made), len(real))
     chosen = generator(seed, 0, SERVER, "pictures judged").choice(len(real), n, replace=False)
     theirs = _tensors(np.stack([np.moveaxis(np.asarray(real.image(int(i))), -1, 0) for i in chosen]))
@@ -43,17 +43,17 @@ def judged(
     }
 
 
-def verify(judge: judges.GarmentJudge, form: Form) -> None:
+def verify(judge: judges.GarmentJudge, dataset: DatasetInfo) -> None:
     """Raises Refused for a judge that does not know the data's labels."""
-    if missing := sorted(set(form.label_names) - set(judge.labels)):
+    if missing := sorted(set(dataset.label_names) - set(judge.labels)):
         raise Refused(
             "augmentation.judge",
             f"one that does not know {', '.join(missing)}",
-            f"a judge of {', '.join(form.label_names)}",
+            f"a judge of {', '.join(dataset.label_names)}",
         )
 
 
-def sheet(pictures: Pictures, file: Path) -> None:
+def sheet(pictures: GeneratedImages, file: Path) -> None:
     """The first few of each label."""
     names = sorted(set(pictures.labels.tolist()))
     of = {k: np.flatnonzero(pictures.labels == k)[:ROWS] for k in names}

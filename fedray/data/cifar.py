@@ -1,8 +1,11 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009), as torchvision leaves them or in the binary version."""
 
-import pickletools
+import io
+import pickle
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +34,7 @@ FILES = {
     "cifar10": {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]},
     "cifar100": {"train": ["train"], "test": ["test"]},
 }
+LABELS = {"cifar10": b"labels", "cifar100": b"fine_labels"}
 
 
 def there(data: Cifar, folder: Path, split: Split = "train") -> bool:
@@ -93,32 +97,59 @@ def _binary(file: Path, kind: str) -> tuple[np.ndarray, np.ndarray]:
     return rows[:, head:].reshape(-1, 3, 32, 32), _known(file, rows[:, head - 1].astype(np.int64), kind)
 
 
+class _Named:
+    """Stands for whatever a pickle names, which is never imported: it keeps what that would be made from."""
+
+    given: tuple[Any, ...] = ()
+
+    def __init__(self, *arguments: Any) -> None:
+        self.given = arguments
+
+    def __setstate__(self, state: Iterable[Any]) -> None:
+        self.given += tuple(state)
+
+
+# In Python, since the C implementation allocates as much memory as the memo index in a damaged file says.
+class _Unpickler(pickle._Unpickler):
+    """Makes dictionaries, lists, numbers and strings, and runs nothing that a file names."""
+
+    def find_class(self, module: str, name: str) -> type[_Named]:
+        return _Named
+
+
+def _bytes_of(value: Any) -> bytes:
+    """A string as Python 2 or 3 pickles it, or `_codecs.encode(text, "latin1")`, as Python 3 writes bytes for
+    Python 2; nothing of another value."""
+    if isinstance(value, _Named):
+        value = value.given[0]
+    if isinstance(value, str):
+        return value.encode("latin-1")
+    return bytes(value) if isinstance(value, bytes | bytearray) else b""
+
+
 def _python(file: Path, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """A pickled dictionary, of which only the words are read and nothing is run: the numbers that stand
-    behind the labels' key, and the longest string, which is the pictures."""
-    labels: list[int] = []
-    pictures, reading = b"", False
-    wanted = b"labels" if kind == "cifar10" else b"fine_labels"
+    """A pickled dictionary with a list of labels and, at `data`, a NumPy array, whose bytes are the longest
+    string that it is made from."""
     try:
-        for code, argument, _ in pickletools.genops(file.read_bytes()):
-            if isinstance(argument, bytes | bytearray | str) and code.name != "GLOBAL":
-                text = argument.encode("latin-1") if isinstance(argument, str) else bytes(argument)
-                pictures = max(pictures, text, key=len)
-                # The codec's name stands before any bytes that protocol 2 writes, also before the labels'
-                # key.
-                reading = text == wanted or (reading and not labels and text == b"latin1")
-            elif (
-                reading and isinstance(argument, int) and code.name in ("BININT", "BININT1", "BININT2", "INT")
-            ):
-                labels.append(argument)
-            elif code.name in ("SETITEM", "SETITEMS"):
-                reading = False
-        array = np.frombuffer(pictures, np.uint8).reshape(-1, 3, 32, 32)
-    except (OSError, ValueError, IndexError, UnicodeEncodeError) as e:
+        content = _Unpickler(io.BytesIO(file.read_bytes()), encoding="bytes").load()
+        if not isinstance(content, dict):
+            raise ValueError(f"a pickled {type(content).__name__}, no dictionary")
+        batch = {_bytes_of(key): value for key, value in content.items()}
+        for key in (LABELS[kind], b"data"):
+            if key not in batch:
+                raise ValueError(f"no {key.decode()!r} in it")
+        if not isinstance(batch[b"data"], _Named):
+            raise ValueError("'data', which is no array")
+        images = np.frombuffer(max(map(_bytes_of, batch[b"data"].given), key=len), np.uint8)
+        images = images.reshape(-1, 3, 32, 32)
+        if not all(isinstance(label, int) for label in batch[LABELS[kind]]):
+            raise ValueError("labels that are no integers")
+        labels = np.array(batch[LABELS[kind]], np.int64)
+    except Exception as e:  # a damaged pickle raises anything
         raise ValueError(f"{file}, which cannot be read: {reason(e)}") from None
-    if not len(array) or len(array) != len(labels):
-        raise ValueError(f"{file}, which has {len(array)} pictures and {len(labels)} labels")
-    return array, _known(file, np.array(labels, np.int64), kind)
+    if not len(images) or len(images) != len(labels):
+        raise ValueError(f"{file}, which has {len(images)} pictures and {len(labels)} labels")
+    return images, _known(file, labels, kind)
 
 
 def _known(file: Path, labels: np.ndarray, kind: str) -> np.ndarray:

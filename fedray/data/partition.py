@@ -167,7 +167,7 @@ def holdings(
         Refused: where files are missing, or do not fit the clients.
     """
     data = scenario.data
-    if isinstance(data, ImageFolder) and data.caption is None and scenario.model.kind != "text_to_image":
+    if isinstance(data, ImageFolder) and data.caption is None and not scenario.model.reads_captions:
         data = data.model_copy(update={"caption": ""})  # nobody reads it
     if not isinstance(data, ImageFolder) or data.sites is None:
         samples = open_source(data, folder)
@@ -189,7 +189,7 @@ def holdings(
     return samples, held
 
 
-def test_split(scenario: Scenario, n: int) -> tuple[np.ndarray, np.ndarray]:
+def split_test_set(scenario: Scenario, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices of n test images: those held out for augmentation's weights, and those that accuracy is told
     of."""
     weighting = scenario.augmentation.weighting if scenario.augmentation else None
@@ -213,7 +213,9 @@ class Census:
 
 def census(samples: Samples, held: Mapping[int, np.ndarray]) -> Census:
     counts = label_counts(samples, held)
-    return Census(list(samples.label_names), counts.tolist(), told(distance(counts, counts.sum(0)), counts))
+    return Census(
+        list(samples.label_names), counts.tolist(), rounded_or_none(distance(counts, counts.sum(0)), counts)
+    )
 
 
 def label_counts(samples: Samples, held: Mapping[int, np.ndarray]) -> np.ndarray:
@@ -231,7 +233,7 @@ def distance(counts: np.ndarray, to: np.ndarray) -> np.ndarray:
     return found
 
 
-def told(distances: np.ndarray, counts: np.ndarray) -> list[float | None]:
+def rounded_or_none(distances: np.ndarray, counts: np.ndarray) -> list[float | None]:
     """Each client's, for a file; None for one that holds nothing."""
     return [round(float(d), 6) if n else None for d, n in zip(distances, counts.sum(1), strict=True)]
 

@@ -112,8 +112,8 @@ class Files:
 
 
 @dataclass(frozen=True)
-class Form:
-    """What a source's samples are, known without opening an image."""
+class DatasetInfo:
+    """What a source's samples are like, known without opening an image."""
 
     channels: int
     size: int | None  # pixels a side, where they all have one

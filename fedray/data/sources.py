@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fedray.data import celeba, cifar, fashion_mnist, image_folder, text
-from fedray.data.samples import Form, Samples, Split
+from fedray.data.samples import DatasetInfo, Samples, Split
 from fedray.scenario.data import (
     ByFolder,
     CelebA,
@@ -38,18 +38,27 @@ def open_source(data: Data, folder: Path, split: Split = "train") -> Samples:
     return fashion_mnist.read(data, folder, split)
 
 
-def form(data: Data, folder: Path) -> Form:
-    """The form of a source's samples."""
+def has_test_set(data: Data) -> bool:
+    """Whether a source has samples that nobody trains on."""
+    return not isinstance(data, ImageFolder)
+
+
+def dataset_info(data: Data, folder: Path) -> DatasetInfo:
+    """What a source's samples are like.
+
+    Raises:
+        Refused: where that needs files which are missing.
+    """
     if isinstance(data, Text):
         texts = text.read(data, folder, "train")
-        return Form(0, None, texts.label_names, data.length, texts.tokenizer)
+        return DatasetInfo(0, None, texts.label_names, data.length, texts.tokenizer)
     if isinstance(data, FashionMnist | FashionMnistMini):
-        return Form(1, 28, fashion_mnist.LABELS)
+        return DatasetInfo(1, 28, fashion_mnist.LABELS)
     if isinstance(data, Cifar):
-        return Form(3, 32, cifar.NAMES[data.kind])
+        return DatasetInfo(3, 32, cifar.NAMES[data.kind])
     if isinstance(data, CelebA):
-        return Form(3, None, celeba.label_names(data))
-    return Form(3, None, open_source(data, folder).label_names)
+        return DatasetInfo(3, None, celeba.label_names(data))
+    return DatasetInfo(3, None, open_source(data, folder).label_names)
 
 
 def to_download(data: Data, folder: Path) -> int | None:

@@ -8,9 +8,15 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import safetensors.torch
 import torch
+import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
+
+from fedray import shipped
+from fedray.scenario.base import Refused
 
 SIZE = 32  # pixels, height and width
 FEATURES = 64
@@ -61,6 +67,33 @@ def load(path: Path) -> GarmentJudge:
     except (safetensors.SafetensorError, ValueError, RuntimeError) as e:
         raise ValueError(f"{path} is no judge of garments: {str(e).splitlines()[0]}") from None
     return judge.eval().requires_grad_(False)
+
+
+def open_judge(path: str, folder: Path, key: str) -> GarmentJudge:
+    """The judge that a scenario's `key` names.
+
+    Raises:
+        Refused: where that is no judge's file.
+    """
+    try:
+        return load(shipped.resolve(path, folder))
+    except (OSError, ValueError) as e:
+        raise Refused(key, str(e), "a judge's safetensors file") from None
+
+
+def resized(images: Tensor) -> Tensor:
+    """[n, 3, 32, 32], the size that judges know, of images [n, 3, h, w] in 0..1."""
+    if images.shape[-1] == SIZE:
+        return images
+    return F.interpolate(images, (SIZE, SIZE), mode="bicubic", antialias=True, align_corners=False).clamp(
+        0, 1
+    )
+
+
+def as_tensor(image: Image.Image) -> Tensor:
+    """[3, 32, 32] in 0..1, the size that judges know."""
+    pixels = np.array(image.resize((SIZE, SIZE), Image.Resampling.BICUBIC))
+    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
 
 
 @torch.inference_mode()

@@ -2,6 +2,7 @@
 (Qiang et al. 2024)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,18 @@ from torch import Tensor
 
 from fedray import shipped
 from fedray.augmentation import quality
-from fedray.augmentation.painter import Painter, Pictures
-from fedray.data import Samples, form, open_source
-from fedray.data.partition import test_split
+from fedray.augmentation.extra_samples import SharedImages
+from fedray.augmentation.image_generator import ImageGenerator
+from fedray.data import Samples, dataset_info, open_source
+from fedray.data.partition import split_test_set
 from fedray.data.samples import Array
 from fedray.evaluation import judge as judges
 from fedray.executors import Job, TrainReport
-from fedray.executors.local_training import Audited, ClientWork
+from fedray.executors.client_worker import ClientWorker
+from fedray.executors.local_training import AuditedData
 from fedray.executors.model import as_sent, master
 from fedray.executors.server import OWN
-from fedray.executors.spill import Kept
-from fedray.learners.classifier import Classifier
+from fedray.executors.spill import StateArrays
 from fedray.randomness import SERVER
 from fedray.scenario.augmentation import HeldOut
 from fedray.transport.buffer import Layout
@@ -35,24 +37,27 @@ class AugmentWork:
     def __init__(self, job: Job, device: torch.device) -> None:
         assert job.scenario.augmentation is not None
         self.job, self.device, self.section = job, device, job.scenario.augmentation
-        self.form = form(job.scenario.data, job.folder)
+        self.info = dataset_info(job.scenario.data, job.folder)
         keep = job.run / "pictures" if job.run is not None else None
-        self.painter = Painter(self.section, job.folder, self.form, job.scenario.seed, device, keep)
+        self.generator = ImageGenerator(self.section, job.folder, self.info, job.scenario.seed, device, keep)
 
     @cached_property
-    def client(self) -> ClientWork:
+    def client(self) -> ClientWorker:
         """Trains as clients do; its only client is the server, its samples the pictures."""
-        return ClientWork(self.job, self.device, own=(self._pictures(np.zeros(0, int)), {}))
+        return ClientWorker(self.job, self.device, own=(self._pictures(np.zeros(0, int)), {}))
 
-    def paint(self, labels: np.ndarray) -> Pictures:
-        return self.painter.paint(SERVER, labels)
+    def prepare(self, labels: np.ndarray) -> SharedImages:
+        return SharedImages(self.generator.generate(SERVER, labels))
 
     def train(
-        self, round: int, labels: np.ndarray, buffer: np.ndarray, state: Kept
+        self, round: int, labels: np.ndarray, buffer: np.ndarray, state: StateArrays
     ) -> tuple[np.ndarray, TrainReport]:
         """The augmented model w_a [numel] fp32, which never travels, trained on the pictures of these labels
         from the global model, or from its own last weights."""
-        self.client.samples, self.client.held = self._pictures(labels), {SERVER: np.arange(len(labels))}
+        self.client.samples, self.client.client_indices = (
+            self._pictures(labels),
+            {SERVER: np.arange(len(labels))},
+        )
         start = master(self.client.model.flat.layout, buffer, state).numpy()
         if self.section.start == "own":
             start = state.get(OWN, start)
@@ -63,24 +68,32 @@ class AugmentWork:
         layout: Layout,
         round: int,
         combined: np.ndarray,
-        state: Kept,
-        augmented: np.ndarray,
-        report: TrainReport,
-    ) -> tuple[np.ndarray, Kept, float]:
-        """Eq. (1): kappa_1 times the clients' mean and kappa_2 times w_a; kappa_2 beside it. A model that
-        failed weighs nothing."""
+        state: StateArrays,
+        trained: tuple[np.ndarray, TrainReport],
+    ) -> tuple[np.ndarray, StateArrays, TrainReport]:
+        """Eq. (1): kappa_1 times the clients' mean and kappa_2 times w_a; kappa_2 in the report. A model that
+        failed weighs nothing.
+
+        Args:
+            layout: of what travels.
+            round: from 1.
+            combined: the global buffer that the clients' round made.
+            state: the server's.
+            trained: what `train` gave.
+        """
+        augmented, report = trained
         if report.failure is not None:
-            return combined, state, 0.0
+            return combined, state, replace(report, kappa_2=0.0)
         clients, own = master(layout, combined, state), torch.from_numpy(augmented)
         first, second = self.section.kappas(round, self.job.scenario.training.rounds) or self._by_performance(
             clients, own
         )
         sent, kept = as_sent(layout, (first * clients.double() + second * own.double()).float())
         kept |= {OWN: augmented} if self.section.start == "own" else {}
-        return sent, state | kept, second
+        return sent, state | kept, replace(report, kappa_2=second)
 
     def audit(
-        self, buffer: np.ndarray, labels: np.ndarray, grid: Path, audited: Sequence[Audited | None]
+        self, buffer: np.ndarray, labels: np.ndarray, grid: Path, audited: Sequence[AuditedData | None]
     ) -> dict[str, Any]:
         """How good the data are (Sec. II-B1): each client's local learning error, and how far the gradient of
         its loss lies from that of all of them, as a share of the latter; the same for the pictures, of which
@@ -103,8 +116,11 @@ class AugmentWork:
         ]
         if not len(labels):
             return {"clients": rows}
-        pictures = self.paint(labels)
-        self.client.samples, self.client.held = pictures.samples(self.form), {SERVER: np.arange(len(labels))}
+        pictures = self.generator.generate(SERVER, labels)
+        self.client.samples, self.client.client_indices = (
+            pictures.samples(self.info),
+            {SERVER: np.arange(len(labels))},
+        )
         ours = self.client.audit(SERVER, buffer)
         assert ours is not None
         found = {
@@ -115,7 +131,7 @@ class AugmentWork:
         quality.sheet(pictures, grid)
         if self.section.judge is not None:
             judge = judges.load(shipped.resolve(self.section.judge, self.job.folder))
-            found |= quality.judged(judge, pictures, self.form, self._real, self.job.scenario.seed)
+            found |= quality.judged(judge, pictures, self.info, self._real, self.job.scenario.seed)
         return {"clients": rows, "pictures": found}
 
     def _by_performance(self, clients: Tensor, augmented: Tensor) -> tuple[float, float]:
@@ -129,8 +145,8 @@ class AugmentWork:
         """Of a model [numel] fp32, on the held-out images."""
         model = self.client.model
         model.load(numbers)
-        assert isinstance(model.learner, Classifier)
-        return model.learner.test(self._real, test_split(self.job.scenario, len(self._real))[0])[0]
+        held_out, _ = split_test_set(self.job.scenario, len(self._real))
+        return model.learner.measure(self._real, held_out)["eval_accuracy"]
 
     @cached_property
     def _real(self) -> Samples:
@@ -139,6 +155,6 @@ class AugmentWork:
     def _pictures(self, labels: np.ndarray) -> Array:
         if not len(labels):
             return Array(
-                lambda: np.zeros((0, self.form.channels, 1, 1), np.uint8), labels, self.form.label_names
+                lambda: np.zeros((0, self.info.channels, 1, 1), np.uint8), labels, self.info.label_names
             )
-        return self.paint(labels).samples(self.form)
+        return self.generator.generate(SERVER, labels).samples(self.info)

@@ -1,40 +1,37 @@
-"""A client's turn, wherever it runs. Nothing here knows of actors."""
+"""A client's local update: batches of its samples, from the weights it received. Nothing here knows of actors
+or of other clients."""
+
+from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property, partial
-from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from fedray.aggregation.exact_sum import ExactSum
-from fedray.aggregation.fedavg import State
-from fedray.aggregation.lora import truncation
-from fedray.augmentation.painter import Painter, Pictures
-from fedray.data import Form, Samples, form, holdings
-from fedray.executors import DataFailure, Job, TrainReport, blamed, refuse_infinite
-from fedray.executors.holder import Holder
-from fedray.executors.model import Model, as_sent, master, returned
+from fedray.aggregation.rule import State
+from fedray.data import Samples, holdings
+from fedray.executors import DataFailure, Job, TrainReport, refuse_infinite
+from fedray.executors.client_datasets import ClientDatasets
+from fedray.executors.model import Model
 from fedray.executors.optimizer import FlatOptimizer
-from fedray.executors.spill import Kept
 from fedray.randomness import generator, key
-from fedray.scenario.tuning import Lora
-from fedray.transport import compression as transforms
-from fedray.transport.buffer import Layout
 
-T = TypeVar("T")
-Ended = tuple[Tensor | None, State]  # what a client sends beside its update, and its new state
-Generated = Pictures | Mapping[int, np.ndarray] | None
 AUDITED_AT_ONCE = 500  # samples
-SMALL = 1 << 22  # numbers
+HOME = "home"  # numbers that train and stay at home, in a client's state
 
 
-class Audited(NamedTuple):
+class ExtraSamples(Protocol):
+    """Samples that join each client's own in a round."""
+
+    def samples(self, client: int, training: LocalTraining) -> Samples: ...
+
+
+class AuditedData(NamedTuple):
     """A client's data under the global model."""
 
     client: int
@@ -43,9 +40,25 @@ class Audited(NamedTuple):
     gradient: np.ndarray  # [trained] fp32
 
 
-class ClientWork(Holder):
-    """Runs any client's turn. The encoded samples of a client are kept where they are dear; nothing else
-    outlives a turn."""
+@dataclass
+class LocalUpdate:
+    """What a local update leaves, beside the weights in the worker's model."""
+
+    report: TrainReport
+    extra: Tensor | None  # what the rule sends beside the update
+    state: State  # what the client keeps
+
+
+class LocalTraining(ClientDatasets):
+    """A resident model, and the data of the clients that train it. The encoded samples of a client are kept
+    where they are dear; nothing else outlives a local update.
+
+    Args:
+        job: the run's.
+        device: where the model is.
+        site: of whose clients the data are, where data lie at sites.
+        own: samples and who has them, instead of those that the scenario deals out.
+    """
 
     def __init__(
         self,
@@ -54,283 +67,171 @@ class ClientWork(Holder):
         site: str | None = None,
         own: tuple[Samples, Mapping[int, np.ndarray]] | None = None,
     ) -> None:
-        """Of the clients' samples as the scenario deals them (at this site), or of some other samples of its
-        `own`."""
-        self.job, self.model = job, Model(job, device)
-        super().__init__(self.model.learner, *(own or holdings(job.scenario, job.folder, site)))
+        self.job = job
+        self.model = Model(job, device)
         self.rule = self.model.rule
-        self._truncations: dict[int, Tensor] = {}  # by rank
-        self._update, self._total = torch.zeros(self.rule.sent), cast(Tensor | None, None)
-        master = self.model.flat.master
-        assert master.grad is not None
-        self._optimizer = FlatOptimizer(job.scenario.training.optimizer, master.data, master.grad)
+        super().__init__(self.model.learner, *(own or holdings(job.scenario, job.folder, site)))
+        self.optimizer = FlatOptimizer(
+            job.scenario.training.optimizer,
+            self.model.flat.trained.data,
+            self.model.flat.gradient,
+            self.model.groups,
+        )
+        self.resident: dict[str, Any] = {}  # whatever else is kept between rounds, such as an image generator
 
-    def initial(self) -> tuple[np.ndarray, Layout, Kept]:
-        """The buffer before the first round, its layout and the server's state, the same from every worker:
-        the model, and zeros for what the rule adds."""
-        layout = self.model.flat.layout
-        numbers = F.pad(self.model.flat.all.detach().cpu(), (0, self.rule.received - layout.numel)).clone()
-        sent, kept = as_sent(layout, numbers)
-        return sent, layout, kept
-
-    def train(self, round: int, client: int, buffer: np.ndarray) -> tuple[np.ndarray, TrainReport]:
-        """One turn of a relay (huang2023, Sec. IV, Step 2). A client that fails hands on what it was
-        given."""
-
-        def turn() -> tuple[np.ndarray, TrainReport]:
-            layout = self.model.flat.layout
-            report, _ = self._turn(round, client, layout.view(buffer).float(), {})
-            new = self.model.flat.send()
-            with summable():
-                ExactSum.refuse_unsummable(layout.view(new), layout.view(buffer))
-            return new, report
-
-        return self._attempt(round, client, turn, buffer)
-
-    def train_apart(self, round: int, client: int, start: np.ndarray) -> tuple[np.ndarray, TrainReport]:
-        """A turn whose weights do not travel: from numbers [numel] fp32 to numbers [numel] fp32, or `start`
-        of one that fails."""
-
-        def turn() -> tuple[np.ndarray, TrainReport]:
-            report, _ = self._turn(round, client, torch.from_numpy(start), {})
-            return self.model.flat.all.detach().cpu().numpy().copy(), report
-
-        return self._attempt(round, client, turn, start)
-
-    def add(
+    def run(
         self,
-        base: np.ndarray,
-        state: Kept,
-        round_weight: int,
-        end: np.ndarray,
-        reports: Sequence[TrainReport],
-    ) -> ExactSum:
-        """The update of a relay that ended with the buffer `end`, a model and no difference, which weighs
-        what its clients that trained hold: one chain's end is the next global model."""
-        layout = self.model.flat.layout
-        total = ExactSum.zero(layout.numel, round_weight)
-        if weight := sum(
-            self.job.scenario.aggregation.weight(r.samples) for r in reports if r.failure is None
-        ):
-            ours = master(layout, base, state)
-            total.add(returned(layout.view(end), layout.view(base), ours), weight, ours)
-        return total
+        round_number: int,
+        client: int,
+        received: Tensor,
+        state: State,
+        extra_samples: ExtraSamples | None = None,
+    ) -> LocalUpdate:
+        """One client's local update; the worker's model has its end.
 
-    def train_all(
-        self,
-        base: np.ndarray,
-        server: Kept,
-        round_weight: int,
-        round: int,
-        clients: Sequence[int],
-        states: Sequence[Kept | None],
-        total: ExactSum | None = None,
-        generated: Generated = None,
-    ) -> tuple[ExactSum, list[TrainReport], list[Kept | None]]:
-        """The turns of clients that all start from `base`, one after another, and the sum of their updates,
-        added to `total` where there is one. A client that fails is not added, and keeps the state it had.
-        `generated` pictures join each one's own samples: the same for all, or by client the labels of those
-        it paints itself. `server`: its state, where Scenario.adds_to_master asks for it."""
-        ours = master(self.model.flat.layout, base, server)
-        total = total or self._empty(round_weight)
-        reports, new_states = [], []
-        for client, state in zip(clients, states, strict=True):
-            attempt = partial(self._contribute, total, base, ours, round, client, state, generated)
-            new, report = self._attempt(round, client, attempt, state)
-            reports.append(report)
-            new_states.append(new)
-        return total, reports, new_states
+        Args:
+            round_number: from 1.
+            client: whose.
+            received: numbers [received] fp32 that the client got.
+            state: what it kept of its last local update.
+            extra_samples: join its own.
 
-    def _empty(self, round_weight: int) -> ExactSum:
-        """A sum of nothing. Small ones have the memory of the round before, which has been passed on: fresh
-        pages would cost more than the sums."""
-        if self._total is None:
-            self._total = ExactSum.zero(self.rule.summed, round_weight).total
-        if len(self._total) > SMALL:
-            total, self._total = self._total, None
-            return ExactSum(total, 0, round_weight)
-        return ExactSum(self._total.zero_(), 0, round_weight)
+        Raises:
+            DataFailure: for samples that cannot be read, and for losses and gradients that are not finite.
+        """
+        shard, samples = self._data(client, extra_samples)
+        flat = self.model.flat
+        received, state = self._load(client, received, state)
+        start = received[: flat.layout.trained]
+        adjust = self.rule.on_client_start(start, received[flat.layout.numel :], state)
+        adjust_gradient = None
+        if adjust is not None:
+            adjust_gradient = lambda: adjust(flat.travelling_gradient, flat.travelling_trained)  # noqa: E731
+        steps = self._steps(round_number, client, shard, samples, adjust_gradient)
+        rate = self.job.scenario.training.optimizer.learning_rate
+        taken = max(1, steps.taken)
+        extra, kept = self.rule.on_client_end(start, flat.travelling_trained, taken, rate, state)
+        if flat.home_numbers:
+            kept = kept | {HOME: flat.home.detach().clone()}
+        loss = sum(steps.losses) / max(1, self.job.scenario.training.trained(samples))
+        own = len(self.client_indices[client])
+        report = TrainReport(round_number, client, own, steps.samples, loss, steps=steps.taken)
+        return LocalUpdate(report, extra, kept)
 
-    def audit(self, client: int, buffer: np.ndarray) -> Audited | None:
+    def audit(self, client: int, buffer: np.ndarray) -> AuditedData | None:
         """How the model in a buffer does on all of a client's own samples: its mean loss, and the loss's
         gradient. None for a client whose samples cannot be read."""
         self.model.receive(buffer)
-        learner, gradient, n = self.model.learner, self._optimizer.gradient, len(self.held[client])
+        gradient = self.optimizer.gradient
+        n = len(self.client_indices[client])
         try:
-            shard, loss = self.shard(client), 0.0
+            shard = self.shard(client)
         except DataFailure:
             return None
+        loss = 0.0
         gradient.zero_()
         for start in range(0, n, AUDITED_AT_ONCE):
             indices = np.arange(start, min(start + AUDITED_AT_ONCE, n))
-            part = learner.loss(learner.draw(shard, indices, torch.Generator())) * (len(indices) / n)
+            batch = self.learner.draw(shard, indices, torch.Generator())
+            part = self.learner.loss(batch) * (len(indices) / n)
             part.backward()
             loss += float(part.detach())
-        return Audited(client, n, loss, gradient.cpu().numpy().copy())
+        return AuditedData(client, n, loss, self.model.flat.travelling_gradient.cpu().numpy().copy())
 
-    def gathered(
-        self, total: ExactSum | None, round_weight: int
-    ) -> tuple[Callable[[Tensor], ExactSum], Tensor]:
-        """A host's sum with its counts as one float64 tensor, for an all-reduce, and what makes a sum of the
-        result. Integers below 2^53 and the sums themselves add up exactly in any order."""
-        mine = total or ExactSum.zero(self.rule.summed, round_weight)
-        counts = torch.tensor([mine.weight, mine.added], dtype=torch.float64)
+    def _data(self, client: int, extra_samples: ExtraSamples | None) -> tuple[Any, int]:
+        """A client's samples with those that join them, encoded, and how many there are."""
+        shard = self.shard(client)
+        n = len(self.client_indices[client])
+        if extra_samples is None:
+            return shard, n
+        more = extra_samples.samples(client, self)
+        return shard.joined(self.learner.encode(more, np.arange(len(more)))), n + len(more)
 
-        def whole(numbers: Tensor) -> ExactSum:
-            weight, added = numbers[-2:].tolist()
-            return ExactSum(numbers[:-2], int(weight), round_weight, int(added))
-
-        return whole, torch.cat([mine.total, counts])
-
-    def export(self, buffer: np.ndarray, state: Kept, folder: Path) -> None:
-        self.model.export(buffer, state, folder)
-
-    def _attempt(
-        self, round: int, client: int, turn: Callable[[], tuple[T, TrainReport]], otherwise: T
-    ) -> tuple[T, TrainReport]:
-        """A turn; what its data make impossible is reported, and anything else ends the round."""
-        try:
-            with blamed(round, "training", client):
-                return turn()
-        except DataFailure as e:
-            return otherwise, TrainReport(
-                round, client, len(self.held[client]), 0, math.nan, failure=str(e), stage=e.stage
-            )
-
-    def _contribute(
-        self,
-        total: ExactSum,
-        base: np.ndarray,
-        ours: Tensor,
-        round: int,
-        client: int,
-        state: Kept | None,
-        generated: Generated,
-    ) -> tuple[Kept | None, TrainReport]:
-        """One turn from `base`, added to `total`; the client's new state. What a low rank leaves out is zero
-        in the result: `ours` are the server's numbers [received] fp32."""
-        section, layout, mine = self.job.scenario.aggregation, self.model.flat.layout, self._numbers(client)
-        kept = {name: torch.from_numpy(np.array(value)) for name, value in (state or {}).items()}
-        update, received, n = self._update, layout.view(base).float(), layout.numel
-        report, end = self._turn(round, client, received, kept, generated)
-        beside, new = end()
-        torch.sub(self.model.flat.all.detach().cpu(), received[:n], out=update[:n])
-        if beside is not None:
-            update[n:] = beside
-        with summable():
-            # the difference is sent in the payload's precision
-            if section.transforms or layout.dtype != torch.float32:
-                ExactSum.refuse_unsummable(update)
-                seed = key(self.job.scenario.seed, round, client, "transforms")
-                own = update[mine] + kept.get("unsent", 0.0)
-                update[mine], unsent = transforms.through(section.transforms, own, layout.dtype, seed)
-                if transforms.feeds_back(section.transforms):
-                    new["unsent"] = unsent
-                if isinstance(mine, Tensor):
-                    update[~mine] = -ours[: len(update)][~mine]
-            total.add(self.rule.contribution(ours, update), section.weight(report.samples))
-        return {name: value.cpu().numpy() for name, value in new.items()} or None, report
-
-    def _turn(
-        self, round: int, client: int, received: Tensor, state: State, generated: Generated = None
-    ) -> tuple[TrainReport, Callable[[], Ended]]:
-        """One client's training from the numbers it `received` [received] fp32. Its report, and what asks the
-        rule for what else it sends and keeps."""
-        scenario, training, learner, flat = (
-            self.job.scenario,
-            self.job.scenario.training,
-            self.model.learner,
-            self.model.flat,
-        )
-        layout = flat.layout
-        shard, held = self.shard(client), len(self.held[client])
-        shard, samples = self._with_pictures(shard, held, client, generated)
+    def _load(self, client: int, received: Tensor, state: State) -> tuple[Tensor, State]:
+        """Puts what a client received into the model; of a client that has a part of the numbers, the others
+        are zero, and then their gradients are too. Gives both arguments on the model's device."""
+        flat = self.model.flat
+        device = flat.all.device
         self.model.load(received)
-        received = received.to(flat.all.device)
-        state = {name: value.to(flat.all.device) for name, value in state.items()}
-        # the rest is zero, and then its gradient is too
-        if isinstance(mine := self._numbers(client), Tensor):
-            mine = mine.to(flat.all.device)
-            flat.all[~mine] = 0
-            received = received.where(F.pad(mine, (0, len(received) - layout.numel), value=True), 0)
-        start = received[: layout.trained]
-        adjust = self.rule.begin(start, received[layout.numel :], state)
-        seed_dropout(flat.all.device, key(scenario.seed, round, client, "dropout"))
-        draws = torch.Generator().manual_seed(key(scenario.seed, round, client, "noise"))
+        flat.load_home(state.get(HOME))
+        received = received.to(device)
+        part = self.model.tuning.client_part(flat.layout, client)
+        if part is not None:
+            part = part.to(device)
+            flat.all[~part] = 0
+            beside = len(received) - flat.layout.numel
+            received = received.where(torch.nn.functional.pad(part, (0, beside), value=True), 0)
+        return received, {name: value.to(device) for name, value in state.items() if name != HOME}
+
+    def _steps(self, round_number: int, client: int, shard: Any, samples: int, adjust_gradient: Any) -> Steps:
+        """The optimizer's steps over the batches of one local update.
+
+        Args:
+            round_number: from 1.
+            client: whose.
+            shard: its encoded samples.
+            samples: how many those are.
+            adjust_gradient: is called before each step, if there is one.
+        """
+        scenario = self.job.scenario
+        training = scenario.training
+        seed_dropout(self.model.flat.all.device, key(scenario.seed, round_number, client, "dropout"))
+        draws = torch.Generator().manual_seed(key(scenario.seed, round_number, client, "noise"))
         # fp16 gradients underflow: the loss is scaled, and a step whose scaled gradients overflow is left
         # out.
         scale = 1024.0 if training.precision == "fp16" else 1.0
-        optimizer, gradient = self._optimizer, self._optimizer.gradient
+        optimizer = self.optimizer
         optimizer.restart()
-        losses, seen, steps = [], 0, 0  # each batch's loss times its samples
-        for step, indices in enumerate(
-            batches(training.batches(samples), samples, generator(scenario.seed, round, client, "batches"))
-        ):
-            gradient.zero_()
-            loss = learner.loss(learner.draw(shard, indices, draws))
-            refuse_infinite(value := float(loss.detach()), step, client)
-            losses.append(value * len(indices))
+        steps = Steps()
+        rng = generator(scenario.seed, round_number, client, "batches")
+        for number, indices in enumerate(batches(training.batches(samples), samples, rng)):
+            optimizer.gradient.zero_()
+            loss = self.learner.loss(self.learner.draw(shard, indices, draws))
+            value = float(loss.detach())
+            refuse_infinite(value, number, client)
+            steps.losses.append(value * len(indices))
             (loss * scale if scale != 1 else loss).backward()
             if scale != 1:
-                gradient.div_(scale)
+                optimizer.gradient.div_(scale)
             if not optimizer.clipped(training.clip):
                 if scale == 1:
-                    raise DataFailure("training", f"the gradient of step {step + 1} is not finite", client)
+                    message = f"the gradient of step {number + 1} is not finite"
+                    raise DataFailure("training", message, client)
                 scale /= 2
                 continue
-            if adjust is not None:
-                adjust(gradient, flat.master.data)
+            if adjust_gradient is not None:
+                adjust_gradient()
             optimizer.step()
-            seen += len(indices)
-            steps += 1
-        report = TrainReport(round, client, held, seen, sum(losses) / max(1, training.trained(samples)))
-        rate = training.optimizer.learning_rate
-        return report, lambda: self.rule.end(start, flat.master.data, max(1, steps), rate, state)
+            steps.samples += len(indices)
+            steps.taken += 1
+        return steps
 
-    def _numbers(self, client: int) -> Tensor | slice:
-        """Which numbers of the buffer a client has: all, or those of its own rank [numel] bool on the CPU."""
-        tuning = self.job.scenario.tuning
-        if not isinstance(tuning, Lora) or (rank := tuning.rank_of(client)) == tuning.rank:
-            return slice(None)
-        if rank not in self._truncations:
-            self._truncations[rank] = truncation(self.model.flat.layout, rank)
-        return self._truncations[rank]
 
-    def _with_pictures(self, shard: Any, held: int, client: int, generated: Generated) -> tuple[Any, int]:
-        """A client's own samples with those that were generated, and how many there are."""
-        if generated is None:
-            return shard, held
-        pictures = (
-            self._painter.paint(client, generated[client]) if isinstance(generated, Mapping) else generated
-        )
-        theirs = pictures.samples(self._form)
-        return shard.joined(self.model.learner.encode(theirs, np.arange(len(pictures)))), held + len(pictures)
+class Steps:
+    """The steps of a local update so far."""
 
-    @cached_property
-    def _painter(self) -> Painter:
-        """Of a client that paints for itself."""
-        scenario = self.job.scenario
-        assert scenario.augmentation is not None
-        return Painter(
-            scenario.augmentation, self.job.folder, self._form, scenario.seed, self.model.flat.all.device
-        )
-
-    @cached_property
-    def _form(self) -> Form:
-        return form(self.job.scenario.data, self.job.folder)  # of image folders, a look at all of them
+    def __init__(self) -> None:
+        self.losses: list[float] = []  # each batch's loss times its samples
+        self.samples = 0  # that steps were taken for
+        self.taken = 0  # steps
 
 
 @contextmanager
 def summable(client: int | None = None) -> Iterator[None]:
-    """What cannot be summed is its client's failure."""
+    """What cannot be added up is its client's failure."""
     try:
         yield
     except ValueError as e:
         raise DataFailure("training", f"{e} (a smaller learning rate?)", client) from None
 
 
+def failed_report(round_number: int, client: int, samples: int, failure: DataFailure) -> TrainReport:
+    """The report of a client that holds so many samples and could not train."""
+    return TrainReport(round_number, client, samples, 0, math.nan, str(failure), failure.stage)
+
+
 def batches(sizes: Sequence[int], samples: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Index arrays of one turn: the samples in a fresh order each time they have all been used."""
+    """Index arrays of one local update: the samples in a fresh order each time they have all been used."""
     stream: list[int] = []
     out = []
     for size in sizes:

@@ -11,19 +11,19 @@ from torch import Tensor
 
 from fedray.aggregation.rules import rule
 from fedray.executors import Job
-from fedray.executors.spill import Kept
+from fedray.executors.optimizer import Group, grouped
+from fedray.executors.spill import StateArrays
 from fedray.files import naming
 from fedray.learners.learners import load
-from fedray.scenario.tuning import Lora
 from fedray.transport.buffer import DTYPES, FlatParameters, Layout
-from fedray.tuning import lora
-from fedray.tuning.tunings import apply, export
+from fedray.transport.compression import hook_chain
+from fedray.tuning.tunings import tuning
 
 EMA = "ema"  # the moving average of the global model, in the server's state
 MASTER = "master"  # the global model in fp32, in the server's state, where what is sent has less precision
 
 
-def master(layout: Layout, buffer: np.ndarray, state: Kept | None) -> Tensor:
+def master(layout: Layout, buffer: np.ndarray, state: StateArrays | None) -> Tensor:
     """The global numbers [received] in fp32 as the server has them. They are the buffer's own where that is
     fp32."""
     if state and MASTER in state:
@@ -38,7 +38,7 @@ def returned(end: Tensor, sent: Tensor, ours: Tensor) -> Tensor:
     return end.float().where(end != sent, ours[: len(end)])
 
 
-def as_sent(layout: Layout, numbers: Tensor) -> tuple[np.ndarray, Kept]:
+def as_sent(layout: Layout, numbers: Tensor) -> tuple[np.ndarray, StateArrays]:
     """The buffer that is sent of global numbers [received] fp32, and what the server keeps of them beside
     it."""
     if layout.dtype == torch.float32:
@@ -54,25 +54,34 @@ class Model:
         make_deterministic(scenario.runtime.threads)
         self.scenario = scenario
         self.learner = load(scenario, job.folder, device, DTYPES[scenario.training.precision])
-        named = apply(scenario.tuning, self.learner, scenario.seed, scenario.aggregation.freezes_a)
-        self.flat = FlatParameters(named, scenario.payload, device)
-        self.rule = rule(scenario.aggregation, self.flat.layout)
-        bases = lora.base_weights(self.learner.parts, self.flat.layout.names) if self.rule.folds else []
+        self.tuning = tuning(scenario.tuning, scenario.seed, scenario.aggregation.frozen)
+        tuned = self.tuning.apply(self.learner)
+        self.flat = FlatParameters(tuned.travelling, scenario.payload, device, tuned.home)
+        layout = self.flat.layout
+        self.rule = rule(scenario.aggregation, layout)
+        self.hooks = hook_chain(scenario.aggregation.transforms, layout.dtype)
+        bases = self.tuning.base_weights(self.learner, layout) if self.rule.updates_base_weights else []
         self._bases = [(weight, weight.detach().float().clone()) for weight in bases]
         self.learner.prepare_training(scenario.training.gradient_checkpointing)
 
-    def export(self, buffer: np.ndarray, state: Kept, folder: Path) -> None:
+    @property
+    def groups(self) -> list[Group]:
+        """The numbers that train by the optimizer that steps them."""
+        training = self.scenario.training
+        names, sizes = self.flat.trained_names, self.flat.trained_sizes
+        return grouped(training.optimizer, [*training.groups, *self.learner.groups], names, sizes)
+
+    def export(self, buffer: np.ndarray, state: StateArrays, folder: Path) -> None:
         """The result's files, as the last thing it does: its adapter is merged then."""
         self.receive(buffer, state)
+        adapter = not self.rule.updates_base_weights
         try:
             with naming(folder):
-                export(
-                    self.scenario.tuning, self.learner, self.flat.layout, folder, adapter=not self.rule.folds
-                )
+                self.tuning.export(self.learner, self.flat.layout, folder, adapter)
         except SafetensorError as e:  # a disk that is full, among others
             raise OSError(errno.EIO, str(e), str(folder)) from None
 
-    def receive(self, buffer: np.ndarray, state: Kept | None = None) -> None:
+    def receive(self, buffer: np.ndarray, state: StateArrays | None = None) -> None:
         """The model in a global buffer; with the server's state, its master or its moving average where there
         is one."""
         self.load(master(self.flat.layout, buffer, state))
@@ -80,14 +89,13 @@ class Model:
             self.flat.all.copy_(torch.from_numpy(state[EMA]))
 
     def load(self, numbers: Tensor) -> None:
-        """The model of global numbers [received] fp32: what travels, then what is folded into the base
-        weights."""
-        self.flat.all.copy_(numbers[: self.flat.layout.numel])
+        """The model of global numbers [received] fp32: what travels, then what is added to base weights."""
+        n = self.flat.layout.numel
+        self.flat.all.copy_(numbers[:n])
         if self._bases:
-            changes = numbers[self.flat.layout.numel :].split([weight.numel() for weight, _ in self._bases])
-            assert isinstance(self.scenario.tuning, Lora)
+            changes = numbers[n:].split([weight.numel() for weight, _ in self._bases])
             for (weight, original), change in zip(self._bases, changes, strict=True):
-                weight.copy_(original + self.scenario.tuning.scale * change.to(original).view_as(original))
+                weight.copy_(original + self.tuning.base_scale * change.to(original).view_as(original))
 
 
 def make_deterministic(threads: int) -> None:

@@ -1,7 +1,6 @@
 """One process, no Ray: for debugging and notebooks. The same bits."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Generator, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -9,17 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from fedray.executors import DataFailure, Job, Look, TrainReport, chains, to_paint
+from fedray.aggregation.accumulators import Accumulator
+from fedray.executors import DataFailure, EvaluationHandle, Job, TrainReport, chains, companion_round
 from fedray.executors.augment import AugmentWork
-from fedray.executors.local_training import ClientWork
+from fedray.executors.client_worker import ClientWorker
 from fedray.executors.server import EvaluatorWork, ServerWork
-from fedray.executors.spill import ClientStates, Kept
+from fedray.executors.spill import ClientStates, StateArrays
 from fedray.executors.split import ask, failed
 from fedray.executors.split.client import SplitClients
 from fedray.executors.split.server import SplitServer
 from fedray.planning.round import Shared
 from fedray.planning.workload import Workload, measure
-from fedray.randomness import SERVER
 from fedray.runs.folder import Saved
 from fedray.scenario.topology import Split
 from fedray.schedule import Schedule
@@ -30,12 +29,12 @@ class SerialExecutor:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.job, self.device = job, device
         self.server, self.evaluator = ServerWork(job), EvaluatorWork(job, device)
-        self.clients: ClientWork | SplitClients
+        self.clients: ClientWorker | SplitClients
         if isinstance(job.scenario.topology, Split):
             self.clients, self.split = SplitClients(job, device), SplitServer(job, device)
             self.initial, self.layout, self.initial_state = self.split.initial()
         else:
-            self.clients = ClientWork(job, device)
+            self.clients = ClientWorker(job, device)
             self.initial, self.layout, self.initial_state = self.clients.initial()
 
     def describe(self) -> str:
@@ -49,7 +48,7 @@ class SerialExecutor:
 
     def begin(self, shared: Shared) -> None:
         self.shared, self.buffer = shared, self.initial
-        self.state: Kept = self.initial_state
+        self.state: StateArrays = self.initial_state
         self.can_train = len(shared.eligible(self.job.scenario))
         self.client_states = ClientStates()
         self.changed: set[int] = set()
@@ -61,88 +60,104 @@ class SerialExecutor:
         # written anew: the checkpoint before the next one may be a damaged one
         self.changed = set(self.client_states)
 
-    def carry_out(self, schedule: Schedule) -> Iterator[TrainReport]:
+    def run_round(self, schedule: Schedule) -> Iterator[TrainReport]:
         if isinstance(self.clients, SplitClients):
-            yield from self._carry_out_split(schedule, self.clients)
+            yield from self._run_split_round(schedule, self.clients)
             return
-        scenario, base = self.job.scenario, self.buffer
-        weight = sum(scenario.aggregation.weight(self.shared.samples[c]) for c in schedule.clients)
-        sums, together, labels = [], None, to_paint(schedule, scenario, self.shared)
-        here = labels.pop(SERVER, None)
-        augmented = (
-            self.augment.train(schedule.round, here, base, self.state)
-            if here is not None and SERVER in schedule.pictures
-            else None
-        )
-        generated = labels or (self.augment.paint(here) if here is not None and augmented is None else None)
-        for chain in chains(schedule):
-            if len(chain) == 1:
-                (client,) = chain
-                old = self.client_states.get(client)
-                server = self.state if scenario.adds_to_master else {}
-                arguments = (weight, schedule.round, chain, [old], together, generated)
-                together, reports, (new,) = self.clients.train_all(base, server, *arguments)
-                if scenario.aggregation.keeps_state:
-                    self.client_states[client] = new or {}
-                    self.changed.add(client)
-                yield from reports
-                continue
-            buffer, theirs = base, []
-            for client in chain:
-                new_buffer, report = self.clients.train(schedule.round, client, buffer)
-                buffer = new_buffer.copy()  # the next turn writes over the worker's own
-                theirs.append(report)
-                yield report
-            sums.append(self.clients.add(base, self.state, weight, buffer, theirs))
-        sums += [together] if together else []
-        if sums:
-            self.buffer, self.state = self.server.aggregate(
-                self.layout, base, self.state, schedule.round, self.can_train, sums
-            )
-        if augmented is not None:
-            self.buffer, self.state, kappa = self.augment.mix(
-                self.layout, schedule.round, self.buffer, self.state, *augmented
-            )
-            yield replace(augmented[1], kappa_2=kappa)
+        beside = companion_round(schedule, self.job.scenario, self.shared)
+        extra = beside.client_samples
+        if beside.prepare is not None:
+            extra = self.augment.prepare(beside.prepare)
+        trained = None
+        if beside.train is not None:
+            trained = self.augment.train(schedule.round, beside.train, self.buffer, self.state)
+        partials = yield from self._train_clients(schedule, self.clients, extra)
+        if partials:
+            self._aggregate(schedule.round, partials)
+        if trained is not None:
+            mixed = self.augment.mix(self.layout, schedule.round, self.buffer, self.state, trained)
+            self.buffer, self.state, report = mixed
+            yield report
 
-    def _carry_out_split(self, schedule: Schedule, clients: SplitClients) -> Iterator[TrainReport]:
-        """The server's part is as it was until all turns have ended: a client that fails is left out, and the
-        rest is done again."""
+    def _train_clients(
+        self, schedule: Schedule, clients: ClientWorker, extra: Any
+    ) -> Generator[TrainReport, None, list[Accumulator]]:
+        """Every client's local update; what is accumulated of those side by side, and of each relay."""
+        weight = sum(self._weight(c) for c in schedule.clients)
+        partials = []
+        parallel: Accumulator | None = None
+        for chain in chains(schedule):
+            if len(chain) > 1:
+                partials.append((yield from self._relay(schedule.round, clients, chain, weight)))
+                continue
+            states = [self.client_states.get(client) for client in chain]
+            server = self.state if self.job.scenario.adds_to_master else {}
+            parallel, reports, new_states = clients.train_all(
+                self.buffer, server, weight, schedule.round, chain, states, parallel, extra
+            )
+            self._keep(chain, new_states)
+            yield from reports
+        return [*partials, parallel] if parallel is not None else partials
+
+    def _relay(
+        self, round_number: int, clients: ClientWorker, chain: Sequence[int], weight: int
+    ) -> Generator[TrainReport, None, Accumulator]:
+        """One chain's local updates, each from where the one before it ended."""
+        buffer = self.buffer
+        reports = []
+        for client in chain:
+            state = self.client_states.get(client)
+            handed_on, report, new_state = clients.train(round_number, client, buffer, state)
+            buffer = handed_on.copy()  # the next local update writes over the worker's own
+            self._keep([client], [new_state])
+            reports.append(report)
+            yield report
+        return clients.add(self.buffer, self.state, weight, buffer, reports)
+
+    def _keep(self, clients: Sequence[int], states: Sequence[StateArrays | None]) -> None:
+        if self.job.scenario.keeps_client_state:
+            for client, state in zip(clients, states, strict=True):
+                self.client_states[client] = state or {}
+                self.changed.add(client)
+
+    def _weight(self, client: int) -> int:
+        return self.job.scenario.aggregation.weight(self.shared.samples[client])
+
+    def _aggregate(self, round_number: int, partials: Sequence[Accumulator]) -> None:
+        self.buffer, self.state = self.server.aggregate(
+            self.layout, self.buffer, self.state, round_number, self.can_train, partials
+        )
+
+    def _run_split_round(self, schedule: Schedule, clients: SplitClients) -> Iterator[TrainReport]:
+        """The server's part is as it was until all local updates have ended: a client that fails is left out,
+        and the rest is done again."""
+        client = partial(_call, clients)
+        server = partial(_call, self.split)
         while schedule.clients:
             try:
-                done = ask(
-                    schedule,
-                    self.buffer,
-                    self.state,
-                    0,
-                    lambda _: partial(_call, clients),
-                    partial(_call, self.split),
-                )
-                weights = [self.job.scenario.aggregation.weight(self.shared.samples[c]) for c in done.ends]
-                total = self.split.finish(0, list(done.ends), weights, list(done.ends.values()))
+                done = ask(schedule, self.buffer, self.state, 0, lambda _: client, server)
+                weights = [self._weight(c) for c in done.ends]
+                accumulated = self.split.finish(0, list(done.ends), weights, list(done.ends.values()))
             except DataFailure as e:
-                yield (report := failed(schedule, e, self.shared.samples))
+                report = failed(schedule, e, self.shared.samples)
+                yield report
                 schedule = schedule.without(report.client)
                 continue
             yield from done.reports.values()
-            round, n = schedule.round, self.can_train
-            self.buffer, self.state = self.server.aggregate(
-                self.layout, self.buffer, self.state, round, n, [total]
-            )
+            self._aggregate(schedule.round, [accumulated])
             return
 
     @cached_property
     def augment(self) -> AugmentWork:
         return AugmentWork(self.job, self.device)
 
-    def evaluate(self, grid: Path, base: bool = False) -> Look:
-        looks = self.job.scenario.looks
+    def evaluate(self, grid: Path, base: bool = False) -> EvaluationHandle:
         model = (self.initial, self.initial_state) if base else (self.buffer, self.state)
-        metrics = self.evaluator.evaluate(*model, grid) if looks else {}
-        return Look(lambda: True, lambda: metrics)
+        metrics = self.evaluator.evaluate(*model, grid) if self.job.scenario.has_evaluation else {}
+        return EvaluationHandle(lambda: True, lambda: metrics)
 
     def audit(self, clients: Sequence[int], labels: np.ndarray, grid: Path) -> dict[str, Any]:
-        assert isinstance(self.clients, ClientWork)
+        assert isinstance(self.clients, ClientWorker)
         return self.augment.audit(
             self.buffer, labels, grid, [self.clients.audit(client, self.buffer) for client in clients]
         )

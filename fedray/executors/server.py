@@ -8,14 +8,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fedray.aggregation.exact_sum import ExactSum, chunks
+from fedray.aggregation.accumulators import Accumulator
 from fedray.aggregation.rules import rule
+from fedray.data import Dataset
 from fedray.executors import Job
+from fedray.executors.global_step import GlobalStep, as_tensors, merged, moving_average
 from fedray.executors.model import EMA, MASTER, Model, as_sent, make_deterministic, master
-from fedray.executors.spill import Kept
+from fedray.executors.spill import StateArrays
 from fedray.randomness import SERVER, key
 from fedray.runs.folder import Saved, saved_files
 from fedray.transport.buffer import Layout, load_arrays, save_arrays, sha256
+from fedray.transport.compression import hook_chain
+from fedray.transport.hooks import HookContext
 
 SERVER_FILE = "server.safetensors"
 OWN = "augmented"  # the augmented model's last weights (see augment.py), in the server's state
@@ -33,61 +37,46 @@ class ServerWork:
         self,
         layout: Layout,
         buffer: np.ndarray,
-        state: Kept,
-        round: int,
+        state: StateArrays,
+        round_number: int,
         clients: int,
-        partials: Sequence[ExactSum],
-    ) -> tuple[np.ndarray, Kept]:
-        """The next global buffer and server state, from the hosts' sums; both as they were where nobody sent
-        anything.
+        partials: Sequence[Accumulator],
+    ) -> tuple[np.ndarray, StateArrays]:
+        """The next global buffer and server state; both as they were where nobody sent anything.
 
         Args:
+            layout: of what travels.
             buffer: what the clients of the round had from the server.
+            state: the server's.
+            round_number: from 1.
             clients: how many clients there are that can train at all.
+            partials: what each host has accumulated.
         """
-        total, combined = partials[0], rule(self.job.scenario.aggregation, layout)
-        for other in partials[1:]:
-            total.merge(other)
-        if not total.weight:
+        scenario = self.job.scenario
+        accumulated = merged(partials)
+        if not accumulated.weight:
             return buffer, state
-        share, seed = total.added / clients, key(self.job.scenario.seed, round, SERVER, "aggregate")
-        rows = len(total.total) // layout.numel if combined.element_wise else 1
-        old, sums = master(layout, buffer, state).view(rows, -1), total.total.view(rows, -1)
-        new, new_state = old.clone(), dict[str, np.ndarray]()
-        theirs = {
-            name: torch.from_numpy(np.array(value))
-            for name, value in state.items()
-            if name not in (EMA, OWN, MASTER)
-        }
-        # Number by number, so that memory stays small, where the rule allows it.
-        for c in chunks(layout.numel) if combined.element_wise else [slice(0, None)]:
-            before, mean = old[:, c].double(), sums[:, c] / total.weight
-            part = {name: value[..., c] if value.ndim else value for name, value in theirs.items()}
-            if combined.element_wise:
-                stepped, part = combined.step(before, mean, part, share, seed)
-            else:
-                stepped, part = combined.step(before[0], mean[0], part, share, seed)
-            new[:, c] = stepped
-            # what only travels is averaged
-            if (rest := max(0, layout.trained - c.start)) < len(mean[0]) and combined.element_wise:
-                new[0, c][rest:] = before[0, rest:] + mean[0, rest:]
-            for name, value in part.items():
-                if value.ndim:
-                    new_state.setdefault(name, np.empty(old.shape))[..., c] = value.numpy()
-                else:
-                    new_state[name] = value.numpy()
-        if decay := getattr(self.job.scenario.model, "ema_decay", None):
-            rate = min(decay, (1 + round) / (10 + round))
-            ours = new[0, : layout.numel].numpy()
-            new_state[EMA] = (
-                rate * state.get(EMA, old[0, : layout.numel].numpy()) + np.float32(1 - rate) * ours
-            )
-        sent, kept = as_sent(layout, new.flatten())
-        return sent, new_state | kept
+        old = master(layout, buffer, state)
+        new, kept = GlobalStep(
+            rule=rule(scenario.aggregation, layout),
+            hooks=hook_chain(scenario.aggregation.transforms, layout.dtype),
+            accumulated=accumulated,
+            old=old,
+            state=as_tensors(state, without=(EMA, OWN, MASTER)),
+            participation=accumulated.added / clients,
+            seed=key(scenario.seed, round_number, SERVER, "aggregate"),
+            context=HookContext(scenario.seed, round_number, SERVER),
+        ).run()
+        if decay := getattr(scenario.model, "ema_decay", None):
+            n = layout.numel
+            before = state.get(EMA, old[:n].numpy())
+            kept[EMA] = moving_average(decay, round_number, before, new[:n].numpy())
+        sent, beside = as_sent(layout, new)
+        return sent, kept | beside
 
     def checkpoint(
-        self, layout: Layout, buffer: np.ndarray, state: Kept, folder: Path, before: Path | None,
-        unchanged: Sequence[int], changed: Sequence[int], *states: Kept,
+        self, layout: Layout, buffer: np.ndarray, state: StateArrays, folder: Path, before: Path | None,
+        unchanged: Sequence[int], changed: Sequence[int], *states: StateArrays,
     ) -> Saved:  # fmt: skip
         """Writes the model's weights, what the server has beside them, and the states of the clients that
         have changed since the checkpoint `before`; the others' are linked to its files."""
@@ -112,10 +101,12 @@ class ServerWork:
         """Of all that the global model is made of: what was folded into the base too, control variates
         not."""
         return sha256(
-            buffer if rule(self.job.scenario.aggregation, layout).folds else buffer[: layout.nbytes]
+            buffer
+            if rule(self.job.scenario.aggregation, layout).updates_base_weights
+            else buffer[: layout.nbytes]
         )
 
-    def restore(self, layout: Layout, folder: Path, saved: Saved) -> tuple[np.ndarray, Kept]:
+    def restore(self, layout: Layout, folder: Path, saved: Saved) -> tuple[np.ndarray, StateArrays]:
         """The global buffer and the server's state of a checkpoint.
 
         Raises:
@@ -134,7 +125,7 @@ class ServerWork:
             )
         return buffer, state
 
-    def client_state(self, folder: Path, name: str, expected: str) -> Kept:
+    def client_state(self, folder: Path, name: str, expected: str) -> StateArrays:
         return load_arrays(folder / name, expected)
 
 
@@ -148,22 +139,33 @@ class EvaluatorWork:
     def __init__(self, job: Job, device: torch.device) -> None:
         self.job, self.device = job, device
 
-    def evaluate(self, buffer: np.ndarray, state: Kept, grid: Path) -> dict[str, float]:
+    def evaluate(self, buffer: np.ndarray, state: StateArrays, grid: Path) -> dict[str, float]:
         from fedray.evaluation.evaluate import evaluate
+        from fedray.learners.contexts import EvaluationContext
 
         scenario = self.job.scenario
         self._model.receive(buffer, state)
-        found = evaluate(scenario, self.job.folder, self._model.learner, grid) if scenario.tries_model else {}
+        found: dict[str, float] = {}
+        if scenario.evaluates_model:
+            context = EvaluationContext.of(scenario, self.job.folder, grid, self._dataset)
+            found = evaluate(self._model.learner, context)
         if scenario.evaluation.leakage is not None:
             from fedray.executors.split.leaks import measure
 
             found |= measure(
-                self.job, self._model.learner, grid.with_name(grid.name.replace("round", "attack"))
+                self.job,
+                self._model.learner,
+                self._dataset.real,
+                grid.with_name(grid.name.replace("round", "attack")),
             )
         return found
 
-    def export(self, buffer: np.ndarray, state: Kept, folder: Path) -> None:
+    def export(self, buffer: np.ndarray, state: StateArrays, folder: Path) -> None:
         self._model.export(buffer, state, folder)
+
+    @cached_property
+    def _dataset(self) -> Dataset:
+        return Dataset(self.job.scenario.data, self.job.folder)
 
     @cached_property
     def _model(self) -> Model:

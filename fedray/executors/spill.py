@@ -10,25 +10,25 @@ import numpy as np
 from fedray.transport.buffer import load_arrays, save_arrays
 
 BUDGET = 1 << 30  # bytes
-Kept = dict[str, np.ndarray]  # a state as it travels and is stored: the server's, or a client's
+StateArrays = dict[str, np.ndarray]  # a state as it travels and is stored: the server's, or a client's
 
 
-class ClientStates(MutableMapping[int, Kept]):
+class ClientStates(MutableMapping[int, StateArrays]):
     """By client. Those that were used longest ago leave memory first."""
 
     def __init__(self, budget: int = BUDGET) -> None:
         self.budget = budget
-        self._memory: dict[int, Kept] = {}
+        self._memory: dict[int, StateArrays] = {}
         self._disk: dict[int, str] = {}  # the sha256 of each one's file
         self._folder = TemporaryDirectory(prefix="fedray-clients-")
 
-    def __getitem__(self, client: int) -> Kept:
+    def __getitem__(self, client: int) -> StateArrays:
         if client in self._disk:
             self[client] = load_arrays(self._file(client), self._disk[client])
         self._memory[client] = state = self._memory.pop(client)  # now the one used last
         return state
 
-    def __setitem__(self, client: int, state: Kept) -> None:
+    def __setitem__(self, client: int, state: StateArrays) -> None:
         self._memory.pop(client, None)
         if self._disk.pop(client, None):
             self._file(client).unlink()
@@ -51,5 +51,5 @@ class ClientStates(MutableMapping[int, Kept]):
         return Path(self._folder.name) / str(client)
 
 
-def _nbytes(state: Kept) -> int:
+def _nbytes(state: StateArrays) -> int:
     return sum(array.nbytes for array in state.values())

@@ -134,7 +134,7 @@ def _refuse_foreign(file: Path, config: Mapping[str, Any], refuse: Refuse) -> No
         if config.get(entry):
             raise refuse(f"{entry} in {file}", "a base model that brings no code of its own")
     if config.get("quantization_config"):
-        raise refuse(f"quantization_config in {file}", "weights that are not quantised")
+        raise refuse(f"quantization_config in {file}", "weights that are not quantized")
 
 
 def _verify_config(part: Path, config: dict[str, Any], refuse: Refuse) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from fedray import shipped
 from fedray.learners.base_folder import refuse_single_file, verify
 from fedray.scenario.base import Refused
+from fedray.scenario.model import TextToImage
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,11 @@ def locate(base: str, folder: Path, key: str = "model.base") -> Base:
         known = shipped.HERE / "networks" / base.split("/")[1]
         return Base(base, known if known.is_dir() else None)
     raise Refused(key, f"{base!r}, which is not there", expected)
+
+
+def verify_base(section: TextToImage, folder: Path) -> None:
+    """Raises Refused where the base of a `model` section is not there."""
+    locate(section.base, folder)
 
 
 def _expanded(base: str) -> Path:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,64 +11,50 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedray.data import Form, Samples
+from fedray.data import Samples
+from fedray.learners.contexts import LearnerContext
 from fedray.learners.learner import Learner, in_evaluation
-from fedray.learners.pictures import Shard, scaled
+from fedray.learners.losses import cross_entropy
+from fedray.learners.pictures import ImageShard, scaled
 from fedray.learners.stage_names import CLASSIFIERS
 from fedray.learners.stages import Stage
-from fedray.randomness import SERVER, key
-from fedray.scenario.base import Refused
 from fedray.scenario.model import Classifier as Section
 
 CHUNK = 500  # images that are classified in one go
 
 
 @dataclass
-class Batch:
+class LabelledImages:
     """One step's inputs. b samples."""
 
     images: Tensor  # [b, c, h, w] in -1..1
     labels: Tensor  # [b] int64
+    weight: Tensor | None = None  # [b], of each sample in the loss
 
 
 class Classifier(Learner):
-    def __init__(
-        self, section: Section, form: Form, seed: int, device: torch.device, compute: torch.dtype
-    ) -> None:
-        self.section, self.form, self.device, self.compute = section, form, device, compute
-        if (size := section.resolution or form.size) is None:
-            raise Refused(
-                "model.resolution", "nothing", "pixels a side, since these images have no size of their own"
-            )
-        self.size = size
-        self.channels = 3 if section.network == "resnet18" else form.channels
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(key(seed, 0, SERVER, "weights"))
-            with torch.device("meta") if device.type == "meta" else nullcontext():
-                self.network = (
-                    build(section, self.channels, self.size, len(form.label_names))
-                    .to(device)
-                    .requires_grad_(False)
-                )
-        self.parts: dict[str, nn.Module] = {"network": self.network}
-        pieces, inputs = _pieces(section, self.network), ("images", *["x"] * 9)
+    def __init__(self, section: Section, context: LearnerContext) -> None:
+        super().__init__(section, context)
+        self.refuse_no_size()
+        dataset = context.dataset
+        self.channels = 3 if section.network == "resnet18" else dataset.channels
+        self.network = build(section, self.channels, self.size, len(dataset.label_names))
+        self.parts = {"network": self.network}
+        pieces, needs = _pieces(section, self.network), ("images", *["x"] * 9)
         found = [
-            Stage(name, (needs,), ("x",), step, modules)
-            for needs, (name, step, modules) in zip(inputs, pieces, strict=False)
+            Stage(name, (needed,), ("x",), step, modules)
+            for needed, (name, step, modules) in zip(needs, pieces, strict=False)
         ]
-        loss = Stage(
-            "loss", ("x", "labels"), ("loss",), lambda logits, labels: F.cross_entropy(logits.float(), labels)
-        )
+        loss = Stage("loss", ("x", "labels"), ("loss",), cross_entropy, optional=("weight",))
         self.stages = self.staged(found, loss)
 
-    def draw(self, shard: Shard, indices: np.ndarray, generator: torch.Generator) -> Batch:
+    def draw(self, shard: ImageShard, indices: np.ndarray, generator: torch.Generator) -> LabelledImages:
         i = torch.from_numpy(indices).to(self.device)
-        return Batch(self._scaled(shard.images[i]), shard.labels[i])
+        return LabelledImages(self._scaled(shard.images[i]), shard.labels[i])
 
-    def blank_batch(self) -> tuple[Batch, int]:
-        """Two images: batch normalisation wants more than one."""
-        images = torch.zeros(2, self.channels, self.size, self.size, device=self.device)
-        return Batch(images, torch.zeros(2, dtype=torch.long, device=self.device)), 2
+    def measure(self, samples: Samples, indices: np.ndarray) -> dict[str, float]:
+        accuracy, loss = self.test(samples, indices)
+        return {"eval_accuracy": accuracy, "eval_loss": loss, "eval_samples": float(len(indices))}
 
     @torch.no_grad()
     def test(self, samples: Samples, chosen: np.ndarray) -> tuple[float, float]:
@@ -85,14 +70,11 @@ class Classifier(Learner):
 
     def save(self, folder: Path) -> None:
         """Weights as safetensors under the network's own names, and what built it."""
-        from safetensors.torch import save_file
-
-        tensors = {name: t.detach().clone().contiguous() for name, t in self.network.state_dict().items()}
-        save_file(tensors, str(folder / self.weights_file), metadata={"format": "pt"})
+        super().save(folder)
         facts = self.section.model_dump() | {
             "channels": self.channels,
             "size": self.size,
-            "labels": list(self.form.label_names),
+            "labels": list(self.context.dataset.label_names),
         }
         (folder / "config.json").write_text(json.dumps(facts, indent=2) + "\n")
 

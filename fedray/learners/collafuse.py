@@ -2,12 +2,12 @@
 the noisier ones.
 
 The server never sees an image, only one that its client has noised up to the cut. From there its network is a
-DDPM of its
-own: q(x_t | x_cut) has the betas from the cut on, and what it learns to remove is the noise added since.
+DDPM of its own: q(x_t | x_cut) has the betas from the cut on, and what it learns to remove is the noise added
+since.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,89 +15,85 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedray.data import Form
-from fedray.learners.diffusion import Diffusion
+from fedray.learners.contexts import LearnerContext, Sampling
+from fedray.learners.diffusion import AT_ONCE, Diffusion
 from fedray.learners.learner import Learner
-from fedray.learners.pictures import Shard, scaled
+from fedray.learners.losses import weighted_mean
+from fedray.learners.pictures import ImageShard, scaled
 from fedray.learners.stages import Stage
 from fedray.randomness import SERVER, key
 from fedray.scenario.model import Diffusion as Section
 
 
 @dataclass
-class Batch:
+class TwiceNoisedImages:
     """One step's inputs, every draw made. b samples."""
 
     images: Tensor  # [b, c, h, w] in -1..1
     noise: Tensor  # as images: what the client's network shall predict
     timesteps: Tensor  # [b] int64, before the cut
-    veil: Tensor  # as images: the noise up to the cut
+    cut_noise: Tensor  # as images: the noise up to the cut
+    weight: Tensor | None = None  # [b], of each sample in the loss
 
 
 class CollaFuse(Learner):
     weights_file = "unet/diffusion_pytorch_model.safetensors"
 
-    def __init__(
-        self, section: Section, form: Form, seed: int, device: torch.device, compute: torch.dtype
-    ) -> None:
+    def __init__(self, section: Section, context: LearnerContext) -> None:
+        super().__init__(section, context)
         assert section.server_from is not None
-        self.section, self.cut, self.device, self.compute = section, section.server_from, device, compute
+        self.cut = section.server_from
         betas = np.linspace(section.beta_start, section.beta_end, section.timesteps).tolist()
-        self.client = Diffusion(
-            section, form, key(seed, 0, SERVER, "client network"), device, compute, betas[: self.cut]
-        )
-        self.server = Diffusion(section, form, seed, device, compute, betas[self.cut :])
-        self.size, self.keeps_shards = self.server.size, self.server.keeps_shards
-        self.parts: dict[str, nn.Module] = {
-            "unet": nn.ModuleDict({"server": self.server.unet, "client": self.client.unet})
-        }
-        near = Stage(
+        of_client = replace(context, seed=key(context.seed, 0, SERVER, "client network"))
+        self.client = Diffusion.load(section, of_client, betas=betas[: self.cut])
+        self.server = Diffusion.load(section, context, betas=betas[self.cut :])
+        self.caches_samples = self.server.caches_samples
+        self.parts = {"unet": nn.ModuleDict({"server": self.server.unet, "client": self.client.unet})}
+        before = Stage(
             "client",
-            ("images", "noise", "timesteps", "veil"),
-            ("veiled", "near"),
-            self._near,
+            ("images", "noise", "timesteps", "cut_noise"),
+            ("cut_images", "client_loss"),
+            self._client_loss,
             (self.client.unet,),
         )
-        far = Stage("server", ("veiled",), ("far",), self._far, (self.server.unet,))
-        # The sum of both networks' mean squared errors.
-        loss = Stage("loss", ("near", "far"), ("loss",), lambda near, far: (near + far).mean())
-        self.stages = self.staged([near, far], loss)
+        after = Stage("server", ("cut_images",), ("server_loss",), self._server_loss, (self.server.unet,))
+        loss = Stage("loss", ("client_loss", "server_loss"), ("loss",), _sum_of_losses, optional=("weight",))
+        self.stages = self.staged([before, after], loss)
 
-    def _near(self, images: Tensor, noise: Tensor, timesteps: Tensor, veil: Tensor) -> tuple[Tensor, Tensor]:
-        """The image as the server gets it, and the client's own error [b]."""
+    def _client_loss(
+        self, images: Tensor, noise: Tensor, timesteps: Tensor, cut_noise: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The image noised up to the cut, as the server gets it, and the client's own error [b]."""
         last = torch.full_like(timesteps, self.cut - 1)
-        return self.client.schedule.add_noise(images, veil, last), _error(
-            self.client, images, noise, timesteps
-        )
+        cut_images = self.client.schedule.add_noise(images, cut_noise, last)
+        return cut_images, _error(self.client, images, noise, timesteps)
 
-    def _far(self, veiled: Tensor) -> Tensor:
+    def _server_loss(self, cut_images: Tensor) -> Tensor:
         """The error [b] of the server's network, whose noise is the server's own: torch's, which every pass
         seeds anew."""
-        noise = torch.randn(veiled.shape).to(veiled.device)
-        timesteps = torch.randint(self.section.timesteps - self.cut, (len(veiled),)).to(veiled.device)
-        return _error(self.server, veiled, noise, timesteps)
+        noise = torch.randn(cut_images.shape).to(cut_images.device)
+        steps = self.section.timesteps - self.cut
+        timesteps = torch.randint(steps, (len(cut_images),)).to(cut_images.device)
+        return _error(self.server, cut_images, noise, timesteps)
 
     def prepare_training(self, gradient_checkpointing: bool) -> None:
         self.client.prepare_training(gradient_checkpointing)
         self.server.prepare_training(gradient_checkpointing)
 
-    def draw(self, shard: Shard, indices: np.ndarray, generator: torch.Generator) -> Batch:
+    def draw(self, shard: ImageShard, indices: np.ndarray, generator: torch.Generator) -> TwiceNoisedImages:
         images = scaled(shard.images[torch.from_numpy(indices).to(self.device)])
-        noise, veil = torch.randn((2, *images.shape), generator=generator).to(self.device)
-        return Batch(
-            images, noise, torch.randint(self.cut, (len(images),), generator=generator).to(self.device), veil
-        )
+        noise, cut_noise = torch.randn((2, *images.shape), generator=generator).to(self.device)
+        timesteps = torch.randint(self.cut, (len(images),), generator=generator).to(self.device)
+        return TwiceNoisedImages(images, noise, timesteps, cut_noise)
 
-    def blank_batch(self) -> tuple[Batch, int]:
-        blank, _ = self.server.blank_batch()
-        return Batch(blank.images, blank.noise, blank.timesteps, blank.noise), 1
-
-    def sample(self, seeds: Sequence[int], steps: int, at_once: int = 64) -> Tensor:
+    def sample(self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling) -> Tensor:
         """One image a seed: the server's network from noise to the cut, the client's from there; each in its
-        share of `steps`."""
-        far = max(1, round(steps * (1 - self.cut / self.section.timesteps)))
-        veiled = self.server.denoise(seeds, far, at_once, clip=False)
-        return self.client.sample(seeds, max(1, steps - far), at_once, veiled)
+        share of the steps. Prompts are not read."""
+        at_once = sampling.at_once or AT_ONCE
+        of_server = max(1, round(sampling.steps * (1 - self.cut / self.section.timesteps)))
+        of_client = max(1, sampling.steps - of_server)
+        cut_images = self.server.denoise(seeds, of_server, at_once, clip=False)
+        return self.client.as_images(self.client.denoise(seeds, of_client, at_once, cut_images))
 
     def save(self, folder: Path) -> None:
         """The server's network as a DDPMPipeline, whose pictures are noised ones, and the client's as another
@@ -105,10 +101,18 @@ class CollaFuse(Learner):
         self.server.save(folder)
         self.client.save(folder / "client")
 
+    def load_weights(self, folder: Path) -> None:
+        self.server.load_weights(folder)
+        self.client.load_weights(folder / "client")
+
+
+def _sum_of_losses(client_loss: Tensor, server_loss: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Of both networks' squared errors [b], the mean."""
+    return weighted_mean(client_loss + server_loss, weight)
+
 
 def _error(network: Diffusion, images: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
     """Squared error of the predicted noise, [b]."""
-    predicted = network.unet(
-        network.schedule.add_noise(images, noise, timesteps), timesteps, return_dict=False
-    )[0]
+    noised = network.schedule.add_noise(images, noise, timesteps)
+    predicted = network.unet(noised, timesteps, return_dict=False)[0]
     return F.mse_loss(predicted.float(), noise, reduction="none").mean((1, 2, 3))

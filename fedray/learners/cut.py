@@ -9,8 +9,7 @@ from fedray.learners.stage_names import refuse_unknown
 from fedray.learners.stages import Stage, Values, needed
 from fedray.scenario.base import Refused
 from fedray.scenario.topology import Split
-
-Named = list[tuple[tuple[str, ...], Tensor]]  # tensors with all their names
+from fedray.transport.messages import NamedTensors
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,11 @@ class Cut:
     def home(self) -> tuple[str, ...]:
         """What the tail takes from its own client: skips over the server, and what only it may know."""
         return tuple(name for name in needed(self.tail) if name not in self.features)
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """What the tail takes from its own client's batch where that has it."""
+        return tuple(name for stage in self.tail for name in stage.optional)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -113,7 +117,7 @@ def refusal(cut: Cut, topology: Split) -> Refused | None:
     return None
 
 
-def tensors(names: Sequence[str], values: Mapping[str, Tensor]) -> Named:
+def tensors(names: Sequence[str], values: Mapping[str, Tensor]) -> NamedTensors:
     """Each tensor once, with all its names: a skip from the cut is what goes on from there."""
     found: dict[int, tuple[list[str], Tensor]] = {}
     for name in names:
@@ -121,5 +125,5 @@ def tensors(names: Sequence[str], values: Mapping[str, Tensor]) -> Named:
     return [(tuple(names), tensor) for names, tensor in found.values()]
 
 
-def named(tensors: Named) -> Values:
+def named(tensors: NamedTensors) -> Values:
     return {name: tensor for names, tensor in tensors for name in names}

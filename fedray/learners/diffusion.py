@@ -1,55 +1,49 @@
 """diffusion: an unconditional DDPM (Ho et al. 2020, Algorithm 1) on diffusers' UNet2DModel."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from fedray.data import Form
 from fedray.learners import unet as unets
+from fedray.learners.contexts import LearnerContext, Sampling
 from fedray.learners.learner import Learner
-from fedray.learners.pictures import Shard, scaled
+from fedray.learners.losses import squared_error
+from fedray.learners.pictures import ImageShard, scaled
 from fedray.learners.stages import Stage
-from fedray.randomness import SERVER, key
 from fedray.scenario.base import Refused
 from fedray.scenario.model import Diffusion as Section
 
+AT_ONCE = 64  # images that are sampled in one go
+
 
 @dataclass
-class Batch:
+class NoisedImages:
     """One step's inputs, every draw made. b samples."""
 
     images: Tensor  # [b, c, h, w] in -1..1
     noise: Tensor  # as images
     timesteps: Tensor  # [b] int64
+    weight: Tensor | None = None  # [b], of each sample in the loss
 
 
 class Diffusion(Learner):
     weights_file = "diffusion_pytorch_model.safetensors"
 
     def __init__(
-        self,
-        section: Section,
-        form: Form,
-        seed: int,
-        device: torch.device,
-        compute: torch.dtype,
-        betas: Sequence[float] | None = None,
+        self, section: Section, context: LearnerContext, betas: Sequence[float] | None = None
     ) -> None:
         """`betas`: of a part of the section's timesteps, where that is all this network denoises."""
         from diffusers.models.unets.unet_2d import UNet2DModel
         from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
-        if (size := section.resolution or form.size) is None:
-            raise Refused(
-                "model.resolution", "nothing", "pixels a side, since these images have no size of their own"
-            )
+        super().__init__(section, context)
+        self.refuse_no_size()
+        size, channels = self.size, context.dataset.channels
         levels = len(section.channels)
         if size % 2 ** (levels - 1):
             raise Refused(
@@ -57,26 +51,20 @@ class Diffusion(Learner):
                 size,
                 f"a multiple of {2 ** (levels - 1)}, for {levels} levels of model.channels",
             )
-        self.section, self.size, self.device, self.compute = section, size, device, compute
-        self.keeps_shards = form.size is None  # files that would be decoded anew each turn
+        # files that would be decoded anew each local update
+        self.caches_samples = context.dataset.size is None
         down = ["AttnDownBlock2D" if i in section.attention else "DownBlock2D" for i in range(levels)]
         up = ["AttnUpBlock2D" if i in section.attention else "UpBlock2D" for i in reversed(range(levels))]
-        with (
-            torch.random.fork_rng(devices=[]),
-            torch.device(device.type) if device.type == "meta" else nullcontext(),
-        ):
-            torch.manual_seed(key(seed, 0, SERVER, "weights"))
-            unet: Any = UNet2DModel(
-                sample_size=size,
-                in_channels=form.channels,
-                out_channels=form.channels,
-                layers_per_block=section.layers,
-                block_out_channels=tuple(section.channels),
-                down_block_types=tuple(down),
-                up_block_types=tuple(up),
-            )
-        self.unet = unet.to(device).requires_grad_(False)
-        self.parts: dict[str, nn.Module] = {"unet": self.unet}
+        self.unet: Any = UNet2DModel(
+            sample_size=size,
+            in_channels=channels,
+            out_channels=channels,
+            layers_per_block=section.layers,
+            block_out_channels=tuple(section.channels),
+            down_block_types=tuple(down),
+            up_block_types=tuple(up),
+        )
+        self.parts = {"unet": self.unet}
         # By keywords: what is given by its place, diffusers takes for its own default when it makes a sampler
         # of this.
         if betas is None:
@@ -86,13 +74,8 @@ class Diffusion(Learner):
             )
         else:
             self.schedule = DDPMScheduler(num_train_timesteps=len(betas), trained_betas=list(betas))
-        pieces = unets.stages(unet, ("images", "noise", "timesteps"), self.schedule.add_noise, size)
-        loss = Stage(
-            "loss",
-            ("predicted", "noise"),
-            ("loss",),
-            lambda predicted, noise: F.mse_loss(predicted.float(), noise),
-        )
+        pieces = unets.stages(self.unet, ("images", "noise", "timesteps"), self.schedule.add_noise, size)
+        loss = Stage("loss", ("predicted", "noise"), ("loss",), squared_error, optional=("weight",))
         self.stages = self.staged(pieces, loss)
 
     def prepare_training(self, gradient_checkpointing: bool) -> None:
@@ -100,21 +83,20 @@ class Diffusion(Learner):
         if gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
 
-    def draw(self, shard: Shard, indices: np.ndarray, generator: torch.Generator) -> Batch:
+    def draw(self, shard: ImageShard, indices: np.ndarray, generator: torch.Generator) -> NoisedImages:
         images = scaled(shard.images[torch.from_numpy(indices).to(self.device)])
         noise = torch.randn(images.shape, generator=generator).to(self.device)
         timesteps = torch.randint(self.section.timesteps, (len(images),), generator=generator).to(self.device)
-        return Batch(images, noise, timesteps)
+        return NoisedImages(images, noise, timesteps)
 
-    def blank_batch(self) -> tuple[Batch, int]:
-        images = torch.zeros(1, self.unet.config.in_channels, self.size, self.size, device=self.device)
-        return Batch(images, images, torch.zeros(1, dtype=torch.long, device=self.device)), 1
+    def sample(self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling) -> Tensor:
+        """One image a seed; prompts are not read."""
+        return self.as_images(self.denoise(seeds, sampling.steps, sampling.at_once or AT_ONCE))
 
-    def sample(
-        self, seeds: Sequence[int], steps: int, at_once: int = 64, start: Tensor | None = None
-    ) -> Tensor:
-        """One image a seed, [n, 3, h, w] in 0..1 on the CPU, whatever its neighbours."""
-        return (self.denoise(seeds, steps, at_once, start) / 2 + 0.5).clamp(0, 1).expand(-1, 3, -1, -1)
+    @staticmethod
+    def as_images(denoised: Tensor) -> Tensor:
+        """[n, c, h, w] in -1..1 as [n, 3, h, w] in 0..1."""
+        return (denoised / 2 + 0.5).clamp(0, 1).expand(-1, 3, -1, -1)
 
     @torch.no_grad()
     def denoise(
@@ -153,3 +135,6 @@ class Diffusion(Learner):
 
         pipeline: Any = DDPMPipeline(unet=self.unet, scheduler=self.schedule)
         pipeline.save_pretrained(folder, safe_serialization=True)
+
+    def load_weights(self, folder: Path) -> None:
+        super().load_weights(folder / "unet")

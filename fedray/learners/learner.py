@@ -1,31 +1,113 @@
-"""What every learner offers. No federation in them."""
+"""What every learner offers, and the base class of one's own. No federation in it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedray.data import Samples
-from fedray.learners.pictures import Shard
-from fedray.learners.stages import Stage, run, within
+from fedray.data import DatasetInfo, Samples
+from fedray.files import write_whole
+from fedray.learners.contexts import EvaluationContext, LearnerContext, Sampling
+from fedray.learners.pictures import ImageShard
+from fedray.learners.sheets import write_sheet
+from fedray.learners.stages import Stage, inputs, run, within
+from fedray.randomness import SERVER, key
+from fedray.scenario.base import Refused
+
+ROWS = 4  # of a grid without prompts
+BETWEEN = "\n---\n"  # texts in a file
+AT_ONCE = 64  # samples of a test set that are measured in one go
 
 
 class Learner(ABC):
-    """A model with its loss. `Any` stands for the learner's own shard (a client's samples) and batch (a
-    step's draws)."""
+    """A model with its data's encoding, its loss, its evaluation, its samples and its files.
 
-    parts: dict[str, nn.Module]  # what a tuning may train, by name; frozen until it does
-    stages: tuple[Stage, ...]  # a step's pieces, from a batch's fields to `loss`
-    size: int  # pixels a side, of pictures
-    device: torch.device
-    compute: torch.dtype
-    keeps_shards = False  # whether a client's encoded samples are dear enough to be kept
-    weights_file = "model.safetensors"  # the name under which `save` writes what a whole training changes
+    A learner of one's own says at least what its networks are (`parts`, in `__init__`), what a step's inputs
+    are (`draw`), and either the `loss` of them or the `stages` that lead to one; stages are needed where the
+    model is to be cut in a split. Everything else works as it is, and may be overridden. Softmax regression:
+
+        from dataclasses import dataclass
+
+        import torch
+        from torch import Tensor, nn
+
+        from fedray.learners.learner import Learner
+        from fedray.learners.losses import cross_entropy
+        from fedray.learners.pictures import scaled
+
+        @dataclass
+        class LabelledImages:
+            images: Tensor  # [b, c, h, w] in -1..1
+            labels: Tensor  # [b] int64
+
+        class Softmax(Learner):
+            def __init__(self, section, context):
+                super().__init__(section, context)
+                numbers = context.dataset.channels * self.size**2
+                self.linear = nn.Linear(numbers, len(context.dataset.label_names))
+                self.parts = {"linear": self.linear}
+
+            def draw(self, shard, indices, generator):
+                i = torch.from_numpy(indices).to(self.device)
+                return LabelledImages(scaled(shard.images[i]), shard.labels[i])
+
+            def loss(self, batch):
+                return cross_entropy(self.linear(batch.images.flatten(1)), batch.labels)
+
+    Attributes:
+        parts: what a tuning may train, by name, the first one by default; frozen until a tuning says so.
+        stages: the pieces of a step, from a batch's fields to `loss`; none where it cannot be cut.
+        size: pixels a side of the images that it is trained on, 0 where there are none.
+        caches_samples: whether a client's encoded samples are dear enough to be kept between rounds.
+        weights_file: the file, of those that `save` writes, that holds what a whole training changes.
+        flops_per_sample: floating-point operations of a step a sample, forwards and backwards. None: they are
+            counted on the meta device; a learner that cannot run there says how many they are.
+        home: patterns of names of parameters that train and stay with their client, as its state.
+        groups: sections with `patterns` of names and an `optimizer`, behind those of `training.groups`.
+    """
+
+    parts: dict[str, nn.Module]
+    stages: tuple[Stage, ...] = ()
+    caches_samples: bool = False
+    flops_per_sample: float | None = None
+    weights_file: ClassVar[str] = "model.safetensors"
+    home: tuple[str, ...] = ()
+    groups: Sequence[Any] = ()
+
+    def __init__(self, section: Any, context: LearnerContext) -> None:
+        """Builds the networks; `load` sees to seed, device and freezing.
+
+        Args:
+            section: the scenario's `model`.
+            context: what else it is built from.
+        """
+        self.section, self.context = section, context
+        self.device, self.compute = context.device, context.compute
+        self.size: int = getattr(section, "resolution", None) or context.dataset.size or 0
+
+    @classmethod
+    def load(cls, section: Any, context: LearnerContext, **options: Any) -> Self:
+        """The learner with its weights: what `__init__` builds, drawn from the seed, on the device,
+        frozen."""
+        with context.initial_weights():
+            learner = cls(section, context, **options)
+        for part in learner.parts.values():
+            part.to(context.device).requires_grad_(False)
+        return learner
+
+    def refuse_no_size(self) -> None:
+        """Raises Refused where neither the section nor the data say how large images are."""
+        if not self.size:
+            raise Refused(
+                "model.resolution", "nothing", "pixels a side, since these images have no size of their own"
+            )
+
+    # Training
 
     def prepare_training(self, gradient_checkpointing: bool) -> None:
         """To be called once the tuning has said what trains."""
@@ -36,9 +118,26 @@ class Learner(ABC):
                 if hasattr(module, "running_mean") and not any(p.requires_grad for p in module.parameters()):
                     module.eval()
 
+    def travelling_buffers(self) -> dict[str, Tensor]:
+        """Buffers that travel beside what trains, by `part.name`: running means and variances of modules
+        whose own parameters train. To be called once the tuning has said what trains."""
+        buffers: dict[str, Tensor] = {}
+        for part, whole in self.parts.items():
+            for name, module in whole.named_modules():
+                if any(p.requires_grad for p in module.parameters(recurse=False)):
+                    means = {k: b for k, b in module.named_buffers(recurse=False) if k.startswith("running_")}
+                    buffers |= {f"{part}.{name}.{k}": b for k, b in means.items()}
+        return buffers
+
     def encode(self, samples: Samples, indices: np.ndarray) -> Any:
-        """A client's samples on the learner's device. Raises ValueError for one that cannot be read."""
-        return Shard.of(samples, indices, self.size, self.device)
+        """A client's samples as `draw` takes them: images as they are, in the learner's size. Raises
+        ValueError for one that cannot be read."""
+        return ImageShard.of(samples, indices, self.size, self.device)
+
+    @property
+    def tunable_parts(self) -> list[str]:
+        """Parts that a tuning may train, its main one first."""
+        return list(self.parts)
 
     def encode_flops(self) -> float:
         """Floating-point operations of encoding a sample, where that is done once and kept. To be called on
@@ -47,20 +146,32 @@ class Learner(ABC):
 
     @abstractmethod
     def draw(self, shard: Any, indices: np.ndarray, generator: torch.Generator) -> Any:
-        """One step's inputs, every draw made, on the CPU: the same on every device."""
+        """One step's inputs: an object whose fields are tensors of b samples in their first dimension, or
+        None. A field `weight` [b] says what each sample counts in the loss (see `losses.weighted_mean`).
 
-    @abstractmethod
+        Args:
+            shard: what `encode` gave.
+            indices: [b], of samples in the shard.
+            generator: every draw comes from it, on the CPU: the same on every device.
+        """
+
+    def blank_shard(self, n: int) -> Any:
+        """What `encode` gives for n samples with nothing in them, on the learner's device."""
+        images = torch.zeros(
+            n, self.context.dataset.channels, self.size, self.size, dtype=torch.uint8, device=self.device
+        )
+        return ImageShard(images, torch.zeros(n, dtype=torch.long, device=self.device))
+
     def blank_batch(self) -> tuple[Any, int]:
-        """A batch with nothing in it, for counting work, and how many samples it stands for."""
+        """A batch for counting work, and how many samples it stands for: two, as what normalises over a batch
+        wants more than one. It is drawn from a blank shard; to be overridden where `draw` does not run on the
+        meta device."""
+        return self.draw(self.blank_shard(2), np.arange(2), torch.Generator()), 2
 
     def loss(self, batch: Any) -> Tensor:
         """What all its stages together make of a batch: the mean over its samples, each of which counts the
-        same."""
-        return run(self.stages, vars(batch))["loss"]
-
-    @abstractmethod
-    def save(self, folder: Path) -> None:
-        """The whole model in its ecosystem's own files."""
+        same, or its weight."""
+        return run(self.stages, inputs(batch))["loss"]
 
     def staged(self, pieces: Sequence[Stage], loss: Stage) -> tuple[Stage, ...]:
         """A step: the network's pieces in the precision that is computed in, the loss in fp32."""
@@ -71,11 +182,115 @@ class Learner(ABC):
             nullcontext() if self.compute == torch.float32 else torch.autocast(self.device.type, self.compute)
         )
 
+    # Evaluation and samples
+
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """Inside, nothing is dropped out, and no mean is learnt."""
         with in_evaluation(*self.parts.values()):
             yield
+
+    def evaluate(self, context: EvaluationContext) -> dict[str, float]:
+        """Metrics by name, each beginning with `eval_`: those of `measure` over the test set where the
+        section evaluates on one; samples of a learner that generates are written beside them."""
+        found: dict[str, float] = {}
+        if self.section.evaluates_on_test_set and (test_set := context.test_set()) is not None:
+            found = self.measure(*test_set)
+        self.write_samples(context)
+        return found
+
+    @torch.no_grad()
+    def measure(self, samples: Samples, indices: np.ndarray) -> dict[str, float]:
+        """Metrics over these samples of a test set: the mean loss, under the same draws each time."""
+        generator, total = torch.Generator().manual_seed(key(self.context.seed, 0, SERVER, "test draws")), 0.0
+        with self.evaluating():
+            for start in range(0, len(indices), AT_ONCE):
+                some = indices[start : start + AT_ONCE]
+                batch = self.draw(self.encode(samples, some), np.arange(len(some)), generator)
+                total += float(self.loss(batch)) * len(some)
+        return {"eval_loss": total / len(indices), "eval_samples": float(len(indices))}
+
+    def sample(
+        self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling
+    ) -> Tensor | Sequence[str]:
+        """What its section says that it generates, one a prompt (an empty one where it takes none): images
+        [n, 3, h, w] in 0..1 on the CPU, or texts.
+
+        Args:
+            prompts: n of them.
+            seeds: n of them; each sample comes from its own, whatever its neighbours.
+            sampling: in how many steps, and how.
+        """
+        raise NotImplementedError(f"{type(self).__name__} generates nothing")
+
+    def sample_flops(self, sampling: Sampling) -> float:
+        """Floating-point operations of sampling one image. To be called on the meta device."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what a sample costs")
+
+    def write_samples(self, context: EvaluationContext) -> None:
+        """Samples of the scenario's prompts from fixed noise: images as a grid, a row a prompt, or texts one
+        after another. Without prompts nothing, but for a learner of images that takes none."""
+        section, evaluation = self.section, context.section
+        prompts = list(evaluation.prompts)
+        if not prompts and section.generates == "images" and not section.takes_prompts:
+            prompts = [""] * ROWS
+        if section.generates is None or not prompts:
+            return
+        columns = evaluation.images_per_prompt if section.generates == "images" else 1
+        prompts = [prompt for prompt in prompts for _ in range(columns)]
+        made = self.sample(prompts, context.seeds(len(prompts), "grid"), context.sampling)
+        context.sheet.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(made, Tensor):
+            write_sheet(made, columns, context.sheet)
+        else:
+            write_whole(context.sheet.with_suffix(".txt"), BETWEEN.join(made) + "\n")
+
+    # Files
+
+    def save(self, folder: Path) -> None:
+        """The whole model in its ecosystem's own files. Here: every part's state dict as safetensors, under
+        its own names where there is one part, otherwise under `part.name`."""
+        from safetensors.torch import save_file
+
+        tensors = {name: t.detach().clone().contiguous() for name, t in self._state().items()}
+        save_file(tensors, str(folder / self.weights_file), metadata={"format": "pt"})
+
+    def load_weights(self, folder: Path) -> None:
+        """Reads what `save` wrote. Raises an error of any kind where that is not whole."""
+        from safetensors.torch import load_file
+
+        stored, own = load_file(folder / self.weights_file), self._state()
+        if stored.keys() != own.keys():
+            others = ", ".join(sorted(stored.keys() ^ own.keys())[:5])
+            raise ValueError(f"{folder / self.weights_file}: got other tensors than the model has: {others}")
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(stored[name])
+
+    @classmethod
+    def from_export(cls, section: Any, context: LearnerContext, folder: Path) -> Self:
+        """The learner that was saved in `folder`. Raises an error of any kind where that is not whole."""
+        learner = cls.load(section, context)
+        learner.load_weights(folder)
+        return learner
+
+    @classmethod
+    def exported_dataset(cls, section: Any, folder: Path) -> DatasetInfo | None:
+        """What the files in `folder` say of the data that the saved learner was built for; None where they do
+        not, and the data themselves have to be asked."""
+        return None
+
+    @classmethod
+    def notes(cls, section: Any, folder: Path, samples: Samples) -> list[str]:
+        """What a person should know of these training samples before it trains; `folder` is where the
+        section's relative paths start."""
+        return []
+
+    def _state(self) -> dict[str, Tensor]:
+        states = {part: module.state_dict(keep_vars=False) for part, module in self.parts.items()}
+        if len(states) == 1:
+            return dict(next(iter(states.values())))
+        return {f"{part}.{name}": t for part, state in states.items() for name, t in state.items()}
 
 
 @contextmanager

@@ -1,48 +1,49 @@
-"""The learners, by the `model.kind` a scenario names."""
+"""The learner that a scenario's `model` names."""
 
 from pathlib import Path
 
 import torch
 
-from fedray.data import form
-from fedray.learners.bases import locate
+from fedray.data import Dataset, DatasetInfo
+from fedray.lazy import resolve
+from fedray.learners.contexts import LearnerContext
 from fedray.learners.learner import Learner
-from fedray.scenario.model import Classifier as ClassifierSection
-from fedray.scenario.model import TextToImage as TextToImageSection
-from fedray.scenario.model import Transformer as TransformerSection
+from fedray.scenario.model import ModelSection
 from fedray.scenario.scenario import Scenario
 
+NO_DATA = DatasetInfo(0, None, ())  # for a learner that is not built for its data
 
-def load(scenario: Scenario, folder: Path, device: torch.device, compute: torch.dtype) -> Learner:
-    """With weights: a base model's, or drawn from the seed."""
+
+def learner_class(section: ModelSection) -> type[Learner]:
+    """What implements a section."""
+    implementation: type[Learner] = resolve(section.learner())
+    return implementation
+
+
+def load(
+    scenario: Scenario,
+    folder: Path,
+    device: torch.device,
+    compute: torch.dtype,
+    dataset: Dataset | None = None,
+) -> Learner:
+    """A scenario's learner with weights: a base model's, or drawn from the seed.
+
+    Args:
+        scenario: of which the learner reads `model` and `seed`.
+        folder: where the scenario's relative paths start.
+        device: where its weights shall be; "meta": nowhere.
+        compute: the dtype that it computes in.
+        dataset: the scenario's data, where they are open already.
+    """
     section = scenario.model
-    if isinstance(section, TextToImageSection):
-        from fedray.learners.text_to_image import TextToImage
-
-        base = locate(section.base, folder)
-        return (
-            TextToImage.on_meta(section, base)
-            if device.type == "meta"
-            else TextToImage.load(section, base, device, compute)
-        )
-    samples = form(scenario.data, folder)
-    if isinstance(section, ClassifierSection):
-        from fedray.learners.classifier import Classifier
-
-        return Classifier(section, samples, scenario.seed, device, compute)
-    if isinstance(section, TransformerSection):
-        from fedray.learners.transformer import Transformer
-
-        return Transformer(section, samples, scenario.seed, device, compute)
-    if section.server_from is not None:
-        from fedray.learners.collafuse import CollaFuse
-
-        return CollaFuse(section, samples, scenario.seed, device, compute)
-    from fedray.learners.diffusion import Diffusion
-
-    return Diffusion(section, samples, scenario.seed, device, compute)
+    info = NO_DATA
+    if section.built_for_data:
+        info = (dataset or Dataset(scenario.data, folder)).info
+    context = LearnerContext(info, folder, scenario.seed, device, compute)
+    return learner_class(section).load(section, context)
 
 
-def on_meta(scenario: Scenario, folder: Path) -> Learner:
+def on_meta(scenario: Scenario, folder: Path, dataset: Dataset | None = None) -> Learner:
     """Without weights or memory, for counting."""
-    return load(scenario, folder, torch.device("meta"), torch.float32)
+    return load(scenario, folder, torch.device("meta"), torch.float32, dataset)

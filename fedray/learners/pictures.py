@@ -12,7 +12,7 @@ from fedray.data import Samples
 
 
 @dataclass
-class Shard:
+class ImageShard:
     images: Tensor  # [n, c, h, w] uint8
     labels: Tensor  # [n] int64
 
@@ -20,14 +20,14 @@ class Shard:
         return len(self.labels)
 
     @classmethod
-    def of(cls, samples: Samples, indices: np.ndarray, size: int | None, device: torch.device) -> Shard:
+    def of(cls, samples: Samples, indices: np.ndarray, size: int | None, device: torch.device) -> ImageShard:
         """Square images in `size`, or their own. Raises ValueError for one that cannot be read."""
         images = torch.from_numpy(samples.pixels(indices, size)).to(device)
         return cls(images, torch.from_numpy(samples.labels[indices]).to(device))
 
-    def joined(self, other: Shard) -> Shard:
+    def joined(self, other: ImageShard) -> ImageShard:
         """Its pictures, then the other's, which are of the same size."""
-        return Shard(torch.cat([self.images, other.images]), torch.cat([self.labels, other.labels]))
+        return ImageShard(torch.cat([self.images, other.images]), torch.cat([self.labels, other.labels]))
 
 
 def scaled(images: Tensor) -> Tensor:

@@ -4,9 +4,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from fedray.lazy import resolve
 from fedray.learners.bases import locate
 from fedray.scenario.base import Refused
-from fedray.scenario.model import Classifier, Diffusion, Model, Transformer
+from fedray.scenario.model import Classifier, Diffusion, ModelSection, TextToImage, Transformer
 from fedray.scenario.topology import Split
 
 CLASSIFIERS = {
@@ -15,19 +16,35 @@ CLASSIFIERS = {
 }
 
 
-def stage_names(model: Model, folder: Path) -> list[str] | None:
-    """In their order; None for a base on the hub or without a configuration, which only loading can tell.
+def stage_names(section: ModelSection, folder: Path) -> list[str] | None:
+    """In their order; None where only loading the learner can tell.
 
     Raises:
-        Refused: for a base that is not there.
+        Refused: for a base model that is not there.
     """
-    if isinstance(model, Classifier):
-        return [*CLASSIFIERS[model.network], "loss"]
-    if isinstance(model, Transformer):
-        return ["embed", *(f"layer_{i}" for i in range(model.layers)), "head", "loss"]
-    if isinstance(model, Diffusion):
-        return ["client", "server", "loss"] if model.server_from else [*_unet(len(model.channels)), "loss"]
-    base = locate(model.base, folder)
+    if section.stage_names is None:
+        return None
+    names: list[str] | None = resolve(section.stage_names)(section, folder)
+    return names
+
+
+def of_classifier(section: Classifier, folder: Path) -> list[str]:
+    return [*CLASSIFIERS[section.network], "loss"]
+
+
+def of_transformer(section: Transformer, folder: Path) -> list[str]:
+    return ["embed", *(f"layer_{i}" for i in range(section.layers)), "head", "loss"]
+
+
+def of_diffusion(section: Diffusion, folder: Path) -> list[str]:
+    if section.server_from:
+        return ["client", "server", "loss"]
+    return [*_unet(len(section.channels)), "loss"]
+
+
+def of_text_to_image(section: TextToImage, folder: Path) -> list[str] | None:
+    """None for a base on the hub or without a configuration."""
+    base = locate(section.base, folder)
     if base.configuration is None:
         return None
     try:
@@ -44,9 +61,18 @@ def _unet(levels: int, mid: bool = True) -> list[str]:
 
 
 def refuse_unknown(names: Sequence[str], topology: Split) -> None:
-    """Raises:
-    Refused: for a cut or a tail that is none of a learner's stages, or leaves the server none.
+    """Whether a split can cut there.
+
+    Raises:
+        Refused: for a learner without stages, and for a cut or a tail that is none of them or leaves the
+            server none.
     """
+    if len(names) < 2:
+        raise Refused(
+            "topology.kind",
+            "split for a model without stages",
+            "parallel or relay, or a learner whose `stages` are two or more",
+        )
     cut, tail = topology.cut, topology.tail
     if cut not in ("auto", *names[:-1]):
         raise Refused("topology.cut", repr(cut), f"auto, or one of {', '.join(names[:-1])}")

@@ -2,7 +2,7 @@
 last.
 
 What flows between them goes by name: a stage `needs` some values and `gives` others, so that what crosses a
-cut, and what need not, can be read off. The first values are a batch's fields.
+cut, and what need not, can be read off. The first values are a batch's fields, but for those that are None.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,13 +21,22 @@ class Stage(NamedTuple):
     # of what it needs, in that order; gives a tensor, or several in the order of `gives`
     run: Callable[..., Any]
     modules: tuple[nn.Module, ...] = ()  # whose weights it uses, and no other stage
+    # taken behind what it needs, None where a batch lacks it; never sent across a cut
+    optional: tuple[str, ...] = ()
+
+
+def inputs(batch: Any) -> Values:
+    """A batch's fields, but for those that are None."""
+    return {name: value for name, value in vars(batch).items() if value is not None}
 
 
 def run(stages: Sequence[Stage], values: Mapping[str, Tensor]) -> Values:
     """All that is known once these stages have run; of a whole step, its `loss` too."""
-    known = dict(values)
+    known: dict[str, Any] = dict(values)
     for stage in stages:
-        given = stage.run(*(known[name] for name in stage.needs))
+        taken = [known[name] for name in stage.needs]
+        taken += [known.get(name) for name in stage.optional]
+        given = stage.run(*taken)
         known.update(zip(stage.gives, given if isinstance(given, tuple) else (given,), strict=True))
     return known
 
@@ -46,7 +55,7 @@ def within(context: Callable[[], AbstractContextManager[None]], stages: Iterable
     """The same stages, each run in such a context."""
 
     def wrapped(run: Callable[..., Any]) -> Callable[..., Any]:
-        def inside(*values: Tensor) -> Any:
+        def inside(*values: Tensor | None) -> Any:
             with context():
                 return run(*values)
 

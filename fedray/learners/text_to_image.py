@@ -8,31 +8,35 @@ text embeddings where the text encoder is frozen.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps
-from torch import Tensor, nn
+from torch import Tensor
 
 from fedray.data import Samples
-from fedray.errors import printable
 from fedray.learners import unet as unets
-from fedray.learners.base_folder import listed, stored, verify_loaded
-from fedray.learners.bases import Base
+from fedray.learners.base_folder import verify_loaded
+from fedray.learners.base_networks import cut_captions, libraries_refuse, load_parts, parts_on_meta
+from fedray.learners.bases import locate
+from fedray.learners.contexts import LearnerContext, Sampling
 from fedray.learners.learner import Learner
+from fedray.learners.losses import weighted_mean
 from fedray.learners.stages import Stage
 from fedray.scenario.base import Refused
 from fedray.scenario.model import TextToImage as Section
 
+AT_ONCE = 32  # images that are sampled in one go
+
 
 @dataclass
-class Shard:
+class LatentShard:
     """What a client trains on, encoded. n samples; c, h, w of a latent; l tokens of width d."""
 
     mean: Tensor  # [n, c, h, w]
@@ -45,106 +49,76 @@ class Shard:
 
 
 @dataclass
-class Batch:
+class NoisedLatents:
     """One step's inputs, every draw made. b samples."""
 
     latents: Tensor  # [b, c, h, w], scaled
     noise: Tensor  # as latents
     timesteps: Tensor  # [b] int64
     text: Tensor  # [b, l] int64 token ids, or [b, l, d] embeddings
+    weight: Tensor | None = None  # [b], of each sample in the loss
 
 
 class TextToImage(Learner):
     """U-Net, text encoder, autoencoder, tokenizer and noise schedule of one base model."""
 
-    keeps_shards = True
+    caches_samples = True
     weights_file = "diffusion_pytorch_model.safetensors"
 
-    def __init__(
-        self, section: Section, base: Base, parts: dict[str, nn.Module], tokenizer: Any, compute: torch.dtype
-    ) -> None:
+    def __init__(self, section: Section, context: LearnerContext) -> None:
+        """With weights: frozen networks are held in the dtype that is computed in, the autoencoder in fp32,
+        as half overflows in it. On the meta device, from configurations alone."""
         from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
-        self.section, self.base, self.tokenizer, self.compute = section, base, tokenizer, compute
-        self.parts = parts  # what a tuning may train; frozen until it does
-        unet, text_encoder, vae = (cast(Any, parts[name]) for name in ("unet", "text_encoder", "vae"))
-        self.unet, self.text_encoder, self.vae = unet, text_encoder, vae
-        self.device = next(vae.parameters()).device
-        for part in parts.values():
-            part.requires_grad_(False).eval()
+        super().__init__(section, context)
+        self.base = locate(section.base, context.folder)
+        self.tokenizer: Any = None
+        with libraries_refuse(section.base, self.device):
+            if self.device.type == "meta":
+                self.parts = parts_on_meta(self.base, section.base)
+            else:
+                self.parts, self.tokenizer = load_parts(self.base, section.base, self.device, self.compute)
+            self.unet, self.text_encoder, self.vae = (
+                cast(Any, self.parts[name]) for name in ("unet", "text_encoder", "vae")
+            )
+            for part in self.parts.values():
+                part.requires_grad_(False).eval()
+            self.schedule = DDPMScheduler.from_config(self._verified_schedule())
+            factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
+            self.size = section.resolution or int(self.unet.config.sample_size) * factor
+            if self.size % factor:
+                raise Refused("model.resolution", self.size, f"a multiple of {factor}")
+            side = self.size // factor
+            self.latent_shape = int(self.unet.config.in_channels), side, side
+            self.stages = self._stages()
+
+    @property
+    def resolution(self) -> int:
+        """Pixels a side."""
+        return self.size
+
+    def _verified_schedule(self) -> dict[str, Any]:
+        """The base's own noise schedule, as its files configure it."""
+        from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+
+        base = self.base
         place = str(base.configuration or base.source)
         noise: Any = DDPMScheduler.load_config(
             place, subfolder="scheduler", local_files_only=base.configuration is not None
         )
         if not base.local:
-            configs = {"unet": unet.config, "vae": vae.config, "text_encoder": text_encoder.config.to_dict()}
-            verify_loaded(section.base, configs, noise, "model.base")
-        self.schedule = DDPMScheduler.from_config(noise)
-        factor = 2 ** (len(vae.config.block_out_channels) - 1)
-        self.resolution = section.resolution or int(unet.config.sample_size) * factor
-        if self.resolution % factor:
-            raise Refused("model.resolution", self.resolution, f"a multiple of {factor}")
-        self.latent_shape = (
-            int(unet.config.in_channels),
-            self.resolution // factor,
-            self.resolution // factor,
-        )
-        self.stages = self._stages()
-
-    @classmethod
-    def load(cls, section: Section, base: Base, device: torch.device, compute: torch.dtype) -> TextToImage:
-        """With weights. Frozen networks are held in `compute`, the autoencoder in fp32, as half overflows in
-        it."""
-        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-        from diffusers.utils import logging as diffusers_logging
-        from transformers import CLIPTextModel, CLIPTokenizer
-        from transformers.utils import logging as transformers_logging
-
-        diffusers_logging.disable_progress_bar()
-        transformers_logging.disable_progress_bar()
-
-        def part(kind: Any, name: str, dtype: torch.dtype) -> nn.Module:
-            options: Any = {"subfolder": name, "use_safetensors": True, "local_files_only": base.local}
-            if kind is CLIPTextModel:  # it names no shapes otherwise; attention is torch's own
-                options |= {"ignore_mismatched_sizes": True, "attn_implementation": "sdpa"}
-            model, facts = kind.from_pretrained(
-                base.source, torch_dtype=dtype, output_loading_info=True, **options
-            )
-            return _whole(section, name, model, facts).to(device)
-
-        with _libraries_refuse(section, "a whole Stable Diffusion with safetensors weights"):
-            parts = {
-                "unet": part(UNet2DConditionModel, "unet", compute),
-                "text_encoder": part(CLIPTextModel, "text_encoder", compute),
+            configs = {
+                "unet": self.unet.config,
+                "vae": self.vae.config,
+                "text_encoder": self.text_encoder.config.to_dict(),
             }
-            parts["vae"] = part(AutoencoderKL, "vae", torch.float32)
-            tokenizer = CLIPTokenizer.from_pretrained(
-                base.source, subfolder="tokenizer", local_files_only=base.local
-            )
-            return cls(section, base, parts, tokenizer, compute)
+            verify_loaded(self.section.base, configs, noise, "model.base")
+        found: dict[str, Any] = noise
+        return found
 
-    @classmethod
-    def on_meta(cls, section: Section, base: Base) -> TextToImage:
-        """Without weights or memory, for counting."""
-        from accelerate import init_empty_weights
-        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-        from transformers import CLIPTextConfig, CLIPTextModel
-
-        source = str(base.configuration or base.source)
-        with _libraries_refuse(section, "a base model whose configuration is there, and whole"):
-            options: Any = {"local_files_only": base.configuration is not None}
-            unet = UNet2DConditionModel.load_config(source, subfolder="unet", **options)
-            vae = AutoencoderKL.load_config(source, subfolder="vae", **options)
-            text = CLIPTextConfig.from_pretrained(source, subfolder="text_encoder", **options)
-            with init_empty_weights(include_buffers=True):
-                parts = {"unet": UNet2DConditionModel.from_config(unet), "text_encoder": CLIPTextModel(text)}
-                parts["vae"] = AutoencoderKL.from_config(vae)
-            for name, model in parts.items() if base.local else ():
-                there = stored(Path(base.source), name, "model.base")
-                _whole(section, name, model, {"missing_keys": model.state_dict().keys() - there})
-            return cls(section, base, parts, None, torch.float32)
+    @property
+    def tunable_parts(self) -> list[str]:
+        return ["unet", "text_encoder"]
 
     @property
     def trains_text(self) -> bool:
@@ -161,7 +135,7 @@ class TextToImage(Learner):
                 self.text_encoder.gradient_checkpointing_enable()
 
     @torch.no_grad()
-    def encode(self, samples: Samples, indices: np.ndarray) -> Shard:
+    def encode(self, samples: Samples, indices: np.ndarray) -> LatentShard:
         """A client's samples as latents and text, on the learner's device."""
         means, stds = [], []
         for i in indices:
@@ -171,19 +145,18 @@ class TextToImage(Learner):
             stds.append(posterior.std)
         ids = self.tokenize([samples.captions[int(i)] for i in indices] + [""])
         hidden = None if self.trains_text else self.text_encoder(ids)[0]
-        return Shard(torch.cat(means), torch.cat(stds), ids, hidden)
+        return LatentShard(torch.cat(means), torch.cat(stds), ids, hidden)
 
     @torch.no_grad()
     def encode_flops(self) -> float:
         """The autoencoder's first half, and the text encoder where it is frozen."""
-        from torch.utils.flop_counter import FlopCounterMode
-
-        with FlopCounterMode(display=False) as counter:
-            self.vae.encode(torch.zeros(1, 3, self.resolution, self.resolution, device=self.device))
-            if not self.trains_text:
-                length = self.text_encoder.config.max_position_embeddings
-                self.text_encoder(torch.zeros(1, length, dtype=torch.long, device=self.device))
-        return float(counter.get_total_flops())
+        pixels = torch.zeros(1, 3, self.resolution, self.resolution, device=self.device)
+        flops = _flops(lambda: self.vae.encode(pixels))
+        if not self.trains_text:
+            length = self.text_encoder.config.max_position_embeddings
+            tokens = torch.zeros(1, length, dtype=torch.long, device=self.device)
+            flops += _flops(lambda: self.text_encoder(tokens))
+        return float(flops)
 
     def tokenize(self, captions: list[str]) -> Tensor:
         length = self.tokenizer.model_max_length
@@ -192,7 +165,7 @@ class TextToImage(Learner):
         )
         return encoded.input_ids.to(self.device)
 
-    def draw(self, shard: Shard, indices: np.ndarray, generator: torch.Generator) -> Batch:
+    def draw(self, shard: LatentShard, indices: np.ndarray, generator: torch.Generator) -> NoisedLatents:
         """Latents, noise, timesteps and dropped captions of one step. Drawn on the CPU: the same on every
         device."""
         b = len(indices)
@@ -204,9 +177,9 @@ class TextToImage(Learner):
         dropped = (torch.rand(b, generator=generator) < self.section.caption_dropout).to(i.device)
         latents = (shard.mean[i] + shard.std[i] * eps[0]) * self.vae.config.scaling_factor
         source = shard.ids if shard.hidden is None else shard.hidden
-        return Batch(latents, eps[1], timesteps, source[torch.where(dropped, len(shard), i)])
+        return NoisedLatents(latents, eps[1], timesteps, source[torch.where(dropped, len(shard), i)])
 
-    def blank_batch(self) -> tuple[Batch, int]:
+    def blank_batch(self) -> tuple[NoisedLatents, int]:
         """A batch of one on the learner's device with nothing in it, for counting work."""
         latents = torch.zeros(1, *self.latent_shape, device=self.device)
         length = self.text_encoder.config.max_position_embeddings
@@ -214,7 +187,7 @@ class TextToImage(Learner):
             text = torch.zeros(1, length, dtype=torch.long, device=self.device)
         else:
             text = torch.zeros(1, length, self.unet.config.cross_attention_dim, device=self.device)
-        return Batch(latents, latents, torch.zeros(1, dtype=torch.long, device=self.device), text), 1
+        return NoisedLatents(latents, latents, torch.zeros(1, dtype=torch.long, device=self.device), text), 1
 
     def _stages(self) -> tuple[Stage, ...]:
         def embed(text: Tensor) -> Tensor:
@@ -224,21 +197,47 @@ class TextToImage(Learner):
         pieces = unets.stages(
             self.unet, ("latents", "noise", "timesteps"), self.schedule.add_noise, self.latent_shape[1]
         )
-        loss = Stage("loss", ("predicted", "latents", "noise", "timesteps"), ("loss",), self._error)
+        loss = Stage(
+            "loss",
+            ("predicted", "latents", "noise", "timesteps"),
+            ("loss",),
+            self._error,
+            optional=("weight",),
+        )
         return self.staged([text, *pieces], loss)
 
-    def _error(self, predicted: Tensor, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+    def _error(
+        self,
+        predicted: Tensor,
+        latents: Tensor,
+        noise: Tensor,
+        timesteps: Tensor,
+        weight: Tensor | None = None,
+    ) -> Tensor:
         """Mean squared error of the predicted noise or velocity, weighted by min-SNR where asked (Hang et al.
-        2023)."""
+        2023).
+
+        Args:
+            predicted: [b, c, h, w], by the U-Net.
+            latents: [b, c, h, w], without noise.
+            noise: [b, c, h, w], that was added.
+            timesteps: [b].
+            weight: [b], of each sample beside that.
+        """
         velocity = self.schedule.config.prediction_type == "v_prediction"
         target = self.schedule.get_velocity(latents, noise, timesteps) if velocity else noise
         error = F.mse_loss(predicted.float(), target.float(), reduction="none").mean((1, 2, 3))
         if self.section.min_snr_gamma is None:
-            return error.mean()
+            return weighted_mean(error, weight)
         alpha = self.schedule.alphas_cumprod.to(timesteps.device)[timesteps]
         snr = alpha / (1 - alpha)
-        weight = snr.clamp(max=self.section.min_snr_gamma) / (snr + 1 if velocity else snr)
-        return (weight * error).mean()
+        min_snr = snr.clamp(max=self.section.min_snr_gamma) / (snr + 1 if velocity else snr)
+        return weighted_mean(min_snr * error, weight)
+
+    @cached_property
+    def _own_pipeline(self) -> Any:
+        """For a learner whose networks stay as they are."""
+        return self.pipeline()
 
     def pipeline(self) -> Any:
         """These networks as a StableDiffusionPipeline, with the base's own sampler."""
@@ -261,29 +260,69 @@ class TextToImage(Learner):
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
-    @torch.no_grad()
-    def sample(
-        self,
-        prompts: Sequence[str],
-        seeds: Sequence[int],
-        steps: int,
-        guidance: float,
-        negative: str = "",
-        at_once: int = 32,
-    ) -> Tensor:
-        """One image a prompt, [n, 3, h, w] in 0..1 on the CPU; each from its own seed, whatever its
-        neighbours."""
-        pipeline, images = self.pipeline(), []
+    def sample(self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling) -> Tensor:
+        """One image a prompt."""
+        images, at_once = [], sampling.at_once or AT_ONCE
+        pipeline = self.pipeline()
         for start in range(0, len(prompts), at_once):
             some = list(prompts[start : start + at_once])
-            noise = [torch.Generator().manual_seed(s) for s in seeds[start : start + at_once]]
-            with self.evaluating(), self.autocast():
-                out = pipeline(
-                    some, negative_prompt=[negative] * len(some), generator=noise, num_inference_steps=steps,
-                    guidance_scale=guidance, height=self.resolution, width=self.resolution, output_type="pt",
-                ).images  # fmt: skip
-            images.append(out.float().cpu())
+            given = {"prompt": some, "negative_prompt": [sampling.negative_prompt] * len(some)}
+            images.append(self._denoise(pipeline, given, seeds[start : start + at_once], sampling))
         return torch.cat(images)
+
+    @torch.no_grad()
+    def embed(self, prompt: str) -> Tensor:
+        """[1, l, d]."""
+        with self.evaluating(), self.autocast():
+            embedded: Tensor = self.text_encoder(self.tokenize([prompt]))[0]
+        return embedded
+
+    def sample_embedded(
+        self, prompts: Tensor, negative: Tensor, seeds: Sequence[int], sampling: Sampling
+    ) -> Tensor:
+        """One image a prompt, all at once, of texts that are embedded already.
+
+        Args:
+            prompts: [n, l, d].
+            negative: [n, l, d], what guidance leads away from.
+            seeds: n of them.
+            sampling: in how many steps, and with which guidance.
+        """
+        given = {"prompt_embeds": prompts, "negative_prompt_embeds": negative}
+        return self._denoise(self._own_pipeline, given, seeds, sampling)
+
+    @torch.no_grad()
+    def _denoise(
+        self, pipeline: Any, given: dict[str, Any], seeds: Sequence[int], sampling: Sampling
+    ) -> Tensor:
+        """[n, 3, h, w] in 0..1 on the CPU, by a pipeline from the texts that it is given."""
+        noise = [torch.Generator().manual_seed(seed) for seed in seeds]
+        with self.evaluating(), self.autocast():
+            out = pipeline(
+                **given,
+                generator=noise,
+                num_inference_steps=sampling.steps,
+                guidance_scale=sampling.guidance_scale,
+                height=self.resolution,
+                width=self.resolution,
+                output_type="pt",
+            ).images
+        images: Tensor = out.float().cpu()
+        return images
+
+    @torch.no_grad()
+    def sample_flops(self, sampling: Sampling) -> float:
+        """With the prompt, and where guidance asks for it without: the text encoder once, the U-Net a step;
+        then the decoder."""
+        batch, _ = self.blank_batch()
+        length = self.text_encoder.config.max_position_embeddings
+        tokens = torch.zeros(1, length, dtype=torch.long, device=self.device)
+        text = torch.zeros(1, length, self.unet.config.cross_attention_dim, device=self.device)
+        unet = _flops(lambda: self.unet(batch.latents, batch.timesteps, text))
+        text_encoder = _flops(lambda: self.text_encoder(tokens))
+        decoder = _flops(lambda: self.vae.decode(batch.latents))
+        passes = 2 if sampling.guidance_scale > 1 else 1
+        return passes * (unet * sampling.steps + text_encoder) + decoder
 
     def save(self, folder: Path) -> None:
         """The whole pipeline as `from_pretrained` reads it."""
@@ -296,86 +335,29 @@ class TextToImage(Learner):
         config = folder / "text_encoder" / "config.json"
         config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
 
+    @classmethod
+    def from_export(cls, section: Section, context: LearnerContext, folder: Path) -> Self:
+        """An exported pipeline is a base like any other."""
+        learner = cls.load(section.model_copy(update={"base": str(folder.resolve())}), context)
+        learner.pipeline()  # its sampler is read here, and its tokenizer's limits below
+        learner.tokenize([""])
+        return learner
+
+    @classmethod
+    def notes(cls, section: Section, folder: Path, samples: Samples) -> list[str]:
+        note = cut_captions(locate(section.base, folder), samples.captions)
+        return [note] if note else []
+
     def _pixels(self, image: Image.Image) -> Tensor:
         """[3, resolution, resolution] in 0..1: the shorter side scaled, the middle cut out."""
         square = ImageOps.fit(image, (self.resolution, self.resolution), Image.Resampling.BICUBIC)
         return torch.from_numpy(np.array(square)).permute(2, 0, 1).float() / 255
 
 
-def _whole(section: Section, name: str, model: nn.Module, facts: Mapping[str, Any]) -> nn.Module:
-    """The model, where all its weights were there and are numbers.
+def _flops(step: Callable[[], Any]) -> int:
+    """Floating-point operations of what a step does."""
+    from torch.utils.flop_counter import FlopCounterMode
 
-    Raises:
-        Refused: with the names of those that were not.
-    """
-    place = f"{section.base!r}, whose {name}"
-    others = [
-        key
-        for key in facts.get("unexpected_keys") or ()
-        if not str(key).endswith(("position_ids", "text_projection.weight"))
-    ]
-    missing, mismatched = facts.get("missing_keys"), facts.get("mismatched_keys")
-    for what, entries in (("lacks", missing), ("has other shapes of", mismatched), ("has besides", others)):
-        if names := sorted(str(entry if isinstance(entry, str) else entry[0]) for entry in entries or ()):
-            raise Refused(
-                "model.base",
-                f"{place} {what} {listed(names)}",
-                "a whole one: with all the weights that it was trained with, and no others",
-            )
-    numbers = {key: t for key, t in model.state_dict().items() if t.is_floating_point() and not t.is_meta}
-    if broken := [key for key, t in numbers.items() if not t.isfinite().all()]:
-        half = (
-            f" as {str(dtype).removeprefix('torch.')}"
-            if (dtype := next(model.parameters()).dtype) == torch.float16
-            else ""
-        )
-        raise Refused(
-            "model.base",
-            f"{place} has numbers that are not finite{half} in {listed(broken)}",
-            "weights that are numbers",
-        )
-    return model
-
-
-def cut_captions(base: Base, captions: Sequence[str]) -> str | None:
-    """What a person should know of captions that are longer than what the text encoder reads; None where none
-    is, or where the tokenizer is not on this machine."""
-    from transformers import CLIPTokenizer
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()  # it would say the same of the first one alone
-    try:
-        tokenizer: Any = CLIPTokenizer.from_pretrained(
-            base.source, subfolder="tokenizer", local_files_only=True
-        )
-    except (OSError, ValueError):
-        return None
-    most = int(tokenizer.model_max_length)
-    distinct = dict.fromkeys(captions)
-    lengths = (
-        dict(zip(distinct, map(len, tokenizer(list(distinct), truncation=False).input_ids), strict=True))
-        if distinct
-        else {}
-    )
-    if not (cut := [caption for caption in captions if lengths[caption] > most]):
-        return None
-    first = printable(cut[0] if len(cut[0]) <= 80 else cut[0][:77] + "...")
-    longer = (
-        f"{len(cut)} of {len(captions)} captions have more than the {most} tokens that the text encoder reads"
-    )
-    return f"{longer}, and are cut; the first: {first}"
-
-
-@contextmanager
-def _libraries_refuse(section: Section, expected: str) -> Iterator[None]:
-    """Whatever diffusers and transformers raise over a stranger's files, of which there are many kinds,
-    refuses the base; memory that runs out does not."""
-    try:
-        yield
-    except (Refused, MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as e:
-        reason = next(iter(str(e).strip().splitlines()), "") or type(e).__name__
-        raise Refused(
-            "model.base", f"{section.base!r}, which does not load ({printable(reason[:200])})", expected
-        ) from e
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return int(counter.get_total_flops())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedray.data import Form, Samples
+from fedray.data import DatasetInfo, Samples
 from fedray.data.text import Texts
 from fedray.data.tokenizer import MASK
-from fedray.learners.classifier import Batch as Labelled
+from fedray.learners.classifier import LabelledImages
+from fedray.learners.contexts import EvaluationContext, LearnerContext, Sampling
 from fedray.learners.learner import Learner
-from fedray.learners.pictures import Shard, scaled
-from fedray.learners.stages import Stage, run
+from fedray.learners.losses import cross_entropy, weighted_mean
+from fedray.learners.pictures import ImageShard, scaled
+from fedray.learners.stages import Stage, inputs, run
 from fedray.randomness import SERVER, key
 from fedray.scenario.base import Refused
 from fedray.scenario.model import Transformer as Section
@@ -34,6 +35,7 @@ class Tokens:
 
     tokens: Tensor  # [b, l] int64, some masked
     targets: Tensor  # [b, l] int64, UNJUDGED where nothing is asked
+    weight: Tensor | None = None  # [b], of each sample in the loss
 
 
 @dataclass
@@ -42,54 +44,46 @@ class Masked:
 
     images: Tensor  # [b, c, h, w] in -1..1
     masks: Tensor  # [b, patches] bool, true where hidden
+    weight: Tensor | None = None  # [b], of each sample in the loss
 
 
-Batch = Tokens | Labelled | Masked
+Batch = Tokens | LabelledImages | Masked
 
 
 class Transformer(Learner):
-    def __init__(
-        self, section: Section, form: Form, seed: int, device: torch.device, compute: torch.dtype
-    ) -> None:
-        self.section, self.form, self.seed, self.device, self.compute = section, form, seed, device, compute
-        self.size = section.resolution or form.size or 0
-        if not section.of_text and not self.size:
-            raise Refused(
-                "model.resolution", "nothing", "pixels a side, since these images have no size of their own"
-            )
-        if not section.of_text and (self.size % section.patch or self.size == section.patch):
-            raise Refused(
-                "model.patch", section.patch, f"a proper divisor of the images' {self.size} pixels a side"
-            )
+    def __init__(self, section: Section, context: LearnerContext) -> None:
+        super().__init__(section, context)
+        if section.of_text:
+            self.size = 0
+        else:
+            self.refuse_no_size()
+            if self.size % section.patch or self.size == section.patch:
+                raise Refused(
+                    "model.patch", section.patch, f"a proper divisor of the images' {self.size} pixels a side"
+                )
         self.side = self.size // section.patch  # in patches
-        with (
-            torch.random.fork_rng(devices=[]),
-            torch.device("meta") if device.type == "meta" else nullcontext(),
-        ):
-            torch.manual_seed(key(seed, 0, SERVER, "weights"))
-            network = build(section, form, self.size)
-        self.network: Any = network.to(device).requires_grad_(False)
-        self.parts: dict[str, nn.Module] = {"network": self.network}
-        self.stages = self.staged(_pieces(section, network, self.side), _loss(section, self.side))
+        self.network: Any = build(section, context.dataset, self.size)
+        self.parts = {"network": self.network}
+        self.stages = self.staged(_pieces(section, self.network, self.side), _loss(section, self.side))
 
     def prepare_training(self, gradient_checkpointing: bool) -> None:
         super().prepare_training(gradient_checkpointing)
         if gradient_checkpointing:
             self.network.gradient_checkpointing_enable({"use_reentrant": False})
 
-    def encode(self, samples: Samples, indices: np.ndarray) -> Tensor | Shard:
+    def encode(self, samples: Samples, indices: np.ndarray) -> Tensor | ImageShard:
         """Tokens [n, l] int64, or images."""
         if not self.section.of_text:
             return super().encode(samples, indices)
         assert isinstance(samples, Texts)
         return torch.from_numpy(samples.tokens(indices)).to(self.device)
 
-    def draw(self, shard: Tensor | Shard, indices: np.ndarray, generator: torch.Generator) -> Batch:
+    def draw(self, shard: Tensor | ImageShard, indices: np.ndarray, generator: torch.Generator) -> Batch:
         i = torch.from_numpy(indices).to(self.device)
-        if isinstance(shard, Shard):
+        if isinstance(shard, ImageShard):
             images = scaled(shard.images[i])
             if self.section.objective == "classification":
-                return Labelled(images, shard.labels[i])
+                return LabelledImages(images, shard.labels[i])
             return Masked(
                 images, some(len(i), self.side**2, self.section.masked or 0.5, generator).to(self.device)
             )
@@ -108,28 +102,44 @@ class Transformer(Learner):
         changed = (judged & (lot < 0.9)).to(self.device)
         return Tokens(given.where(changed, tokens), tokens.where(judged.to(self.device), UNJUDGED))
 
+    def blank_shard(self, n: int) -> Any:
+        if not self.section.of_text:
+            return super().blank_shard(n)
+        return torch.zeros(n, self.context.dataset.length, dtype=torch.long, device=self.device)
+
     def blank_batch(self) -> tuple[Batch, int]:
+        return self.draw(self.blank_shard(1), np.arange(1), torch.Generator()), 1
+
+    def evaluate(self, context: EvaluationContext) -> dict[str, float]:
+        """Of text, perplexity too."""
+        found = super().evaluate(context)
         if self.section.of_text:
-            blank = torch.zeros(1, self.form.length, dtype=torch.long, device=self.device)
-            return Tokens(blank, blank), 1
-        images = torch.zeros(1, self.form.channels, self.size, self.size, device=self.device)
-        if self.section.objective == "classification":
-            return Labelled(images, torch.zeros(1, dtype=torch.long, device=self.device)), 1
-        return Masked(images, torch.ones(1, self.side**2, dtype=torch.bool, device=self.device)), 1
+            found["eval_perplexity"] = float(np.exp(found["eval_loss"]))
+        return found
+
+    def measure(self, samples: Samples, indices: np.ndarray) -> dict[str, float]:
+        """Loss, and accuracy where there is one; of images that are classified, on how many."""
+        accuracy, loss = self.test(samples, indices)
+        found = {"eval_loss": loss}
+        if accuracy is not None:
+            found["eval_accuracy"] = accuracy
+            if not self.section.of_text:  # of text it is a share of tokens, which are not drawn one by one
+                found["eval_samples"] = float(len(indices))
+        return found
 
     @torch.no_grad()
     def test(self, samples: Samples, chosen: np.ndarray) -> tuple[float | None, float]:
         """Accuracy (of images to be completed, none) and mean loss over these samples of a test set, under
         the same masks each time. Every sample has as much to judge as any other, so that means of batches
         weigh as their samples."""
-        generator = torch.Generator().manual_seed(key(self.seed, 0, SERVER, "test masks"))
+        generator = torch.Generator().manual_seed(key(self.context.seed, 0, SERVER, "test masks"))
         right = judged = 0
         loss = 0.0
         with self.evaluating():
             for start in range(0, len(chosen), CHUNK):
                 part = chosen[start : start + CHUNK]
                 batch = self.draw(self.encode(samples, part), np.arange(len(part)), generator)
-                known = run(self.stages, vars(batch))
+                known = run(self.stages, inputs(batch))
                 loss += float(known["loss"]) * len(part)
                 if not isinstance(batch, Masked):
                     targets = batch.targets if isinstance(batch, Tokens) else batch.labels
@@ -138,23 +148,21 @@ class Transformer(Learner):
         return right / judged if judged else None, loss / len(chosen)
 
     @torch.no_grad()
-    def sample(
-        self, prompts: Sequence[str], seeds: Sequence[int], new_tokens: int, temperature: float
-    ) -> list[str]:
+    def sample(self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling) -> list[str]:
         """Each prompt with what a causal model writes after it, a token at a time, each text from draws of
         its own seed. The model sees as many tokens at the end as a sample has."""
-        tokenizer, texts = self.form.tokenizer, []
+        dataset, texts = self.context.dataset, []
+        tokenizer = dataset.tokenizer
         assert tokenizer is not None
         with self.evaluating(), self.autocast():
             for prompt, seed in zip(prompts, seeds, strict=True):
                 tokens, draws = tokenizer.encode(prompt or "\n").ids, torch.Generator().manual_seed(seed)
-                for _ in range(new_tokens):
-                    seen = torch.tensor([tokens[-self.form.length :]], device=self.device)
+                for _ in range(sampling.new_tokens):
+                    seen = torch.tensor([tokens[-dataset.length :]], device=self.device)
                     logits = self.network(seen).logits[0, -1].float().cpu()
                     logits[0] = -torch.inf  # [MASK]
-                    tokens.append(
-                        int(torch.multinomial((logits / temperature).softmax(0), 1, generator=draws))
-                    )
+                    shares = (logits / sampling.temperature).softmax(0)
+                    tokens.append(int(torch.multinomial(shares, 1, generator=draws)))
                 texts.append(tokenizer.decode(tokens))
         return texts
 
@@ -165,11 +173,27 @@ class Transformer(Learner):
 
         logging.disable_progress_bar()
         self.network.save_pretrained(folder)
-        if (tokenizer := self.form.tokenizer) is not None:
+        if (tokenizer := self.context.dataset.tokenizer) is not None:
             fast: Any = PreTrainedTokenizerFast(
-                tokenizer_object=tokenizer, mask_token=MASK, model_max_length=self.form.length
+                tokenizer_object=tokenizer, mask_token=MASK, model_max_length=self.context.dataset.length
             )
             fast.save_pretrained(folder)
+
+    @classmethod
+    def exported_dataset(cls, section: Section, folder: Path) -> DatasetInfo | None:
+        """Of text: its tokenizer, and how many tokens a sample has."""
+        from tokenizers import Tokenizer
+        from transformers import AutoConfig
+
+        if not section.of_text:
+            return None
+        file = folder / "tokenizer.json"
+        try:
+            tokenizer = Tokenizer.from_file(str(file))
+        except Exception as e:  # tokenizers raises no other
+            raise ValueError(f"{file}: got {e}, expected the run's tokenizer") from None
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        return DatasetInfo(0, None, (), config.max_position_embeddings, tokenizer)
 
 
 def some(n: int, length: int, share: float, generator: torch.Generator) -> Tensor:
@@ -180,42 +204,39 @@ def some(n: int, length: int, share: float, generator: torch.Generator) -> Tenso
     return torch.zeros(n, length, dtype=torch.bool).scatter_(1, chosen, True)
 
 
-def build(section: Section, form: Form, size: int) -> Any:
+def build(section: Section, dataset: DatasetInfo, size: int) -> Any:
     """Weights from torch's generator. Head and word embeddings are not tied, so that a cut may lie between
     them; nor is BERT's second name of its head's bias, which then nothing reads, and which stays zero."""
     import transformers as hf
 
-    p, shape = (
-        section.dropout,
-        {
-            "hidden_size": section.width,
-            "num_hidden_layers": section.layers,
-            "num_attention_heads": section.heads,
-        },
-    )
-    # which makes GPT-2 causal without a mask
-    common: dict[str, Any] = {**shape, "attn_implementation": "sdpa"}
+    p = section.dropout
+    common: dict[str, Any] = {
+        "hidden_size": section.width,
+        "num_hidden_layers": section.layers,
+        "num_attention_heads": section.heads,
+        "attn_implementation": "sdpa",  # which makes GPT-2 causal without a mask
+    }
     rest: dict[str, Any] = {
         "intermediate_size": 4 * section.width,
         "hidden_dropout_prob": p,
         "attention_probs_dropout_prob": p,
     }
     if section.of_text:
-        assert form.tokenizer is not None
+        assert dataset.tokenizer is not None
         common |= {
-            "vocab_size": form.tokenizer.get_vocab_size(),
-            "max_position_embeddings": form.length,
+            "vocab_size": dataset.tokenizer.get_vocab_size(),
+            "max_position_embeddings": dataset.length,
             "tie_word_embeddings": False,
         }
         common |= dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"))  # there are none
     else:
-        common |= {"image_size": size, "patch_size": section.patch, "num_channels": form.channels}
+        common |= {"image_size": size, "patch_size": section.patch, "num_channels": dataset.channels}
     if section.objective == "masked_language":
         return hf.BertForMaskedLM(hf.BertConfig(**common, **rest, type_vocab_size=1))
     if section.objective == "causal_language":
         return hf.GPT2LMHeadModel(hf.GPT2Config(**common, resid_pdrop=p, embd_pdrop=p, attn_pdrop=p))
     config = hf.ViTConfig(
-        **common, **rest, encoder_stride=section.patch, id2label=dict(enumerate(form.label_names))
+        **common, **rest, encoder_stride=section.patch, id2label=dict(enumerate(dataset.label_names))
     )
     return (
         hf.ViTForImageClassification(config)
@@ -265,17 +286,17 @@ def _loss(section: Section, side: int) -> Stage:
     """Mean cross entropy of what is asked for, or mean absolute error of the pixels that were hidden. Equal
     to transformers' own."""
 
-    def cross_entropy(x: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(x.float().flatten(0, -2), targets.flatten(), ignore_index=UNJUDGED)
-
-    def hidden_error(x: Tensor, images: Tensor, masks: Tensor) -> Tensor:
-        hidden = (
-            masks.unflatten(1, (1, side, side))
-            .repeat_interleave(section.patch, 2)
-            .repeat_interleave(section.patch, 3)
-        )
-        return ((x.float() - images).abs() * hidden).sum() / (hidden.sum() * images.shape[1])
+    def hidden_error(x: Tensor, images: Tensor, masks: Tensor, weight: Tensor | None = None) -> Tensor:
+        """In every image equally many pixels are hidden."""
+        grid = masks.unflatten(1, (1, side, side))
+        hidden = grid.repeat_interleave(section.patch, 2).repeat_interleave(section.patch, 3)
+        error = (x.float() - images).abs() * hidden
+        if weight is None:
+            return error.sum() / (hidden.sum() * images.shape[1])
+        pixels = hidden.flatten(1).sum(1) * images.shape[1]
+        return weighted_mean(error.flatten(1).sum(1) / pixels, weight)
 
     if section.objective == "masked_image":
-        return Stage("loss", ("x", "images", "masks"), ("loss",), hidden_error)
-    return Stage("loss", ("x", "targets" if section.of_text else "labels"), ("loss",), cross_entropy)
+        return Stage("loss", ("x", "images", "masks"), ("loss",), hidden_error, optional=("weight",))
+    targets = "targets" if section.of_text else "labels"
+    return Stage("loss", ("x", targets), ("loss",), cross_entropy, optional=("weight",))

@@ -16,7 +16,7 @@ def tensors_in(
     file: Path, refuse: Callable[[object, str], Exception]
 ) -> dict[str, tuple[str, tuple[int, ...]]]:
     """dtype and shape of every tensor, by name. Raises what `refuse` makes of what was got and what was
-    expected, where the file is a pointer, cut off, quantised or something else."""
+    expected, where the file is a pointer, cut off, quantized or something else."""
     refuse_pointer(file, refuse)
     try:
         size = file.stat().st_size
@@ -44,7 +44,7 @@ def tensors_in(
     for name, (dtype, shape, first, last) in entries.items():
         if dtype not in BYTES:
             raise refuse(
-                f"{name} in {dtype:.20} in {file}", f"weights that are not quantised ({', '.join(FLOATS)})"
+                f"{name} in {dtype:.20} in {file}", f"weights that are not quantized ({', '.join(FLOATS)})"
             )
         if last - first != BYTES[dtype] * math.prod(shape):
             raise refuse(

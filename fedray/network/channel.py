@@ -11,7 +11,8 @@ from fedray.network.links import Sends, Transfers, When, client_of
 from fedray.network.propagation import DEVICE_MODELS, LIGHT_MPS, log_distance, shadowing
 from fedray.network.rates import arq, efficiency, ergodic, linear, noise_dbm, worth
 from fedray.randomness import SERVER, key, normals, uniforms
-from fedray.scenario.network import BLOCK_HZ, Cell, Disc, Level, LogDistance, Neighbours, Sidelink, Tr38901
+from fedray.scenario.cell import Cell, Disc
+from fedray.scenario.radio import BLOCK_HZ, Level, LogDistance, Neighbours, Sidelink, Tr38901
 
 UNTIL_THROUGH = 10**6
 # in which a sender's share of the band carries a transport block (3GPP TS 38.211, 4.3.2, at 15 kHz)
@@ -22,7 +23,7 @@ FIGURE_DB = {"uplink": 5.0, "downlink": 9.0, "sidelink": 9.0}  # noise figure of
 
 
 class RadioLink:
-    """One direction over a channel of scenario.network. Who is asked for makes no difference to anybody's
+    """One direction over a channel of scenario.radio. Who is asked for makes no difference to anybody's
     draws."""
 
     def __init__(

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fedray.randomness import uniforms
-from fedray.scenario.network import Cell, Disc, Line, RandomWaypoint
+from fedray.scenario.cell import Cell, Disc, Line, RandomWaypoint
 
 Found = TypeVar("Found", bound=Callable[..., Any])
 

@@ -10,7 +10,7 @@ import numpy as np
 from fedray.data.samples import located
 from fedray.randomness import uniforms
 from fedray.scenario.base import Refused
-from fedray.scenario.network import BASE_W, DEVICE_W, FixedLink, TraceLink
+from fedray.scenario.links import BASE_W, DEVICE_W, FixedLink, TraceLink
 
 PACKET_BYTES = 1500
 
@@ -87,7 +87,7 @@ def _power_w(section: FixedLink | TraceLink, direction: str, share: np.ndarray) 
 
 
 class Fixed:
-    """A constant rate (see scenario.network.FixedLink)."""
+    """A constant rate (see scenario.links.FixedLink)."""
 
     def __init__(self, section: FixedLink, direction: str = "uplink") -> None:
         self.section, self.direction, self.rate = section, direction, np.asarray(section.rate_bps, float)
@@ -112,7 +112,7 @@ class Fixed:
 
 
 class Trace:
-    """A recorded link (see scenario.network.TraceLink)."""
+    """A recorded link (see scenario.links.TraceLink)."""
 
     def __init__(
         self, section: TraceLink, key: str, seed: int, folder: Path, direction: str = "uplink"

@@ -8,7 +8,7 @@ import numpy as np
 
 from fedray.network.geometry import remembered
 from fedray.randomness import SERVER, generator
-from fedray.scenario.network import LogDistance
+from fedray.scenario.radio import LogDistance
 
 LIGHT_MPS = 299_792_458.0
 # plane waves that make a field of shadowing; places whose numbers stay in the processor's cache

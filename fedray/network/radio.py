@@ -15,7 +15,8 @@ from fedray.network.geometry import Geometry
 from fedray.network.links import Fixed, Link, Sends, Trace, When, ids, numbered
 from fedray.network.work import Work, number
 from fedray.randomness import SERVER as SERVER_NUMBER
-from fedray.scenario.network import DIRECTIONS, FixedLink, Network, TraceLink
+from fedray.scenario.links import FixedLink, TraceLink
+from fedray.scenario.network import DIRECTIONS, Network
 from fedray.schedule import SERVER, Schedule, Send, Train
 
 SAVINGS = 128  # powers that a client chooses from

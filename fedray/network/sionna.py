@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fedray.network.geometry import nearest, remembered
-from fedray.scenario.network import Cell
+from fedray.scenario.cell import Cell
 
 # devices whose shadowing is drawn together: a matrix of their correlations grows with their square
 TOGETHER = 64

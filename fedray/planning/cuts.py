@@ -15,10 +15,11 @@ from fedray.schedule import SERVED
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from fedray.learners.cut import Cut, Named
+    from fedray.learners.cut import Cut
     from fedray.learners.learner import Learner
     from fedray.learners.stages import Stage
     from fedray.transport.buffer import Layout
+    from fedray.transport.messages import NamedTensors
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,11 @@ def all_cuts(scenario: Scenario, folder: Path) -> list[CutWork]:
     from fedray.learners.cut import cuts
     from fedray.learners.learners import on_meta
     from fedray.transport.buffer import Layout
-    from fedray.tuning.tunings import apply
+    from fedray.tuning.tunings import tuning
 
     learner = on_meta(scenario, folder)
-    named = apply(scenario.tuning, learner, scenario.seed)
+    tunes = tuning(scenario.tuning, scenario.seed, scenario.aggregation.frozen)
+    named = tunes.apply(learner).travelling
     found = cut_work(
         scenario, learner, named, Layout.of(named, scenario.payload), cuts(learner.stages, scenario.split)
     )
@@ -172,7 +174,7 @@ def cut_work(
     return found
 
 
-def _others(tensors: Named, names: tuple[str, ...]) -> list[str]:
+def _others(tensors: NamedTensors, names: tuple[str, ...]) -> list[str]:
     return [theirs[0] for theirs, _ in tensors if not set(theirs) & set(names)]
 
 
@@ -186,9 +188,12 @@ def _counted(learner: Learner) -> tuple[dict[str, tuple[float, float]], dict[str
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
+    from fedray.learners.stages import inputs
+
     batch, n = learner.blank_batch()
     flops: dict[str, tuple[float, float]] = {}
-    known, behind = {name: t.clone() for name, t in vars(batch).items()}, {}  # blank, some may be one tensor
+    known = {name: t.clone() for name, t in inputs(batch).items()}  # blank, some may be one tensor
+    behind = {}
     for stage in learner.stages:
         taken = [known[name].detach().requires_grad_(known[name].requires_grad) for name in stage.needs]
         with FlopCounterMode(display=False) as forward:
@@ -204,26 +209,21 @@ def _counted(learner: Learner) -> tuple[dict[str, tuple[float, float]], dict[str
     return flops, behind, n
 
 
-def _bytes(scenario: Scenario, tensors: Named, n: int) -> list[int]:
+def _bytes(scenario: Scenario, tensors: NamedTensors, n: int) -> list[int]:
     """Bytes of these tensors, which are of n samples, for 0, 1, 2, ... samples up to a batch, as they are
     sent."""
     from fedray.transport.buffer import DTYPES
-    from fedray.transport.compression import encoded_bytes
+    from fedray.transport.compression import codecs
+    from fedray.transport.hooks import encoded_bytes
 
-    compression, real, found = scenario.split.compression, DTYPES[scenario.training.precision], [0]
-    for k in range(1, scenario.training.batch_size + 1):
-        sizes = [
-            (
-                k * t.numel() // n,
-                real.itemsize if t.is_floating_point() else t.itemsize,
-                t.is_floating_point(),
-            )
-            for _, t in tensors
-        ]
-        found.append(
-            sum(
-                encoded_bytes(compression, numel, width) if is_real else numel * width
-                for numel, width, is_real in sizes
-            )
-        )
-    return found
+    written = codecs(scenario.split.compression)
+    width = DTYPES[scenario.training.precision].itemsize
+
+    def nbytes(t: Tensor, samples: int) -> int:
+        numel = samples * t.numel() // n
+        if t.is_floating_point():
+            return encoded_bytes(written, numel, width)
+        return numel * t.itemsize
+
+    batch = scenario.training.batch_size
+    return [0, *(sum(nbytes(t, k) for _, t in tensors) for k in range(1, batch + 1))]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from fedray.check import readable
-from fedray.data import form
+from fedray.data import dataset_info
 from fedray.data.partition import partition
 from fedray.data.samples import Array
 from fedray.data.sources import to_download
@@ -193,7 +193,7 @@ def _shared(loaded: Loaded) -> Shared:
                 "a partition without labels, or the data",
             )
         # the other sets have equally many of each, and only how many matters
-        names = form(data, loaded.folder).label_names
+        names = dataset_info(data, loaded.folder).label_names
         stand_in = Array(lambda: np.empty(0, np.uint8), np.arange(coming) % len(names), names)
         return shared(scenario, stand_in, partition(scenario, stand_in))
     if not scenario.sites:

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedray.data import form, open_source
+from fedray.data import Dataset
 from fedray.network.work import Work
 from fedray.planning.cuts import CutWork, cut_work, refusal
-from fedray.scenario.aggregation import Aggregation
-from fedray.scenario.data import ImageFolder
-from fedray.scenario.model import TextToImage
+from fedray.scenario.base import Refused
 from fedray.scenario.scenario import Scenario
 from fedray.scenario.topology import Parallel, Relay, Split
-from fedray.scenario.tuning import Lora
 
 if TYPE_CHECKING:
-    from fedray.aggregation.fedavg import FedAvg
+    from fedray.learners.learner import Learner
 
 
 @dataclass(frozen=True)
@@ -30,9 +28,12 @@ class Workload:
     downlink_bytes: tuple[int, ...]
     uplink_bytes: tuple[int, ...]  # with that, as the transforms encode it
     summed_bytes: int  # of what the rule adds up, which is what goes round a ring
+    # of the updates of a round that a rule compares one by one, kept by the server
+    gathered_bytes: int
     client_state_bytes: int  # kept for each client that has taken part
     flops_per_sample: float
     export_files: dict[str, int]
+    home_parameters: int = 0  # that train and stay with their client
     flops_per_picture: float = 0.0  # that augmentation's generator paints
     picture_size: int = 0  # pixels a side
     picture_bytes: int = 0
@@ -69,8 +70,9 @@ class Workload:
         top."""
         width, trainable = 4 if precision == "fp32" else 2, self.trainable_parameters
         if (cut := self.cut) is not None:
+            gathered = {"server": self.gathered_bytes}
             return {
-                side: n * width + cut.trainable[side] * 16 + 2 * self.payload_bytes
+                side: n * width + cut.trainable[side] * 16 + 2 * self.payload_bytes + gathered.get(side, 0)
                 for side, n in cut.parameters.items()
             }
         weights = self.parameters * width
@@ -78,12 +80,12 @@ class Workload:
         master = 4 * trainable if self.payload_bytes < 4 * trainable else 0
         return {
             "client": weights + trainable * 16 + 2 * self.payload_bytes,
-            "server": trainable * 8 + 3 * self.payload_bytes + master,
+            "server": trainable * 8 + 3 * self.payload_bytes + master + self.gathered_bytes,
         }
 
     def of(self, scenario: Scenario, samples: Sequence[int]) -> Work:
-        """The steps' work where client k holds `samples[k]` samples. Aggregating takes a subtraction, a
-        multiplication and an addition a number and update."""
+        """The steps' work where client k holds `samples[k]` samples."""
+        travelling = self.trainable_parameters - self.home_parameters
         encodes = self.encode_flops_per_sample
         # the server, which may train on pictures, has none
         own, sent = dict(enumerate(samples)), self.sent(scenario)
@@ -92,7 +94,7 @@ class Workload:
                 self.flops_per_sample * scenario.training.trained(own.get(client, 0) + pictures)
             ),
             send_bytes=lambda direction, client: sent[direction][client % len(sent[direction])],
-            aggregate_flops=lambda updates: 3.0 * self.trainable_parameters * updates,
+            aggregate_flops=lambda updates: travelling * scenario.aggregation.operations(updates),
             generate_flops=self.flops_per_picture,
             picture_bytes=self.picture_bytes,
             encode_flops=(lambda client: encodes * own.get(client, 0)) if encodes else None,
@@ -107,15 +109,17 @@ def measure(scenario: Scenario, folder: Path) -> Workload:
     Raises:
         Refused: for a base model, tuning targets or a judge that are not there.
     """
-    from fedray.evaluation.evaluate import open_judge, verify
+    from fedray.evaluation.evaluate import verify
+    from fedray.evaluation.judge import open_judge
 
-    verify(scenario, folder)
+    dataset = Dataset(scenario.data, folder)
+    verify(scenario, folder, dataset)
     if scenario.augmentation is not None:
-        from fedray.augmentation import painter, quality
+        from fedray.augmentation import image_generator, quality
 
-        painter.verify(scenario.augmentation, form(scenario.data, folder))
+        image_generator.verify(scenario.augmentation, dataset.info)
         if (path := scenario.augmentation.judge) is not None:
-            quality.verify(open_judge(path, folder, "augmentation.judge"), form(scenario.data, folder))
+            quality.verify(open_judge(path, folder, "augmentation.judge"), dataset.info)
     sections = (scenario.model, scenario.tuning, scenario.data, scenario.aggregation, scenario.augmentation)
     asked = (
         *(section.model_dump_json() if section else "" for section in sections),
@@ -126,101 +130,98 @@ def measure(scenario: Scenario, folder: Path) -> Workload:
     if isinstance(scenario.topology, Split):
         asked += (scenario.topology.model_dump_json(), str(scenario.training.batch_size))
     if asked not in _counted:  # a sweep's variants often ask the same
-        _counted[asked] = _count(scenario, folder)
+        _counted[asked] = _count(scenario, folder, dataset)
     return _counted[asked]
 
 
 _counted: dict[tuple[str, ...], Workload] = {}
 
 
-def state_bytes(section: Aggregation, combined: FedAvg) -> int:
-    """What is kept for each client that has taken part, in fp32: its control variate, what it has not sent
-    yet."""
-    from fedray.transport.compression import feeds_back
-
-    controls = combined.layout.trained if section.kind == "scaffold" else 0
-    return 4 * (controls + feeds_back(section.transforms) * combined.sent)
-
-
-def _notes(scenario: Scenario, folder: Path) -> Iterator[str]:
+def _notes(scenario: Scenario, folder: Path, dataset: Dataset) -> Iterator[str]:
     """What is done in another way than one might think: a relay's rounding, captions that are cut."""
     if isinstance(scenario.topology, Relay) and scenario.payload != "fp32":
         yield (
             f"a relay hands the model itself on, here in {scenario.payload}: what a client changes of a"
             " weight by less than that can tell is lost with each hop (topology parallel sends differences)"
         )
-    if (
-        isinstance(scenario.model, TextToImage)
-        and isinstance(scenario.data, ImageFolder)
-        and not scenario.sites
-    ):
-        from fedray.learners.bases import locate
-        from fedray.learners.text_to_image import cut_captions
+    # captions of other sets are made of their labels' names, and short
+    if scenario.model.reads_captions and not dataset.has_test_set and not scenario.sites:
+        from fedray.learners.learners import learner_class
 
-        if note := cut_captions(
-            locate(scenario.model.base, folder), open_source(scenario.data, folder).captions
-        ):
-            yield note
+        yield from learner_class(scenario.model).notes(scenario.model, folder, dataset.train)
 
 
-def _count(scenario: Scenario, folder: Path) -> Workload:
-    from torch.utils.flop_counter import FlopCounterMode
-
+def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     from fedray.aggregation.rules import rule
-    from fedray.augmentation import painter
-    from fedray.learners.cut import cut
+    from fedray.augmentation import image_generator
     from fedray.learners.learners import on_meta
-    from fedray.transport.buffer import Layout, safetensors_bytes
-    from fedray.transport.compression import encoded_bytes
-    from fedray.tuning.tunings import apply, export_files
+    from fedray.transport.buffer import Layout
+    from fedray.transport.compression import hook_chain
+    from fedray.tuning.tunings import tuning
 
-    learner = on_meta(scenario, folder)
+    learner = on_meta(scenario, folder, dataset)
     parameters = sum(p.numel() for part in learner.parts.values() for p in part.parameters())
-    named = apply(scenario.tuning, learner, scenario.seed, scenario.aggregation.freezes_a)
-    layout = Layout.of(named, scenario.payload)
-    combined = rule(scenario.aggregation, layout)
-    batch, samples = learner.blank_batch()
-    with FlopCounterMode(display=False) as counter:
-        learner.loss(batch).backward()
-    if combined.folds:  # the adapter alone would say less than was learnt
-        own = {
-            n.replace(".base_layer", ""): p
-            for n, p in learner.parts["unet"].named_parameters()
-            if ".lora_" not in n
-        }
-        files = {
-            learner.weights_file: safetensors_bytes({n: ("fp32", list(p.shape)) for n, p in own.items()})
-        }
-    else:
-        files = export_files(scenario.tuning, learner, layout)
-    tuning, less = scenario.tuning, [0]  # numbers that a client's rank leaves out
-    if isinstance(tuning, Lora) and tuning.ranks:
-        less = [layout.numel * (tuning.rank - rank) // tuning.rank for rank in tuning.ranks]
+    tunes = tuning(scenario.tuning, scenario.seed, scenario.aggregation.frozen)
+    tuned = tunes.apply(learner)
+    layout = Layout.of(tuned.travelling, scenario.payload)
+    home = sum(p.numel() for p in tuned.home.values())
+    _refuse_unnamed_groups(scenario, [*tuned.home, *layout.names])
+    rules = rule(scenario.aggregation, layout)
+    hooks = hook_chain(scenario.aggregation.transforms, layout.dtype)
+    left_out = tunes.left_out(layout)
+    width = layout.dtype.itemsize
     flops_per_picture, picture_size = (
-        painter.counted(scenario.augmentation, folder) if scenario.augmentation else (0.0, 0)
+        image_generator.counted(scenario.augmentation, folder) if scenario.augmentation else (0.0, 0)
     )
+    updates = scenario.population.asked
     whole = Workload(
         parameters=parameters,
-        trainable_parameters=layout.trained,
+        trainable_parameters=layout.trained + home,
+        home_parameters=home,
         payload_bytes=layout.nbytes,
-        downlink_bytes=tuple((combined.received - n) * layout.dtype.itemsize for n in less),
-        uplink_bytes=tuple(
-            encoded_bytes(scenario.aggregation.transforms, combined.sent - n, layout.dtype.itemsize)
-            for n in less
-        ),
-        summed_bytes=combined.summed * layout.dtype.itemsize,
-        client_state_bytes=state_bytes(scenario.aggregation, combined),
-        flops_per_sample=counter.get_total_flops() / samples,
+        downlink_bytes=tuple((rules.received - n) * width for n in left_out),
+        uplink_bytes=tuple(hooks.encoded_bytes(rules.sent - n) for n in left_out),
+        summed_bytes=rules.summed * width,
+        gathered_bytes=rules.accumulator.kept_bytes(rules.summed, updates),
+        client_state_bytes=4 * (rules.client_state_numbers + hooks.feeds_back * rules.sent + home),
+        flops_per_sample=_flops_per_sample(learner),
         encode_flops_per_sample=learner.encode_flops(),
-        notes=tuple(_notes(scenario, folder)),
-        export_files=files,
+        notes=tuple(_notes(scenario, folder, dataset)),
+        # Where base weights change, the adapter alone would say less than was learnt.
+        export_files=tunes.base_files(learner)
+        if rules.updates_base_weights
+        else tunes.export_files(learner, layout),
         flops_per_picture=flops_per_picture,
         picture_size=picture_size,
-        picture_bytes=form(scenario.data, folder).channels * picture_size**2 if picture_size else 0,
+        picture_bytes=dataset.info.channels * picture_size**2 if picture_size else 0,
     )
     if not isinstance(scenario.topology, Split):
         return whole
-    (split,) = cut_work(scenario, learner, named, layout, [cut(learner.stages, scenario.topology)])
+    from fedray.learners.cut import cut
+
+    cuts = [cut(learner.stages, scenario.topology)]
+    (split,) = cut_work(scenario, learner, tuned.travelling, layout, cuts)
     if reason := refusal(scenario, split):
         raise reason
     return whole.at(split)
+
+
+def _flops_per_sample(learner: Learner) -> float:
+    """Forwards and backwards, counted on the meta device."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    if learner.flops_per_sample is not None:
+        return learner.flops_per_sample
+    batch, samples = learner.blank_batch()
+    with FlopCounterMode(display=False) as counter:
+        learner.loss(batch).backward()
+    return counter.get_total_flops() / samples
+
+
+def _refuse_unnamed_groups(scenario: Scenario, names: Sequence[str]) -> None:
+    """Raises Refused for a pattern of `training.groups` that names no weight that trains."""
+    for i, group in enumerate(scenario.training.groups):
+        for pattern in group.patterns:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                expected = f"a pattern that names weights that train, such as {names[0]!r}"
+                raise Refused(f"training.groups.{i}.patterns", repr(pattern), expected)

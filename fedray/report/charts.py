@@ -18,7 +18,7 @@ from fedray.errors import printable
 from fedray.network.geometry import Geometry
 from fedray.report.numbers import interval, is_share, name
 from fedray.report.recorded import KINDS, SMOOTHING, Recorded, along
-from fedray.scenario.network import Cell
+from fedray.scenario.cell import Cell
 from fedray.schedule import SERVER, client_node
 from fedray.terminal import size
 

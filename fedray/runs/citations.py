@@ -17,7 +17,7 @@ NAMED = {  # a key and its value, in whatever section: the entries of citations.
         "split": "huang2023federated",
         "top_k": "aji2017sparse",
         "random_k": "konecny2016federated",
-        "quantise": "alistarh2017qsgd",
+        "quantize": "alistarh2017qsgd",
         "noise": "titcombe2021practical",
         "distance_correlation": "vepakomma2020nopeek szekely2007measuring",
         "shards": "mcmahan2017communication",

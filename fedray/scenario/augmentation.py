@@ -1,4 +1,4 @@
-"""`augmentation`: pictures that a generator paints of labels which clients lack (GenFL, Qiang et al. 2024,
+"""`augmentation`: images that a generator makes of labels which clients lack (GenFL, Qiang et al. 2024,
 Sec. III)."""
 
 from string import Formatter
@@ -28,54 +28,89 @@ def fillable(template: str) -> bool:
 class Fixed(Section):
     """The same weights in every round."""
 
-    kind: Literal["fixed"] = "fixed"
-    kappa_1: NotNegative = 0.5  # of the clients' mean; 0: AIGC-only
-    kappa_2: NotNegative = 0.5  # of the augmented model; 0: FL-only
-    any_sum: bool = False  # let them sum to something else than 1
+    kind: Literal["fixed"] = Field(default="fixed", description="fixed: the same weights in every round.")
+    kappa_1: NotNegative = Field(
+        default=0.5, description="The weight of the clients' mean (Eq. 1); 0: train on generated images only."
+    )
+    kappa_2: NotNegative = Field(
+        default=0.5, description="The weight of the augmented model (Eq. 1); 0: federated learning only."
+    )
+    any_sum: bool = Field(default=False, description="Allow weights that do not sum to 1.")
 
 
 class Linear(Section):
-    """kappa_2 goes in a line from the first round's to the last's; kappa_1 is what it leaves of 1."""
+    """kappa_2 changes linearly from the first round to the last; kappa_1 is 1 - kappa_2."""
 
-    kind: Literal["linear"]
-    first: Share
-    last: Share
+    kind: Literal["linear"] = Field(description="linear: weights that change linearly over the rounds.")
+    first: Share = Field(description="kappa_2 in the first round.")
+    last: Share = Field(description="kappa_2 in the last round.")
 
 
 class HeldOut(Section):
-    """kappa_2 : kappa_1 as the two models' accuracies, to a power, on real images that are held out of the
-    test set (Sec. V-2)."""
+    """kappa_2 : kappa_1 is the ratio of the two models' accuracies, raised to a power, on real images that
+    are held out of the test set (Sec. V-2)."""
 
-    kind: Literal["held_out"]
-    images: Count = 500
-    power: Positive = 1.0
+    kind: Literal["held_out"] = Field(description="held_out: weights by accuracy on held-out images.")
+    images: Count = Field(default=500, description="How many images are held out of the test set for it.")
+    power: Positive = Field(default=1.0, description="The power to which the ratio of accuracies is raised.")
 
 
 class Augmentation(Section):
-    """At the server an augmented model trains on the pictures, as clients do on theirs, and is weighed
-    against the clients' mean (Eq. 1). Elsewhere the pictures join the clients' own: sent to them
-    (`server_broadcast`), or painted by them."""
+    """GenFL (Qiang et al. 2024): a generator makes images of labels which clients lack. Where `at` is server,
+    an augmented model trains on them at the server while the clients train on their own images, and the two
+    are combined as kappa_1 times the clients' mean plus kappa_2 times the augmented model (Eq. 1). Elsewhere
+    the images join the clients' own."""
 
-    at: Literal["server", "server_broadcast", "client"] = "server"
-    # a text_to_image model, as model.base; the model/ of a fedray run is one too
-    generator: FilePath = "tiny-sd"
-    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
-    inference_steps: Count = 20
-    guidance_scale: NotNegative = 7.0
-    # Prompts to draw from, for all labels or label by label. {label}: the label's name; {a}: its article.
+    at: Literal["server", "server_broadcast", "client"] = Field(
+        default="server",
+        description="Where images are made and used. server: made at the server, where an augmented model "
+        "trains on them. server_broadcast: made at the server and sent to the clients, who train on them. "
+        "client: made by the clients themselves.",
+    )
+    generator: FilePath = Field(
+        default="tiny-sd",
+        description="A text_to_image model, written as model.base: a shipped model, a folder in diffusers' "
+        "layout, or owner/name on the Hugging Face hub. The model/ folder of a fedray run is one too.",
+    )
+    precision: Literal["fp32", "fp16", "bf16"] = Field(
+        default="fp32", description="The generator's number format: fp32, fp16 or bf16."
+    )
+    inference_steps: Count = Field(default=20, description="Denoising steps per image.")
+    guidance_scale: NotNegative = Field(default=7.0, description="The weight of classifier-free guidance.")
     templates: (
         Annotated[list[str], Field(min_length=1)] | dict[str, Annotated[list[str], Field(min_length=1)]]
-    ) = ["a photo of {a} {label}"]
-    # what a prompt calls a label, where its own name is ambiguous: {apple: red apple fruit}
-    names: dict[str, str] = {}
-    labels: Literal["uniform", "lacking"] = "uniform"  # lacking: always one of which there are fewest
-    per_class: Count = 10  # pictures a label and round
-    at_most: Count = 300  # a label
-    batch_size: Count = 50  # pictures painted at once
-    weighting: Annotated[Fixed | Linear | HeldOut, Field(discriminator="kind")] = Fixed()
-    start: Literal["global", "own"] = "global"  # where the augmented model's training begins each round
-    # a judge trained on real images, that says how many pictures show their label
-    judge: FilePath | None = None
+    ) = Field(
+        default=["a photo of {a} {label}"],
+        description="Prompts to draw from: one list for all labels, or one list per label. {label} stands "
+        "for the label's name, {a} for its article.",
+    )
+    names: dict[str, str] = Field(
+        default={},
+        description="What a prompt calls a label whose own name is ambiguous, such as {apple: red apple "
+        "fruit}.",
+    )
+    labels: Literal["uniform", "lacking"] = Field(
+        default="uniform",
+        description="Which labels images are made of. uniform: of all labels equally many. lacking: always "
+        "of the label of which there are fewest.",
+    )
+    per_class: Count = Field(default=10, description="Images per label and round.")
+    at_most: Count = Field(default=300, description="The most images per label over the whole run.")
+    batch_size: Count = Field(default=50, description="How many images are generated at once.")
+    weighting: Annotated[Fixed | Linear | HeldOut, Field(discriminator="kind")] = Field(
+        default=Fixed(), description="How the clients' mean and the augmented model are weighted (Eq. 1)."
+    )
+    start: Literal["global", "own"] = Field(
+        default="global",
+        description="Where the augmented model's training begins in each round. global: at the global "
+        "model. own: where it ended in the round before.",
+    )
+    judge: FilePath | None = Field(
+        default=None,
+        description="A classifier trained on real images (a safetensors file, relative to the scenario's "
+        "file, or shipped:NAME), which says how many generated images show their label. None: this is not "
+        "measured.",
+    )
 
     def kappas(self, round: int, rounds: int) -> tuple[float, float] | None:
         """kappa_1 and kappa_2 of a round, where they are known before it."""

@@ -1,4 +1,4 @@
-"""`data`: whose images or texts, their captions, and who holds which."""
+"""`data`: whose images or texts, their captions, and which client has which."""
 
 import unicodedata
 from functools import partial
@@ -16,71 +16,110 @@ FolderName = Annotated[
 
 
 class ByFolder(Section):
-    """One folder a client, in the folders' sorted order."""
+    """One folder per client, in the sorted order of the folders' names."""
 
-    kind: Literal["folder"]
+    kind: Literal["folder"] = Field(description="folder: one folder per client.")
 
 
 class Iid(Section):
-    """Samples dealt at random, in parts that differ by at most one; or `samples` of each client, drawn with
-    replacement."""
+    """Samples are dealt at random, in parts whose sizes differ by at most one."""
 
-    kind: Literal["iid"]
-    samples: Count | None = None
+    kind: Literal["iid"] = Field(description="iid: at random, equally many each.")
+    samples: Count | None = Field(
+        default=None,
+        description="Each client draws this many samples with replacement, so that there may be more "
+        "clients than samples. None: every sample is dealt once.",
+    )
 
 
 class Dirichlet(Section):
-    """Labels spread unevenly: each label's samples are dealt in shares drawn from Dir(alpha) over the clients
-    (Yurochkin et al. 2019), drawn again until each client has `min_samples`. With `samples`, each client
-    draws that many, with replacement, from a mix of its own of the K labels, drawn from Dir(alpha K p) for
-    their frequencies p: Dir(alpha) over the labels where there are equally many of each. Hsu et al. 2019,
-    whose scheme this is, draw from Dir(alpha p), so that their alpha is K times this one (with ten labels,
-    theirs of 1 is 0.1 here)."""
+    """Labels are spread unevenly: each label's samples are dealt in shares drawn from Dir(alpha) over the
+    clients (Yurochkin et al. 2019), drawn again until each client has `min_samples`.
 
-    kind: Literal["dirichlet"]
-    alpha: Positive
-    min_samples: Count = 1
-    allow_empty: bool = False  # take the first draw; clients without samples are never asked to train
-    samples: Count | None = None
+    With `samples`, each client draws that many samples, with replacement, from a mix of its own of the K
+    labels, drawn from Dir(alpha K p), where p are the labels' frequencies: Dir(alpha) over the labels where
+    there are equally many of each. Hsu et al. 2019, whose scheme this is, draw from Dir(alpha p), so that
+    their alpha is K times this one (with ten labels, their 1 is 0.1 here).
+    """
+
+    kind: Literal["dirichlet"] = Field(description="dirichlet: labels spread unevenly over clients.")
+    alpha: Positive = Field(
+        description="The concentration: the smaller, the fewer labels a client has; large values come near "
+        "to iid."
+    )
+    min_samples: Count = Field(
+        default=1, description="The fewest samples a client may have; drawn again until so."
+    )
+    allow_empty: bool = Field(
+        default=False, description="Take the first draw. Clients without samples are never selected."
+    )
+    samples: Count | None = Field(
+        default=None,
+        description="Each client draws this many samples with replacement, from its own mix of labels (Hsu "
+        "et al. 2019). None: every sample is dealt once.",
+    )
 
 
 class Shards(Section):
-    """Samples sorted by label and cut into equal shards, of which each client has `per_client` (McMahan et
-    al. 2017)."""
+    """Samples are sorted by label and cut into equal shards, which are dealt at random (McMahan et al.
+    2017)."""
 
-    kind: Literal["shards"]
-    per_client: Count = 2
+    kind: Literal["shards"] = Field(description="shards: sorted by label, cut and dealt.")
+    per_client: Count = Field(default=2, description="Shards per client.")
 
 
 class Quantity(Section):
-    """Samples dealt at random in parts whose sizes are drawn from Dir(alpha) (Li et al. 2022, quantity
+    """Samples are dealt at random in parts whose sizes are drawn from Dir(alpha) (Li et al. 2022, quantity
     skew)."""
 
-    kind: Literal["quantity"]
-    alpha: Positive
-    min_samples: Count = 1
-    allow_empty: bool = False
+    kind: Literal["quantity"] = Field(description="quantity: at random, in parts of uneven size.")
+    alpha: Positive = Field(description="The concentration: the smaller, the more uneven the sizes.")
+    min_samples: Count = Field(
+        default=1, description="The fewest samples a client may have; drawn again until so."
+    )
+    allow_empty: bool = Field(
+        default=False, description="Take the first draw. Clients without samples are never selected."
+    )
 
 
 class Site(Section):
-    """One client a folder. Only hosts on nodes with Ray's label `site=NAME` open them."""
+    """A place whose images stay there, with one client per folder. Only nodes with Ray's label `site=NAME`
+    open them."""
 
-    folders: Annotated[list[FolderName], Field(min_length=1)]
-    path: FilePath | None = None  # where they lie on the site's nodes; as data.path
+    folders: Annotated[list[FolderName], Field(min_length=1)] = Field(
+        description="The folders at this site, one per client."
+    )
+    path: FilePath | None = Field(
+        default=None, description="The folder that they lie in on the site's nodes. None: as data.path."
+    )
 
 
 class ImageFolder(Section):
-    """Images in folders, captions in `metadata.jsonl` (`file_name` and the caption's key) beside them."""
+    """Images in folders, with their captions in `metadata.jsonl` (keys `file_name` and `text`) beside
+    them, as Hugging Face's imagefolder has them."""
 
-    kind: Literal["image_folder"]
-    path: FilePath  # relative to the scenario's file, or shipped:NAME
-    folders: Annotated[list[FolderName], Field(min_length=1)] | None = None  # only these of it
-    # labels: the images' folders
-    partition: Annotated[ByFolder | Iid | Dirichlet | Shards | Quantity, Field(discriminator="kind")]
-    caption_key: str = "text"
-    caption: str | None = None  # for images that metadata.jsonl does not name
-    # clients are numbered in this order
-    sites: Annotated[dict[Name, Site], Field(min_length=1)] | None = None
+    kind: Literal["image_folder"] = Field(description="image_folder: images and captions of your own.")
+    path: FilePath = Field(
+        description="The folder that holds the folders of images, relative to the scenario's file; or "
+        "shipped:NAME, data inside the package."
+    )
+    folders: Annotated[list[FolderName], Field(min_length=1)] | None = Field(
+        default=None, description="Read only these of its folders. None: all of them."
+    )
+    partition: Annotated[ByFolder | Iid | Dirichlet | Shards | Quantity, Field(discriminator="kind")] = Field(
+        description="Which client has which samples. An image's label is the name of its folder."
+    )
+    caption_key: str = Field(default="text", description="The key of the caption in metadata.jsonl.")
+    caption: str | None = Field(
+        default=None,
+        description="The caption of images that metadata.jsonl does not name. None: each image needs one "
+        "there, where captions are used.",
+    )
+    sites: Annotated[dict[Name, Site], Field(min_length=1)] | None = Field(
+        default=None,
+        description="Images that may not leave their sites: for each site, by its name, the folders there. "
+        "Clients are numbered in this order. None: any node may open any folder.",
+    )
 
     def clients_at(self, site: str) -> list[int]:
         """A site's clients, in its folders' order."""
@@ -97,67 +136,88 @@ ByLabel = Annotated[Iid | Dirichlet | Shards | Quantity, Field(discriminator="ki
 
 
 class FashionMnistMini(Section):
-    """The shipped 2,500 garments of Fashion-MNIST, captioned "a photo of a sneaker"; 500 more to test on."""
+    """2,500 garments of Fashion-MNIST that ship with fedray, captioned like "a photo of a sneaker", and 500
+    more to test on."""
 
-    kind: Literal["fashion_mnist_mini"]
-    partition: ByLabel
+    kind: Literal["fashion_mnist_mini"] = Field(description="fashion_mnist_mini: 2,500 shipped garments.")
+    partition: ByLabel = Field(description="Which client has which samples.")
 
 
 class Downloaded(Section):
     """A data set in torchvision's layout, as `torchvision.datasets` leaves it in its root folder."""
 
-    path: FilePath = "data"  # that root; relative to the scenario's file
-    download: bool = False  # fetch what is missing there
-    partition: ByLabel
+    path: FilePath = Field(
+        default="data", description="torchvision's root folder, relative to the scenario's file."
+    )
+    download: bool = Field(default=False, description="Download what is missing there.")
+    partition: ByLabel = Field(description="Which client has which samples.")
 
 
 class FashionMnist(Downloaded):
-    """60,000 garments of 28 x 28, 10,000 to test on; by default those of Debian's package
-    dataset-fashion-mnist."""
+    """60,000 garments of 28 x 28 pixels, and 10,000 to test on."""
 
-    kind: Literal["fashion_mnist"]
-    path: FilePath = "/usr/share/datasets/fashion-mnist"
+    kind: Literal["fashion_mnist"] = Field(description="fashion_mnist: the whole of Fashion-MNIST.")
+    path: FilePath = Field(
+        default="/usr/share/datasets/fashion-mnist",
+        description="torchvision's root folder, relative to the scenario's file. The default is where "
+        "Debian's package dataset-fashion-mnist puts it.",
+    )
 
 
 class Cifar(Downloaded):
-    """50,000 colour pictures of 32 x 32 in 10 or 100 (fine) classes, 10,000 to test on."""
+    """50,000 colour images of 32 x 32 pixels, and 10,000 to test on."""
 
-    kind: Literal["cifar10", "cifar100"]
+    kind: Literal["cifar10", "cifar100"] = Field(
+        description="cifar10: CIFAR-10, with 10 classes. cifar100: CIFAR-100, with its 100 fine classes."
+    )
 
 
 class CelebA(Downloaded):
-    """162,770 faces, aligned and cropped; 19,962 to test on. Labels: whether a face has `attribute`."""
+    """162,770 faces, aligned and cropped, and 19,962 to test on."""
 
-    kind: Literal["celeba"]
-    attribute: str = "Male"
+    kind: Literal["celeba"] = Field(description="celeba: faces with attributes.")
+    attribute: str = Field(
+        default="Male", description="The label of a face: whether it has this one of CelebA's 40 attributes."
+    )
 
 
 class Bytes(Section):
-    """A token a byte of UTF-8, and [MASK]: 257."""
+    """Each byte of UTF-8 is a token; with [MASK] there are 257."""
 
-    kind: Literal["bytes"]
+    kind: Literal["bytes"] = Field(description="bytes: one token per byte.")
 
 
 class Bpe(Section):
-    """Bytes, and tokens of several that the clients' training texts agree on: pairs of neighbours merged, the
-    most frequent first (Sennrich et al. 2016), by counts that each text's owner adds to a sum. What that
-    costs on the air is not counted."""
+    """Byte-pair encoding (Sennrich et al. 2016): bytes, and tokens of several bytes that the clients'
+    training texts agree on, by merging the most frequent pair of neighbours again and again. Each client
+    adds its counts to a sum; what that costs on the network is not counted."""
 
-    kind: Literal["bpe"]
-    vocabulary: Annotated[int, Field(ge=258)]  # tokens, of which [MASK] and 256 bytes
+    kind: Literal["bpe"] = Field(description="bpe: byte-pair encoding, learned from the clients' texts.")
+    vocabulary: Annotated[int, Field(ge=258)] = Field(
+        description="The number of tokens, of which 257 are [MASK] and the 256 bytes."
+    )
 
 
 class Text(Section):
-    """Texts in UTF-8, each cut into samples of `length` tokens, the rest of it left out. Labels: the
-    files."""
+    """Texts in UTF-8, each cut into samples of `length` tokens, without what is left at its end. A sample's
+    label is its file."""
 
-    kind: Literal["text"]
-    path: FilePath  # a folder of *.txt, or one file; relative to the scenario's file, or shipped:NAME
-    length: Annotated[int, Field(ge=2)] = 64  # tokens a sample
-    tokenizer: Annotated[Bytes | Bpe, Field(discriminator="kind")] = Bytes(kind="bytes")
-    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1  # the end of every file, to test on
-    # folder: or a file, where flat
-    partition: Annotated[ByFolder | Iid | Dirichlet | Shards | Quantity, Field(discriminator="kind")]
+    kind: Literal["text"] = Field(description="text: text files of your own.")
+    path: FilePath = Field(
+        description="A folder of *.txt files, or one file, relative to the scenario's file; or "
+        "shipped:NAME, data inside the package."
+    )
+    length: Annotated[int, Field(ge=2)] = Field(default=64, description="Tokens per sample.")
+    tokenizer: Annotated[Bytes | Bpe, Field(discriminator="kind")] = Field(
+        default=Bytes(kind="bytes"), description="How text becomes tokens."
+    )
+    held_out: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.1, description="The share of every file, at its end, that is kept to test on."
+    )
+    partition: Annotated[ByFolder | Iid | Dirichlet | Shards | Quantity, Field(discriminator="kind")] = Field(
+        description="Which client has which samples. With kind folder, and no folders under path, each file "
+        "is one client's."
+    )
 
 
 Data = Annotated[

@@ -11,36 +11,53 @@ from fedray.shipped import devices
 class Owned(Section):
     """What every device has beside its processor."""
 
-    memory_bytes: Positive | None = None  # that a model must fit into
-    # Of its radio, where its link gives none. None: 23, and for the server that of a base station.
-    transmit_dbm: Annotated[float, Field(allow_inf_nan=False)] | None = None
-    idle_w: NotNegative = 0.0  # while it takes part in a round and neither computes nor sends
-    availability: Annotated[float, Field(gt=0, le=1)] = 1.0  # the chance of a round that it can be asked
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # the chance of a turn that it vanishes within it
+    memory_bytes: Positive | None = Field(
+        default=None, description="The memory that a model must fit into, in bytes. None: no limit."
+    )
+    transmit_dbm: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="The power of its transmitter in dBm, where the link gives none. None: for a device 23 "
+        "(power class 3 of 3GPP TS 38.101-1), for the server that of a base station: 46, or 43 on at most 5 "
+        "MHz (TR 36.942, Table 4.6); on a link of kind 3gpp 44 for umi, 49 for uma and rma, 35 for these "
+        "above 6 GHz, and 24 for inh (TR 38.901, Table 7.8-1).",
+    )
+    idle_w: NotNegative = Field(
+        default=0.0, description="Watts while it takes part in a round and neither computes nor sends."
+    )
+    availability: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0, description="The probability that it can be selected in a round."
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0, description="The probability that it vanishes in the middle of a local update."
+    )
 
 
 class FlopsDevice(Owned):
     """t = FLOPs / (peak_flops utilisation), E = active_w t."""
 
-    kind: Literal["flops"]
-    peak_flops: Positive
-    utilisation: Annotated[float, Field(gt=0, le=1)] = 1.0
-    active_w: NotNegative
+    kind: Literal["flops"] = Field(description="flops: time and energy from FLOPs per second and watts.")
+    peak_flops: Positive = Field(description="The processor's peak, in FLOPs per second.")
+    utilisation: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0, description="The share of the peak that is reached."
+    )
+    active_w: NotNegative = Field(description="Watts while it computes.")
 
 
 class CpuDevice(Owned):
-    """The CPU-cycle form: t = C / f and E = kappa C f^2 for C = FLOPs / flops_per_cycle cycles (Burd and
-    Brodersen 1996).
+    """The CPU-cycle form: t = C / f and E = kappa C f^2, for C = FLOPs / flops_per_cycle cycles (Burd and
+    Brodersen 1996)."""
 
-    With `second_w`, the joules that a second saved is worth, f is (second_w / 2 kappa)^(1/3) where that is
-    less.
-    """
-
-    kind: Literal["cpu"]
-    frequency_hz: Positive  # the highest
-    flops_per_cycle: Positive = 1.0
-    kappa: Positive = 1e-28
-    second_w: Positive | None = None
+    kind: Literal["cpu"] = Field(description="cpu: time and energy from clock cycles.")
+    frequency_hz: Positive = Field(description="The highest clock frequency f, in hertz.")
+    flops_per_cycle: Positive = Field(default=1.0, description="FLOPs per clock cycle.")
+    kappa: Positive = Field(
+        default=1e-28, description="The effective switched capacitance kappa in E = kappa C f^2."
+    )
+    second_w: Positive | None = Field(
+        default=None,
+        description="How many joules one second saved is worth. f is then (second_w / (2 kappa))^(1/3), "
+        "where that is below frequency_hz. None: the highest frequency.",
+    )
 
 
 def _known(name: str) -> str:
@@ -52,24 +69,28 @@ def _known(name: str) -> str:
 class Profile(Owned):
     """A device by its name, with the figures of its maker's data sheet (`fedray/shipped/devices.json`)."""
 
-    kind: Literal["profile"]
-    name: Annotated[str, AfterValidator(_known)]
-    utilisation: Annotated[float, Field(gt=0, le=1)] = 0.4
+    kind: Literal["profile"] = Field(description="profile: a known device, by its name.")
+    name: Annotated[str, AfterValidator(_known)] = Field(description=f"The device: {', '.join(devices())}.")
+    utilisation: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.4, description="The share of the data sheet's peak that is reached."
+    )
 
 
 ComputeDevice = Annotated[FlopsDevice | CpuDevice | Profile, Field(discriminator="kind")]
 
 
 class Share(Section):
-    share: Positive  # beside the others'
-    device: ComputeDevice
+    """One of the devices of a mix."""
+
+    share: Positive = Field(description="How frequent it is, in proportion to the others' shares.")
+    device: ComputeDevice = Field(description="The device.")
 
 
 class Mix(Section):
-    """Several kinds; each client's is drawn once."""
+    """Several devices; each client's is drawn once, from the seed."""
 
-    kind: Literal["mix"]
-    of: Annotated[list[Share], Field(min_length=1)]
+    kind: Literal["mix"] = Field(description="mix: clients of several devices.")
+    of: Annotated[list[Share], Field(min_length=1)] = Field(description="The devices and their shares.")
 
 
 Device = Annotated[FlopsDevice | CpuDevice | Profile | Mix, Field(discriminator="kind")]

@@ -1,4 +1,4 @@
-"""`evaluation`: what is looked at, and how often."""
+"""`evaluation`: what is measured and shown, and how often."""
 
 from typing import Annotated
 
@@ -8,44 +8,86 @@ from fedray.scenario.base import Count, FilePath, NotNegative, Positive, Section
 
 
 class Reference(Section):
-    """Held-out images that generated ones should come to resemble, measured in a judge's features."""
+    """Held-out images that generated ones should come to resemble, compared in the features of a judge."""
 
-    path: FilePath  # an image folder, relative to the scenario's file, or shipped:NAME
-    judge: FilePath = "shipped:garments"
-    caption_key: str = "text"
-    images_per_caption: Count = 5  # generated for each of the folder's captions
-    plain_prompts: bool = True  # how well the judge still recognises plain photos: what the new style costs
+    path: FilePath = Field(
+        description="A folder of images and captions, relative to the scenario's file; or shipped:NAME."
+    )
+    judge: FilePath = Field(
+        default="shipped:garments",
+        description="The classifier whose features are compared: a safetensors file, relative to the "
+        "scenario's file, or shipped:NAME.",
+    )
+    caption_key: str = Field(
+        default="text", description="The key of the caption in the folder's metadata.jsonl."
+    )
+    images_per_caption: Count = Field(
+        default=5, description="How many images are generated for each of the folder's captions."
+    )
+    plain_prompts: bool = Field(
+        default=True,
+        description="Also measure how well the judge recognises images of plain prompts (a photo of a ...), "
+        "which shows what the new style costs.",
+    )
 
 
 class Quality(Section):
-    """Generated images against as many real ones (the test set's; of image folders all there are), in the
-    features of a classifier of ours: classifier-FID, KID, precision and recall. Few images bias an FID
-    upwards: compare like with like."""
+    """Generated images against as many real ones (the test set's; of image folders, all there are), in the
+    features of a classifier that ships with fedray: classifier-FID, KID, precision and recall. Few images
+    bias an FID upwards: compare runs of equally many."""
 
-    images: Annotated[int, Field(ge=16)] = 500
-    judge: FilePath = "shipped:garments"
+    images: Annotated[int, Field(ge=16)] = Field(
+        default=500, description="How many generated and real images are compared."
+    )
+    judge: FilePath = Field(
+        default="shipped:garments",
+        description="The classifier whose features are compared: a safetensors file, relative to the "
+        "scenario's file, or shipped:NAME.",
+    )
 
 
 class Leakage(Section):
-    """What the server of a split model could learn of inputs, tried on samples of the test set (of an image
-    folder, on all)."""
+    """What the server of a split model could learn of the clients' inputs, tried on samples of the test set
+    (of an image folder, on all its samples)."""
 
-    samples: Annotated[int, Field(ge=16)] = 256  # of which an attacker knows half
-    attack_steps: Count = 300  # in which it learns to invert what crosses the cut
+    samples: Annotated[int, Field(ge=16)] = Field(
+        default=256, description="How many samples are tried; the attacker knows half of them."
+    )
+    attack_steps: Count = Field(
+        default=300,
+        description="Training steps of the attacker, who learns to rebuild inputs from activations.",
+    )
 
 
 class Evaluation(Section):
-    """Sample grids from fixed noise (of text, samples from fixed draws) before training, every `every` rounds
-    and at the end."""
+    """What is measured and shown before training, every `every` rounds and at the end: sample grids from
+    fixed noise (of a language model, texts from fixed draws), and numbers."""
 
-    every: Count | None = None  # only before and after
-    prompts: list[str] = []
-    images_per_prompt: Annotated[int, Field(ge=1, le=16)] = 4
-    inference_steps: Count = 20
-    guidance_scale: NotNegative = 3.0
-    negative_prompt: str = ""
-    new_tokens: Count = 200  # that a causal_language model writes after a prompt
-    temperature: Positive = 0.8  # of that
-    reference: Reference | None = None
-    quality: Quality | None = None
-    leakage: Leakage | None = None
+    every: Count | None = Field(
+        default=None, description="Evaluate every so many rounds. None: only before training and at the end."
+    )
+    prompts: list[str] = Field(default=[], description="Prompts of which samples are generated.")
+    images_per_prompt: Annotated[int, Field(ge=1, le=16)] = Field(
+        default=4, description="Samples per prompt."
+    )
+    inference_steps: Count = Field(default=20, description="Denoising steps per image.")
+    guidance_scale: NotNegative = Field(default=3.0, description="The weight of classifier-free guidance.")
+    negative_prompt: str = Field(default="", description="What images should not show.")
+    new_tokens: Count = Field(
+        default=200, description="How many tokens a causal_language model writes after a prompt."
+    )
+    temperature: Positive = Field(
+        default=0.8, description="The temperature at which a causal_language model draws them."
+    )
+    reference: Reference | None = Field(
+        default=None,
+        description="Measure how near generated images come to held-out ones of the clients' style. None: "
+        "not measured.",
+    )
+    quality: Quality | None = Field(
+        default=None, description="Measure classifier-FID, KID, precision and recall. None: not measured."
+    )
+    leakage: Leakage | None = Field(
+        default=None,
+        description="Measure what a split's activations reveal of inputs. None: not measured.",
+    )

@@ -19,6 +19,8 @@ NAMES = {  # what a pattern means, in words
     NAME_PATTERN: "a name of letters, digits, dots, dashes and underscores, at most 64",
     FOLDER_PATTERN: "the name of one folder",
 }
+# kinds that had another name before: what they are called, and since which version
+RENAMED = {"quantise": ("quantize", "0.2")}
 COMPARED = (
     ("greater than or equal to", "at least"),
     ("less than or equal to", "at most"),
@@ -81,7 +83,7 @@ def _explain(error: Any, tree: Any, root: type[BaseModel]) -> tuple[Loc, str, st
     if kind == "missing":
         return loc, "nothing", "this key"
     if kind == "union_tag_invalid":
-        return (*loc, "kind"), kind_of(error["input"]["kind"]), context["expected_tags"].replace(", ", " or ")
+        return (*loc, "kind"), *_unknown_kind(error["input"]["kind"], context["expected_tags"])
     if kind == "union_tag_not_found":
         return _without_kind(loc, error["input"])
     if kind in ("too_short", "too_long"):
@@ -109,6 +111,15 @@ def _explain(error: Any, tree: Any, root: type[BaseModel]) -> tuple[Loc, str, st
         expected = expected.replace(theirs, ours)
     article = "" if expected.startswith(("a ", "at ", "an ")) else "an " if expected[0] in "aeiou" else "a "
     return loc, got, article + expected
+
+
+def _unknown_kind(kind: Any, expected: str) -> tuple[str, str]:
+    """What a `kind` that is none of those expected is, and what should stand there. `expected` lists them in
+    quotation marks."""
+    new, since = RENAMED.get(kind, ("", "")) if isinstance(kind, str) else ("", "")
+    if new and f"'{new}'" in expected:
+        return kind, f"{new} (its name since {since})"
+    return kind_of(kind), expected.replace(", ", " or ")
 
 
 def _without_kind(loc: Loc, section: Any) -> tuple[Loc, str, str]:

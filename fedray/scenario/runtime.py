@@ -8,20 +8,47 @@ from fedray.scenario.base import Count, Section
 
 
 class Failures(Section):
-    """A round that loses an actor or a node is done again, up to `retries` times. A data failure (a loss that
-    is not finite, an image that cannot be read) drops the client from its round, at most `budget` times, or
-    aborts the run."""
+    """What a failure costs. A round that loses an actor or a node (an infrastructure failure) is done again.
+    A data failure is a loss that is not finite, or an image that cannot be read."""
 
-    retries: Annotated[int, Field(ge=0)] = 3
-    data: Literal["abort", "drop"] = "drop"
-    budget: Annotated[int, Field(ge=0)] = 10
+    retries: Annotated[int, Field(ge=0)] = Field(
+        default=3, description="How often a round that lost an actor or a node is done again."
+    )
+    data: Literal["abort", "drop"] = Field(
+        default="drop",
+        description="What a data failure does. drop: leave the client out of this round. abort: end the run.",
+    )
+    budget: Annotated[int, Field(ge=0)] = Field(
+        default=10,
+        description="How many data failures a run may have before it ends, where they are dropped.",
+    )
 
 
 class Runtime(Section):
-    executor: Literal["ray", "serial"] = "ray"
-    actors: Count | Literal["auto"] = "auto"
-    gpus_per_actor: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
-    threads: Count = 1  # of each actor; another number gives other bits
-    checkpoint_every: Count = 1
-    report_to: list[Literal["tensorboard"]] = []  # beside metrics.jsonl and Ray's dashboard
-    failures: Failures = Failures()
+    """Processes, threads and devices."""
+
+    executor: Literal["ray", "serial"] = Field(
+        default="ray",
+        description="ray: client and server actors on Ray, on this machine or a cluster. serial: one "
+        "process, without Ray, to debug in.",
+    )
+    actors: Count | Literal["auto"] = Field(
+        default="auto",
+        description="How many client actors there are; several clients share one where there are fewer "
+        "actors than clients. auto: an actor per client of a round, as far as CPUs and GPUs allow.",
+    )
+    gpus_per_actor: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
+        default="auto",
+        description="The share of a GPU that each actor has; 0 trains on CPUs. auto: as much as the "
+        "cluster's GPUs allow.",
+    )
+    threads: Count = Field(
+        default=1, description="CPU threads of each actor. Another number gives other bits in the result."
+    )
+    checkpoint_every: Count = Field(default=1, description="Write a checkpoint every so many rounds.")
+    report_to: list[Literal["tensorboard"]] = Field(
+        default=[],
+        description="Where metrics go beside metrics.jsonl and Ray's dashboard. tensorboard: event files in "
+        "the run folder.",
+    )
+    failures: Failures = Field(default=Failures(), description="What happens when something fails.")

@@ -3,14 +3,18 @@
 from collections.abc import Iterator
 from itertools import pairwise
 
-from fedray.scenario.aggregation import Aggregation, FedAvg, Quantise
+from pydantic import Field
+
+from fedray.scenario.aggregation import Aggregation, FedAvg, Quantize
 from fedray.scenario.augmentation import Augmentation, Fixed, HeldOut, fillable
 from fedray.scenario.base import Name, Refused, Section
 from fedray.scenario.data import Data, ImageFolder, Text
 from fedray.scenario.evaluation import Evaluation
+from fedray.scenario.links import FixedLink, TraceLink
 from fedray.scenario.model import Diffusion, Model, Transformer
-from fedray.scenario.network import BLOCK_HZ, DIRECTIONS, FixedLink, Network, RadioLink, TraceLink
+from fedray.scenario.network import DIRECTIONS, Network
 from fedray.scenario.population import Population
+from fedray.scenario.radio import BLOCK_HZ, RadioLink
 from fedray.scenario.runtime import Runtime
 from fedray.scenario.sweep import Sweep
 from fedray.scenario.topology import DistanceCorrelation, Parallel, Relay, Split, Topology
@@ -21,26 +25,49 @@ MOST_HELD = 100_000_000  # samples that clients draw with replacement, whose num
 
 
 class Scenario(Section):
-    name: Name
-    description: str = ""
-    seed: int = 0
-    topology: Topology
-    population: Population
-    data: Data
-    model: Model
-    tuning: Tuning
-    training: Training
-    aggregation: Aggregation = FedAvg()
-    augmentation: Augmentation | None = None
-    network: Network
-    evaluation: Evaluation = Evaluation()
-    runtime: Runtime = Runtime()
-    sweep: Sweep | None = None
+    """One experiment: whose data, what model, what trains and travels, who sends what to whom, how it is
+    combined, and what the network costs."""
+
+    name: Name = Field(
+        description="The scenario's name, which is its run folder's too: letters, digits, dots, dashes and "
+        "underscores, at most 64."
+    )
+    description: str = Field(default="", description="What it shows, in a sentence.")
+    seed: int = Field(default=0, description="Every random draw of the run follows from this number.")
+    topology: Topology = Field(description="Who sends what to whom, and when.")
+    population: Population = Field(
+        description="How many clients there are, and how many take part in a round."
+    )
+    data: Data = Field(description="Whose data: images or texts, their captions, and which client has which.")
+    model: Model = Field(description="What is learned.")
+    tuning: Tuning = Field(description="What trains and travels.")
+    training: Training = Field(description="How clients train: how long, how often, how fast.")
+    aggregation: Aggregation = Field(default=FedAvg(), description="How the clients' updates are combined.")
+    augmentation: Augmentation | None = Field(
+        default=None,
+        description="Images that a generator makes of labels which clients lack (GenFL). None: no such "
+        "images.",
+    )
+    network: Network = Field(description="What a round costs in simulated time and energy.")
+    evaluation: Evaluation = Field(
+        default=Evaluation(), description="What is measured and shown, and how often."
+    )
+    runtime: Runtime = Field(
+        default=Runtime(), description="Where the work runs. Nothing here but threads can change a result."
+    )
+    sweep: Sweep | None = Field(
+        default=None, description="Variants of this scenario, each a run of its own. None: one run."
+    )
 
     @property
     def payload(self) -> Payload:
         """The numbers' format on the air."""
         return self.tuning.payload or self.training.precision
+
+    @property
+    def keeps_client_state(self) -> bool:
+        """Whether a client has a state of its own between its local updates."""
+        return self.aggregation.keeps_state or bool(getattr(self.tuning, "local", ()))
 
     @property
     def adds_to_master(self) -> bool:
@@ -62,12 +89,12 @@ class Scenario(Section):
         return self.topology
 
     @property
-    def looks(self) -> bool:
+    def has_evaluation(self) -> bool:
         """Whether there is anything to evaluate."""
-        return self.tries_model or self.evaluation.leakage is not None
+        return self.evaluates_model or self.evaluation.leakage is not None
 
     @property
-    def tries_model(self) -> bool:
+    def evaluates_model(self) -> bool:
         """Whether what the model makes is looked at."""
         if self.model.kind in ("classifier", "transformer"):
             return not isinstance(self.data, ImageFolder)
@@ -181,11 +208,11 @@ class Scenario(Section):
             expected = "false in a split: clients share a network, whose weights may be others' then"
             yield Refused("training.gradient_checkpointing", True, expected)
         kinds = [c.kind for c in topology.compression]
-        if kinds not in ([], ["top_k"], ["quantise"], ["top_k", "quantise"]):
-            yield Refused("topology.compression", ", ".join(kinds), "top_k, quantise, or both in this order")
+        if kinds not in ([], ["top_k"], ["quantize"], ["top_k", "quantize"]):
+            yield Refused("topology.compression", ", ".join(kinds), "top_k, quantize, or both in this order")
         for i, compression in enumerate(topology.compression):
             # top_k's is its default, and has nothing to do here
-            if compression.error_feedback and isinstance(compression, Quantise):
+            if compression.error_feedback and isinstance(compression, Quantize):
                 yield Refused(
                     f"topology.compression.{i}.error_feedback", True, "false: the next batch is another one"
                 )
@@ -337,13 +364,13 @@ class Scenario(Section):
 
     def _learning(self) -> Iterator[Refused]:
         rule, optimizer = self.aggregation, self.training.optimizer
-        order = [{"clip": 0, "top_k": 1, "random_k": 1, "quantise": 2}[t.kind] for t in rule.transforms]
+        order = [{"clip": 0, "top_k": 1, "random_k": 1, "quantize": 2}[t.kind] for t in rule.transforms]
         if any(a >= b for a, b in pairwise(order)):
             got = ", ".join(t.kind for t in rule.transforms)
             yield Refused(
                 "aggregation.transforms",
                 got,
-                "at most one each of clip, top_k or random_k, quantise, in this order",
+                "at most one each of clip, top_k or random_k, quantize, in this order",
             )
         if rule.kind == "scaffold" and not (optimizer.kind == "sgd" and optimizer.momentum == 0):
             expected = (

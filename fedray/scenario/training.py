@@ -8,38 +8,70 @@ from fedray.scenario.base import Count, Fraction, NotNegative, Positive, Section
 
 
 class AdamW(Section):
-    kind: Literal["adamw"]
-    learning_rate: Positive
-    weight_decay: NotNegative = 0.01
-    beta1: Fraction = 0.9
-    beta2: Fraction = 0.999
-    eps: Positive = 1e-8
+    """Adam with decoupled weight decay, as torch.optim.AdamW."""
+
+    kind: Literal["adamw"] = Field(description="adamw: torch.optim.AdamW.")
+    learning_rate: Positive = Field(description="The learning rate.")
+    weight_decay: NotNegative = Field(default=0.01, description="The weight decay coefficient.")
+    beta1: Fraction = Field(default=0.9, description="The decay of the mean of past gradients.")
+    beta2: Fraction = Field(default=0.999, description="The decay of the mean of their squares.")
+    eps: Positive = Field(default=1e-8, description="Added to the denominator, so that it is never 0.")
 
 
 class Sgd(Section):
-    kind: Literal["sgd"]
-    learning_rate: Positive
-    weight_decay: NotNegative = 0.0
-    momentum: Fraction = 0.0
+    """Stochastic gradient descent, as torch.optim.SGD."""
+
+    kind: Literal["sgd"] = Field(description="sgd: torch.optim.SGD.")
+    learning_rate: Positive = Field(description="The learning rate.")
+    weight_decay: NotNegative = Field(default=0.0, description="The weight decay coefficient.")
+    momentum: Fraction = Field(default=0.0, description="The momentum factor.")
 
 
 Optimizer = Annotated[AdamW | Sgd, Field(discriminator="kind")]
 
 
-class Training(Section):
-    """One turn of a client is `local_steps` batches, or `local_epochs` passes over its samples. Its optimizer
-    starts afresh each turn."""
+class ParameterGroup(Section):
+    """Weights with an optimizer of their own."""
 
-    rounds: Count
-    local_steps: Count | None = None
-    local_epochs: Count | None = None
-    batch_size: Annotated[int, Field(ge=1, le=1_000_000)]
-    optimizer: Optimizer
-    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
-    # The longest gradient (Euclidean). auto: 1, but none in a split, where each side would clip its own part
-    # alone.
-    clip_norm: Positive | Literal["auto"] | None = "auto"
-    gradient_checkpointing: bool = False
+    patterns: Annotated[list[str], Field(min_length=1)] = Field(
+        description="Names of weights, as in a shell: `*` stands for anything, `?` for a character."
+    )
+    optimizer: Optimizer = Field(description="Their optimizer.")
+
+
+class Training(Section):
+    """A client's local update is `local_steps` batches, or `local_epochs` passes over its samples: one of the
+    two is given. Its optimizer starts afresh each time."""
+
+    rounds: Count = Field(description="How many rounds the run has.")
+    local_steps: Count | None = Field(
+        default=None,
+        description="Batches per local update; a client with few samples goes through them again. None: "
+        "local_epochs says how long.",
+    )
+    local_epochs: Count | None = Field(
+        default=None,
+        description="Passes over the client's samples per local update. None: local_steps says how long.",
+    )
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = Field(description="Samples per batch.")
+    optimizer: Optimizer = Field(description="The client's optimizer.")
+    groups: list[ParameterGroup] = Field(
+        default=[],
+        description="Weights with optimizers of their own; the first group that names a weight counts.",
+    )
+    precision: Literal["fp32", "fp16", "bf16"] = Field(
+        default="fp32",
+        description="The number format of training. fp32: 32 bits. fp16: 16 bits, with fp32 master weights "
+        "and a loss scale. bf16: 16 bits with fp32's range.",
+    )
+    clip_norm: Positive | Literal["auto"] | None = Field(
+        default="auto",
+        description="The largest Euclidean norm of a gradient, beyond which it is scaled down. auto: 1, but "
+        "no limit in a split, where each side could clip only its own part. None: no limit.",
+    )
+    gradient_checkpointing: bool = Field(
+        default=False, description="Compute activations again in the backward pass: slower, with less memory."
+    )
 
     @property
     def clip(self) -> float | None:

@@ -162,34 +162,69 @@ def sha256(buffer: np.ndarray) -> str:
 
 
 class FlatParameters:
-    """What travels of a model as views into one flat fp32 tensor, and the gradients as views into another.
+    """A model's numbers as views into one flat fp32 tensor, and their gradients as views into another.
 
-    Receiving and sending are one copy each, an optimizer sees one tensor, and clipping is one norm.
+    Three kinds of numbers lie in it one after another: those that train and stay at home, those that train
+    and travel, and those that only travel. So what travels is one part of it, and what trains another:
+    receiving and sending are one copy each, an optimizer sees one tensor, and clipping is one norm.
 
     Args:
-        named: by layout name the parameters that train, then buffers that only travel; their `data` and
+        travelling: by layout name the parameters that train, then buffers that only travel; their `data` and
             `grad` are replaced by views.
+        precision: of numbers on the air.
+        device: where the flat tensor is.
+        home: parameters that train and do not travel.
     """
 
-    def __init__(self, named: Mapping[str, Tensor], precision: Precision, device: torch.device) -> None:
-        self.layout = Layout.of(named, precision)
-        self.all = torch.empty(self.layout.numel, dtype=torch.float32, device=device)
-        self.master = torch.nn.Parameter(self.all[: self.layout.trained])  # what the optimizer sees
-        self.master.grad = torch.zeros_like(self.master)
+    def __init__(
+        self,
+        travelling: Mapping[str, Tensor],
+        precision: Precision,
+        device: torch.device,
+        home: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self.layout = Layout.of(travelling, precision)
+        home = home or {}
+        self.home_layout = Layout.of(home, "fp32")
+        self.home_numbers = n = self.home_layout.numel
+        whole = torch.empty(n + self.layout.numel, dtype=torch.float32, device=device)
+        self.all = whole[n:]  # what travels
+        self.home = whole[:n]
+        self.trained = torch.nn.Parameter(whole[: n + self.layout.trained])  # what the optimizer sees
+        self.gradient = self.trained.grad = torch.zeros_like(self.trained)
+        self.travelling_trained = whole[n : n + self.layout.trained]
+        self.travelling_gradient = self.gradient[n:]
         offset = 0
-        for tensor in named.values():
+        for tensor in (*home.values(), *travelling.values()):
             end = offset + tensor.numel()
-            self.all[offset:end].copy_(tensor.data.flatten())
-            tensor.data = self.all[offset:end].view(tensor.shape)
+            whole[offset:end].copy_(tensor.data.flatten())
+            tensor.data = whole[offset:end].view(tensor.shape)
             if isinstance(tensor, torch.nn.Parameter):
-                assert end <= self.layout.trained, "parameters stand before buffers"
-                tensor.grad = self.master.grad[offset:end].view(tensor.shape)
+                assert end <= len(self.trained), "parameters stand before buffers"
+                tensor.grad = self.gradient[offset:end].view(tensor.shape)
                 tensor.requires_grad_(True)
             offset = end
+        self._initial_home = self.home.clone()
         on_air_is_master = self.layout.dtype == torch.float32 and device.type == "cpu"
-        self._outbox = (
-            self.all if on_air_is_master else torch.empty(self.layout.numel, dtype=self.layout.dtype)
-        )
+        memory = self.all if on_air_is_master else torch.empty(self.layout.numel, dtype=self.layout.dtype)
+        self._outbox = memory
+
+    @property
+    def trained_names(self) -> tuple[str, ...]:
+        """Of the tensors that train, in their order."""
+        sizes = np.cumsum(self.layout.sizes)
+        travelling = self.layout.names[: int(np.searchsorted(sizes, self.layout.trained, side="right"))]
+        return (*self.home_layout.names, *travelling)
+
+    @property
+    def trained_sizes(self) -> tuple[int, ...]:
+        n = len(self.trained_names) - len(self.home_layout.names)
+        return (*self.home_layout.sizes, *self.layout.sizes[:n])
+
+    def load_home(self, numbers: Tensor | None) -> None:
+        """A client's own numbers [home_numbers] fp32; of one that has none yet, the initial ones."""
+        if self.home_numbers:
+            self.home.copy_(self._initial_home if numbers is None else numbers)
 
     def receive(self, buffer: np.ndarray) -> None:
         self.all.copy_(self.layout.view(buffer))

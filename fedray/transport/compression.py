@@ -1,168 +1,142 @@
-"""What is done to an update before it is sent: clipped, thinned out, quantised, in this order; bytes are
-really made.
-
-Both ends know the layout and the seed, so the bytes hold nothing but numbers: places (where top_k chose
-them), scales (where quantised), values.
-"""
+"""An update is clipped, thinned out or quantized before it is sent; bytes are really made."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fedray.scenario.aggregation import Clip, Quantise, RandomK, TopK, Transform
+from fedray.transport.hooks import Codec, Hook, HookChain, HookContext, as_bytes
 
 
-def clip(transforms: Sequence[Transform], update: Tensor) -> Tensor:
-    """The update [n], or as much of it as is no longer than the least norm asked for."""
-    norm = _norm(transforms)
-    length = float(update.norm())
-    return update * (norm / length) if length > norm else update
+class Clip(Hook):
+    """An update that is longer than `norm` is scaled down to it."""
+
+    def __init__(self, section: Any) -> None:
+        super().__init__(section)
+        self.largest_norm = section.norm
+
+    def on_client(self, update: Tensor, context: HookContext) -> Tensor:
+        length = float(update.norm())
+        return update * (self.section.norm / length) if length > self.section.norm else update
 
 
-def through(
-    transforms: Sequence[Transform], update: Tensor, dtype: torch.dtype, seed: int
-) -> tuple[Tensor, Tensor]:
-    """What arrives of an update [n] fp32 that is clipped and encoded, and what of the clipped one did not
-    [n]. What arrives is no longer than the least norm asked for: where rounding lengthened it, a shorter one
-    is sent."""
-    own = clip(transforms, update)
-    norm = _norm(transforms)
-    while True:
-        arrived = decode(transforms, encode(transforms, own, dtype, seed), len(own), dtype, seed)
-        length = float(torch.linalg.vector_norm(arrived, dtype=torch.float64)) if norm < float("inf") else 0.0
-        if not length > norm * (1 + 1e-6):
-            return arrived, own - arrived
-        own = own * (norm / length)
+class RandomK(Codec):
+    """A fraction of numbers, at places that both ends draw from the seed."""
+
+    def left(self, n: int) -> int:
+        return max(1, round(self.section.fraction * n))
+
+    def header_bytes(self, n: int) -> int:
+        return 0
+
+    def encode(self, values: Tensor, seed: int) -> tuple[np.ndarray, Tensor]:
+        return np.empty(0, np.uint8), values[self._places(len(values), seed)]
+
+    def decode(self, header: np.ndarray, values: Tensor, n: int, seed: int) -> Tensor:
+        return _scattered(values, self._places(n, seed), n)
+
+    def _places(self, n: int, seed: int) -> Tensor:
+        """[left] int64, sorted."""
+        return torch.from_numpy(np.sort(np.random.default_rng(seed).choice(n, self.left(n), replace=False)))
 
 
-def feeds_back(transforms: Sequence[Transform]) -> bool:
-    """Whether a client keeps what was lost on the way, for its next update."""
-    return any(getattr(t, "error_feedback", False) for t in transforms)
+class TopK(Codec):
+    """The fraction of numbers with the largest magnitude. Their places go as 32 bits each, or as a bit for
+    every number where that is shorter."""
 
+    def left(self, n: int) -> int:
+        return max(1, round(self.section.fraction * n))
 
-def encode(transforms: Sequence[Transform], update: Tensor, dtype: torch.dtype, seed: int) -> np.ndarray:
-    """An update [n] fp32 as bytes, uint8. `dtype` is that of numbers that are not quantised."""
-    chosen = _sparsifier(transforms)
-    parts, values = [], update
-    if chosen is not None:
-        places = _places(chosen, update, seed)
-        values = update[places]
-        if isinstance(chosen, TopK):
-            parts.append(_pack_places(places.numpy(), len(update)))
-    quantise = _quantiser(transforms)
-    parts += [_bytes(values.to(dtype))] if quantise is None else _quantised(quantise, values, seed)
-    return np.concatenate(parts)
+    def header_bytes(self, n: int) -> int:
+        return min(4 * self.left(n), -(-n // 8))
 
-
-def decode(
-    transforms: Sequence[Transform], data: np.ndarray, n: int, dtype: torch.dtype, seed: int
-) -> Tensor:
-    """The update [n] fp32 that `encode` made these bytes of, but for what was lost."""
-    chosen, places, m = _sparsifier(transforms), None, n
-    if chosen is not None:
-        m = _count(chosen, n)
-        if isinstance(chosen, TopK):
-            places = _unpack_places(data, m, n)
-            data = data[_places_bytes(m, n) :]
+    def encode(self, values: Tensor, seed: int) -> tuple[np.ndarray, Tensor]:
+        n = len(values)
+        places = values.abs().topk(self.left(n)).indices.sort().values
+        if self._as_bits(n):
+            header = np.packbits(np.isin(np.arange(n), places.numpy(), assume_unique=True))
         else:
-            places = _places(chosen, torch.empty(n), seed)
-    quantise = _quantiser(transforms)
-    values = (
-        torch.from_numpy(np.array(data)).view(dtype).float()
-        if quantise is None
-        else _dequantised(quantise, data, m)
-    )
-    if places is None:
-        return values
-    update = torch.zeros(n)
-    update[places] = values
-    return update
+            header = places.numpy().astype("<u4").view(np.uint8)
+        return header, values[places]
+
+    def decode(self, header: np.ndarray, values: Tensor, n: int, seed: int) -> Tensor:
+        if self._as_bits(n):
+            return _scattered(values, torch.from_numpy(np.flatnonzero(np.unpackbits(header, count=n))), n)
+        return _scattered(values, torch.from_numpy(np.array(header).view("<u4").astype(np.int64)), n)
+
+    def _as_bits(self, n: int) -> bool:
+        return 4 * self.left(n) > -(-n // 8)
 
 
-def encoded_bytes(transforms: Sequence[Transform], n: int, itemsize: int) -> int:
-    """How many bytes `encode` makes of n numbers, without making them."""
-    chosen, quantise = _sparsifier(transforms), _quantiser(transforms)
-    m = n if chosen is None else _count(chosen, n)
-    places = _places_bytes(m, n) if isinstance(chosen, TopK) else 0
-    return places + (
-        m * itemsize if quantise is None else 4 * -(-m // quantise.block) + -(-m * quantise.bits // 8)
-    )
-
-
-def _norm(transforms: Sequence[Transform]) -> float:
-    return min((t.norm for t in transforms if isinstance(t, Clip)), default=float("inf"))
-
-
-def _sparsifier(transforms: Sequence[Transform]) -> TopK | RandomK | None:
-    return next((t for t in transforms if isinstance(t, TopK | RandomK)), None)
-
-
-def _quantiser(transforms: Sequence[Transform]) -> Quantise | None:
-    return next((t for t in transforms if isinstance(t, Quantise)), None)
-
-
-def _count(section: TopK | RandomK, n: int) -> int:
-    return max(1, round(section.fraction * n))
-
-
-def _places(section: TopK | RandomK, update: Tensor, seed: int) -> Tensor:
-    """[k] int64, sorted."""
-    k = _count(section, len(update))
-    if isinstance(section, TopK):
-        return update.abs().topk(k).indices.sort().values
-    return torch.from_numpy(np.sort(np.random.default_rng(seed).choice(len(update), k, replace=False)))
-
-
-def _places_bytes(m: int, n: int) -> int:
-    """As 32 bits each, or as a bit for every number where that is shorter."""
-    return min(4 * m, -(-n // 8))
-
-
-def _pack_places(places: np.ndarray, n: int) -> np.ndarray:
-    if 4 * len(places) <= -(-n // 8):
-        return places.astype("<u4").view(np.uint8)
-    return np.packbits(np.isin(np.arange(n), places, assume_unique=True))
-
-
-def _unpack_places(data: np.ndarray, m: int, n: int) -> Tensor:
-    if 4 * m <= -(-n // 8):
-        return torch.from_numpy(np.array(data[: 4 * m]).view("<u4").astype(np.int64))
-    return torch.from_numpy(np.flatnonzero(np.unpackbits(data[: -(-n // 8)], count=n)))
-
-
-def _quantised(section: Quantise, values: Tensor, seed: int) -> list[np.ndarray]:
+class Quantize(Codec):
     """q = floor(v / scale * levels + u), u uniform in 0..1: right in the mean. A block's scale is its largest
     magnitude."""
-    levels, block = 2 ** (section.bits - 1) - 1, min(section.block, len(values))
-    blocks = torch.nn.functional.pad(values, (0, -len(values) % block)).view(-1, block)
-    scales = blocks.abs().amax(1, keepdim=True)
-    u = torch.rand(blocks.shape, generator=torch.Generator().manual_seed(seed))
-    whole = (
-        (blocks / scales.clamp(min=torch.finfo(torch.float32).tiny) * levels + u)
-        .floor()
-        .clamp(-levels, levels)
-    )
-    q = (whole.to(torch.int8).flatten()[: len(values)].numpy() + levels).astype(np.uint8)
-    if section.bits == 4:
-        q = np.pad(q, (0, len(q) % 2))
-        q = q[::2] | q[1::2] << 4
-    return [_bytes(scales), q]
+
+    @property
+    def levels(self) -> int:
+        """Steps on each side of zero."""
+        return int(2 ** (self.section.bits - 1) - 1)
+
+    def left(self, n: int) -> int:
+        return 0
+
+    def header_bytes(self, n: int) -> int:
+        return 4 * self._blocks(n) + -(-n * self.section.bits // 8)
+
+    def encode(self, values: Tensor, seed: int) -> tuple[np.ndarray, Tensor]:
+        block = min(self.section.block, len(values))
+        blocks = torch.nn.functional.pad(values, (0, -len(values) % block)).view(-1, block)
+        scales = blocks.abs().amax(1, keepdim=True)
+        u = torch.rand(blocks.shape, generator=torch.Generator().manual_seed(seed))
+        tiny = torch.finfo(torch.float32).tiny
+        whole = (blocks / scales.clamp(min=tiny) * self.levels + u).floor().clamp(-self.levels, self.levels)
+        q = (whole.to(torch.int8).flatten()[: len(values)].numpy() + self.levels).astype(np.uint8)
+        if self.section.bits == 4:
+            q = np.pad(q, (0, len(q) % 2))
+            q = (q[::2] | q[1::2] << 4).astype(np.uint8)
+        return np.concatenate([as_bytes(scales), q]), torch.empty(0)
+
+    def decode(self, header: np.ndarray, values: Tensor, n: int, seed: int) -> Tensor:
+        end = 4 * self._blocks(n)
+        scales = torch.from_numpy(np.array(header[:end])).view(torch.float32)
+        q = header[end:]
+        if self.section.bits == 4:
+            q = np.stack([q & 15, q >> 4], axis=1).ravel()[:n]
+        each = scales.repeat_interleave(min(self.section.block, n))[:n]
+        return (torch.from_numpy(q.astype(np.float32)) - self.levels) / self.levels * each
+
+    def _blocks(self, n: int) -> int:
+        return -(-n // self.section.block)
 
 
-def _dequantised(section: Quantise, data: np.ndarray, m: int) -> Tensor:
-    levels, blocks = 2 ** (section.bits - 1) - 1, -(-m // section.block)
-    scales = torch.from_numpy(np.array(data[: 4 * blocks])).view(torch.float32)
-    q = data[4 * blocks :]
-    if section.bits == 4:
-        q = np.stack([q & 15, q >> 4], axis=1).ravel()[:m]
-    return (
-        (torch.from_numpy(q.astype(np.float32)) - levels)
-        / levels
-        * scales.repeat_interleave(min(section.block, m))[:m]
-    )
+def _scattered(values: Tensor, places: Tensor, n: int) -> Tensor:
+    """[n], the values [k] at these places [k], and zeros."""
+    whole = torch.zeros(n)
+    whole[places] = values
+    return whole
 
 
-def _bytes(values: Tensor) -> np.ndarray:
-    return values.contiguous().flatten().view(torch.uint8).numpy()
+HOOKS: dict[str, type[Hook]] = {
+    "clip": Clip,
+    "top_k": TopK,
+    "random_k": RandomK,
+    "quantize": Quantize,
+}
+
+
+def hook_chain(sections: Sequence[Any], dtype: torch.dtype) -> HookChain:
+    """What is done to an update whose numbers have this dtype on the air."""
+    feeds_back = any(getattr(section, "error_feedback", False) for section in sections)
+    return HookChain(hooks(sections), dtype, feeds_back)
+
+
+def hooks(sections: Sequence[Any]) -> list[Hook]:
+    """The hooks that a scenario names, in its order."""
+    return [HOOKS[section.kind](section) for section in sections]
+
+
+def codecs(sections: Sequence[Any]) -> list[Codec]:
+    """Those of them that write numbers as bytes."""
+    return [hook for hook in hooks(sections) if isinstance(hook, Codec)]

@@ -1,15 +1,19 @@
 """LoRA (Hu et al. 2021): w' = w + (alpha / rank) B A, through peft."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from fedray.learners.learner import Learner
 from fedray.randomness import SERVER, key
 from fedray.scenario.base import Refused
 from fedray.scenario.tuning import Lora
+from fedray.transport.buffer import Layout, Precision, safetensors_bytes
+from fedray.tuning.tuning import Tuning
 
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 KOHYA_UNET = [*ATTENTION, "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"]
@@ -18,45 +22,103 @@ KOHYA_FILE = "kohya_lora.safetensors"
 KOHYA_TEXT = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
 
 
-def apply(
-    section: Lora, parts: Mapping[str, nn.Module], seed: int, freeze_a: bool = False
-) -> dict[str, nn.Parameter]:
-    """Puts adapters beside the target layers; their first values are keyed by the seed, B is zero. Gives what
-    trains: A and B, or B alone.
+class LoraTuning(Tuning):
+    """Adapters beside some layers: only they train and travel."""
 
-    Raises:
-        Refused: for targets that no layer has.
-    """
-    from peft import LoraConfig, inject_adapter_in_model
+    def select(self, learner: Learner) -> dict[str, nn.Parameter]:
+        """Puts adapters beside the target layers. Their first values are keyed by the seed; B is zero.
 
-    targets = {"attention": {"unet": ATTENTION}, "kohya": {"unet": KOHYA_UNET, "text_encoder": KOHYA_TEXT}}
-    chosen = targets[section.targets] if isinstance(section.targets, str) else {"unet": list(section.targets)}
-    for part, names in chosen.items():
-        model = parts[part]
-        layers = [
-            name
+        Raises:
+            Refused: for targets that no layer has.
+        """
+        for part, names in self._targets().items():
+            self._inject(part, learner.parts[part], names)
+        chosen = adapters(learner.parts)
+        for parameter in chosen.values():
+            parameter.requires_grad_(False)
+        return chosen
+
+    def client_part(self, layout: Layout, client: int) -> Tensor | None:
+        rank = self.section.rank_of(client)
+        return None if rank == self.section.rank else truncation(layout, rank)
+
+    def left_out(self, layout: Layout) -> tuple[int, ...]:
+        ranks = self.section.ranks or [self.section.rank]
+        return tuple(layout.numel * (self.section.rank - rank) // self.section.rank for rank in ranks)
+
+    def base_weights(self, learner: Learner, layout: Layout) -> list[Tensor]:
+        """The frozen weights that the adapters stand beside, one a layer."""
+        layers = {
+            file_name(part, name): module
+            for part, model in learner.parts.items()
             for name, module in model.named_modules()
-            if isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding)
-        ]
+        }
+        names = (n.removesuffix(".lora_A.weight") for n in layout.names if n.endswith(".lora_A.weight"))
+        return [cast(Any, layers[name]).get_base_layer().weight for name in names]
+
+    @property
+    def base_scale(self) -> float:
+        return float(self.section.scale)
+
+    def export(self, learner: Learner, layout: Layout, folder: Path, adapter: bool = True) -> None:
+        """The adapter, where it is all that was learnt, and the whole model, merged: the learner has no
+        adapter left afterwards."""
+        folder.mkdir(parents=True, exist_ok=True)
+        if adapter:
+            tensors = {n: p.detach().to("cpu", layout.dtype) for n, p in adapters(learner.parts).items()}
+            save(tensors, self.section, folder)
+        merge(learner.parts)
+        learner.save(folder)
+
+    def export_files(self, learner: Learner, layout: Layout) -> dict[str, int]:
+        adapter = adapters(learner.parts)
+        kohya = kohya_tensors(adapter, self.section.alpha_or_rank)
+        return {
+            file: safetensors_bytes({n: (layout.precision, list(t.shape)) for n, t in tensors.items()})
+            for file, tensors in ((DIFFUSERS_FILE, adapter), (KOHYA_FILE, kohya))
+        }
+
+    def base_files(self, learner: Learner) -> dict[str, int]:
+        named = learner.parts[learner.tunable_parts[0]].named_parameters()
+        own = {name.replace(".base_layer", ""): p for name, p in named if ".lora_" not in name}
+        entries: dict[str, tuple[Precision, list[int]]] = {n: ("fp32", list(p.shape)) for n, p in own.items()}
+        return {learner.weights_file: safetensors_bytes(entries)}
+
+    def _targets(self) -> dict[str, list[str]]:
+        """Names of layers, by the part that has them."""
+        if self.section.targets == "kohya":
+            return {"unet": KOHYA_UNET, "text_encoder": KOHYA_TEXT}
+        return {"unet": ATTENTION if self.section.targets == "attention" else list(self.section.targets)}
+
+    def _inject(self, part: str, model: nn.Module, names: list[str]) -> None:
+        from peft import LoraConfig, inject_adapter_in_model
+
+        kinds = nn.Linear | nn.Conv2d | nn.Embedding
+        layers = [name for name, module in model.named_modules() if isinstance(module, kinds)]
         for name in names:
             if not any(f".{layer}".endswith(f".{name}") for layer in layers):
-                raise Refused(
-                    "tuning.targets", repr(name), f"names of layers of the {part}, such as {ATTENTION[0]}"
-                )
+                expected = f"names of layers of the {part}, such as {ATTENTION[0]}"
+                raise Refused("tuning.targets", repr(name), expected)
+        config = LoraConfig(
+            r=self.section.rank,
+            lora_alpha=self.section.alpha_or_rank,
+            lora_dropout=self.section.dropout,
+            target_modules=names,
+            init_lora_weights="gaussian",
+        )
         meta = next(model.parameters()).is_meta
-        options: dict[str, Any] = {
-            "r": section.rank,
-            "lora_alpha": section.alpha_or_rank,
-            "lora_dropout": section.dropout,
-        }
-        config = LoraConfig(**options, target_modules=names, init_lora_weights="gaussian")
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(key(seed, 0, SERVER, f"adapter {part}"))
+            torch.manual_seed(key(self.seed, 0, SERVER, f"adapter {part}"))
             inject_adapter_in_model(config, model, low_cpu_mem_usage=meta)
-    found = adapters(parts)
-    for parameter in found.values():
-        parameter.requires_grad_(False)
-    return {name: p for name, p in found.items() if not (freeze_a and ".lora_A." in name)}
+
+
+@lru_cache(maxsize=8)
+def truncation(layout: Layout, rank: int) -> Tensor:
+    """[numel] bool: what a client of this rank has of the adapters."""
+    has = [torch.zeros(shape, dtype=torch.bool) for shape in layout.shapes]
+    for name, part in zip(layout.names, has, strict=True):
+        (part[:rank] if ".lora_A." in name else part[:, :rank]).fill_(True)
+    return torch.cat([part.flatten() for part in has])
 
 
 def adapters(parts: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
@@ -68,17 +130,6 @@ def adapters(parts: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
         if ".lora_" in name
     )
     return dict(sorted(named))
-
-
-def base_weights(parts: Mapping[str, nn.Module], names: Sequence[str]) -> list[Tensor]:
-    """The frozen weights that the adapters of these names stand beside, in the names' order, one a layer."""
-    layers = {
-        file_name(part, name): module
-        for part, model in parts.items()
-        for name, module in model.named_modules()
-    }
-    beside = (name.removesuffix(".lora_A.weight") for name in names if name.endswith(".lora_A.weight"))
-    return [cast(Any, layers[name]).get_base_layer().weight for name in beside]
 
 
 def file_name(part: str, name: str) -> str:

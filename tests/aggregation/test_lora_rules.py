@@ -6,10 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedray.aggregation.lora import truncation
 from fedray.aggregation.rules import rule
 from fedray.scenario.aggregation import FedAvg, FedExLora, FfaLora, Flora, HetLora
 from fedray.transport.buffer import Layout
+from fedray.tuning.lora import truncation
 
 RANK, CLIENTS = 8, 5
 LAYERS = {  # outputs, inputs, kernel
@@ -222,7 +222,7 @@ def test_the_folded_change_goes_down_with_the_adapter_and_the_adapter_alone_goes
     combined = rule(SECTIONS[kind], layout)
     assert combined.received == layout.numel + 12 * 20 + 24 * 16 + 10 * 14
     assert combined.sent == layout.numel
-    assert combined.folds
+    assert combined.updates_base_weights
     assert not combined.element_wise
 
 

@@ -73,8 +73,8 @@ def test_what_goes_down_up_and_into_the_sum_has_the_sizes_the_rule_names(kind):
     received, sent = numbers(combined.received), numbers(combined.sent, 1)
     contribution = combined.contribution(received, sent)
     assert contribution.shape == (combined.summed,)
-    combined.begin(received[:14], received[14:], {})
-    beside, _ = combined.end(received[:14], sent[:14], 3, 0.1, {})
+    combined.on_client_start(received[:14], received[14:], {})
+    beside, _ = combined.on_client_end(received[:14], sent[:14], 3, 0.1, {})
     assert layout.numel + (0 if beside is None else len(beside)) == combined.sent
     rows = (2, -1) if kind == "scaffold" else (-1,)
     new, _ = combined.step(received.view(rows), contribution.view(rows), {}, 1.0, 0)
@@ -127,15 +127,15 @@ def test_fedavg_adds_the_mean_whatever_the_share_of_clients(seed, share):
 
 def test_fedavg_changes_no_gradient_and_sends_its_update_alone():
     combined, sent = made("fedavg"), numbers()
-    assert combined.begin(numbers(), torch.empty(0), {}) is None
-    assert combined.end(numbers(), sent, 3, 0.1, {}) == (None, {})
+    assert combined.on_client_start(numbers(), torch.empty(0), {}) is None
+    assert combined.on_client_end(numbers(), sent, 3, 0.1, {}) == (None, {})
     assert torch.equal(combined.contribution(numbers(), sent), sent)
 
 
 @given(mu=st.floats(0, 10), seed=st.integers(0, 1000))
 def test_fedprox_adds_mu_times_the_way_from_the_global_model_to_the_gradient(mu, seed):
     start, weights, gradient = (numbers(seed=seed + i) for i in range(3))
-    adjust = made("fedprox", mu=mu).begin(start, torch.empty(0), {})
+    adjust = made("fedprox", mu=mu).on_client_start(start, torch.empty(0), {})
     changed = gradient.clone()
     adjust(changed, weights)
     torch.testing.assert_close(changed, gradient + mu * (weights - start), rtol=1e-12, atol=1e-12)
@@ -148,7 +148,7 @@ def test_fedprox_adds_mu_times_the_way_from_the_global_model_to_the_gradient(mu,
 def test_a_fedprox_client_ends_where_its_loss_and_the_pull_to_the_global_model_balance(mu):
     (curvature, target), *_ = clients(1)
     start = numbers(DIMENSIONS, 9)
-    adjust = rule(section("fedprox", mu=mu), flat(DIMENSIONS)).begin(start, torch.empty(0), {})
+    adjust = rule(section("fedprox", mu=mu), flat(DIMENSIONS)).on_client_start(start, torch.empty(0), {})
     weights = start.clone()
     for _ in range(1000):
         gradient = curvature @ (weights - target)
@@ -198,14 +198,14 @@ def federation(kind, population, rounds, steps, weights=None, a_round=None, **op
         for i in chosen:
             curvature, target = population[i]
             start = received[:DIMENSIONS].clone()
-            adjust = combined.begin(start, received[DIMENSIONS:], states[i])
+            adjust = combined.on_client_start(start, received[DIMENSIONS:], states[i])
             y = start.clone()
             for _ in range(steps):
                 gradient = curvature @ (y - target)
                 if adjust is not None:
                     adjust(gradient, y)
                 y -= RATE * gradient
-            beside, states[i] = combined.end(start, y, steps, RATE, states[i])
+            beside, states[i] = combined.on_client_end(start, y, steps, RATE, states[i])
             sent = y - start if beside is None else torch.cat([y - start, beside])
             total += weights[i] * combined.contribution(received, sent)
             weight += weights[i]
@@ -299,16 +299,16 @@ def test_scaffolds_server_rate_is_the_models_and_the_share_is_the_controls(rate,
 def test_scaffolds_new_control_is_that_of_option_two(steps, rate, seed):
     start, end, control, c = (numbers(seed=seed + i) for i in range(4))
     combined, state = made("scaffold"), {}
-    combined.begin(start, torch.zeros(SIZE, dtype=torch.float64), {})
+    combined.on_client_start(start, torch.zeros(SIZE, dtype=torch.float64), {})
     # a first turn along `control`
-    _, state = combined.end(start, start - steps * rate * control, steps, rate, {})
+    _, state = combined.on_client_end(start, start - steps * rate * control, steps, rate, {})
     (name,) = state
     torch.testing.assert_close(state[name], control, rtol=1e-9, atol=1e-9)
-    adjust = combined.begin(start, c, state)
+    adjust = combined.on_client_start(start, c, state)
     gradient = torch.zeros(SIZE, dtype=torch.float64)
     adjust(gradient, start)
     torch.testing.assert_close(gradient, c - state[name], rtol=1e-9, atol=1e-9)
-    sent, new = combined.end(start, end, steps, rate, state)
+    sent, new = combined.on_client_end(start, end, steps, rate, state)
     expected = state[name] - c + (start - end) / (steps * rate)
     torch.testing.assert_close(new[name], expected, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(sent, expected - state[name], rtol=1e-9, atol=1e-9)
@@ -318,8 +318,8 @@ def test_what_only_travels_has_no_control_under_scaffold():
     layout = Layout(("weights", "running"), ((4,), (2,)), "fp32", 4)
     combined = rule(section("scaffold"), layout)
     start = numbers(4)
-    combined.begin(start, numbers(6, 1), {})
-    sent, state = combined.end(start, numbers(4, 2), 2, 0.1, {})
+    combined.on_client_start(start, numbers(6, 1), {})
+    sent, state = combined.on_client_end(start, numbers(4, 2), 2, 0.1, {})
     assert sent.shape == (6,)
     assert sent[:4].all()
     assert not sent[4:].any()

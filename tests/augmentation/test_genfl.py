@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from fedray import shipped
-from fedray.augmentation.painter import Painter
-from fedray.data import form
+from fedray.augmentation.image_generator import ImageGenerator
+from fedray.data import dataset_info
 from fedray.executors.augment import AugmentWork
 from fedray.executors.serial import SerialExecutor
 from fedray.network.radio import Radio
@@ -43,7 +43,7 @@ def ends(file, rounds=3):
     begin(executor)
     for t in range(1, rounds + 1):
         scenario = executor.job.scenario
-        list(executor.carry_out(schedule_round(scenario, Radio(scenario.network), t, executor.shared)))
+        list(executor.run_round(schedule_round(scenario, Radio(scenario.network), t, executor.shared)))
     return executor
 
 
@@ -106,7 +106,7 @@ def test_aigc_only_asks_no_client_and_sends_nothing(tmp_path):
 @pytest.fixture(scope="module")
 def two(cluster, tmp_path_factory):
     """Two hosts and a server on Ray; what they hold does not depend on where it is painted."""
-    from fedray.executors.ray import RayExecutor
+    from fedray.executors.ray.executor import RayExecutor
 
     changes = AUGMENTED | {"runtime": {"executor": "ray", "actors": 2}}
     executor = RayExecutor(job_of(garments(tmp_path_factory.mktemp("two"), changes))[1])
@@ -123,7 +123,7 @@ def test_two_hosts_on_ray_give_the_bits_of_one_process_wherever_it_is_painted(
     monkeypatch.setattr(two, "job", dataclasses.replace(two.job, scenario=scenario))
     begin(two)
     for t in (1, 2):
-        reports = list(two.carry_out(schedule_round(scenario, Radio(scenario.network), t, two.shared)))
+        reports = list(two.run_round(schedule_round(scenario, Radio(scenario.network), t, two.shared)))
         assert [r.kappa_2 for r in reports if r.client == SERVER] == ([0.5] if at == "server" else [])
     assert sha256(cluster.get(two.buffer)) == sha256(alone.buffer)
 
@@ -133,10 +133,10 @@ def test_a_broken_off_run_goes_on_to_the_same_bits_without_painting_again(whole,
     (out / "result.json").unlink()
     shutil.rmtree(out / "checkpoints" / "round-0003")
     painted = []
-    paint = Painter._paint
+    paint = ImageGenerator._generate
     monkeypatch.setattr(
-        Painter,
-        "_paint",
+        ImageGenerator,
+        "_generate",
         lambda self, owner, chunk, labels: painted.append(chunk) or paint(self, owner, chunk, labels),
     )
     damaged = sorted((out / "pictures").glob("*.png"))[12]
@@ -190,7 +190,7 @@ def test_weights_may_follow_accuracy_on_images_that_are_then_not_tested_on(tmp_p
     _, _, kappa_2 = work.mix(executor.layout, 1, mean, {}, augmented, report)
     assert kappa_2 == pytest.approx(scores[1] / sum(scores))
     run(file, tmp_path / "run")
-    from fedray.data.partition import test_split as split
+    from fedray.data.partition import split_test_set as split
 
     held, rest = split(executor.job.scenario, 500)
     assert len(held) == 100
@@ -239,15 +239,15 @@ def test_a_picture_is_of_its_prompt_and_the_same_in_whatever_order_it_is_asked_f
             },
         )
     )[1].scenario
-    grey = form(scenario.data, tmp_path)
-    one, two = (Painter(scenario.augmentation, tmp_path, grey, 0, CPU) for _ in range(2))
+    grey = dataset_info(scenario.data, tmp_path)
+    one, two = (ImageGenerator(scenario.augmentation, tmp_path, grey, 0, CPU) for _ in range(2))
     labels = np.tile(np.arange(10), 2)
-    first = [one.paint(SERVER, labels[:n]) for n in (10, 20)]
-    again = two.paint(SERVER, labels)
+    first = [one.generate(SERVER, labels[:n]) for n in (10, 20)]
+    again = two.generate(SERVER, labels)
     assert (first[1].pixels == again.pixels).all()
     assert (first[0].pixels == again.pixels[:10]).all()
     assert again.pixels.shape == (20, 1, 32, 32)
-    assert (two.paint(3, labels[:10]).pixels != again.pixels[:10]).any()
+    assert (two.generate(3, labels[:10]).pixels != again.pixels[:10]).any()
     prompts = {one.prompt(SERVER, i, 9) for i in range(30)}
     assert prompts == {"an ankle boot", "one ankle boot"}
     assert one.prompt(SERVER, 0, 8) in ("an ink bag", "one ink bag")
@@ -260,17 +260,17 @@ def test_variants_of_a_sweep_paint_the_same_picture_once(tmp_path, monkeypatch):
         (tmp_path / "sweep" / name).mkdir(parents=True)
     (tmp_path / "sweep" / "scenario.resolved.yaml").write_text("")
     seen = []
-    paint = Painter._paint
+    paint = ImageGenerator._generate
     monkeypatch.setattr(
-        Painter,
-        "_paint",
+        ImageGenerator,
+        "_generate",
         lambda self, owner, chunk, labels: seen.append(chunk) or paint(self, owner, chunk, labels),
     )
-    grey, labels = form(scenario.data, tmp_path), np.arange(10)
+    grey, labels = dataset_info(scenario.data, tmp_path), np.arange(10)
     made = [
-        Painter(
+        ImageGenerator(
             scenario.augmentation, tmp_path, grey, seed, CPU, tmp_path / "sweep" / name / "pictures"
-        ).paint(SERVER, labels)
+        ).generate(SERVER, labels)
         for name, seed in (("one", 0), ("two", 0), ("two", 1))
     ]
     assert (made[0].pixels == made[1].pixels).all()

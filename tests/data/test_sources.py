@@ -7,6 +7,7 @@ import os
 import pickle
 import struct
 import sys
+import tracemalloc
 import types
 import warnings
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from PIL import Image
 from pydantic import TypeAdapter
 
-from fedray.data import form, open_source
+from fedray.data import dataset_info, open_source
 from fedray.data.cifar import NAMES
 from fedray.data.sources import to_download
 from fedray.scenario import Refused
@@ -73,7 +74,7 @@ def test_fashion_mnist_is_read_from_debians_or_torchvisions_folder_gzipped_or_no
     assert found.labels.tolist() == labels.tolist()
     assert np.array_equal(found.pixels(np.arange(len(labels)), None), images[:, None])
     assert found.pixels(np.array([3, 1]), 28).shape == (2, 1, 28, 28)
-    assert list(found.label_names) == list(form(section("fashion_mnist"), tmp_path).label_names)
+    assert list(found.label_names) == list(dataset_info(section("fashion_mnist"), tmp_path).label_names)
 
 
 def test_a_path_may_be_absolute(tmp_path):
@@ -168,7 +169,7 @@ def test_the_form_of_a_set_is_known_without_its_files(tmp_path):
         "celeba": (3, None, 2),
     }
     for kind, expected in known.items():
-        found = form(section(kind, **{} if kind.endswith("mini") else {"path": "data"}), tmp_path)
+        found = dataset_info(section(kind, **{} if kind.endswith("mini") else {"path": "data"}), tmp_path)
         assert (found.channels, found.size, len(found.label_names)) == expected
 
 
@@ -361,6 +362,46 @@ def test_a_pickle_that_would_run_something_runs_nothing(at, tmp_path):
     assert touched.exists()  # it would have
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"(S'touch {}'\nios\nsystem\n.",  # INST
+        b"\x80\x02(cos\nsystem\nU\x00o.",  # OBJ
+        b"\x80\x02cos\nsystem\n)\x81}U\x00NsN\x86b.",  # NEWOBJ, BUILD with slots
+        b"\x80\x02cos\nsystem\n}b.",  # BUILD on what is named itself
+        b"\x80\x02cos\nsystem\n)R]q\x01h\x01a\x85b.",  # a list that contains itself
+        b"\x80\x02cos\nsystem\n)Rq\x01h\x01\x85b}(h\x01Nu.",  # a key made from itself
+        b"Pnumber\n.",  # a persistent id
+        b"\x80\x02\x82\x01.",  # an extension code
+        b"\x80\x02}(U\x06labels](K\x01N\x88eU\x04datacos\nsystem\n)Ru.",
+        b"\x80\x02}(U\x06labels]I99999999999999999999\naU\x04datacos\nsystem\nU\x01x\x85Ru.",
+    ],
+)
+def test_no_opcode_runs_anything_and_a_pickle_of_something_else_is_refused(data, tmp_path):
+    touched = tmp_path / "touched"
+    put(
+        tmp_path / "data" / "cifar-10-batches-py" / "test_batch",
+        data.replace(b"{}", str(touched).encode()),
+    )
+    with pytest.raises(Refused, match=r"test_batch, which cannot be read"):
+        opened("cifar10", tmp_path, "test")
+    assert not touched.exists()
+
+
+def test_a_damaged_pickle_takes_no_memory_that_it_has_no_bytes_for(tmp_path):
+    put(
+        tmp_path / "data" / "cifar-10-batches-py" / "test_batch",
+        b"\x80\x02Nr\xff\xff\xff\x07.",  # the memo's place 134,217,727
+    )
+    tracemalloc.start()
+    try:
+        with pytest.raises(Refused, match=r"test_batch, which cannot be read"):
+            opened("cifar10", tmp_path, "test")
+        assert tracemalloc.get_traced_memory()[1] < 1e7
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("kind", ["cifar10", "cifar100"])
 def test_cifar_that_is_not_there_is_refused_with_what_to_download(kind, tmp_path):
     stem = {"cifar10": "cifar-10", "cifar100": "cifar-100"}[kind]
@@ -468,7 +509,7 @@ def test_celebas_images_are_the_faces_they_are_named_by(tmp_path):
     assert pixels.shape == (3, 3, 16, 16)
     assert pixels.dtype == np.uint8
     assert [round(x.mean() / 255) for x in pixels] == found.labels.tolist() == [1, 0, 1]
-    assert form(section("celeba", path="data"), tmp_path).channels == 3
+    assert dataset_info(section("celeba", path="data"), tmp_path).channels == 3
 
 
 def test_an_unknown_attribute_is_answered_with_those_there_are(tmp_path):

@@ -3,7 +3,7 @@ import torch
 from PIL import Image
 
 from fedray.evaluation import style
-from fedray.evaluation.evaluate import sheet
+from fedray.learners.sheets import sheet
 
 
 def page(red, green, blue, n=2):

@@ -51,7 +51,7 @@ def run_and_lose(cluster, losable, file, out, after=1):
     start = (
         "import ray, sys; ray.init(); print(ray.get_runtime_context().get_node_id())\n"
         # there is no room for who is lost, and will not be
-        "from fedray.executors import ray as executor; executor.PLACING_S = 4.0\n"
+        "from fedray.executors.ray import hosts; hosts.PLACEMENT_TIMEOUT_S = 4.0\n"
         "from fedray.cli import main; main()"
     )
     command = [sys.executable, "-u", "-c", start, "run", file, "--out", out]

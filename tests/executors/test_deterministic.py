@@ -61,12 +61,12 @@ WRITES = {"kind": "transformer", "width": 16, "layers": 2, "heads": 2}
 LEAKS = {"evaluation": {"leakage": {"samples": 16, "attack_steps": 2}}}
 SCENARIOS = {
     "a CNN": {},
-    "a ResNet, thinned out and quantised": {
+    "a ResNet, thinned out and quantized": {
         "population": {"clients": 2, "per_round": 1},
         "model": {"kind": "classifier", "network": "resnet18", "norm": "group", "resolution": 16},
         "aggregation": {
             "kind": "fedavg",
-            "transforms": [{"kind": "top_k", "fraction": 0.1}, {"kind": "quantise", "bits": 8}],
+            "transforms": [{"kind": "top_k", "fraction": 0.1}, {"kind": "quantize", "bits": 8}],
         },
     },
     "a CNN whose inputs an attacker wants": (

@@ -43,10 +43,10 @@ def trained(file, rounds=ROUNDS):
     _, job = job_of(file)
     executor = SerialExecutor(job)
     begin(executor)
-    known = shared(job.scenario, executor.clients.samples, executor.clients.held)
+    known = shared(job.scenario, executor.clients.samples, executor.clients.client_indices)
     before = as_exported(executor)
     for t in range(1, rounds + 1):
-        list(executor.carry_out(schedule_round(job.scenario, Radio(job.scenario.network), t, known)))
+        list(executor.run_round(schedule_round(job.scenario, Radio(job.scenario.network), t, known)))
     return executor, before, as_exported(executor)
 
 
@@ -148,7 +148,7 @@ def test_a_model_that_comes_back_as_it_was_sent_leaves_the_master_as_it_was(topo
     file = garments(tmp_path, changes | {"runtime": {"executor": "serial", "failures": {"data": "abort"}}})
     executor, before, after = trained(file)
     # the server's part is no payload
-    places = executor.clients.halves.client.places if topology == "vanilla" else slice(None)
+    places = executor.clients.model.client.places if topology == "vanilla" else slice(None)
     assert torch.equal(before[places], after[places])
 
 

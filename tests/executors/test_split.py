@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from fedray import executors, shipped
 from fedray.engine import RunFailed
-from fedray.executors.ray import in_turn
+from fedray.executors.ray.wiring import in_turn
 from fedray.executors.serial import SerialExecutor
 from fedray.executors.split.client import SplitClients
 from fedray.executors.split.server import SplitServer
@@ -154,7 +154,7 @@ def events(executor, scenario, t=1):
 def hosts(cluster, tmp_path_factory):
     """An executor of three client actors and a server, over pictures of its own; who wants fewer uses some of
     its hosts."""
-    from fedray.executors.ray import RayExecutor
+    from fedray.executors.ray.executor import RayExecutor
 
     folder = tmp_path_factory.mktemp("hosts")
     data = shutil.copytree(shipped.HERE / "ink", folder / "ink")
@@ -177,12 +177,12 @@ def expected(hosts):
     """What one process makes of a round."""
     alone = SerialExecutor(hosts.job)
     begin(alone)
-    return list(alone.carry_out(events(alone, hosts.job.scenario))), sha256(alone.buffer)
+    return list(alone.run_round(events(alone, hosts.job.scenario))), sha256(alone.buffer)
 
 
 def reports_of(executor):
     begin(executor)
-    return list(executor.carry_out(events(executor, executor.job.scenario)))
+    return list(executor.run_round(events(executor, executor.job.scenario)))
 
 
 @pytest.mark.parametrize("actors", [1, 2, 3])
@@ -217,8 +217,8 @@ def test_a_round_that_loses_an_actor_is_done_again_with_the_same_bits(
 
         return and_kills
 
-    monkeypatch.setattr(executors.ray, "in_turn", killing)
-    reports = list(hosts.carry_out(plan))
+    monkeypatch.setattr(executors.ray.wiring, "in_turn", killing)
+    reports = list(hosts.run_round(plan))
     assert len(notes) == 1
     assert "round 1" in notes[0]
     by_client = {(r.round, r.client): r for r in reports}
@@ -235,13 +235,13 @@ def test_a_client_whose_image_is_damaged_is_left_out_without_touching_the_server
     begin(alone)
     begin(without)
     schedule = events(hosts, hosts.job.scenario)
-    list(without.carry_out(schedule.without(3)))
-    damaged = alone.clients.samples.files[alone.clients.held[3][0]]
+    list(without.run_round(schedule.without(3)))
+    damaged = alone.clients.samples.files[alone.clients.client_indices[3][0]]
     whole = damaged.read_bytes()
     try:
         damaged.write_bytes(whole[:100])
         told = {
-            name: list(tried.carry_out(schedule))
+            name: list(tried.run_round(schedule))
             for name, tried in (("on Ray", hosts), ("in one process", alone))
         }
     finally:
@@ -268,9 +268,9 @@ def test_a_loss_that_is_not_finite_is_its_client_s_failure_and_aborts_where_fail
 
 COMPRESSED = {
     "as they are": [],
-    "in 8 bits": [{"kind": "quantise", "bits": 8}],
+    "in 8 bits": [{"kind": "quantize", "bits": 8}],
     "a tenth of them": [{"kind": "top_k", "fraction": 0.1}],
-    "a tenth in 4 bits": [{"kind": "top_k", "fraction": 0.1}, {"kind": "quantise", "bits": 4}],
+    "a tenth in 4 bits": [{"kind": "top_k", "fraction": 0.1}, {"kind": "quantize", "bits": 4}],
 }
 
 
@@ -323,7 +323,7 @@ def test_neither_side_holds_the_weights_of_the_other(tmp_path):
         ("client", SplitClients(job, torch.device("cpu"))),
         ("server", SplitServer(job, torch.device("cpu"))),
     ):
-        network = work.halves.learner.parts["network"]
+        network = work.model.learner.parts["network"]
         held[side] = {name.split(".")[0] for name, p in network.named_parameters() if not p.is_meta}
     assert held == {"client": {"0", "9"}, "server": {"3", "7"}}
 
@@ -340,9 +340,9 @@ def test_the_server_part_of_v1_is_the_mean_of_copies_and_that_of_v2_has_made_eve
         executor = SerialExecutor(job)
         begin(executor)
         before = executor.layout.flat(executor.buffer)
-        list(executor.carry_out(events(executor, job.scenario)))
+        list(executor.run_round(events(executor, job.scenario)))
         moved = executor.layout.flat(executor.buffer) - before
-        server, client = executor.split.halves.server.places, executor.split.halves.client.places
+        server, client = executor.split.model.server.places, executor.split.model.client.places
         far[variant] = (float(moved[server].norm()), float(moved[client].norm()))
     assert far["splitfed_v2"][0] > 3 * far["splitfed_v1"][0]
     assert far["splitfed_v2"][1] == pytest.approx(far["splitfed_v1"][1], rel=0.3)
@@ -389,9 +389,9 @@ REFUSED = {
     "compressions in the wrong order": (
         {
             "cut": "conv1",
-            "compression": [{"kind": "quantise", "bits": 8}, {"kind": "top_k", "fraction": 0.5}],
+            "compression": [{"kind": "quantize", "bits": 8}, {"kind": "top_k", "fraction": 0.5}],
         },
-        "topology.compression: got quantise, top_k, expected top_k, quantise, or both in this order",
+        "topology.compression: got quantize, top_k, expected top_k, quantize, or both in this order",
     ),
     "what is no input": (
         {"cut": "conv1", "may_send": ["labels", "lables"]},

@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fedray import shipped
+from fedray.learners.base_networks import cut_captions
 from fedray.learners.bases import locate
-from fedray.learners.text_to_image import TextToImage, cut_captions
+from fedray.learners.contexts import LearnerContext
+from fedray.learners.learners import NO_DATA
+from fedray.learners.text_to_image import TextToImage
 from fedray.scenario.base import Refused
 from fedray.scenario.model import TextToImage as Section
 from tests.helpers import UNSEEN, tiny
@@ -71,7 +75,7 @@ def renamed(name, new):
     return lambda base: (base / name).rename(base / new)
 
 
-def quantised(base):
+def quantized(base):
     tensors = load_file(base / UNET)
     first = next(iter(tensors))
     save_file(tensors | {first: tensors[first].to(torch.int8)}, base / UNET)
@@ -206,11 +210,11 @@ DAMAGES = {
         "cross_attention_dim 768 in ",
     ),
     "a shifted autoencoder": (edited("vae/config.json", shift_factor=0.06), "shift_factor in "),
-    "quantisation": (
+    "quantization": (
         edited("text_encoder/config.json", quantization_config={"load_in_8bit": True}),
         "quantization_config in ",
     ),
-    "quantisation of all": (
+    "quantization of all": (
         edited("model_index.json", quantization_config={"quant_backend": "bnb"}),
         "quantization_config in ",
     ),
@@ -262,7 +266,7 @@ DAMAGES = {
         renamed(UNET, "unet/diffusion_pytorch_model.fp16.safetensors"),
         "diffusion_pytorch_model.fp16.safetensors alone",
     ),
-    "whole numbers": (quantised, "in I8 in "),
+    "whole numbers": (quantized, "in I8 in "),
 }
 
 
@@ -308,13 +312,15 @@ def test_a_single_file_is_told_how_to_become_a_folder(suffix, tmp_path):
     assert ".save_pretrained('FOLDER'), then FOLDER" in caught.value.expected
 
 
+META = LearnerContext(NO_DATA, device=torch.device("meta"))
+
+
 def loaded(base):
-    section = Section(kind="text_to_image", base=str(base))
-    return TextToImage.load(section, locate(str(base), Path()), torch.device("cpu"), torch.float32)
+    return TextToImage.load(Section(kind="text_to_image", base=str(base)), LearnerContext(NO_DATA))
 
 
 def on_meta(base):
-    return TextToImage.on_meta(Section(kind="text_to_image", base=str(base)), locate(str(base), Path()))
+    return TextToImage.load(Section(kind="text_to_image", base=str(base)), META)
 
 
 def test_names_of_older_versions_are_loaded_as_before(base):
@@ -343,17 +349,14 @@ def test_a_base_of_the_hub_is_looked_at_once_it_is_loaded(base, tmp_path, monkey
     (tmp_path / "somebody").mkdir()
     hub = base.rename(tmp_path / "somebody" / "sd")
     monkeypatch.chdir(tmp_path)  # where the libraries find the name, and `locate` does not look
-    section, found = (
-        Section(kind="text_to_image", base="somebody/sd"),
-        locate("somebody/sd", tmp_path / "elsewhere"),
-    )
-    assert not found.local
+    section = Section(kind="text_to_image", base="somebody/sd")
+    assert not locate("somebody/sd", tmp_path / "elsewhere").local
     edited(SCHEDULER, prediction_type="sample")(hub)
-    for load in (TextToImage.on_meta, lambda *a: TextToImage.load(*a, torch.device("cpu"), torch.float32)):
+    for context in (META, LearnerContext(NO_DATA)):
         with pytest.raises(
             Refused, match=r"prediction_type 'sample' in somebody/sd/scheduler/scheduler_config\.json"
         ):
-            load(section, found)
+            TextToImage.load(section, replace(context, folder=tmp_path / "elsewhere"))
 
 
 @pytest.mark.parametrize(
@@ -497,7 +500,7 @@ def test_a_local_base_never_asks_the_network(base, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     model = loaded(base)
     model.pipeline()
-    TextToImage.on_meta(model.section, model.base)
+    TextToImage.load(model.section, META)
     assert cut_captions(model.base, ["a photo of a bag"]) is None
 
 

@@ -5,15 +5,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fedray.data.samples import Form
-from fedray.learners.classifier import Batch, Classifier, build
+from fedray.data import DatasetInfo
+from fedray.learners.classifier import Classifier, LabelledImages, build
+from fedray.learners.contexts import LearnerContext
 from fedray.scenario.model import Classifier as Section
 
 TEN = [str(k) for k in range(10)]
 
 
-def learner(form=Form(1, 28, TEN), **changes):  # noqa: B008 (it is frozen)
-    return Classifier(Section(kind="classifier", **changes), form, 0, torch.device("cpu"), torch.float32)
+def learner(dataset=DatasetInfo(1, 28, TEN), **changes):  # noqa: B008 (it is frozen)
+    return Classifier.load(Section(kind="classifier", **changes), LearnerContext(dataset))
 
 
 def test_the_small_network_has_the_225034_parameters_that_others_are_measured_with():
@@ -23,7 +24,7 @@ def test_the_small_network_has_the_225034_parameters_that_others_are_measured_wi
 def test_resnet18_is_torchvisions_own_and_its_file_opens_there(tmp_path):
     from torchvision.models import resnet18
 
-    ours = learner(Form(3, 32, TEN), network="resnet18")
+    ours = learner(DatasetInfo(3, 32, TEN), network="resnet18")
     ours.save(tmp_path)
     theirs = resnet18(num_classes=10)
     theirs.load_state_dict(load_file(tmp_path / "model.safetensors"))
@@ -33,10 +34,8 @@ def test_resnet18_is_torchvisions_own_and_its_file_opens_there(tmp_path):
 
 
 def test_group_normalisation_leaves_no_running_means():
-    assert not [
-        name
-        for name, _ in learner(Form(3, 32, TEN), network="resnet18", norm="group").network.named_buffers()
-    ]
+    made = learner(DatasetInfo(3, 32, TEN), network="resnet18", norm="group")
+    assert not [name for name, _ in made.network.named_buffers()]
 
 
 @pytest.mark.parametrize("network", ["cnn", "resnet18"])
@@ -45,7 +44,7 @@ def test_a_batch_of_one_trains(network):
     made.network.requires_grad_(True)
     made.prepare_training(False)
     images = torch.zeros(1, made.channels, 32, 32)
-    loss = made.loss(Batch(images, torch.tensor([3])))
+    loss = made.loss(LabelledImages(images, torch.tensor([3])))
     loss.backward()
     assert torch.isfinite(loss)
     assert made.network.training

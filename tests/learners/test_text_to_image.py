@@ -10,19 +10,18 @@ from fedray.check import check
 from fedray.data import open_source
 from fedray.executors.serial import SerialExecutor
 from fedray.learners.bases import locate
-from fedray.learners.text_to_image import Batch, TextToImage
+from fedray.learners.contexts import LearnerContext, Sampling
+from fedray.learners.learners import NO_DATA
+from fedray.learners.text_to_image import NoisedLatents, TextToImage
 from fedray.scenario.model import TextToImage as Section
 from fedray.scenario.tuning import Full, Lora
-from fedray.tuning.tunings import apply
+from fedray.tuning.tunings import tuning
 from tests.helpers import PROMPT, UNSEEN, begin, job_of, tiny
-
-BASE = locate("tiny-sd", Path())
 
 
 def learner(compute=torch.float32, **section):
-    return TextToImage.load(
-        Section(kind="text_to_image", base="tiny-sd", **section), BASE, torch.device("cpu"), compute
-    )
+    section = Section(kind="text_to_image", base="tiny-sd", **section)
+    return TextToImage.load(section, LearnerContext(NO_DATA, compute=compute))
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +58,7 @@ def test_an_images_latents_do_not_depend_on_its_neighbours(samples):
 
 def test_text_is_embedded_once_where_its_encoder_is_frozen_and_kept_as_tokens_where_it_trains(samples):
     frozen = learner()
-    apply(Lora(kind="lora", rank=2, targets="attention"), frozen, 0)
+    tuning(Lora(kind="lora", rank=2, targets="attention"), 0).apply(frozen)
     shard = frozen.encode(samples, np.arange(2))
     assert shard.hidden is not None
     assert not shard.hidden.requires_grad
@@ -74,7 +73,7 @@ def test_text_is_embedded_once_where_its_encoder_is_frozen_and_kept_as_tokens_wh
     assert calls == []
 
     trains = learner()
-    apply(Lora(kind="lora", rank=2, targets="kohya"), trains, 0)
+    tuning(Lora(kind="lora", rank=2, targets="kohya"), 0).apply(trains)
     shard = trains.encode(samples, np.arange(2))
     assert shard.hidden is None
     assert trains.draw(shard, np.arange(2), torch.Generator()).text.dtype == torch.int64
@@ -86,7 +85,7 @@ def test_both_ways_of_keeping_text_give_the_same_loss(samples):
     tokens = model.tokenize([samples.captions[0], samples.captions[1]])
     with torch.no_grad():
         assert model.loss(batch) == pytest.approx(
-            model.loss(Batch(batch.latents, batch.noise, batch.timesteps, tokens)).item(), rel=1e-5
+            model.loss(NoisedLatents(batch.latents, batch.noise, batch.timesteps, tokens)).item(), rel=1e-5
         )
 
 
@@ -147,7 +146,7 @@ def test_gradient_checkpointing_gives_the_same_loss_and_gradient(samples):
     found = []
     for checkpointing in (False, True):
         model = learner()
-        named = apply(Full(kind="full", parts=["unet", "text_encoder"]), model, 0)
+        named = tuning(Full(kind="full", parts=["unet", "text_encoder"]), 0).apply(model).travelling
         model.prepare_training(checkpointing)
         loss = model.loss(a_batch(model, samples, 2))
         loss.backward()
@@ -182,21 +181,21 @@ def test_a_turn_in_half_precision_is_finite_moves_the_adapter_and_follows_fp32(p
 def test_what_a_seed_draws_does_not_depend_on_its_neighbours():
     model = learner()
     prompts = [PROMPT, "a photo of a bag", "a photo of a dress"]
-    together = model.sample(prompts, [1, 2, 3], 2, 3.0, at_once=3)
-    apart = model.sample(prompts, [1, 2, 3], 2, 3.0, at_once=2)
+    together = model.sample(prompts, [1, 2, 3], Sampling(steps=2, at_once=3))
+    apart = model.sample(prompts, [1, 2, 3], Sampling(steps=2, at_once=2))
     assert together.shape == (3, 3, 32, 32)
     assert together.min() >= 0
     assert together.max() <= 1
     assert (together - apart).abs().max() < 2 / 255
-    assert torch.equal(model.sample(prompts, [1, 2, 3], 2, 3.0, at_once=3), together)
+    assert torch.equal(model.sample(prompts, [1, 2, 3], Sampling(steps=2, at_once=3)), together)
 
 
 def test_looking_leaves_the_parts_in_their_modes():
     model = learner()
-    apply(Lora(kind="lora", rank=2, targets="kohya", dropout=0.5), model, 0)
+    tuning(Lora(kind="lora", rank=2, targets="kohya", dropout=0.5), 0).apply(model)
     model.prepare_training(False)
     before = {name: part.training for name, part in model.parts.items()}
-    one, two = (model.sample([PROMPT], [0], 2, 3.0) for _ in range(2))
+    one, two = (model.sample([PROMPT], [0], Sampling(steps=2)) for _ in range(2))
     assert torch.equal(one, two)  # dropout is off while looking
     assert before == {name: part.training for name, part in model.parts.items()}
     assert before["unet"]
@@ -225,7 +224,7 @@ def test_a_local_folder_in_diffusers_layout_is_a_base_like_any_other(tmp_path):
     assert mine.source == str((tmp_path / "mine" / "sd").resolve())
     assert locate(str(tmp_path / "mine" / "sd"), Path()).source == mine.source
     section = Section(kind="text_to_image", base="sd")
-    theirs, ours = TextToImage.load(section, mine, torch.device("cpu"), torch.float32), learner()
+    theirs, ours = TextToImage.load(section, LearnerContext(NO_DATA, tmp_path / "mine")), learner()
     assert all(
         torch.equal(a, b) for a, b in zip(theirs.unet.parameters(), ours.unet.parameters(), strict=True)
     )
@@ -233,7 +232,7 @@ def test_a_local_folder_in_diffusers_layout_is_a_base_like_any_other(tmp_path):
 
 def test_the_meta_network_is_the_loaded_ones_twin():
     section = Section(kind="text_to_image", base="tiny-sd")
-    meta, real = TextToImage.on_meta(section, BASE), learner()
+    meta, real = TextToImage.load(section, LearnerContext(NO_DATA, device=torch.device("meta"))), learner()
     for name, part in real.parts.items():
         assert {n: p.shape for n, p in part.named_parameters()} == {
             n: p.shape for n, p in meta.parts[name].named_parameters()

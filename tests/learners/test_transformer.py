@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from fedray.check import check
-from fedray.data import form, open_source
+from fedray.data import dataset_info, open_source
 from fedray.data.tokenizer import MASK
+from fedray.learners.contexts import LearnerContext, Sampling
 from fedray.learners.learners import on_meta
-from fedray.learners.stages import needed, run
+from fedray.learners.stages import inputs, needed, run
 from fedray.learners.transformer import UNJUDGED, Masked, Tokens, Transformer, some
 from fedray.planning.plan import plan
 from fedray.scenario import Refused, ScenarioError
@@ -37,7 +38,9 @@ def learner(objective, device="cpu", compute=torch.float32, seed=0, trains=True,
     section = Section(
         kind="transformer", objective=objective, **{"width": 16, "layers": 2, "heads": 2, **changes}
     )
-    made = Transformer(section, form(data(objective), HERE), seed, torch.device(device), compute)
+    dataset = dataset_info(data(objective), HERE)
+    context = LearnerContext(dataset, seed=seed, device=torch.device(device), compute=compute)
+    made = Transformer.load(section, context)
     if trains:
         made.network.requires_grad_(True)
     return made
@@ -66,7 +69,7 @@ def test_the_stages_together_are_transformers_own_loss(objective):
     b = batch(made)
     assert made.loss(b).item() == pytest.approx(theirs(made, b).loss.item(), rel=1e-6)
     assert [s.name for s in made.stages] == ["embed", "layer_0", "layer_1", "head", "loss"]
-    assert set(needed(made.stages)) == vars(b).keys()
+    assert set(needed(made.stages)) == inputs(b).keys()
 
 
 @pytest.mark.parametrize("objective", LANGUAGES + PICTURES)
@@ -83,9 +86,9 @@ def test_a_step_cut_anywhere_has_the_gradients_of_the_whole(objective):
     weights = list(made.network.parameters())
     whole = torch.autograd.grad(made.loss(b), weights, allow_unused=True)
     for place in range(1, len(made.stages)):
-        sent = run(made.stages[:place], vars(b))["x"]
+        sent = run(made.stages[:place], inputs(b))["x"]
         received = sent.detach().requires_grad_()
-        above = run(made.stages[place:], vars(b) | {"x": received})["loss"]
+        above = run(made.stages[place:], inputs(b) | {"x": received})["loss"]
         *top, back = torch.autograd.grad(above, [*weights, received], allow_unused=True)
         bottom = torch.autograd.grad(sent, weights, back, allow_unused=True)
         for one, low, high in zip(whole, bottom, top, strict=True):
@@ -166,7 +169,7 @@ def test_a_blank_batch_is_like_a_real_one(objective):
     made = learner(objective)
     blank, n = made.blank_batch()
     assert torch.isfinite(made.loss(blank))
-    for name, real in vars(batch(made, n)).items():
+    for name, real in inputs(batch(made, n)).items():
         like = getattr(blank, name)
         assert (like.shape, like.dtype) == (real.shape, real.dtype)
 
@@ -187,7 +190,7 @@ def test_a_saved_language_model_opens_with_its_tokenizer(objective, auto, tmp_pa
     with torch.no_grad():
         assert torch.allclose(network(b.tokens).logits, theirs(made, b).logits, atol=1e-6)
     text = "O Romeo, Romeo! wherefore art thou Romeo?"
-    assert tokenizer(text).input_ids == made.form.tokenizer.encode(text).ids
+    assert tokenizer(text).input_ids == made.context.dataset.tokenizer.encode(text).ids
     assert tokenizer.decode(tokenizer(text).input_ids) == text
     assert (tokenizer.mask_token, tokenizer.mask_token_id, len(tokenizer)) == (MASK, 0, 257)
     assert tokenizer(f"a{MASK}").input_ids[-1] == 0
@@ -258,26 +261,26 @@ def test_the_test_set_gives_the_same_answer_each_time_whatever_the_chunks(object
 def test_a_causal_model_goes_on_from_a_prompt_each_text_by_its_own_seed_alone():
     made = learner("causal_language", dropout=0.5)
     made.prepare_training(False)
-    both = made.sample(["To be", "Exit"], [1, 2], 30, 1.0)
+    both = made.sample(["To be", "Exit"], [1, 2], Sampling(new_tokens=30, temperature=1.0))
     assert [text.startswith(prompt) for text, prompt in zip(both, ("To be", "Exit"), strict=True)] == [
         True,
         True,
     ]
-    assert made.sample(["Exit"], [2], 30, 1.0) == both[1:]
-    assert made.sample(["Exit"], [3], 30, 1.0) != both[1:]
-    assert made.sample([""], [3], 1, 1.0)[0].startswith("\n")
+    assert made.sample(["Exit"], [2], Sampling(new_tokens=30, temperature=1.0)) == both[1:]
+    assert made.sample(["Exit"], [3], Sampling(new_tokens=30, temperature=1.0)) != both[1:]
+    assert made.sample([""], [3], Sampling(new_tokens=1, temperature=1.0))[0].startswith("\n")
     assert made.network.training
 
 
 def test_a_cold_model_writes_the_likeliest_token_and_sees_as_many_as_a_sample_has():
     made = learner("causal_language")
-    (text,) = made.sample(["O Romeo"], [0], 20, 1e-6)
-    tokens = made.form.tokenizer.encode("O Romeo").ids
+    (text,) = made.sample(["O Romeo"], [0], Sampling(new_tokens=20, temperature=1e-6))
+    tokens = made.context.dataset.tokenizer.encode("O Romeo").ids
     for _ in range(20):
         with torch.no_grad():
             logits = made.network(torch.tensor([tokens[-16:]])).logits[0, -1]
         tokens.append(1 + int(logits[1:].argmax()))  # never [MASK]
-    assert text == made.form.tokenizer.decode(tokens)
+    assert text == made.context.dataset.tokenizer.decode(tokens)
 
 
 @pytest.mark.parametrize("objective", LANGUAGES + PICTURES)

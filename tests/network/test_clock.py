@@ -13,7 +13,8 @@ from fedray.network.radio import Radio
 from fedray.network.work import Work
 from fedray.randomness import generator
 from fedray.scenario.device import FlopsDevice
-from fedray.scenario.network import FixedLink, Network
+from fedray.scenario.links import FixedLink
+from fedray.scenario.network import Network
 from fedray.schedule import SERVER, Schedule, Send, Server, Train, client_node
 from fedray.topologies.relay import random_order
 from tests.helpers import chained, sent

@@ -14,8 +14,11 @@ from fedray.network.devices import Devices, Processor
 from fedray.network.links import When
 from fedray.network.radio import Radio
 from fedray.network.work import Work
+from fedray.scenario.cell import Cell, Places
 from fedray.scenario.device import CpuDevice, FlopsDevice, Mix, Profile, Share
-from fedray.scenario.network import Cell, FixedLink, LogDistance, Network, Places, Sidelink
+from fedray.scenario.links import FixedLink
+from fedray.scenario.network import Network
+from fedray.scenario.radio import LogDistance, Sidelink
 from fedray.schedule import SERVER, Schedule, Send, Server, Train, client_node
 from fedray.shipped import devices
 from fedray.topologies.parallel import parallel

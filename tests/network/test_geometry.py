@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedray.network.geometry import Geometry, nearest
-from fedray.scenario.network import Cell, Disc, Line, RandomWaypoint
+from fedray.scenario.cell import Cell, Disc, Line, RandomWaypoint
 
 CELL = Cell(placement=Disc(kind="disc", radius_m=200.0, least_m=20.0))
 WALKING = CELL.model_copy(

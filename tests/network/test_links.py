@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fedray.network.links import Fixed, Trace, delivered_s, numbered, read_trace
 from fedray.scenario.base import Refused
-from fedray.scenario.network import FixedLink, TraceLink
+from fedray.scenario.links import FixedLink, TraceLink
 from tests.helpers import sent
 
 

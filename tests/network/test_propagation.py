@@ -3,7 +3,7 @@ import pytest
 from scipy.special import ndtr
 
 from fedray.network.propagation import DEVICE_MODELS, log_distance, shadowing
-from fedray.scenario.network import LogDistance
+from fedray.scenario.radio import LogDistance
 
 D, F = np.array([100.0]), 5.9
 

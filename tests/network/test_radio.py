@@ -8,17 +8,9 @@ from fedray.network.geometry import Geometry
 from fedray.network.links import Sends, When
 from fedray.network.radio import Radio
 from fedray.network.rates import linear, shannon
-from fedray.scenario.network import (
-    Cell,
-    Disc,
-    Level,
-    LogDistance,
-    Neighbours,
-    Network,
-    Places,
-    RandomWaypoint,
-    Sidelink,
-)
+from fedray.scenario.cell import Cell, Disc, Places, RandomWaypoint
+from fedray.scenario.network import Network
+from fedray.scenario.radio import Level, LogDistance, Neighbours, Sidelink
 from tests.helpers import sent
 
 SERVER, NOW = -1, When(1, 0.0)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fedray.network import sionna
-from fedray.scenario.network import Cell, Disc
+from fedray.scenario.cell import Cell, Disc
 
 HEIGHT = {"umi": 10.0, "uma": 25.0, "rma": 35.0, "inh": 3.0}
 LOSSES = {  # TR 38.901, Table 7.4.1-1 below the breakpoint; log10 of d3D in metres and f in GHz

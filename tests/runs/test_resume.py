@@ -18,7 +18,7 @@ RUNS = {  # in which clients have states, and not all take part
     "a server with a state": {"kind": "fedadam", "transforms": [{"kind": "top_k", "fraction": 0.1}]},
     "a server that sends more": {
         "kind": "scaffold",
-        "transforms": [{"kind": "quantise", "bits": 8, "error_feedback": True}],
+        "transforms": [{"kind": "quantize", "bits": 8, "error_feedback": True}],
     },
 }
 

@@ -88,14 +88,16 @@ PARALLEL = {"topology": {"kind": "parallel"}}
 TOP_K, CLIP, EIGHT = (
     {"kind": "top_k", "fraction": 0.1},
     {"kind": "clip", "norm": 1.0},
-    {"kind": "quantise", "bits": 8},
+    {"kind": "quantize", "bits": 8},
 )
+OLD_WORD = {"kind": "quantise", "bits": 8}
+SPLIT = {"kind": "split", "cut": "auto", "may_send": ["labels"]}
 TOGETHER = {  # the quickstart, or garments, changed in more places than one: what is said
     "control variates along a relay": (tiny, {"aggregation": {"kind": "scaffold"}, "training.optimizer": {"kind": "sgd", "learning_rate": 0.1}}, "aggregation.kind: got scaffold, expected topology.kind parallel"),
     "control variates with momentum": (garments, {"aggregation": {"kind": "scaffold"}, "training.optimizer.momentum": 0.9}, "training.optimizer: got sgd for scaffold, expected sgd without momentum"),
     "a thinned out relay": (tiny, {"aggregation": {"kind": "fedavg", "transforms": [TOP_K]}}, "aggregation.transforms: got top_k, expected none in a relay"),
     "a ring of sparse numbers": (garments, {"topology.reduce": "allreduce", "aggregation": {"kind": "fedavg", "transforms": [CLIP, TOP_K]}}, "aggregation.transforms: got clip, top_k, expected clip alone"),
-    "quantised before it is thinned out": (garments, {"aggregation": {"kind": "fedavg", "transforms": [EIGHT, TOP_K]}}, "aggregation.transforms: got quantise, top_k, expected at most one each of clip"),
+    "quantized before it is thinned out": (garments, {"aggregation": {"kind": "fedavg", "transforms": [EIGHT, TOP_K]}}, "aggregation.transforms: got quantize, top_k, expected at most one each of clip"),
     "two ways to thin out": (garments, {"aggregation": {"kind": "fedavg", "transforms": [TOP_K, {"kind": "random_k", "fraction": 0.1}]}}, "aggregation.transforms: got top_k, random_k"),
     "adapters' rule without adapters": (garments, {"aggregation": {"kind": "flora"}}, "aggregation.kind: got flora with tuning full, expected tuning.kind lora"),
     "stacking along a relay": (tiny, {"aggregation": {"kind": "flora"}}, "aggregation.kind: got flora, expected topology.kind parallel"),
@@ -265,6 +267,25 @@ def test_a_bad_setting_is_named_in_its_lines(setting, expected):
     extra = ["population.per_round=4"] if setting == "population.clients=4" else []
     found = problems(QUICKSTART, [setting, *extra])
     assert [p[: len(expected)] for p in found] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"aggregation": {"kind": "fedavg", "transforms": [OLD_WORD]}}, "aggregation.transforms.0.kind"),
+        ({"topology": SPLIT | {"compression": [TOP_K, OLD_WORD]}}, "topology.compression.1.kind"),
+    ],
+)
+def test_a_kind_that_had_another_name_is_refused_with_its_new_one(changes, key, tmp_path):
+    file = garments(tmp_path, changes)
+    (found,) = problems(file)
+    line = line_of(file, "quantise")
+    assert found == f"{file}:{line}: {key}: got quantise, expected quantize (its name since 0.2)"
+
+
+def test_an_old_name_of_another_section_is_an_unknown_kind(tmp_path):
+    (found,) = problems(garments(tmp_path, {"topology": {"kind": "quantise"}}))
+    assert "topology.kind: got 'quantise', expected 'relay' or " in found
 
 
 def test_a_setting_under_a_value_says_so():

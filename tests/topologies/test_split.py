@@ -8,7 +8,8 @@ from fedray.network.clock import Ledger, time_round
 from fedray.network.radio import Radio
 from fedray.network.work import Work
 from fedray.scenario.device import FlopsDevice
-from fedray.scenario.network import FixedLink, Network
+from fedray.scenario.links import FixedLink
+from fedray.scenario.network import Network
 from fedray.schedule import SERVER, Pass, Send, Server
 from fedray.topologies.split import parts, splitfed, vanilla
 

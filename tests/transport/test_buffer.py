@@ -101,11 +101,11 @@ def test_a_file_that_is_not_the_layouts_is_refused(damage, tmp_path):
 def test_training_through_the_flat_master_is_training_the_parameters_themselves():
     ours, theirs = a_model(), a_model()
     flat = FlatParameters(dict(ours.named_parameters()), "fp32", torch.device("cpu"))
-    a = torch.optim.AdamW([flat.master], lr=1e-2, weight_decay=0.1)
+    a = torch.optim.AdamW([flat.trained], lr=1e-2, weight_decay=0.1)
     b = torch.optim.AdamW(theirs.parameters(), lr=1e-2, weight_decay=0.1, foreach=False)
     for step in range(5):
         x = torch.randn(7, 3, generator=torch.Generator().manual_seed(step))
-        flat.master.grad.zero_()
+        flat.gradient.zero_()
         b.zero_grad()
         ours(x).square().mean().backward()
         theirs(x).square().mean().backward()
@@ -113,16 +113,16 @@ def test_training_through_the_flat_master_is_training_the_parameters_themselves(
         b.step()
     for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert torch.equal(mine, other)
-    assert torch.equal(flat.master, nn.utils.parameters_to_vector(theirs.parameters()))
+    assert torch.equal(flat.trained, nn.utils.parameters_to_vector(theirs.parameters()))
 
 
 def test_parameters_are_views_of_one_tensor_and_so_are_their_gradients():
     model = a_model()
     flat = FlatParameters(dict(model.named_parameters()), "fp32", torch.device("cpu"))
-    flat.master.data.fill_(0.5)
+    flat.trained.data.fill_(0.5)
     assert all((p == 0.5).all() for p in model.parameters())
     model(torch.ones(2, 3)).sum().backward()
-    assert torch.equal(flat.master.grad, torch.cat([p.grad.flatten() for p in model.parameters()]))
+    assert torch.equal(flat.gradient, torch.cat([p.grad.flatten() for p in model.parameters()]))
 
 
 def test_a_hash_is_of_the_bytes():

@@ -9,12 +9,40 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fedray.scenario.aggregation import Clip, Quantise, RandomK, TopK
-from fedray.transport.compression import clip, decode, encode, encoded_bytes, feeds_back
-from fedray.transport.compression import through as sent_through
+from fedray.scenario.aggregation import Clip, Quantize, RandomK, TopK
+from fedray.transport import hooks
+from fedray.transport.compression import codecs, hook_chain
+from fedray.transport.compression import hooks as made
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 LEVELS = {8: 127, 4: 7}  # symmetric around zero
+
+
+def encode(transforms, update, dtype, seed):
+    return hooks.encode(codecs(transforms), update, dtype, seed)
+
+
+def decode(transforms, data, n, dtype, seed):
+    return hooks.decode(codecs(transforms), data, n, dtype, seed)
+
+
+def encoded_bytes(transforms, n, itemsize):
+    return hooks.encoded_bytes(codecs(transforms), n, itemsize)
+
+
+def feeds_back(transforms):
+    return hook_chain(transforms, torch.float32).feeds_back
+
+
+def clip(transforms, update):
+    return hook_chain(transforms, torch.float32).on_client(update, hooks.HookContext(0, 1, 0))
+
+
+def sent_through(transforms, update, dtype, seed):
+    """What arrives of a client's update, and what of it does not."""
+    context = hooks.HookContext(seed, 1, 0)
+    arrived = hooks.HookChain(made(transforms), dtype, feeds_back=True).through(update, context)
+    return arrived, context.kept[hooks.UNSENT]
 
 
 def top_k(fraction, **options):
@@ -25,8 +53,8 @@ def random_k(fraction, **options):
     return RandomK(kind="random_k", fraction=fraction, **options)
 
 
-def quantise(bits, **options):
-    return Quantise(kind="quantise", bits=bits, **options)
+def quantize(bits, **options):
+    return Quantize(kind="quantize", bits=bits, **options)
 
 
 def numbers(n, seed=0, scale=1.0):
@@ -46,13 +74,13 @@ def through(transforms, update, dtype=torch.float32, seed=0):
 
 fractions = st.one_of(st.floats(1e-4, 1), st.sampled_from([1e-3, 1 / 32, 0.01, 0.5, 1.0]))
 sparse = st.builds(lambda make, fraction: make(fraction), st.sampled_from([top_k, random_k]), fractions)
-quantised = st.builds(
-    lambda bits, block: quantise(bits, block=block), st.sampled_from([8, 4]), st.integers(1, 2000)
+quantized = st.builds(
+    lambda bits, block: quantize(bits, block=block), st.sampled_from([8, 4]), st.integers(1, 2000)
 )
 chains = st.tuples(
     st.just([]) | st.just([Clip(kind="clip", norm=1.0)]),
     st.just([]) | sparse.map(lambda t: [t]),
-    st.just([]) | quantised.map(lambda t: [t]),
+    st.just([]) | quantized.map(lambda t: [t]),
 ).map(lambda parts: list(itertools.chain(*parts)))
 
 
@@ -63,8 +91,8 @@ chains = st.tuples(
     transforms=chains, n=st.integers(1, 3000), dtype=st.sampled_from(DTYPES), seed=st.integers(0, 2**63 - 1)
 )
 @example(transforms=[top_k(1e-4)], n=1, dtype=torch.float16, seed=0)
-@example(transforms=[quantise(4)], n=1, dtype=torch.float32, seed=0)
-@example(transforms=[top_k(0.5), quantise(4, block=7)], n=1001, dtype=torch.float32, seed=0)
+@example(transforms=[quantize(4)], n=1, dtype=torch.float32, seed=0)
+@example(transforms=[top_k(0.5), quantize(4, block=7)], n=1001, dtype=torch.float32, seed=0)
 # both ways of packing places are as long
 @example(transforms=[top_k(1 / 32)], n=2048, dtype=torch.float32, seed=0)
 @settings(max_examples=100)
@@ -83,7 +111,7 @@ def test_as_many_bytes_are_made_as_were_foretold_and_they_hold_the_update(transf
     n=st.integers(1, 2000), dtype=st.sampled_from(DTYPES), seed=st.integers(0, 1000), clipped=st.booleans()
 )
 @settings(max_examples=40)
-def test_an_update_that_is_neither_thinned_out_nor_quantised_is_sent_in_its_own_format(
+def test_an_update_that_is_neither_thinned_out_nor_quantized_is_sent_in_its_own_format(
     n, dtype, seed, clipped
 ):
     transforms, update = [Clip(kind="clip", norm=1.0)] * clipped, numbers(n, seed)
@@ -98,12 +126,12 @@ def test_an_update_that_is_neither_thinned_out_nor_quantised_is_sent_in_its_own_
         ([top_k(0.001)], 100_000, 100 * 4 + 100 * 4),  # 32 bits a place, and the number
         ([top_k(0.1)], 100_000, 100_000 // 8 + 10_000 * 4),  # a bit a number, where that is less
         ([random_k(0.1)], 100_000, 10_000 * 4),  # the receiver draws the places itself
-        ([quantise(8)], 10_240, 10_240 + 10 * 4),
-        ([quantise(4)], 10_240, 5_120 + 10 * 4),
-        ([quantise(4)], 1, 1 + 4),
-        ([quantise(4, block=100)], 201, 101 + 3 * 4),
-        ([random_k(0.1), quantise(4)], 10_240, 512 + 4),
-        ([top_k(0.1), quantise(8)], 10_240, 1_280 + 1_024 + 4),
+        ([quantize(8)], 10_240, 10_240 + 10 * 4),
+        ([quantize(4)], 10_240, 5_120 + 10 * 4),
+        ([quantize(4)], 1, 1 + 4),
+        ([quantize(4, block=100)], 201, 101 + 3 * 4),
+        ([random_k(0.1), quantize(4)], 10_240, 512 + 4),
+        ([top_k(0.1), quantize(8)], 10_240, 1_280 + 1_024 + 4),
     ],
 )
 def test_an_update_costs_its_places_its_numbers_and_a_scale_a_block(transforms, n, expected):
@@ -177,16 +205,16 @@ def test_random_k_chooses_every_place_equally_often():
     bits=st.sampled_from([8, 4]),
 )
 @settings(max_examples=40)
-def test_what_is_thinned_out_and_quantised_is_zero_where_nothing_was_sent(n, fraction, seed, bits):
+def test_what_is_thinned_out_and_quantized_is_zero_where_nothing_was_sent(n, fraction, seed, bits):
     update = numbers(n, seed)
     for sparsifier in (top_k(fraction), random_k(fraction)):
         places = through([sparsifier], update, seed=seed) != 0
-        both = through([sparsifier, quantise(bits, block=64)], update, seed=seed)
+        both = through([sparsifier, quantize(bits, block=64)], update, seed=seed)
         assert not both[~places].any()
         assert (both - update)[places].abs().max() <= update[places].abs().max() / LEVELS[bits] * 1.0001
 
 
-# --- quantised
+# --- quantized
 
 
 def level(update, bits, block):
@@ -202,9 +230,9 @@ def level(update, bits, block):
     scale=st.sampled_from([1e-20, 1e-6, 1.0, 500.0]),
 )
 @settings(max_examples=60)
-def test_a_quantised_number_is_within_one_level_of_what_it_was(n, bits, block, seed, scale):
+def test_a_quantized_number_is_within_one_level_of_what_it_was(n, bits, block, seed, scale):
     update = numbers(n, seed, scale)
-    arrived = through([quantise(bits, block=block)], update, seed=seed)
+    arrived = through([quantize(bits, block=block)], update, seed=seed)
     step = level(update, bits, block)
     assert ((arrived - update).abs() <= step * 1.0001).all()
     whole = arrived / step
@@ -212,14 +240,14 @@ def test_a_quantised_number_is_within_one_level_of_what_it_was(n, bits, block, s
 
 
 @pytest.mark.parametrize("bits", [8, 4])
-def test_quantising_is_right_in_the_mean(bits):
+def test_quantizing_is_right_in_the_mean(bits):
     update, times = numbers(60, 3), 800
     total = torch.zeros(60, dtype=torch.float64)
     for seed in range(times):
-        total += through([quantise(bits, block=20)], update, seed=seed).double()
+        total += through([quantize(bits, block=20)], update, seed=seed).double()
     # The rounding of one number has a deviation of at most half a level.
     assert ((total / times - update).abs() <= 5 * level(update, bits, 20) / 2 / math.sqrt(times)).all()
-    assert (through([quantise(bits, block=20)], update, seed=0) - update).abs().max() > 0.1 * float(
+    assert (through([quantize(bits, block=20)], update, seed=0) - update).abs().max() > 0.1 * float(
         level(update, bits, 20).min()
     )
 
@@ -228,7 +256,7 @@ def test_quantising_is_right_in_the_mean(bits):
 @settings(max_examples=30)
 def test_eight_bits_are_finer_than_four(n, seed):
     update = numbers(n, seed)
-    eight, four = (float((through([quantise(bits)], update, seed=seed) - update).norm()) for bits in (8, 4))
+    eight, four = (float((through([quantize(bits)], update, seed=seed) - update).norm()) for bits in (8, 4))
     assert 0 < eight < four / 5  # 127 levels to 7
 
 
@@ -242,19 +270,19 @@ def test_eight_bits_are_finer_than_four(n, seed):
 def test_a_blocks_largest_magnitude_and_its_zeros_arrive_as_they_are(n, bits, seed, sign):
     update = torch.zeros(n)
     update[seed % n] = sign * 3.7
-    assert torch.equal(through([quantise(bits)], update, seed=seed), update)
+    assert torch.equal(through([quantize(bits)], update, seed=seed), update)
 
 
 @pytest.mark.parametrize("bits", [8, 4])
 def test_the_largest_magnitude_is_never_rounded_beyond_itself(bits):
     """127 plus a draw within 2^-18 of 1 is 128 in fp32; of a million draws some four are."""
-    assert torch.equal(through([quantise(bits)], torch.ones(1_000_000)), torch.ones(1_000_000))
+    assert torch.equal(through([quantize(bits)], torch.ones(1_000_000)), torch.ones(1_000_000))
 
 
 def test_a_small_number_survives_in_a_block_without_a_large_one():
     update = torch.cat([torch.full((10,), 1000.0), torch.full((10,), 1e-3)])
-    assert torch.equal(through([quantise(8, block=10)], update), update)
-    assert set(through([quantise(8, block=20)], update)[10:].tolist()) <= {
+    assert torch.equal(through([quantize(8, block=10)], update), update)
+    assert set(through([quantize(8, block=20)], update)[10:].tolist()) <= {
         0.0,
         float(torch.tensor(1000.0) / 127),
     }
@@ -280,7 +308,7 @@ def test_an_update_of_zeros_arrives_as_zeros(transforms, n, dtype, seed):
     seed=st.integers(0, 1000),
     norm=st.floats(1e-3, 10),
 )
-@example(transforms=[quantise(4)], n=1000, dtype=torch.float32, seed=0, norm=1.0)
+@example(transforms=[quantize(4)], n=1000, dtype=torch.float32, seed=0, norm=1.0)
 @example(transforms=[], n=1, dtype=torch.bfloat16, seed=0, norm=1.005)
 def test_what_arrives_is_no_longer_than_a_clips_norm_however_it_is_rounded(transforms, n, dtype, seed, norm):
     transforms = [Clip(kind="clip", norm=norm), *(t for t in transforms if t.kind != "clip")]
@@ -320,7 +348,7 @@ def test_a_short_update_is_left_alone_and_a_long_one_scaled_to_the_norm(n, norm,
 def test_nothing_is_clipped_where_nobody_asks_for_it():
     update = numbers(10, scale=1e6)
     assert torch.equal(clip([], update), update)
-    assert torch.equal(clip([top_k(0.5), quantise(8)], update), update)
+    assert torch.equal(clip([top_k(0.5), quantize(8)], update), update)
 
 
 # --- error feedback
@@ -366,10 +394,10 @@ def test_with_random_k_and_error_feedback_every_place_catches_up():
 
 
 @pytest.mark.parametrize("bits", [8, 4])
-def test_with_quantising_and_error_feedback_the_sum_is_off_by_a_level_not_by_more_each_round(bits):
+def test_with_quantizing_and_error_feedback_the_sum_is_off_by_a_level_not_by_more_each_round(bits):
     update, rounds = numbers(200, 6), 300
     largest = float(update.abs().max())
-    for t, (total, _) in enumerate(sent_over_rounds([quantise(bits, block=200)], [update] * rounds, True), 1):
+    for t, (total, _) in enumerate(sent_over_rounds([quantize(bits, block=200)], [update] * rounds, True), 1):
         # e is less than a level of u + e, whose magnitude is at most L + e: e <= (L + e) / levels
         assert float((total - t * update.double()).abs().max()) <= largest / (LEVELS[bits] - 1) * 1.001
 
@@ -377,8 +405,8 @@ def test_with_quantising_and_error_feedback_the_sum_is_off_by_a_level_not_by_mor
 def test_each_transform_says_whether_it_feeds_back():
     assert feeds_back([top_k(0.1)])
     assert feeds_back([random_k(0.1)])
-    assert feeds_back([quantise(8, error_feedback=True)])
-    assert feeds_back([Clip(kind="clip", norm=1.0), top_k(0.1), quantise(4)])
-    assert not feeds_back([top_k(0.1, error_feedback=False), quantise(4)])
+    assert feeds_back([quantize(8, error_feedback=True)])
+    assert feeds_back([Clip(kind="clip", norm=1.0), top_k(0.1), quantize(4)])
+    assert not feeds_back([top_k(0.1, error_feedback=False), quantize(4)])
     assert not feeds_back([Clip(kind="clip", norm=1.0)])
     assert not feeds_back([])

@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,12 +7,13 @@ from safetensors.torch import load_file
 
 from fedray import shipped
 from fedray.check import check
-from fedray.learners.bases import locate
+from fedray.learners.contexts import LearnerContext
+from fedray.learners.learners import NO_DATA
 from fedray.learners.text_to_image import TextToImage
 from fedray.scenario import Refused
 from fedray.scenario.tuning import Full, Lora, Partial
 from fedray.tuning.lora import KOHYA_FILE
-from fedray.tuning.tunings import apply
+from fedray.tuning.tunings import tuning
 from tests.helpers import PROMPT, UNSEEN, run, tiny
 
 BASE = shipped.HERE / "tiny-sd"
@@ -21,7 +21,7 @@ BASE = shipped.HERE / "tiny-sd"
 
 def learner(compute=torch.float32):
     section = check(shipped.scenarios()["quickstart"]).scenario.model
-    return TextToImage.load(section, locate("tiny-sd", Path()), torch.device("cpu"), compute)
+    return TextToImage.load(section, LearnerContext(NO_DATA, compute=compute))
 
 
 @pytest.fixture(scope="module", params=[8, 2.0], ids=["alpha as rank", "another alpha"])
@@ -119,7 +119,7 @@ def test_kohyas_file_has_an_alpha_a_layer_and_the_names_comfyui_knows(trained):
 
 def test_an_adapter_begins_as_nothing_and_from_the_seed():
     section = Lora(kind="lora", rank=4, targets="kohya")
-    one, same, other = (apply(section, learner(), seed) for seed in (0, 0, 1))
+    one, same, other = (tuning(section, seed).apply(learner()).travelling for seed in (0, 0, 1))
     assert list(one) == sorted(one)
     assert one.keys() == same.keys()
     assert all(torch.equal(one[n], same[n]) for n in one)
@@ -132,14 +132,14 @@ def test_an_adapter_that_has_learned_nothing_leaves_the_loss_alone():
     batch, _ = model.blank_batch()
     batch.text = model.tokenize([PROMPT])
     before = model.loss(batch)
-    apply(Lora(kind="lora", rank=4, targets="kohya"), model, 0)
+    tuning(Lora(kind="lora", rank=4, targets="kohya"), 0).apply(model)
     assert torch.equal(model.loss(batch), before)
 
 
 def test_only_what_a_tuning_names_trains():
     def trains(section):
         model = learner()
-        named = apply(section, model, 0)
+        named = tuning(section, 0).apply(model).travelling
         marked = {id(p) for part in model.parts.values() for p in part.parameters() if p.requires_grad}
         assert marked == {id(p) for p in named.values()}
         return model, named
@@ -171,7 +171,7 @@ def test_only_what_a_tuning_names_trains():
 )
 def test_names_that_nothing_has_are_refused(section, key):
     with pytest.raises(Refused) as caught:
-        apply(section, learner(), 0)
+        tuning(section, 0).apply(learner())
     assert caught.value.key == key
 
 

@@ -5,7 +5,6 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from threading import Condition
@@ -15,7 +14,7 @@ import ray
 
 from fedray.data import holdings
 from fedray.data.partition import unreadable
-from fedray.executors import Job, Lost, TrainReport
+from fedray.executors import Job, ServerRestarted, TrainReport
 from fedray.planning.workload import Workload
 from fedray.runs.fingerprint import of_data
 from fedray.runs.folder import Saved
@@ -86,9 +85,9 @@ class ClientHost(Actor):
             from fedray.executors.split.client import SplitClients
 
             return SplitClients(self.job, _device(), self.site)
-        from fedray.executors.local_training import ClientWork
+        from fedray.executors.client_worker import ClientWorker
 
-        return ClientWork(self.job, _device(), self.site)
+        return ClientWorker(self.job, _device(), self.site)
 
     def ready(self) -> str:
         """The node it runs on, once it can work."""
@@ -118,9 +117,11 @@ class ClientHost(Actor):
         part, report = self.work.end(round, client, loss)
         return part, [report]
 
-    def train(self, round: int, client: int, buffer: Any) -> tuple[Any, list[TrainReport]]:
-        new, report = self.work.train(round, client, buffer)
-        return new, [report]
+    def train(
+        self, round_number: int, client: int, buffer: Any, state: Any
+    ) -> tuple[Any, list[TrainReport], Any]:
+        new, report, kept = self.work.train(round_number, client, buffer, state)
+        return new, [report], kept or {}
 
     def add(self, base: Any, state: Any, weight: int, end: Any, *reports: list[TrainReport]) -> Any:
         return self.work.add(base, state, weight, end, [r for part in reports for r in part])
@@ -162,11 +163,11 @@ class ClientHost(Actor):
         to ask for it."""
         from ray.util import collective
 
-        whole, numbers = self.work.gathered(total, weight)
+        whole, numbers = self.work.reduction(total, weight)
         try:
             collective.allreduce(numbers, group)
         except Exception as e:  # whatever a collective library says of a peer that is gone
-            raise Lost(f"the hosts could not reduce: {e}") from None
+            raise ServerRestarted(f"the hosts could not reduce: {e}") from None
         return None if self.rank else whole(numbers), True
 
     def workload(self) -> Workload:
@@ -198,7 +199,7 @@ class Turns:
         with self.changed:
             self.changed.wait_for(lambda: self.attempt != attempt or self.next == number)
             if self.attempt != attempt:
-                raise Lost("this attempt at the round is over, or the server was started anew")
+                raise ServerRestarted("this attempt at the round is over, or the server was started anew")
             try:
                 yield
             finally:
@@ -239,9 +240,9 @@ class ServerHost(Actor):
         with self.turns.changed:  # a resumed run may begin beside it, and there is one split
             return self.split.initial()
 
-    def begin(self, attempt: int, buffer: Any, state: Any) -> None:
+    def begin(self, attempt: int, round_number: int, buffer: Any, state: Any) -> None:
         with self.turns.begun(attempt):
-            self.split.begin(attempt, buffer, state)
+            self.split.begin(attempt, round_number, buffer, state)
 
     def abandon(self) -> None:
         """Nobody wants this attempt's answers any more."""
@@ -270,8 +271,8 @@ class ServerHost(Actor):
     def audit(self, buffer: Any, labels: Any, grid: Path, *parts: Any) -> Any:
         return self.augment.audit(buffer, labels, grid, [client for part in parts for client in part])
 
-    def paint(self, labels: Any) -> Any:
-        return self.augment.paint(labels)
+    def prepare(self, task: Any) -> Any:
+        return self.augment.prepare(task)
 
     def train_augmented(self, round: int, labels: Any, buffer: Any, state: Any) -> tuple[Any, TrainReport]:
         return self.augment.train(round, labels, buffer, state)
@@ -292,8 +293,8 @@ class ServerHost(Actor):
         if sums:
             buffer, state = self.work.aggregate(layout, buffer, state, round, can_train, sums)
         if report is not None:
-            buffer, state, kappa_2 = self.augment.mix(layout, round, buffer, state, augmented, report)
-            report = replace(report, kappa_2=kappa_2)
+            trained = (augmented, report)
+            buffer, state, report = self.augment.mix(layout, round, buffer, state, trained)
         return buffer, state, report
 
     def restore(self, layout: Any, folder: Path, saved: Saved) -> tuple[Any, Any, bool]:

@@ -40,7 +40,7 @@ def ask(
         for s in schedule
         if isinstance(s, Pass) and s.stage == "front" and s.batch and not s.part
     }
-    server("begin", attempt, buffer, state)
+    server("begin", attempt, schedule.round, buffer, state)
     for step in schedule:
         if isinstance(step, Send):
             if not step.after:

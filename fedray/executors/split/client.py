@@ -9,73 +9,91 @@ import torch
 from torch import Tensor
 
 from fedray.data import holdings
-from fedray.evaluation.leakage import distance_correlation
-from fedray.executors import DataFailure, Job, TrainReport, blamed, refuse_infinite
-from fedray.executors.holder import Holder
+from fedray.executors import DataFailure, Job, TrainReport, attribute_error, refuse_infinite
+from fedray.executors.client_datasets import ClientDatasets
 from fedray.executors.local_training import batches, seed_dropout
-from fedray.executors.split.halves import Flight, Halves, Held
-from fedray.executors.split.message import Air, Message, noised, pack, seed_of, unpack
-from fedray.learners.cut import Named, named, tensors
-from fedray.learners.stages import Values
+from fedray.executors.split.crossings import crossing_seed
+from fedray.executors.split.defences import defence
+from fedray.executors.split.split_model import InFlightBatch, PartWeights, SplitModel
+from fedray.learners.cut import named, tensors
+from fedray.learners.stages import Values, inputs
 from fedray.randomness import generator, key
-from fedray.scenario.topology import DistanceCorrelation, Noise
 from fedray.schedule import Pass
 from fedray.topologies.split import parts
+from fedray.transport.hooks import HookContext
+from fedray.transport.messages import Message, NamedTensors, pack, unpack
 
 
-class Turn:
-    """A client's turn in flight: its part, its draws, and the batch that is under way."""
+class SplitUpdate:
+    """A client's local update in a split round: its part, its draws, and the batch that is under way."""
 
-    def __init__(self, work: "SplitClients", round: int, client: int, buffer: np.ndarray) -> None:
-        scenario, training = work.job.scenario, work.job.scenario.training
-        self.received = work.halves.client.numbers(buffer)  # [numel] fp32
-        self.held = Held(work.halves.client, training, self.received)
-        self.draws = torch.Generator().manual_seed(key(scenario.seed, round, client, "noise"))
-        self.samples = len(work.held[client])
-        drawn = generator(scenario.seed, round, client, "batches")
-        self.indices = iter(batches(training.batches(self.samples), self.samples, drawn))
+    def __init__(self, work: "SplitClients", round_number: int, client: int, buffer: np.ndarray) -> None:
+        scenario = work.job.scenario
+        self.received = work.model.client.numbers(buffer)  # [numel] fp32
+        self.weights = PartWeights(work.model.client, self.received)
+        self.draws = torch.Generator().manual_seed(key(scenario.seed, round_number, client, "noise"))
+        self.samples = len(work.client_indices[client])
+        rng = generator(scenario.seed, round_number, client, "batches")
+        self.indices = iter(batches(scenario.training.batches(self.samples), self.samples, rng))
         self.losses: list[float] = []  # of batches
         self.sizes: list[int] = []  # of batches, in samples
-        self.flight = Flight(self.held)
+        self.batch = InFlightBatch(self.weights)
         # a batch's micro-batches, and what each weighs
         self.pieces: Iterator[tuple[Values, float]] = iter(())
 
 
-class SplitClients(Holder):
-    """Makes any client's passes; several may be in flight. A turn begins with its first pass and ends with
-    `end`."""
+class SplitClients(ClientDatasets):
+    """Makes any client's passes; several may be under way. A local update begins with its first pass and ends
+    with `end`."""
 
     def __init__(self, job: Job, device: torch.device, site: str | None = None) -> None:
-        self.job, self.device, self.halves = job, device, Halves(job, device, "client")
-        self.section, self.cut, self.air = job.scenario.split, self.halves.cut, Air.of(job.scenario)
-        super().__init__(self.halves.learner, *holdings(job.scenario, job.folder, site))
-        self.turns: dict[int, Turn] = {}
+        self.job = job
+        self.device = device
+        self.model = SplitModel(job, device, "client")
+        self.section = job.scenario.split
+        self.cut = self.model.cut
+        self.wire = self.model.wire
+        self.defence = defence(self.section.defence)
+        super().__init__(self.model.learner, *holdings(job.scenario, job.folder, site))
+        self.updates: dict[int, SplitUpdate] = {}
         self.failures: dict[int, DataFailure] = {}
 
-    def go(self, round: int, step: Pass, then: Pass | None, arrived: Any, *awaited: Any) -> Message | float:
-        """One pass, and the front that follows it, if any. What arrived is what the step waits for: the
-        client's part for the first, nothing for another front, messages for the rest. It gives the message
-        that goes on, or at the turn's end the batch's loss."""
-        given = self._go(round, step, arrived)
-        return self._go(round, then, None) if then else given
+    def go(
+        self, round_number: int, step: Pass, then: Pass | None, arrived: Any, *awaited: Any
+    ) -> Message | float:
+        """One pass, and the front that follows it, if any.
 
-    def _go(self, round: int, step: Pass, arrived: Any) -> Message | float:
-        with blamed(round, "training", step.client), self._failing(step):
-            seed_dropout(self.device, key(self.job.scenario.seed, round, step.client, f"dropout {step.id}"))
+        Args:
+            round_number: from 1.
+            step: the pass.
+            then: the front.
+            arrived: what the pass waits for: the client's part for the first, nothing for another front,
+                messages for the rest.
+            awaited: what it only waits for.
+
+        Returns:
+            The message that goes on, or at the local update's end the batch's loss.
+        """
+        result = self._go(round_number, step, arrived)
+        return self._go(round_number, then, None) if then else result
+
+    def _go(self, round_number: int, step: Pass, arrived: Any) -> Message | float:
+        with attribute_error(round_number, "training", step.client), self._failing(step):
+            seed = key(self.job.scenario.seed, round_number, step.client, f"dropout {step.id}")
+            seed_dropout(self.device, seed)
             if step.stage == "front":
                 if step.batch == step.part == 0:
-                    self.turns[step.client] = Turn(self, round, step.client, arrived)
-                return self._front(round, self.turns[step.client], step)
-            turn = self.turns[step.client]
-            return (
-                self._tail(round, turn, step, arrived)
-                if step.stage == "tail"
-                else self._back(round, turn, step, arrived)
-            )
+                    self.updates[step.client] = SplitUpdate(self, round_number, step.client, arrived)
+                return self._front(round_number, self.updates[step.client], step)
+            update = self.updates[step.client]
+            if step.stage == "tail":
+                return self._tail(round_number, update, step, arrived)
+            return self._back(round_number, update, step, arrived)
 
     @contextmanager
     def _failing(self, step: Pass) -> Iterator[None]:
-        """A turn that has failed goes on failing, so that all its later passes tell of the first failure."""
+        """A local update that has failed goes on failing, so that all its later passes raise the first
+        failure."""
         if step.stage == "front" and step.batch == step.part == 0:
             self.failures.pop(step.client, None)
         if step.client in self.failures:
@@ -86,88 +104,95 @@ class SplitClients(Holder):
             self.failures[step.client] = e
             raise
 
-    def end(self, round: int, client: int, loss: float) -> tuple[np.ndarray, TrainReport]:
-        """What the client sends when its turn has ended, and what it says of it: how its part has changed, to
+    def end(self, round_number: int, client: int, loss: float) -> tuple[np.ndarray, TrainReport]:
+        """What the client sends when its local update has ended, and its report: how its part has changed, to
         the server; the part itself, where it is handed on to the next client."""
-        turn = self.turns.pop(client)
-        part = turn.held.all()
-        sent = part if self.section.variant == "vanilla" else part - turn.received
-        seen = sum(turn.sizes)
-        loss = sum(value * size for value, size in zip(turn.losses, turn.sizes, strict=True)) / max(1, seen)
-        return self.halves.client.buffer(sent), TrainReport(round, client, turn.samples, seen, loss)
+        update = self.updates.pop(client)
+        part = update.weights.all()
+        hooks = self.model.hooks
+        change = part - update.received
+        if hooks.changes_updates:
+            context = HookContext(self.job.scenario.seed, round_number, client)
+            change = hooks.on_client(change.cpu(), context).to(change)
+            part = update.received + change
+        sent = part if self.section.variant == "vanilla" else change
+        seen = sum(update.sizes)
+        losses = zip(update.losses, update.sizes, strict=True)
+        loss = sum(value * size for value, size in losses) / max(1, seen)
+        steps = len(update.sizes)
+        report = TrainReport(round_number, client, update.samples, seen, loss, steps=steps)
+        return self.model.client.buffer(sent), report
 
-    def _front(self, round: int, turn: Turn, step: Pass) -> Message:
+    def _front(self, round_number: int, update: SplitUpdate, step: Pass) -> Message:
         if step.part == 0:
-            turn.flight = Flight(turn.held)
-            turn.losses.append(0.0)
-            turn.sizes.append(0)
-            turn.pieces = self._pieces(turn, step)
-        values, share = next(turn.pieces)
-        turn.sizes[-1] += step.samples
-        known = turn.held.run(self.cut.front, values, turn.flight.leaves)
+            update.batch = InFlightBatch(update.weights)
+            update.losses.append(0.0)
+            update.sizes.append(0)
+            update.pieces = self._pieces(update, step)
+        values, share = next(update.pieces)
+        update.sizes[-1] += step.samples
+        known = update.weights.run(self.cut.front, values, update.batch.leaves)
         out = tensors(self.cut.smashed, known)
-        extra: list[Tensor] = []
-        defence = self.section.defence
-        if isinstance(defence, DistanceCorrelation):
-            sent = torch.cat([t.flatten(1).float() for _, t in out if t.is_floating_point()], 1)
-            extra = [defence.weight * distance_correlation(values[self.cut.secret], sent)]
-        elif isinstance(defence, Noise):
-            draws = torch.Generator().manual_seed(
-                key(self.job.scenario.seed, round, step.client, f"defence {step.id}")
-            )
-            out = noised(out, defence.std, draws)
-        home = {name: known[name] for name in self.cut.home}
-        turn.flight.open[step.part] = (out, home, extra, share)
-        return pack(out, self.air, seed_of(self.job, round, step, "smashed"), share)
+        loss: list[Tensor] = []
+        if self.defence is not None:
+            loss = self.defence.loss(values[self.cut.secret], out)
+            seed = key(self.job.scenario.seed, round_number, step.client, f"defence {step.id}")
+            out = self.defence.sent(out, torch.Generator().manual_seed(seed))
+        optional = [name for name in self.cut.optional if name in known]
+        home = {name: known[name] for name in (*self.cut.home, *optional)}
+        update.batch.open[step.part] = (out, home, loss, share)
+        return pack(out, self.wire, self._seed(round_number, step, "smashed"), share)
 
-    def _pieces(self, turn: Turn, step: Pass) -> Iterator[tuple[Values, float]]:
+    def _pieces(self, update: SplitUpdate, step: Pass) -> Iterator[tuple[Values, float]]:
         """The next batch's micro-batches."""
-        whole: Values = vars(self.learner.draw(self.shard(step.client), next(turn.indices), turn.draws))
-        size, start = len(next(iter(whole.values()))), 0
+        drawn = self.learner.draw(self.shard(step.client), next(update.indices), update.draws)
+        whole: Values = inputs(drawn)
+        size = len(next(iter(whole.values())))
+        start = 0
         for part in parts(size, step.parts):
             piece = {name: value[start : start + part] for name, value in whole.items()}
             start += part
             yield piece, part / size
 
-    def _tail(self, round: int, turn: Turn, step: Pass, arrived: Message) -> Message:
+    def _tail(self, round_number: int, update: SplitUpdate, step: Pass, arrived: Message) -> Message:
         """The loss, and the way back to what came down. What stayed at home waits for the rest of its
         gradient."""
-        out, home, extra, share = turn.flight.open[step.part]
-        received = unpack(arrived, self.air, seed_of(self.job, round, step, "features"), self.device)
-        mine = tensors(tuple(home), home)
-        leaves: Named = [(names, t.detach().requires_grad_(t.requires_grad)) for names, t in mine]
-        known = turn.held.run(self.cut.tail, named([*received, *leaves]), turn.flight.leaves)
-        loss = self._judged(turn, step, known["loss"] * share)
+        out, home, extra, share = update.batch.open[step.part]
+        seed = self._seed(round_number, step, "features")
+        received = unpack(arrived, self.wire, seed, self.device)
+        stayed = tensors(tuple(home), home)
+        leaves: NamedTensors = [(names, t.detach().requires_grad_(t.requires_grad)) for names, t in stayed]
+        known = update.weights.run(self.cut.tail, named([*received, *leaves]), update.batch.leaves)
+        loss = self._judged(update, step, known["loss"] * share)
         asked, kept = ([t for _, t in some if t.requires_grad] for some in (received, leaves))
-        found = turn.flight.backward([loss], [torch.ones_like(loss)], [*asked, *kept])
-        turn.flight.open[step.part] = (
-            out,
-            [t for _, t in mine if t.requires_grad],
-            found[len(asked) :],
-            extra,
-        )
-        errors = [
-            (names, g)
-            for (names, t), g in zip([r for r in received if r[1].requires_grad], found, strict=False)
-        ]
-        return pack(errors, self.air, seed_of(self.job, round, step, "errors"))
+        gradients = update.batch.backward([loss], [torch.ones_like(loss)], [*asked, *kept])
+        waiting = [t for _, t in stayed if t.requires_grad]
+        update.batch.open[step.part] = (out, waiting, gradients[len(asked) :], extra)
+        trained = [r for r in received if r[1].requires_grad]
+        errors = [(names, g) for (names, _), g in zip(trained, gradients, strict=False)]
+        return pack(errors, self.wire, self._seed(round_number, step, "errors"))
 
-    def _back(self, round: int, turn: Turn, step: Pass, arrived: Message) -> float:
-        flight = turn.flight
+    def _back(self, round_number: int, update: SplitUpdate, step: Pass, arrived: Message) -> float:
+        batch = update.batch
+        waiting: list[Tensor] = []
+        their_gradients: list[Tensor] = []
         if self.cut.tail:
-            out, kept, theirs, extra = flight.open.pop(step.part)
+            out, waiting, their_gradients, extra = batch.open.pop(step.part)
         else:
-            out, _, extra, _ = flight.open.pop(step.part)
-            kept, theirs = [], []
-            self._judged(turn, step, torch.tensor(arrived.loss))
-        came = unpack(arrived, self.air, seed_of(self.job, round, step, "gradients"), self.device)
-        outputs = [*(t for _, t in out if t.requires_grad), *kept, *extra]
-        flight.backward(outputs, [*(g for _, g in came), *theirs, *(torch.ones_like(t) for t in extra)], [])
+            out, _, extra, _ = batch.open.pop(step.part)
+            self._judged(update, step, torch.tensor(arrived.loss))
+        came = unpack(arrived, self.wire, self._seed(round_number, step, "gradients"), self.device)
+        outputs = [*(t for _, t in out if t.requires_grad), *waiting, *extra]
+        gradients = [*(g for _, g in came), *their_gradients, *(torch.ones_like(t) for t in extra)]
+        batch.backward(outputs, gradients, [])
         if step.part == step.parts - 1:
-            turn.held.step(flight.gradient, step.client, step.batch)
-        return turn.losses[-1]
+            update.weights.step(batch.gradient, step.client, step.batch)
+        return update.losses[-1]
 
-    def _judged(self, turn: Turn, step: Pass, loss: Tensor) -> Tensor:
-        turn.losses[-1] += float(loss.detach())
-        refuse_infinite(turn.losses[-1], step.batch, step.client)
+    def _judged(self, update: SplitUpdate, step: Pass, loss: Tensor) -> Tensor:
+        update.losses[-1] += float(loss.detach())
+        refuse_infinite(update.losses[-1], step.batch, step.client)
         return loss
+
+    def _seed(self, round_number: int, step: Pass, crossing: str) -> int:
+        return crossing_seed(self.job.scenario.seed, round_number, step, crossing)

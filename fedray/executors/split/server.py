@@ -6,117 +6,169 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedray.aggregation.exact_sum import ExactSum
-from fedray.executors import Job, Lost, blamed, refuse_infinite
+from fedray.aggregation.accumulators import Accumulator
+from fedray.aggregation.rules import rule
+from fedray.executors import Job, ServerRestarted, attribute_error, refuse_infinite
 from fedray.executors.local_training import seed_dropout, summable
 from fedray.executors.model import as_sent, master, returned
-from fedray.executors.spill import Kept
-from fedray.executors.split.halves import Flight, Halves, Held
-from fedray.executors.split.message import Air, Message, pack, seed_of, unpack
-from fedray.learners.cut import Named, named, tensors
+from fedray.executors.spill import StateArrays
+from fedray.executors.split.crossings import crossing_seed
+from fedray.executors.split.split_model import InFlightBatch, PartWeights, SplitModel
+from fedray.learners.cut import named, tensors
 from fedray.randomness import key
 from fedray.schedule import Pass
 from fedray.transport.buffer import Layout
+from fedray.transport.hooks import HookContext
+from fedray.transport.messages import Message, NamedTensors, pack, unpack
 
 
 class SplitServer:
     """Serves in the order in which it is asked. A round begins with `begin` and ends with `finish`."""
 
     def __init__(self, job: Job, device: torch.device) -> None:
-        self.job, self.device, self.halves = job, device, Halves(job, device, "server")
-        self.section, self.cut, self.side = job.scenario.split, self.halves.cut, self.halves.server
-        self.air = Air.of(job.scenario)
+        self.job = job
+        self.device = device
+        self.model = SplitModel(job, device, "server")
+        self.section = job.scenario.split
+        self.cut = self.model.cut
+        self.part = self.model.server
+        self.wire = self.model.wire
         self.attempt: int | None = None
 
-    def initial(self) -> tuple[np.ndarray, Layout, Kept]:
-        sent, kept = as_sent(self.halves.layout, self.halves.initial)
-        return sent, self.halves.layout, kept
+    def initial(self) -> tuple[np.ndarray, Layout, StateArrays]:
+        sent, kept = as_sent(self.model.layout, self.model.initial)
+        return sent, self.model.layout, kept
 
-    def begin(self, attempt: int, buffer: np.ndarray, state: Kept) -> None:
+    def begin(self, attempt: int, round_number: int, buffer: np.ndarray, state: StateArrays) -> None:
         """Begins a round from a global buffer and the server's state. Attempts at rounds are numbered through
         a run."""
         self.attempt = attempt
-        self.master = master(self.halves.layout, buffer, state)  # its own part does not travel
-        self.held: dict[int, Held] = {}  # by client with SplitFed v1, otherwise one for all
-        self.flights: dict[int, Flight] = {}  # by client
+        self.round_number = round_number
+        self.master = master(self.model.layout, buffer, state)  # its own part does not travel
+        self.weights: dict[int, PartWeights] = {}  # by client with SplitFed v1, otherwise one for all
+        self.batches: dict[int, InFlightBatch] = {}  # by client
 
-    def go(self, attempt: int, round: int, step: Pass, arrived: Message) -> Message:
+    def go(self, attempt: int, round_number: int, step: Pass, arrived: Message) -> Message:
         """One pass of a client's (micro-)batch."""
-        with blamed(round, "serving", step.client):
-            return self._go(attempt, round, step, arrived)
+        with attribute_error(round_number, "serving", step.client):
+            return self._go(attempt, round_number, step, arrived)
 
-    def _go(self, attempt: int, round: int, step: Pass, arrived: Message) -> Message:
-        self._refuse_lost(attempt)
-        seed_dropout(self.device, key(self.job.scenario.seed, round, step.client, f"dropout {step.id}"))
-        whose = step.client if self.section.variant == "splitfed_v1" else 0
-        if whose not in self.held:
-            self.held[whose] = Held(
-                self.side, self.job.scenario.training, self.master[self.side.places].to(self.device)
-            )
-        held = self.held[whose]
-        if step.client not in self.flights:
-            self.flights[step.client] = Flight(held)
-        flight = self.flights[step.client]
-        compression, back = self.air, seed_of(self.job, round, step, "gradients")
-        came = "errors" if step.stage == "middle_back" else "smashed"
-        received = unpack(arrived, compression, seed_of(self.job, round, step, came), self.device)
-        asked = [(names, t) for names, t in received if t.requires_grad]
+    def _go(self, attempt: int, round_number: int, step: Pass, arrived: Message) -> Message:
+        self._refuse_restarted(attempt)
+        seed = key(self.job.scenario.seed, round_number, step.client, f"dropout {step.id}")
+        seed_dropout(self.device, seed)
+        weights, batch = self._of(step.client)
         if step.stage == "middle_back":
-            features, asked = flight.open.pop(step.part)
-            outputs = [t for _, t in features if t.requires_grad]
-            found = flight.backward(outputs, [g for _, g in received], [t for _, t in asked])
-            return self._sent(held, flight, step, back, asked, found)
-        known = held.run(self.cut.middle, named(received), flight.leaves)
+            return self._backward(round_number, step, arrived, weights, batch)
+        received = unpack(arrived, self.wire, self._seed(round_number, step, "smashed"), self.device)
+        asked = [(names, t) for names, t in received if t.requires_grad]
+        known = weights.run(self.cut.middle, named(received), batch.leaves)
         if step.stage == "middle":
             features = tensors(self.cut.features, known)
-            flight.open[step.part] = (features, asked)
-            return pack(features, compression, seed_of(self.job, round, step, "features"))
+            batch.open[step.part] = (features, asked)
+            return pack(features, self.wire, self._seed(round_number, step, "features"))
         loss = known["loss"] * arrived.share
-        refuse_infinite(value := float(loss.detach()), step.batch, step.client)
-        found = flight.backward([loss], [torch.ones_like(loss)], [t for _, t in asked])
-        return self._sent(held, flight, step, back, asked, found, value)
+        value = float(loss.detach())
+        refuse_infinite(value, step.batch, step.client)
+        gradients = batch.backward([loss], [torch.ones_like(loss)], [t for _, t in asked])
+        seed = self._seed(round_number, step, "gradients")
+        return self._sent(weights, batch, step, seed, asked, gradients, value)
+
+    def _of(self, client: int) -> tuple[PartWeights, InFlightBatch]:
+        """The server's weights for a client, and the batch that is under way."""
+        owner = client if self.section.variant == "splitfed_v1" else 0
+        if owner not in self.weights:
+            numbers = self.master[self.part.places].to(self.device)
+            self.weights[owner] = PartWeights(self.part, numbers)
+        if client not in self.batches:
+            self.batches[client] = InFlightBatch(self.weights[owner])
+        return self.weights[owner], self.batches[client]
+
+    def _backward(
+        self, round_number: int, step: Pass, arrived: Message, weights: PartWeights, batch: InFlightBatch
+    ) -> Message:
+        """In U-shape, the way back through the server's part.
+
+        Args:
+            round_number: from 1.
+            step: the pass.
+            arrived: the gradients of the features.
+            weights: the server's, for this client.
+            batch: that is under way.
+        """
+        received = unpack(arrived, self.wire, self._seed(round_number, step, "errors"), self.device)
+        features, asked = batch.open.pop(step.part)
+        outputs = [t for _, t in features if t.requires_grad]
+        gradients = batch.backward(outputs, [g for _, g in received], [t for _, t in asked])
+        seed = self._seed(round_number, step, "gradients")
+        return self._sent(weights, batch, step, seed, asked, gradients)
 
     def _sent(
         self,
-        held: Held,
-        flight: Flight,
+        weights: PartWeights,
+        batch: InFlightBatch,
         step: Pass,
         seed: int,
-        asked: Named,
-        found: list[Tensor],
+        asked: NamedTensors,
+        gradients: list[Tensor],
         loss: float = 0.0,
     ) -> Message:
-        """The gradients that go back; with the last of a batch, a step of the server's part."""
-        flight.done += 1
-        if flight.done == step.parts:
-            del self.flights[step.client]
-            others = any(other.leaves is held.leaves for other in self.flights.values())
-            held.step(flight.gradient, step.client, step.batch, open_graphs=others)
-        gradients = [(names, g) for (names, _), g in zip(asked, found, strict=True)]
-        return pack(gradients, self.air, seed, loss=loss)
+        """The gradients that go back; with the last of a batch, a step of the server's part.
 
-    def _refuse_lost(self, attempt: int) -> None:
-        if attempt != self.attempt:
-            raise Lost("the server was started anew")
+        Args:
+            weights: the server's, for this client.
+            batch: that is under way.
+            step: the pass.
+            seed: of the crossing.
+            asked: the tensors whose gradients these are.
+            gradients: as many.
+            loss: the (micro-)batch's share of it.
+        """
+        batch.done += 1
+        if batch.done == step.parts:
+            del self.batches[step.client]
+            others = any(other.leaves is weights.leaves for other in self.batches.values())
+            weights.step(batch.gradient, step.client, step.batch, open_graphs=others)
+        named_gradients = [(names, g) for (names, _), g in zip(asked, gradients, strict=True)]
+        return pack(named_gradients, self.wire, seed, loss=loss)
 
     def finish(
         self, attempt: int, clients: Sequence[int], weights: Sequence[int], ends: Sequence[np.ndarray]
-    ) -> ExactSum:
-        """The sum of the round's updates over the whole model, each client's of its weight: of its own part,
-        and of its copy of the server's, or of the one that served all. `ends` are what clients sent (see
-        SplitClients.end)."""
-        self._refuse_lost(attempt)
-        whole, theirs = self.halves.layout, self.halves.client
-        total = ExactSum.zero(whole.numel, sum(weights))
+    ) -> Accumulator:
+        """The round's updates over the whole model: of each client's own part, and of its copy of the
+        server's, or of the one that served all.
+
+        Args:
+            attempt: at the round.
+            clients: whose parts came back.
+            weights: what each weighs.
+            ends: what each sent (see SplitClients.end).
+        """
+        self._refuse_restarted(attempt)
+        accumulator = rule(self.job.scenario.aggregation, self.model.layout).empty(sum(weights))
         for client, weight, end in zip(clients, weights, ends, strict=True):
-            update = torch.zeros(whole.numel)
-            part = theirs.layout.view(end)
-            if self.section.variant == "vanilla":
-                ours = self.master[theirs.places]
-                part = returned(part, ours.to(part.dtype), ours) - ours
-            update[theirs.places] = part.float()
-            held = self.held[client if self.section.variant == "splitfed_v1" else 0]
-            update[self.side.places] = held.all().cpu() - self.master[self.side.places]
+            update = self._update(client, end)
             with summable(client):
-                total.add(update, weight)
-        return total
+                accumulator.add(update, weight, client)
+        return accumulator
+
+    def _update(self, client: int, end: np.ndarray) -> Tensor:
+        """How the whole model [numel] fp32 has changed with a client."""
+        theirs = self.model.client
+        part = theirs.layout.view(end)
+        if self.section.variant == "vanilla":
+            ours = self.master[theirs.places]
+            part = returned(part, ours.to(part.dtype), ours) - ours
+        update = torch.zeros(self.model.layout.numel)
+        context = HookContext(self.job.scenario.seed, self.round_number, client)
+        update[theirs.places] = self.model.hooks.on_server(part.float(), context)
+        own = self.weights[client if self.section.variant == "splitfed_v1" else 0]
+        update[self.part.places] = own.all().cpu() - self.master[self.part.places]
+        return update
+
+    def _refuse_restarted(self, attempt: int) -> None:
+        if attempt != self.attempt:
+            raise ServerRestarted("the server was started anew")
+
+    def _seed(self, round_number: int, step: Pass, crossing: str) -> int:
+        return crossing_seed(self.job.scenario.seed, round_number, step, crossing)

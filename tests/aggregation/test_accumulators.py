@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedray.aggregation.exact_sum import BOUND, ExactSum
+from fedray.aggregation.accumulators import BOUND, ExactSum, Gathered
 from fedray.executors.server import ServerWork
 from fedray.transport.buffer import Layout
 from tests.helpers import garments, job_of
@@ -23,9 +23,9 @@ def updates(n, dtype=torch.float32, seed=0, scale=1.0):
 
 
 def summed(base, local, samples, order=None, round_weight=None):
-    total = ExactSum.zero(SIZE, round_weight or sum(samples))
+    total = ExactSum(SIZE, round_weight or sum(samples))
     for k in order if order is not None else range(len(local)):
-        total.add(local[k], samples[k], base)
+        total.add(local[k], samples[k], k, base)
     return total
 
 
@@ -57,7 +57,7 @@ def test_any_order_and_any_grouping_give_the_same_bits(finish, order, cuts, seed
         summed(base, local, samples, order[start:end])
         for start, end in itertools.pairwise([0, *sorted(cuts), 6])
     ]
-    merged = ExactSum.zero(SIZE, sum(samples))
+    merged = ExactSum(SIZE, sum(samples))
     for part in parts:
         merged.merge(part)
     assert torch.equal(merged.total, straight.total)
@@ -79,9 +79,9 @@ def test_it_is_the_mean_weighted_by_samples(finish, n, seed, data):
 
 def test_an_update_and_a_model_with_the_one_it_started_from_are_summed_alike():
     base, (local,) = updates(1)
-    models, changes = ExactSum.zero(SIZE, 20), ExactSum.zero(SIZE, 20)
-    models.add(local, 4, base)
-    changes.add(local.double() - base.double(), 4)
+    models, changes = ExactSum(SIZE, 20), ExactSum(SIZE, 20)
+    models.add(local, 4, 0, base)
+    changes.add(local.double() - base.double(), 4, 0)
     assert torch.equal(models.total, changes.total)
     assert models.total.any()
 
@@ -95,12 +95,12 @@ def test_a_single_update_in_half_precision_passes_unchanged(finish, dtype):
 
 def test_nobody_leaves_the_global_model_as_it_was(finish):
     base, _ = updates(0)
-    assert torch.equal(finish(base, ExactSum.zero(SIZE, 20)), base)
-    assert torch.equal(finish(base, ExactSum.zero(SIZE, 20), ExactSum.zero(SIZE, 20)), base)
+    assert torch.equal(finish(base, ExactSum(SIZE, 20)), base)
+    assert torch.equal(finish(base, ExactSum(SIZE, 20), ExactSum(SIZE, 20)), base)
     alone = finish(base, summed(base, [base + 1], [4], round_weight=20))
     assert not torch.equal(alone, base)
     assert torch.equal(
-        finish(base, ExactSum.zero(SIZE, 20), summed(base, [base + 1], [4], round_weight=20)), alone
+        finish(base, ExactSum(SIZE, 20), summed(base, [base + 1], [4], round_weight=20)), alone
     )
 
 
@@ -110,16 +110,16 @@ def test_an_update_that_is_not_finite_or_too_large_is_refused_whole(bad, from_ba
     base, (local,) = updates(1)
     local = local.clone()
     local[7] = base[7] + bad
-    total = ExactSum.zero(SIZE, 20)
+    total = ExactSum(SIZE, 20)
     with pytest.raises(ValueError, match=r"an update changes a weight by .*, expected less than 1024"):
-        total.add(*((local, 4, base) if from_base else (local - base, 4)))
+        total.add(*((local, 4, 0, base) if from_base else (local - base, 4, 0)))
     assert (total.weight, total.added) == (0, 0)
     assert not total.total.any()
 
 
 @given(weight=st.integers(1, 10_000_000))
 def test_the_largest_sum_stays_exact_in_float64(weight):
-    total = ExactSum.zero(1, weight)
+    total = ExactSum(1, weight)
     assert BOUND * weight / total.grid <= 2.0**53
     assert math.log2(total.grid).is_integer()
 
@@ -141,3 +141,52 @@ def test_it_travels_as_it_is():
     assert (arrived.weight, arrived.round_weight, arrived.added, arrived.grid) == (6, 20, 3, total.grid)
     arrived.merge(summed(base, local, [1, 2, 3], round_weight=20))
     assert torch.equal(arrived.total, 2 * total.total)
+
+
+# --- every update by itself
+
+
+def gathered(local, samples, order):
+    accumulator = Gathered(SIZE, sum(samples))
+    for k in order:
+        accumulator.add(local[k], samples[k], k)
+    return accumulator
+
+
+@given(order=st.permutations(range(6)), cuts=st.sets(st.integers(1, 5)), rows=st.sampled_from([1, 2]))
+@settings(max_examples=30)
+def test_gathered_updates_are_sorted_by_client_whoever_had_them_first(order, cuts, rows):
+    _, local = updates(6)
+    samples = [1, 4, 4, 7, 100, 3]
+    parts = [
+        gathered(local, samples, order[start:end]) for start, end in itertools.pairwise([0, *sorted(cuts), 6])
+    ]
+    whole = Gathered(SIZE, sum(samples))
+    for part in parts:
+        part.round_weight = sum(samples)
+        whole.merge(part)
+    result = whole.result(rows, slice(3, 9))
+    expected = torch.stack([update.view(rows, -1)[:, 3:9] for update in local])
+    assert torch.equal(result.values, expected)
+    assert result.weights.tolist() == samples
+    assert result.clients == tuple(range(6))
+    assert (whole.weight, whole.added) == (sum(samples), 6)
+
+
+def test_gathered_updates_are_fp32_copies_less_the_base():
+    base, (local,) = updates(1, torch.float16)
+    accumulator = Gathered(SIZE, 4)
+    accumulator.add(local, 4, 0, base)
+    local.zero_()
+    _, (again,) = updates(1, torch.float16)
+    result = accumulator.result(1, slice(None)).values[0, 0]
+    assert result.dtype == torch.float32
+    assert torch.equal(result, again.float() - base.float())
+    assert Gathered.kept_bytes(SIZE, 3) == 3 * 4 * SIZE
+
+
+def test_what_cannot_be_summed_is_not_gathered_either():
+    accumulator = Gathered(SIZE, 4)
+    with pytest.raises(ValueError, match="an update changes a weight by nan"):
+        accumulator.add(torch.full((SIZE,), math.nan), 4, 0)
+    assert accumulator.added == 0

@@ -1,0 +1,41 @@
+"""Generated images that join clients' own samples. No torch here: the driver makes these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from fedray.data import Samples, dataset_info
+
+if TYPE_CHECKING:
+    from fedray.augmentation.image_generator import GeneratedImages
+
+
+class SharedImages(NamedTuple):
+    """The same generated pictures join every client's samples."""
+
+    images: GeneratedImages
+
+    def samples(self, client: int, training: Any) -> Samples:
+        return self.images.samples(dataset_info(training.job.scenario.data, training.job.folder))
+
+
+class OwnImages(NamedTuple):
+    """Each client's own pictures, of these labels, which its worker generates."""
+
+    labels: Mapping[int, np.ndarray]
+
+    def samples(self, client: int, training: Any) -> Samples:
+        job = training.job
+        info = dataset_info(job.scenario.data, job.folder)
+        from fedray.augmentation.image_generator import ImageGenerator
+
+        if (generator := training.resident.get("image generator")) is None:
+            assert job.scenario.augmentation is not None
+            device = training.model.flat.all.device
+            generator = ImageGenerator(job.scenario.augmentation, job.folder, info, job.scenario.seed, device)
+            training.resident["image generator"] = generator
+        images: GeneratedImages = generator.generate(client, self.labels[client])
+        return images.samples(info)

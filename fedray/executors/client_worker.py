@@ -1,0 +1,246 @@
+"""Runs the local updates of many clients, and accumulates what they send. Nothing here knows of actors."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fedray.aggregation.accumulators import Accumulator
+from fedray.executors import DataFailure, TrainReport, attribute_error
+from fedray.executors.local_training import ExtraSamples, LocalTraining, LocalUpdate, failed_report, summable
+from fedray.executors.model import as_sent, master, returned
+from fedray.executors.spill import StateArrays
+from fedray.transport.buffer import Layout
+from fedray.transport.hooks import HookContext
+
+T = TypeVar("T")
+
+
+class ClientWorker(LocalTraining):
+    """Any client's part in a parallel round or a relay."""
+
+    _accumulator: Accumulator | None = None  # of the round before, whose memory is used again
+
+    def initial(self) -> tuple[np.ndarray, Layout, StateArrays]:
+        """The buffer before the first round, its layout and the server's state, the same from every worker:
+        the model, and zeros for what the rule adds."""
+        flat = self.model.flat
+        numbers = F.pad(flat.all.detach().cpu(), (0, self.rule.received - flat.layout.numel)).clone()
+        sent, kept = as_sent(flat.layout, numbers)
+        return sent, flat.layout, kept
+
+    def train(
+        self, round_number: int, client: int, buffer: np.ndarray, state: StateArrays | None = None
+    ) -> tuple[np.ndarray, TrainReport, StateArrays | None]:
+        """A client's place in a relay (huang2023, Sec. IV, Step 2): the buffer that it hands on, its report,
+        and its new state. A client that fails hands on what it was given."""
+
+        def attempt() -> tuple[tuple[np.ndarray, StateArrays | None], TrainReport]:
+            flat = self.model.flat
+            received = flat.layout.view(buffer).float()
+            context = self._context(round_number, client, state)
+            update = self.run(round_number, client, received, dict(context.state))
+            if self.model.hooks.changes_updates:
+                change = flat.all.detach().cpu() - received
+                flat.all.copy_(received + self.model.hooks.on_client(change, context))
+                update.state |= context.kept
+            new = flat.send()
+            with summable():
+                self.rule.accumulator.refuse(flat.layout.view(new), flat.layout.view(buffer))
+            return (new, _arrays(update.state)), update.report
+
+        (new, kept), report = self._attempt(round_number, client, attempt, (buffer, state))
+        return new, report, kept
+
+    def train_apart(
+        self, round_number: int, client: int, start: np.ndarray
+    ) -> tuple[np.ndarray, TrainReport]:
+        """A local update whose weights do not travel: from numbers [numel] fp32 to numbers [numel] fp32, or
+        `start` of one that fails."""
+
+        def attempt() -> tuple[np.ndarray, TrainReport]:
+            report = self.run(round_number, client, torch.from_numpy(start), {}).report
+            return self.model.flat.all.detach().cpu().numpy().copy(), report
+
+        return self._attempt(round_number, client, attempt, start)
+
+    def add(
+        self,
+        base: np.ndarray,
+        state: StateArrays,
+        round_weight: int,
+        end: np.ndarray,
+        reports: Sequence[TrainReport],
+    ) -> Accumulator:
+        """The update of a relay's chain.
+
+        Args:
+            base: the buffer that the chain began with.
+            state: the server's.
+            round_weight: of all clients of the round.
+            end: the buffer that the chain ended with, a model and no difference: one chain's is the next
+                global model.
+            reports: of the chain's clients; the update weighs what those that trained hold.
+        """
+        layout = self.model.flat.layout
+        accumulator = self.rule.empty(round_weight)
+        trained = [report for report in reports if report.failure is None]
+        weight = sum(self.job.scenario.aggregation.weight(report.samples) for report in trained)
+        if weight:
+            ours = master(layout, base, state)
+            last = trained[-1].client
+            arrived = returned(layout.view(end), layout.view(base), ours)
+            if self.model.hooks.changes_updates:
+                context = self._context(trained[-1].round, last, None)
+                change = self.model.hooks.on_server(arrived - ours, context)
+                accumulator.add(change, weight, last)
+            else:
+                accumulator.add(arrived, weight, last, ours)
+        return accumulator
+
+    def train_all(
+        self,
+        base: np.ndarray,
+        server: StateArrays,
+        round_weight: int,
+        round_number: int,
+        clients: Sequence[int],
+        states: Sequence[StateArrays | None],
+        accumulator: Accumulator | None = None,
+        extra_samples: ExtraSamples | None = None,
+    ) -> tuple[Accumulator, list[TrainReport], list[StateArrays | None]]:
+        """The local updates of clients that all start from `base`, one after another. A client that fails
+        adds nothing, and keeps the state it had.
+
+        Args:
+            base: the global buffer.
+            server: its state, where Scenario.adds_to_master asks for it.
+            round_weight: of all clients of the round.
+            round_number: from 1.
+            clients: by number.
+            states: what each one kept.
+            accumulator: of those that came before, if some did.
+            extra_samples: join each client's own.
+
+        Returns:
+            The accumulator with all of them, their reports, and their new states.
+        """
+        ours = master(self.model.flat.layout, base, server)
+        if accumulator is None:
+            accumulator = self._empty(round_weight)
+        reports = []
+        new_states = []
+        for client, state in zip(clients, states, strict=True):
+            attempt = partial(
+                self._contribute, accumulator, base, ours, round_number, client, state, extra_samples
+            )
+            new, report = self._attempt(round_number, client, attempt, state)
+            reports.append(report)
+            new_states.append(new)
+        return accumulator, reports, new_states
+
+    def reduction(
+        self, accumulator: Accumulator | None, round_weight: int
+    ) -> tuple[Callable[[Tensor], Accumulator], Tensor]:
+        """One host's part in an all-reduce: numbers that are added up with the others', and what makes an
+        accumulator of the result."""
+        own = accumulator or self.rule.empty(round_weight)
+        return own.from_numbers, own.as_numbers()
+
+    def export(self, buffer: np.ndarray, state: StateArrays, folder: Path) -> None:
+        self.model.export(buffer, state, folder)
+
+    def _empty(self, round_weight: int) -> Accumulator:
+        if self._accumulator is None:
+            self._accumulator = self.rule.empty(round_weight)
+        self._accumulator = self._accumulator.emptied(round_weight)
+        return self._accumulator
+
+    def _attempt(
+        self, round_number: int, client: int, attempt: Callable[[], tuple[T, TrainReport]], otherwise: T
+    ) -> tuple[T, TrainReport]:
+        """A local update; what its data make impossible is reported, and anything else ends the round."""
+        try:
+            with attribute_error(round_number, "training", client):
+                return attempt()
+        except DataFailure as e:
+            samples = len(self.client_indices[client])
+            return otherwise, failed_report(round_number, client, samples, e)
+
+    def _contribute(
+        self,
+        accumulator: Accumulator,
+        base: np.ndarray,
+        ours: Tensor,
+        round_number: int,
+        client: int,
+        state: StateArrays | None,
+        extra_samples: ExtraSamples | None,
+    ) -> tuple[StateArrays | None, TrainReport]:
+        """One client's local update, added to the accumulator; its new state.
+
+        Args:
+            accumulator: of the round.
+            base: the global buffer.
+            ours: the server's numbers [received] fp32.
+            round_number: from 1.
+            client: by number.
+            state: what it kept.
+            extra_samples: join its own.
+        """
+        received = self.model.flat.layout.view(base).float()
+        context = self._context(round_number, client, state)
+        update = self.run(round_number, client, received, dict(context.state), extra_samples)
+        change = self._change(update, received)
+        with summable():
+            if not self.model.hooks.is_empty:
+                self.rule.accumulator.refuse(change)
+                change = self._arrived(change, ours, context)
+                update.state |= context.kept
+            contribution = self.rule.contribution(ours, change)
+            weight = self.job.scenario.aggregation.weight(update.report.samples)
+            accumulator.add(contribution, weight, client)
+        return _arrays(update.state), update.report
+
+    def _change(self, update: LocalUpdate, received: Tensor) -> Tensor:
+        """What a client has changed [sent] fp32, in memory that the next one uses again."""
+        n = self.model.flat.layout.numel
+        torch.sub(self.model.flat.all.detach().cpu(), received[:n], out=self._sent[:n])
+        if update.extra is not None:
+            self._sent[n:] = update.extra
+        return self._sent
+
+    @property
+    def _sent(self) -> Tensor:
+        if "sent" not in self.resident:
+            self.resident["sent"] = torch.zeros(self.rule.sent)
+        memory: Tensor = self.resident["sent"]
+        return memory
+
+    def _arrived(self, change: Tensor, ours: Tensor, context: HookContext) -> Tensor:
+        """What the server gets of a client's change [sent]. What a client of a part of the numbers does not
+        have is zero in the model that it is taken to send."""
+        hooks = self.model.hooks
+        part = self.model.tuning.client_part(self.model.flat.layout, context.client)
+        if part is None:
+            change[:] = hooks.on_server(hooks.through(change, context), context)
+            return change
+        change[part] = hooks.on_server(hooks.through(change[part], context), context)
+        change[~part] = -ours[: len(change)][~part]
+        return change
+
+    def _context(self, round_number: int, client: int, state: StateArrays | None) -> HookContext:
+        return HookContext(self.job.scenario.seed, round_number, client, _tensors(state))
+
+
+def _tensors(state: StateArrays | None) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(np.array(value)) for name, value in (state or {}).items()}
+
+
+def _arrays(state: dict[str, Tensor]) -> StateArrays | None:
+    return {name: value.cpu().numpy() for name, value in state.items()} or None

@@ -1,0 +1,196 @@
+"""Submits a round: a step is an actor call, an edge an object reference. Nothing here waits for a result."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from itertools import count
+from typing import Any, NamedTuple
+
+import ray
+
+from fedray.executors import chains, companion_round
+from fedray.executors.ray.actors import Part
+from fedray.executors.ray.driver import Driver
+from fedray.executors.split import Ask, ask
+from fedray.schedule import Schedule
+
+
+class SubmittedRound(NamedTuple):
+    """References to what will come of a round."""
+
+    reports: list[tuple[int, Any]]  # with the client that is to blame where one does not come
+    buffer: Any
+    state: Any
+    own_report: Any  # the server's, once both are there; None where it trained nothing itself
+    client_states: dict[int, Any]
+    reduced: list[Any]  # that each host has reduced, where they do
+
+
+class ParallelParts(NamedTuple):
+    """The clients that meet only where their updates are added, submitted."""
+
+    accumulators: dict[int, Any]  # by host
+    reports: list[tuple[int, Any]]
+    states: dict[int, Any]
+
+
+def submit(driver: Driver, schedule: Schedule) -> SubmittedRound:
+    """Clients that meet only where their updates are added are one call a host, or one a part of it; a
+    relay's local updates are a call each, and its last host adds."""
+    scenario = driver.job.scenario
+    weight = sum(scenario.aggregation.weight(driver.shared.samples[c]) for c in schedule.clients)
+    beside = companion_round(schedule, scenario, driver.shared)
+    server = driver.server
+    trained: list[Any] = [None, None]
+    extra = beside.client_samples
+    if beside.train is not None:
+        call = server.train_augmented.options(num_returns=2)
+        trained = call.remote(schedule.round, beside.train, driver.buffer, driver.state)
+    elif beside.prepare is not None:
+        extra = server.prepare.remote(beside.prepare)
+    routes = chains(schedule)
+    alone = [chain[0] for chain in routes if len(chain) == 1]
+    parts = _submit_parallel(driver, schedule.round, alone, weight, extra)
+    partials = list(parts.accumulators.values())
+    reports = list(parts.reports)
+    states = dict(parts.states)
+    for chain in routes:
+        if len(chain) > 1:
+            partial, their_reports = _submit_relay(driver, schedule.round, chain, weight, states)
+            partials.append(partial)
+            reports += their_reports
+    reduced: list[Any] = []
+    if scenario.topology.reduces_among_clients and len(driver.hosts) > 1:
+        partials, reduced = _submit_allreduce(driver, weight, parts.accumulators)
+    aggregate = server.aggregate.options(num_returns=3)
+    buffer, state, own_report = aggregate.remote(
+        driver.layout,
+        driver.buffer,
+        driver.state,
+        schedule.round,
+        driver.can_train,
+        *trained,
+        *partials,
+    )
+    return SubmittedRound(reports, buffer, state, own_report, states, reduced)
+
+
+def _submit_parallel(
+    driver: Driver, round_number: int, clients: Sequence[int], weight: int, extra: Any
+) -> ParallelParts:
+    """A host is asked for its clients part by part, so that a person hears of those that are done.
+
+    Args:
+        driver: whose hosts train.
+        round_number: from 1.
+        clients: that train side by side.
+        weight: of all clients of the round.
+        extra: samples that join each client's own, or a reference to them.
+    """
+    scenario = driver.job.scenario
+    server_state = driver.state if scenario.adds_to_master else {}
+    accumulators: dict[int, Any] = {}
+    in_parts = []  # which part, its first client, its reports
+    states: dict[int, Any] = {}
+    for i, share in driver.share_out(clients, driver.shared.samples):
+        size = -(-len(share) // driver.parts)
+        for start in range(0, len(share), size):
+            some = share[start : start + size]
+            part = Part(start == 0, start + size >= len(share))
+            before = [driver.client_states.get(c) for c in some] if scenario.keeps_client_state else []
+            call = driver.hosts[i].actor.train_all.options(num_returns=2 + len(before))
+            total, report, *new = call.remote(
+                driver.buffer, server_state, weight, round_number, some, part, extra, *before
+            )
+            in_parts.append((start // size, some[0], report))
+            states |= _kept_on_driver(driver, some, new)
+        accumulators[i] = total
+    as_they_come = sorted(in_parts, key=lambda entry: entry[0])
+    return ParallelParts(accumulators, [(client, report) for _, client, report in as_they_come], states)
+
+
+def _kept_on_driver(driver: Driver, clients: Sequence[int], new: Sequence[Any]) -> dict[int, Any]:
+    """Clients' new states, on the driver's node: what only a lost node had, nobody could make again."""
+    if not new:
+        return {}
+    kept = driver.server.keep.options(num_returns=len(new)).remote(*new)
+    return dict(zip(clients, kept if len(new) > 1 else [kept], strict=True))
+
+
+def _submit_relay(
+    driver: Driver, round_number: int, chain: Sequence[int], weight: int, states: dict[int, Any]
+) -> tuple[Any, list[tuple[int, Any]]]:
+    """One relay's local updates, and the sum that its last host makes.
+
+    Args:
+        driver: whose hosts train.
+        round_number: from 1.
+        chain: its clients, in their order.
+        weight: of all clients of the round.
+        states: gets the clients' new ones, where they keep some.
+    """
+    keeps = driver.job.scenario.keeps_client_state
+    buffer = driver.buffer
+    reports = []
+    for client in chain:
+        call = driver.host_of(client).actor.train.options(num_returns=3)
+        before = driver.client_states.get(client) if keeps else None
+        buffer, report, new = call.remote(round_number, client, buffer, before)
+        reports.append((client, report))
+        if keeps:
+            states |= _kept_on_driver(driver, [client], [new])
+    last = driver.host_of(chain[-1]).actor
+    partial = last.add.remote(driver.buffer, driver.state, weight, buffer, *(r for _, r in reports))
+    return partial, reports
+
+
+def _submit_allreduce(
+    driver: Driver, weight: int, accumulators: dict[int, Any]
+) -> tuple[list[Any], list[Any]]:
+    """What the hosts have accumulated, added up among the hosts: what the server gets of it, and that each
+    host is done."""
+    if driver.group is None:
+        driver.group = f"fedray-{uuid.uuid4().hex[:8]}"
+        for rank, host in enumerate(driver.hosts):
+            host.actor.join.remote(driver.group, len(driver.hosts), rank)
+    calls = [host.actor.allreduce.options(num_returns=2) for host in driver.hosts]
+    returned = [call.remote(driver.group, weight, accumulators.get(i)) for i, call in enumerate(calls)]
+    return [returned[0][0]], [done for _, done in returned]
+
+
+def submit_split(driver: Driver, schedule: Schedule) -> SubmittedRound:
+    """Each actor does what it is asked for in the order of the schedule."""
+    driver.attempt += 1
+    shares = driver.share_out(schedule.clients, driver.shared.samples)
+    actor_of = {client: driver.hosts[i].actor for i, clients in shares for client in clients}
+
+    def asking(client: int) -> Ask:
+        def call(method: str, *arguments: Any) -> Any:
+            returns = 2 if method == "end" else 1
+            return getattr(actor_of[client], method).options(num_returns=returns).remote(*arguments)
+
+        return call
+
+    server = in_turn(driver.server)
+    asked = ask(schedule, driver.buffer, driver.state, driver.attempt, asking, server)
+    weight = driver.job.scenario.aggregation.weight
+    weights = [weight(driver.shared.samples[c]) for c in asked.ends]
+    buffer, state, own_report = driver.server.finish.options(num_returns=3).remote(
+        driver.layout, driver.buffer, driver.state, schedule.round, driver.can_train,
+        driver.attempt, list(asked.ends), weights, *asked.ends.values(),
+    )  # fmt: skip
+    return SubmittedRound(list(asked.reports.items()), buffer, state, own_report, {}, [])
+
+
+def in_turn(server: Any) -> Ask:
+    """Asks a split's server, whose calls are numbered in the order in which they are asked for (see
+    actors.Turns)."""
+    number = count()
+
+    def asked(method: str, *arguments: Any) -> Any:
+        if method == "begin":  # before any call can see that it has not begun
+            return ray.get(server.begin.remote(*arguments))
+        return server.go.remote(next(number), *arguments)
+
+    return asked

@@ -1,0 +1,48 @@
+"""What a client does so that activations tell less of its inputs."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedray.evaluation.leakage import distance_correlation
+from fedray.transport.messages import NamedTensors, noised
+
+
+class Defence:
+    """Changes what is sent up, or what a client's part learns; by default neither."""
+
+    def __init__(self, section: Any) -> None:
+        self.section = section
+
+    def loss(self, inputs: Tensor, smashed: NamedTensors) -> list[Tensor]:
+        """What joins the client's loss, for the inputs that shall not be told of [b, ...] and what is
+        sent."""
+        return []
+
+    def sent(self, smashed: NamedTensors, draws: torch.Generator) -> NamedTensors:
+        """What is sent instead."""
+        return smashed
+
+
+class Noise(Defence):
+    """Normal noise on every number (Titcombe et al. 2021)."""
+
+    def sent(self, smashed: NamedTensors, draws: torch.Generator) -> NamedTensors:
+        return noised(smashed, self.section.std, draws)
+
+
+class DistanceCorrelation(Defence):
+    """NoPeek (Vepakomma et al. 2020): the distance correlation of inputs and activations joins the loss."""
+
+    def loss(self, inputs: Tensor, smashed: NamedTensors) -> list[Tensor]:
+        sent = torch.cat([t.flatten(1).float() for _, t in smashed if t.is_floating_point()], 1)
+        return [self.section.weight * distance_correlation(inputs, sent)]
+
+
+DEFENCES = {"noise": Noise, "distance_correlation": DistanceCorrelation}
+
+
+def defence(section: Any) -> Defence | None:
+    """The one that a scenario names, if it names one."""
+    return None if section is None else DEFENCES[section.kind](section)

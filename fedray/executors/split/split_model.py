@@ -1,0 +1,198 @@
+"""A learner that is cut, resident in a worker, and the weights of its parts in somebody's hands."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from fedray.executors import DataFailure, Job
+from fedray.executors.model import make_deterministic
+from fedray.executors.optimizer import FlatOptimizer, grouped
+from fedray.learners.cut import cut
+from fedray.learners.learners import load
+from fedray.learners.stages import Stage, Values, run
+from fedray.scenario.training import Training
+from fedray.transport.buffer import DTYPES, Layout
+from fedray.transport.compression import codecs, hook_chain
+from fedray.transport.messages import WireFormat
+from fedray.tuning.tunings import tuning
+
+
+class Composed(nn.Module):
+    """Stages as a module, so that they can be run with weights that somebody else holds."""
+
+    def __init__(self, parts: dict[str, nn.Module]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict(parts)
+
+    def forward(self, stages: Sequence[Stage], values: Values) -> Values:
+        return run(stages, values)
+
+
+class SplitModel:
+    """The whole model is loaded; of its weights only those of one part are kept.
+
+    Args:
+        job: the run's.
+        device: where the part is.
+        kept: `client` or `server`.
+    """
+
+    def __init__(self, job: Job, device: torch.device, kept: str) -> None:
+        scenario = job.scenario
+        make_deterministic(scenario.runtime.threads)
+        self.learner = load(scenario, job.folder, device, DTYPES[scenario.training.precision])
+        tuned = tuning(scenario.tuning, scenario.seed, scenario.aggregation.frozen).apply(self.learner)
+        self.layout = Layout.of(tuned.travelling, scenario.payload)
+        self.cut = cut(self.learner.stages, scenario.split)
+        self.hooks = hook_chain(scenario.aggregation.transforms, self.layout.dtype)
+        self.wire = WireFormat(codecs(scenario.split.compression), DTYPES[scenario.training.precision])
+        self.training = scenario.training
+        self.learner.prepare_training(gradient_checkpointing=False)
+        composed = Composed(self.learner.parts)
+        client_stages = (*self.cut.front, *self.cut.tail)
+        self.client = ModelPart(self, composed, tuned.travelling, client_stages, device)
+        self.server = ModelPart(self, composed, tuned.travelling, self.cut.middle, device)
+        if kept == "server":  # whom the others have it from
+            tensors = tuned.travelling.values()
+            self.initial = torch.cat([t.detach().flatten().to("cpu", torch.float32) for t in tensors])
+        others = self.cut.middle if kept == "client" else client_stages
+        for module in (module for stage in others for module in stage.modules):
+            module.to("meta")
+
+
+class ModelPart:
+    """The client's part of a cut model, or the server's: which numbers of the global buffer, and which
+    weights of the network.
+
+    Args:
+        model: the whole.
+        composed: its stages as a module.
+        travelling: its tensors, by their names in the layout.
+        stages: the part's.
+        device: where it is.
+    """
+
+    def __init__(
+        self,
+        model: SplitModel,
+        composed: Composed,
+        travelling: Mapping[str, Tensor],
+        stages: Sequence[Stage],
+        device: torch.device,
+    ) -> None:
+        self.composed = composed
+        self.device = device
+        self.whole = model.layout
+        self.training = model.training
+        modules = [module for stage in stages for module in stage.modules]
+        own = {id(t) for module in modules for t in (*module.parameters(), *module.buffers())}
+        self.layout = model.layout.part([name for name, t in travelling.items() if id(t) in own])
+        self.places = model.layout.places(self.layout)
+        paths = {id(t): path for path, t in (*composed.named_parameters(), *composed.named_buffers())}
+        self.paths = [paths[id(travelling[name])] for name in self.layout.names]
+        groups = [*model.training.groups, *model.learner.groups]
+        sizes = [size for size, end in self._ends() if end <= self.layout.trained]
+        names = self.layout.names[: len(sizes)]
+        self.groups = grouped(model.training.optimizer, groups, names, sizes)
+
+    def numbers(self, buffer: np.ndarray) -> Tensor:
+        """This part's [numel] in fp32, of a global buffer or of one that holds nothing else."""
+        alone = len(buffer) == self.layout.nbytes
+        numbers = self.layout.view(buffer) if alone else self.whole.view(buffer)[self.places]
+        return numbers.to(self.device, torch.float32, copy=True)
+
+    def buffer(self, numbers: Tensor) -> np.ndarray:
+        """Numbers [numel] as they are sent."""
+        return numbers.to("cpu", self.layout.dtype).view(torch.uint8).numpy()
+
+    def _ends(self) -> list[tuple[int, int]]:
+        """Of each tensor its size, and where it ends."""
+        return list(zip(self.layout.sizes, np.cumsum(self.layout.sizes).tolist(), strict=True))
+
+
+class PartWeights:
+    """A part's weights in the hands of one client, or of the server: flat, with an optimizer."""
+
+    def __init__(self, part: ModelPart, numbers: Tensor) -> None:
+        self.part = part
+        self.training: Training = part.training
+        # Apart, since what is learnt without gradients changes while a graph over the weights is still open.
+        self.weights = numbers[: part.layout.trained].clone()
+        self.rest = numbers[part.layout.trained :].clone()
+        # `step` brings the gradient.
+        optimizer = self.training.optimizer
+        self.optimizer = FlatOptimizer(optimizer, self.weights, self.weights, part.groups)
+        self.leaves = self._leaves()
+
+    def all(self) -> Tensor:
+        return torch.cat([self.weights, self.rest])
+
+    def _leaves(self) -> list[Tensor]:
+        """Views of the weights, each a leaf of the graphs made with it, then of the rest."""
+        layout = self.part.layout
+        leaves = []
+        start = 0
+        for shape, size in zip(layout.shapes, layout.sizes, strict=True):
+            if start < layout.trained:
+                leaves.append(self.weights[start : start + size].view(shape).requires_grad_())
+            else:
+                first = start - layout.trained
+                leaves.append(self.rest[first : first + size].view(shape))
+            start += size
+        return leaves
+
+    def run(self, stages: Sequence[Stage], values: Values, leaves: list[Tensor]) -> Values:
+        weights = dict(zip(self.part.paths, leaves, strict=True))
+        result: Values = functional_call(self.part.composed, weights, (stages, values), tie_weights=False)
+        return result
+
+    def step(self, gradient: Tensor, client: int, batch: int, open_graphs: bool = False) -> None:
+        """The optimizer's step.
+
+        Args:
+            gradient: [trained].
+            client: whose batch it is of.
+            batch: its number, from 0.
+            open_graphs: whether there are graphs over the weights that are still open. They keep the weights
+                as they were (weight stashing, Harlap et al. 2018), which are copied first.
+        """
+        self.optimizer.gradient = gradient
+        if not self.optimizer.clipped(self.training.part_clip):
+            raise DataFailure("training", f"the gradient of step {batch + 1} is not finite", client)
+        if open_graphs:
+            self.weights = self.weights.clone()
+            self.optimizer.weights = self.weights
+            self.leaves = self._leaves()
+        self.optimizer.step()
+
+
+class InFlightBatch:
+    """A batch between its first pass and its step: which weights it began with, and the gradient so far."""
+
+    def __init__(self, weights: PartWeights) -> None:
+        self.leaves = weights.leaves
+        self.gradient = torch.zeros_like(weights.weights)
+        self.open: dict[int, tuple[Any, ...]] = {}  # by micro-batch, what its way back needs
+        self.done = 0  # micro-batches, of which the last one's gradients wait for the step
+
+    def backward(
+        self, outputs: Sequence[Tensor], gradients: Sequence[Tensor], wanted: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """Adds to the batch's gradient what flows back from `outputs` with these `gradients`, and gives the
+        gradients of the `wanted` leaves."""
+        trained = [leaf for leaf in self.leaves if leaf.requires_grad]
+        into = [*wanted, *trained]
+        pairs = [(output, g) for output, g in zip(outputs, gradients, strict=True) if output.requires_grad]
+        if not pairs or not into:
+            return [torch.zeros_like(t) for t in wanted]
+        grads = torch.autograd.grad([o for o, _ in pairs], into, [g for _, g in pairs], allow_unused=True)
+        start = 0
+        for leaf, g in zip(trained, grads[len(wanted) :], strict=True):
+            if g is not None:
+                self.gradient[start : start + leaf.numel()].add_(g.flatten())
+            start += leaf.numel()
+        return [torch.zeros_like(t) if g is None else g for t, g in zip(wanted, grads, strict=False)]

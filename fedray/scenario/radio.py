@@ -1,0 +1,170 @@
+"""Links of `network` that are radio channels. Rates in bits per second, decimal; energy in joules; places in
+metres."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fedray.scenario.base import Count, Fraction, NotNegative, Positive, Section
+
+BLOCK_HZ = 180e3  # twelve subcarriers of 15 kHz (3GPP TS 38.211, 4.4.4.1)
+
+
+class Level(Section):
+    """Interference of one power over the whole band, at every receiver."""
+
+    kind: Literal["level"] = Field(description="level: one power at every receiver.")
+    dbm: Annotated[float, Field(allow_inf_nan=False)] = Field(
+        description="Its power over the whole band, in dBm."
+    )
+
+
+class Neighbours(Section):
+    """Interference of six cells around this one, whose base stations (downlink) and devices (uplink) have the
+    power and the channel of this cell's own."""
+
+    kind: Literal["neighbours"] = Field(description="neighbours: six cells around this one.")
+    load: Annotated[float, Field(gt=0, le=1)] = Field(description="The share of the time that they send.")
+    distance_m: Positive = Field(description="Metres between two base stations.")
+
+
+class RadioLink(Section):
+    """What every radio channel has: power, noise, fading, and how a signal-to-noise ratio becomes a rate.
+
+    On an uplink or sidelink a sender has all its power on its share of the band; a base station divides its
+    power as it divides its band. A sender so far away that fewer resource blocks carry more sends over fewer,
+    down to one. The mean signal-to-noise ratio follows from path loss, antennas and shadowing.
+    """
+
+    bandwidth_hz: Positive = Field(description="The band in hertz, shared by all who send at once.")
+    transmit_dbm: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="The sender's power in dBm. None: transmit_dbm of the sending device, or of the server "
+        "on a downlink.",
+    )
+    antenna_gain_db: Annotated[float, Field(allow_inf_nan=False)] = Field(
+        default=0.0, description="The gain of both ends' antennas together, in dB."
+    )
+    noise_figure_db: NotNegative | None = Field(
+        default=None,
+        description="The receiver's noise figure in dB. None: 5 at the base station, 9 at a device.",
+    )
+    interference: Annotated[Level | Neighbours, Field(discriminator="kind")] | None = Field(
+        default=None, description="What is received beside the signal and noise. None: no interference."
+    )
+    fading: Literal["model", "none", "rayleigh", "rician"] = Field(
+        default="model",
+        description="How the signal varies around its mean. model: Rician with the channel's own K-factor "
+        "in line of sight, Rayleigh without. none: not at all. rayleigh: Rayleigh everywhere. rician: "
+        "Rician with rician_k_db everywhere. A transfer of 32 coherence times or more has the ergodic rate; "
+        "a shorter one draws a fade for each coherence time.",
+    )
+    rician_k_db: Annotated[float, Field(allow_inf_nan=False)] = Field(
+        default=9.0, description="The K-factor of fading: rician, in dB."
+    )
+    speed_mps: Positive = Field(
+        default=0.83,
+        description="Metres per second of a device, or of what moves around it, for the coherence time "
+        "0.423 c / (v f). The default is 3 km/h.",
+    )
+    rate: Literal["shannon", "truncated", "nr_mcs"] = Field(
+        default="truncated",
+        description="Bits per second and hertz at a signal-to-noise ratio g. shannon: log2(1 + g). "
+        "truncated: 0.75 log2(1 + g), nothing below -10 dB, no more than the modulation's highest rate (the "
+        "form of 3GPP TR 36.942, A.2). nr_mcs: the modulation and coding scheme with at most 10% block "
+        "errors (TS 38.214, through Sionna).",
+    )
+    modulation: Literal["64qam", "256qam"] = Field(
+        default="64qam",
+        description="The highest modulation of rate: truncated and nr_mcs. 64qam: up to 5.55 bit/s/Hz. "
+        "256qam: up to 7.41 bit/s/Hz (the CQI tables of TS 38.214, 5.2.2.1).",
+    )
+    overhead: Fraction = Field(default=0.0, description="The share of the band that control and pilots take.")
+    block_error: Fraction = Field(
+        default=0.0,
+        description="The share of blocks that fail and are sent again. rate: nr_mcs has its own beside it.",
+    )
+    harq: Count | None = Field(
+        default=None,
+        description="How often a block (what a slot of 1 ms carries) is sent at most, as over RLC in "
+        "unacknowledged mode: a transfer of n blocks is lost with probability 1 - (1 - block_error^harq)^n. "
+        "None: until it arrives, as in acknowledged mode.",
+    )
+    outage_db: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="The faded signal-to-noise ratio in dB below which an attempt to send fails. None: "
+        "every attempt succeeds.",
+    )
+    attempts: Annotated[int, Field(ge=1, le=100)] = Field(
+        default=1,
+        description="How many attempts that fail by outage_db a transfer has before it is lost; time and "
+        "energy of all of them count.",
+    )
+    allocation: Literal["equal", "broadcast", "min_max", "proportional_fair", "blocks"] = Field(
+        default="equal",
+        description="How the band is shared. equal: the same share for all who send at once. broadcast: all "
+        "receive the whole band (downlink). min_max: shares with which all finish together (uplink). "
+        "proportional_fair: shares with the greatest product of rates (uplink). blocks: resource blocks, "
+        "each to a client whom it serves well (uplink).",
+    )
+    latency_s: NotNegative = Field(default=0.0, description="Seconds before the first bit of a transfer.")
+    amplifier_efficiency: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0, description="Power of the antenna over power that the sender's amplifier draws."
+    )
+    circuit_w: NotNegative = Field(
+        default=0.0, description="Watts of the sender's radio beside its amplifier, while it sends."
+    )
+    receive_w: NotNegative = Field(
+        default=0.0, description="Watts of the receiver's radio while it receives."
+    )
+
+
+class LogDistance(RadioLink):
+    """Path loss `loss_db + 10 exponent log10(d / at_m)`, by default the literature's 128.1 + 37.6 log10(d /
+    km), and log-normal shadowing whose correlation falls exponentially with distance (Gudmundson 1991)."""
+
+    kind: Literal["log_distance"] = Field(description="log_distance: path loss by the logarithm of distance.")
+    frequency_hz: Positive = Field(
+        default=2.0e9, description="The carrier frequency in hertz, for the coherence time alone."
+    )
+    loss_db: Positive = Field(default=128.1, description="The path loss at the distance at_m, in dB.")
+    at_m: Positive = Field(default=1000.0, description="The distance of loss_db, in metres.")
+    exponent: Positive = Field(default=3.76, description="The path loss exponent; 2 in free space.")
+    shadowing_db: NotNegative = Field(default=8.0, description="The standard deviation of shadowing, in dB.")
+    correlation_m: Positive = Field(
+        default=50.0,
+        description="The distance in metres at which shadowing's correlation has fallen to 1 / e.",
+    )
+
+
+class Tr38901(RadioLink):
+    """3GPP TR 38.901 through Sionna: line of sight, path loss, correlated shadowing and K-factor of outdoor
+    devices (for inh, of devices in an office)."""
+
+    kind: Literal["3gpp"] = Field(description="3gpp: a cell of TR 38.901.")
+    model: Literal["umi", "uma", "rma", "inh"] = Field(
+        description="The environment (TR 38.901, Table 7.2). umi: urban micro cell, 10 m and more from the "
+        "base station. uma: urban macro cell, 35 m and more. rma: rural macro cell, 35 m and more. inh: "
+        "indoor office, 1 m and more."
+    )
+    frequency_hz: Positive = Field(
+        description="The carrier frequency in hertz: 0.5 to 100 GHz, for rma 0.5 to 30 GHz."
+    )
+
+
+class Sidelink(RadioLink):
+    """Device to device. A K-factor is its table's mean.
+
+    Between vehicles a pair has a line of sight or, with TR 37.885's probability, a vehicle as high as the
+    antennas between them (NLOSv), which adds a loss that is drawn. Buildings round a corner (NLOS) are not
+    modelled.
+    """
+
+    kind: Literal["sidelink"] = Field(description="sidelink: device to device, by 3GPP's models.")
+    model: Literal["urban", "highway", "d2d"] = Field(
+        description="urban: vehicles in a city (3GPP TR 37.885, 6.2). highway: vehicles on a highway (TR "
+        "37.885, 6.2). d2d: devices outdoors (TR 36.843, A.2.1.2)."
+    )
+    frequency_hz: Positive = Field(
+        description="The carrier frequency in hertz: 0.5 to 100 GHz, for d2d 0.45 to 6 GHz."
+    )

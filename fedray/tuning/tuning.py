@@ -1,0 +1,123 @@
+"""What every tuning offers: which numbers of a model train, which travel, which stay at home, and the
+files."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from fedray.learners.learner import Learner
+from fedray.scenario.base import Refused
+from fedray.transport.buffer import Layout, safetensors_bytes
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A model's numbers, by the name of each tensor."""
+
+    travelling: dict[str, Tensor]  # the parameters that train, then buffers that only travel
+    home: dict[str, nn.Parameter]  # parameters that train and stay with their client
+
+
+class Tuning(ABC):
+    """Chooses what trains.
+
+    Args:
+        section: the scenario's `tuning`.
+        seed: the scenario's, for numbers that are drawn.
+        frozen: parts of parameters' names; those that have one stay as they are and do not travel.
+
+    A tuning of one's own that trains the biases alone:
+
+        class Biases(fedray.Tuning):
+            def select(self, learner):
+                parts = learner.parts.items()
+                named = {f"{part}.{name}": p for part, m in parts for name, p in m.named_parameters()}
+                return {name: p for name, p in named.items() if name.endswith(".bias")}
+    """
+
+    def __init__(self, section: Any, seed: int, frozen: Sequence[str] = ()) -> None:
+        self.section = section
+        self.seed = seed
+        self.frozen = frozen
+
+    @abstractmethod
+    def select(self, learner: Learner) -> dict[str, nn.Parameter]:
+        """The parameters that train, by the names that they have in a file. It may add parameters to the
+        model.
+
+        Raises:
+            Refused: for names that nothing in the model has.
+        """
+
+    def apply(self, learner: Learner) -> Tuned:
+        """Marks what trains, and says what travels of it.
+
+        Raises:
+            Refused: for names that nothing in the model has.
+        """
+        chosen = self.select(learner)
+        for name, parameter in chosen.items():
+            parameter.requires_grad_(not any(part in name for part in self.frozen))
+        chosen = {name: p for name, p in chosen.items() if p.requires_grad}
+        local = self._local(chosen, learner)
+        travelling: dict[str, Tensor] = {name: p for name, p in chosen.items() if name not in local}
+        buffers = learner.travelling_buffers()
+        home = {name: p for name, p in chosen.items() if name in local}
+        return Tuned(travelling | {name: b for name, b in buffers.items() if not self._stays(name)}, home)
+
+    def client_part(self, layout: Layout, client: int) -> Tensor | None:
+        """[numel] bool: which of the travelling numbers a client has; None: all."""
+        return None
+
+    def left_out(self, layout: Layout) -> tuple[int, ...]:
+        """Numbers that clients of each kind do not have, which clients take in turn."""
+        return (0,)
+
+    def base_weights(self, learner: Learner, layout: Layout) -> list[Tensor]:
+        """The frozen weights to which a rule adds what adapters have learnt, in the layout's order."""
+        raise NotImplementedError(f"{type(self).__name__} has no adapters")
+
+    @property
+    def base_scale(self) -> float:
+        """By which a change of base weights that travels is multiplied."""
+        return 1.0
+
+    def export(self, learner: Learner, layout: Layout, folder: Path, adapter: bool = True) -> None:
+        """The result, as the learner holds it, in its ecosystem's own files.
+
+        Args:
+            learner: holds what was learnt.
+            layout: of what travels.
+            folder: is made where it is not there.
+            adapter: whether an adapter is all that was learnt, so that it gets files of its own.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        learner.save(folder)
+
+    def export_files(self, learner: Learner, layout: Layout) -> dict[str, int]:
+        """Names and exact bytes of the files that hold what was trained, without writing them. The first is
+        the one that others read."""
+        tensors = zip(layout.names, layout.shapes, strict=True)
+        entries = {name.split(".", 1)[1]: (layout.precision, shape) for name, shape in tensors}
+        return {learner.weights_file: safetensors_bytes(entries)}
+
+    def base_files(self, learner: Learner) -> dict[str, int]:
+        """The same where a rule changes base weights."""
+        raise NotImplementedError(f"{type(self).__name__} has no adapters")
+
+    def _local(self, chosen: Mapping[str, nn.Parameter], learner: Learner) -> set[str]:
+        """Names of parameters that stay at home: those of `local`, and the learner's own."""
+        for pattern in getattr(self.section, "local", ()):
+            if not any(fnmatchcase(name, pattern) for name in chosen):
+                expected = f"a pattern that names weights that train, such as {next(iter(chosen))!r}"
+                raise Refused("tuning.local", repr(pattern), expected)
+        local = {name for name in chosen if self._stays(name)}
+        return local | {name for name in chosen if any(fnmatchcase(name, p) for p in learner.home)}
+
+    def _stays(self, name: str) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in getattr(self.section, "local", ()))
