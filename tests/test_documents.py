@@ -92,7 +92,8 @@ def quick(command: str) -> list[str]:
 
 
 def follow(page: Path, fedray: CommandLine) -> dict[str, str]:
-    """Runs a page's blocks in their order in one folder: files are written, commands and Python blocks run.
+    """Goes through a page's blocks in their order in one folder: a block with a title is written to that
+    file, any other of Python or commands runs.
 
     Gives what each command printed.
     """
@@ -101,7 +102,7 @@ def follow(page: Path, fedray: CommandLine) -> dict[str, str]:
     for block in BLOCKS[page]:
         if block.title:
             Path(block.title).write_text(block.text, encoding="utf-8")
-        if block.reason:
+        if block.title or block.reason:
             continue
         if block.language == "python":
             exec(compile("\n" * block.line + block.text, block.place, "exec"), variables)
@@ -196,3 +197,15 @@ def test_every_aggregation_rule_stands_on_the_page_of_algorithms():
 
 def test_the_readme_fits_a_screen_or_two():
     assert len(PAGES[0].read_text(encoding="utf-8").splitlines()) <= 90
+
+
+def test_the_site_is_whole_and_asks_no_other_host_for_anything(tmp_path, monkeypatch):
+    site = pytest.importorskip("mkdocs.commands.build")
+    from mkdocs.config import load_config
+
+    monkeypatch.setenv("NO_MKDOCS_2_WARNING", "1")
+    site.build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(tmp_path / "site"), strict=True))
+    pages = list((tmp_path / "site").rglob("*.html"))
+    assert len(pages) >= len(PAGES) - 1
+    asked = re.compile(r"""<(?:script|img|link|iframe)\b[^>]*\b(?:src|href)=["']?(?:https?:)?//""")
+    assert [str(page) for page in pages if asked.search(page.read_text(encoding="utf-8"))] == []
