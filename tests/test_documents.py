@@ -209,3 +209,9 @@ def test_the_site_is_whole_and_asks_no_other_host_for_anything(tmp_path, monkeyp
     assert len(pages) >= len(PAGES) - 1
     asked = re.compile(r"""<(?:script|img|link|iframe)\b[^>]*\b(?:src|href)=["']?(?:https?:)?//""")
     assert [str(page) for page in pages if asked.search(page.read_text(encoding="utf-8"))] == []
+
+
+def test_every_link_of_the_readme_leads_to_a_file():
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", PAGES[0].read_text(encoding="utf-8"))
+    assert links
+    assert [link for link in links if not (ROOT / link).is_file()] == []
