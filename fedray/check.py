@@ -16,11 +16,12 @@ from fedray.data.sources import has_test_set, to_download
 from fedray.lazy import resolve
 from fedray.learners.bases import locate
 from fedray.learners.stage_names import refuse_unknown, stage_names
-from fedray.network.links import read_trace
+from fedray.network.fixed import read_trace
 from fedray.scenario import Loaded, Refused, Scenario, ScenarioError, load
 from fedray.scenario.data import Bytes, Text
+from fedray.scenario.links import TraceLink
 from fedray.scenario.model import Model
-from fedray.scenario.network import DIRECTIONS, TraceLink
+from fedray.scenario.network import DIRECTIONS
 from fedray.scenario.topology import Split
 
 

@@ -17,7 +17,8 @@ from fedray.executors import EvaluationHandle, Executor, Job, TrainReport, open_
 from fedray.failures import RunFailed as RunFailed
 from fedray.failures import failure, judge_failure, record, refuse_round_of_failures
 from fedray.files import write_whole
-from fedray.network.clock import Event, Ledger, time_round
+from fedray.network.clock import time_round
+from fedray.network.ledger import Event, Ledger
 from fedray.network.radio import Radio
 from fedray.planning.plan import feasible, foreseen, settled
 from fedray.planning.round import Shared, schedule_round, shared
@@ -155,7 +156,7 @@ def _rounds(
         asked = schedule_round(scenario, radio, t, known, work, ledger)
         events = time_round(asked, work, radio, ledger.sim_time_s)
         # nobody trains what would be late or lost
-        schedule = asked.carried({event.id: event.outcome for event in events})
+        schedule = asked.prune({event.id: event.outcome for event in events})
         if isinstance(scenario.topology, Split):
             # the server serves in the clock's order
             schedule = schedule.sorted({event.id: event.t0_s for event in events})
@@ -233,7 +234,8 @@ def _augmentation(
     assert counts is not None
     schedule = schedule_round(scenario, radio, rounds, known)
     here = to_paint(schedule, scenario, known).get(SERVER, np.zeros(0, int))
-    eligible = [int(c) for c in known.eligible(scenario)][: scenario.population.a_round]  # where none trained
+    # where none trained
+    eligible = [int(c) for c in known.eligible(scenario)][: scenario.population.clients_per_round]
     found = executor.audit(schedule.clients or eligible, here, run.path / "samples" / "pictures.png")
     kappa_2 = next((row["kappa_2"] for row in reversed(run.rows()) if row.get("kappa_2") is not None), 0.0)
     distances = labels.distances(section, counts, here, kappa_2)

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-SERVER = -1  # the server's place where a client's number stands
+SERVER_ID = -1  # the server's place where a client's number stands
+SERVER = SERVER_ID
 
 
 def key(seed: int, round: int, client: int, purpose: str) -> int:

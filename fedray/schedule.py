@@ -13,22 +13,28 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
 
-from fedray.randomness import SERVER as SERVER_NUMBER
+from fedray.randomness import SERVER_ID
 
-SERVER = "server"
+SERVER_NODE = "server"  # the server's name in a timeline; its number, where a client's stands, is SERVER_ID
 Direction = Literal["uplink", "downlink", "sidelink"]
 SERVED = ("serve", "middle", "middle_back")  # passes that the server makes
 
 
 def client_node(client: int) -> str:
-    return SERVER if client == SERVER_NUMBER else f"client-{client}"
+    """The name in a timeline of a client, or of the server, by its number."""
+    return SERVER_NODE if client == SERVER_ID else f"client-{client}"
+
+
+def node_client(node: str) -> int:
+    """The number of a client, or of the server, by its name in a recorded timeline."""
+    return SERVER_ID if node == SERVER_NODE else int(node.removeprefix("client-"))
 
 
 class Train(NamedTuple):
     """Client `client` trains, from the buffer its first predecessor leaves, on its own samples and so many
     generated `pictures`. The server, as a client of its own number, trains on pictures alone, from the global
-    buffer. In its first turn a client `encodes` its samples, where its learner keeps what frozen networks
-    make of them."""
+    buffer. In its first local update a client `encodes` its samples, where its learner keeps what frozen
+    networks make of them."""
 
     id: str
     client: int
@@ -71,17 +77,18 @@ class Pass(NamedTuple):
 
     @property
     def node(self) -> str:
-        return SERVER if self.stage in SERVED else client_node(self.client)
+        return SERVER_NODE if self.stage in SERVED else client_node(self.client)
 
 
 class Send(NamedTuple):
-    """`node` sends `peer` the buffer it holds, or a `share` of it in `messages` that each wait for an answer;
-    with no predecessor it is the server's global buffer. Or it sends generated `pictures`, or what `crossing`
-    names of so many `samples` in a split model: smashed, features, errors, gradients."""
+    """`sender` sends `receiver` (numbers; the server is SERVER_ID) the buffer it holds, or a `share` of it in
+    `messages` that each wait for an answer; with no predecessor it is the server's global buffer. Or it sends
+    generated `pictures`, or what `crossing` names of so many `samples` in a split model (smashed, features,
+    errors, gradients), of (micro-)batch `batch`, `part`."""
 
     id: str
-    node: str
-    peer: str
+    sender: int
+    receiver: int
     direction: Direction
     after: tuple[str, ...] = ()
     share: float = 1.0
@@ -89,20 +96,35 @@ class Send(NamedTuple):
     pictures: int | None = None
     crossing: str | None = None
     samples: int = 0
+    batch: int | None = None
+    part: int | None = None
+
+    @property
+    def node(self) -> str:
+        return client_node(self.sender)
+
+    @property
+    def peer(self) -> str:
+        return client_node(self.receiver)
+
+    @property
+    def client(self) -> int:
+        """The client whose link carries it: the one at an end, or the sender of two."""
+        return self.receiver if self.sender == SERVER_ID else self.sender
 
 
 class Server(NamedTuple):
     """The server aggregates the buffers of all predecessors into the next global buffer; or of those that are
-    there at the deadline, or of the first that are `enough`."""
+    there at the deadline, or of the first `min_updates`."""
 
     id: str
     after: tuple[str, ...]
     deadline_s: float | None = None  # since the round's start
-    enough: int | None = None
+    min_updates: int | None = None
 
     @property
     def node(self) -> str:
-        return SERVER
+        return SERVER_NODE
 
 
 Step = Train | Generate | Pass | Send | Server
@@ -114,7 +136,7 @@ class Schedule:
 
     round: int
     steps: tuple[Step, ...]
-    unreached: int = 0  # clients that were asked, and that no step reaches
+    unreached: int = 0  # clients that were selected, and that no step reaches
 
     def __post_init__(self) -> None:
         early = next(
@@ -133,16 +155,16 @@ class Schedule:
     @cached_property
     def sends(self) -> dict[str, list[int]]:
         """The places of the steps that send, by direction."""
-        found: dict[str, list[int]] = {}
+        places: dict[str, list[int]] = {}
         for n, step in enumerate(self.steps):
             if isinstance(step, Send):
-                found.setdefault(step.direction, []).append(n)
-        return found
+                places.setdefault(step.direction, []).append(n)
+        return places
 
     @cached_property
-    def computing(self) -> dict[int, str]:
-        """The places of the steps that compute, and where they do."""
-        return {n: step.node for n, step in enumerate(self.steps) if not isinstance(step, Send)}
+    def computing(self) -> dict[int, int]:
+        """The places of the steps that compute, and for each the client that does, or the server's number."""
+        return {n: _computes_at(step) for n, step in enumerate(self.steps) if not isinstance(step, Send)}
 
     def __iter__(self) -> Iterator[Step]:
         return iter(self.steps)
@@ -152,7 +174,7 @@ class Schedule:
         """The clients that train in this round, in the order of the steps."""
         return list(
             dict.fromkeys(
-                s.client for s in self.steps if isinstance(s, Train | Pass) and s.client != SERVER_NUMBER
+                s.client for s in self.steps if isinstance(s, Train | Pass) and s.client != SERVER_ID
             )
         )
 
@@ -165,7 +187,7 @@ class Schedule:
         steps = list(self.steps)
         first: dict[int, int] = {}  # the place of each client's first step of training
         for n, step in enumerate(steps):
-            if isinstance(step, Train | Pass) and step.node != SERVER:
+            if isinstance(step, Train | Pass) and step.node != SERVER_NODE:
                 first.setdefault(step.client, n)
         for client in first.keys() - set(encoded):
             step = steps[first[client]]
@@ -174,27 +196,22 @@ class Schedule:
         return Schedule(self.round, tuple(steps), self.unreached)
 
     def without(self, client: int) -> Schedule:
-        """The same round, as if nobody had asked this client."""
-        node = client_node(client)
-        gone = {
-            s.id
-            for s in self.steps
-            if node in (s.node, getattr(s, "peer", None)) or getattr(s, "client", None) == client
-        }
-        kept = (step for step in self.steps if step.id not in gone)
+        """The same round, as if this client had not been selected."""
+        removed = {step.id for step in self.steps if _takes_part(client, step)}
+        kept = (step for step in self.steps if step.id not in removed)
         return Schedule(
             self.round,
-            tuple(step._replace(after=tuple(i for i in step.after if i not in gone)) for step in kept),
+            tuple(step._replace(after=tuple(i for i in step.after if i not in removed)) for step in kept),
         )
 
-    def carried(self, outcome: Mapping[str, str]) -> Schedule:
+    def prune(self, outcome: Mapping[str, str]) -> Schedule:
         """What is left to do of a round once it is known which steps will be done: the aggregate, and all
         that reaches it."""
         wanted: set[str] = set()
         for step in reversed(self.steps):
             if isinstance(step, Server):
                 wanted |= {step.id, *(i for i in step.after if outcome[i] == "done")}
-            # what a transfer carries, and whom it waits for where those do it: a ring's others, not a failed
+            # what a transfer carries, and what it waits for where that is done: a ring's others, not a failed
             # hop
             elif step.id in wanted:
                 wanted |= {
@@ -216,3 +233,18 @@ class Schedule:
         return {
             step.client: step.pictures for step in self.steps if isinstance(step, Train) and step.pictures
         }
+
+
+def _computes_at(step: Train | Generate | Pass | Server) -> int:
+    if isinstance(step, Server) or (isinstance(step, Pass) and step.stage in SERVED):
+        return SERVER_ID
+    return step.client
+
+
+def _takes_part(client: int, step: Step) -> bool:
+    """Whether a step computes for this client, or one of its ends is this client."""
+    if isinstance(step, Server):
+        return False
+    if isinstance(step, Send):
+        return client in (step.sender, step.receiver)
+    return step.client == client

@@ -143,9 +143,9 @@ class CommandLine:
 
 def chained(round, clients, chains, order, rng):
     """A relay over clients dealt at random into chains."""
-    from fedray.topologies.relay import dealt, relay
+    from fedray.topologies.relay import random_groups, relay
 
-    return relay(round, dealt(clients, chains, rng), order, rng)
+    return relay(round, random_groups(clients, chains, rng), order, rng)
 
 
 def way(order, clients, rng):
@@ -162,11 +162,11 @@ def sent(link, sender, receiver, nbytes, messages=1, share=1.0, round=1, time_s=
     """One transfer's seconds and joules over a link, and whether it is lost."""
     import numpy as np
 
-    from fedray.network.links import Sends, When
+    from fedray.network.links import RoundStart, TransferRequests
 
     each = (sender, receiver, nbytes, messages, share, number)
-    one = Sends(*(np.array([value]) for value in each))
-    transfers = link.transfers(When(round, time_s), one)
+    one = TransferRequests(*(np.array([value]) for value in each))
+    transfers = link.transfers(RoundStart(round, time_s), one)
     return (transfers.at(0, time_s) if transfers.at else (transfers.time_s[0], transfers.energy_j[0])), bool(
         transfers.lost[0]
     )

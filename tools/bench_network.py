@@ -11,7 +11,7 @@ import math
 import time
 from pathlib import Path
 
-from fedray.network.clock import collecting_nothing, time_round
+from fedray.network.clock import time_round, without_garbage_collection
 from fedray.network.radio import Radio
 from fedray.network.work import Work
 from fedray.scenario.network import Network
@@ -71,7 +71,7 @@ def main() -> None:
             radio = Radio(network(link), n, 0, Path())
             time_round(parallel(1, range(2), False), WORK, radio, 0.0)  # imports
 
-            @collecting_nothing()  # as schedule_round has it
+            @without_garbage_collection()  # as schedule_round has it
             def costed(i: int, n: int = n, radio: Radio = radio) -> None:
                 time_round(parallel(1, range(n), False), WORK, radio, float(i + 1))
 

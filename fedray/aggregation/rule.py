@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from fedray.aggregation.accumulators import Accumulator, ExactSum
+from fedray.scenario.aggregation import AggregationSection
 from fedray.transport.buffer import Layout
 
 # What the server keeps between rounds, or a client between its local updates, by name.
@@ -39,6 +40,7 @@ class Rule:
                 return (result.values.amin(0).double() + result.values.amax(0).double()) / 2
     """
 
+    Section: ClassVar[type[AggregationSection]] = AggregationSection
     accumulator: ClassVar[type[Accumulator]] = ExactSum
     # Whether each number goes its own way: `combine` and `step` are then given some of the numbers at a time.
     element_wise: ClassVar[bool] = True

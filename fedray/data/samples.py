@@ -139,7 +139,7 @@ def fetched(
             raise Refused(
                 "data.download", f"{type(e).__name__}: {reason(e)}", f"a way to its files; or {advice}"
             ) from None
-    got = f"{str(root)!r} without the files of {data.kind}"  # type: ignore[attr-defined]
+    got = f"{str(root)!r} without the files of {data.kind}"
     raise Refused("data.path", got, f"{advice}, or data: {{download: true}}")
 
 

@@ -14,6 +14,7 @@ from fedray.learners.contexts import EvaluationContext
 from fedray.learners.learner import Learner
 from fedray.scenario.base import Refused
 from fedray.scenario.evaluation import Evaluation as EvaluationSection
+from fedray.scenario.kinds import implementation
 from fedray.scenario.scenario import Scenario
 
 FEW = 16  # held-out samples, below which what leaks cannot be told
@@ -23,9 +24,11 @@ EVALUATIONS: dict[str, type[Evaluation]] = {"reference": Resemblance, "quality":
 
 def evaluations(section: EvaluationSection) -> Iterator[Evaluation]:
     """Those that a scenario asks for."""
-    for name, implementation in EVALUATIONS.items():
+    for name, made in EVALUATIONS.items():
         if (own := getattr(section, name)) is not None:
-            yield implementation(own)
+            yield made(own)
+    for own in section.measures:
+        yield implementation(own)(own)
 
 
 def evaluate(learner: Learner, context: EvaluationContext) -> dict[str, float]:

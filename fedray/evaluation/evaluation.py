@@ -2,12 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from fedray.learners.contexts import EvaluationContext
 from fedray.learners.learner import Learner
+from fedray.scenario.evaluation import EvaluationSection
 
 
 class Evaluation(ABC):
@@ -20,6 +21,8 @@ class Evaluation(ABC):
                 images = sample_images(learner, context, prompts, "bags")
                 return {"eval_brightness": float(images.mean())}
     """
+
+    Section: ClassVar[type[EvaluationSection]] = EvaluationSection
 
     def __init__(self, section: Any) -> None:
         """`section`: what the scenario says of this evaluation."""

@@ -85,9 +85,9 @@ class AugmentWork:
         if report.failure is not None:
             return combined, state, replace(report, kappa_2=0.0)
         clients, own = master(layout, combined, state), torch.from_numpy(augmented)
-        first, second = self.section.kappas(round, self.job.scenario.training.rounds) or self._by_performance(
-            clients, own
-        )
+        first, second = self.section.weighting.kappas(
+            round, self.job.scenario.training.rounds
+        ) or self._by_performance(clients, own)
         sent, kept = as_sent(layout, (first * clients.double() + second * own.double()).float())
         kept |= {OWN: augmented} if self.section.start == "own" else {}
         return sent, state | kept, replace(report, kappa_2=second)

@@ -49,7 +49,7 @@ class GlobalStep:
         """The new global numbers [received] fp32, and what the rule keeps."""
         if not self.rule.element_wise:
             new, state = self._stepped(slice(0, None), self.old[None], self.state)
-            return new[0], {name: value.numpy() for name, value in state.items()}
+            return new[0].float(), {name: value.numpy() for name, value in state.items()}
         numel = self.rule.layout.numel
         old = self.old.view(-1, numel)
         new = old.clone()

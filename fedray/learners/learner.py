@@ -18,6 +18,7 @@ from fedray.learners.sheets import write_sheet
 from fedray.learners.stages import Stage, inputs, run, within
 from fedray.randomness import SERVER, key
 from fedray.scenario.base import Refused
+from fedray.scenario.model import ModelSection
 
 ROWS = 4  # of a grid without prompts
 BETWEEN = "\n---\n"  # texts in a file
@@ -71,6 +72,7 @@ class Learner(ABC):
         groups: sections with `patterns` of names and an `optimizer`, behind those of `training.groups`.
     """
 
+    Section: ClassVar[type[ModelSection]] = ModelSection
     parts: dict[str, nn.Module]
     stages: tuple[Stage, ...] = ()
     caches_samples: bool = False

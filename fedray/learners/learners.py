@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 
 from fedray.data import Dataset, DatasetInfo
-from fedray.lazy import resolve
 from fedray.learners.contexts import LearnerContext
 from fedray.learners.learner import Learner
+from fedray.scenario.kinds import implementation
 from fedray.scenario.model import ModelSection
 from fedray.scenario.scenario import Scenario
 
@@ -16,8 +16,8 @@ NO_DATA = DatasetInfo(0, None, ())  # for a learner that is not built for its da
 
 def learner_class(section: ModelSection) -> type[Learner]:
     """What implements a section."""
-    implementation: type[Learner] = resolve(section.learner())
-    return implementation
+    learner: type[Learner] = implementation(section)
+    return learner
 
 
 def load(

@@ -1,97 +1,96 @@
-"""What it takes to compute: time and energy of a number of floating-point operations."""
+"""What it takes to compute: time and energy of a number of floating-point operations, by kind of device."""
 
-from functools import cached_property
+import math
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
 
-import numpy as np
-
-from fedray.network.allocation import energy_frequency_hz
-from fedray.randomness import uniforms
-from fedray.scenario.device import ComputeDevice, CpuDevice, Device, Mix, Profile
+from fedray.network.allocation import best_frequency_hz
+from fedray.scenario.device import CpuDevice, DeviceSection, FlopsDevice, Profile
+from fedray.scenario.kinds import implementation
 from fedray.shipped import devices
 
 DEFAULT_DBM = 23.0  # of a device: power class 3 of 3GPP TS 38.101-1, Table 6.2.1-1
 
 
-class Processor:
-    """A device with its figures (see scenario.device)."""
+class Device(ABC):
+    """A client's device, or the server. A kind of device gives `time_s` and `energy_j`, such as one that
+    takes a nanosecond and a nanojoule an operation:
 
-    def __init__(self, section: ComputeDevice) -> None:
+    >>> from fedray.scenario.device import DeviceSection
+    >>> class NanoDevice(Device):
+    ...     def time_s(self, flops, frequency_hz=None):
+    ...         return 1e-9 * flops
+    ...
+    ...     def energy_j(self, flops, frequency_hz=None):
+    ...         return 1e-9 * flops
+    >>> NanoDevice(DeviceSection(kind="mine:NanoDevice")).time_s(5e9)
+    5.0
+    """
+
+    Section: ClassVar[type[DeviceSection]] = DeviceSection
+    scales_frequency = False  # whether time and energy depend on a frequency that may be chosen
+    frequency_hz = math.inf  # the highest, where it does
+
+    def __init__(self, section: Any) -> None:
+        """`section`: of the scenario, a scenario.device.DeviceSection."""
         self.section = section
-        if isinstance(section, CpuDevice):
-            free = (
-                energy_frequency_hz(section.second_w, section.kappa)
-                if section.second_w
-                else section.frequency_hz
-            )
-            self.frequency_hz = min(section.frequency_hz, free)
-            self.memory_bytes = section.memory_bytes
-        else:
-            figures = (
-                devices()[section.name]
-                if isinstance(section, Profile)
-                else section.model_dump(include={"peak_flops", "active_w"})
-            )
-            self.flops_per_s, self.active_w = figures["peak_flops"] * section.utilisation, figures["active_w"]
-            self.memory_bytes = section.memory_bytes or figures.get("memory_bytes")
+        self.memory_bytes: float | None = section.memory_bytes
         self.transmit_dbm = DEFAULT_DBM if section.transmit_dbm is None else section.transmit_dbm
 
+    @abstractmethod
+    def time_s(self, flops: float, frequency_hz: float | None = None) -> float:
+        """Seconds of so many operations, at a lower frequency where one is given."""
+
+    @abstractmethod
+    def energy_j(self, flops: float, frequency_hz: float | None = None) -> float:
+        """Joules of so many operations, at a lower frequency where one is given."""
+
     def cycles(self, flops: float) -> float:
-        assert isinstance(self.section, CpuDevice)
-        return flops / self.section.flops_per_cycle
+        """Of a processor whose frequency may be chosen."""
+        raise NotImplementedError(f"{type(self).__name__} does not count cycles")
+
+
+class RatedDevice(Device):
+    """A device of a rate and a power (see scenario.device.FlopsDevice and Profile)."""
+
+    def __init__(self, section: FlopsDevice | Profile) -> None:
+        super().__init__(section)
+        figures = section.model_dump(include={"peak_flops", "active_w"})
+        if isinstance(section, Profile):
+            figures = devices()[section.name]
+            self.memory_bytes = section.memory_bytes or figures.get("memory_bytes")
+        self.flops_per_s = figures["peak_flops"] * section.utilisation
+        self.active_w = figures["active_w"]
 
     def time_s(self, flops: float, frequency_hz: float | None = None) -> float:
-        if isinstance(self.section, CpuDevice):
-            return self.cycles(flops) / (frequency_hz or self.frequency_hz)
         return flops / self.flops_per_s
 
     def energy_j(self, flops: float, frequency_hz: float | None = None) -> float:
-        if isinstance(self.section, CpuDevice):
-            return self.section.kappa * self.cycles(flops) * (frequency_hz or self.frequency_hz) ** 2
         return self.active_w * self.time_s(flops)
 
 
-class Devices:
-    """Every client's device."""
+class CycleDevice(Device):
+    """A processor counted in cycles (see scenario.device.CpuDevice)."""
 
-    def __init__(self, section: Device, clients: int, seed: int) -> None:
-        self.clients, self.seed = clients, seed
-        parts = (
-            [(part.device, part.share) for part in section.of]
-            if isinstance(section, Mix)
-            else [(section, 1.0)]
-        )
-        self.kinds, self.shares = (
-            [Processor(device) for device, _ in parts],
-            np.array([share for _, share in parts]),
-        )
+    scales_frequency = True
 
-    @cached_property
-    def kind_of(self) -> np.ndarray:
-        """Which of the kinds each client's is."""
-        drawn = uniforms(self.seed, 0, "device", np.arange(self.clients))
-        return np.searchsorted(np.cumsum(self.shares / self.shares.sum())[:-1], drawn, side="right")
+    def __init__(self, section: CpuDevice) -> None:
+        super().__init__(section)
+        self.frequency_hz = section.frequency_hz
+        if section.second_w:
+            self.frequency_hz = min(self.frequency_hz, best_frequency_hz(section.second_w, section.kappa))
 
-    @property
-    def transmit_dbm(self) -> np.ndarray:
-        """Of each client's radio; one number where all are of a kind."""
-        each = np.array([kind.transmit_dbm for kind in self.kinds])
-        return each[self.kind_of] if len(each) > 1 else each
+    def cycles(self, flops: float) -> float:
+        return flops / self.section.flops_per_cycle
 
-    def __getitem__(self, client: int) -> Processor:
-        return self.kinds[self.kind_of[client]] if len(self.kinds) > 1 else self.kinds[0]
+    def time_s(self, flops: float, frequency_hz: float | None = None) -> float:
+        return self.cycles(flops) / (frequency_hz or self.frequency_hz)
 
-    def available(self, round: int, clients: np.ndarray) -> np.ndarray:
-        """Those that can be asked in this round."""
-        return clients[self._happens(round, clients, "availability")]
+    def energy_j(self, flops: float, frequency_hz: float | None = None) -> float:
+        return self.section.kappa * self.cycles(flops) * (frequency_hz or self.frequency_hz) ** 2
 
-    def drops(self, round: int, clients: np.ndarray) -> dict[int, float]:
-        """Those that vanish within their turn, with how much of it they have done by then."""
-        gone = clients[self._happens(round, clients, "dropout")]
-        return dict(
-            zip(gone.tolist(), uniforms(self.seed, round, "dropped after", gone).tolist(), strict=True)
-        )
 
-    def _happens(self, round: int, clients: np.ndarray, what: str) -> np.ndarray:
-        chances = np.array([getattr(kind.section, what) for kind in self.kinds])
-        mine = chances[self.kind_of[clients]] if len(self.kinds) > 1 else chances[0]
-        return uniforms(self.seed, round, what, clients) < mine
+def open_device(section: DeviceSection) -> Device:
+    """The device that a section of the scenario names."""
+    device: Device = implementation(section)(section)
+    return device

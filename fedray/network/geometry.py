@@ -9,94 +9,102 @@ import numpy as np
 from fedray.randomness import uniforms
 from fedray.scenario.cell import Cell, Disc, Line, RandomWaypoint
 
-Found = TypeVar("Found", bound=Callable[..., Any])
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def remembered(find: Found) -> Found:
-    """`find(places, ...)` gives its last answer again for the same array of places: both directions of a cell
-    ask."""
-    last: list[Any] = [None, (), None]
+def cache_last_call(function: Function) -> Function:
+    """`function(places, ...)` gives its last answer again for the same arguments (the same array of places,
+    not an equal one): both directions of a cell ask for the same."""
+    last_places: np.ndarray | None = None
+    last_others: tuple[Any, ...] = ()
+    answer: Any = None
 
-    @wraps(find)
-    def found(places: np.ndarray, *others: Any) -> Any:
-        if last[0] is not places or any(
-            a is not b and (isinstance(a, np.ndarray) or a != b)
-            for a, b in zip(last[1], others, strict=False)
-        ):
-            last[:] = places, others, find(places, *others)
-        return last[2]
+    @wraps(function)
+    def cached(places: np.ndarray, *others: Any) -> Any:
+        nonlocal last_places, last_others, answer
+        if places is not last_places or not _same(others, last_others):
+            last_places, last_others, answer = places, others, function(places, *others)
+        return answer
 
-    return found  # type: ignore[return-value]
+    return cached  # type: ignore[return-value]
+
+
+def _same(some: tuple[Any, ...], others: tuple[Any, ...]) -> bool:
+    """Whether all are equal; arrays have to be the same."""
+    pairs = zip(some, others, strict=False)
+    return all(a is b or (not isinstance(a, np.ndarray) and a == b) for a, b in pairs)
 
 
 class Geometry:
-    """Places [clients, 2] in metres around the server at (0, 0). A way is drawn leg by leg, so where somebody
-    is follows from the seed and the time alone."""
+    """Positions [clients, 2] in metres around the server at (0, 0). A way is drawn leg by leg, so where a
+    client is follows from the seed and the time alone."""
 
-    leg: np.ndarray  # each one's own, and when it is left and ended
+    leg: np.ndarray  # the number of each client's leg, where it leads, and when it is left and ended
     from_: np.ndarray
     to: np.ndarray
     leave_s: np.ndarray
     arrive_s: np.ndarray
-    asked_s: float
-    here: np.ndarray | None  # where they are then
+    time_s: float
+    positions: np.ndarray | None  # at that time
 
     def __init__(self, cell: Cell, clients: int, seed: int) -> None:
-        self.cell, self.seed, self.everybody = cell, seed, np.arange(clients)
+        self.cell, self.seed, self.clients = cell, seed, np.arange(clients)
         self._start()
-        self.began = self.from_.copy()  # where everybody was first
+        self.initial_positions = self.from_.copy()
 
     def at(self, time_s: float) -> np.ndarray:
-        """Nobody moves within a round: these are the places at its start. The same array for the same time,
-        and as long as nobody moves at all."""
+        """The positions at a round's start, within which nobody moves. The same array for the same time, and
+        as long as nobody moves at all."""
         mobility = self.cell.mobility
         if mobility is None:
             return self.from_
-        if time_s == self.asked_s and self.here is not None:
-            return self.here
-        if time_s < self.asked_s:
+        if time_s == self.time_s and self.positions is not None:
+            return self.positions
+        if time_s < self.time_s:
             self._start()
-        self.asked_s = time_s
-        while len(on := np.flatnonzero(self.arrive_s + mobility.pause_s <= time_s)):
-            self._next_leg(on, mobility)
+        self.time_s = time_s
+        while len(moving := np.flatnonzero(self.arrive_s + mobility.pause_s <= time_s)):
+            self._next_leg(moving, mobility)
         way = (time_s - self.leave_s) / np.maximum(self.arrive_s - self.leave_s, 1e-9)
-        self.here = self.from_ + (self.to - self.from_) * np.clip(way, 0, 1)[:, None]
-        return self.here
+        self.positions = self.from_ + (self.to - self.from_) * np.clip(way, 0, 1)[:, None]
+        return self.positions
 
     def _start(self) -> None:
-        n = len(self.everybody)
-        self.asked_s, self.here, self.leg = 0.0, None, np.zeros(n, int)
-        self.from_ = self._placed(self.everybody, self.leg)
+        n = len(self.clients)
+        self.time_s, self.positions, self.leg = 0.0, None, np.zeros(n, int)
+        self.from_ = self._placed(self.clients, self.leg)
         self.to, self.leave_s, self.arrive_s = self.from_.copy(), np.zeros(n), np.zeros(n)
 
-    def _next_leg(self, on: np.ndarray, mobility: RandomWaypoint) -> None:
+    def _next_leg(self, moving: np.ndarray, mobility: RandomWaypoint) -> None:
         slow, fast = mobility.speed_mps
-        self.from_[on], self.leave_s[on] = self.to[on], self.arrive_s[on] + mobility.pause_s
-        barred = on
+        self.from_[moving], self.leave_s[moving] = self.to[moving], self.arrive_s[moving] + mobility.pause_s
+        barred = moving
         while len(barred):  # a way through the inner circle is not taken: another place is drawn
             self.leg[barred] += 1
             self.to[barred] = self._placed(barred, self.leg[barred])
             barred = barred[self._passed_m(barred) < getattr(self.cell.placement, "least_m", 0.0)]
-        speed = slow + (fast - slow) * uniforms(self.seed, 0, "speed", on, self.leg[on])
-        self.arrive_s[on] = self.leave_s[on] + np.linalg.norm(self.to[on] - self.from_[on], axis=1) / speed
+        speed = slow + (fast - slow) * uniforms(self.seed, 0, "speed", moving, self.leg[moving])
+        self.arrive_s[moving] = (
+            self.leave_s[moving] + np.linalg.norm(self.to[moving] - self.from_[moving], axis=1) / speed
+        )
 
-    def _passed_m(self, who: np.ndarray) -> np.ndarray:
+    def _passed_m(self, clients: np.ndarray) -> np.ndarray:
         """How near to the server their ways lead."""
-        start, way = self.from_[who], self.to[who] - self.from_[who]
+        start, way = self.from_[clients], self.to[clients] - self.from_[clients]
         part = -(start * way).sum(1) / np.maximum((way * way).sum(1), 1e-9)
         return np.linalg.norm(start + np.clip(part, 0.0, 1.0)[:, None] * way, axis=1)
 
-    def _placed(self, who: np.ndarray, leg: np.ndarray) -> np.ndarray:
-        placement, n = self.cell.placement, len(self.everybody)
+    def _placed(self, clients: np.ndarray, leg: np.ndarray) -> np.ndarray:
+        placement, n = self.cell.placement, len(self.clients)
         if isinstance(placement, Line):
             return np.stack(
-                [(who - (n - 1) / 2) * placement.spacing_m, np.full(len(who), placement.offset_m)], 1
+                [(clients - (n - 1) / 2) * placement.spacing_m, np.full(len(clients), placement.offset_m)], 1
             )
         if isinstance(placement, Disc):
             return disc(
                 placement,
-                uniforms(self.seed, 0, "distance", who, leg),
-                uniforms(self.seed, 0, "angle", who, leg),
+                uniforms(self.seed, 0, "distance", clients, leg),
+                uniforms(self.seed, 0, "angle", clients, leg),
             )
         return np.array(placement.at, float)
 
@@ -107,15 +115,17 @@ def disc(placement: Disc, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return np.stack([radius * np.cos(2 * np.pi * v), radius * np.sin(2 * np.pi * v)], 1)
 
 
-def nearest(places: np.ndarray, clients: Sequence[int] | np.ndarray, groups: int) -> list[list[int]]:
+def nearest_groups(
+    positions: np.ndarray, clients: Sequence[int] | np.ndarray, groups: int
+) -> list[list[int]]:
     """Clients in so many groups of neighbours, as equal in size as can be: the area is halved across its
     longer side, with the groups, until each has one (k-d tree, Bentley 1975)."""
     members = np.asarray(clients)
     if groups == 1:
         return [sorted(int(c) for c in members)]
-    here = places[members]
-    order = members[np.lexsort((members, here[:, int(np.argmax(np.ptp(here, axis=0)))]))]
+    own = positions[members]
+    order = members[np.lexsort((members, own[:, int(np.argmax(np.ptp(own, axis=0)))]))]
     sizes = [len(part) for part in np.array_split(members, groups)]
     low = groups // 2
     cut = sum(sizes[:low])
-    return nearest(places, order[:cut], low) + nearest(places, order[cut:], groups - low)
+    return nearest_groups(positions, order[:cut], low) + nearest_groups(positions, order[cut:], groups - low)

@@ -1,36 +1,33 @@
-"""What it takes to send a buffer over a link that is not a radio channel: a constant rate, a recorded one."""
+"""What it takes to send a buffer over a link: the base class of every kind of link."""
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from fedray.data.samples import located
-from fedray.randomness import uniforms
-from fedray.scenario.base import Refused
-from fedray.scenario.links import BASE_W, DEVICE_W, FixedLink, TraceLink
+from fedray.network.geometry import Geometry
+from fedray.scenario.kinds import implementation
+from fedray.scenario.links import LinkSection
 
-PACKET_BYTES = 1500
+# Mean rates [..., n] in bit/s over shares [..., n] of the band (or one share for all), 0 for pairs that are
+# out of reach when each has the second argument's share.
+ShareRates = Callable[[np.ndarray | float, float], np.ndarray]
 
 
-class When(NamedTuple):
-    """A round, and the simulated second at which it begins."""
+class RoundStart(NamedTuple):
+    """A round, and the second since the run's start at which it begins."""
 
-    round: int
+    round_number: int
     time_s: float
 
 
-def client_of(sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:
-    """Whose link it is: the client's, or the sender's of two."""
-    return np.where(sender >= 0, sender, receiver)
-
-
-class Sends(NamedTuple):
-    """Transfers in one direction [n]. Clients by number, the server -1. `share` is each one's of the band,
-    and of a base station's power. `number` counts the transfers of a sender to a receiver in the round from
-    0, and tells apart their draws."""
+class TransferRequests(NamedTuple):
+    """Transfers in one direction [n]. Clients by number, the server -1. `share` is each one's share of the
+    band, and of a base station's power. `number` counts the transfers of a sender to a receiver in the round
+    from 0, and tells apart their draws."""
 
     sender: np.ndarray
     receiver: np.ndarray
@@ -41,24 +38,14 @@ class Sends(NamedTuple):
 
     @property
     def client(self) -> np.ndarray:
-        return client_of(self.sender, self.receiver)
-
-
-def numbered(sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:
-    """How many transfers from the same sender to the same receiver stand before each one [n]."""
-    pair = (sender + 1) * (receiver.max(initial=0) + 2) + receiver + 1
-    order = np.argsort(pair, kind="stable")
-    begins = np.flatnonzero(np.diff(pair[order], prepend=-1))  # of each pair's transfers, in that order
-    found = np.empty(len(pair), np.int64)
-    found[order] = np.arange(len(pair)) - np.repeat(begins, np.diff(begins, append=len(pair)))
-    return found
+        return link_client(self.sender, self.receiver)
 
 
 @dataclass(frozen=True)
-class Transfers:
-    """Seconds from the first bit sent to the last received (infinite where there is no reaching), joules of
-    both radios, and which never arrive [n]; `at` gives seconds and joules of one that begins at a time
-    instead."""
+class TransferCosts:
+    """Seconds from the first bit sent to the last received (infinite for a receiver out of reach), joules of
+    both radios, and which never arrive [n]; where a link varies with time, `at(i, start_s)` gives seconds and
+    joules of transfer i if it starts then."""
 
     time_s: np.ndarray
     energy_j: np.ndarray
@@ -66,120 +53,112 @@ class Transfers:
     at: Callable[[int, float], tuple[float, float]] | None = None
 
 
-class Link(Protocol):
-    """One direction of a network."""
+@dataclass(frozen=True)
+class LinkContext:
+    """What a link may need beside its own section.
 
-    section: Any  # of the scenario
-
-    def rates_bps(self, when: When, sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:
-        """Mean rates over the whole band; 0 where there is no reaching."""
-
-    def transfers(self, when: When, sends: Sends) -> Transfers: ...
-
-
-def _power_w(section: FixedLink | TraceLink, direction: str, share: np.ndarray) -> np.ndarray:
-    """Of both ends' radios together [n]. A base station shares its power out among those it sends to at
-    once."""
-    usual = BASE_W * share if direction == "downlink" else np.full(len(share), DEVICE_W)
-    return (
-        usual if section.transmit_w is None else np.full(len(share), section.transmit_w)
-    ) + section.receive_w
-
-
-class Fixed:
-    """A constant rate (see scenario.links.FixedLink)."""
-
-    def __init__(self, section: FixedLink, direction: str = "uplink") -> None:
-        self.section, self.direction, self.rate = section, direction, np.asarray(section.rate_bps, float)
-
-    def rates_bps(self, when: When, sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:
-        client = client_of(sender, receiver)
-        rates: np.ndarray = (
-            self.rate[client, receiver]
-            if self.rate.ndim == 2
-            else self.rate[client]
-            if self.rate.ndim
-            else self.rate
-        )
-        return np.broadcast_to(rates, client.shape)
-
-    def transfers(self, when: When, sends: Sends) -> Transfers:
-        on_air_s = 8 * sends.nbytes / self.rates_bps(when, sends.sender, sends.receiver)
-        energy = _power_w(self.section, self.direction, sends.share) * on_air_s
-        return Transfers(
-            self.section.latency_s * sends.messages + on_air_s, energy, np.zeros(len(on_air_s), bool)
-        )
-
-
-class Trace:
-    """A recorded link (see scenario.links.TraceLink)."""
-
-    def __init__(
-        self, section: TraceLink, key: str, seed: int, folder: Path, direction: str = "uplink"
-    ) -> None:
-        self.section, self.direction, self.seed = section, direction, seed
-        self.traces = [read_trace(path, folder, key) for path in section.paths]
-
-    def rates_bps(self, when: When, sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:
-        means = np.array([8 * PACKET_BYTES * len(stamps) / (stamps[-1] / 1000) for stamps in self.traces])
-        rates: np.ndarray = means[client_of(sender, receiver) % len(means)]
-        return rates
-
-    def transfers(self, when: When, sends: Sends) -> Transfers:
-        clients = sends.client
-        offset = uniforms(self.seed, 0, "place in a trace", clients) * self.section.spread
-        power_w = _power_w(self.section, self.direction, sends.share)
-
-        def at(i: int, start_s: float) -> tuple[float, float]:
-            stamps = self.traces[int(clients[i]) % len(self.traces)]
-            begins_s = start_s + float(offset[i] * stamps[-1] / 1000)
-            on_air_s = delivered_s(stamps, begins_s, int(sends.nbytes[i]))
-            return self.section.latency_s * int(sends.messages[i]) + on_air_s, float(power_w[i]) * on_air_s
-
-        nothing = np.zeros(len(clients))
-        return Transfers(nothing, nothing, nothing.astype(bool), at)
-
-
-def delivered_s(stamps: np.ndarray, start_s: float, nbytes: int) -> float:
-    """How long so many bytes take from `start_s` over a trace that loops with its last stamp."""
-    packets, start_ms = -(-nbytes // PACKET_BYTES), start_s * 1000
-    if packets == 0:
-        return 0.0
-    loops, phase = divmod(start_ms, float(stamps[-1]))
-    gone = int(np.searchsorted(stamps, phase, side="right"))  # packets of this loop that could leave before
-    more, last = divmod(gone + packets - 1, len(stamps))
-    return float(((loops + more) * stamps[-1] + stamps[last] - start_ms) / 1000)
-
-
-def read_trace(path: str, folder: Path, key: str) -> np.ndarray:
-    """A trace's milliseconds, in their order; `shipped:` ones lie in the package.
-
-    Raises:
-        Refused: for a file that is missing, empty, not numbers, or not in order.
+    Attributes:
+        direction: uplink, downlink or sidelink.
+        key: where its section stands in the scenario, such as network.uplink.
+        seed: the run's, for keyed draws (fedray.randomness).
+        folder: where relative paths start.
+        geometry: where clients are, and when; none: the scenario has no cell.
+        transmit_dbm: each client's transmit power, or one for all; on a downlink the server's. None: the
+            scenario names none.
     """
-    try:
-        file = located(path, folder, key)
-        lines = file.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as e:
-        got = f"{path!r}, which cannot be read ({getattr(e, 'strerror', None) or e})"
-        raise Refused(key, got, "a trace, a line a packet with its millisecond") from None
-    bad = next(
-        (i for i, line in enumerate(lines) if not (line.isascii() and line.isdigit() and len(line) < 16)),
-        None,
-    )
-    if bad is not None or not lines:
-        got = f"{lines[bad]!r} in line {bad + 1} of {file}" if bad is not None else f"{file}, which is empty"
-        raise Refused(key, got, "whole milliseconds, one a line")
-    stamps = np.array(lines, dtype=np.int64)
-    if len(back := np.flatnonzero(np.diff(stamps) < 0)) or stamps[-1] == 0:
-        got = (
-            f"{stamps[back[0] + 1]} after {stamps[back[0]]} in line {back[0] + 2} of {file}"
-            if len(back)
-            else f"{file}, which ends at 0"
+
+    direction: str = "uplink"
+    key: str = "network.uplink"
+    seed: int = 0
+    folder: Path = Path()
+    geometry: Geometry | None = None
+    transmit_dbm: np.ndarray | None = None
+
+
+class Link(ABC):
+    """One direction of a network. A kind of link gives `rates_bps` and `transfers`, such as one that sends at
+    the rates of a table and takes a watt:
+
+    >>> class TableLink(Link):
+    ...     def rates_bps(self, start, sender, receiver):
+    ...         return np.array([1e6, 2e6, 4e6])[link_client(sender, receiver)]
+    ...
+    ...     def transfers(self, start, requests):
+    ...         time_s = 8 * requests.nbytes / self.rates_bps(start, requests.sender, requests.receiver)
+    ...         return TransferCosts(time_s, 1.0 * time_s, np.zeros(len(time_s), bool))
+    >>> link = TableLink(None, LinkContext())
+    >>> link.rates_bps(RoundStart(1, 0.0), np.array([2, 0]), np.array([-1, -1])).tolist()
+    [4000000.0, 1000000.0]
+    """
+
+    Section: ClassVar[type[LinkSection]] = LinkSection
+    reaches_all = True  # whether every pair is in reach, in every round
+    fades = False  # whether transfers of the same size over the same path differ by their own fades
+    adjusts_power = False  # whether `rates_at_power` is there
+    # how those that send at once share the band (see scenario.network.RadioLink); none: they do not
+    allocation: str | None = None
+
+    def __init__(self, section: Any, context: LinkContext) -> None:
+        self.section, self.context = section, context
+
+    @abstractmethod
+    def rates_bps(self, start: RoundStart, sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:
+        """Mean rates over the whole band [n]; 0 for pairs out of reach."""
+
+    @abstractmethod
+    def transfers(self, start: RoundStart, requests: TransferRequests) -> TransferCosts:
+        """What every transfer of a direction takes in a round."""
+
+    @property
+    def latency_s(self) -> float:
+        return float(getattr(self.section, "latency_s", 0.0))
+
+    def in_reach(self, start: RoundStart, sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:
+        """Which receivers the senders reach at all [n], bool."""
+        return np.ones(np.broadcast(sender, receiver).shape, bool)
+
+    def share_rates(self, start: RoundStart, sender: np.ndarray, receiver: np.ndarray) -> ShareRates:
+        """Mean rates of these pairs as a function of their shares of the band."""
+        rates = self.rates_bps(start, sender, receiver)
+        return lambda share, fair_share: np.broadcast_to(
+            rates, np.broadcast_shapes(np.shape(share), rates.shape)
         )
-        raise Refused(key, got, "milliseconds that never go back, the last above 0")
-    return stamps
+
+    def fading_speedup(self, start: RoundStart, requests: TransferRequests) -> np.ndarray:
+        """How much faster than at its mean rate each transfer is as it fades [n]; 0 for one out of reach."""
+        return np.ones(len(requests.sender))
+
+    def rates_at_power(
+        self, start: RoundStart, pair: tuple[int, int], share: float, fractions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mean rates in bit/s [fractions] where a sender transmits with fractions of its power, and the watts
+        that both radios take [fractions].
+
+        Args:
+            start: the round.
+            pair: the sender and the receiver.
+            share: of the band.
+            fractions: of the sender's power, up to 1.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not adjust its power")
 
 
-def ids(numbers: Sequence[int]) -> np.ndarray:
-    return np.asarray(numbers, dtype=np.int64)
+def open_link(section: LinkSection, context: LinkContext) -> Link:
+    """The link that a section of the scenario names."""
+    link: Link = implementation(section)(section, context)
+    return link
+
+
+def link_client(sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:
+    """The client whose link it is: the one at an end, or the sender of two."""
+    return np.where(sender >= 0, sender, receiver)
+
+
+def pair_numbers(sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:
+    """How many transfers from the same sender to the same receiver stand before each one [n]."""
+    pair = (sender + 1) * (receiver.max(initial=0) + 2) + receiver + 1
+    order = np.argsort(pair, kind="stable")
+    first = np.flatnonzero(np.diff(pair[order], prepend=-1))  # of each pair's transfers, in that order
+    numbers = np.empty(len(pair), np.int64)
+    numbers[order] = np.arange(len(pair)) - np.repeat(first, np.diff(first, append=len(pair)))
+    return numbers

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from fedray.network.geometry import nearest, remembered
+from fedray.network.geometry import cache_last_call, nearest_groups
 from fedray.scenario.cell import Cell
 
 # devices whose shadowing is drawn together: a matrix of their correlations grows with their square
-TOGETHER = 64
+GROUP_SIZE = 64
 
 
 @contextmanager
@@ -27,54 +27,36 @@ def _torch_apart(seed: int) -> Iterator[Any]:
         yield torch
 
 
-@remembered
+@cache_last_call
 def large_scale(
     places: np.ndarray,
     model: str,
     frequency_hz: float,
     cell: Cell,
     seed: int,
-    began: np.ndarray | None = None,
+    initial_positions: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Path loss with shadowing in dB, K-factor (0 without line of sight) and line of sight, of each place [n]
-    (TR 38.901, 7.4 and 7.5 steps 1 to 4). The same seed draws the same luck, so what changes with time
-    changes with places alone: who `began` as neighbours stays together."""
-    groups = nearest(places if began is None else began, range(len(places)), -(-len(places) // TOGETHER))
+    (TR 38.901, 7.4 and 7.5 steps 1 to 4). The same seed draws the same numbers, so what changes with time
+    changes with places alone: neighbours of the start are drawn together for good.
+
+    Args:
+        places: of the devices, in metres from the base station [n, 2].
+        model: umi, uma, rma or inh.
+        frequency_hz: of the carrier.
+        cell: heights.
+        seed: of the draws.
+        initial_positions: where the devices were first [n, 2]; none: at `places`.
+    """
+    first = places if initial_positions is None else initial_positions
+    groups = nearest_groups(first, range(len(places)), -(-len(places) // GROUP_SIZE))
     size = max(map(len, groups))
     # the last may be short
     members = np.array([group + [group[0]] * (size - len(group)) for group in groups])
     with _torch_apart(seed) as torch:
-        from sionna.phy.channel.tr38901 import (
-            InHScenario,
-            LSPGenerator,
-            PanelArray,
-            RMaScenario,
-            UMaScenario,
-            UMiScenario,
-        )
+        from sionna.phy.channel.tr38901 import LSPGenerator
 
-        array = PanelArray(
-            num_rows_per_panel=1,
-            num_cols_per_panel=1,
-            polarization="single",
-            polarization_type="V",
-            antenna_pattern="omni",
-            carrier_frequency=frequency_hz,
-        )
-        both = {
-            "ut_array": array,
-            "bs_array": array,
-            "direction": "uplink",
-            "precision": "double",
-            "device": "cpu",
-        }
-        scenario: Any
-        if model == "inh":
-            scenario = InHScenario(frequency_hz, indoor_scenario="mixed", **both)
-        elif model == "rma":
-            scenario = RMaScenario(frequency_hz, **both)
-        else:
-            scenario = {"umi": UMiScenario, "uma": UMaScenario}[model](frequency_hz, o2i_model="low", **both)
+        scenario = _scenario(model, frequency_hz)
         b, n = members.shape
         height = np.full((b, n, 1), cell.device_height_m)
         still = torch.zeros(b, n, 3, dtype=torch.float64)
@@ -87,15 +69,44 @@ def large_scale(
             ut_velocities=still,
             in_state=torch.full((b, n), model == "inh"),
         )
-        drawn = LSPGenerator(scenario)
-        drawn.topology_updated_callback()
-        lsp, path, sight = drawn(), scenario.basic_pathloss[:, 0], scenario.los[:, 0]  # nobody sits in a car
-        shadowed, k = path - 10 * torch.log10(lsp.sf[:, 0]), torch.where(sight, lsp.k_factor[:, 0], 0.0)
-    loss, factor, seen = (np.empty(len(places), t) for t in (float, float, bool))
-    for out, values in ((loss, shadowed), (factor, k), (seen, sight)):
+        generator = LSPGenerator(scenario)
+        generator.topology_updated_callback()
+        lsp = generator()
+        path_loss, los = scenario.basic_pathloss[:, 0], scenario.los[:, 0]  # nobody sits in a car
+        shadowed = path_loss - 10 * torch.log10(lsp.sf[:, 0])
+        k = torch.where(los, lsp.k_factor[:, 0], 0.0)
+    loss, factor, in_sight = (np.empty(len(places), t) for t in (float, float, bool))
+    for out, values in ((loss, shadowed), (factor, k), (in_sight, los)):
         # a group's first member is filled last, with its own draw
         out[members[:, ::-1]] = values.numpy()[:, ::-1]
-    return loss, factor, seen
+    return loss, factor, in_sight
+
+
+def _scenario(model: str, frequency_hz: float) -> Any:
+    """Sionna's own of a model of TR 38.901, with one omnidirectional antenna at both ends."""
+    from sionna.phy.channel.tr38901 import InHScenario, PanelArray, RMaScenario, UMaScenario, UMiScenario
+
+    array = PanelArray(
+        num_rows_per_panel=1,
+        num_cols_per_panel=1,
+        polarization="single",
+        polarization_type="V",
+        antenna_pattern="omni",
+        carrier_frequency=frequency_hz,
+    )
+    common = {
+        "ut_array": array,
+        "bs_array": array,
+        "direction": "uplink",
+        "precision": "double",
+        "device": "cpu",
+    }
+    if model == "inh":
+        return InHScenario(frequency_hz, indoor_scenario="mixed", **common)
+    if model == "rma":
+        return RMaScenario(frequency_hz, **common)
+    kind = {"umi": UMiScenario, "uma": UMaScenario}[model]
+    return kind(frequency_hz, o2i_model="low", **common)
 
 
 @cache
@@ -110,9 +121,9 @@ def link_adaptation(modulation: str) -> tuple[np.ndarray, np.ndarray]:
         phy, table = PHYAbstraction(device="cpu"), {"64qam": 1, "256qam": 2}[modulation]
         snr = torch.tensor(10 ** (db / 10), dtype=torch.float32)
         elements = torch.full(snr.shape, 12 * 14 * 50, dtype=torch.int32)  # of 50 resource blocks in a slot
-        asked = {"sinr_eff": snr, "num_allocated_re": elements, "mcs_table_index": table, "mcs_category": 1}
-        scheme = InnerLoopLinkAdaptation(phy, bler_target=0.1, device="cpu")(**asked)
-        errors = phy(scheme, **asked)[3]
+        request = {"sinr_eff": snr, "num_allocated_re": elements, "mcs_table_index": table, "mcs_category": 1}
+        scheme = InnerLoopLinkAdaptation(phy, bler_target=0.1, device="cpu")(**request)
+        errors = phy(scheme, **request)[3]
         bits, code_rate = decode_mcs_index(scheme, table_index=table, is_pusch=False)
         carried = torch.where(errors <= 0.1, bits * code_rate * (1 - errors), 0.0)
     return db, np.maximum.accumulate(carried.double().numpy())

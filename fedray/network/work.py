@@ -2,11 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Protocol
 
-from fedray.randomness import SERVER as SERVER_NUMBER
-from fedray.schedule import SERVER, Generate, Pass, Send, Step, Train
+from fedray.schedule import Generate, Pass, Send, Step, Train
 
 
 class Loads(Protocol):
@@ -18,7 +16,7 @@ class Loads(Protocol):
 
 @dataclass(frozen=True)
 class Work:
-    train_flops: Callable[[int, int], float]  # of a client's turn, with so many generated pictures
+    train_flops: Callable[[int, int], float]  # of a client's local update, with so many generated pictures
     # of a whole buffer, in this direction, to or from (uplink, sidelink) this client
     send_bytes: Callable[[str, int], int]
     aggregate_flops: Callable[[int], float]  # of so many updates
@@ -36,10 +34,7 @@ class Work:
                 return self.crossing_bytes(step.crossing, step.samples)
             if step.pictures is not None:
                 return step.pictures * self.picture_bytes
-            return round(
-                step.share
-                * self.send_bytes(step.direction, number(step.peer if step.node == SERVER else step.node))
-            )
+            return round(step.share * self.send_bytes(step.direction, step.client))
         if isinstance(step, Train):
             return self.train_flops(step.client, step.pictures) + self._encoding(step)
         if isinstance(step, Pass):
@@ -50,8 +45,3 @@ class Work:
 
     def _encoding(self, step: Train | Pass) -> float:
         return self.encode_flops(step.client) if step.encodes and self.encode_flops else 0.0
-
-
-@cache  # a round asks for each of its clients many times
-def number(node: str) -> int:
-    return SERVER_NUMBER if node == SERVER else int(node.removeprefix("client-"))

@@ -53,7 +53,7 @@ def pack(scenario: Scenario, nodes: Sequence[Node]) -> Packing:
     runtime = scenario.runtime
     splits = scenario.topology.kind == "split"  # then the server computes as much as a client, or more
     clients_at: dict[str | None, int] = {s: len(c) for s, c in scenario.sites.items()} or {
-        None: scenario.population.a_round
+        None: scenario.population.clients_per_round
     }
     if runtime.actors == "auto":
         counts = {

@@ -14,8 +14,9 @@ from fedray.data import dataset_info
 from fedray.data.partition import partition
 from fedray.data.samples import Array
 from fedray.data.sources import to_download
-from fedray.network.clock import Ledger, time_round
-from fedray.network.links import When
+from fedray.network.clock import time_round
+from fedray.network.ledger import Ledger
+from fedray.network.links import RoundStart
 from fedray.network.radio import Radio
 from fedray.network.work import Work
 from fedray.planning.cuts import CutWork, all_cuts
@@ -157,7 +158,7 @@ def costs(scenario: Scenario, folder: Path, known: Shared) -> list[tuple[CutWork
         work = workload.of(this, known.samples)
         schedule = schedule_round(this, radio, 1, known, work)
         events = time_round(schedule, work, radio, 0.0)
-        finish = len(schedule.carried({e.id: e.outcome for e in events}).clients)
+        finish = len(schedule.prune({e.id: e.outcome for e in events}).clients)
         found.append((cut, Ledger().add(events), finish))
     # what would do with the cut that asks the least; of one that fits the memories, how much later the
     # deadline
@@ -240,12 +241,14 @@ def _meets(scenario: Scenario, radio: Radio, work: Work, shared: Shared, deadlin
     first LOOKED_AT rounds, each of which would begin when the deadline of the last is over."""
     fastest = math.inf
     for t in range(1, min(LOOKED_AT, scenario.training.rounds) + 1):
-        when, clients = When(t, (t - 1) * deadline_s), shared.eligible(scenario)
+        when, clients = RoundStart(t, (t - 1) * deadline_s), shared.eligible(scenario)
         if scenario.population.selection == "fedcs":  # which asks as few as it takes
             asked = drawn(scenario, radio, when, shared, work)
         else:
             order = np.argsort(
-                radio.finishes_s(when, work, clients)(n := min(scenario.population.asked, len(clients))),
+                radio.finish_times_s(when, work, clients)(
+                    n := min(scenario.population.clients_selected, len(clients))
+                ),
                 kind="stable",
             )
             asked = sorted(clients[order[:n]].tolist())

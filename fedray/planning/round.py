@@ -8,21 +8,28 @@ import numpy as np
 
 from fedray.augmentation import labels
 from fedray.data import Samples
-from fedray.network.channel import RadioLink
-from fedray.network.clock import Ledger, collecting_nothing
-from fedray.network.geometry import nearest
-from fedray.network.links import Sends, When
+from fedray.network.clock import without_garbage_collection
+from fedray.network.geometry import nearest_groups
+from fedray.network.ledger import Ledger
+from fedray.network.links import RoundStart, TransferRequests
 from fedray.network.radio import Radio
-from fedray.network.work import Work, number
+from fedray.network.work import Work
 from fedray.randomness import SERVER, generator
 from fedray.scenario.augmentation import Augmentation, Fixed
 from fedray.scenario.base import Refused
 from fedray.scenario.scenario import Scenario
 from fedray.scenario.topology import Parallel, Relay, Split
 from fedray.schedule import Schedule
-from fedray.topologies.genfl import Painted, at_clients, at_server, at_server_broadcast
+from fedray.topologies.genfl import ImageCounts, at_clients, at_server, at_server_broadcast
 from fedray.topologies.parallel import parallel
-from fedray.topologies.relay import best_sidelink, dealt, random_order, relay, tour, within
+from fedray.topologies.relay import (
+    best_sidelink,
+    random_groups,
+    random_order,
+    relay,
+    restrict_to_reachable,
+    two_opt_tour,
+)
 from fedray.topologies.split import splitfed, vanilla
 
 NOTHING = Ledger()
@@ -50,7 +57,7 @@ def shared(scenario: Scenario, samples: Samples, held: Mapping[int, np.ndarray])
     )
 
 
-@collecting_nothing()
+@without_garbage_collection()
 def schedule_round(
     scenario: Scenario,
     radio: Radio,
@@ -64,7 +71,7 @@ def schedule_round(
     Raises:
         Refused: for a relay in which a device has nobody in range.
     """
-    when = When(round, so_far.sim_time_s)
+    when = RoundStart(round, so_far.sim_time_s)
     clients = drawn(scenario, radio, when, shared, work, so_far)
     schedule = written(scenario, radio, when, clients, shared, work)
     return schedule.encoding(so_far.encoded) if work is not None and work.encode_flops else schedule
@@ -73,17 +80,17 @@ def schedule_round(
 def written(
     scenario: Scenario,
     radio: Radio,
-    when: When,
+    when: RoundStart,
     clients: list[int],
     shared: Shared | None,
     work: Work | None = None,
 ) -> Schedule:
     """The round of these clients. `work` for a relay whose hops may be lost for what they carry."""
-    topology, round = scenario.topology, when.round
+    topology, round = scenario.topology, when.round_number
     if scenario.augmentation is not None:
         assert shared is not None
         return _augmented(scenario, radio, scenario.augmentation, round, clients, shared)
-    enough = scenario.population.a_round if scenario.population.over_select else None
+    enough = scenario.population.clients_per_round if scenario.population.over_select else None
     if isinstance(topology, Parallel):
         return parallel(round, clients, topology.reduce == "allreduce", scenario.network.deadline_s, enough)
     if isinstance(topology, Split):
@@ -108,19 +115,19 @@ def written(
 def drawn(
     scenario: Scenario,
     radio: Radio,
-    when: When,
+    when: RoundStart,
     shared: Shared | None,
     work: Work | None = None,
     so_far: Ledger = NOTHING,
 ) -> list[int]:
     """The clients that are asked, of those that are there and free: as `population.selection` says, by
     default at random."""
-    population, rng = scenario.population, generator(scenario.seed, when.round, SERVER, "clients")
+    population, rng = scenario.population, generator(scenario.seed, when.round_number, SERVER, "clients")
     eligible = np.arange(population.clients) if shared is None else shared.eligible(scenario)
-    among = radio.devices.available(when.round, eligible)
+    among = radio.devices.available(when.round_number, eligible)
     if so_far.busy:
-        among = np.setdiff1d(among, [number(node) for node in so_far.busy])
-    n = min(population.asked, len(among))
+        among = np.setdiff1d(among, so_far.busy_clients)
+    n = min(population.clients_selected, len(among))
     if n == 0:
         return []
     if population.selection == "label_cover":
@@ -128,16 +135,16 @@ def drawn(
         assert shared.counts is not None
         chosen: np.ndarray = np.array(labels.covering(shared.counts, among, n, rng))
     elif population.selection == "round_robin":
-        turn = np.searchsorted(among, eligible[(when.round - 1) * n % len(eligible)])
+        turn = np.searchsorted(among, eligible[(when.round_number - 1) * n % len(eligible)])
         chosen = np.roll(among, -turn)[:n]
     elif population.selection == "proportional_fair":
         assert work is not None
-        chosen = among[np.lexsort((rng.random(len(among)), -_luck_up(radio, when, work, among, n)))[:n]]
+        chosen = among[np.lexsort((rng.random(len(among)), -_speedups(radio, when, work, among, n)))[:n]]
     elif population.selection == "fedcs":  # Nishio and Yonetani 2019: as many as finish before the deadline
         assert work is not None
-        takes = radio.finishes_s(when, work, among, so_far.encoded)
+        takes = radio.finish_times_s(when, work, among, so_far.encoded)
         fastest = among[np.argsort(takes(n), kind="stable")[:n]]
-        takes = radio.finishes_s(when, work, fastest, so_far.encoded)
+        takes = radio.finish_times_s(when, work, fastest, so_far.encoded)
         low, high = 1, n  # the more there are, the less of the band has each
         while low < high:
             middle = (low + high + 1) // 2
@@ -152,35 +159,36 @@ def drawn(
     return sorted(int(c) for c in chosen)
 
 
-def _luck_up(radio: Radio, when: When, work: Work, clients: np.ndarray, at_once: int) -> np.ndarray:
+def _speedups(radio: Radio, when: RoundStart, work: Work, clients: np.ndarray, at_once: int) -> np.ndarray:
     """How much faster than at its mean rate each client's uplink of this round would be, over an equal share
     of the band."""
     uplink = radio.links["uplink"]
-    assert isinstance(uplink, RadioLink)
+    assert uplink.fades
     nbytes = np.array([work.send_bytes("uplink", c) for c in clients.tolist()])
     ones = np.ones(len(clients), int)
-    return uplink.luck(when, Sends(clients, SERVER * ones, nbytes, ones, ones / at_once, 0 * ones))
+    requests = TransferRequests(clients, SERVER * ones, nbytes, ones, ones / at_once, 0 * ones)
+    return uplink.fading_speedup(when, requests)
 
 
 def _relayed(
-    scenario: Scenario, topology: Relay, radio: Radio, when: When, clients: list[int], work: Work | None
+    scenario: Scenario, topology: Relay, radio: Radio, when: RoundStart, clients: list[int], work: Work | None
 ) -> Schedule:
-    rng = generator(scenario.seed, when.round, SERVER, "order")
+    rng = generator(scenario.seed, when.round_number, SERVER, "order")
     if not clients:
-        return relay(when.round, [], random_order, rng)
+        return relay(when.round_number, [], random_order, rng)
     chains = min(topology.chains, len(clients))
     if topology.groups == "nearest":
         assert radio.geometry is not None
-        groups = nearest(radio.geometry.at(when.time_s), clients, chains)
+        groups = nearest_groups(radio.geometry.at(when.time_s), clients, chains)
     else:
-        groups = dealt(clients, chains, rng)
+        groups = random_groups(clients, chains, rng)
     rates = partial(radio.sidelink_rates_bps, when)
-    order = {"random": random_order, "best_sidelink": best_sidelink(rates), "tour": tour(rates)}[
+    order = {"random": random_order, "best_sidelink": best_sidelink(rates), "tour": two_opt_tour(rates)}[
         topology.order
     ]
-    if not isinstance(radio.links["sidelink"], RadioLink):
-        return relay(when.round, groups, order, rng)
-    reaches = partial(radio.sidelinks, when)
+    if radio.links["sidelink"].reaches_all:
+        return relay(when.round_number, groups, order, rng)
+    reaches = partial(radio.sidelink_reaches, when)
     for members in groups:
         for k in members:
             others = [c for c in members if c != k]
@@ -191,17 +199,17 @@ def _relayed(
 
     def arrives(sender: int, receiver: int) -> bool:
         nbytes = 1 if work is None else work.send_bytes("sidelink", sender)
-        return radio.reaches(when, sender, receiver, nbytes, share)
+        return radio.hop_arrives(when, sender, receiver, nbytes, share)
 
-    return relay(when.round, groups, within(reaches, order), rng, arrives)
+    return relay(when.round_number, groups, restrict_to_reachable(reaches, order), rng, arrives)
 
 
-def _alone(radio: Radio, when: When, client: int, others: list[int]) -> Refused:
+def _alone(radio: Radio, when: RoundStart, client: int, others: list[int]) -> Refused:
     assert radio.geometry is not None
     places = radio.geometry.at(when.time_s)
     far = np.linalg.norm(places[others] - places[client], axis=1)
     nearest_ = f"the nearest, client {others[int(np.argmin(far))]}, is {far.min():.0f} m away"
-    got = f"nobody in range of client {client} in round {when.round}: {nearest_}"
+    got = f"nobody in range of client {client} in round {when.round_number}: {nearest_}"
     return Refused(
         "network.sidelink",
         got,
@@ -216,19 +224,20 @@ def _augmented(
     assert shared.counts is not None
     names = shared.counts.shape[1]
 
-    def pictures(before: int, now: int) -> Painted:
+    def pictures(before: int, now: int) -> ImageCounts:
         had, have = labels.painted(section, names, before), labels.painted(section, names, now)
-        return Painted(have - had, have)
+        return ImageCounts(have - had, have)
 
     here = pictures(round - 1, round)
     if section.at == "server":
-        kappas = section.kappas(round, scenario.training.rounds) or (1, 1)
+        kappas = section.weighting.kappas(round, scenario.training.rounds) or (1, 1)
         paints = not (isinstance(section.weighting, Fixed) and section.weighting.kappa_2 == 0)
         return at_server(
-            round, clients if kappas[0] else [], here if paints else Painted(0, 0), kappas[1] != 0
+            round, clients if kappas[0] else [], here if paints else ImageCounts(0, 0), kappas[1] != 0
         )
     turns = [
-        (t, set(drawn(scenario, radio, When(t, 0.0), shared)).intersection(clients)) for t in range(1, round)
+        (t, set(drawn(scenario, radio, RoundStart(t, 0.0), shared)).intersection(clients))
+        for t in range(1, round)
     ]
     if section.at == "server_broadcast":
         last = {k: max((t for t, them in turns if k in them), default=0) for k in clients}

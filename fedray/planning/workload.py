@@ -173,7 +173,7 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     flops_per_picture, picture_size = (
         image_generator.counted(scenario.augmentation, folder) if scenario.augmentation else (0.0, 0)
     )
-    updates = scenario.population.asked
+    updates = scenario.population.clients_selected
     whole = Workload(
         parameters=parameters,
         trainable_parameters=layout.trained + home,

@@ -19,7 +19,7 @@ from fedray.network.geometry import Geometry
 from fedray.report.numbers import interval, is_share, name
 from fedray.report.recorded import KINDS, SMOOTHING, Recorded, along
 from fedray.scenario.cell import Cell
-from fedray.schedule import SERVER, client_node
+from fedray.schedule import SERVER_NODE, client_node
 from fedray.terminal import size
 
 # Colours that stand for the page's variables until the SVG is written.
@@ -204,7 +204,7 @@ def places(run: Recorded) -> str:
         return ""
     cell, clients = Cell.model_validate(scenario["network"]["cell"]), scenario["population"]["clients"]
     at = Geometry(cell, clients, scenario["seed"]).at(events[0]["t0_s"])
-    where = {SERVER: np.zeros(2)} | {client_node(k): place for k, place in enumerate(at)}
+    where = {SERVER_NODE: np.zeros(2)} | {client_node(k): place for k, place in enumerate(at)}
     with _figure(5.6, 4.6) as (figure, ax):
         ax.scatter(*at.T, s=10, color=MUTED, linewidth=0, alpha=0.6)
         for e in sorted(events, key=lambda e: e["direction"] == "sidelink"):
@@ -232,7 +232,7 @@ def places(run: Recorded) -> str:
             if e["outcome"] != "done":
                 ax.scatter([(x0 + x1) / 2], [(y0 + y1) / 2], marker="x", s=26, color=hue)
         active = np.array(
-            [where[node] for node in {n for e in events for n in (e["node"], e["peer"])} - {SERVER}]
+            [where[node] for node in {n for e in events for n in (e["node"], e["peer"])} - {SERVER_NODE}]
         )
         ax.scatter(*active.T, s=26, color=colour(0), linewidth=0, zorder=3)
         ax.scatter(0, 0, marker="s", s=60, color=INK, zorder=4)

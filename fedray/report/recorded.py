@@ -1,19 +1,19 @@
 """What a report knows of a run: read from its folder, whether it is done, broken or still going on."""
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from fedray.network.clock import idle_s
+from fedray.network.ledger import idle_s
 from fedray.runs import reader
 from fedray.runs.folder import RunFolder
 from fedray.runs.reader import Samples
+from fedray.runs.shapes import PASS
 from fedray.scenario import ScenarioError
 from fedray.scenario.tree import flat
-from fedray.schedule import SERVED, SERVER, client_node
+from fedray.schedule import SERVED, SERVER_NODE, client_node
 
 GRIDS = 24  # sample grids shown of a run; the first and the last are always among them
 SMOOTHING = 5  # rounds of the trailing mean that a loss target is held against
@@ -134,14 +134,22 @@ def _read(path: Path, name: str) -> Recorded:
 
 def _events(path: Path, clients: int) -> list[dict[str, Any]]:
     """timeline.jsonl, whose nodes are all of the population."""
-    events, known = reader.lines(path, "timeline.jsonl"), {SERVER, *map(client_node, range(clients))}
+    events, known = reader.lines(path, "timeline.jsonl"), {SERVER_NODE, *map(client_node, range(clients))}
     for line, e in enumerate(events, 1):
-        if unknown := {e["node"], e["peer"] or SERVER} - known:
+        if unknown := {e["node"], e["peer"] or SERVER_NODE} - known:
             expected = f"the server, or one of client-0 to client-{clients - 1}"
             raise ScenarioError(
                 [f"{path / 'timeline.jsonl'}:{line}: got {unknown.pop()}, expected {expected}"]
             )
+        if e["peer"] is None and e.get("batch") is None and PASS.fullmatch(e["id"]):
+            _add_batch(e)
     return events
+
+
+def _add_batch(e: dict[str, Any]) -> None:
+    """Client, batch and part of a split model's pass, which earlier versions wrote into its id alone."""
+    client, batch, *part = map(int, e["id"].split("-")[1:])
+    e |= {"client": client, "batch": batch, "part": part[0] if part else 0}
 
 
 def loss_targets(runs: Sequence[Recorded]) -> list[float]:
@@ -213,13 +221,12 @@ def painted(runs: Sequence[Recorded]) -> list[tuple[str, list[str]]]:
 
 def client_flops(run: Recorded) -> float:
     """Floating-point operations of all clients."""
-    return sum(e["flops"] for e in run.events if e["node"] != SERVER)
+    return sum(e["flops"] for e in run.events if e["node"] != SERVER_NODE)
 
 
 KINDS = {"train": "training", "generate": "painting", "aggregate": "server", "wait": "waiting"}
 KINDS |= dict.fromkeys(("front", "tail", "back"), "training") | dict.fromkeys(SERVED, "server")
 KINDS |= {d: d for d in ("downlink", "sidelink", "uplink")}
-TURN = re.compile(r"train-.*|front-\d+-0(-0)?")  # the first step of a client's turn
 
 
 def shares(run: Recorded) -> dict[str, dict[str, float]]:
@@ -243,7 +250,7 @@ def waiting(events: Sequence[dict[str, Any]]) -> float:
     ends = [e["t1_s"] for e in events if e["event"] == "aggregate"]
     steps = ((e["node"], e["peer"], e["t0_s"], e["t1_s"]) for e in events if e["event"] != "wait")
     idle = idle_s(steps, events[0]["t0_s"], ends[-1]) if ends else {}
-    return sum(seconds for node, seconds in idle.items() if node != SERVER)
+    return sum(seconds for node, seconds in idle.items() if node != SERVER_NODE)
 
 
 def rates(run: Recorded) -> dict[str, list[float]]:
@@ -267,7 +274,8 @@ def by_node(run: Recorded) -> list[dict[str, Any]]:
         node = nodes.setdefault(
             e["node"], {"node": e["node"], "turns": 0, "computing_s": 0.0, "bytes": 0, "joules": 0.0}
         )
-        node["turns"] += TURN.fullmatch(e["id"]) is not None
+        # the first step of a client's local update
+        node["turns"] += e["event"] == "train" or (e["event"] == "front" and not (e["batch"] or e["part"]))
         node["computing_s"] += e["t1_s"] - e["t0_s"] if e["event"] not in ("send", "wait") else 0.0
         node["bytes"] += e["bytes"]
         node["joules"] += e["energy_j"]

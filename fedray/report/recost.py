@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from fedray.errors import printable
-from fedray.network.clock import Ledger, time_round
+from fedray.network.clock import time_round
+from fedray.network.ledger import Ledger
 from fedray.network.radio import Radio
-from fedray.network.work import number
 from fedray.report.recorded import Recorded
 from fedray.runs.reader import Samples
 from fedray.scenario.base import Refused
 from fedray.scenario.load import ScenarioError, load_network
-from fedray.schedule import Generate, Pass, Schedule, Send, Server, Step, Train
+from fedray.schedule import SERVER_NODE, Generate, Pass, Schedule, Send, Server, Step, Train, node_client
 
 NONE = Samples([], [], None, None, 0, [])  # they are the run's own
 
@@ -90,13 +90,15 @@ def _schedule(round: int, events: Sequence[dict[str, Any]], waited_s: float | No
     def step(e: dict[str, Any]) -> Step:
         after = tuple(e["after"])
         if e["event"] == "send":
-            return Send(e["id"], e["node"], e["peer"], e["direction"], after, messages=e.get("messages", 1))
+            ends = node_client(e["node"]), node_client(e["peer"])
+            return Send(e["id"], *ends, e["direction"], after, messages=e.get("messages", 1))
         if e["event"] == "aggregate":
             return Server(e["id"], after, waited_s)
         if e["event"] == "generate":
-            return Generate(e["id"], number(e["node"]), 0, after)
+            return Generate(e["id"], node_client(e["node"]), 0, after)
         if e["event"] != "train":
-            return Pass(e["id"], int(e["id"].split("-")[1]), e["event"], 0, 0, 1, 0, after)
-        return Train(e["id"], number(e["node"]), after)
+            client = e["client"] if e["node"] == SERVER_NODE else node_client(e["node"])
+            return Pass(e["id"], client, e["event"], e["batch"], e["part"], 1, 0, after)
+        return Train(e["id"], node_client(e["node"]), after)
 
     return Schedule(round, tuple(step(e) for e in events))

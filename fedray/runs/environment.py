@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("fedray", "torch", "ray", "diffusers", "transformers", "peft", "accelerate", "numpy", "simpy")
+PACKAGES = ("fedray", "torch", "ray", "diffusers", "transformers", "peft", "accelerate", "numpy")
 
 
 def environment() -> dict[str, Any]:

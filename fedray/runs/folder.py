@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fedray.files import naming, whole, write_synced, write_whole
-from fedray.network.clock import Event, Ledger
+from fedray.network.ledger import Event, Ledger
 from fedray.runs import reader
 from fedray.runs.lock import LOCK
 from fedray.scenario.load import Loaded, ScenarioError

@@ -71,6 +71,9 @@ class Step(Shape):
     energy_j: Number
     outcome: Literal["done", "lost", "late", "dropped", "skipped"]
     messages: Whole = 1
+    client: Whole | None = None
+    batch: Whole | None = None  # with client and part: of a split model's pass; earlier versions have them
+    part: Whole | None = None  # in its id alone
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -78,10 +81,10 @@ class Step(Shape):
             raise ValueError("a peer and a direction of a send step, and of no other")
         if self.t1_s < self.t0_s:
             raise ValueError("an end (t1_s) that is not before its start (t0_s)")
-        if self.event not in ("send", "train", "generate", "aggregate", "wait") and not PASS.fullmatch(
-            self.id
-        ):
-            raise ValueError("an id such as front-3-0 of a split model's pass")
+        if self.event not in ("send", "train", "generate", "aggregate", "wait"):
+            has_fields = None not in (self.client, self.batch, self.part)
+            if not has_fields and not PASS.fullmatch(self.id):
+                raise ValueError("client, batch and part of a split model's pass, or an id such as front-3-0")
         return self
 
 

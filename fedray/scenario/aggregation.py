@@ -1,21 +1,38 @@
 """`aggregation`: how updates are combined."""
 
 import math
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field
 
-from fedray.scenario.base import Count, Fraction, NotNegative, Positive, Section
+from fedray.scenario.base import Count, Fraction, NotNegative, Positive, Refused
+from fedray.scenario.kinds import KindSection, OpenKind
 
 
-class Clip(Section):
+class TransformSection(KindSection):
+    """Something that is done to an update on its way."""
+
+    kind: str = Field(description="What is done.")
+    # Transforms stand in this order: what changes an update, what thins it out, what writes it as fewer
+    # bytes.
+    rank: ClassVar[int] = 0
+    once: ClassVar[bool] = False  # whether there may be but one of this rank
+    writes_bytes: ClassVar[bool] = False  # whether the receiver gets other bytes than the update's numbers
+
+
+class Clip(TransformSection):
     """An update whose Euclidean norm exceeds `norm` is scaled down to that norm."""
 
     kind: Literal["clip"] = Field(description="clip: limit the length of an update.")
     norm: Positive = Field(description="The largest Euclidean norm that an update may have.")
 
+    implementation: ClassVar[str] = "fedray.transport.compression:Clip"
+    once: ClassVar[bool] = True
 
-class TopK(Section):
+
+class TopK(TransformSection):
     """Only the numbers of largest magnitude are sent (Aji and Heafield 2017)."""
 
     kind: Literal["top_k"] = Field(description="top_k: send only the numbers of largest magnitude.")
@@ -28,8 +45,14 @@ class TopK(Section):
         "effect in a split's compression, which has no next update.",
     )
 
+    implementation: ClassVar[str] = "fedray.transport.compression:TopK"
+    cites: ClassVar[tuple[str, ...]] = ("aji2017sparse",)
+    rank: ClassVar[int] = 1
+    once: ClassVar[bool] = True
+    writes_bytes: ClassVar[bool] = True
 
-class RandomK(Section):
+
+class RandomK(TransformSection):
     """Only some numbers are sent, at places that client and server both draw from the seed, so that no
     places travel (Konecny et al. 2016)."""
 
@@ -42,8 +65,14 @@ class RandomK(Section):
         description="Add what was not sent to the same client's next update (Stich et al. 2018).",
     )
 
+    implementation: ClassVar[str] = "fedray.transport.compression:RandomK"
+    cites: ClassVar[tuple[str, ...]] = ("konecny2016federated",)
+    rank: ClassVar[int] = 1
+    once: ClassVar[bool] = True
+    writes_bytes: ClassVar[bool] = True
 
-class Quantize(Section):
+
+class Quantize(TransformSection):
     """Numbers are sent as integers of few bits, rounded at random so that the mean is kept, with one fp32
     scale per block (QSGD, Alistarh et al. 2017)."""
 
@@ -55,15 +84,20 @@ class Quantize(Section):
         description="Add the rounding error to the same client's next update (Stich et al. 2018).",
     )
 
+    implementation: ClassVar[str] = "fedray.transport.compression:Quantize"
+    cites: ClassVar[tuple[str, ...]] = ("alistarh2017qsgd",)
+    rank: ClassVar[int] = 2
+    once: ClassVar[bool] = True
+    writes_bytes: ClassVar[bool] = True
 
-Transform = Annotated[Clip | TopK | RandomK | Quantize, Field(discriminator="kind")]
+
+Transform = Annotated[Clip | TopK | RandomK | Quantize, Discriminator("kind"), OpenKind("hook")]
 
 
-class FedAvg(Section):
-    """The weighted mean of the clients' updates (McMahan et al. 2017, Algorithm 1). With LoRA, A and B are
-    averaged separately (FedIT)."""
+class AggregationSection(KindSection):
+    """What every rule's section has, and what others need to know of it."""
 
-    kind: Literal["fedavg"] = Field(default="fedavg", description="fedavg: the weighted mean of the updates.")
+    kind: str = Field(description="The rule.")
     weighting: Literal["samples", "uniform"] = Field(
         default="samples",
         description="How much a client counts. samples: in proportion to how many samples it has. uniform: "
@@ -75,20 +109,23 @@ class FedAvg(Section):
         "random_k, then quantize; at most one of each.",
     )
 
+    frozen: ClassVar[tuple[str, ...]] = ()  # parts of names of parameters that stay as they were drawn
+    needs_adapters: ClassVar[bool] = False  # whether it is made for LoRA
+    multiplies: ClassVar[bool] = False  # whether products of A and B are added up
+    takes_mixed_ranks: ClassVar[bool] = False  # whether what a low rank leaves out may be zero
+    keeps_control_variates: ClassVar[bool] = False  # beside the model, at the server and every client
+    gathers: ClassVar[bool] = False  # whether it compares updates one by one, which a ring cannot add up
+    goes_with_split: ClassVar[bool] = True  # whether it needs no client with the whole model
+
     @property
-    def frozen(self) -> tuple[str, ...]:
-        """Parts of names of parameters that stay as they were drawn."""
-        return (".lora_A.",) if self.kind == "ffa_lora" else ()
+    def feeds_back(self) -> bool:
+        """Whether what is lost on an update's way joins the client's next one."""
+        return any(getattr(t, "error_feedback", False) for t in self.transforms)
 
     @property
     def keeps_state(self) -> bool:
-        """Whether a client has a state of its own between its turns."""
-        return self.kind == "scaffold" or any(getattr(t, "error_feedback", False) for t in self.transforms)
-
-    @property
-    def multiplies(self) -> bool:
-        """Whether products of A and B are added up."""
-        return self.kind in ("hetlora", "fedex_lora", "flora")
+        """Whether a client has a state of its own between its local updates."""
+        return self.keeps_control_variates or self.feeds_back
 
     def operations(self, updates: int) -> float:
         """Floating-point operations a number of so many updates: a subtraction, a multiplication and an
@@ -99,24 +136,70 @@ class FedAvg(Section):
         """What a client of so many samples weighs in the mean."""
         return samples if self.weighting == "samples" else 1
 
+    def cited(self) -> Iterator[str]:
+        yield from super().cited()
+        if self.feeds_back:
+            yield "stich2018sparsified"
 
-class FedProx(FedAvg):
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        kinds = ", ".join(t.kind for t in self.transforms)
+        if any(
+            a.rank > b.rank or (a.rank == b.rank and a.once and b.once) for a, b in pairwise(self.transforms)
+        ):
+            expected = "at most one each of clip, top_k or random_k, quantize, in this order"
+            yield Refused(".transforms", kinds, expected)
+        if self.needs_adapters and not scenario.tuning.has_adapters:
+            got = f"{self.kind} with tuning {scenario.tuning.kind}"
+            yield Refused(".kind", got, "tuning.kind lora, or another rule")
+        topology = scenario.topology
+        if topology.hands_model_on and any(t.writes_bytes for t in self.transforms):
+            expected = "none in a relay: what is handed on is the model, not an update"
+            yield Refused(".transforms", kinds, expected)
+        if topology.splits_model and not self.goes_with_split:
+            expected = "fedavg, fedavgm, fedadam or fedyogi: no client has the whole model"
+            yield Refused(".kind", f"{self.kind} in a split", expected)
+        if topology.splits_model and any(t.writes_bytes for t in self.transforms):
+            expected = "none in a split: topology.compression is for what crosses the cut"
+            yield Refused(".transforms", kinds, expected)
+        if topology.reduces_among_clients:
+            if any(t.writes_bytes for t in self.transforms):
+                expected = "clip alone with topology.reduce allreduce: a ring adds plain numbers"
+                yield Refused(".transforms", kinds, expected)
+            if self.gathers:
+                got = f"{self.kind} with topology.reduce allreduce"
+                yield Refused(".kind", got, "topology.reduce server: a ring can only add")
+
+
+class FedAvg(AggregationSection):
+    """The weighted mean of the clients' updates (McMahan et al. 2017, Algorithm 1). With LoRA, A and B are
+    averaged separately (FedIT)."""
+
+    kind: Literal["fedavg"] = Field(default="fedavg", description="fedavg: the weighted mean of the updates.")
+
+    implementation: ClassVar[str] = "fedray.aggregation.fedavg:FedAvg"
+    cites: ClassVar[tuple[str, ...]] = ("mcmahan2017communication",)
+    takes_mixed_ranks: ClassVar[bool] = True
+
+
+class FedProx(AggregationSection):
     """FedAvg whose clients add mu / 2 |w - w_t|^2 to their loss, which holds their weights w near the
     round's global weights w_t (Li et al. 2020)."""
 
-    kind: Literal["fedprox"] = Field(  # type: ignore[assignment]
+    kind: Literal["fedprox"] = Field(
         description="fedprox: the mean of the updates, with a proximal term in the clients' loss."
     )
     mu: NotNegative = Field(description="The weight of the proximal term; 0 is FedAvg.")
 
+    implementation: ClassVar[str] = "fedray.aggregation.fedprox:FedProx"
+    cites: ClassVar[tuple[str, ...]] = ("li2020federated",)
+    goes_with_split: ClassVar[bool] = False
 
-class Scaffold(FedAvg):
+
+class Scaffold(AggregationSection):
     """Control variates correct each client's drift (Karimireddy et al. 2020, whose means are over clients,
     not over samples). Twice the bytes travel in each direction."""
 
-    kind: Literal["scaffold"] = Field(  # type: ignore[assignment]
-        description="scaffold: the mean of the updates, with control variates."
-    )
+    kind: Literal["scaffold"] = Field(description="scaffold: the mean of the updates, with control variates.")
     weighting: Literal["samples", "uniform"] = Field(
         default="uniform",
         description="How much a client counts. uniform: every client the same, as in the paper. samples: in "
@@ -126,65 +209,128 @@ class Scaffold(FedAvg):
         default=1.0, description="The factor on the mean update at the server; 1 adds it as it is."
     )
 
+    implementation: ClassVar[str] = "fedray.aggregation.scaffold:Scaffold"
+    cites: ClassVar[tuple[str, ...]] = ("karimireddy2020scaffold",)
+    keeps_control_variates: ClassVar[bool] = True
+    goes_with_split: ClassVar[bool] = False
 
-class FedAvgM(FedAvg):
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        yield from super().conflicts(scenario)
+        if scenario.topology.hands_model_on:
+            expected = "topology.kind parallel: its control variates correct turns from one model"
+            yield Refused(".kind", "scaffold", expected)
+        optimizer = scenario.training.optimizer
+        if not optimizer.is_plain_sgd or scenario.training.groups:
+            got = f"{optimizer.kind} for scaffold" if not scenario.training.groups else "groups for scaffold"
+            expected = (
+                "sgd without momentum: SCAFFOLD reads the mean gradient off the way that plain steps went"
+            )
+            yield Refused("training.optimizer", got, expected)
+        if self.weighting == "samples" and scenario.chooses_clients:
+            expected = (
+                "uniform, or all clients in every round: weighted by who is there, control variates add up to"
+                " nobody's gradient"
+            )
+            yield Refused(".weighting", "samples for scaffold", expected)
+        if scenario.augmentation is not None:
+            expected = "a rule without control variates: the augmented model has none"
+            yield Refused("augmentation", "one beside scaffold", expected)
+
+
+class FedAvgM(AggregationSection):
     """The mean update is a step of SGD with momentum at the server (Hsu et al. 2019)."""
 
-    kind: Literal["fedavgm"] = Field(  # type: ignore[assignment]
+    kind: Literal["fedavgm"] = Field(
         description="fedavgm: the mean update is a server's step of SGD with momentum."
     )
     server_learning_rate: Positive = Field(default=1.0, description="The server optimizer's learning rate.")
     momentum: Fraction = Field(default=0.9, description="The server optimizer's momentum; 0 is FedAvg.")
 
+    implementation: ClassVar[str] = "fedray.aggregation.fedopt:FedAvgM"
+    cites: ClassVar[tuple[str, ...]] = ("hsu2019measuring",)
 
-class FedAdam(FedAvg):
-    """The mean update is a step of Adam at the server (Reddi et al. 2021; with torch's bias correction)."""
 
-    kind: Literal["fedadam"] = Field(  # type: ignore[assignment]
-        description="fedadam: the mean update is a server's step of Adam."
-    )
+class ServerAdaptive(AggregationSection):
+    """A server optimizer with two moments (Reddi et al. 2021, Algorithm 2)."""
+
     server_learning_rate: Positive = Field(default=1e-2, description="The server optimizer's learning rate.")
     beta1: Fraction = Field(default=0.9, description="The decay of the mean of past updates.")
     beta2: Fraction = Field(default=0.99, description="The decay of the mean of their squares.")
     tau: Positive = Field(
         default=1e-3, description="The degree of adaptivity in the paper; the epsilon of Adam."
     )
+    cites: ClassVar[tuple[str, ...]] = ("reddi2021adaptive",)
 
 
-class FedYogi(FedAdam):
+class FedAdam(ServerAdaptive):
+    """The mean update is a step of Adam at the server (Reddi et al. 2021; with torch's bias correction)."""
+
+    kind: Literal["fedadam"] = Field(description="fedadam: the mean update is a server's step of Adam.")
+
+    implementation: ClassVar[str] = "fedray.aggregation.fedopt:FedAdam"
+
+
+class FedYogi(ServerAdaptive):
     """As FedAdam, with Yogi's second moment (Reddi et al. 2021, Algorithm 2)."""
 
-    kind: Literal["fedyogi"] = Field(  # type: ignore[assignment]
-        description="fedyogi: the mean update is a server's step of Yogi."
-    )
+    kind: Literal["fedyogi"] = Field(description="fedyogi: the mean update is a server's step of Yogi.")
+
+    implementation: ClassVar[str] = "fedray.aggregation.fedopt:FedYogi"
 
 
-class Median(FedAvg):
+class Median(AggregationSection):
     """The coordinate-wise median (Yin et al. 2018): each number's median over the clients, who all count the
     same, so that up to half of them may send anything."""
 
-    kind: Literal["median"]  # type: ignore[assignment]
-    weighting: Literal["uniform"] = Field(default="uniform", description="All clients count the same.")
+    kind: Literal["median"] = Field(description="median: each number's median over the clients.")
+    weighting: Literal["uniform"] = Field(
+        default="uniform", description="uniform: all clients count the same."
+    )
+
+    implementation: ClassVar[str] = "fedray.aggregation.median:Median"
+    cites: ClassVar[tuple[str, ...]] = ("yin2018byzantine",)
+    gathers: ClassVar[bool] = True
 
     def operations(self, updates: int) -> float:
         """Of sorting them."""
         return updates * math.log2(max(2, updates))
 
 
-class FfaLora(FedAvg):
+class FfaLora(AggregationSection):
     """FFA-LoRA (Sun et al. 2024): an adapter's A stays as it was drawn, only B trains and travels. Half the
     bytes, and the mean is exact."""
 
-    kind: Literal["ffa_lora"] = Field(  # type: ignore[assignment]
+    kind: Literal["ffa_lora"] = Field(
         description="ffa_lora: A is frozen, B is averaged. Needs tuning.kind lora."
     )
 
+    implementation: ClassVar[str] = "fedray.aggregation.lora:FfaLora"
+    cites: ClassVar[tuple[str, ...]] = ("sun2024improving",)
+    frozen: ClassVar[tuple[str, ...]] = (".lora_A.",)
+    needs_adapters: ClassVar[bool] = True
+    goes_with_split: ClassVar[bool] = False
 
-class HetLora(FedAvg):
+
+class ProductSection(AggregationSection):
+    """A rule that adds up products of an adapter's B and A."""
+
+    needs_adapters: ClassVar[bool] = True
+    multiplies: ClassVar[bool] = True
+    takes_mixed_ranks: ClassVar[bool] = True
+    goes_with_split: ClassVar[bool] = False
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        yield from super().conflicts(scenario)
+        if scenario.topology.hands_model_on or scenario.topology.splits_model:
+            expected = "topology.kind parallel: a relay hands adapters on without averaging them"
+            yield Refused(".kind", self.kind, expected)
+
+
+class HetLora(ProductSection):
     """HetLoRA (Cho et al. 2024): adapters of mixed ranks, weighted by the norm of what they add to the base
     weights, so that a low rank, whose other rows are zero, does not shrink a higher one."""
 
-    kind: Literal["hetlora"] = Field(  # type: ignore[assignment]
+    kind: Literal["hetlora"] = Field(
         description="hetlora: a mean of adapters of mixed ranks. Needs tuning.kind lora."
     )
     weighting: Literal["samples", "uniform"] = Field(
@@ -193,24 +339,33 @@ class HetLora(FedAvg):
         "multiplied by how many samples it has.",
     )
 
+    implementation: ClassVar[str] = "fedray.aggregation.lora:HetLora"
+    cites: ClassVar[tuple[str, ...]] = ("cho2024heterogeneous",)
 
-class FedExLora(FedAvg):
+
+class FedExLora(ProductSection):
     """FedEx-LoRA (Singhal et al. 2025): A and B are averaged, and the difference between the mean of the
     products and the product of the means is added to the base weights, so that nothing is lost. The change
     of the base weights goes down with the adapter."""
 
-    kind: Literal["fedex_lora"] = Field(  # type: ignore[assignment]
+    kind: Literal["fedex_lora"] = Field(
         description="fedex_lora: A and B are averaged, the rest goes into the base. Needs tuning.kind lora."
     )
 
+    implementation: ClassVar[str] = "fedray.aggregation.lora:FedExLora"
+    cites: ClassVar[tuple[str, ...]] = ("singhal2024fedex",)
 
-class Flora(FedAvg):
+
+class Flora(ProductSection):
     """FLoRA (Wang et al. 2024), stacking: the mean product of B and A is added to the base weights exactly,
     and every round begins with a new adapter. The change of the base weights goes down with it."""
 
-    kind: Literal["flora"] = Field(  # type: ignore[assignment]
+    kind: Literal["flora"] = Field(
         description="flora: adapters are stacked and added to the base. Needs tuning.kind lora."
     )
+
+    implementation: ClassVar[str] = "fedray.aggregation.lora:Flora"
+    cites: ClassVar[tuple[str, ...]] = ("wang2024flora",)
 
 
 Aggregation = Annotated[
@@ -225,5 +380,6 @@ Aggregation = Annotated[
     | HetLora
     | FedExLora
     | Flora,
-    Field(discriminator="kind"),
+    Discriminator("kind"),
+    OpenKind("rule"),
 ]

@@ -1,12 +1,13 @@
 """`augmentation`: images that a generator makes of labels which clients lack (GenFL, Qiang et al. 2024,
 Sec. III)."""
 
+from collections.abc import Iterator
 from string import Formatter
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from fedray.scenario.base import Count, FilePath, NotNegative, Positive, Section
+from fedray.scenario.base import Count, FilePath, NotNegative, Positive, Refused, Section
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
@@ -25,7 +26,26 @@ def fillable(template: str) -> bool:
     return all(name in ("label", "a") and not form and not conversion for name, form, conversion in fields)
 
 
-class Fixed(Section):
+class WeightingSection(Section):
+    """How the clients' mean and the augmented model are weighted (Eq. 1)."""
+
+    kind: str = Field(description="The weighting.")
+
+    depends_on_last_round: ClassVar[bool] = False  # whether weights follow from how many rounds there are
+    needs_test_set: ClassVar[bool] = False
+    held_out_images: ClassVar[int] = 0  # of the test set, that nothing else is measured on
+
+    def kappas(self, round_number: int, rounds: int) -> tuple[float, float] | None:
+        """kappa_1 and kappa_2 of a round, where they are known before it."""
+        return None
+
+    @property
+    def paints(self) -> bool:
+        """Whether there is any use in the augmented model."""
+        return True
+
+
+class Fixed(WeightingSection):
     """The same weights in every round."""
 
     kind: Literal["fixed"] = Field(default="fixed", description="fixed: the same weights in every round.")
@@ -37,22 +57,47 @@ class Fixed(Section):
     )
     any_sum: bool = Field(default=False, description="Allow weights that do not sum to 1.")
 
+    def kappas(self, round_number: int, rounds: int) -> tuple[float, float] | None:
+        return self.kappa_1, self.kappa_2
 
-class Linear(Section):
+    @property
+    def paints(self) -> bool:
+        return self.kappa_2 != 0
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        if not self.any_sum and abs(self.kappa_1 + self.kappa_2 - 1) > 1e-9:
+            got = f"kappa_1 {self.kappa_1:g} and kappa_2 {self.kappa_2:g}"
+            yield Refused("augmentation.weighting", got, "weights that sum to 1, or any_sum: true")
+
+
+class Linear(WeightingSection):
     """kappa_2 changes linearly from the first round to the last; kappa_1 is 1 - kappa_2."""
 
     kind: Literal["linear"] = Field(description="linear: weights that change linearly over the rounds.")
     first: Share = Field(description="kappa_2 in the first round.")
     last: Share = Field(description="kappa_2 in the last round.")
 
+    depends_on_last_round: ClassVar[bool] = True
 
-class HeldOut(Section):
+    def kappas(self, round_number: int, rounds: int) -> tuple[float, float] | None:
+        part = (round_number - 1) / max(1, rounds - 1)
+        second = self.first + (self.last - self.first) * part
+        return 1 - second, second
+
+
+class HeldOut(WeightingSection):
     """kappa_2 : kappa_1 is the ratio of the two models' accuracies, raised to a power, on real images that
     are held out of the test set (Sec. V-2)."""
 
     kind: Literal["held_out"] = Field(description="held_out: weights by accuracy on held-out images.")
     images: Count = Field(default=500, description="How many images are held out of the test set for it.")
     power: Positive = Field(default=1.0, description="The power to which the ratio of accuracies is raised.")
+
+    needs_test_set: ClassVar[bool] = True
+
+    @property
+    def held_out_images(self) -> int:  # type: ignore[override]
+        return self.images
 
 
 class Augmentation(Section):
@@ -112,15 +157,41 @@ class Augmentation(Section):
         "measured.",
     )
 
-    def kappas(self, round: int, rounds: int) -> tuple[float, float] | None:
-        """kappa_1 and kappa_2 of a round, where they are known before it."""
-        weighting = self.weighting
-        if isinstance(weighting, Fixed):
-            return weighting.kappa_1, weighting.kappa_2
-        if isinstance(weighting, Linear):
-            second = weighting.first + (weighting.last - weighting.first) * (round - 1) / max(1, rounds - 1)
-            return 1 - second, second
-        return None
+    cites: ClassVar[tuple[str, ...]] = ("qiang2024aigc", "rombach2022high", "ho2022classifier")
+
+    def cited(self) -> Iterator[str]:
+        yield from super().cited()
+        if self.generator == "tiny-sd":
+            yield from ("song2021denoising", "xiao2017fashion")
+
+    @property
+    def prompts(self) -> list[str]:
+        """Every template."""
+        if isinstance(self.templates, list):
+            return self.templates
+        return [template for some in self.templates.values() for template in some]
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        topology = scenario.topology
+        if scenario.model.kind != "classifier" or topology.kind != "parallel":
+            got = f"one for {scenario.model.kind} over a {topology.kind}"
+            yield Refused("augmentation", got, "model.kind classifier and topology.kind parallel")
+        for key in scenario.closing_keys:
+            yield Refused("augmentation", f"one with {key}", "none: its rounds wait for everybody")
+        usual = type(self).model_fields["weighting"].default
+        if self.at != "server" and (self.weighting != usual or self.start == "own"):
+            got = f"{self.at} with weights of an augmented model"
+            yield Refused(".at", got, "server, where there is one")
+        if topology.reduces_among_clients and self.at == "server":
+            got = "allreduce with augmentation.at server"
+            yield Refused("topology.reduce", got, "server, which mixes two models")
+        if self.weighting.needs_test_set and not scenario.data.has_test_set:
+            expected = "data with a test set, or fixed or linear"
+            yield Refused(".weighting", f"{self.weighting.kind} for an image folder", expected)
+        for text in self.prompts:
+            if not fillable(text):
+                expected = "a prompt in which only {label} and {a} stand in braces"
+                yield Refused(".templates", repr(text), expected)
 
     def templates_of(self, label: str) -> list[str]:
         return self.templates if isinstance(self.templates, list) else self.templates.get(label, [])

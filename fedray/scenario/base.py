@@ -1,6 +1,7 @@
 """What every section of a scenario shares."""
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -40,6 +41,33 @@ class Section(BaseModel):
     """A section: no unknown keys, no silent conversions, never changed after loading."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=())
+    cites: ClassVar[tuple[str, ...]] = ()  # keys of BibTeX entries, of whatever the section is used with
+
+    def cited(self) -> Iterator[str]:
+        """Keys of BibTeX entries of exactly the methods that are used."""
+        yield from self.cites
+
+    def conflicts(self, scenario: Any) -> Iterator["Refused"]:
+        """What the section cannot go with in a scenario. A key that begins with a dot is the section's own:
+        `Refused(".norm", 2, "at most 1")`."""
+        return iter(())
+
+    def sections(self, key: str = "") -> Iterator[tuple[str, "Section"]]:
+        """This section and all within it, each with its dotted key below this one's."""
+        yield key, self
+        for name in type(self).model_fields:
+            yield from _sections(getattr(self, name), f"{key}.{name}" if key else name)
+
+
+def _sections(value: Any, key: str) -> Iterator[tuple[str, Section]]:
+    if isinstance(value, Section):
+        yield from value.sections(key)
+    elif isinstance(value, list | tuple):
+        for i, one in enumerate(value):
+            yield from _sections(one, f"{key}.{i}")
+    elif isinstance(value, dict):
+        for name, one in value.items():
+            yield from _sections(one, f"{key}.{name}")
 
 
 class Refused(UserError):
@@ -49,6 +77,10 @@ class Refused(UserError):
     def __init__(self, key: str, got: object, expected: str) -> None:
         super().__init__(f"{key}: got {got}, expected {expected}")
         self.key, self.got, self.expected = key, str(got), expected
+
+    def within(self, key: str) -> "Refused":
+        """The same with a whole key, where it begins with a dot: a section knows no more than its own."""
+        return Refused(f"{key}{self.key}", self.got, self.expected) if self.key.startswith(".") else self
 
     def __reduce__(self):  # exceptions with arguments of their own do not pickle without this
         return Refused, (self.key, self.got, self.expected)

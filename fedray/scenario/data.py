@@ -1,12 +1,14 @@
 """`data`: whose images or texts, their captions, and which client has which."""
 
 import unicodedata
+from collections.abc import Iterator
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Discriminator, Field
 
-from fedray.scenario.base import Count, FilePath, Name, Positive, Section
+from fedray.scenario.base import Count, FilePath, Name, Positive, Refused, Section
+from fedray.scenario.kinds import KindSection, OpenKind
 
 FOLDER_PATTERN = r"^[^/\\\x00]*[^./\\\x00][^/\\\x00]*$"  # never a way out of where it lies
 # However a keyboard or a file system composes it, as data/folders.py compares names.
@@ -15,13 +17,45 @@ FolderName = Annotated[
 ]
 
 
-class ByFolder(Section):
+MOST_DRAWN = 100_000_000  # samples that clients draw with replacement, whose numbers are an array
+
+
+class PartitionSection(KindSection):
+    """Which client has which samples."""
+
+    kind: str = Field(description="The partition.")
+
+    by_folder: ClassVar[bool] = False  # whether each of a source's folders is a client's
+    by_label: ClassVar[bool] = False  # whether it needs to know labels
+
+    @property
+    def leaves_empty(self) -> bool:
+        """Whether a client may have no samples."""
+        return False
+
+
+class DrawnSection(PartitionSection):
+    """One in which each client may draw samples, with replacement."""
+
+    samples: Count | None = Field(default=None, description="Samples that each client draws.")
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        clients = scenario.population.clients
+        if clients * (self.samples or 0) > MOST_DRAWN:
+            expected = f"at most {MOST_DRAWN // clients} for {clients} clients, {MOST_DRAWN:,} samples in all"
+            yield Refused(".samples", self.samples, expected)
+
+
+class ByFolder(PartitionSection):
     """One folder per client, in the sorted order of the folders' names."""
 
     kind: Literal["folder"] = Field(description="folder: one folder per client.")
 
+    implementation: ClassVar[str] = "fedray.data.partition:ByFolderPartition"
+    by_folder: ClassVar[bool] = True
 
-class Iid(Section):
+
+class Iid(DrawnSection):
     """Samples are dealt at random, in parts whose sizes differ by at most one."""
 
     kind: Literal["iid"] = Field(description="iid: at random, equally many each.")
@@ -31,8 +65,10 @@ class Iid(Section):
         "clients than samples. None: every sample is dealt once.",
     )
 
+    implementation: ClassVar[str] = "fedray.data.partition:IidPartition"
 
-class Dirichlet(Section):
+
+class Dirichlet(DrawnSection):
     """Labels are spread unevenly: each label's samples are dealt in shares drawn from Dir(alpha) over the
     clients (Yurochkin et al. 2019), drawn again until each client has `min_samples`.
 
@@ -59,16 +95,30 @@ class Dirichlet(Section):
         "et al. 2019). None: every sample is dealt once.",
     )
 
+    implementation: ClassVar[str] = "fedray.data.partition:DirichletPartition"
+    by_label: ClassVar[bool] = True
 
-class Shards(Section):
+    @property
+    def leaves_empty(self) -> bool:
+        return self.allow_empty
+
+    def cited(self) -> Iterator[str]:
+        yield from super().cited()
+        yield "yurochkin2019bayesian" if self.samples is None else "hsu2019measuring"
+
+
+class Shards(PartitionSection):
     """Samples are sorted by label and cut into equal shards, which are dealt at random (McMahan et al.
     2017)."""
 
     kind: Literal["shards"] = Field(description="shards: sorted by label, cut and dealt.")
     per_client: Count = Field(default=2, description="Shards per client.")
 
+    implementation: ClassVar[str] = "fedray.data.partition:ShardsPartition"
+    cites: ClassVar[tuple[str, ...]] = ("mcmahan2017communication",)
 
-class Quantity(Section):
+
+class Quantity(PartitionSection):
     """Samples are dealt at random in parts whose sizes are drawn from Dir(alpha) (Li et al. 2022, quantity
     skew)."""
 
@@ -80,6 +130,33 @@ class Quantity(Section):
     allow_empty: bool = Field(
         default=False, description="Take the first draw. Clients without samples are never selected."
     )
+
+    implementation: ClassVar[str] = "fedray.data.partition:QuantityPartition"
+    cites: ClassVar[tuple[str, ...]] = ("li2022federated",)
+
+    @property
+    def leaves_empty(self) -> bool:
+        return self.allow_empty
+
+
+AnyPartition = Annotated[
+    ByFolder | Iid | Dirichlet | Shards | Quantity, Discriminator("kind"), OpenKind("partition")
+]
+
+
+class DataSection(KindSection):
+    """What every source's section has, and what others need to know of it."""
+
+    kind: str = Field(description="The source.")
+    partition: AnyPartition = Field(description="Which client has which samples.")
+
+    has_test_set: ClassVar[bool] = True  # whether some of its samples are kept to test on
+    of_text: ClassVar[bool] = False  # whether its samples are tokens, not images
+    needs_captions: ClassVar[bool] = False  # whether each sample's caption is the user's own
+
+    def clients_at_sites(self) -> dict[str, list[int]]:
+        """Clients by the site whose samples they are; empty where samples may be opened anywhere."""
+        return {}
 
 
 class Site(Section):
@@ -94,7 +171,7 @@ class Site(Section):
     )
 
 
-class ImageFolder(Section):
+class ImageFolder(DataSection):
     """Images in folders, with their captions in `metadata.jsonl` (keys `file_name` and `text`) beside
     them, as Hugging Face's imagefolder has them."""
 
@@ -106,7 +183,7 @@ class ImageFolder(Section):
     folders: Annotated[list[FolderName], Field(min_length=1)] | None = Field(
         default=None, description="Read only these of its folders. None: all of them."
     )
-    partition: Annotated[ByFolder | Iid | Dirichlet | Shards | Quantity, Field(discriminator="kind")] = Field(
+    partition: AnyPartition = Field(
         description="Which client has which samples. An image's label is the name of its folder."
     )
     caption_key: str = Field(default="text", description="The key of the caption in metadata.jsonl.")
@@ -131,19 +208,60 @@ class ImageFolder(Section):
             first += len(section.folders)
         raise KeyError(site)
 
+    implementation: ClassVar[str] = "fedray.data.image_folder:ImageFolderSource"
+    has_test_set: ClassVar[bool] = False
+    needs_captions: ClassVar[bool] = True
 
-ByLabel = Annotated[Iid | Dirichlet | Shards | Quantity, Field(discriminator="kind")]
+    def clients_at_sites(self) -> dict[str, list[int]]:
+        return {name: self.clients_at(name) for name in self.sites or {}}
+
+    def cited(self) -> Iterator[str]:
+        yield from super().cited()
+        if "shipped:ink" in self.path:
+            yield "xiao2017fashion"
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        if self.folders is not None and len(set(self.folders)) < len(self.folders):
+            yield Refused(".folders", ", ".join(self.folders), "each folder once")
+        if self.sites is not None:
+            yield from self._sites(self.sites, scenario)
+
+    def _sites(self, sites: dict[str, Site], scenario: Any) -> Iterator[Refused]:
+        for name, site in sites.items():
+            if len(set(site.folders)) < len(site.folders):
+                yield Refused(f".sites.{name}.folders", ", ".join(site.folders), "each folder once")
+        if not self.partition.by_folder:
+            expected = "folder, since data.sites names one folder a client"
+            yield Refused(".partition", self.partition.kind, expected)
+        if scenario.evaluation.quality:
+            expected = "none: images at sites stay there"
+            yield Refused("evaluation.quality", "some beside data.sites", expected)
+        if self.folders is not None:
+            yield Refused(".folders", "some beside data.sites", "none: each site names its own")
+        folders = sum(len(site.folders) for site in sites.values())
+        if folders != scenario.population.clients:
+            got = f"{scenario.population.clients} for {folders} folders of data.sites"
+            yield Refused("population.clients", got, f"{folders}, one a folder")
+        if scenario.runtime.executor != "ray":
+            expected = "ray, since data.sites pins clients to nodes"
+            yield Refused("runtime.executor", scenario.runtime.executor, expected)
 
 
-class FashionMnistMini(Section):
+ByLabel = Annotated[Iid | Dirichlet | Shards | Quantity, Discriminator("kind"), OpenKind("partition")]
+
+
+class FashionMnistMini(DataSection):
     """2,500 garments of Fashion-MNIST that ship with fedray, captioned like "a photo of a sneaker", and 500
     more to test on."""
 
     kind: Literal["fashion_mnist_mini"] = Field(description="fashion_mnist_mini: 2,500 shipped garments.")
     partition: ByLabel = Field(description="Which client has which samples.")
 
+    implementation: ClassVar[str] = "fedray.data.fashion_mnist:FashionMnistSource"
+    cites: ClassVar[tuple[str, ...]] = ("xiao2017fashion",)
 
-class Downloaded(Section):
+
+class Downloaded(DataSection):
     """A data set in torchvision's layout, as `torchvision.datasets` leaves it in its root folder."""
 
     path: FilePath = Field(
@@ -163,6 +281,9 @@ class FashionMnist(Downloaded):
         "Debian's package dataset-fashion-mnist puts it.",
     )
 
+    implementation: ClassVar[str] = "fedray.data.fashion_mnist:FashionMnistSource"
+    cites: ClassVar[tuple[str, ...]] = ("xiao2017fashion",)
+
 
 class Cifar(Downloaded):
     """50,000 colour images of 32 x 32 pixels, and 10,000 to test on."""
@@ -170,6 +291,9 @@ class Cifar(Downloaded):
     kind: Literal["cifar10", "cifar100"] = Field(
         description="cifar10: CIFAR-10, with 10 classes. cifar100: CIFAR-100, with its 100 fine classes."
     )
+
+    implementation: ClassVar[str] = "fedray.data.cifar:CifarSource"
+    cites: ClassVar[tuple[str, ...]] = ("krizhevsky2009learning",)
 
 
 class CelebA(Downloaded):
@@ -179,6 +303,9 @@ class CelebA(Downloaded):
     attribute: str = Field(
         default="Male", description="The label of a face: whether it has this one of CelebA's 40 attributes."
     )
+
+    implementation: ClassVar[str] = "fedray.data.celeba:CelebASource"
+    cites: ClassVar[tuple[str, ...]] = ("liu2015deep",)
 
 
 class Bytes(Section):
@@ -197,8 +324,10 @@ class Bpe(Section):
         description="The number of tokens, of which 257 are [MASK] and the 256 bytes."
     )
 
+    cites: ClassVar[tuple[str, ...]] = ("sennrich2016neural",)
 
-class Text(Section):
+
+class Text(DataSection):
     """Texts in UTF-8, each cut into samples of `length` tokens, without what is left at its end. A sample's
     label is its file."""
 
@@ -214,12 +343,17 @@ class Text(Section):
     held_out: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.1, description="The share of every file, at its end, that is kept to test on."
     )
-    partition: Annotated[ByFolder | Iid | Dirichlet | Shards | Quantity, Field(discriminator="kind")] = Field(
+    partition: AnyPartition = Field(
         description="Which client has which samples. With kind folder, and no folders under path, each file "
         "is one client's."
     )
 
+    implementation: ClassVar[str] = "fedray.data.text:TextSource"
+    of_text: ClassVar[bool] = True
+
 
 Data = Annotated[
-    ImageFolder | Text | FashionMnistMini | FashionMnist | Cifar | CelebA, Field(discriminator="kind")
+    ImageFolder | Text | FashionMnistMini | FashionMnist | Cifar | CelebA,
+    Discriminator("kind"),
+    OpenKind("source"),
 ]

@@ -1,15 +1,18 @@
 """`network.device` and `network.server`: what it takes to compute."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Discriminator, Field
 
 from fedray.scenario.base import NotNegative, Positive, Section
+from fedray.scenario.kinds import KindSection, OpenKind
 from fedray.shipped import devices
 
 
-class Owned(Section):
+class DeviceSection(KindSection):
     """What every device has beside its processor."""
+
+    kind: str = Field(description="The device.")
 
     memory_bytes: Positive | None = Field(
         default=None, description="The memory that a model must fit into, in bytes. None: no limit."
@@ -31,8 +34,15 @@ class Owned(Section):
         default=0.0, description="The probability that it vanishes in the middle of a local update."
     )
 
+    scales_frequency: ClassVar[bool] = False  # whether its energy depends on a frequency that it may choose
 
-class FlopsDevice(Owned):
+    @property
+    def devices(self) -> list["DeviceSection"]:
+        """The devices that clients may have."""
+        return [self]
+
+
+class FlopsDevice(DeviceSection):
     """t = FLOPs / (peak_flops utilisation), E = active_w t."""
 
     kind: Literal["flops"] = Field(description="flops: time and energy from FLOPs per second and watts.")
@@ -42,8 +52,10 @@ class FlopsDevice(Owned):
     )
     active_w: NotNegative = Field(description="Watts while it computes.")
 
+    implementation: ClassVar[str] = "fedray.network.devices:RatedDevice"
 
-class CpuDevice(Owned):
+
+class CpuDevice(DeviceSection):
     """The CPU-cycle form: t = C / f and E = kappa C f^2, for C = FLOPs / flops_per_cycle cycles (Burd and
     Brodersen 1996)."""
 
@@ -59,6 +71,10 @@ class CpuDevice(Owned):
         "where that is below frequency_hz. None: the highest frequency.",
     )
 
+    implementation: ClassVar[str] = "fedray.network.devices:CycleDevice"
+    cites: ClassVar[tuple[str, ...]] = ("burd1996processor",)
+    scales_frequency: ClassVar[bool] = True
+
 
 def _known(name: str) -> str:
     if name not in devices():
@@ -66,7 +82,7 @@ def _known(name: str) -> str:
     return name
 
 
-class Profile(Owned):
+class Profile(DeviceSection):
     """A device by its name, with the figures of its maker's data sheet (`fedray/shipped/devices.json`)."""
 
     kind: Literal["profile"] = Field(description="profile: a known device, by its name.")
@@ -75,8 +91,10 @@ class Profile(Owned):
         default=0.4, description="The share of the data sheet's peak that is reached."
     )
 
+    implementation: ClassVar[str] = "fedray.network.devices:RatedDevice"
 
-ComputeDevice = Annotated[FlopsDevice | CpuDevice | Profile, Field(discriminator="kind")]
+
+ComputeDevice = Annotated[FlopsDevice | CpuDevice | Profile, Discriminator("kind"), OpenKind("device")]
 
 
 class Share(Section):
@@ -92,5 +110,10 @@ class Mix(Section):
     kind: Literal["mix"] = Field(description="mix: clients of several devices.")
     of: Annotated[list[Share], Field(min_length=1)] = Field(description="The devices and their shares.")
 
+    @property
+    def devices(self) -> list[DeviceSection]:
+        """The devices that clients may have."""
+        return [part.device for part in self.of]
 
-Device = Annotated[FlopsDevice | CpuDevice | Profile | Mix, Field(discriminator="kind")]
+
+Device = Annotated[FlopsDevice | CpuDevice | Profile | Mix, Discriminator("kind"), OpenKind("device")]

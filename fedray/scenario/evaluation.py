@@ -1,10 +1,12 @@
 """`evaluation`: what is measured and shown, and how often."""
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from fedray.scenario.base import Count, FilePath, NotNegative, Positive, Section
+from fedray.scenario.base import Count, FilePath, NotNegative, Positive, Refused, Section
+from fedray.scenario.kinds import KindSection, OpenKind
 
 
 class Reference(Section):
@@ -30,6 +32,8 @@ class Reference(Section):
         "which shows what the new style costs.",
     )
 
+    cites: ClassVar[tuple[str, ...]] = ("heusel2017gans",)
+
 
 class Quality(Section):
     """Generated images against as many real ones (the test set's; of image folders, all there are), in the
@@ -45,6 +49,12 @@ class Quality(Section):
         "scenario's file, or shipped:NAME.",
     )
 
+    cites: ClassVar[tuple[str, ...]] = (
+        "heusel2017gans",
+        "binkowski2018demystifying",
+        "kynkaanniemi2019improved",
+    )
+
 
 class Leakage(Section):
     """What the server of a split model could learn of the clients' inputs, tried on samples of the test set
@@ -57,6 +67,22 @@ class Leakage(Section):
         default=300,
         description="Training steps of the attacker, who learns to rebuild inputs from activations.",
     )
+
+    cites: ClassVar[tuple[str, ...]] = ("szekely2007measuring", "he2019model")
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        if not scenario.topology.splits_model or scenario.sites:
+            got = "one beside data.sites" if scenario.sites else f"one for a {scenario.topology.kind}"
+            yield Refused("evaluation.leakage", got, "topology.kind split, over data that may be looked at")
+
+
+class EvaluationSection(KindSection):
+    """A measurement of one's own."""
+
+    kind: str = Field(description="`module:Class` of it, or an installed one's name.")
+
+
+OwnEvaluation = Annotated[EvaluationSection, OpenKind("evaluation")]
 
 
 class Evaluation(Section):
@@ -90,4 +116,7 @@ class Evaluation(Section):
     leakage: Leakage | None = Field(
         default=None,
         description="Measure what a split's activations reveal of inputs. None: not measured.",
+    )
+    measures: list[OwnEvaluation] = Field(
+        default=[], description="Measurements of your own, each a mapping with kind: `module:Class`."
     )

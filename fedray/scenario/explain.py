@@ -4,6 +4,7 @@ are shown."""
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, get_args, get_origin
 
@@ -12,6 +13,7 @@ from pydantic import BaseModel
 from fedray.errors import UserError, shortened
 from fedray.scenario.base import NAME_PATTERN
 from fedray.scenario.data import FOLDER_PATTERN
+from fedray.scenario.kinds import user_section
 
 Loc = tuple[str | int, ...]
 MOST_PROBLEMS = 50  # that are shown of a scenario
@@ -84,6 +86,9 @@ def _explain(error: Any, tree: Any, root: type[BaseModel]) -> tuple[Loc, str, st
         return loc, "nothing", "this key"
     if kind == "union_tag_invalid":
         return (*loc, "kind"), *_unknown_kind(error["input"]["kind"], context["expected_tags"])
+    if kind == "no_kind":
+        named = isinstance(error["input"], dict)
+        return (*loc, "kind") if named else loc, context["got"], context["expected"]
     if kind == "union_tag_not_found":
         return _without_kind(loc, error["input"])
     if kind in ("too_short", "too_long"):
@@ -119,7 +124,9 @@ def _unknown_kind(kind: Any, expected: str) -> tuple[str, str]:
     new, since = RENAMED.get(kind, ("", "")) if isinstance(kind, str) else ("", "")
     if new and f"'{new}'" in expected:
         return kind, f"{new} (its name since {since})"
-    return kind_of(kind), expected.replace(", ", " or ")
+    near = difflib.get_close_matches(str(kind), re.findall("'([^']*)'", expected), n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    return kind_of(kind), expected.replace(", ", " or ") + hint
 
 
 def _without_kind(loc: Loc, section: Any) -> tuple[Loc, str, str]:
@@ -161,7 +168,9 @@ def _known_keys(loc: Loc, tree: Any, root: type[BaseModel]) -> list[str]:
     for part in loc:
         kinds = [child for kind in kinds for child in _children(kind, part)]
         at = at.get(part) if isinstance(at, dict) else at[int(part)] if isinstance(at, list) else None
-        if isinstance(at, dict):  # the union's member that `kind` names
+        if isinstance(at, dict) and (users := user_section(at.get("kind"))) is not None:
+            kinds = [users]
+        elif isinstance(at, dict):  # the union's member that `kind` names
             named = [k for k in kinds if at.get("kind") in get_args(_kind_field(k))]
             kinds = named or kinds
     return list(dict.fromkeys(key for kind in kinds if _is_model(kind) for key in kind.model_fields))

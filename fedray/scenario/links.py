@@ -1,16 +1,53 @@
 """Links of `network` that are not radio channels: a constant rate, a recorded one."""
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from fedray.scenario.base import FilePath, NotNegative, Positive, Section
+from fedray.scenario.base import FilePath, NotNegative, Positive, Refused
+from fedray.scenario.kinds import KindSection
 
 # 23 dBm: power class 3 of 3GPP TS 38.101-1; 46 dBm: a macro base station of TR 36.942, Table 4.6
 DEVICE_W, BASE_W = 0.2, 40.0
 
 
-class FixedLink(Section):
+class LinkSection(KindSection):
+    """What others ask of any link's section. The defaults are those of a link of one's own."""
+
+    kind: str = Field(description="The link.")
+
+    needs_places: ClassVar[bool] = False  # whether it depends on where devices are
+    fades: ClassVar[bool] = False  # whether a transfer's rate is drawn around a mean
+    rate_for_each_pair: ClassVar[bool] = True  # whether one device may be reached faster than another
+    has_chosen_power: ClassVar[bool] = False  # whether a sender may choose its power without losing transfers
+
+    @property
+    def fades_by_block(self) -> bool:
+        """Whether each resource block of a band fades by itself."""
+        return False
+
+    @property
+    def may_lose(self) -> bool:
+        """Whether a transfer may never arrive."""
+        return False
+
+    def refuse_order(self, key: str, order: str) -> Iterator[Refused]:
+        """Why a relay cannot go in an order of rates over it.
+
+        Args:
+            key: where the link stands in the scenario.
+            order: the relay's.
+        """
+        if not self.rate_for_each_pair:
+            yield Refused(f"{key}.kind", self.kind, f"a link with a rate for each pair, for {order}")
+
+    def conflicts_of(self, direction: str, scenario: Any) -> Iterator[Refused]:
+        """What it cannot go with in a direction of the network; keys as in `conflicts`."""
+        return iter(())
+
+
+class FixedLink(LinkSection):
     """A link of constant rate: a transfer takes `latency_s + 8 bytes / rate_bps` seconds. Its energy is power
     times time on the air."""
 
@@ -35,8 +72,28 @@ class FixedLink(Section):
         default=0.0, description="Watts of the receiver's radio while it receives."
     )
 
+    implementation: ClassVar[str] = "fedray.network.fixed:FixedRateLink"
 
-class TraceLink(Section):
+    def refuse_order(self, key: str, order: str) -> Iterator[Refused]:
+        if not isinstance(self.rate_bps, list):
+            yield Refused(f"{key}.rate_bps", "one rate for all", f"a table of rates for {order}")
+
+    def conflicts_of(self, direction: str, scenario: Any) -> Iterator[Refused]:
+        rate = self.rate_bps
+        if not isinstance(rate, list):
+            return
+        clients = scenario.population.clients
+        rows = [row for row in rate if isinstance(row, list)]
+        table = direction == "sidelink"
+        if bool(rows) != table:
+            shape = "a table of clients by clients" if table else "a list of one a client"
+            yield Refused(".rate_bps", "a table" if rows else "a list", f"one rate, or {shape}")
+        elif len(rate) != clients or any(len(row) != clients for row in rows):
+            got = f"{len(rate)} {'rows' if rows else 'rates'}"
+            yield Refused(".rate_bps", got, f"one for each of the {clients} clients")
+
+
+class TraceLink(LinkSection):
     """A link that was recorded: a file in mahimahi's format, a line for every 1500 bytes that could be
     delivered, with the millisecond at which. It is repeated from the run's start to its end."""
 
@@ -59,6 +116,10 @@ class TraceLink(Section):
     receive_w: NotNegative = Field(
         default=0.0, description="Watts of the receiver's radio while it receives."
     )
+
+    implementation: ClassVar[str] = "fedray.network.fixed:TraceDrivenLink"
+    cites: ClassVar[tuple[str, ...]] = ("netravali2015mahimahi",)
+    rate_for_each_pair: ClassVar[bool] = False
 
     @property
     def paths(self) -> list[str]:

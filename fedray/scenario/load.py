@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -30,6 +31,14 @@ class Loaded:
     text: str
     tree: Any
     settings: tuple[str, ...] = ()
+    code: tuple[Path, ...] | None = None  # where a user's own kinds may lie; None: beside the file
+
+    @property
+    def code_folders(self) -> list[Path]:
+        """Where a user's own kinds are looked for: beside the scenario, and where FEDRAY_CODE says."""
+        named = os.environ.get("FEDRAY_CODE", "").split(os.pathsep)
+        beside = [self.file.parent] if self.code is None else list(self.code)
+        return [folder.resolve() for folder in [*beside, *(Path(name) for name in named if name)]]
 
     @property
     def folder(self) -> Path:
@@ -140,7 +149,8 @@ def load_network(file: Path, scenario: dict[str, Any]) -> Loaded:
     text, tree = read(file)
     whole = scenario | {"network": tree.get("network", tree)}
     loaded = _validate(Loaded(None, file, text, whole), [], together=False)  # type: ignore[arg-type]
-    if refused := list(loaded.scenario.network.refused(loaded.scenario.population.clients)):
+    refused = [r for r in loaded.scenario.combinations() if r.key.startswith("network.")]
+    if refused:
         raise loaded.error(refused)
     return loaded
 
@@ -149,7 +159,7 @@ def _validate(raw: Loaded, problems: list[str], together: bool = True) -> Loaded
     """`raw` with the scenario its tree says, or every problem of it behind those found before."""
     values = plain(raw.tree)
     try:
-        scenario = Scenario.model_validate(values)
+        scenario = Scenario.model_validate(values, context={"folders": raw.code_folders})
     except ValidationError as e:
         found, more = explained(e.errors(include_url=False), values, Scenario)
         problems += [_line(raw.file, raw.tree, raw.settings, loc, message) for loc, message in found]

@@ -1,10 +1,12 @@
 """`model`: what is learned."""
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field
 
-from fedray.scenario.base import Count, FilePath, Fraction, Positive, Section
+from fedray.scenario.base import Count, FilePath, Fraction, Positive, Refused
+from fedray.scenario.kinds import KindSection, OpenKind
 
 Resolution = Annotated[int, Field(ge=8, le=8192)]
 Layers = Annotated[int, Field(ge=1, le=1000)]
@@ -12,12 +14,13 @@ MOST_WIDE = 65_536  # numbers a token, or channels
 Generates = Literal["images", "texts"]
 
 
-class ModelSection(Section):
+class ModelSection(KindSection):
     """A `model` section: what a user writes, and what others need to know of its learner without importing
     it. The defaults are those of a learner of one's own that is trained on images and measured by its loss.
     """
 
-    implementation: ClassVar[str]  # `module:class` of the fedray.Learner
+    kind: str = Field(description="The learner.")
+
     # `module:function` of (section, the scenario's folder), without torch: the names of the stages between
     # which a split may cut, or None where only the loaded learner can tell.
     stage_names: ClassVar[str | None] = None
@@ -31,9 +34,42 @@ class ModelSection(Section):
     reads_captions: ClassVar[bool] = False  # whether samples need a caption to be trained on
     of_text: ClassVar[bool] = False  # whether its samples are tokens, not images
 
-    def learner(self) -> str:
-        """`module:class` of the learner, where that depends on what the section says."""
-        return self.implementation
+    takes_adapters: ClassVar[bool] = False  # whether it has layers that LoRA knows
+    checkpoints_gradients: ClassVar[bool] = True  # whether it can recompute activations
+    resembles_references: ClassVar[bool] = False  # whether evaluation.reference judges what it makes
+    reads_sites: ClassVar[bool] = False  # whether its data may lie at sites that know nothing of each other
+    cuts_by_timestep: ClassVar[bool] = False  # whether the server's part needs nothing of a client's input
+    trains_home: ClassVar[bool] = False  # whether some of its numbers train and stay with their client
+
+    @property
+    def normalizes_batches(self) -> bool:
+        """Whether a batch is normalised as a whole, so that it cannot go in parts."""
+        return False
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        tuning, evaluation = scenario.tuning, scenario.evaluation
+        if tuning.has_adapters and not self.takes_adapters:
+            yield Refused("tuning.kind", tuning.kind, f"full or partial for {self.kind}")
+        if evaluation.prompts and not self.takes_prompts:
+            expected = "text_to_image or a causal_language model, or none"
+            yield Refused("evaluation.prompts", f"some for a {self.kind}", expected)
+        if evaluation.reference and not self.resembles_references:
+            expected = "text_to_image as model.kind, or none"
+            yield Refused("evaluation.reference", f"some for a {self.kind}", expected)
+        if scenario.sites and not self.reads_sites:
+            expected = "text_to_image: labels at one site are unknown elsewhere"
+            yield Refused("data.sites", f"sites for a {self.kind}", expected)
+        if evaluation.quality and self.generates != "images":
+            expected = "a model.kind that generates images, or none"
+            yield Refused("evaluation.quality", f"some for a {self.kind}", expected)
+        if scenario.training.gradient_checkpointing and not self.checkpoints_gradients:
+            yield Refused("training.gradient_checkpointing", True, f"false for a {self.kind}")
+        yield from self.conflicts_with_data(scenario.data)
+
+    def conflicts_with_data(self, data: Any) -> Iterator[Refused]:
+        """What samples it cannot learn from."""
+        if data.of_text and not self.of_text:
+            yield Refused(".kind", f"{self.kind} on text", "transformer, or data of images")
 
 
 class TextToImage(ModelSection):
@@ -65,6 +101,25 @@ class TextToImage(ModelSection):
     takes_prompts: ClassVar[bool] = True
     evaluates_on_test_set: ClassVar[bool] = False
     reads_captions: ClassVar[bool] = True
+    takes_adapters: ClassVar[bool] = True
+    resembles_references: ClassVar[bool] = True
+    reads_sites: ClassVar[bool] = True
+    cites: ClassVar[tuple[str, ...]] = ("rombach2022high", "ho2022classifier")
+
+    def cited(self) -> Iterator[str]:
+        yield from super().cited()
+        if self.base == "tiny-sd":
+            yield from ("song2021denoising", "xiao2017fashion")
+        if self.min_snr_gamma is not None:
+            yield "hang2023efficient"
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        yield from super().conflicts(scenario)
+        reference = scenario.evaluation.reference
+        if reference is not None and self.resolution not in (None, 32):
+            got = f"{reference.judge} at {self.resolution} pixels"
+            expected = "model.resolution 32, which judges are trained on"
+            yield Refused("evaluation.reference.judge", got, expected)
 
 
 class Classifier(ModelSection):
@@ -87,6 +142,17 @@ class Classifier(ModelSection):
 
     implementation: ClassVar[str] = "fedray.learners.classifier:Classifier"
     stage_names: ClassVar[str | None] = "fedray.learners.stage_names:of_classifier"
+    checkpoints_gradients: ClassVar[bool] = False
+
+    @property
+    def normalizes_batches(self) -> bool:
+        return self.network == "resnet18" and self.norm == "batch"
+
+    def cited(self) -> Iterator[str]:
+        yield from super().cited()
+        if self.network == "resnet18":
+            yield "he2016deep"
+            yield "ioffe2015batch" if self.norm == "batch" else "wu2018group"
 
 
 class Diffusion(ModelSection):
@@ -134,8 +200,33 @@ class Diffusion(ModelSection):
     generates: ClassVar[Generates | None] = "images"
     evaluates_on_test_set: ClassVar[bool] = False
 
-    def learner(self) -> str:
+    cites: ClassVar[tuple[str, ...]] = ("ho2020denoising", "song2021denoising")
+
+    @property
+    def cuts_by_timestep(self) -> bool:  # type: ignore[override]
+        return self.server_from is not None
+
+    def implemented_by(self) -> str:
         return "fedray.learners.collafuse:CollaFuse" if self.server_from else self.implementation
+
+    def cited(self) -> Iterator[str]:
+        yield from super().cited()
+        if self.server_from is not None:
+            yield "allmendinger2024collafuse"
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        yield from super().conflicts(scenario)
+        levels = len(self.channels)
+        usual = type(self).model_fields["attention"].default
+        if self.attention != usual and max(self.attention, default=0) >= levels:
+            expected = f"levels below {levels}, the number of model.channels"
+            yield Refused(".attention", self.attention, expected)
+        if self.beta_start > self.beta_end:
+            yield Refused(".beta_start", self.beta_start, f"at most model.beta_end, {self.beta_end:g}")
+        if self.server_from is not None and self.server_from >= self.timesteps:
+            yield Refused(
+                ".server_from", self.server_from, f"a timestep before the last, {self.timesteps - 1}"
+            )
 
 
 class Transformer(ModelSection):
@@ -182,10 +273,33 @@ class Transformer(ModelSection):
     def takes_prompts(self) -> bool:  # type: ignore[override]
         return self.generates is not None
 
-    @property
-    def writes(self) -> bool:
-        """Whether it goes on from prompts."""
-        return self.generates == "texts"
+    def cited(self) -> Iterator[str]:
+        yield from super().cited()
+        yield {
+            "masked_language": "devlin2019bert",
+            "causal_language": "radford2019language",
+            "classification": "dosovitskiy2021image",
+            "masked_image": "xie2022simmim",
+        }[self.objective]
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        yield from super().conflicts(scenario)
+        if self.width % self.heads:
+            yield Refused(".heads", self.heads, f"a divisor of model.width, {self.width}")
+        if self.masked is not None and self.objective in ("causal_language", "classification"):
+            yield Refused(".masked", self.masked, f"none for {self.objective}, which masks nothing")
+        if self.resolution is not None and self.of_text:
+            yield Refused(".resolution", self.resolution, "none for text; data.length is its samples' size")
+
+    def conflicts_with_data(self, data: Any) -> Iterator[Refused]:
+        if self.of_text and not data.of_text:
+            expected = "classification or masked_image, or data.kind text"
+            yield Refused(".objective", f"{self.objective} on {data.kind}", expected)
+        if data.of_text and not self.of_text:
+            expected = "masked_language or causal_language, or data of images"
+            yield Refused(".objective", f"{self.objective} on text", expected)
 
 
-Model = Annotated[TextToImage | Classifier | Diffusion | Transformer, Field(discriminator="kind")]
+Model = Annotated[
+    TextToImage | Classifier | Diffusion | Transformer, Discriminator("kind"), OpenKind("learner")
+]

@@ -1,12 +1,35 @@
 """`population`: how many clients there are, and how many take part in a round."""
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from fedray.scenario.base import Count, Positive, Section
+from fedray.scenario.base import Count, Positive, Refused, Section
+from fedray.scenario.kinds import KindSection, OpenKind
 
 MOST_CLIENTS = 1_000_000  # whose samples, places and turns are arrays in one process
+
+
+class SelectionSection(KindSection):
+    """A way to choose a round's clients of one's own."""
+
+    kind: str = Field(description="`module:Class` of it, or an installed one's name.")
+
+    needs_label_counts: ClassVar[bool] = False  # whether clients report how many samples of a label they have
+
+
+SELECTIONS = {  # by their papers
+    "random": (),
+    "label_cover": ("zhao2018federated",),
+    "round_robin": ("yang2020scheduling",),
+    "proportional_fair": ("yang2020scheduling",),
+    "fedcs": ("nishio2019client",),
+}
+Selection = Annotated[
+    Literal["random", "label_cover", "round_robin", "proportional_fair", "fedcs"] | SelectionSection,
+    OpenKind("selection", SELECTIONS),
+]
 
 
 class Population(Section):
@@ -16,7 +39,7 @@ class Population(Section):
     per_round: Count | None = Field(
         default=None, description="How many clients take part in a round. None: all of them."
     )
-    selection: Literal["random", "label_cover", "round_robin", "proportional_fair", "fedcs"] = Field(
+    selection: Selection = Field(
         default="random",
         description="How a round's clients are chosen. random: each with the same probability. label_cover: "
         "those whose labels together are nearest to equally many of each, by the counts that clients "
@@ -37,10 +60,71 @@ class Population(Section):
     )
 
     @property
-    def asked(self) -> int:
-        """Clients that are asked to train in a round."""
-        return self.a_round + self.over_select
+    def clients_per_round(self) -> int:
+        """Clients whose updates a round waits for."""
+        return self.per_round or self.clients
 
     @property
-    def a_round(self) -> int:
-        return self.per_round or self.clients
+    def clients_selected(self) -> int:
+        """Clients that are asked to train in a round."""
+        return self.clients_per_round + self.over_select
+
+    @property
+    def needs_label_counts(self) -> bool:
+        """Whether clients report how many samples of each label they have."""
+        if isinstance(self.selection, str):
+            return self.selection == "label_cover"
+        return self.selection.needs_label_counts
+
+    def cited(self) -> Iterator[str]:
+        yield from super().cited()
+        if isinstance(self.selection, str):
+            yield from SELECTIONS[self.selection]
+        if self.label_epsilon is not None:
+            yield "dwork2006calibrating"
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        if self.clients_per_round > self.clients:
+            expected = f"at most population.clients, {self.clients}"
+            yield Refused(".per_round", self.clients_per_round, expected)
+        if self.over_select and self.clients_selected > self.clients:
+            left = self.clients - self.clients_per_round
+            yield Refused(
+                ".over_select", self.over_select, f"at most {left}, the clients that per_round leaves"
+            )
+        if self.selection == "label_cover" and scenario.sites:
+            expected = "random: a label at one site is unknown elsewhere"
+            yield Refused(".selection", "label_cover beside data.sites", expected)
+        if self.selection == "fedcs":
+            yield from self._fedcs(scenario)
+        if self.selection == "proportional_fair":
+            yield from self._proportional_fair(scenario)
+        if self.selection in ("fedcs", "proportional_fair") and scenario.augmentation is not None:
+            expected = "random, round_robin or label_cover beside augmentation"
+            yield Refused(".selection", self.selection, expected)
+
+    def _fedcs(self, scenario: Any) -> Iterator[Refused]:
+        if scenario.topology.splits_model:
+            expected = "another: how long a turn takes depends on who else is served"
+            yield Refused(".selection", "fedcs in a split", expected)
+        if scenario.network.deadline_s is None:
+            yield Refused(".selection", "fedcs", "network.deadline_s, before which clients shall finish")
+
+    def _proportional_fair(self, scenario: Any) -> Iterator[Refused]:
+        """It needs an uplink that fades, a client and round."""
+        uplink = scenario.network.uplink
+        if not uplink.fades:
+            got = "proportional_fair"
+            yield Refused(".selection", got, f"a radio uplink, which fades, instead of {uplink.kind}")
+        elif uplink.fades_by_block:
+            expected = (
+                "another beside network.uplink.allocation blocks, which fade each by itself and go to whom"
+                " they serve best"
+            )
+            yield Refused(".selection", "proportional_fair", expected)
+        if not scenario.topology.shares_uplink:
+            got = f"proportional_fair for a {scenario.topology.kind}"
+            expected = (
+                "another, or topology.kind parallel with reduce server, in which each client has one uplink"
+            )
+            yield Refused(".selection", got, expected)

@@ -1,16 +1,31 @@
 """Links of `network` that are radio channels. Rates in bits per second, decimal; energy in joules; places in
 metres."""
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from fedray.scenario.base import Count, Fraction, NotNegative, Positive, Section
+from fedray.scenario.base import Count, Fraction, NotNegative, Positive, Refused, Section
+from fedray.scenario.links import LinkSection
 
+ALLOCATIONS = {  # beside equal, by direction
+    "downlink": ["broadcast"],
+    "uplink": ["min_max", "proportional_fair", "blocks"],
+    "sidelink": [],
+}
+RANGE_GHZ = {"rma": (0.5, 30.0), "d2d": (0.45, 6.0)}  # that a model is made for; the others 0.5 to 100
+LEAST_M = {"umi": 10, "uma": 35, "rma": 35, "inh": 1}  # 3GPP TR 38.901, Table 7.2
 BLOCK_HZ = 180e3  # twelve subcarriers of 15 kHz (3GPP TS 38.211, 4.4.4.1)
 
 
-class Level(Section):
+class InterferenceSection(Section):
+    """What is received beside the signal and noise."""
+
+    of_cells: ClassVar[bool] = False  # whether it comes from neighbouring cells
+
+
+class Level(InterferenceSection):
     """Interference of one power over the whole band, at every receiver."""
 
     kind: Literal["level"] = Field(description="level: one power at every receiver.")
@@ -19,7 +34,7 @@ class Level(Section):
     )
 
 
-class Neighbours(Section):
+class Neighbours(InterferenceSection):
     """Interference of six cells around this one, whose base stations (downlink) and devices (uplink) have the
     power and the channel of this cell's own."""
 
@@ -27,8 +42,10 @@ class Neighbours(Section):
     load: Annotated[float, Field(gt=0, le=1)] = Field(description="The share of the time that they send.")
     distance_m: Positive = Field(description="Metres between two base stations.")
 
+    of_cells: ClassVar[bool] = True
 
-class RadioLink(Section):
+
+class RadioLink(LinkSection):
     """What every radio channel has: power, noise, fading, and how a signal-to-noise ratio becomes a rate.
 
     On an uplink or sidelink a sender has all its power on its share of the band; a base station divides its
@@ -118,6 +135,58 @@ class RadioLink(Section):
         default=0.0, description="Watts of the receiver's radio while it receives."
     )
 
+    implementation: ClassVar[str] = "fedray.network.channel:RadioChannel"
+    needs_places: ClassVar[bool] = True
+    fades: ClassVar[bool] = True
+
+    @property
+    def may_lose(self) -> bool:
+        return self.outage_db is not None or self.harq is not None
+
+    @property
+    def has_chosen_power(self) -> bool:  # type: ignore[override]
+        return self.allocation == "equal" and not self.may_lose
+
+    @property
+    def fades_by_block(self) -> bool:
+        return self.allocation == "blocks"
+
+    @property
+    def blocks(self) -> int:
+        """Resource blocks of the band."""
+        return int(self.bandwidth_hz // BLOCK_HZ)
+
+    def cited(self) -> Iterator[str]:
+        yield from super().cited()
+        rates = {"shannon": "shannon1948mathematical", "truncated": "3gpp36942", "nr_mcs": "hoydis2022sionna"}
+        yield rates[self.rate]
+        if self.allocation in ("proportional_fair", "blocks"):
+            yield "kelly1998rate" if self.allocation == "proportional_fair" else "kuhn1955hungarian"
+
+    def conflicts_of(self, direction: str, scenario: Any) -> Iterator[Refused]:
+        if self.attempts > 1 and self.outage_db is None:
+            yield Refused(".attempts", self.attempts, "outage_db beside it: without one no try is in vain")
+        if direction == "sidelink" and self.interference is not None and self.interference.of_cells:
+            yield Refused(".interference", "neighbours", "a level: between devices there are no cells")
+        if self.allocation != "equal" and self.allocation not in ALLOCATIONS[direction]:
+            fits = " or ".join(["equal", *ALLOCATIONS[direction]])
+            yield Refused(".allocation", self.allocation, f"{fits} for a {direction}")
+        topology = scenario.topology
+        if self.allocation == "broadcast" and topology.splits_model:
+            yield Refused(".allocation", "broadcast in a split", "equal: gradients are each client's own")
+        if self.allocation not in ("equal", "broadcast") and not topology.shares_uplink:
+            got = f"{self.allocation} for a {topology.kind}"
+            yield Refused(".allocation", got, "equal: nobody shares a band then")
+        clients = scenario.population.clients_selected
+        if direction == "uplink" and self.fades_by_block and self.blocks < clients:
+            got = f"blocks, of which there are {self.blocks}"
+            yield Refused(".allocation", got, "at least one a client of a round")
+
+    def _frequency(self, model: str, frequency_hz: float) -> Iterator[Refused]:
+        low, high = RANGE_GHZ.get(model, (0.5, 100.0))
+        if not low <= frequency_hz / 1e9 <= high:
+            yield Refused(".frequency_hz", f"{frequency_hz:g}", f"{low:g} to {high:g} GHz for {model}")
+
 
 class LogDistance(RadioLink):
     """Path loss `loss_db + 10 exponent log10(d / at_m)`, by default the literature's 128.1 + 37.6 log10(d /
@@ -136,6 +205,8 @@ class LogDistance(RadioLink):
         description="The distance in metres at which shadowing's correlation has fallen to 1 / e.",
     )
 
+    cites: ClassVar[tuple[str, ...]] = ("gudmundson1991correlation",)
+
 
 class Tr38901(RadioLink):
     """3GPP TR 38.901 through Sionna: line of sight, path loss, correlated shadowing and K-factor of outdoor
@@ -150,6 +221,19 @@ class Tr38901(RadioLink):
     frequency_hz: Positive = Field(
         description="The carrier frequency in hertz: 0.5 to 100 GHz, for rma 0.5 to 30 GHz."
     )
+
+    cites: ClassVar[tuple[str, ...]] = ("hoydis2022sionna", "3gpp38901")
+
+    def conflicts_of(self, direction: str, scenario: Any) -> Iterator[Refused]:
+        yield from super().conflicts_of(direction, scenario)
+        yield from self._frequency(self.model, self.frequency_hz)
+        cell = scenario.network.cell
+        if cell is not None:
+            name, nearest = cell.placement.nearest_m
+            least = LEAST_M[self.model]
+            if nearest < least:
+                expected = f"at least {least}, the nearest of {self.model}"
+                yield Refused(f"network.cell.placement.{name}", f"{nearest:g}", expected)
 
 
 class Sidelink(RadioLink):
@@ -168,3 +252,11 @@ class Sidelink(RadioLink):
     frequency_hz: Positive = Field(
         description="The carrier frequency in hertz: 0.5 to 100 GHz, for d2d 0.45 to 6 GHz."
     )
+
+    def cited(self) -> Iterator[str]:
+        yield from super().cited()
+        yield "3gpp36843" if self.model == "d2d" else "3gpp37885"
+
+    def conflicts_of(self, direction: str, scenario: Any) -> Iterator[Refused]:
+        yield from super().conflicts_of(direction, scenario)
+        yield from self._frequency(self.model, self.frequency_hz)

@@ -1,5 +1,6 @@
 """`runtime`: where the work runs. Nothing here but `threads` can change a result."""
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -52,3 +53,8 @@ class Runtime(Section):
         "the run folder.",
     )
     failures: Failures = Field(default=Failures(), description="What happens when something fails.")
+
+    def cited(self) -> Iterator[str]:
+        yield from super().cited()
+        if self.executor == "ray":
+            yield "moritz2018ray"

@@ -1,21 +1,32 @@
 """`topology`: who sends what to whom."""
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field
 
 from fedray.scenario.aggregation import Quantize, TopK
-from fedray.scenario.base import Count, Positive, Section
+from fedray.scenario.base import Count, Positive, Refused
+from fedray.scenario.kinds import KindSection, OpenKind
 
 
-class TopologySection(Section):
-    """What others ask of any topology."""
+class TopologySection(KindSection):
+    """What others ask of any topology. The defaults are those of a topology of one's own."""
+
+    kind: str = Field(description="Who sends what to whom.")
 
     splits_model: ClassVar[bool] = False  # whether the server holds a part of the model that clients do not
+    hands_model_on: ClassVar[bool] = False  # whether clients pass the model on, not an update
+    plans_by_client: ClassVar[bool] = False  # whether each client has one local update and one uplink
 
     @property
     def reduces_among_clients(self) -> bool:
         """Whether clients add up their updates among themselves."""
+        return False
+
+    @property
+    def shares_uplink(self) -> bool:
+        """Whether the clients of a round send to the server at once, each its own update."""
         return False
 
     def server_calls(self, clients: int) -> int:
@@ -45,6 +56,28 @@ class Relay(TopologySection):
         "part of the cell.",
     )
 
+    implementation: ClassVar[str] = "fedray.topologies.relay:RelayTopology"
+    cites: ClassVar[tuple[str, ...]] = ("huang2023federated",)
+    hands_model_on: ClassVar[bool] = True
+
+    def cited(self) -> Iterator[str]:
+        yield from super().cited()
+        if self.order == "tour":
+            yield "croes1958method"
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        network = scenario.network
+        per_round = scenario.population.clients_per_round
+        if self.chains > per_round:
+            yield Refused(".chains", self.chains, f"at most the clients of a round, {per_round}")
+        if self.order != "random":
+            yield from network.sidelink.refuse_order("network.sidelink", self.order)
+        if self.groups == "nearest" and network.cell is None:
+            yield Refused(".groups", "nearest", "network.cell, which says where devices are")
+        for key in ("network.deadline_s", "population.over_select"):
+            if key in scenario.closing_keys:
+                yield Refused(key, "one for a relay", "none: nobody is waited for but who has the model")
+
 
 class Parallel(TopologySection):
     """Every client of a round trains from the same model at the same time (huang2023, Fig. 2a)."""
@@ -57,19 +90,52 @@ class Parallel(TopologySection):
         "payload, and one of them sends the result up.",
     )
 
+    implementation: ClassVar[str] = "fedray.topologies.parallel:ParallelTopology"
+    cites: ClassVar[tuple[str, ...]] = ("huang2023federated",)
+    plans_by_client: ClassVar[bool] = True
+
     @property
     def reduces_among_clients(self) -> bool:
         return self.reduce == "allreduce"
 
+    @property
+    def shares_uplink(self) -> bool:
+        return self.reduce == "server"
 
-class Noise(Section):
+    def cited(self) -> Iterator[str]:
+        yield from super().cited()
+        if self.reduces_among_clients:
+            yield "patarasuk2009bandwidth"
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        if self.reduces_among_clients:
+            for key in scenario.closing_keys:
+                yield Refused(".reduce", f"allreduce with {key}", "server: a ring adds what all have")
+
+
+class DefenceSection(KindSection):
+    """What a client does so that activations tell less of its inputs."""
+
+    kind: str = Field(description="The defence.")
+
+    needs_client_weights: ClassVar[bool] = False  # whether it works by what the client's part learns
+
+    def conflicts_in_split(self, split: "Split", scenario: Any) -> Iterator[Refused]:
+        """What it cannot go with in a split."""
+        return iter(())
+
+
+class Noise(DefenceSection):
     """Normal noise on every number that a client sends up (Titcombe et al. 2021)."""
 
     kind: Literal["noise"] = Field(description="noise: normal noise on activations.")
     std: Positive = Field(description="The noise's standard deviation.")
 
+    implementation: ClassVar[str] = "fedray.executors.split.defences:Noise"
+    cites: ClassVar[tuple[str, ...]] = ("titcombe2021practical",)
 
-class DistanceCorrelation(Section):
+
+class DistanceCorrelation(DefenceSection):
     """The client's loss has a second term: `weight` times the distance correlation of its inputs and what it
     sends up (NoPeek, Vepakomma et al. 2020)."""
 
@@ -78,9 +144,22 @@ class DistanceCorrelation(Section):
     )
     weight: Positive = Field(description="The term's weight in the loss.")
 
+    implementation: ClassVar[str] = "fedray.executors.split.defences:DistanceCorrelation"
+    cites: ClassVar[tuple[str, ...]] = ("vepakomma2020nopeek", "szekely2007measuring")
+    needs_client_weights: ClassVar[bool] = True
 
-Defence = Annotated[Noise | DistanceCorrelation, Field(discriminator="kind")]
-Compression = Annotated[TopK | Quantize, Field(discriminator="kind")]
+    def conflicts_in_split(self, split: "Split", scenario: Any) -> Iterator[Refused]:
+        batch_size = scenario.training.batch_size
+        if split.micro_batches > 1 or batch_size < 4:
+            got = f"{split.micro_batches} micro-batches of a batch of {batch_size}"
+            yield Refused(".defence", got, "whole batches of at least 4, whose distances it compares")
+        if scenario.model.cuts_by_timestep:
+            got = "distance_correlation beside model.server_from"
+            yield Refused(".defence", got, "noise: what is sent depends on no weight")
+
+
+Defence = Annotated[Noise | DistanceCorrelation, Discriminator("kind"), OpenKind("defence")]
+Compression = Annotated[TopK | Quantize, Discriminator("kind")]
 
 
 class Split(TopologySection):
@@ -131,11 +210,75 @@ class Split(TopologySection):
     defence: Defence | None = Field(
         default=None, description="What hides inputs from a server that sees activations. None: no defence."
     )
+
+    implementation: ClassVar[str] = "fedray.topologies.split:SplitTopology"
+    cites: ClassVar[tuple[str, ...]] = ("huang2023federated",)
     splits_model: ClassVar[bool] = True
 
     def server_calls(self, clients: int) -> int:
         """Every micro-batch of every client may wait there."""
         return clients * self.micro_batches + 2
 
+    def cited(self) -> Iterator[str]:
+        yield from super().cited()
+        yield "gupta2018distributed" if self.variant == "vanilla" else "thapa2022splitfed"
+        if self.tail is not None:
+            yield "vepakomma2018split"
+        if self.micro_batches > 1:
+            yield "harlap2018pipedream"
 
-Topology = Annotated[Relay | Parallel | Split, Field(discriminator="kind")]
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        yield from self._training(scenario)
+        kinds = [c.kind for c in self.compression]
+        if kinds not in ([], ["top_k"], ["quantize"], ["top_k", "quantize"]):
+            yield Refused(".compression", ", ".join(kinds), "top_k, quantize, or both in this order")
+        for i, compression in enumerate(self.compression):
+            # top_k's is its default, and has nothing to do here
+            if compression.error_feedback and compression.kind == "quantize":
+                yield Refused(
+                    f".compression.{i}.error_feedback", True, "false: the next batch is another one"
+                )
+        if self.defence is not None:
+            yield from self.defence.conflicts_in_split(self, scenario)
+        if self.tail is None and not self.may_send and not scenario.model.cuts_by_timestep:
+            expected = (
+                "a tail, which keeps labels and loss at home, or may_send with what the server's loss needs,"
+                " such as [labels]"
+            )
+            yield Refused(".may_send", "nothing, without a tail", expected)
+        if self.variant == "vanilla":
+            yield from self._vanilla(scenario)
+        if scenario.sites and "auto" in (self.cut, self.tail):
+            expected = "a stage's name: what a site holds is not known beforehand"
+            yield Refused(".cut", "auto beside data.sites", expected)
+
+    def _training(self, scenario: Any) -> Iterator[Refused]:
+        training = scenario.training
+        if scenario.tuning.has_mixed_ranks:
+            yield Refused("tuning.ranks", "some in a split", "one rank for all")
+        if scenario.tuning.local or scenario.model.trains_home:
+            expected = "none: which part stays with the client is what the cut says"
+            yield Refused("tuning.local", "some in a split", expected)
+        if training.precision == "fp16":
+            expected = "fp32 or bf16: neither side sees whether the other's gradients overflow"
+            yield Refused("training.precision", "fp16 in a split", expected)
+        if training.gradient_checkpointing:
+            expected = "false in a split: clients share a network, whose weights may be others' then"
+            yield Refused("training.gradient_checkpointing", True, expected)
+        if self.micro_batches > training.batch_size:
+            expected = f"at most training.batch_size, {training.batch_size}"
+            yield Refused(".micro_batches", self.micro_batches, expected)
+        if scenario.model.normalizes_batches and self.micro_batches > 1:
+            expected = "1, or model.norm group: a batch is normalised as a whole"
+            yield Refused(".micro_batches", self.micro_batches, expected)
+
+    def _vanilla(self, scenario: Any) -> Iterator[Refused]:
+        if scenario.runtime.failures.data == "drop":
+            expected = "abort: who fails has nothing to hand on"
+            yield Refused("runtime.failures.data", "drop for vanilla", expected)
+        for key in scenario.closing_keys:
+            expected = "splitfed_v1 or splitfed_v2: a chain breaks with its first link"
+            yield Refused(".variant", f"vanilla with {key}", expected)
+
+
+Topology = Annotated[Relay | Parallel | Split, Discriminator("kind"), OpenKind("topology")]

@@ -1,13 +1,23 @@
 """`training`: how long, how often, how fast."""
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from fedray.scenario.base import Count, Fraction, NotNegative, Positive, Section
+from fedray.scenario.base import Count, Fraction, NotNegative, Positive, Refused, Section
 
 
-class AdamW(Section):
+class OptimizerSection(Section):
+    """A client's optimizer."""
+
+    @property
+    def is_plain_sgd(self) -> bool:
+        """Whether a step is the gradient times the learning rate."""
+        return False
+
+
+class AdamW(OptimizerSection):
     """Adam with decoupled weight decay, as torch.optim.AdamW."""
 
     kind: Literal["adamw"] = Field(description="adamw: torch.optim.AdamW.")
@@ -17,14 +27,20 @@ class AdamW(Section):
     beta2: Fraction = Field(default=0.999, description="The decay of the mean of their squares.")
     eps: Positive = Field(default=1e-8, description="Added to the denominator, so that it is never 0.")
 
+    cites: ClassVar[tuple[str, ...]] = ("loshchilov2019decoupled",)
 
-class Sgd(Section):
+
+class Sgd(OptimizerSection):
     """Stochastic gradient descent, as torch.optim.SGD."""
 
     kind: Literal["sgd"] = Field(description="sgd: torch.optim.SGD.")
     learning_rate: Positive = Field(description="The learning rate.")
     weight_decay: NotNegative = Field(default=0.0, description="The weight decay coefficient.")
     momentum: Fraction = Field(default=0.0, description="The momentum factor.")
+
+    @property
+    def is_plain_sgd(self) -> bool:
+        return self.momentum == 0
 
 
 Optimizer = Annotated[AdamW | Sgd, Field(discriminator="kind")]
@@ -72,6 +88,18 @@ class Training(Section):
     gradient_checkpointing: bool = Field(
         default=False, description="Compute activations again in the backward pass: slower, with less memory."
     )
+
+    def cited(self) -> Iterator[str]:
+        yield from super().cited()
+        if self.gradient_checkpointing:
+            yield "chen2016training"
+        if self.precision == "fp16":
+            yield "micikevicius2018mixed"
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        if (self.local_steps is None) == (self.local_epochs is None):
+            got = "neither" if self.local_steps is None else "both"
+            yield Refused("training", f"{got} of local_steps and local_epochs", "one of them")
 
     @property
     def clip(self) -> float | None:

@@ -1,10 +1,12 @@
 """`tuning`: what trains and travels."""
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field
 
-from fedray.scenario.base import Count, Fraction, Positive, Section
+from fedray.scenario.base import Count, Fraction, Positive, Refused
+from fedray.scenario.kinds import KindSection, OpenKind
 
 Payload = Literal["fp32", "fp16", "bf16"]
 PAYLOAD = (
@@ -13,7 +15,33 @@ PAYLOAD = (
 )
 
 
-class Lora(Section):
+class TuningSection(KindSection):
+    """What every tuning's section has, and what others need to know of it."""
+
+    kind: str = Field(description="What trains.")
+    payload: Payload | None = Field(
+        default=None, description="The number format on the air. None: training.precision."
+    )
+    local: list[str] = Field(
+        default=[],
+        description="Names of weights that train and stay with their client (FedPer, Arivazhagan et al. "
+        "2019), as in a shell: `*` stands for anything, `?` for a character.",
+    )
+
+    has_adapters: ClassVar[bool] = False  # whether what trains stands beside frozen weights
+
+    @property
+    def has_mixed_ranks(self) -> bool:
+        """Whether clients have parts of the numbers of their own."""
+        return False
+
+    def cited(self) -> Iterator[str]:
+        yield from super().cited()
+        if self.local:
+            yield "arivazhagan2019federated"
+
+
+class Lora(TuningSection):
     """Low-rank adapters (Hu et al. 2021): only they train and travel."""
 
     kind: Literal["lora"] = Field(description="lora: low-rank adapters.")
@@ -51,8 +79,42 @@ class Lora(Section):
     def rank_of(self, client: int) -> int:
         return self.ranks[client % len(self.ranks)] if self.ranks else self.rank
 
+    implementation: ClassVar[str] = "fedray.tuning.lora:LoraTuning"
+    cites: ClassVar[tuple[str, ...]] = ("hu2022lora",)
+    has_adapters: ClassVar[bool] = True
 
-class Full(Section):
+    @property
+    def has_mixed_ranks(self) -> bool:
+        return bool(self.ranks)
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        if self.dropout and scenario.training.gradient_checkpointing:
+            expected = "0 with training.gradient_checkpointing: recomputing would draw it again"
+            yield Refused(".dropout", self.dropout, expected)
+        if self.ranks:
+            yield from self._mixed(self.ranks, scenario)
+
+    def _mixed(self, ranks: list[int], scenario: Any) -> Iterator[Refused]:
+        clients = scenario.population.clients
+        if max(ranks) > self.rank:
+            yield Refused(".ranks", max(ranks), f"at most tuning.rank, {self.rank}")
+        if len(ranks) > clients:
+            yield Refused(".ranks", f"{len(ranks)} ranks", f"at most one a client, {clients}")
+        if not scenario.topology.shares_uplink:
+            expected = (
+                "topology.kind parallel with reduce: server, where nobody adds or hands on others' ranks"
+            )
+            yield Refused(".ranks", "some", expected)
+        rule = scenario.aggregation
+        if not rule.takes_mixed_ranks:
+            expected = (
+                "aggregation.kind fedavg, hetlora, fedex_lora or flora: in others what a low rank leaves out"
+                " would change"
+            )
+            yield Refused(".ranks", f"some for {rule.kind}", expected)
+
+
+class Full(TuningSection):
     """Every weight of the named parts trains and travels, and with them what they keep of their data without
     gradients (the running means of batch normalisation)."""
 
@@ -65,8 +127,10 @@ class Full(Section):
     )
     payload: Payload | None = Field(default=None, description=PAYLOAD)
 
+    implementation: ClassVar[str] = "fedray.tuning.full:Full"
 
-class Partial(Section):
+
+class Partial(TuningSection):
     """The weights whose names match a pattern train and travel; the others stay as they are."""
 
     kind: Literal["partial"] = Field(description="partial: weights by the patterns of their names.")
@@ -75,5 +139,7 @@ class Partial(Section):
     )
     payload: Payload | None = Field(default=None, description=PAYLOAD)
 
+    implementation: ClassVar[str] = "fedray.tuning.full:Partial"
 
-Tuning = Annotated[Lora | Full | Partial, Field(discriminator="kind")]
+
+Tuning = Annotated[Lora | Full | Partial, Discriminator("kind"), OpenKind("tuning")]

@@ -1,61 +1,77 @@
-"""The rounds of GenFL (Qiang et al. 2024, Fig. 4): pictures are painted while clients train, or for them.
+"""The rounds of GenFL (Qiang et al. 2024, Fig. 4): images are generated while clients train, or for them.
 
-at: server            server paints -> server trains the augmented model, beside server -> clients -> server
-at: server_broadcast  server paints -> each client, with the model -> trains -> server
-at: client            server -> each client -> paints, trains -> server
+at: server            server generates, trains the augmented model, beside server -> clients -> server
+at: server_broadcast  server generates -> each client, with the model -> trains -> server
+at: client            server -> each client -> generates, trains -> server
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from fedray.randomness import SERVER as SERVER_NUMBER
-from fedray.schedule import SERVER, Generate, Schedule, Send, Server, Step, Train, client_node
+from fedray.randomness import SERVER_ID
+from fedray.schedule import Generate, Schedule, Send, Server, Step, Train
 from fedray.topologies.parallel import parallel
 
 
-class Painted(NamedTuple):
-    """How many pictures somebody gets in this round, and has then."""
+class ImageCounts(NamedTuple):
+    """How many generated images a client, or the server, gets in this round, and has then."""
 
     new: int
-    all: int
+    total: int
 
 
-def at_server(round: int, clients: Sequence[int], painted: Painted, augmented: bool) -> Schedule:
-    """No clients: AIGC-only. Where the round's augmented model would weigh nothing it is not trained."""
-    *steps, _ = parallel(round, clients, False).steps
+def at_server(round_number: int, clients: Sequence[int], generated: ImageCounts, augmented: bool) -> Schedule:
+    """The server trains a model of its own on generated images (the augmented model) beside the clients.
+
+    Args:
+        round_number: t, counted from 1.
+        clients: of the round; none: the server alone (AIGC-only).
+        generated: how many images the server generates, and trains on.
+        augmented: whether the augmented model is trained; not where it would weigh nothing.
+    """
+    *steps, _ = parallel(round_number, clients, False).steps
     ups = tuple(step.id for step in steps if isinstance(step, Send) and step.direction == "uplink")
-    if painted.new:
-        steps.append(Generate("paint", SERVER_NUMBER, painted.new))
+    if generated.new:
+        steps.append(Generate("paint", SERVER_ID, generated.new))
     if augmented:
-        steps.append(Train("train-augmented", SERVER_NUMBER, ("paint",) if painted.new else (), painted.all))
+        steps.append(
+            Train("train-augmented", SERVER_ID, ("paint",) if generated.new else (), generated.total)
+        )
         ups += (steps[-1].id,)
-    return Schedule(round, (*steps, Server("aggregate", ups)))
+    return Schedule(round_number, (*steps, Server("aggregate", ups)))
 
 
 def at_server_broadcast(
-    round: int, clients: Sequence[int], painted: int, given: Mapping[int, Painted]
+    round_number: int, clients: Sequence[int], generated: int, given: Mapping[int, ImageCounts]
 ) -> Schedule:
-    """Each client is sent the pictures it has not had yet, and trains on all of them beside its own."""
-    steps: list[Step] = [Generate("paint", SERVER_NUMBER, painted)] if painted else []
-    after = ("paint",) if painted else ()
+    """Each client is sent the images it has not had yet, and trains on all of them beside its own.
+
+    Args:
+        round_number: t, counted from 1.
+        clients: of the round.
+        generated: how many new images the server generates.
+        given: how many new ones each client is sent, and has then.
+    """
+    steps: list[Step] = [Generate("paint", SERVER_ID, generated)] if generated else []
+    after = ("paint",) if generated else ()
     for k in clients:
-        sent = Send(f"pictures-{k}", SERVER, client_node(k), "downlink", after, pictures=given[k].new)
-        steps += _turn(k, sent, given[k])
-    return Schedule(round, (*steps, Server("aggregate", tuple(f"up-{k}" for k in clients))))
+        sent = Send(f"pictures-{k}", SERVER_ID, k, "downlink", after, pictures=given[k].new)
+        steps += _local_update(k, sent, given[k])
+    return Schedule(round_number, (*steps, Server("aggregate", tuple(f"up-{k}" for k in clients))))
 
 
-def at_clients(round: int, clients: Sequence[int], painted: Mapping[int, Painted]) -> Schedule:
-    """Each client paints its own, more with each of its turns, until it has all it may."""
+def at_clients(round_number: int, clients: Sequence[int], generated: Mapping[int, ImageCounts]) -> Schedule:
+    """Each client generates its own, more in each of its rounds, until it has all it may."""
     steps: list[Step] = []
     for k in clients:
-        steps += _turn(k, Generate(f"paint-{k}", k, painted[k].new), painted[k])
-    return Schedule(round, (*steps, Server("aggregate", tuple(f"up-{k}" for k in clients))))
+        steps += _local_update(k, Generate(f"paint-{k}", k, generated[k].new), generated[k])
+    return Schedule(round_number, (*steps, Server("aggregate", tuple(f"up-{k}" for k in clients))))
 
 
-def _turn(k: int, brings: Step, pictures: Painted) -> Iterator[Step]:
-    """Client k's, with the step that brings it new pictures, where there are any."""
-    yield Send(f"down-{k}", SERVER, client_node(k), "downlink")
-    if pictures.new:
-        yield brings
-    yield Train(f"train-{k}", k, (f"down-{k}", brings.id) if pictures.new else (f"down-{k}",), pictures.all)
-    yield Send(f"up-{k}", client_node(k), SERVER, "uplink", (f"train-{k}",))
+def _local_update(k: int, source: Step, images: ImageCounts) -> Iterator[Step]:
+    """Client k's steps, with the step that brings it new images, where there are any."""
+    yield Send(f"down-{k}", SERVER_ID, k, "downlink")
+    if images.new:
+        yield source
+    yield Train(f"train-{k}", k, (f"down-{k}", source.id) if images.new else (f"down-{k}",), images.total)
+    yield Send(f"up-{k}", k, SERVER_ID, "uplink", (f"train-{k}",))

@@ -6,48 +6,45 @@ server -> each client <-> its neighbours -> server   (reduce: allreduce)
 
 from collections.abc import Sequence
 
-from fedray.schedule import SERVER, Schedule, Send, Server, Step, Train, client_node
+from fedray.randomness import SERVER_ID
+from fedray.schedule import Schedule, Send, Server, Step, Train
 
 
 def parallel(
-    round: int,
+    round_number: int,
     clients: Sequence[int],
     allreduce: bool,
     deadline_s: float | None = None,
-    enough: int | None = None,
+    min_updates: int | None = None,
 ) -> Schedule:
-    """One global round t over the clients of the round; the server waits for all, until the deadline, or for
-    `enough`.
+    """One global round t over the clients of the round.
 
     With `allreduce` they add their updates in a ring over sidelinks (Patarasuk and Yuan 2009): n - 1 messages
     to reduce and n - 1 to gather, each 1 / n of the buffer; then one of them sends the server the sum.
+
+    Args:
+        round_number: t, counted from 1.
+        clients: that train, in the order in which the steps are written down.
+        allreduce: whether clients reduce among themselves, instead of the server.
+        deadline_s: until when the server waits, in seconds since the round's start; none: for all.
+        min_updates: with how many updates the server goes on; none: with all.
     """
     steps: list[Step] = []
     for k in clients:
-        steps.append(Send(f"down-{k}", SERVER, client_node(k), "downlink"))
+        steps.append(Send(f"down-{k}", SERVER_ID, k, "downlink"))
         steps.append(Train(f"train-{k}", k, after=(steps[-1].id,)))
-    n, trained = len(clients), tuple(step.id for step in steps[1::2])
+    n = len(clients)
+    trained = tuple(step.id for step in steps[1::2])
     if not allreduce or n < 2:
-        ups = [
-            Send(f"up-{k}", client_node(k), SERVER, "uplink", (train,))
+        uploads = [
+            Send(f"up-{k}", k, SERVER_ID, "uplink", (train,))
             for k, train in zip(clients, trained, strict=True)
         ]
-        return Schedule(
-            round, (*steps, *ups, Server("aggregate", tuple(up.id for up in ups), deadline_s, enough))
-        )
+        aggregate = Server("aggregate", tuple(upload.id for upload in uploads), deadline_s, min_updates)
+        return Schedule(round_number, (*steps, *uploads, aggregate))
+    share = 2 * (n - 1) / n
     for k, next_ in zip(clients, [*clients[1:], clients[0]], strict=True):
-        steps.append(
-            Send(
-                f"ring-{k}-{next_}",
-                client_node(k),
-                client_node(next_),
-                "sidelink",
-                trained,
-                2 * (n - 1) / n,
-                2 * (n - 1),
-            )
-        )
-    steps.append(
-        Send(f"up-{clients[0]}", client_node(clients[0]), SERVER, "uplink", tuple(s.id for s in steps[-n:]))
-    )
-    return Schedule(round, (*steps, Server("aggregate", (f"up-{clients[0]}",))))
+        steps.append(Send(f"ring-{k}-{next_}", k, next_, "sidelink", trained, share, messages=2 * (n - 1)))
+    first, ring = clients[0], tuple(step.id for step in steps[-n:])
+    steps.append(Send(f"up-{first}", first, SERVER_ID, "uplink", ring))
+    return Schedule(round_number, (*steps, Server("aggregate", (f"up-{first}",))))

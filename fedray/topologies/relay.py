@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
-from fedray.schedule import SERVER, Schedule, Send, Server, Step, Train, client_node
+from fedray.randomness import SERVER_ID
+from fedray.schedule import Schedule, Send, Server, Step, Train
 
 # Whom `here` (none: the server) would hand the buffer to, of the clients left in S, the best first.
 Preference = Callable[[int | None, Collection[int]], list[int]]
@@ -16,17 +17,24 @@ Rates = Callable[[int, Collection[int]], np.ndarray]  # bit/s over the sidelinks
 
 
 def relay(
-    round: int,
+    round_number: int,
     groups: Sequence[Sequence[int]],
     order: Order,
     rng: np.random.Generator,
     reaches: Callable[[int, int], bool] | None = None,
 ) -> Schedule:
-    """One global round t over the clients of the round (the index set S), dealt into groups.
+    """One global round t over the clients of the round (the index set S), in groups.
 
     Each group is a chain. Chains run side by side, and the server averages what they return: one chain is the
     paper's relay, chains of one client are the parallel round. A hop that does not reach its receiver is
     charged, and the next neighbour is tried; where none is reached the chain ends.
+
+    Args:
+        round_number: t, counted from 1.
+        groups: the clients of each chain.
+        order: in which order a chain's clients come.
+        rng: for what is drawn in an order.
+        reaches: whether a hop from one client to another arrives; none: every hop does.
     """
     steps: list[Step] = []
     unreached = 0
@@ -34,7 +42,7 @@ def relay(
         prefers, left = order(members, rng), set(members)
         # Step 1: the server sends v_t to a client i of S.
         here = prefers(None, left)[0]
-        steps.append(Send(f"down-{here}", SERVER, client_node(here), "downlink"))
+        steps.append(Send(f"down-{here}", SERVER_ID, here, "downlink"))
         while True:
             # Step 2: client i trains, and leaves S.
             steps.append(Train(f"train-{here}", here, after=(steps[-1].id,)))
@@ -42,33 +50,31 @@ def relay(
             # Step 3: while S is not empty, i passes v_{t,i} to the next client i' over the sidelink.
             tried: tuple[str, ...] = (f"train-{here}",)
             for next_ in prefers(here, left) if left else []:
-                steps.append(
-                    Send(f"hop-{here}-{next_}", client_node(here), client_node(next_), "sidelink", tried)
-                )
+                steps.append(Send(f"hop-{here}-{next_}", here, next_, "sidelink", tried))
                 if reaches is None or reaches(here, next_):
                     here = next_
                     break
                 tried = (f"train-{here}", steps[-1].id)
             else:
                 break
-        steps.append(Send(f"up-{here}", client_node(here), SERVER, "uplink", tried))
+        steps.append(Send(f"up-{here}", here, SERVER_ID, "uplink", tried))
         unreached += len(left)
     # The round ends: v_{t+1}. After T rounds, Step 4 merges it into the base weights.
     steps.append(
         Server("aggregate", tuple(s.id for s in steps if isinstance(s, Send) and s.direction == "uplink"))
     )
-    return Schedule(round, tuple(steps), unreached)
+    return Schedule(round_number, tuple(steps), unreached)
 
 
-def dealt(clients: Sequence[int], chains: int, rng: np.random.Generator) -> list[list[int]]:
-    """Clients dealt at random into so many groups."""
+def random_groups(clients: Sequence[int], chains: int, rng: np.random.Generator) -> list[list[int]]:
+    """Clients in so many random groups, whose sizes differ by one at most."""
     assert 1 <= chains <= len(clients)
     return [[int(c) for c in members] for members in np.array_split(rng.permutation(list(clients)), chains)]
 
 
 def random_order(clients: Sequence[int], rng: np.random.Generator) -> Preference:
     """Each next client is drawn at random from those left in S (Sec. IV, Step 1)."""
-    return _along([int(c) for c in rng.permutation(list(clients))])
+    return fixed_order([int(c) for c in rng.permutation(list(clients))])
 
 
 def best_sidelink(rates_bps: Rates) -> Order:
@@ -89,44 +95,56 @@ def best_sidelink(rates_bps: Rates) -> Order:
     return order
 
 
-def tour(rates_bps: Rates) -> Order:
+def two_opt_tour(rates_bps: Rates) -> Order:
     """The whole way is planned beforehand: from a first client that is drawn, by the nearest next one, then
     shortened by turning parts of it round as long as that helps (2-opt, Croes 1958). Nearness is the time a
     bit takes."""
 
     def order(clients: Sequence[int], rng: np.random.Generator) -> Preference:
         members = sorted(clients)
-        n, first = len(members), members.index(int(rng.choice(members)))
+        first = members.index(int(rng.choice(members)))
         with np.errstate(divide="ignore"):
-            takes = np.minimum(1 / np.array([rates_bps(c, members) for c in members]), 1e9)
-        path, left = np.array([first]), np.delete(np.arange(n), first)
-        while len(left):
-            at = int(np.argmin(takes[path[-1], left]))
-            path, left = np.append(path, left[at]), np.delete(left, at)
-        better = True
-        while better:
-            better = False
-            for i in range(1, n - 1):
-                there, back = (
-                    takes[path[i:-1], path[i + 1 :]].cumsum(),
-                    takes[path[i + 1 :], path[i:-1]].cumsum(),
-                )
-                after = np.append(takes[path[i], path[i + 2 :]] - takes[path[i + 1 : -1], path[i + 2 :]], 0.0)
-                # by turning i to j round
-                saved = there - back + takes[path[i - 1], path[i]] - takes[path[i - 1], path[i + 1 :]] - after
-                if saved.max(initial=0.0) > 1e-12 * takes[path[:-1], path[1:]].sum():
-                    j = i + 2 + int(np.argmax(saved))
-                    path[i:j], better = path[i:j][::-1].copy(), True
-        return _along([members[i] for i in path])
+            bit_s = np.minimum(1 / np.array([rates_bps(c, members) for c in members]), 1e9)
+        path = _shortened(_nearest_next(first, bit_s), bit_s)
+        return fixed_order([members[i] for i in path])
 
     return order
 
 
-def within(reaches: Callable[[int, Collection[int]], np.ndarray], order: Order) -> Order:
-    """The same order, but who is out of range is not tried. `reaches` says whom of others a client can reach
-    at all, bool."""
+def _nearest_next(first: int, cost: np.ndarray) -> np.ndarray:
+    """The path from `first` that goes on to the nearest member left, of costs [from, to]."""
+    path = np.array([first])
+    left = np.delete(np.arange(len(cost)), first)
+    while len(left):
+        nearest = int(np.argmin(cost[path[-1], left]))
+        path = np.append(path, left[nearest])
+        left = np.delete(left, nearest)
+    return path
 
-    def near(clients: Sequence[int], rng: np.random.Generator) -> Preference:
+
+def _shortened(path: np.ndarray, cost: np.ndarray) -> np.ndarray:
+    """The path with parts of it reversed as long as that makes it shorter; its first member stays."""
+    improved = True
+    while improved:
+        improved = False
+        for i in range(1, len(path) - 1):
+            forth = cost[path[i:-1], path[i + 1 :]].cumsum()
+            back = cost[path[i + 1 :], path[i:-1]].cumsum()
+            after = np.append(cost[path[i], path[i + 2 :]] - cost[path[i + 1 : -1], path[i + 2 :]], 0.0)
+            # what is saved by reversing i to j, for every j
+            saved = forth - back + cost[path[i - 1], path[i]] - cost[path[i - 1], path[i + 1 :]] - after
+            if saved.max(initial=0.0) > 1e-12 * cost[path[:-1], path[1:]].sum():
+                j = i + 2 + int(np.argmax(saved))
+                path[i:j] = path[i:j][::-1].copy()
+                improved = True
+    return path
+
+
+def restrict_to_reachable(reaches: Callable[[int, Collection[int]], np.ndarray], order: Order) -> Order:
+    """The same order, but clients out of range are not tried. `reaches` says which others a client can
+    reach at all, bool."""
+
+    def restricted(clients: Sequence[int], rng: np.random.Generator) -> Preference:
         prefers = order(clients, rng)
 
         def reachable(here: int | None, left: Collection[int]) -> list[int]:
@@ -135,8 +153,8 @@ def within(reaches: Callable[[int, Collection[int]], np.ndarray], order: Order) 
 
         return reachable
 
-    return near
+    return restricted
 
 
-def _along(path: Sequence[int]) -> Preference:
+def fixed_order(path: Sequence[int]) -> Preference:
     return lambda here, left: [c for c in path if c in left]

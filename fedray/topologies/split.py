@@ -10,45 +10,59 @@ Vanilla:       server -> client i: its batches -> client i': its batches -> ... 
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from fedray.schedule import SERVER, Direction, Pass, Schedule, Send, Server, Step, client_node
+from fedray.randomness import SERVER_ID
+from fedray.schedule import Direction, Pass, Schedule, Send, Server, Step
 
 
 def splitfed(
-    round: int,
-    turns: Mapping[int, Sequence[int]],
+    round_number: int,
+    batches: Mapping[int, Sequence[int]],
     u_shape: bool,
     micro: int = 1,
     deadline_s: float | None = None,
-    enough: int | None = None,
+    min_updates: int | None = None,
 ) -> Schedule:
-    """One global round t in which client k goes through batches of `turns[k]` samples. All are in flight at
-    once, and the server serves whoever is next."""
+    """One global round t in which client k goes through batches of `batches[k]` samples. All are in flight at
+    once, and the server serves whoever is next.
+
+    Args:
+        round_number: t, counted from 1.
+        batches: the sizes of each client's batches, in samples.
+        u_shape: whether the model's tail is at the client too.
+        micro: into how many micro-batches each batch is cut.
+        deadline_s: as in `parallel`.
+        min_updates: as in `parallel`.
+    """
     steps: list[Step] = []
-    for k, sizes in turns.items():
-        steps.append(Send(f"down-{k}", SERVER, client_node(k), "downlink"))
-        steps += _turn(k, sizes, u_shape, micro, f"down-{k}")
-        steps.append(Send(f"up-{k}", client_node(k), SERVER, "uplink", (steps[-1].id,)))
-    return Schedule(round, (*steps, Server("aggregate", tuple(f"up-{k}" for k in turns), deadline_s, enough)))
+    for k, sizes in batches.items():
+        steps.append(Send(f"down-{k}", SERVER_ID, k, "downlink"))
+        steps += _local_update(k, sizes, u_shape, micro, f"down-{k}")
+        steps.append(Send(f"up-{k}", k, SERVER_ID, "uplink", (steps[-1].id,)))
+    return Schedule(
+        round_number,
+        (*steps, Server("aggregate", tuple(f"up-{k}" for k in batches), deadline_s, min_updates)),
+    )
 
 
-def vanilla(round: int, turns: Mapping[int, Sequence[int]], u_shape: bool, micro: int = 1) -> Schedule:
-    """One global round t in which the client's part goes from hand to hand, in the order of `turns`."""
+def vanilla(
+    round_number: int, batches: Mapping[int, Sequence[int]], u_shape: bool, micro: int = 1
+) -> Schedule:
+    """One global round t in which the client's part goes from hand to hand, in the order of `batches`.
+    Arguments as in `splitfed`."""
     steps: list[Step] = []
     before: int | None = None
-    for k, sizes in turns.items():
+    for k, sizes in batches.items():
         if before is None:
-            steps.append(Send(f"down-{k}", SERVER, client_node(k), "downlink"))
+            steps.append(Send(f"down-{k}", SERVER_ID, k, "downlink"))
         else:
-            steps.append(
-                Send(f"hop-{before}-{k}", client_node(before), client_node(k), "sidelink", (steps[-1].id,))
-            )
-        steps += _turn(k, sizes, u_shape, micro, steps[-1].id)
+            steps.append(Send(f"hop-{before}-{k}", before, k, "sidelink", (steps[-1].id,)))
+        steps += _local_update(k, sizes, u_shape, micro, steps[-1].id)
         before = k
     ups: tuple[str, ...] = ()
     if before is not None:
-        steps.append(Send(f"up-{before}", client_node(before), SERVER, "uplink", (steps[-1].id,)))
+        steps.append(Send(f"up-{before}", before, SERVER_ID, "uplink", (steps[-1].id,)))
         ups = (steps[-1].id,)
-    return Schedule(round, (*steps, Server("aggregate", ups)))
+    return Schedule(round_number, (*steps, Server("aggregate", ups)))
 
 
 # A (micro-)batch's way: passes, and what is sent in between.
@@ -66,9 +80,17 @@ U_SHAPE: Way = (
 )  # fmt: skip
 
 
-def _turn(k: int, sizes: Sequence[int], u_shape: bool, micro: int, start: str) -> Iterator[Step]:
+def _local_update(k: int, sizes: Sequence[int], u_shape: bool, micro: int, start: str) -> Iterator[Step]:
     """The batches of client k, whose part the step `start` brings. A batch's micro-batches follow each other
-    through both parts, and come back in order; the next batch waits until the last is back."""
+    through both parts, and come back in order; the next batch waits until the last is back.
+
+    Args:
+        k: the client.
+        sizes: of its batches, in samples.
+        u_shape: whether the model's tail is at the client too.
+        micro: into how many micro-batches each batch is cut.
+        start: the id of the step that brings the client its part.
+    """
     before = start
     for b, size in enumerate(sizes):
         pieces, back = parts(size, micro), ""
@@ -80,8 +102,8 @@ def _turn(k: int, sizes: Sequence[int], u_shape: bool, micro: int, start: str) -
                     awaited = (after, back) if name == "back" and back else (after,)
                     yield Pass(i, k, name, b, m, len(pieces), samples, awaited)
                 else:
-                    ends = (client_node(k), SERVER) if direction == "uplink" else (SERVER, client_node(k))
-                    yield Send(i, *ends, direction, (after,), crossing=name, samples=samples)
+                    ends = (k, SERVER_ID) if direction == "uplink" else (SERVER_ID, k)
+                    yield Send(i, *ends, direction, (after,), crossing=name, samples=samples, batch=b, part=m)
                 after = i
                 if name == "front":
                     before = i

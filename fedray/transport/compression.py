@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedray.scenario.kinds import implementation
 from fedray.transport.hooks import Codec, Hook, HookChain, HookContext, as_bytes
 
 
@@ -118,14 +119,6 @@ def _scattered(values: Tensor, places: Tensor, n: int) -> Tensor:
     return whole
 
 
-HOOKS: dict[str, type[Hook]] = {
-    "clip": Clip,
-    "top_k": TopK,
-    "random_k": RandomK,
-    "quantize": Quantize,
-}
-
-
 def hook_chain(sections: Sequence[Any], dtype: torch.dtype) -> HookChain:
     """What is done to an update whose numbers have this dtype on the air."""
     feeds_back = any(getattr(section, "error_feedback", False) for section in sections)
@@ -134,7 +127,7 @@ def hook_chain(sections: Sequence[Any], dtype: torch.dtype) -> HookChain:
 
 def hooks(sections: Sequence[Any]) -> list[Hook]:
     """The hooks that a scenario names, in its order."""
-    return [HOOKS[section.kind](section) for section in sections]
+    return [implementation(section)(section) for section in sections]
 
 
 def codecs(sections: Sequence[Any]) -> list[Codec]:

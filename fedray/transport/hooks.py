@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fedray.randomness import key
+from fedray.scenario.aggregation import TransformSection
 
 UNSENT = "unsent"  # what a client's last update lost on its way, in the client's state
 
@@ -47,6 +48,7 @@ class Hook:
                 return -update
     """
 
+    Section: ClassVar[type[TransformSection]] = TransformSection
     largest_norm = float("inf")  # no update that arrives is longer (Euclidean) than this
 
     def __init__(self, section: Any) -> None:

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from fedray.learners.learner import Learner
 from fedray.scenario.base import Refused
+from fedray.scenario.tuning import TuningSection
 from fedray.transport.buffer import Layout, safetensors_bytes
 
 
@@ -39,6 +40,8 @@ class Tuning(ABC):
                 named = {f"{part}.{name}": p for part, m in parts for name, p in m.named_parameters()}
                 return {name: p for name, p in named.items() if name.endswith(".bias")}
     """
+
+    Section: ClassVar[type[TuningSection]] = TuningSection
 
     def __init__(self, section: Any, seed: int, frozen: Sequence[str] = ()) -> None:
         self.section = section

@@ -1,15 +1,13 @@
-"""The kinds of tuning."""
+"""The tuning that a scenario names."""
 
 from collections.abc import Sequence
 
-from fedray.scenario.tuning import Tuning as Section
-from fedray.tuning.full import Full, Partial
-from fedray.tuning.lora import LoraTuning
+from fedray.scenario.kinds import implementation
+from fedray.scenario.tuning import TuningSection
 from fedray.tuning.tuning import Tuning
 
-TUNINGS: dict[str, type[Tuning]] = {"full": Full, "partial": Partial, "lora": LoraTuning}
 
-
-def tuning(section: Section, seed: int, frozen: Sequence[str] = ()) -> Tuning:
-    """The tuning that a scenario names."""
-    return TUNINGS[section.kind](section, seed, frozen)
+def tuning(section: TuningSection, seed: int, frozen: Sequence[str] = ()) -> Tuning:
+    """The tuning of a section (see Tuning)."""
+    made: Tuning = implementation(section)(section, seed, frozen)
+    return made

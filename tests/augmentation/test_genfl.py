@@ -153,6 +153,7 @@ def test_pictures_sent_to_clients_join_their_own_and_are_paid_for_once(tmp_path)
         "augmentation": PAINT | {"at": "server_broadcast"},
         "training.local_steps": None,
         "training.local_epochs": 1,
+        "training.batch_size": 50,
     }
     run(garments(tmp_path, changes), tmp_path / "run")
     sends = [e for e in rows(tmp_path / "run" / "timeline.jsonl") if e["id"].startswith("pictures-0")]

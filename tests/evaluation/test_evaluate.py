@@ -49,10 +49,8 @@ def test_a_reference_adds_distances_floors_and_what_is_recognised(tmp_path):
 
 
 def test_rounds_between_are_not_looked_at(tmp_path):
-    run(
-        tiny(tmp_path, {"evaluation.every": 2, "training.rounds": 3, "training.batch_size": 1}),
-        tmp_path / "run",
-    )
+    quick = {"population": {"clients": 5, "per_round": 1}, "training.batch_size": 1}
+    run(tiny(tmp_path, quick | {"evaluation.every": 2, "training.rounds": 3}), tmp_path / "run")
     assert sorted(p.name for p in (tmp_path / "run" / "samples").iterdir()) == [
         "round-0000.png",
         "round-0002.png",

@@ -14,12 +14,13 @@ from fedray.tuning.lora import truncation
 from tests.helpers import begin, job_of, rows, run, tiny
 
 PARALLEL = {"topology": {"kind": "parallel"}, "evaluation": {}, "runtime": {"executor": "serial"}}
+TWO_A_ROUND = PARALLEL | {"population": {"clients": 5, "per_round": 2}}
 RANKS = PARALLEL | {"tuning.rank": 4, "tuning.ranks": [1, 4]}
 
 
 @pytest.mark.parametrize("kind", ["hetlora", "fedavg"])
 def test_a_client_of_a_low_rank_trains_its_own_rows_and_leaves_the_others_zero(kind, tmp_path):
-    _, job = job_of(tiny(tmp_path, RANKS | {"aggregation": {"kind": kind}}))
+    _, job = job_of(tiny(tmp_path, TWO_A_ROUND | RANKS | {"aggregation": {"kind": kind}}))
     executor = SerialExecutor(job)
     begin(executor)
     scenario, work = job.scenario, executor.clients
@@ -60,7 +61,7 @@ def test_every_rule_ends_with_a_model_that_has_learnt_and_opens_in_diffusers(kin
     from diffusers import StableDiffusionPipeline
 
     mixed = {} if kind == "ffa_lora" else {"tuning.ranks": [2, 4]}
-    file = tiny(tmp_path, PARALLEL | {"tuning.rank": 4} | mixed | {"aggregation": {"kind": kind}})
+    file = tiny(tmp_path, TWO_A_ROUND | {"tuning.rank": 4} | mixed | {"aggregation": {"kind": kind}})
     result = run(file, tmp_path / "run")
     assert result["status"] == "done"
     model = tmp_path / "run" / "model"

@@ -108,8 +108,9 @@ class Used(TorchDispatchMode):
 @pytest.mark.parametrize("what", SCENARIOS)
 def test_no_run_uses_what_has_no_deterministic_form_on_cuda(what, tmp_path):
     changes = SCENARIOS[what]
-    once = {"training.rounds": 1, "training.batch_size": 4}
-    file = tiny(tmp_path, {"training.rounds": 1}) if changes is None else garments(tmp_path, once | changes)
+    once = {"training.rounds": 1, "population": {"clients": 5, "per_round": 2}}
+    quick = once | {"training.batch_size": 4}
+    file = tiny(tmp_path, once) if changes is None else garments(tmp_path, quick | changes)
     with Used() as used:
         run(file, tmp_path / "run")
     assert {"add", "convolution"} & used.names

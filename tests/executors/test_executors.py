@@ -212,7 +212,7 @@ def test_turns_side_by_side_are_their_mean_by_samples(topology, tmp_path):
 
 
 def test_one_chain_ends_with_its_last_clients_weights(tmp_path):
-    _, job = job_of(tiny(tmp_path, UNSEEN | {"tuning.payload": "fp16"}))
+    _, job = job_of(garments(tmp_path, {"topology": {"kind": "relay"}, "tuning.payload": "fp16"}))
     executor = SerialExecutor(job)
     begin(executor)
     buffer = executor.buffer

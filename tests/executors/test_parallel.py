@@ -375,7 +375,7 @@ def test_batch_statistics_travel_with_the_weights_and_are_averaged(tmp_path):
 
 def test_those_that_the_clock_lets_in_give_the_same_bits_on_two_hosts(alone, two, cluster):
     asked = parallel(1, [0, 2, 5, 7, 9], False)
-    kept = asked.carried(
+    kept = asked.prune(
         {s.id: "late" if s.id == "up-2" else "skipped" if s.id.endswith("-9") else "done" for s in asked}
     )
     assert kept.clients == [0, 5, 7]

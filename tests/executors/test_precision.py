@@ -92,6 +92,7 @@ def test_what_fedex_folds_into_the_base_adds_up_in_fp32(tmp_path):
         "topology": {"kind": "parallel"},
         "aggregation": {"kind": "fedex_lora"},
         "tuning": {"kind": "lora", "rank": 2},
+        "population": {"clients": 5, "per_round": 2},
         "training.rounds": ROUNDS,
         "training.local_steps": 2,
     }

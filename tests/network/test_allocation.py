@@ -69,24 +69,24 @@ def test_no_other_shares_have_a_greater_product_of_rates(gains_db, seed):
 
 def test_resource_blocks_go_where_they_serve_best_and_all_get_as_many():
     rates = np.array([[9.0, 1, 8, 1], [1.0, 7, 1, 6]])
-    assert (allocation.blocks(rates, np.zeros(2)) * rates).sum(1) == pytest.approx([17, 13])
+    assert (allocation.assign_blocks(rates, np.zeros(2)) * rates).sum(1) == pytest.approx([17, 13])
     greedy = np.array([[10.0, 9], [9.0, 1]])
     # 18 in all, not 11
-    assert (allocation.blocks(greedy, np.zeros(2)) * greedy).sum(1) == pytest.approx([9, 9])
+    assert (allocation.assign_blocks(greedy, np.zeros(2)) * greedy).sum(1) == pytest.approx([9, 9])
 
 
 @given(st.integers(1, 9), st.integers(9, 40), st.integers(0, 99))
 def test_no_resource_block_is_left_over_and_nobody_has_two_more_than_another(n, count, seed):
-    taken = allocation.blocks(np.random.default_rng(seed).uniform(size=(n, count)), np.zeros(n))
+    taken = allocation.assign_blocks(np.random.default_rng(seed).uniform(size=(n, count)), np.zeros(n))
     assert (taken.sum(0) == 1).all()
     assert np.ptp(taken.sum(1)) <= 1
 
 
 def test_the_listeners_of_a_broadcast_share_the_time_it_takes():
-    assert allocation.together(np.array([3.0, 1.0, 2.0])) == pytest.approx(
+    assert allocation.broadcast_time_s(np.array([3.0, 1.0, 2.0])) == pytest.approx(
         [1 / 3 + 0.5 + 1, 1 / 3, 1 / 3 + 0.5]
     )
-    assert allocation.together(np.array([3.0, 1.0, 2.0])).sum() == pytest.approx(3.0)
+    assert allocation.broadcast_time_s(np.array([3.0, 1.0, 2.0])).sum() == pytest.approx(3.0)
 
 
 @given(users, st.floats(1.0, 8.0))
@@ -106,7 +106,7 @@ def test_min_max_equalises_rates_that_end_at_a_modulation_too(some, cap):
 
 
 def test_the_frequency_that_weighs_a_second_against_its_joules():
-    best = allocation.energy_frequency_hz(1.0, 1e-28)
+    best = allocation.best_frequency_hz(1.0, 1e-28)
     assert best == pytest.approx(1.70998e9, rel=1e-5)
 
     def cost(f):

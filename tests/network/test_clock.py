@@ -6,17 +6,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedray.check import check
-from fedray.network.clock import Ledger, time_round
-from fedray.network.devices import Processor
-from fedray.network.links import Fixed, When
+from fedray.network.clock import time_round
+from fedray.network.devices import open_device
+from fedray.network.fixed import FixedRateLink
+from fedray.network.ledger import Ledger
+from fedray.network.links import LinkContext, RoundStart
 from fedray.network.radio import Radio
 from fedray.network.work import Work
-from fedray.randomness import generator
+from fedray.randomness import SERVER_ID, generator
 from fedray.scenario.device import FlopsDevice
 from fedray.scenario.links import FixedLink
 from fedray.scenario.network import Network
-from fedray.schedule import SERVER, Schedule, Send, Server, Train, client_node
+from fedray.schedule import Schedule, Send, Server, Train
 from fedray.topologies.relay import random_order
+from fedray.topologies.split import splitfed
 from tests.helpers import chained, sent
 
 PAYLOAD = 1_000_000  # bytes
@@ -93,7 +96,7 @@ def test_energy_is_power_times_time_of_every_device_and_radio():
 
 
 def test_a_device_does_one_thing_at_a_time():
-    send = Send("down", SERVER, client_node(0), "downlink")
+    send = Send("down", SERVER_ID, 0, "downlink")
     trains = [Train(f"train-{i}", 0, ("down",)) for i in range(2)]
     events = time_round(
         Schedule(1, (send, *trains, Server("aggregate", ("train-0", "train-1")))), WORK, network(), 0.0
@@ -104,7 +107,7 @@ def test_a_device_does_one_thing_at_a_time():
 
 
 def test_a_link_carries_one_thing_at_a_time_in_each_direction():
-    sends = [Send(f"down-{k}-{i}", SERVER, client_node(k), "downlink") for k in range(2) for i in range(2)]
+    sends = [Send(f"down-{k}-{i}", SERVER_ID, k, "downlink") for k in range(2) for i in range(2)]
     trains = [Train(f"train-{s.id}", int(s.id[5]), (s.id,)) for s in sends]
     events = time_round(
         Schedule(1, (*sends, *trains, Server("aggregate", tuple(t.id for t in trains)))), WORK, network(), 0.0
@@ -122,19 +125,21 @@ def test_each_client_has_its_own_rate_in_a_list():
 
 
 def test_a_table_of_sidelinks_goes_by_sender_and_receiver():
-    table = Fixed(FixedLink(kind="fixed", rate_bps=[[1.0, 2e6], [4e6, 1.0]], latency_s=0.5))
+    table = FixedRateLink(
+        FixedLink(kind="fixed", rate_bps=[[1.0, 2e6], [4e6, 1.0]], latency_s=0.5), LinkContext("sidelink")
+    )
     assert sent(table, 0, 1, PAYLOAD)[0][0] == 4.5
     assert sent(table, 1, 0, PAYLOAD)[0][0] == 2.5
 
 
 def test_a_client_is_the_one_with_the_rate_in_either_direction():
-    link = Fixed(FixedLink(kind="fixed", rate_bps=[1e6, 2e6]))
+    link = FixedRateLink(FixedLink(kind="fixed", rate_bps=[1e6, 2e6]), LinkContext())
     both = np.array([-1, 1]), np.array([1, -1])
-    assert link.rates_bps(When(1, 0.0), *both).tolist() == [2e6, 2e6]
+    assert link.rates_bps(RoundStart(1, 0.0), *both).tolist() == [2e6, 2e6]
 
 
 def test_compute_time_is_work_over_what_the_device_can_use():
-    device = Processor(FlopsDevice(kind="flops", peak_flops=8e12, utilisation=0.25, active_w=200.0))
+    device = open_device(FlopsDevice(kind="flops", peak_flops=8e12, utilisation=0.25, active_w=200.0))
     assert device.time_s(4e12) == 2.0
     assert device.energy_j(4e12) == 400.0
 
@@ -186,3 +191,26 @@ def test_the_shipped_scenarios_links_give_the_papers_times_of_a_turn_and_its_hop
     assert round(lora, 2) == 1.23
     assert round(full, 1) == 71.4
     assert (round(143 * lora / 60, 1), round(110 * full / 60)) == (2.9, 131)
+
+
+def test_events_say_whose_client_batch_and_part_they_are_of():
+    schedule = splitfed(1, {3: [4]}, u_shape=False, micro=2)
+    work = Work(
+        WORK.train_flops,
+        WORK.send_bytes,
+        WORK.aggregate_flops,
+        pass_flops=lambda stage, samples: 1e9,
+        crossing_bytes=lambda crossing, samples: 1000,
+    )
+    events = {e.id: e for e in time_round(schedule, work, network(), 0.0)}
+    found = {i: (e.client, e.batch, e.part) for i, e in events.items()}
+    assert found["down-3"] == found["up-3"] == (3, None, None)
+    assert found["smashed-3-0-1"] == found["serve-3-0-1"] == found["gradients-3-0-1"] == (3, 0, 1)
+    assert found["front-3-0-0"] == (3, 0, 0)
+    assert found["aggregate"] == (None, None, None)
+
+
+def test_a_hop_between_two_clients_is_its_sender_s():
+    schedule = chained(1, [2, 5], 1, in_order, generator(0, 1, -1, "order"))
+    (hop,) = (e for e in time_round(schedule, WORK, network(), 0.0) if e.direction == "sidelink")
+    assert (hop.node, hop.client) == (f"client-{hop.client}", 2)

@@ -9,17 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedray.network.clock import Ledger, idle_s, time_round
-from fedray.network.devices import Devices, Processor
-from fedray.network.links import When
+from fedray.network.client_devices import ClientDevices
+from fedray.network.clock import time_round
+from fedray.network.devices import open_device
+from fedray.network.ledger import Ledger, idle_s
+from fedray.network.links import RoundStart
 from fedray.network.radio import Radio
 from fedray.network.work import Work
+from fedray.randomness import SERVER_ID
 from fedray.scenario.cell import Cell, Places
 from fedray.scenario.device import CpuDevice, FlopsDevice, Mix, Profile, Share
 from fedray.scenario.links import FixedLink
 from fedray.scenario.network import Network
 from fedray.scenario.radio import LogDistance, Sidelink
-from fedray.schedule import SERVER, Schedule, Send, Server, Train, client_node
+from fedray.schedule import SERVER_NODE, Schedule, Send, Server, Train, client_node
 from fedray.shipped import devices
 from fedray.topologies.parallel import parallel
 from fedray.topologies.relay import random_order, relay
@@ -61,7 +64,7 @@ def test_a_deadline_drops_who_is_late_and_charges_it_all_the_same():
     assert sum(e.energy_j for e in cut) == sum(e.energy_j for e in whole)
     assert cut[-1].t0_s == 4.5
     assert Ledger().add(cut).sim_time_s == pytest.approx(4.5 + 0.004)
-    kept = parallel(1, range(N), False, deadline_s=4.5).carried(outcomes(cut))
+    kept = parallel(1, range(N), False, deadline_s=4.5).prune(outcomes(cut))
     assert kept.clients == [0, 1]
     assert kept.steps[-1].after == ("up-0", "up-1")
 
@@ -75,7 +78,7 @@ def test_who_comes_at_the_deadline_is_in_time():
 
 @given(st.integers(1, N), st.integers(0, 50))
 def test_a_round_that_asks_for_more_ends_with_the_m_th_of_them(m, seed):
-    events = time_round(parallel(1, range(N), False, enough=m), WORK, radio(seed), 0.0)
+    events = time_round(parallel(1, range(N), False, min_updates=m), WORK, radio(seed), 0.0)
     ups = sorted((e for e in events if e.direction == "uplink"), key=lambda e: e.t1_s)
     assert [e.outcome for e in ups] == ["done"] * m + ["late"] * (N - m)
     assert events[-1].t0_s == ups[m - 1].t1_s
@@ -83,7 +86,7 @@ def test_a_round_that_asks_for_more_ends_with_the_m_th_of_them(m, seed):
 
 def test_the_first_m_of_equals_are_those_with_the_smaller_numbers():
     even = Work(lambda client, pictures: 1e9, lambda direction, client: 10**6, lambda updates: 0.0)
-    events = time_round(parallel(1, range(N), False, enough=2), even, radio(), 0.0)
+    events = time_round(parallel(1, range(N), False, min_updates=2), even, radio(), 0.0)
     assert [outcomes(events)[f"up-{k}"] for k in range(N)] == ["done", "done", "late", "late"]
 
 
@@ -117,7 +120,7 @@ def test_each_of_a_split_turn_s_transfers_is_lost_by_itself():
     }
     quiet = Radio(Network(**(SECTIONS | {"uplink": LogDistance(**section), "cell": cell})), n, 0)
     # all of a device's power for its share
-    snr = quiet.links["uplink"].mean_snr(When(1, 0.0), np.arange(1), np.full(1, -1))[0][0] * n
+    snr = quiet.links["uplink"].mean_snr(RoundStart(1, 0.0), np.arange(1), np.full(1, -1))[0][0] * n
     outage_db = 10 * np.log10(0.1 * snr)
     net = Radio(
         Network(**(SECTIONS | {"uplink": LogDistance(**section, outage_db=outage_db), "cell": cell})), n, 0
@@ -157,7 +160,7 @@ def test_a_hop_arrives_in_the_clock_as_it_did_for_who_was_tried_next():
     net = Radio(Network(**(SECTIONS | {"sidelink": sidelink, "cell": cell})), n, 0)
     given_up, arrived = 0, 0
     for t in range(1, 40):
-        when = When(t, 0.0)
+        when = RoundStart(t, 0.0)
         reaches = partial(_reaches, net, when, 2)
         schedule = relay(
             t, [list(range(6)), list(range(6, 12))], random_order, np.random.default_rng(t), reaches
@@ -173,7 +176,7 @@ def test_a_hop_arrives_in_the_clock_as_it_did_for_who_was_tried_next():
 
 
 def _reaches(net, when, chains, sender, receiver):
-    return net.reaches(when, sender, receiver, WORK.send_bytes("sidelink", sender), 1 / chains)
+    return net.hop_arrives(when, sender, receiver, WORK.send_bytes("sidelink", sender), 1 / chains)
 
 
 def test_what_is_lost_on_its_way_down_is_never_trained():
@@ -181,7 +184,7 @@ def test_what_is_lost_on_its_way_down_is_never_trained():
     cell = Cell(placement=Places(kind="places", at=[[50.0, 0], [50_000, 0], [60, 0], [70, 0]]))
     events = time_round(parallel(1, range(N), False), WORK, radio(downlink=far, cell=cell), 0.0)
     assert [outcomes(events)[i] for i in ("down-1", "train-1", "up-1")] == ["lost", "skipped", "skipped"]
-    assert parallel(1, range(N), False).carried(outcomes(events)).clients == [0, 2, 3]
+    assert parallel(1, range(N), False).prune(outcomes(events)).clients == [0, 2, 3]
 
 
 def test_waiting_is_paid_where_a_device_idles():
@@ -311,7 +314,7 @@ def test_saving_energy_meets_the_deadline_with_less():
     usual, saving = (time_round(parallel(1, range(N), False, 12.0), WORK, net, 0.0) for net in nets)
     assert {e.outcome for e in saving} == {"done"}
     assert max(e.t1_s for e in saving if e.direction == "uplink") == pytest.approx(12.0, rel=1e-9)
-    joules = [sum(e.energy_j for e in events if e.node != SERVER) for events in (saving, usual)]
+    joules = [sum(e.energy_j for e in events if e.node != SERVER_NODE) for events in (saving, usual)]
     assert joules[0] < 0.5 * joules[1]
     for k in range(N):
         train, up = (next(e for e in saving if e.id == f"{what}-{k}") for what in ("train", "up"))
@@ -323,17 +326,17 @@ def test_saving_energy_meets_the_deadline_with_less():
 
 
 def test_cpu_cycles_have_their_time_and_energy():
-    one = Processor(CpuDevice(kind="cpu", frequency_hz=2e9, flops_per_cycle=4.0))
+    one = open_device(CpuDevice(kind="cpu", frequency_hz=2e9, flops_per_cycle=4.0))
     assert one.time_s(8e9) == 1.0
     assert one.energy_j(8e9) == pytest.approx(1e-28 * 2e9 * 4e18)
-    weighed = Processor(CpuDevice(kind="cpu", frequency_hz=5e9, second_w=1.0))
+    weighed = open_device(CpuDevice(kind="cpu", frequency_hz=5e9, second_w=1.0))
     assert weighed.frequency_hz == pytest.approx(1.70998e9, rel=1e-5)
 
 
 def test_every_profile_says_where_its_figures_are_from():
     for name, figures in devices().items():
         assert len(figures["source"]) > 20, name
-        one = Processor(Profile(kind="profile", name=name, utilisation=0.5))
+        one = open_device(Profile(kind="profile", name=name, utilisation=0.5))
         assert one.time_s(figures["peak_flops"]) == 2.0
         assert one.energy_j(figures["peak_flops"]) == 2 * figures["active_w"]
         assert one.memory_bytes == figures["memory_bytes"]
@@ -344,14 +347,14 @@ def test_a_mix_is_drawn_once_by_its_shares():
         Share(share=s, device=FlopsDevice(kind="flops", peak_flops=p, active_w=1.0))
         for s, p in ((3.0, 1e9), (1.0, 2e9))
     ]
-    mixed = Devices(Mix(kind="mix", of=kinds), 10_000, 0)
+    mixed = ClientDevices(Mix(kind="mix", of=kinds), 10_000, 0)
     rates = np.array([mixed[k].flops_per_s for k in range(10_000)])
     assert (rates == 1e9).mean() == pytest.approx(0.75, abs=0.02)
-    assert np.array_equal(mixed.kind_of[:50], Devices(Mix(kind="mix", of=kinds), 50, 0).kind_of)
+    assert np.array_equal(mixed.kind_of[:50], ClientDevices(Mix(kind="mix", of=kinds), 50, 0).kind_of)
 
 
 def test_available_devices_change_from_round_to_round_and_come_at_their_rate():
-    one = Devices(FlopsDevice(kind="flops", peak_flops=1e9, active_w=1.0, availability=0.3), 10_000, 0)
+    one = ClientDevices(FlopsDevice(kind="flops", peak_flops=1e9, active_w=1.0, availability=0.3), 10_000, 0)
     first, second = (one.available(t, np.arange(10_000)) for t in (1, 2))
     assert len(first) == pytest.approx(3000, abs=150)
     assert set(first) != set(second)
@@ -368,12 +371,12 @@ def test_a_row_of_the_timeline_is_json():
 
 def test_a_failed_hop_is_charged_and_the_next_one_waits_for_it():
     steps = (
-        Send("down-0", SERVER, client_node(0), "downlink"),
+        Send("down-0", SERVER_ID, 0, "downlink"),
         Train("train-0", 0, ("down-0",)),
-        Send("hop-0-1", client_node(0), client_node(1), "sidelink", ("train-0",)),
-        Send("hop-0-2", client_node(0), client_node(2), "sidelink", ("train-0", "hop-0-1")),
+        Send("hop-0-1", 0, 1, "sidelink", ("train-0",)),
+        Send("hop-0-2", 0, 2, "sidelink", ("train-0", "hop-0-1")),
         Train("train-2", 2, ("hop-0-2",)),
-        Send("up-2", client_node(2), SERVER, "uplink", ("train-2",)),
+        Send("up-2", 2, SERVER_ID, "uplink", ("train-2",)),
         Server("aggregate", ("up-2",)),
     )
     decided = {s.id: "lost" if s.id == "hop-0-1" else "done" for s in steps}
@@ -381,7 +384,7 @@ def test_a_failed_hop_is_charged_and_the_next_one_waits_for_it():
     assert events["hop-0-1"].bytes == 10**6
     assert events["hop-0-2"].t0_s == events["hop-0-1"].t1_s
     assert events["train-2"].outcome == "done"
-    kept = Schedule(1, steps).carried({i: e.outcome for i, e in events.items()})
+    kept = Schedule(1, steps).prune({i: e.outcome for i, e in events.items()})
     assert "hop-0-1" not in {s.id for s in kept}
     assert kept.clients == [0, 2]
 
@@ -412,4 +415,4 @@ def test_a_server_that_waits_pays_for_it():
     server = FlopsDevice(kind="flops", peak_flops=1e9, active_w=100.0, idle_w=3.0)
     events = time_round(parallel(1, [0], False), WORK, radio(server=server), 0.0)
     # while the client trains
-    assert [(e.node, e.energy_j) for e in events if e.event == "wait"] == [(SERVER, pytest.approx(3.0))]
+    assert [(e.node, e.energy_j) for e in events if e.event == "wait"] == [(SERVER_NODE, pytest.approx(3.0))]

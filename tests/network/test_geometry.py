@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedray.network.geometry import Geometry, nearest
+from fedray.network.geometry import Geometry, nearest_groups
 from fedray.scenario.cell import Cell, Disc, Line, RandomWaypoint
 
 CELL = Cell(placement=Disc(kind="disc", radius_m=200.0, least_m=20.0))
@@ -47,7 +47,7 @@ def test_groups_of_neighbours_hold_everybody_once_and_are_as_equal_as_can_be(n, 
     groups = data.draw(st.integers(1, n))
     clients = sorted(data.draw(st.sets(st.integers(0, 99), min_size=n, max_size=n)))
     places = np.random.default_rng(0).normal(size=(100, 2))
-    found = nearest(places, clients, groups)
+    found = nearest_groups(places, clients, groups)
     assert sorted(c for g in found for c in g) == clients
     assert len(found) == groups
     assert max(map(len, found)) - min(map(len, found)) <= 1
@@ -55,4 +55,4 @@ def test_groups_of_neighbours_hold_everybody_once_and_are_as_equal_as_can_be(n, 
 
 def test_neighbours_share_a_group():
     places = np.array([[0.0, 0], [100, 0], [1, 0], [101, 0], [0, 1], [100, 1]])
-    assert sorted(nearest(places, range(6), 2)) == [[0, 2, 4], [1, 3, 5]]
+    assert sorted(nearest_groups(places, range(6), 2)) == [[0, 2, 4], [1, 3, 5]]

@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedray.network.channel import BLOCKS, RadioLink
+from fedray.network.channel import COHERENCE_TIMES, RadioChannel
 from fedray.network.geometry import Geometry
-from fedray.network.links import Sends, When
+from fedray.network.links import LinkContext, RoundStart, TransferRequests
 from fedray.network.radio import Radio
 from fedray.network.rates import linear, shannon
 from fedray.scenario.cell import Cell, Disc, Places, RandomWaypoint
@@ -13,7 +13,7 @@ from fedray.scenario.network import Network
 from fedray.scenario.radio import Level, LogDistance, Neighbours, Sidelink
 from tests.helpers import sent
 
-SERVER, NOW = -1, When(1, 0.0)
+SERVER, NOW = -1, RoundStart(1, 0.0)
 QUIET = {
     "kind": "log_distance",
     "bandwidth_hz": 20e6,
@@ -34,7 +34,9 @@ def link(direction="uplink", at=((100, 0), (200, 0), (400, 0)), seed=0, **sectio
     kind = Sidelink if sections["kind"] == "sidelink" else LogDistance
     if kind is Sidelink:
         sections.pop("shadowing_db")
-    return RadioLink(kind(**sections), direction, Geometry(cell(*at), len(at), seed), seed)
+    return RadioChannel(
+        kind(**sections), LinkContext(direction, seed=seed, geometry=Geometry(cell(*at), len(at), seed))
+    )
 
 
 def rates(one, clients=(0, 1, 2)):
@@ -84,7 +86,7 @@ def test_a_device_has_all_its_power_for_its_share_and_a_base_station_only_a_part
 def test_a_long_transfer_has_the_ergodic_rate_and_a_short_one_its_own_luck():
     faded = link(fading="rayleigh", speed_mps=10.0)
     mean = rates(faded)[0]
-    long = int(mean * BLOCKS * faded.coherence_s / 8 * 1.01)
+    long = int(mean * COHERENCE_TIMES * faded.coherence_s / 8 * 1.01)
     assert [sent(faded, 0, SERVER, long, round=t)[0][0] for t in range(5)] == pytest.approx(
         [8 * long / mean] * 5
     )
@@ -99,8 +101,8 @@ def test_blocks_add_up_to_what_was_sent():
     nbytes = int(rates(faded)[0] * 3.3 * faded.coherence_s / 8)
     seconds = sent(faded, 0, SERVER, nbytes, round=7)[0][0]
     snr, k = faded.mean_snr(NOW, np.array([0]), np.array([SERVER]))
-    power = faded._power(
-        When(7, 0.0), "block", k[:, None], np.array([[0]]), np.array([[SERVER]]), np.arange(64)
+    power = faded._fading_power(
+        RoundStart(7, 0.0), "block", k[:, None], np.array([[0]]), np.array([[SERVER]]), np.arange(64)
     )[0]
     bps, left, t = 20e6 * shannon(snr * power), 8.0 * nbytes, 0.0
     for rate in bps:
@@ -113,7 +115,7 @@ def many(one, nbytes, n=4000, numbers=1):
     """So many clients at the same place send so often each."""
     who = np.repeat(np.arange(n), numbers)
     like, number = np.ones(len(who), int), np.tile(np.arange(numbers), n)
-    return one.transfers(NOW, Sends(who, -like, like * nbytes, like, like.astype(float), number))
+    return one.transfers(NOW, TransferRequests(who, -like, like * nbytes, like, like.astype(float), number))
 
 
 HERE = [(100.0, 1e-6 * k) for k in range(4000)]
@@ -182,9 +184,9 @@ def test_who_walks_away_is_slower_and_comes_back_to_the_same():
     walking = Cell(
         placement=Disc(kind="disc", radius_m=500.0), mobility=RandomWaypoint(kind="random_waypoint")
     )
-    one = RadioLink(LogDistance(**QUIET), "uplink", Geometry(walking, 5, 0), 0)
+    one = RadioChannel(LogDistance(**QUIET), LinkContext(geometry=Geometry(walking, 5, 0)))
     who, base = np.arange(5), np.full(5, SERVER)
-    first, later = (one.rates_bps(When(t, float(at)), who, base) for t, at in ((1, 0), (9, 900)))
+    first, later = (one.rates_bps(RoundStart(t, float(at)), who, base) for t, at in ((1, 0), (9, 900)))
     assert (first != later).all()
     assert np.array_equal(one.rates_bps(NOW, who, base), first)
 
@@ -193,7 +195,7 @@ def test_resource_blocks_serve_at_least_as_well_as_chance():
     frequency = {"fading": "rayleigh", "bandwidth_hz": 20 * 180e3}
     blocks = link(allocation="blocks", **frequency)
     who = np.arange(3)
-    sends = Sends(
+    sends = TransferRequests(
         who, np.full(3, SERVER), np.full(3, 10**6), np.ones(3, int), np.full(3, 1 / 3), np.zeros(3, int)
     )
     chosen, even = blocks.transfers(NOW, sends).time_s, link(**frequency).transfers(NOW, sends).time_s
@@ -252,7 +254,10 @@ def test_a_base_station_sends_a_broadcast_once():
         who = np.arange(3)
         share = np.ones(3) if how == "broadcast" else np.full(3, 1 / 3)
         found = one.transfers(
-            NOW, Sends(np.full(3, SERVER), who, np.full(3, 10**6), np.ones(3, int), share, np.zeros(3, int))
+            NOW,
+            TransferRequests(
+                np.full(3, SERVER), who, np.full(3, 10**6), np.ones(3, int), share, np.zeros(3, int)
+            ),
         )
         return found.energy_j.sum(), found.time_s
 
@@ -262,18 +267,12 @@ def test_a_base_station_sends_a_broadcast_once():
 
 
 def test_a_device_sends_with_its_own_power_where_its_link_names_none():
-    own = RadioLink(
-        LogDistance(**QUIET),
-        "uplink",
-        Geometry(cell((100, 0), (100.0, 1e-9)), 2, 0),
-        0,
-        np.array([13.0, 23.0]),
-    )
+    geometry = Geometry(cell((100, 0), (100.0, 1e-9)), 2, 0)
+    context = LinkContext(geometry=geometry, transmit_dbm=np.array([13.0, 23.0]))
+    own = RadioChannel(LogDistance(**QUIET), context)
     weak, strong = own.mean_snr(NOW, np.arange(2), np.full(2, SERVER))[0]
     assert strong / weak == pytest.approx(10, rel=1e-6)
-    named = RadioLink(
-        LogDistance(**QUIET, transmit_dbm=20.0), "uplink", own.geometry, 0, np.array([13.0, 23.0])
-    )
+    named = RadioChannel(LogDistance(**QUIET, transmit_dbm=20.0), context)
     assert named.power_w(np.arange(2), 1.0) == pytest.approx(0.1)
 
 
@@ -321,7 +320,7 @@ def test_a_larger_share_of_the_band_is_never_worth_less_down_to_less_than_a_reso
     one = link(at=((distance, 0),), rate=rate, fading=fading, bandwidth_hz=1e6)
     snr, k = one.mean_snr(NOW, np.array([0]), np.array([SERVER]))
     shares = np.logspace(-3, 0, 40)
-    found = [float(one.rate_bps(snr, k, share)[0] * one.reached(snr, share)[0]) for share in shares]
+    found = [float(one.rate_bps(snr, k, share)[0] * one.is_reachable(snr, share)[0]) for share in shares]
     assert (np.diff(found) >= -1e-9 * max(found)).all()
 
 

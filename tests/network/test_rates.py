@@ -11,12 +11,12 @@ from fedray.network.rates import (
     efficiency,
     ergodic,
     linear,
+    min_efficient_snr,
     noise_dbm,
     outage,
     peak_rate_bps,
     shannon,
     truncated,
-    worth,
 )
 
 RAYLEIGH, STEADY = np.zeros(1), np.full(1, np.inf)
@@ -103,9 +103,9 @@ def test_a_better_signal_is_never_slower(db, more_db, rate, k):
 
 @pytest.mark.parametrize("carried", [truncated, lambda snr: truncated(snr, "256qam")])
 def test_below_what_band_is_worth_less_of_it_carries_more(carried):
-    least = worth(carried)
+    least = min_efficient_snr(carried)
     assert 0.1 <= least < 0.3
-    assert worth(shannon) == 0.0
+    assert min_efficient_snr(shannon) == 0.0
     snr = np.array([least / 3])
     for k in (0.0, np.inf):
         spread, narrow = (part * ergodic(carried, snr / part, np.full(1, k))[0] for part in (1.0, 1 / 3))

@@ -2,13 +2,15 @@
 afterwards."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 
 from fedray.executors.serial import SerialExecutor
-from fedray.network.clock import Ledger, time_round
-from fedray.network.links import When
+from fedray.network.clock import time_round
+from fedray.network.ledger import Ledger
+from fedray.network.links import RoundStart
 from fedray.network.radio import Radio
 from fedray.planning.round import schedule_round
 from fedray.scenario.base import Refused
@@ -108,8 +110,6 @@ def test_plan_says_what_the_run_took(serial, fedray):
     folder, _ = serial
     code, out, _ = fedray("plan", folder / "garments.yaml", "--json")
     last = rows(folder / "run" / "metrics.jsonl")[-1]
-    import json
-
     total = json.loads(out)["total"]
     assert code == 0
     assert {k: total[k] for k in ("sim_time_s", "energy_j", "bytes_uplink")} == {
@@ -155,7 +155,7 @@ def test_every_selection_asks_as_many_as_it_should(tmp_path, selection):
         assert min(sum(k in clients for clients in asked) for k in range(12)) >= 4
     if selection == "fedcs":
         for t, clients in enumerate(asked, 1):
-            takes = radio.finishes_s(When(t, 5.0 * t), work, np.arange(12))(len(clients))
+            takes = radio.finish_times_s(RoundStart(t, 5.0 * t), work, np.arange(12))(len(clients))
             assert all(takes[k] <= 10.0 for k in clients) or len(clients) == 1
 
 
@@ -193,7 +193,7 @@ def test_proportional_fairness_asks_those_whose_uplinks_are_good_when_they_are_s
         for e in time_round(schedule, work, radio, 0.0):
             if e.direction == "uplink":
                 who = np.array([int(e.node[7:])])
-                mean = link.rate_bps(*link.mean_snr(When(t, 0.0), who, np.array([-1])), 1 / 3)[0]
+                mean = link.rate_bps(*link.mean_snr(RoundStart(t, 0.0), who, np.array([-1])), 1 / 3)[0]
                 ratio.append(8 * e.bytes / (e.t1_s - e.t0_s) / mean)
     assert least - 1e-9 <= np.mean(ratio) <= most + 1e-9
     assert asked == set(range(12))  # each has its good rounds
@@ -212,9 +212,9 @@ def test_a_relay_over_radio_tries_the_next_neighbour_where_a_hop_fails(tmp_path)
         assert {s.direction for s in lost} <= {"sidelink"}
         failed += len(lost)
         assert outcome["aggregate"] == "done"
-        assert schedule.carried(outcome).clients == schedule.clients
+        assert schedule.prune(outcome).clients == schedule.clients
         for one in lost:
-            assert not radio.reaches(When(t, 0.0), int(one.node[7:]), int(one.peer[7:]))
+            assert not radio.hop_arrives(RoundStart(t, 0.0), int(one.node[7:]), int(one.peer[7:]))
     assert failed > 10
     assert result_of(tmp_path)["status"] == "done"
 
@@ -308,6 +308,25 @@ def test_costed_again_on_its_own_network_a_run_takes_what_it_took(tmp_path):
         [after.rows[-1][k] for k in ("sim_time_s", "energy_j")]
     )
     assert [e["t1_s"] for e in after.events] == pytest.approx([e["t1_s"] for e in before.events])
+
+
+def test_a_split_run_s_timeline_from_before_it_named_clients_and_batches_reads_the_same(tmp_path):
+    from fedray.report import recorded
+    from fedray.report.recost import recosted
+
+    file = garments(tmp_path, {"topology": {"kind": "split", "cut": "conv1", "may_send": ["labels"]}})
+    run(file, tmp_path / "run")
+    (now,) = recorded.read([tmp_path / "run"])
+    timeline = tmp_path / "run" / "timeline.jsonl"
+    new_keys = ("client", "batch", "part")
+    old = [{k: v for k, v in row.items() if k not in new_keys} for row in rows(timeline)]
+    timeline.write_text("".join(json.dumps(row) + "\n" for row in old))
+    (before,) = recorded.read([tmp_path / "run"])
+    passes = [[e for e in one.events if e["event"] in ("front", "serve", "back")] for one in (now, before)]
+    assert passes[0] == passes[1]
+    assert recorded.by_node(before) == recorded.by_node(now)
+    assert recosted(before, file).events == recosted(now, file).events
+    assert recorded.by_node(now)[1]["turns"] == len(now.rows)  # each client takes part in every round
 
 
 def test_a_split_run_over_a_fading_radio_takes_as_long_again_on_its_own_network(tmp_path):

@@ -4,7 +4,8 @@ import pytest
 
 from fedray import shipped
 from fedray.check import check
-from fedray.network.clock import Ledger, time_round
+from fedray.network.clock import time_round
+from fedray.network.ledger import Ledger
 from fedray.network.radio import Radio
 from fedray.planning.plan import plan
 from fedray.planning.round import schedule_round

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from fedray.network.clock import Ledger
+from fedray.network.ledger import Ledger
 from fedray.runs.folder import KEEP, RunFolder, Saved
 from fedray.scenario import ScenarioError
 from tests.helpers import garments, rows, run, timeless

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from fedray.check import check
 from fedray.network.radio import Radio
 from fedray.planning.round import schedule_round
-from fedray.schedule import SERVER, Schedule, Send, Server, Train, client_node
+from fedray.randomness import SERVER_ID
+from fedray.schedule import SERVER_NODE, Schedule, Send, Server, Train, client_node
 from fedray.topologies.relay import best_sidelink, random_order
 from tests.helpers import chained, tiny, way
 
@@ -29,13 +30,13 @@ def test_every_client_trains_once_and_every_buffer_goes_where_the_next_turn_is(c
             assert isinstance(source, Send)
             assert source.peer == client_node(step.client)
         elif isinstance(step, Send) and step.direction == "downlink":
-            assert step.node == SERVER
+            assert step.node == SERVER_NODE
             assert not step.after
         elif isinstance(step, Send):
             (source,) = (steps[i] for i in step.after)
             assert isinstance(source, Train)
             assert step.node == source.node
-            assert (step.peer == SERVER) == (step.direction == "uplink")
+            assert (step.peer == SERVER_NODE) == (step.direction == "uplink")
             if step.direction == "sidelink":
                 assert any(
                     isinstance(s, Train) and s.after == (step.id,) and s.node == step.peer for s in schedule
@@ -122,4 +123,4 @@ def test_the_order_by_best_sidelink_reads_the_scenarios_table(tmp_path):
 
 def test_a_step_cannot_wait_for_one_that_stands_behind_it():
     with pytest.raises(AssertionError, match="waits for a step"):
-        Schedule(1, (Train("train-0", 0, ("down-0",)), Send("down-0", SERVER, client_node(0), "downlink")))
+        Schedule(1, (Train("train-0", 0, ("down-0",)), Send("down-0", SERVER_ID, 0, "downlink")))

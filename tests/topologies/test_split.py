@@ -4,13 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedray.network.clock import Ledger, time_round
+from fedray.network.clock import time_round
+from fedray.network.ledger import Ledger
 from fedray.network.radio import Radio
 from fedray.network.work import Work
 from fedray.scenario.device import FlopsDevice
 from fedray.scenario.links import FixedLink
 from fedray.scenario.network import Network
-from fedray.schedule import SERVER, Pass, Send, Server
+from fedray.schedule import SERVER_NODE, Pass, Send, Server
 from fedray.topologies.split import parts, splitfed, vanilla
 
 PART, SMASHED = 1000, 1_000_000  # bytes
@@ -103,7 +104,7 @@ def test_every_sample_goes_up_once_and_its_gradient_comes_down_once(turns, u_sha
         assert sum(s.samples for s in sends) == samples
         assert {s.direction for s in sends} == {"uplink" if crossing in ("smashed", "errors") else "downlink"}
     assert schedule.clients == list(turns)
-    served = {s.stage for s in schedule if isinstance(s, Pass) and s.node == SERVER}
+    served = {s.stage for s in schedule if isinstance(s, Pass) and s.node == SERVER_NODE}
     assert served == ({"middle", "middle_back"} if u_shape else {"serve"})
 
 
@@ -129,7 +130,7 @@ def test_who_vanishes_within_its_turn_is_charged_for_what_it_did_and_asked_for_n
     outcome = {e.id: e.outcome for e in events}
     gone = {e.node for e in events if e.outcome == "dropped"}
     assert 0 < len(gone) < 8
-    kept = asked.carried(outcome)
+    kept = asked.prune(outcome)
     assert {f"client-{c}" for c in kept.clients} == {f"client-{c}" for c in range(8)} - gone
     assert not any(isinstance(s, Pass) and f"client-{s.client}" in gone for s in kept)
     for node in gone:
@@ -146,6 +147,6 @@ def test_the_order_of_the_clock_is_one_in_which_everything_stands_behind_what_it
     events = time_round(schedule, work(), radio(), 5.0)
     starts = {e.id: e.t0_s for e in events}
     ordered = schedule.sorted(starts)
-    served = [s.id for s in ordered if isinstance(s, Pass) and s.node == SERVER]
+    served = [s.id for s in ordered if isinstance(s, Pass) and s.node == SERVER_NODE]
     assert served == sorted(served, key=lambda i: (starts[i], [s.id for s in schedule].index(i)))
     assert len({i.split("-")[1] for i in served[:4]}) > 1  # several clients are in flight

@@ -57,7 +57,7 @@ class RayExecutor(Driver):
         self.evaluator = self._actor_on_driver(EvaluatorHost, self.packing.evaluator_gpus if gpus else 0)
         super().__init__(job, note, self.packing.places)
         self.splits = job.scenario.topology.splits_model
-        calls = job.scenario.topology.server_calls(job.scenario.population.asked)
+        calls = job.scenario.topology.server_calls(job.scenario.population.clients_selected)
         self.server = self._actor_on_driver(ServerHost, self.packing.server_gpus if gpus else 0, calls)
         self.attempt = 0
         first = self.server if self.splits else self.hosts[0].actor

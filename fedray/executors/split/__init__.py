@@ -5,8 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from fedray.executors import DataFailure, TrainReport
-from fedray.network.work import number
-from fedray.schedule import SERVER, Pass, Schedule, Send
+from fedray.schedule import SERVER_NODE, Pass, Schedule, Send
 
 Ask = Callable[..., Any]  # a method's name, then its arguments: what it gives, or a reference to it
 
@@ -48,16 +47,16 @@ def ask(
             elif step.crossing:
                 values[step.id] = values.pop(step.after[0])
             else:  # a turn has ended
-                turn = number(step.node)
+                turn = step.sender
                 values[step.id], reports[turn] = client(turn)(
                     "end", schedule.round, turn, values.pop(step.after[0])
                 )
-                if step.peer == SERVER:
+                if step.peer == SERVER_NODE:
                     ends[turn] = values.pop(step.id)
         elif isinstance(step, Pass) and step.id not in values:
             # A front behind another's waits for its device alone: what that one left goes to the server.
             arrived = [None] if step.stage == "front" and step.part else [values.pop(i) for i in step.after]
-            if step.node == SERVER:
+            if step.node == SERVER_NODE:
                 values[step.id] = server("go", attempt, schedule.round, step, *arrived)
             else:
                 then = next_.get(step.id)

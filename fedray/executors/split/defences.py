@@ -6,11 +6,15 @@ import torch
 from torch import Tensor
 
 from fedray.evaluation.leakage import distance_correlation
+from fedray.scenario.kinds import implementation
+from fedray.scenario.topology import DefenceSection
 from fedray.transport.messages import NamedTensors, noised
 
 
 class Defence:
     """Changes what is sent up, or what a client's part learns; by default neither."""
+
+    Section = DefenceSection
 
     def __init__(self, section: Any) -> None:
         self.section = section
@@ -40,9 +44,6 @@ class DistanceCorrelation(Defence):
         return [self.section.weight * distance_correlation(inputs, sent)]
 
 
-DEFENCES = {"noise": Noise, "distance_correlation": DistanceCorrelation}
-
-
-def defence(section: Any) -> Defence | None:
+def defence(section: DefenceSection | None) -> Defence | None:
     """The one that a scenario names, if it names one."""
-    return None if section is None else DEFENCES[section.kind](section)
+    return None if section is None else implementation(section)(section)

@@ -1,0 +1,125 @@
+"""What a round cost, step by step, and what a run has cost so far."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
+from fedray.scenario.network import DIRECTIONS
+from fedray.schedule import SERVER_NODE, client_node, node_client
+
+
+class Event(NamedTuple):
+    """One step with its cost: a line of timeline.jsonl. Times since the run's start, in seconds."""
+
+    round: int
+    id: str
+    after: tuple[str, ...]
+    # train, generate, send, aggregate, a split model's pass; wait: a device that has nothing to do
+    event: str
+    node: str
+    peer: str | None
+    direction: str | None
+    flops: float
+    bytes: int
+    t0_s: float
+    t1_s: float
+    energy_j: float
+    # lost: never arrived; late: after the round had closed; dropped: the device vanished; skipped
+    outcome: str = "done"
+    messages: int = 1
+    encoded: bool = False  # the client's samples too, once (see schedule.Train)
+    # Who computes, whose batch the server serves, or whose link carries it (the sender's of two clients);
+    # none: the server for itself.
+    client: int | None = None
+    batch: int | None = None  # of a split model's pass or transfer
+    part: int | None = None  # of that batch: its micro-batch
+
+    def row(self) -> dict[str, Any]:
+        return self._asdict()
+
+    @property
+    def occupied_node(self) -> str | None:
+        """The node of the client whose time it takes: that computes, or whose link carries it."""
+        if self.client is None or (self.event != "send" and self.node == SERVER_NODE):
+            return None
+        return client_node(self.client)
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Running totals of a run: bytes on the air, simulated seconds, joules."""
+
+    transfers: int = 0
+    bytes_uplink: int = 0
+    bytes_downlink: int = 0
+    bytes_sidelink: int = 0
+    sim_time_s: float = 0.0
+    energy_j: float = 0.0
+    # clients (by their nodes) that go on with what is late, and until when
+    busy: Mapping[str, float] = field(default_factory=dict)
+    encoded: Sequence[int] = ()  # clients that have encoded their samples, where that costs something
+
+    @property
+    def busy_clients(self) -> list[int]:
+        return [node_client(node) for node in self.busy]
+
+    def totals(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if name not in ("busy", "encoded")}
+
+    def add(self, events: list[Event]) -> Ledger:
+        """A round ends with its aggregate; what comes later is paid for all the same, and keeps its device
+        from the next."""
+        sent = {d: sum(e.bytes for e in events if e.direction == d) for d in DIRECTIONS}
+        now_s = max([self.sim_time_s, *(e.t1_s for e in events if e.event == "aggregate")])
+        newly_encoded = (e.client for e in events if e.encoded and e.outcome in ("done", "late"))
+        encoded = {client for client in newly_encoded if client is not None}
+        return Ledger(
+            self.transfers + sum(e.event == "send" and e.outcome != "skipped" for e in events),
+            self.bytes_uplink + sent["uplink"],
+            self.bytes_downlink + sent["downlink"],
+            self.bytes_sidelink + sent["sidelink"],
+            now_s,
+            self.energy_j + sum(e.energy_j for e in events),
+            self._busy(events, now_s),
+            sorted(encoded.union(self.encoded)) if encoded else self.encoded,
+        )
+
+    def _busy(self, events: list[Event], now_s: float) -> dict[str, float]:
+        busy = {node: until_s for node, until_s in self.busy.items() if until_s > now_s}
+        for e in events:
+            if e.outcome == "late" and e.t1_s > now_s and (node := e.occupied_node):
+                busy[node] = max(busy.get(node, 0.0), e.t1_s)
+        return busy
+
+
+Node = TypeVar("Node", bound=Hashable)
+
+
+def idle_s(
+    steps: Iterable[tuple[Node, Node | None, float, float]], start_s: float, end_s: float
+) -> dict[Node, float]:
+    """For how long each node of a round (in the order in which they first appear) neither computes nor sends
+    nor receives.
+
+    Args:
+        steps: node, peer (none: it computes), start and end of each.
+        start_s: of the round.
+        end_s: of the round; what lasts longer counts until then.
+    """
+    spans: dict[Node, list[tuple[float, float]]] = defaultdict(list)
+    for node, peer, t0_s, t1_s in steps:
+        for end in (node,) if peer is None else (node, peer):
+            spans[end].append((min(t0_s, end_s), min(t1_s, end_s)))
+    return {node: _gaps_s(busy, start_s, end_s) for node, busy in spans.items()}
+
+
+def _gaps_s(spans: list[tuple[float, float]], start_s: float, end_s: float) -> float:
+    """Seconds from start to end that no span covers."""
+    free_s, gaps_s = start_s, 0.0
+    for t0_s, t1_s in sorted(spans):
+        gaps_s += max(0.0, t0_s - free_s)
+        free_s = max(free_s, t1_s)
+    return gaps_s + max(0.0, end_s - free_s)

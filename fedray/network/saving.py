@@ -1,0 +1,70 @@
+"""The joint choice of CPU frequency and transmit power that takes the least energy before a deadline."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from fedray.network.links import RoundStart
+from fedray.network.radio import Radio
+from fedray.network.transfers import TransferCost
+from fedray.randomness import SERVER_ID
+from fedray.schedule import Schedule, Send, Train
+
+POWER_LEVELS = 128  # that a client chooses from
+
+
+class Savings(NamedTuple):
+    """The frequency of each train step and the transfer of each uplink that saves, by their places."""
+
+    frequency_hz: dict[int, float]
+    uplinks: dict[int, TransferCost]
+
+
+def save_energy(
+    schedule: Schedule,
+    loads: Sequence[float],
+    radio: Radio,
+    start: RoundStart,
+    transfers: Mapping[int, TransferCost],
+) -> Savings:
+    """Of POWER_LEVELS powers up to the link's, the one with which a client's kappa C f^2 + p t is least,
+    where f = C / (what the deadline leaves). A client that cannot meet the deadline does what it can.
+
+    Args:
+        schedule: the round's steps.
+        loads: of each step, in bytes or floating-point operations.
+        radio: the links and devices.
+        start: the round.
+        transfers: of each send step, at full power.
+    """
+    link, deadline_s = radio.links["uplink"], radio.section.deadline_s
+    assert link.adjusts_power
+    assert deadline_s is not None
+    uplinks = {
+        step.sender: i
+        for i, step in enumerate(schedule)
+        if isinstance(step, Send) and step.direction == "uplink"
+    }
+    savings = Savings({}, {})
+    fractions = np.logspace(-4, 0, POWER_LEVELS)
+    for i, step in enumerate(schedule):
+        if not isinstance(step, Train) or step.client not in uplinks:
+            continue
+        device, up = radio.device(step.client), uplinks[step.client]
+        assert device.scales_frequency
+        down_s = sum(transfers[j].starting_at(start.time_s)[0] for j in schedule.before[i] if j in transfers)
+        rate, power_w = link.rates_at_power(start, (step.client, SERVER_ID), 1 / len(uplinks), fractions)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            up_s = 8 * loads[up] / rate
+            hz = device.cycles(loads[i]) / (deadline_s - down_s - link.latency_s - up_s)
+        meets_deadline = (hz > 0) & (hz <= device.frequency_hz)
+        if not meets_deadline.any() or transfers[up].lost:
+            continue
+        compute_j = np.array([device.energy_j(loads[i], f) if f > 0 else np.inf for f in hz])
+        joules = np.where(meets_deadline, power_w * up_s + compute_j, np.inf)
+        best = int(np.argmin(joules))
+        savings.frequency_hz[i] = float(hz[best]) * (1 + 1e-12)  # not a rounding error late
+        upload_j = float(power_w[best] * up_s[best])
+        savings.uplinks[up] = TransferCost(link.latency_s + float(up_s[best]), upload_j, False)
+    return savings
