@@ -277,7 +277,7 @@ COMPRESSED = {
 def first_batch(work, server, client=0):
     """The messages of a client's first batch, by what crosses."""
     base, _, state = server.initial()
-    server.begin(0, base, state)
+    server.begin(0, 1, base, state)
     message, sent = base, {}
     for stage, crossing in (
         ("front", "smashed"),
@@ -568,7 +568,7 @@ def test_a_batch_s_gradient_is_that_of_the_weights_it_first_passed_through(tmp_p
     base, _, state = server.initial()
 
     def moved(*clients):
-        server.begin(0, base, state)
+        server.begin(0, 1, base, state)
         at = dict.fromkeys(clients, base)
         for stage in ("front", "middle", "tail", "middle_back"):
             for k in clients:
