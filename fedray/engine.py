@@ -13,7 +13,7 @@ from fedray.augmentation import labels
 from fedray.check import readable
 from fedray.data import form
 from fedray.data.partition import census
-from fedray.executors import Executor, Job, Look, TrainReport, open_executor, to_paint
+from fedray.executors import EvaluationHandle, Executor, Job, TrainReport, open_executor, to_paint
 from fedray.failures import RunFailed as RunFailed
 from fedray.failures import failure, judge_failure, record, refuse_round_of_failures
 from fedray.files import write_whole
@@ -126,9 +126,9 @@ def _rounds(
         _describe(scenario, run, workload)
     board = TensorBoard(run) if "tensorboard" in scenario.runtime.report_to else None
     clock = time.monotonic() - wall
-    baseline: Look | None = None
+    baseline: EvaluationHandle | None = None
 
-    def look_at_base() -> Look | None:
+    def look_at_base() -> EvaluationHandle | None:
         """Once, behind the first round: the evaluator's start shall not hold it up."""
         if baseline is not None or run.read("baseline.json") is not None:
             return baseline
@@ -150,7 +150,7 @@ def _rounds(
     run.training = True
     saved = first - 1  # the last checkpoint's round
     # rounds behind an evaluation that still goes on
-    waiting: list[tuple[list[Event], dict[str, Any], Look | None]] = []
+    waiting: list[tuple[list[Event], dict[str, Any], EvaluationHandle | None]] = []
     for t in range(first, training.rounds + 1):
         asked = schedule_round(scenario, radio, t, known, work, ledger)
         events = time_round(asked, work, radio, ledger.sim_time_s)
@@ -160,7 +160,7 @@ def _rounds(
             # the server serves in the clock's order
             schedule = schedule.sorted({event.id: event.t0_s for event in events})
         arrived: dict[int, TrainReport] = {}
-        for report in executor.carry_out(schedule) if len(schedule.steps) > 1 else ():
+        for report in executor.run_round(schedule) if len(schedule.steps) > 1 else ():
             failures += report.failure is not None
             if report.client != SERVER:
                 watcher.turn(report, len(schedule.clients))
@@ -179,7 +179,7 @@ def _rounds(
         waiting.append(
             (events, metrics_of(t, reports, ledger, time.monotonic() - clock, weight, own, missed), look)
         )
-        if not last and len(waiting) < LOOK_AHEAD and any(look and not look.ready() for *_, look in waiting):
+        if not last and len(waiting) < LOOK_AHEAD and any(look and not look.done() for *_, look in waiting):
             continue
         for events, metrics, look in waiting:
             metrics |= _found(look) if look else {}
@@ -194,7 +194,7 @@ def _rounds(
                 t,
                 run.checkpoint(t, executor.checkpoint, ledger, time.monotonic() - clock, failures),
             )
-        if baseline and baseline.ready():
+        if baseline and baseline.done():
             run.write("baseline.json", _found(baseline))
             baseline = None
 
@@ -218,9 +218,9 @@ def _rounds(
     return result
 
 
-def _found(look: Look) -> dict[str, float | None]:
+def _found(look: EvaluationHandle) -> dict[str, float | None]:
     """What a look found; JSON has no name for what is not a number."""
-    return {name: value if math.isfinite(value) else None for name, value in look.metrics().items()}
+    return {name: value if math.isfinite(value) else None for name, value in look.result().items()}
 
 
 def _augmentation(

@@ -3,7 +3,7 @@
 import traceback
 from typing import Any
 
-from fedray.executors import StepFailed, TrainReport, who
+from fedray.executors import StepFailed, TrainReport, client_label
 from fedray.runs.folder import RunFolder
 
 
@@ -48,7 +48,7 @@ def failure(e: Exception) -> RunFailed:
 
 
 def judge_failure(report: TrainReport, policy: str, failures: int, budget: int) -> None:
-    message = f"{who(report.client)} in round {report.round}, while {report.stage}: {report.failure}"
+    message = f"{client_label(report.client)} in round {report.round}, while {report.stage}: {report.failure}"
     if report.failure is not None and policy == "abort":
         advice = "mend its data or the training, or leave such clients out: runtime: {failures: {data: drop}}"
         raise RunFailed(message, advice, **_facts(report))
@@ -66,8 +66,8 @@ def refuse_round_of_failures(reports: list[TrainReport]) -> None:
     if reports and all(r.failure for r in reports):
         first = reports[0]
         message = (
-            f"no client of round {first.round} trained; the first: {who(first.client)}, while {first.stage}:"
-            f" {first.failure}"
+            f"no client of round {first.round} trained; the first: {client_label(first.client)}, while"
+            f" {first.stage}: {first.failure}"
         )
         raise RunFailed(message, "mend the training (a smaller learning rate?) or the data", **_facts(first))
 

@@ -70,7 +70,7 @@ class Round:
         """Seconds until the last client's report."""
         self.t += 1
         start, last = time.perf_counter(), 0.0
-        for report in self.executor.carry_out(schedule_round(self.scenario, self.radio, self.t, self.known)):
+        for report in self.executor.run_round(schedule_round(self.scenario, self.radio, self.t, self.known)):
             if report.client != SERVER:
                 last = time.perf_counter() - start
         return last

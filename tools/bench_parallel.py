@@ -110,7 +110,7 @@ class Federation:
         start = time.perf_counter()
         schedule = schedule_round(self.scenario, self.radio, self.t)
         events = time_round(schedule, self.work, self.radio, self.ledger.sim_time_s)
-        reports = list(self.executor.carry_out(schedule))
+        reports = list(self.executor.run_round(schedule))
         self.ledger = self.ledger.add(events)
         self.run.append(events, engine.metrics_of(self.t, reports, self.ledger, 0.0, lambda samples: samples))
         return time.perf_counter() - start, schedule.clients
@@ -190,7 +190,7 @@ def empty(rounds: int, clients: int) -> None:
         pairs = []
         for _ in range(rounds + 3):
             start = time.perf_counter()
-            list(federation.executor.carry_out(schedule))
+            list(federation.executor.run_round(schedule))
             ours = time.perf_counter() - start
             pairs.append(
                 (ours / clients, plain_round(federation, schedule.clients, network, images, labels) / clients)

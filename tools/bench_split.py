@@ -106,7 +106,7 @@ def beside(repeat: int, steps: int) -> tuple[float, float, float]:
             schedule = schedule_round(scenario, radio, t, known, work)
             schedule = schedule.sorted({e.id: e.t0_s for e in time_round(schedule, work, radio, 0.0)})
             start = time.perf_counter()
-            list(executor.carry_out(schedule))
+            list(executor.run_round(schedule))
             ours = time.perf_counter() - start
             pairs.append((steps / ours, steps / plain.round()))
         executor.close()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from fedray.data import Samples
-from fedray.data.partition import distance, label_counts, told
+from fedray.data.partition import distance, label_counts, rounded_or_none
 from fedray.randomness import generator
 from fedray.scenario.augmentation import Augmentation
 from fedray.scenario.scenario import Scenario
@@ -80,6 +80,6 @@ def distances(
     else:
         mixed = counts + np.stack([np.bincount(order(section, own), minlength=names) for own in counts])
     return {
-        f"emd_{when}": told(distance(mix, population), counts)
+        f"emd_{when}": rounded_or_none(distance(mix, population), counts)
         for when, mix in (("before", counts), ("after", mixed))
     }

@@ -213,7 +213,9 @@ class Census:
 
 def census(samples: Samples, held: Mapping[int, np.ndarray]) -> Census:
     counts = label_counts(samples, held)
-    return Census(list(samples.label_names), counts.tolist(), told(distance(counts, counts.sum(0)), counts))
+    return Census(
+        list(samples.label_names), counts.tolist(), rounded_or_none(distance(counts, counts.sum(0)), counts)
+    )
 
 
 def label_counts(samples: Samples, held: Mapping[int, np.ndarray]) -> np.ndarray:
@@ -231,7 +233,7 @@ def distance(counts: np.ndarray, to: np.ndarray) -> np.ndarray:
     return found
 
 
-def told(distances: np.ndarray, counts: np.ndarray) -> list[float | None]:
+def rounded_or_none(distances: np.ndarray, counts: np.ndarray) -> list[float | None]:
     """Each client's, for a file; None for one that holds nothing."""
     return [round(float(d), 6) if n else None for d, n in zip(distances, counts.sum(1), strict=True)]
 

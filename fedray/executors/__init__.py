@@ -35,7 +35,7 @@ class Job:
     run: Path | None = None  # the run folder, on the driver's node; none: nothing is kept
 
 
-def who(client: int | None) -> str:
+def client_label(client: int | None) -> str:
     """A client for a person; the server trains, too, as a client of its own number."""
     return "the server" if client in (None, SERVER) else f"client {client}"
 
@@ -58,7 +58,10 @@ class StepFailed(RuntimeError):
         """What, where, and the original exception, once."""
         when, kind = f" in round {round}" if round is not None else "", type(error).__name__
         facts = {"error": kind, "round": round, "client": client, "stage": stage, "traceback": traceback}
-        return cls(f"{who(client)}{when}, while {stage}: {kind}: {str(error).strip() or 'no message'}", facts)
+        return cls(
+            f"{client_label(client)}{when}, while {stage}: {kind}: {str(error).strip() or 'no message'}",
+            facts,
+        )
 
 
 class DataFailure(Exception):
@@ -81,16 +84,16 @@ def refuse_infinite(loss: float, step: int, client: int) -> None:
         raise DataFailure("training", message, client)
 
 
-class Lost(RuntimeError):
-    """Somebody whom a round needs was started anew within it, or is gone: the round has to be done again."""
+class ServerRestarted(RuntimeError):
+    """The server, or a host that a round needs, was started anew or is gone: the round is repeated."""
 
 
 @contextmanager
-def blamed(round: int, stage: str, client: int) -> Iterator[None]:
+def attribute_error(round: int, stage: str, client: int) -> Iterator[None]:
     """Whatever goes wrong in here, but for data, ends the round, and says where it happened."""
     try:
         yield
-    except (DataFailure, Lost):
+    except (DataFailure, ServerRestarted):
         raise
     except Exception as e:
         raise StepFailed.of(e, round, stage, client, traceback.format_exc()) from e
@@ -111,11 +114,11 @@ class TrainReport:
 
 
 @dataclass(frozen=True)
-class Look:
-    """An evaluation that may still be going on, while rounds do."""
+class EvaluationHandle:
+    """An evaluation that may still be running, while rounds are trained."""
 
-    ready: Callable[[], bool]
-    metrics: Callable[[], dict[str, float]]  # waits for them
+    done: Callable[[], bool]
+    result: Callable[[], dict[str, float]]  # the metrics; waits for them
 
 
 class Executor(Protocol):
@@ -135,11 +138,11 @@ class Executor(Protocol):
     def restore(self, folder: Path, saved: Saved) -> None:
         """What a checkpoint holds. Raises ValueError where a file is not what it was."""
 
-    def carry_out(self, schedule: Schedule) -> Iterator[TrainReport]:
+    def run_round(self, schedule: Schedule) -> Iterator[TrainReport]:
         """One round; a report as each client ends its turn, and the server's where it trains itself. The
         global buffer is the new one once all are taken."""
 
-    def evaluate(self, grid: Path, base: bool = False) -> Look:
+    def evaluate(self, grid: Path, base: bool = False) -> EvaluationHandle:
         """Looks at the global buffer as it is now, or at the base model's."""
 
     def checkpoint(self, folder: Path, before: Path | None) -> Saved:

@@ -17,7 +17,7 @@ from fedray.aggregation.fedavg import State
 from fedray.aggregation.lora import truncation
 from fedray.augmentation.painter import Painter, Pictures
 from fedray.data import Form, Samples, form, holdings
-from fedray.executors import DataFailure, Job, TrainReport, blamed, refuse_infinite
+from fedray.executors import DataFailure, Job, TrainReport, attribute_error, refuse_infinite
 from fedray.executors.holder import Holder
 from fedray.executors.model import Model, as_sent, master, returned
 from fedray.executors.optimizer import FlatOptimizer
@@ -190,7 +190,7 @@ class ClientWork(Holder):
     ) -> tuple[T, TrainReport]:
         """A turn; what its data make impossible is reported, and anything else ends the round."""
         try:
-            with blamed(round, "training", client):
+            with attribute_error(round, "training", client):
                 return turn()
         except DataFailure as e:
             return otherwise, TrainReport(

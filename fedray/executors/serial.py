@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fedray.executors import DataFailure, Job, Look, TrainReport, chains, to_paint
+from fedray.executors import DataFailure, EvaluationHandle, Job, TrainReport, chains, to_paint
 from fedray.executors.augment import AugmentWork
 from fedray.executors.local_training import ClientWork
 from fedray.executors.server import EvaluatorWork, ServerWork
@@ -61,9 +61,9 @@ class SerialExecutor:
         # written anew: the checkpoint before the next one may be a damaged one
         self.changed = set(self.client_states)
 
-    def carry_out(self, schedule: Schedule) -> Iterator[TrainReport]:
+    def run_round(self, schedule: Schedule) -> Iterator[TrainReport]:
         if isinstance(self.clients, SplitClients):
-            yield from self._carry_out_split(schedule, self.clients)
+            yield from self._run_split_round(schedule, self.clients)
             return
         scenario, base = self.job.scenario, self.buffer
         weight = sum(scenario.aggregation.weight(self.shared.samples[c]) for c in schedule.clients)
@@ -105,7 +105,7 @@ class SerialExecutor:
             )
             yield replace(augmented[1], kappa_2=kappa)
 
-    def _carry_out_split(self, schedule: Schedule, clients: SplitClients) -> Iterator[TrainReport]:
+    def _run_split_round(self, schedule: Schedule, clients: SplitClients) -> Iterator[TrainReport]:
         """The server's part is as it was until all turns have ended: a client that fails is left out, and the
         rest is done again."""
         while schedule.clients:
@@ -135,11 +135,10 @@ class SerialExecutor:
     def augment(self) -> AugmentWork:
         return AugmentWork(self.job, self.device)
 
-    def evaluate(self, grid: Path, base: bool = False) -> Look:
-        looks = self.job.scenario.looks
+    def evaluate(self, grid: Path, base: bool = False) -> EvaluationHandle:
         model = (self.initial, self.initial_state) if base else (self.buffer, self.state)
-        metrics = self.evaluator.evaluate(*model, grid) if looks else {}
-        return Look(lambda: True, lambda: metrics)
+        metrics = self.evaluator.evaluate(*model, grid) if self.job.scenario.has_evaluation else {}
+        return EvaluationHandle(lambda: True, lambda: metrics)
 
     def audit(self, clients: Sequence[int], labels: np.ndarray, grid: Path) -> dict[str, Any]:
         assert isinstance(self.clients, ClientWork)

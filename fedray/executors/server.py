@@ -153,7 +153,9 @@ class EvaluatorWork:
 
         scenario = self.job.scenario
         self._model.receive(buffer, state)
-        found = evaluate(scenario, self.job.folder, self._model.learner, grid) if scenario.tries_model else {}
+        found = (
+            evaluate(scenario, self.job.folder, self._model.learner, grid) if scenario.evaluates_model else {}
+        )
         if scenario.evaluation.leakage is not None:
             from fedray.executors.split.leaks import measure
 

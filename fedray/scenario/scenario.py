@@ -62,12 +62,12 @@ class Scenario(Section):
         return self.topology
 
     @property
-    def looks(self) -> bool:
+    def has_evaluation(self) -> bool:
         """Whether there is anything to evaluate."""
-        return self.tries_model or self.evaluation.leakage is not None
+        return self.evaluates_model or self.evaluation.leakage is not None
 
     @property
-    def tries_model(self) -> bool:
+    def evaluates_model(self) -> bool:
         """Whether what the model makes is looked at."""
         if self.model.kind in ("classifier", "transformer"):
             return not isinstance(self.data, ImageFolder)

@@ -43,7 +43,7 @@ def ends(file, rounds=3):
     begin(executor)
     for t in range(1, rounds + 1):
         scenario = executor.job.scenario
-        list(executor.carry_out(schedule_round(scenario, Radio(scenario.network), t, executor.shared)))
+        list(executor.run_round(schedule_round(scenario, Radio(scenario.network), t, executor.shared)))
     return executor
 
 
@@ -123,7 +123,7 @@ def test_two_hosts_on_ray_give_the_bits_of_one_process_wherever_it_is_painted(
     monkeypatch.setattr(two, "job", dataclasses.replace(two.job, scenario=scenario))
     begin(two)
     for t in (1, 2):
-        reports = list(two.carry_out(schedule_round(scenario, Radio(scenario.network), t, two.shared)))
+        reports = list(two.run_round(schedule_round(scenario, Radio(scenario.network), t, two.shared)))
         assert [r.kappa_2 for r in reports if r.client == SERVER] == ([0.5] if at == "server" else [])
     assert sha256(cluster.get(two.buffer)) == sha256(alone.buffer)
 

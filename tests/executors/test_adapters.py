@@ -24,7 +24,7 @@ def test_a_client_of_a_low_rank_trains_its_own_rows_and_leaves_the_others_zero(k
     begin(executor)
     scenario, work = job.scenario, executor.clients
     for t in (1, 2):  # in the second, B is no longer zero
-        list(executor.carry_out(schedule_round(scenario, Radio(scenario.network), t)))
+        list(executor.run_round(schedule_round(scenario, Radio(scenario.network), t)))
     flat = work.model.flat
     for client, rank in ((0, 1), (1, 4), (2, 1)):
         work.train_all(executor.buffer, {}, 100, 3, [client], [None])

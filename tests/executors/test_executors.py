@@ -62,7 +62,7 @@ def schedule(executor, topology, t: int = 1):
 def rounds(executor, topology, n: int = 2):
     """Every turn's report, in whatever order they come; `executor` holds the last global buffer then."""
     begin(executor)
-    reports = [r for t in range(1, n + 1) for r in executor.carry_out(schedule(executor, topology, t))]
+    reports = [r for t in range(1, n + 1) for r in executor.run_round(schedule(executor, topology, t))]
     return sorted(reports, key=lambda r: (r.round, r.client))
 
 
@@ -93,7 +93,7 @@ def test_a_round_that_loses_an_actor_is_done_again_with_the_same_bits_and_the_dr
     pid = cluster.get(stuck.actor.pid.remote())
     begin(five)
     os.kill(pid, signal.SIGSTOP)
-    turns = five.carry_out(plan)
+    turns = five.run_round(plan)
     reports = [next(turns)]
     os.kill(pid, signal.SIGKILL)
     reports += turns
@@ -145,7 +145,7 @@ def test_an_actor_lost_more_often_than_allowed_ends_the_run_with_client_round_an
         begin(five)
         plan = schedule(five, topology)
         with pytest.raises(StepFailed) as caught:
-            list(five.carry_out(plan))
+            list(five.run_round(plan))
         facts = caught.value.facts
         assert (facts["error"], facts["round"], facts["stage"]) == ("ActorDiedError", 1, "training")
         assert facts["client"] == plan.clients[0]
@@ -203,7 +203,7 @@ def test_turns_side_by_side_are_their_mean_by_samples(topology, tmp_path):
         buffer, report = executor.clients.train(1, client, executor.buffer)
         alone.append(report.samples * executor.layout.flat(buffer).double())
         weights.append(report.samples)
-    list(executor.carry_out(schedule(executor, job.scenario.topology)))
+    list(executor.run_round(schedule(executor, job.scenario.topology)))
     got = executor.layout.flat(executor.buffer).double()
     assert len(set(weights)) > 1
     assert sum(weights) == 2500
@@ -219,7 +219,7 @@ def test_one_chain_ends_with_its_last_clients_weights(tmp_path):
     plan = schedule(executor, job.scenario.topology)
     for client in plan.clients:
         buffer = executor.clients.train(1, client, buffer)[0].copy()
-    list(executor.carry_out(plan))
+    list(executor.run_round(plan))
     assert sha256(executor.buffer) == sha256(buffer)
 
 
@@ -263,7 +263,7 @@ def test_clients_that_all_fail_leave_the_global_model_as_it_was(topology, tmp_pa
     executor = SerialExecutor(job)
     begin(executor)
     before = executor.buffer.copy()
-    reports = list(executor.carry_out(schedule(executor, job.scenario.topology)))
+    reports = list(executor.run_round(schedule(executor, job.scenario.topology)))
     assert all(r.failure and r.stage == "training" for r in reports)
     assert len(reports) == 5
     assert np.array_equal(executor.buffer, before)
@@ -320,7 +320,7 @@ def test_a_dropped_client_hands_on_what_it_was_given_and_does_not_count(tmp_path
             buffer = executor.clients.train(1, client, buffer)[0].copy()
 
     damaged.write_bytes(damaged.read_bytes()[:100])
-    reports = list(executor.carry_out(plan))
+    reports = list(executor.run_round(plan))
     (failed,) = [r for r in reports if r.failure]
     assert failed.client == failing
     assert failed.stage == "preparing its data"
@@ -341,7 +341,7 @@ def test_a_client_that_fails_does_not_weigh_in_the_mean(topology, tmp_path):
     alone = [
         executor.layout.flat(executor.clients.train(1, c, executor.buffer)[0]).double() for c in (0, 1, 2, 4)
     ]
-    list(executor.carry_out(schedule(executor, job.scenario.topology)))
+    list(executor.run_round(schedule(executor, job.scenario.topology)))
     assert (executor.layout.flat(executor.buffer).double() - sum(alone) / 4).abs().max() < 1e-7
 
 

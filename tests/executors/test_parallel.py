@@ -45,9 +45,9 @@ def begun(file):
     return executor
 
 
-def carry_out(executor, t):
+def run_round(executor, t):
     return list(
-        executor.carry_out(schedule_round(executor.job.scenario, Radio(executor.job.scenario.network), t))
+        executor.run_round(schedule_round(executor.job.scenario, Radio(executor.job.scenario.network), t))
     )
 
 
@@ -56,7 +56,7 @@ def alone(tmp_path_factory):
     """A SCAFFOLD run in one process: its scenario, its executor after three rounds, and every report."""
     folder = tmp_path_factory.mktemp("alone")
     executor = begun(garments(folder, MANY | {"aggregation": STATEFUL["scaffold"]}))
-    return folder, executor, [r for t in (1, 2, 3) for r in carry_out(executor, t)]
+    return folder, executor, [r for t in (1, 2, 3) for r in run_round(executor, t)]
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_a_host_that_is_asked_part_by_part_gives_the_same_bits_and_is_heard_of_p
         two.parts = parts  # however long the round before it took
         schedule = schedule_round(two.job.scenario, Radio(two.job.scenario.network), t)
         calls.append(len(two._wire(schedule).reports))
-        reports += list(two.carry_out(schedule))
+        reports += list(two.run_round(schedule))
     assert calls == [min(7, 2 * parts)] * 3  # seven clients on two hosts
     assert sha256(cluster.get(two.buffer)) == sha256(alone[1].buffer)
     assert sorted(reports, key=lambda r: (r.round, r.client)) == alone[2]
@@ -102,7 +102,7 @@ def test_any_number_of_hosts_and_either_reduction_give_the_bits_of_one_process(
         two, "job", dataclasses.replace(two.job, scenario=scenario.model_copy(update={"topology": topology}))
     )
     two.begin(alone[1].shared)
-    reports = [r for t in (1, 2, 3) for r in carry_out(two, t)]
+    reports = [r for t in (1, 2, 3) for r in run_round(two, t)]
     assert sha256(cluster.get(two.buffer)) == sha256(alone[1].buffer)
     assert sorted(reports, key=lambda r: (r.round, r.client)) == alone[2]
     folders = [tmp_path / name for name in ("ray", "serial")]
@@ -130,12 +130,12 @@ def test_a_host_that_dies_while_its_peer_waits_in_an_allreduce_is_a_lost_actor(
     notes = []
     monkeypatch.setattr(two, "note", notes.append)
     two.begin(alone[1].shared)
-    before = [r for t in (1, 2)[: 1 + formed] for r in carry_out(two, t)] if formed else []
+    before = [r for t in (1, 2)[: 1 + formed] for r in run_round(two, t)] if formed else []
     pid = cluster.get(two.hosts[1].actor.pid.remote())
     os.kill(pid, signal.SIGSTOP)
     # by then the other has done its part and waits
     threading.Timer(2.0, os.kill, (pid, signal.SIGKILL)).start()
-    reports = before + [r for t in range(3 if formed else 1, 4) for r in carry_out(two, t)]
+    reports = before + [r for t in range(3 if formed else 1, 4) for r in run_round(two, t)]
     assert len(notes) == 1
     assert "it is done again" in notes[0]
     assert sha256(cluster.get(two.buffer)) == sha256(alone[1].buffer)
@@ -164,7 +164,7 @@ def test_a_round_is_the_mean_of_plain_training_weighted_by_samples(tmp_path):
             optimizer.step()
         mean += len(mine) * torch.nn.utils.parameters_to_vector(network.parameters()).detach()
         whole += len(mine)
-    carry_out(executor, 1)
+    run_round(executor, 1)
     got = layout.flat(executor.buffer)
     assert (got - start).abs().max() > 1e-3
     assert (got - mean / whole).abs().max() < 1e-5
@@ -179,8 +179,8 @@ def test_uniform_weighting_counts_every_client_once(tmp_path):
     for client in range(5):
         total, _, _ = uniform.clients.train_all(uniform.buffer, {}, 1, 1, [client], [None])
         updates.append(total.total.clone())
-    carry_out(uniform, 1)
-    carry_out(by_samples, 1)
+    run_round(uniform, 1)
+    run_round(by_samples, 1)
     expected = start.double() + sum(updates) / 5
     assert (uniform.layout.flat(uniform.buffer) - expected).abs().max() < 1e-6
     assert sha256(uniform.buffer) != sha256(by_samples.buffer)
@@ -191,7 +191,7 @@ def test_fedprox_without_mu_is_fedavg_and_with_much_stays_near_the_global_model(
     for aggregation in ({"kind": "fedavg"}, {"kind": "fedprox", "mu": 0.0}, {"kind": "fedprox", "mu": 10.0}):
         executor = begun(garments(tmp_path, {"aggregation": aggregation, "training.local_steps": 8}))
         start = executor.layout.flat(executor.buffer)
-        carry_out(executor, 1)
+        run_round(executor, 1)
         moved.append(executor.layout.flat(executor.buffer) - start)
     assert torch.equal(moved[0], moved[1])
     assert moved[2].norm() < 0.8 * moved[0].norm()
@@ -279,7 +279,7 @@ def test_scaffolds_server_control_is_the_mean_over_the_clients_that_can_train(tm
     assert len(holding) < 30
     known = executor.shared
     list(
-        executor.carry_out(
+        executor.run_round(
             schedule_round(executor.job.scenario, Radio(executor.job.scenario.network), 1, known)
         )
     )
@@ -362,7 +362,7 @@ def test_batch_statistics_travel_with_the_weights_and_are_averaged(tmp_path):
     before = layout.tensors(executor.buffer)
     totals = [executor.clients.train_all(executor.buffer, {}, 1, 1, [c], [None])[0].total for c in range(2)]
     held = [len(executor.clients.held[c]) for c in range(2)]
-    carry_out(executor, 1)
+    run_round(executor, 1)
     after = layout.flat(executor.buffer)[layout.trained :]
     start = torch.cat([t.flatten() for n, t in before.items() if ".running_" in n])
     mean = sum(t[layout.trained :] for t in totals) / sum(held)
@@ -379,5 +379,5 @@ def test_those_that_the_clock_lets_in_give_the_same_bits_on_two_hosts(alone, two
     serial = SerialExecutor(alone[1].job)
     for executor in (serial, two):
         begin(executor)
-        assert {r.client for r in executor.carry_out(kept)} == {0, 5, 7}
+        assert {r.client for r in executor.run_round(kept)} == {0, 5, 7}
     assert sha256(cluster.get(two.buffer)) == sha256(serial.buffer)

@@ -46,7 +46,7 @@ def trained(file, rounds=ROUNDS):
     known = shared(job.scenario, executor.clients.samples, executor.clients.held)
     before = as_exported(executor)
     for t in range(1, rounds + 1):
-        list(executor.carry_out(schedule_round(job.scenario, Radio(job.scenario.network), t, known)))
+        list(executor.run_round(schedule_round(job.scenario, Radio(job.scenario.network), t, known)))
     return executor, before, as_exported(executor)
 
 

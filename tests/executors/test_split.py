@@ -177,12 +177,12 @@ def expected(hosts):
     """What one process makes of a round."""
     alone = SerialExecutor(hosts.job)
     begin(alone)
-    return list(alone.carry_out(events(alone, hosts.job.scenario))), sha256(alone.buffer)
+    return list(alone.run_round(events(alone, hosts.job.scenario))), sha256(alone.buffer)
 
 
 def reports_of(executor):
     begin(executor)
-    return list(executor.carry_out(events(executor, executor.job.scenario)))
+    return list(executor.run_round(events(executor, executor.job.scenario)))
 
 
 @pytest.mark.parametrize("actors", [1, 2, 3])
@@ -218,7 +218,7 @@ def test_a_round_that_loses_an_actor_is_done_again_with_the_same_bits(
         return and_kills
 
     monkeypatch.setattr(executors.ray, "in_turn", killing)
-    reports = list(hosts.carry_out(plan))
+    reports = list(hosts.run_round(plan))
     assert len(notes) == 1
     assert "round 1" in notes[0]
     by_client = {(r.round, r.client): r for r in reports}
@@ -235,13 +235,13 @@ def test_a_client_whose_image_is_damaged_is_left_out_without_touching_the_server
     begin(alone)
     begin(without)
     schedule = events(hosts, hosts.job.scenario)
-    list(without.carry_out(schedule.without(3)))
+    list(without.run_round(schedule.without(3)))
     damaged = alone.clients.samples.files[alone.clients.held[3][0]]
     whole = damaged.read_bytes()
     try:
         damaged.write_bytes(whole[:100])
         told = {
-            name: list(tried.carry_out(schedule))
+            name: list(tried.run_round(schedule))
             for name, tried in (("on Ray", hosts), ("in one process", alone))
         }
     finally:
@@ -340,7 +340,7 @@ def test_the_server_part_of_v1_is_the_mean_of_copies_and_that_of_v2_has_made_eve
         executor = SerialExecutor(job)
         begin(executor)
         before = executor.layout.flat(executor.buffer)
-        list(executor.carry_out(events(executor, job.scenario)))
+        list(executor.run_round(events(executor, job.scenario)))
         moved = executor.layout.flat(executor.buffer) - before
         server, client = executor.split.halves.server.places, executor.split.halves.client.places
         far[variant] = (float(moved[server].norm()), float(moved[client].norm()))

@@ -87,15 +87,15 @@ def test_a_run_over_radio_trains_those_that_the_clock_lets_in(serial):
 
 def test_a_broken_run_goes_on_where_its_devices_were(serial, tmp_path, monkeypatch):
     folder, result = serial
-    carry_out, done = SerialExecutor.carry_out, []
+    run_round, done = SerialExecutor.run_round, []
 
     def breaks(self, schedule):
         if schedule.round == 3 and not done:
             done.append(True)
             raise RuntimeError("power")
-        return carry_out(self, schedule)
+        return run_round(self, schedule)
 
-    monkeypatch.setattr(SerialExecutor, "carry_out", breaks)
+    monkeypatch.setattr(SerialExecutor, "run_round", breaks)
     with pytest.raises(RuntimeError, match="power"):
         run(garments(tmp_path, CELLULAR), tmp_path / "run")
     again = run(tmp_path / "garments.yaml", tmp_path / "run", resume=True)

@@ -16,7 +16,16 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTa
 from ray.util.metrics import Gauge
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from fedray.executors import DataFailure, Job, Look, Lost, StepFailed, TrainReport, chains, to_paint
+from fedray.executors import (
+    DataFailure,
+    EvaluationHandle,
+    Job,
+    ServerRestarted,
+    StepFailed,
+    TrainReport,
+    chains,
+    to_paint,
+)
 from fedray.executors.ray.actors import ClientHost, EvaluatorHost, Part, ServerHost
 from fedray.executors.ray.connection import cluster_nodes, connect
 from fedray.executors.split import Ask, ask, failed
@@ -166,7 +175,7 @@ class RayExecutor:
         # written anew: the checkpoint before the next one may be a damaged one
         self.changed = set(self.client_states)
 
-    def carry_out(self, schedule: Schedule) -> Iterator[TrainReport]:
+    def run_round(self, schedule: Schedule) -> Iterator[TrainReport]:
         retries, given, start = self.job.scenario.runtime.failures.retries, set[int](), time.monotonic()
         attempt = 0
         while len(schedule.steps) > 1:
@@ -203,7 +212,7 @@ class RayExecutor:
                     yield (report := failed(schedule, cause, self.shared.samples))
                     schedule, given = schedule.without(report.client), set()
                     continue
-                if not isinstance(cause, RayError | Lost) or attempt == retries:
+                if not isinstance(cause, RayError | ServerRestarted) or attempt == retries:
                     raise StepFailed.of(cause, schedule.round, stage, client, str(e)) from None
                 self.note(
                     f"round {schedule.round}: {type(cause).__name__} while {stage}; it is done again, by the"
@@ -388,13 +397,13 @@ class RayExecutor:
             ray.get(host.ready)
             self.hosts.append(host)
 
-    def evaluate(self, grid: Path, base: bool = False) -> Look:
-        if not self.job.scenario.looks:
-            return Look(lambda: True, dict)
+    def evaluate(self, grid: Path, base: bool = False) -> EvaluationHandle:
+        if not self.job.scenario.has_evaluation:
+            return EvaluationHandle(lambda: True, dict)
         looked: Any = self.evaluator.evaluate.remote(
             *((self.initial, self.initial_state) if base else (self.buffer, self.state)), grid
         )
-        return Look(
+        return EvaluationHandle(
             lambda: bool(ray.wait([looked], timeout=0)[0]), lambda: self._served(looked, "evaluating")
         )
 

@@ -15,7 +15,7 @@ import ray
 
 from fedray.data import holdings
 from fedray.data.partition import unreadable
-from fedray.executors import Job, Lost, TrainReport
+from fedray.executors import Job, ServerRestarted, TrainReport
 from fedray.planning.workload import Workload
 from fedray.runs.fingerprint import of_data
 from fedray.runs.folder import Saved
@@ -166,7 +166,7 @@ class ClientHost(Actor):
         try:
             collective.allreduce(numbers, group)
         except Exception as e:  # whatever a collective library says of a peer that is gone
-            raise Lost(f"the hosts could not reduce: {e}") from None
+            raise ServerRestarted(f"the hosts could not reduce: {e}") from None
         return None if self.rank else whole(numbers), True
 
     def workload(self) -> Workload:
@@ -198,7 +198,7 @@ class Turns:
         with self.changed:
             self.changed.wait_for(lambda: self.attempt != attempt or self.next == number)
             if self.attempt != attempt:
-                raise Lost("this attempt at the round is over, or the server was started anew")
+                raise ServerRestarted("this attempt at the round is over, or the server was started anew")
             try:
                 yield
             finally:

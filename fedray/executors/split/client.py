@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedray.data import holdings
 from fedray.evaluation.leakage import distance_correlation
-from fedray.executors import DataFailure, Job, TrainReport, blamed, refuse_infinite
+from fedray.executors import DataFailure, Job, TrainReport, attribute_error, refuse_infinite
 from fedray.executors.holder import Holder
 from fedray.executors.local_training import batches, seed_dropout
 from fedray.executors.split.halves import Flight, Halves, Held
@@ -60,7 +60,7 @@ class SplitClients(Holder):
         return self._go(round, then, None) if then else given
 
     def _go(self, round: int, step: Pass, arrived: Any) -> Message | float:
-        with blamed(round, "training", step.client), self._failing(step):
+        with attribute_error(round, "training", step.client), self._failing(step):
             seed_dropout(self.device, key(self.job.scenario.seed, round, step.client, f"dropout {step.id}"))
             if step.stage == "front":
                 if step.batch == step.part == 0:

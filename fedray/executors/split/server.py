@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fedray.aggregation.exact_sum import ExactSum
-from fedray.executors import Job, Lost, blamed, refuse_infinite
+from fedray.executors import Job, ServerRestarted, attribute_error, refuse_infinite
 from fedray.executors.local_training import seed_dropout, summable
 from fedray.executors.model import as_sent, master, returned
 from fedray.executors.spill import Kept
@@ -42,7 +42,7 @@ class SplitServer:
 
     def go(self, attempt: int, round: int, step: Pass, arrived: Message) -> Message:
         """One pass of a client's (micro-)batch."""
-        with blamed(round, "serving", step.client):
+        with attribute_error(round, "serving", step.client):
             return self._go(attempt, round, step, arrived)
 
     def _go(self, attempt: int, round: int, step: Pass, arrived: Message) -> Message:
@@ -97,7 +97,7 @@ class SplitServer:
 
     def _refuse_lost(self, attempt: int) -> None:
         if attempt != self.attempt:
-            raise Lost("the server was started anew")
+            raise ServerRestarted("the server was started anew")
 
     def finish(
         self, attempt: int, clients: Sequence[int], weights: Sequence[int], ends: Sequence[np.ndarray]
