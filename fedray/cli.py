@@ -89,7 +89,7 @@ def run(
     json: Json = False,
 ) -> None:
     """Run a scenario (all variants of a sweep), or go on with a broken run."""
-    from fedray import check, engine, executors, terminal
+    from fedray import checks, engine, executors, terminal
     from fedray.runs import folder
     from fedray.runs.log import logged
 
@@ -109,7 +109,7 @@ def run(
         assert scenario is not None
         if rounds is not None:
             raise typer.BadParameter("--rounds goes with --resume: a new run takes --set training.rounds=N")
-        loaded = check.check(check.find(scenario), set_ or (), seed)
+        loaded = checks.check(checks.find(scenario), set_ or (), seed)
         executors.refuse_silent_ray(loaded.scenario)
         run_ = folder.RunFolder.create(out or folder.new_path(loaded.scenario.name), loaded)
     watcher = terminal.watcher(quiet, json)
@@ -161,7 +161,7 @@ def run(
 )
 def check(scenarios: Annotated[list[str], SCENARIOS], set_: Set = None, json: Json = False) -> None:
     """Say everything that is wrong with scenarios, at once, without torch or Ray."""
-    from fedray import check as checks
+    from fedray import checks
     from fedray.scenario import ScenarioError
 
     problems: list[str] = []
@@ -186,7 +186,7 @@ def check(scenarios: Annotated[list[str], SCENARIOS], set_: Set = None, json: Js
 @app.command(epilog="Example: fedray plan huang2023-lora --json")
 def plan(scenario: Annotated[str, SCENARIO], set_: Set = None, seed: Seed = None, json: Json = False) -> None:
     """What a scenario needs and costs: actors, bytes, FLOPs, simulated seconds, joules. Trains nothing."""
-    from fedray import check as checks
+    from fedray import checks
     from fedray.planning import plan as plans
 
     planned = plans.plan(checks.check(checks.find(scenario), set_ or (), seed))
@@ -342,7 +342,7 @@ def copy(name: ShippedArg, file: Annotated[Path, typer.Argument(metavar="FILE", 
 
 def _text(scenario: str) -> str:
     """Of a shipped scenario, or a file."""
-    from fedray import check as checks
+    from fedray import checks
     from fedray.scenario.tree import text_of
 
     return text_of(checks.find(scenario))
@@ -358,7 +358,7 @@ def main() -> None:
 
 def _reopened(resume: Path, rounds: int | None) -> tuple[Any, Any, dict[str, Any] | None]:
     """The folder of a run that is to go on, its scenario, and its result where it is done."""
-    from fedray import check, engine, executors
+    from fedray import checks, engine, executors
     from fedray import resume as resuming
     from fedray.runs.folder import RunFolder
 
@@ -367,7 +367,7 @@ def _reopened(resume: Path, rounds: int | None) -> tuple[Any, Any, dict[str, Any
     if (already := engine.finished(run, loaded.scenario.training.rounds)) is not None:
         resuming.refuse_edited(run, loaded)
         return run, loaded, already
-    loaded = check.check(loaded.file, loaded.settings)
+    loaded = checks.check(loaded.file, loaded.settings)
     executors.refuse_silent_ray(loaded.scenario)
     return run, loaded, None
 

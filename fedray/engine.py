@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fedray.augmentation import labels
-from fedray.check import readable
+from fedray.checks import readable
 from fedray.data import form
 from fedray.data.partition import census
 from fedray.executors import EvaluationHandle, Executor, Job, TrainReport, open_executor, to_paint

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from fedray.check import check
+from fedray.checks import check
 from fedray.data import Form
 from fedray.engine import finished
 from fedray.evaluation.evaluate import BETWEEN, picture, sheet

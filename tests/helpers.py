@@ -12,7 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from fedray import shipped
-from fedray.check import check
+from fedray.checks import check
 from fedray.executors import Job
 from fedray.scenario import Loaded
 

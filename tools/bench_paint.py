@@ -26,7 +26,7 @@ from bench_parallel import NETWORK
 from diffusers import StableDiffusionPipeline
 
 from fedray.augmentation.painter import Painter
-from fedray.check import check
+from fedray.checks import check
 from fedray.data.fashion_mnist import LABELS
 from fedray.data.partition import holdings
 from fedray.data.samples import Form

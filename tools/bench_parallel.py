@@ -33,7 +33,7 @@ import torch
 import torch.nn.functional as F
 
 from fedray import engine
-from fedray.check import check
+from fedray.checks import check
 from fedray.data import open_source
 from fedray.data.partition import Holdings, holdings
 from fedray.executors import Job

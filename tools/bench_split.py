@@ -25,7 +25,7 @@ import ray
 import torch
 import torch.nn.functional as F
 
-from fedray.check import check
+from fedray.checks import check
 from fedray.data import holdings
 from fedray.executors import Job
 from fedray.executors.local_training import batches

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from fedray import shipped
-from fedray.check import check
+from fedray.checks import check
 from fedray.data import form, holdings, open_source
 from fedray.data.partition import unreadable
 from fedray.data.tokenizer import MASK, Owner, agree, train

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedray.check import check
+from fedray.checks import check
 from fedray.network.clock import Ledger, time_round
 from fedray.network.devices import Processor
 from fedray.network.links import Fixed, When

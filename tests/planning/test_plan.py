@@ -3,7 +3,7 @@ import json
 import pytest
 
 from fedray import shipped
-from fedray.check import check
+from fedray.checks import check
 from fedray.network.clock import Ledger, time_round
 from fedray.network.radio import Radio
 from fedray.planning.plan import plan

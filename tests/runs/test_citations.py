@@ -7,7 +7,7 @@ from typing import Literal, get_args, get_origin
 import pytest
 from pydantic import BaseModel
 
-from fedray.check import check
+from fedray.checks import check
 from fedray.runs.citations import NAMED, bibtex
 from fedray.scenario.scenario import Scenario
 from tests.helpers import garments, tiny

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from fedray import shipped
-from fedray.check import check
+from fedray.checks import check
 from fedray.learners.bases import locate
 from fedray.learners.text_to_image import TextToImage
 from fedray.scenario import Refused
