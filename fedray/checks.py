@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from fedray import shipped
+from fedray.callbacks.reporting import reporters
 from fedray.data import Samples, holdings, open_source
 from fedray.data.image_folder import read
 from fedray.data.partition import unreadable
@@ -95,14 +95,7 @@ def _missing(loaded: Loaded) -> ScenarioError:
             for path in link.paths:
                 trace = f"network.{direction}.path"
                 attempt(trace, partial(read_trace, path, loaded.folder, trace))
-    if "tensorboard" in scenario.runtime.report_to and find_spec("tensorboard") is None:
-        refused.append(
-            Refused(
-                "runtime.report_to",
-                "tensorboard, which is not installed",
-                "pip install 'fedray[tensorboard]'",
-            )
-        )
+    attempt("runtime.report_to", lambda: reporters(loaded))
     return loaded.error(refused)
 
 

@@ -112,7 +112,7 @@ def run(
         loaded = checks.check(checks.find(scenario), set_ or (), seed)
         executors.refuse_silent_ray(loaded.scenario)
         run_ = folder.RunFolder.create(out or folder.new_path(loaded.scenario.name), loaded)
-    watcher = terminal.watcher(quiet, json)
+    watcher = terminal.progress(quiet or json)
     go_on = f"to go on: fedray run --resume {run_.path}"
     try:
         with logged(run_.path / "run.log"):
@@ -121,8 +121,8 @@ def run(
 
                 result = sweep.run(loaded, run_, watcher)
             else:
-                result = engine.run(loaded, run_, watcher, resume=resume is not None)
-            _report(run_.path, watcher.note)
+                result = engine.run(loaded, run_, [watcher], resume=resume is not None)
+            _report(run_.path, watcher.on_note)
     except engine.RunFailed as e:
         watcher.close()
         if os.environ.get("FEDRAY_TRACEBACK"):
@@ -358,13 +358,13 @@ def main() -> None:
 
 def _reopened(resume: Path, rounds: int | None) -> tuple[Any, Any, dict[str, Any] | None]:
     """The folder of a run that is to go on, its scenario, and its result where it is done."""
-    from fedray import checks, engine, executors
+    from fedray import checks, executors
     from fedray import resume as resuming
     from fedray.runs.folder import RunFolder
 
     run = RunFolder.reopen(resume, "--resume ")
     loaded = resuming.reopened(run, rounds)
-    if (already := engine.finished(run, loaded.scenario.training.rounds)) is not None:
+    if (already := resuming.finished(run, loaded.scenario.training.rounds)) is not None:
         resuming.refuse_edited(run, loaded)
         return run, loaded, already
     loaded = checks.check(loaded.file, loaded.settings)

@@ -3,6 +3,7 @@
 import traceback
 from typing import Any
 
+from fedray.callbacks.dispatch import CallbackFailed
 from fedray.executors import StepFailed, TrainReport, client_label
 from fedray.runs.folder import RunFolder
 
@@ -19,12 +20,11 @@ def failure(e: Exception) -> RunFailed:
     """Whatever happened, with the round, client and stage where they are known, and what to try."""
     if isinstance(e, RunFailed):
         return e
-    facts: dict[str, Any] = (
-        e.facts
-        if isinstance(e, StepFailed)
-        else {"error": type(e).__name__, "traceback": traceback.format_exc()}
-    )
-    message = str(e) if isinstance(e, StepFailed) else f"{type(e).__name__}: {e}"
+    if isinstance(e, StepFailed | CallbackFailed):
+        facts, message = e.facts, str(e)
+    else:
+        facts = {"error": type(e).__name__, "traceback": traceback.format_exc()}
+        message = f"{type(e).__name__}: {e}"
     if isinstance(e, OSError) and e.filename:
         message = f"{e.filename}: {e.strerror}"
         return RunFailed(

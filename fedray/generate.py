@@ -17,13 +17,13 @@ from torch import Tensor
 
 from fedray.checks import check
 from fedray.data import Form
-from fedray.engine import finished
 from fedray.evaluation.evaluate import BETWEEN, picture, sheet
 from fedray.executors import Job
 from fedray.executors.model import Model
 from fedray.executors.server import ServerWork
 from fedray.learners.learners import load
 from fedray.learners.transformer import Transformer as Writer
+from fedray.resume import finished
 from fedray.runs import reader
 from fedray.runs.folder import RunFolder, first_free
 from fedray.scenario import Scenario, ScenarioError

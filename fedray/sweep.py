@@ -34,19 +34,19 @@ class Variant:
         return found
 
 
-def run(loaded: Loaded, parent: RunFolder, watcher: Quiet) -> dict[str, Any]:
+def run(loaded: Loaded, parent: RunFolder, progress: Quiet) -> dict[str, Any]:
     """Runs every variant that has no result yet, as many at once as fit, and gives the parent's result.json:
     `status` done or failed, and each variant's own result. A variant that fails does not stop the others."""
-    with locked(parent.path, watcher.note):
-        return _run(loaded, parent, watcher)
+    with locked(parent.path, progress.on_note):
+        return _run(loaded, parent, progress)
 
 
-def _run(loaded: Loaded, parent: RunFolder, watcher: Quiet) -> dict[str, Any]:
+def _run(loaded: Loaded, parent: RunFolder, progress: Quiet) -> dict[str, Any]:
     scenarios = loaded.variants
     variants = [Variant(name, parent.path / name) for name in scenarios]
     for variant in variants:
         _prepare(variant, scenarios[variant.name])
-    watcher.variants({name: v.scenario.training.rounds for name, v in scenarios.items()})
+    progress.variants({name: v.scenario.training.rounds for name, v in scenarios.items()})
     waiting = [v for v in variants if v.result is None]
     parent.training = True
     running: list[Variant] = []
@@ -63,11 +63,11 @@ def _run(loaded: Loaded, parent: RunFolder, watcher: Quiet) -> dict[str, Any]:
                 for variant in list(running):
                     ended = variant.process.poll() is not None
                     for row in RunFolder(variant.folder).rows()[variant.shown :]:
-                        watcher.variant_round(variant.name, row)
+                        progress.variant_round(variant.name, row)
                         variant.shown += 1
                     if ended:
                         running.remove(variant)
-                        watcher.variant_ended(
+                        progress.variant_ended(
                             variant.name, "done" if variant.result else _last_words(variant)
                         )
         finally:

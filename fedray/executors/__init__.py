@@ -12,6 +12,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from fedray.augmentation import labels
+from fedray.callbacks import Callback, ClientReport
 from fedray.planning.placement import ray_address
 from fedray.planning.round import Shared
 from fedray.planning.workload import Workload
@@ -110,7 +111,22 @@ class TrainReport:
     loss: float  # mean over the samples it went through, each under the weights of its step
     failure: str | None = None
     stage: str | None = None
+    steps: int = 0  # of its optimizer
     kappa_2: float | None = None  # the server's own report: what its augmented model weighs
+
+    def public(self, clients: int) -> ClientReport:
+        """The same for callbacks and records, in a round in which so many clients train."""
+        return ClientReport(
+            round_number=self.round,
+            client=self.client,
+            clients=clients,
+            samples_held=self.samples,
+            samples=self.trained,
+            steps=self.steps,
+            loss=self.loss,
+            failure=self.failure,
+            stage=self.stage,
+        )
 
 
 @dataclass(frozen=True)
@@ -154,9 +170,6 @@ class Executor(Protocol):
     def audit(self, clients: Sequence[int], labels: np.ndarray, grid: Path) -> dict[str, Any]:
         """How good these clients' data and the server's pictures of these labels are for the global model; a
         sheet of the pictures is written to `grid`."""
-
-    def publish(self, run: str, metrics: dict[str, Any]) -> None:
-        """A round's metrics, for whatever monitors the executor."""
 
     def close(self) -> None: ...
 
@@ -204,6 +217,15 @@ def refuse_silent_ray(scenario: Scenario) -> None:
         from fedray.executors.ray.connection import refuse_silent
 
         refuse_silent(address)
+
+
+def monitors(scenario: Scenario) -> list[Callback]:
+    """What shows a run's metrics where its executor is monitored."""
+    if scenario.runtime.executor == "ray":
+        from fedray.executors.ray.gauges import Gauges
+
+        return [Gauges()]
+    return []
 
 
 def open_executor(job: Job, note: Callable[[str], None] = print) -> Executor:

@@ -283,7 +283,9 @@ class ClientWork(Holder):
             optimizer.step()
             seen += len(indices)
             steps += 1
-        report = TrainReport(round, client, held, seen, sum(losses) / max(1, training.trained(samples)))
+        report = TrainReport(
+            round, client, held, seen, sum(losses) / max(1, training.trained(samples)), steps=steps
+        )
         rate = training.optimizer.learning_rate
         return report, lambda: self.rule.end(start, flat.master.data, max(1, steps), rate, state)
 

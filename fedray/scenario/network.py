@@ -236,6 +236,11 @@ class Network(Section):
         return [part.device for part in self.device.of] if isinstance(self.device, Mix) else [self.device]
 
     @property
+    def has_sidelink_range(self) -> bool:
+        """Whether devices may be too far from each other to send."""
+        return isinstance(self.sidelink, RadioLink)
+
+    @property
     def loses(self) -> bool:
         """Whether a transfer may never arrive."""
         links = [link for d in DIRECTIONS if isinstance(link := getattr(self, d), RadioLink)]

@@ -1,6 +1,6 @@
 """`topology`: who sends what to whom."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -10,6 +10,9 @@ from fedray.scenario.base import Count, Positive, Section
 
 class Relay(Section):
     """Device-to-device relay (huang2023, Fig. 2c): each client passes the model on to the next."""
+
+    needs_neighbours: ClassVar[bool] = True  # a client without another in range refuses the run
+    serves_in_clock_order: ClassVar[bool] = False
 
     kind: Literal["relay"]
     # best_sidelink: to the neighbour that is reached fastest. tour: the whole way is planned beforehand.
@@ -21,6 +24,9 @@ class Relay(Section):
 
 class Parallel(Section):
     """Every client of a round trains from the same model at the same time (huang2023, Fig. 2a)."""
+
+    needs_neighbours: ClassVar[bool] = False
+    serves_in_clock_order: ClassVar[bool] = False
 
     kind: Literal["parallel"]
     # server: each client sends its update up, and the server adds them. allreduce: the round's clients add
@@ -52,6 +58,9 @@ class Split(Section):
     """Clients hold the first stages of the model, the server the rest; each batch's activations, which are
     called smashed, go up and their gradients come down, and the clients' parts are averaged (huang2023, Fig.
     2b). A learner names its stages: `fedray plan` lists the cuts between them."""
+
+    needs_neighbours: ClassVar[bool] = False
+    serves_in_clock_order: ClassVar[bool] = True  # steps of a round, whatever the client, as they start
 
     kind: Literal["split"]
     cut: str  # the last of the client's first stages; auto: with which the first round costs the least

@@ -29,7 +29,7 @@ def relay(
     charged, and the next neighbour is tried; where none is reached the chain ends.
     """
     steps: list[Step] = []
-    unreached = 0
+    unreached: list[int] = []
     for members in groups:
         prefers, left = order(members, rng), set(members)
         # Step 1: the server sends v_t to a client i of S.
@@ -52,12 +52,12 @@ def relay(
             else:
                 break
         steps.append(Send(f"up-{here}", client_node(here), SERVER, "uplink", tried))
-        unreached += len(left)
+        unreached += sorted(left)
     # The round ends: v_{t+1}. After T rounds, Step 4 merges it into the base weights.
     steps.append(
         Server("aggregate", tuple(s.id for s in steps if isinstance(s, Send) and s.direction == "uplink"))
     )
-    return Schedule(round, tuple(steps), unreached)
+    return Schedule(round, tuple(steps), tuple(unreached))
 
 
 def dealt(clients: Sequence[int], chains: int, rng: np.random.Generator) -> list[list[int]]:

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import ray
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
-from ray.util.metrics import Gauge
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fedray.executors import (
@@ -85,7 +84,6 @@ class RayExecutor:
                 )
         self.here = ray.get_runtime_context().get_node_id()
         self.site_of = {client: site for site, clients in job.scenario.sites.items() for client in clients}
-        self.gauges: dict[str, Gauge] = {}
         self.group: str | None = None  # in which the hosts reduce among themselves
         gpus_here = next(
             node["Resources"].get("GPU", 0) for node in ray.nodes() if node["NodeID"] == self.here
@@ -436,14 +434,6 @@ class RayExecutor:
             return ray.get(ref)
         except RayError as e:
             raise StepFailed.of(_cause(e), None, stage, None, str(e)) from None
-
-    def publish(self, run: str, metrics: dict[str, Any]) -> None:
-        """As `ray_fedray_loss` and so on in Ray's dashboard, Prometheus and Grafana, tagged with the run."""
-        for name, value in metrics.items():
-            if isinstance(value, int | float):
-                if name not in self.gauges:
-                    self.gauges[name] = Gauge(f"fedray_{name}", tag_keys=("run",))
-                self.gauges[name].set(value, tags={"run": run})
 
     def close(self) -> None:
         for actor in (*(h.actor for h in self.hosts), self.server, self.evaluator):

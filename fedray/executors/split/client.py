@@ -94,7 +94,9 @@ class SplitClients(Holder):
         sent = part if self.section.variant == "vanilla" else part - turn.received
         seen = sum(turn.sizes)
         loss = sum(value * size for value, size in zip(turn.losses, turn.sizes, strict=True)) / max(1, seen)
-        return self.halves.client.buffer(sent), TrainReport(round, client, turn.samples, seen, loss)
+        return self.halves.client.buffer(sent), TrainReport(
+            round, client, turn.samples, seen, loss, steps=len(turn.sizes)
+        )
 
     def _front(self, round: int, turn: Turn, step: Pass) -> Message:
         if step.part == 0:
