@@ -29,7 +29,7 @@ OBJECTS = [
     "split.json",
     STATE,
 ]
-LINES = ["metrics.jsonl", "timeline.jsonl", "clients.jsonl"]
+LINES = ["metrics.jsonl", "timeline.jsonl"]
 SAMPLES = [
     "samples/round-0002.png",
     "samples/round-0002.txt",
