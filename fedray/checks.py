@@ -29,7 +29,15 @@ def check(file: Path, settings: Sequence[str] = (), seed: int | None = None) -> 
     Raises:
         ScenarioError: with every problem found.
     """
-    loaded = load(file, settings, seed)
+    return refuse_missing(load(file, settings, seed))
+
+
+def refuse_missing(loaded: Loaded) -> Loaded:
+    """The same scenario, if the files that it names are there.
+
+    Raises:
+        ScenarioError: with every problem found.
+    """
     problems: list[str] = []
     more = 0
     for variant in loaded.variants.values() or [loaded]:

@@ -101,13 +101,15 @@ def begin(executor: Any) -> None:
     executor.begin(shared(scenario, *holdings(scenario, executor.job.folder)))
 
 
-def run(file: Path, out: Path, resume: bool = False, callback: Callback | None = None) -> dict[str, Any]:
+def run(
+    file: Path, out: Path, resume: bool = False, callback: Callback | list[Callback] | None = None
+) -> dict[str, Any]:
     """A run in this process (and in Ray's, where the scenario says so); result.json's object."""
     from fedray import engine
     from fedray.runs.folder import RunFolder
     from fedray.terminal import Quiet
 
-    callbacks = [callback or Quiet()]
+    callbacks = callback if isinstance(callback, list) else [callback or Quiet()]
     if resume:
         return engine.run(
             check(out / "scenario.resolved.yaml"), RunFolder.reopen(out), callbacks, resume=True

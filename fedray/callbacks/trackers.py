@@ -14,7 +14,7 @@ from fedray.callbacks import Callback, EvaluationReport, RoundReport, RunEnd, Ru
 from fedray.scenario.tree import flat
 
 PROJECT = "fedray"  # under which trackers list the runs of all scenarios
-MLFLOW_URI = "MLFLOW_TRACKING_URI"
+MLFLOW_URI, MLFLOW_FILES = "MLFLOW_TRACKING_URI", "MLFLOW_ALLOW_FILE_STORE"
 # Where trackers that keep their files on this machine keep a run's, in its folder.
 FOLDERS = {
     "aim": "aim",
@@ -35,7 +35,7 @@ class Tracker(Callback):
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.mlflow_uri: str | None = None  # the environment's, before the run
+        self.environment: dict[str, str | None] = {}  # of MLflow, as it was before the run
 
     def on_start(self, start: RunStart) -> None:
         from accelerate.state import PartialState
@@ -66,19 +66,19 @@ class Tracker(Callback):
     def on_end(self, end: RunEnd) -> None:
         if hasattr(self, "tracker"):
             self.tracker.finish()
-        if self.name == "mlflow" and self.mlflow_uri is None:
-            import mlflow
-
-            mlflow.set_tracking_uri("")  # its own default
-            os.environ.pop(MLFLOW_URI, None)  # where mlflow leaves it
+        for name, value in self.environment.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
     def _point_mlflow(self) -> None:
-        """To the run folder, unless the environment says where its server is."""
-        import mlflow
-
-        self.mlflow_uri = os.environ.get(MLFLOW_URI)
-        if self.mlflow_uri is None:
-            mlflow.set_tracking_uri((self.run / FOLDERS["mlflow"]).as_uri())
+        """To files in the run folder, unless environment or process say where its server is. MLflow 3 asks
+        for consent to its file store, which it no longer develops; its databases need more than
+        mlflow-skinny."""
+        if os.environ.get(MLFLOW_URI) is None:
+            files = {MLFLOW_URI: (self.run / FOLDERS["mlflow"]).as_uri(), MLFLOW_FILES: "true"}
+            self.environment = {name: os.environ.get(name) for name in files}
+            os.environ |= files
 
     def _log(self, metrics: Mapping[str, Any]) -> None:
         values = {k: v for k, v in metrics.items() if k != "round" and isinstance(v, int | float)}

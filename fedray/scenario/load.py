@@ -18,7 +18,7 @@ from fedray.scenario.base import Refused
 from fedray.scenario.explain import Loc, ScenarioError, explained
 from fedray.scenario.network import DIRECTIONS
 from fedray.scenario.scenario import Scenario
-from fedray.scenario.tree import apply, mark_of, plain, put, read
+from fedray.scenario.tree import apply, mark_of, parse_sections, plain, put, read, text_of
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,22 @@ def load(file: Path, settings: Sequence[str] = (), seed: int | None = None) -> L
     Raises:
         ScenarioError: with every problem found.
     """
-    text, tree = read(file)
+    return load_text(text_of(file), file, settings, seed)
+
+
+def load_text(text: str, file: Path, settings: Sequence[str] = (), seed: int | None = None) -> Loaded:
+    """As `load`, of a text that need not be on the disk.
+
+    Args:
+        text: the scenario, in YAML.
+        file: what errors call it; relative paths start at its folder.
+        settings: `a.b=v` with v in YAML.
+        seed: in place of the scenario's own.
+
+    Raises:
+        ScenarioError: with every problem found.
+    """
+    tree = parse_sections(text, file)
     problems: list[str] = []
     for setting in settings:
         problems += apply(tree, setting)
