@@ -6,7 +6,7 @@ from pathlib import Path
 from fedray.callbacks import Callback, RoundReport
 from fedray.scenario import ScenarioError
 
-NEEDS = ("pandas", "pyarrow", "tensorboardX")  # of ray[tune]; the others come with Ray
+NEEDS = ("fsspec", "pandas", "pyarrow", "requests")  # without which ray.tune cannot be imported
 
 
 def require_tune() -> None:
