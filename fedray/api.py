@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 Source = str | os.PathLike[str] | Mapping[str, Any] | Loaded
 MAPPING = "scenario.yaml"  # what errors call a scenario that is a mapping
-RESOLVED = "scenario.resolved.yaml"
 
 
 def load(source: Source, changes: Mapping[str, Any] | None = None) -> Loaded:
@@ -77,23 +76,25 @@ def run(
     Args:
         scenario: as `load` takes it.
         out: the run folder; otherwise a new one under runs/.
-        callbacks: are told what happens.
+        callbacks: called as the run goes on.
         progress: show it here.
 
     Raises:
         ScenarioError: before anything trains.
         RunFailed: afterwards; error.json in the run folder says how.
     """
+    from fedray import execution
+
     loaded = check(scenario)
     if loaded.scenario.sweep and callbacks:
         raise ScenarioError(
             ["callbacks: got some for a sweep, whose variants are processes of their own, expected"
              " runtime.report_to: [module:Class]"]
         )  # fmt: skip
-    folder = create(loaded, out)
+    folder = execution.create(loaded, out)
     shown = _shown(progress)
     try:
-        execute(folder, loaded, shown, callbacks)
+        execution.execute(folder, loaded, shown, callbacks)
     finally:
         shown.close()
     return Run(folder.path)
@@ -177,8 +178,8 @@ class Run:
     @property
     def result(self) -> dict[str, Any] | None:
         """result.json's object; None while there is none."""
-        found: dict[str, Any] | None = self._folder().read("result.json")
-        return found
+        result: dict[str, Any] | None = self._folder().read("result.json")
+        return result
 
     @property
     def variants(self) -> dict[str, "Run"]:
@@ -248,18 +249,20 @@ class Run:
 
         Args:
             rounds: up to which it goes on; None: as its scenario says.
-            callbacks: are told what happens.
+            callbacks: called as the run goes on.
             progress: show it here.
 
         Raises:
             ScenarioError: where scenario or data are others than before.
             RunFailed: where it fails again.
         """
-        folder, loaded, result = reopen(self.path, rounds)
+        from fedray import execution
+
+        folder, loaded, result = execution.reopen(self.path, rounds)
         if result is None:
             shown = _shown(progress)
             try:
-                execute(folder, loaded, shown, callbacks, resume=True)
+                execution.execute(folder, loaded, shown, callbacks, resume=True)
             finally:
                 shown.close()
         return self
@@ -268,85 +271,6 @@ class Run:
         from fedray.runs.folder import RunFolder
 
         return RunFolder.reopen(self.path)
-
-
-def create(loaded: Loaded, out: str | os.PathLike[str] | None = None) -> "RunFolder":
-    """The folder of a new run of a scenario that was checked, once Ray answers where it is needed."""
-    from fedray import executors
-    from fedray.runs import folder
-
-    executors.refuse_silent_ray(loaded.scenario)
-    path = Path(out) if out is not None else folder.new_path(loaded.scenario.name)
-    return folder.RunFolder.create(path, loaded)
-
-
-def reopen(path: Path, rounds: int | None = None) -> tuple["RunFolder", Loaded, dict[str, Any] | None]:
-    """The folder of a run that is to go on up to a round, its scenario, and its result where it is done."""
-    from fedray import checks, executors
-    from fedray import resume as resuming
-    from fedray.runs.folder import RunFolder
-
-    folder = RunFolder.reopen(path, "--resume ")
-    loaded = resuming.reopened(folder, rounds)
-    if (result := resuming.finished(folder, loaded.scenario.training.rounds)) is not None:
-        resuming.refuse_edited(folder, loaded)
-        return folder, loaded, result
-    loaded = checks.refuse_missing(loaded)
-    executors.refuse_silent_ray(loaded.scenario)
-    return folder, loaded, None
-
-
-def execute(
-    folder: "RunFolder",
-    loaded: Loaded,
-    progress: "Quiet",
-    callbacks: Sequence["Callback"] = (),
-    resume: bool = False,
-) -> dict[str, Any]:
-    """Runs a scenario, or all variants of a sweep, in its folder, writes the report, and gives result.json's
-    object.
-
-    Args:
-        folder: the run folder.
-        loaded: the scenario, checked.
-        progress: shows it; the caller closes it.
-        callbacks: are told what happens in a run that is no sweep.
-        resume: go on with what the folder holds.
-
-    Raises:
-        ScenarioError: before anything trains; a new run's folder is gone then.
-        RunFailed: afterwards.
-    """
-    from fedray import engine, failures, sweep
-    from fedray.runs.folder import unwritable
-    from fedray.runs.log import logged
-
-    try:
-        with logged(folder.path / "run.log"):
-            if loaded.scenario.sweep:
-                result = sweep.run(loaded, folder, progress)
-            else:
-                result = engine.run(loaded, folder, [progress, *callbacks], resume)
-            _write_report(folder.path, progress)
-            return result
-    except (ValueError, OSError) as e:
-        if isinstance(e, OSError) and folder.training:  # a sweep's own files
-            raise failures.failure(e) from e
-        if not resume and not folder.training:  # refused before anything trained
-            folder.discard()
-        if isinstance(e, OSError):
-            raise unwritable(folder.path, e) from None
-        raise
-
-
-def _write_report(path: Path, progress: "Quiet") -> None:
-    """A run is worth more than its page: what goes wrong here is said and passed over."""
-    from fedray.report.page import write
-
-    try:
-        write([path])
-    except Exception as e:
-        progress.on_note(f"the report was not written: {type(e).__name__}: {e}; try: fedray report {path}")
 
 
 def _shown(progress: bool) -> "Quiet":

@@ -52,7 +52,7 @@ def run(
     Args:
         loaded: the scenario.
         folder: the run folder; it exists already.
-        callbacks: told what happens, beside those that `runtime.report_to` names.
+        callbacks: called as the run goes on, beside those that `runtime.report_to` names.
         resume: go on with the run that the folder holds.
 
     Raises:
@@ -215,7 +215,7 @@ class Run:
         self.start_baseline()
         self.ledger = self.ledger.add(events)
         clients = [*selected.clients, *selected.unreached]
-        in_order = [reports[client] for client in schedule.clients]  # whoever was faster
+        in_order = [reports[client] for client in schedule.clients]  # whichever was faster
         metrics = round_metrics(
             round_number,
             in_order,

@@ -48,6 +48,17 @@ def failure(e: Exception) -> RunFailed:
 
 
 def judge_failure(report: TrainReport, policy: str, failures: int, budget: int) -> None:
+    """Whether a run goes on after a client's report.
+
+    Args:
+        report: of a client that may have failed.
+        policy: `abort` or `drop`, of runtime.failures.data.
+        failures: in this run so far, this one too.
+        budget: how many may be.
+
+    Raises:
+        RunFailed: where it does not.
+    """
     message = f"{client_label(report.client)} in round {report.round}, while {report.stage}: {report.failure}"
     if report.failure is not None and policy == "abort":
         advice = "mend its data or the training, or leave such clients out: runtime: {failures: {data: drop}}"

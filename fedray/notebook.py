@@ -43,14 +43,14 @@ def figures(path: Path) -> dict[str, Svg]:
         ScenarioError: for a folder that holds no run, or files that are not a run's.
     """
     (run,) = recorded.read([path])
-    found = {key: charts.curves([run], key, "rounds") for key in _metrics(run)}
+    pictures = {key: charts.curves([run], key, "rounds") for key in _metrics(run)}
     if run.events:
-        found["timeline"] = charts.gantt(first_round(run))
-        found["rates"] = charts.rates(by_direction) if (by_direction := recorded.rates(run)) else ""
-        found["places"] = charts.places(run) if run.scenario["network"].get("cell") else ""
+        pictures["timeline"] = charts.gantt(first_round(run))
+        pictures["rates"] = charts.rates(by_direction) if (by_direction := recorded.rates(run)) else ""
+        pictures["places"] = charts.places(run) if run.scenario["network"].get("cell") else ""
     if run.partition is not None:
-        found["partition"] = charts.partition(run.partition)
-    return {name: Svg(_standalone(svg)) for name, svg in found.items() if svg}
+        pictures["partition"] = charts.partition(run.partition)
+    return {name: Svg(_standalone(svg)) for name, svg in pictures.items() if svg}
 
 
 def run_html(path: Path) -> str:

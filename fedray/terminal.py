@@ -26,7 +26,7 @@ class Quiet(Callback):
     """Nothing but notes that a person must see, on standard error."""
 
     def __init__(self) -> None:
-        # the real ones: a run sends whoever else prints to run.log
+        # the real ones: during a run, what others print goes to run.log
         self.out, self.err = sys.stdout, sys.stderr
 
     def variants(self, rounds: dict[str, int]) -> None: ...
@@ -218,6 +218,17 @@ def show_plan(p: dict[str, Any]) -> None:
     table.add_column(style="dim", overflow="fold")
     table.add_column(justify="right", overflow="fold")
     table.add_column(style="dim", overflow="fold")
+    for row in _plan_rows(p):
+        table.add_row(*row)
+    Console().print(table, highlight=False)
+    if cuts := p.get("cuts"):
+        _show_cuts(cuts, p["cut"])
+    for note in p.get("notes", ()):
+        Console().print(f"note: {note}", highlight=False, markup=False)
+
+
+def _plan_rows(p: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """What is said of a plan: a name, and two columns of values."""
     actors = p["actors"]
     clients = (
         ", ".join(f"{n} at {site}" for site, n in actors.get("sites", {}).items())
@@ -262,13 +273,7 @@ def show_plan(p: dict[str, Any]) -> None:
         )
     for key, name, unit in (("sim_time_s", "simulated time", "s"), ("energy_j", "energy", "J")):
         rows.append((name, size(p["per_round"][key], unit), size(p["total"][key], unit)))
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table, highlight=False)
-    if cuts := p.get("cuts"):
-        _show_cuts(cuts, p["cut"])
-    for note in p.get("notes", ()):
-        Console().print(f"note: {note}", highlight=False, markup=False)
+    return rows
 
 
 def _show_cuts(cuts: list[dict[str, Any]], chosen: str) -> None:

@@ -335,3 +335,13 @@ def test_a_checkpoint_whose_clients_lines_are_lost_is_damaged(tmp_path, capfd):
     run(None, tmp_path / "run", resume=True)
     assert "which is damaged: clients.jsonl has 9 of its 10 lines" in capfd.readouterr().err
     assert len(rows(tmp_path / "run" / "clients.jsonl")) == 10
+
+
+def test_the_example_of_a_callback_is_true():
+    import doctest
+
+    import fedray.callbacks
+
+    result = doctest.testmod(fedray.callbacks)
+    assert result.attempted
+    assert not result.failed

@@ -95,3 +95,15 @@ def test_a_result_that_a_stranger_wrote_is_told_without_its_escapes(tmp_path, fe
 )
 def test_numbers_have_si_prefixes_and_what_is_counted_has_no_thousandths(value, unit, shown):
     assert terminal.size(value, unit) == shown
+
+
+@pytest.mark.parametrize(("widgets", "kind"), [(True, terminal.Live), (False, terminal.Lines)])
+def test_a_notebook_has_richs_own_progress_where_it_can_change_what_it_shows(widgets, kind, monkeypatch):
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr(terminal, "find_spec", lambda name: widgets or None)
+    shown = terminal.progress()
+    assert type(shown) is kind
+    if widgets:
+        assert shown.console.is_jupyter
+    shown.close()
+    assert type(terminal.progress(quiet=True)) is terminal.Quiet

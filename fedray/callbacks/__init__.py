@@ -1,4 +1,4 @@
-"""What a run tells others while it goes on: the terminal, trackers, monitors, and a user's own callbacks."""
+"""What is called while a run goes on: the terminal, trackers, monitors, and a user's own callbacks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -64,8 +64,8 @@ class RunEnd:
 
 
 class Callback:
-    """Is told what happens in a run, in the process that drives it. Override what you need; what a method
-    returns is ignored, and an exception in one ends the run.
+    """Called as a run goes on, in the process that drives it. Override what you need; what a method returns
+    is ignored, and an exception in one ends the run.
 
     >>> class BestLoss(Callback):
     ...     best = float("inf")

@@ -23,7 +23,7 @@ class CallbackList:
     def __init__(self, callbacks: Sequence[Callback]) -> None:
         self.callbacks = list(callbacks)
         self.started = False
-        self.round_number: int | None = None  # the latest round that any of them was told about
+        self.round_number: int | None = None  # of the latest call
 
     def on_start(self, start: RunStart) -> None:
         self.started = True

@@ -48,17 +48,19 @@ def run(
         )
     if resume is None and rounds is not None:
         raise typer.BadParameter("--rounds goes with --resume: a new run takes --set training.rounds=N")
-    from fedray import api, checks
+    from fedray import checks
+
+    if scenario is not None:
+        loaded = checks.check(checks.find(scenario), set_ or (), seed)  # before what takes long to import
+    from fedray import execution
 
     if resume is not None:
-        folder, loaded, result = api.reopen(resume, rounds)
+        folder, loaded, result = execution.reopen(resume, rounds)
         if result is not None:
             _finish(folder.path, result, json, quiet, "was already done")
             return
     else:
-        assert scenario is not None
-        loaded = checks.check(checks.find(scenario), set_ or (), seed)
-        folder = api.create(loaded, out)
+        folder = execution.create(loaded, out)
     result = _execute(folder, loaded, quiet or json, resume is not None)
     _finish(folder.path, result, json, quiet, result["status"])
     if result["status"] != "done":
@@ -67,12 +69,12 @@ def run(
 
 def _execute(folder: "RunFolder", loaded: "Loaded", quiet: bool, resume: bool) -> dict[str, Any]:
     """Runs it, shows its progress, and ends the process with a few lines where it fails."""
-    from fedray import api, terminal
+    from fedray import execution, terminal
     from fedray.failures import RunFailed
 
     progress = terminal.progress(quiet)
     try:
-        return api.execute(folder, loaded, progress, resume=resume)
+        return execution.execute(folder, loaded, progress, resume=resume)
     except RunFailed as e:
         progress.close()
         if os.environ.get("FEDRAY_TRACEBACK"):

@@ -43,7 +43,7 @@ def list_(json: Json = False) -> None:
     """The shipped scenarios."""
     from fedray import shipped
 
-    found = [
+    listed = [
         {
             "name": name,
             "file": str(file),
@@ -52,11 +52,11 @@ def list_(json: Json = False) -> None:
         for name, file in shipped.scenarios().items()
     ]
     if json:
-        typer.echo(jsonlib.dumps({"scenarios": found}, indent=1))
+        typer.echo(jsonlib.dumps({"scenarios": listed}, indent=1))
         return
-    names = max(len(one["name"]) for one in found) + 2
+    names = max(len(one["name"]) for one in listed) + 2
     width = max(shutil.get_terminal_size().columns, names + 20)
-    for one in found:
+    for one in listed:
         first, *rest = textwrap.wrap(one["description"], width - names)
         typer.echo("\n".join([f"{one['name']:<{names}}{first}", *(" " * names + line for line in rest)]))
 

@@ -288,12 +288,12 @@ class RunFolder:
 
     def _checkpoints(self) -> list[Path]:
         """The folders that are called as a run calls them: no copies, backups or links."""
-        found = (
+        folders = (
             p
             for p in self.checkpoints.glob("round-*")
             if CHECKPOINT.fullmatch(p.name) and p.is_dir() and not p.is_symlink()
         )
-        return sorted(found, key=_round_of, reverse=True)
+        return sorted(folders, key=_round_of, reverse=True)
 
     def _samples(self) -> list[Path]:
         return [

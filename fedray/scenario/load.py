@@ -21,7 +21,7 @@ from fedray.scenario.scenario import Scenario
 from fedray.scenario.tree import apply, mark_of, parse_sections, plain, put, read, text_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Loaded:
     """A scenario with the text it came from."""
 
@@ -30,6 +30,9 @@ class Loaded:
     text: str
     tree: Any
     settings: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<scenario {self.scenario.name} from {self.file}>"
 
     @property
     def folder(self) -> Path:
