@@ -32,6 +32,9 @@ COLOURS = {  # the report's
 class Svg(str):
     """A picture as SVG, which a notebook shows, and which may be written to a file."""
 
+    def __repr__(self) -> str:
+        return f"<SVG of {len(self):,} characters>"
+
     def _repr_html_(self) -> str:
         return f'<div style="max-width:46em">{self}</div>'
 

@@ -154,7 +154,7 @@ def progress(quiet: bool = False) -> Quiet:
     console = Console() if notebook else Console(file=sys.stdout)
     if notebook and find_spec("ipywidgets") is None:  # by which Rich shows what changes there
         return Lines()
-    return Live(console) if console.is_terminal else Lines()
+    return Live(console) if notebook or console.is_terminal else Lines()
 
 
 def round_line(m: Mapping[str, Any], rounds: int) -> str:

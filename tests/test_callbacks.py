@@ -188,6 +188,7 @@ def test_every_tracker_gets_arguments_that_accelerates_class_takes(tmp_path):
 
     for name, kind in LOGGER_TYPE_TO_CLASS.items():
         assert kind(**options(name, tmp_path)) is not None
+    assert options("dvclive", tmp_path)["save_dvc_exp"] is False  # it would commit to the user's repository
 
 
 @pytest.mark.parametrize("name", [n for n in TRACKERS if n != "tensorboard"])

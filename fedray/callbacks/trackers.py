@@ -115,7 +115,8 @@ def options(name: str, run: Path) -> dict[str, Any]:
         "aim": {"run_name": run.name, "logging_dir": folder},
         "clearml": {"run_name": PROJECT, "task_name": run.name},
         "comet_ml": {"run_name": PROJECT},
-        "dvclive": {"run_name": run.name, "dir": folder},
+        # no commits to the git repository that the user is in (which dvclive makes one of DVC), no dvc.yaml
+        "dvclive": {"run_name": run.name, "dir": folder, "save_dvc_exp": False, "dvcyaml": None},
         "mlflow": {"experiment_name": PROJECT, "run_name": run.name},
         "swanlab": {"run_name": PROJECT, "experiment_name": run.name, "logdir": folder},
         "tensorboard": {"run_name": "", "logging_dir": folder},
