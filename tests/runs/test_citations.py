@@ -47,7 +47,6 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "executor": {"serial"},
     "actors": {"auto"},
     "gpus_per_actor": {"auto"},
-    "report_to": {"tensorboard"},
     "data": {"abort", "drop"},
     "at_once": {"auto"},
 }
