@@ -3,6 +3,7 @@
 import traceback
 from typing import Any
 
+from fedray.callbacks.dispatch import CallbackFailed
 from fedray.executors import StepFailed, TrainReport, client_label
 from fedray.runs.folder import RunFolder
 
@@ -19,12 +20,11 @@ def failure(e: Exception) -> RunFailed:
     """Whatever happened, with the round, client and stage where they are known, and what to try."""
     if isinstance(e, RunFailed):
         return e
-    facts: dict[str, Any] = (
-        e.facts
-        if isinstance(e, StepFailed)
-        else {"error": type(e).__name__, "traceback": traceback.format_exc()}
-    )
-    message = str(e) if isinstance(e, StepFailed) else f"{type(e).__name__}: {e}"
+    if isinstance(e, StepFailed | CallbackFailed):
+        facts, message = e.facts, str(e)
+    else:
+        facts = {"error": type(e).__name__, "traceback": traceback.format_exc()}
+        message = f"{type(e).__name__}: {e}"
     if isinstance(e, OSError) and e.filename:
         message = f"{e.filename}: {e.strerror}"
         return RunFailed(
@@ -48,6 +48,17 @@ def failure(e: Exception) -> RunFailed:
 
 
 def judge_failure(report: TrainReport, policy: str, failures: int, budget: int) -> None:
+    """Whether a run goes on after a client's report.
+
+    Args:
+        report: of a client that may have failed.
+        policy: `abort` or `drop`, of runtime.failures.data.
+        failures: in this run so far, this one too.
+        budget: how many may be.
+
+    Raises:
+        RunFailed: where it does not.
+    """
     message = f"{client_label(report.client)} in round {report.round}, while {report.stage}: {report.failure}"
     if report.failure is not None and policy == "abort":
         advice = "mend its data or the training, or leave such clients out: runtime: {failures: {data: drop}}"

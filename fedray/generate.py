@@ -15,9 +15,8 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from fedray.check import check
+from fedray.checks import check
 from fedray.data import dataset_info
-from fedray.engine import finished
 from fedray.executors import Job
 from fedray.executors.model import Model
 from fedray.executors.server import ServerWork
@@ -25,6 +24,7 @@ from fedray.learners.contexts import LearnerContext, Sampling
 from fedray.learners.learner import BETWEEN, Learner
 from fedray.learners.learners import NO_DATA, learner_class, load
 from fedray.learners.sheets import picture, sheet
+from fedray.resume import finished
 from fedray.runs import reader
 from fedray.runs.folder import RunFolder, first_free
 from fedray.scenario import Scenario, ScenarioError

@@ -1,8 +1,16 @@
-"""What a run folder goes on with: its scenario, up to which round, and that it is still the one that ran."""
+"""What a run folder goes on with: its scenario, up to which round, its newest whole checkpoint, and that
+it is still the one that ran."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fedray.executors import Executor
 from fedray.runs import fingerprint, reader
-from fedray.runs.folder import RunFolder
+from fedray.runs.folder import RunFolder, State
 from fedray.scenario import Loaded, Refused, ScenarioError, load
+
+Note = Callable[[str], None]  # shows a person a text
 
 
 def reopened(run: RunFolder, rounds: int | None) -> Loaded:
@@ -48,3 +56,88 @@ def refuse_edited(run: RunFolder, loaded: Loaded) -> None:
     }
     if others := fingerprint.differences(before, now, "scenario"):
         raise ScenarioError([f"--resume {run.path}: {line}" for line in others])
+
+
+def finished(run: RunFolder, rounds: int = 0) -> dict[str, Any] | None:
+    """result.json of a run that is done, with so many rounds at least, and still has what it recorded of
+    them."""
+    try:
+        result: dict[str, Any] | None = run.read("result.json")
+        if result is None or result.get("status") != "done" or "variants" in result:
+            return result if result is not None and result.get("status") == "done" else None
+        recorded = [row["round"] for row in run.rows()]
+    except ScenarioError:
+        return None
+    return result if recorded == list(range(1, result["rounds"] + 1)) and result["rounds"] >= rounds else None
+
+
+def restore(loaded: Loaded, run: RunFolder, executor: Executor, note: Note) -> State | None:
+    """Brings folder and executor to the newest whole checkpoint; damaged ones are named and passed over. None
+    where the run has had none yet.
+
+    Args:
+        loaded: the scenario that the run goes on with.
+        run: its folder.
+        executor: which has begun.
+        note: shows a person what was found.
+
+    Raises:
+        ScenarioError: where all are damaged, or of another scenario or other data.
+    """
+    damaged = 0
+    for folder, state in run.states():
+        if isinstance(state, str):
+            fault: str | None = state
+        elif _is_other(run, state, note):
+            damaged = 0
+            break
+        elif (fault := _fault(run, executor, folder, state)) is None:
+            run.cut_back(state)
+            run.keep_scenario(loaded)
+            note(f"going on from {folder.name}")
+            return state
+        damaged += 1
+        note(f"refused checkpoint {folder.name}, which is damaged: {fault}")
+    if damaged:
+        got = f"{damaged} damaged checkpoint{'s' * (damaged > 1)}"
+        raise ScenarioError([f"--resume {run.path}: got {got}, expected a whole one in {run.checkpoints}"])
+    run.cut_back(None)
+    run.keep_scenario(loaded)
+    note("nothing has been trained yet: the run begins with round 1")
+    return None
+
+
+def _fault(run: RunFolder, executor: Executor, folder: Path, state: State) -> str | None:
+    """Restores a checkpoint, or says what is wrong with it."""
+    if (lost := run.lost_lines(state)) is not None:
+        return lost
+    try:
+        executor.restore(folder, state.saved)
+    except ValueError as e:
+        return str(e)
+    return None
+
+
+def _is_other(run: RunFolder, state: State, note: Note) -> bool:
+    """Whether a checkpoint is of another scenario or other data, and nothing has been trained. Other code,
+    with which bits may differ, is said.
+
+    Raises:
+        ScenarioError: where something has been trained, naming what is other than it was.
+    """
+    if not state.belongs:
+        note(
+            "this checkpoint does not say what it belongs to: whether scenario and data are as before is not"
+            " known"
+        )
+        return False
+    others = [
+        line
+        for part in ("scenario", "data")
+        for line in fingerprint.differences(state.belongs, run.belongs, part)
+    ]
+    if others and state.round:
+        raise ScenarioError([f"--resume {run.path}: {line}" for line in others])
+    for line in fingerprint.differences(state.belongs, run.belongs, "code"):
+        note(f"other code than before, with which bits may differ: {line}")
+    return bool(others)

@@ -136,7 +136,7 @@ class Schedule:
 
     round: int
     steps: tuple[Step, ...]
-    unreached: int = 0  # clients that were selected, and that no step reaches
+    unreached: tuple[int, ...] = ()  # clients that were selected, and that no step reaches
 
     def __post_init__(self) -> None:
         early = next(

@@ -18,7 +18,7 @@ from fedray.runs.lock import locked
 from fedray.scenario import Loaded
 from fedray.terminal import Quiet
 
-LOOK_S = 0.5  # how often the variants' folders are read
+POLL_INTERVAL_S = 0.5  # how often the variants' folders are read
 
 
 @dataclass
@@ -30,44 +30,44 @@ class Variant:
 
     @property
     def result(self) -> dict[str, Any] | None:
-        found: dict[str, Any] | None = RunFolder(self.folder).read("result.json")
-        return found
+        result: dict[str, Any] | None = RunFolder(self.folder).read("result.json")
+        return result
 
 
-def run(loaded: Loaded, parent: RunFolder, watcher: Quiet) -> dict[str, Any]:
+def run(loaded: Loaded, parent: RunFolder, progress: Quiet) -> dict[str, Any]:
     """Runs every variant that has no result yet, as many at once as fit, and gives the parent's result.json:
     `status` done or failed, and each variant's own result. A variant that fails does not stop the others."""
-    with locked(parent.path, watcher.note):
-        return _run(loaded, parent, watcher)
+    with locked(parent.path, progress.on_note):
+        return _run(loaded, parent, progress)
 
 
-def _run(loaded: Loaded, parent: RunFolder, watcher: Quiet) -> dict[str, Any]:
+def _run(loaded: Loaded, parent: RunFolder, progress: Quiet) -> dict[str, Any]:
     scenarios = loaded.variants
     variants = [Variant(name, parent.path / name) for name in scenarios]
     for variant in variants:
         _prepare(variant, scenarios[variant.name])
-    watcher.variants({name: v.scenario.training.rounds for name, v in scenarios.items()})
+    progress.variants({name: v.scenario.training.rounds for name, v in scenarios.items()})
     waiting = [v for v in variants if v.result is None]
     parent.training = True
     running: list[Variant] = []
     with _nodes(loaded) as nodes:
         assert loaded.scenario.sweep is not None
-        asked = loaded.scenario.sweep.at_once
+        at_once = loaded.scenario.sweep.at_once
         fit = min(pack(v.scenario, nodes).at_once(nodes) for v in scenarios.values())
-        room = fit if asked == "auto" else asked
+        room = fit if at_once == "auto" else at_once
         try:
             while waiting or running:
                 while waiting and len(running) < room:
                     running.append(_start(waiting.pop(0)))
-                time.sleep(LOOK_S)
+                time.sleep(POLL_INTERVAL_S)
                 for variant in list(running):
                     ended = variant.process.poll() is not None
                     for row in RunFolder(variant.folder).rows()[variant.shown :]:
-                        watcher.variant_round(variant.name, row)
+                        progress.variant_round(variant.name, row)
                         variant.shown += 1
                     if ended:
                         running.remove(variant)
-                        watcher.variant_ended(
+                        progress.variant_ended(
                             variant.name, "done" if variant.result else _last_words(variant)
                         )
         finally:
@@ -118,7 +118,7 @@ def _last_words(variant: Variant) -> str:
     if error:
         return f"failed: {error['message']}"
     lines = (variant.folder / "output.log").read_text(encoding="utf-8").strip().splitlines()
-    return f"failed: {lines[-1] if lines else 'it said nothing'}"
+    return f"failed: {lines[-1] if lines else 'no message'}"
 
 
 @contextmanager

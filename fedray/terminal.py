@@ -2,7 +2,8 @@
 printed with its control characters visible."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from rich.console import Console
@@ -17,16 +18,15 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from fedray.engine import Watcher
+from fedray.callbacks import Callback, ClientReport, RoundReport, RunStart
 from fedray.errors import printable
-from fedray.executors import TrainReport
 
 
-class Quiet(Watcher):
+class Quiet(Callback):
     """Nothing but notes that a person must see, on standard error."""
 
     def __init__(self) -> None:
-        # the real ones: a run sends whoever else prints to run.log
+        # the real ones: during a run, what others print goes to run.log
         self.out, self.err = sys.stdout, sys.stderr
 
     def variants(self, rounds: dict[str, int]) -> None: ...
@@ -35,7 +35,7 @@ class Quiet(Watcher):
 
     def variant_ended(self, variant: str, status: str) -> None: ...
 
-    def note(self, text: str) -> None:
+    def on_note(self, text: str) -> None:
         print(printable(text, "\n"), file=self.err, flush=True)
 
     def close(self) -> None: ...
@@ -44,35 +44,35 @@ class Quiet(Watcher):
 class Lines(Quiet):
     """For logs and pipes."""
 
-    def started(self, where: str, rounds: int, done: int) -> None:
-        self.rounds = rounds
-        self.note(where)
+    def on_start(self, start: RunStart) -> None:
+        self.on_note(start.executor)
 
-    def turn(self, report: TrainReport, turns: int) -> None:
+    def on_client(self, report: ClientReport) -> None:
         if report.failure is not None:
-            self.note(
-                f"round {report.round}: client {report.client} failed while {report.stage}: {report.failure}"
+            self.on_note(
+                f"round {report.round_number}: client {report.client} failed while {report.stage}:"
+                f" {report.failure}"
             )
 
-    def round(self, metrics: dict[str, Any]) -> None:
-        self.note(round_line(metrics, self.rounds))
+    def on_round(self, report: RoundReport) -> None:
+        self.on_note(round_line(report.metrics, report.rounds))
 
     def variants(self, rounds: dict[str, int]) -> None:
-        self.of = rounds
-        self.note(f"{len(rounds)} variants: {', '.join(rounds)}")
+        self.rounds = rounds
+        self.on_note(f"{len(rounds)} variants: {', '.join(rounds)}")
 
     def variant_round(self, variant: str, metrics: dict[str, Any]) -> None:
-        self.note(f"{variant}: {round_line(metrics, self.of[variant])}")
+        self.on_note(f"{variant}: {round_line(metrics, self.rounds[variant])}")
 
     def variant_ended(self, variant: str, status: str) -> None:
-        self.note(f"{variant}: {status}")
+        self.on_note(f"{variant}: {status}")
 
-    def note(self, text: str) -> None:
+    def on_note(self, text: str) -> None:
         print(printable(text, "\n"), file=self.out, flush=True)
 
 
 class Live(Quiet):
-    """A bar over the rounds with the turn in progress, and the evaluated rounds as lines above it."""
+    """A bar over the rounds with the latest client, and the evaluated rounds as lines above it."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
@@ -80,35 +80,37 @@ class Live(Quiet):
         self.status = console.status("starting actors and loading the model ...")
         self.status.start()
         self.bar: Any = None
-        self.turns = 0
+        self.clients = 0  # of this round that have ended
 
-    def started(self, where: str, rounds: int, done: int) -> None:
-        self.rounds = rounds
+    def on_start(self, start: RunStart) -> None:
         self.status.stop()
-        self.console.print(printable(where), style="dim", markup=False)
+        self.console.print(printable(start.executor), style="dim", markup=False)
         self.bar = Progress(SpinnerColumn(), TextColumn("round"), *_progress(), console=self.console)
-        self.task = self.bar.add_task("[dim]looking at the base model[/dim]", total=rounds, completed=done)
+        self.task = self.bar.add_task(
+            "[dim]evaluating the base model[/dim]", total=start.rounds, completed=start.done
+        )
         self.bar.start()
 
-    def turn(self, report: TrainReport, turns: int) -> None:
+    def on_client(self, report: ClientReport) -> None:
         if report.failure is not None:
             text = (
-                f"client {report.client} failed in round {report.round} while {report.stage}:"
+                f"client {report.client} failed in round {report.round_number} while {report.stage}:"
                 f" {report.failure}"
             )
             self.bar.console.print(printable(text), style="red", markup=False)
-        self.turns = self.turns % turns + 1
+        self.clients = self.clients % report.clients + 1
         self.bar.update(
             self.task,
             description=(
-                f"[dim]client {report.client}, turn {self.turns} of {turns}[/dim] loss {report.loss:.4f}"
+                f"[dim]client {report.client}, {self.clients} of {report.clients}[/dim]"
+                f" loss {report.loss:.4f}"
             ),
         )
 
-    def round(self, metrics: dict[str, Any]) -> None:
+    def on_round(self, report: RoundReport) -> None:
         self.bar.advance(self.task)
-        if any(k.startswith("eval_") for k in metrics) or metrics["round"] == self.rounds:
-            self.bar.console.print(round_line(metrics, self.rounds), highlight=False)
+        if any(k.startswith("eval_") for k in report.metrics) or report.round_number == report.rounds:
+            self.bar.console.print(round_line(report.metrics, report.rounds), highlight=False)
 
     def variants(self, rounds: dict[str, int]) -> None:
         self.status.stop()
@@ -127,9 +129,9 @@ class Live(Quiet):
         self.bar.stop_task(self.tasks[variant])
         self.bar.update(self.tasks[variant], description="done" if status == "done" else "[red]failed[/red]")
         if status != "done":
-            self.note(f"{variant} {status}")
+            self.on_note(f"{variant} {status}")
 
-    def note(self, text: str) -> None:
+    def on_note(self, text: str) -> None:
         (self.bar.console if self.bar else self.console).print(
             printable(text, "\n"), style="yellow", markup=False
         )
@@ -144,14 +146,18 @@ def _progress() -> tuple[ProgressColumn, ...]:
     return BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
 
 
-def watcher(quiet: bool, json: bool) -> Quiet:
-    console = Console(file=sys.stdout)
-    if quiet or json:
+def progress(quiet: bool = False) -> Quiet:
+    """What shows a run's progress: live on a terminal and in a notebook with ipywidgets, lines elsewhere."""
+    if quiet:
         return Quiet()
-    return Live(console) if console.is_terminal else Lines()
+    notebook = Console().is_jupyter
+    console = Console() if notebook else Console(file=sys.stdout)
+    if notebook and find_spec("ipywidgets") is None:  # by which Rich shows what changes there
+        return Lines()
+    return Live(console) if notebook or console.is_terminal else Lines()
 
 
-def round_line(m: dict[str, Any], rounds: int) -> str:
+def round_line(m: Mapping[str, Any], rounds: int) -> str:
     losses = (
         f"{key.replace('_', ' ')} {m[key]:.4f}"
         for key in ("loss", "augmented_loss")
@@ -168,8 +174,8 @@ def round_line(m: dict[str, Any], rounds: int) -> str:
         "eval_plain_recognised": "plain photos recognised",
     }
     parts = [f"{name} {m[key]:.3g}" for key, name in shown.items() if key in m]
-    who = f"{m['clients']} clients" + (f", {m['pictures']} pictures" if m.get("pictures") else "")
-    line = f"round {m['round']:>{len(str(rounds))}}/{rounds}  {loss}  {who}  {size(sent)} on air"
+    clients = f"{m['clients']} clients" + (f", {m['pictures']} pictures" if m.get("pictures") else "")
+    line = f"round {m['round']:>{len(str(rounds))}}/{rounds}  {loss}  {clients}  {size(sent)} on air"
     line += f"  {m['sim_time_s']:.1f} s simulated  {size(m['energy_j'], 'J')}"
     return line + ("  | " + ", ".join(parts) if parts else "")
 
@@ -212,6 +218,17 @@ def show_plan(p: dict[str, Any]) -> None:
     table.add_column(style="dim", overflow="fold")
     table.add_column(justify="right", overflow="fold")
     table.add_column(style="dim", overflow="fold")
+    for row in _plan_rows(p):
+        table.add_row(*row)
+    Console().print(table, highlight=False)
+    if cuts := p.get("cuts"):
+        _show_cuts(cuts, p["cut"])
+    for note in p.get("notes", ()):
+        Console().print(f"note: {note}", highlight=False, markup=False)
+
+
+def _plan_rows(p: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """What is said of a plan: a name, and two columns of values."""
     actors = p["actors"]
     clients = (
         ", ".join(f"{n} at {site}" for site, n in actors.get("sites", {}).items())
@@ -256,13 +273,7 @@ def show_plan(p: dict[str, Any]) -> None:
         )
     for key, name, unit in (("sim_time_s", "simulated time", "s"), ("energy_j", "energy", "J")):
         rows.append((name, size(p["per_round"][key], unit), size(p["total"][key], unit)))
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table, highlight=False)
-    if cuts := p.get("cuts"):
-        _show_cuts(cuts, p["cut"])
-    for note in p.get("notes", ()):
-        Console().print(f"note: {note}", highlight=False, markup=False)
+    return rows
 
 
 def _show_cuts(cuts: list[dict[str, Any]], chosen: str) -> None:

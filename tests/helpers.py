@@ -12,12 +12,12 @@ import pytest
 from ruamel.yaml import YAML
 
 from fedray import shipped
-from fedray.check import check
+from fedray.checks import check
 from fedray.executors import Job
 from fedray.scenario import Loaded
 
 if TYPE_CHECKING:
-    from fedray import engine
+    from fedray.callbacks import Callback
 
 PROMPT = "a photo of a sneaker in ink style"
 TINY = {
@@ -101,17 +101,21 @@ def begin(executor: Any) -> None:
     executor.begin(shared(scenario, *holdings(scenario, executor.job.folder)))
 
 
-def run(file: Path, out: Path, resume: bool = False, watcher: engine.Watcher | None = None) -> dict[str, Any]:
+def run(
+    file: Path, out: Path, resume: bool = False, callback: Callback | list[Callback] | None = None
+) -> dict[str, Any]:
     """A run in this process (and in Ray's, where the scenario says so); result.json's object."""
     from fedray import engine
     from fedray.runs.folder import RunFolder
     from fedray.terminal import Quiet
 
-    watcher = watcher or Quiet()
+    callbacks = callback if isinstance(callback, list) else [callback or Quiet()]
     if resume:
-        return engine.run(check(out / "scenario.resolved.yaml"), RunFolder.reopen(out), watcher, resume=True)
+        return engine.run(
+            check(out / "scenario.resolved.yaml"), RunFolder.reopen(out), callbacks, resume=True
+        )
     loaded = check(file)
-    return engine.run(loaded, RunFolder.create(out, loaded), watcher)
+    return engine.run(loaded, RunFolder.create(out, loaded), callbacks)
 
 
 def rows(file: Path) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedray.check import check
+from fedray.checks import check
 from fedray.planning.plan import plan
 from tests.helpers import UNSEEN, garments, rows, run, tiny
 

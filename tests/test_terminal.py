@@ -7,10 +7,11 @@ import pytest
 from rich.console import Console
 
 from fedray import terminal
+from fedray.callbacks import ClientReport, RunStart
 from fedray.errors import printable
-from fedray.executors import TrainReport
-from fedray.scenario import ScenarioError
+from fedray.scenario import ScenarioError, load
 from fedray.sweep import Variant, _last_words
+from tests.helpers import tiny
 from tests.report.made import SHA256, made_up
 
 STEER = "\x1b]0;title\x07\x1b[2J\x9b31m\r\x08\u202egpj.exe\u2028"
@@ -25,17 +26,17 @@ def test_whatever_steers_a_terminal_is_a_visible_escape_and_words_of_any_languag
 
 
 @pytest.mark.parametrize("kind", [terminal.Quiet, terminal.Lines, terminal.Live])
-def test_no_watcher_lets_a_note_a_failure_or_a_place_steer_the_terminal(kind, capsys):
+def test_no_watcher_lets_a_note_a_failure_or_a_place_steer_the_terminal(kind, capsys, tmp_path):
     out = io.StringIO()
     watcher = (
         kind(Console(file=out, force_terminal=True, color_system=None, width=300))
         if kind is terminal.Live
         else kind()
     )
-    report = TrainReport(round=1, client=0, samples=1, trained=1, loss=0.5, failure=STEER, stage=STEER)
-    watcher.started(STEER, 1, 0)
-    watcher.turn(report, 1)
-    watcher.note(STEER)
+    report = ClientReport(1, 0, 1, samples_held=1, samples=1, steps=1, loss=0.5, failure=STEER, stage=STEER)
+    watcher.on_start(RunStart(tmp_path, load(tiny(tmp_path)).scenario, STEER, 1, 0, []))
+    watcher.on_client(report)
+    watcher.on_note(STEER)
     watcher.variants({STEER: 1})
     watcher.variant_ended(STEER, f"failed: {STEER}")
     watcher.close()
@@ -94,3 +95,15 @@ def test_a_result_that_a_stranger_wrote_is_told_without_its_escapes(tmp_path, fe
 )
 def test_numbers_have_si_prefixes_and_what_is_counted_has_no_thousandths(value, unit, shown):
     assert terminal.size(value, unit) == shown
+
+
+@pytest.mark.parametrize(("widgets", "kind"), [(True, terminal.Live), (False, terminal.Lines)])
+def test_a_notebook_has_richs_own_progress_where_it_can_change_what_it_shows(widgets, kind, monkeypatch):
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr(terminal, "find_spec", lambda name: widgets or None)
+    shown = terminal.progress()
+    assert type(shown) is kind
+    if widgets:
+        assert shown.console.is_jupyter
+    shown.close()
+    assert type(terminal.progress(quiet=True)) is terminal.Quiet

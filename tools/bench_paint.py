@@ -26,7 +26,7 @@ from bench_parallel import NETWORK
 from diffusers import StableDiffusionPipeline
 
 from fedray.augmentation.image_generator import ImageGenerator
-from fedray.check import check
+from fedray.checks import check
 from fedray.data import DatasetInfo
 from fedray.data.fashion_mnist import LABELS
 from fedray.data.partition import holdings

@@ -32,20 +32,19 @@ import ray
 import torch
 import torch.nn.functional as F
 
-from fedray import engine
-from fedray.check import check
+from fedray.checks import check
 from fedray.data import open_source
 from fedray.data.partition import Holdings, holdings
 from fedray.executors import Job
 from fedray.executors.local_training import batches
-from fedray.executors.ray.executor import RayExecutor
+from fedray.executors.ray import RayExecutor
 from fedray.learners.classifier import build
-from fedray.network.clock import time_round
-from fedray.network.ledger import Ledger
+from fedray.network.clock import Ledger, time_round
 from fedray.network.radio import Radio
 from fedray.planning.round import Shared, schedule_round
 from fedray.randomness import generator
 from fedray.runs.folder import RunFolder
+from fedray.runs.recorder import client_rows, round_metrics
 
 NETWORK = """
 network:
@@ -111,9 +110,12 @@ class Federation:
         start = time.perf_counter()
         schedule = schedule_round(self.scenario, self.radio, self.t)
         events = time_round(schedule, self.work, self.radio, self.ledger.sim_time_s)
-        reports = list(self.executor.run_round(schedule))
+        n = len(schedule.clients)
+        reports = [report.public(n) for report in self.executor.run_round(schedule)]
         self.ledger = self.ledger.add(events)
-        self.run.append(events, engine.metrics_of(self.t, reports, self.ledger, 0.0, lambda samples: samples))
+        metrics = round_metrics(self.t, reports, self.ledger, 0.0, lambda samples: samples)
+        by_client = {report.client: report for report in reports}
+        self.run.append(events, metrics, client_rows(self.t, schedule.clients, by_client, events))
         return time.perf_counter() - start, schedule.clients
 
     def memory(self) -> float:

@@ -23,7 +23,7 @@ import numpy as np
 import ray
 import torch
 
-from fedray import check
+from fedray import checks
 from fedray.data import holdings
 from fedray.executors import Job
 from fedray.executors.local_training import batches
@@ -99,7 +99,7 @@ def main() -> None:
     p.add_argument("--steps", type=int, default=40, help="of a turn")
     p.add_argument("--repeats", type=int, default=5)
     a = p.parse_args()
-    loaded = check.check(check.find("quickstart"), [f"training.local_steps={a.steps}"])
+    loaded = checks.check(checks.find("quickstart"), [f"training.local_steps={a.steps}"])
     scenario = loaded.scenario
     job = Job(scenario, loaded.folder)
     torch.set_num_threads(scenario.runtime.threads)

@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from fedray.executors.split.message import Message
 
-from fedray.check import check
+from fedray.checks import check
 from fedray.data import holdings
 from fedray.executors import Job
 from fedray.executors.local_training import batches

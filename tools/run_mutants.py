@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from fedray import shipped  # noqa: E402
-from fedray.check import check  # noqa: E402
+from fedray.checks import check  # noqa: E402
 from fedray.data.sources import to_download  # noqa: E402
 from fedray.learners.bases import locate  # noqa: E402
 from fedray.scenario import Loaded, Refused, ScenarioError  # noqa: E402

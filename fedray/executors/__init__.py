@@ -12,6 +12,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
+from fedray.callbacks import Callback
 from fedray.data import Dataset
 from fedray.executors.companion import CompanionRound
 from fedray.executors.reports import TrainReport as TrainReport
@@ -163,9 +164,6 @@ class Executor(Protocol):
         """How good these clients' data and the server's pictures of these labels are for the global model; a
         sheet of the pictures is written to `grid`."""
 
-    def publish(self, run: str, metrics: dict[str, Any]) -> None:
-        """A round's metrics, for whatever monitors the executor."""
-
     def close(self) -> None: ...
 
 
@@ -205,6 +203,15 @@ def refuse_silent_ray(scenario: Scenario) -> None:
         from fedray.executors.ray.connection import refuse_silent
 
         refuse_silent(address)
+
+
+def monitors(scenario: Scenario) -> list[Callback]:
+    """What shows a run's metrics where its executor is monitored."""
+    if scenario.runtime.executor == "ray":
+        from fedray.executors.ray.gauges import Gauges
+
+        return [Gauges()]
+    return []
 
 
 def open_executor(job: Job, note: Callable[[str], None] = print) -> Executor:

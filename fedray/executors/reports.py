@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from fedray.callbacks import ClientReport
+
 
 @dataclass(frozen=True)
 class TrainReport:
@@ -16,3 +18,17 @@ class TrainReport:
     stage: str | None = None
     steps: int = 0  # that its optimizer took
     kappa_2: float | None = None  # the server's own report: what its augmented model weighs
+
+    def public(self, clients: int) -> ClientReport:
+        """The same for callbacks and records, in a round in which so many clients train."""
+        return ClientReport(
+            round_number=self.round,
+            client=self.client,
+            clients=clients,
+            samples_held=self.samples,
+            samples=self.trained,
+            steps=self.steps,
+            loss=self.loss,
+            failure=self.failure,
+            stage=self.stage,
+        )

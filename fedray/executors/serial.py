@@ -178,9 +178,6 @@ class SerialExecutor:
         worker = self.evaluator if isinstance(self.clients, SplitClients) else self.clients
         worker.export(self.buffer, self.state, folder)
 
-    def publish(self, run: str, metrics: dict[str, Any]) -> None:
-        pass
-
     def close(self) -> None:
         pass
 

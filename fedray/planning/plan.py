@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fedray.check import readable
+from fedray.checks import readable
 from fedray.data import Dataset
 from fedray.data.partition import partition
 from fedray.data.samples import Array

@@ -85,7 +85,7 @@ def render(runs: Sequence[Recorded], sweep: dict[str, Any] | None = None) -> str
             if run.scenario["network"].get("cell") and (svg := charts.places(run))
         ],
         rates=[(run.name, charts.rates(found)) for run in with_events if (found := recorded.rates(run))],
-        timelines=[(run.name, svg) for run in with_events if (svg := charts.gantt(_first_round(run)))],
+        timelines=[(run.name, svg) for run in with_events if (svg := charts.gantt(first_round(run)))],
         partitions=[
             (names, charts.partition(census), _distances(census)) for names, census in _partitions(runs)
         ],
@@ -109,7 +109,7 @@ def render(runs: Sequence[Recorded], sweep: dict[str, Any] | None = None) -> str
     )
 
 
-def _first_round(run: Recorded) -> list[dict[str, Any]]:
+def first_round(run: Recorded) -> list[dict[str, Any]]:
     return [e for e in run.events if e["round"] == run.events[0]["round"]]
 
 

@@ -6,18 +6,22 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedray.files import naming, whole, write_synced, write_whole
 from fedray.network.ledger import Event, Ledger
 from fedray.runs import reader
 from fedray.runs.lock import LOCK
+from fedray.runs.shapes import LINES
 from fedray.scenario.load import Loaded, ScenarioError
+
+if TYPE_CHECKING:
+    import pyarrow
 
 KEEP = 2  # checkpoints
 # What a run calls them, and its samples; whatever else lies beside them is somebody else's.
@@ -31,6 +35,7 @@ BEGUN = [
     "scenario.resolved.yaml",
     "metrics.jsonl",
     "timeline.jsonl",
+    "clients.jsonl",
     "run.log",
     "env.json",
     "CITATION.bib",
@@ -65,6 +70,7 @@ class State:
     failures: int
     metrics_lines: int
     timeline_lines: int
+    clients_lines: int = 0  # none of a checkpoint of before there was that file
     # see fingerprint.py; none of a checkpoint of before there was one
     belongs: dict[str, Any] = field(default_factory=dict)
 
@@ -73,6 +79,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.metrics, self.timeline = path / "metrics.jsonl", path / "timeline.jsonl"
+        self.clients = path / "clients.jsonl"
         self.checkpoints = path / "checkpoints"
         self.belongs: dict[str, Any] = {}  # what its checkpoints are to say that they belong to
         self.training = False  # whether anything has been trained by this process
@@ -107,6 +114,7 @@ class RunFolder:
             if loaded.scenario.sweep is None:  # its variants have their own
                 write_whole(run.metrics, "")
                 write_whole(run.timeline, "")
+                write_whole(run.clients, "")
             # with it the run is there, and can be resumed
             write_whole(path / reader.SCENARIO, loaded.resolved())
             (path / PREPARED).unlink()
@@ -159,10 +167,14 @@ class RunFolder:
         """A JSON file's object; none where there is none. Raises ScenarioError for what no run writes."""
         return reader.document(self.path, name)
 
-    def append(self, events: list[Event], metrics: dict[str, Any]) -> None:
-        """One round's lines."""
+    def append(
+        self, events: list[Event], metrics: dict[str, Any], clients: Sequence[dict[str, Any]] = ()
+    ) -> None:
+        """One round's lines: of its timeline, of its clients, and, last, the round's own."""
         with naming(self.timeline), self.timeline.open("a") as f:
             f.writelines(json.dumps(e.row()) + "\n" for e in events)
+        with naming(self.clients), self.clients.open("a") as f:
+            f.writelines(json.dumps(row, allow_nan=False) + "\n" for row in clients)
         with naming(self.metrics), self.metrics.open("a") as f:
             f.write(json.dumps(metrics) + "\n")
 
@@ -171,14 +183,20 @@ class RunFolder:
         return reader.lines(self.path, self.metrics.name)
 
     def write_parquet(self) -> None:
-        """metrics.parquet: the same rows; what a round did not measure is null."""
-        import pyarrow as pa
+        """metrics.parquet and clients.parquet: the rows of the files of lines."""
         import pyarrow.parquet as pq
 
-        rows = self.rows()
-        names = dict.fromkeys(name for row in rows for name in row)
-        with whole(self.path / "metrics.parquet") as part:
-            pq.write_table(pa.table({name: [row.get(name) for row in rows] for name in names}), part)
+        for lines in (self.metrics, self.clients):
+            with whole(lines.with_suffix(".parquet")) as part:
+                pq.write_table(self.table(lines.name), part)
+
+    def table(self, name: str) -> pyarrow.Table:
+        """A file of lines as an Arrow table; what a line does not have is null."""
+        import pyarrow
+
+        rows = reader.lines(self.path, name)
+        names = dict.fromkeys(key for row in rows for key in row) or LINES[name].model_fields
+        return pyarrow.table({key: [row.get(key) for row in rows] for key in names})
 
     def checkpoint(
         self,
@@ -198,8 +216,10 @@ class RunFolder:
             with naming(part):
                 part.mkdir(parents=True)
                 saved = write(part, before)
-                metrics, timeline = (_lines(f) for f in (self.metrics, self.timeline))
-                state = State(round, saved, ledger, wall_time_s, failures, metrics, timeline, self.belongs)
+                metrics, timeline, clients = (_lines(f) for f in (self.metrics, self.timeline, self.clients))
+                state = State(
+                    round, saved, ledger, wall_time_s, failures, metrics, timeline, clients, self.belongs
+                )
                 write_synced(part / "state.json", json.dumps(asdict(state), indent=1).encode())
                 shutil.rmtree(final, ignore_errors=True)
                 part.rename(final)
@@ -222,23 +242,31 @@ class RunFolder:
             except (OSError, ValueError, TypeError, KeyError) as e:
                 yield folder, f"state.json cannot be read: {e}"
 
+    def newest_sha256(self) -> str:
+        """Of the weights of the newest checkpoint that can be read."""
+        return next(state.saved.weights_sha256 for _, state in self.states() if not isinstance(state, str))
+
     def lost_lines(self, state: State) -> str | None:
         """What is missing of the lines that were there when a checkpoint was written, if so."""
         rounds = [row["round"] for row in self.rows()[: state.metrics_lines]]
         if rounds != list(range(1, state.round + 1)):
             return f"{self.metrics.name} has {len(rounds)} of its {state.metrics_lines} lines, or others"
-        if (lines := _lines(self.timeline)) < state.timeline_lines:
-            return f"{self.timeline.name} has {lines} of its {state.timeline_lines} lines"
+        for file, expected in ((self.timeline, state.timeline_lines), (self.clients, state.clients_lines)):
+            if (lines := _lines(file)) < expected:
+                return f"{file.name} has {lines} of its {expected} lines"
         return None
 
     def cut_back(self, state: State | None) -> None:
         """All as it was at a checkpoint, or (none) before the first round; later checkpoints, which were
         refused, are gone. Nothing is deleted before metrics and timeline are cut back, and nothing that is
         not a run's own."""
-        done, metrics, timeline = (
-            (state.round, state.metrics_lines, state.timeline_lines) if state else (-1, 0, 0)
-        )
-        for file, keep in ((self.metrics, metrics), (self.timeline, timeline)):
+        done = state.round if state else -1
+        kept = {
+            self.metrics: state.metrics_lines if state else 0,
+            self.timeline: state.timeline_lines if state else 0,
+            self.clients: state.clients_lines if state else 0,
+        }
+        for file, keep in kept.items():
             lines = file.read_text().splitlines(keepends=True)[:keep] if file.exists() else []
             write_whole(file, "".join(lines))
         for folder in self._checkpoints():
@@ -260,12 +288,12 @@ class RunFolder:
 
     def _checkpoints(self) -> list[Path]:
         """The folders that are called as a run calls them: no copies, backups or links."""
-        found = (
+        folders = (
             p
             for p in self.checkpoints.glob("round-*")
             if CHECKPOINT.fullmatch(p.name) and p.is_dir() and not p.is_symlink()
         )
-        return sorted(found, key=_round_of, reverse=True)
+        return sorted(folders, key=_round_of, reverse=True)
 
     def _samples(self) -> list[Path]:
         return [
@@ -304,4 +332,4 @@ def _round_of(file: Path) -> int:
 
 
 def _lines(file: Path) -> int:
-    return file.read_text().count("\n")
+    return file.read_text().count("\n") if file.exists() else 0

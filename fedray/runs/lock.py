@@ -1,4 +1,4 @@
-"""One process at a time works on a run: the others are told which."""
+"""One process at a time works on a run; the others are refused, with its name."""
 
 import fcntl
 import json
@@ -27,7 +27,7 @@ def locked(run: Path, note: Callable[[str], None]) -> Iterator[None]:
     """
     file = run / LOCK
     try:
-        held = _take(file)
+        handle = _take(file)
     except BlockingIOError:
         raise ScenarioError(
             [f"{run}: got a run that {_owner(file)} is working on, expected one that nobody is"]
@@ -38,35 +38,35 @@ def locked(run: Path, note: Callable[[str], None]) -> Iterator[None]:
                 [f"{file}: got a link, or something else that is no file, expected a run's own lock"]
             ) from None
         raise ScenarioError([f"{file}: got {e.strerror}, expected a folder that can be written"]) from None
-    if held is None:
+    if handle is None:
         note(f"{run} lies where files cannot be locked: make sure that no other process works on it")
     try:
         yield
     finally:
-        if held is not None:
+        if handle is not None:
             file.unlink(missing_ok=True)
-            held.close()
+            handle.close()
 
 
 def _take(file: Path) -> IO[str] | None:
     """The locked file; none where the file system knows no locks."""
     while True:
-        held = open(file, "a+", encoding="utf-8", opener=_no_link)  # noqa: SIM115 (it is held until the run ends)
+        handle = open(file, "a+", encoding="utf-8", opener=_no_link)  # noqa: SIM115 (it is held until the run ends)
         try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as e:
-            held.close()
+            handle.close()
             if isinstance(e, BlockingIOError):
                 raise
             return None
-        if _same(held, file):
+        if _is_same(handle, file):
             break
-        held.close()  # who had it has just ended, and taken the file away
-    held.truncate(0)
+        handle.close()  # the process that had it has just ended, and removed the file
+    handle.truncate(0)
     since = datetime.now(UTC).isoformat(timespec="seconds")
-    held.write(json.dumps({"host": socket.gethostname(), "process": os.getpid(), "since": since}) + "\n")
-    held.flush()
-    return held
+    handle.write(json.dumps({"host": socket.gethostname(), "process": os.getpid(), "since": since}) + "\n")
+    handle.flush()
+    return handle
 
 
 def _no_link(file: str, flags: int) -> int:
@@ -75,15 +75,15 @@ def _no_link(file: str, flags: int) -> int:
     return os.open(file, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
-def _same(held: IO[str], file: Path) -> bool:
+def _is_same(handle: IO[str], file: Path) -> bool:
     try:
-        return os.path.samestat(os.fstat(held.fileno()), file.stat())
+        return os.path.samestat(os.fstat(handle.fileno()), file.stat())
     except FileNotFoundError:
         return False
 
 
 def _owner(file: Path) -> str:
-    for _ in range(20):  # who has just taken the lock is about to write
+    for _ in range(20):  # the process that has just taken the lock is about to write
         try:
             owner = json.loads(file.read_text(encoding="utf-8"))
             return (

@@ -32,6 +32,7 @@ OURS = [
     SCENARIO,
     "metrics.jsonl",
     "timeline.jsonl",
+    "clients.jsonl",
     "checkpoints",
     "samples",
     "model",
@@ -39,7 +40,7 @@ OURS = [
     "run.log",
     "report.html",
 ]
-WRITTEN = ["samples", "model", "tensorboard"]  # folders in whose files a run writes
+WRITTEN = ["samples", "model", "tensorboard", "mlruns"]  # folders in whose files a run writes
 ROUND = re.compile(r"(?:round|attack)-(\d{1,9})")
 
 

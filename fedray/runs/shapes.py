@@ -88,6 +88,22 @@ class Step(Shape):
         return self
 
 
+class ClientRound(Shape):
+    """A line of clients.jsonl."""
+
+    round: Whole
+    client: Whole
+    samples: Whole
+    steps: Whole
+    loss: float | None
+    bytes_uplink: Number
+    bytes_downlink: Number
+    bytes_sidelink: Number
+    sim_time_s: Number
+    energy_j: Number
+    outcome: Literal["done", "late", "lost", "dropped", "failed", "skipped"]
+
+
 class One(Shape):
     """A run in result.json, of its own or of a sweep."""
 
@@ -211,9 +227,10 @@ class Checkpoint(Shape):
     failures: Whole
     metrics_lines: Whole
     timeline_lines: Whole
+    clients_lines: Whole = 0
 
 
-LINES: dict[str, type[Shape]] = {"metrics.jsonl": Round, "timeline.jsonl": Step}
+LINES: dict[str, type[Shape]] = {"metrics.jsonl": Round, "timeline.jsonl": Step, "clients.jsonl": ClientRound}
 SHAPES: dict[str, type[Shape]] = {
     "result.json": Result,
     "error.json": Error,

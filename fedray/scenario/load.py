@@ -19,10 +19,10 @@ from fedray.scenario.base import Refused
 from fedray.scenario.explain import Loc, ScenarioError, explained
 from fedray.scenario.network import DIRECTIONS
 from fedray.scenario.scenario import Scenario
-from fedray.scenario.tree import apply, mark_of, plain, put, read
+from fedray.scenario.tree import apply, mark_of, parse_sections, plain, put, read, text_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Loaded:
     """A scenario with the text it came from."""
 
@@ -39,6 +39,9 @@ class Loaded:
         named = os.environ.get("FEDRAY_CODE", "").split(os.pathsep)
         beside = [self.file.parent] if self.code is None else list(self.code)
         return [folder.resolve() for folder in [*beside, *(Path(name) for name in named if name)]]
+
+    def __repr__(self) -> str:
+        return f"<scenario {self.scenario.name} from {self.file}>"
 
     @property
     def folder(self) -> Path:
@@ -128,7 +131,22 @@ def load(file: Path, settings: Sequence[str] = (), seed: int | None = None) -> L
     Raises:
         ScenarioError: with every problem found.
     """
-    text, tree = read(file)
+    return load_text(text_of(file), file, settings, seed)
+
+
+def load_text(text: str, file: Path, settings: Sequence[str] = (), seed: int | None = None) -> Loaded:
+    """As `load`, of a text that need not be on the disk.
+
+    Args:
+        text: the scenario, in YAML.
+        file: what errors call it; relative paths start at its folder.
+        settings: `a.b=v` with v in YAML.
+        seed: in place of the scenario's own.
+
+    Raises:
+        ScenarioError: with every problem found.
+    """
+    tree = parse_sections(text, file)
     problems: list[str] = []
     for setting in settings:
         problems += apply(tree, setting)

@@ -6,6 +6,33 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fedray.scenario.base import Count, Section
+from fedray.scenario.kinds import KindSection, OpenKind
+
+# accelerate's trackers, and what installs each
+TRACKERS = {
+    "aim": "aim",
+    "clearml": "clearml",
+    "comet_ml": "comet-ml",
+    "dvclive": "dvclive",
+    "mlflow": "mlflow",
+    "swanlab": "swanlab",
+    "tensorboard": "'fedray[tensorboard]'",
+    "trackio": "trackio",
+    "wandb": "wandb",
+}
+
+
+class CallbackSection(KindSection):
+    """A callback of one's own."""
+
+    kind: str = Field(description="module:Class of the callback.")
+
+
+Reporter = Annotated[
+    Literal["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb"]
+    | CallbackSection,
+    OpenKind("callback", TRACKERS),
+]
 
 
 class Failures(Section):
@@ -47,10 +74,10 @@ class Runtime(Section):
         default=1, description="CPU threads of each actor. Another number gives other bits in the result."
     )
     checkpoint_every: Count = Field(default=1, description="Write a checkpoint every so many rounds.")
-    report_to: list[Literal["tensorboard"]] = Field(
+    report_to: list[Reporter] = Field(
         default=[],
-        description="Where metrics go beside metrics.jsonl and Ray's dashboard. tensorboard: event files in "
-        "the run folder.",
+        description="Where metrics go beside metrics.jsonl and Ray's dashboard: experiment trackers by their "
+        "names (tensorboard writes event files into the run folder), and module:Class of callbacks.",
     )
     failures: Failures = Field(default=Failures(), description="What happens when something fails.")
 

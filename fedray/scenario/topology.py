@@ -18,6 +18,8 @@ class TopologySection(KindSection):
     splits_model: ClassVar[bool] = False  # whether the server holds a part of the model that clients do not
     hands_model_on: ClassVar[bool] = False  # whether clients pass the model on, not an update
     plans_by_client: ClassVar[bool] = False  # whether each client has one local update and one uplink
+    needs_neighbours: ClassVar[bool] = False  # whether a client without another in range refuses the run
+    serves_in_clock_order: ClassVar[bool] = False  # whether the server serves steps as the clock starts them
 
     @property
     def reduces_among_clients(self) -> bool:
@@ -59,6 +61,7 @@ class Relay(TopologySection):
     implementation: ClassVar[str] = "fedray.topologies.relay:RelayTopology"
     cites: ClassVar[tuple[str, ...]] = ("huang2023federated",)
     hands_model_on: ClassVar[bool] = True
+    needs_neighbours: ClassVar[bool] = True
 
     def cited(self) -> Iterator[str]:
         yield from super().cited()
@@ -214,6 +217,7 @@ class Split(TopologySection):
     implementation: ClassVar[str] = "fedray.topologies.split:SplitTopology"
     cites: ClassVar[tuple[str, ...]] = ("huang2023federated",)
     splits_model: ClassVar[bool] = True
+    serves_in_clock_order: ClassVar[bool] = True
 
     def server_calls(self, clients: int) -> int:
         """Every micro-batch of every client may wait there."""

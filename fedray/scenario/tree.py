@@ -30,12 +30,18 @@ def read(file: Path) -> tuple[str, Any]:
         ScenarioError: for what is no file of text, too large, no YAML, or no mapping.
     """
     text = text_of(file)
+    return text, parse_sections(text, file)
+
+
+def parse_sections(text: str, file: Path) -> Any:
+    """The tree of a scenario's text, which errors say is in `file`. Raises ScenarioError for what is no YAML,
+    or no mapping."""
     tree = parse(text, str(file))
     if not isinstance(tree, dict):
         raise ScenarioError(
             [f"{file}:1: got {kind_of(tree)}, expected sections (name, topology, population, ...)"]
         )
-    return text, tree
+    return tree
 
 
 def text_of(file: Path) -> str:

@@ -38,7 +38,7 @@ def relay(
         reaches: whether a hop from one client to another arrives; none: every hop does.
     """
     steps: list[Step] = []
-    unreached = 0
+    unreached: list[int] = []
     for members in groups:
         prefers, left = order(members, rng), set(members)
         # Step 1: the server sends v_t to a client i of S.
@@ -59,12 +59,12 @@ def relay(
             else:
                 break
         steps.append(Send(f"up-{here}", here, SERVER_ID, "uplink", tried))
-        unreached += len(left)
+        unreached += sorted(left)
     # The round ends: v_{t+1}. After T rounds, Step 4 merges it into the base weights.
     steps.append(
         Server("aggregate", tuple(s.id for s in steps if isinstance(s, Send) and s.direction == "uplink"))
     )
-    return Schedule(round_number, tuple(steps), unreached)
+    return Schedule(round_number, tuple(steps), tuple(unreached))
 
 
 def random_groups(clients: Sequence[int], chains: int, rng: np.random.Generator) -> list[list[int]]:

@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from fedray.check import check
+from fedray.checks import check
 from fedray.data import holdings, open_source
 from fedray.data.folders import Walk
 from fedray.data.image_folder import read

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from fedray import shipped
-from fedray.check import check
+from fedray.checks import check
 from fedray.data import open_source
 from fedray.data.image_folder import read
 from fedray.data.partition import partition

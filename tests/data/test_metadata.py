@@ -6,7 +6,7 @@ import unicodedata
 import pytest
 from PIL import Image
 
-from fedray.check import check
+from fedray.checks import check
 from fedray.data import holdings
 from fedray.data.image_folder import read
 from fedray.data.partition import unreadable

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedray import shipped
-from fedray.check import check
+from fedray.checks import check
 from fedray.data import dataset_info, holdings, open_source
 from fedray.data.partition import unreadable
 from fedray.data.tokenizer import MASK, train

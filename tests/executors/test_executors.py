@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from fedray import shipped
+from fedray.callbacks import RoundReport, RunStart
 from fedray.engine import RunFailed
 from fedray.executors import StepFailed
 from fedray.executors.client_worker import ClientWorker
@@ -116,7 +117,11 @@ def test_a_rounds_metrics_are_in_rays_own_metrics_under_the_runs_name(cluster, f
         "ray.dashboard.head",
         reason="Ray's metrics need ray[default]: uv sync, or pip install 'fedray[cluster]'",
     )
-    five.publish("a-run", {"round": 3, "loss": 0.25, "eval_recognised": 0.5, "nothing": None})
+    from fedray.executors.ray.gauges import Gauges
+
+    gauges = Gauges()
+    gauges.on_start(RunStart(Path("runs/a-run"), five.job.scenario, "Ray", 3, 0, []))
+    gauges.on_round(RoundReport(3, 3, {"round": 3, "loss": 0.25, "eval_recognised": 0.5, "nothing": None}))
     place = f"http://127.0.0.1:{cluster.nodes()[0]['MetricsExportPort']}/metrics"
     until, seen = time.monotonic() + 30, {}
     while time.monotonic() < until and len(seen) < 3:
@@ -278,7 +283,7 @@ class Damaging(Quiet):
         folders = sorted(p for p in data.iterdir() if p.is_dir())
         self.files = [next(folders[client].glob("*.png")) for client in clients]
 
-    def started(self, where: str, rounds: int, done: int) -> None:
+    def on_start(self, start: RunStart) -> None:
         for file in self.files:
             file.write_bytes(b"no image")
 
@@ -287,7 +292,7 @@ class Damaging(Quiet):
 def test_clients_that_fail_are_dropped_counted_and_stop_nobody_else(topology, tmp_path):
     data = _copy_of("ink", tmp_path)
     file = garments(tmp_path, ARTISTS | {"data.path": str(data), "topology": {"kind": topology}})
-    run(file, tmp_path / "run", watcher=Damaging(data, [1, 3]))
+    run(file, tmp_path / "run", callback=Damaging(data, [1, 3]))
     metrics = rows(tmp_path / "run" / "metrics.jsonl")
     assert [(m["clients"], m["failed"], m["samples"]) for m in metrics] == [(3, 2, 12), (3, 2, 12)]
     assert all(0 < m["loss"] < 5 for m in metrics)
@@ -300,7 +305,7 @@ def test_more_failures_than_the_budget_end_the_run(tmp_path):
     with pytest.raises(
         RunFailed, match=r"client 4 in round 2.*\(failure 6, beyond runtime\.failures\.budget of 5\)"
     ):
-        run(garments(tmp_path, changes), tmp_path / "run", watcher=Damaging(data, [0, 3, 4]))
+        run(garments(tmp_path, changes), tmp_path / "run", callback=Damaging(data, [0, 3, 4]))
     assert len(rows(tmp_path / "run" / "metrics.jsonl")) == 1
 
 

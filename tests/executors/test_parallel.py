@@ -200,7 +200,7 @@ def test_fedprox_without_mu_is_fedavg_and_with_much_stays_near_the_global_model(
 
 
 def test_what_is_sent_up_is_what_the_plan_and_the_timeline_say(tmp_path):
-    from fedray.check import check
+    from fedray.checks import check
     from fedray.planning.plan import plan
     from fedray.transport.compression import codecs
     from fedray.transport.hooks import encode

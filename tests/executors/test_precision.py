@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedray.check import check
+from fedray.checks import check
 from fedray.executors.model import master
 from fedray.executors.serial import SerialExecutor
 from fedray.network.radio import Radio

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from fedray import shipped
-from fedray.check import check
+from fedray.checks import check
 from fedray.data import open_source
 from fedray.executors.serial import SerialExecutor
 from fedray.learners.bases import locate

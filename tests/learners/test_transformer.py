@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from fedray.check import check
+from fedray.checks import check
 from fedray.data import dataset_info, open_source
 from fedray.data.tokenizer import MASK
 from fedray.learners.contexts import LearnerContext, Sampling

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedray.check import check
+from fedray.checks import check
 from fedray.network.clock import time_round
 from fedray.network.devices import open_device
 from fedray.network.fixed import FixedRateLink

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedray.check import check
+from fedray.checks import check
 from fedray.planning.placement import Node, pack, share
 from tests.helpers import tiny
 

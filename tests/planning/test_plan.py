@@ -3,7 +3,7 @@ import json
 import pytest
 
 from fedray import shipped
-from fedray.check import check
+from fedray.checks import check
 from fedray.network.clock import time_round
 from fedray.network.ledger import Ledger
 from fedray.network.radio import Radio

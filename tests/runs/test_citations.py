@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from fedray import scenario as rooms
-from fedray.check import check
+from fedray.checks import check
 from fedray.runs.citations import bibtex
 from fedray.scenario.base import Section
 from fedray.scenario.scenario import Scenario
@@ -50,7 +50,6 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "executor": {"serial"},
     "actors": {"auto"},
     "gpus_per_actor": {"auto"},
-    "report_to": {"tensorboard"},
     "data": {"abort", "drop"},
     "at_once": {"auto"},
 }

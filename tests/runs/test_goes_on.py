@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from fedray import engine, shipped
+from fedray import resume, shipped
 from fedray.data import holdings
 from fedray.data.partition import Holdings
 from fedray.runs.fingerprint import differences, of_data
@@ -143,7 +143,7 @@ def test_a_run_that_lost_lines_of_its_metrics_is_not_done_and_makes_them_again(t
     out = shutil.copytree(two / "run", tmp_path / "run")
     first, _ = (out / "metrics.jsonl").read_text().splitlines(keepends=True)
     (out / "metrics.jsonl").write_text(first)
-    assert engine.finished(RunFolder(out)) is None
+    assert resume.finished(RunFolder(out)) is None
     run(None, out, resume=True)
     assert (
         "refused checkpoint round-0002, which is damaged: metrics.jsonl has 1 of its 2 lines"

@@ -37,7 +37,7 @@ def test_tensorboard_shows_every_metric_and_grid_once_also_after_a_resume(unbrok
 
 
 def test_tensorboard_that_is_not_installed_is_refused_with_what_to_install(tmp_path, fedray, monkeypatch):
-    monkeypatch.setattr("fedray.check.find_spec", lambda name: None)
+    monkeypatch.setattr("fedray.callbacks.reporting.find_spec", lambda name: None)
     file = tiny(tmp_path, {"runtime": {"executor": "serial", "report_to": ["tensorboard"]}})
     code, _, err = fedray("check", file)
     assert code == 2

@@ -249,7 +249,7 @@ def test_a_run_does_not_go_on_where_a_file_that_it_writes_is_a_link_out_of_its_f
         loaded = reader.scenario(run)
         expected = f"{file}: got a link out of the run folder, to {secret}, expected a file in it"
         assert (
-            outcome(lambda loaded=loaded: engine.run(loaded, RunFolder.reopen(run), Quiet(), resume=True))
+            outcome(lambda loaded=loaded: engine.run(loaded, RunFolder.reopen(run), [Quiet()], resume=True))
             == expected
         )
         file.unlink()

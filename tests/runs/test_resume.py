@@ -178,7 +178,7 @@ def test_resume_goes_on_as_it_is_without_new_settings(tmp_path, fedray):
 def test_a_judge_beside_the_scenario_is_found_again_by_resume(tmp_path):
     """Every relative path of a scenario is absolute in its resolved form."""
     from fedray import shipped
-    from fedray.check import check
+    from fedray.checks import check
     from tests.helpers import tiny
 
     for name, source in (("ink", "ink"), ("heldout", "ink-heldout")):

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from fedray import shipped
-from fedray.check import check
+from fedray.checks import check
 from fedray.data import places
 from fedray.scenario import ScenarioError
 from tests.helpers import garments, tiny, write
@@ -290,7 +290,7 @@ def test_a_folder_of_more_files_than_anybody_could_go_through_is_refused(tmp_pat
 
 
 def test_a_folder_that_may_not_be_looked_into_is_a_line(tmp_path, monkeypatch):
-    import fedray.check as checks
+    from fedray import checks
 
     def forbidden(*_):
         raise PermissionError(13, "Permission denied", str(tmp_path / "theirs"))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from fedray import shipped
-from fedray.check import check
+from fedray.checks import check
 from fedray.scenario import ScenarioError, load
 from tests.helpers import garments, tiny, write
 

@@ -4,7 +4,7 @@
 
 import pytest
 
-from fedray.check import check
+from fedray.checks import check
 from fedray.scenario.load import ScenarioError
 from tests.helpers import garments
 
@@ -91,7 +91,7 @@ def test_check_imports_neither_sionna_nor_scipy(tmp_path):
     import sys
 
     file = garments(tmp_path, {"network.uplink": UMI, "network.cell": CELL})
-    code = f"import sys; from pathlib import Path; from fedray.check import check; check(Path({str(file)!r})); print([m for m in ('sionna', 'scipy', 'torch') if m in sys.modules])"
+    code = f"import sys; from pathlib import Path; from fedray.checks import check; check(Path({str(file)!r})); print([m for m in ('sionna', 'scipy', 'torch') if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
     )

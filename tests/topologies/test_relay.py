@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedray.check import check
+from fedray.checks import check
 from fedray.network.radio import Radio
 from fedray.planning.round import schedule_round
 from fedray.randomness import SERVER_ID

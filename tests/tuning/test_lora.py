@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from fedray import shipped
-from fedray.check import check
+from fedray.checks import check
 from fedray.learners.contexts import LearnerContext
 from fedray.learners.learners import NO_DATA
 from fedray.learners.text_to_image import TextToImage

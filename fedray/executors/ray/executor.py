@@ -9,7 +9,6 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
-from ray.util.metrics import Gauge
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fedray.executors import DataFailure, EvaluationHandle, Job, ServerRestarted, StepFailed, TrainReport
@@ -50,7 +49,6 @@ class RayExecutor(Driver):
         self.packing = pack(job.scenario, nodes)
         self.job = job
         self.here = ray.get_runtime_context().get_node_id()
-        self.gauges: dict[str, Gauge] = {}
         self.group: str | None = None  # in which the hosts reduce among themselves
         gpus = next(node["Resources"].get("GPU", 0) for node in ray.nodes() if node["NodeID"] == self.here)
         # Before the hosts, which take all the room there is.
@@ -255,14 +253,6 @@ class RayExecutor(Driver):
             return ray.get(ref)
         except RayError as e:
             raise StepFailed.of(_cause(e), None, stage, None, str(e)) from None
-
-    def publish(self, run: str, metrics: dict[str, Any]) -> None:
-        """As `ray_fedray_loss` and so on in Ray's dashboard, Prometheus and Grafana, tagged with the run."""
-        for name, value in metrics.items():
-            if isinstance(value, int | float):
-                if name not in self.gauges:
-                    self.gauges[name] = Gauge(f"fedray_{name}", tag_keys=("run",))
-                self.gauges[name].set(value, tags={"run": run})
 
     def close(self) -> None:
         for actor in (*(host.actor for host in self.hosts), self.server, self.evaluator):

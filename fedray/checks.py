@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from fedray import shipped
+from fedray.callbacks.reporting import reporters
 from fedray.data import Dataset, Samples, holdings, open_source
 from fedray.data.image_folder import read
 from fedray.data.partition import unreadable
@@ -30,7 +30,15 @@ def check(file: Path, settings: Sequence[str] = (), seed: int | None = None) -> 
     Raises:
         ScenarioError: with every problem found.
     """
-    loaded = load(file, settings, seed)
+    return refuse_missing(load(file, settings, seed))
+
+
+def refuse_missing(loaded: Loaded) -> Loaded:
+    """The same scenario, if the files that it names are there.
+
+    Raises:
+        ScenarioError: with every problem found.
+    """
     problems: list[str] = []
     more = 0
     for variant in loaded.variants.values() or [loaded]:
@@ -93,14 +101,7 @@ def _missing(loaded: Loaded) -> ScenarioError:
             for path in link.paths:
                 trace = f"network.{direction}.path"
                 attempt(trace, partial(read_trace, path, loaded.folder, trace))
-    if "tensorboard" in scenario.runtime.report_to and find_spec("tensorboard") is None:
-        refused.append(
-            Refused(
-                "runtime.report_to",
-                "tensorboard, which is not installed",
-                "pip install 'fedray[tensorboard]'",
-            )
-        )
+    attempt("runtime.report_to", lambda: reporters(loaded))
     return loaded.error(refused)
 
 

@@ -1,0 +1,108 @@
+"""What is called while a run goes on: the terminal, trackers, monitors, and a user's own callbacks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from fedray.scenario.runtime import CallbackSection
+from fedray.scenario.scenario import Scenario
+
+
+@dataclass(frozen=True)
+class RunStart:
+    """A run is about to train its first round, or its next one where it is resumed."""
+
+    run: Path  # the run folder
+    scenario: Scenario
+    executor: str  # where it runs, in words
+    rounds: int  # in all
+    done: int  # rounds that were done before; 0 for a new run
+    history: Sequence[Mapping[str, Any]]  # their metrics, the lines of metrics.jsonl
+
+
+@dataclass(frozen=True)
+class ClientReport:
+    """A client has ended its local update. Work and losses, never times."""
+
+    round_number: int  # from 1
+    client: int
+    clients: int  # that train in this round
+    samples_held: int
+    samples: int  # that it trained on in this round, repeats counted
+    steps: int  # of its optimizer
+    loss: float  # mean over these samples; NaN where it failed
+    failure: str | None = None  # what was wrong with its data or its loss
+    stage: str | None = None  # in which that happened
+
+
+@dataclass(frozen=True)
+class RoundReport:
+    """A round has been recorded. Where it was evaluated, that has ended, too."""
+
+    round_number: int
+    rounds: int  # in all
+    metrics: Mapping[str, Any]  # the line of metrics.jsonl; None where there is no number
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """The global model has been evaluated; or the base model, as round 0."""
+
+    round_number: int
+    metrics: Mapping[str, float | None]  # eval_*
+    samples: Path | None  # the grid of images that it made, a PNG file
+
+
+@dataclass(frozen=True)
+class RunEnd:
+    """A run has ended."""
+
+    run: Path
+    status: str  # done, failed or interrupted
+    result: Mapping[str, Any] | None = None  # result.json's object, where it is done
+    error: str | None = None  # where it failed
+
+
+class Callback:
+    """Called as a run goes on, in the process that drives it. Override what you need; what a method returns
+    is ignored, and an exception in one ends the run.
+
+    >>> class BestLoss(Callback):
+    ...     best = float("inf")
+    ...
+    ...     def on_round(self, report: RoundReport) -> None:
+    ...         self.best = min(self.best, report.metrics["loss"])
+    >>> callback = BestLoss()
+    >>> for number, loss in enumerate([0.5, 0.25, 0.375], start=1):
+    ...     callback.on_round(RoundReport(number, 3, {"round": number, "loss": loss}))
+    >>> callback.best
+    0.25
+
+    Args:
+        section: where a scenario names it in `runtime.report_to`, with its options.
+    """
+
+    Section: ClassVar[type[CallbackSection]] = CallbackSection
+
+    def __init__(self, section: Any = None) -> None:
+        self.section = section
+
+    def on_start(self, start: RunStart) -> None:
+        """Once, before the first round."""
+
+    def on_client(self, report: ClientReport) -> None:
+        """After each client's local update, in the order in which they end."""
+
+    def on_round(self, report: RoundReport) -> None:
+        """After each round, in the order of the rounds. Rounds may train behind an evaluation: those reports
+        come once it has ended."""
+
+    def on_evaluation(self, report: EvaluationReport) -> None:
+        """After each evaluation, before its round's `on_round`."""
+
+    def on_end(self, end: RunEnd) -> None:
+        """Once, however the run ends, if `on_start` was called."""
+
+    def on_note(self, text: str) -> None:
+        """Something that a person should know; at any time."""

@@ -1,0 +1,86 @@
+"""Calls every callback of a run, and says which one failed."""
+
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from fedray.callbacks import Callback, ClientReport, EvaluationReport, RoundReport, RunEnd, RunStart
+
+
+class CallbackFailed(RuntimeError):
+    """A callback raised: its name, the round, the method and the original exception, once. `facts` go into
+    error.json."""
+
+    def __init__(self, message: str, facts: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.facts = facts
+
+
+class CallbackList:
+    """The callbacks of a run, each called in turn."""
+
+    def __init__(self, callbacks: Sequence[Callback]) -> None:
+        self.callbacks = list(callbacks)
+        self.started = False
+        self.round_number: int | None = None  # of the latest call
+
+    def on_start(self, start: RunStart) -> None:
+        self.started = True
+        self._call("on_start", lambda callback: callback.on_start(start))
+
+    def on_client(self, report: ClientReport) -> None:
+        self.round_number = report.round_number
+        self._call("on_client", lambda callback: callback.on_client(report))
+
+    def on_round(self, report: RoundReport) -> None:
+        self.round_number = report.round_number
+        self._call("on_round", lambda callback: callback.on_round(report))
+
+    def on_evaluation(self, report: EvaluationReport) -> None:
+        self.round_number = report.round_number
+        self._call("on_evaluation", lambda callback: callback.on_evaluation(report))
+
+    def on_note(self, text: str) -> None:
+        self._call("on_note", lambda callback: callback.on_note(text))
+
+    def on_end(self, end: RunEnd) -> None:
+        """Of a run that is done. Every callback is called; the first failure is raised."""
+        if failures := self._end(end):
+            raise failures[0]
+
+    def on_broken_end(self, end: RunEnd) -> None:
+        """Of a run that failed. What callbacks raise now is a note: it must not hide why the run ended."""
+        for failed in self._end(end):
+            with suppress(CallbackFailed):
+                self.on_note(str(failed))
+
+    def _end(self, end: RunEnd) -> list[CallbackFailed]:
+        failures: list[CallbackFailed] = []
+        for callback in self.callbacks if self.started else ():
+            try:
+                callback.on_end(end)
+            except Exception as e:
+                failures.append(self._failed(callback, "on_end", e))
+        self.started = False
+        return failures
+
+    def _call(self, method: str, call: Callable[[Callback], None]) -> None:
+        for callback in self.callbacks:
+            try:
+                call(callback)
+            except Exception as e:
+                raise self._failed(callback, method, e) from e
+
+    def _failed(self, callback: Callback, method: str, error: Exception) -> CallbackFailed:
+        kind, name = type(error).__name__, f"{type(callback).__module__}:{type(callback).__qualname__}"
+        when = "" if self.round_number is None else f" in round {self.round_number}"
+        facts = {
+            "error": kind,
+            "round": self.round_number,
+            "client": None,
+            "stage": f"{method} of {name}",
+            "traceback": "".join(traceback.format_exception(error)),
+        }
+        message = f"callback {name}{when}, while {method}: {kind}: {str(error).strip() or 'no message'}"
+        return CallbackFailed(message, facts)

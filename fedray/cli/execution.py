@@ -1,0 +1,163 @@
+"""The verbs that run a scenario, or say what a run would be: run, check, plan."""
+
+import json as jsonlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fedray.cli.shared import SCENARIO, SCENARIOS, Json, Seed, Set, app, fail
+from fedray.errors import printable
+
+if TYPE_CHECKING:
+    from fedray.runs.folder import RunFolder
+    from fedray.scenario import Loaded
+
+
+@app.command(
+    epilog=(
+        "Examples: fedray run quickstart --set training.rounds=5 --out runs/short · fedray run --resume"
+        " runs/short · on a cluster: ray job submit --working-dir . -- fedray run quickstart"
+    )
+)
+def run(
+    scenario: Annotated[str | None, SCENARIO] = None,
+    set_: Set = None,
+    seed: Seed = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The run folder; otherwise a new one under runs/.")
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Go on from the newest whole checkpoint of this run folder."),
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="With --resume: go on up to round N.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    json: Json = False,
+) -> None:
+    """Run a scenario (all variants of a sweep), or go on with a broken run."""
+    if (scenario is None) == (resume is None):
+        got = "neither" if scenario is None else "both"
+        raise typer.BadParameter(f"got {got} of SCENARIO and --resume RUN, expected one of them")
+    if resume is not None and (set_ or seed is not None or out):
+        raise typer.BadParameter(
+            "--resume goes on with the run as it is: got --set, --seed or --out, expected none of them"
+        )
+    if resume is None and rounds is not None:
+        raise typer.BadParameter("--rounds goes with --resume: a new run takes --set training.rounds=N")
+    from fedray import checks
+
+    if scenario is not None:
+        loaded = checks.check(checks.find(scenario), set_ or (), seed)  # before what takes long to import
+    from fedray import execution
+
+    if resume is not None:
+        folder, loaded, result = execution.reopen(resume, rounds)
+        if result is not None:
+            _finish(folder.path, result, json, quiet, "was already done")
+            return
+    else:
+        folder = execution.create(loaded, out)
+    result = _execute(folder, loaded, quiet or json, resume is not None)
+    _finish(folder.path, result, json, quiet, result["status"])
+    if result["status"] != "done":
+        fail([f"some variants failed; {_go_on(folder.path)}"], 1)
+
+
+def _execute(folder: "RunFolder", loaded: "Loaded", quiet: bool, resume: bool) -> dict[str, Any]:
+    """Runs it, shows its progress, and ends the process with a few lines where it fails."""
+    from fedray import execution, terminal
+    from fedray.failures import RunFailed
+
+    progress = terminal.progress(quiet)
+    try:
+        return execution.execute(folder, loaded, progress, resume=resume)
+    except RunFailed as e:
+        progress.close()
+        if os.environ.get("FEDRAY_TRACEBACK"):
+            raise
+        advice = [f"what to try: {e.advice}"] if e.advice else []
+        facts = [str(file) for name in ("error.json", "run.log") if (file := folder.path / name).exists()]
+        see = f"see {' and '.join(facts)}; {_go_on(folder.path)}"
+        fail([f"the run failed: {e}", *advice, see], 1)
+    except KeyboardInterrupt:
+        progress.close()
+        fail([f"interrupted; {_go_on(folder.path)}"], 1)
+    finally:
+        progress.close()
+
+
+def _go_on(run: Path) -> str:
+    return f"to go on: fedray run --resume {run}"
+
+
+def _finish(path: Path, result: dict[str, Any], json: bool, quiet: bool, how: str) -> None:
+    if json:
+        typer.echo(jsonlib.dumps({"run": str(path), **result}, indent=1))
+        return
+    for name, one in result.get("variants", {"": result}).items():
+        details = "see its error.json and output.log"
+        if one["status"] == "done":
+            details = f"{one['rounds']} rounds, weights {one['weights_sha256'][:12]}"
+        typer.echo(printable(f"{path / name} {one['status'] if name else how}: {details}"))
+    if (path / "report.html").exists():
+        typer.echo(f"report: {path / 'report.html'}")
+    if not quiet and "variants" not in result:
+        opens = (
+            f"; or load {path / 'model'} in diffusers"
+            if "model/text_encoder/config.json" in result["artifacts"]
+            else ""
+        )
+        writes = any(file.startswith("samples/") and file.endswith(".txt") for file in result["artifacts"])
+        typer.echo(
+            f'next: fedray generate {path} --prompt "..."{opens}'
+            if opens or writes
+            else f"next: look into {path / 'model'}"
+        )
+
+
+@app.command(
+    epilog=(
+        "Examples: fedray check mine.yaml quickstart · fedray check mine.yaml --set training.rounds=5 --json"
+    )
+)
+def check(scenarios: Annotated[list[str], SCENARIOS], set_: Set = None, json: Json = False) -> None:
+    """Say everything that is wrong with scenarios, at once, without torch or Ray."""
+    from fedray import checks
+    from fedray.scenario import ScenarioError
+
+    problems: list[str] = []
+    checked: list[dict[str, Any]] = []
+    for scenario in scenarios:
+        one: dict[str, Any] = {"file": scenario, "name": None, "ok": False}
+        checked.append(one)
+        try:
+            file = checks.find(scenario)
+            one["file"] = str(file)
+            one |= {"name": checks.check(file, set_ or ()).scenario.name, "ok": True}
+        except ScenarioError as e:
+            problems += e.lines
+        if one["ok"] and not json:
+            typer.echo(f"{one['file']}: {one['name']} OK")
+    if json:
+        typer.echo(jsonlib.dumps({"problems": problems, "scenarios": checked}, indent=1))
+    if problems:
+        fail([] if json else problems, 2)
+
+
+@app.command(epilog="Example: fedray plan huang2023-lora --json")
+def plan(scenario: Annotated[str, SCENARIO], set_: Set = None, seed: Seed = None, json: Json = False) -> None:
+    """What a scenario needs and costs: actors, bytes, FLOPs, simulated seconds, joules. Trains nothing."""
+    from fedray import checks
+    from fedray.planning import plan as plans
+
+    planned = plans.plan(checks.check(checks.find(scenario), set_ or (), seed))
+    if json:
+        typer.echo(jsonlib.dumps(planned, indent=1))
+        return
+    from fedray.terminal import show_plan
+
+    show_plan(planned)

@@ -1,0 +1,76 @@
+"""The verbs that show what runs made: generate, report."""
+
+import json as jsonlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedray.cli.shared import Json, app
+from fedray.errors import printable
+
+
+@app.command(
+    epilog=(
+        'Example: fedray generate runs/quickstart --prompt "a photo of a bag in ink style" --num 4 --compare'
+        " --out bags.png"
+    )
+)
+def generate(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run folder, of a finished run or one in progress.")
+    ],
+    prompt: Annotated[list[str], typer.Option("--prompt", "-p", help="What to show. May be repeated.")],
+    num: Annotated[int, typer.Option("--num", "-n", min=1, help="Images, or texts, a prompt.")] = 1,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A PNG for a grid, a folder for single files; a file for texts."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of a prompt's first image; the others count up.")] = 0,
+    guidance: Annotated[float | None, typer.Option(min=0, help="Otherwise as the run's own samples.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Of a text, tokens. Otherwise as the run's own samples.")
+    ] = None,
+    negative: Annotated[str | None, typer.Option(help="What not to show.")] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="The base model beside it, from the same noise.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Images or texts from a run. Their prompt, seed and settings are in each PNG."""
+    from fedray.generate import generate as generated
+
+    rows = generated(run, prompt, out, num, seed, guidance, steps, negative, compare)
+    files = list(dict.fromkeys(row["file"] for row in rows))
+    if json:
+        typer.echo(
+            jsonlib.dumps(
+                {"run": str(run), "files": files, "texts" if "text" in rows[0] else "images": rows}, indent=1
+            )
+        )
+        return
+    for row in (row for row in rows if "text" in row):
+        typer.echo(printable(f"--- {row['model']}, seed {row['seed']}\n{row['text']}\n", keep="\n"))
+    typer.echo("\n".join(files))
+
+
+@app.command(
+    epilog="Example: fedray report runs/huang2023-tiny · fedray report runs/lora runs/full --out both.html"
+)
+def report(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Run folders; several are compared, a sweep's variants too."),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Otherwise report.html in the (first) run folder.")
+    ] = None,
+    network: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What it would cost on this scenario's network, beside."),
+    ] = None,
+) -> None:
+    """One self-contained HTML page of a run, or of several compared."""
+    from fedray.report.page import write
+
+    typer.echo(write(runs, out, network))

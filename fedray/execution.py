@@ -1,0 +1,82 @@
+"""A run from its folder to its report, for the command line and Python: create or reopen, then execute."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fedray import checks, engine, executors, sweep
+from fedray.callbacks import Callback
+from fedray.failures import failure
+from fedray.report import page
+from fedray.resume import finished, refuse_edited, reopened
+from fedray.runs.folder import RunFolder, new_path, unwritable
+from fedray.runs.log import logged
+from fedray.scenario import Loaded
+from fedray.terminal import Quiet
+
+
+def create(loaded: Loaded, out: str | os.PathLike[str] | None = None) -> RunFolder:
+    """The folder of a new run of a scenario that was checked, once Ray answers where it is needed."""
+    executors.refuse_silent_ray(loaded.scenario)
+    path = Path(out) if out is not None else new_path(loaded.scenario.name)
+    return RunFolder.create(path, loaded)
+
+
+def reopen(path: Path, rounds: int | None = None) -> tuple[RunFolder, Loaded, dict[str, Any] | None]:
+    """The folder of a run that is to go on up to a round, its scenario, and its result where it is done."""
+    folder = RunFolder.reopen(path, "--resume ")
+    loaded = reopened(folder, rounds)
+    if (result := finished(folder, loaded.scenario.training.rounds)) is not None:
+        refuse_edited(folder, loaded)
+        return folder, loaded, result
+    loaded = checks.refuse_missing(loaded)
+    executors.refuse_silent_ray(loaded.scenario)
+    return folder, loaded, None
+
+
+def execute(
+    folder: RunFolder,
+    loaded: Loaded,
+    progress: Quiet,
+    callbacks: Sequence[Callback] = (),
+    resume: bool = False,
+) -> dict[str, Any]:
+    """Runs a scenario, or all variants of a sweep, in its folder, writes the report, and gives result.json's
+    object.
+
+    Args:
+        folder: the run folder.
+        loaded: the scenario, checked.
+        progress: shows it; the caller closes it.
+        callbacks: are told what happens in a run that is no sweep.
+        resume: go on with what the folder holds.
+
+    Raises:
+        ScenarioError: before anything trains; a new run's folder is gone then.
+        RunFailed: afterwards.
+    """
+    try:
+        with logged(folder.path / "run.log"):
+            if loaded.scenario.sweep:
+                result = sweep.run(loaded, folder, progress)
+            else:
+                result = engine.run(loaded, folder, [progress, *callbacks], resume)
+            _write_report(folder.path, progress)
+            return result
+    except (ValueError, OSError) as e:
+        if isinstance(e, OSError) and folder.training:  # a sweep's own files
+            raise failure(e) from e
+        if not resume and not folder.training:  # refused before anything trained
+            folder.discard()
+        if isinstance(e, OSError):
+            raise unwritable(folder.path, e) from None
+        raise
+
+
+def _write_report(path: Path, progress: Quiet) -> None:
+    """A run is worth more than its page: what goes wrong here is said and passed over."""
+    try:
+        page.write([path])
+    except Exception as e:
+        progress.on_note(f"the report was not written: {type(e).__name__}: {e}; try: fedray report {path}")

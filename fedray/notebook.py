@@ -1,0 +1,121 @@
+"""How a run shows itself in a notebook. Whatever comes from its files is escaped."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from fedray.errors import printable
+from fedray.report import charts, numbers, recorded
+from fedray.report.page import first_round
+from fedray.report.recorded import Recorded
+from fedray.scenario import ScenarioError
+from fedray.terminal import size
+
+ROWS = 5  # the last rounds that are shown
+METRICS = 4  # of an evaluation, at most
+COLOURS = {  # the report's
+    "ink": "#1c1b19",
+    "muted": "#6f6b64",
+    "line": "#e3dfd7",
+    "s0": "#2b62b8",
+    "s1": "#d9772b",
+    "s2": "#3a9564",
+    "s3": "#a43f8f",
+    "s4": "#8a8478",
+    "s5": "#c23b3b",
+    "s6": "#1e97a6",
+    "s7": "#7a6a1f",
+}
+
+
+class Svg(str):
+    """A picture as SVG, which a notebook shows, and which may be written to a file."""
+
+    def __repr__(self) -> str:
+        return f"<SVG of {len(self):,} characters>"
+
+    def _repr_html_(self) -> str:
+        return f'<div style="max-width:46em">{self}</div>'
+
+
+def figures(path: Path) -> dict[str, Svg]:
+    """The report's pictures of one run, by name.
+
+    Raises:
+        ScenarioError: for a folder that holds no run, or files that are not a run's.
+    """
+    (run,) = recorded.read([path])
+    pictures = {key: charts.curves([run], key, "rounds") for key in _metrics(run)}
+    if run.events:
+        pictures["timeline"] = charts.gantt(first_round(run))
+        pictures["rates"] = charts.rates(by_direction) if (by_direction := recorded.rates(run)) else ""
+        pictures["places"] = charts.places(run) if run.scenario["network"].get("cell") else ""
+    if run.partition is not None:
+        pictures["partition"] = charts.partition(run.partition)
+    return {name: Svg(_standalone(svg)) for name, svg in pictures.items() if svg}
+
+
+def run_html(path: Path) -> str:
+    """A run's name, status, last metrics and curve of the loss, as HTML."""
+    try:
+        return _html(path)
+    except ScenarioError as e:
+        return f"<pre>{escape(printable(e, keep=chr(10)))}</pre>"
+
+
+def _html(path: Path) -> str:
+    runs = recorded.read([path])
+    if len(runs) != 1 or runs[0].path != path:  # a sweep
+        rows = "".join(f"<li>{_text(run.name)}: {_text(run.status)}</li>" for run in runs)
+        return f"<div><b>{_text(path)}</b><ul>{rows}</ul></div>"
+    (run,) = runs
+    curve = _standalone(charts.curves([run], "loss", "rounds")) if run.rows else ""
+    return (
+        f"<div><b>{_text(run.scenario['name'])}</b> <code>{_text(path)}</code>: {_text(run.status)}"
+        f'{_table(run)}<div style="max-width:32em">{curve}</div></div>'
+    )
+
+
+def _metrics(run: Recorded) -> list[str]:
+    """What was measured, but for the numbers beside a metric."""
+    keys = dict.fromkeys(k for row in (*run.rows, run.baseline) for k in row if k.startswith("eval_"))
+    return ["loss", *(k for k in keys if not k.endswith(numbers.BESIDE))] if run.rows else []
+
+
+def _table(run: Recorded) -> str:
+    evaluated = _metrics(run)[1 : METRICS + 1]
+    header = ["round", "loss", *map(numbers.name, evaluated), "on air", "simulated time", "energy"]
+    rows = [_cells(row, evaluated) for row in run.rows[-ROWS:]]
+    if not rows:
+        return ""
+    body = "".join(_row(row, "td") for row in rows)
+    return f"<table><thead>{_row(header, 'th')}</thead><tbody>{body}</tbody></table>"
+
+
+def _cells(row: Mapping[str, Any], evaluated: Sequence[str]) -> list[str]:
+    on_air = row["bytes_uplink"] + row["bytes_downlink"] + row["bytes_sidelink"]
+    measured = [_number(row.get(key)) for key in ("loss", *evaluated)]
+    costs = [size(on_air), size(row["sim_time_s"], "s"), size(row["energy_j"], "J")]
+    return [str(row["round"]), *measured, *costs]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _row(cells: Sequence[str], tag: str) -> str:
+    return "<tr>" + "".join(f"<{tag}>{_text(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+
+def _text(value: object) -> str:
+    return escape(printable(value))
+
+
+def _standalone(svg: str) -> str:
+    """The report's SVG with the colours that its page gives it there."""
+    if not svg:
+        return ""
+    style = ";".join(f"--{name}:{colour}" for name, colour in COLOURS.items())
+    namespace = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    return svg.replace("<svg ", f'<svg {namespace} style="{style}" ', 1)

@@ -1,0 +1,182 @@
+"""Writes down what a run did: its circumstances, each round, its evaluations and its result."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from fedray.callbacks import ClientReport
+from fedray.files import write_whole
+from fedray.network.ledger import Event, Ledger
+from fedray.runs.citations import bibtex
+from fedray.runs.environment import command, environment
+from fedray.runs.folder import RunFolder
+from fedray.scenario.scenario import Scenario
+from fedray.schedule import node_client
+
+# What became of a client that did not train: the first of these that happened to one of its steps.
+NOT_TRAINED = ("dropped", "lost", "late")
+
+
+class Recorder:
+    """What is written into a run folder beside its checkpoints."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+
+    def circumstances(self, scenario: Scenario, cut: Any | None) -> None:
+        """Where it runs, what to cite, and what crosses a split model's cut (see planning.workload), where
+        there is one."""
+        self.run.write("env.json", environment() | command())
+        if cut is not None:
+            batch = scenario.training.batch_size
+            nbytes = {crossing: sizes[batch] for crossing, sizes in cut.bytes.items()}
+            self.run.write("split.json", asdict(cut) | {"bytes": nbytes, "batch": batch})
+        write_whole(self.run.path / "CITATION.bib", bibtex(scenario))
+
+    def round(self, events: list[Event], metrics: dict[str, Any], clients: Sequence[dict[str, Any]]) -> None:
+        self.run.append(events, metrics, clients)
+
+    def baseline(self, metrics: Mapping[str, float | None]) -> None:
+        """The base model's evaluation."""
+        self.run.write("baseline.json", metrics)
+
+    @property
+    def has_baseline(self) -> bool:
+        return self.run.read("baseline.json") is not None
+
+    def result(self, rounds: int, weights_sha256: str) -> dict[str, Any]:
+        """Writes the tables and result.json, and gives its object."""
+        result = {
+            "status": "done",
+            "rounds": rounds,
+            "weights_sha256": weights_sha256,
+            "final": (self.run.rows() or [{}])[-1],
+            "baseline": self.run.read("baseline.json"),
+            "artifacts": self.run.artifacts(),
+        }
+        self.run.write_parquet()
+        self.run.write("result.json", result)
+        return result
+
+
+def round_metrics(
+    round_number: int,
+    reports: Sequence[ClientReport],
+    ledger: Ledger,
+    wall_time_s: float,
+    weight: Callable[[int], int],
+    missed: int = 0,
+) -> dict[str, Any]:
+    """A line of metrics.jsonl. Bytes, simulated time and energy are cumulative.
+
+    Args:
+        round_number: from 1.
+        reports: of the clients that trained in it.
+        ledger: the run's totals at the round's end.
+        wall_time_s: since the run's start, while it was not interrupted.
+        weight: what a client of so many samples weighs in the objective, and so in the round's loss.
+        missed: clients that were selected, and whose network or device kept them out.
+    """
+    good = [report for report in reports if report.failure is None]
+    loss = math.nan
+    if good:
+        total = sum(weight(report.samples_held) * report.loss for report in good)
+        loss = total / sum(weight(report.samples_held) for report in good)
+    return {
+        "round": round_number,
+        "loss": None if math.isnan(loss) else loss,
+        "clients": len(good),
+        "failed": len(reports) - len(good),
+        "missed": missed,
+        "samples": sum(report.samples for report in good),
+        "bytes_uplink": ledger.bytes_uplink,
+        "bytes_downlink": ledger.bytes_downlink,
+        "bytes_sidelink": ledger.bytes_sidelink,
+        "sim_time_s": ledger.sim_time_s,
+        "energy_j": ledger.energy_j,
+        "wall_time_s": round(wall_time_s, 3),
+    }
+
+
+def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """Metrics as JSON has them, which has no name for what is not a number."""
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+
+
+def client_rows(
+    round_number: int,
+    clients: Sequence[int],
+    reports: Mapping[int, ClientReport],
+    events: Sequence[Event],
+) -> list[dict[str, Any]]:
+    """The lines of clients.jsonl of a round, a client each, by their numbers.
+
+    `bytes_uplink` and `bytes_sidelink` are what the client sent, `bytes_downlink` what was sent to it: each
+    byte on the air is counted once. `sim_time_s` is how long it computed, sent and received; `energy_j` what
+    its device spent.
+
+    Args:
+        round_number: from 1.
+        clients: that were selected, whether or not they trained.
+        reports: of those that trained, by client.
+        events: of the whole round, as the clock has them.
+    """
+    costs = {client: _Costs() for client in clients}
+    for event in events:
+        if (sender := costs.get(node_client(event.node))) is not None:
+            sender.own(event)
+        if event.peer is not None and (receiver := costs.get(node_client(event.peer))) is not None:
+            receiver.received(event)
+    rows = []
+    for client, cost in sorted(costs.items()):
+        report = reports.get(client)
+        trained = report is not None and report.failure is None
+        rows.append(
+            {
+                "round": round_number,
+                "client": client,
+                "samples": report.samples if report and trained else 0,
+                "steps": report.steps if report and trained else 0,
+                "loss": report.loss if report and trained and math.isfinite(report.loss) else None,
+                "bytes_uplink": cost.nbytes["uplink"],
+                "bytes_downlink": cost.nbytes["downlink"],
+                "bytes_sidelink": cost.nbytes["sidelink"],
+                "sim_time_s": cost.time_s,
+                "energy_j": cost.energy_j,
+                "outcome": _outcome(report, cost.outcomes),
+            }
+        )
+    return rows
+
+
+class _Costs:
+    """What a client's steps in a round cost, and what became of them."""
+
+    def __init__(self) -> None:
+        self.nbytes = {"uplink": 0, "downlink": 0, "sidelink": 0}
+        self.time_s, self.energy_j = 0.0, 0.0
+        self.outcomes: set[str] = set()
+
+    def own(self, event: Event) -> None:
+        """A step of its own: it computes, sends, or waits with its device on."""
+        self.energy_j += event.energy_j
+        if event.event == "wait":
+            return
+        self.time_s += event.t1_s - event.t0_s
+        self.outcomes.add(event.outcome)
+        if event.direction is not None:
+            self.nbytes[event.direction] += event.bytes
+
+    def received(self, event: Event) -> None:
+        """Something was sent to it."""
+        self.time_s += event.t1_s - event.t0_s
+        self.outcomes.add(event.outcome)
+        if event.direction == "downlink":
+            self.nbytes["downlink"] += event.bytes
+
+
+def _outcome(report: ClientReport | None, outcomes: set[str]) -> str:
+    if report is not None:
+        return "done" if report.failure is None else "failed"
+    return next((outcome for outcome in NOT_TRAINED if outcome in outcomes), "skipped")
