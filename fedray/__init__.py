@@ -7,23 +7,65 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fedray.aggregation.accumulators import Accumulator, ExactSum, Gathered
+    from fedray.aggregation.rule import Rule
     from fedray.api import Run, check, load, open, plan, run, trainable
     from fedray.callbacks import Callback, ClientReport, EvaluationReport, RoundReport, RunEnd, RunStart
+    from fedray.evaluation.evaluation import Evaluation
+    from fedray.executors.split.defences import Defence
     from fedray.failures import RunFailed
+    from fedray.learners.contexts import EvaluationContext, LearnerContext, Sampling
+    from fedray.learners.learner import Learner
+    from fedray.learners.stages import Stage
+    from fedray.network.devices import Device
+    from fedray.network.links import Link, LinkContext, TransferCosts, TransferRequests
+    from fedray.planning.selection import Selection, SelectionContext
     from fedray.scenario import ScenarioError
+    from fedray.schedule import SERVER_ID, Aggregate, Schedule, Send, Train
+    from fedray.topologies.topology import RoundContext, Topology
+    from fedray.transport.hooks import Hook, HookContext
+    from fedray.tuning.tuning import Tuning
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "SERVER_ID",
+    "Accumulator",
+    "Aggregate",
     "Callback",
     "ClientReport",
+    "Defence",
+    "Device",
+    "Evaluation",
+    "EvaluationContext",
     "EvaluationReport",
+    "ExactSum",
+    "Gathered",
+    "Hook",
+    "HookContext",
+    "Learner",
+    "LearnerContext",
+    "Link",
+    "LinkContext",
+    "RoundContext",
     "RoundReport",
+    "Rule",
     "Run",
     "RunEnd",
     "RunFailed",
     "RunStart",
+    "Sampling",
     "ScenarioError",
+    "Schedule",
+    "Selection",
+    "SelectionContext",
+    "Send",
+    "Stage",
+    "Topology",
+    "Train",
+    "TransferCosts",
+    "TransferRequests",
+    "Tuning",
     "check",
     "load",
     "open",
@@ -33,17 +75,24 @@ __all__ = [
 ]
 
 _MODULES = {
+    "fedray.aggregation.accumulators": ["Accumulator", "ExactSum", "Gathered"],
+    "fedray.aggregation.rule": ["Rule"],
     "fedray.api": ["Run", "check", "load", "open", "plan", "run", "trainable"],
-    "fedray.callbacks": [
-        "Callback",
-        "ClientReport",
-        "EvaluationReport",
-        "RoundReport",
-        "RunEnd",
-        "RunStart",
-    ],
+    "fedray.callbacks": ["Callback", "ClientReport", "EvaluationReport", "RoundReport", "RunEnd", "RunStart"],
+    "fedray.evaluation.evaluation": ["Evaluation"],
+    "fedray.executors.split.defences": ["Defence"],
     "fedray.failures": ["RunFailed"],
+    "fedray.learners.contexts": ["EvaluationContext", "LearnerContext", "Sampling"],
+    "fedray.learners.learner": ["Learner"],
+    "fedray.learners.stages": ["Stage"],
+    "fedray.network.devices": ["Device"],
+    "fedray.network.links": ["Link", "LinkContext", "TransferCosts", "TransferRequests"],
+    "fedray.planning.selection": ["Selection", "SelectionContext"],
     "fedray.scenario": ["ScenarioError"],
+    "fedray.schedule": ["SERVER_ID", "Aggregate", "Schedule", "Send", "Train"],
+    "fedray.topologies.topology": ["RoundContext", "Topology"],
+    "fedray.transport.hooks": ["Hook", "HookContext"],
+    "fedray.tuning.tuning": ["Tuning"],
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

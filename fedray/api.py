@@ -243,7 +243,11 @@ class Run:
         return write([self.path], Path(out) if out else None, Path(network) if network else None)
 
     def resume(
-        self, rounds: int | None = None, callbacks: Sequence["Callback"] = (), progress: bool = True
+        self,
+        rounds: int | None = None,
+        callbacks: Sequence["Callback"] = (),
+        progress: bool = True,
+        accept_changed_code: bool = False,
     ) -> "Run":
         """Goes on from the newest whole checkpoint; nothing happens where the run is done.
 
@@ -251,14 +255,15 @@ class Run:
             rounds: up to which it goes on; None: as its scenario says.
             callbacks: called as the run goes on.
             progress: show it here.
+            accept_changed_code: go on, too, where the code of your own kinds is other than before.
 
         Raises:
-            ScenarioError: where scenario or data are others than before.
+            ScenarioError: where scenario, data or your own kinds' code are others than before.
             RunFailed: where it fails again.
         """
         from fedray import execution
 
-        folder, loaded, result = execution.reopen(self.path, rounds)
+        folder, loaded, result = execution.reopen(self.path, rounds, accept_changed_code)
         if result is None:
             shown = _shown(progress)
             try:

@@ -9,7 +9,7 @@ from fedray import checks, engine, executors, sweep
 from fedray.callbacks import Callback
 from fedray.failures import failure
 from fedray.report import page
-from fedray.resume import finished, refuse_edited, reopened
+from fedray.resume import finished, refuse_changed_code, refuse_edited, reopened
 from fedray.runs.folder import RunFolder, new_path, unwritable
 from fedray.runs.log import logged
 from fedray.scenario import Loaded
@@ -23,13 +23,23 @@ def create(loaded: Loaded, out: str | os.PathLike[str] | None = None) -> RunFold
     return RunFolder.create(path, loaded)
 
 
-def reopen(path: Path, rounds: int | None = None) -> tuple[RunFolder, Loaded, dict[str, Any] | None]:
-    """The folder of a run that is to go on up to a round, its scenario, and its result where it is done."""
+def reopen(
+    path: Path, rounds: int | None = None, accept_changed_code: bool = False
+) -> tuple[RunFolder, Loaded, dict[str, Any] | None]:
+    """The folder of a run that is to go on, its scenario, and its result where it is done.
+
+    Args:
+        path: the run folder.
+        rounds: up to which it goes on; None: as its scenario says.
+        accept_changed_code: go on, too, where the code of a user's own kinds is other than before.
+    """
     folder = RunFolder.reopen(path, "--resume ")
     loaded = reopened(folder, rounds)
     if (result := finished(folder, loaded.scenario.training.rounds)) is not None:
         refuse_edited(folder, loaded)
         return folder, loaded, result
+    if not accept_changed_code:
+        refuse_changed_code(folder, loaded)
     loaded = checks.refuse_missing(loaded)
     executors.refuse_silent_ray(loaded.scenario)
     return folder, loaded, None

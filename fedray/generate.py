@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from fedray.checks import check
+from fedray.checks import refuse_missing
 from fedray.data import dataset_info
 from fedray.executors import Job
 from fedray.executors.model import Model
@@ -123,7 +123,7 @@ def _learnt(scenario: Scenario, run: RunFolder, device: torch.device) -> Learner
     if (result := finished(run)) is not None and (run.path / "model").is_dir():
         return _exported(scenario, run.path, device, result["artifacts"])
     if scenario.model.built_for_data:  # on the way, what it was built for is with the data alone
-        check(run.path / reader.SCENARIO)
+        refuse_missing(reader.scenario(run.path))
     job = Job(scenario, run.path)
     model, server = Model(job, device), ServerWork(job)
     for folder, state in run.states():
@@ -162,7 +162,7 @@ def _base(scenario: Scenario, run: RunFolder, device: torch.device) -> Learner:
             context = _context(scenario, run.path, device)
             return learner_class(scenario.model).load(scenario.model, context)
     if scenario.model.built_for_data:
-        check(run.path / reader.SCENARIO)
+        refuse_missing(reader.scenario(run.path))
     return load(scenario, run.path, device, DTYPES[scenario.training.precision])
 
 
@@ -172,7 +172,7 @@ def _context(scenario: Scenario, folder: Path, device: torch.device) -> LearnerC
     if scenario.model.built_for_data:
         exported = learner_class(scenario.model).exported_dataset(scenario.model, folder / "model")
         if exported is None:
-            check(folder / reader.SCENARIO)
+            refuse_missing(reader.scenario(folder))
             exported = dataset_info(scenario.data, folder)
         dataset = exported
     return LearnerContext(dataset, folder, scenario.seed, device, DTYPES[scenario.training.precision])

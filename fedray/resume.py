@@ -8,7 +8,8 @@ from typing import Any
 from fedray.executors import Executor
 from fedray.runs import fingerprint, reader
 from fedray.runs.folder import RunFolder, State
-from fedray.scenario import Loaded, Refused, ScenarioError, load
+from fedray.scenario import Loaded, Refused, ScenarioError, plugins
+from fedray.scenario.kinds import user_kinds
 
 Note = Callable[[str], None]  # shows a person a text
 
@@ -19,7 +20,7 @@ def reopened(run: RunFolder, rounds: int | None) -> Loaded:
     Raises:
         ScenarioError: where it has done as many, or where what it has done depends on how many there are.
     """
-    loaded = load(run.path / reader.SCENARIO, [] if rounds is None else [f"training.rounds={rounds}"])
+    loaded = reader.scenario(run.path, [] if rounds is None else [f"training.rounds={rounds}"])
     if rounds is None:
         return loaded
     if loaded.scenario.sweep is not None:
@@ -56,6 +57,22 @@ def refuse_edited(run: RunFolder, loaded: Loaded) -> None:
     }
     if others := fingerprint.differences(before, now, "scenario"):
         raise ScenarioError([f"--resume {run.path}: {line}" for line in others])
+
+
+def refuse_changed_code(run: RunFolder, loaded: Loaded) -> None:
+    """That kinds of a user's own are in the code that they were in before.
+
+    Raises:
+        ScenarioError: naming the modules that changed.
+    """
+    state = next((state for _, state in run.states() if not isinstance(state, str)), None)
+    if state is None or not state.round:
+        return
+    modules = plugins.plugins_of(user_kinds(loaded.scenario))
+    now = {fingerprint.USERS_CODE: fingerprint.of_modules(modules)}
+    if others := fingerprint.differences(state.belongs, now, fingerprint.USERS_CODE):
+        accept = "(or go on with it: --accept-changed-code)"
+        raise ScenarioError([f"--resume {run.path}: {line} {accept}" for line in others])
 
 
 def finished(run: RunFolder, rounds: int = 0) -> dict[str, Any] | None:
@@ -138,6 +155,8 @@ def _is_other(run: RunFolder, state: State, note: Note) -> bool:
     ]
     if others and state.round:
         raise ScenarioError([f"--resume {run.path}: {line}" for line in others])
-    for line in fingerprint.differences(state.belongs, run.belongs, "code"):
+    # What a user has not accepted is refused before.
+    changed = fingerprint.differences(state.belongs, run.belongs, fingerprint.USERS_CODE)
+    for line in [*fingerprint.differences(state.belongs, run.belongs, "code"), *changed]:
         note(f"other code than before, with which bits may differ: {line}")
-    return bool(others)
+    return bool(others or changed) and not state.round

@@ -3,7 +3,7 @@
 A schedule says who sends what to whom. It trains nothing and moves nothing: the clock costs it, an executor
 carries it out, the run folder keeps it. Values flow along `after`: a `Train` step takes the buffer its first
 predecessor holds and leaves a new one, a `Send` step moves its first predecessor's and only waits for others,
-a `Server` step combines all that reach it.
+a `Aggregate` step combines all that reach it.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Send(NamedTuple):
         return self.receiver if self.sender == SERVER_ID else self.sender
 
 
-class Server(NamedTuple):
+class Aggregate(NamedTuple):
     """The server aggregates the buffers of all predecessors into the next global buffer; or of those that are
     there at the deadline, or of the first `min_updates`."""
 
@@ -127,7 +127,7 @@ class Server(NamedTuple):
         return SERVER_NODE
 
 
-Step = Train | Generate | Pass | Send | Server
+Step = Train | Generate | Pass | Send | Aggregate
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ class Schedule:
         that reaches it."""
         wanted: set[str] = set()
         for step in reversed(self.steps):
-            if isinstance(step, Server):
+            if isinstance(step, Aggregate):
                 wanted |= {step.id, *(i for i in step.after if outcome[i] == "done")}
             # what a transfer carries, and what it waits for where that is done: a ring's others, not a failed
             # hop
@@ -235,15 +235,15 @@ class Schedule:
         }
 
 
-def _computes_at(step: Train | Generate | Pass | Server) -> int:
-    if isinstance(step, Server) or (isinstance(step, Pass) and step.stage in SERVED):
+def _computes_at(step: Train | Generate | Pass | Aggregate) -> int:
+    if isinstance(step, Aggregate) or (isinstance(step, Pass) and step.stage in SERVED):
         return SERVER_ID
     return step.client
 
 
 def _takes_part(client: int, step: Step) -> bool:
     """Whether a step computes for this client, or one of its ends is this client."""
-    if isinstance(step, Server):
+    if isinstance(step, Aggregate):
         return False
     if isinstance(step, Send):
         return client in (step.sender, step.receiver)

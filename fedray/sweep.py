@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fedray.planning.placement import Node, pack
+from fedray.runs.environment import command, environment, users_code
 from fedray.runs.folder import PREPARED, RunFolder
 from fedray.runs.lock import locked
 from fedray.scenario import Loaded
@@ -46,6 +47,10 @@ def _run(loaded: Loaded, parent: RunFolder, progress: Quiet) -> dict[str, Any]:
     variants = [Variant(name, parent.path / name) for name in scenarios]
     for variant in variants:
         _prepare(variant, scenarios[variant.name])
+    if parent.read("env.json") is None:
+        parent.write(
+            "env.json", environment() | command() | users_code(*(v.scenario for v in scenarios.values()))
+        )
     progress.variants({name: v.scenario.training.rounds for name, v in scenarios.items()})
     waiting = [v for v in variants if v.result is None]
     parent.training = True
@@ -58,7 +63,7 @@ def _run(loaded: Loaded, parent: RunFolder, progress: Quiet) -> dict[str, Any]:
         try:
             while waiting or running:
                 while waiting and len(running) < room:
-                    running.append(_start(waiting.pop(0)))
+                    running.append(_start(waiting.pop(0), loaded.code_folders))
                 time.sleep(POLL_INTERVAL_S)
                 for variant in list(running):
                     ended = variant.process.poll() is not None
@@ -98,8 +103,9 @@ def _prepare(variant: Variant, loaded: Loaded) -> None:
         (variant.folder / PREPARED).touch()
 
 
-def _start(variant: Variant) -> Variant:
-    """Its process, `fedray run` itself: a crash, a signal or a log stays its own."""
+def _start(variant: Variant, code_folders: Sequence[Path]) -> Variant:
+    """Its process, `fedray run` itself: a crash, a signal or a log stays its own. The scenario that it reads
+    does not lie beside the user's own kinds."""
     new = not (variant.folder / "checkpoints").exists()
     what = (
         [str(variant.folder / "scenario.yaml"), "--out", str(variant.folder)]
@@ -108,7 +114,10 @@ def _start(variant: Variant) -> Variant:
     )
     with (variant.folder / "output.log").open("a") as log:
         command = [sys.executable, "-m", "fedray", "run", *what, "--quiet"]
-        variant.process = subprocess.Popen(command, stdout=log, stderr=log, text=True, start_new_session=True)
+        variables = os.environ | {"FEDRAY_CODE": os.pathsep.join(map(str, code_folders))}
+        variant.process = subprocess.Popen(
+            command, stdout=log, stderr=log, text=True, start_new_session=True, env=variables
+        )
     variant.shown = 0
     return variant
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from fedray.randomness import SERVER_ID
-from fedray.schedule import Generate, Schedule, Send, Server, Step, Train
+from fedray.schedule import Aggregate, Generate, Schedule, Send, Step, Train
 from fedray.topologies.parallel import parallel
 
 
@@ -38,7 +38,7 @@ def at_server(round_number: int, clients: Sequence[int], generated: ImageCounts,
             Train("train-augmented", SERVER_ID, ("paint",) if generated.new else (), generated.total)
         )
         ups += (steps[-1].id,)
-    return Schedule(round_number, (*steps, Server("aggregate", ups)))
+    return Schedule(round_number, (*steps, Aggregate("aggregate", ups)))
 
 
 def at_server_broadcast(
@@ -57,7 +57,7 @@ def at_server_broadcast(
     for k in clients:
         sent = Send(f"pictures-{k}", SERVER_ID, k, "downlink", after, pictures=given[k].new)
         steps += _local_update(k, sent, given[k])
-    return Schedule(round_number, (*steps, Server("aggregate", tuple(f"up-{k}" for k in clients))))
+    return Schedule(round_number, (*steps, Aggregate("aggregate", tuple(f"up-{k}" for k in clients))))
 
 
 def at_clients(round_number: int, clients: Sequence[int], generated: Mapping[int, ImageCounts]) -> Schedule:
@@ -65,7 +65,7 @@ def at_clients(round_number: int, clients: Sequence[int], generated: Mapping[int
     steps: list[Step] = []
     for k in clients:
         steps += _local_update(k, Generate(f"paint-{k}", k, generated[k].new), generated[k])
-    return Schedule(round_number, (*steps, Server("aggregate", tuple(f"up-{k}" for k in clients))))
+    return Schedule(round_number, (*steps, Aggregate("aggregate", tuple(f"up-{k}" for k in clients))))
 
 
 def _local_update(k: int, source: Step, images: ImageCounts) -> Iterator[Step]:

@@ -35,6 +35,13 @@ def run(
     rounds: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="With --resume: go on up to round N.")
     ] = None,
+    accept_changed_code: Annotated[
+        bool,
+        typer.Option(
+            "--accept-changed-code",
+            help="With --resume: go on although the code of your own kinds has changed.",
+        ),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     json: Json = False,
 ) -> None:
@@ -48,6 +55,8 @@ def run(
         )
     if resume is None and rounds is not None:
         raise typer.BadParameter("--rounds goes with --resume: a new run takes --set training.rounds=N")
+    if resume is None and accept_changed_code:
+        raise typer.BadParameter("--accept-changed-code goes with --resume: a new run has no other code")
     from fedray import checks
 
     if scenario is not None:
@@ -55,7 +64,7 @@ def run(
     from fedray import execution
 
     if resume is not None:
-        folder, loaded, result = execution.reopen(resume, rounds)
+        folder, loaded, result = execution.reopen(resume, rounds, accept_changed_code)
         if result is not None:
             _finish(folder.path, result, json, quiet, "was already done")
             return

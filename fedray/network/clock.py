@@ -18,9 +18,9 @@ from fedray.network.simulation import Replay, Simulation, Timing
 from fedray.network.transfers import TransferCost, transfer_costs
 from fedray.network.work import Loads
 from fedray.randomness import SERVER_ID
-from fedray.schedule import Generate, Pass, Schedule, Send, Server, Step, Train, client_node
+from fedray.schedule import Aggregate, Generate, Pass, Schedule, Send, Step, Train, client_node
 
-KINDS = {Train: "train", Generate: "generate", Server: "aggregate"}  # a pass is called by its stage
+KINDS = {Train: "train", Generate: "generate", Aggregate: "aggregate"}  # a pass is called by its stage
 
 
 @contextmanager
@@ -214,7 +214,7 @@ def _client_batch_part(step: Step) -> tuple[int | None, int | None, int | None]:
     """What a step is of, as an event names it."""
     if isinstance(step, Pass | Send):
         return step.client, step.batch, step.part
-    if isinstance(step, Server) or step.client == SERVER_ID:
+    if isinstance(step, Aggregate) or step.client == SERVER_ID:
         return None, None, None
     return step.client, None, None
 

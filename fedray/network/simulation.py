@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NamedTuple, cast
 
-from fedray.schedule import Schedule, Send, Server
+from fedray.schedule import Aggregate, Schedule, Send
 
 Duration = Callable[[int, float], float]  # seconds of the step at this place if it starts at this second
 
@@ -49,7 +49,7 @@ class Simulation:
     def __init__(self, schedule: Schedule, duration_s: Duration, unusable: Collection[int] = ()) -> None:
         self.steps = schedule.steps
         self.duration_s = duration_s
-        self.servers = {i: step for i, step in enumerate(self.steps) if isinstance(step, Server)}
+        self.servers = {i: step for i, step in enumerate(self.steps) if isinstance(step, Aggregate)}
         self.awaited = self._awaited(schedule)
         self.missing = [len(inputs) for inputs in self.awaited]  # inputs that have not ended yet
         self.followers: list[list[int]] = [[] for _ in self.steps]  # the steps that wait for each

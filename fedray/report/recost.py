@@ -12,10 +12,11 @@ from fedray.network.clock import time_round
 from fedray.network.ledger import Ledger
 from fedray.network.radio import Radio
 from fedray.report.recorded import Recorded
+from fedray.runs import reader
 from fedray.runs.reader import Samples
 from fedray.scenario.base import Refused
 from fedray.scenario.load import ScenarioError, load_network
-from fedray.schedule import SERVER_NODE, Generate, Pass, Schedule, Send, Server, Step, Train, node_client
+from fedray.schedule import SERVER_NODE, Aggregate, Generate, Pass, Schedule, Send, Step, Train, node_client
 
 NONE = Samples([], [], None, None, 0, [])  # they are the run's own
 
@@ -37,7 +38,7 @@ def recosted(run: Recorded, file: Path) -> Recorded:
     Raises:
         ScenarioError: for a file that is no network for this run's clients.
     """
-    loaded = load_network(file, run.scenario)
+    loaded = load_network(file, run.scenario, reader.code_folders(run.path))
     scenario = loaded.scenario
     try:
         radio = Radio(scenario.network, scenario.population.clients, scenario.seed, loaded.folder)
@@ -93,7 +94,7 @@ def _schedule(round: int, events: Sequence[dict[str, Any]], waited_s: float | No
             ends = node_client(e["node"]), node_client(e["peer"])
             return Send(e["id"], *ends, e["direction"], after, messages=e.get("messages", 1))
         if e["event"] == "aggregate":
-            return Server(e["id"], after, waited_s)
+            return Aggregate(e["id"], after, waited_s)
         if e["event"] == "generate":
             return Generate(e["id"], node_client(e["node"]), 0, after)
         if e["event"] != "train":

@@ -8,6 +8,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from fedray.scenario import plugins
+from fedray.scenario.kinds import user_kinds
+from fedray.scenario.scenario import Scenario
+
 PACKAGES = ("fedray", "torch", "ray", "diffusers", "transformers", "peft", "accelerate", "numpy")
 
 
@@ -30,6 +34,14 @@ def command() -> dict[str, str]:
     """The command line that this process was started with, where it was fedray's own."""
     ours = Path(sys.argv[0]).name == "fedray" or Path(sys.argv[0]).parts[-2:] == ("fedray", "__main__.py")
     return {"command": shlex.join(["fedray", *sys.argv[1:]])} if ours else {}
+
+
+def users_code(*scenarios: Scenario) -> dict[str, Any]:
+    """The modules that a user's own kinds come from: the folder of each, and its sha256."""
+    modules = plugins.plugins_of(kind for scenario in scenarios for kind in user_kinds(scenario))
+    if not modules:
+        return {}
+    return {"code": {m.name: {"folder": str(m.folder), "sha256": m.sha256} for m in modules}}
 
 
 def devices() -> dict[str, Any]:

@@ -3,7 +3,7 @@ mixture."""
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from fedray.data.text import Texts
 from fedray.errors import shortened
 from fedray.learners.bases import locate
 from fedray.runs.environment import environment
+from fedray.scenario import plugins
+from fedray.scenario.kinds import user_kinds
 from fedray.scenario.scenario import Scenario
 from fedray.scenario.tree import flat
 
@@ -33,6 +35,7 @@ FREE = (
     "model.base",
 )
 BASE = "model.base (its files)"
+USERS_CODE = "users' code"  # modules with kinds of a user's own
 HEAD = 1 << 20  # bytes of each of a base model's files that are compared, beside their sizes
 
 
@@ -45,8 +48,13 @@ def of_scenario(scenario: Scenario, folder: Path) -> Fingerprint:
     source = _digest(file.read_bytes() for file in sorted(Path(__file__).parents[1].rglob("*.py")))
     return {
         "scenario": keys,
+        USERS_CODE: of_modules(plugins.plugins_of(user_kinds(scenario))),
         "code": {"python": facts["python"], **facts["packages"], "fedray's source": source},
     }
+
+
+def of_modules(modules: Sequence[plugins.Plugin]) -> dict[str, Any]:
+    return {f"{module.name}.py": module.sha256 for module in modules}
 
 
 def kept(scenario: Scenario) -> dict[str, Any]:

@@ -77,15 +77,30 @@ def refuse_links_within(run: Path, folder: Path) -> None:
         inside(run, entry)
 
 
-def scenario(run: Path) -> Loaded:
-    """What was run.
+def scenario(run: Path, settings: Sequence[str] = ()) -> Loaded:
+    """What was run, with other values (`a.b=v`) where `settings` say so.
 
     Raises:
         ScenarioError: where there is none, or one that is not whole.
     """
     if _bytes(run, run / SCENARIO, MOST_SCENARIO) is None:
         raise ScenarioError([f"{run}: got a folder that holds no run, expected one with {SCENARIO}"])
-    return load(run / SCENARIO)
+    return load(run / SCENARIO, settings, code=code_folders(run))
+
+
+def code_folders(run: Path) -> tuple[Path, ...]:
+    """Where the kinds of a run's user may be looked for: here, and where they lay when it began. A run folder
+    may be a stranger's: nothing in it is imported, nor anything of another person's that it names."""
+    recorded = (document(run, "env.json") or {}).get("code", {}).values()
+    folders = [Path.cwd(), *(Path(module["folder"]) for module in recorded)]
+    return tuple(folder for folder in folders if _is_callers(run, folder))
+
+
+def _is_callers(run: Path, folder: Path) -> bool:
+    try:
+        return not folder.resolve().is_relative_to(run.resolve()) and folder.stat().st_uid == os.getuid()
+    except OSError:  # it is not there any more
+        return False
 
 
 def text(run: Path, name: str) -> str:

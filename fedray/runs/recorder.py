@@ -9,7 +9,7 @@ from fedray.callbacks import ClientReport
 from fedray.files import write_whole
 from fedray.network.ledger import Event, Ledger
 from fedray.runs.citations import bibtex
-from fedray.runs.environment import command, environment
+from fedray.runs.environment import command, environment, users_code
 from fedray.runs.folder import RunFolder
 from fedray.scenario.scenario import Scenario
 from fedray.schedule import node_client
@@ -27,7 +27,7 @@ class Recorder:
     def circumstances(self, scenario: Scenario, cut: Any | None) -> None:
         """Where it runs, what to cite, and what crosses a split model's cut (see planning.workload), where
         there is one."""
-        self.run.write("env.json", environment() | command())
+        self.run.write("env.json", environment() | command() | users_code(scenario))
         if cut is not None:
             batch = scenario.training.batch_size
             nbytes = {crossing: sizes[batch] for crossing, sizes in cut.bytes.items()}

@@ -135,12 +135,20 @@ class Error(Shape):
     next: str | None = None
 
 
+class Module(Shape):
+    """A user's own, whose kinds a scenario names."""
+
+    folder: str
+    sha256: Sha256
+
+
 class Environment(Shape):
     platform: str | None = None
     cpus: Whole | None = None
     python: str | None = None
     packages: dict[str, str | None] = {}
     command: str | None = None
+    code: dict[str, Module] = {}
 
 
 class Census(Shape):

@@ -124,17 +124,33 @@ class Loaded:
         return path if path.startswith("shipped:") else str((self.folder / path).resolve())
 
 
-def load(file: Path, settings: Sequence[str] = (), seed: int | None = None) -> Loaded:
-    """Text, sections and combinations of a scenario. `settings` are `--set` arguments, `a.b=v` with v in
-    YAML.
+def load(
+    file: Path,
+    settings: Sequence[str] = (),
+    seed: int | None = None,
+    code: tuple[Path, ...] | None = None,
+) -> Loaded:
+    """Text, sections and combinations of a scenario.
+
+    Args:
+        file: the scenario's.
+        settings: `--set` arguments, `a.b=v` with v in YAML.
+        seed: in place of the scenario's own.
+        code: where a user's own kinds are looked for; None: beside the file.
 
     Raises:
         ScenarioError: with every problem found.
     """
-    return load_text(text_of(file), file, settings, seed)
+    return load_text(text_of(file), file, settings, seed, code)
 
 
-def load_text(text: str, file: Path, settings: Sequence[str] = (), seed: int | None = None) -> Loaded:
+def load_text(
+    text: str,
+    file: Path,
+    settings: Sequence[str] = (),
+    seed: int | None = None,
+    code: tuple[Path, ...] | None = None,
+) -> Loaded:
     """As `load`, of a text that need not be on the disk.
 
     Args:
@@ -142,6 +158,7 @@ def load_text(text: str, file: Path, settings: Sequence[str] = (), seed: int | N
         file: what errors call it; relative paths start at its folder.
         settings: `a.b=v` with v in YAML.
         seed: in place of the scenario's own.
+        code: where a user's own kinds are looked for; None: beside the file.
 
     Raises:
         ScenarioError: with every problem found.
@@ -152,21 +169,28 @@ def load_text(text: str, file: Path, settings: Sequence[str] = (), seed: int | N
         problems += apply(tree, setting)
     if seed is not None:
         tree["seed"] = seed
-    loaded = _validate(Loaded(None, file, text, tree, tuple(settings)), problems)  # type: ignore[arg-type]
+    raw = Loaded(None, file, text, tree, tuple(settings), code)  # type: ignore[arg-type]
+    loaded = _validate(raw, problems)
     _ = loaded.variants  # raises where one is not whole
     return loaded
 
 
-def load_network(file: Path, scenario: dict[str, Any]) -> Loaded:
+def load_network(file: Path, scenario: dict[str, Any], code: Sequence[Path] = ()) -> Loaded:
     """A finished run's scenario with the network of another scenario's file, or of a file of that section
     alone. What the other sections ask of a network was settled when the run ran.
+
+    Args:
+        file: with the network.
+        scenario: the run's, resolved.
+        code: where the run's own kinds are looked for, beside the file.
 
     Raises:
         ScenarioError: with every problem found.
     """
     text, tree = read(file)
     whole = scenario | {"network": tree.get("network", tree)}
-    loaded = _validate(Loaded(None, file, text, whole), [], together=False)  # type: ignore[arg-type]
+    raw = Loaded(None, file, text, whole, (), (file.parent, *code))  # type: ignore[arg-type]
+    loaded = _validate(raw, [], together=False)
     refused = [r for r in loaded.scenario.combinations() if r.key.startswith("network.")]
     if refused:
         raise loaded.error(refused)

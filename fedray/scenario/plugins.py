@@ -41,6 +41,13 @@ class Plugin:
     source: str
 
     @property
+    def folder(self) -> Path:
+        """Where it was found; its name may have dots."""
+        file = Path(self.file)
+        inside = file.parent if file.name == "__init__.py" else file
+        return inside.parents[self.name.count(".")]
+
+    @property
     def sha256(self) -> str:
         return hashlib.sha256(self.source.encode()).hexdigest()
 
@@ -78,7 +85,9 @@ def find(kind: str, folders: Sequence[Path]) -> Any:
             raise NoKind(f"{kind!r}, which {_last_line(e, module_name)}", "a module that imports") from None
         where = " or ".join(dict.fromkeys(str(folder) for folder in folders))
         expected = (
-            f"{module_name}.py in {where}, or an installed package" if where else "an installed package"
+            f"{module_name}.py in {where}, FEDRAY_CODE with its folder, or an installed package"
+            if where
+            else "FEDRAY_CODE with its folder, or an installed package"
         )
         raise NoKind(f"{kind!r}, whose module is not there", expected) from None
     except Exception as e:
@@ -122,7 +131,7 @@ def _load(module_name: str, file: Path) -> ModuleType:
 
 
 def _execute(plugin: Plugin) -> ModuleType:
-    folder = str(Path(plugin.file).parents[plugin.name.count(".")])
+    folder = str(plugin.folder)
     if folder not in sys.path:  # for what lies beside it
         sys.path.append(folder)
     spec = importlib.util.spec_from_loader(plugin.name, loader=None, origin=plugin.file)

@@ -7,7 +7,7 @@ server -> each client <-> its neighbours -> server   (reduce: allreduce)
 from collections.abc import Sequence
 
 from fedray.randomness import SERVER_ID
-from fedray.schedule import Schedule, Send, Server, Step, Train
+from fedray.schedule import Aggregate, Schedule, Send, Step, Train
 from fedray.topologies.topology import RoundContext, Topology
 
 
@@ -41,14 +41,14 @@ def parallel(
             Send(f"up-{k}", k, SERVER_ID, "uplink", (train,))
             for k, train in zip(clients, trained, strict=True)
         ]
-        aggregate = Server("aggregate", tuple(upload.id for upload in uploads), deadline_s, min_updates)
+        aggregate = Aggregate("aggregate", tuple(upload.id for upload in uploads), deadline_s, min_updates)
         return Schedule(round_number, (*steps, *uploads, aggregate))
     share = 2 * (n - 1) / n
     for k, next_ in zip(clients, [*clients[1:], clients[0]], strict=True):
         steps.append(Send(f"ring-{k}-{next_}", k, next_, "sidelink", trained, share, messages=2 * (n - 1)))
     first, ring = clients[0], tuple(step.id for step in steps[-n:])
     steps.append(Send(f"up-{first}", first, SERVER_ID, "uplink", ring))
-    return Schedule(round_number, (*steps, Server("aggregate", (f"up-{first}",))))
+    return Schedule(round_number, (*steps, Aggregate("aggregate", (f"up-{first}",))))
 
 
 class ParallelTopology(Topology):

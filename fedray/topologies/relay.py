@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 
 from fedray.randomness import SERVER_ID
-from fedray.schedule import Schedule, Send, Server, Step, Train
+from fedray.schedule import Aggregate, Schedule, Send, Step, Train
 from fedray.topologies.topology import RoundContext, Sidelinks, Topology
 
 # Whom `here` (none: the server) would hand the buffer to, of the clients left in S, the best first.
@@ -62,7 +62,7 @@ def relay(
         unreached += sorted(left)
     # The round ends: v_{t+1}. After T rounds, Step 4 merges it into the base weights.
     steps.append(
-        Server("aggregate", tuple(s.id for s in steps if isinstance(s, Send) and s.direction == "uplink"))
+        Aggregate("aggregate", tuple(s.id for s in steps if isinstance(s, Send) and s.direction == "uplink"))
     )
     return Schedule(round_number, tuple(steps), tuple(unreached))
 

@@ -11,7 +11,7 @@ Vanilla:       server -> client i: its batches -> client i': its batches -> ... 
 from collections.abc import Iterator, Mapping, Sequence
 
 from fedray.randomness import SERVER_ID
-from fedray.schedule import Direction, Pass, Schedule, Send, Server, Step
+from fedray.schedule import Aggregate, Direction, Pass, Schedule, Send, Step
 from fedray.topologies.topology import RoundContext, Topology
 
 
@@ -41,7 +41,7 @@ def splitfed(
         steps.append(Send(f"up-{k}", k, SERVER_ID, "uplink", (steps[-1].id,)))
     return Schedule(
         round_number,
-        (*steps, Server("aggregate", tuple(f"up-{k}" for k in batches), deadline_s, min_updates)),
+        (*steps, Aggregate("aggregate", tuple(f"up-{k}" for k in batches), deadline_s, min_updates)),
     )
 
 
@@ -63,7 +63,7 @@ def vanilla(
     if before is not None:
         steps.append(Send(f"up-{before}", before, SERVER_ID, "uplink", (steps[-1].id,)))
         ups = (steps[-1].id,)
-    return Schedule(round_number, (*steps, Server("aggregate", ups)))
+    return Schedule(round_number, (*steps, Aggregate("aggregate", ups)))
 
 
 # A (micro-)batch's way: passes, and what is sent in between.

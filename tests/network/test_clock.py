@@ -17,7 +17,7 @@ from fedray.randomness import SERVER_ID, generator
 from fedray.scenario.device import FlopsDevice
 from fedray.scenario.links import FixedLink
 from fedray.scenario.network import Network
-from fedray.schedule import Schedule, Send, Server, Train
+from fedray.schedule import Aggregate, Schedule, Send, Train
 from fedray.topologies.relay import random_order
 from fedray.topologies.split import splitfed
 from tests.helpers import chained, sent
@@ -99,7 +99,7 @@ def test_a_device_does_one_thing_at_a_time():
     send = Send("down", SERVER_ID, 0, "downlink")
     trains = [Train(f"train-{i}", 0, ("down",)) for i in range(2)]
     events = time_round(
-        Schedule(1, (send, *trains, Server("aggregate", ("train-0", "train-1")))), WORK, network(), 0.0
+        Schedule(1, (send, *trains, Aggregate("aggregate", ("train-0", "train-1")))), WORK, network(), 0.0
     )
     first, second = (e for e in events if e.event == "train")
     assert (first.t0_s, first.t1_s) == (DOWN_S, DOWN_S + 1)
@@ -110,7 +110,10 @@ def test_a_link_carries_one_thing_at_a_time_in_each_direction():
     sends = [Send(f"down-{k}-{i}", SERVER_ID, k, "downlink") for k in range(2) for i in range(2)]
     trains = [Train(f"train-{s.id}", int(s.id[5]), (s.id,)) for s in sends]
     events = time_round(
-        Schedule(1, (*sends, *trains, Server("aggregate", tuple(t.id for t in trains)))), WORK, network(), 0.0
+        Schedule(1, (*sends, *trains, Aggregate("aggregate", tuple(t.id for t in trains)))),
+        WORK,
+        network(),
+        0.0,
     )
     assert [e.t1_s for e in events if e.event == "send"] == pytest.approx([DOWN_S, 2 * DOWN_S] * 2)
 

@@ -22,7 +22,7 @@ from fedray.scenario.device import CpuDevice, FlopsDevice, Mix, Profile, Share
 from fedray.scenario.links import FixedLink
 from fedray.scenario.network import Network
 from fedray.scenario.radio import LogDistance, Sidelink
-from fedray.schedule import SERVER_NODE, Schedule, Send, Server, Train, client_node
+from fedray.schedule import SERVER_NODE, Aggregate, Schedule, Send, Train, client_node
 from fedray.shipped import devices
 from fedray.topologies.parallel import parallel
 from fedray.topologies.relay import random_order, relay
@@ -241,7 +241,7 @@ def batches(clients, count, compute_s=2.75, server_s=0.5):
         lambda d, c: 0,
         lambda n: 0.0,
     )
-    return time_round(Schedule(1, (*steps, Server("aggregate", tuple(ends)))), work, radio(), 0.0)
+    return time_round(Schedule(1, (*steps, Aggregate("aggregate", tuple(ends)))), work, radio(), 0.0)
 
 
 def test_equal_shares_halve_a_band_and_min_max_lets_all_finish_together():
@@ -377,7 +377,7 @@ def test_a_failed_hop_is_charged_and_the_next_one_waits_for_it():
         Send("hop-0-2", 0, 2, "sidelink", ("train-0", "hop-0-1")),
         Train("train-2", 2, ("hop-0-2",)),
         Send("up-2", 2, SERVER_ID, "uplink", ("train-2",)),
-        Server("aggregate", ("up-2",)),
+        Aggregate("aggregate", ("up-2",)),
     )
     decided = {s.id: "lost" if s.id == "hop-0-1" else "done" for s in steps}
     events = {e.id: e for e in time_round(Schedule(1, steps), WORK, radio(), 0.0, decided)}

@@ -7,7 +7,7 @@ import pytest
 
 from fedray.network.simulation import Replay, Simulation
 from fedray.randomness import SERVER_ID
-from fedray.schedule import Pass, Schedule, Send, Server, Train
+from fedray.schedule import Aggregate, Pass, Schedule, Send, Train
 
 
 def simulated(steps, seconds, unusable=()):
@@ -25,7 +25,7 @@ def served(client, batch):
 
 
 def test_a_step_starts_when_the_last_of_those_it_waits_for_ends():
-    steps = [Train("train-0", 0, ()), Train("train-1", 1, ()), Server("aggregate", ("train-0", "train-1"))]
+    steps = [Train("train-0", 0, ()), Train("train-1", 1, ()), Aggregate("aggregate", ("train-0", "train-1"))]
     times, _ = simulated(steps, {"train-0": 2.0, "train-1": 5.0, "aggregate": 1.0})
     assert times["aggregate"] == (5.0, 6.0)
 
@@ -33,7 +33,7 @@ def test_a_step_starts_when_the_last_of_those_it_waits_for_ends():
 def test_the_server_serves_first_come_first_served_and_equals_in_the_order_in_which_they_came():
     ups = [Send(f"up-{k}", k, SERVER_ID, "uplink") for k in range(4)]
     serves = [served(k, 0) for k in range(4)]
-    steps = [*ups, *serves, Server("aggregate", tuple(s.id for s in serves))]
+    steps = [*ups, *serves, Aggregate("aggregate", tuple(s.id for s in serves))]
     seconds = dict(zip([f"up-{k}" for k in range(4)], [3.0, 1.0, 3.0, 2.0], strict=True))
     times, _ = simulated(steps, seconds | {f"serve-{k}-0": 10.0 for k in range(4)} | {"aggregate": 0.0})
     # 1 came at 1 s, 3 at 2 s, and 0 and 2 at 3 s
@@ -54,7 +54,7 @@ def test_a_server_waits_for_all_until_its_deadline_or_for_enough_updates(
     deadline_s, min_updates, begins_s, late
 ):
     trains = [Train(f"train-{k}", k, ()) for k in range(3)]
-    steps = [*trains, Server("aggregate", tuple(t.id for t in trains), deadline_s, min_updates)]
+    steps = [*trains, Aggregate("aggregate", tuple(t.id for t in trains), deadline_s, min_updates)]
     times, found = simulated(steps, {"train-0": 1.0, "train-1": 2.0, "train-2": 3.0, "aggregate": 0.0})
     assert times["aggregate"][0] == begins_s
     assert found == late
@@ -65,7 +65,7 @@ def test_what_needs_a_lost_transfer_is_skipped_at_once_however_many_steps_that_a
     steps = [Send("down-0", SERVER_ID, 0, "downlink")]
     for i in range(n):
         steps.append(Train(f"train-{i}", 0, (steps[-1].id,)))
-    schedule = Schedule(1, (*steps, Server("aggregate", (steps[-1].id,))))
+    schedule = Schedule(1, (*steps, Aggregate("aggregate", (steps[-1].id,))))
     timing = Simulation(schedule, lambda i, now_s: 2.0, {0}).run()
     assert timing.skipped == set(range(1, n + 1))
     assert set(timing.end_s[1:-1]) == {2.0}
@@ -77,7 +77,7 @@ def test_a_transfer_needs_what_it_carries_and_only_waits_for_the_others():
         Train("train-0", 0, ()),
         Send("hop-0-1", 0, 1, "sidelink", ("train-0",)),
         Send("hop-0-2", 0, 2, "sidelink", ("train-0", "hop-0-1")),
-        Server("aggregate", ("hop-0-2",)),
+        Aggregate("aggregate", ("hop-0-2",)),
     )
     timing = Simulation(Schedule(1, steps), lambda i, now_s: 1.0, {1}).run()
     assert timing.skipped == set()
@@ -86,7 +86,7 @@ def test_a_transfer_needs_what_it_carries_and_only_waits_for_the_others():
 
 def test_on_another_network_a_server_waits_for_those_that_came_in_time_where_it_was_decided():
     trains = [Train(f"train-{k}", k, ()) for k in range(3)]
-    schedule = Schedule(1, (*trains, Server("aggregate", tuple(t.id for t in trains), 4.0)))
+    schedule = Schedule(1, (*trains, Aggregate("aggregate", tuple(t.id for t in trains), 4.0)))
     seconds = [9.0, 1.0, 20.0, 0.0]
     timing = Replay(schedule, lambda i, now_s: seconds[i], (), ["done", "done", "late", "done"]).run()
     assert timing.start_s[3] == 9.0

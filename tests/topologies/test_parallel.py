@@ -7,7 +7,7 @@ from fedray.network.clock import time_round
 from fedray.network.radio import Radio
 from fedray.network.work import Work
 from fedray.scenario import Scenario
-from fedray.schedule import Send, Server, Train
+from fedray.schedule import Aggregate, Send, Train
 from fedray.topologies.parallel import parallel
 from tests.helpers import GARMENTS, quickstart
 
@@ -30,7 +30,7 @@ def test_every_client_trains_once_from_the_servers_model_and_is_a_chain_of_its_o
     assert chains(schedule) == [[c] for c in clients]
     trained = [s for s in schedule if isinstance(s, Train)]
     assert all(s.after == (f"down-{s.client}",) for s in trained)
-    assert sum(isinstance(s, Server) for s in schedule) == 1
+    assert sum(isinstance(s, Aggregate) for s in schedule) == 1
 
 
 def test_the_server_waits_for_every_uplink_and_clients_work_side_by_side(radio):

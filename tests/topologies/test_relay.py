@@ -7,7 +7,7 @@ from fedray.checks import check
 from fedray.network.radio import Radio
 from fedray.planning.round import schedule_round
 from fedray.randomness import SERVER_ID
-from fedray.schedule import SERVER_NODE, Schedule, Send, Server, Train, client_node
+from fedray.schedule import SERVER_NODE, Aggregate, Schedule, Send, Train, client_node
 from fedray.topologies.relay import best_sidelink, random_order
 from tests.helpers import chained, tiny, way
 
@@ -48,7 +48,7 @@ def test_every_client_trains_once_and_every_buffer_goes_where_the_next_turn_is(c
         chains,
     )
     last = schedule.steps[-1]
-    assert isinstance(last, Server)
+    assert isinstance(last, Aggregate)
     assert set(last.after) == {s.id for s in schedule if isinstance(s, Send) and s.direction == "uplink"}
 
 

@@ -11,7 +11,7 @@ from fedray.network.work import Work
 from fedray.scenario.device import FlopsDevice
 from fedray.scenario.links import FixedLink
 from fedray.scenario.network import Network
-from fedray.schedule import SERVER_NODE, Pass, Send, Server
+from fedray.schedule import SERVER_NODE, Aggregate, Pass, Send
 from fedray.topologies.split import parts, splitfed, vanilla
 
 PART, SMASHED = 1000, 1_000_000  # bytes
@@ -120,7 +120,7 @@ def test_clients_in_turn_hand_their_part_on_and_the_last_gives_it_back():
     events = time_round(schedule, work(), radio(), 0.0)
     starts = {c: min(e.t0_s for e in events if e.node == f"client-{c}") for c in (4, 1, 7)}
     assert starts[4] < starts[1] < starts[7]
-    assert next(s for s in schedule if isinstance(s, Server)).after == ("up-7",)
+    assert next(s for s in schedule if isinstance(s, Aggregate)).after == ("up-7",)
 
 
 def test_who_vanishes_within_its_turn_is_charged_for_what_it_did_and_asked_for_nothing():
