@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedray.check import readable
-from fedray.data.partition import census
+from fedray.data.census import census
 from fedray.executors import EvaluationHandle, Executor, Job, TrainReport, open_executor
 from fedray.failures import RunFailed as RunFailed
 from fedray.failures import failure, judge_failure, record, refuse_round_of_failures

@@ -4,8 +4,8 @@ from functools import cached_property
 from pathlib import Path
 
 from fedray.data.samples import DatasetInfo, Samples
-from fedray.data.sources import dataset_info, has_test_set, open_source
-from fedray.scenario.data import Data
+from fedray.data.sources import source
+from fedray.scenario.data import DataSection
 
 
 class Dataset:
@@ -13,25 +13,25 @@ class Dataset:
     made a process and passed to whoever needs it. Each property raises Refused where files are missing or do
     not fit together."""
 
-    def __init__(self, section: Data, folder: Path) -> None:
+    def __init__(self, section: DataSection, folder: Path) -> None:
         """`folder`: where the section's relative paths start."""
-        self.section, self.folder = section, folder
+        self.source = source(section, folder)
 
     @cached_property
     def info(self) -> DatasetInfo:
-        return dataset_info(self.section, self.folder)
+        return self.source.info
 
     @cached_property
     def train(self) -> Samples:
-        return open_source(self.section, self.folder, "train")
+        return self.source.open("train")
 
     @cached_property
     def test(self) -> Samples:
-        return open_source(self.section, self.folder, "test")
+        return self.source.open("test")
 
     @property
     def has_test_set(self) -> bool:
-        return has_test_set(self.section)
+        return self.source.has_test_set
 
     @property
     def real(self) -> Samples:

@@ -6,6 +6,9 @@ import stat
 from functools import cache
 from pathlib import Path
 
+from fedray import shipped
+from fedray.scenario.base import Refused
+
 MOST_ENTRIES = 1_000_000  # files and folders under a data folder
 
 
@@ -53,3 +56,25 @@ def _unbounded(folder: Path) -> str | None:
 def _pseudo() -> frozenset[int]:
     """Devices of the folders in which a system shows itself: /proc, /sys and /dev."""
     return frozenset(os.stat(place).st_dev for place in ("/proc", "/sys", "/dev") if os.path.ismount(place))
+
+
+def located(path: str, folder: Path, key: str) -> Path:
+    """What a scenario's key names, relative to its folder or as shipped:NAME, whether it is there or not.
+
+    Raises:
+        Refused: for a NAME that does not ship, and for what is there but neither a file nor a folder of
+            files.
+    """
+    try:
+        place = shipped.resolve(path, folder)
+    except FileNotFoundError as e:
+        raise Refused(key, repr(path), str(e)) from None
+    if (got := unfit(place)) is not None:
+        raise Refused(key, f"{path!r}, {got}", "a regular file, or a folder of them")
+    return place
+
+
+def verify_file(path: str, folder: Path, key: str) -> None:
+    """Raises Refused where a scenario's key names no file."""
+    if not located(path, folder, key).is_file():
+        raise Refused(key, repr(path), "a file")

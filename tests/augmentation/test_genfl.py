@@ -7,12 +7,12 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from fedray.executors.augment import AugmentWork
 from PIL import Image
 
 from fedray import shipped
 from fedray.augmentation.image_generator import ImageGenerator
 from fedray.data import dataset_info
-from fedray.executors.augment import AugmentWork
 from fedray.executors.serial import SerialExecutor
 from fedray.network.radio import Radio
 from fedray.planning.round import schedule_round
@@ -191,7 +191,7 @@ def test_weights_may_follow_accuracy_on_images_that_are_then_not_tested_on(tmp_p
     _, _, kappa_2 = work.mix(executor.layout, 1, mean, {}, augmented, report)
     assert kappa_2 == pytest.approx(scores[1] / sum(scores))
     run(file, tmp_path / "run")
-    from fedray.data.partition import split_test_set as split
+    from fedray.data.clients import split_test_set as split
 
     held, rest = split(executor.job.scenario, 500)
     assert len(held) == 100
