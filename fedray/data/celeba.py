@@ -79,7 +79,7 @@ def _images_of(parts: Path, images: Path, part: str) -> list[str]:
     whole = "whole files of CelebA"
     try:
         lines = parts.read_text("utf-8-sig").splitlines()
-        there = set(os.listdir(images))  # names alone: nothing that a line says leads out of the folder
+        present = set(os.listdir(images))  # names alone: nothing that a line says leads out of the folder
     except (OSError, UnicodeDecodeError) as e:
         raise Refused(
             "data.path", f"{parts.parent}, whose lists cannot be read: {reason(e)}", whole
@@ -99,7 +99,7 @@ def _images_of(parts: Path, images: Path, part: str) -> list[str]:
             raise Refused("data.path", f"{parts}:{number}: {cells[0][:60]!r} a second time", whole)
         if cells[1] != part:
             continue
-        if cells[0] not in there:
+        if cells[0] not in present:
             raise Refused(
                 "data.path", f"{parts}:{number}: {cells[0][:60]!r}, which is missing in {images}", whole
             )

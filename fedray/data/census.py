@@ -40,8 +40,8 @@ def distance(counts: np.ndarray, to: np.ndarray) -> np.ndarray:
     """Earth mover's distance of mixes of labels [..., labels] to that of `to`, sum_y |p(y) - q(y)| (Zhao et
     al. 2018)."""
     mix = counts / np.maximum(counts.sum(-1, keepdims=True), 1e-12)
-    found: np.ndarray = np.abs(mix - to / to.sum()).sum(-1)
-    return found
+    distances: np.ndarray = np.abs(mix - to / to.sum()).sum(-1)
+    return distances
 
 
 def rounded_or_none(distances: np.ndarray, counts: np.ndarray) -> list[float | None]:

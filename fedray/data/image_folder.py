@@ -8,7 +8,7 @@ import numpy as np
 
 from fedray.data import metadata
 from fedray.data.decode import FORMATS, SUFFIXES
-from fedray.data.folders import Found, Walk, composed, refuse_shared
+from fedray.data.folders import FileBelow, Walk, composed, refuse_shared
 from fedray.data.places import located
 from fedray.data.samples import Files, Split
 from fedray.data.source import Source
@@ -125,11 +125,11 @@ def _wanted(name: str) -> bool:
     return name == metadata.NAME or Path(name).suffix.lower() in SUFFIXES | UNREAD
 
 
-def _group(file: Found) -> str:
+def _group(file: FileBelow) -> str:
     return file.names[0] if len(file.names) > 1 else ""
 
 
-def _refuse_empty(root: Path, only: Sequence[str] | None, images: Sequence[Found], key: str) -> None:
+def _refuse_empty(root: Path, only: Sequence[str] | None, images: Sequence[FileBelow], key: str) -> None:
     groups = {_group(image) for image in images}
     empty = (
         ([] if images else [root])

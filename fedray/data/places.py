@@ -30,24 +30,25 @@ def unfit(place: Path) -> str | None:
 
 def _unbounded(folder: Path) -> str | None:
     """Whether going through a folder would end, and where not. Links are not followed."""
-    left, entries = [os.fspath(folder)], 0
-    while left:
-        here = left.pop()
+    pending = [os.fspath(folder)]
+    count = 0
+    while pending:
+        current = pending.pop()
         try:
-            if os.stat(here).st_dev in _pseudo():
+            if os.stat(current).st_dev in _pseudo():
                 return (
-                    f"which has {here} in it, no folder of files"
-                    if here != os.fspath(folder)
+                    f"which has {current} in it, no folder of files"
+                    if current != os.fspath(folder)
                     else "no folder of files"
                 )
-            with os.scandir(here) as found:
-                for entry in found:
-                    entries += 1
+            with os.scandir(current) as entries:
+                for entry in entries:
+                    count += 1
                     if entry.is_dir(follow_symlinks=False):
-                        left.append(entry.path)
+                        pending.append(entry.path)
         except OSError:
             continue  # whoever opens it says what is wrong with it
-        if entries > MOST_ENTRIES:
+        if count > MOST_ENTRIES:
             return f"which has more than {MOST_ENTRIES:,} files and folders in it"
     return None
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from PIL import Image
 
-from fedray.data.folders import Found, Walk, refuse_shared
+from fedray.data.folders import FileBelow, Walk, refuse_shared
 from fedray.data.places import located
 from fedray.data.samples import DatasetInfo, Samples, Split
 from fedray.data.source import Source
@@ -85,12 +85,12 @@ class TextSource(Source):
 def _by_name(root: Path, clients: bool) -> dict[str, Path]:
     """The texts in a folder, by their names without .txt; where its folders are clients, no file is two
     clients'."""
-    found = [f for f in Walk(root, "data.path", _is_text).files() if _is_text(f.names[-1])]
+    files = [f for f in Walk(root, "data.path", _is_text).files() if _is_text(f.names[-1])]
     if clients:
-        refuse_shared(found, _owner, "data.path")
-    named: dict[str, Found] = {}
-    alone = {_owner(file): file for file in found if len(file.names) == 1}
-    for file in found:
+        refuse_shared(files, _owner, "data.path")
+    named: dict[str, FileBelow] = {}
+    alone = {_owner(file): file for file in files if len(file.names) == 1}
+    for file in files:
         name = PurePosixPath(*file.names).with_suffix("").as_posix()
         other = named.setdefault(name, file)
         if other is file and clients:
@@ -108,7 +108,7 @@ def _is_text(name: str) -> bool:
     return name.lower().endswith(".txt")
 
 
-def _owner(file: Found) -> str:
+def _owner(file: FileBelow) -> str:
     """The first folder of a file, or the file itself where it lies in none."""
     return file.names[0] if len(file.names) > 1 else PurePosixPath(file.names[0]).stem
 
@@ -117,6 +117,17 @@ def _owner(file: Found) -> str:
 def _read(
     stamps: Sequence[tuple[str, Path, int]], length: int, vocabulary: int, held_out: float
 ) -> dict[Split, Texts]:
+    """The samples of both splits.
+
+    Args:
+        stamps: name, file and time of change of each text.
+        length: tokens a sample.
+        vocabulary: of the tokenizer; 0: bytes alone.
+        held_out: the share of each text, at its end, that is kept to test on.
+
+    Raises:
+        Refused: for a text that cannot be read or is too short.
+    """
     texts: dict[Split, list[str]] = {"train": [], "test": []}
     for _, file, _ in stamps:
         try:
@@ -132,7 +143,7 @@ def _read(
     groups = [name.split("/")[0] for name in names]
     # from all files, since which client has which sample is known only once there are samples
     tokenizer = train(texts["train"], vocabulary)
-    found: dict[Split, Texts] = {}
+    samples: dict[Split, Texts] = {}
     for split, parts in texts.items():
         ids = [np.array(encoding.ids, np.int32) for encoding in tokenizer.encode_batch(parts)]
         sizes = np.array([len(x) // length for x in ids])
@@ -152,5 +163,5 @@ def _read(
         blocks = np.concatenate(
             [x[: n * length].reshape(-1, length) for x, n in zip(ids, sizes, strict=True)]
         )
-        found[split] = Texts(blocks, np.repeat(np.arange(len(ids)), sizes), names, groups, tokenizer)
-    return found
+        samples[split] = Texts(blocks, np.repeat(np.arange(len(ids)), sizes), names, groups, tokenizer)
+    return samples
