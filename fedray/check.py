@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fedray import shipped
-from fedray.data import Samples, holdings, open_source
+from fedray.data import Dataset, Samples, holdings, open_source
 from fedray.data.image_folder import read
 from fedray.data.places import located
 from fedray.data.sources import to_download
@@ -93,17 +93,18 @@ def _missing(loaded: Loaded) -> ScenarioError:
     return loaded.error(refused)
 
 
-def readable(loaded: Loaded) -> tuple[Samples, Mapping[int, np.ndarray]]:
+def readable(loaded: Loaded, dataset: Dataset | None = None) -> tuple[Samples, Mapping[int, np.ndarray]]:
     """The samples that this process may open, and which of them each client holds, after every image has been
-    opened.
+    opened. `dataset`: the scenario's data, where they are open already.
 
     Raises:
         Refused, ScenarioError: where files are missing, or with every image that cannot be read.
     """
-    samples, held = holdings(loaded.scenario, loaded.folder)
+    dataset = dataset or Dataset.of(loaded.scenario, loaded.folder)
+    samples, held = holdings(loaded.scenario, loaded.folder, dataset=dataset)
     bad = list(samples.unreadable(held))
     if tested(loaded.scenario):
-        bad += open_source(loaded.scenario.data, loaded.folder, "test").unreadable({})
+        bad += dataset.test.unreadable({})
     if bad:
         raise loaded.error(bad)
     return samples, held

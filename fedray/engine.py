@@ -75,15 +75,18 @@ def _run(loaded: Loaded, run: RunFolder, watcher: Watcher, resume: bool) -> dict
     scenario, known = loaded.scenario, None
     run.belongs = fingerprint.of_scenario(scenario, loaded.folder)
     executor: Executor | None = None
+    job = Job(scenario, loaded.folder.resolve(), run.path)
     try:
         if not scenario.sites:
-            samples, held = readable(loaded)
+            samples, held = readable(loaded, job.dataset)
             run.belongs["data"] = fingerprint.of_data(samples, held)
             known = shared(scenario, samples, held)
             if len(samples.label_names) > 1 and scenario.data.partition.kind != "folder":
                 run.write("partition.json", asdict(census(samples, held)))
-            loaded = replace(loaded, scenario=(scenario := settled(scenario, loaded.folder, known)))
-        executor = open_executor(Job(scenario, loaded.folder.resolve(), run.path), watcher.note)
+            loaded = replace(
+                loaded, scenario=(scenario := settled(scenario, loaded.folder, known, job.dataset))
+            )
+        executor = open_executor(replace(job, scenario=scenario), watcher.note)
         if known is None:
             counts, run.belongs["data"] = executor.survey()
             known = Shared(counts)

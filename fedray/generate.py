@@ -58,8 +58,8 @@ def generate(
     loaded = reader.scenario(run.path)
     scenario = loaded.scenario
     if scenario.sweep:
-        ours = ", ".join(str(folder / name) for name in scenario.sweep.variants)
-        raise ScenarioError([f"{folder}: got a sweep, expected one of its runs: {ours}"])
+        variants = ", ".join(str(folder / name) for name in scenario.sweep.variants)
+        raise ScenarioError([f"{folder}: got a sweep, expected one of its runs: {variants}"])
     section = scenario.model
     if section.generates is None or not section.takes_prompts:
         expected = "the run of a model that generates from prompts"

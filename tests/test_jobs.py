@@ -1,4 +1,4 @@
-"""`ray job submit`, as the README says it, on a head that asks for a token."""
+"""`ray job submit`, as docs/tutorials/cluster.md says it, on a head that asks for a token."""
 
 import json
 import os

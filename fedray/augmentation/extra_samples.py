@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fedray.data import Samples, dataset_info
+from fedray.data import Samples
 
 if TYPE_CHECKING:
     from fedray.augmentation.image_generator import GeneratedImages
@@ -19,7 +19,7 @@ class SharedImages(NamedTuple):
     images: GeneratedImages
 
     def samples(self, client: int, training: Any) -> Samples:
-        return self.images.samples(dataset_info(training.job.scenario.data, training.job.folder))
+        return self.images.samples(training.job.dataset.info)
 
 
 class OwnImages(NamedTuple):
@@ -29,7 +29,7 @@ class OwnImages(NamedTuple):
 
     def samples(self, client: int, training: Any) -> Samples:
         job = training.job
-        info = dataset_info(job.scenario.data, job.folder)
+        info = job.dataset.info
         from fedray.augmentation.image_generator import ImageGenerator
 
         if (generator := training.resident.get("image generator")) is None:

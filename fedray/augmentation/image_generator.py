@@ -86,9 +86,9 @@ class ImageGenerator:
 
     def _chunks(self, start: int, end: int) -> Iterator[range]:
         """A round's images are generated `batch_size` at once, and never with another round's."""
-        each = painted(self.section, len(self.dataset.label_names), 1)
-        for first in range(0, end, each):
-            last = min(first + each, end)
+        per_round = painted(self.section, len(self.dataset.label_names), 1)
+        for first in range(0, end, per_round):
+            last = min(first + per_round, end)
             for i in range(max(first, start), last, self.section.batch_size):
                 yield range(i, min(i + self.section.batch_size, last))
 
@@ -152,13 +152,13 @@ class ImageGenerator:
             else []
         )
         for folder in (self.keep, *sorted(variants)):
-            found = [
+            pictures = [
                 picture for i in chunk if (picture := self._opened(folder, i, int(labels[i]))) is not None
             ]
-            if len(found) == len(chunk):
-                for i, picture in zip(chunk, found, strict=True) if folder != self.keep else []:
+            if len(pictures) == len(chunk):
+                for i, picture in zip(chunk, pictures, strict=True) if folder != self.keep else []:
                     self._save(i, int(labels[i]), self.prompt(owner, i, int(labels[i])), picture)
-                return found
+                return pictures
         return None
 
     def _opened(self, folder: Path, i: int, label: int) -> np.ndarray | None:

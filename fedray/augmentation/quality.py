@@ -34,8 +34,8 @@ def judged(
     wanted = torch.tensor([judge.labels.index(dataset.label_names[k]) for k in pictures.labels])
     n = min(len(made), len(real))
     chosen = generator(seed, 0, SERVER, "pictures judged").choice(len(real), n, replace=False)
-    theirs = _tensors(np.stack([np.moveaxis(np.asarray(real.image(int(i))), -1, 0) for i in chosen]))
-    distances = quality.measure(judge, theirs, made[:n], key(seed, 0, SERVER, "kid"))
+    real_images = _tensors(np.stack([np.moveaxis(np.asarray(real.image(int(i))), -1, 0) for i in chosen]))
+    distances = quality.measure(judge, real_images, made[:n], key(seed, 0, SERVER, "kid"))
     return {
         "recognised": style.recognised(probabilities, wanted),
         "classifier_fid": distances["eval_classifier_fid"],

@@ -15,7 +15,7 @@ from fedray import shipped
 from fedray.augmentation import quality
 from fedray.augmentation.extra_samples import SharedImages
 from fedray.augmentation.image_generator import ImageGenerator
-from fedray.data import Samples, dataset_info, open_source
+from fedray.data import Samples
 from fedray.data.clients import split_test_set
 from fedray.data.samples import Array
 from fedray.evaluation import judge as judges
@@ -36,7 +36,7 @@ class AugmentationServer:
     def __init__(self, job: Job, device: torch.device) -> None:
         assert job.scenario.augmentation is not None
         self.job, self.device, self.section = job, device, job.scenario.augmentation
-        self.info = dataset_info(job.scenario.data, job.folder)
+        self.info = job.dataset.info
         keep = job.run / "pictures" if job.run is not None else None
         self.generator = ImageGenerator(self.section, job.folder, self.info, job.scenario.seed, device, keep)
 
@@ -148,7 +148,7 @@ class AugmentationServer:
 
     @cached_property
     def _real(self) -> Samples:
-        return open_source(self.job.scenario.data, self.job.folder, "test")
+        return self.job.dataset.test
 
     def _pictures(self, labels: np.ndarray) -> Array:
         if not len(labels):

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fedray.data.dataset import Dataset
 from fedray.data.samples import Samples
-from fedray.data.sources import source
 from fedray.randomness import SERVER, generator
 from fedray.scenario.base import Refused
 from fedray.scenario.data import PartitionSection
@@ -80,21 +80,25 @@ def _refuse_misdealt(section: PartitionSection, parts: Sequence[np.ndarray], cli
 
 
 def holdings(
-    scenario: Scenario, folder: Path, site: str | None = None
+    scenario: Scenario, folder: Path, site: str | None = None, dataset: Dataset | None = None
 ) -> tuple[Samples, Mapping[int, np.ndarray]]:
     """The samples that a host may open, and which of them each client has: every client's, or with samples at
     sites those of the clients at the host's own.
 
+    Args:
+        scenario: of which `data`, `population` and `seed` say which client has what.
+        folder: where its relative paths start.
+        site: the host's.
+        dataset: the scenario's data, where they are open already.
+
     Raises:
         Refused: where files are missing, or do not fit the clients.
     """
-    section = scenario.data if scenario.model.reads_captions else scenario.data.without_captions()
-    opened = source(section, folder)
-    if section.clients_at_sites():
+    dataset = dataset or Dataset.of(scenario, folder)
+    if dataset.section.clients_at_sites():
         assert site is not None
-        return opened.open_at_site(site)
-    samples = opened.open("train")
-    return samples, partition(scenario, samples)
+        return dataset.source.open_at_site(site)
+    return dataset.train, partition(scenario, dataset.train)
 
 
 def split_test_set(scenario: Scenario, n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from fedray.data.samples import DatasetInfo, Samples
 from fedray.data.sources import source
 from fedray.scenario.data import DataSection
+from fedray.scenario.scenario import Scenario
 
 
 class Dataset:
@@ -15,19 +16,34 @@ class Dataset:
 
     def __init__(self, section: DataSection, folder: Path) -> None:
         """`folder`: where the section's relative paths start."""
+        self.section = section
+        self.folder = folder
         self.source = source(section, folder)
+
+    @classmethod
+    def of(cls, scenario: Scenario, folder: Path) -> "Dataset":
+        """A scenario's: images need no captions where the model reads none."""
+        section = scenario.data if scenario.model.reads_captions else scenario.data.without_captions()
+        return cls(section, folder)
+
+    def is_of(self, other: "Dataset") -> bool:
+        """Whether both are the same data."""
+        return (self.section, self.folder) == (other.section, other.folder)
+
+    def __reduce__(self) -> tuple[type["Dataset"], tuple[DataSection, Path]]:
+        return Dataset, (self.section, self.folder)  # another process opens it itself
 
     @cached_property
     def info(self) -> DatasetInfo:
         return self.source.info
 
-    @cached_property
+    @property
     def train(self) -> Samples:
-        return self.source.open("train")
+        return self.source.train
 
-    @cached_property
+    @property
     def test(self) -> Samples:
-        return self.source.open("test")
+        return self.source.test
 
     @property
     def has_test_set(self) -> bool:

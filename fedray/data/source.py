@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -52,6 +53,16 @@ class Source(ABC):
             Refused: where files are missing or do not fit together.
         """
 
+    @cached_property
+    def train(self) -> Samples:
+        """The samples to train on, opened once."""
+        return self.open("train")
+
+    @cached_property
+    def test(self) -> Samples:
+        """The samples to test on, opened once."""
+        return self.open("test")
+
     @property
     def info(self) -> DatasetInfo:
         """What the samples are like; colour images of any size, where a source says nothing else.
@@ -59,7 +70,7 @@ class Source(ABC):
         Raises:
             Refused: where that needs files which are missing.
         """
-        return DatasetInfo(3, None, self.open("train").label_names)
+        return DatasetInfo(3, None, self.train.label_names)
 
     @property
     def has_test_set(self) -> bool:

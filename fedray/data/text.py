@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import numpy as np
 from PIL import Image
@@ -78,7 +78,7 @@ class TextSource(Source):
 
     @property
     def info(self) -> DatasetInfo:
-        texts = self.open("train")
+        texts = cast(Texts, self.train)
         return DatasetInfo(0, None, texts.label_names, self.section.length, texts.tokenizer)
 
 

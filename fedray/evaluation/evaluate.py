@@ -45,7 +45,7 @@ def verify(scenario: Scenario, folder: Path, dataset: Dataset | None = None) -> 
     Raises:
         Refused: where not.
     """
-    dataset = dataset or Dataset(scenario.data, folder)
+    dataset = dataset or Dataset.of(scenario, folder)
     downloaded = to_download(scenario.data, folder) is None
     context = EvaluationContext.of(scenario, folder, Path(), dataset)
     for evaluation in evaluations(scenario.evaluation):

@@ -56,11 +56,13 @@ def reconstruct(
                 judge(decoder(smashed[some]), inputs[some]).backward()
                 optimizer.step()
     with torch.no_grad():
-        found, true = decoder(smashed[known:]), inputs[known:]
+        rebuilt, true = decoder(smashed[known:]), inputs[known:]
         if words:
-            found = found.argmax(1)
-            return float((found != true).float().mean()), found
-        return float((found - true).square().mean() / (true - inputs[:known].mean(0)).square().mean()), found
+            rebuilt = rebuilt.argmax(1)
+            return float((rebuilt != true).float().mean()), rebuilt
+        return float(
+            (rebuilt - true).square().mean() / (true - inputs[:known].mean(0)).square().mean()
+        ), rebuilt
 
 
 def _decoder(
@@ -91,10 +93,10 @@ def _decoder(
     return nn.Sequential(*dense), F.mse_loss
 
 
-def _over_tokens(found: Tensor, tokens: Tensor) -> Tensor:
+def _over_tokens(rebuilt: Tensor, tokens: Tensor) -> Tensor:
     """Cross-entropy of [n, words, l] and [n, l], token by token: over whole texts CUDA has no deterministic
     one."""
-    return F.cross_entropy(found.transpose(1, 2).flatten(0, 1), tokens.flatten())
+    return F.cross_entropy(rebuilt.transpose(1, 2).flatten(0, 1), tokens.flatten())
 
 
 class _Transposed(nn.Module):

@@ -47,10 +47,10 @@ def labels_in(captions: Sequence[str], names: Sequence[str]) -> Tensor:
     """
     longest_first = sorted(range(len(names)), key=lambda i: -len(names[i]))
     patterns = [(i, re.compile(rf"(?<!\w){re.escape(names[i])}(?!\w)", re.IGNORECASE)) for i in longest_first]
-    found = []
+    numbers = []
     for caption in captions:
         label = next((i for i, pattern in patterns if pattern.search(caption)), None)
         if label is None:
             raise ValueError(f"the caption {caption!r} names none of the judge's labels: {', '.join(names)}")
-        found.append(label)
-    return torch.tensor(found, dtype=torch.long)
+        numbers.append(label)
+    return torch.tensor(numbers, dtype=torch.long)

@@ -2,15 +2,17 @@
 
 import math
 import os
+import pickle
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 import numpy as np
 
+from fedray.data import Dataset
 from fedray.executors.companion import CompanionRound
 from fedray.executors.reports import TrainReport as TrainReport
 from fedray.planning.placement import ray_address
@@ -18,6 +20,8 @@ from fedray.planning.round import Shared
 from fedray.planning.workload import Workload
 from fedray.randomness import SERVER
 from fedray.runs.folder import Saved
+from fedray.scenario import plugins
+from fedray.scenario.kinds import user_kinds
 from fedray.scenario.scenario import Scenario
 from fedray.schedule import Schedule, Send, Train
 
@@ -34,6 +38,23 @@ class Job:
     scenario: Scenario
     folder: Path  # where relative paths start
     run: Path | None = None  # the run folder, on the driver's node; none: nothing is kept
+    # the scenario's data, which each process opens once; none: not open yet
+    dataset: Dataset = field(default=None, compare=False)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        own = Dataset.of(self.scenario, self.folder)
+        if self.dataset is None or not self.dataset.is_of(own):
+            object.__setattr__(self, "dataset", own)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """With the source of a user's own kinds, which a worker on another node may not have."""
+        contents = pickle.dumps((self.scenario, self.folder, self.run))
+        return _unpickled_job, (plugins.plugins_of(user_kinds(self.scenario)), contents)
+
+
+def _unpickled_job(modules: list[plugins.Plugin], contents: bytes) -> Job:
+    plugins.install(modules)
+    return Job(*pickle.loads(contents))
 
 
 def client_label(client: int | None) -> str:

@@ -70,7 +70,7 @@ class LocalTraining(ClientDatasets):
         self.job = job
         self.model = Model(job, device)
         self.rule = self.model.rule
-        super().__init__(self.model.learner, *(own or holdings(job.scenario, job.folder, site)))
+        super().__init__(self.model.learner, *(own or holdings(job.scenario, job.folder, site, job.dataset)))
         self.optimizer = FlatOptimizer(
             job.scenario.training.optimizer,
             self.model.flat.trained.data,

@@ -53,7 +53,7 @@ class Model:
         scenario = job.scenario
         make_deterministic(scenario.runtime.threads)
         self.scenario = scenario
-        self.learner = load(scenario, job.folder, device, DTYPES[scenario.training.precision])
+        self.learner = load(scenario, job.folder, device, DTYPES[scenario.training.precision], job.dataset)
         self.tuning = tuning(scenario.tuning, scenario.seed, scenario.aggregation.frozen)
         tuned = self.tuning.apply(self.learner)
         self.flat = FlatParameters(tuned.travelling, scenario.payload, device, tuned.home)

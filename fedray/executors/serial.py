@@ -42,7 +42,7 @@ class SerialExecutor:
         return f"serial, on {self.device.type}"
 
     def workload(self) -> Workload:
-        return measure(self.job.scenario, self.job.folder)
+        return measure(self.job.scenario, self.job.folder, self.job.dataset)
 
     def survey(self) -> tuple[list[int], dict[str, Any]]:
         raise AssertionError("scenarios with sites are refused in one process")

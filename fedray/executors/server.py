@@ -10,7 +10,6 @@ import torch
 
 from fedray.aggregation.accumulators import Accumulator
 from fedray.aggregation.rules import rule
-from fedray.data import Dataset
 from fedray.executors import Job
 from fedray.executors.companion import COMPANION_STATE
 from fedray.executors.global_step import GlobalStep, as_tensors, merged, moving_average
@@ -147,7 +146,7 @@ class EvaluatorWork:
         self._model.receive(buffer, state)
         found: dict[str, float] = {}
         if scenario.evaluates_model:
-            context = EvaluationContext.of(scenario, self.job.folder, grid, self._dataset)
+            context = EvaluationContext.of(scenario, self.job.folder, grid, self.job.dataset)
             found = evaluate(self._model.learner, context)
         if scenario.evaluation.leakage is not None:
             from fedray.executors.split.leaks import measure
@@ -155,17 +154,13 @@ class EvaluatorWork:
             found |= measure(
                 self.job,
                 self._model.learner,
-                self._dataset.real,
+                self.job.dataset.real,
                 grid.with_name(grid.name.replace("round", "attack")),
             )
         return found
 
     def export(self, buffer: np.ndarray, state: StateArrays, folder: Path) -> None:
         self._model.export(buffer, state, folder)
-
-    @cached_property
-    def _dataset(self) -> Dataset:
-        return Dataset(self.job.scenario.data, self.job.folder)
 
     @cached_property
     def _model(self) -> Model:

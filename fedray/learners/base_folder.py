@@ -3,10 +3,13 @@ as it should be, whole, and nothing that would run code or ask the network."""
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fedray.learners.base_files import Refuse, json_object, refuse_foreign
+from fedray.learners.base_tokenizer import CLASSES as TOKENIZERS
+from fedray.learners.base_tokenizer import verify_tokenizer
 from fedray.learners.weights_file import refuse_pointer, tensors_in
 from fedray.scenario.base import Refused
 
@@ -15,7 +18,7 @@ PARTS = {  # by name: its library and classes
     "unet": ("diffusers", ("UNet2DConditionModel",)),
     "vae": ("diffusers", ("AutoencoderKL",)),
     "text_encoder": ("transformers", ("CLIPTextModel",)),
-    "tokenizer": ("transformers", ("CLIPTokenizer", "CLIPTokenizerFast")),
+    "tokenizer": ("transformers", TOKENIZERS),
 }
 WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 # Samplers of the noise that a Stable Diffusion is trained with: betas over discrete timesteps. Flow matching
@@ -44,7 +47,6 @@ BESIDE = (
 ATTENTION = (None, "eager", "sdpa")  # ours; others are kernels, some fetched from a hub as code
 # of older versions of diffusers
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-CODE = ("auto_map", "trust_remote_code", "custom_pipelines")
 MOST_STEPS = 100_000  # of noise
 CONVERT = (
     "diffusers' StableDiffusionPipeline.from_single_file('{file}').save_pretrained('FOLDER'), then FOLDER"
@@ -53,8 +55,6 @@ REWRITE = (
     "safetensors: StableDiffusionPipeline.from_pretrained('{folder}',"
     " use_safetensors=False).save_pretrained('FOLDER'), then FOLDER"
 )
-
-Refuse = Callable[[object, str], Refused]
 
 
 def refuse_single_file(file: Path, key: str) -> None:
@@ -76,13 +76,13 @@ def verify(folder: Path, key: str) -> None:
 
     _verify_index(folder, refuse)
     _refuse_adapters(folder, refuse)
-    configs = {name: _object(folder / name / "config.json", refuse) for name in WEIGHTS}
+    configs = {name: json_object(folder / name / "config.json", refuse) for name in WEIGHTS}
     for name, config in configs.items():
         _verify_config(folder / name, config, refuse)
     _verify_shapes(folder, configs, refuse)
     file = folder / "scheduler" / "scheduler_config.json"
-    _verify_scheduler(file, _object(file, refuse), refuse)
-    _verify_tokenizer(folder / "tokenizer", configs["text_encoder"], refuse)
+    _verify_scheduler(file, json_object(file, refuse), refuse)
+    verify_tokenizer(folder / "tokenizer", configs["text_encoder"], refuse)
     for name, stem in WEIGHTS.items():
         _verify_weights(folder / name, stem, refuse)
 
@@ -105,41 +105,20 @@ def verify_loaded(
     _verify_scheduler(folder / "scheduler" / "scheduler_config.json", scheduler, refuse)
 
 
-def _object(file: Path, refuse: Refuse) -> dict[str, Any]:
-    refuse_pointer(file, refuse)
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise refuse(f"a base model without {file}", "a whole one") from None
-    except (OSError, ValueError, RecursionError) as e:
-        raise refuse(f"{file}, which is no JSON ({str(e).splitlines()[0][:80]})", "a JSON object") from None
-    if not isinstance(value, dict):
-        raise refuse(f"{file}, which is no JSON object", "one")
-    return value
-
-
 def _verify_index(folder: Path, refuse: Refuse) -> None:
     file = folder / "model_index.json"
-    index = _object(file, refuse)
+    index = json_object(file, refuse)
     if (kind := index.get("_class_name")) != PIPELINE:
         raise refuse(f"a {kind!s:.60} ({file})", f"a {PIPELINE}, which is what text_to_image trains")
     for name, (library, classes) in PARTS.items():
         if index.get(name) not in [[library, one] for one in classes]:
             raise refuse(f"{name} {json.dumps(index.get(name))[:80]} in {file}", f"{library}'s {classes[0]}")
-    _refuse_foreign(file, index, refuse)
-
-
-def _refuse_foreign(file: Path, config: Mapping[str, Any], refuse: Refuse) -> None:
-    for entry in CODE:
-        if config.get(entry):
-            raise refuse(f"{entry} in {file}", "a base model that brings no code of its own")
-    if config.get("quantization_config"):
-        raise refuse(f"quantization_config in {file}", "weights that are not quantized")
+    refuse_foreign(file, index, refuse)
 
 
 def _verify_config(part: Path, config: dict[str, Any], refuse: Refuse) -> None:
     file = part / "config.json"
-    _refuse_foreign(file, config, refuse)
+    refuse_foreign(file, config, refuse)
     entry, known = FORMS[part.name]
     if (form := config.get(entry)) != known:
         raise refuse(f"{entry} {form!r:.60} in {file}", known)
@@ -252,70 +231,6 @@ def _between(value: Any, low: float, high: float) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and low < value < high
 
 
-def _verify_tokenizer(folder: Path, text: Mapping[str, Any], refuse: Refuse) -> None:
-    """That it can be read, and gives the text encoder no more than that knows."""
-    if not (folder / "tokenizer.json").exists():
-        _object(folder / "vocab.json", refuse)
-    config = _object(file, refuse) if (file := folder / "tokenizer_config.json").exists() else {}
-    _refuse_foreign(file, config, refuse)
-    if (kind := config.get("tokenizer_class", "CLIPTokenizer")) not in PARTS["tokenizer"][1]:
-        raise refuse(f"tokenizer_class {kind!r:.60} in {file}", "CLIPTokenizer")
-    longest, places = config.get("model_max_length"), text.get("max_position_embeddings", 77)
-    if (
-        isinstance(longest, bool)
-        or not isinstance(longest, int)
-        or not isinstance(places, int)
-        or not 0 < longest <= places
-    ):
-        raise refuse(
-            f"model_max_length {longest!r:.40} in {file}",
-            f"at most {places!r:.40}, the text encoder's max_position_embeddings",
-        )
-    if (file := folder / "special_tokens_map.json").exists():
-        _object(file, refuse)
-    added = _object(file, refuse) if (file := folder / "added_tokens.json").exists() else {}
-    if (file := folder / "tokenizer.json").exists():
-        whole = _object(file, refuse)
-        model, own = whole.get("model"), whole.get("added_tokens") or []
-        known = model.get("vocab") if isinstance(model, dict) else None
-        ids = [token.get("id") for token in own if isinstance(token, dict)]
-        _verify_ids(file, known, [*ids, *added.values()], text, refuse)
-        return
-    _verify_ids(
-        folder / "vocab.json", _object(folder / "vocab.json", refuse), [*added.values()], text, refuse
-    )
-    try:
-        lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as e:
-        raise refuse(
-            f"{folder / 'merges.txt'}, which cannot be read ({e})", "the tokenizer's merges"
-        ) from None
-    bad = next(
-        (
-            i
-            for i, line in enumerate(lines, 1)
-            if line.strip() and not line.startswith("#") and len(line.split()) != 2
-        ),
-        None,
-    )
-    if bad is not None:
-        raise refuse(f"{folder / 'merges.txt'}:{bad}, which is no merge", "two tokens a line")
-
-
-def _verify_ids(file: Path, known: Any, added: list[Any], text: Mapping[str, Any], refuse: Refuse) -> None:
-    """That the text encoder has a row for each token."""
-    if not isinstance(known, dict) or not known:
-        raise refuse(f"{file} without a vocabulary", "tokens with their numbers")
-    ids, size = [*known.values(), *added], text.get("vocab_size", 49408)
-    if strange := [i for i in ids if not isinstance(i, int) or i < 0]:
-        raise refuse(f"a token's number {strange[0]!r:.40} in {file}", "whole numbers from 0")
-    if not isinstance(size, int) or max(ids) >= size:
-        raise refuse(
-            f"tokens up to number {max(ids)} in {file}",
-            f"less than {size!r:.40}, the text encoder's vocab_size",
-        )
-
-
 def stored(folder: Path, name: str, key: str) -> set[str]:
     """The names of a part's tensors as its network has them; the libraries still load those of older
     versions.
@@ -327,13 +242,13 @@ def stored(folder: Path, name: str, key: str) -> set[str]:
     def refuse(got: object, expected: str) -> Refused:
         return Refused(key, got, expected)
 
-    found = set()
+    names = set()
     for tensor in _verify_weights(folder / name, WEIGHTS[name], refuse):
         path = tensor.removeprefix("text_model.").split(".")
         if len(path) > 2 and "attentions" in path:
             path[-2] = OLD_ATTENTION.get(path[-2], path[-2])
-        found.add(".".join(path))
-    return found
+        names.add(".".join(path))
+    return names
 
 
 def _verify_weights(part: Path, stem: str, refuse: Refuse) -> set[str]:
@@ -341,12 +256,12 @@ def _verify_weights(part: Path, stem: str, refuse: Refuse) -> set[str]:
     file, index = part / f"{stem}.safetensors", part / f"{stem}.safetensors.index.json"
     for one in (file, index):
         refuse_pointer(one, refuse)
-    found = set(tensors_in(file, refuse)) if file.exists() else set()
+    names = set(tensors_in(file, refuse)) if file.exists() else set()
     if not index.exists():
         if file.exists():
-            return found
+            return names
         raise _without_weights(part, stem, refuse)
-    weight_map = _object(index, refuse).get("weight_map")
+    weight_map = json_object(index, refuse).get("weight_map")
     if (
         not isinstance(weight_map, dict)
         or not weight_map
@@ -362,8 +277,8 @@ def _verify_weights(part: Path, stem: str, refuse: Refuse) -> set[str]:
         lacking = [tensor for tensor, where in weight_map.items() if where == name and tensor not in there]
         if lacking:
             raise refuse(f"{part / name} without {listed(lacking)}", "what its index says of it")
-        found |= there.keys()
-    return found
+        names |= there.keys()
+    return names
 
 
 def _without_weights(part: Path, stem: str, refuse: Refuse) -> Refused:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from fedray.errors import printable
-from fedray.learners.base_folder import listed, stored
+from fedray.learners.base_folder import listed, stored, verify_loaded
 from fedray.learners.bases import Base
 from fedray.scenario.base import Refused
 
@@ -74,6 +74,28 @@ def parts_on_meta(base: Base, name: str) -> dict[str, nn.Module]:
         there = stored(Path(base.source), part_name, "model.base")
         _whole(name, part_name, model, {"missing_keys": model.state_dict().keys() - there})
     return parts
+
+
+def noise_config(base: Base, name: str, parts: Mapping[str, nn.Module]) -> dict[str, Any]:
+    """The configuration of the noise that a base was trained with. Of a base on the hub, whose files nobody
+    has looked at before, it and the `parts` are verified.
+
+    Raises:
+        Refused: naming the file, under the `name` that the scenario has for it.
+    """
+    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+
+    found: Any = DDPMScheduler.load_config(
+        str(base.configuration or base.source),
+        subfolder="scheduler",
+        local_files_only=base.configuration is not None,
+    )
+    if not base.local:
+        loaded: dict[str, Any] = {part: network.config for part, network in parts.items()}
+        loaded["text_encoder"] = loaded["text_encoder"].to_dict()
+        verify_loaded(name, loaded, found, "model.base")
+    config: dict[str, Any] = found
+    return config
 
 
 def _whole(base: str, name: str, model: nn.Module, facts: Mapping[str, Any]) -> nn.Module:

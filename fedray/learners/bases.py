@@ -38,8 +38,8 @@ def locate(base: str, folder: Path, key: str = "model.base") -> Base:
         if (place / "model_index.json").is_file():
             verify(place, key)
             return Base(str(place.resolve()), place)
-    ours = ", ".join(p.parent.name for p in sorted(shipped.HERE.glob("*/model_index.json")))
-    expected = f"a shipped model ({ours}), a folder with model_index.json, or owner/name on the hub"
+    shipped_names = ", ".join(p.parent.name for p in sorted(shipped.HERE.glob("*/model_index.json")))
+    expected = f"a shipped model ({shipped_names}), a folder with model_index.json, or owner/name on the hub"
     if (folder / base).is_dir():
         raise Refused(key, f"{base!r} without model_index.json", expected)
     if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", base):

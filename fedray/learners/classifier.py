@@ -41,12 +41,12 @@ class Classifier(Learner):
         self.network = build(section, self.channels, self.size, len(dataset.label_names))
         self.parts = {"network": self.network}
         pieces, needs = _pieces(section, self.network), ("images", *["x"] * 9)
-        found = [
+        stages = [
             Stage(name, (needed,), ("x",), step, modules)
             for needed, (name, step, modules) in zip(needs, pieces, strict=False)
         ]
         loss = Stage("loss", ("x", "labels"), ("loss",), cross_entropy, optional=("weight",))
-        self.stages = self.staged(found, loss)
+        self.stages = self.staged(stages, loss)
 
     def draw(self, shard: ImageShard, indices: np.ndarray, generator: torch.Generator) -> LabelledImages:
         i = torch.from_numpy(indices).to(self.device)
@@ -108,16 +108,16 @@ def build(section: Section, channels: int, size: int, labels: int) -> nn.Module:
 def _pieces(
     section: Section, network: Any
 ) -> list[tuple[str, Callable[[Tensor], Tensor], tuple[nn.Module, ...]]]:
-    """The network's stages: names, what they do, their modules."""
+    """The network's pieces: names, what they do, their modules."""
     if section.network == "cnn":
         parts = network[:3], network[3:6], network[6:9], network[9:]
         return [(name, part, (part,)) for name, part in zip(CLASSIFIERS["cnn"], parts, strict=True)]
     stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
     layers = [network.layer1, network.layer2, network.layer3, network.layer4]
-    found: list[tuple[str, Callable[[Tensor], Tensor], tuple[nn.Module, ...]]] = []
+    pieces: list[tuple[str, Callable[[Tensor], Tensor], tuple[nn.Module, ...]]] = []
     for name, module in zip(CLASSIFIERS["resnet18"], (stem, *layers), strict=False):
-        found.append((name, _alone(module) if section.norm == "batch" else module, (module,)))
-    return [*found, ("head", lambda x: network.fc(network.avgpool(x).flatten(1)), (network.fc,))]
+        pieces.append((name, _alone(module) if section.norm == "batch" else module, (module,)))
+    return [*pieces, ("head", lambda x: network.fc(network.avgpool(x).flatten(1)), (network.fc,))]
 
 
 def _alone(module: nn.Module) -> Callable[[Tensor], Tensor]:

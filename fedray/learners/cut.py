@@ -67,10 +67,10 @@ def cut(stages: Sequence[Stage], topology: Split) -> Cut:
             their client.
     """
     refuse_unknown([stage.name for stage in stages], topology)
-    (found,) = _between(stages, topology)
-    if reason := refusal(found, topology):
+    (only,) = _between(stages, topology)
+    if reason := refusal(only, topology):
         raise reason
-    return found
+    return only
 
 
 def cuts(stages: Sequence[Stage], topology: Split) -> list[Cut]:
@@ -80,9 +80,9 @@ def cuts(stages: Sequence[Stage], topology: Split) -> list[Cut]:
         Refused: for stages that are not there; and the reason why the last one is not allowed, where none is.
     """
     refuse_unknown([stage.name for stage in stages], topology)
-    found = list(_between(stages, topology))
-    allowed = [cut for cut in found if refusal(cut, topology) is None]
-    if not allowed and (reason := refusal(found[-1], topology)):
+    possible = list(_between(stages, topology))
+    allowed = [cut for cut in possible if refusal(cut, topology) is None]
+    if not allowed and (reason := refusal(possible[-1], topology)):
         raise reason
     return allowed
 
@@ -91,13 +91,13 @@ def _between(stages: Sequence[Stage], topology: Split) -> Iterator[Cut]:
     n = len(stages)
     for first in range(1, n):
         for last in range(first + 1, n) if topology.tail else [n]:
-            found = Cut(tuple(stages[:first]), tuple(stages[first:last]), tuple(stages[last:]))
-            if topology.cut in ("auto", found.front[-1].name) and topology.tail in (
+            cut = Cut(tuple(stages[:first]), tuple(stages[first:last]), tuple(stages[last:]))
+            if topology.cut in ("auto", cut.front[-1].name) and topology.tail in (
                 None,
                 "auto",
-                *(s.name for s in found.tail[:1]),
+                *(s.name for s in cut.tail[:1]),
             ):
-                yield found
+                yield cut
 
 
 def refusal(cut: Cut, topology: Split) -> Refused | None:
@@ -119,10 +119,10 @@ def refusal(cut: Cut, topology: Split) -> Refused | None:
 
 def tensors(names: Sequence[str], values: Mapping[str, Tensor]) -> NamedTensors:
     """Each tensor once, with all its names: a skip from the cut is what goes on from there."""
-    found: dict[int, tuple[list[str], Tensor]] = {}
+    by_tensor: dict[int, tuple[list[str], Tensor]] = {}
     for name in names:
-        found.setdefault(id(values[name]), ([], values[name]))[0].append(name)
-    return [(tuple(names), tensor) for names, tensor in found.values()]
+        by_tensor.setdefault(id(values[name]), ([], values[name]))[0].append(name)
+    return [(tuple(names), tensor) for names, tensor in by_tensor.values()]
 
 
 def named(tensors: NamedTensors) -> Values:

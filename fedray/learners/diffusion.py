@@ -109,7 +109,7 @@ class Diffusion(Learner):
             self.schedule.config, clip_sample=clip, timestep_spacing="trailing"
         )
         sampler.set_timesteps(min(steps, self.schedule.config.num_train_timesteps))
-        shape, found = (1, self.unet.config.in_channels, self.size, self.size), []
+        shape, images = (1, self.unet.config.in_channels, self.size, self.size), []
         with self.evaluating():
             for i in range(0, len(seeds), at_once):
                 if start is None:
@@ -126,8 +126,8 @@ class Diffusion(Learner):
                     with self.autocast():
                         predicted = self.unet(x, t, return_dict=False)[0].float()
                     x = sampler.step(predicted, t, x, return_dict=False)[0]
-                found.append(x.cpu())
-        return torch.cat(found)
+                images.append(x.cpu())
+        return torch.cat(images)
 
     def save(self, folder: Path) -> None:
         """A DDPMPipeline, as `from_pretrained` reads it."""

@@ -67,7 +67,7 @@ class Learner(ABC):
         caches_samples: whether a client's encoded samples are dear enough to be kept between rounds.
         weights_file: the file, of those that `save` writes, that holds what a whole training changes.
         flops_per_sample: floating-point operations of a step a sample, forwards and backwards. None: they are
-            counted on the meta device; a learner that cannot run there says how many they are.
+            counted on the meta device; a learner that cannot run there says how many, and cannot be cut.
         home: patterns of names of parameters that train and stay with their client, as its state.
         groups: sections with `patterns` of names and an `optimizer`, behind those of `training.groups`.
     """
@@ -195,11 +195,11 @@ class Learner(ABC):
     def evaluate(self, context: EvaluationContext) -> dict[str, float]:
         """Metrics by name, each beginning with `eval_`: those of `measure` over the test set where the
         section evaluates on one; samples of a learner that generates are written beside them."""
-        found: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         if self.section.evaluates_on_test_set and (test_set := context.test_set()) is not None:
-            found = self.measure(*test_set)
+            metrics = self.measure(*test_set)
         self.write_samples(context)
-        return found
+        return metrics
 
     @torch.no_grad()
     def measure(self, samples: Samples, indices: np.ndarray) -> dict[str, float]:
@@ -207,9 +207,9 @@ class Learner(ABC):
         generator, total = torch.Generator().manual_seed(key(self.context.seed, 0, SERVER, "test draws")), 0.0
         with self.evaluating():
             for start in range(0, len(indices), AT_ONCE):
-                some = indices[start : start + AT_ONCE]
-                batch = self.draw(self.encode(samples, some), np.arange(len(some)), generator)
-                total += float(self.loss(batch)) * len(some)
+                chunk = indices[start : start + AT_ONCE]
+                batch = self.draw(self.encode(samples, chunk), np.arange(len(chunk)), generator)
+                total += float(self.loss(batch)) * len(chunk)
         return {"eval_loss": total / len(indices), "eval_samples": float(len(indices))}
 
     def sample(

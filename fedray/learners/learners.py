@@ -39,7 +39,7 @@ def load(
     section = scenario.model
     info = NO_DATA
     if section.built_for_data:
-        info = (dataset or Dataset(scenario.data, folder)).info
+        info = (dataset or Dataset.of(scenario, folder)).info
     context = LearnerContext(info, folder, scenario.seed, device, compute)
     return learner_class(section).load(section, context)
 

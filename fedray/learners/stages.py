@@ -43,12 +43,12 @@ def run(stages: Sequence[Stage], values: Mapping[str, Tensor]) -> Values:
 
 def needed(stages: Iterable[Stage]) -> tuple[str, ...]:
     """What these stages take from before them."""
-    found: dict[str, None] = {}
+    names: dict[str, None] = {}
     given: set[str] = set()
     for stage in stages:
-        found |= dict.fromkeys(name for name in stage.needs if name not in given)
+        names |= dict.fromkeys(name for name in stage.needs if name not in given)
         given.update(stage.gives)
-    return tuple(found)
+    return tuple(names)
 
 
 def within(context: Callable[[], AbstractContextManager[None]], stages: Iterable[Stage]) -> tuple[Stage, ...]:

@@ -22,8 +22,13 @@ from torch import Tensor
 
 from fedray.data import Samples
 from fedray.learners import unet as unets
-from fedray.learners.base_folder import verify_loaded
-from fedray.learners.base_networks import cut_captions, libraries_refuse, load_parts, parts_on_meta
+from fedray.learners.base_networks import (
+    cut_captions,
+    libraries_refuse,
+    load_parts,
+    noise_config,
+    parts_on_meta,
+)
 from fedray.learners.bases import locate
 from fedray.learners.contexts import LearnerContext, Sampling
 from fedray.learners.learner import Learner
@@ -83,7 +88,7 @@ class TextToImage(Learner):
             )
             for part in self.parts.values():
                 part.requires_grad_(False).eval()
-            self.schedule = DDPMScheduler.from_config(self._verified_schedule())
+            self.schedule = DDPMScheduler.from_config(noise_config(self.base, section.base, self.parts))
             factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
             self.size = section.resolution or int(self.unet.config.sample_size) * factor
             if self.size % factor:
@@ -96,25 +101,6 @@ class TextToImage(Learner):
     def resolution(self) -> int:
         """Pixels a side."""
         return self.size
-
-    def _verified_schedule(self) -> dict[str, Any]:
-        """The base's own noise schedule, as its files configure it."""
-        from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
-
-        base = self.base
-        place = str(base.configuration or base.source)
-        noise: Any = DDPMScheduler.load_config(
-            place, subfolder="scheduler", local_files_only=base.configuration is not None
-        )
-        if not base.local:
-            configs = {
-                "unet": self.unet.config,
-                "vae": self.vae.config,
-                "text_encoder": self.text_encoder.config.to_dict(),
-            }
-            verify_loaded(self.section.base, configs, noise, "model.base")
-        found: dict[str, Any] = noise
-        return found
 
     @property
     def tunable_parts(self) -> list[str]:

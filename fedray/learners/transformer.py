@@ -110,20 +110,20 @@ class Transformer(Learner):
 
     def evaluate(self, context: EvaluationContext) -> dict[str, float]:
         """Of text, perplexity too."""
-        found = super().evaluate(context)
+        metrics = super().evaluate(context)
         if self.section.of_text:
-            found["eval_perplexity"] = float(np.exp(found["eval_loss"]))
-        return found
+            metrics["eval_perplexity"] = float(np.exp(metrics["eval_loss"]))
+        return metrics
 
     def measure(self, samples: Samples, indices: np.ndarray) -> dict[str, float]:
         """Loss, and accuracy where there is one; of images that are classified, on how many."""
         accuracy, loss = self.test(samples, indices)
-        found = {"eval_loss": loss}
+        metrics = {"eval_loss": loss}
         if accuracy is not None:
-            found["eval_accuracy"] = accuracy
+            metrics["eval_accuracy"] = accuracy
             if not self.section.of_text:  # of text it is a share of tokens, which are not drawn one by one
-                found["eval_samples"] = float(len(indices))
-        return found
+                metrics["eval_samples"] = float(len(indices))
+        return metrics
 
     @torch.no_grad()
     def test(self, samples: Samples, chosen: np.ndarray) -> tuple[float | None, float]:

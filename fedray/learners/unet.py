@@ -22,7 +22,7 @@ def stages(unet: Any, first: tuple[str, ...], noisy: Any, size: int) -> list[Sta
         x = unet.conv_in(x)
         return x, emb, x
 
-    found = [Stage("in", first, ("x", "emb", "skip_0"), enter, (unet.time_embedding, unet.conv_in))]
+    pieces = [Stage("in", first, ("x", "emb", "skip_0"), enter, (unet.time_embedding, unet.conv_in))]
     skips, sizes = ["skip_0"], [size]
     for i, block in enumerate(unet.down_blocks):
         text = ("text",) if getattr(block, "has_cross_attention", False) else ()
@@ -32,12 +32,12 @@ def stages(unet: Any, first: tuple[str, ...], noisy: Any, size: int) -> list[Sta
             x, skips = block(x, emb, **_with(text))
             return x, *skips
 
-        found.append(Stage(f"down_{i}", ("x", "emb", *text), ("x", *gives), down, (block,)))
+        pieces.append(Stage(f"down_{i}", ("x", "emb", *text), ("x", *gives), down, (block,)))
         skips += gives
         sizes += [-(-sizes[-1] // 2)] if block.downsamplers else []
     if (mid := unet.mid_block) is not None:
         text = ("text",) if getattr(mid, "has_cross_attention", False) else ()
-        found.append(
+        pieces.append(
             Stage(
                 "mid", ("x", "emb", *text), ("x",), lambda x, emb, *text: mid(x, emb, **_with(text)), (mid,)
             )
@@ -45,7 +45,7 @@ def stages(unet: Any, first: tuple[str, ...], noisy: Any, size: int) -> list[Sta
     for i, block in enumerate(unet.up_blocks):
         text = ("text",) if getattr(block, "has_cross_attention", False) else ()
         n = len(block.resnets)
-        skips, mine = skips[:-n], skips[-n:]
+        skips, own_skips = skips[:-n], skips[-n:]
         sizes = sizes[:-1] if block.upsamplers else sizes
         # Where a side was odd, doubling it again would be one too many.
         target = (
@@ -59,13 +59,13 @@ def stages(unet: Any, first: tuple[str, ...], noisy: Any, size: int) -> list[Sta
         ) -> Tensor:
             return block(x, rest[:n], emb, **_with(rest[n:]), **target)
 
-        found.append(Stage(f"up_{i}", ("x", "emb", *mine, *text), ("x",), up, (block,)))
+        pieces.append(Stage(f"up_{i}", ("x", "emb", *own_skips, *text), ("x",), up, (block,)))
     modules = tuple(m for m in (unet.conv_norm_out, unet.conv_out) if m is not None)
 
     def leave(x: Tensor) -> Tensor:
         return unet.conv_out(unet.conv_act(unet.conv_norm_out(x)) if unet.conv_norm_out else x)
 
-    return [*found, Stage("out", ("x",), ("predicted",), leave, modules)]
+    return [*pieces, Stage("out", ("x",), ("predicted",), leave, modules)]
 
 
 def _with(text: tuple[Tensor, ...]) -> dict[str, Tensor]:

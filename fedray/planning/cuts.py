@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedray.data import Dataset
 from fedray.scenario.base import Refused
 from fedray.scenario.scenario import Scenario
 from fedray.scenario.topology import DistanceCorrelation
@@ -73,8 +74,9 @@ def refusal(scenario: Scenario, cut: CutWork) -> Refused | None:
     return None
 
 
-def all_cuts(scenario: Scenario, folder: Path) -> list[CutWork]:
-    """Every cut that a split scenario allows where it says auto.
+def all_cuts(scenario: Scenario, folder: Path, dataset: Dataset | None = None) -> list[CutWork]:
+    """Every cut that a split scenario allows where it says auto. `dataset`: its data, where they are open
+    already.
 
     Raises:
         Refused: where there is none.
@@ -84,7 +86,7 @@ def all_cuts(scenario: Scenario, folder: Path) -> list[CutWork]:
     from fedray.transport.buffer import Layout
     from fedray.tuning.tunings import tuning
 
-    learner = on_meta(scenario, folder)
+    learner = on_meta(scenario, folder, dataset)
     tunes = tuning(scenario.tuning, scenario.seed, scenario.aggregation.frozen)
     named = tunes.apply(learner).travelling
     found = cut_work(

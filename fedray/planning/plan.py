@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from fedray.check import readable
-from fedray.data import dataset_info
+from fedray.data import Dataset
 from fedray.data.clients import partition
 from fedray.data.samples import Array
 from fedray.data.sources import to_download
@@ -46,9 +46,10 @@ def plan(loaded: Loaded) -> dict[str, Any]:
             "variants": {name: plan(variant) for name, variant in loaded.variants.items()},
         }
     try:
-        known = _shared(loaded)
-        scenario = settled(scenario, loaded.folder, known)
-        workload = measure(scenario, loaded.folder)
+        dataset = Dataset.of(scenario, loaded.folder)
+        known = _shared(loaded, dataset)
+        scenario = settled(scenario, loaded.folder, known, dataset)
+        workload = measure(scenario, loaded.folder, dataset)
         work, total = workload.of(scenario, known.samples), Ledger()
         radio = Radio(scenario.network, scenario.population.clients, scenario.seed, loaded.folder)
         feasible(scenario, radio, workload, known)
@@ -58,7 +59,7 @@ def plan(loaded: Loaded) -> dict[str, Any]:
         cuts: list[dict[str, Any]] = []
         if isinstance(scenario.topology, Split):
             anywhere = at(scenario, "auto", scenario.topology.tail and "auto")
-            cuts = [_about(scenario, *found) for found in costs(anywhere, loaded.folder, known)]
+            cuts = [_about(scenario, *found) for found in costs(anywhere, loaded.folder, known, dataset)]
         pictures = 0
         for schedule, total in foreseen(scenario, radio, work, known):  # noqa: B007
             pictures += sum(step.pictures for step in schedule if isinstance(step, Generate))
@@ -115,8 +116,14 @@ def foreseen(
         yield schedule, total
 
 
-def settled(scenario: Scenario, folder: Path, known: Shared) -> Scenario:
+def settled(scenario: Scenario, folder: Path, known: Shared, dataset: Dataset | None = None) -> Scenario:
     """The same with `auto` cuts settled: those with which the first round takes the least time, or energy.
+
+    Args:
+        scenario: whose split has a cut or a tail `auto`; any other stays as it is.
+        folder: where its relative paths start.
+        known: how many samples each client has.
+        dataset: its data, where they are open already.
 
     Raises:
         Refused: where no cut is allowed, or fits the devices.
@@ -125,7 +132,8 @@ def settled(scenario: Scenario, folder: Path, known: Shared) -> Scenario:
     if not isinstance(topology, Split) or "auto" not in (topology.cut, topology.tail):
         return scenario
     cost = "sim_time_s" if topology.choose == "time" else "energy_j"
-    best, *_ = min(costs(scenario, folder, known), key=lambda found: (-found[2], getattr(found[1], cost)))
+    found = costs(scenario, folder, known, dataset)
+    best, *_ = min(found, key=lambda each: (-each[2], getattr(each[1], cost)))
     return at(scenario, best.cut, best.tail)
 
 
@@ -135,15 +143,17 @@ def at(scenario: Scenario, cut: str, tail: str | None) -> Scenario:
     )
 
 
-def costs(scenario: Scenario, folder: Path, known: Shared) -> list[tuple[CutWork, Ledger, int]]:
+def costs(
+    scenario: Scenario, folder: Path, known: Shared, dataset: Dataset | None = None
+) -> list[tuple[CutWork, Ledger, int]]:
     """Every cut that is allowed and fits the devices, what the first round costs with it, and how many
-    clients finish it.
+    clients finish it. Arguments are those of `settled`.
 
     Raises:
         Refused: where there is none.
     """
-    cuts = all_cuts(scenario, folder)
-    anywhere = measure(at(scenario, cuts[0].cut, cuts[0].tail), folder)
+    cuts = all_cuts(scenario, folder, dataset)
+    anywhere = measure(at(scenario, cuts[0].cut, cuts[0].tail), folder, dataset)
     radio = Radio(scenario.network, scenario.population.clients, scenario.seed, folder)
     found: list[tuple[CutWork, Ledger, int]] = []
     refused: list[TooLittle] = []
@@ -179,7 +189,7 @@ def _about(scenario: Scenario, cut: CutWork, first_round: Ledger, finish: int) -
     }
 
 
-def _shared(loaded: Loaded) -> Shared:
+def _shared(loaded: Loaded, dataset: Dataset) -> Shared:
     """Samples of each client. What lies at a site cannot be counted from here, and need not where turns are
     steps (but for what encoding it takes once, which is left out then)."""
     scenario, data = loaded.scenario, loaded.scenario.data
@@ -192,11 +202,11 @@ def _shared(loaded: Loaded) -> Shared:
                 "a partition without labels, or the data",
             )
         # equally many of each, or it does not matter which they are
-        names = dataset_info(data, loaded.folder).label_names
+        names = dataset.info.label_names
         stand_in = Array(lambda: np.empty(0, np.uint8), np.arange(coming) % len(names), names)
         return shared(scenario, stand_in, partition(scenario, stand_in))
     if not scenario.sites:
-        return shared(scenario, *readable(loaded))
+        return shared(scenario, *readable(loaded, dataset))
     if scenario.training.local_steps is None:
         raise Refused(
             "training.local_epochs",

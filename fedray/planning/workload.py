@@ -102,15 +102,16 @@ class Workload:
         )
 
 
-def measure(scenario: Scenario, folder: Path) -> Workload:
-    """Counts a scenario's model on the meta device: no weights, no memory.
+def measure(scenario: Scenario, folder: Path, dataset: Dataset | None = None) -> Workload:
+    """Counts a scenario's model on the meta device: no weights, no memory. `dataset`: its data, where they
+    are open already.
 
     Raises:
         Refused: for a base model, tuning targets or a judge that are not there.
     """
     from fedray.evaluation.evaluate import verify
 
-    dataset = Dataset(scenario.data, folder)
+    dataset = dataset or Dataset.of(scenario, folder)
     verify(scenario, folder, dataset)
     planner = scenario.companion_planner()
     if planner is not None:
@@ -161,6 +162,9 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     home = sum(p.numel() for p in tuned.home.values())
     _refuse_unnamed_groups(scenario, [*tuned.home, *layout.names])
     rules = rule(scenario.aggregation, layout)
+    if scenario.topology.reduces_among_clients and not rules.accumulator.adds_up:
+        got = f"{scenario.aggregation.kind} with topology.reduce allreduce"
+        raise Refused("aggregation.kind", got, "topology.reduce server: a ring can only add")
     hooks = hook_chain(scenario.aggregation.transforms, layout.dtype)
     left_out = tunes.left_out(layout)
     width = layout.dtype.itemsize

@@ -553,7 +553,7 @@ def test_by_timestep_the_server_is_sent_noised_pictures_and_gives_back_nothing_b
     run(garments(tmp_path, changes), tmp_path / "run")
     told = json.loads((tmp_path / "run" / "split.json").read_text())
     assert told["inputs"] == []
-    assert [c["names"] for c in told["crossings"]["smashed"]] == [["veiled"]]
+    assert [c["names"] for c in told["crossings"]["smashed"]] == [["cut_images"]]
     assert told["bytes"] == {"smashed": 8 * 16 * 16 * 4, "gradients": 0, "features": 8 * 4, "errors": 8 * 4}
     for place, timesteps in (("model", 30), ("model/client", 20)):
         config = json.loads((tmp_path / "run" / place / "scheduler" / "scheduler_config.json").read_text())

@@ -97,7 +97,7 @@ class ClientHost(Actor):
     def survey(self) -> tuple[dict[int, int], list[Refused], dict[str, Any]]:
         """How many samples each client of this host's site holds, every image that cannot be read, and what
         the data are."""
-        samples, held = holdings(self.job.scenario, self.job.folder, self.site)
+        samples, held = holdings(self.job.scenario, self.job.folder, self.site, self.job.dataset)
         bad = list(samples.unreadable(held))
         return (
             {client: len(part) for client, part in held.items()},
@@ -173,7 +173,7 @@ class ClientHost(Actor):
     def workload(self) -> Workload:
         from fedray.planning.workload import measure
 
-        return measure(self.job.scenario, self.job.folder)
+        return measure(self.job.scenario, self.job.folder, self.job.dataset)
 
     def export(self, buffer: Any, state: Any, folder: Path) -> None:
         self.work.export(buffer, state, folder)

@@ -54,7 +54,7 @@ class SplitClients(ClientDatasets):
         self.cut = self.model.cut
         self.wire = self.model.wire
         self.defence = defence(self.section.defence)
-        super().__init__(self.model.learner, *holdings(job.scenario, job.folder, site))
+        super().__init__(self.model.learner, *holdings(job.scenario, job.folder, site, job.dataset))
         self.updates: dict[int, SplitUpdate] = {}
         self.failures: dict[int, DataFailure] = {}
 

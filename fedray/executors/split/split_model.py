@@ -44,7 +44,7 @@ class SplitModel:
     def __init__(self, job: Job, device: torch.device, kept: str) -> None:
         scenario = job.scenario
         make_deterministic(scenario.runtime.threads)
-        self.learner = load(scenario, job.folder, device, DTYPES[scenario.training.precision])
+        self.learner = load(scenario, job.folder, device, DTYPES[scenario.training.precision], job.dataset)
         tuned = tuning(scenario.tuning, scenario.seed, scenario.aggregation.frozen).apply(self.learner)
         self.layout = Layout.of(tuned.travelling, scenario.payload)
         self.cut = cut(self.learner.stages, scenario.split)
