@@ -11,8 +11,8 @@ from PIL import Image
 
 from fedray import shipped
 from fedray.augmentation.image_generator import ImageGenerator
-from fedray.data import dataset_info
 from fedray.augmentation.server import AugmentationServer
+from fedray.data import dataset_info
 from fedray.executors.serial import SerialExecutor
 from fedray.network.radio import Radio
 from fedray.planning.round import schedule_round
