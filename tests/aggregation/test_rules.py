@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from fedray.aggregation.rules import RULES, rule
+from fedray.aggregation.rules import rule
 from fedray.scenario.aggregation import Aggregation, FedAvg
 from fedray.transport.buffer import Layout
 
@@ -59,11 +59,10 @@ def server(combined, start, means, share=1.0):
 
 
 def test_every_kind_a_scenario_may_name_has_a_rule():
-    assert set(KINDS) == set(RULES)
     for kind in KINDS:
         asked = section(kind)
         assert rule(asked, lora()).section is asked
-    assert type(rule(FedAvg(), flat())) is RULES["fedavg"]
+    assert type(rule(FedAvg(), flat())).__name__ == "FedAvg"
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -7,11 +7,11 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from fedray.executors.augment import AugmentWork
 from PIL import Image
 
 from fedray import shipped
 from fedray.augmentation.image_generator import ImageGenerator
+from fedray.augmentation.server import AugmentationServer
 from fedray.data import dataset_info
 from fedray.executors.serial import SerialExecutor
 from fedray.network.radio import Radio
@@ -183,13 +183,13 @@ def test_weights_may_follow_accuracy_on_images_that_are_then_not_tested_on(tmp_p
     }
     file = garments(tmp_path, changes)
     executor = ends(file, 0)
-    work = AugmentWork(executor.job, CPU)
+    work = AugmentationServer(executor.job, CPU)
     mean = executor.buffer
     labels = np.arange(10)
     augmented, report = work.train(1, labels, mean, {})
     scores = [work.accuracy(n) ** 2 for n in (executor.layout.view(mean), torch.from_numpy(augmented))]
-    _, _, kappa_2 = work.mix(executor.layout, 1, mean, {}, augmented, report)
-    assert kappa_2 == pytest.approx(scores[1] / sum(scores))
+    _, _, mixed = work.mix(executor.layout, 1, mean, {}, (augmented, report))
+    assert mixed.kappa_2 == pytest.approx(scores[1] / sum(scores))
     run(file, tmp_path / "run")
     from fedray.data.clients import split_test_set as split
 
@@ -199,17 +199,17 @@ def test_weights_may_follow_accuracy_on_images_that_are_then_not_tested_on(tmp_p
 
 
 def test_a_client_whose_images_cannot_be_read_is_left_out_of_the_audit(tmp_path, monkeypatch):
-    from fedray.executors.local_training import ClientWork, DataFailure
+    from fedray.executors.local_training import DataFailure, LocalTraining
 
     executor = ends(garments(tmp_path, AUGMENTED), 0)
-    shard = ClientWork.shard
+    shard = LocalTraining.shard
 
     def broken(self, client):
         if client == 2:
             raise DataFailure("preparing its data", "its disk is gone")
         return shard(self, client)
 
-    monkeypatch.setattr(ClientWork, "shard", broken)
+    monkeypatch.setattr(LocalTraining, "shard", broken)
     told = executor.audit(range(5), np.arange(10), tmp_path / "sheet.png")
     assert [row["client"] for row in told["clients"]] == [0, 1, 3, 4]
     whole = sum(row["samples"] for row in told["clients"])
@@ -223,11 +223,11 @@ def test_a_client_whose_images_cannot_be_read_is_left_out_of_the_audit(tmp_path,
 
 def test_a_failed_augmented_model_weighs_nothing(tmp_path):
     executor = ends(garments(tmp_path, AUGMENTED), 0)
-    work = AugmentWork(executor.job, CPU)
+    work = AugmentationServer(executor.job, CPU)
     augmented, report = work.train(1, np.arange(10), executor.buffer, {})
     failed = dataclasses.replace(report, failure="its loss is nan")
-    mixed, state, kappa_2 = work.mix(executor.layout, 1, executor.buffer, {}, augmented, failed)
-    assert (mixed is executor.buffer, state, kappa_2) == (True, {}, 0.0)
+    mixed, state, told = work.mix(executor.layout, 1, executor.buffer, {}, (augmented, failed))
+    assert (mixed is executor.buffer, state, told.kappa_2) == (True, {}, 0.0)
 
 
 def test_a_picture_is_of_its_prompt_and_the_same_in_whatever_order_it_is_asked_for(tmp_path):

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from fedray.augmentation import labels
 from fedray.data.census import distance
-from fedray.planning.round import Shared, schedule_round
+from fedray.planning.round import Shared, reported_counts, schedule_round
+from fedray.planning.selection import SelectionContext, label_cover
 from fedray.scenario.augmentation import Augmentation, Fixed, Linear
 from tests.helpers import garments, job_of
 
@@ -48,15 +49,15 @@ def test_reported_counts_are_exact_or_under_noise_of_the_asked_for_scale(tmp_pat
 
     scenario = job_of(garments(tmp_path))[1].scenario
     samples, held = holdings(scenario, tmp_path)
-    exact = labels.reported(scenario, samples, held)
+    exact = reported_counts(scenario, samples, held)
     assert exact.sum() == 2500
     assert exact.shape == (5, 10)
     for epsilon in (0.02, 0.5):
         private = scenario.model_copy(
             update={"population": scenario.population.model_copy(update={"label_epsilon": epsilon})}
         )
-        noisy = labels.reported(private, samples, held)
-        assert (noisy == labels.reported(private, samples, held)).all()  # drawn once
+        noisy = reported_counts(private, samples, held)
+        assert (noisy == reported_counts(private, samples, held)).all()  # drawn once
         assert noisy.min() >= 0
     many = exact > 20  # where zero does not cut it off
     # a Laplace variable's mean magnitude is its scale
@@ -68,7 +69,8 @@ def test_reported_counts_are_exact_or_under_noise_of_the_asked_for_scale(tmp_pat
 def test_clients_chosen_by_cover_are_different_ones_and_cover_as_much_as_any_greedy_choice(seed, n):
     rng = np.random.default_rng(seed)
     counts = np.eye(6, dtype=int)[rng.permutation(np.repeat(np.arange(6), 3))] * rng.integers(1, 9, (18, 1))
-    chosen = labels.covering(counts, np.arange(18), n, np.random.default_rng(seed))
+    clients = np.arange(18)
+    chosen = label_cover(SelectionContext(1, clients, clients, n, np.random.default_rng(seed), counts))
     assert len(set(chosen)) == n
     # clients of one label each: every choice brings another label
     assert np.count_nonzero(counts[chosen].sum(0)) == n
@@ -110,7 +112,7 @@ def test_distances_are_those_of_zhao_2018():
 
 def test_kappas_go_in_a_line():
     section = Augmentation(weighting=Linear(kind="linear", first=1.0, last=0.0))
-    assert [section.kappas(t, 5) for t in (1, 2, 5)] == [(0.0, 1.0), (0.25, 0.75), (1.0, 0.0)]
+    assert [section.weighting.kappas(t, 5) for t in (1, 2, 5)] == [(0.0, 1.0), (0.25, 0.75), (1.0, 0.0)]
 
 
 def test_a_client_without_samples_is_never_asked(tmp_path):

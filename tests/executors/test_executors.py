@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from fedray import shipped
 from fedray.engine import RunFailed
 from fedray.executors import StepFailed
-from fedray.executors.local_training import ClientWork, batches
+from fedray.executors.client_worker import ClientWorker
+from fedray.executors.local_training import batches
 from fedray.executors.serial import SerialExecutor
 from fedray.network.radio import Radio
 from fedray.planning.round import schedule_round
@@ -200,7 +201,7 @@ def test_turns_side_by_side_are_their_mean_by_samples(topology, tmp_path):
     base = executor.layout.flat(executor.buffer).double()
     alone, weights = [], []
     for client in range(5):
-        buffer, report = executor.clients.train(1, client, executor.buffer)
+        buffer, report, _ = executor.clients.train(1, client, executor.buffer)
         alone.append(report.samples * executor.layout.flat(buffer).double())
         weights.append(report.samples)
     list(executor.run_round(schedule(executor, job.scenario.topology)))
@@ -392,7 +393,7 @@ def test_what_is_normalised_and_learnt_travels_with_its_means(tmp_path):
         "runtime": {"executor": "serial"},
     }
     _, job = job_of(garments(tmp_path, changes))
-    _, layout, _ = ClientWork(job, torch.device("cpu")).initial()
+    _, layout, _ = ClientWorker(job, torch.device("cpu")).initial()
     assert layout.names == (
         "network.bn1.weight",
         "network.bn1.bias",

@@ -79,12 +79,14 @@ def on_ray(scenario):
 def test_a_host_that_is_asked_part_by_part_gives_the_same_bits_and_is_heard_of_part_by_part(
     parts, cluster, alone, two
 ):
+    from fedray.executors.ray.wiring import submit
+
     two.begin(alone[1].shared)
     reports, calls = [], []
     for t in (1, 2, 3):
         two.parts = parts  # however long the round before it took
         schedule = schedule_round(two.job.scenario, Radio(two.job.scenario.network), t)
-        calls.append(len(two._wire(schedule).reports))
+        calls.append(len(submit(two, schedule).reports))
         reports += list(two.run_round(schedule))
     assert calls == [min(7, 2 * parts)] * 3  # seven clients on two hosts
     assert sha256(cluster.get(two.buffer)) == sha256(alone[1].buffer)
@@ -332,15 +334,15 @@ def test_a_client_whose_loss_is_not_finite_is_left_out_counted_and_shown_and_a_r
 
     executor = begun(garments(tmp_path, {}))
     others = [1, 2, 4]
-    turn = executor.clients._turn
+    update = executor.clients.run
 
-    def poisoned(round, client, buffer, state, generated):
-        report, end = turn(round, client, buffer, state)
+    def poisoned(round_number, client, *rest):
+        done = update(round_number, client, *rest)
         if client not in others:
             executor.clients.model.flat.all[5] = float("nan")
-        return report, end
+        return done
 
-    executor.clients._turn = poisoned
+    executor.clients.run = poisoned
     total, reports, _ = executor.clients.train_all(executor.buffer, {}, 2500, 1, range(5), [None] * 5)
     assert [r.client for r in reports if r.failure] == [0, 3]
     assert "not finite" in reports[0].failure or "nan" in reports[0].failure

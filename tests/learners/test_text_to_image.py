@@ -168,7 +168,7 @@ def test_a_turn_in_half_precision_is_finite_moves_the_adapter_and_follows_fp32(p
         )
         executor = SerialExecutor(job)
         begin(executor)
-        buffer, report = executor.clients.train(1, 0, executor.buffer)
+        buffer, report, _ = executor.clients.train(1, 0, executor.buffer)
         assert report.failure is None
         assert report.trained == 8
         assert executor.layout.precision == name

@@ -5,15 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedray.network import devices, kinds, links
+from fedray.network import devices, links
 from fedray.network.clock import time_round
 from fedray.network.fixed import FixedRateLink, TraceDrivenLink, delivery_time_s, read_trace
 from fedray.network.links import Link, LinkContext, RoundStart, TransferCosts, link_client, pair_numbers
 from fedray.network.radio import Radio
 from fedray.network.work import Work
-from fedray.scenario.base import Refused, Section
+from fedray.scenario.base import Refused
 from fedray.scenario.device import FlopsDevice
-from fedray.scenario.links import FixedLink, TraceLink
+from fedray.scenario.links import FixedLink, LinkSection, TraceLink
 from fedray.scenario.network import Network
 from fedray.topologies.parallel import parallel
 from tests.helpers import sent
@@ -116,12 +116,14 @@ class GainTable(Link):
         return TransferCosts(time_s, 1.0 * time_s, np.zeros(len(time_s), bool))
 
 
-class GainSection(Section):
+class GainSection(LinkSection):
+    kind: str = "gains"
     gains_db: list[float]
 
+    implementation = f"{__name__}:GainTable"
 
-def test_a_link_of_one_s_own_needs_one_class(monkeypatch):
-    monkeypatch.setitem(kinds.LINKS, GainSection, GainTable)
+
+def test_a_link_of_one_s_own_needs_one_class():
     fixed = FixedLink(kind="fixed", rate_bps=8e6)
     device = FlopsDevice(kind="flops", peak_flops=1e9, active_w=1.0)
     section = Network(uplink=fixed, downlink=fixed, sidelink=fixed, device=device, server=device)

@@ -182,6 +182,7 @@ def test_the_clock_and_the_plan_cannot_drift_apart(lora):
         downlink_bytes=(payload,),
         uplink_bytes=(payload,),
         summed_bytes=payload,
+        gathered_bytes=0,
         client_state_bytes=0,
         flops_per_sample=lora["flops_per_sample"],
         export_files={},
