@@ -10,7 +10,7 @@ from fedray.callbacks import Callback, ClientReport, EvaluationReport, RoundRepo
 from fedray.callbacks.dispatch import CallbackList
 from fedray.callbacks.reporting import reporters
 from fedray.checks import readable
-from fedray.data.partition import census
+from fedray.data.census import census
 from fedray.executors import (
     EvaluationHandle,
     Executor,

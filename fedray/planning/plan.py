@@ -11,7 +11,7 @@ import torch
 
 from fedray.checks import readable
 from fedray.data import Dataset
-from fedray.data.partition import partition
+from fedray.data.clients import partition
 from fedray.data.samples import Array
 from fedray.data.sources import to_download
 from fedray.network.clock import time_round
@@ -24,7 +24,6 @@ from fedray.planning.placement import Node, pack, ray_address, refuse_crowded
 from fedray.planning.round import Shared, schedule_round, select_clients, shared, write_round
 from fedray.planning.workload import Workload, measure
 from fedray.scenario import Loaded, Refused, Scenario
-from fedray.scenario.data import CelebA
 from fedray.scenario.topology import Split
 from fedray.schedule import Generate, Schedule
 
@@ -195,15 +194,14 @@ def _shared(loaded: Loaded, dataset: Dataset) -> Shared:
     steps (but for what encoding it takes once, which is left out then)."""
     scenario, data = loaded.scenario, loaded.scenario.data
     if (coming := to_download(data, loaded.folder)) is not None:
-        if isinstance(data, CelebA) and (
-            data.partition.kind == "dirichlet" or scenario.population.selection != "random"
-        ):
+        needs_labels = data.partition.by_label or scenario.population.selection != "random"
+        if needs_labels and not data.labels_known_before_download:
             raise Refused(
                 "data.partition.kind",
-                "labels of faces that are not there yet",
+                f"labels of {data.called} that are not there yet",
                 "a partition without labels, or the data",
             )
-        # the other sets have equally many of each, and only how many matters
+        # equally many of each, or it does not matter which they are
         names = dataset.info.label_names
         stand_in = Array(lambda: np.empty(0, np.uint8), np.arange(coming) % len(names), names)
         return shared(scenario, stand_in, partition(scenario, stand_in))

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import ray
 
 from fedray.data import holdings
-from fedray.data.partition import unreadable
 from fedray.executors import Job, ServerRestarted, TrainReport
 from fedray.lazy import resolve
 from fedray.planning.workload import Workload
@@ -99,7 +98,7 @@ class ClientHost(Actor):
         """How many samples each client of this host's site holds, every image that cannot be read, and what
         the data are."""
         samples, held = holdings(self.job.scenario, self.job.folder, self.site, self.job.dataset)
-        bad = list(unreadable(samples, held))
+        bad = list(samples.unreadable(held))
         return (
             {client: len(part) for client, part in held.items()},
             bad,
