@@ -71,8 +71,8 @@ def _missing(loaded: Loaded) -> ScenarioError:
         attempt("data", lambda: holdings(scenario.model_copy(update={"data": quick}), loaded.folder))
         if tested(scenario) and not scenario.data.may_download:
             attempt("data", lambda: open_source(quick, loaded.folder, "test"))
-    if isinstance(scenario.topology, Split):
-        attempt("model", partial(_cut, scenario.model, scenario.topology, loaded.folder))
+    if scenario.topology.splits_model:
+        attempt("model", partial(_cut, scenario.model, scenario.split, loaded.folder))
     elif (verify_files := scenario.model.verify_files) is not None:
         attempt("model", lambda: resolve(verify_files)(scenario.model, loaded.folder))
     if (reference := scenario.evaluation.reference) is not None:

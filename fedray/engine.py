@@ -144,7 +144,7 @@ class Run:
             samples, held = readable(loaded, job.dataset)
             self.folder.belongs["data"] = fingerprint.of_data(samples, held)
             known = shared(scenario, samples, held)
-            if len(samples.label_names) > 1 and scenario.data.partition.kind != "folder":
+            if len(samples.label_names) > 1 and not scenario.data.partition.by_folder:
                 self.folder.write("partition.json", asdict(census(samples, held)))
             self.scenario = scenario = settled(scenario, loaded.folder, known, job.dataset)
             self.loaded = loaded = replace(loaded, scenario=scenario)

@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from fedray.checks import check
 from PIL import Image
 
 import fedray
 from fedray import data
+from fedray.checks import check
 from fedray.data.clients import holdings, partition
 from fedray.data.partition import Partition
 from fedray.data.samples import DatasetSamples, Samples

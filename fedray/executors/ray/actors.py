@@ -19,7 +19,6 @@ from fedray.planning.workload import Workload
 from fedray.runs.fingerprint import of_data
 from fedray.runs.folder import Saved
 from fedray.scenario.base import Refused
-from fedray.scenario.topology import Split
 from fedray.schedule import Pass
 
 
@@ -81,7 +80,7 @@ class ClientHost(Actor):
     rank = 0  # among the hosts that reduce
 
     def make(self) -> Any:
-        if isinstance(self.job.scenario.topology, Split):
+        if self.job.scenario.topology.splits_model:
             from fedray.executors.split.client import SplitClients
 
             return SplitClients(self.job, _device(), self.site)
