@@ -63,7 +63,7 @@ class AugmentationPlanner:
         past = {k: sum(k in them for _, them in took_part) for k in clients}
         return at_clients(round_number, clients, {k: counted(past[k], past[k] + 1) for k in clients})
 
-    def beside(self, schedule: Schedule, shared: Any) -> CompanionRound:
+    def companion_round(self, schedule: Schedule, shared: Any) -> CompanionRound:
         """What the server, or each client, paints and trains on in a round: labels of pictures."""
         painted = self._painted(schedule, shared)
         here = painted.pop(SERVER, None)

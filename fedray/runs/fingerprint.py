@@ -118,8 +118,8 @@ def _head(file: Path, folder: Path) -> Iterator[bytes]:
 
 
 def _digest(parts: Any) -> str:
-    found = hashlib.blake2b(digest_size=16)
+    result = hashlib.blake2b(digest_size=16)
     for part in parts:
-        found.update(len(part).to_bytes(8, "little"))  # so that no two lists of parts are one text
-        found.update(part)
-    return found.hexdigest()
+        result.update(len(part).to_bytes(8, "little"))  # so that no two lists of parts are one text
+        result.update(part)
+    return result.hexdigest()

@@ -26,7 +26,7 @@ from fedray.planning.round import schedule_round, shared
 from fedray.planning.workload import measure
 from fedray.report.page import write
 from fedray.report.recorded import read
-from fedray.report.recost import recosted
+from fedray.report.recost import simulate_on_network
 from fedray.schedule import Pass
 from fedray.transport.buffer import sha256
 from tests.helpers import ARTISTS, begin, garments, job_of, rows, run, tiny
@@ -527,7 +527,7 @@ def test_a_split_run_is_costed_on_another_network_as_one_that_ran_there(tmp_path
     run(there, tmp_path / "there")
     (ours,) = read([tmp_path / "here"])
     (theirs,) = read([tmp_path / "there"])
-    again = recosted(ours, there)
+    again = simulate_on_network(ours, there)
     assert again.rows[-1]["sim_time_s"] == pytest.approx(theirs.rows[-1]["sim_time_s"])
     assert again.rows[-1]["energy_j"] == pytest.approx(theirs.rows[-1]["energy_j"])
     assert again.rows[-1]["sim_time_s"] > 2 * ours.rows[-1]["sim_time_s"]

@@ -164,10 +164,10 @@ class SplitClients(ClientDatasets):
         leaves: NamedTensors = [(names, t.detach().requires_grad_(t.requires_grad)) for names, t in stayed]
         known = update.weights.run(self.cut.tail, named([*received, *leaves]), update.batch.leaves)
         loss = self._judged(update, step, known["loss"] * share)
-        asked, kept = ([t for _, t in some if t.requires_grad] for some in (received, leaves))
-        gradients = update.batch.backward([loss], [torch.ones_like(loss)], [*asked, *kept])
+        needing_gradient, kept = ([t for _, t in some if t.requires_grad] for some in (received, leaves))
+        gradients = update.batch.backward([loss], [torch.ones_like(loss)], [*needing_gradient, *kept])
         waiting = [t for _, t in stayed if t.requires_grad]
-        update.batch.open[step.part] = (out, waiting, gradients[len(asked) :], extra)
+        update.batch.open[step.part] = (out, waiting, gradients[len(needing_gradient) :], extra)
         trained = [r for r in received if r[1].requires_grad]
         errors = [(names, g) for (names, _), g in zip(trained, gradients, strict=False)]
         return pack(errors, self.wire, self._seed(round_number, step, "errors"))
