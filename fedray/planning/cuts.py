@@ -127,17 +127,17 @@ def cut_work(
             for part in (cut.front, cut.middle, cut.tail)
         )
         crossings = {"smashed": tensors(cut.smashed, known[cut.front[-1].name])}
-        passes = {"front": front[0], "serve": sum(middle), "back": front[1]}
+        passes = {"front": front[0], "server_forward_backward": sum(middle), "back": front[1]}
         if cut.tail:
             crossings["features"] = tensors(cut.features, known[cut.middle[-1].name])
             passes = {
                 "front": front[0],
-                "middle": middle[0],
+                "server_forward": middle[0],
                 "tail": sum(tail),
-                "middle_back": middle[1],
+                "server_backward": middle[1],
                 "back": front[1],
             }
-        back = {"smashed": "gradients", "features": "errors"}
+        back = {"smashed": "gradients", "features": "feature_gradients"}
         sizes = {crossing: _bytes(scenario, those, n) for crossing, those in crossings.items()}
         sizes |= {
             back[c]: _bytes(scenario, [(names, t) for names, t in those if t.requires_grad], n)

@@ -300,7 +300,7 @@ def _crossings(run: Recorded) -> tuple[str, list[tuple[str, ...]]]:
     text += f"{100 * client_flops / sum(share.values()):.2g}% of the work; {stays}."
     if split["skips"]:
         text += f" {', '.join(split['skips'])} cross beside what the next stage needs."
-    back = {"smashed": "gradients", "features": "errors"}
+    back = {"smashed": "gradients", "features": "feature_gradients"}
     rows = []
     for name, tensors in split["crossings"].items():
         shapes = ", ".join(

@@ -81,7 +81,10 @@ class Layout:
         ends = np.cumsum(self.sizes)
         trained = sum(self.sizes[i] for i in places if ends[i] <= self.trained)
         return Layout(
-            tuple(self.names[i] for i in places), tuple(self.shapes[i] for i in places), self.precision, trained
+            tuple(self.names[i] for i in places),
+            tuple(self.shapes[i] for i in places),
+            self.precision,
+            trained,
         )
 
     def places(self, part: Layout) -> Tensor:

@@ -322,7 +322,10 @@ def test_a_split_run_s_timeline_from_before_it_named_clients_and_batches_reads_t
     old = [{k: v for k, v in row.items() if k not in new_keys} for row in rows(timeline)]
     timeline.write_text("".join(json.dumps(row) + "\n" for row in old))
     (before,) = recorded.read([tmp_path / "run"])
-    passes = [[e for e in one.events if e["event"] in ("front", "serve", "back")] for one in (now, before)]
+    passes = [
+        [e for e in one.events if e["event"] in ("front", "server_forward_backward", "back")]
+        for one in (now, before)
+    ]
     assert passes[0] == passes[1]
     assert recorded.by_node(before) == recorded.by_node(now)
     assert simulate_on_network(before, file).events == simulate_on_network(now, file).events

@@ -12,10 +12,9 @@ from fedray.executors import Job, ServerRestarted, attribute_error, refuse_infin
 from fedray.executors.local_training import seed_dropout, summable
 from fedray.executors.model import as_sent, master, returned
 from fedray.executors.spill import StateArrays
-from fedray.executors.split.crossings import crossing_seed
+from fedray.executors.split.crossings import crossing_seed, dropout_seed
 from fedray.executors.split.split_model import InFlightBatch, PartWeights, SplitModel
 from fedray.learners.cut import named, tensors
-from fedray.randomness import key
 from fedray.schedule import Pass
 from fedray.transport.buffer import Layout
 from fedray.transport.hooks import HookContext
@@ -55,15 +54,15 @@ class SplitServer:
 
     def _go(self, attempt: int, round_number: int, step: Pass, arrived: Message) -> Message:
         self._refuse_restarted(attempt)
-        seed = key(self.job.scenario.seed, round_number, step.client, f"dropout {step.id}")
+        seed = dropout_seed(self.job.scenario.seed, round_number, step)
         seed_dropout(self.device, seed)
         weights, batch = self._of(step.client)
-        if step.stage == "middle_back":
+        if step.stage == "server_backward":
             return self._backward(round_number, step, arrived, weights, batch)
         received = unpack(arrived, self.wire, self._seed(round_number, step, "smashed"), self.device)
         needing_gradient = [(names, t) for names, t in received if t.requires_grad]
         known = weights.run(self.cut.middle, named(received), batch.leaves)
-        if step.stage == "middle":
+        if step.stage == "server_forward":
             features = tensors(self.cut.features, known)
             batch.open[step.part] = (features, needing_gradient)
             return pack(features, self.wire, self._seed(round_number, step, "features"))
@@ -96,7 +95,9 @@ class SplitServer:
             weights: the server's, for this client.
             batch: that is under way.
         """
-        received = unpack(arrived, self.wire, self._seed(round_number, step, "errors"), self.device)
+        received = unpack(
+            arrived, self.wire, self._seed(round_number, step, "feature_gradients"), self.device
+        )
         features, needing_gradient = batch.open.pop(step.part)
         outputs = [t for _, t in features if t.requires_grad]
         gradients = batch.backward(outputs, [g for _, g in received], [t for _, t in needing_gradient])
