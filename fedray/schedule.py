@@ -149,7 +149,8 @@ class Schedule:
         """The places of the steps that each step waits for."""
         place = {step.id: n for n, step in enumerate(self.steps)}
         assert len(place) == len(self.steps), "two steps have one name"
-        nowhere, nothing = len(place), list[int]()
+        nowhere = len(place)
+        nothing = list[int]()
         return [[place.get(i, nowhere) for i in step.after] if step.after else nothing for step in self.steps]
 
     @cached_property

@@ -79,7 +79,8 @@ class StepFailed(RuntimeError):
         cls, error: BaseException, round_number: int | None, stage: str, client: int | None, traceback: str
     ) -> Self:
         """What, where, and the original exception, once."""
-        when, kind = f" in round {round_number}" if round_number is not None else "", type(error).__name__
+        when = f" in round {round_number}" if round_number is not None else ""
+        kind = type(error).__name__
         facts = {
             "error": kind,
             "round": round_number,
@@ -98,7 +99,8 @@ class DataFailure(Exception):
 
     def __init__(self, stage: str, message: str, client: int | None = None) -> None:
         super().__init__(stage, message, client)
-        self.stage, self.client = stage, client
+        self.stage = stage
+        self.client = client
 
     def __str__(self) -> str:
         return str(self.args[1])

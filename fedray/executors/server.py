@@ -111,7 +111,8 @@ class ServerWork:
         Raises:
             ValueError: for any file that is not what it was, a client's too.
         """
-        buffer, state = layout.load(folder / "weights.safetensors"), {}
+        buffer = layout.load(folder / "weights.safetensors")
+        state = {}
         for name, expected in saved.files.items():
             arrays = load_arrays(folder / name, expected)
             if name == SERVER_FILE:
@@ -136,7 +137,8 @@ class EvaluatorWork:
     """Looks at global buffers with a model of its own, off the rounds' path."""
 
     def __init__(self, job: Job, device: torch.device) -> None:
-        self.job, self.device = job, device
+        self.job = job
+        self.device = device
 
     def evaluate(self, buffer: np.ndarray, state: StateArrays, grid: Path) -> dict[str, float]:
         from fedray.evaluation.evaluate import evaluate

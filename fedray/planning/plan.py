@@ -49,7 +49,8 @@ def plan(loaded: Loaded) -> dict[str, Any]:
         known = _shared(loaded, dataset)
         scenario = resolve_auto_cut(scenario, loaded.folder, known, dataset)
         workload = measure(scenario, loaded.folder, dataset)
-        work, total = workload.of(scenario, known.samples), Ledger()
+        work = workload.of(scenario, known.samples)
+        total = Ledger()
         radio = Radio(scenario.network, scenario.population.clients, scenario.seed, loaded.folder)
         feasible(scenario, radio, workload, known)
         here = [Node(float(os.cpu_count() or 1), torch.cuda.device_count())]
@@ -158,7 +159,8 @@ def costs(
     result: list[tuple[CutWork, Ledger, int]] = []
     refused: list[TooLittle] = []
     for cut in cuts:
-        this, workload = with_cut(scenario, cut.cut, cut.tail), anywhere.at(cut)
+        this = with_cut(scenario, cut.cut, cut.tail)
+        workload = anywhere.at(cut)
         try:
             feasible(this, radio, workload, known)
         except TooLittle as e:
@@ -192,7 +194,8 @@ def _about(scenario: Scenario, cut: CutWork, first_round: Ledger, finish: int) -
 def _shared(loaded: Loaded, dataset: Dataset) -> Shared:
     """Samples of each client. What lies at a site cannot be counted from here, and need not where turns are
     steps (but for what encoding it takes once, which is left out then)."""
-    scenario, data = loaded.scenario, loaded.scenario.data
+    scenario = loaded.scenario
+    data = loaded.scenario.data
     if (coming := to_download(data, loaded.folder)) is not None:
         needs_labels = data.partition.by_label or scenario.population.selection != "random"
         if needs_labels and not data.labels_known_before_download:
@@ -235,10 +238,8 @@ def feasible(scenario: Scenario, radio: Radio, workload: Workload, shared: Share
         side = "server" if processor is radio.server else "client"
         if processor.memory_bytes is not None and needed[side] > processor.memory_bytes:
             key = f"network.{'server' if side == 'server' else 'device'}.memory_bytes"
-            got, expected = (
-                f"{processor.memory_bytes:.3g} for a larger model",
-                f"at least {needed[side]:.3g}, activations not counted",
-            )
+            got = f"{processor.memory_bytes:.3g} for a larger model"
+            expected = f"at least {needed[side]:.3g}, activations not counted"
             raise TooLittle(key, got, expected, needed[side])
     if (deadline := scenario.network.deadline_s) is not None:
         _check_deadline(scenario, radio, workload.of(scenario, shared.samples), shared, deadline)
@@ -249,7 +250,8 @@ def _check_deadline(scenario: Scenario, radio: Radio, work: Work, shared: Shared
     first LOOKED_AT rounds, each of which would begin when the deadline of the last is over."""
     fastest = math.inf
     for t in range(1, min(LOOKED_AT, scenario.training.rounds) + 1):
-        when, clients = RoundStart(t, (t - 1) * deadline_s), shared.eligible(scenario)
+        when = RoundStart(t, (t - 1) * deadline_s)
+        clients = shared.eligible(scenario)
         if not scenario.population.fills_rounds:  # which asks as few as it takes
             selected = select_clients(scenario, radio, when, shared, work)
         else:

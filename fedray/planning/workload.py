@@ -67,7 +67,8 @@ class Workload:
     def memory_bytes(self, precision: str) -> dict[str, int]:
         """Weights, masters, gradients, two optimizer moments and two buffers of an actor; activations come on
         top."""
-        width, trainable = 4 if precision == "fp32" else 2, self.trainable_parameters
+        width = 4 if precision == "fp32" else 2
+        trainable = self.trainable_parameters
         if (cut := self.cut) is not None:
             gathered = {"server": self.gathered_bytes}
             return {
@@ -87,7 +88,8 @@ class Workload:
         travelling = self.trainable_parameters - self.home_parameters
         encodes = self.encode_flops_per_sample
         # the server, which may train on pictures, has none
-        own, sent = dict(enumerate(samples)), self.sent(scenario)
+        own = dict(enumerate(samples))
+        sent = self.sent(scenario)
         return Work(
             train_flops=lambda client, pictures: (
                 self.flops_per_sample * scenario.training.trained(own.get(client, 0) + pictures)

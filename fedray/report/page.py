@@ -215,7 +215,8 @@ def _tiles(run: Recorded) -> list[tuple[str, str, str]]:
     """What is worth a glance: name, value, and a word beside it."""
     if not run.rows:
         return []
-    last, smooth = run.rows[-1], [loss for _, loss in run.smooth_loss()]
+    last = run.rows[-1]
+    smooth = [loss for _, loss in run.smooth_loss()]
     losses = smooth or [row["loss"] for row in run.rows if row["loss"] is not None]
     tiles = [("rounds", str(last["round"]), run.status)]
     if losses:
@@ -257,7 +258,8 @@ def _totals(runs: Sequence[Recorded], shown: Sequence[str]) -> list[tuple[str, l
         return next((row for row in reversed(run.rows) if row.get(key) is not None), {})
 
     def cell(run: Recorded, key: str) -> str:
-        row, base = newest(run, key), run.baseline
+        row = newest(run, key)
+        base = run.baseline
         now, before, floor = (
             numbers.plain(key, value) for value in (row.get(key), base.get(key), base.get(f"{key}_floor"))
         )

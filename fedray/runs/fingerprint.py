@@ -78,7 +78,8 @@ def of_data(samples: Samples, held: Mapping[int, np.ndarray]) -> dict[str, Any]:
 
 def differences(before: Fingerprint, now: Fingerprint, part: str) -> list[str]:
     """What is other than it was, a line each."""
-    old, new = before.get(part, {}), now.get(part, {})
+    old = before.get(part, {})
+    new = now.get(part, {})
     changed = (key for key in {**old, **new} if old.get(key) != new.get(key))
     return [
         f"{key}: got {_shown(new.get(key))}, expected {_shown(old.get(key))}, as before" for key in changed

@@ -221,7 +221,8 @@ def _line(file: Path, tree: Any, settings: Sequence[str], loc: Loc, message: str
         path = setting.partition("=")[0].strip()
         if key == path or key.startswith(path + ".") or path.startswith(key + "."):
             return printable(f"--set {setting}: {key}: {message}")
-    line, at = 1, tree
+    line = 1
+    at = tree
     for part in loc:
         mark = mark_of(at, part)
         line = mark[0] + 1 if mark else line

@@ -42,7 +42,8 @@ class Actor(ABC):
     the first round."""
 
     def __init__(self, job: Job, site: str | None = None) -> None:
-        self.job, self.site = job, site
+        self.job = job
+        self.site = site
 
     @cached_property
     def work(self) -> Any:
@@ -184,12 +185,15 @@ class Turns:
     never comes, because what it waits for has failed, is waited for until the attempt is abandoned."""
 
     def __init__(self) -> None:
-        self.changed, self.attempt, self.next = Condition(), -1, 0
+        self.changed = Condition()
+        self.attempt = -1
+        self.next = 0
 
     @contextmanager
     def begun(self, attempt: int) -> Iterator[None]:
         with self.changed:
-            self.attempt, self.next = attempt, 0
+            self.attempt = attempt
+            self.next = 0
             yield
             self.changed.notify_all()
 
