@@ -46,9 +46,8 @@ def generate(
     negative: str | None = None,
     compare: bool = False,
 ) -> list[dict[str, Any]]:
-    """Writes a grid where `out` is a PNG file, single files where it is a folder, and gives a row an image:
-    model, prompt, seed, file; or one file of texts, with each text in its row. Without `out`, an image, a
-    grid or the texts under the run's `generated/`. None: as the run's own evaluation.
+    """Writes a grid, single files, or one file of texts, and gives a row each: model, prompt, seed, file, and
+    of a text the text. What is None is as in the run's own evaluation.
 
     Args:
         folder: the run's.
@@ -71,11 +70,9 @@ def generate(
     writes = _writes_texts(scenario, folder, guidance is not None or negative is not None)
     sampling = _sampling(scenario, guidance, steps, negative)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if out is None or (writes and out.is_dir()):
-        out = first_free(out or run.path / "generated", _slug(prompts[0]), ".txt" if writes else ".png")
+    out = _place(run, out, prompts[0], writes)
     seeds = [seed + i for _ in prompts for i in range(num)]
     prompts = [p for p in prompts for _ in range(num)]
-
     made: dict[str, Any] = {}
     try:
         if compare:
@@ -83,29 +80,46 @@ def generate(
         made[RUN] = _learnt(scenario, run, device).sample(prompts, seeds, sampling)
     except Refused as e:
         raise loaded.error([e]) from None
-    each: list[tuple[dict[str, Any], Any]] = []
-    for model, some in made.items():
-        each += [
-            ({"model": model, "prompt": p, "seed": s, "file": str(out)}, x)
-            for p, s, x in zip(prompts, seeds, some, strict=True)
-        ]
+    each = [
+        ({"model": model, "prompt": p, "seed": s, "file": str(out)}, one)
+        for model, some in made.items()
+        for p, s, one in zip(prompts, seeds, some, strict=True)
+    ]
     if writes:
         with _writing(out):
             out.write_text(BETWEEN.join(text for _, text in each) + "\n", encoding="utf-8")
         return [row | {"text": text} for row, text in each]
-    facts: dict[str, Any] = {
+    facts = _facts(sampling, run) | {"size": f"{made[RUN].shape[-1]}x{made[RUN].shape[-2]}"}
+    if out.suffix.lower() != ".png":
+        return _save_each(each, out, len(prompts), facts)
+    image = picture(made[RUN][0]) if len(each) == 1 else _side_by_side(made, num)
+    rows = [row for row, _ in each]
+    _save(image, out, rows, facts)
+    return rows
+
+
+def _place(run: RunFolder, out: Path | None, prompt: str, writes: bool) -> Path:
+    """Where the result goes.
+
+    Args:
+        run: whose model it is.
+        out: as a user says; None: under the run's `generated/`.
+        prompt: the first.
+        writes: whether the model generates texts.
+    """
+    if out is not None and not (writes and out.is_dir()):
+        return out
+    return first_free(out or run.path / "generated", _slug(prompt), ".txt" if writes else ".png")
+
+
+def _facts(sampling: Sampling, run: RunFolder) -> dict[str, Any]:
+    """What an image's file says of how it was made."""
+    return {
         "negative_prompt": sampling.negative_prompt,
         "steps": sampling.steps,
         "guidance_scale": sampling.guidance_scale,
         "run": run.path.name,
-        "size": f"{made[RUN].shape[-1]}x{made[RUN].shape[-2]}",
     }
-    if out.suffix.lower() == ".png":
-        image = picture(made[RUN][0]) if len(each) == 1 else _side_by_side(made, num)
-        _save(image, out, [row for row, _ in each], facts)
-    else:
-        _save_each(each, out, len(prompts), facts)
-    return [row for row, _ in each]
 
 
 def _sampling(
@@ -160,8 +174,8 @@ def _writes_texts(scenario: Scenario, folder: Path, of_images: bool) -> bool:
 
 def _save_each(
     each: Sequence[tuple[dict[str, Any], Any]], folder: Path, prompts: int, facts: dict[str, Any]
-) -> None:
-    """A file an image, whose name goes into its row.
+) -> list[dict[str, Any]]:
+    """A file an image, whose name goes into its row; gives the rows.
 
     Args:
         each: rows with their images.
@@ -174,6 +188,7 @@ def _save_each(
         name = f"{i % prompts:03d}-{_slug(row['prompt'])}-seed{row['seed']}{base}.png"
         row["file"] = str(folder / name)
         _save(picture(image), folder / name, [row], facts)
+    return [row for row, _ in each]
 
 
 def _learnt(scenario: Scenario, run: RunFolder, device: torch.device) -> Learner:
