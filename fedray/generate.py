@@ -86,9 +86,7 @@ def generate(
         for p, s, one in zip(prompts, seeds, some, strict=True)
     ]
     if writes:
-        with _writing(out):
-            out.write_text(BETWEEN.join(text for _, text in each) + "\n", encoding="utf-8")
-        return [row | {"text": text} for row, text in each]
+        return _save_texts(each, out)
     facts = _facts(sampling, run) | {"size": f"{made[RUN].shape[-1]}x{made[RUN].shape[-2]}"}
     if out.suffix.lower() != ".png":
         return _save_each(each, out, len(prompts), facts)
@@ -170,6 +168,13 @@ def _writes_texts(scenario: Scenario, folder: Path, of_images: bool) -> bool:
         got = "--guidance or --negative for a model that writes"
         raise ScenarioError([f"{folder}: got {got}, expected --steps alone"])
     return writes
+
+
+def _save_texts(each: Sequence[tuple[dict[str, Any], str]], file: Path) -> list[dict[str, Any]]:
+    """One file of all texts; gives their rows, each with its text."""
+    with _writing(file):
+        file.write_text(BETWEEN.join(text for _, text in each) + "\n", encoding="utf-8")
+    return [row | {"text": text} for row, text in each]
 
 
 def _save_each(
