@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from fedray.aggregation.rule import Rule
     from fedray.api import Run, check, load, open, plan, run, trainable
     from fedray.callbacks import Callback, ClientReport, EvaluationReport, RoundReport, RunEnd, RunStart
+    from fedray.data.partition import Partition
+    from fedray.data.samples import DatasetInfo, DatasetSamples, Samples
+    from fedray.data.source import Source
     from fedray.evaluation.evaluation import Evaluation
     from fedray.executors.split.defences import Defence
     from fedray.failures import RunFailed
@@ -42,6 +45,8 @@ __all__ = [
     "Aggregate",
     "Callback",
     "ClientReport",
+    "DatasetInfo",
+    "DatasetSamples",
     "Defence",
     "Device",
     "Evaluation",
@@ -56,6 +61,7 @@ __all__ = [
     "LearnerContext",
     "Link",
     "LinkContext",
+    "Partition",
     "Refused",
     "RoundContext",
     "RoundReport",
@@ -65,12 +71,14 @@ __all__ = [
     "RunEnd",
     "RunFailed",
     "RunStart",
+    "Samples",
     "Sampling",
     "ScenarioError",
     "Schedule",
     "Selection",
     "SelectionContext",
     "Send",
+    "Source",
     "Stage",
     "Topology",
     "Train",
@@ -92,6 +100,9 @@ _MODULES = {
     "fedray.aggregation.rule": ["Rule"],
     "fedray.api": ["Run", "check", "load", "open", "plan", "run", "trainable"],
     "fedray.callbacks": ["Callback", "ClientReport", "EvaluationReport", "RoundReport", "RunEnd", "RunStart"],
+    "fedray.data.partition": ["Partition"],
+    "fedray.data.samples": ["DatasetInfo", "DatasetSamples", "Samples"],
+    "fedray.data.source": ["Source"],
     "fedray.evaluation.evaluation": ["Evaluation"],
     "fedray.executors.split.defences": ["Defence"],
     "fedray.failures": ["RunFailed"],

@@ -10,7 +10,7 @@ from fedray.callbacks import Callback, ClientReport, EvaluationReport, RoundRepo
 from fedray.callbacks.dispatch import CallbackList
 from fedray.callbacks.reporting import reporters
 from fedray.checks import readable
-from fedray.data.partition import census
+from fedray.data.census import census
 from fedray.executors import (
     EvaluationHandle,
     Executor,
@@ -144,7 +144,7 @@ class Run:
             samples, held = readable(loaded, job.dataset)
             self.folder.belongs["data"] = fingerprint.of_data(samples, held)
             known = shared(scenario, samples, held)
-            if len(samples.label_names) > 1 and scenario.data.partition.kind != "folder":
+            if len(samples.label_names) > 1 and not scenario.data.partition.by_folder:
                 self.folder.write("partition.json", asdict(census(samples, held)))
             self.scenario = scenario = settled(scenario, loaded.folder, known, job.dataset)
             self.loaded = loaded = replace(loaded, scenario=scenario)

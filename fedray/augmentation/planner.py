@@ -11,7 +11,7 @@ from fedray.augmentation import labels
 from fedray.augmentation.extra_samples import OwnImages
 from fedray.augmentation.topology import ImageCounts, at_clients, at_server, at_server_broadcast
 from fedray.data import Dataset
-from fedray.data.samples import located
+from fedray.data.places import located
 from fedray.executors.companion import CompanionRound
 from fedray.learners.bases import locate
 from fedray.planning.companion import CompanionWork

@@ -16,7 +16,7 @@ from fedray.augmentation import quality
 from fedray.augmentation.extra_samples import SharedImages
 from fedray.augmentation.image_generator import ImageGenerator
 from fedray.data import Samples
-from fedray.data.partition import split_test_set
+from fedray.data.clients import split_test_set
 from fedray.data.samples import Array
 from fedray.evaluation import judge as judges
 from fedray.executors import Job, TrainReport

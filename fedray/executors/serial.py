@@ -21,7 +21,6 @@ from fedray.lazy import resolve
 from fedray.planning.round import Shared
 from fedray.planning.workload import Workload, measure
 from fedray.runs.folder import Saved
-from fedray.scenario.topology import Split
 from fedray.schedule import Schedule
 
 
@@ -31,7 +30,7 @@ class SerialExecutor:
         self.job, self.device = job, device
         self.server, self.evaluator = ServerWork(job), EvaluatorWork(job, device)
         self.clients: ClientWorker | SplitClients
-        if isinstance(job.scenario.topology, Split):
+        if job.scenario.topology.splits_model:
             self.clients, self.split = SplitClients(job, device), SplitServer(job, device)
             self.initial, self.layout, self.initial_state = self.split.initial()
         else:

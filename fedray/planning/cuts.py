@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from fedray.data import Dataset
 from fedray.scenario.base import Refused
 from fedray.scenario.scenario import Scenario
-from fedray.scenario.topology import DistanceCorrelation
 from fedray.schedule import SERVED
 
 if TYPE_CHECKING:
@@ -66,8 +65,9 @@ def refusal(scenario: Scenario, cut: CutWork) -> Refused | None:
         return Refused(
             "topology.skips", got, "send, or a cut whose tail begins where its front ends, on the way up"
         )
-    if isinstance(scenario.split.defence, DistanceCorrelation) and not cut.bytes["gradients"][-1]:
-        got = f"distance_correlation at a cut ({cut.name}) before which nothing trains"
+    defence = scenario.split.defence
+    if defence is not None and defence.needs_client_weights and not cut.bytes["gradients"][-1]:
+        got = f"{defence.kind} at a cut ({cut.name}) before which nothing trains"
         return Refused(
             "topology.defence", got, "noise, or a later cut: no weight of a client's shapes what it sends"
         )

@@ -51,7 +51,7 @@ def pack(scenario: Scenario, nodes: Sequence[Node]) -> Packing:
     beyond that; at least one at each site, the others where the most clients share one. Each holds as much as
     fits that many times."""
     runtime = scenario.runtime
-    splits = scenario.topology.kind == "split"  # then the server computes as much as a client, or more
+    splits = scenario.topology.splits_model  # then the server computes as much as a client, or more
     clients_at: dict[str | None, int] = {s: len(c) for s, c in scenario.sites.items()} or {
         None: scenario.population.clients_per_round
     }

@@ -11,7 +11,7 @@ import torch
 
 from fedray.checks import readable
 from fedray.data import Dataset
-from fedray.data.partition import partition
+from fedray.data.clients import partition
 from fedray.data.samples import Array
 from fedray.data.sources import to_download
 from fedray.network.clock import time_round
@@ -24,8 +24,6 @@ from fedray.planning.placement import Node, pack, ray_address, refuse_crowded
 from fedray.planning.round import Shared, schedule_round, select_clients, shared, write_round
 from fedray.planning.workload import Workload, measure
 from fedray.scenario import Loaded, Refused, Scenario
-from fedray.scenario.data import CelebA
-from fedray.scenario.topology import Split
 from fedray.schedule import Generate, Schedule
 
 LOOKED_AT = 5  # rounds, before a deadline is said to be met by nobody
@@ -58,8 +56,8 @@ def plan(loaded: Loaded) -> dict[str, Any]:
         if ray_address() == "local":
             refuse_crowded(scenario, here)
         cuts: list[dict[str, Any]] = []
-        if isinstance(scenario.topology, Split):
-            anywhere = at(scenario, "auto", scenario.topology.tail and "auto")
+        if scenario.topology.splits_model:
+            anywhere = with_cut(scenario, "auto", scenario.split.tail and "auto")
             cuts = [_about(scenario, *found) for found in costs(anywhere, loaded.folder, known, dataset)]
         pictures = 0
         for schedule, total in foreseen(scenario, radio, work, known):  # noqa: B007
@@ -129,16 +127,15 @@ def settled(scenario: Scenario, folder: Path, known: Shared, dataset: Dataset | 
     Raises:
         Refused: where no cut is allowed, or fits the devices.
     """
-    topology = scenario.topology
-    if not isinstance(topology, Split) or "auto" not in (topology.cut, topology.tail):
+    if not scenario.topology.chooses_cut:
         return scenario
-    cost = "sim_time_s" if topology.choose == "time" else "energy_j"
+    cost = "sim_time_s" if scenario.split.choose == "time" else "energy_j"
     found = costs(scenario, folder, known, dataset)
     best, *_ = min(found, key=lambda each: (-each[2], getattr(each[1], cost)))
-    return at(scenario, best.cut, best.tail)
+    return with_cut(scenario, best.cut, best.tail)
 
 
-def at(scenario: Scenario, cut: str, tail: str | None) -> Scenario:
+def with_cut(scenario: Scenario, cut: str, tail: str | None) -> Scenario:
     return scenario.model_copy(
         update={"topology": scenario.topology.model_copy(update={"cut": cut, "tail": tail})}
     )
@@ -154,12 +151,12 @@ def costs(
         Refused: where there is none.
     """
     cuts = all_cuts(scenario, folder, dataset)
-    anywhere = measure(at(scenario, cuts[0].cut, cuts[0].tail), folder, dataset)
+    anywhere = measure(with_cut(scenario, cuts[0].cut, cuts[0].tail), folder, dataset)
     radio = Radio(scenario.network, scenario.population.clients, scenario.seed, folder)
     found: list[tuple[CutWork, Ledger, int]] = []
     refused: list[TooLittle] = []
     for cut in cuts:
-        this, workload = at(scenario, cut.cut, cut.tail), anywhere.at(cut)
+        this, workload = with_cut(scenario, cut.cut, cut.tail), anywhere.at(cut)
         try:
             feasible(this, radio, workload, known)
         except TooLittle as e:
@@ -195,15 +192,14 @@ def _shared(loaded: Loaded, dataset: Dataset) -> Shared:
     steps (but for what encoding it takes once, which is left out then)."""
     scenario, data = loaded.scenario, loaded.scenario.data
     if (coming := to_download(data, loaded.folder)) is not None:
-        if isinstance(data, CelebA) and (
-            data.partition.kind == "dirichlet" or scenario.population.selection != "random"
-        ):
+        needs_labels = data.partition.by_label or scenario.population.selection != "random"
+        if needs_labels and not data.labels_known_before_download:
             raise Refused(
                 "data.partition.kind",
-                "labels of faces that are not there yet",
+                f"labels of {data.called} that are not there yet",
                 "a partition without labels, or the data",
             )
-        # the other sets have equally many of each, and only how many matters
+        # equally many of each, or it does not matter which they are
         names = dataset.info.label_names
         stand_in = Array(lambda: np.empty(0, np.uint8), np.arange(coming) % len(names), names)
         return shared(scenario, stand_in, partition(scenario, stand_in))

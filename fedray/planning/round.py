@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from fedray.data import Samples
-from fedray.data.partition import label_counts
+from fedray.data.census import label_counts
 from fedray.network.clock import without_garbage_collection
 from fedray.network.geometry import nearest_groups
 from fedray.network.ledger import Ledger

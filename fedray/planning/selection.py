@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fedray.data.partition import distance
+from fedray.data.census import distance
 from fedray.scenario.kinds import implementation
 from fedray.scenario.population import SelectionSection
 

@@ -308,7 +308,7 @@ def test_in_u_shape_nothing_leaves_a_client_but_activations_and_their_gradients(
     _, job = job_of(garments(tmp_path, split("conv1", tail="head")))
     work, server = SplitClients(job, torch.device("cpu")), SplitServer(job, torch.device("cpu"))
     sent = first_batch(work, server)
-    assert {c: [(f.names, f.shape, f.dtype) for f in m.forms] for c, m in sent.items()} == {
+    assert {c: [(f.names, f.shape, f.dtype) for f in m.headers] for c, m in sent.items()} == {
         "smashed": [(("x",), (8, 32, 13, 13), torch.float32)],
         "features": [(("x",), (8, 128), torch.float32)],
         "errors": [(("x",), (8, 128), torch.float32)],
@@ -576,7 +576,7 @@ def test_a_batch_s_gradient_is_that_of_the_weights_it_first_passed_through(tmp_p
                 at[k] = (
                     server.go(0, 1, step, at[k]) if step.node == "server" else work.go(1, step, None, at[k])
                 )
-        return server.held[0].all() - server.side.numbers(base)
+        return server.weights[0].all() - server.part.numbers(base)
 
     one, other, both = moved(0), moved(1), moved(0, 1)
     assert torch.allclose(both, one + other, atol=1e-6)

@@ -13,14 +13,12 @@ from typing import Any, NamedTuple
 import ray
 
 from fedray.data import holdings
-from fedray.data.partition import unreadable
 from fedray.executors import Job, ServerRestarted, TrainReport
 from fedray.lazy import resolve
 from fedray.planning.workload import Workload
 from fedray.runs.fingerprint import of_data
 from fedray.runs.folder import Saved
 from fedray.scenario.base import Refused
-from fedray.scenario.topology import Split
 from fedray.schedule import Pass
 
 
@@ -82,7 +80,7 @@ class ClientHost(Actor):
     rank = 0  # among the hosts that reduce
 
     def make(self) -> Any:
-        if isinstance(self.job.scenario.topology, Split):
+        if self.job.scenario.topology.splits_model:
             from fedray.executors.split.client import SplitClients
 
             return SplitClients(self.job, _device(), self.site)
@@ -99,7 +97,7 @@ class ClientHost(Actor):
         """How many samples each client of this host's site holds, every image that cannot be read, and what
         the data are."""
         samples, held = holdings(self.job.scenario, self.job.folder, self.site, self.job.dataset)
-        bad = list(unreadable(samples, held))
+        bad = list(samples.unreadable(held))
         return (
             {client: len(part) for client, part in held.items()},
             bad,
