@@ -139,9 +139,9 @@ class Quantity(PartitionSection):
         return self.allow_empty
 
 
-AnyPartition = Annotated[
-    ByFolder | Iid | Dirichlet | Shards | Quantity, Discriminator("kind"), OpenKind("partition")
-]
+DealtPartition = Iid | Dirichlet | Shards | Quantity
+ByLabel = Annotated[DealtPartition, Discriminator("kind"), OpenKind("partition")]
+AnyPartition = Annotated[ByFolder | DealtPartition, Discriminator("kind"), OpenKind("partition")]
 
 
 class DataSection(KindSection):
@@ -259,9 +259,6 @@ class ImageFolder(DataSection):
         if scenario.runtime.executor != "ray":
             expected = "ray, since data.sites pins clients to nodes"
             yield Refused("runtime.executor", scenario.runtime.executor, expected)
-
-
-ByLabel = Annotated[Iid | Dirichlet | Shards | Quantity, Discriminator("kind"), OpenKind("partition")]
 
 
 class FashionMnistMini(DataSection):
