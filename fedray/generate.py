@@ -31,7 +31,8 @@ from fedray.scenario import Scenario, ScenarioError
 from fedray.scenario.base import Refused
 from fedray.transport.buffer import DTYPES
 
-BASE, RUN = "base model", "this run"
+BASE = "base model"
+RUN = "this run"
 
 
 def generate(
@@ -80,7 +81,8 @@ def generate(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if out is None or (writes and out.is_dir()):
         out = first_free(out or run.path / "generated", _slug(prompts[0]), ".txt" if writes else ".png")
-    prompts, seeds = [p for p in prompts for _ in range(num)], [seed + i for _ in prompts for i in range(num)]
+    seeds = [seed + i for _ in prompts for i in range(num)]
+    prompts = [p for p in prompts for _ in range(num)]
 
     made: dict[str, Any] = {}
     try:
@@ -125,7 +127,8 @@ def _learnt(scenario: Scenario, run: RunFolder, device: torch.device) -> Learner
     if scenario.model.built_for_data:  # on the way, what it was built for is with the data alone
         refuse_missing(reader.scenario(run.path))
     job = Job(scenario, run.path)
-    model, server = Model(job, device), ServerWork(job)
+    model = Model(job, device)
+    server = ServerWork(job)
     for folder, state in run.states():
         if not isinstance(state, str):
             try:
@@ -209,12 +212,14 @@ def _side_by_side(made: dict[str, Tensor], columns: int) -> Image.Image:
     blocks = {model: sheet(images, columns) for model, images in made.items()}
     if len(blocks) == 1:
         return next(iter(blocks.values()))
-    gap, header = 24, 34
+    gap = 24
+    header = 34
     height = max(b.height for b in blocks.values())
     page = Image.new(
         "RGB", (sum(b.width for b in blocks.values()) + gap * (len(blocks) - 1), height + header), "white"
     )
-    draw, left = ImageDraw.Draw(page), 0
+    draw = ImageDraw.Draw(page)
+    left = 0
     for model, block in blocks.items():
         draw.text(
             (left + block.width / 2, header / 2),

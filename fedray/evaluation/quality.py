@@ -45,8 +45,10 @@ def measure(judge: judges.GarmentJudge, real: Tensor, made: Tensor, seed: int) -
             metric.update(_bytes(real), real=True)
             metric.update(_bytes(made), real=False)
         distances = {"eval_classifier_fid": float(fid.compute()), "eval_kid": float(kid.compute()[0])}
-    made_features, real_features = features(_bytes(made)), features(_bytes(real))
-    precision, recall = covered(made_features, real_features), covered(real_features, made_features)
+    made_features = features(_bytes(made))
+    real_features = features(_bytes(real))
+    precision = covered(made_features, real_features)
+    recall = covered(real_features, made_features)
     return {**distances, "eval_precision": precision, "eval_recall": recall, "eval_quality_images": float(n)}
 
 

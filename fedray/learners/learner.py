@@ -88,8 +88,10 @@ class Learner(ABC):
             section: the scenario's `model`.
             context: what else it is built from.
         """
-        self.section, self.context = section, context
-        self.device, self.compute = context.device, context.compute
+        self.section = section
+        self.context = context
+        self.device = context.device
+        self.compute = context.compute
         self.size: int = getattr(section, "resolution", None) or context.dataset.size or 0
 
     @classmethod
@@ -204,7 +206,8 @@ class Learner(ABC):
     @torch.no_grad()
     def measure(self, samples: Samples, indices: np.ndarray) -> dict[str, float]:
         """Metrics over these samples of a test set: the mean loss, under the same draws each time."""
-        generator, total = torch.Generator().manual_seed(key(self.context.seed, 0, SERVER, "test draws")), 0.0
+        generator = torch.Generator().manual_seed(key(self.context.seed, 0, SERVER, "test draws"))
+        total = 0.0
         with self.evaluating():
             for start in range(0, len(indices), AT_ONCE):
                 chunk = indices[start : start + AT_ONCE]
@@ -232,7 +235,8 @@ class Learner(ABC):
     def write_samples(self, context: EvaluationContext) -> None:
         """Samples of the scenario's prompts from fixed noise: images as a grid, a row a prompt, or texts one
         after another. Without prompts nothing, but for a learner of images that takes none."""
-        section, evaluation = self.section, context.section
+        section = self.section
+        evaluation = context.section
         prompts = list(evaluation.prompts)
         if not prompts and section.generates == "images" and not section.takes_prompts:
             prompts = [""] * ROWS
@@ -261,7 +265,8 @@ class Learner(ABC):
         """Reads what `save` wrote. Raises an error of any kind where that is not whole."""
         from safetensors.torch import load_file
 
-        stored, own = load_file(folder / self.weights_file), self._state()
+        stored = load_file(folder / self.weights_file)
+        own = self._state()
         if stored.keys() != own.keys():
             others = ", ".join(sorted(stored.keys() ^ own.keys())[:5])
             raise ValueError(f"{folder / self.weights_file}: got other tensors than the model has: {others}")

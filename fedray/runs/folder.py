@@ -78,7 +78,8 @@ class State:
 class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.metrics, self.timeline = path / "metrics.jsonl", path / "timeline.jsonl"
+        self.metrics = path / "metrics.jsonl"
+        self.timeline = path / "timeline.jsonl"
         self.clients = path / "clients.jsonl"
         self.checkpoints = path / "checkpoints"
         self.belongs: dict[str, Any] = {}  # what its checkpoints are to say that they belong to

@@ -30,7 +30,8 @@ def ask(
 ) -> Asked:
     """Asks clients and server for a round's passes in the schedule's order, which is the clock's. A value
     goes to the step that waits for it; whatever fails reaches all behind it."""
-    reports, ends = dict[int, Any](), dict[int, Any]()
+    reports = dict[int, Any]()
+    ends = dict[int, Any]()
     values: dict[str, Any] = {}  # by the id of the step that leaves it; dropped once it has been passed on
     # A batch's way back and the next one's first pass are one request: nobody else has to know of what is in
     # between.
