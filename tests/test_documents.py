@@ -191,7 +191,11 @@ def test_every_verb_and_option_a_page_names_exists(code):
 
 @pytest.mark.parametrize(
     "path",
-    [code for code in CODE if re.fullmatch(r"(fedray|tools|tests|scenarios|examples|docs|\.ci)/[\w./-]*", code)],
+    [
+        code
+        for code in CODE
+        if re.fullmatch(r"(fedray|tools|tests|scenarios|examples|docs|\.ci)/[\w./-]*", code)
+    ],
 )
 def test_every_file_and_folder_a_page_names_is_there(path):
     assert (ROOT / path).exists()
@@ -222,7 +226,9 @@ WALK = re.compile(r"^\| (\d+) \| .* \| (`.*`) \| (`.*`) \|$", re.M)
 
 
 @pytest.mark.parametrize(
-    "row", WALK.findall((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")), ids=lambda row: row[0]
+    "row",
+    WALK.findall((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")),
+    ids=lambda row: row[0],
 )
 def test_each_step_of_the_walk_of_a_round_is_where_the_page_says(row):
     _, names, paths = (re.findall(r"`([^`]+)`", column) for column in row)
