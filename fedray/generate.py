@@ -51,6 +51,17 @@ def generate(
     grid or the texts under the run's `generated/`. Of a prompt's `num`, `seed` is the first one's; `compare`:
     the base model too, from the same draws. None: as the run's own evaluation; of texts `steps` are tokens.
 
+    Args:
+        folder: the run's.
+        prompts: one an image, or several.
+        out: a PNG file for a grid, a folder for single files; None: under the run's `generated/`.
+        num: images or texts a prompt.
+        seed: of a prompt's first one; the others count up.
+        guidance: how much an image follows its prompt.
+        steps: of the sampler, or tokens of a text.
+        negative: what not to show.
+        compare: make the base model's too, from the same draws.
+
     Raises:
         ScenarioError: where the folder holds no run, a run without a whole checkpoint, or files that are not
             a run's.

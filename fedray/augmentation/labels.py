@@ -34,7 +34,14 @@ def distances(
 ) -> dict[str, list[float | None]]:
     """Each client's distance to the population's mix of labels, and what it becomes with all `pictures` [n]
     of the server's: at the server the two mixes weigh as in Eq. (1), elsewhere the pictures lie among the
-    client's own."""
+    client's own.
+
+    Args:
+        section: the augmentation's.
+        counts: of each label at each client [clients, labels].
+        pictures: the label of each picture [n].
+        kappa_2: what the augmented model weighed in the last round.
+    """
     population = counts.sum(0)
     names = counts.shape[1]
     painted = np.bincount(pictures if len(pictures) else order(section, population), minlength=names)

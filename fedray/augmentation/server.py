@@ -54,7 +54,14 @@ class AugmentationServer:
         self, round_number: int, labels: np.ndarray, buffer: np.ndarray, state: StateArrays
     ) -> tuple[np.ndarray, TrainReport]:
         """The augmented model w_a [numel] fp32, which never travels, trained on the pictures of these labels
-        from the global model, or from its own last weights."""
+        from the global model, or from its own last weights.
+
+        Args:
+            round_number: from 1.
+            labels: of the pictures [n].
+            buffer: the global one.
+            state: the server's.
+        """
         self.client.samples = self._pictures(labels)
         self.client.client_indices = {SERVER: np.arange(len(labels))}
         start = master(self.client.model.flat.layout, buffer, state).numpy()
@@ -97,7 +104,14 @@ class AugmentationServer:
     ) -> dict[str, Any]:
         """How good the data are (Sec. II-B1): each client's local learning error, and how far the gradient of
         its loss lies from that of all of them, as a share of the latter; the same for the pictures, of which
-        a sheet is written to `grid`, and beside real images what a judge says of them."""
+        a sheet is written to `grid`, and beside real images what a judge says of them.
+
+        Args:
+            buffer: the global one.
+            labels: of the pictures [n]; none: clients alone are audited.
+            grid: the file of the sheet.
+            audited: each client's data; None for one whose data cannot be read.
+        """
         clients = sorted(c for c in audited if c is not None)  # added up in one order
         whole = sum(c.samples for c in clients)
         mean = np.zeros(self.client.model.flat.layout.trained, np.float32)

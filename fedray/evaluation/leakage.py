@@ -42,6 +42,14 @@ def reconstruct(
     Gives the error over the others: of pictures the mean squared error as a share of their variance, 1 for
     whoever only knows the mean picture; of text the share of tokens, out of so many `words`, that are wrong;
     and what it makes of them.
+
+    Args:
+        smashed: activations [n, ...], as the server gets them.
+        inputs: what they were made of [n, ...].
+        known: how many of the first samples the attacker knows.
+        words: of the vocabulary; 0: of pictures.
+        steps: of the attacker's optimizer.
+        seed: of the attacker's draws.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

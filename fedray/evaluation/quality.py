@@ -31,7 +31,14 @@ class Features(nn.Module):
 
 def measure(judge: judges.GarmentJudge, real: Tensor, made: Tensor, seed: int) -> dict[str, float]:
     """classifier-FID (Heusel et al. 2017), KID (Binkowski et al. 2018; its subsets drawn from `seed`),
-    precision and recall, of images [n, 3, 32, 32] in 0..1, as many real as made."""
+    precision and recall, of images [n, 3, 32, 32] in 0..1, as many real as made.
+
+    Args:
+        judge: whose features and probabilities are compared.
+        real: real images.
+        made: generated ones.
+        seed: of KID's subsets.
+    """
     from torchmetrics.image.fid import FrechetInceptionDistance
     from torchmetrics.image.kid import KernelInceptionDistance
 

@@ -78,7 +78,15 @@ class StepFailed(RuntimeError):
     def of(
         cls, error: BaseException, round_number: int | None, stage: str, client: int | None, traceback: str
     ) -> Self:
-        """What, where, and the original exception, once."""
+        """What, where, and the original exception, once.
+
+        Args:
+            error: the original.
+            round_number: from 1; None: before the first.
+            stage: what was being done.
+            client: whose; None: the server's.
+            traceback: of the original, as text.
+        """
         when = f" in round {round_number}" if round_number is not None else ""
         kind = type(error).__name__
         facts = {

@@ -226,7 +226,14 @@ def summable(client: int | None = None) -> Iterator[None]:
 
 
 def failed_report(round_number: int, client: int, samples: int, failure: DataFailure) -> TrainReport:
-    """The report of a client that holds so many samples and could not train."""
+    """The report of a client that holds so many samples and could not train.
+
+    Args:
+        round_number: from 1.
+        client: by number.
+        samples: that it holds.
+        failure: why it could not train.
+    """
     return TrainReport(round_number, client, samples, 0, math.nan, str(failure), failure.stage)
 
 

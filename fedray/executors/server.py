@@ -78,7 +78,17 @@ class ServerWork:
         unchanged: Sequence[int], changed: Sequence[int], *states: StateArrays,
     ) -> Saved:  # fmt: skip
         """Writes the model's weights, what the server has beside them, and the states of the clients that
-        have changed since the checkpoint `before`; the others' are linked to its files."""
+        have changed since the checkpoint `before`; the others' are linked to its files.
+
+        Args:
+            layout: of what travels.
+            buffer: the global one.
+            state: the server's.
+            folder: where it is written.
+            before: the checkpoint before, if there is one.
+            unchanged: clients whose state is as it was there.
+            changed: the other clients that have one, in the order of the states.
+        """
         layout.save(buffer[: layout.nbytes], folder / "weights.safetensors")
         files: dict[str, str] = {}
         if len(buffer) > layout.nbytes or state:

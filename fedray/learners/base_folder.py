@@ -93,6 +93,12 @@ def verify_loaded(
     """The same of the configurations of a base on the hub, whose files nobody has looked at before they were
     loaded.
 
+    Args:
+        name: of the base model.
+        configs: of its parts.
+        scheduler: its noise schedule's configuration.
+        key: the scenario's key that names the base, for errors.
+
     Raises:
         Refused: naming the file, and the entry in it.
     """

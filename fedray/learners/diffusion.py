@@ -105,7 +105,15 @@ class Diffusion(Learner):
     def denoise(
         self, seeds: Sequence[int], steps: int, at_once: int, start: Tensor | None = None, clip: bool = True
     ) -> Tensor:
-        """By DDIM (Song et al. 2021) from a seed's noise each, or from `start`: [n, c, h, w] on the CPU."""
+        """By DDIM (Song et al. 2021) from a seed's noise each, or from `start`: [n, c, h, w] on the CPU.
+
+        Args:
+            seeds: one an image [n].
+            steps: of the sampler.
+            at_once: images in one batch.
+            start: noisy images to go on from [n, c, h, w]; None: noise.
+            clip: whether predictions are clipped to -1..1.
+        """
         from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
         sampler: Any = DDIMScheduler.from_config(

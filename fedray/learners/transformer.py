@@ -198,7 +198,14 @@ class Transformer(Learner):
 
 def some(n: int, length: int, share: float, generator: torch.Generator) -> Tensor:
     """[n, length] bool: in each row the same number chosen, at least one and not all, the nearest to its
-    share."""
+    share.
+
+    Args:
+        n: rows.
+        length: of a row.
+        share: that is chosen, 0 to 1.
+        generator: of the draw.
+    """
     number = min(max(1, round(share * length)), length - 1)
     chosen = torch.rand(n, length, generator=generator).argsort(1)[:, :number]
     return torch.zeros(n, length, dtype=torch.bool).scatter_(1, chosen, True)
@@ -287,7 +294,14 @@ def _loss(section: Section, side: int) -> Stage:
     to transformers' own."""
 
     def hidden_error(x: Tensor, images: Tensor, masks: Tensor, weight: Tensor | None = None) -> Tensor:
-        """In every image equally many pixels are hidden."""
+        """In every image equally many pixels are hidden.
+
+        Args:
+            x: predicted images [b, c, h, w].
+            images: the real ones [b, c, h, w].
+            masks: the patches that are hidden [b, patches].
+            weight: of each sample [b]; None: all the same.
+        """
         grid = masks.unflatten(1, (1, side, side))
         hidden = grid.repeat_interleave(section.patch, 2).repeat_interleave(section.patch, 3)
         error = (x.float() - images).abs() * hidden

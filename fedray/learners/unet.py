@@ -11,7 +11,14 @@ from fedray.learners.stages import Stage
 def stages(unet: Any, first: tuple[str, ...], noisy: Any, size: int) -> list[Stage]:
     """From a batch's fields `first`, the last of them timesteps [b], of which `noisy` makes what the network
     sees [b, c, size, size], to what it `predicted`. A conditional one needs `text` [b, l, d] in its
-    cross-attention."""
+    cross-attention.
+
+    Args:
+        unet: diffusers' network.
+        first: the names of the batch's fields.
+        noisy: makes what the network sees of them.
+        size: pixels a side.
+    """
     config = unet.config
 
     def enter(*values: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -101,7 +101,15 @@ def all_cuts(scenario: Scenario, folder: Path, dataset: Dataset | None = None) -
 def cut_work(
     scenario: Scenario, learner: Learner, named: Mapping[str, Tensor], layout: Layout, cuts: Sequence[Cut]
 ) -> list[CutWork]:
-    """What each of these cuts costs; `learner` is on the meta device, `named` what travels of it."""
+    """What each of these cuts costs; `learner` is on the meta device, `named` what travels of it.
+
+    Args:
+        scenario: whose.
+        learner: on the meta device.
+        named: what travels of it, by name.
+        layout: of what travels.
+        cuts: to be counted.
+    """
     from fedray.learners.cut import tensors
     from fedray.transport.buffer import DTYPES
 

@@ -106,6 +106,12 @@ def simulate_rounds(
 ) -> Iterator[tuple[Schedule, Ledger]]:
     """Every round's schedule, and what all rounds up to it cost.
 
+    Args:
+        scenario: whose.
+        radio: its network.
+        work: what steps take.
+        known: what the server knows of its clients.
+
     Raises:
         Refused: for a relay in which a device has nobody in range in some round.
     """
@@ -149,6 +155,12 @@ def costs(
 ) -> list[tuple[CutWork, Ledger, int]]:
     """Every cut that is allowed and fits the devices, what the first round costs with it, and how many
     clients finish it. Arguments are those of `resolve_auto_cut`.
+
+    Args:
+        scenario: whose topology is a split.
+        folder: where its relative paths start.
+        known: how many samples each client has.
+        dataset: its data, where they are open already.
 
     Raises:
         Refused: where there is none.
@@ -229,6 +241,12 @@ class TooLittle(Refused):
 
 def feasible(scenario: Scenario, radio: Radio, workload: Workload, shared: Shared) -> None:
     """What a network cannot do, whoever is drawn.
+
+    Args:
+        scenario: whose.
+        radio: its network.
+        workload: what a round takes.
+        shared: what the server knows of its clients.
 
     Raises:
         Refused: for a model that does not fit a device's memory, or a deadline that nobody can meet.

@@ -208,7 +208,15 @@ class RunFolder:
         failures: int,
     ) -> str:
         """Written beside and renamed, so that a checkpoint is whole or not there. The last two stay. Gives
-        the weights' sha256."""
+        the weights' sha256.
+
+        Args:
+            round: that has been done.
+            write: writes the weights into a folder, given the checkpoint before.
+            ledger: of the rounds so far.
+            wall_time_s: of the run so far.
+            failures: data failures so far.
+        """
         before = next(iter(self._checkpoints()), None)
         part = self.checkpoints / f".round-{round:04d}.part"
         shutil.rmtree(part, ignore_errors=True)

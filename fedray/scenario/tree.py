@@ -141,7 +141,14 @@ def apply(tree: Any, setting: str) -> list[str]:
 
 
 def put(tree: Any, path: str, value: Any, mark: tuple[int, int] | None) -> list[str]:
-    """Puts a value at `a.b`, remembering the line it comes from; gives what is wrong with the path."""
+    """Puts a value at `a.b`, remembering the line it comes from; gives what is wrong with the path.
+
+    Args:
+        tree: of a scenario's file.
+        path: dotted.
+        value: plain YAML.
+        mark: line and column from 0, where it comes from a file.
+    """
     keys = path.split(".")
     at = tree
     for i, key in enumerate(keys):

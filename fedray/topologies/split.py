@@ -49,7 +49,14 @@ def vanilla(
     round_number: int, batches: Mapping[int, Sequence[int]], u_shape: bool, micro: int = 1
 ) -> Schedule:
     """One global round t in which the client's part goes from hand to hand, in the order of `batches`.
-    Arguments as in `splitfed`."""
+    Arguments as in `splitfed`.
+
+    Args:
+        round_number: t, from 1.
+        batches: the sizes of each client's batches, in samples.
+        u_shape: whether the model's tail is at the client too.
+        micro: into how many micro-batches each batch is cut.
+    """
     steps: list[Step] = []
     before: int | None = None
     for k, sizes in batches.items():

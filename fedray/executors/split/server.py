@@ -40,7 +40,14 @@ class SplitServer:
 
     def begin(self, attempt: int, round_number: int, buffer: np.ndarray, state: StateArrays) -> None:
         """Begins a round from a global buffer and the server's state. Attempts at rounds are numbered through
-        a run."""
+        a run.
+
+        Args:
+            attempt: the number of the attempt at a round, through the run.
+            round_number: from 1.
+            buffer: the global one.
+            state: the server's.
+        """
         self.attempt = attempt
         self.round_number = round_number
         self.master = master(self.model.layout, buffer, state)  # its own part does not travel
@@ -48,7 +55,14 @@ class SplitServer:
         self.batches: dict[int, InFlightBatch] = {}  # by client
 
     def go(self, attempt: int, round_number: int, step: Pass, arrived: Message) -> Message:
-        """One pass of a client's (micro-)batch."""
+        """One pass of a client's (micro-)batch.
+
+        Args:
+            attempt: the one that began.
+            round_number: from 1.
+            step: the pass.
+            arrived: what the client sent.
+        """
         with attribute_error(round_number, "serving", step.client):
             return self._go(attempt, round_number, step, arrived)
 
