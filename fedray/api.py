@@ -127,7 +127,9 @@ def trainable(scenario: Source) -> Callable[[Mapping[str, Any]], None]:
 
     require_tune()
     loaded = check(scenario)
-    text, file, settings = loaded.text, loaded.file.resolve(), loaded.settings
+    text = loaded.text
+    file = loaded.file.resolve()
+    settings = loaded.settings
 
     def train(config: Mapping[str, Any]) -> None:
         from fedray.executors.ray.tune import TuneReporter, trial_folder

@@ -31,7 +31,8 @@ from fedray.scenario import Scenario, ScenarioError
 from fedray.scenario.base import Refused
 from fedray.transport.buffer import DTYPES
 
-BASE, RUN = "base model", "this run"
+BASE = "base model"
+RUN = "this run"
 
 
 def generate(
@@ -49,6 +50,17 @@ def generate(
     model, prompt, seed, file; or one file of texts, with each text in its row. Without `out`, an image, a
     grid or the texts under the run's `generated/`. Of a prompt's `num`, `seed` is the first one's; `compare`:
     the base model too, from the same draws. None: as the run's own evaluation; of texts `steps` are tokens.
+
+    Args:
+        folder: the run's.
+        prompts: one an image, or several.
+        out: a PNG file for a grid, a folder for single files; None: under the run's `generated/`.
+        num: images or texts a prompt.
+        seed: of a prompt's first one; the others count up.
+        guidance: how much an image follows its prompt.
+        steps: of the sampler, or tokens of a text.
+        negative: what not to show.
+        compare: make the base model's too, from the same draws.
 
     Raises:
         ScenarioError: where the folder holds no run, a run without a whole checkpoint, or files that are not
@@ -80,7 +92,8 @@ def generate(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if out is None or (writes and out.is_dir()):
         out = first_free(out or run.path / "generated", _slug(prompts[0]), ".txt" if writes else ".png")
-    prompts, seeds = [p for p in prompts for _ in range(num)], [seed + i for _ in prompts for i in range(num)]
+    seeds = [seed + i for _ in prompts for i in range(num)]
+    prompts = [p for p in prompts for _ in range(num)]
 
     made: dict[str, Any] = {}
     try:
@@ -125,7 +138,8 @@ def _learnt(scenario: Scenario, run: RunFolder, device: torch.device) -> Learner
     if scenario.model.built_for_data:  # on the way, what it was built for is with the data alone
         refuse_missing(reader.scenario(run.path))
     job = Job(scenario, run.path)
-    model, server = Model(job, device), ServerWork(job)
+    model = Model(job, device)
+    server = ServerWork(job)
     for folder, state in run.states():
         if not isinstance(state, str):
             try:
@@ -209,12 +223,14 @@ def _side_by_side(made: dict[str, Tensor], columns: int) -> Image.Image:
     blocks = {model: sheet(images, columns) for model, images in made.items()}
     if len(blocks) == 1:
         return next(iter(blocks.values()))
-    gap, header = 24, 34
+    gap = 24
+    header = 34
     height = max(b.height for b in blocks.values())
     page = Image.new(
         "RGB", (sum(b.width for b in blocks.values()) + gap * (len(blocks) - 1), height + header), "white"
     )
-    draw, left = ImageDraw.Draw(page), 0
+    draw = ImageDraw.Draw(page)
+    left = 0
     for model, block in blocks.items():
         draw.text(
             (left + block.width / 2, header / 2),

@@ -31,10 +31,8 @@ def reopened(run: RunFolder, rounds: int | None) -> Loaded:
             [f"--rounds {rounds}: got no more than the {done} rounds that are done, expected more"]
         )
     if loaded.scenario.companion is not None and loaded.scenario.companion.depends_on_last_round and done:
-        got, expected = (
-            "linear with --rounds, up to which it rises",
-            "fixed or held_out, which do not depend on the last round",
-        )
+        got = "linear with --rounds, up to which it rises"
+        expected = "fixed or held_out, which do not depend on the last round"
         raise loaded.error([Refused("augmentation.weighting", got, expected)])
     return loaded
 

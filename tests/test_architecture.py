@@ -11,7 +11,7 @@ from fedray.scenario.base import Section
 PACKAGE = Path(fedray.__file__).parent
 # The rooms whose own kinds the sections of each module are; anywhere else a section is asked, not told apart.
 ROOMS = {
-    "aggregation": ("aggregation", "transport"),
+    "aggregation": ("aggregation",),
     "augmentation": ("augmentation",),
     "cell": ("network",),
     "data": ("data",),
@@ -20,9 +20,11 @@ ROOMS = {
     "links": ("network",),
     "model": ("learners",),
     "network": ("network",),
+    "partition": ("data",),
     "population": ("planning/selection.py",),
     "radio": ("network",),
     "topology": ("topologies",),
+    "transforms": ("transport",),
     "training": ("executors/optimizer.py",),
     "tuning": ("tuning",),
 }

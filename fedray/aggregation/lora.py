@@ -47,17 +47,18 @@ def pairs(layout: Layout) -> list[Pair]:
     places = {}
     offset = 0
     for name, size in zip(layout.names, layout.sizes, strict=True):
-        places[name], offset = slice(offset, offset + size), offset + size
-    found = []
+        places[name] = slice(offset, offset + size)
+        offset += size
+    result = []
     start = 0
     for name, shape in zip(layout.names, layout.shapes, strict=True):
         if name.endswith(".lora_A.weight"):
             other = name.replace(".lora_A.", ".lora_B.")
             outputs = layout.shapes[layout.names.index(other)][0]
             end = start + outputs * math.prod(shape[1:])
-            found.append(Pair(places[name], places[other], slice(start, end), shape[0]))
+            result.append(Pair(places[name], places[other], slice(start, end), shape[0]))
             start = end
-    return found
+    return result
 
 
 class FfaLora(Rule):
@@ -131,7 +132,8 @@ class Flora(FedExLora):
     def step(
         self, old: Tensor, combined: Tensor, state: State, participation: float, seed: int
     ) -> tuple[Tensor, State]:
-        n, draws = self.layout.numel, torch.Generator().manual_seed(seed)
+        n = self.layout.numel
+        draws = torch.Generator().manual_seed(seed)
         new = torch.zeros(n, dtype=old.dtype)
         for pair in self.pairs:  # as peft's "gaussian"
             size = pair.a.stop - pair.a.start

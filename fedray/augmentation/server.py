@@ -35,7 +35,9 @@ class AugmentationServer:
 
     def __init__(self, job: Job, device: torch.device) -> None:
         assert job.scenario.augmentation is not None
-        self.job, self.device, self.section = job, device, job.scenario.augmentation
+        self.job = job
+        self.device = device
+        self.section = job.scenario.augmentation
         self.info = job.dataset.info
         keep = job.run / "pictures" if job.run is not None else None
         self.generator = ImageGenerator(self.section, job.folder, self.info, job.scenario.seed, device, keep)
@@ -49,23 +51,28 @@ class AugmentationServer:
         return SharedImages(self.generator.generate(SERVER, labels))
 
     def train(
-        self, round: int, labels: np.ndarray, buffer: np.ndarray, state: StateArrays
+        self, round_number: int, labels: np.ndarray, buffer: np.ndarray, state: StateArrays
     ) -> tuple[np.ndarray, TrainReport]:
         """The augmented model w_a [numel] fp32, which never travels, trained on the pictures of these labels
-        from the global model, or from its own last weights."""
-        self.client.samples, self.client.client_indices = (
-            self._pictures(labels),
-            {SERVER: np.arange(len(labels))},
-        )
+        from the global model, or from its own last weights.
+
+        Args:
+            round_number: from 1.
+            labels: of the pictures [n].
+            buffer: the global one.
+            state: the server's.
+        """
+        self.client.samples = self._pictures(labels)
+        self.client.client_indices = {SERVER: np.arange(len(labels))}
         start = master(self.client.model.flat.layout, buffer, state).numpy()
         if self.section.start == "own":
             start = state.get(COMPANION_STATE, start)
-        return self.client.train_apart(round, SERVER, start)
+        return self.client.train_apart(round_number, SERVER, start)
 
     def mix(
         self,
         layout: Layout,
-        round: int,
+        round_number: int,
         combined: np.ndarray,
         state: StateArrays,
         trained: tuple[np.ndarray, TrainReport],
@@ -75,7 +82,7 @@ class AugmentationServer:
 
         Args:
             layout: of what travels.
-            round: from 1.
+            round_number: from 1.
             combined: the global buffer that the clients' round made.
             state: the server's.
             trained: what `train` gave.
@@ -83,9 +90,10 @@ class AugmentationServer:
         augmented, report = trained
         if report.failure is not None:
             return combined, state, replace(report, kappa_2=0.0)
-        clients, own = master(layout, combined, state), torch.from_numpy(augmented)
+        clients = master(layout, combined, state)
+        own = torch.from_numpy(augmented)
         first, second = self.section.weighting.kappas(
-            round, self.job.scenario.training.rounds
+            round_number, self.job.scenario.training.rounds
         ) or self._by_performance(clients, own)
         sent, kept = as_sent(layout, (first * clients.double() + second * own.double()).float())
         kept |= {COMPANION_STATE: augmented} if self.section.start == "own" else {}
@@ -96,12 +104,17 @@ class AugmentationServer:
     ) -> dict[str, Any]:
         """How good the data are (Sec. II-B1): each client's local learning error, and how far the gradient of
         its loss lies from that of all of them, as a share of the latter; the same for the pictures, of which
-        a sheet is written to `grid`, and beside real images what a judge says of them."""
+        a sheet is written to `grid`, and beside real images what a judge says of them.
+
+        Args:
+            buffer: the global one.
+            labels: of the pictures [n]; none: clients alone are audited.
+            grid: the file of the sheet.
+            audited: each client's data; None for one whose data cannot be read.
+        """
         clients = sorted(c for c in audited if c is not None)  # added up in one order
-        whole, mean = (
-            sum(c.samples for c in clients),
-            np.zeros(self.client.model.flat.layout.trained, np.float32),
-        )
+        whole = sum(c.samples for c in clients)
+        mean = np.zeros(self.client.model.flat.layout.trained, np.float32)
         for c in clients:
             mean += np.float32(c.samples / whole) * c.gradient
         rows = [
@@ -116,13 +129,11 @@ class AugmentationServer:
         if not len(labels):
             return {"clients": rows}
         pictures = self.generator.generate(SERVER, labels)
-        self.client.samples, self.client.client_indices = (
-            pictures.samples(self.info),
-            {SERVER: np.arange(len(labels))},
-        )
+        self.client.samples = pictures.samples(self.info)
+        self.client.client_indices = {SERVER: np.arange(len(labels))}
         ours = self.client.audit(SERVER, buffer)
         assert ours is not None
-        found = {
+        result = {
             "images": len(labels),
             "learning_error": ours.loss,
             "gradient_gap": quality.gap(ours.gradient, mean),
@@ -130,8 +141,8 @@ class AugmentationServer:
         quality.sheet(pictures, grid)
         if self.section.judge is not None:
             judge = judges.load(shipped.resolve(self.section.judge, self.job.folder))
-            found |= quality.judged(judge, pictures, self.info, self._real, self.job.scenario.seed)
-        return {"clients": rows, "pictures": found}
+            result |= quality.judged(judge, pictures, self.info, self._real, self.job.scenario.seed)
+        return {"clients": rows, "pictures": result}
 
     def _by_performance(self, clients: Tensor, augmented: Tensor) -> tuple[float, float]:
         weighting: Any = self.section.weighting  # held_out, which alone is not known before its round

@@ -116,7 +116,8 @@ class Array(Samples):
         return image_of(pixels).convert("RGB")
 
     def pixels(self, indices: np.ndarray, size: int | None) -> np.ndarray:
-        chosen, own = self.array[indices], self.array.shape[-1]
+        chosen = self.array[indices]
+        own = self.array.shape[-1]
         if size in (None, own):
             return chosen
         if size == own + 2 * self.pad:

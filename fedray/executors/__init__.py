@@ -76,11 +76,26 @@ class StepFailed(RuntimeError):
 
     @classmethod
     def of(
-        cls, error: BaseException, round: int | None, stage: str, client: int | None, traceback: str
+        cls, error: BaseException, round_number: int | None, stage: str, client: int | None, traceback: str
     ) -> Self:
-        """What, where, and the original exception, once."""
-        when, kind = f" in round {round}" if round is not None else "", type(error).__name__
-        facts = {"error": kind, "round": round, "client": client, "stage": stage, "traceback": traceback}
+        """What, where, and the original exception, once.
+
+        Args:
+            error: the original.
+            round_number: from 1; None: before the first.
+            stage: what was being done.
+            client: whose; None: the server's.
+            traceback: of the original, as text.
+        """
+        when = f" in round {round_number}" if round_number is not None else ""
+        kind = type(error).__name__
+        facts = {
+            "error": kind,
+            "round": round_number,
+            "client": client,
+            "stage": stage,
+            "traceback": traceback,
+        }
         return cls(
             f"{client_label(client)}{when}, while {stage}: {kind}: {str(error).strip() or 'no message'}",
             facts,
@@ -92,7 +107,8 @@ class DataFailure(Exception):
 
     def __init__(self, stage: str, message: str, client: int | None = None) -> None:
         super().__init__(stage, message, client)
-        self.stage, self.client = stage, client
+        self.stage = stage
+        self.client = client
 
     def __str__(self) -> str:
         return str(self.args[1])
@@ -112,14 +128,14 @@ class ServerRestarted(RuntimeError):
 
 
 @contextmanager
-def attribute_error(round: int, stage: str, client: int) -> Iterator[None]:
+def attribute_error(round_number: int, stage: str, client: int) -> Iterator[None]:
     """Whatever goes wrong in here, but for data, ends the round, and says where it happened."""
     try:
         yield
     except (DataFailure, ServerRestarted):
         raise
     except Exception as e:
-        raise StepFailed.of(e, round, stage, client, traceback.format_exc()) from e
+        raise StepFailed.of(e, round_number, stage, client, traceback.format_exc()) from e
 
 
 @dataclass(frozen=True)
@@ -170,14 +186,16 @@ class Executor(Protocol):
 def companion_round(schedule: Schedule, scenario: Scenario, shared: Shared) -> CompanionRound:
     """What the server does beside a round's clients."""
     planner = scenario.companion_planner()
-    beside: CompanionRound = CompanionRound() if planner is None else planner.beside(schedule, shared)
-    return beside
+    companion: CompanionRound = (
+        CompanionRound() if planner is None else planner.companion_round(schedule, shared)
+    )
+    return companion
 
 
 def chains(schedule: Schedule) -> list[list[int]]:
     """The clients through whose hands each copy of the global buffer goes, from the server to where it is
     added up: one a chain in a parallel round, all in a row in a relay."""
-    found: list[list[int]] = []
+    result: list[list[int]] = []
     clients = set(schedule.clients)
     chain_of: dict[str, list[int]] = {}  # by the id of the step that holds the buffer
     for step in schedule:
@@ -187,10 +205,10 @@ def chains(schedule: Schedule) -> list[list[int]]:
         elif isinstance(step, Train) and step.client in clients:
             chain = chain_of.get(step.after[0])
             if chain is None:
-                found.append(chain := [])
+                result.append(chain := [])
             chain.append(step.client)
             chain_of[step.id] = chain
-    return found
+    return result
 
 
 def refuse_silent_ray(scenario: Scenario) -> None:

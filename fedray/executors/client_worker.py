@@ -38,7 +38,14 @@ class ClientWorker(LocalTraining):
         self, round_number: int, client: int, buffer: np.ndarray, state: StateArrays | None = None
     ) -> tuple[np.ndarray, TrainReport, StateArrays | None]:
         """A client's place in a relay (huang2023, Sec. IV, Step 2): the buffer that it hands on, its report,
-        and its new state. A client that fails hands on what it was given."""
+        and its new state. A client that fails hands on what it was given.
+
+        Args:
+            round_number: from 1.
+            client: by number.
+            buffer: that the client got.
+            state: what it kept of its last local update.
+        """
 
         def attempt() -> tuple[tuple[np.ndarray, StateArrays | None], TrainReport]:
             flat = self.model.flat

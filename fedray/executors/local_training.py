@@ -159,8 +159,8 @@ class LocalTraining(ClientDatasets):
         if part is not None:
             part = part.to(device)
             flat.all[~part] = 0
-            beside = len(received) - flat.layout.numel
-            received = received.where(torch.nn.functional.pad(part, (0, beside), value=True), 0)
+            extra = len(received) - flat.layout.numel
+            received = received.where(torch.nn.functional.pad(part, (0, extra), value=True), 0)
         return received, {name: value.to(device) for name, value in state.items() if name != HOME}
 
     def _steps(self, round_number: int, client: int, shard: Any, samples: int, adjust_gradient: Any) -> Steps:
@@ -226,7 +226,14 @@ def summable(client: int | None = None) -> Iterator[None]:
 
 
 def failed_report(round_number: int, client: int, samples: int, failure: DataFailure) -> TrainReport:
-    """The report of a client that holds so many samples and could not train."""
+    """The report of a client that holds so many samples and could not train.
+
+    Args:
+        round_number: from 1.
+        client: by number.
+        samples: that it holds.
+        failure: why it could not train.
+    """
     return TrainReport(round_number, client, samples, 0, math.nan, str(failure), failure.stage)
 
 

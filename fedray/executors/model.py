@@ -68,7 +68,8 @@ class Model:
     def groups(self) -> list[Group]:
         """The numbers that train by the optimizer that steps them."""
         training = self.scenario.training
-        names, sizes = self.flat.trained_names, self.flat.trained_sizes
+        names = self.flat.trained_names
+        sizes = self.flat.trained_sizes
         return grouped(training.optimizer, [*training.groups, *self.learner.groups], names, sizes)
 
     def export(self, buffer: np.ndarray, state: StateArrays, folder: Path) -> None:

@@ -70,22 +70,32 @@ class ServerWork:
             n = layout.numel
             before = state.get(EMA, old[:n].numpy())
             kept[EMA] = moving_average(decay, round_number, before, new[:n].numpy())
-        sent, beside = as_sent(layout, new)
-        return sent, kept | beside
+        sent, kept_state = as_sent(layout, new)
+        return sent, kept | kept_state
 
     def checkpoint(
         self, layout: Layout, buffer: np.ndarray, state: StateArrays, folder: Path, before: Path | None,
         unchanged: Sequence[int], changed: Sequence[int], *states: StateArrays,
     ) -> Saved:  # fmt: skip
         """Writes the model's weights, what the server has beside them, and the states of the clients that
-        have changed since the checkpoint `before`; the others' are linked to its files."""
+        have changed since the checkpoint `before`; the others' are linked to its files.
+
+        Args:
+            layout: of what travels.
+            buffer: the global one.
+            state: the server's.
+            folder: where it is written.
+            before: the checkpoint before, if there is one.
+            unchanged: clients whose state is as it was there.
+            changed: the other clients that have one, in the order of the states.
+        """
         layout.save(buffer[: layout.nbytes], folder / "weights.safetensors")
         files: dict[str, str] = {}
         if len(buffer) > layout.nbytes or state:
-            beside = {f"state.{name}": value for name, value in state.items()} | {
+            kept_state = {f"state.{name}": value for name, value in state.items()} | {
                 "vectors": buffer[layout.nbytes :]
             }
-            files[SERVER_FILE] = save_arrays(beside, folder / SERVER_FILE)
+            files[SERVER_FILE] = save_arrays(kept_state, folder / SERVER_FILE)
         for client, value in zip(changed, states, strict=True):
             files[client_file(client)] = save_arrays(value, folder / client_file(client))
         if unchanged:
@@ -111,7 +121,8 @@ class ServerWork:
         Raises:
             ValueError: for any file that is not what it was, a client's too.
         """
-        buffer, state = layout.load(folder / "weights.safetensors"), {}
+        buffer = layout.load(folder / "weights.safetensors")
+        state = {}
         for name, expected in saved.files.items():
             arrays = load_arrays(folder / name, expected)
             if name == SERVER_FILE:
@@ -136,7 +147,8 @@ class EvaluatorWork:
     """Looks at global buffers with a model of its own, off the rounds' path."""
 
     def __init__(self, job: Job, device: torch.device) -> None:
-        self.job, self.device = job, device
+        self.job = job
+        self.device = device
 
     def evaluate(self, buffer: np.ndarray, state: StateArrays, grid: Path) -> dict[str, float]:
         from fedray.evaluation.evaluate import evaluate
@@ -144,20 +156,20 @@ class EvaluatorWork:
 
         scenario = self.job.scenario
         self._model.receive(buffer, state)
-        found: dict[str, float] = {}
+        result: dict[str, float] = {}
         if scenario.evaluates_model:
             context = EvaluationContext.of(scenario, self.job.folder, grid, self.job.dataset)
-            found = evaluate(self._model.learner, context)
+            result = evaluate(self._model.learner, context)
         if scenario.evaluation.leakage is not None:
             from fedray.executors.split.leaks import measure
 
-            found |= measure(
+            result |= measure(
                 self.job,
                 self._model.learner,
                 self.job.dataset.real,
                 grid.with_name(grid.name.replace("round", "attack")),
             )
-        return found
+        return result
 
     def export(self, buffer: np.ndarray, state: StateArrays, folder: Path) -> None:
         self._model.export(buffer, state, folder)

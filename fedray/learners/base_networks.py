@@ -85,7 +85,7 @@ def noise_config(base: Base, name: str, parts: Mapping[str, nn.Module]) -> dict[
     """
     from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
-    found: Any = DDPMScheduler.load_config(
+    result: Any = DDPMScheduler.load_config(
         str(base.configuration or base.source),
         subfolder="scheduler",
         local_files_only=base.configuration is not None,
@@ -93,8 +93,8 @@ def noise_config(base: Base, name: str, parts: Mapping[str, nn.Module]) -> dict[
     if not base.local:
         loaded: dict[str, Any] = {part: network.config for part, network in parts.items()}
         loaded["text_encoder"] = loaded["text_encoder"].to_dict()
-        verify_loaded(name, loaded, found, "model.base")
-    config: dict[str, Any] = found
+        verify_loaded(name, loaded, result, "model.base")
+    config: dict[str, Any] = result
     return config
 
 
@@ -110,7 +110,8 @@ def _whole(base: str, name: str, model: nn.Module, facts: Mapping[str, Any]) -> 
         for key in facts.get("unexpected_keys") or ()
         if not str(key).endswith(("position_ids", "text_projection.weight"))
     ]
-    missing, mismatched = facts.get("missing_keys"), facts.get("mismatched_keys")
+    missing = facts.get("missing_keys")
+    mismatched = facts.get("mismatched_keys")
     for what, entries in (("lacks", missing), ("has other shapes of", mismatched), ("has besides", others)):
         if names := sorted(str(entry if isinstance(entry, str) else entry[0]) for entry in entries or ()):
             raise Refused(

@@ -77,8 +77,10 @@ class Learner:
             section: the scenario's `model`.
             context: what else it is built from.
         """
-        self.section, self.context = section, context
-        self.device, self.compute = context.device, context.compute
+        self.section = section
+        self.context = context
+        self.device = context.device
+        self.compute = context.compute
         self.size: int = getattr(section, "resolution", None) or context.dataset.size or 0
 
     @classmethod
@@ -236,7 +238,8 @@ class Learner:
     def write_samples(self, context: EvaluationContext) -> None:
         """Samples of the scenario's prompts from fixed noise: images as a grid, a row a prompt, or texts one
         after another. Without prompts nothing, but for a learner of images that takes none."""
-        section, evaluation = self.section, context.section
+        section = self.section
+        evaluation = context.section
         prompts = list(evaluation.prompts)
         if not prompts and section.generates == "images" and not section.takes_prompts:
             prompts = [""] * ROWS
@@ -265,7 +268,8 @@ class Learner:
         """Reads what `save` wrote. Raises an error of any kind where that is not whole."""
         from safetensors.torch import load_file
 
-        stored, own = load_file(folder / self.weights_file), self._state()
+        stored = load_file(folder / self.weights_file)
+        own = self._state()
         if stored.keys() != own.keys():
             others = ", ".join(sorted(stored.keys() ^ own.keys())[:5])
             raise ValueError(f"{folder / self.weights_file}: got other tensors than the model has: {others}")

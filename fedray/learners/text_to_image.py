@@ -123,7 +123,8 @@ class TextToImage(Learner):
     @torch.no_grad()
     def encode(self, samples: Samples, indices: np.ndarray) -> LatentShard:
         """A client's samples as latents and text, on the learner's device."""
-        means, stds = [], []
+        means = []
+        stds = []
         for i in indices:
             pixels = self._pixels(samples.image(int(i))).to(self.device)
             posterior = self.vae.encode(pixels[None] * 2 - 1).latent_dist
@@ -248,7 +249,8 @@ class TextToImage(Learner):
 
     def sample(self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling) -> Tensor:
         """One image a prompt."""
-        images, at_once = [], sampling.at_once or AT_ONCE
+        images = []
+        at_once = sampling.at_once or AT_ONCE
         pipeline = self.pipeline()
         for start in range(0, len(prompts), at_once):
             some = list(prompts[start : start + at_once])

@@ -11,11 +11,19 @@ from fedray.learners.stages import Stage
 def stages(unet: Any, first: tuple[str, ...], noisy: Any, size: int) -> list[Stage]:
     """From a batch's fields `first`, the last of them timesteps [b], of which `noisy` makes what the network
     sees [b, c, size, size], to what it `predicted`. A conditional one needs `text` [b, l, d] in its
-    cross-attention."""
+    cross-attention.
+
+    Args:
+        unet: diffusers' network.
+        first: the names of the batch's fields.
+        noisy: makes what the network sees of them.
+        size: pixels a side.
+    """
     config = unet.config
 
     def enter(*values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x, timesteps = noisy(*values), values[-1]
+        x = noisy(*values)
+        timesteps = values[-1]
         if config.get("center_input_sample"):
             x = 2 * x - 1
         emb = unet.time_embedding(unet.time_proj(timesteps).to(x.dtype))
@@ -23,7 +31,8 @@ def stages(unet: Any, first: tuple[str, ...], noisy: Any, size: int) -> list[Sta
         return x, emb, x
 
     pieces = [Stage("in", first, ("x", "emb", "skip_0"), enter, (unet.time_embedding, unet.conv_in))]
-    skips, sizes = ["skip_0"], [size]
+    skips = ["skip_0"]
+    sizes = [size]
     for i, block in enumerate(unet.down_blocks):
         text = ("text",) if getattr(block, "has_cross_attention", False) else ()
         gives = [f"skip_{len(skips) + j}" for j in range(len(block.resnets) + bool(block.downsamplers))]
@@ -45,7 +54,8 @@ def stages(unet: Any, first: tuple[str, ...], noisy: Any, size: int) -> list[Sta
     for i, block in enumerate(unet.up_blocks):
         text = ("text",) if getattr(block, "has_cross_attention", False) else ()
         n = len(block.resnets)
-        skips, own_skips = skips[:-n], skips[-n:]
+        own_skips = skips[-n:]
+        skips = skips[:-n]
         sizes = sizes[:-1] if block.upsamplers else sizes
         # Where a side was odd, doubling it again would be one too many.
         target = (

@@ -101,7 +101,8 @@ class Link(ABC):
     allocation: str | None = None
 
     def __init__(self, section: Any, context: LinkContext) -> None:
-        self.section, self.context = section, context
+        self.section = section
+        self.context = context
 
     @abstractmethod
     def rates_bps(self, start: RoundStart, sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:

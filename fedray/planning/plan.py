@@ -47,9 +47,10 @@ def plan(loaded: Loaded) -> dict[str, Any]:
     try:
         dataset = Dataset.of(scenario, loaded.folder)
         known = _shared(loaded, dataset)
-        scenario = settled(scenario, loaded.folder, known, dataset)
+        scenario = resolve_auto_cut(scenario, loaded.folder, known, dataset)
         workload = measure(scenario, loaded.folder, dataset)
-        work, total = workload.of(scenario, known.samples), Ledger()
+        work = workload.of(scenario, known.samples)
+        total = Ledger()
         radio = Radio(scenario.network, scenario.population.clients, scenario.seed, loaded.folder)
         feasible(scenario, radio, workload, known)
         here = [Node(float(os.cpu_count() or 1), torch.cuda.device_count())]
@@ -58,9 +59,9 @@ def plan(loaded: Loaded) -> dict[str, Any]:
         cuts: list[dict[str, Any]] = []
         if scenario.topology.splits_model:
             anywhere = with_cut(scenario, "auto", scenario.split.tail and "auto")
-            cuts = [_about(scenario, *found) for found in costs(anywhere, loaded.folder, known, dataset)]
+            cuts = [_about(scenario, *result) for result in costs(anywhere, loaded.folder, known, dataset)]
         pictures = 0
-        for schedule, total in foreseen(scenario, radio, work, known):  # noqa: B007
+        for schedule, total in simulate_rounds(scenario, radio, work, known):  # noqa: B007
             pictures += sum(step.pictures for step in schedule if isinstance(step, Generate))
     except Refused as e:
         raise loaded.error([e]) from None
@@ -100,10 +101,16 @@ def plan(loaded: Loaded) -> dict[str, Any]:
     } | ({"cut": workload.cut.name, "cuts": cuts} if workload.cut else {})
 
 
-def foreseen(
+def simulate_rounds(
     scenario: Scenario, radio: Radio, work: Work, known: Shared
 ) -> Iterator[tuple[Schedule, Ledger]]:
     """Every round's schedule, and what all rounds up to it cost.
+
+    Args:
+        scenario: whose.
+        radio: its network.
+        work: what steps take.
+        known: what the server knows of its clients.
 
     Raises:
         Refused: for a relay in which a device has nobody in range in some round.
@@ -115,7 +122,9 @@ def foreseen(
         yield schedule, total
 
 
-def settled(scenario: Scenario, folder: Path, known: Shared, dataset: Dataset | None = None) -> Scenario:
+def resolve_auto_cut(
+    scenario: Scenario, folder: Path, known: Shared, dataset: Dataset | None = None
+) -> Scenario:
     """The same with `auto` cuts settled: those with which the first round takes the least time, or energy.
 
     Args:
@@ -130,8 +139,8 @@ def settled(scenario: Scenario, folder: Path, known: Shared, dataset: Dataset | 
     if not scenario.topology.chooses_cut:
         return scenario
     cost = "sim_time_s" if scenario.split.choose == "time" else "energy_j"
-    found = costs(scenario, folder, known, dataset)
-    best, *_ = min(found, key=lambda each: (-each[2], getattr(each[1], cost)))
+    result = costs(scenario, folder, known, dataset)
+    best, *_ = min(result, key=lambda each: (-each[2], getattr(each[1], cost)))
     return with_cut(scenario, best.cut, best.tail)
 
 
@@ -145,7 +154,13 @@ def costs(
     scenario: Scenario, folder: Path, known: Shared, dataset: Dataset | None = None
 ) -> list[tuple[CutWork, Ledger, int]]:
     """Every cut that is allowed and fits the devices, what the first round costs with it, and how many
-    clients finish it. Arguments are those of `settled`.
+    clients finish it. Arguments are those of `resolve_auto_cut`.
+
+    Args:
+        scenario: whose topology is a split.
+        folder: where its relative paths start.
+        known: how many samples each client has.
+        dataset: its data, where they are open already.
 
     Raises:
         Refused: where there is none.
@@ -153,10 +168,11 @@ def costs(
     cuts = all_cuts(scenario, folder, dataset)
     anywhere = measure(with_cut(scenario, cuts[0].cut, cuts[0].tail), folder, dataset)
     radio = Radio(scenario.network, scenario.population.clients, scenario.seed, folder)
-    found: list[tuple[CutWork, Ledger, int]] = []
+    result: list[tuple[CutWork, Ledger, int]] = []
     refused: list[TooLittle] = []
     for cut in cuts:
-        this, workload = with_cut(scenario, cut.cut, cut.tail), anywhere.at(cut)
+        this = with_cut(scenario, cut.cut, cut.tail)
+        workload = anywhere.at(cut)
         try:
             feasible(this, radio, workload, known)
         except TooLittle as e:
@@ -166,12 +182,12 @@ def costs(
         schedule = schedule_round(this, radio, 1, known, work)
         events = time_round(schedule, work, radio, 0.0)
         finish = len(schedule.prune({e.id: e.outcome for e in events}).clients)
-        found.append((cut, Ledger().add(events), finish))
+        result.append((cut, Ledger().add(events), finish))
     # what would do with the cut that asks the least; of one that fits the memories, how much later the
     # deadline
-    if not found:
+    if not result:
         raise min(refused, key=lambda e: (e.key != "network.deadline_s", e.least))
-    return found
+    return result
 
 
 def _about(scenario: Scenario, cut: CutWork, first_round: Ledger, finish: int) -> dict[str, Any]:
@@ -190,7 +206,8 @@ def _about(scenario: Scenario, cut: CutWork, first_round: Ledger, finish: int) -
 def _shared(loaded: Loaded, dataset: Dataset) -> Shared:
     """Samples of each client. What lies at a site cannot be counted from here, and need not where turns are
     steps (but for what encoding it takes once, which is left out then)."""
-    scenario, data = loaded.scenario, loaded.scenario.data
+    scenario = loaded.scenario
+    data = loaded.scenario.data
     if (coming := to_download(data, loaded.folder)) is not None:
         needs_labels = data.partition.by_label or scenario.population.selection != "random"
         if needs_labels and not data.labels_known_before_download:
@@ -225,31 +242,36 @@ class TooLittle(Refused):
 def feasible(scenario: Scenario, radio: Radio, workload: Workload, shared: Shared) -> None:
     """What a network cannot do, whoever is drawn.
 
+    Args:
+        scenario: whose.
+        radio: its network.
+        workload: what a round takes.
+        shared: what the server knows of its clients.
+
     Raises:
         Refused: for a model that does not fit a device's memory, or a deadline that nobody can meet.
     """
     needed = workload.memory_bytes(scenario.training.precision)
     for processor in (*radio.devices.kinds, radio.server):
-        who = "server" if processor is radio.server else "client"
-        if processor.memory_bytes is not None and needed[who] > processor.memory_bytes:
-            key = f"network.{'server' if who == 'server' else 'device'}.memory_bytes"
-            got, expected = (
-                f"{processor.memory_bytes:.3g} for a larger model",
-                f"at least {needed[who]:.3g}, activations not counted",
-            )
-            raise TooLittle(key, got, expected, needed[who])
+        side = "server" if processor is radio.server else "client"
+        if processor.memory_bytes is not None and needed[side] > processor.memory_bytes:
+            key = f"network.{'server' if side == 'server' else 'device'}.memory_bytes"
+            got = f"{processor.memory_bytes:.3g} for a larger model"
+            expected = f"at least {needed[side]:.3g}, activations not counted"
+            raise TooLittle(key, got, expected, needed[side])
     if (deadline := scenario.network.deadline_s) is not None:
-        _meets(scenario, radio, workload.of(scenario, shared.samples), shared, deadline)
+        _check_deadline(scenario, radio, workload.of(scenario, shared.samples), shared, deadline)
 
 
-def _meets(scenario: Scenario, radio: Radio, work: Work, shared: Shared, deadline_s: float) -> None:
+def _check_deadline(scenario: Scenario, radio: Radio, work: Work, shared: Shared, deadline_s: float) -> None:
     """Refuses a deadline before which not even the first of the fastest clients finishes, in none of the
     first LOOKED_AT rounds, each of which would begin when the deadline of the last is over."""
     fastest = math.inf
     for t in range(1, min(LOOKED_AT, scenario.training.rounds) + 1):
-        when, clients = RoundStart(t, (t - 1) * deadline_s), shared.eligible(scenario)
+        when = RoundStart(t, (t - 1) * deadline_s)
+        clients = shared.eligible(scenario)
         if not scenario.population.fills_rounds:  # which asks as few as it takes
-            asked = select_clients(scenario, radio, when, shared, work)
+            selected = select_clients(scenario, radio, when, shared, work)
         else:
             order = np.argsort(
                 radio.finish_times_s(when, work, clients)(
@@ -257,8 +279,8 @@ def _meets(scenario: Scenario, radio: Radio, work: Work, shared: Shared, deadlin
                 ),
                 kind="stable",
             )
-            asked = sorted(clients[order[:n]].tolist())
-        schedule = write_round(scenario, radio, when, asked, shared)
+            selected = sorted(clients[order[:n]].tolist())
+        schedule = write_round(scenario, radio, when, selected, shared)
         # as if there were none
         timed = time_round(schedule, work, radio, when.time_s, {step.id: "done" for step in schedule})
         last = set(schedule.steps[-1].after)

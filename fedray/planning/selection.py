@@ -86,8 +86,8 @@ def random(context: SelectionContext) -> np.ndarray:
 def round_robin(context: SelectionContext) -> np.ndarray:
     """One after another."""
     first = context.eligible[(context.round_number - 1) * context.count % len(context.eligible)]
-    turn = np.searchsorted(context.available, first)
-    return np.roll(context.available, -turn)[: context.count]
+    start = np.searchsorted(context.available, first)
+    return np.roll(context.available, -start)[: context.count]
 
 
 def label_cover(context: SelectionContext) -> list[int]:
@@ -124,7 +124,9 @@ def fedcs(context: SelectionContext) -> np.ndarray:
     fastest = context.available[np.argsort(takes(context.count), kind="stable")[: context.count]]
     takes = context.finish_times_s(fastest)
     deadline_s = context.deadline_s or np.inf
-    low, high = 1, context.count  # the more there are, the less of the band has each
+    # the more there are, the less of the band has each
+    low = 1
+    high = context.count
     while low < high:
         middle = (low + high + 1) // 2
         if takes(middle)[:middle].max() <= deadline_s:

@@ -67,7 +67,8 @@ class Workload:
     def memory_bytes(self, precision: str) -> dict[str, int]:
         """Weights, masters, gradients, two optimizer moments and two buffers of an actor; activations come on
         top."""
-        width, trainable = 4 if precision == "fp32" else 2, self.trainable_parameters
+        width = 4 if precision == "fp32" else 2
+        trainable = self.trainable_parameters
         if (cut := self.cut) is not None:
             gathered = {"server": self.gathered_bytes}
             return {
@@ -87,7 +88,8 @@ class Workload:
         travelling = self.trainable_parameters - self.home_parameters
         encodes = self.encode_flops_per_sample
         # the server, which may train on pictures, has none
-        own, sent = dict(enumerate(samples)), self.sent(scenario)
+        own = dict(enumerate(samples))
+        sent = self.sent(scenario)
         return Work(
             train_flops=lambda client, pictures: (
                 self.flops_per_sample * scenario.training.trained(own.get(client, 0) + pictures)
@@ -117,17 +119,17 @@ def measure(scenario: Scenario, folder: Path, dataset: Dataset | None = None) ->
     if planner is not None:
         planner.verify(folder, dataset)
     sections = (scenario.model, scenario.tuning, scenario.data, scenario.aggregation, scenario.companion)
-    asked = (
+    selected = (
         *(section.model_dump_json() if section else "" for section in sections),
         scenario.payload,
         str(folder),
     )
-    asked += (scenario.topology.kind,)
+    selected += (scenario.topology.kind,)
     if scenario.topology.splits_model:
-        asked += (scenario.topology.model_dump_json(), str(scenario.training.batch_size))
-    if asked not in _counted:  # a sweep's variants often ask the same
-        _counted[asked] = _count(scenario, folder, dataset)
-    return _counted[asked]
+        selected += (scenario.topology.model_dump_json(), str(scenario.training.batch_size))
+    if selected not in _counted:  # a sweep's variants often ask the same
+        _counted[selected] = _count(scenario, folder, dataset)
+    return _counted[selected]
 
 
 _counted: dict[tuple[str, ...], Workload] = {}
@@ -169,7 +171,7 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     left_out = tunes.left_out(layout)
     width = layout.dtype.itemsize
     planner = scenario.companion_planner()
-    beside = CompanionWork() if planner is None else planner.work(folder, dataset)
+    companion_work = CompanionWork() if planner is None else planner.work(folder, dataset)
     updates = scenario.population.clients_selected
     whole = Workload(
         parameters=parameters,
@@ -183,13 +185,16 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
         client_state_bytes=4 * (rules.client_state_numbers + hooks.feeds_back * rules.sent + home),
         flops_per_sample=_flops_per_sample(learner),
         encode_flops_per_sample=learner.encode_flops(),
-        notes=(*_notes(scenario, folder, dataset), *(planner.notes(beside, dataset) if planner else ())),
+        notes=(
+            *_notes(scenario, folder, dataset),
+            *(planner.notes(companion_work, dataset) if planner else ()),
+        ),
         # Where base weights change, the adapter alone would say less than was learnt.
         export_files=tunes.base_files(learner)
         if rules.updates_base_weights
         else tunes.export_files(learner, layout),
-        flops_per_picture=beside.flops_per_image,
-        picture_bytes=beside.image_bytes,
+        flops_per_picture=companion_work.flops_per_image,
+        picture_bytes=companion_work.image_bytes,
     )
     if not scenario.topology.splits_model:
         return whole

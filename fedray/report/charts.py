@@ -17,13 +17,15 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from fedray.errors import printable
 from fedray.network.geometry import Geometry
 from fedray.report.numbers import interval, is_share, name
-from fedray.report.recorded import KINDS, SMOOTHING, Recorded, along
+from fedray.report.recorded import KINDS, SMOOTHING, Recorded, metric_at
 from fedray.scenario.cell import Cell
 from fedray.schedule import SERVER_NODE, client_node
 from fedray.terminal import size
 
 # Colours that stand for the page's variables until the SVG is written.
-INK, LINE, MUTED = "#0a0a0a", "#0b0b0b", "#0c0c0c"
+INK = "#0a0a0a"
+LINE = "#0b0b0b"
+MUTED = "#0c0c0c"
 VARIABLES = {INK: "var(--ink)", LINE: "var(--line)", MUTED: "var(--muted)"}
 KIND_COLOURS = {
     "training": 0,
@@ -57,7 +59,7 @@ def curves(runs: Sequence[Recorded], key: str, axis: str) -> str:
             if dense:
                 smooth = list(run.smooth_loss())
                 ax.plot(
-                    [along(row, axis) for row, _ in smooth],
+                    [metric_at(row, axis) for row, _ in smooth],
                     [loss for _, loss in smooth],
                     color=colour(i),
                     linewidth=1.9,
@@ -86,11 +88,11 @@ def curves(runs: Sequence[Recorded], key: str, axis: str) -> str:
 
 def _intervals(ax: Any, run: Recorded, key: str, axis: str, hue: str) -> None:
     """A share's 95% interval at each point, where its number of trials is known."""
-    found = [
-        (0.0 if i == 0 else along(row, axis), interval(key, row))
+    result = [
+        (0.0 if i == 0 else metric_at(row, axis), interval(key, row))
         for i, row in enumerate((run.baseline, *run.rows))
     ]
-    for x, one in found:
+    for x, one in result:
         if one is not None:
             ax.vlines(x, one[1], one[2], color=hue, linewidth=1.1, alpha=0.55)
 
@@ -117,8 +119,10 @@ def gantt(events: Sequence[dict[str, Any]]) -> str:
     with _figure(9.6, 0.9 + 0.3 * len(shown)) as (figure, ax):
         for e in events:
             kind = KINDS[e["direction"] or e["event"]]
-            start, width = e["t0_s"] - t0, max(e["t1_s"] - e["t0_s"], least)
-            hue, missed = colour(KIND_COLOURS[kind]), e["outcome"] != "done"
+            start = e["t0_s"] - t0
+            width = max(e["t1_s"] - e["t0_s"], least)
+            hue = colour(KIND_COLOURS[kind])
+            missed = e["outcome"] != "done"
             look = {"facecolor": "none", "edgecolor": hue, "hatch": "////"} if missed else {"color": hue}
             ax.barh(row[e["node"]], width, left=start, height=0.62, linewidth=0.8 * missed, **look)
             if e["peer"] and e["outcome"] in ("done", "late"):
@@ -149,7 +153,7 @@ def to_reach(runs: Sequence[Recorded], targets: Sequence[float], axis: str) -> s
             for j, target in enumerate(targets):
                 if (row := run.reached(target)) is None:
                     continue
-                value = along(row, axis)
+                value = metric_at(row, axis)
                 x = j + (i - (len(runs) - 1) / 2) * width
                 ax.bar(x, value, width * 0.92, color=colour(i), linewidth=0)
                 ax.annotate(
@@ -198,17 +202,20 @@ def partition(census: dict[str, Any]) -> str:
 def places(run: Recorded) -> str:
     """The cell from above in the first round: the server, the devices, and the links over which something
     went. A cross: in vain. Empty where nothing was sent."""
-    scenario, t = run.scenario, run.events[0]["round"]
+    scenario = run.scenario
+    t = run.events[0]["round"]
     events = [e for e in run.events if e["round"] == t and e["event"] == "send" and e["outcome"] != "skipped"]
     if not events:
         return ""
-    cell, clients = Cell.model_validate(scenario["network"]["cell"]), scenario["population"]["clients"]
+    cell = Cell.model_validate(scenario["network"]["cell"])
+    clients = scenario["population"]["clients"]
     at = Geometry(cell, clients, scenario["seed"]).at(events[0]["t0_s"])
     where = {SERVER_NODE: np.zeros(2)} | {client_node(k): place for k, place in enumerate(at)}
     with _figure(5.6, 4.6) as (figure, ax):
         ax.scatter(*at.T, s=10, color=MUTED, linewidth=0, alpha=0.6)
         for e in sorted(events, key=lambda e: e["direction"] == "sidelink"):
-            (x0, y0), (x1, y1) = where[e["node"]], where[e["peer"]]
+            x0, y0 = where[e["node"]]
+            x1, y1 = where[e["peer"]]
             hue = colour(KIND_COLOURS[e["direction"]])
             if e["direction"] == "sidelink":
                 arrow = {

@@ -102,7 +102,8 @@ def of_data(samples: Samples, held: Mapping[int, np.ndarray]) -> dict[str, Any]:
 
 def differences(before: Fingerprint, now: Fingerprint, part: str) -> list[str]:
     """What is other than it was, a line each."""
-    old, new = before.get(part, {}), now.get(part, {})
+    old = before.get(part, {})
+    new = now.get(part, {})
     changed = (key for key in {**old, **new} if old.get(key) != new.get(key))
     return [
         f"{key}: got {_shown(new.get(key))}, expected {_shown(old.get(key))}, as before" for key in changed
@@ -144,8 +145,8 @@ def _head(file: Path, folder: Path) -> Iterator[bytes]:
 
 
 def _digest(parts: Any) -> str:
-    found = hashlib.blake2b(digest_size=16)
+    result = hashlib.blake2b(digest_size=16)
     for part in parts:
-        found.update(len(part).to_bytes(8, "little"))  # so that no two lists of parts are one text
-        found.update(part)
-    return found.hexdigest()
+        result.update(len(part).to_bytes(8, "little"))  # so that no two lists of parts are one text
+        result.update(part)
+    return result.hexdigest()

@@ -11,7 +11,8 @@ class _Lines(io.TextIOBase):
     """Standard output or error for whoever prints: Ray prints there what its actors said."""
 
     def __init__(self) -> None:
-        self.log, self.rest = logging.getLogger("output"), ""
+        self.log = logging.getLogger("output")
+        self.rest = ""
 
     def write(self, text: str) -> int:
         *lines, self.rest = (self.rest + text).split("\n")

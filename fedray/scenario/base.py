@@ -94,7 +94,9 @@ class Refused(UserError):
 
     def __init__(self, key: str, got: object, expected: str) -> None:
         super().__init__(f"{key}: got {got}, expected {expected}")
-        self.key, self.got, self.expected = key, str(got), expected
+        self.key = key
+        self.got = str(got)
+        self.expected = expected
 
     def within(self, key: str) -> "Refused":
         """The same with a whole key, where it begins with a dot: a section knows no more than its own."""

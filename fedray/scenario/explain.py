@@ -52,19 +52,19 @@ class ScenarioError(UserError):
 def explained(errors: Sequence[Any], tree: Any, root: type[BaseModel]) -> tuple[list[tuple[Loc, str]], int]:
     """pydantic's errors on a plain `tree` as places and messages, MOST_PROBLEMS of them, and at how many more
     places there are some. `root` is the model that the tree was to be."""
-    found: dict[tuple[Loc, str], list[str]] = {}
+    result: dict[tuple[Loc, str], list[str]] = {}
     more: set[Loc] = set()
     for error in errors:
-        if len(found) >= MOST_PROBLEMS and (place := _skip_tags(error["loc"], tree)) not in {
-            loc for loc, _ in found
+        if len(result) >= MOST_PROBLEMS and (place := _skip_tags(error["loc"], tree)) not in {
+            loc for loc, _ in result
         }:
             more.add(place)
             continue
         loc, got, expected = _explain(error, tree, root)
-        found.setdefault((loc, got), []).append(expected)  # a union complains once a member
+        result.setdefault((loc, got), []).append(expected)  # a union complains once a member
     lines = [
         (loc, f"got {got}, expected {' or '.join(dict.fromkeys(options))}")
-        for (loc, got), options in found.items()
+        for (loc, got), options in result.items()
     ]
     return lines, len(more)
 
@@ -72,7 +72,8 @@ def explained(errors: Sequence[Any], tree: Any, root: type[BaseModel]) -> tuple[
 def _explain(error: Any, tree: Any, root: type[BaseModel]) -> tuple[Loc, str, str]:
     """Where a pydantic error is in the user's tree, what stood there, and what should."""
     loc = _skip_tags(error["loc"], tree)
-    kind, context = error["type"], error.get("ctx", {})
+    kind = error["type"]
+    context = error.get("ctx", {})
     got = kind_of(error["input"])
     if kind == "extra_forbidden":
         known = _known_keys(loc[:-1], tree, root)
@@ -92,13 +93,15 @@ def _explain(error: Any, tree: Any, root: type[BaseModel]) -> tuple[Loc, str, st
     if kind == "union_tag_not_found":
         return _without_kind(loc, error["input"])
     if kind in ("too_short", "too_long"):
-        least, most = context.get("min_length"), context.get("max_length")
+        least = context.get("min_length")
+        most = context.get("max_length")
         return (
             loc,
             f"{len(error['input'])} of them",
             f"at least {least}" if most is None else f"at most {most}",
         )
-    pattern, section = context.get("pattern"), "a section of keys"
+    pattern = context.get("pattern")
+    section = "a section of keys"
     said = {
         "literal_error": context.get("expected"),
         "value_error": str(context.get("error")),
@@ -112,8 +115,8 @@ def _explain(error: Any, tree: Any, root: type[BaseModel]) -> tuple[Loc, str, st
     if kind in said:
         return loc, got, said[kind]
     expected = str(error["msg"]).removeprefix("Input should be ").removeprefix("a valid ")
-    for theirs, ours in COMPARED:
-        expected = expected.replace(theirs, ours)
+    for inner, ours in COMPARED:
+        expected = expected.replace(inner, ours)
     article = "" if expected.startswith(("a ", "at ", "an ")) else "an " if expected[0] in "aeiou" else "a "
     return loc, got, article + expected
 

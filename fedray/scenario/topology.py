@@ -5,9 +5,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field
 
-from fedray.scenario.aggregation import Quantize, TopK
 from fedray.scenario.base import Count, Positive, Refused
 from fedray.scenario.kinds import KindSection, OpenKind
+from fedray.scenario.transforms import Quantize, TopK
 
 
 class TopologySection(KindSection):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fedray.randomness import key
-from fedray.scenario.aggregation import TransformSection
+from fedray.scenario.transforms import TransformSection
 
 UNSENT = "unsent"  # what a client's last update lost on its way, in the client's state
 
@@ -95,7 +95,14 @@ class Codec(Hook):
 
 
 def encode(codecs: Sequence[Codec], values: Tensor, dtype: torch.dtype, seed: int) -> np.ndarray:
-    """Numbers [n] fp32 as bytes, uint8; `dtype` is that of the numbers that no codec writes."""
+    """Numbers [n] fp32 as bytes, uint8; `dtype` is that of the numbers that no codec writes.
+
+    Args:
+        codecs: in the order in which they are applied.
+        values: fp32 [n].
+        dtype: of the numbers that no codec writes.
+        seed: of the codecs' draws.
+    """
     parts = []
     for codec in codecs:
         header, values = codec.encode(values, seed)

@@ -42,7 +42,8 @@ class Actor(ABC):
     the first round."""
 
     def __init__(self, job: Job, site: str | None = None) -> None:
-        self.job, self.site = job, site
+        self.job = job
+        self.site = site
 
     @cached_property
     def work(self) -> Any:
@@ -96,24 +97,24 @@ class ClientHost(Actor):
     def survey(self) -> tuple[dict[int, int], list[Refused], dict[str, Any]]:
         """How many samples each client of this host's site holds, every image that cannot be read, and what
         the data are."""
-        samples, held = holdings(self.job.scenario, self.job.folder, self.site, self.job.dataset)
-        bad = list(samples.unreadable(held))
+        samples, client_indices = holdings(self.job.scenario, self.job.folder, self.site, self.job.dataset)
+        bad = list(samples.unreadable(client_indices))
         return (
-            {client: len(part) for client, part in held.items()},
+            {client: len(part) for client, part in client_indices.items()},
             bad,
-            {} if bad else of_data(samples, held),
+            {} if bad else of_data(samples, client_indices),
         )
 
     def initial(self) -> tuple[Any, Any, Any]:
         return self.work.initial()
 
-    def go(self, round: int, step: Pass, then: Pass | None, *arrived: Any) -> Any:
-        return _or_failure(lambda: self.work.go(round, step, then, *arrived), arrived)
+    def go(self, round_number: int, step: Pass, then: Pass | None, *arrived: Any) -> Any:
+        return _or_failure(lambda: self.work.go(round_number, step, then, *arrived), arrived)
 
-    def end(self, round: int, client: int, loss: Any) -> tuple[Any, list[TrainReport]]:
+    def end(self, round_number: int, client: int, loss: Any) -> tuple[Any, list[TrainReport]]:
         if isinstance(loss, Exception):
             raise loss
-        part, report = self.work.end(round, client, loss)
+        part, report = self.work.end(round_number, client, loss)
         return part, [report]
 
     def train(
@@ -130,18 +131,28 @@ class ClientHost(Actor):
         base: Any,
         server: Any,
         weight: int,
-        round: int,
+        round_number: int,
         clients: Sequence[int],
         part: Part,
         generated: Any,
         *states: Any,
     ) -> tuple[Any, ...]:
         """The sum once all parts of a round are done, the reports, then the new states, each an object of its
-        own."""
+        own.
+
+        Args:
+            base: the global buffer.
+            server: its state, where updates are added to what it keeps in fp32.
+            weight: of all clients of the round.
+            round_number: from 1.
+            clients: of this call.
+            part: whether the call is the host's first and last in the round.
+            generated: samples that join each client's own, or None.
+        """
         before = None if part.first else self.so_far
         kept = states or [None] * len(clients)
         total, reports, new = self.work.train_all(
-            base, server, weight, round, clients, kept, before, generated
+            base, server, weight, round_number, clients, kept, before, generated
         )
         self.so_far = None if part.last else total
         return total if part.last else None, reports, *([state or {} for state in new] if states else ())
@@ -184,12 +195,15 @@ class Turns:
     never comes, because what it waits for has failed, is waited for until the attempt is abandoned."""
 
     def __init__(self) -> None:
-        self.changed, self.attempt, self.next = Condition(), -1, 0
+        self.changed = Condition()
+        self.attempt = -1
+        self.next = 0
 
     @contextmanager
     def begun(self, attempt: int) -> Iterator[None]:
         with self.changed:
-            self.attempt, self.next = attempt, 0
+            self.attempt = attempt
+            self.next = 0
             yield
             self.changed.notify_all()
 
@@ -248,16 +262,16 @@ class ServerHost(Actor):
         with self.turns.begun(-1):
             pass
 
-    def go(self, number: int, attempt: int, round: int, step: Pass, arrived: Any) -> Any:
+    def go(self, number: int, attempt: int, round_number: int, step: Pass, arrived: Any) -> Any:
         with self.turns.taken(attempt, number):
-            return _or_failure(lambda: self.split.go(attempt, round, step, arrived), [arrived])
+            return _or_failure(lambda: self.split.go(attempt, round_number, step, arrived), [arrived])
 
     def finish(
         self,
         layout: Any,
         buffer: Any,
         state: Any,
-        round: int,
+        round_number: int,
         can_train: int,
         attempt: int,
         clients: Sequence[int],
@@ -265,7 +279,7 @@ class ServerHost(Actor):
         *ends: Any,
     ) -> tuple[Any, Any, None]:
         total = self.split.finish(attempt, clients, weights, ends)
-        return *self.work.aggregate(layout, buffer, state, round, can_train, [total]), None
+        return *self.work.aggregate(layout, buffer, state, round_number, can_train, [total]), None
 
     def audit(self, buffer: Any, labels: Any, grid: Path, *parts: Any) -> Any:
         return self.companion.audit(buffer, labels, grid, [client for part in parts for client in part])
@@ -273,27 +287,39 @@ class ServerHost(Actor):
     def prepare(self, task: Any) -> Any:
         return self.companion.prepare(task)
 
-    def train_companion(self, round: int, task: Any, buffer: Any, state: Any) -> tuple[Any, TrainReport]:
-        return self.companion.train(round, task, buffer, state)
+    def train_companion(
+        self, round_number: int, task: Any, buffer: Any, state: Any
+    ) -> tuple[Any, TrainReport]:
+        return self.companion.train(round_number, task, buffer, state)
 
     def aggregate(
         self,
         layout: Any,
         buffer: Any,
         state: Any,
-        round: int,
+        round_number: int,
         can_train: int,
         augmented: Any,
         report: Any,
         *sums: Any,
     ) -> tuple[Any, ...]:
         """The new buffer and state, and the server's own report with what its augmented model weighed, if it
-        trained one."""
+        trained one.
+
+        Args:
+            layout: of what travels.
+            buffer: the global one.
+            state: the server's.
+            round_number: from 1.
+            can_train: clients that can train at all.
+            augmented: the numbers of the companion's model, where it trained one.
+            report: the companion's.
+        """
         if sums:
-            buffer, state = self.work.aggregate(layout, buffer, state, round, can_train, sums)
+            buffer, state = self.work.aggregate(layout, buffer, state, round_number, can_train, sums)
         if report is not None:
             trained = (augmented, report)
-            buffer, state, report = self.companion.mix(layout, round, buffer, state, trained)
+            buffer, state, report = self.companion.mix(layout, round_number, buffer, state, trained)
         return buffer, state, report
 
     def restore(self, layout: Any, folder: Path, saved: Saved) -> tuple[Any, Any, bool]:
