@@ -11,7 +11,7 @@ class GainTable(fedray.Link):
     of the table's row k and column t. Each client has a band of its own."""
 
     class Section(fedray.Link.Section):
-        path: fedray.FilePath = Field(
+        gains: fedray.FilePath = Field(
             description="A CSV file of gains in dB: a row a client, a column a round. After the last column "
             "comes the first again."
         )
@@ -21,10 +21,10 @@ class GainTable(fedray.Link):
 
     def __init__(self, section: Section, context: fedray.LinkContext) -> None:
         super().__init__(section, context)
-        gains_db = np.loadtxt(context.folder / section.path, delimiter=",", ndmin=2)
+        gains_db = np.loadtxt(context.folder / section.gains, delimiter=",", ndmin=2)
         if len(gains_db) < context.clients:
             raise fedray.Refused(
-                f"{context.key}.path", f"{len(gains_db)} rows", f"one for each of {context.clients} clients"
+                f"{context.key}.gains", f"{len(gains_db)} rows", f"one for each of {context.clients} clients"
             )
         noise_w = 10 ** (section.noise_dbm_hz / 10) / 1000 * section.bandwidth_hz
         snr = section.transmit_w * 10 ** (gains_db / 10) / noise_w
