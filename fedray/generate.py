@@ -48,8 +48,7 @@ def generate(
 ) -> list[dict[str, Any]]:
     """Writes a grid where `out` is a PNG file, single files where it is a folder, and gives a row an image:
     model, prompt, seed, file; or one file of texts, with each text in its row. Without `out`, an image, a
-    grid or the texts under the run's `generated/`. Of a prompt's `num`, `seed` is the first one's; `compare`:
-    the base model too, from the same draws. None: as the run's own evaluation; of texts `steps` are tokens.
+    grid or the texts under the run's `generated/`. None: as the run's own evaluation.
 
     Args:
         folder: the run's.
@@ -69,26 +68,8 @@ def generate(
     run = RunFolder.reopen(folder)
     loaded = reader.scenario(run.path)
     scenario = loaded.scenario
-    if scenario.sweep:
-        variants = ", ".join(str(folder / name) for name in scenario.sweep.variants)
-        raise ScenarioError([f"{folder}: got a sweep, expected one of its runs: {variants}"])
-    section = scenario.model
-    if section.generates is None or not section.takes_prompts:
-        expected = "the run of a model that generates from prompts"
-        raise ScenarioError([f"{folder}: got a {section.kind}, expected {expected}"])
-    writes = section.generates == "texts"
-    if writes and (guidance is not None or negative is not None):
-        raise ScenarioError(
-            [f"{folder}: got --guidance or --negative for a model that writes, expected --steps alone"]
-        )
-    evaluation = scenario.evaluation
-    sampling = replace(
-        Sampling.of(evaluation),
-        guidance_scale=evaluation.guidance_scale if guidance is None else guidance,
-        negative_prompt=evaluation.negative_prompt if negative is None else negative,
-    )
-    if steps:
-        sampling = replace(sampling, new_tokens=steps) if writes else replace(sampling, steps=steps)
+    writes = _writes_texts(scenario, folder, guidance is not None or negative is not None)
+    sampling = _sampling(scenario, guidance, steps, negative)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if out is None or (writes and out.is_dir()):
         out = first_free(out or run.path / "generated", _slug(prompts[0]), ".txt" if writes else ".png")
@@ -108,7 +89,6 @@ def generate(
             ({"model": model, "prompt": p, "seed": s, "file": str(out)}, x)
             for p, s, x in zip(prompts, seeds, some, strict=True)
         ]
-    rows = [row for row, _ in each]
     if writes:
         with _writing(out):
             out.write_text(BETWEEN.join(text for _, text in each) + "\n", encoding="utf-8")
@@ -118,17 +98,82 @@ def generate(
         "steps": sampling.steps,
         "guidance_scale": sampling.guidance_scale,
         "run": run.path.name,
+        "size": f"{made[RUN].shape[-1]}x{made[RUN].shape[-2]}",
     }
-    facts["size"] = f"{made[RUN].shape[-1]}x{made[RUN].shape[-2]}"
     if out.suffix.lower() == ".png":
-        _save(picture(made[RUN][0]) if len(each) == 1 else _side_by_side(made, num), out, rows, facts)
-        return rows
+        image = picture(made[RUN][0]) if len(each) == 1 else _side_by_side(made, num)
+        _save(image, out, [row for row, _ in each], facts)
+    else:
+        _save_each(each, out, len(prompts), facts)
+    return [row for row, _ in each]
+
+
+def _sampling(
+    scenario: Scenario, guidance: float | None, steps: int | None, negative: str | None
+) -> Sampling:
+    """As the run's own evaluation samples, but for what is given.
+
+    Args:
+        scenario: the run's.
+        guidance: how much an image follows its prompt.
+        steps: of the sampler, or tokens of a text.
+        negative: what not to show.
+    """
+    evaluation = scenario.evaluation
+    sampling = replace(
+        Sampling.of(evaluation),
+        guidance_scale=evaluation.guidance_scale if guidance is None else guidance,
+        negative_prompt=evaluation.negative_prompt if negative is None else negative,
+    )
+    if not steps:
+        return sampling
+    if scenario.model.generates == "texts":
+        return replace(sampling, new_tokens=steps)
+    return replace(sampling, steps=steps)
+
+
+def _writes_texts(scenario: Scenario, folder: Path, of_images: bool) -> bool:
+    """Whether the run's model generates texts, not images.
+
+    Args:
+        scenario: the run's.
+        folder: the run's, for errors.
+        of_images: whether options are given that only images have.
+
+    Raises:
+        ScenarioError: for a sweep, a model that generates nothing from prompts, and options that it does not
+            have.
+    """
+    if scenario.sweep:
+        variants = ", ".join(str(folder / name) for name in scenario.sweep.variants)
+        raise ScenarioError([f"{folder}: got a sweep, expected one of its runs: {variants}"])
+    section = scenario.model
+    if section.generates is None or not section.takes_prompts:
+        expected = "the run of a model that generates from prompts"
+        raise ScenarioError([f"{folder}: got a {section.kind}, expected {expected}"])
+    writes = section.generates == "texts"
+    if writes and of_images:
+        got = "--guidance or --negative for a model that writes"
+        raise ScenarioError([f"{folder}: got {got}, expected --steps alone"])
+    return writes
+
+
+def _save_each(
+    each: Sequence[tuple[dict[str, Any], Any]], folder: Path, prompts: int, facts: dict[str, Any]
+) -> None:
+    """A file an image, whose name goes into its row.
+
+    Args:
+        each: rows with their images.
+        folder: where the files go.
+        prompts: images of one model.
+        facts: of all.
+    """
     for i, (row, image) in enumerate(each):
         base = "-base" * (row["model"] == BASE)
-        name = f"{i % len(prompts):03d}-{_slug(row['prompt'])}-seed{row['seed']}{base}.png"
-        row["file"] = str(out / name)
-        _save(picture(image), out / name, [row], facts)
-    return rows
+        name = f"{i % prompts:03d}-{_slug(row['prompt'])}-seed{row['seed']}{base}.png"
+        row["file"] = str(folder / name)
+        _save(picture(image), folder / name, [row], facts)
 
 
 def _learnt(scenario: Scenario, run: RunFolder, device: torch.device) -> Learner:

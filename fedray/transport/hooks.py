@@ -90,7 +90,14 @@ class Codec(Hook):
         raise NotImplementedError
 
     def decode(self, header: np.ndarray, values: Tensor, n: int, seed: int) -> Tensor:
-        """The numbers [n] fp32 of its bytes and of those that it left."""
+        """The numbers [n] fp32 of its bytes and of those that it left.
+
+        Args:
+            header: what `encode` made, uint8 [header_bytes].
+            values: what it left, fp32 [left].
+            n: how many numbers there were.
+            seed: of its draws, the sender's.
+        """
         raise NotImplementedError
 
 
@@ -111,7 +118,15 @@ def encode(codecs: Sequence[Codec], values: Tensor, dtype: torch.dtype, seed: in
 
 
 def decode(codecs: Sequence[Codec], data: np.ndarray, n: int, dtype: torch.dtype, seed: int) -> Tensor:
-    """The numbers [n] fp32 that `encode` made these bytes of, but for what was lost."""
+    """The numbers [n] fp32 that `encode` made these bytes of, but for what was lost.
+
+    Args:
+        codecs: as in `encode`.
+        data: uint8.
+        n: how many numbers there were.
+        dtype: of the numbers that no codec writes.
+        seed: of the codecs' draws, the sender's.
+    """
     if not codecs:
         return torch.from_numpy(np.array(data)).view(dtype).float() if n else torch.empty(0)
     first, *others = codecs
