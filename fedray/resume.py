@@ -38,7 +38,7 @@ def reopened(run: RunFolder, rounds: int | None) -> Loaded:
 
 
 def refuse_edited(run: RunFolder, loaded: Loaded) -> None:
-    """That a run which is done has still the scenario that it ran. Data are not looked at: they need not be
+    """That a run which is done has still the scenario that it ran. Files are not looked at: they need not be
     there any more.
 
     Raises:
@@ -47,11 +47,10 @@ def refuse_edited(run: RunFolder, loaded: Loaded) -> None:
     state = next((state for _, state in run.states() if not isinstance(state, str)), None)
     if state is None or not state.belongs:
         return
-    now = {"scenario": fingerprint.kept(loaded.scenario)}
+    now = {"scenario": fingerprint.kept(loaded.scenario, loaded.folder)}
+    recorded = state.belongs.get("scenario", {}).items()
     before = {
-        "scenario": {
-            key: value for key, value in state.belongs.get("scenario", {}).items() if key != fingerprint.BASE
-        }
+        "scenario": {key: value for key, value in recorded if not key.endswith(fingerprint.FILES)},
     }
     if others := fingerprint.differences(before, now, "scenario"):
         raise ScenarioError([f"--resume {run.path}: {line}" for line in others])

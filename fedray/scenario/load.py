@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 from fedray.errors import printable
 from fedray.scenario.base import Refused
 from fedray.scenario.explain import Loc, ScenarioError, explained
+from fedray.scenario.kinds import user_paths
 from fedray.scenario.network import DIRECTIONS
 from fedray.scenario.scenario import Scenario
 from fedray.scenario.tree import apply, mark_of, parse_sections, plain, put, read, text_of
@@ -118,6 +119,8 @@ class Loaded:
         for section, key in ((tree["model"], "base"), (tree["augmentation"] or {}, "generator")):
             if key in section and (self.folder / section[key]).is_dir():
                 section[key] = str((self.folder / section[key]).resolve())
+        for dotted_key, path in user_paths(self.scenario):
+            put(tree, dotted_key, self._found(path), None)
         return tree
 
     def _found(self, path: str) -> str:

@@ -59,21 +59,20 @@ class RoundContext:
 
 
 class Topology(ABC):
-    """Who sends what to whom, and when. A topology of one's own in which the server serves one client after
-    another:
+    """Who sends what to whom, and when. A topology of one's own, in which every client trains from the same
+    model at the same time:
 
-        class OneByOne(fedray.Topology):
+        class Star(fedray.Topology):
             def schedule(self, context):
-                steps, before, ups = [], (), []
+                steps, ups = [], []
                 for k in context.clients:
-                    down = fedray.Send(f"down-{k}", fedray.SERVER, k, "downlink", before)
-                    train = fedray.Train(f"train-{k}", k, (down.id,))
-                    up = fedray.Send(f"up-{k}", k, fedray.SERVER, "uplink", (train.id,))
+                    down = fedray.Send(f"down-{k}", fedray.SERVER_ID, k, "downlink")
+                    train = fedray.Train(f"train-{k}", k, after=(down.id,))
+                    up = fedray.Send(f"up-{k}", k, fedray.SERVER_ID, "uplink", after=(train.id,))
                     steps += [down, train, up]
-                    before = (up.id,)
                     ups.append(up.id)
-                return fedray.Schedule(context.round_number, (*steps, fedray.Aggregate("aggregate",
-                tuple(ups))))
+                steps.append(fedray.Aggregate("aggregate", after=tuple(ups)))
+                return fedray.Schedule(context.round_number, tuple(steps))
 
     Args:
         section: the scenario's `topology`.
