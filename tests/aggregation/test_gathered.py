@@ -221,7 +221,7 @@ def test_variants_of_a_sweep_each_state_the_memory_of_their_own_clients(tmp_path
     [
         (
             MEDIAN | {"topology": {"kind": "parallel", "reduce": "allreduce"}},
-            r"aggregation\.kind: got median with topology\.reduce allreduce, expected topology\.reduce server",
+            r"aggregation\.kind: got median with topology\.reduce allreduce, expected .*reduce server",
         ),
         (
             {"aggregation": {"kind": "median", "weighting": "samples"}},
