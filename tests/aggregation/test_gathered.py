@@ -21,7 +21,7 @@ from fedray.scenario import ScenarioError
 from fedray.scenario.aggregation import FedAvg, Median
 from fedray.transport.buffer import Layout
 from fedray.transport.hooks import HookChain, HookContext
-from tests.helpers import begin, garments, job_of, run
+from tests.helpers import begin, garments, job_of
 
 MEDIAN = {"aggregation": {"kind": "median"}}
 IID = {"data.partition": {"kind": "iid"}}
@@ -168,14 +168,6 @@ def test_an_attacker_among_five_moves_the_mean_far_and_the_median_little(tmp_pat
         after = executor.clients.model.flat.layout.view(executor.buffer)
         moved[kind] = float((after - before).abs().max())
     assert moved["median"] < 1 < 50 < moved["fedavg"]
-
-
-def test_relays_side_by_side_have_the_median_of_one_process_on_two_actors(cluster, tmp_path):
-    changes = MEDIAN | IID | {"topology": {"kind": "relay", "chains": 3}, "training.rounds": 1}
-    ray = {"runtime": {"executor": "ray", "actors": 2}}
-    files = [garments(tmp_path, changes | more, f"{name}.yaml") for name, more in (("one", {}), ("two", ray))]
-    one, two = (run(file, tmp_path / file.stem)["weights_sha256"] for file in files)
-    assert one == two
 
 
 # --- what it takes, and what it cannot go with

@@ -422,7 +422,7 @@ def test_a_hook_that_raises_names_round_client_and_stage_and_is_no_clients_fault
     assert client is None or facts["client"] == client
 
 
-def test_noise_of_a_user_s_hook_is_keyed_by_client_and_round_and_the_same_on_two_actors(cluster, folder):
+def test_own_hooks_and_a_median_of_relays_have_the_bits_of_one_process_on_two_actors(cluster, folder):
     hooks = with_hooks({"kind": "clip", "norm": 0.5}, own("Noisy"), own("Counted"), rule="median")
     changes = RELAY | hooks
     ray = {"runtime": {"executor": "ray", "actors": 2}}
