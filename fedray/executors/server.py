@@ -10,7 +10,7 @@ import torch
 
 from fedray.aggregation.accumulators import Accumulator
 from fedray.aggregation.rules import rule
-from fedray.executors import Job
+from fedray.executors import Job, attribute_error
 from fedray.executors.companion import COMPANION_STATE
 from fedray.executors.global_step import GlobalStep, as_tensors, merged, moving_average
 from fedray.executors.model import EMA, MASTER, Model, as_sent, make_deterministic, master
@@ -56,7 +56,7 @@ class ServerWork:
         if not accumulated.weight:
             return buffer, state
         old = master(layout, buffer, state)
-        new, kept = GlobalStep(
+        step = GlobalStep(
             rule=rule(scenario.aggregation, layout),
             hooks=hook_chain(scenario.aggregation.transforms, layout.dtype),
             accumulated=accumulated,
@@ -65,7 +65,9 @@ class ServerWork:
             participation=accumulated.added / clients,
             seed=key(scenario.seed, round_number, SERVER, "aggregate"),
             context=HookContext(scenario.seed, round_number, SERVER),
-        ).run()
+        )
+        with attribute_error(round_number, "aggregating", SERVER):
+            new, kept = step.run()
         if decay := getattr(scenario.model, "ema_decay", None):
             n = layout.numel
             before = state.get(EMA, old[:n].numpy())

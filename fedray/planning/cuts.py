@@ -44,6 +44,7 @@ class CutWork:
     trainable: dict[str, int]  # that each side trains
     part_bytes: int  # the client's part, on the air
     inputs: tuple[str, ...]  # that cross as they are
+    withheld: tuple[str, ...]  # inputs that the server's stages would take and that never cross
     # that cross although the server's first stage does not need them, or its last does not give them
     skips: tuple[str, ...]
 
@@ -65,6 +66,9 @@ def refusal(scenario: Scenario, cut: CutWork) -> Refused | None:
         return Refused(
             "topology.skips", got, "send, or a cut whose tail begins where its front ends, on the way up"
         )
+    if cut.withheld:
+        got = f"{cut.name}, behind which the server would need {' and '.join(cut.withheld)} of each sample"
+        return Refused("topology.tail", got, "a tail, with which they stay and count at their client")
     defence = scenario.split.defence
     if defence is not None and defence.needs_client_weights and not cut.bytes["gradients"][-1]:
         got = f"{defence.kind} at a cut ({cut.name}) before which nothing trains"
@@ -170,6 +174,7 @@ def _cut_work(scenario: Scenario, cut: Cut, counted: Counted, elsewhere: int, pa
         },
         part_bytes=part_bytes,
         inputs=cut.sent_as_they_are,
+        withheld=cut.withheld(counted.known[cut.front[-1].name]),
         skips=(
             *_others(crossings["smashed"], cut.middle[0].needs),
             *_others(crossings.get("features", []), cut.middle[-1].gives),
