@@ -11,12 +11,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar, cast, get_args
 
-from pydantic import GetCoreSchemaHandler
+from pydantic import GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from fedray.errors import reason
 from fedray.lazy import resolve
 from fedray.scenario import plugins
-from fedray.scenario.base import Section
+from fedray.scenario.base import Refused, Section
 
 # What a user's class must be a subclass of, by the room that it is a kind of.
 BASES = {
@@ -49,9 +50,13 @@ class KindSection(Section):
 
 def implementation(section: KindSection) -> Any:
     """The class that implements a section, imported now."""
-    if plugins.is_path(section.kind) or section.kind in plugins.installed():
-        return plugins.use(section.kind)
-    return resolve(section.implemented_by())
+    return plugins.use(section.kind) if is_users(section) else resolve(section.implemented_by())
+
+
+def is_users(section: KindSection) -> bool:
+    """Whether a section is of a user's own kind."""
+    own_name = section.kind in _names(type(section)) and hasattr(section, "implementation")
+    return plugins.is_path(section.kind) or not own_name
 
 
 def user_section(kind: Any) -> type[KindSection] | None:
@@ -60,7 +65,7 @@ def user_section(kind: Any) -> type[KindSection] | None:
         return None
     try:
         section: type[KindSection] = plugins.use(kind).Section
-    except (ImportError, AttributeError, plugins.NoKind):
+    except Exception:  # it is none, which is said elsewhere
         return None
     return section
 
@@ -90,7 +95,7 @@ class OpenKind:
         ours = {name for section in members for name in _names(section)}
 
         def validate(value: Any, inner: Any, info: Any) -> Any:
-            if isinstance(value, KindSection) and _is_users(value):
+            if isinstance(value, KindSection) and is_users(value):
                 return value
             if isinstance(value, str) and self.names:
                 value = value if value in self.names else {"kind": value}
@@ -99,7 +104,9 @@ class OpenKind:
                 return inner(value)
             section = _find(self.room, kind, info.context)
             if section is not None:
-                return section.model_validate(value, context=info.context)
+                return _validated(section, value, info.context)
+            if expected := _nearly(self.room, kind, ours):
+                raise _no_kind(repr(kind), expected)
             if ours:
                 return inner(value)
             raise _no_kind(repr(kind), _expected(kind, self.names))
@@ -113,12 +120,51 @@ class OpenKind:
         )
 
 
+def _validated(section: type[KindSection], value: Any, context: Any) -> KindSection:
+    """A user's section of these keys. What its own validators raise beside a ValueError is an error of its
+    kind."""
+    try:
+        return section.model_validate(value, context=context)
+    except ValidationError:
+        raise
+    except Exception as e:
+        raise _no_kind(_raising(value["kind"], "Section", e), "a ValueError for what it refuses") from None
+
+
+def conflicts(section: Section, scenario: Any) -> Iterator[Refused]:
+    """What a section cannot go with in a scenario. What a user's raises instead of that is an error of its
+    kind."""
+    try:
+        yield from section.conflicts(scenario)
+    except Exception as e:
+        if not (isinstance(section, KindSection) and is_users(section)):
+            raise
+        yield Refused(".kind", _raising(section.kind, "conflicts", e), "fedray.Refused for what it refuses")
+
+
+def _raising(kind: str, what: str, error: Exception) -> str:
+    """A user's kind with what raises in it, and the user's own line."""
+    place = plugins.place_of(error)
+    at = f" ({place})" if place else ""
+    return f"{kind!r}, whose {what} raises {type(error).__name__}: {reason(error)}{at}"
+
+
+def _nearly(room: str, kind: str, ours: Collection[str]) -> str:
+    """What is said of a name that is nearly an installed kind's, or nearly `module:Class`; nothing of others.
+    Those of ours go first."""
+    if get_close_matches(kind, ours, n=1):
+        return ""
+    module, dot, name = kind.rpartition(".")
+    if ":" not in kind and dot and name.isidentifier():
+        return f"{module}:{name} (did you mean it?)"
+    if set(kind) & set(":./"):
+        return "module:Class, such as my_module:MyClass for a class in my_module.py"
+    return plugins.did_you_mean(kind, plugins.installed())
+
+
 def _expected(kind: str, names: Collection[str]) -> str:
     """What may stand where no section of ours does."""
-    near = get_close_matches(kind, names, n=1)
-    if near:
-        return f"{near[0]} (did you mean it?)"
-    return " or ".join([*names, "module:Class of your own"])
+    return plugins.did_you_mean(kind, names) or " or ".join([*names, "module:Class of your own"])
 
 
 def _no_kind(got: str, expected: str) -> PydanticCustomError:
@@ -140,6 +186,8 @@ def section_of(room: str, kind: str, found: Any) -> type[KindSection]:
         )
         raise plugins.NoKind(f"{kind!r}, which is {what}", f"a subclass of fedray.{base.__name__}")
     found = cast(Any, found)
+    if missing := sorted(getattr(found, "__abstractmethods__", ())):
+        raise plugins.NoKind(f"{kind!r}, which has no {' and no '.join(missing)}", "a class that has")
     section: Any = found.Section
     if not (isinstance(section, type) and issubclass(section, base.Section)):
         raise plugins.NoKind(
@@ -150,12 +198,12 @@ def section_of(room: str, kind: str, found: Any) -> type[KindSection]:
 
 def _find(room: str, kind: str, context: Any) -> type[KindSection] | None:
     """The section of a user's kind; None for a name that is nobody's."""
-    entry = plugins.installed().get(kind)
+    entry = None if plugins.is_path(kind) else plugins.installed().get(kind)
     if not plugins.is_path(kind) and entry is None:
         return None
     folders: list[Path] = (context or {}).get("folders", [])
     try:
-        found = entry.load() if entry is not None else plugins.find(kind, folders)
+        found = plugins.load(entry) if entry is not None else plugins.find(kind, folders)
         return section_of(room, kind, found)
     except plugins.NoKind as e:
         raise _no_kind(e.got, e.expected) from None
@@ -166,7 +214,3 @@ def _names(section: Any) -> tuple[str, ...]:
     if not hasattr(section, "model_fields"):
         return ()
     return get_args(section.model_fields["kind"].annotation)
-
-
-def _is_users(section: KindSection) -> bool:
-    return plugins.is_path(section.kind) or section.kind in plugins.installed()
