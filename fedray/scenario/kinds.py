@@ -146,7 +146,7 @@ def _raising(kind: str, what: str, error: Exception) -> str:
     """A user's kind with what raises in it, and the user's own line."""
     place = plugins.place_of(error)
     at = f" ({place})" if place else ""
-    return f"{kind!r}, whose {what} raises {type(error).__name__}: {reason(error)}{at}"
+    return f"{kind}, whose {what} raises {type(error).__name__}: {reason(error)}{at}"
 
 
 def _nearly(room: str, kind: str, ours: Collection[str]) -> str:
@@ -171,27 +171,26 @@ def _no_kind(got: str, expected: str) -> PydanticCustomError:
     return PydanticCustomError("no_kind", "{got}", {"got": got, "expected": expected})
 
 
-def section_of(room: str, kind: str, found: Any) -> type[KindSection]:
+def section_of(room: str, kind: str, user_class: Any) -> type[KindSection]:
     """The section of a user's class.
 
     Raises:
         NoKind: for a class that is no such kind.
     """
     base: Any = resolve(BASES[room])
-    if not (isinstance(found, type) and issubclass(found, base)):
-        what = (
-            f"a class of {', '.join(c.__name__ for c in found.__bases__)}"
-            if isinstance(found, type)
-            else "no class"
-        )
-        raise plugins.NoKind(f"{kind!r}, which is {what}", f"a subclass of fedray.{base.__name__}")
-    found = cast(Any, found)
-    if missing := sorted(getattr(found, "__abstractmethods__", ())):
-        raise plugins.NoKind(f"{kind!r}, which has no {' and no '.join(missing)}", "a class that has")
-    section: Any = found.Section
+    if not (isinstance(user_class, type) and issubclass(user_class, base)):
+        what = "no class"
+        if isinstance(user_class, type):
+            what = f"a class of {', '.join(c.__name__ for c in user_class.__bases__)}"
+        got = f"{kind}, which is no fedray.{base.__name__} but {what}"
+        raise plugins.NoKind(got, f"a subclass of fedray.{base.__name__}")
+    user_class = cast(Any, user_class)
+    if missing := sorted(getattr(user_class, "__abstractmethods__", ())):
+        raise plugins.NoKind(f"{kind}, which has no {' and no '.join(missing)}", "a class that has")
+    section: Any = user_class.Section
     if not (isinstance(section, type) and issubclass(section, base.Section)):
         raise plugins.NoKind(
-            f"{kind!r}, whose Section is none", f"a subclass of fedray.{base.__name__}.Section"
+            f"{kind}, whose Section is none", f"a subclass of fedray.{base.__name__}.Section"
         )
     return section
 
@@ -203,8 +202,8 @@ def _find(room: str, kind: str, context: Any) -> type[KindSection] | None:
         return None
     folders: list[Path] = (context or {}).get("folders", [])
     try:
-        found = plugins.load(entry) if entry is not None else plugins.find(kind, folders)
-        return section_of(room, kind, found)
+        user_class = plugins.load(entry) if entry is not None else plugins.find(kind, folders)
+        return section_of(room, kind, user_class)
     except plugins.NoKind as e:
         raise _no_kind(e.got, e.expected) from None
 

@@ -92,7 +92,7 @@ def find(kind: str, folders: Sequence[Path]) -> Any:
         module = _load(module_name, file) if file else _import(module_name)
     except ModuleNotFoundError as e:
         if f"{module_name}.".startswith(f"{e.name}."):
-            raise NoKind(f"{kind!r}, whose module is not there", _expected_module(kind, folders)) from None
+            raise NoKind(f"{kind}, whose module is not there", _expected_module(kind, folders)) from None
         raise _broken(kind, e, file) from None  # one that it imports
     except (Exception, SystemExit) as e:
         raise _broken(kind, e, file) from None
@@ -195,7 +195,7 @@ def _attribute(kind: str, module: ModuleType, class_name: str) -> Any:
             classes = {name: one for name, one in vars(value).items() if isinstance(one, type)}
             own = [name for name, one in classes.items() if one.__module__ == module.__name__]
             expected = did_you_mean(part, classes) or " or ".join(own) or "a class of that module"
-            raise NoKind(f"{kind!r}, which has no {part}", expected)
+            raise NoKind(f"{kind}, but {module.__name__} has no {class_name}", expected)
         value = getattr(value, part)
     return value
 
@@ -233,4 +233,4 @@ def _broken(kind: str, error: BaseException, file: Path | None) -> NoKind:
     if isinstance(error, SyntaxError) and error.filename:
         place = f"{error.filename}:{error.lineno}"
         got = f"{type(error).__name__}: {error.msg}"
-    return NoKind(f"{kind!r}, which does not import: {place and f'{place}: '}{got}", "a module that imports")
+    return NoKind(f"{kind}, which does not import: {place and f'{place}: '}{got}", "a module that imports")
