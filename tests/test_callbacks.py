@@ -167,7 +167,7 @@ def test_nothing_is_imported_from_a_run_folder(tmp_path, fedray):
     assert fedray("run", file, "--out", "run", "--quiet")[0] == 0
     (tmp_path / "imported").unlink()
     (tmp_path / "run" / "result.json").unlink()
-    shutil.copy(tmp_path / "mine" / "stranger.py", tmp_path / "run")
+    shutil.move(tmp_path / "mine" / "stranger.py", tmp_path / "run")
     del sys.modules["stranger"]
     code, _, err = fedray("run", "--resume", "run")
     assert code == 2

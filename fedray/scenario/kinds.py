@@ -144,9 +144,8 @@ def conflicts(section: Section, scenario: Any) -> Iterator[Refused]:
 
 def _raising(kind: str, what: str, error: Exception) -> str:
     """A user's kind with what raises in it, and the user's own line."""
-    place = plugins.place_of(error)
-    at = f" ({place})" if place else ""
-    return f"{kind}, whose {what} raises {type(error).__name__}: {reason(error)}{at}"
+    said = f"{type(error).__name__}: {reason(error)}{plugins.at_users_line(error)}"
+    return f"{kind}, whose {what} raises {said}"
 
 
 def _nearly(room: str, kind: str, ours: Collection[str]) -> str:

@@ -116,11 +116,12 @@ def use(kind: str) -> Any:
     return _attribute(kind, module, class_name)
 
 
-def place_of(error: BaseException) -> str | None:
-    """`FILE:LINE` of the last line in a user's module that an exception passed; None where it passed none."""
+def at_users_line(error: BaseException) -> str:
+    """` (FILE:LINE)` of the last line in a user's module that an exception passed; nothing where there is
+    none."""
     files = {plugin.file for plugin in _loaded.values()}
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else None
+    return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
 
 
 def plugins_of(kinds: Iterator[str]) -> list[Plugin]:

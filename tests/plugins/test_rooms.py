@@ -7,9 +7,8 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.helpers import rows, run
-from tests.plugins.users import network, users_folder
+from tests.plugins.users import RATES, network, users_folder
 
-RATES = [1e6, 2e6, 4e6, 8e6, 16e6]
 SPLIT = {"kind": "split", "cut": "conv1", "may_send": ["labels"]}
 # by room: the kind, where it stands in the scenario, and one of its own options with a value it refuses
 ROOMS = {
