@@ -170,10 +170,7 @@ def _facts(run: Recorded, i: int) -> dict[str, Any]:
                 " a round"
             ),
             "data": f"{data}, dealt by {s['data']['partition']['kind']}",
-            "model": (
-                f"{s['model']['kind']},"
-                f" {Path(s['model'].get('base') or s['model'].get('network') or 'unet').name}"
-            ),
+            "model": _model(s["model"]),
             "tuning": (
                 s["tuning"]["kind"]
                 + (f" ({', '.join(f'{k} {_plain(v)}' for k, v in tuning.items())})" if tuning else "")
@@ -326,6 +323,14 @@ def _citations(runs: Sequence[Recorded]) -> str:
 
 def _data_uri(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def _model(section: dict[str, Any]) -> str:
+    """Its kind with the network's name; of one without, all that it says."""
+    network = section.get("base") or section.get("network")
+    if section["kind"] == "diffusion":
+        network = "unet"
+    return f"{section['kind']}, {Path(network).name}" if network else _words(section)
 
 
 def _words(section: dict[str, Any]) -> str:

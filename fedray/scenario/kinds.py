@@ -50,10 +50,10 @@ class KindSection(Section):
 
 def implementation(section: KindSection) -> Any:
     """The class that implements a section, imported now."""
-    return plugins.use(section.kind) if is_users(section) else resolve(section.implemented_by())
+    return plugins.use(section.kind) if _is_users(section) else resolve(section.implemented_by())
 
 
-def is_users(section: KindSection) -> bool:
+def _is_users(section: KindSection) -> bool:
     """Whether a section is of a user's own kind."""
     own_name = section.kind in _names(type(section)) and hasattr(section, "implementation")
     return plugins.is_path(section.kind) or not own_name
@@ -95,7 +95,7 @@ class OpenKind:
         ours = {name for section in members for name in _names(section)}
 
         def validate(value: Any, inner: Any, info: Any) -> Any:
-            if isinstance(value, KindSection) and is_users(value):
+            if isinstance(value, KindSection) and _is_users(value):
                 return value
             if isinstance(value, str) and self.names:
                 value = value if value in self.names else {"kind": value}
@@ -137,7 +137,7 @@ def conflicts(section: Section, scenario: Any) -> Iterator[Refused]:
     try:
         yield from section.conflicts(scenario)
     except Exception as e:
-        if not (isinstance(section, KindSection) and is_users(section)):
+        if not (isinstance(section, KindSection) and _is_users(section)):
             raise
         yield Refused(".kind", _raising(section.kind, "conflicts", e), "fedray.Refused for what it refuses")
 

@@ -49,19 +49,18 @@ class Scaled(fedray.Hook):
 
 
 class OneByOne(fedray.Topology):
-    """The server serves one client after another."""
+    """All train at the same time, and send their updates one after another."""
 
     class Section(fedray.Topology.Section):
         backwards: bool = Field(default=False, description="Whether the last client is the first.")
 
     def schedule(self, context):
-        steps, before, ups = [], (), []
+        steps, ups = [], []
         for k in reversed(context.clients) if self.section.backwards else context.clients:
-            down = fedray.Send(f"down-{k}", fedray.SERVER_ID, k, "downlink", before)
+            down = fedray.Send(f"down-{k}", fedray.SERVER_ID, k, "downlink")
             train = fedray.Train(f"train-{k}", k, (down.id,))
-            up = fedray.Send(f"up-{k}", k, fedray.SERVER_ID, "uplink", (train.id,))
+            up = fedray.Send(f"up-{k}", k, fedray.SERVER_ID, "uplink", (train.id, *ups[-1:]))
             steps += [down, train, up]
-            before = (up.id,)
             ups.append(up.id)
         return fedray.Schedule(context.round_number, (*steps, fedray.Aggregate("aggregate", tuple(ups))))
 
