@@ -78,7 +78,7 @@ class StepFailed(RuntimeError):
     def of(
         cls, error: BaseException, round_number: int | None, stage: str, client: int | None, traceback: str
     ) -> Self:
-        """What, where, and the original exception, once; with the last line of a user's own that it passed."""
+        """What, where, and the original exception, once, with the last line of a user's that it passed."""
         when, kind = f" in round {round_number}" if round_number is not None else "", type(error).__name__
         facts = {
             "error": kind,
@@ -128,9 +128,10 @@ def attribute_error(
         client: whose; None: the server's.
         other_than: what is said without that.
     """
+    as_they_are: tuple[type[Exception], ...] = (DataFailure, ServerRestarted, Refused, *other_than)
     try:
         yield
-    except (DataFailure, ServerRestarted, Refused, *other_than):
+    except as_they_are:
         raise
     except Exception as e:
         raise StepFailed.of(e, round_number, stage, client, traceback.format_exc()) from e

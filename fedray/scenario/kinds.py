@@ -7,11 +7,12 @@ only when it is needed), and one line in its room's union here in `scenario/`.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar, cast, get_args
 
-from pydantic import GetCoreSchemaHandler, ValidationError
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from fedray.errors import reason
@@ -35,6 +36,8 @@ BASES = {
     "callback": "fedray.callbacks:Callback",
     "defence": "fedray.executors.split.defences:Defence",
 }
+
+OWN = "A kind of your own"  # what the JSON schema calls it
 
 
 class KindSection(Section):
@@ -73,7 +76,7 @@ def user_section(kind: Any) -> type[KindSection] | None:
 def user_kinds(section: Section) -> Iterator[str]:
     """Every kind in a section, and in those within it, that is a user's own."""
     for _, inner in section.sections():
-        if isinstance(inner, KindSection) and plugins.is_path(inner.kind):
+        if isinstance(inner, KindSection) and _is_users(inner):
             yield inner.kind
 
 
@@ -118,6 +121,29 @@ class OpenKind:
         return core_schema.with_info_wrap_validator_function(
             validate, handler(source), serialization=as_it_is
         )
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Ours, those of installed packages with their own keys, and any `module:Class`."""
+        ours = handler(core)
+        form = "oneOf" if "oneOf" in ours else "anyOf"
+        members = list(ours.get(form, [ours]))
+        for name, section in _installed_sections(self.room):
+            own = {"properties": {"kind": {"const": name}}, "required": ["kind"]}
+            members.append({"allOf": [handler(section.__pydantic_core_schema__), own]})
+            if self.names:
+                members.append({"const": name})
+        path = {"type": "string", "pattern": plugins.PATH_PATTERN}
+        members.append({"title": OWN, "type": "object", "properties": {"kind": path}, "required": ["kind"]})
+        if self.names:
+            members.append({"title": OWN, **path})
+        return {form: members}
+
+
+def _installed_sections(room: str) -> Iterator[tuple[str, type[KindSection]]]:
+    """The kinds of a room that installed packages have, but for those that do not import."""
+    for name, entry in sorted(plugins.installed().items()):
+        with suppress(plugins.NoKind):
+            yield name, section_of(room, name, plugins.load(entry))
 
 
 def _validated(section: type[KindSection], value: Any, context: Any) -> KindSection:

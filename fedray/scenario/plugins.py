@@ -11,7 +11,7 @@ import importlib.util
 import linecache
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
@@ -24,6 +24,8 @@ from typing import Any
 from fedray.errors import reason
 
 OURS = str(Path(__file__).parents[1])
+_NAMES = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
+PATH_PATTERN = f"^{_NAMES}:{_NAMES}$"  # of `module:Class`, in a JSON schema
 GROUP = "fedray.kinds"  # of entry points: an installed package's kinds by a short name
 
 
@@ -100,11 +102,12 @@ def find(kind: str, folders: Sequence[Path]) -> Any:
 
 
 def load(entry: EntryPoint) -> Any:
-    """The class of an installed kind. Raises NoKind for one whose package does not import."""
+    """The class of an installed kind. Raises NoKind for one whose package does not import, or lacks it."""
     try:
-        return entry.load()
+        module = _import(entry.module)
     except (Exception, SystemExit) as e:
         raise _broken(entry.name, e, None) from None
+    return _attribute(entry.name, module, entry.attr)
 
 
 def use(kind: str) -> Any:
@@ -124,10 +127,16 @@ def at_users_line(error: BaseException) -> str:
     return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
 
 
-def plugins_of(kinds: Iterator[str]) -> list[Plugin]:
+def plugins_of(kinds: Iterable[str]) -> list[Plugin]:
     """The users' modules that these kinds come from; those of installed packages need no copy."""
     modules = dict.fromkeys(kind.partition(":")[0] for kind in kinds if is_path(kind))
     return [_loaded[name] for name in modules if name in _loaded]
+
+
+def releases_of(kinds: Iterable[str]) -> dict[str, str]:
+    """Of installed kinds, the name and version of each one's package."""
+    entries = {kind: installed()[kind] for kind in kinds if kind in installed()}
+    return {kind: f"{e.dist.name} {e.dist.version}" for kind, e in sorted(entries.items()) if e.dist}
 
 
 def install(plugins: Sequence[Plugin]) -> None:

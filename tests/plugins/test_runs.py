@@ -1,4 +1,4 @@
-"""Runs of users' kinds: all of them together, split, resumed, swept, and on Ray; and a stranger's run folder."""
+"""Runs of users' kinds: all of them together, split, resumed and swept; and a stranger's run folder."""
 
 import json
 import os
@@ -37,7 +37,6 @@ SPLIT = {
         "defence": {"kind": "my_kinds:Rounded", "bits": 8},
     },
 }
-ON_RAY = {"executor": "ray", "actors": 2}
 
 
 def sha(run):
@@ -231,7 +230,7 @@ def test_a_split_cuts_a_users_learner_where_it_names_stages(split, fedray, tmp_p
     for cut, code in (("first", 0), ("last", 0), ("second", 2)):
         topology = SPLIT["topology"] | {"cut": cut}
         file = users_folder(tmp_path / cut, SPLIT | {"topology": topology})
-        got, out, err = fedray("plan", file, "--json")
+        got, _, err = fedray("plan", file, "--json")
         assert got == code, err
         if code:
             assert ": topology.cut: got 'second', expected auto, or one of first, last\n" in err
