@@ -8,7 +8,7 @@ class UserError(ValueError):
     """A user's mistake: its lines are all a command line says of it."""
 
 
-def reason(e: Exception) -> str:
+def reason(e: BaseException) -> str:
     """Why something failed, in one line."""
     return (getattr(e, "strerror", None) or str(e) or type(e).__name__).split("\n")[0]
 

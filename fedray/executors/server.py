@@ -51,8 +51,20 @@ class ServerWork:
             clients: how many clients there are that can train at all.
             partials: what each host has accumulated.
         """
+        with attribute_error(round_number, "aggregating", None):
+            return self._aggregate(layout, buffer, state, round_number, clients, merged(partials))
+
+    def _aggregate(
+        self,
+        layout: Layout,
+        buffer: np.ndarray,
+        state: StateArrays,
+        round_number: int,
+        clients: int,
+        accumulated: Accumulator,
+    ) -> tuple[np.ndarray, StateArrays]:
+        """Arguments as of `aggregate`, with what all hosts have accumulated."""
         scenario = self.job.scenario
-        accumulated = merged(partials)
         if not accumulated.weight:
             return buffer, state
         old = master(layout, buffer, state)
@@ -161,7 +173,8 @@ class EvaluatorWork:
         result: dict[str, float] = {}
         if scenario.evaluates_model:
             context = EvaluationContext.of(scenario, self.job.folder, grid, self.job.dataset)
-            result = evaluate(self._model.learner, context)
+            with attribute_error(None, "evaluating", None, other_than=(OSError,)):  # a disk that is full
+                result = evaluate(self._model.learner, context)
         if scenario.evaluation.leakage is not None:
             from fedray.executors.split.leaks import measure
 

@@ -45,13 +45,12 @@ def _what(scenario: dict[str, Any], env: dict[str, Any]) -> dict[str, str]:
     """The scenario in words, a line a section."""
     population = scenario["population"]
     data = scenario["data"]
-    model = scenario["model"]
     network = scenario["network"]
     what = {
         "topology": _words(scenario["topology"]),
         "clients": f"{population['clients']}, {population['per_round'] or population['clients']} a round",
         "data": f"{data.get('path') or data['kind']}, dealt by {data['partition']['kind']}",
-        "model": f"{model['kind']}, {Path(model.get('base') or model.get('network') or 'unet').name}",
+        "model": _model(scenario["model"]),
         "tuning": _tuning(scenario["tuning"]),
         "training": _training(scenario["training"]),
         "aggregation": _words(scenario["aggregation"]),
@@ -63,6 +62,14 @@ def _what(scenario: dict[str, Any], env: dict[str, Any]) -> dict[str, str]:
     if env.get("command"):
         what["command"] = env["command"]
     return what
+
+
+def _model(section: dict[str, Any]) -> str:
+    """Its kind with the network's name; of one without, all that it says."""
+    network = section.get("base") or section.get("network")
+    if section["kind"] == "diffusion":
+        network = "unet"
+    return f"{section['kind']}, {Path(network).name}" if network else _words(section)
 
 
 def _tuning(section: dict[str, Any]) -> str:

@@ -59,20 +59,20 @@ class RoundContext:
 
 
 class Topology(ABC):
-    """Who sends what to whom, and when. A topology of one's own, in which every client trains from the same
-    model at the same time:
+    """Who sends what to whom, and when. A topology of one's own in which clients send their updates one after
+    another:
 
-        class Star(fedray.Topology):
+        class OneByOne(fedray.Topology):
             def schedule(self, context):
                 steps, ups = [], []
                 for k in context.clients:
                     down = fedray.Send(f"down-{k}", fedray.SERVER_ID, k, "downlink")
-                    train = fedray.Train(f"train-{k}", k, after=(down.id,))
-                    up = fedray.Send(f"up-{k}", k, fedray.SERVER_ID, "uplink", after=(train.id,))
+                    train = fedray.Train(f"train-{k}", k, (down.id,))
+                    up = fedray.Send(f"up-{k}", k, fedray.SERVER_ID, "uplink", (train.id, *ups[-1:]))
                     steps += [down, train, up]
                     ups.append(up.id)
-                steps.append(fedray.Aggregate("aggregate", after=tuple(ups)))
-                return fedray.Schedule(context.round_number, tuple(steps))
+                aggregate = fedray.Aggregate("aggregate", tuple(ups))
+                return fedray.Schedule(context.round_number, (*steps, aggregate))
 
     Args:
         section: the scenario's `topology`.

@@ -214,7 +214,8 @@ class HookChain:
             own = context.of_hook(number)
             update = hook.on_client(update, own)
             if own.kept and not hook.section.keeps_state:
-                kind, names = hook.section.kind, ", ".join(own.kept)
+                kind = hook.section.kind
+                names = ", ".join(own.kept)
                 raise ValueError(f"{kind}: keeps {names}, expected keeps_state = True in its Section")
             context.keep(number, own.kept)
         return update

@@ -83,6 +83,10 @@ class Tuning(ABC):
         for name, parameter in chosen.items():
             parameter.requires_grad_(not any(part in name for part in self.frozen))
         chosen = {name: p for name, p in chosen.items() if p.requires_grad}
+        if not chosen:
+            raise Refused(
+                "tuning.kind", f"{self.section.kind}, which trains no weight of this model", "one that does"
+            )
         buffers = learner.travelling_buffers()
         local = self._local([*chosen, *buffers], learner)
         travelling = {name: t for name, t in {**chosen, **buffers}.items() if name not in local}
