@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fedray.aggregation.accumulators import Accumulator, ExactSum, Gathered
     from fedray.aggregation.rule import Rule
-    from fedray.api import Run, check, load, open, plan, run, trainable
+    from fedray.api import check, compare, load, open, plan, run, trainable
     from fedray.callbacks import Callback, ClientReport, EvaluationReport, RoundReport, RunEnd, RunStart
     from fedray.evaluation.evaluation import Evaluation
     from fedray.executors.split.defences import Defence
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fedray.network.devices import Device
     from fedray.network.links import Link, LinkContext, TransferCosts, TransferRequests
     from fedray.planning.selection import Selection, SelectionContext
+    from fedray.results import Run
     from fedray.scenario import ScenarioError
     from fedray.schedule import SERVER_ID, Aggregate, Schedule, Send, Train
     from fedray.topologies.topology import RoundContext, Topology
@@ -67,6 +68,7 @@ __all__ = [
     "TransferRequests",
     "Tuning",
     "check",
+    "compare",
     "load",
     "open",
     "plan",
@@ -77,7 +79,7 @@ __all__ = [
 _MODULES = {
     "fedray.aggregation.accumulators": ["Accumulator", "ExactSum", "Gathered"],
     "fedray.aggregation.rule": ["Rule"],
-    "fedray.api": ["Run", "check", "load", "open", "plan", "run", "trainable"],
+    "fedray.api": ["check", "compare", "load", "open", "plan", "run", "trainable"],
     "fedray.callbacks": ["Callback", "ClientReport", "EvaluationReport", "RoundReport", "RunEnd", "RunStart"],
     "fedray.evaluation.evaluation": ["Evaluation"],
     "fedray.executors.split.defences": ["Defence"],
@@ -88,6 +90,7 @@ _MODULES = {
     "fedray.network.devices": ["Device"],
     "fedray.network.links": ["Link", "LinkContext", "TransferCosts", "TransferRequests"],
     "fedray.planning.selection": ["Selection", "SelectionContext"],
+    "fedray.results": ["Run"],
     "fedray.scenario": ["ScenarioError"],
     "fedray.schedule": ["SERVER_ID", "Aggregate", "Schedule", "Send", "Train"],
     "fedray.topologies.topology": ["RoundContext", "Topology"],

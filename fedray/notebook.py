@@ -40,12 +40,15 @@ class Svg(str):
 
 
 def figures(path: Path) -> dict[str, Svg]:
-    """The report's pictures of one run, by name.
+    """The report's pictures of one run, by name; of a sweep, those that compare its variants.
 
     Raises:
         ScenarioError: for a folder that holds no run, or files that are not a run's.
     """
-    (run,) = recorded.read([path])
+    runs = recorded.read([path])
+    if _is_sweep(path, runs):
+        return _compared(runs)
+    (run,) = runs
     pictures = {key: charts.curves([run], key, "rounds") for key in _metrics(run)}
     if run.events:
         pictures["timeline"] = charts.gantt(first_round(run))
@@ -54,6 +57,16 @@ def figures(path: Path) -> dict[str, Svg]:
     if run.partition is not None:
         pictures["partition"] = charts.partition(run.partition)
     return {name: Svg(_standalone(svg)) for name, svg in pictures.items() if svg}
+
+
+def compare(paths: Sequence[Path]) -> dict[str, Svg]:
+    """Every metric of several runs in one picture: against rounds by its own name, against what they cost as
+    `METRIC by bytes`, `by seconds` and `by joules`.
+
+    Raises:
+        ScenarioError: for a folder that holds no run, or files that are not a run's.
+    """
+    return _compared(recorded.read(paths))
 
 
 def run_html(path: Path) -> str:
@@ -66,7 +79,7 @@ def run_html(path: Path) -> str:
 
 def _html(path: Path) -> str:
     runs = recorded.read([path])
-    if len(runs) != 1 or runs[0].path != path:  # a sweep
+    if _is_sweep(path, runs):
         rows = "".join(f"<li>{_text(run.name)}: {_text(run.status)}</li>" for run in runs)
         return f"<div><b>{_text(path)}</b><ul>{rows}</ul></div>"
     (run,) = runs
@@ -75,6 +88,21 @@ def _html(path: Path) -> str:
         f"<div><b>{_text(run.scenario['name'])}</b> <code>{_text(path)}</code>: {_text(run.status)}"
         f'{_table(run)}<div style="max-width:32em">{curve}</div></div>'
     )
+
+
+def _is_sweep(path: Path, runs: Sequence[Recorded]) -> bool:
+    """Whether a folder stands for these runs, which lie within it."""
+    return [run.path for run in runs] != [path]
+
+
+def _compared(runs: Sequence[Recorded]) -> dict[str, Svg]:
+    keys = dict.fromkeys(key for run in runs for key in _metrics(run))
+    pictures = {}
+    for key in keys:
+        for axis in charts.AXES:
+            name = key if axis == "rounds" else f"{key} by {axis}"
+            pictures[name] = Svg(_standalone(charts.curves(runs, key, axis, legend=True)))
+    return pictures
 
 
 def _metrics(run: Recorded) -> list[str]:
