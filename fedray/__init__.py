@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from fedray.aggregation.rule import Rule
     from fedray.api import check, compare, load, open, plan, run, trainable
     from fedray.callbacks import Callback, ClientReport, EvaluationReport, RoundReport, RunEnd, RunStart
+    from fedray.data.partition import Partition
+    from fedray.data.samples import DatasetInfo, DatasetSamples, Samples
+    from fedray.data.source import Source
     from fedray.evaluation.evaluation import Evaluation
     from fedray.executors.split.defences import Defence
     from fedray.failures import RunFailed
@@ -35,6 +38,8 @@ __all__ = [
     "Aggregate",
     "Callback",
     "ClientReport",
+    "DatasetInfo",
+    "DatasetSamples",
     "Defence",
     "Device",
     "Evaluation",
@@ -48,6 +53,7 @@ __all__ = [
     "LearnerContext",
     "Link",
     "LinkContext",
+    "Partition",
     "RoundContext",
     "RoundReport",
     "Rule",
@@ -55,12 +61,14 @@ __all__ = [
     "RunEnd",
     "RunFailed",
     "RunStart",
+    "Samples",
     "Sampling",
     "ScenarioError",
     "Schedule",
     "Selection",
     "SelectionContext",
     "Send",
+    "Source",
     "Stage",
     "Topology",
     "Train",
@@ -77,6 +85,9 @@ __all__ = [
 ]
 
 _MODULES = {
+    "fedray.data.source": ["Source"],
+    "fedray.data.samples": ["DatasetInfo", "DatasetSamples", "Samples"],
+    "fedray.data.partition": ["Partition"],
     "fedray.aggregation.accumulators": ["Accumulator", "ExactSum", "Gathered"],
     "fedray.aggregation.rule": ["Rule"],
     "fedray.api": ["check", "compare", "load", "open", "plan", "run", "trainable"],

@@ -10,15 +10,11 @@ from fedray import shipped
 from fedray.callbacks.reporting import reporters
 from fedray.data import Dataset, Samples, holdings, open_source
 from fedray.data.image_folder import read
-from fedray.data.partition import unreadable
-from fedray.data.samples import located
+from fedray.data.places import located
 from fedray.data.sources import to_download
 from fedray.lazy import resolve
 from fedray.learners.stage_names import refuse_unknown, stage_names
-from fedray.network.fixed import read_trace
 from fedray.scenario import Loaded, Refused, Scenario, ScenarioError, load
-from fedray.scenario.data import Bytes, Text
-from fedray.scenario.links import TraceLink
 from fedray.scenario.model import Model
 from fedray.scenario.network import DIRECTIONS
 from fedray.scenario.topology import Split
@@ -71,19 +67,12 @@ def _missing(loaded: Loaded) -> ScenarioError:
 
     # what lies at a site, its own nodes look at
     if not scenario.sites and to_download(scenario.data, loaded.folder) is None:
-        # A tokenizer is trained by whoever needs its tokens.
-        quick = (
-            {"data": scenario.data.model_copy(update={"tokenizer": Bytes(kind="bytes")})}
-            if isinstance(scenario.data, Text)
-            else {}
-        )
-        attempt("data", lambda: holdings(scenario.model_copy(update=quick), loaded.folder))
-        if tested(scenario) and not getattr(scenario.data, "download", False):
-            attempt(
-                "data", lambda: open_source(scenario.model_copy(update=quick).data, loaded.folder, "test")
-            )
-    if isinstance(scenario.topology, Split):
-        attempt("model", partial(_cut, scenario.model, scenario.topology, loaded.folder))
+        quick = scenario.data.quick()
+        attempt("data", lambda: holdings(scenario.model_copy(update={"data": quick}), loaded.folder))
+        if tested(scenario) and not scenario.data.may_download:
+            attempt("data", lambda: open_source(quick, loaded.folder, "test"))
+    if scenario.topology.splits_model:
+        attempt("model", partial(_cut, scenario.model, scenario.split, loaded.folder))
     elif (verify_files := scenario.model.verify_files) is not None:
         attempt("model", lambda: resolve(verify_files)(scenario.model, loaded.folder))
     if (reference := scenario.evaluation.reference) is not None:
@@ -97,10 +86,10 @@ def _missing(loaded: Loaded) -> ScenarioError:
     for key, action in planner.missing_files(loaded.folder) if planner is not None else ():
         attempt(key, action)
     for direction in DIRECTIONS:
-        if isinstance(link := getattr(scenario.network, direction), TraceLink):
-            for path in link.paths:
-                trace = f"network.{direction}.path"
-                attempt(trace, partial(read_trace, path, loaded.folder, trace))
+        if (link := getattr(scenario.network, direction)) is not None:
+            key = f"network.{direction}.path"
+            for path in link.files():
+                attempt(key, partial(resolve(link.verify_file), path, loaded.folder, key))
     attempt("runtime.report_to", lambda: reporters(loaded))
     return loaded.error(refused)
 
@@ -114,9 +103,9 @@ def readable(loaded: Loaded, dataset: Dataset | None = None) -> tuple[Samples, M
     """
     dataset = dataset or Dataset.of(loaded.scenario, loaded.folder)
     samples, held = holdings(loaded.scenario, loaded.folder, dataset=dataset)
-    bad = list(unreadable(samples, held))
+    bad = list(samples.unreadable(held))
     if tested(loaded.scenario):
-        bad += unreadable(dataset.test, {})
+        bad += dataset.test.unreadable({})
     if bad:
         raise loaded.error(bad)
     return samples, held

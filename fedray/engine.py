@@ -10,7 +10,7 @@ from fedray.callbacks import Callback, ClientReport, EvaluationReport, RoundRepo
 from fedray.callbacks.dispatch import CallbackList
 from fedray.callbacks.reporting import reporters
 from fedray.checks import readable
-from fedray.data.partition import census
+from fedray.data.census import census
 from fedray.executors import (
     EvaluationHandle,
     Executor,
@@ -24,7 +24,7 @@ from fedray.failures import failure, judge_failure, record, refuse_round_of_fail
 from fedray.network.clock import time_round
 from fedray.network.ledger import Event, Ledger
 from fedray.network.radio import Radio
-from fedray.planning.plan import feasible, foreseen, settled
+from fedray.planning.plan import feasible, resolve_auto_cut, simulate_rounds
 from fedray.planning.round import Shared, schedule_round, shared
 from fedray.randomness import SERVER
 from fedray.resume import restore
@@ -144,9 +144,9 @@ class Run:
             samples, held = readable(loaded, job.dataset)
             self.folder.belongs["data"] = fingerprint.of_data(samples, held)
             known = shared(scenario, samples, held)
-            if len(samples.label_names) > 1 and scenario.data.partition.kind != "folder":
+            if len(samples.label_names) > 1 and not scenario.data.partition.by_folder:
                 self.folder.write("partition.json", asdict(census(samples, held)))
-            self.scenario = scenario = settled(scenario, loaded.folder, known, job.dataset)
+            self.scenario = scenario = resolve_auto_cut(scenario, loaded.folder, known, job.dataset)
             self.loaded = loaded = replace(loaded, scenario=scenario)
             job = replace(job, scenario=scenario)
         self.executor = self.opened = open_executor(job, self.listeners.on_note)
@@ -159,7 +159,7 @@ class Run:
         self.work = self.workload.of(scenario, known.samples)
         feasible(scenario, self.radio, self.workload, known)
         if scenario.topology.needs_neighbours and not self.radio.links["sidelink"].reaches_all:
-            for _ in foreseen(scenario, self.radio, self.work, known):
+            for _ in simulate_rounds(scenario, self.radio, self.work, known):
                 pass  # a client that is out of reach in a later round refuses the run now
 
     def restore(self) -> None:

@@ -13,23 +13,23 @@ SERVER_ID = -1  # the server's place where a client's number stands
 SERVER = SERVER_ID
 
 
-def key(seed: int, round: int, client: int, purpose: str) -> int:
+def key(seed: int, round_number: int, client: int, purpose: str) -> int:
     """63 bits that no other (seed, round, client, purpose) shares, for torch and for libraries that take one
     number."""
-    digest = hashlib.sha256(f"{seed}/{round}/{client}/{purpose}".encode()).digest()
+    digest = hashlib.sha256(f"{seed}/{round_number}/{client}/{purpose}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 
 
-def generator(seed: int, round: int, client: int, purpose: str) -> np.random.Generator:
-    return np.random.default_rng(key(seed, round, client, purpose))
+def generator(seed: int, round_number: int, client: int, purpose: str) -> np.random.Generator:
+    return np.random.default_rng(key(seed, round_number, client, purpose))
 
 
-def uniforms(seed: int, round: int, purpose: str, *ids: Any) -> np.ndarray:
+def uniforms(seed: int, round_number: int, purpose: str, *ids: Any) -> np.ndarray:
     """A draw in (0, 1) for each element of the broadcast `ids` (client, peer, block), whoever else is asked
     for: what `generator` would give one by one, for hundred thousands at once. SplitMix64's finaliser
     (Steele, Lea, Flood 2014)."""
     with np.errstate(over="ignore"):
-        x = np.array(key(seed, round, SERVER, purpose), np.uint64)
+        x = np.array(key(seed, round_number, SERVER, purpose), np.uint64)
         for one in ids:
             x = (x + np.asarray(one).astype(np.int64).astype(np.uint64) + np.uint64(1)) * np.uint64(
                 0x9E3779B97F4A7C15
@@ -41,8 +41,8 @@ def uniforms(seed: int, round: int, purpose: str, *ids: Any) -> np.ndarray:
     return drawn
 
 
-def normals(seed: int, round: int, purpose: str, *ids: Any) -> np.ndarray:
+def normals(seed: int, round_number: int, purpose: str, *ids: Any) -> np.ndarray:
     from scipy.special import ndtri
 
-    drawn: np.ndarray = ndtri(uniforms(seed, round, purpose, *ids))
+    drawn: np.ndarray = ndtri(uniforms(seed, round_number, purpose, *ids))
     return drawn

@@ -17,7 +17,7 @@ from fedray.randomness import SERVER_ID
 
 SERVER_NODE = "server"  # the server's name in a timeline; its number, where a client's stands, is SERVER_ID
 Direction = Literal["uplink", "downlink", "sidelink"]
-SERVED = ("serve", "middle", "middle_back")  # passes that the server makes
+SERVED = ("server_forward_backward", "server_forward", "server_backward")  # passes that the server makes
 
 
 def client_node(client: int) -> str:
@@ -62,8 +62,8 @@ class Generate(NamedTuple):
 
 class Pass(NamedTuple):
     """A (micro-)batch of client `client` passes through a part of a model that is cut: through the client's
-    (front, tail, and front backwards: back) or the server's (serve: both ways and the loss; middle,
-    middle_back: in U-shape). `encodes`: as Train."""
+    (front, tail, and front backwards: back) or the server's (server_forward_backward: both ways and the loss;
+    in U-shape server_forward and server_backward). `encodes`: as Train."""
 
     id: str
     client: int
@@ -84,7 +84,7 @@ class Send(NamedTuple):
     """`sender` sends `receiver` (numbers; the server is SERVER_ID) the buffer it holds, or a `share` of it in
     `messages` that each wait for an answer; with no predecessor it is the server's global buffer. Or it sends
     generated `pictures`, or what `crossing` names of so many `samples` in a split model (smashed, features,
-    errors, gradients), of (micro-)batch `batch`, `part`."""
+    feature_gradients, gradients), of (micro-)batch `batch`, `part`."""
 
     id: str
     sender: int

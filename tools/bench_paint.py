@@ -28,8 +28,8 @@ from diffusers import StableDiffusionPipeline
 from fedray.augmentation.image_generator import ImageGenerator
 from fedray.checks import check
 from fedray.data import DatasetInfo
+from fedray.data.clients import holdings
 from fedray.data.fashion_mnist import LABELS
-from fedray.data.partition import holdings
 from fedray.executors import Job
 from fedray.executors.ray.executor import RayExecutor
 from fedray.learners.bases import locate

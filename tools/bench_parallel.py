@@ -34,7 +34,7 @@ import torch.nn.functional as F
 
 from fedray.checks import check
 from fedray.data import open_source
-from fedray.data.partition import Holdings, holdings
+from fedray.data.clients import Holdings, holdings
 from fedray.executors import Job
 from fedray.executors.local_training import batches
 from fedray.executors.ray import RayExecutor

@@ -48,16 +48,16 @@ def pairs(layout: Layout) -> list[Pair]:
     offset = 0
     for name, size in zip(layout.names, layout.sizes, strict=True):
         places[name], offset = slice(offset, offset + size), offset + size
-    found = []
+    result = []
     start = 0
     for name, shape in zip(layout.names, layout.shapes, strict=True):
         if name.endswith(".lora_A.weight"):
             other = name.replace(".lora_A.", ".lora_B.")
             outputs = layout.shapes[layout.names.index(other)][0]
             end = start + outputs * math.prod(shape[1:])
-            found.append(Pair(places[name], places[other], slice(start, end), shape[0]))
+            result.append(Pair(places[name], places[other], slice(start, end), shape[0]))
             start = end
-    return found
+    return result
 
 
 class FfaLora(Rule):

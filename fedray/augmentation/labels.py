@@ -3,7 +3,7 @@ never samples."""
 
 import numpy as np
 
-from fedray.data.partition import distance, rounded_or_none
+from fedray.data.census import distance, rounded_or_none
 from fedray.scenario.augmentation import Augmentation
 
 

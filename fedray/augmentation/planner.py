@@ -11,7 +11,7 @@ from fedray.augmentation import labels
 from fedray.augmentation.extra_samples import OwnImages
 from fedray.augmentation.topology import ImageCounts, at_clients, at_server, at_server_broadcast
 from fedray.data import Dataset
-from fedray.data.samples import located
+from fedray.data.places import located
 from fedray.executors.companion import CompanionRound
 from fedray.learners.bases import locate
 from fedray.planning.companion import CompanionWork
@@ -63,7 +63,7 @@ class AugmentationPlanner:
         past = {k: sum(k in them for _, them in took_part) for k in clients}
         return at_clients(round_number, clients, {k: counted(past[k], past[k] + 1) for k in clients})
 
-    def beside(self, schedule: Schedule, shared: Any) -> CompanionRound:
+    def companion_round(self, schedule: Schedule, shared: Any) -> CompanionRound:
         """What the server, or each client, paints and trains on in a round: labels of pictures."""
         painted = self._painted(schedule, shared)
         here = painted.pop(SERVER, None)

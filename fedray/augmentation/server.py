@@ -16,7 +16,7 @@ from fedray.augmentation import quality
 from fedray.augmentation.extra_samples import SharedImages
 from fedray.augmentation.image_generator import ImageGenerator
 from fedray.data import Samples
-from fedray.data.partition import split_test_set
+from fedray.data.clients import split_test_set
 from fedray.data.samples import Array
 from fedray.evaluation import judge as judges
 from fedray.executors import Job, TrainReport
@@ -49,7 +49,7 @@ class AugmentationServer:
         return SharedImages(self.generator.generate(SERVER, labels))
 
     def train(
-        self, round: int, labels: np.ndarray, buffer: np.ndarray, state: StateArrays
+        self, round_number: int, labels: np.ndarray, buffer: np.ndarray, state: StateArrays
     ) -> tuple[np.ndarray, TrainReport]:
         """The augmented model w_a [numel] fp32, which never travels, trained on the pictures of these labels
         from the global model, or from its own last weights."""
@@ -60,12 +60,12 @@ class AugmentationServer:
         start = master(self.client.model.flat.layout, buffer, state).numpy()
         if self.section.start == "own":
             start = state.get(COMPANION_STATE, start)
-        return self.client.train_apart(round, SERVER, start)
+        return self.client.train_apart(round_number, SERVER, start)
 
     def mix(
         self,
         layout: Layout,
-        round: int,
+        round_number: int,
         combined: np.ndarray,
         state: StateArrays,
         trained: tuple[np.ndarray, TrainReport],
@@ -75,7 +75,7 @@ class AugmentationServer:
 
         Args:
             layout: of what travels.
-            round: from 1.
+            round_number: from 1.
             combined: the global buffer that the clients' round made.
             state: the server's.
             trained: what `train` gave.
@@ -85,7 +85,7 @@ class AugmentationServer:
             return combined, state, replace(report, kappa_2=0.0)
         clients, own = master(layout, combined, state), torch.from_numpy(augmented)
         first, second = self.section.weighting.kappas(
-            round, self.job.scenario.training.rounds
+            round_number, self.job.scenario.training.rounds
         ) or self._by_performance(clients, own)
         sent, kept = as_sent(layout, (first * clients.double() + second * own.double()).float())
         kept |= {COMPANION_STATE: augmented} if self.section.start == "own" else {}
@@ -122,7 +122,7 @@ class AugmentationServer:
         )
         ours = self.client.audit(SERVER, buffer)
         assert ours is not None
-        found = {
+        result = {
             "images": len(labels),
             "learning_error": ours.loss,
             "gradient_gap": quality.gap(ours.gradient, mean),
@@ -130,8 +130,8 @@ class AugmentationServer:
         quality.sheet(pictures, grid)
         if self.section.judge is not None:
             judge = judges.load(shipped.resolve(self.section.judge, self.job.folder))
-            found |= quality.judged(judge, pictures, self.info, self._real, self.job.scenario.seed)
-        return {"clients": rows, "pictures": found}
+            result |= quality.judged(judge, pictures, self.info, self._real, self.job.scenario.seed)
+        return {"clients": rows, "pictures": result}
 
     def _by_performance(self, clients: Tensor, augmented: Tensor) -> tuple[float, float]:
         weighting: Any = self.section.weighting  # held_out, which alone is not known before its round

@@ -1,8 +1,18 @@
-"""Whose data: sources of captioned images, and the partition that says which client holds which."""
+"""Data: sources of captioned images or texts, and the partition that says which client has which."""
 
+from fedray.data.clients import holdings
 from fedray.data.dataset import Dataset
-from fedray.data.partition import holdings
-from fedray.data.samples import DatasetInfo, Samples
+from fedray.data.samples import DatasetInfo, DatasetSamples, Samples
+from fedray.data.source import Source
 from fedray.data.sources import dataset_info, open_source
 
-__all__ = ["Dataset", "DatasetInfo", "Samples", "dataset_info", "holdings", "open_source"]
+__all__ = [
+    "Dataset",
+    "DatasetInfo",
+    "DatasetSamples",
+    "Samples",
+    "Source",
+    "dataset_info",
+    "holdings",
+    "open_source",
+]

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fedray.data.samples import Files, Split, fetched
+from fedray.data.downloads import DownloadedSource
+from fedray.data.samples import DatasetInfo, Files, Split
 from fedray.errors import reason
 from fedray.scenario.base import Refused
 from fedray.scenario.data import CelebA
@@ -13,51 +14,72 @@ from fedray.scenario.data import CelebA
 PARTS = {"train": "0", "test": "2"}  # in list_eval_partition.txt
 
 
-def there(data: CelebA, folder: Path) -> bool:
-    return all(place.exists() for place in _places(data, folder))
+class CelebASource(DownloadedSource):
+    """The aligned and cropped faces, labelled by one attribute."""
 
+    section: CelebA
+    training_samples = 162_770
 
-def label_names(data: CelebA) -> tuple[str, str]:
-    word = data.attribute.replace("_", " ").lower()
-    return f"not {word}", word
+    def __init__(self, section: CelebA, folder: Path) -> None:
+        super().__init__(section, folder)
+        place = self.root / "celeba"
+        self.parts = place / "list_eval_partition.txt"
+        self.attributes = place / "list_attr_celeba.txt"
+        self.images = place / "img_align_celeba"
 
+    def open(self, split: Split) -> Files:
+        self.ensure(split)
+        names = _images_of(self.parts, self.images, PARTS[split])
+        labels = self._labels(names)
+        label_names = self._label_names()
+        captions = [f"a photo of a face, {label_names[k]}" for k in labels]
+        return Files([self.images / name for name in names], captions, [""] * len(names), labels, label_names)
 
-def read(data: CelebA, folder: Path, split: Split) -> Files:
-    """Raises Refused where its files are not there, or say something else than they should."""
-    root, (parts, attributes, images) = folder / data.path, _places(data, folder)
+    @property
+    def info(self) -> DatasetInfo:
+        return DatasetInfo(3, None, self._label_names())
 
-    def fetch() -> None:
+    @property
+    def advice(self) -> str:
+        names = f"celeba/{self.images.name}/, {self.parts.name}, {self.attributes.name}"
+        return f"torchvision's layout in it: {names}"
+
+    def is_complete(self, split: Split) -> bool:
+        return all(place.exists() for place in (self.parts, self.attributes, self.images))
+
+    def download(self) -> None:
         from torchvision.datasets import CelebA as Download
 
-        Download(str(root), download=True)
+        Download(str(self.root), download=True)
 
-    advice = f"torchvision's layout in it: celeba/{images.name}/, {parts.name}, {attributes.name}"
-    fetched(root, data, lambda: there(data, folder), fetch, advice)
-    names = _named(parts, images, PARTS[split])
-    try:
-        _, header, *lines = attributes.read_text("utf-8-sig").splitlines()
-        known = header.split()
-        column = known.index(data.attribute) + 1 if data.attribute in known else 0
-        has = {cells[0]: int(cells[column] == "1") for line in lines if (cells := line.split())}
-        labels = np.array([has[name] for name in names], np.int64)
-    except (OSError, ValueError, IndexError, KeyError) as e:
-        raise Refused(
-            "data.path", f"{parts.parent}, whose lists cannot be read: {reason(e)}", "whole files of CelebA"
-        ) from None
-    if not column:
-        raise Refused("data.attribute", repr(data.attribute), f"one of {', '.join(known)}")
-    names_of = label_names(data)
-    captions = [f"a photo of a face, {names_of[k]}" for k in labels]
-    return Files([images / name for name in names], captions, [""] * len(names), labels, names_of)
+    def _label_names(self) -> tuple[str, str]:
+        attribute = self.section.attribute.replace("_", " ").lower()
+        return f"not {attribute}", attribute
+
+    def _labels(self, names: list[str]) -> np.ndarray:
+        """int64 [n]: whether each image has the attribute; raises Refused where no list says so."""
+        attribute = self.section.attribute
+        try:
+            _, header, *lines = self.attributes.read_text("utf-8-sig").splitlines()
+            known = header.split()
+            column = known.index(attribute) + 1 if attribute in known else 0
+            has = {cells[0]: int(cells[column] == "1") for line in lines if (cells := line.split())}
+            labels = np.array([has[name] for name in names], np.int64)
+        except (OSError, ValueError, IndexError, KeyError) as e:
+            got = f"{self.parts.parent}, whose lists cannot be read: {reason(e)}"
+            raise Refused("data.path", got, "whole files of CelebA") from None
+        if not column:
+            raise Refused("data.attribute", repr(attribute), f"one of {', '.join(known)}")
+        return labels
 
 
-def _named(parts: Path, images: Path, part: str) -> list[str]:
+def _images_of(parts: Path, images: Path, part: str) -> list[str]:
     """The images of a part, in the order of their lines; raises Refused for a line whose image is not
     there."""
     whole = "whole files of CelebA"
     try:
         lines = parts.read_text("utf-8-sig").splitlines()
-        there = set(os.listdir(images))  # names alone: nothing that a line says leads out of the folder
+        present = set(os.listdir(images))  # names alone: nothing that a line says leads out of the folder
     except (OSError, UnicodeDecodeError) as e:
         raise Refused(
             "data.path", f"{parts.parent}, whose lists cannot be read: {reason(e)}", whole
@@ -77,7 +99,7 @@ def _named(parts: Path, images: Path, part: str) -> list[str]:
             raise Refused("data.path", f"{parts}:{number}: {cells[0][:60]!r} a second time", whole)
         if cells[1] != part:
             continue
-        if cells[0] not in there:
+        if cells[0] not in present:
             raise Refused(
                 "data.path", f"{parts}:{number}: {cells[0][:60]!r}, which is missing in {images}", whole
             )
@@ -85,8 +107,3 @@ def _named(parts: Path, images: Path, part: str) -> list[str]:
     if not names:
         raise Refused("data.path", f"{parts} without images of part {part}", whole)
     return list(names)
-
-
-def _places(data: CelebA, folder: Path) -> tuple[Path, Path, Path]:
-    place = folder / data.path / "celeba"
-    return place / "list_eval_partition.txt", place / "list_attr_celeba.txt", place / "img_align_celeba"

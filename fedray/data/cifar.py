@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from fedray.data.samples import Array, Split, fetched
+from fedray.data.downloads import DownloadedSource
+from fedray.data.samples import Array, DatasetInfo, Split
 from fedray.errors import reason
 from fedray.scenario.base import Refused
 from fedray.scenario.data import Cifar
@@ -30,6 +31,8 @@ NAMES = {
     "cifar100": tuple(FINE.split(",")),
 }
 STEM = {"cifar10": "cifar-10", "cifar100": "cifar-100"}
+# of the folders of torchvision's files, and of the binary version
+VERSIONS = {"cifar10": ("batches-py", "batches-bin"), "cifar100": ("python", "binary")}
 FILES = {
     "cifar10": {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]},
     "cifar100": {"train": ["train"], "test": ["test"]},
@@ -37,46 +40,54 @@ FILES = {
 LABELS = {"cifar10": b"labels", "cifar100": b"fine_labels"}
 
 
-def there(data: Cifar, folder: Path, split: Split = "train") -> bool:
-    return any(_whole(files) for files in _places(data, folder, split))
+class CifarSource(DownloadedSource):
+    """CIFAR-10 or CIFAR-100, by the section's kind."""
 
+    section: Cifar
+    training_samples = 50_000
 
-def read(data: Cifar, folder: Path, split: Split) -> Array:
-    """Raises Refused where its files are not there, or damaged."""
-    root, stem = folder / data.path, STEM[data.kind]
-    python, binary = _places(data, folder, split)
+    def open(self, split: Split) -> Array:
+        self.ensure(split)
+        kind = self.section.kind
+        python, binary = self._files(split)
+        reader, files = (_python, python) if _are_files(python) else (_binary, binary)
+        try:
+            labels = np.concatenate([reader(file, kind)[1] for file in files])
+        except ValueError as e:
+            raise Refused("data.path", str(e), f"whole files of {STEM[kind]}") from None
+        return Array(partial(_images, reader, files, kind), labels, NAMES[kind])
 
-    def fetch() -> None:
+    @property
+    def info(self) -> DatasetInfo:
+        return DatasetInfo(3, 32, NAMES[self.section.kind])
+
+    @property
+    def advice(self) -> str:
+        python, _ = self._files("train")
+        return (
+            f"torchvision's {python[0].parent.name} in it, or {STEM[self.section.kind]}-binary.tar.gz "
+            "of cs.toronto.edu/~kriz/cifar.html unpacked"
+        )
+
+    def is_complete(self, split: Split) -> bool:
+        return any(_are_files(files) for files in self._files(split))
+
+    def download(self) -> None:
         from torchvision.datasets import CIFAR10, CIFAR100
         from torchvision.datasets.utils import download_and_extract_archive
 
-        source = CIFAR10 if data.kind == "cifar10" else CIFAR100
-        download_and_extract_archive(source.url, str(root), filename=source.filename, md5=source.tgz_md5)
+        source = CIFAR10 if self.section.kind == "cifar10" else CIFAR100
+        download_and_extract_archive(source.url, str(self.root), filename=source.filename, md5=source.tgz_md5)
 
-    advice = (
-        f"torchvision's {python[0].parent.name} in it, or {stem}-binary.tar.gz "
-        "of cs.toronto.edu/~kriz/cifar.html unpacked"
-    )
-    fetched(root, data, lambda: there(data, folder, split), fetch, advice)
-    reader, files = (_python, python) if _whole(python) else (_binary, binary)
-    try:
-        labels = np.concatenate([reader(file, data.kind)[1] for file in files])
-    except ValueError as e:
-        raise Refused("data.path", str(e), f"whole files of {stem}") from None
-    return Array(partial(_images, reader, files, data.kind), labels, NAMES[data.kind])
+    def _files(self, split: Split) -> tuple[list[Path], list[Path]]:
+        """Where torchvision's files are, and those of the binary version."""
+        kind = self.section.kind
+        names = FILES[kind][split]
+        python, binary = (self.root / f"{STEM[kind]}-{version}" for version in VERSIONS[kind])
+        return [python / name for name in names], [binary / f"{name}.bin" for name in names]
 
 
-def _places(data: Cifar, folder: Path, split: Split) -> tuple[list[Path], list[Path]]:
-    """Where torchvision's files are, and those of the binary version."""
-    root, names = folder / data.path, FILES[data.kind][split]
-    python, binary = {"cifar10": ("batches-py", "batches-bin"), "cifar100": ("python", "binary")}[data.kind]
-    stem = STEM[data.kind]
-    return [root / f"{stem}-{python}" / n for n in names], [
-        root / f"{stem}-{binary}" / f"{n}.bin" for n in names
-    ]
-
-
-def _whole(files: list[Path]) -> bool:
+def _are_files(files: list[Path]) -> bool:
     return all(file.is_file() for file in files)
 
 
@@ -94,7 +105,7 @@ def _binary(file: Path, kind: str) -> tuple[np.ndarray, np.ndarray]:
     if not len(raw) or len(raw) % (head + 3072):
         raise ValueError(f"{file}, which has {len(raw)} bytes, no multiple of {head + 3072}")
     rows = raw.reshape(-1, head + 3072)
-    return rows[:, head:].reshape(-1, 3, 32, 32), _known(file, rows[:, head - 1].astype(np.int64), kind)
+    return rows[:, head:].reshape(-1, 3, 32, 32), _checked(file, rows[:, head - 1].astype(np.int64), kind)
 
 
 class _Named:
@@ -149,10 +160,10 @@ def _python(file: Path, kind: str) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"{file}, which cannot be read: {reason(e)}") from None
     if not len(images) or len(images) != len(labels):
         raise ValueError(f"{file}, which has {len(images)} pictures and {len(labels)} labels")
-    return images, _known(file, labels, kind)
+    return images, _checked(file, labels, kind)
 
 
-def _known(file: Path, labels: np.ndarray, kind: str) -> np.ndarray:
+def _checked(file: Path, labels: np.ndarray, kind: str) -> np.ndarray:
     if not 0 <= labels.min() <= labels.max() < len(NAMES[kind]):
         raise ValueError(
             f"{file}, which has labels from {labels.min()} to {labels.max()}, "

@@ -4,8 +4,8 @@ from functools import cached_property
 from pathlib import Path
 
 from fedray.data.samples import DatasetInfo, Samples
-from fedray.data.sources import dataset_info, open_source
-from fedray.scenario.data import Data, ImageFolder
+from fedray.data.sources import source
+from fedray.scenario.data import DataSection
 from fedray.scenario.scenario import Scenario
 
 
@@ -14,40 +14,40 @@ class Dataset:
     made a process and passed to whoever needs it. Each property raises Refused where files are missing or do
     not fit together."""
 
-    def __init__(self, section: Data, folder: Path) -> None:
+    def __init__(self, section: DataSection, folder: Path) -> None:
         """`folder`: where the section's relative paths start."""
-        self.section, self.folder = section, folder
+        self.section = section
+        self.folder = folder
+        self.source = source(section, folder)
 
     @classmethod
     def of(cls, scenario: Scenario, folder: Path) -> "Dataset":
-        """A scenario's: images need no captions where nobody reads them."""
-        section = scenario.data
-        if isinstance(section, ImageFolder) and section.caption is None and not scenario.model.reads_captions:
-            section = section.model_copy(update={"caption": ""})
+        """A scenario's: images need no captions where the model reads none."""
+        section = scenario.data if scenario.model.reads_captions else scenario.data.without_captions()
         return cls(section, folder)
 
     def is_of(self, other: "Dataset") -> bool:
         """Whether both are the same data."""
         return (self.section, self.folder) == (other.section, other.folder)
 
-    def __reduce__(self) -> tuple[type["Dataset"], tuple[Data, Path]]:
+    def __reduce__(self) -> tuple[type["Dataset"], tuple[DataSection, Path]]:
         return Dataset, (self.section, self.folder)  # another process opens it itself
 
     @cached_property
     def info(self) -> DatasetInfo:
-        return dataset_info(self.section, self.folder, lambda: self.train)
+        return self.source.info
 
-    @cached_property
+    @property
     def train(self) -> Samples:
-        return open_source(self.section, self.folder, "train")
+        return self.source.train
 
-    @cached_property
+    @property
     def test(self) -> Samples:
-        return open_source(self.section, self.folder, "test")
+        return self.source.test
 
     @property
     def has_test_set(self) -> bool:
-        return self.section.has_test_set
+        return self.source.has_test_set
 
     @property
     def real(self) -> Samples:

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from fedray import shipped
-from fedray.data.samples import Array, Split, fetched
+from fedray.data.downloads import DownloadedSource
+from fedray.data.samples import Array, DatasetInfo, Split
+from fedray.data.source import Source
 from fedray.errors import reason
 from fedray.scenario.base import Refused
-from fedray.scenario.data import FashionMnist, FashionMnistMini
 
 LABELS = (
     "t-shirt",
@@ -25,43 +26,52 @@ LABELS = (
     "bag",
     "ankle boot",
 )
+INFO = DatasetInfo(1, 28, LABELS)
 PREFIX = {"train": "train", "test": "t10k"}
 
 
-def read(data: FashionMnist | FashionMnistMini, folder: Path, split: Split) -> Array:
-    """The shipped 2,500 and 500, or all 60,000 and 10,000.
+class FashionMnistMiniSource(Source):
+    """The 2,500 and 500 that ship."""
 
-    Raises:
-        Refused: where they are not there, or damaged.
-    """
-    if isinstance(data, FashionMnistMini):
+    def open(self, split: Split) -> Array:
         return garments(shipped.HERE / "fashion_mnist_mini", split)
-    root = folder / data.path
 
-    def fetch() -> None:
+    @property
+    def info(self) -> DatasetInfo:
+        return INFO
+
+
+class FashionMnistSource(DownloadedSource):
+    """All 60,000 and 10,000."""
+
+    training_samples = 60_000
+    advice = "apt install dataset-fashion-mnist"
+
+    def open(self, split: Split) -> Array:
+        self.ensure(split)
+        place = self._place(split)
+        assert place is not None
+        try:
+            return garments(place, split)
+        except ValueError as e:
+            raise Refused("data.path", str(e), "whole files of Fashion-MNIST") from None
+
+    @property
+    def info(self) -> DatasetInfo:
+        return INFO
+
+    def is_complete(self, split: Split) -> bool:
+        return self._place(split) is not None
+
+    def download(self) -> None:
         from torchvision.datasets import FashionMNIST
 
-        FashionMNIST(str(root), download=True)
+        FashionMNIST(str(self.root), download=True)
 
-    fetched(root, data, lambda: there(data, folder, split), fetch, "apt install dataset-fashion-mnist")
-    found = _place(data, folder, split)
-    assert found is not None
-    try:
-        return garments(found, split)
-    except ValueError as e:
-        raise Refused("data.path", str(e), "whole files of Fashion-MNIST") from None
-
-
-def there(data: FashionMnist, folder: Path, split: Split = "train") -> bool:
-    return _place(data, folder, split) is not None
-
-
-def _place(data: FashionMnist, folder: Path, split: Split) -> Path | None:
-    root = folder / data.path
-    places = (root, root / "FashionMNIST" / "raw")
-    return next(
-        (p for p in places if all(_file(p, split, kind) for kind in ("images-idx3", "labels-idx1"))), None
-    )
+    def _place(self, split: Split) -> Path | None:
+        places = (self.root, self.root / "FashionMNIST" / "raw")
+        parts = ("images-idx3", "labels-idx1")
+        return next((place for place in places if all(_file(place, split, part) for part in parts)), None)
 
 
 def garments(folder: Path, split: Split) -> Array:

@@ -36,7 +36,7 @@ Names = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Found:
+class FileBelow:
     """A file below a root."""
 
     file: Path  # as it is reached from there
@@ -82,14 +82,14 @@ class Walk:
         self._real_root = os.path.realpath(root)
         self._ways: Counter[str] = Counter()
 
-    def files(self) -> list[Found]:
+    def files(self) -> list[FileBelow]:
         """All of them, sorted by their names.
 
         Raises:
             Refused: naming the link that leads nowhere, out of the root or into a closed folder; the folder
                 that cannot be listed, or whose name is no UTF-8; two names that read the same.
         """
-        found = []
+        files = []
         pending = [_Folder(str(self._root), (), self._real_root, None, (self._real_root,))]
         while pending:
             folder = pending.pop()
@@ -106,10 +106,10 @@ class Walk:
                     self._count(real, link)
                     pending.append(_Folder(entry.path, names, real, link, (*folder.within, real)))
                 elif entry.is_file():
-                    found.append(Found(Path(entry.path), names, real, link))
+                    files.append(FileBelow(Path(entry.path), names, real, link))
                 elif self._wanted(entry.name):
                     raise Refused(self._key, f"{entry.path}, which is neither a file nor a folder", "files")
-        return sorted(found, key=lambda f: f.names)
+        return sorted(files, key=lambda f: f.names)
 
     def _entries(self, folder: _Folder) -> Iterator[tuple[os.DirEntry[str], Names]]:
         """What is to be looked at in a folder, in the order of its names."""
@@ -123,11 +123,11 @@ class Walk:
         seen: dict[str, str] = {}
         for entry in entries:
             name = composed(entry.name)
-            asked = not folder.names and self._only is not None and name in self._only
+            named = not folder.names and self._only is not None and name in self._only
             passed_over = hidden(name) or (
                 not folder.names and self._only is not None and not self._wanted(name)
             )
-            if passed_over and not asked:
+            if passed_over and not named:
                 continue
             if name in seen:
                 got = f"{seen[name]!a} and {entry.name!a} in {folder.path}, which read the same"
@@ -175,9 +175,9 @@ class Walk:
             raise Refused(self._key, got, "folders that do not link to each other")
 
 
-def refuse_shared(files: Sequence[Found], owner: Callable[[Found], str], key: str) -> None:
+def refuse_shared(files: Sequence[FileBelow], owner: Callable[[FileBelow], str], key: str) -> None:
     """Raises Refused, naming the link, where two owners would hold one file."""
-    first: dict[str, Found] = {}
+    first: dict[str, FileBelow] = {}
     for file in files:
         other = first.setdefault(file.real, file)
         if owner(other) != owner(file):

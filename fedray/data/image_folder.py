@@ -1,19 +1,62 @@
 """Image folders in the convention of Hugging Face's imagefolder: images, and `metadata.jsonl` with their
 captions."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from fedray.data import metadata
 from fedray.data.decode import FORMATS, SUFFIXES
-from fedray.data.folders import Found, Walk, composed, refuse_shared
-from fedray.data.samples import Files, located
+from fedray.data.folders import FileBelow, Walk, composed, refuse_shared
+from fedray.data.places import located
+from fedray.data.samples import Files, Split
+from fedray.data.source import Source
 from fedray.scenario.base import Refused
+from fedray.scenario.data import ImageFolder
 
 # images that Pillow cannot decode: refused, where others would be left out
 UNREAD = frozenset({".heic", ".heif", ".jxl"})
+
+
+class ImageFolderSource(Source):
+    """Images in folders, all of them in one place or at sites."""
+
+    section: ImageFolder
+
+    def open(self, split: Split) -> Files:
+        assert split == "train", "an image folder has no test split"
+        section = self.section
+        return read(
+            section.path,
+            self.folder,
+            "data",
+            section.caption_key,
+            section.caption,
+            section.folders,
+            clients=section.partition.by_folder,
+        )
+
+    def open_at_site(self, site: str) -> tuple[Files, Mapping[int, np.ndarray]]:
+        section = self.section
+        assert section.sites is not None
+        at_site = section.sites[site]
+        samples = read(
+            at_site.path or section.path,
+            self.folder,
+            f"data.sites.{site}",
+            section.caption_key,
+            section.caption,
+            at_site.folders,
+            clients=True,
+            closed=[name for each in section.sites.values() for name in each.folders],
+        )
+        groups = np.asarray(samples.groups)
+        clients = section.clients_at_sites()[site]
+        return samples, {
+            client: np.flatnonzero(groups == composed(name))
+            for client, name in zip(clients, at_site.folders, strict=True)
+        }
 
 
 def read(
@@ -82,11 +125,11 @@ def _wanted(name: str) -> bool:
     return name == metadata.NAME or Path(name).suffix.lower() in SUFFIXES | UNREAD
 
 
-def _group(file: Found) -> str:
+def _group(file: FileBelow) -> str:
     return file.names[0] if len(file.names) > 1 else ""
 
 
-def _refuse_empty(root: Path, only: Sequence[str] | None, images: Sequence[Found], key: str) -> None:
+def _refuse_empty(root: Path, only: Sequence[str] | None, images: Sequence[FileBelow], key: str) -> None:
     groups = {_group(image) for image in images}
     empty = (
         ([] if images else [root])

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from fedray.data.decode import FORMATS, SUFFIXES, verify_header
-from fedray.data.folders import Found, Names, composed
+from fedray.data.folders import FileBelow, Names, composed
 from fedray.errors import reason
 from fedray.scenario.base import Refused
 
@@ -15,8 +15,8 @@ NAME = "metadata.jsonl"
 
 
 def captions(
-    metadata: Sequence[Found],
-    files: Mapping[Names, Found],
+    metadata: Sequence[FileBelow],
+    files: Mapping[Names, FileBelow],
     key: str,
     caption_key: str,
     only: Collection[str] | None,
@@ -34,10 +34,10 @@ def captions(
         Refused: naming file and line, where a line is no such object, names no image below its folder, or one
             twice.
     """
-    found: dict[Names, str] = {}
+    by_names: dict[Names, str] = {}
     for file in sorted(metadata, key=lambda f: len(f.names)):
-        found |= _Lines(file, files, key, caption_key, only).captions()
-    return found
+        by_names |= _Lines(file, files, key, caption_key, only).captions()
+    return by_names
 
 
 class _Lines:
@@ -45,8 +45,8 @@ class _Lines:
 
     def __init__(
         self,
-        file: Found,
-        files: Mapping[Names, Found],
+        file: FileBelow,
+        files: Mapping[Names, FileBelow],
         key: str,
         caption_key: str,
         only: Collection[str] | None,
@@ -65,7 +65,7 @@ class _Lines:
             raise Refused(
                 self._key, f"{self._file}, which cannot be read: {reason(e)}", "JSON lines in UTF-8"
             ) from None
-        found: dict[Names, str] = {}
+        by_names: dict[Names, str] = {}
         lines: dict[Names, int] = {}
         for number, line in enumerate(text.split("\n"), 1):  # splitlines would break a caption at U+2028
             if not line.strip():
@@ -82,8 +82,8 @@ class _Lines:
                     "one line for an image",
                 )
             lines[names] = number
-            found[names] = caption
-        return found
+            by_names[names] = caption
+        return by_names
 
     def _row(self, where: str, line: str) -> tuple[str, str]:
         try:
@@ -110,7 +110,7 @@ class _Lines:
         return name, caption
 
     def _named(self, where: str, name: str) -> Names | None:
-        """The names of a line's file below the root, or None where nobody asked for its folder."""
+        """The names of a line's file below the root, or None where its folder is not read."""
         path = PurePosixPath(composed(name))
         if path.is_absolute() or ".." in path.parts:
             expected = f"a name below {self._file.parent}, without '..'"

@@ -6,6 +6,9 @@ import stat
 from functools import cache
 from pathlib import Path
 
+from fedray import shipped
+from fedray.scenario.base import Refused
+
 MOST_ENTRIES = 1_000_000  # files and folders under a data folder
 
 
@@ -27,24 +30,25 @@ def unfit(place: Path) -> str | None:
 
 def _unbounded(folder: Path) -> str | None:
     """Whether going through a folder would end, and where not. Links are not followed."""
-    left, entries = [os.fspath(folder)], 0
-    while left:
-        here = left.pop()
+    pending = [os.fspath(folder)]
+    count = 0
+    while pending:
+        current = pending.pop()
         try:
-            if os.stat(here).st_dev in _pseudo():
+            if os.stat(current).st_dev in _pseudo():
                 return (
-                    f"which has {here} in it, no folder of files"
-                    if here != os.fspath(folder)
+                    f"which has {current} in it, no folder of files"
+                    if current != os.fspath(folder)
                     else "no folder of files"
                 )
-            with os.scandir(here) as found:
-                for entry in found:
-                    entries += 1
+            with os.scandir(current) as entries:
+                for entry in entries:
+                    count += 1
                     if entry.is_dir(follow_symlinks=False):
-                        left.append(entry.path)
+                        pending.append(entry.path)
         except OSError:
             continue  # whoever opens it says what is wrong with it
-        if entries > MOST_ENTRIES:
+        if count > MOST_ENTRIES:
             return f"which has more than {MOST_ENTRIES:,} files and folders in it"
     return None
 
@@ -53,3 +57,25 @@ def _unbounded(folder: Path) -> str | None:
 def _pseudo() -> frozenset[int]:
     """Devices of the folders in which a system shows itself: /proc, /sys and /dev."""
     return frozenset(os.stat(place).st_dev for place in ("/proc", "/sys", "/dev") if os.path.ismount(place))
+
+
+def located(path: str, folder: Path, key: str) -> Path:
+    """What a scenario's key names, relative to its folder or as shipped:NAME, whether it is there or not.
+
+    Raises:
+        Refused: for a NAME that does not ship, and for what is there but neither a file nor a folder of
+            files.
+    """
+    try:
+        place = shipped.resolve(path, folder)
+    except FileNotFoundError as e:
+        raise Refused(key, repr(path), str(e)) from None
+    if (got := unfit(place)) is not None:
+        raise Refused(key, f"{path!r}, {got}", "a regular file, or a folder of them")
+    return place
+
+
+def verify_file(path: str, folder: Path, key: str) -> None:
+    """Raises Refused where a scenario's key names no file."""
+    if not located(path, folder, key).is_file():
+        raise Refused(key, repr(path), "a file")

@@ -1,21 +1,19 @@
 """Samples: images (or texts) by index with captions and labels, opened only when asked for. No torch here, so
 that `check` can look."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from abc import ABC
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from fedray import shipped
 from fedray.data.decode import opened
-from fedray.data.places import unfit
-from fedray.errors import reason
 from fedray.scenario.base import Refused
-from fedray.scenario.data import Downloaded
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -23,35 +21,83 @@ if TYPE_CHECKING:
 Split = Literal["train", "test"]
 
 
-class Samples(Protocol):
-    """What a learner trains on."""
+class Samples(ABC):
+    """What a learner trains on. Samples of one's own have `labels` and `label_names`, and say what an `image`
+    is; they may have more, such as masks, which a learner of one's own reads in its `encode`.
 
-    @property
-    def captions(self) -> Sequence[str]: ...
+    Attributes:
+        labels: int64 [n], into `label_names`.
+        label_names: what the labels are called.
+    """
 
-    @property
+    has_images: ClassVar[bool] = True
+    # whether captions say nothing that `contents` and labels do not
+    captions_follow: ClassVar[bool] = False
+    labels: np.ndarray
+    label_names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def captions(self) -> Sequence[str]:
+        """One a sample."""
+        prompts = [photo_prompt(name) for name in self.label_names]
+        return [prompts[k] for k in self.labels]
+
+    @cached_property
     def groups(self) -> Sequence[str]:
         """The folder each sample came from, where folders are clients."""
-
-    @property
-    def labels(self) -> np.ndarray:
-        """[n] int64, into `label_names`."""
-
-    @property
-    def label_names(self) -> Sequence[str]: ...
-
-    def __len__(self) -> int: ...
+        return [""] * len(self)
 
     def image(self, i: int) -> Image.Image:
-        """Sample i as RGB, as a person would see it. Raises ValueError, naming its file, where it cannot be
-        read."""
+        """Sample i as RGB, as a person would see it.
+
+        Raises:
+            ValueError: naming its file, where it cannot be read.
+        """
+        raise ValueError(f"{type(self).__name__} has no images")
 
     def pixels(self, indices: np.ndarray, size: int | None) -> np.ndarray:
         """uint8 [n, channels, height, width] of square images, in `size` or their own."""
+        return np.stack([pixels_of(self.image(int(i)), size) for i in indices])
+
+    def tokens(self, indices: np.ndarray) -> np.ndarray:
+        """int64 [n, length], of text."""
+        raise ValueError(f"{type(self).__name__} has no tokens")
+
+    def contents(self) -> Iterator[bytes]:
+        """What is in the samples, beside labels and captions: a run goes on only with the same."""
+        if self.has_images:
+            for i in range(len(self)):
+                image = self.image(i)
+                yield f"{image.mode} {image.size}".encode()
+                yield image.tobytes()
+
+    def unreadable(self, client_indices: Mapping[int, np.ndarray]) -> Iterator[Refused]:
+        """Every sample of these that cannot be read, with its client. Opens all of them.
+
+        Args:
+            client_indices: which samples each client has.
+        """
+        if not self.has_images:
+            return
+
+        def attempt(place: tuple[int, int]) -> Refused | None:
+            client, i = place
+            try:
+                self.image(i)
+            except ValueError as e:
+                return Refused("data.path", f"client {client}: {e}", "images that open")
+            return None
+
+        places = ((client, int(i)) for client, indices in client_indices.items() for i in indices)
+        with ThreadPoolExecutor(4) as pool:
+            yield from filter(None, pool.map(attempt, places))
 
 
-@dataclass(frozen=True)
-class Array:
+@dataclass(frozen=True, eq=False)
+class Array(Samples):
     """A labelled set that fits in memory. `pad` black pixels a side make its images a power of two where one
     asks for it."""
 
@@ -60,25 +106,13 @@ class Array:
     label_names: Sequence[str]
     pad: int = 0
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     @cached_property
     def array(self) -> np.ndarray:
         return self.load()
 
-    @cached_property
-    def captions(self) -> Sequence[str]:
-        prompts = [photo_prompt(name) for name in self.label_names]
-        return [prompts[k] for k in self.labels]
-
-    @property
-    def groups(self) -> Sequence[str]:
-        return [""] * len(self)
-
     def image(self, i: int) -> Image.Image:
         (pixels,) = self.pixels(np.array([i]), self.array.shape[-1] + 2 * self.pad)
-        return Image.fromarray(np.moveaxis(pixels, 0, -1).squeeze()).convert("RGB")
+        return image_of(pixels).convert("RGB")
 
     def pixels(self, indices: np.ndarray, size: int | None) -> np.ndarray:
         chosen, own = self.array[indices], self.array.shape[-1]
@@ -86,85 +120,127 @@ class Array:
             return chosen
         if size == own + 2 * self.pad:
             return np.pad(chosen, ((0, 0), (0, 0), (self.pad, self.pad), (self.pad, self.pad)))
-        assert size is not None
-        return np.stack([_square(Image.fromarray(np.moveaxis(x, 0, -1).squeeze()), size) for x in chosen])
+        return np.stack([pixels_of(image_of(pixels), size) for pixels in chosen])
+
+    def contents(self) -> Iterator[bytes]:
+        yield np.ascontiguousarray(self.load()).tobytes()
+
+    def unreadable(self, client_indices: Mapping[int, np.ndarray]) -> Iterator[Refused]:
+        try:
+            self.load()
+        except ValueError as e:
+            yield Refused("data.path", str(e), "files that are whole")
 
 
-@dataclass(frozen=True)
-class Files:
+@dataclass(frozen=True, eq=False)
+class Files(Samples):
     """Image files. RGB, of whatever sizes."""
 
     files: Sequence[Path]
-    captions: Sequence[str]
-    groups: Sequence[str]
+    captions: Sequence[str] = field()
+    groups: Sequence[str] = field()
     labels: np.ndarray
     label_names: Sequence[str]
-
-    def __len__(self) -> int:
-        return len(self.files)
 
     def image(self, i: int) -> Image.Image:
         return opened(self.files[i])
 
     def pixels(self, indices: np.ndarray, size: int | None) -> np.ndarray:
         assert size is not None, "files have no size of their own"
-        return np.stack([_square(self.image(int(i)), size) for i in indices])
+        return super().pixels(indices, size)
+
+    def contents(self) -> Iterator[bytes]:
+        for file in self.files:
+            yield file.read_bytes()
+
+
+class DatasetSamples(Samples):
+    """Samples of a map-style torch Dataset, such as torchvision's: `dataset[i]` is an image, its label, and
+    whatever comes behind.
+
+    Args:
+        dataset: whose images are PIL's, or arrays or tensors [channels, height, width] or [height, width] of
+            uint8, or of floats in 0..1.
+        label_names: what the labels are called.
+        labels: of each sample; None: the dataset's `targets`, and where it has none, every sample is opened.
+    """
+
+    def __init__(
+        self, dataset: Any, label_names: Sequence[str], labels: Sequence[int] | np.ndarray | None = None
+    ) -> None:
+        self.dataset = dataset
+        self.label_names = label_names
+        if labels is None:
+            labels = getattr(dataset, "targets", None)
+        if labels is None:
+            labels = [int(dataset[i][1]) for i in range(len(dataset))]
+        self.labels = np.asarray(labels, np.int64)
+
+    def picture(self, i: int) -> Image.Image:
+        """Sample i in the channels that it has, 1 or 3.
+
+        Raises:
+            ValueError: where it cannot be read, or is no image.
+        """
+        image = self.dataset[i][0]
+        if isinstance(image, Image.Image):
+            return image if image.mode in ("L", "RGB") else image.convert("RGB")
+        pixels = np.asarray(image)
+        if pixels.ndim == 2:
+            pixels = pixels[None]
+        if pixels.ndim != 3 or pixels.shape[0] not in (1, 3):
+            shape = list(np.shape(image))
+            raise ValueError(f"sample {i}: got an array {shape}, expected [1 or 3 channels, height, width]")
+        if np.issubdtype(pixels.dtype, np.floating):
+            if not 0 <= pixels.min() <= pixels.max() <= 1:
+                got = f"{pixels.min():g} to {pixels.max():g}"
+                raise ValueError(f"sample {i}: got floats from {got}, expected them in 0..1")
+            pixels = np.rint(pixels * 255).astype(np.uint8)
+        if pixels.dtype != np.uint8:
+            raise ValueError(f"sample {i}: got an array of {pixels.dtype}, expected uint8 or floats in 0..1")
+        return image_of(pixels)
+
+    def image(self, i: int) -> Image.Image:
+        return self.picture(i).convert("RGB")
+
+    def pixels(self, indices: np.ndarray, size: int | None) -> np.ndarray:
+        return np.stack([pixels_of(self.picture(int(i)), size) for i in indices])
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What a source's samples are like, known without opening an image."""
+    """What a source's samples are like, known without opening an image.
+
+    Attributes:
+        channels: of its images.
+        size: pixels a side, where they all have one.
+        label_names: what the labels are called.
+        length: tokens a sample, of text.
+        tokenizer: of text.
+        extra: whatever else a learner of one's own asks for.
+    """
 
     channels: int
-    size: int | None  # pixels a side, where they all have one
+    size: int | None
     label_names: Sequence[str]
-    length: int = 0  # tokens a sample, of text
+    length: int = 0
     tokenizer: "Tokenizer | None" = None
-
-
-def fetched(
-    root: Path, data: Downloaded, there: Callable[[], bool], fetch: Callable[[], None], advice: str
-) -> None:
-    """Makes sure that a set is `there`, by its download where the scenario allows it.
-
-    Raises:
-        Refused: saying what to install or to download.
-    """
-    if there():
-        return
-    if data.download:
-        try:
-            return fetch()
-        except Exception as e:  # whatever the network, the server or the archive did
-            raise Refused(
-                "data.download", f"{type(e).__name__}: {reason(e)}", f"a way to its files; or {advice}"
-            ) from None
-    got = f"{str(root)!r} without the files of {data.kind}"
-    raise Refused("data.path", got, f"{advice}, or data: {{download: true}}")
-
-
-def located(path: str, folder: Path, key: str) -> Path:
-    """What a scenario's key names, relative to its folder or as shipped:NAME, whether it is there or not.
-
-    Raises:
-        Refused: for a NAME that does not ship, and for what is there but neither a file nor a folder of
-            files.
-    """
-    try:
-        place = shipped.resolve(path, folder)
-    except FileNotFoundError as e:
-        raise Refused(key, repr(path), str(e)) from None
-    if (got := unfit(place)) is not None:
-        raise Refused(key, f"{path!r}, {got}", "a regular file, or a folder of them")
-    return place
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 def photo_prompt(label: str) -> str:
     """The caption tiny-sd knows a plain garment by."""
-    return f"a photo of {'an' if label[0] in 'aeiou' else 'a'} {label}"
+    return f"a photo of {'an' if label.startswith(tuple('aeiou')) else 'a'} {label}"
 
 
-def _square(image: Image.Image, size: int) -> np.ndarray:
-    """[channels, size, size]: the shorter side scaled, the middle cut out."""
-    pixels = np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC))
+def image_of(pixels: np.ndarray) -> Image.Image:
+    """The image of uint8 [1 or 3 channels, height, width]."""
+    return Image.fromarray(pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1))
+
+
+def pixels_of(image: Image.Image, size: int | None) -> np.ndarray:
+    """uint8 [channels, size, size]: the shorter side scaled, the middle cut out; in its own size for None."""
+    if size is not None:
+        image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+    pixels = np.asarray(image)
     return np.moveaxis(pixels, -1, 0) if pixels.ndim == 3 else pixels[None]

@@ -1,76 +1,38 @@
-"""Sources: the samples that a `data` section names, and what they are like without opening one."""
+"""The source that a `data` section names."""
 
-from collections.abc import Callable
 from pathlib import Path
 
-from fedray.data import celeba, cifar, fashion_mnist, image_folder, text
 from fedray.data.samples import DatasetInfo, Samples, Split
-from fedray.scenario.data import (
-    ByFolder,
-    CelebA,
-    Cifar,
-    Data,
-    Downloaded,
-    FashionMnist,
-    FashionMnistMini,
-    ImageFolder,
-    Text,
-)
+from fedray.data.source import Source
+from fedray.scenario.data import DataSection
+from fedray.scenario.kinds import implementation
 
 
-def open_source(data: Data, folder: Path, split: Split = "train") -> Samples:
-    """The samples a `data` section names; relative paths start at `folder`.
+def source(section: DataSection, folder: Path) -> Source:
+    """The source of a section, whose relative paths start at `folder`."""
+    made: Source = implementation(section)(section, folder)
+    return made
+
+
+def open_source(section: DataSection, folder: Path, split: Split = "train") -> Samples:
+    """The samples of a section's source.
 
     Raises:
         Refused: where files are missing or do not fit together.
     """
-    if isinstance(data, ImageFolder):
-        assert split == "train", "an image folder has no test split"
-        clients = isinstance(data.partition, ByFolder)
-        return image_folder.read(
-            data.path, folder, "data", data.caption_key, data.caption, data.folders, clients=clients
-        )
-    if isinstance(data, Text):
-        return text.read(data, folder, split)
-    if isinstance(data, CelebA):
-        return celeba.read(data, folder, split)
-    if isinstance(data, Cifar):
-        return cifar.read(data, folder, split)
-    return fashion_mnist.read(data, folder, split)
+    return source(section, folder).open(split)
 
 
-def dataset_info(data: Data, folder: Path, open_train: Callable[[], Samples] | None = None) -> DatasetInfo:
-    """What a source's samples are like.
-
-    Args:
-        data: the source.
-        folder: where its relative paths start.
-        open_train: gives its training samples, where they may be open already.
+def dataset_info(section: DataSection, folder: Path) -> DatasetInfo:
+    """What the samples of a section's source are like.
 
     Raises:
         Refused: where that needs files which are missing.
     """
-    if isinstance(data, Text):
-        texts = text.read(data, folder, "train")
-        return DatasetInfo(0, None, texts.label_names, data.length, texts.tokenizer)
-    if isinstance(data, FashionMnist | FashionMnistMini):
-        return DatasetInfo(1, 28, fashion_mnist.LABELS)
-    if isinstance(data, Cifar):
-        return DatasetInfo(3, 32, cifar.NAMES[data.kind])
-    if isinstance(data, CelebA):
-        return DatasetInfo(3, None, celeba.label_names(data))
-    samples = open_train() if open_train else open_source(data, folder)
-    return DatasetInfo(3, None, samples.label_names)
+    return source(section, folder).info
 
 
-def to_download(data: Data, folder: Path) -> int | None:
-    """How many training samples a set will have that is not there yet, and that the scenario lets us
-    fetch."""
-    if not isinstance(data, Downloaded) or not data.download:
-        return None
-    if isinstance(data, CelebA):
-        return None if celeba.there(data, folder) else 162_770
-    if isinstance(data, Cifar):
-        return None if cifar.there(data, folder) else 50_000
-    assert isinstance(data, FashionMnist)
-    return None if fashion_mnist.there(data, folder) else 60_000
+def to_download(section: DataSection, folder: Path) -> int | None:
+    """How many training samples a section's source will have that are not there yet, where the scenario lets
+    us download them."""
+    return source(section, folder).to_download

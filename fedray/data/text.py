@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import numpy as np
 from PIL import Image
 
-from fedray.data.folders import Found, Walk, refuse_shared
-from fedray.data.samples import Split, located
+from fedray.data.folders import FileBelow, Walk, refuse_shared
+from fedray.data.places import located
+from fedray.data.samples import DatasetInfo, Samples, Split
+from fedray.data.source import Source
 from fedray.data.tokenizer import train
 from fedray.errors import reason
 from fedray.scenario.base import Refused
-from fedray.scenario.data import Bpe, ByFolder, Text
+from fedray.scenario.data import Text
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 
-@dataclass(frozen=True)
-class Texts:
+@dataclass(frozen=True, eq=False)
+class Texts(Samples):
     """Samples of text; a label is a file's number."""
 
     blocks: np.ndarray  # int32 [n, length]
@@ -32,8 +34,8 @@ class Texts:
     folders: Sequence[str]  # the first folder of each file, or the file itself where it lies in none
     tokenizer: Tokenizer
 
-    def __len__(self) -> int:
-        return len(self.blocks)
+    has_images: ClassVar[bool] = False
+    captions_follow: ClassVar[bool] = True
 
     @cached_property
     def captions(self) -> Sequence[str]:
@@ -45,7 +47,6 @@ class Texts:
         return [self.folders[k] for k in self.labels]
 
     def tokens(self, indices: np.ndarray) -> np.ndarray:
-        """int64 [n, length]."""
         return self.blocks[indices].astype(np.int64)
 
     def image(self, i: int) -> Image.Image:
@@ -54,33 +55,42 @@ class Texts:
     def pixels(self, indices: np.ndarray, size: int | None) -> np.ndarray:
         raise ValueError("texts have no pixels")
 
-
-def read(data: Text, folder: Path, split: Split) -> Texts:
-    """The samples of the files' beginnings, or ("test") of their held-out ends. No sample goes across files.
-
-    Raises:
-        Refused: for files that are missing, are not UTF-8 or too short.
-    """
-    root = located(data.path, folder, "data.path")
-    if not root.exists():
-        raise Refused("data.path", repr(data.path), "a folder of text files (*.txt), or one file")
-    named = _named(root, isinstance(data.partition, ByFolder)) if root.is_dir() else {root.stem: root}
-    if not named:
-        raise Refused("data.path", f"{str(root)!r} without texts", "files *.txt in it")
-    stamps = tuple((name, file, file.stat().st_mtime_ns) for name, file in named.items())
-    vocabulary = data.tokenizer.vocabulary if isinstance(data.tokenizer, Bpe) else 0
-    return _read(stamps, data.length, vocabulary, data.held_out)[split]
+    def contents(self) -> Iterator[bytes]:
+        yield np.ascontiguousarray(self.blocks).tobytes()
 
 
-def _named(root: Path, clients: bool) -> dict[str, Path]:
+class TextSource(Source):
+    """The files' beginnings to train on, and their held-out ends to test on. No sample goes across files.
+    `open` raises Refused for files that are missing, are not UTF-8 or too short."""
+
+    section: Text
+
+    def open(self, split: Split) -> Texts:
+        section = self.section
+        root = located(section.path, self.folder, "data.path")
+        if not root.exists():
+            raise Refused("data.path", repr(section.path), "a folder of text files (*.txt), or one file")
+        files = _by_name(root, section.partition.by_folder) if root.is_dir() else {root.stem: root}
+        if not files:
+            raise Refused("data.path", f"{str(root)!r} without texts", "files *.txt in it")
+        stamps = tuple((name, file, file.stat().st_mtime_ns) for name, file in files.items())
+        return _read(stamps, section.length, section.tokenizer.vocabulary, section.held_out)[split]
+
+    @property
+    def info(self) -> DatasetInfo:
+        texts = cast(Texts, self.train)
+        return DatasetInfo(0, None, texts.label_names, self.section.length, texts.tokenizer)
+
+
+def _by_name(root: Path, clients: bool) -> dict[str, Path]:
     """The texts in a folder, by their names without .txt; where its folders are clients, no file is two
     clients'."""
-    found = [f for f in Walk(root, "data.path", _is_text).files() if _is_text(f.names[-1])]
+    files = [f for f in Walk(root, "data.path", _is_text).files() if _is_text(f.names[-1])]
     if clients:
-        refuse_shared(found, _owner, "data.path")
-    named: dict[str, Found] = {}
-    alone = {_owner(file): file for file in found if len(file.names) == 1}
-    for file in found:
+        refuse_shared(files, _owner, "data.path")
+    named: dict[str, FileBelow] = {}
+    alone = {_owner(file): file for file in files if len(file.names) == 1}
+    for file in files:
         name = PurePosixPath(*file.names).with_suffix("").as_posix()
         other = named.setdefault(name, file)
         if other is file and clients:
@@ -98,7 +108,7 @@ def _is_text(name: str) -> bool:
     return name.lower().endswith(".txt")
 
 
-def _owner(file: Found) -> str:
+def _owner(file: FileBelow) -> str:
     """The first folder of a file, or the file itself where it lies in none."""
     return file.names[0] if len(file.names) > 1 else PurePosixPath(file.names[0]).stem
 
@@ -107,6 +117,17 @@ def _owner(file: Found) -> str:
 def _read(
     stamps: Sequence[tuple[str, Path, int]], length: int, vocabulary: int, held_out: float
 ) -> dict[Split, Texts]:
+    """The samples of both splits.
+
+    Args:
+        stamps: name, file and time of change of each text.
+        length: tokens a sample.
+        vocabulary: of the tokenizer; 0: bytes alone.
+        held_out: the share of each text, at its end, that is kept to test on.
+
+    Raises:
+        Refused: for a text that cannot be read or is too short.
+    """
     texts: dict[Split, list[str]] = {"train": [], "test": []}
     for _, file, _ in stamps:
         try:
@@ -120,11 +141,11 @@ def _read(
         texts["test"].append(text[cut:])
     names = [name for name, _, _ in stamps]
     groups = [name.split("/")[0] for name in names]
-    # a file is an owner: who holds which sample is known only once there are some
+    # from all files, since which client has which sample is known only once there are samples
     tokenizer = train(texts["train"], vocabulary)
-    found: dict[Split, Texts] = {}
-    for split, mine in texts.items():
-        ids = [np.array(encoding.ids, np.int32) for encoding in tokenizer.encode_batch(mine)]
+    samples: dict[Split, Texts] = {}
+    for split, parts in texts.items():
+        ids = [np.array(encoding.ids, np.int32) for encoding in tokenizer.encode_batch(parts)]
         sizes = np.array([len(x) // length for x in ids])
         if split == "train" and not sizes.all():
             short = int(np.argmin(sizes))
@@ -142,5 +163,5 @@ def _read(
         blocks = np.concatenate(
             [x[: n * length].reshape(-1, length) for x, n in zip(ids, sizes, strict=True)]
         )
-        found[split] = Texts(blocks, np.repeat(np.arange(len(ids)), sizes), names, groups, tokenizer)
-    return found
+        samples[split] = Texts(blocks, np.repeat(np.arange(len(ids)), sizes), names, groups, tokenizer)
+    return samples

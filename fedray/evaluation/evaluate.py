@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fedray.data import Dataset
-from fedray.data.partition import split_test_set
+from fedray.data.clients import split_test_set
 from fedray.data.sources import to_download
 from fedray.evaluation.against_real import AgainstReal
 from fedray.evaluation.evaluation import Evaluation

@@ -76,11 +76,17 @@ class StepFailed(RuntimeError):
 
     @classmethod
     def of(
-        cls, error: BaseException, round: int | None, stage: str, client: int | None, traceback: str
+        cls, error: BaseException, round_number: int | None, stage: str, client: int | None, traceback: str
     ) -> Self:
         """What, where, and the original exception, once."""
-        when, kind = f" in round {round}" if round is not None else "", type(error).__name__
-        facts = {"error": kind, "round": round, "client": client, "stage": stage, "traceback": traceback}
+        when, kind = f" in round {round_number}" if round_number is not None else "", type(error).__name__
+        facts = {
+            "error": kind,
+            "round": round_number,
+            "client": client,
+            "stage": stage,
+            "traceback": traceback,
+        }
         return cls(
             f"{client_label(client)}{when}, while {stage}: {kind}: {str(error).strip() or 'no message'}",
             facts,
@@ -112,14 +118,14 @@ class ServerRestarted(RuntimeError):
 
 
 @contextmanager
-def attribute_error(round: int, stage: str, client: int) -> Iterator[None]:
+def attribute_error(round_number: int, stage: str, client: int) -> Iterator[None]:
     """Whatever goes wrong in here, but for data, ends the round, and says where it happened."""
     try:
         yield
     except (DataFailure, ServerRestarted):
         raise
     except Exception as e:
-        raise StepFailed.of(e, round, stage, client, traceback.format_exc()) from e
+        raise StepFailed.of(e, round_number, stage, client, traceback.format_exc()) from e
 
 
 @dataclass(frozen=True)
@@ -170,14 +176,16 @@ class Executor(Protocol):
 def companion_round(schedule: Schedule, scenario: Scenario, shared: Shared) -> CompanionRound:
     """What the server does beside a round's clients."""
     planner = scenario.companion_planner()
-    beside: CompanionRound = CompanionRound() if planner is None else planner.beside(schedule, shared)
-    return beside
+    companion: CompanionRound = (
+        CompanionRound() if planner is None else planner.companion_round(schedule, shared)
+    )
+    return companion
 
 
 def chains(schedule: Schedule) -> list[list[int]]:
     """The clients through whose hands each copy of the global buffer goes, from the server to where it is
     added up: one a chain in a parallel round, all in a row in a relay."""
-    found: list[list[int]] = []
+    result: list[list[int]] = []
     clients = set(schedule.clients)
     chain_of: dict[str, list[int]] = {}  # by the id of the step that holds the buffer
     for step in schedule:
@@ -187,10 +195,10 @@ def chains(schedule: Schedule) -> list[list[int]]:
         elif isinstance(step, Train) and step.client in clients:
             chain = chain_of.get(step.after[0])
             if chain is None:
-                found.append(chain := [])
+                result.append(chain := [])
             chain.append(step.client)
             chain_of[step.id] = chain
-    return found
+    return result
 
 
 def refuse_silent_ray(scenario: Scenario) -> None:

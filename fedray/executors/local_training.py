@@ -159,8 +159,8 @@ class LocalTraining(ClientDatasets):
         if part is not None:
             part = part.to(device)
             flat.all[~part] = 0
-            beside = len(received) - flat.layout.numel
-            received = received.where(torch.nn.functional.pad(part, (0, beside), value=True), 0)
+            extra = len(received) - flat.layout.numel
+            received = received.where(torch.nn.functional.pad(part, (0, extra), value=True), 0)
         return received, {name: value.to(device) for name, value in state.items() if name != HOME}
 
     def _steps(self, round_number: int, client: int, shard: Any, samples: int, adjust_gradient: Any) -> Steps:

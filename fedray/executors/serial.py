@@ -21,7 +21,6 @@ from fedray.lazy import resolve
 from fedray.planning.round import Shared
 from fedray.planning.workload import Workload, measure
 from fedray.runs.folder import Saved
-from fedray.scenario.topology import Split
 from fedray.schedule import Schedule
 
 
@@ -31,7 +30,7 @@ class SerialExecutor:
         self.job, self.device = job, device
         self.server, self.evaluator = ServerWork(job), EvaluatorWork(job, device)
         self.clients: ClientWorker | SplitClients
-        if isinstance(job.scenario.topology, Split):
+        if job.scenario.topology.splits_model:
             self.clients, self.split = SplitClients(job, device), SplitServer(job, device)
             self.initial, self.layout, self.initial_state = self.split.initial()
         else:
@@ -65,13 +64,13 @@ class SerialExecutor:
         if isinstance(self.clients, SplitClients):
             yield from self._run_split_round(schedule, self.clients)
             return
-        beside = companion_round(schedule, self.job.scenario, self.shared)
-        extra = beside.client_samples
-        if beside.prepare is not None:
-            extra = self.companion.prepare(beside.prepare)
+        companion = companion_round(schedule, self.job.scenario, self.shared)
+        extra = companion.client_samples
+        if companion.prepare is not None:
+            extra = self.companion.prepare(companion.prepare)
         trained = None
-        if beside.train is not None:
-            trained = self.companion.train(schedule.round, beside.train, self.buffer, self.state)
+        if companion.train is not None:
+            trained = self.companion.train(schedule.round, companion.train, self.buffer, self.state)
         partials = yield from self._train_clients(schedule, self.clients, extra)
         if partials:
             self._aggregate(schedule.round, partials)

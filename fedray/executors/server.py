@@ -70,8 +70,8 @@ class ServerWork:
             n = layout.numel
             before = state.get(EMA, old[:n].numpy())
             kept[EMA] = moving_average(decay, round_number, before, new[:n].numpy())
-        sent, beside = as_sent(layout, new)
-        return sent, kept | beside
+        sent, kept_state = as_sent(layout, new)
+        return sent, kept | kept_state
 
     def checkpoint(
         self, layout: Layout, buffer: np.ndarray, state: StateArrays, folder: Path, before: Path | None,
@@ -82,10 +82,10 @@ class ServerWork:
         layout.save(buffer[: layout.nbytes], folder / "weights.safetensors")
         files: dict[str, str] = {}
         if len(buffer) > layout.nbytes or state:
-            beside = {f"state.{name}": value for name, value in state.items()} | {
+            kept_state = {f"state.{name}": value for name, value in state.items()} | {
                 "vectors": buffer[layout.nbytes :]
             }
-            files[SERVER_FILE] = save_arrays(beside, folder / SERVER_FILE)
+            files[SERVER_FILE] = save_arrays(kept_state, folder / SERVER_FILE)
         for client, value in zip(changed, states, strict=True):
             files[client_file(client)] = save_arrays(value, folder / client_file(client))
         if unchanged:
@@ -144,20 +144,20 @@ class EvaluatorWork:
 
         scenario = self.job.scenario
         self._model.receive(buffer, state)
-        found: dict[str, float] = {}
+        result: dict[str, float] = {}
         if scenario.evaluates_model:
             context = EvaluationContext.of(scenario, self.job.folder, grid, self.job.dataset)
-            found = evaluate(self._model.learner, context)
+            result = evaluate(self._model.learner, context)
         if scenario.evaluation.leakage is not None:
             from fedray.executors.split.leaks import measure
 
-            found |= measure(
+            result |= measure(
                 self.job,
                 self._model.learner,
                 self.job.dataset.real,
                 grid.with_name(grid.name.replace("round", "attack")),
             )
-        return found
+        return result
 
     def export(self, buffer: np.ndarray, state: StateArrays, folder: Path) -> None:
         self._model.export(buffer, state, folder)

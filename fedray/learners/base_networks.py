@@ -85,7 +85,7 @@ def noise_config(base: Base, name: str, parts: Mapping[str, nn.Module]) -> dict[
     """
     from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
-    found: Any = DDPMScheduler.load_config(
+    result: Any = DDPMScheduler.load_config(
         str(base.configuration or base.source),
         subfolder="scheduler",
         local_files_only=base.configuration is not None,
@@ -93,8 +93,8 @@ def noise_config(base: Base, name: str, parts: Mapping[str, nn.Module]) -> dict[
     if not base.local:
         loaded: dict[str, Any] = {part: network.config for part, network in parts.items()}
         loaded["text_encoder"] = loaded["text_encoder"].to_dict()
-        verify_loaded(name, loaded, found, "model.base")
-    config: dict[str, Any] = found
+        verify_loaded(name, loaded, result, "model.base")
+    config: dict[str, Any] = result
     return config
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from fedray.data import Dataset, DatasetInfo, Samples
-from fedray.data.partition import split_test_set
+from fedray.data.clients import split_test_set
 from fedray.randomness import SERVER, key
 from fedray.scenario.evaluation import Evaluation as EvaluationSection
 from fedray.scenario.scenario import Scenario

@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedray.data import DatasetInfo, Samples
-from fedray.data.text import Texts
 from fedray.data.tokenizer import MASK
 from fedray.learners.classifier import LabelledImages
 from fedray.learners.contexts import EvaluationContext, LearnerContext, Sampling
@@ -75,7 +74,6 @@ class Transformer(Learner):
         """Tokens [n, l] int64, or images."""
         if not self.section.of_text:
             return super().encode(samples, indices)
-        assert isinstance(samples, Texts)
         return torch.from_numpy(samples.tokens(indices)).to(self.device)
 
     def draw(self, shard: Tensor | ImageShard, indices: np.ndarray, generator: torch.Generator) -> Batch:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fedray.data.samples import located
+from fedray.data.places import located
 from fedray.network.links import Link, LinkContext, RoundStart, TransferCosts, TransferRequests, link_client
 from fedray.randomness import uniforms
 from fedray.scenario.base import Refused

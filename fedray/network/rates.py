@@ -47,24 +47,24 @@ def efficiency(rate: str, modulation: str) -> Efficiency:
         return lambda snr: truncated(snr, modulation)
     from fedray.network import sionna
 
-    db, carried = sionna.link_adaptation(modulation)
-    return lambda snr: np.interp(decibel(np.maximum(snr, 1e-12)), db, carried, left=0.0)
+    db, efficiency = sionna.link_adaptation(modulation)
+    return lambda snr: np.interp(decibel(np.maximum(snr, 1e-12)), db, efficiency, left=0.0)
 
 
-def ergodic(carried: Efficiency, snr: np.ndarray, k: np.ndarray) -> np.ndarray:
+def ergodic(efficiency: Efficiency, snr: np.ndarray, k: np.ndarray) -> np.ndarray:
     """E[carried(snr g)] over the power g of a Rician channel of factor k (0: Rayleigh; inf: none), each
     link's own, by Gauss-Legendre over g's quantiles."""
     if len(snr) > CHUNK:
         parts = [slice(i, i + CHUNK) for i in range(0, len(snr), CHUNK)]
-        return np.concatenate([ergodic(carried, snr[part], k[part]) for part in parts])
+        return np.concatenate([ergodic(efficiency, snr[part], k[part]) for part in parts])
     weights, quantiles = _quadrature()
     if not k.any():  # all Rayleigh
-        return carried(snr[..., None] * quantiles[0]) @ weights
+        return efficiency(snr[..., None] * quantiles[0]) @ weights
     share = np.where(np.isinf(k), 1.0, k / (1 + np.where(np.isinf(k), 0, k))) * (len(quantiles) - 1)
     low = np.minimum(share.astype(int), len(quantiles) - 2)
     part = (share - low)[..., None]
     power = (1 - part) * quantiles[low] + part * quantiles[low + 1]
-    return carried(snr[..., None] * power) @ weights
+    return efficiency(snr[..., None] * power) @ weights
 
 
 @cache
@@ -84,12 +84,12 @@ def _quadrature() -> tuple[np.ndarray, np.ndarray]:
     return weights * (1 - at) / 2, np.array(rows)
 
 
-def min_efficient_snr(carried: Efficiency) -> float:
+def min_efficient_snr(efficiency: Efficiency) -> float:
     """The signal-to-noise ratio below which a sender carries more over less of its band: where carried(snr) /
     snr is greatest, for whatever fading. 0 for Shannon's, to which more band is always worth something."""
     snr = np.logspace(-3, 1, 401)
     best = [
-        int(np.argmax(ergodic(carried, snr, np.full(len(snr), k)) / snr)) for k in (0.0, 1.0, 5.0, np.inf)
+        int(np.argmax(ergodic(efficiency, snr, np.full(len(snr), k)) / snr)) for k in (0.0, 1.0, 5.0, np.inf)
     ]
     return float(snr[max(best)]) if max(best) else 0.0
 

@@ -125,5 +125,5 @@ def link_adaptation(modulation: str) -> tuple[np.ndarray, np.ndarray]:
         scheme = InnerLoopLinkAdaptation(phy, bler_target=0.1, device="cpu")(**request)
         errors = phy(scheme, **request)[3]
         bits, code_rate = decode_mcs_index(scheme, table_index=table, is_pusch=False)
-        carried = torch.where(errors <= 0.1, bits * code_rate * (1 - errors), 0.0)
-    return db, np.maximum.accumulate(carried.double().numpy())
+        efficiency = torch.where(errors <= 0.1, bits * code_rate * (1 - errors), 0.0)
+    return db, np.maximum.accumulate(efficiency.double().numpy())

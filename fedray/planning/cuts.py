@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from fedray.data import Dataset
 from fedray.scenario.base import Refused
 from fedray.scenario.scenario import Scenario
-from fedray.scenario.topology import DistanceCorrelation
 from fedray.schedule import SERVED
 
 if TYPE_CHECKING:
@@ -66,8 +65,9 @@ def refusal(scenario: Scenario, cut: CutWork) -> Refused | None:
         return Refused(
             "topology.skips", got, "send, or a cut whose tail begins where its front ends, on the way up"
         )
-    if isinstance(scenario.split.defence, DistanceCorrelation) and not cut.bytes["gradients"][-1]:
-        got = f"distance_correlation at a cut ({cut.name}) before which nothing trains"
+    defence = scenario.split.defence
+    if defence is not None and defence.needs_client_weights and not cut.bytes["gradients"][-1]:
+        got = f"{defence.kind} at a cut ({cut.name}) before which nothing trains"
         return Refused(
             "topology.defence", got, "noise, or a later cut: no weight of a client's shapes what it sends"
         )
@@ -89,11 +89,11 @@ def all_cuts(scenario: Scenario, folder: Path, dataset: Dataset | None = None) -
     learner = on_meta(scenario, folder, dataset)
     tunes = tuning(scenario.tuning, scenario.seed, scenario.aggregation.frozen)
     named = tunes.apply(learner).travelling
-    found = cut_work(
+    result = cut_work(
         scenario, learner, named, Layout.of(named, scenario.payload), cuts(learner.stages, scenario.split)
     )
-    allowed = [cut for cut in found if refusal(scenario, cut) is None]
-    if not allowed and (reason := refusal(scenario, found[-1])):
+    allowed = [cut for cut in result if refusal(scenario, cut) is None]
+    if not allowed and (reason := refusal(scenario, result[-1])):
         raise reason
     return allowed
 
@@ -112,14 +112,14 @@ def cut_work(
         t.numel() for part in learner.parts.values() for t in part.parameters() if id(t) not in staged
     )
     real = DTYPES[scenario.training.precision]
-    found = []
+    result = []
     for cut in cuts:
         sides = {"client": (*cut.front, *cut.tail), "server": cut.middle}
-        held = {
+        weights_of = {
             side: [t for module in _modules(stages) for t in module.parameters()]
             for side, stages in sides.items()
         }
-        mine = {
+        client_tensors = {
             id(t) for module in _modules(sides["client"]) for t in (*module.parameters(), *module.buffers())
         }
         front, middle, tail = (
@@ -127,23 +127,23 @@ def cut_work(
             for part in (cut.front, cut.middle, cut.tail)
         )
         crossings = {"smashed": tensors(cut.smashed, known[cut.front[-1].name])}
-        passes = {"front": front[0], "serve": sum(middle), "back": front[1]}
+        passes = {"front": front[0], "server_forward_backward": sum(middle), "back": front[1]}
         if cut.tail:
             crossings["features"] = tensors(cut.features, known[cut.middle[-1].name])
             passes = {
                 "front": front[0],
-                "middle": middle[0],
+                "server_forward": middle[0],
                 "tail": sum(tail),
-                "middle_back": middle[1],
+                "server_backward": middle[1],
                 "back": front[1],
             }
-        back = {"smashed": "gradients", "features": "errors"}
+        back = {"smashed": "gradients", "features": "feature_gradients"}
         sizes = {crossing: _bytes(scenario, those, n) for crossing, those in crossings.items()}
         sizes |= {
             back[c]: _bytes(scenario, [(names, t) for names, t in those if t.requires_grad], n)
             for c, those in crossings.items()
         }
-        found.append(
+        result.append(
             CutWork(
                 cut=cut.front[-1].name,
                 tail=cut.tail[0].name if cut.tail else None,
@@ -160,12 +160,13 @@ def cut_work(
                 bytes=sizes,
                 parameters={
                     side: sum(t.numel() for t in those) + (elsewhere if side == "client" else 0)
-                    for side, those in held.items()
+                    for side, those in weights_of.items()
                 },
                 trainable={
-                    side: sum(t.numel() for t in those if t.requires_grad) for side, those in held.items()
+                    side: sum(t.numel() for t in those if t.requires_grad)
+                    for side, those in weights_of.items()
                 },
-                part_bytes=layout.part([name for name, t in named.items() if id(t) in mine]).nbytes,
+                part_bytes=layout.part([name for name, t in named.items() if id(t) in client_tensors]).nbytes,
                 inputs=cut.sent_as_they_are,
                 skips=(
                     *_others(crossings["smashed"], cut.middle[0].needs),
@@ -173,11 +174,11 @@ def cut_work(
                 ),
             )
         )
-    return found
+    return result
 
 
 def _others(tensors: NamedTensors, names: tuple[str, ...]) -> list[str]:
-    return [theirs[0] for theirs, _ in tensors if not set(theirs) & set(names)]
+    return [own_names[0] for own_names, _ in tensors if not set(own_names) & set(names)]
 
 
 def _modules(stages: Sequence[Stage]) -> list[nn.Module]:

@@ -51,7 +51,7 @@ def pack(scenario: Scenario, nodes: Sequence[Node]) -> Packing:
     beyond that; at least one at each site, the others where the most clients share one. Each holds as much as
     fits that many times."""
     runtime = scenario.runtime
-    splits = scenario.topology.kind == "split"  # then the server computes as much as a client, or more
+    splits = scenario.topology.splits_model  # then the server computes as much as a client, or more
     clients_at: dict[str | None, int] = {s: len(c) for s, c in scenario.sites.items()} or {
         None: scenario.population.clients_per_round
     }
@@ -94,11 +94,11 @@ def refuse_crowded(scenario: Scenario, nodes: Sequence[Node]) -> None:
     actors = sum(gpus > 0 for gpus in wanted)
     if share(slots, actors, each) < each:
         most = max((node.gpus for node in nodes), default=0)
-        beside = f"{len(packing.places)} client actors, an evaluator" + (
+        parts = f"{len(packing.places)} client actors, an evaluator" + (
             " and a server" if packing.server_gpus else ""
         )
         got = (
-            f"{each:g} for {beside}, where the largest node has {most} GPUs and all have"
+            f"{each:g} for {parts}, where the largest node has {most} GPUs and all have"
             f" {sum(node.gpus for node in nodes)}"
         )
         fits = share([1.0] * sum(node.gpus for node in nodes), actors, 1.0)

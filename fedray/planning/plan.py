@@ -11,7 +11,7 @@ import torch
 
 from fedray.checks import readable
 from fedray.data import Dataset
-from fedray.data.partition import partition
+from fedray.data.clients import partition
 from fedray.data.samples import Array
 from fedray.data.sources import to_download
 from fedray.network.clock import time_round
@@ -24,8 +24,6 @@ from fedray.planning.placement import Node, pack, ray_address, refuse_crowded
 from fedray.planning.round import Shared, schedule_round, select_clients, shared, write_round
 from fedray.planning.workload import Workload, measure
 from fedray.scenario import Loaded, Refused, Scenario
-from fedray.scenario.data import CelebA
-from fedray.scenario.topology import Split
 from fedray.schedule import Generate, Schedule
 
 LOOKED_AT = 5  # rounds, before a deadline is said to be met by nobody
@@ -49,7 +47,7 @@ def plan(loaded: Loaded) -> dict[str, Any]:
     try:
         dataset = Dataset.of(scenario, loaded.folder)
         known = _shared(loaded, dataset)
-        scenario = settled(scenario, loaded.folder, known, dataset)
+        scenario = resolve_auto_cut(scenario, loaded.folder, known, dataset)
         workload = measure(scenario, loaded.folder, dataset)
         work, total = workload.of(scenario, known.samples), Ledger()
         radio = Radio(scenario.network, scenario.population.clients, scenario.seed, loaded.folder)
@@ -58,11 +56,11 @@ def plan(loaded: Loaded) -> dict[str, Any]:
         if ray_address() == "local":
             refuse_crowded(scenario, here)
         cuts: list[dict[str, Any]] = []
-        if isinstance(scenario.topology, Split):
-            anywhere = at(scenario, "auto", scenario.topology.tail and "auto")
-            cuts = [_about(scenario, *found) for found in costs(anywhere, loaded.folder, known, dataset)]
+        if scenario.topology.splits_model:
+            anywhere = with_cut(scenario, "auto", scenario.split.tail and "auto")
+            cuts = [_about(scenario, *result) for result in costs(anywhere, loaded.folder, known, dataset)]
         pictures = 0
-        for schedule, total in foreseen(scenario, radio, work, known):  # noqa: B007
+        for schedule, total in simulate_rounds(scenario, radio, work, known):  # noqa: B007
             pictures += sum(step.pictures for step in schedule if isinstance(step, Generate))
     except Refused as e:
         raise loaded.error([e]) from None
@@ -102,7 +100,7 @@ def plan(loaded: Loaded) -> dict[str, Any]:
     } | ({"cut": workload.cut.name, "cuts": cuts} if workload.cut else {})
 
 
-def foreseen(
+def simulate_rounds(
     scenario: Scenario, radio: Radio, work: Work, known: Shared
 ) -> Iterator[tuple[Schedule, Ledger]]:
     """Every round's schedule, and what all rounds up to it cost.
@@ -117,7 +115,9 @@ def foreseen(
         yield schedule, total
 
 
-def settled(scenario: Scenario, folder: Path, known: Shared, dataset: Dataset | None = None) -> Scenario:
+def resolve_auto_cut(
+    scenario: Scenario, folder: Path, known: Shared, dataset: Dataset | None = None
+) -> Scenario:
     """The same with `auto` cuts settled: those with which the first round takes the least time, or energy.
 
     Args:
@@ -129,16 +129,15 @@ def settled(scenario: Scenario, folder: Path, known: Shared, dataset: Dataset | 
     Raises:
         Refused: where no cut is allowed, or fits the devices.
     """
-    topology = scenario.topology
-    if not isinstance(topology, Split) or "auto" not in (topology.cut, topology.tail):
+    if not scenario.topology.chooses_cut:
         return scenario
-    cost = "sim_time_s" if topology.choose == "time" else "energy_j"
-    found = costs(scenario, folder, known, dataset)
-    best, *_ = min(found, key=lambda each: (-each[2], getattr(each[1], cost)))
-    return at(scenario, best.cut, best.tail)
+    cost = "sim_time_s" if scenario.split.choose == "time" else "energy_j"
+    result = costs(scenario, folder, known, dataset)
+    best, *_ = min(result, key=lambda each: (-each[2], getattr(each[1], cost)))
+    return with_cut(scenario, best.cut, best.tail)
 
 
-def at(scenario: Scenario, cut: str, tail: str | None) -> Scenario:
+def with_cut(scenario: Scenario, cut: str, tail: str | None) -> Scenario:
     return scenario.model_copy(
         update={"topology": scenario.topology.model_copy(update={"cut": cut, "tail": tail})}
     )
@@ -148,18 +147,18 @@ def costs(
     scenario: Scenario, folder: Path, known: Shared, dataset: Dataset | None = None
 ) -> list[tuple[CutWork, Ledger, int]]:
     """Every cut that is allowed and fits the devices, what the first round costs with it, and how many
-    clients finish it. Arguments are those of `settled`.
+    clients finish it. Arguments are those of `resolve_auto_cut`.
 
     Raises:
         Refused: where there is none.
     """
     cuts = all_cuts(scenario, folder, dataset)
-    anywhere = measure(at(scenario, cuts[0].cut, cuts[0].tail), folder, dataset)
+    anywhere = measure(with_cut(scenario, cuts[0].cut, cuts[0].tail), folder, dataset)
     radio = Radio(scenario.network, scenario.population.clients, scenario.seed, folder)
-    found: list[tuple[CutWork, Ledger, int]] = []
+    result: list[tuple[CutWork, Ledger, int]] = []
     refused: list[TooLittle] = []
     for cut in cuts:
-        this, workload = at(scenario, cut.cut, cut.tail), anywhere.at(cut)
+        this, workload = with_cut(scenario, cut.cut, cut.tail), anywhere.at(cut)
         try:
             feasible(this, radio, workload, known)
         except TooLittle as e:
@@ -169,12 +168,12 @@ def costs(
         schedule = schedule_round(this, radio, 1, known, work)
         events = time_round(schedule, work, radio, 0.0)
         finish = len(schedule.prune({e.id: e.outcome for e in events}).clients)
-        found.append((cut, Ledger().add(events), finish))
+        result.append((cut, Ledger().add(events), finish))
     # what would do with the cut that asks the least; of one that fits the memories, how much later the
     # deadline
-    if not found:
+    if not result:
         raise min(refused, key=lambda e: (e.key != "network.deadline_s", e.least))
-    return found
+    return result
 
 
 def _about(scenario: Scenario, cut: CutWork, first_round: Ledger, finish: int) -> dict[str, Any]:
@@ -195,15 +194,14 @@ def _shared(loaded: Loaded, dataset: Dataset) -> Shared:
     steps (but for what encoding it takes once, which is left out then)."""
     scenario, data = loaded.scenario, loaded.scenario.data
     if (coming := to_download(data, loaded.folder)) is not None:
-        if isinstance(data, CelebA) and (
-            data.partition.kind == "dirichlet" or scenario.population.selection != "random"
-        ):
+        needs_labels = data.partition.by_label or scenario.population.selection != "random"
+        if needs_labels and not data.labels_known_before_download:
             raise Refused(
                 "data.partition.kind",
-                "labels of faces that are not there yet",
+                f"labels of {data.called} that are not there yet",
                 "a partition without labels, or the data",
             )
-        # the other sets have equally many of each, and only how many matters
+        # equally many of each, or it does not matter which they are
         names = dataset.info.label_names
         stand_in = Array(lambda: np.empty(0, np.uint8), np.arange(coming) % len(names), names)
         return shared(scenario, stand_in, partition(scenario, stand_in))
@@ -234,26 +232,26 @@ def feasible(scenario: Scenario, radio: Radio, workload: Workload, shared: Share
     """
     needed = workload.memory_bytes(scenario.training.precision)
     for processor in (*radio.devices.kinds, radio.server):
-        who = "server" if processor is radio.server else "client"
-        if processor.memory_bytes is not None and needed[who] > processor.memory_bytes:
-            key = f"network.{'server' if who == 'server' else 'device'}.memory_bytes"
+        side = "server" if processor is radio.server else "client"
+        if processor.memory_bytes is not None and needed[side] > processor.memory_bytes:
+            key = f"network.{'server' if side == 'server' else 'device'}.memory_bytes"
             got, expected = (
                 f"{processor.memory_bytes:.3g} for a larger model",
-                f"at least {needed[who]:.3g}, activations not counted",
+                f"at least {needed[side]:.3g}, activations not counted",
             )
-            raise TooLittle(key, got, expected, needed[who])
+            raise TooLittle(key, got, expected, needed[side])
     if (deadline := scenario.network.deadline_s) is not None:
-        _meets(scenario, radio, workload.of(scenario, shared.samples), shared, deadline)
+        _check_deadline(scenario, radio, workload.of(scenario, shared.samples), shared, deadline)
 
 
-def _meets(scenario: Scenario, radio: Radio, work: Work, shared: Shared, deadline_s: float) -> None:
+def _check_deadline(scenario: Scenario, radio: Radio, work: Work, shared: Shared, deadline_s: float) -> None:
     """Refuses a deadline before which not even the first of the fastest clients finishes, in none of the
     first LOOKED_AT rounds, each of which would begin when the deadline of the last is over."""
     fastest = math.inf
     for t in range(1, min(LOOKED_AT, scenario.training.rounds) + 1):
         when, clients = RoundStart(t, (t - 1) * deadline_s), shared.eligible(scenario)
         if not scenario.population.fills_rounds:  # which asks as few as it takes
-            asked = select_clients(scenario, radio, when, shared, work)
+            selected = select_clients(scenario, radio, when, shared, work)
         else:
             order = np.argsort(
                 radio.finish_times_s(when, work, clients)(
@@ -261,8 +259,8 @@ def _meets(scenario: Scenario, radio: Radio, work: Work, shared: Shared, deadlin
                 ),
                 kind="stable",
             )
-            asked = sorted(clients[order[:n]].tolist())
-        schedule = write_round(scenario, radio, when, asked, shared)
+            selected = sorted(clients[order[:n]].tolist())
+        schedule = write_round(scenario, radio, when, selected, shared)
         # as if there were none
         timed = time_round(schedule, work, radio, when.time_s, {step.id: "done" for step in schedule})
         last = set(schedule.steps[-1].after)

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from fedray.data import Samples
-from fedray.data.partition import label_counts
+from fedray.data.census import label_counts
 from fedray.network.clock import without_garbage_collection
 from fedray.network.geometry import nearest_groups
 from fedray.network.ledger import Ledger
@@ -226,8 +226,10 @@ class RoundSidelinks:
     def refuse_alone(self, client: int, others: Sequence[int]) -> Refused:
         assert self.radio.geometry is not None
         places = self.radio.geometry.at(self.start.time_s)
-        far = np.linalg.norm(places[list(others)] - places[client], axis=1)
-        nearest = f"the nearest, client {others[int(np.argmin(far))]}, is {far.min():.0f} m away"
+        distance_m = np.linalg.norm(places[list(others)] - places[client], axis=1)
+        nearest = (
+            f"the nearest, client {others[int(np.argmin(distance_m))]}, is {distance_m.min():.0f} m away"
+        )
         got = f"nobody in range of client {client} in round {self.start.round_number}: {nearest}"
         expected = (
             "devices nearer to each other, more power, or chains of their own (topology.groups: nearest)"

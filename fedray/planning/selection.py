@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fedray.data.partition import distance
+from fedray.data.census import distance
 from fedray.scenario.kinds import implementation
 from fedray.scenario.population import SelectionSection
 
@@ -86,8 +86,8 @@ def random(context: SelectionContext) -> np.ndarray:
 def round_robin(context: SelectionContext) -> np.ndarray:
     """One after another."""
     first = context.eligible[(context.round_number - 1) * context.count % len(context.eligible)]
-    turn = np.searchsorted(context.available, first)
-    return np.roll(context.available, -turn)[: context.count]
+    start = np.searchsorted(context.available, first)
+    return np.roll(context.available, -start)[: context.count]
 
 
 def label_cover(context: SelectionContext) -> list[int]:

@@ -117,17 +117,17 @@ def measure(scenario: Scenario, folder: Path, dataset: Dataset | None = None) ->
     if planner is not None:
         planner.verify(folder, dataset)
     sections = (scenario.model, scenario.tuning, scenario.data, scenario.aggregation, scenario.companion)
-    asked = (
+    selected = (
         *(section.model_dump_json() if section else "" for section in sections),
         scenario.payload,
         str(folder),
     )
-    asked += (scenario.topology.kind,)
+    selected += (scenario.topology.kind,)
     if scenario.topology.splits_model:
-        asked += (scenario.topology.model_dump_json(), str(scenario.training.batch_size))
-    if asked not in _counted:  # a sweep's variants often ask the same
-        _counted[asked] = _count(scenario, folder, dataset)
-    return _counted[asked]
+        selected += (scenario.topology.model_dump_json(), str(scenario.training.batch_size))
+    if selected not in _counted:  # a sweep's variants often ask the same
+        _counted[selected] = _count(scenario, folder, dataset)
+    return _counted[selected]
 
 
 _counted: dict[tuple[str, ...], Workload] = {}
@@ -169,7 +169,7 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     left_out = tunes.left_out(layout)
     width = layout.dtype.itemsize
     planner = scenario.companion_planner()
-    beside = CompanionWork() if planner is None else planner.work(folder, dataset)
+    companion_work = CompanionWork() if planner is None else planner.work(folder, dataset)
     updates = scenario.population.clients_selected
     whole = Workload(
         parameters=parameters,
@@ -183,13 +183,16 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
         client_state_bytes=4 * (rules.client_state_numbers + hooks.feeds_back * rules.sent + home),
         flops_per_sample=_flops_per_sample(learner),
         encode_flops_per_sample=learner.encode_flops(),
-        notes=(*_notes(scenario, folder, dataset), *(planner.notes(beside, dataset) if planner else ())),
+        notes=(
+            *_notes(scenario, folder, dataset),
+            *(planner.notes(companion_work, dataset) if planner else ()),
+        ),
         # Where base weights change, the adapter alone would say less than was learnt.
         export_files=tunes.base_files(learner)
         if rules.updates_base_weights
         else tunes.export_files(learner, layout),
-        flops_per_picture=beside.flops_per_image,
-        picture_bytes=beside.image_bytes,
+        flops_per_picture=companion_work.flops_per_image,
+        picture_bytes=companion_work.image_bytes,
     )
     if not scenario.topology.splits_model:
         return whole

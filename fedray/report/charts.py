@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from fedray.errors import printable
 from fedray.network.geometry import Geometry
 from fedray.report.numbers import interval, is_share, name
-from fedray.report.recorded import KINDS, SMOOTHING, Recorded, along
+from fedray.report.recorded import KINDS, SMOOTHING, Recorded, metric_at
 from fedray.scenario.cell import Cell
 from fedray.schedule import SERVER_NODE, client_node
 from fedray.terminal import size
@@ -66,7 +66,7 @@ def curves(runs: Sequence[Recorded], key: str, axis: str, legend: bool = False) 
             if dense:
                 smooth = list(run.smooth_loss())
                 ax.plot(
-                    [along(row, axis) for row, _ in smooth],
+                    [metric_at(row, axis) for row, _ in smooth],
                     [loss for _, loss in smooth],
                     color=colour(i),
                     linewidth=1.9,
@@ -97,11 +97,11 @@ def curves(runs: Sequence[Recorded], key: str, axis: str, legend: bool = False) 
 
 def _intervals(ax: Any, run: Recorded, key: str, axis: str, hue: str) -> None:
     """A share's 95% interval at each point, where its number of trials is known."""
-    found = [
-        (0.0 if i == 0 else along(row, axis), interval(key, row))
+    result = [
+        (0.0 if i == 0 else metric_at(row, axis), interval(key, row))
         for i, row in enumerate((run.baseline, *run.rows))
     ]
-    for x, one in found:
+    for x, one in result:
         if one is not None:
             ax.vlines(x, one[1], one[2], color=hue, linewidth=1.1, alpha=0.55)
 
@@ -160,7 +160,7 @@ def to_reach(runs: Sequence[Recorded], targets: Sequence[float], axis: str) -> s
             for j, target in enumerate(targets):
                 if (row := run.reached(target)) is None:
                     continue
-                value = along(row, axis)
+                value = metric_at(row, axis)
                 x = j + (i - (len(runs) - 1) / 2) * width
                 ax.bar(x, value, width * 0.92, color=colour(i), linewidth=0)
                 ax.annotate(

@@ -122,14 +122,14 @@ def interval(key: str, row: Mapping[str, Any]) -> tuple[int, float, float] | Non
 def _wilson(successes: int, n: int) -> tuple[float, float]:
     from scipy.stats import binomtest
 
-    found = binomtest(successes, n).proportion_ci(method="wilson")
-    return float(found.low), float(found.high)
+    result = binomtest(successes, n).proportion_ci(method="wilson")
+    return float(result.low), float(result.high)
 
 
 def sureness(key: str, row: Mapping[str, Any]) -> str:
     """The same in words; empty where it is not known."""
-    found = interval(key, row)
-    return f"n = {found[0]}, 95%: {plain(key, found[1])} to {plain(key, found[2])}" if found else ""
+    result = interval(key, row)
+    return f"n = {result[0]}, 95%: {plain(key, result[1])} to {plain(key, result[2])}" if result else ""
 
 
 def as_csv(runs: Sequence[Recorded]) -> str:

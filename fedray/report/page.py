@@ -13,7 +13,7 @@ from jinja2 import Environment, StrictUndefined
 from fedray.files import whole
 from fedray.report import charts, numbers, recorded
 from fedray.report.recorded import SMOOTHING, Recorded
-from fedray.report.recost import recosted
+from fedray.report.recost import simulate_on_network
 from fedray.runs import reader
 from fedray.scenario import ScenarioError
 from fedray.schedule import SERVED
@@ -40,8 +40,8 @@ def write(folders: Sequence[Path], out: Path | None = None, network: Path | None
     """
     runs = recorded.read(folders)
     if network is not None:
-        runs = [one for run in runs for one in (run, recosted(run, network))]
-    page = render(runs, recorded.about(folders[0]) if len(folders) == 1 else None)
+        runs = [one for run in runs for one in (run, simulate_on_network(run, network))]
+    page = render(runs, recorded.load_scenario(folders[0]) if len(folders) == 1 else None)
     file = out or folders[0] / "report.html"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -78,13 +78,13 @@ def render(runs: Sequence[Recorded], sweep: dict[str, Any] | None = None) -> str
         shown_kinds={recorded.KINDS[e["direction"] or e["event"]] for run in runs for e in run.events}
         - {"waiting"},
         curves=[(numbers.name(key), numbers.MEANINGS.get(key, ""), _against(runs, key)) for key in drawn],
-        recosted=[run.name for run in runs if run.recosted],
+        on_other_network=[run.name for run in runs if run.on_other_network],
         maps=[
             (run.name, svg)
             for run in with_events
             if run.scenario["network"].get("cell") and (svg := charts.places(run))
         ],
-        rates=[(run.name, charts.rates(found)) for run in with_events if (found := recorded.rates(run))],
+        rates=[(run.name, charts.rates(result)) for run in with_events if (result := recorded.rates(run))],
         timelines=[(run.name, svg) for run in with_events if (svg := charts.gantt(first_round(run)))],
         partitions=[
             (names, charts.partition(census), _distances(census)) for names, census in _partitions(runs)
@@ -105,7 +105,7 @@ def render(runs: Sequence[Recorded], sweep: dict[str, Any] | None = None) -> str
         csv=numbers.as_csv(runs),
         emd=numbers.EMD,
         smoothing=SMOOTHING,
-        along=recorded.along,
+        metric_at=recorded.metric_at,
     )
 
 
@@ -219,8 +219,8 @@ def _tiles(run: Recorded) -> list[tuple[str, str, str]]:
     losses = smooth or [row["loss"] for row in run.rows if row["loss"] is not None]
     tiles = [("rounds", str(last["round"]), run.status)]
     if losses:
-        beside = f"from {_number(losses[0])}" + f", means of {SMOOTHING} rounds" * bool(smooth)
-        tiles.append((numbers.name("loss"), _number(losses[-1]), beside))
+        detail = f"from {_number(losses[0])}" + f", means of {SMOOTHING} rounds" * bool(smooth)
+        tiles.append((numbers.name("loss"), _number(losses[-1]), detail))
     for key in TILES:
         row = next((row for row in reversed(run.rows) if row.get(key) is not None), None)
         if row is not None:
@@ -236,7 +236,7 @@ def _tiles(run: Recorded) -> list[tuple[str, str, str]]:
     tiles.append(
         (
             "on air",
-            size(recorded.along(last, "bytes")),
+            size(recorded.metric_at(last, "bytes")),
             f"{sum(e['event'] == 'send' for e in run.events):,} transfers",
         )
     )
@@ -261,8 +261,8 @@ def _totals(runs: Sequence[Recorded], shown: Sequence[str]) -> list[tuple[str, l
         now, before, floor = (
             numbers.plain(key, value) for value in (row.get(key), base.get(key), base.get(f"{key}_floor"))
         )
-        beside = "; ".join(filter(None, (numbers.sureness(key, row), floor and f"floor {floor}")))
-        return " → ".join(filter(None, (before, now))) + (f" ({beside})" if now and beside else "")
+        detail = "; ".join(filter(None, (numbers.sureness(key, row), floor and f"floor {floor}")))
+        return " → ".join(filter(None, (before, now))) + (f" ({detail})" if now and detail else "")
 
     rows: list[tuple[str, list[str]]] = [("rounds", [str(last(r, "round") or 0) for r in runs])]
     rows += [(numbers.name(key), [cell(run, key) for run in runs]) for key in shown]
@@ -290,17 +290,17 @@ def _crossings(run: Recorded) -> tuple[str, list[tuple[str, ...]]]:
         f"the server is sent {sent} as they are" if sent else "all inputs and labels stay with the clients"
     )
     share = split["flops"]
-    mine = sum(v for stage, v in share.items() if stage not in SERVED)
+    client_flops = sum(v for stage, v in share.items() if stage not in SERVED)
     ends = split["cut"] + (f" and from {split['tail']}" if split["tail"] else "")
     trained = split["trainable"]
     text = (
         f"Clients hold the model up to {ends}: {trained['client']:,} of {sum(trained.values()):,} trained"
         " numbers, "
     )
-    text += f"{100 * mine / sum(share.values()):.2g}% of the work; {stays}."
+    text += f"{100 * client_flops / sum(share.values()):.2g}% of the work; {stays}."
     if split["skips"]:
         text += f" {', '.join(split['skips'])} cross beside what the next stage needs."
-    back = {"smashed": "gradients", "features": "errors"}
+    back = {"smashed": "gradients", "features": "feature_gradients"}
     rows = []
     for name, tensors in split["crossings"].items():
         shapes = ", ".join(

@@ -38,7 +38,7 @@ class Recorded:
     partition: dict[str, Any] | None = None  # data.partition.Census
     augmentation: dict[str, Any] | None = None  # how good the data are, with generated pictures
     split: dict[str, Any] | None = None  # what crosses a split model's cut
-    recosted: bool = False  # on another network than it ran on
+    on_other_network: bool = False  # on another network than it ran on
 
     @property
     def status(self) -> str:
@@ -56,7 +56,7 @@ class Recorded:
         points = [(0.0, self.baseline[key])] if self.baseline.get(key) is not None else []
         for row in self.rows:
             if row.get(key) is not None:
-                points.append((along(row, axis), row[key]))
+                points.append((metric_at(row, axis), row[key]))
         return [x for x, _ in points], [y for _, y in points]
 
     def smooth_loss(self) -> Iterator[tuple[dict[str, Any], float]]:
@@ -70,7 +70,7 @@ class Recorded:
         return next((row for row, loss in self.smooth_loss() if loss <= target), None)
 
 
-def along(row: dict[str, Any], axis: str) -> float:
+def metric_at(row: dict[str, Any], axis: str) -> float:
     """Where a round lies on an axis."""
     if axis == "bytes":
         return float(row["bytes_uplink"] + row["bytes_downlink"] + row["bytes_sidelink"])
@@ -83,30 +83,31 @@ def read(paths: Sequence[Path]) -> list[Recorded]:
     Raises:
         ScenarioError: where a folder holds no run, or files that are not a run's.
     """
-    found = []
+    result = []
     for path in paths:
-        scenario = about(RunFolder.reopen(path).path)
+        scenario = load_scenario(RunFolder.reopen(path).path)
         variants = (scenario.get("sweep") or {}).get("variants", {})
         folders = [path / name for name in variants if (path / name / reader.SCENARIO).is_file()]
         for folder in folders:
             reader.inside(path, folder)
-        found += (
+        result += (
             [_read(folder, folder.name) for folder in folders]
             if variants
             else [_read(path, path.resolve().name)]
         )
-    if len({run.name for run in found}) < len(found):  # the shortest ends of their paths that tell them apart
-        places = [run.path.resolve().parts for run in found]
+    # the shortest ends of their paths that tell them apart
+    if len({run.name for run in result}) < len(result):
+        places = [run.path.resolve().parts for run in result]
         depth = next(
             (d for d in range(2, max(map(len, places))) if len({p[-d:] for p in places}) == len({*places})), 0
         )
-        found = [
-            replace(run, name="/".join(place[-depth:])) for run, place in zip(found, places, strict=True)
+        result = [
+            replace(run, name="/".join(place[-depth:])) for run, place in zip(result, places, strict=True)
         ]
-    return found
+    return result
 
 
-def about(path: Path) -> dict[str, Any]:
+def load_scenario(path: Path) -> dict[str, Any]:
     """The resolved scenario of a run's or a sweep's folder."""
     return reader.scenario(path).scenario.model_dump(mode="json")
 
@@ -157,7 +158,7 @@ def loss_targets(runs: Sequence[Recorded]) -> list[float]:
     came to."""
     for run in runs:
         try:
-            sweep = about(run.path.parent).get("sweep") or {}
+            sweep = load_scenario(run.path.parent).get("sweep") or {}
         except ScenarioError:  # whatever lies there, it is no sweep
             continue
         if run.path.name in sweep.get("variants", {}) and sweep["loss_targets"]:
@@ -255,16 +256,16 @@ def waiting(events: Sequence[dict[str, Any]]) -> float:
 
 def rates(run: Recorded) -> dict[str, list[float]]:
     """Bits a second that every transfer had, by direction, where the network makes them differ."""
-    found: dict[str, list[float]] = {}
+    result: dict[str, list[float]] = {}
     if (
         all(run.scenario["network"][d]["kind"] == "fixed" for d in ("uplink", "downlink", "sidelink"))
         and run.split
     ):
-        return found  # small and large ones differ by the latency alone
+        return result  # small and large ones differ by the latency alone
     for e in run.events:
         if e["event"] == "send" and e["bytes"] and e["t1_s"] > e["t0_s"] and e["outcome"] != "lost":
-            found.setdefault(e["direction"], []).append(8 * e["bytes"] / (e["t1_s"] - e["t0_s"]))
-    return {d: sorted(values) for d, values in found.items() if max(values) > 1.001 * min(values)}
+            result.setdefault(e["direction"], []).append(8 * e["bytes"] / (e["t1_s"] - e["t0_s"]))
+    return {d: sorted(values) for d, values in result.items() if max(values) > 1.001 * min(values)}
 
 
 def by_node(run: Recorded) -> list[dict[str, Any]]:

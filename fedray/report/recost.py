@@ -31,7 +31,7 @@ class AsRecorded:
         return self.loads[step.id]
 
 
-def recosted(run: Recorded, file: Path) -> Recorded:
+def simulate_on_network(run: Recorded, file: Path) -> Recorded:
     """A run as it would have gone on the network of a scenario's file, or of a file of that section alone.
     What the first network decided about learning stays: who was next, late, lost or gone.
 
@@ -70,7 +70,7 @@ def recosted(run: Recorded, file: Path) -> Recorded:
     network = {"network": loaded.scenario.network.model_dump(mode="json")}
     name = f"{run.name} on {file.stem}"
     there = replace(run, name=name, scenario=run.scenario | network, rows=rows, events=events)
-    return replace(there, augmentation=None, samples=NONE, recosted=True)
+    return replace(there, augmentation=None, samples=NONE, on_other_network=True)
 
 
 def _refuse_unknown(run: Recorded, events: Sequence[dict[str, Any]]) -> None:
@@ -85,7 +85,7 @@ def _refuse_unknown(run: Recorded, events: Sequence[dict[str, Any]]) -> None:
         known.add(e["id"])
 
 
-def _schedule(round: int, events: Sequence[dict[str, Any]], waited_s: float | None) -> Schedule:
+def _schedule(round_number: int, events: Sequence[dict[str, Any]], waited_s: float | None) -> Schedule:
     """The recorded steps; the server waited for somebody until `waited_s`."""
 
     def step(e: dict[str, Any]) -> Step:
@@ -102,4 +102,4 @@ def _schedule(round: int, events: Sequence[dict[str, Any]], waited_s: float | No
             return Pass(e["id"], client, e["event"], e["batch"], e["part"], 1, 0, after)
         return Train(e["id"], node_client(e["node"]), after)
 
-    return Schedule(round, tuple(step(e) for e in events))
+    return Schedule(round_number, tuple(step(e) for e in events))

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from fedray.data.partition import Holdings
-from fedray.data.samples import Array, Files, Samples
-from fedray.data.text import Texts
+from fedray.data.clients import Holdings
+from fedray.data.samples import Samples
 from fedray.errors import shortened
 from fedray.learners.bases import locate
 from fedray.runs.environment import environment
@@ -67,12 +66,11 @@ def kept(scenario: Scenario) -> dict[str, Any]:
 
 def of_data(samples: Samples, held: Mapping[int, np.ndarray]) -> dict[str, Any]:
     """How many samples there are, what is in them, and who holds which."""
-    described = json.dumps(
-        [list(samples.label_names), [] if isinstance(samples, Texts) else list(samples.captions)]
-    ).encode()
+    captions = [] if samples.captions_follow else list(samples.captions)
+    described = json.dumps([list(samples.label_names), captions]).encode()
     return {
         "samples": len(samples),
-        "contents of samples": _digest(_contents(samples)),
+        "contents of samples": _digest(samples.contents()),
         "labels and captions": _digest([samples.labels.tobytes(), described]),
         "partition": _digest(_parts(held)),
     }
@@ -95,17 +93,6 @@ def _free(key: str) -> bool:
     return any(key == free or key.startswith(f"{free}.") for free in FREE) or (
         key.startswith("data.sites.") and key.endswith(".path")
     )
-
-
-def _contents(samples: Samples) -> Iterator[bytes]:
-    if isinstance(samples, Texts):
-        yield np.ascontiguousarray(samples.blocks).tobytes()
-    elif isinstance(samples, Array):
-        yield np.ascontiguousarray(samples.load()).tobytes()
-    else:
-        assert isinstance(samples, Files)
-        for file in samples.files:
-            yield file.read_bytes()
 
 
 def _parts(held: Mapping[int, np.ndarray]) -> Iterator[bytes]:
@@ -131,8 +118,8 @@ def _head(file: Path, folder: Path) -> Iterator[bytes]:
 
 
 def _digest(parts: Any) -> str:
-    found = hashlib.blake2b(digest_size=16)
+    result = hashlib.blake2b(digest_size=16)
     for part in parts:
-        found.update(len(part).to_bytes(8, "little"))  # so that no two lists of parts are one text
-        found.update(part)
-    return found.hexdigest()
+        result.update(len(part).to_bytes(8, "little"))  # so that no two lists of parts are one text
+        result.update(part)
+    return result.hexdigest()

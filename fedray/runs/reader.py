@@ -125,18 +125,20 @@ def document(run: Path, name: str) -> dict[str, Any] | None:
 def lines(run: Path, name: str) -> list[dict[str, Any]]:
     """A file of a JSON object a line; a last line without an end is not there yet."""
     file, shape = run / name, LINES[name]
-    found: list[dict[str, Any]] = []
+    result: list[dict[str, Any]] = []
     if not _is_there(run, file):
         return []
     with file.open("rb") as f:
         while (raw := f.readline(MOST + 1)).endswith(b"\n"):
-            number = len(found) + 1
-            found.append(
+            number = len(result) + 1
+            result.append(
                 _shaped(file, _decoded(file, raw, number), shape, partial(_same, number), number - 1)
             )
         if len(raw) > MOST:
-            raise _refused(f"{file}:{len(found) + 1}", f"a line of more than {MOST:,} bytes", "a JSON object")
-    return found
+            raise _refused(
+                f"{file}:{len(result) + 1}", f"a line of more than {MOST:,} bytes", "a JSON object"
+            )
+    return result
 
 
 def _same(number: int, _: Sequence[Any]) -> int:
@@ -160,13 +162,13 @@ def samples(run: Path, most: int) -> Samples:
     left_out: list[str] = []
 
     def read(files: Sequence[tuple[int, Path]], how: Callable[[Path, Path], Any]) -> list[tuple[int, Any]]:
-        found = []
+        result = []
         for round_, file in files:
             try:
-                found.append((round_, how(run, file)))
+                result.append((round_, how(run, file)))
             except ScenarioError as e:
                 left_out.extend(e.problems)
-        return found
+        return result
 
     grids, texts = _by_round(run, "round-*.png"), _by_round(run, "round-*.txt")
     step = max(1, math.ceil((len(grids) - 1) / max(1, most - 1)))
@@ -264,8 +266,8 @@ def _line_of(source: str, path: Sequence[Any]) -> int:
     """The line of a key in JSON: the first place after its parents where it is named."""
     at = 0
     for key in path:
-        found = source.find(json.dumps(key), at) if isinstance(key, str) else -1
-        at = found if found >= 0 else at
+        result = source.find(json.dumps(key), at) if isinstance(key, str) else -1
+        at = result if result >= 0 else at
     return source.count("\n", 0, at) + 1
 
 

@@ -57,9 +57,9 @@ class Step(Shape):
         "front",
         "tail",
         "back",
-        "serve",
-        "middle",
-        "middle_back",
+        "server_forward_backward",
+        "server_forward",
+        "server_backward",
     ]
     node: Node
     peer: Node | None
@@ -212,7 +212,7 @@ class Split(Shape):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        gradients = {"smashed": "gradients", "features": "errors"}
+        gradients = {"smashed": "gradients", "features": "feature_gradients"}
         if any(key not in self.bytes for name in self.crossings for key in (name, gradients[name])):
             raise ValueError("the bytes of everything that crosses")
         if not any(self.flops.values()):

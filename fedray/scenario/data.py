@@ -153,10 +153,26 @@ class DataSection(KindSection):
     has_test_set: ClassVar[bool] = True  # whether some of its samples are kept to test on
     of_text: ClassVar[bool] = False  # whether its samples are tokens, not images
     needs_captions: ClassVar[bool] = False  # whether each sample's caption is the user's own
+    called: ClassVar[str] = "samples"  # what its samples are called in messages
+    # whether it has equally many samples of each label, so that a partition by label is known before
+    labels_known_before_download: ClassVar[bool] = False
 
     def clients_at_sites(self) -> dict[str, list[int]]:
         """Clients by the site whose samples they are; empty where samples may be opened anywhere."""
         return {}
+
+    @property
+    def may_download(self) -> bool:
+        """Whether samples that are not there are downloaded."""
+        return False
+
+    def without_captions(self) -> "DataSection":
+        """The same, for a learner that reads no captions: none has to be there."""
+        return self
+
+    def quick(self) -> "DataSection":
+        """The same, as it is opened to see whether its files are there."""
+        return self
 
 
 class Site(Section):
@@ -198,22 +214,20 @@ class ImageFolder(DataSection):
         "Clients are numbered in this order. None: any node may open any folder.",
     )
 
-    def clients_at(self, site: str) -> list[int]:
-        """A site's clients, in its folders' order."""
-        assert self.sites is not None
-        first = 0
-        for name, section in self.sites.items():
-            if name == site:
-                return list(range(first, first + len(section.folders)))
-            first += len(section.folders)
-        raise KeyError(site)
-
     implementation: ClassVar[str] = "fedray.data.image_folder:ImageFolderSource"
     has_test_set: ClassVar[bool] = False
     needs_captions: ClassVar[bool] = True
 
     def clients_at_sites(self) -> dict[str, list[int]]:
-        return {name: self.clients_at(name) for name in self.sites or {}}
+        clients: dict[str, list[int]] = {}
+        first = 0
+        for name, site in (self.sites or {}).items():
+            clients[name] = list(range(first, first + len(site.folders)))
+            first += len(site.folders)
+        return clients
+
+    def without_captions(self) -> "ImageFolder":
+        return self if self.caption is not None else self.model_copy(update={"caption": ""})
 
     def cited(self) -> Iterator[str]:
         yield from super().cited()
@@ -257,7 +271,7 @@ class FashionMnistMini(DataSection):
     kind: Literal["fashion_mnist_mini"] = Field(description="fashion_mnist_mini: 2,500 shipped garments.")
     partition: ByLabel = Field(description="Which client has which samples.")
 
-    implementation: ClassVar[str] = "fedray.data.fashion_mnist:FashionMnistSource"
+    implementation: ClassVar[str] = "fedray.data.fashion_mnist:FashionMnistMiniSource"
     cites: ClassVar[tuple[str, ...]] = ("xiao2017fashion",)
 
 
@@ -269,6 +283,12 @@ class Downloaded(DataSection):
     )
     download: bool = Field(default=False, description="Download what is missing there.")
     partition: ByLabel = Field(description="Which client has which samples.")
+
+    labels_known_before_download: ClassVar[bool] = True
+
+    @property
+    def may_download(self) -> bool:
+        return self.download
 
 
 class FashionMnist(Downloaded):
@@ -305,6 +325,8 @@ class CelebA(Downloaded):
     )
 
     implementation: ClassVar[str] = "fedray.data.celeba:CelebASource"
+    labels_known_before_download: ClassVar[bool] = False
+    called: ClassVar[str] = "faces"
     cites: ClassVar[tuple[str, ...]] = ("liu2015deep",)
 
 
@@ -312,6 +334,8 @@ class Bytes(Section):
     """Each byte of UTF-8 is a token; with [MASK] there are 257."""
 
     kind: Literal["bytes"] = Field(description="bytes: one token per byte.")
+
+    vocabulary: ClassVar[int] = 0  # tokens that are asked for; none are learned
 
 
 class Bpe(Section):
@@ -350,6 +374,10 @@ class Text(DataSection):
 
     implementation: ClassVar[str] = "fedray.data.text:TextSource"
     of_text: ClassVar[bool] = True
+
+    def quick(self) -> "Text":
+        # A tokenizer is trained by whoever needs its tokens.
+        return self.model_copy(update={"tokenizer": Bytes(kind="bytes")})
 
 
 Data = Annotated[

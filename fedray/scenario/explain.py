@@ -52,19 +52,19 @@ class ScenarioError(UserError):
 def explained(errors: Sequence[Any], tree: Any, root: type[BaseModel]) -> tuple[list[tuple[Loc, str]], int]:
     """pydantic's errors on a plain `tree` as places and messages, MOST_PROBLEMS of them, and at how many more
     places there are some. `root` is the model that the tree was to be."""
-    found: dict[tuple[Loc, str], list[str]] = {}
+    result: dict[tuple[Loc, str], list[str]] = {}
     more: set[Loc] = set()
     for error in errors:
-        if len(found) >= MOST_PROBLEMS and (place := _skip_tags(error["loc"], tree)) not in {
-            loc for loc, _ in found
+        if len(result) >= MOST_PROBLEMS and (place := _skip_tags(error["loc"], tree)) not in {
+            loc for loc, _ in result
         }:
             more.add(place)
             continue
         loc, got, expected = _explain(error, tree, root)
-        found.setdefault((loc, got), []).append(expected)  # a union complains once a member
+        result.setdefault((loc, got), []).append(expected)  # a union complains once a member
     lines = [
         (loc, f"got {got}, expected {' or '.join(dict.fromkeys(options))}")
-        for (loc, got), options in found.items()
+        for (loc, got), options in result.items()
     ]
     return lines, len(more)
 
@@ -112,8 +112,8 @@ def _explain(error: Any, tree: Any, root: type[BaseModel]) -> tuple[Loc, str, st
     if kind in said:
         return loc, got, said[kind]
     expected = str(error["msg"]).removeprefix("Input should be ").removeprefix("a valid ")
-    for theirs, ours in COMPARED:
-        expected = expected.replace(theirs, ours)
+    for inner, ours in COMPARED:
+        expected = expected.replace(inner, ours)
     article = "" if expected.startswith(("a ", "at ", "an ")) else "an " if expected[0] in "aeiou" else "a "
     return loc, got, article + expected
 

@@ -125,22 +125,22 @@ def _no_kind(got: str, expected: str) -> PydanticCustomError:
     return PydanticCustomError("no_kind", "{got}", {"got": got, "expected": expected})
 
 
-def section_of(room: str, kind: str, found: Any) -> type[KindSection]:
+def section_of(room: str, kind: str, user_class: Any) -> type[KindSection]:
     """The section of a user's class.
 
     Raises:
         NoKind: for a class that is no such kind.
     """
     base: Any = resolve(BASES[room])
-    if not (isinstance(found, type) and issubclass(found, base)):
+    if not (isinstance(user_class, type) and issubclass(user_class, base)):
         what = (
-            f"a class of {', '.join(c.__name__ for c in found.__bases__)}"
-            if isinstance(found, type)
+            f"a class of {', '.join(c.__name__ for c in user_class.__bases__)}"
+            if isinstance(user_class, type)
             else "no class"
         )
         raise plugins.NoKind(f"{kind!r}, which is {what}", f"a subclass of fedray.{base.__name__}")
-    found = cast(Any, found)
-    section: Any = found.Section
+    user_class = cast(Any, user_class)
+    section: Any = user_class.Section
     if not (isinstance(section, type) and issubclass(section, base.Section)):
         raise plugins.NoKind(
             f"{kind!r}, whose Section is none", f"a subclass of fedray.{base.__name__}.Section"
@@ -155,8 +155,8 @@ def _find(room: str, kind: str, context: Any) -> type[KindSection] | None:
         return None
     folders: list[Path] = (context or {}).get("folders", [])
     try:
-        found = entry.load() if entry is not None else plugins.find(kind, folders)
-        return section_of(room, kind, found)
+        result = entry.load() if entry is not None else plugins.find(kind, folders)
+        return section_of(room, kind, result)
     except plugins.NoKind as e:
         raise _no_kind(e.got, e.expected) from None
 

@@ -1,6 +1,6 @@
 """Links of `network` that are not radio channels: a constant rate, a recorded one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -20,6 +20,8 @@ class LinkSection(KindSection):
     needs_places: ClassVar[bool] = False  # whether it depends on where devices are
     fades: ClassVar[bool] = False  # whether a transfer's rate is drawn around a mean
     rate_for_each_pair: ClassVar[bool] = True  # whether one device may be reached faster than another
+    # checks one of `files`, as `module:function` of its path, the scenario's folder and its key
+    verify_file: ClassVar[str] = "fedray.data.places:verify_file"
     has_chosen_power: ClassVar[bool] = False  # whether a sender may choose its power without losing transfers
 
     @property
@@ -31,6 +33,10 @@ class LinkSection(KindSection):
     def may_lose(self) -> bool:
         """Whether a transfer may never arrive."""
         return False
+
+    def files(self) -> Sequence[str]:
+        """Paths of files that it is read from, at its key `path`."""
+        return ()
 
     def refuse_order(self, key: str, order: str) -> Iterator[Refused]:
         """Why a relay cannot go in an order of rates over it.
@@ -120,6 +126,10 @@ class TraceLink(LinkSection):
     implementation: ClassVar[str] = "fedray.network.fixed:TraceDrivenLink"
     cites: ClassVar[tuple[str, ...]] = ("netravali2015mahimahi",)
     rate_for_each_pair: ClassVar[bool] = False
+    verify_file: ClassVar[str] = "fedray.network.fixed:read_trace"
+
+    def files(self) -> Sequence[str]:
+        return self.paths
 
     @property
     def paths(self) -> list[str]:

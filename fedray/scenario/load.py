@@ -51,8 +51,8 @@ class Loaded:
 
     def error(self, refused: Iterable[Refused]) -> ScenarioError:
         """What rooms refused, as lines of this file."""
-        told = ((tuple(r.key.split(".")), f"got {r.got}, expected {r.expected}") for r in refused)
-        return ScenarioError([_line(self, *one) for one in told])
+        lines = ((tuple(r.key.split(".")), f"got {r.got}, expected {r.expected}") for r in refused)
+        return ScenarioError([_line(self, *one) for one in lines])
 
     def place(self, line: int) -> str:
         """What an error on this line of the text begins with."""
@@ -65,7 +65,7 @@ class Loaded:
         Raises:
             ScenarioError: with every problem of every variant.
         """
-        found: dict[str, Loaded] = {}
+        result: dict[str, Loaded] = {}
         problems: list[str] = []
         more = 0
         variants = self.tree["sweep"]["variants"] if self.scenario.sweep else {}
@@ -82,21 +82,21 @@ class Loaded:
                     for f in put(tree, str(key), copy.deepcopy(value), mark)
                 ]
             try:
-                found[str(name)] = _validate(replace(self, tree=tree), faults)
+                result[str(name)] = _validate(replace(self, tree=tree), faults)
             except ScenarioError as e:
                 problems += [f"{p} (in sweep.variants.{name})" for p in e.problems]
                 more += e.more
         if problems:
             raise ScenarioError(problems, more)
-        return found
+        return result
 
     def resolved(self) -> str:
         """The scenario with every default and absolute paths, as YAML."""
         tree = self._absolute()
         for name, variant in self.variants.items():
-            theirs = variant._absolute()
+            values = variant._absolute()
             tree["sweep"]["variants"][name] = {
-                k: v for k, v in theirs.items() if k not in ("name", "sweep") and v != tree[k]
+                k: v for k, v in values.items() if k not in ("name", "sweep") and v != tree[k]
             }
         out = io.StringIO()
         yaml = YAML(typ="safe", pure=True)
@@ -210,8 +210,8 @@ def _validate(raw: Loaded, problems: list[str], together: bool = True) -> Loaded
     try:
         scenario = Scenario.model_validate(values, context={"folders": raw.code_folders})
     except ValidationError as e:
-        found, more = explained(e.errors(include_url=False), values, Scenario)
-        problems += [_line(raw, loc, message) for loc, message in found]
+        result, more = explained(e.errors(include_url=False), values, Scenario)
+        problems += [_line(raw, loc, message) for loc, message in result]
         raise ScenarioError(problems, more) from None
     if problems:
         raise ScenarioError(problems)

@@ -27,6 +27,11 @@ class TopologySection(KindSection):
         return False
 
     @property
+    def chooses_cut(self) -> bool:
+        """Whether where the model is cut is chosen by its costs, before anything trains."""
+        return False
+
+    @property
     def shares_uplink(self) -> bool:
         """Whether the clients of a round send to the server at once, each its own update."""
         return False
@@ -218,6 +223,10 @@ class Split(TopologySection):
     cites: ClassVar[tuple[str, ...]] = ("huang2023federated",)
     splits_model: ClassVar[bool] = True
     serves_in_clock_order: ClassVar[bool] = True
+
+    @property
+    def chooses_cut(self) -> bool:
+        return "auto" in (self.cut, self.tail)
 
     def server_calls(self, clients: int) -> int:
         """Every micro-batch of every client may wait there."""

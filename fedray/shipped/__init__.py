@@ -42,5 +42,5 @@ def scenarios() -> dict[str, Path]:
 @cache
 def devices() -> dict[str, dict[str, Any]]:
     """Devices by name: peak_flops, active_w, memory_bytes, and the source of these figures."""
-    found: dict[str, dict[str, Any]] = json.loads((HERE / "devices.json").read_text(encoding="utf-8"))
-    return found
+    result: dict[str, dict[str, Any]] = json.loads((HERE / "devices.json").read_text(encoding="utf-8"))
+    return result

@@ -71,14 +71,21 @@ Way = tuple[tuple[str, Direction | None], ...]
 WAY: Way = (
     ("front", None),
     ("smashed", "uplink"),
-    ("serve", None),
+    ("server_forward_backward", None),
     ("gradients", "downlink"),
     ("back", None),
 )
 U_SHAPE: Way = (
-    ("front", None), ("smashed", "uplink"), ("middle", None), ("features", "downlink"),
-    ("tail", None), ("errors", "uplink"), ("middle_back", None), ("gradients", "downlink"), ("back", None),
-)  # fmt: skip
+    ("front", None),
+    ("smashed", "uplink"),
+    ("server_forward", None),
+    ("features", "downlink"),
+    ("tail", None),
+    ("feature_gradients", "uplink"),
+    ("server_backward", None),
+    ("gradients", "downlink"),
+    ("back", None),
+)
 
 
 def _local_update(k: int, sizes: Sequence[int], u_shape: bool, micro: int, start: str) -> Iterator[Step]:

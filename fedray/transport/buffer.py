@@ -77,11 +77,14 @@ class Layout:
 
     def part(self, names: Collection[str]) -> Layout:
         """The layout of some of the tensors, in this one's order."""
-        mine = [i for i, name in enumerate(self.names) if name in names]
+        places = [i for i, name in enumerate(self.names) if name in names]
         ends = np.cumsum(self.sizes)
-        trained = sum(self.sizes[i] for i in mine if ends[i] <= self.trained)
+        trained = sum(self.sizes[i] for i in places if ends[i] <= self.trained)
         return Layout(
-            tuple(self.names[i] for i in mine), tuple(self.shapes[i] for i in mine), self.precision, trained
+            tuple(self.names[i] for i in places),
+            tuple(self.shapes[i] for i in places),
+            self.precision,
+            trained,
         )
 
     def places(self, part: Layout) -> Tensor:

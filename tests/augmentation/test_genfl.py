@@ -191,7 +191,7 @@ def test_weights_may_follow_accuracy_on_images_that_are_then_not_tested_on(tmp_p
     _, _, mixed = work.mix(executor.layout, 1, mean, {}, (augmented, report))
     assert mixed.kappa_2 == pytest.approx(scores[1] / sum(scores))
     run(file, tmp_path / "run")
-    from fedray.data.partition import split_test_set as split
+    from fedray.data.clients import split_test_set as split
 
     held, rest = split(executor.job.scenario, 500)
     assert len(held) == 100

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedray.augmentation import labels
-from fedray.data.partition import distance
+from fedray.data.census import distance
 from fedray.planning.round import Shared, reported_counts, schedule_round
 from fedray.planning.selection import SelectionContext, label_cover
 from fedray.scenario.augmentation import Augmentation, Fixed, Linear

@@ -5,7 +5,8 @@ import pytest
 
 from fedray import engine
 from fedray.data import Dataset
-from fedray.data.dataset import open_source
+from fedray.data.fashion_mnist import FashionMnistMiniSource
+from fedray.data.image_folder import ImageFolderSource
 from fedray.runs.folder import RunFolder
 from fedray.terminal import Quiet
 from tests.helpers import ARTISTS, garments, job_of
@@ -14,14 +15,18 @@ from tests.helpers import ARTISTS, garments, job_of
 @pytest.fixture
 def opened(monkeypatch):
     """How often each half has been opened."""
-    found = Counter()
+    opened = Counter()
 
-    def counted(data, folder, split="train"):
-        found[split] += 1
-        return open_source(data, folder, split)
+    def counted(open_half):
+        def open_counted(self, split):
+            opened[split] += 1
+            return open_half(self, split)
 
-    monkeypatch.setattr("fedray.data.dataset.open_source", counted)
-    return found
+        return open_counted
+
+    for source in (FashionMnistMiniSource, ImageFolderSource):
+        monkeypatch.setattr(source, "open", counted(source.open))
+    return opened
 
 
 @pytest.mark.parametrize(

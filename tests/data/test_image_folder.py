@@ -8,8 +8,8 @@ from PIL import Image
 from fedray import shipped
 from fedray.checks import check
 from fedray.data import open_source
+from fedray.data.clients import partition
 from fedray.data.image_folder import read
-from fedray.data.partition import partition
 from fedray.scenario import Refused, ScenarioError
 from tests.helpers import UNSEEN, tiny
 

@@ -9,7 +9,6 @@ from PIL import Image
 from fedray.checks import check
 from fedray.data import holdings
 from fedray.data.image_folder import read
-from fedray.data.partition import unreadable
 from fedray.scenario import Refused
 from tests.data.test_image_folder import captions, picture, problem
 from tests.helpers import tiny
@@ -168,7 +167,8 @@ def test_an_image_that_cannot_be_scaled_is_refused_with_its_client_before_anythi
     file = clients(tmp_path, ("2.tif", "depth"))
     Image.new("F", (4, 4), 0.5).save(tmp_path / "p" / "b" / "2.tif")
     loaded = check(file)
-    (refused,) = unreadable(*holdings(loaded.scenario, loaded.folder))
+    samples, client_indices = holdings(loaded.scenario, loaded.folder)
+    (refused,) = samples.unreadable(client_indices)
     assert f"client 1: {tmp_path / 'p/b/2.tif'} cannot be read as an image: its pixels are " in refused.got
 
 

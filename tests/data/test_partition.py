@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from fedray.data.partition import census, partition
+from fedray.data.census import census
+from fedray.data.clients import partition
 from fedray.data.samples import Array
 from fedray.scenario import Refused
 from fedray.scenario.data import ByLabel

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from fedray import shipped
 from fedray.checks import check
 from fedray.data import dataset_info, holdings, open_source
-from fedray.data.partition import unreadable
 from fedray.data.tokenizer import MASK, train
 from fedray.scenario import Refused, ScenarioError
 from fedray.scenario.data import Text
@@ -61,7 +60,7 @@ def test_samples_are_a_files_consecutive_blocks_and_its_end_is_held_out(tmp_path
     tokens = ours.tokens(np.array([2, 0]))
     assert (tokens.dtype, tokens.shape) == (np.int64, (2, 10))
     assert ours.tokenizer.decode(tokens[0].tolist()) == a[20:30]
-    assert not list(unreadable(ours, {0: np.arange(len(ours))}))
+    assert not list(ours.unreadable({0: np.arange(len(ours))}))
 
 
 @given(st.text(min_size=80).filter(lambda text: len(text.encode()) > 100))

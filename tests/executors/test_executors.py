@@ -206,7 +206,7 @@ def test_turns_side_by_side_are_their_mean_by_samples(topology, tmp_path):
     base = executor.layout.flat(executor.buffer).double()
     alone, weights = [], []
     for client in range(5):
-        buffer, report = executor.clients.train(1, client, executor.buffer)
+        buffer, report, _ = executor.clients.train(1, client, executor.buffer)
         alone.append(report.samples * executor.layout.flat(buffer).double())
         weights.append(report.samples)
     list(executor.run_round(schedule(executor, job.scenario.topology)))

@@ -26,7 +26,7 @@ from fedray.planning.round import schedule_round, shared
 from fedray.planning.workload import measure
 from fedray.report.page import write
 from fedray.report.recorded import read
-from fedray.report.recost import recosted
+from fedray.report.recost import simulate_on_network
 from fedray.schedule import Pass
 from fedray.transport.buffer import sha256
 from tests.helpers import ARTISTS, begin, garments, job_of, rows, run, tiny
@@ -281,9 +281,9 @@ def first_batch(work, server, client=0):
     message, sent = base, {}
     for stage, crossing in (
         ("front", "smashed"),
-        ("middle", "features"),
-        ("tail", "errors"),
-        ("middle_back", "gradients"),
+        ("server_forward", "features"),
+        ("tail", "feature_gradients"),
+        ("server_backward", "gradients"),
     ):
         step = Pass(f"{stage}-0-0", client, stage, 0, 0, 1, 8, ())
         message = server.go(0, 1, step, message) if step.node == "server" else work.go(1, step, None, message)
@@ -308,10 +308,10 @@ def test_in_u_shape_nothing_leaves_a_client_but_activations_and_their_gradients(
     _, job = job_of(garments(tmp_path, split("conv1", tail="head")))
     work, server = SplitClients(job, torch.device("cpu")), SplitServer(job, torch.device("cpu"))
     sent = first_batch(work, server)
-    assert {c: [(f.names, f.shape, f.dtype) for f in m.forms] for c, m in sent.items()} == {
+    assert {c: [(f.names, f.shape, f.dtype) for f in m.headers] for c, m in sent.items()} == {
         "smashed": [(("x",), (8, 32, 13, 13), torch.float32)],
         "features": [(("x",), (8, 128), torch.float32)],
-        "errors": [(("x",), (8, 128), torch.float32)],
+        "feature_gradients": [(("x",), (8, 128), torch.float32)],
         "gradients": [(("x",), (8, 32, 13, 13), torch.float32)],
     }
 
@@ -527,7 +527,7 @@ def test_a_split_run_is_costed_on_another_network_as_one_that_ran_there(tmp_path
     run(there, tmp_path / "there")
     (ours,) = read([tmp_path / "here"])
     (theirs,) = read([tmp_path / "there"])
-    again = recosted(ours, there)
+    again = simulate_on_network(ours, there)
     assert again.rows[-1]["sim_time_s"] == pytest.approx(theirs.rows[-1]["sim_time_s"])
     assert again.rows[-1]["energy_j"] == pytest.approx(theirs.rows[-1]["energy_j"])
     assert again.rows[-1]["sim_time_s"] > 2 * ours.rows[-1]["sim_time_s"]
@@ -554,7 +554,12 @@ def test_by_timestep_the_server_is_sent_noised_pictures_and_gives_back_nothing_b
     told = json.loads((tmp_path / "run" / "split.json").read_text())
     assert told["inputs"] == []
     assert [c["names"] for c in told["crossings"]["smashed"]] == [["cut_images"]]
-    assert told["bytes"] == {"smashed": 8 * 16 * 16 * 4, "gradients": 0, "features": 8 * 4, "errors": 8 * 4}
+    assert told["bytes"] == {
+        "smashed": 8 * 16 * 16 * 4,
+        "gradients": 0,
+        "features": 8 * 4,
+        "feature_gradients": 8 * 4,
+    }
     for place, timesteps in (("model", 30), ("model/client", 20)):
         config = json.loads((tmp_path / "run" / place / "scheduler" / "scheduler_config.json").read_text())
         assert config["num_train_timesteps"] == timesteps
@@ -570,13 +575,13 @@ def test_a_batch_s_gradient_is_that_of_the_weights_it_first_passed_through(tmp_p
     def moved(*clients):
         server.begin(0, 1, base, state)
         at = dict.fromkeys(clients, base)
-        for stage in ("front", "middle", "tail", "middle_back"):
+        for stage in ("front", "server_forward", "tail", "server_backward"):
             for k in clients:
                 step = Pass(f"{stage}-{k}-0", k, stage, 0, 0, 1, 8, ())
                 at[k] = (
                     server.go(0, 1, step, at[k]) if step.node == "server" else work.go(1, step, None, at[k])
                 )
-        return server.held[0].all() - server.side.numbers(base)
+        return server.weights[0].all() - server.part.numbers(base)
 
     one, other, both = moved(0), moved(1), moved(0, 1)
     assert torch.allclose(both, one + other, atol=1e-6)

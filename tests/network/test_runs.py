@@ -284,10 +284,10 @@ def test_a_run_is_costed_again_on_another_network_and_keeps_its_decisions(serial
     assert "run on fast" in page
     assert "without training again" in page
     from fedray.report import recorded
-    from fedray.report.recost import recosted
+    from fedray.report.recost import simulate_on_network
 
     (before,) = recorded.read([folder / "run"])
-    after = recosted(before, other)
+    after = simulate_on_network(before, other)
     assert timeless(after.rows)[-1]["bytes_uplink"] == before.rows[-1]["bytes_uplink"]
     assert after.rows[-1]["sim_time_s"] < before.rows[-1]["sim_time_s"]
     kept = {(e["round"], e["id"]): e["outcome"] for e in before.events if e["event"] != "wait"}
@@ -297,13 +297,13 @@ def test_a_run_is_costed_again_on_another_network_and_keeps_its_decisions(serial
 
 def test_costed_again_on_its_own_network_a_run_takes_what_it_took(tmp_path):
     from fedray.report import recorded
-    from fedray.report.recost import recosted
+    from fedray.report.recost import simulate_on_network
 
     changes = {"topology": {"kind": "parallel", "reduce": "allreduce"}, "population": {"clients": 5}}
     file = garments(tmp_path, changes)
     run(file, tmp_path / "run")
     (before,) = recorded.read([tmp_path / "run"])
-    after = recosted(before, file)
+    after = simulate_on_network(before, file)
     assert [dataclasses.asdict(before)["rows"][-1][k] for k in ("sim_time_s", "energy_j")] == pytest.approx(
         [after.rows[-1][k] for k in ("sim_time_s", "energy_j")]
     )
@@ -312,7 +312,7 @@ def test_costed_again_on_its_own_network_a_run_takes_what_it_took(tmp_path):
 
 def test_a_split_run_s_timeline_from_before_it_named_clients_and_batches_reads_the_same(tmp_path):
     from fedray.report import recorded
-    from fedray.report.recost import recosted
+    from fedray.report.recost import simulate_on_network
 
     file = garments(tmp_path, {"topology": {"kind": "split", "cut": "conv1", "may_send": ["labels"]}})
     run(file, tmp_path / "run")
@@ -322,16 +322,19 @@ def test_a_split_run_s_timeline_from_before_it_named_clients_and_batches_reads_t
     old = [{k: v for k, v in row.items() if k not in new_keys} for row in rows(timeline)]
     timeline.write_text("".join(json.dumps(row) + "\n" for row in old))
     (before,) = recorded.read([tmp_path / "run"])
-    passes = [[e for e in one.events if e["event"] in ("front", "serve", "back")] for one in (now, before)]
+    passes = [
+        [e for e in one.events if e["event"] in ("front", "server_forward_backward", "back")]
+        for one in (now, before)
+    ]
     assert passes[0] == passes[1]
     assert recorded.by_node(before) == recorded.by_node(now)
-    assert recosted(before, file).events == recosted(now, file).events
+    assert simulate_on_network(before, file).events == simulate_on_network(now, file).events
     assert recorded.by_node(now)[1]["turns"] == len(now.rows)  # each client takes part in every round
 
 
 def test_a_split_run_over_a_fading_radio_takes_as_long_again_on_its_own_network(tmp_path):
     from fedray.report import recorded
-    from fedray.report.recost import recosted
+    from fedray.report.recost import simulate_on_network
 
     uplink = {
         "kind": "log_distance",
@@ -350,7 +353,7 @@ def test_a_split_run_over_a_fading_radio_takes_as_long_again_on_its_own_network(
     file = garments(tmp_path, changes)
     run(file, tmp_path / "run")
     (before,) = recorded.read([tmp_path / "run"])
-    after = recosted(before, file)
+    after = simulate_on_network(before, file)
     assert [e["t1_s"] for e in after.events] == pytest.approx([e["t1_s"] for e in before.events])
     assert [e["outcome"] for e in after.events] == [e["outcome"] for e in before.events]
 
@@ -453,7 +456,7 @@ def test_a_ring_trains_all_its_clients_to_the_weights_that_a_server_s_sum_has(tm
 
 def test_a_run_with_a_deadline_takes_as_long_again_on_its_own_network(tmp_path):
     from fedray.report import recorded
-    from fedray.report.recost import recosted
+    from fedray.report.recost import simulate_on_network
 
     slow = {
         "kind": "flops",
@@ -469,7 +472,7 @@ def test_a_run_with_a_deadline_takes_as_long_again_on_its_own_network(tmp_path):
     run(file, tmp_path / "run")
     (before,) = recorded.read([tmp_path / "run"])
     assert any(e["outcome"] == "late" for e in before.events)
-    after = recosted(before, file)
+    after = simulate_on_network(before, file)
     for key in ("sim_time_s", "energy_j"):
         assert [row[key] for row in after.rows] == pytest.approx([row[key] for row in before.rows])
 

@@ -21,7 +21,16 @@ def simulated(steps, seconds, unusable=()):
 
 
 def served(client, batch):
-    return Pass(f"serve-{client}-{batch}", client, "serve", batch, 0, 1, 1, (f"up-{client}",))
+    return Pass(
+        f"server_forward_backward-{client}-{batch}",
+        client,
+        "server_forward_backward",
+        batch,
+        0,
+        1,
+        1,
+        (f"up-{client}",),
+    )
 
 
 def test_a_step_starts_when_the_last_of_those_it_waits_for_ends():
@@ -35,9 +44,11 @@ def test_the_server_serves_first_come_first_served_and_equals_in_the_order_in_wh
     serves = [served(k, 0) for k in range(4)]
     steps = [*ups, *serves, Aggregate("aggregate", tuple(s.id for s in serves))]
     seconds = dict(zip([f"up-{k}" for k in range(4)], [3.0, 1.0, 3.0, 2.0], strict=True))
-    times, _ = simulated(steps, seconds | {f"serve-{k}-0": 10.0 for k in range(4)} | {"aggregate": 0.0})
+    times, _ = simulated(
+        steps, seconds | {f"server_forward_backward-{k}-0": 10.0 for k in range(4)} | {"aggregate": 0.0}
+    )
     # 1 came at 1 s, 3 at 2 s, and 0 and 2 at 3 s
-    assert [times[f"serve-{k}-0"][0] for k in range(4)] == [21.0, 1.0, 31.0, 11.0]
+    assert [times[f"server_forward_backward-{k}-0"][0] for k in range(4)] == [21.0, 1.0, 31.0, 11.0]
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def with_everything(folder, **changes):
             "inputs": ["labels"],
             "skips": [],
             "trainable": {"client": 1, "server": 2},
-            "flops": {"front": 1.0, "serve": 3.0, "back": 2.0},
+            "flops": {"front": 1.0, "server_forward_backward": 3.0, "back": 2.0},
             "crossings": tensors,
             "bytes": {"smashed": 512, "gradients": 512},
         },

@@ -298,7 +298,7 @@ def test_several_runs_are_one_table_with_what_differs_and_what_each_target_took(
     assert all(run.reached(t) for run in found for t in targets)
     assert targets == sorted(targets, reverse=True)
     for run in found:
-        assert f"{recorded.along(run.reached(targets[-1]), 'bytes') / 1000:.4g} kB" in page
+        assert f"{recorded.metric_at(run.reached(targets[-1]), 'bytes') / 1000:.4g} kB" in page
     assert "training loss reached" in page
 
 

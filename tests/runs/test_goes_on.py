@@ -10,7 +10,7 @@ import pytest
 
 from fedray import resume, shipped
 from fedray.data import holdings
-from fedray.data.partition import Holdings
+from fedray.data.clients import Holdings
 from fedray.runs.fingerprint import differences, of_data
 from fedray.runs.folder import RunFolder
 from fedray.scenario import ScenarioError

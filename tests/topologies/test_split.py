@@ -37,10 +37,10 @@ def radio(clients=8, dropout=0.0, seed=0):
 def work(part=0, smashed=SMASHED, **seconds):
     flops = {
         "front": 1.0,
-        "serve": 1.0,
-        "middle": 1.0,
+        "server_forward_backward": 1.0,
+        "server_forward": 1.0,
         "tail": 1.0,
-        "middle_back": 1.0,
+        "server_backward": 1.0,
         "back": 2.0,
     } | seconds
     return Work(
@@ -55,12 +55,12 @@ def work(part=0, smashed=SMASHED, **seconds):
 def test_one_client_s_three_batches_of_six_seconds_take_eighteen():
     events = time_round(splitfed(1, {0: [1, 1, 1]}, False), work(), radio(), 0.0)
     assert events[-1].t0_s == 18.0
-    assert [e.event for e in events[1:6]] == ["front", "send", "serve", "send", "back"]
+    assert [e.event for e in events[1:6]] == ["front", "send", "server_forward_backward", "send", "back"]
     assert [e.node for e in events[1:6]] == ["client-0", "client-0", "server", "server", "client-0"]
 
 
 def test_three_clients_that_share_a_server_of_half_a_second_are_back_at_12_and_then_one_by_one():
-    seconds = work(smashed=250_000, front=5.75, serve=0.5, back=5.25)
+    seconds = work(smashed=250_000, front=5.75, server_forward_backward=0.5, back=5.25)
     events = time_round(splitfed(1, {k: [1] for k in range(3)}, False), seconds, radio(), 0.0)
     assert sorted(e.t1_s for e in events if e.event == "back") == [12.0, 12.5, 13.0]
 
@@ -71,11 +71,11 @@ def test_a_pipeline_of_micro_batches_takes_its_stages_and_the_longest_again_for_
 ):
     """Forwards alone, which is where each has a stage of its own: the sum of the stages and (m - 1) times the
     longest."""
-    seconds = work(smashed=0, front=front, serve=serve, back=0.0)
+    seconds = work(smashed=0, front=front, server_forward_backward=serve, back=0.0)
     link = FixedLink(kind="fixed", rate_bps=8e6)
     schedule = splitfed(1, {0: [m]}, False, m)
     events = time_round(schedule, seconds, radio(), 0.0)
-    assert max(e.t1_s for e in events if e.event == "serve") == pytest.approx(
+    assert max(e.t1_s for e in events if e.event == "server_forward_backward") == pytest.approx(
         front + serve + (m - 1) * max(front, serve)
     )
     assert link.rate_bps  # links take no time here
@@ -99,13 +99,15 @@ def test_micro_batches_are_the_batch_in_parts_that_differ_by_one_at_most(size, n
 def test_every_sample_goes_up_once_and_its_gradient_comes_down_once(turns, u_shape, micro):
     schedule = splitfed(1, turns, u_shape, micro)
     samples = sum(map(sum, turns.values()))
-    for crossing in ("smashed", "gradients", *(("features", "errors") if u_shape else ())):
+    for crossing in ("smashed", "gradients", *(("features", "feature_gradients") if u_shape else ())):
         sends = [s for s in schedule if isinstance(s, Send) and s.crossing == crossing]
         assert sum(s.samples for s in sends) == samples
-        assert {s.direction for s in sends} == {"uplink" if crossing in ("smashed", "errors") else "downlink"}
+        assert {s.direction for s in sends} == {
+            "uplink" if crossing in ("smashed", "feature_gradients") else "downlink"
+        }
     assert schedule.clients == list(turns)
     served = {s.stage for s in schedule if isinstance(s, Pass) and s.node == SERVER_NODE}
-    assert served == ({"middle", "middle_back"} if u_shape else {"serve"})
+    assert served == ({"server_forward", "server_backward"} if u_shape else {"server_forward_backward"})
 
 
 def test_clients_in_turn_hand_their_part_on_and_the_last_gives_it_back():

@@ -13,14 +13,12 @@ from typing import Any, NamedTuple
 import ray
 
 from fedray.data import holdings
-from fedray.data.partition import unreadable
 from fedray.executors import Job, ServerRestarted, TrainReport
 from fedray.lazy import resolve
 from fedray.planning.workload import Workload
 from fedray.runs.fingerprint import of_data
 from fedray.runs.folder import Saved
 from fedray.scenario.base import Refused
-from fedray.scenario.topology import Split
 from fedray.schedule import Pass
 
 
@@ -82,7 +80,7 @@ class ClientHost(Actor):
     rank = 0  # among the hosts that reduce
 
     def make(self) -> Any:
-        if isinstance(self.job.scenario.topology, Split):
+        if self.job.scenario.topology.splits_model:
             from fedray.executors.split.client import SplitClients
 
             return SplitClients(self.job, _device(), self.site)
@@ -98,24 +96,24 @@ class ClientHost(Actor):
     def survey(self) -> tuple[dict[int, int], list[Refused], dict[str, Any]]:
         """How many samples each client of this host's site holds, every image that cannot be read, and what
         the data are."""
-        samples, held = holdings(self.job.scenario, self.job.folder, self.site, self.job.dataset)
-        bad = list(unreadable(samples, held))
+        samples, client_indices = holdings(self.job.scenario, self.job.folder, self.site, self.job.dataset)
+        bad = list(samples.unreadable(client_indices))
         return (
-            {client: len(part) for client, part in held.items()},
+            {client: len(part) for client, part in client_indices.items()},
             bad,
-            {} if bad else of_data(samples, held),
+            {} if bad else of_data(samples, client_indices),
         )
 
     def initial(self) -> tuple[Any, Any, Any]:
         return self.work.initial()
 
-    def go(self, round: int, step: Pass, then: Pass | None, *arrived: Any) -> Any:
-        return _or_failure(lambda: self.work.go(round, step, then, *arrived), arrived)
+    def go(self, round_number: int, step: Pass, then: Pass | None, *arrived: Any) -> Any:
+        return _or_failure(lambda: self.work.go(round_number, step, then, *arrived), arrived)
 
-    def end(self, round: int, client: int, loss: Any) -> tuple[Any, list[TrainReport]]:
+    def end(self, round_number: int, client: int, loss: Any) -> tuple[Any, list[TrainReport]]:
         if isinstance(loss, Exception):
             raise loss
-        part, report = self.work.end(round, client, loss)
+        part, report = self.work.end(round_number, client, loss)
         return part, [report]
 
     def train(
@@ -132,7 +130,7 @@ class ClientHost(Actor):
         base: Any,
         server: Any,
         weight: int,
-        round: int,
+        round_number: int,
         clients: Sequence[int],
         part: Part,
         generated: Any,
@@ -143,7 +141,7 @@ class ClientHost(Actor):
         before = None if part.first else self.so_far
         kept = states or [None] * len(clients)
         total, reports, new = self.work.train_all(
-            base, server, weight, round, clients, kept, before, generated
+            base, server, weight, round_number, clients, kept, before, generated
         )
         self.so_far = None if part.last else total
         return total if part.last else None, reports, *([state or {} for state in new] if states else ())
@@ -250,16 +248,16 @@ class ServerHost(Actor):
         with self.turns.begun(-1):
             pass
 
-    def go(self, number: int, attempt: int, round: int, step: Pass, arrived: Any) -> Any:
+    def go(self, number: int, attempt: int, round_number: int, step: Pass, arrived: Any) -> Any:
         with self.turns.taken(attempt, number):
-            return _or_failure(lambda: self.split.go(attempt, round, step, arrived), [arrived])
+            return _or_failure(lambda: self.split.go(attempt, round_number, step, arrived), [arrived])
 
     def finish(
         self,
         layout: Any,
         buffer: Any,
         state: Any,
-        round: int,
+        round_number: int,
         can_train: int,
         attempt: int,
         clients: Sequence[int],
@@ -267,7 +265,7 @@ class ServerHost(Actor):
         *ends: Any,
     ) -> tuple[Any, Any, None]:
         total = self.split.finish(attempt, clients, weights, ends)
-        return *self.work.aggregate(layout, buffer, state, round, can_train, [total]), None
+        return *self.work.aggregate(layout, buffer, state, round_number, can_train, [total]), None
 
     def audit(self, buffer: Any, labels: Any, grid: Path, *parts: Any) -> Any:
         return self.companion.audit(buffer, labels, grid, [client for part in parts for client in part])
@@ -275,15 +273,17 @@ class ServerHost(Actor):
     def prepare(self, task: Any) -> Any:
         return self.companion.prepare(task)
 
-    def train_companion(self, round: int, task: Any, buffer: Any, state: Any) -> tuple[Any, TrainReport]:
-        return self.companion.train(round, task, buffer, state)
+    def train_companion(
+        self, round_number: int, task: Any, buffer: Any, state: Any
+    ) -> tuple[Any, TrainReport]:
+        return self.companion.train(round_number, task, buffer, state)
 
     def aggregate(
         self,
         layout: Any,
         buffer: Any,
         state: Any,
-        round: int,
+        round_number: int,
         can_train: int,
         augmented: Any,
         report: Any,
@@ -292,10 +292,10 @@ class ServerHost(Actor):
         """The new buffer and state, and the server's own report with what its augmented model weighed, if it
         trained one."""
         if sums:
-            buffer, state = self.work.aggregate(layout, buffer, state, round, can_train, sums)
+            buffer, state = self.work.aggregate(layout, buffer, state, round_number, can_train, sums)
         if report is not None:
             trained = (augmented, report)
-            buffer, state, report = self.companion.mix(layout, round, buffer, state, trained)
+            buffer, state, report = self.companion.mix(layout, round_number, buffer, state, trained)
         return buffer, state, report
 
     def restore(self, layout: Any, folder: Path, saved: Saved) -> tuple[Any, Any, bool]:

@@ -40,15 +40,15 @@ def submit(driver: Driver, schedule: Schedule) -> SubmittedRound:
     relay's local updates are a call each, and its last host adds."""
     scenario = driver.job.scenario
     weight = sum(scenario.aggregation.weight(driver.shared.samples[c]) for c in schedule.clients)
-    beside = companion_round(schedule, scenario, driver.shared)
+    companion = companion_round(schedule, scenario, driver.shared)
     server = driver.server
     trained: list[Any] = [None, None]
-    extra = beside.client_samples
-    if beside.train is not None:
+    extra = companion.client_samples
+    if companion.train is not None:
         call = server.train_companion.options(num_returns=2)
-        trained = call.remote(schedule.round, beside.train, driver.buffer, driver.state)
-    elif beside.prepare is not None:
-        extra = server.prepare.remote(beside.prepare)
+        trained = call.remote(schedule.round, companion.train, driver.buffer, driver.state)
+    elif companion.prepare is not None:
+        extra = server.prepare.remote(companion.prepare)
     routes = chains(schedule)
     alone = [chain[0] for chain in routes if len(chain) == 1]
     parts = _submit_parallel(driver, schedule.round, alone, weight, extra)
@@ -173,14 +173,14 @@ def submit_split(driver: Driver, schedule: Schedule) -> SubmittedRound:
         return call
 
     server = in_turn(driver.server)
-    asked = ask(schedule, driver.buffer, driver.state, driver.attempt, asking, server)
+    submitted = ask(schedule, driver.buffer, driver.state, driver.attempt, asking, server)
     weight = driver.job.scenario.aggregation.weight
-    weights = [weight(driver.shared.samples[c]) for c in asked.ends]
+    weights = [weight(driver.shared.samples[c]) for c in submitted.ends]
     buffer, state, own_report = driver.server.finish.options(num_returns=3).remote(
         driver.layout, driver.buffer, driver.state, schedule.round, driver.can_train,
-        driver.attempt, list(asked.ends), weights, *asked.ends.values(),
+        driver.attempt, list(submitted.ends), weights, *submitted.ends.values(),
     )  # fmt: skip
-    return SubmittedRound(list(asked.reports.items()), buffer, state, own_report, {}, [])
+    return SubmittedRound(list(submitted.reports.items()), buffer, state, own_report, {}, [])
 
 
 def in_turn(server: Any) -> Ask:
@@ -188,9 +188,9 @@ def in_turn(server: Any) -> Ask:
     actors.Turns)."""
     number = count()
 
-    def asked(method: str, *arguments: Any) -> Any:
+    def call(method: str, *arguments: Any) -> Any:
         if method == "begin":  # before any call can see that it has not begun
             return ray.get(server.begin.remote(*arguments))
         return server.go.remote(next(number), *arguments)
 
-    return asked
+    return call

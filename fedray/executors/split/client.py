@@ -12,7 +12,7 @@ from fedray.data import holdings
 from fedray.executors import DataFailure, Job, TrainReport, attribute_error, refuse_infinite
 from fedray.executors.client_datasets import ClientDatasets
 from fedray.executors.local_training import batches, seed_dropout
-from fedray.executors.split.crossings import crossing_seed
+from fedray.executors.split.crossings import crossing_seed, dropout_seed
 from fedray.executors.split.defences import defence
 from fedray.executors.split.split_model import InFlightBatch, PartWeights, SplitModel
 from fedray.learners.cut import named, tensors
@@ -79,7 +79,7 @@ class SplitClients(ClientDatasets):
 
     def _go(self, round_number: int, step: Pass, arrived: Any) -> Message | float:
         with attribute_error(round_number, "training", step.client), self._failing(step):
-            seed = key(self.job.scenario.seed, round_number, step.client, f"dropout {step.id}")
+            seed = dropout_seed(self.job.scenario.seed, round_number, step)
             seed_dropout(self.device, seed)
             if step.stage == "front":
                 if step.batch == step.part == 0:
@@ -164,13 +164,13 @@ class SplitClients(ClientDatasets):
         leaves: NamedTensors = [(names, t.detach().requires_grad_(t.requires_grad)) for names, t in stayed]
         known = update.weights.run(self.cut.tail, named([*received, *leaves]), update.batch.leaves)
         loss = self._judged(update, step, known["loss"] * share)
-        asked, kept = ([t for _, t in some if t.requires_grad] for some in (received, leaves))
-        gradients = update.batch.backward([loss], [torch.ones_like(loss)], [*asked, *kept])
+        needing_gradient, kept = ([t for _, t in some if t.requires_grad] for some in (received, leaves))
+        gradients = update.batch.backward([loss], [torch.ones_like(loss)], [*needing_gradient, *kept])
         waiting = [t for _, t in stayed if t.requires_grad]
-        update.batch.open[step.part] = (out, waiting, gradients[len(asked) :], extra)
+        update.batch.open[step.part] = (out, waiting, gradients[len(needing_gradient) :], extra)
         trained = [r for r in received if r[1].requires_grad]
-        errors = [(names, g) for (names, _), g in zip(trained, gradients, strict=False)]
-        return pack(errors, self.wire, self._seed(round_number, step, "errors"))
+        feature_gradients = [(names, g) for (names, _), g in zip(trained, gradients, strict=False)]
+        return pack(feature_gradients, self.wire, self._seed(round_number, step, "feature_gradients"))
 
     def _back(self, round_number: int, update: SplitUpdate, step: Pass, arrived: Message) -> float:
         batch = update.batch

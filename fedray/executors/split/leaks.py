@@ -37,18 +37,18 @@ def measure(job: Job, learner: Learner, samples: Samples, sheet_file: Path) -> d
     scenario = job.scenario
     section, topology = scenario.evaluation.leakage, scenario.split
     assert section is not None
-    found = cut(learner.stages, topology)
+    result = cut(learner.stages, topology)
     n = min(section.samples, len(samples))
     chosen = np.sort(generator(scenario.seed, 0, SERVER, "leakage").choice(len(samples), n, replace=False))
     draws = torch.Generator().manual_seed(key(scenario.seed, 0, SERVER, "leakage"))
     values = inputs(learner.draw(learner.encode(samples, chosen), np.arange(n), draws))
     with learner.evaluating():
-        sent = tensors(found.smashed, run(found.front, values))
+        sent = tensors(result.smashed, run(result.front, values))
     if (defends := defence(topology.defence)) is not None:
         sent = defends.sent(sent, draws)
     wire = WireFormat(codecs(topology.compression), DTYPES[scenario.training.precision])
     arrived = unpack(pack(sent, wire, 0), wire, 0, sent[0][1].device)
-    secret, seen = values[found.secret], [t.float() for _, t in arrived if t.is_floating_point()]
+    secret, seen = values[result.secret], [t.float() for _, t in arrived if t.is_floating_point()]
     words = 0 if secret.is_floating_point() else int(secret.max()) + 1
     seed = key(scenario.seed, 0, SERVER, "attack")
     attacks = [reconstruct(x, secret, n // 2, words, section.attack_steps, seed) for x in seen]

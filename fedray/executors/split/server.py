@@ -12,10 +12,9 @@ from fedray.executors import Job, ServerRestarted, attribute_error, refuse_infin
 from fedray.executors.local_training import seed_dropout, summable
 from fedray.executors.model import as_sent, master, returned
 from fedray.executors.spill import StateArrays
-from fedray.executors.split.crossings import crossing_seed
+from fedray.executors.split.crossings import crossing_seed, dropout_seed
 from fedray.executors.split.split_model import InFlightBatch, PartWeights, SplitModel
 from fedray.learners.cut import named, tensors
-from fedray.randomness import key
 from fedray.schedule import Pass
 from fedray.transport.buffer import Layout
 from fedray.transport.hooks import HookContext
@@ -55,24 +54,24 @@ class SplitServer:
 
     def _go(self, attempt: int, round_number: int, step: Pass, arrived: Message) -> Message:
         self._refuse_restarted(attempt)
-        seed = key(self.job.scenario.seed, round_number, step.client, f"dropout {step.id}")
+        seed = dropout_seed(self.job.scenario.seed, round_number, step)
         seed_dropout(self.device, seed)
         weights, batch = self._of(step.client)
-        if step.stage == "middle_back":
+        if step.stage == "server_backward":
             return self._backward(round_number, step, arrived, weights, batch)
         received = unpack(arrived, self.wire, self._seed(round_number, step, "smashed"), self.device)
-        asked = [(names, t) for names, t in received if t.requires_grad]
+        needing_gradient = [(names, t) for names, t in received if t.requires_grad]
         known = weights.run(self.cut.middle, named(received), batch.leaves)
-        if step.stage == "middle":
+        if step.stage == "server_forward":
             features = tensors(self.cut.features, known)
-            batch.open[step.part] = (features, asked)
+            batch.open[step.part] = (features, needing_gradient)
             return pack(features, self.wire, self._seed(round_number, step, "features"))
         loss = known["loss"] * arrived.share
         value = float(loss.detach())
         refuse_infinite(value, step.batch, step.client)
-        gradients = batch.backward([loss], [torch.ones_like(loss)], [t for _, t in asked])
+        gradients = batch.backward([loss], [torch.ones_like(loss)], [t for _, t in needing_gradient])
         seed = self._seed(round_number, step, "gradients")
-        return self._sent(weights, batch, step, seed, asked, gradients, value)
+        return self._sent(weights, batch, step, seed, needing_gradient, gradients, value)
 
     def _of(self, client: int) -> tuple[PartWeights, InFlightBatch]:
         """The server's weights for a client, and the batch that is under way."""
@@ -96,12 +95,14 @@ class SplitServer:
             weights: the server's, for this client.
             batch: that is under way.
         """
-        received = unpack(arrived, self.wire, self._seed(round_number, step, "errors"), self.device)
-        features, asked = batch.open.pop(step.part)
+        received = unpack(
+            arrived, self.wire, self._seed(round_number, step, "feature_gradients"), self.device
+        )
+        features, needing_gradient = batch.open.pop(step.part)
         outputs = [t for _, t in features if t.requires_grad]
-        gradients = batch.backward(outputs, [g for _, g in received], [t for _, t in asked])
+        gradients = batch.backward(outputs, [g for _, g in received], [t for _, t in needing_gradient])
         seed = self._seed(round_number, step, "gradients")
-        return self._sent(weights, batch, step, seed, asked, gradients)
+        return self._sent(weights, batch, step, seed, needing_gradient, gradients)
 
     def _sent(
         self,
@@ -109,7 +110,7 @@ class SplitServer:
         batch: InFlightBatch,
         step: Pass,
         seed: int,
-        asked: NamedTensors,
+        needing_gradient: NamedTensors,
         gradients: list[Tensor],
         loss: float = 0.0,
     ) -> Message:
@@ -120,7 +121,7 @@ class SplitServer:
             batch: that is under way.
             step: the pass.
             seed: of the crossing.
-            asked: the tensors whose gradients these are.
+            needing_gradient: the tensors whose gradients these are.
             gradients: as many.
             loss: the (micro-)batch's share of it.
         """
@@ -129,7 +130,7 @@ class SplitServer:
             del self.batches[step.client]
             others = any(other.leaves is weights.leaves for other in self.batches.values())
             weights.step(batch.gradient, step.client, step.batch, open_graphs=others)
-        named_gradients = [(names, g) for (names, _), g in zip(asked, gradients, strict=True)]
+        named_gradients = [(names, g) for (names, _), g in zip(needing_gradient, gradients, strict=True)]
         return pack(named_gradients, self.wire, seed, loss=loss)
 
     def finish(
@@ -154,14 +155,14 @@ class SplitServer:
 
     def _update(self, client: int, end: np.ndarray) -> Tensor:
         """How the whole model [numel] fp32 has changed with a client."""
-        theirs = self.model.client
-        part = theirs.layout.view(end)
+        client_part = self.model.client
+        part = client_part.layout.view(end)
         if self.section.variant == "vanilla":
-            ours = self.master[theirs.places]
+            ours = self.master[client_part.places]
             part = returned(part, ours.to(part.dtype), ours) - ours
         update = torch.zeros(self.model.layout.numel)
         context = HookContext(self.job.scenario.seed, self.round_number, client)
-        update[theirs.places] = self.model.hooks.on_server(part.float(), context)
+        update[client_part.places] = self.model.hooks.on_server(part.float(), context)
         own = self.weights[client if self.section.variant == "splitfed_v1" else 0]
         update[self.part.places] = own.all().cpu() - self.master[self.part.places]
         return update

@@ -1,0 +1,110 @@
+"""Which client has which of the samples that can be opened here."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fedray.data.dataset import Dataset
+from fedray.data.samples import Samples
+from fedray.randomness import SERVER, generator
+from fedray.scenario.base import Refused
+from fedray.scenario.data import PartitionSection
+from fedray.scenario.kinds import implementation
+from fedray.scenario.scenario import Scenario
+
+
+class Holdings(Mapping[int, np.ndarray]):
+    """Which samples each client has, as one array of indices and one of places in it: a hundred thousand
+    clients are two arrays, not a hundred thousand.
+
+    Args:
+        parts: one array of indices a client; or else both of:
+        indices: all of them in a row, client after client.
+        sizes: how many each client has.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[np.ndarray] | None = None,
+        indices: np.ndarray | None = None,
+        sizes: np.ndarray | None = None,
+    ) -> None:
+        if parts is not None:
+            indices = np.concatenate(parts)
+            sizes = np.array([len(part) for part in parts])
+        assert indices is not None
+        assert sizes is not None
+        self.indices = indices.astype(np.int32, copy=False)
+        self.sizes = sizes
+        self.ends = np.cumsum(sizes)
+
+    def __getitem__(self, client: int) -> np.ndarray:
+        return self.indices[self.ends[client] - self.sizes[client] : self.ends[client]]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(len(self.sizes)))
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+
+def partition(scenario: Scenario, samples: Samples) -> Holdings:
+    """Indices of each client, as the scenario's partition deals them out of the seed.
+
+    Raises:
+        Refused: where folders and clients do not match, or a client would have nothing.
+    """
+    section = scenario.data.partition
+    clients = scenario.population.clients
+    rng = generator(scenario.seed, 0, SERVER, "partition")
+    parts = implementation(section)(section).deal(samples, clients, rng)
+    if isinstance(parts, Holdings):
+        return parts
+    _refuse_misdealt(section, parts, clients, len(samples))
+    return Holdings(parts)
+
+
+def _refuse_misdealt(section: PartitionSection, parts: Sequence[np.ndarray], clients: int, n: int) -> None:
+    """What a partition of one's own may get wrong."""
+    key = "data.partition.kind"
+    if len(parts) != clients:
+        raise Refused(key, f"{section.kind!r}, which deals {len(parts)} parts", f"{clients}, one a client")
+    for client, part in enumerate(parts):
+        if not len(part) and not section.leaves_empty:
+            got = f"{section.kind!r}, which leaves client {client} without samples"
+            raise Refused(key, got, "some for each, or a Section whose leaves_empty is true")
+        if len(part) and not 0 <= np.min(part) <= np.max(part) < n:
+            got = f"{section.kind!r}, which gives client {client} samples {np.min(part)} to {np.max(part)}"
+            raise Refused(key, got, f"indices from 0 to {n - 1}")
+
+
+def holdings(
+    scenario: Scenario, folder: Path, site: str | None = None, dataset: Dataset | None = None
+) -> tuple[Samples, Mapping[int, np.ndarray]]:
+    """The samples that a host may open, and which of them each client has: every client's, or with samples at
+    sites those of the clients at the host's own.
+
+    Args:
+        scenario: of which `data`, `population` and `seed` say which client has what.
+        folder: where its relative paths start.
+        site: the host's.
+        dataset: the scenario's data, where they are open already.
+
+    Raises:
+        Refused: where files are missing, or do not fit the clients.
+    """
+    dataset = dataset or Dataset.of(scenario, folder)
+    if dataset.section.clients_at_sites():
+        assert site is not None
+        return dataset.source.open_at_site(site)
+    return dataset.train, partition(scenario, dataset.train)
+
+
+def split_test_set(scenario: Scenario, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of n test images: those held out for augmentation's weights, and those that are measured on."""
+    held_out = scenario.held_out_images
+    if held_out >= n:
+        raise Refused("augmentation.weighting.images", held_out, f"less than the {n} images of the test set")
+    order = generator(scenario.seed, 0, SERVER, "held out").permutation(n) if held_out else np.arange(n)
+    return np.sort(order[:held_out]), np.sort(order[held_out:])
