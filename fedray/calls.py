@@ -2,6 +2,7 @@
 
 import os
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ OPTIONS = (
     (r"--accept-changed-code", "accept_changed_code=True"),
     (r"--(guidance|negative|steps)\b", r"\1"),
 )
+# huggingface_hub looks for progress bars that need ipywidgets as soon as it is imported in a notebook
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 
 @contextmanager

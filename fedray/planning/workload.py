@@ -12,7 +12,9 @@ from fedray.data import Dataset
 from fedray.network.work import Work
 from fedray.planning.companion import CompanionWork
 from fedray.planning.cuts import CutWork, cut_work, refusal
+from fedray.scenario import plugins
 from fedray.scenario.base import Refused
+from fedray.scenario.kinds import user_kinds
 from fedray.scenario.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -122,12 +124,19 @@ def measure(scenario: Scenario, folder: Path, dataset: Dataset | None = None) ->
         scenario.payload,
         str(folder),
     )
-    selected += (scenario.topology.kind,)
+    selected += (
+        str(scenario.topology.reduces_among_clients),
+        str(scenario.population.clients_selected),
+        str(scenario.training.groups),
+        # a notebook may change the code of a user's own kinds between two plans
+        *(module.sha256 for module in plugins.plugins_of(user_kinds(scenario))),
+    )
     if scenario.topology.splits_model:
         selected += (scenario.topology.model_dump_json(), str(scenario.training.batch_size))
     if selected not in _counted:  # a sweep's variants often ask the same
         _counted[selected] = _count(scenario, folder, dataset)
-    return _counted[selected]
+    counted = _counted[selected]
+    return replace(counted, notes=(*_notes(scenario, folder, dataset), *counted.notes))
 
 
 _counted: dict[tuple[str, ...], Workload] = {}
@@ -183,10 +192,7 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
         client_state_bytes=4 * (rules.client_state_numbers + hooks.feeds_back * rules.sent + home),
         flops_per_sample=_flops_per_sample(learner),
         encode_flops_per_sample=learner.encode_flops(),
-        notes=(
-            *_notes(scenario, folder, dataset),
-            *(planner.notes(companion_work, dataset) if planner else ()),
-        ),
+        notes=tuple(planner.notes(companion_work, dataset)) if planner else (),
         # Where base weights change, the adapter alone would say less than was learnt.
         export_files=tunes.base_files(learner)
         if rules.updates_base_weights
