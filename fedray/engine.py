@@ -225,7 +225,7 @@ class Run:
             missed=len(clients) - len(schedule.clients),
         )
         if server is not None:
-            metrics |= _augmented(server)
+            metrics |= server.metrics
         every = scenario.evaluation.every
         due = round_number == scenario.training.rounds or (every and round_number % every == 0)
         evaluation = self.executor.evaluate(self.grid(round_number)) if due else None
@@ -331,12 +331,3 @@ class Run:
     def made(self, round_number: int) -> Path | None:
         grid = self.grid(round_number)
         return grid if grid.is_file() else None
-
-
-def _augmented(report: TrainReport) -> dict[str, Any]:
-    """What the server's own augmented model adds to a round's metrics."""
-    return {
-        "augmented_loss": None if report.failure else report.loss,
-        "pictures": report.samples,
-        "kappa_2": report.kappa_2,
-    }

@@ -8,7 +8,7 @@ from typing import Any
 from fedray.executors import Executor
 from fedray.runs import fingerprint, reader
 from fedray.runs.folder import RunFolder, State
-from fedray.scenario import Loaded, Refused, ScenarioError
+from fedray.scenario import Loaded, ScenarioError
 
 Note = Callable[[str], None]  # shows a person a text
 
@@ -29,10 +29,9 @@ def reopened(run: RunFolder, rounds: int | None) -> Loaded:
         raise ScenarioError(
             [f"--rounds {rounds}: got no more than the {done} rounds that are done, expected more"]
         )
-    if loaded.scenario.companion is not None and loaded.scenario.companion.depends_on_last_round and done:
-        got = "linear with --rounds, up to which it rises"
-        expected = "fixed or held_out, which do not depend on the last round"
-        raise loaded.error([Refused("augmentation.weighting", got, expected)])
+    companion = loaded.scenario.companion
+    if done and companion is not None and companion.fixed_rounds is not None:
+        raise loaded.error([companion.fixed_rounds])
     return loaded
 
 

@@ -89,7 +89,7 @@ class AugmentationServer:
         """
         augmented, report = trained
         if report.failure is not None:
-            return combined, state, replace(report, kappa_2=0.0)
+            return combined, state, _weighed(report, 0.0)
         clients = master(layout, combined, state)
         own = torch.from_numpy(augmented)
         first, second = self.section.weighting.kappas(
@@ -97,7 +97,7 @@ class AugmentationServer:
         ) or self._by_performance(clients, own)
         sent, kept = as_sent(layout, (first * clients.double() + second * own.double()).float())
         kept |= {COMPANION_STATE: augmented} if self.section.start == "own" else {}
-        return sent, state | kept, replace(report, kappa_2=second)
+        return sent, state | kept, _weighed(report, second)
 
     def audit(
         self, buffer: np.ndarray, labels: np.ndarray, grid: Path, audited: Sequence[AuditedData | None]
@@ -167,3 +167,10 @@ class AugmentationServer:
                 lambda: np.zeros((0, self.info.channels, 1, 1), np.uint8), labels, self.info.label_names
             )
         return self.generator.generate(SERVER, labels).samples(self.info)
+
+
+def _weighed(report: TrainReport, kappa_2: float) -> TrainReport:
+    """With what the augmented model adds to the round's metrics."""
+    loss = None if report.failure else report.loss
+    metrics = {"augmented_loss": loss, "pictures": report.samples, "kappa_2": kappa_2}
+    return replace(report, metrics=metrics)

@@ -1,6 +1,7 @@
 """What a client says of its local update."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from fedray.callbacks import ClientReport
 
@@ -17,7 +18,8 @@ class TrainReport:
     failure: str | None = None
     stage: str | None = None
     steps: int = 0  # that its optimizer took
-    kappa_2: float | None = None  # the server's own report: what its augmented model weighs
+    # of the server's own report: what it adds to the round's metrics
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
 
     def public(self, clients: int) -> ClientReport:
         """The same for callbacks and records, in a round in which so many clients train."""

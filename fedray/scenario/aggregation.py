@@ -153,9 +153,6 @@ class Scaffold(AggregationSection):
                 " nobody's gradient"
             )
             yield Refused(".weighting", "samples for scaffold", expected)
-        if scenario.augmentation is not None:
-            expected = "a rule without control variates: the augmented model has none"
-            yield Refused("augmentation", "one beside scaffold", expected)
 
 
 class FedAvgM(AggregationSection):

@@ -172,9 +172,13 @@ class Augmentation(Section):
         return self.at != "client"
 
     @property
-    def depends_on_last_round(self) -> bool:
-        """Whether a round follows from how many rounds there are."""
-        return self.weighting.depends_on_last_round
+    def fixed_rounds(self) -> Refused | None:
+        """Why a run that has begun cannot go on beyond its last round, if so."""
+        if not self.weighting.depends_on_last_round:
+            return None
+        got = f"{self.weighting.kind} with --rounds, up to which it rises"
+        expected = "fixed or held_out, which do not depend on the last round"
+        return Refused("augmentation.weighting", got, expected)
 
     @property
     def prompts(self) -> list[str]:
@@ -188,6 +192,12 @@ class Augmentation(Section):
         if scenario.model.kind != "classifier" or topology.kind != "parallel":
             got = f"one for {scenario.model.kind} over a {topology.kind}"
             yield Refused("augmentation", got, "model.kind classifier and topology.kind parallel")
+        if scenario.aggregation.keeps_control_variates:
+            expected = "a rule without control variates: the augmented model has none"
+            yield Refused("augmentation", f"one beside {scenario.aggregation.kind}", expected)
+        if scenario.population.selection in ("fedcs", "proportional_fair"):
+            expected = "random, round_robin or label_cover beside augmentation"
+            yield Refused("population.selection", scenario.population.selection, expected)
         for key in scenario.closing_keys:
             yield Refused("augmentation", f"one with {key}", "none: its rounds wait for everybody")
         usual = type(self).model_fields["weighting"].default

@@ -104,9 +104,6 @@ class Population(Section):
             yield from self._fedcs(scenario)
         if self.selection == "proportional_fair":
             yield from self._proportional_fair(scenario)
-        if self.selection in ("fedcs", "proportional_fair") and scenario.augmentation is not None:
-            expected = "random, round_robin or label_cover beside augmentation"
-            yield Refused(".selection", self.selection, expected)
 
     def _fedcs(self, scenario: Any) -> Iterator[Refused]:
         if scenario.topology.splits_model:

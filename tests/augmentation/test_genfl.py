@@ -124,7 +124,9 @@ def test_two_hosts_on_ray_give_the_bits_of_one_process_wherever_it_is_painted(
     begin(two)
     for t in (1, 2):
         reports = list(two.run_round(schedule_round(scenario, Radio(scenario.network), t, two.shared)))
-        assert [r.kappa_2 for r in reports if r.client == SERVER] == ([0.5] if at == "server" else [])
+        assert [r.metrics["kappa_2"] for r in reports if r.client == SERVER] == (
+            [0.5] if at == "server" else []
+        )
     assert sha256(cluster.get(two.buffer)) == sha256(alone.buffer)
 
 
@@ -189,7 +191,7 @@ def test_weights_may_follow_accuracy_on_images_that_are_then_not_tested_on(tmp_p
     augmented, report = work.train(1, labels, mean, {})
     scores = [work.accuracy(n) ** 2 for n in (executor.layout.view(mean), torch.from_numpy(augmented))]
     _, _, mixed = work.mix(executor.layout, 1, mean, {}, (augmented, report))
-    assert mixed.kappa_2 == pytest.approx(scores[1] / sum(scores))
+    assert mixed.metrics["kappa_2"] == pytest.approx(scores[1] / sum(scores))
     run(file, tmp_path / "run")
     from fedray.data.clients import split_test_set as split
 
@@ -227,7 +229,7 @@ def test_a_failed_augmented_model_weighs_nothing(tmp_path):
     augmented, report = work.train(1, np.arange(10), executor.buffer, {})
     failed = dataclasses.replace(report, failure="its loss is nan")
     mixed, state, told = work.mix(executor.layout, 1, executor.buffer, {}, (augmented, failed))
-    assert (mixed is executor.buffer, state, told.kappa_2) == (True, {}, 0.0)
+    assert (mixed is executor.buffer, state, told.metrics["kappa_2"]) == (True, {}, 0.0)
 
 
 def test_a_picture_is_of_its_prompt_and_the_same_in_whatever_order_it_is_asked_for(tmp_path):

@@ -1,5 +1,5 @@
 """The actors of a run: client hosts, the server, the evaluator. Thin: all they do is in local_training.py,
-server.py and augment.py."""
+server.py and the companion's server."""
 
 import os
 from abc import ABC, abstractmethod
