@@ -64,7 +64,7 @@ def run(
         reporting = reporters(loaded)
     except Refused as e:
         raise loaded.error([e]) from None
-    listeners = CallbackList([*callbacks, *reporting, *monitors(loaded.scenario)])
+    listeners = CallbackList([*callbacks, *reporting, *monitors(loaded.scenario)], printing=callbacks)
     with locked(folder.path, listeners.on_note):
         try:
             result = Run(loaded, folder, listeners, resume).execute()

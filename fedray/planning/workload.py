@@ -125,7 +125,8 @@ def measure(scenario: Scenario, folder: Path, dataset: Dataset | None = None) ->
     counted_by = _counted_by(scenario, folder)
     if counted_by not in _counted:  # a sweep's variants often are the same
         _counted[counted_by] = _count(scenario, folder, dataset)
-    return _counted[counted_by]
+    counted = _counted[counted_by]
+    return replace(counted, notes=(*_notes(scenario, folder, dataset), *counted.notes))
 
 
 _counted: dict[tuple[str, ...], Workload] = {}
@@ -204,10 +205,7 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
         * (rules.client_state_numbers + hooks.feeds_back * rules.sent + tuned.home_numbers),
         flops_per_sample=_flops_per_sample(learner),
         encode_flops_per_sample=learner.encode_flops(),
-        notes=(
-            *_notes(scenario, folder, dataset),
-            *(planner.notes(companion_work, dataset) if planner else ()),
-        ),
+        notes=tuple(planner.notes(companion_work, dataset)) if planner else (),
         # Where base weights change, the adapter alone would say less than was learnt.
         export_files=tunes.base_files(learner)
         if rules.updates_base_weights
