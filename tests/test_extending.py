@@ -7,12 +7,14 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import tomllib
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
+from fedray.scenario import plugins
 from fedray.scenario.kinds import BASES
 from tests.helpers import garments, quickstart, rows
 
@@ -247,6 +249,12 @@ def test_the_table_of_ones_own_kinds_names_each_base_class_once():
     named = dict(re.findall(r"^\| (\w+) \| `fedray\.(\w+)` \|", page, re.M))
     assert named == {room: base.partition(":")[2] for room, base in BASES.items()}
     assert all(hasattr(fedray, name) for name in named.values())
+
+
+def test_the_entry_points_that_the_page_shows_are_of_the_group_that_is_read():
+    page = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"^```toml\n(.*?)^```$", page, re.M | re.S)
+    assert list(tomllib.loads(shown)["project"]["entry-points"]) == [plugins.GROUP]
 
 
 @pytest.mark.parametrize("kind", KINDS)
