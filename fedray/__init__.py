@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fedray.aggregation.accumulators import Accumulator, ExactSum, Gathered, Updates
     from fedray.aggregation.rule import Rule
-    from fedray.api import Run, check, load, open, plan, run, trainable
+    from fedray.api import check, compare, load, open, plan, run, trainable
     from fedray.callbacks import Callback, ClientReport, EvaluationReport, RoundReport, RunEnd, RunStart
     from fedray.data.partition import Partition
     from fedray.data.samples import DatasetInfo, DatasetSamples, Samples
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         link_client,
     )
     from fedray.planning.selection import Selection, SelectionContext
+    from fedray.results import Run
     from fedray.scenario import Refused, ScenarioError
     from fedray.scenario.base import FilePath
     from fedray.schedule import SERVER_ID, Aggregate, Schedule, Send, Train
@@ -87,6 +88,7 @@ __all__ = [
     "Tuning",
     "Updates",
     "check",
+    "compare",
     "link_client",
     "load",
     "open",
@@ -98,7 +100,7 @@ __all__ = [
 _MODULES = {
     "fedray.aggregation.accumulators": ["Accumulator", "ExactSum", "Gathered", "Updates"],
     "fedray.aggregation.rule": ["Rule"],
-    "fedray.api": ["Run", "check", "load", "open", "plan", "run", "trainable"],
+    "fedray.api": ["check", "compare", "load", "open", "plan", "run", "trainable"],
     "fedray.callbacks": ["Callback", "ClientReport", "EvaluationReport", "RoundReport", "RunEnd", "RunStart"],
     "fedray.data.partition": ["Partition"],
     "fedray.data.samples": ["DatasetInfo", "DatasetSamples", "Samples"],
@@ -119,6 +121,7 @@ _MODULES = {
         "link_client",
     ],
     "fedray.planning.selection": ["Selection", "SelectionContext"],
+    "fedray.results": ["Run"],
     "fedray.scenario": ["Refused", "ScenarioError"],
     "fedray.scenario.base": ["FilePath"],
     "fedray.schedule": ["SERVER_ID", "Aggregate", "Schedule", "Send", "Train"],

@@ -16,6 +16,7 @@ from fedray.executors import (
     Executor,
     Job,
     TrainReport,
+    attribute_error,
     monitors,
     open_executor,
 )
@@ -63,7 +64,7 @@ def run(
         reporting = reporters(loaded)
     except Refused as e:
         raise loaded.error([e]) from None
-    listeners = CallbackList([*callbacks, *reporting, *monitors(loaded.scenario)])
+    listeners = CallbackList([*callbacks, *reporting, *monitors(loaded.scenario)], printing=callbacks)
     with locked(folder.path, listeners.on_note):
         try:
             result = Run(loaded, folder, listeners, resume).execute()
@@ -202,8 +203,10 @@ class Run:
     def train_round(self, round_number: int) -> None:
         """One round: its schedule, what that costs, who trains, and the evaluation of what came of it."""
         scenario = self.scenario
-        selected = schedule_round(scenario, self.radio, round_number, self.known, self.work, self.ledger)
-        events = time_round(selected, self.work, self.radio, self.ledger.sim_time_s)
+        with attribute_error(round_number, "writing its schedule", None):
+            selected = schedule_round(scenario, self.radio, round_number, self.known, self.work, self.ledger)
+        with attribute_error(round_number, "simulating it", None):
+            events = time_round(selected, self.work, self.radio, self.ledger.sim_time_s)
         # nobody trains what would be late or lost
         schedule = selected.prune({event.id: event.outcome for event in events})
         if scenario.topology.serves_in_clock_order:

@@ -5,10 +5,14 @@ import unicodedata
 
 
 class UserError(ValueError):
-    """A user's mistake: its lines are all a command line says of it."""
+    """A user's mistake: its lines are all a command line says of it, and a notebook."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of a traceback."""
+        return [f"{type(self).__name__}:", *printable(self, keep="\n").split("\n")]
 
 
-def reason(e: Exception) -> str:
+def reason(e: BaseException) -> str:
     """Why something failed, in one line."""
     return (getattr(e, "strerror", None) or str(e) or type(e).__name__).split("\n")[0]
 

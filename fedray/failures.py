@@ -6,6 +6,7 @@ from typing import Any
 from fedray.callbacks.dispatch import CallbackFailed
 from fedray.executors import StepFailed, TrainReport, client_label
 from fedray.runs.folder import RunFolder
+from fedray.scenario import plugins
 
 
 class RunFailed(RuntimeError):
@@ -26,7 +27,7 @@ def failure(e: Exception) -> RunFailed:
         message = str(e)
     else:
         facts = {"error": type(e).__name__, "traceback": traceback.format_exc()}
-        message = f"{type(e).__name__}: {e}"
+        message = f"{type(e).__name__}: {e}{plugins.at_users_line(e)}"
     if isinstance(e, OSError) and e.filename:
         message = f"{e.filename}: {e.strerror}"
         return RunFailed(

@@ -8,8 +8,7 @@ from typing import Any
 from fedray.executors import Executor
 from fedray.runs import fingerprint, reader
 from fedray.runs.folder import RunFolder, State
-from fedray.scenario import Loaded, Refused, ScenarioError, plugins
-from fedray.scenario.kinds import user_kinds
+from fedray.scenario import Loaded, Refused, ScenarioError
 
 Note = Callable[[str], None]  # shows a person a text
 
@@ -65,8 +64,7 @@ def refuse_changed_code(run: RunFolder, loaded: Loaded) -> None:
     state = next((state for _, state in run.states() if not isinstance(state, str)), None)
     if state is None or not state.round:
         return
-    modules = plugins.plugins_of(user_kinds(loaded.scenario))
-    now = {fingerprint.USERS_CODE: fingerprint.of_modules(modules)}
+    now = {fingerprint.USERS_CODE: fingerprint.of_users_code(loaded.scenario)}
     if others := fingerprint.differences(state.belongs, now, fingerprint.USERS_CODE):
         accept = "(or go on with it: --accept-changed-code)"
         raise ScenarioError([f"--resume {run.path}: {line} {accept}" for line in others])

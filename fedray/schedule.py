@@ -17,6 +17,8 @@ from fedray.randomness import SERVER_ID
 
 SERVER_NODE = "server"  # the server's name in a timeline; its number, where a client's stands, is SERVER_ID
 Direction = Literal["uplink", "downlink", "sidelink"]
+# What goes back over each of a split model's crossings.
+BACK = {"smashed": "gradients", "features": "feature_gradients"}
 SERVED = ("server_forward_backward", "server_forward", "server_backward")  # passes that the server makes
 
 

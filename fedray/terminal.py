@@ -4,9 +4,11 @@ printed with its control characters visible."""
 import sys
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, TextIO, cast
 
+import rich.live
 from rich.console import Console
+from rich.file_proxy import FileProxy
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -16,6 +18,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.spinner import Spinner
 from rich.table import Table
 
 from fedray.callbacks import Callback, ClientReport, RoundReport, RunStart
@@ -77,8 +80,14 @@ class Live(Quiet):
 
     def __init__(self, console: Console) -> None:
         super().__init__()
+        # what the caller's own callbacks print stands above the bar, as its other lines do
+        self.out, self.err = (cast(TextIO, FileProxy(console, file)) for file in (self.out, self.err))
         self.console = console
-        self.status = console.status("starting actors and loading the model ...")
+        self.status = rich.live.Live(
+            Spinner("dots", "starting actors and loading the model ...", style="status.spinner"),
+            transient=True,
+            **self._shared(),
+        )
         self.status.start()
         self.bar: Any = None
         self.clients = 0  # of this round that have ended
@@ -86,7 +95,7 @@ class Live(Quiet):
     def on_start(self, start: RunStart) -> None:
         self.status.stop()
         self.console.print(printable(start.executor), style="dim", markup=False)
-        self.bar = Progress(SpinnerColumn(), TextColumn("round"), *_progress(), console=self.console)
+        self.bar = Progress(SpinnerColumn(), TextColumn("round"), *_progress(), **self._shared())
         self.task = self.bar.add_task(
             "[dim]evaluating the base model[/dim]", total=start.rounds, completed=start.done
         )
@@ -115,7 +124,7 @@ class Live(Quiet):
 
     def variants(self, rounds: dict[str, int]) -> None:
         self.status.stop()
-        self.bar = Progress(TextColumn("{task.fields[variant]}"), *_progress(), console=self.console)
+        self.bar = Progress(TextColumn("{task.fields[variant]}"), *_progress(), **self._shared())
         self.tasks = {
             name: self.bar.add_task("[dim]waiting[/dim]", total=n, variant=printable(name))
             for name, n in rounds.items()
@@ -141,6 +150,10 @@ class Live(Quiet):
         self.status.stop()
         if self.bar:
             self.bar.stop()
+
+    def _shared(self) -> dict[str, Any]:
+        """Of all that is shown. Standard output and error stay as they are: they lead to run.log."""
+        return {"console": self.console, "redirect_stdout": False, "redirect_stderr": False}
 
 
 def _progress() -> tuple[ProgressColumn, ...]:

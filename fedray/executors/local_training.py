@@ -152,8 +152,7 @@ class LocalTraining(ClientDatasets):
         are zero, and then their gradients are too. Gives both arguments on the model's device."""
         flat = self.model.flat
         device = flat.all.device
-        self.model.load(received)
-        flat.load_home(state.get(HOME))
+        self.model.load(received, state.get(HOME))
         received = received.to(device)
         part = self.model.tuning.client_part(flat.layout, client)
         if part is not None:

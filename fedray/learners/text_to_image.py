@@ -1,5 +1,4 @@
-"""text_to_image: a latent diffusion model (Rombach et al. 2022) trained on captioned images, on diffusers'
-networks.
+"""A latent diffusion model (Rombach et al. 2022) trained on captioned images, on diffusers' networks.
 
 What no tuning trains is computed once a client and kept: the latents' mean and standard deviation always, the
 text embeddings where the text encoder is frozen.
@@ -16,9 +15,9 @@ from typing import Any, Self, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
+from torch.nn import functional as F
 
 from fedray.data import Samples
 from fedray.learners import unet as unets

@@ -154,7 +154,8 @@ def _costs(
     seconds = [0.0] * len(loads)
     joules = [0.0] * len(loads)
     for i, transfer in transfers.items():
-        seconds[i], joules[i] = transfer.time_s, transfer.energy_j
+        seconds[i] = transfer.time_s
+        joules[i] = transfer.energy_j
         if i in failures.lost and math.isinf(seconds[i]):  # nothing is sent to a receiver out of reach
             seconds[i] = loads[i] = 0.0
     for i, client in schedule.computing.items():

@@ -65,26 +65,10 @@ def plan(loaded: Loaded) -> dict[str, Any]:
             pictures += sum(step.pictures for step in schedule if isinstance(step, Generate))
     except Refused as e:
         raise loaded.error([e]) from None
-    packing = pack(scenario, here)
-    sites = (
-        {"sites": {s: sum(place.site == s for place in packing.places) for s in scenario.sites}}
-        if scenario.sites
-        else {}
-    )
     rounds = scenario.training.rounds
     return {
         "name": scenario.name,
-        "actors": (
-            {
-                "executor": scenario.runtime.executor,
-                "client": len(packing.places),
-                "server": 1,
-                "evaluator": 1,
-            }
-            | sites
-        ),
-        "cpus_per_actor": packing.places[0].cpus,
-        "gpus_per_actor": packing.places[0].gpus,
+        **_actors(scenario, here),
         "memory_bytes": workload.memory_bytes(scenario.training.precision),
         **{name: getattr(workload, name) for name in AS_COUNTED},
         # of the client with most
@@ -99,6 +83,24 @@ def plan(loaded: Loaded) -> dict[str, Any]:
         },
         "total": total.totals(),
     } | ({"cut": workload.cut.name, "cuts": cuts} if workload.cut else {})
+
+
+def _actors(scenario: Scenario, nodes: list[Node]) -> dict[str, Any]:
+    """Who runs it on these nodes, and what each has."""
+    packing = pack(scenario, nodes)
+    actors: dict[str, Any] = {
+        "executor": scenario.runtime.executor,
+        "client": len(packing.places),
+        "server": 1,
+        "evaluator": 1,
+    }
+    if scenario.sites:
+        actors["sites"] = {s: sum(place.site == s for place in packing.places) for s in scenario.sites}
+    return {
+        "actors": actors,
+        "cpus_per_actor": packing.places[0].cpus,
+        "gpus_per_actor": packing.places[0].gpus,
+    }
 
 
 def simulate_rounds(
@@ -154,7 +156,7 @@ def costs(
     scenario: Scenario, folder: Path, known: Shared, dataset: Dataset | None = None
 ) -> list[tuple[CutWork, Ledger, int]]:
     """Every cut that is allowed and fits the devices, what the first round costs with it, and how many
-    clients finish it. Arguments are those of `resolve_auto_cut`.
+    clients finish it.
 
     Args:
         scenario: whose topology is a split.

@@ -48,13 +48,22 @@ def colour(i: int) -> str:
     return f"#f000{i % 8:02d}"
 
 
-def curves(runs: Sequence[Recorded], key: str, axis: str) -> str:
-    """A metric of all runs against one axis, with its floor where one was measured."""
+def curves(runs: Sequence[Recorded], key: str, axis: str, legend: bool = False) -> str:
+    """A metric of all runs against one axis, with its floor where one was measured.
+
+    Args:
+        runs: each has its colour.
+        key: the metric's, of metrics.jsonl.
+        axis: one of AXES.
+        legend: whether the picture itself says which colour is which run; the report says it beside.
+    """
     with _figure(4.6, 2.7) as (figure, ax):
         for i, run in enumerate(runs):
             x, y = run.series(key, axis)
             dense = key == "loss" and len(x) > 2 * SMOOTHING
             look: dict[str, Any] = {"linewidth": 0.8, "alpha": 0.45} if dense else {"linewidth": 1.8}
+            # behind a space, as matplotlib leaves out labels that begin with an underscore
+            look["label"] = f" {_label(run.name)}"
             ax.plot(x, y, color=colour(i), marker="" if len(x) > 30 else "o", ms=3, **look)
             if dense:
                 smooth = list(run.smooth_loss())
@@ -78,6 +87,8 @@ def curves(runs: Sequence[Recorded], key: str, axis: str) -> str:
         else:
             ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: size(v, UNITS[axis])))
             ax.xaxis.set_major_locator(MaxNLocator(5))
+        if legend:
+            ax.legend(frameon=False, fontsize=8, labelcolor=INK)
         if is_share(key):
             ax.set_ylim(0, min(1.05, 1.08 * ax.get_ylim()[1]))
             ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0%}"))

@@ -157,3 +157,10 @@ def as_csv(runs: Sequence[Recorded]) -> str:
 def _cell(text: str) -> str:
     """Text that a spreadsheet does not take for a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+def short(value: Any) -> str:
+    """Four figures are enough for a person."""
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -41,6 +41,11 @@ class Recorded:
     on_other_network: bool = False  # on another network than it ran on
 
     @property
+    def weights_sha256(self) -> str:
+        """Empty while it is not done."""
+        return (self.result or {}).get("weights_sha256") or ""
+
+    @property
     def status(self) -> str:
         if self.result:
             return "done"

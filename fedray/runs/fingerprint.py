@@ -4,7 +4,7 @@ mixture."""
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +50,16 @@ def of_scenario(scenario: Scenario, folder: Path) -> Fingerprint:
     source = _digest(file.read_bytes() for file in sorted(Path(__file__).parents[1].rglob("*.py")))
     return {
         "scenario": keys,
-        USERS_CODE: of_modules(plugins.plugins_of(user_kinds(scenario))),
+        USERS_CODE: of_users_code(scenario),
         "code": {"python": facts["python"], **facts["packages"], "fedray's source": source},
     }
 
 
-def of_modules(modules: Sequence[plugins.Plugin]) -> dict[str, Any]:
-    return {f"{module.name}.py": module.sha256 for module in modules}
+def of_users_code(scenario: Scenario) -> dict[str, Any]:
+    """The modules that lie beside it, by their sha256, and the packages that it has kinds from."""
+    kinds = list(user_kinds(scenario))
+    modules = {f"{module.name}.py": module.sha256 for module in plugins.plugins_of(kinds)}
+    return modules | plugins.releases_of(kinds)
 
 
 def kept(scenario: Scenario, folder: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from fedray.errors import printable
 from fedray.runs.shapes import LINES, SHAPES, Shape
 from fedray.scenario.explain import kind_of
-from fedray.scenario.load import Loaded, ScenarioError, load
+from fedray.scenario.load import Loaded, ScenarioError, in_run_folder, load
 
 SCENARIO = "scenario.resolved.yaml"
 MOST = 64 * 2**20  # bytes of a file, or of a line of one that has a line a round
@@ -93,12 +93,14 @@ def code_folders(run: Path) -> tuple[Path, ...]:
     may be a stranger's: nothing in it is imported, nor anything of another person's that it names."""
     recorded = (document(run, "env.json") or {}).get("code", {}).values()
     folders = [Path.cwd(), *(Path(module["folder"]) for module in recorded)]
-    return tuple(folder for folder in folders if _is_callers(run, folder))
+    return tuple(folder for folder in folders if folder.is_absolute() and _is_callers(run, folder))
 
 
 def _is_callers(run: Path, folder: Path) -> bool:
     try:
-        return not folder.resolve().is_relative_to(run.resolve()) and folder.stat().st_uid == os.getuid()
+        if folder.resolve().is_relative_to(run.resolve()) or in_run_folder(folder.resolve()):
+            return False
+        return folder.stat().st_uid == os.getuid()
     except OSError:  # it is not there any more
         return False
 

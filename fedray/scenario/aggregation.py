@@ -43,7 +43,7 @@ class AggregationSection(KindSection):
     @property
     def keeps_state(self) -> bool:
         """Whether a client has a state of its own between its local updates."""
-        return self.keeps_control_variates or self.feeds_back
+        return self.keeps_control_variates or self.feeds_back or any(t.keeps_state for t in self.transforms)
 
     def operations(self, updates: int) -> float:
         """Floating-point operations a number of so many updates: a subtraction, a multiplication and an
@@ -79,6 +79,9 @@ class AggregationSection(KindSection):
         if topology.splits_model and any(t.writes_bytes for t in self.transforms):
             expected = "none in a split: topology.compression is for what crosses the cut"
             yield Refused(".transforms", kinds, expected)
+        if topology.splits_model and (kept := [t.kind for t in self.transforms if t.keeps_state]):
+            expected = "none that keeps a state in a split, whose clients keep nothing between rounds"
+            yield Refused(".transforms", ", ".join(kept), expected)
         if topology.reduces_among_clients:
             if any(t.writes_bytes for t in self.transforms):
                 expected = "clip alone with topology.reduce allreduce: a ring adds plain numbers"
@@ -242,6 +245,9 @@ class ProductSection(AggregationSection):
         if scenario.topology.hands_model_on or scenario.topology.splits_model:
             expected = "topology.kind parallel: a relay hands adapters on without averaging them"
             yield Refused(".kind", self.kind, expected)
+        if scenario.tuning.local:
+            got = f"some for {self.kind}"
+            yield Refused("tuning.local", got, "none: it multiplies each B with its A, and needs them all")
 
 
 class HetLora(ProductSection):

@@ -22,6 +22,8 @@ from fedray.scenario.network import DIRECTIONS
 from fedray.scenario.scenario import Scenario
 from fedray.scenario.tree import apply, mark_of, parse_sections, plain, put, read, text_of
 
+RUN_FOLDERS = ((".prepared",), ("scenario.yaml", "scenario.resolved.yaml"))  # by files that they hold
+
 
 @dataclass(frozen=True, repr=False)
 class Loaded:
@@ -33,16 +35,17 @@ class Loaded:
     tree: Any
     settings: tuple[str, ...] = ()
     code: tuple[Path, ...] | None = None  # where a user's own kinds may lie; None: beside the file
+    mapping: bool = False  # from Python: its text is in no file, so that errors name no line
 
     @property
     def code_folders(self) -> list[Path]:
         """Where a user's own kinds are looked for: beside the scenario, and where FEDRAY_CODE says."""
         named = os.environ.get("FEDRAY_CODE", "").split(os.pathsep)
-        beside = [self.file.parent] if self.code is None else list(self.code)
+        beside = code_beside(self.file) if self.code is None else list(self.code)
         return [folder.resolve() for folder in [*beside, *(Path(name) for name in named if name)]]
 
     def __repr__(self) -> str:
-        return f"<scenario {self.scenario.name} from {self.file}>"
+        return f"<scenario {self.scenario.name} from {'a mapping' if self.mapping else self.file}>"
 
     @property
     def folder(self) -> Path:
@@ -52,7 +55,11 @@ class Loaded:
     def error(self, refused: Iterable[Refused]) -> ScenarioError:
         """What rooms refused, as lines of this file."""
         lines = ((tuple(r.key.split(".")), f"got {r.got}, expected {r.expected}") for r in refused)
-        return ScenarioError([_line(self.file, self.tree, self.settings, *one) for one in lines])
+        return ScenarioError([_line(self, *one) for one in lines])
+
+    def place(self, line: int) -> str:
+        """What an error on this line of the text begins with."""
+        return "" if self.mapping else f"{self.file}:{line}: "
 
     @cached_property
     def variants(self) -> dict[str, Loaded]:
@@ -74,7 +81,7 @@ class Loaded:
             for key, value in changes.items():
                 mark = mark_of(changes, key) or line
                 faults += [
-                    f"{self.file}:{mark[0] + 1}: {key}: {f}"
+                    f"{self.place(mark[0] + 1)}{key}: {f}"
                     for f in put(tree, str(key), copy.deepcopy(value), mark)
                 ]
             try:
@@ -127,6 +134,18 @@ class Loaded:
         return path if path.startswith("shipped:") else str((self.folder / path).resolve())
 
 
+def code_beside(file: Path) -> list[Path]:
+    """Where a user's own kinds may lie beside a file with a scenario: in its folder; or in the current one,
+    where that is a run folder."""
+    return [folder for folder in (file.parent.resolve(), Path.cwd()) if not in_run_folder(folder)][:1]
+
+
+def in_run_folder(folder: Path) -> bool:
+    """Whether a folder is a run's, or in one. That may be a stranger's: nothing in it is imported."""
+    places = (folder, *folder.parents)
+    return any(all((place / name).exists() for name in names) for place in places for names in RUN_FOLDERS)
+
+
 def load(
     file: Path,
     settings: Sequence[str] = (),
@@ -153,6 +172,7 @@ def load_text(
     settings: Sequence[str] = (),
     seed: int | None = None,
     code: tuple[Path, ...] | None = None,
+    mapping: bool = False,
 ) -> Loaded:
     """As `load`, of a text that need not be on the disk.
 
@@ -162,6 +182,7 @@ def load_text(
         settings: `a.b=v` with v in YAML.
         seed: in place of the scenario's own.
         code: where a user's own kinds are looked for; None: beside the file.
+        mapping: whether it is a mapping from Python, whose errors name neither file nor line.
 
     Raises:
         ScenarioError: with every problem found.
@@ -172,7 +193,7 @@ def load_text(
         problems += apply(tree, setting)
     if seed is not None:
         tree["seed"] = seed
-    raw = Loaded(None, file, text, tree, tuple(settings), code)  # type: ignore[arg-type]
+    raw = Loaded(None, file, text, tree, tuple(settings), code, mapping)  # type: ignore[arg-type]
     loaded = _validate(raw, problems)
     _ = loaded.variants  # raises where one is not whole
     return loaded
@@ -192,7 +213,7 @@ def load_network(file: Path, scenario: dict[str, Any], code: Sequence[Path] = ()
     """
     text, tree = read(file)
     whole = scenario | {"network": tree.get("network", tree)}
-    raw = Loaded(None, file, text, whole, (), (file.parent, *code))  # type: ignore[arg-type]
+    raw = Loaded(None, file, text, whole, (), (*code_beside(file), *code))  # type: ignore[arg-type]
     loaded = _validate(raw, [], together=False)
     refused = [r for r in loaded.scenario.combinations() if r.key.startswith("network.")]
     if refused:
@@ -207,7 +228,7 @@ def _validate(raw: Loaded, problems: list[str], together: bool = True) -> Loaded
         scenario = Scenario.model_validate(values, context={"folders": raw.code_folders})
     except ValidationError as e:
         result, more = explained(e.errors(include_url=False), values, Scenario)
-        problems += [_line(raw.file, raw.tree, raw.settings, loc, message) for loc, message in result]
+        problems += [_line(raw, loc, message) for loc, message in result]
         raise ScenarioError(problems, more) from None
     if problems:
         raise ScenarioError(problems)
@@ -217,15 +238,15 @@ def _validate(raw: Loaded, problems: list[str], together: bool = True) -> Loaded
     return loaded
 
 
-def _line(file: Path, tree: Any, settings: Sequence[str], loc: Loc, message: str) -> str:
+def _line(loaded: Loaded, loc: Loc, message: str) -> str:
     """`FILE:LINE: a.b: message`; what `--set` changed has no line, so the setting stands in its place."""
     key = ".".join(str(p) for p in loc)
-    for setting in settings:
+    for setting in loaded.settings:
         path = setting.partition("=")[0].strip()
         if key == path or key.startswith(path + ".") or path.startswith(key + "."):
             return printable(f"--set {setting}: {key}: {message}")
     line = 1
-    at = tree
+    at = loaded.tree
     for part in loc:
         mark = mark_of(at, part)
         line = mark[0] + 1 if mark else line
@@ -233,4 +254,4 @@ def _line(file: Path, tree: Any, settings: Sequence[str], loc: Loc, message: str
             at = at[part]
         except (KeyError, IndexError, TypeError):
             break
-    return printable(f"{file}:{line}: {key + ': ' if key else ''}{message}")
+    return printable(f"{loaded.place(line)}{key + ': ' if key else ''}{message}")

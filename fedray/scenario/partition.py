@@ -130,9 +130,6 @@ class Quantity(PartitionSection):
         return self.allow_empty
 
 
-AnyPartition = Annotated[
-    ByFolder | Iid | Dirichlet | Shards | Quantity, Discriminator("kind"), OpenKind("partition")
-]
-
-
-ByLabel = Annotated[Iid | Dirichlet | Shards | Quantity, Discriminator("kind"), OpenKind("partition")]
+DealtPartition = Iid | Dirichlet | Shards | Quantity
+ByLabel = Annotated[DealtPartition, Discriminator("kind"), OpenKind("partition")]
+AnyPartition = Annotated[ByFolder | DealtPartition, Discriminator("kind"), OpenKind("partition")]

@@ -11,6 +11,7 @@ from fedray.scenario.augmentation import Augmentation
 from fedray.scenario.base import Name, Refused, Section
 from fedray.scenario.data import Data
 from fedray.scenario.evaluation import Evaluation
+from fedray.scenario.kinds import conflicts
 from fedray.scenario.model import Model
 from fedray.scenario.network import Network
 from fedray.scenario.population import Population
@@ -157,5 +158,5 @@ class Scenario(Section):
         """Every pair of answers that does not go together."""
         for key, section in self.sections():
             if key:
-                for refused in section.conflicts(self):
+                for refused in conflicts(section, self):
                     yield refused.within(key)

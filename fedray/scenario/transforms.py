@@ -17,6 +17,7 @@ class TransformSection(KindSection):
     rank: ClassVar[int] = 0
     once: ClassVar[bool] = False  # whether there may be but one of this rank
     writes_bytes: ClassVar[bool] = False  # whether the receiver gets other bytes than the update's numbers
+    keeps_state: ClassVar[bool] = False  # whether it keeps something of a client between local updates
 
 
 class Clip(TransformSection):

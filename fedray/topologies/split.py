@@ -49,7 +49,6 @@ def vanilla(
     round_number: int, batches: Mapping[int, Sequence[int]], u_shape: bool, micro: int = 1
 ) -> Schedule:
     """One global round t in which the client's part goes from hand to hand, in the order of `batches`.
-    Arguments as in `splitfed`.
 
     Args:
         round_number: t, from 1.

@@ -162,7 +162,8 @@ class SplitServer:
         self._refuse_restarted(attempt)
         accumulator = rule(self.job.scenario.aggregation, self.model.layout).empty(sum(weights))
         for client, weight, end in zip(clients, weights, ends, strict=True):
-            update = self._update(client, end)
+            with attribute_error(self.round_number, "adding its update", client):
+                update = self._update(client, end)
             with summable(client):
                 accumulator.add(update, weight, client)
         return accumulator
@@ -176,7 +177,7 @@ class SplitServer:
             part = returned(part, ours.to(part.dtype), ours) - ours
         update = torch.zeros(self.model.layout.numel)
         context = HookContext(self.job.scenario.seed, self.round_number, client)
-        update[client_part.places] = self.model.hooks.on_server(part.float(), context)
+        update[client_part.places] = self.model.hooks.on_server(part.to(torch.float32, copy=True), context)
         own = self.weights[client if self.section.variant == "splitfed_v1" else 0]
         update[self.part.places] = own.all().cpu() - self.master[self.part.places]
         return update
