@@ -48,7 +48,7 @@ class Segmenter(fedray.Learner):
         pixels = np.concatenate([samples.pixels(indices, self.size), np.stack(masks)[:, None]], axis=1)
         return torch.tensor(pixels, device=self.device) / 255  # [n, 4, h, w]: red, green, blue and mask
 
-    def blank_shard(self, n: int) -> Tensor:
+    def blank_shard(self, n: int) -> Tensor:  # so that `plan` counts the work without images
         return torch.zeros(n, 4, self.size, self.size, device=self.device)
 
     def loss(self, batch: Tensor) -> Tensor:
