@@ -138,7 +138,8 @@ def attribute_error(
         client: whose; None: the server's.
         other_than: what is said without that.
     """
-    as_they_are: tuple[type[Exception], ...] = (DataFailure, ServerRestarted, Refused, *other_than)
+    as_they_are: tuple[type[Exception], ...] = (StepFailed, DataFailure, ServerRestarted, Refused)
+    as_they_are += other_than
     try:
         yield
     except as_they_are:

@@ -78,8 +78,7 @@ class ServerWork:
             seed=key(scenario.seed, round_number, SERVER, "aggregate"),
             context=HookContext(scenario.seed, round_number, SERVER),
         )
-        with attribute_error(round_number, "aggregating", SERVER):
-            new, kept = step.run()
+        new, kept = step.run()
         if decay := getattr(scenario.model, "ema_decay", None):
             n = layout.numel
             before = state.get(EMA, old[:n].numpy())
