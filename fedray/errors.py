@@ -5,7 +5,11 @@ import unicodedata
 
 
 class UserError(ValueError):
-    """A user's mistake: its lines are all a command line says of it."""
+    """A user's mistake: its lines are all a command line says of it, and a notebook."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of a traceback."""
+        return [f"{type(self).__name__}:", *printable(self, keep="\n").split("\n")]
 
 
 def reason(e: BaseException) -> str:

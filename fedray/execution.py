@@ -67,7 +67,7 @@ def execute(
         RunFailed: afterwards.
     """
     try:
-        with logged(folder.path / "run.log"):
+        with logged(folder.path / "run.log", progress.out, progress.err):
             if loaded.scenario.sweep:
                 result = sweep.run(loaded, folder, progress)
             else:

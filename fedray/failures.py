@@ -14,7 +14,8 @@ class RunFailed(RuntimeError):
 
     def __init__(self, message: str, advice: str = "", **facts: Any) -> None:
         super().__init__(message)
-        self.advice, self.facts = advice, facts
+        self.advice = advice
+        self.facts = facts
 
 
 def failure(e: Exception) -> RunFailed:
@@ -22,7 +23,8 @@ def failure(e: Exception) -> RunFailed:
     if isinstance(e, RunFailed):
         return e
     if isinstance(e, StepFailed | CallbackFailed):
-        facts, message = e.facts, str(e)
+        facts = e.facts
+        message = str(e)
     else:
         facts = {"error": type(e).__name__, "traceback": traceback.format_exc()}
         message = f"{type(e).__name__}: {e}{plugins.at_users_line(e)}"

@@ -1,5 +1,6 @@
 """How a run shows itself in a notebook. Whatever comes from its files is escaped."""
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -14,6 +15,7 @@ from fedray.terminal import size
 
 ROWS = 5  # the last rounds that are shown
 METRICS = 4  # of an evaluation, at most
+TITLE = re.compile(r'<svg [^>]*aria-label="([^"]*)"')  # of the report's pictures, escaped already
 COLOURS = {  # the report's
     "ink": "#1c1b19",
     "muted": "#6f6b64",
@@ -30,22 +32,34 @@ COLOURS = {  # the report's
 
 
 class Svg(str):
-    """A picture as SVG, which a notebook shows, and which may be written to a file."""
+    """A picture as SVG, which a notebook shows under its title, and which may be written to a file.
+
+    Attributes:
+        legend: what stands for what beside the title, a colour a name.
+    """
+
+    legend: Mapping[str, str] = {}
 
     def __repr__(self) -> str:
         return f"<SVG of {len(self):,} characters>"
 
     def _repr_html_(self) -> str:
-        return f'<div style="max-width:46em">{self}</div>'
+        title = TITLE.search(self)
+        words = [f"<b>{title[1]}</b>" if title else ""]
+        words += [f'<span style="color:{colour}">■</span> {_text(n)}' for n, colour in self.legend.items()]
+        return f'<div style="max-width:46em">{" ".join(words)}{self}</div>'
 
 
 def figures(path: Path) -> dict[str, Svg]:
-    """The report's pictures of one run, by name.
+    """The report's pictures of one run, by name; of a sweep, those that compare its variants.
 
     Raises:
         ScenarioError: for a folder that holds no run, or files that are not a run's.
     """
-    (run,) = recorded.read([path])
+    runs = recorded.read([path])
+    if _is_sweep(path, runs):
+        return _compared(runs)
+    (run,) = runs
     pictures = {key: charts.curves([run], key, "rounds") for key in _metrics(run)}
     if run.events:
         pictures["timeline"] = charts.gantt(first_round(run))
@@ -53,7 +67,22 @@ def figures(path: Path) -> dict[str, Svg]:
         pictures["places"] = charts.places(run) if run.scenario["network"].get("cell") else ""
     if run.partition is not None:
         pictures["partition"] = charts.partition(run.partition)
-    return {name: Svg(_standalone(svg)) for name, svg in pictures.items() if svg}
+    shown = {name: Svg(_standalone(svg)) for name, svg in pictures.items() if svg}
+    if "timeline" in shown:
+        kinds = dict.fromkeys(recorded.KINDS[e["direction"] or e["event"]] for e in first_round(run))
+        colours = {kind: COLOURS[f"s{i}"] for kind, i in charts.KIND_COLOURS.items()}
+        shown["timeline"].legend = {kind: colours[kind] for kind in kinds if kind != "waiting"}
+    return shown
+
+
+def compare(paths: Sequence[Path]) -> dict[str, Svg]:
+    """Every metric of several runs in one picture: against rounds by its own name, against what they cost as
+    `METRIC by bytes`, `by seconds` and `by joules`.
+
+    Raises:
+        ScenarioError: for a folder that holds no run, or files that are not a run's.
+    """
+    return _compared(recorded.read(paths))
 
 
 def run_html(path: Path) -> str:
@@ -66,15 +95,30 @@ def run_html(path: Path) -> str:
 
 def _html(path: Path) -> str:
     runs = recorded.read([path])
-    if len(runs) != 1 or runs[0].path != path:  # a sweep
+    if _is_sweep(path, runs):
         rows = "".join(f"<li>{_text(run.name)}: {_text(run.status)}</li>" for run in runs)
         return f"<div><b>{_text(path)}</b><ul>{rows}</ul></div>"
     (run,) = runs
-    curve = _standalone(charts.curves([run], "loss", "rounds")) if run.rows else ""
+    curve = Svg(_standalone(charts.curves([run], "loss", "rounds")))._repr_html_() if run.rows else ""
     return (
         f"<div><b>{_text(run.scenario['name'])}</b> <code>{_text(path)}</code>: {_text(run.status)}"
         f'{_table(run)}<div style="max-width:32em">{curve}</div></div>'
     )
+
+
+def _is_sweep(path: Path, runs: Sequence[Recorded]) -> bool:
+    """Whether a folder stands for these runs, which lie within it."""
+    return [run.path for run in runs] != [path]
+
+
+def _compared(runs: Sequence[Recorded]) -> dict[str, Svg]:
+    keys = dict.fromkeys(key for run in runs for key in _metrics(run))
+    pictures = {}
+    for key in keys:
+        for axis in charts.AXES:
+            name = key if axis == "rounds" else f"{key} by {axis}"
+            pictures[name] = Svg(_standalone(charts.curves(runs, key, axis, legend=True)))
+    return pictures
 
 
 def _metrics(run: Recorded) -> list[str]:

@@ -30,16 +30,14 @@ def reopened(run: RunFolder, rounds: int | None) -> Loaded:
             [f"--rounds {rounds}: got no more than the {done} rounds that are done, expected more"]
         )
     if loaded.scenario.companion is not None and loaded.scenario.companion.depends_on_last_round and done:
-        got, expected = (
-            "linear with --rounds, up to which it rises",
-            "fixed or held_out, which do not depend on the last round",
-        )
+        got = "linear with --rounds, up to which it rises"
+        expected = "fixed or held_out, which do not depend on the last round"
         raise loaded.error([Refused("augmentation.weighting", got, expected)])
     return loaded
 
 
 def refuse_edited(run: RunFolder, loaded: Loaded) -> None:
-    """That a run which is done has still the scenario that it ran. Data are not looked at: they need not be
+    """That a run which is done has still the scenario that it ran. Files are not looked at: they need not be
     there any more.
 
     Raises:
@@ -48,11 +46,10 @@ def refuse_edited(run: RunFolder, loaded: Loaded) -> None:
     state = next((state for _, state in run.states() if not isinstance(state, str)), None)
     if state is None or not state.belongs:
         return
-    now = {"scenario": fingerprint.kept(loaded.scenario)}
+    now = {"scenario": fingerprint.kept(loaded.scenario, loaded.folder)}
+    recorded = state.belongs.get("scenario", {}).items()
     before = {
-        "scenario": {
-            key: value for key, value in state.belongs.get("scenario", {}).items() if key != fingerprint.BASE
-        }
+        "scenario": {key: value for key, value in recorded if not key.endswith(fingerprint.FILES)},
     }
     if others := fingerprint.differences(before, now, "scenario"):
         raise ScenarioError([f"--resume {run.path}: {line}" for line in others])

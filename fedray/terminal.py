@@ -4,9 +4,11 @@ printed with its control characters visible."""
 import sys
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, TextIO, cast
 
+import rich.live
 from rich.console import Console
+from rich.file_proxy import FileProxy
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -16,6 +18,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.spinner import Spinner
 from rich.table import Table
 
 from fedray.callbacks import Callback, ClientReport, RoundReport, RunStart
@@ -27,7 +30,8 @@ class Quiet(Callback):
 
     def __init__(self) -> None:
         # the real ones: during a run, what others print goes to run.log
-        self.out, self.err = sys.stdout, sys.stderr
+        self.out = sys.stdout
+        self.err = sys.stderr
 
     def variants(self, rounds: dict[str, int]) -> None: ...
 
@@ -76,8 +80,14 @@ class Live(Quiet):
 
     def __init__(self, console: Console) -> None:
         super().__init__()
+        # what the caller's own callbacks print stands above the bar, as its other lines do
+        self.out, self.err = (cast(TextIO, FileProxy(console, file)) for file in (self.out, self.err))
         self.console = console
-        self.status = console.status("starting actors and loading the model ...")
+        self.status = rich.live.Live(
+            Spinner("dots", "starting actors and loading the model ...", style="status.spinner"),
+            transient=True,
+            **self._shared(),
+        )
         self.status.start()
         self.bar: Any = None
         self.clients = 0  # of this round that have ended
@@ -85,7 +95,7 @@ class Live(Quiet):
     def on_start(self, start: RunStart) -> None:
         self.status.stop()
         self.console.print(printable(start.executor), style="dim", markup=False)
-        self.bar = Progress(SpinnerColumn(), TextColumn("round"), *_progress(), console=self.console)
+        self.bar = Progress(SpinnerColumn(), TextColumn("round"), *_progress(), **self._shared())
         self.task = self.bar.add_task(
             "[dim]evaluating the base model[/dim]", total=start.rounds, completed=start.done
         )
@@ -114,7 +124,7 @@ class Live(Quiet):
 
     def variants(self, rounds: dict[str, int]) -> None:
         self.status.stop()
-        self.bar = Progress(TextColumn("{task.fields[variant]}"), *_progress(), console=self.console)
+        self.bar = Progress(TextColumn("{task.fields[variant]}"), *_progress(), **self._shared())
         self.tasks = {
             name: self.bar.add_task("[dim]waiting[/dim]", total=n, variant=printable(name))
             for name, n in rounds.items()
@@ -140,6 +150,10 @@ class Live(Quiet):
         self.status.stop()
         if self.bar:
             self.bar.stop()
+
+    def _shared(self) -> dict[str, Any]:
+        """Of all that is shown. Standard output and error stay as they are: they lead to run.log."""
+        return {"console": self.console, "redirect_stdout": False, "redirect_stderr": False}
 
 
 def _progress() -> tuple[ProgressColumn, ...]:
@@ -283,7 +297,8 @@ def _show_cuts(cuts: list[dict[str, Any]], chosen: str) -> None:
     for i, name in enumerate(("cut", "client", "server", "holds", "crosses", "time", "energy")):
         table.add_column(name, justify="right" if i else "left", no_wrap=bool(i), overflow="fold")
     for cut in cuts:
-        name, first = cut["cut"] + (f" .. {cut['tail']}" if cut["tail"] else ""), cut["first_round"]
+        name = cut["cut"] + (f" .. {cut['tail']}" if cut["tail"] else "")
+        first = cut["first_round"]
         flops = [size(cut["flops_per_sample"][side], "") for side in ("client", "server")]
         crosses = size(sum(cut["bytes_per_batch"].values()))
         row = (

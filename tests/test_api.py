@@ -1,5 +1,6 @@
 """fedray from Python: the same scenarios, bits and errors as the command line."""
 
+import io
 import json
 import re
 import subprocess
@@ -17,6 +18,26 @@ from tests.helpers import ARTISTS, garments, rows, tiny
 from tests.report.made import made_up
 
 STEER = "<script>alert(1)</script>\x1b[2J"
+RUNS = {"first": [0.5, 0.25], "<i>second": [0.5, 0.375]}  # folders and losses
+
+
+RULE = """
+from fedray import Gathered, Rule
+
+class Largest(Rule):
+    accumulator = Gathered
+
+    def combine(self, result):
+        return result.values.max(0).values.double()
+"""
+SCRIPT = """
+import fedray
+
+if __name__ == "__main__":
+    run = fedray.run({mapping!r}, out="out")
+    print(run.result["rounds"])
+    print(run.metrics["round"].to_pylist())
+"""
 
 
 def tree(file: Path) -> dict:
@@ -113,6 +134,52 @@ def test_every_mistake_is_in_one_error_with_its_line(tmp_path):
         fedray.load("quickstart", {"seed": object()})
 
 
+def test_errors_of_a_mapping_name_no_file_that_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(fedray.ScenarioError) as caught:
+        fedray.check({"name": "x"})
+    assert caught.value.problems[0] == "topology: got nothing, expected this key"
+    mapping = tree(garments(tmp_path))
+    assert repr(fedray.load(mapping)) == "<scenario garments from a mapping>"
+    mapping["data"] = ARTISTS["data"] | {"path": "nowhere"}
+    with pytest.raises(fedray.ScenarioError, match=r"^data.path: got 'nowhere'"):
+        fedray.check(fedray.load(mapping, {"model.resolution": 32}))
+    mapping["sweep"] = {"variants": {"one": {"training.nonsense": 1}}}
+    with pytest.raises(fedray.ScenarioError, match=r"^training.nonsense: got an unknown key"):
+        fedray.load(mapping)
+
+
+def test_errors_say_what_python_has_in_place_of_options(done, tmp_path):
+    run, file, _ = done
+    with pytest.raises(fedray.ScenarioError, match=r"^training.rounds=0: training.rounds: got 0"):
+        fedray.load("quickstart", {"training.rounds": 0})
+    with pytest.raises(fedray.ScenarioError) as caught:
+        fedray.run(file, run.path, progress=False)
+    assert str(caught.value) == (
+        f"out={run.path}: got a folder that already holds a run, expected a new one"
+        f" (or fedray.open('{run.path}').resume())"
+    )
+    (tmp_path / "taken").touch()
+    with pytest.raises(fedray.ScenarioError, match=r"^out=.*taken: got a file, expected a new folder"):
+        fedray.run(file, tmp_path / "taken", progress=False)
+    with pytest.raises(fedray.ScenarioError, match=r"^rounds=1: got no more than the 2 rounds"):
+        run.resume(rounds=1)
+    with pytest.raises(fedray.ScenarioError, match=r"^nowhere: got a folder that holds no run"):
+        fedray.Run("nowhere").resume()
+
+
+def test_a_notebook_shows_an_error_of_the_user_without_a_traceback():
+    error = fedray.ScenarioError(["a: got \x1b[2J", "b: got 2"])
+    assert error._render_traceback_() == ["ScenarioError:", "a: got \\x1b[2J", "b: got 2"]
+
+
+def test_a_loaded_scenario_that_is_changed_keeps_where_its_code_may_lie(done, tmp_path):
+    run, _, _ = done
+    changed = fedray.load(run.scenario, {"training.rounds": 7})
+    assert changed.code == run.scenario.code
+    assert run.path not in changed.code_folders
+
+
 def test_a_plan_is_the_command_lines(fedray, tmp_path):
     import fedray as api
 
@@ -130,6 +197,72 @@ def test_a_refused_scenario_leaves_no_folder_and_a_failed_run_says_where_it_brok
     with pytest.raises(fedray.ScenarioError):
         fedray.run(bad, tmp_path / "refused", progress=False)
     assert not (tmp_path / "refused").exists()
+
+
+def test_a_failed_run_says_what_to_try_and_where_it_lies(tmp_path):
+    class Breaks(fedray.Callback):
+        def on_round(self, report):
+            raise KeyError("mine")
+
+    with pytest.raises(fedray.RunFailed, match="KeyError: 'mine'") as caught:
+        fedray.run(garments(tmp_path), tmp_path / "run", callbacks=[Breaks()], progress=False)
+    assert caught.value.__notes__ == [
+        "what to try: the traceback in error.json",
+        f"see error.json and run.log in {tmp_path / 'run'}",
+        f"to go on: fedray.open('{tmp_path / 'run'}').resume()",
+    ]
+
+
+def test_callbacks_that_are_none_are_refused_before_anything_is_written(tmp_path):
+    class Mine(fedray.Callback):
+        pass
+
+    file = garments(tmp_path)
+    for callbacks, got in ((Mine(), "a Mine"), ([Mine], "the class Mine"), ([print], "a builtin_function")):
+        with pytest.raises(TypeError, match=f"callbacks: got {got}"):
+            fedray.run(file, tmp_path / "run", callbacks=callbacks)
+    assert not (tmp_path / "run").exists()
+
+
+class Printer(fedray.Callback):
+    """Prints, and has a library print."""
+
+    def on_round(self, report):
+        print(f"printed in round {report.round_number}")
+
+    def on_end(self, end):
+        print("an error", file=sys.stderr)
+
+
+def test_what_a_callback_prints_is_seen_and_not_logged(tmp_path, capfd):
+    fedray.run(garments(tmp_path), tmp_path / "run", callbacks=[Printer()], progress=False)
+    out, err = capfd.readouterr()
+    assert out == "printed in round 1\nprinted in round 2\n"
+    assert err == "an error\n"
+    assert "printed" not in (tmp_path / "run" / "run.log").read_text()
+
+
+def test_under_a_bar_a_callback_is_seen_and_what_libraries_print_is_logged(tmp_path, monkeypatch):
+    from rich.console import Console
+
+    from fedray import engine, terminal
+
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=200)
+    monkeypatch.setattr(terminal, "progress", lambda quiet: terminal.Live(console))
+    train_round = engine.Run.train_round
+
+    def chatty(run, round_number):
+        print("a library prints")
+        train_round(run, round_number)
+
+    monkeypatch.setattr(engine.Run, "train_round", chatty)
+    before = sys.stdout, sys.stderr
+    fedray.run(garments(tmp_path), tmp_path / "run", callbacks=[Printer()])
+    assert (sys.stdout, sys.stderr) == before
+    assert "printed in round 2" in screen.getvalue()
+    assert "a library prints" not in screen.getvalue()
+    assert "a library prints" in (tmp_path / "run" / "run.log").read_text()
 
 
 def test_a_run_goes_on_from_python_for_more_rounds_to_the_bits_of_an_unbroken_one(tmp_path):
@@ -247,6 +380,47 @@ def test_a_sweep_is_run_from_python_and_gives_its_variants(tmp_path):
     assert run.result["status"] == "done"
     assert {name: one.metrics.num_rows for name, one in run.variants.items()} == {"one": 1, "two": 1}
     assert "one: done" in run._repr_html_()
+    assert run.metrics["variant"].to_pylist() == ["one", "two"]
+    assert run.clients["variant"].to_pylist() == ["one"] * 5 + ["two"] * 5
+    assert run.metrics["loss"].to_pylist() == [
+        loss for one in run.variants.values() for loss in one.metrics["loss"].to_pylist()
+    ]
+    assert run.figures == fedray.compare([run])
+
+
+def test_runs_are_compared_in_figures_and_in_a_report(tmp_path):
+    made = {name: made_up(tmp_path / f"run-{i}", losses) for i, (name, losses) in enumerate(RUNS.items())}
+    runs = [fedray.open(folder.rename(tmp_path / name)) for name, folder in made.items()]
+    figures = fedray.compare(runs)
+    assert {"loss", "loss by bytes", "loss by seconds", "loss by joules"} <= set(figures)
+    shown = figures["loss by joules"]._repr_html_()
+    assert "<b>training loss against energy</b>" in shown
+    for name in RUNS:
+        assert escape(name) in shown
+    assert "<i>" not in shown
+    page = runs[0].report(out=tmp_path / "both.html", beside=runs[1:]).read_text()
+    for name in RUNS:
+        assert escape(name) in page
+
+
+def test_a_timeline_says_what_its_colours_mean(done):
+    run, _, _ = done
+    timeline = run.figures["timeline"]
+    assert list(timeline.legend) == ["downlink", "training", "uplink", "server"]
+    shown = timeline._repr_html_()
+    assert "<b>timeline of a round</b>" in shown
+    for kind, colour in timeline.legend.items():
+        assert f'<span style="color:{colour}">■</span> {kind}' in shown
+
+
+def test_a_script_with_a_mapping_finds_kinds_of_ones_own_in_its_folder(tmp_path):
+    mapping = tree(garments(tmp_path, {"aggregation": {"kind": "my_rules:Largest"}, "training.rounds": 1}))
+    (tmp_path / "my_rules.py").write_text(RULE)
+    (tmp_path / "script.py").write_text(SCRIPT.format(mapping=mapping))
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-2:] == ["1", "[1]"]
+    assert fedray.open(tmp_path / "out").path.is_dir()
 
 
 def test_importing_fedray_imports_neither_torch_nor_ray_nor_pydantic(tmp_path):
@@ -270,6 +444,13 @@ def test_ray_tune_that_is_not_whole_is_refused_with_what_to_install(monkeypatch)
     monkeypatch.setattr("fedray.executors.ray.tune.find_spec", lambda name: None)
     with pytest.raises(fedray.ScenarioError, match=r"expected pip install 'ray\[tune\]'"):
         fedray.trainable("quickstart")
+
+
+def test_ray_tune_makes_the_variants_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr("fedray.executors.ray.tune.require_tune", lambda: None)
+    file = garments(tmp_path, {"sweep": {"variants": {"one": {"seed": 1}}}})
+    with pytest.raises(fedray.ScenarioError, match=r"sweep: got one for fedray\.trainable, expected none"):
+        fedray.trainable(file)
 
 
 def test_ray_tune_runs_trials_with_other_values_and_sees_every_round(cluster, tmp_path):

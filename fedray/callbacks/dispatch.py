@@ -1,8 +1,9 @@
 """Calls every callback of a run, and says which one failed."""
 
+import sys
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any
 
 from fedray.callbacks import Callback, ClientReport, EvaluationReport, RoundReport, RunEnd, RunStart
@@ -18,10 +19,17 @@ class CallbackFailed(RuntimeError):
 
 
 class CallbackList:
-    """The callbacks of a run, each called in turn."""
+    """The callbacks of a run, each called in turn.
 
-    def __init__(self, callbacks: Sequence[Callback]) -> None:
+    Args:
+        callbacks: all of them.
+        printing: those of them that were passed from Python: their caller sees what they print. What others
+            print goes to run.log.
+    """
+
+    def __init__(self, callbacks: Sequence[Callback], printing: Sequence[Callback] = ()) -> None:
         self.callbacks = list(callbacks)
+        self.printing = list(printing)
         self.started = False
         self.round_number: int | None = None  # of the latest call
 
@@ -59,7 +67,8 @@ class CallbackList:
         failures: list[CallbackFailed] = []
         for callback in self.callbacks if self.started else ():
             try:
-                callback.on_end(end)
+                with self._output(callback):
+                    callback.on_end(end)
             except Exception as e:
                 failures.append(self._failed(callback, "on_end", e))
         self.started = False
@@ -68,12 +77,25 @@ class CallbackList:
     def _call(self, method: str, call: Callable[[Callback], None]) -> None:
         for callback in self.callbacks:
             try:
-                call(callback)
+                with self._output(callback):
+                    call(callback)
             except Exception as e:
                 raise self._failed(callback, method, e) from e
 
+    @contextmanager
+    def _output(self, callback: Callback) -> Iterator[None]:
+        """Where a callback prints: run.log, if standard output and error lead there now, or beyond it."""
+        if not any(callback is one for one in self.printing):
+            yield
+            return
+        out = getattr(sys.stdout, "outside", sys.stdout)
+        err = getattr(sys.stderr, "outside", sys.stderr)
+        with redirect_stdout(out), redirect_stderr(err):
+            yield
+
     def _failed(self, callback: Callback, method: str, error: Exception) -> CallbackFailed:
-        kind, name = type(error).__name__, f"{type(callback).__module__}:{type(callback).__qualname__}"
+        kind = type(error).__name__
+        name = f"{type(callback).__module__}:{type(callback).__qualname__}"
         when = "" if self.round_number is None else f" in round {self.round_number}"
         facts = {
             "error": kind,

@@ -79,8 +79,17 @@ class StepFailed(RuntimeError):
     def of(
         cls, error: BaseException, round_number: int | None, stage: str, client: int | None, traceback: str
     ) -> Self:
-        """What, where, and the original exception, once, with the last line of a user's that it passed."""
-        when, kind = f" in round {round_number}" if round_number is not None else "", type(error).__name__
+        """What, where, and the original exception, once, with the last line of a user's that it passed.
+
+        Args:
+            error: the original.
+            round_number: from 1; None: before the first.
+            stage: what was being done.
+            client: whose; None: the server's.
+            traceback: of the original, as text.
+        """
+        when = f" in round {round_number}" if round_number is not None else ""
+        kind = type(error).__name__
         facts = {
             "error": kind,
             "round": round_number,
@@ -88,8 +97,8 @@ class StepFailed(RuntimeError):
             "stage": stage,
             "traceback": traceback,
         }
-        told = f"{kind}: {str(error).strip() or 'no message'}{plugins.at_users_line(error)}"
-        return cls(f"{client_label(client)}{when}, while {stage}: {told}", facts)
+        message = f"{kind}: {str(error).strip() or 'no message'}{plugins.at_users_line(error)}"
+        return cls(f"{client_label(client)}{when}, while {stage}: {message}", facts)
 
 
 class DataFailure(Exception):
@@ -97,7 +106,8 @@ class DataFailure(Exception):
 
     def __init__(self, stage: str, message: str, client: int | None = None) -> None:
         super().__init__(stage, message, client)
-        self.stage, self.client = stage, client
+        self.stage = stage
+        self.client = client
 
     def __str__(self) -> str:
         return str(self.args[1])

@@ -68,7 +68,7 @@ class ServerWork:
         if not accumulated.weight:
             return buffer, state
         old = master(layout, buffer, state)
-        new, kept = GlobalStep(
+        step = GlobalStep(
             rule=rule(scenario.aggregation, layout),
             hooks=hook_chain(scenario.aggregation.transforms, layout.dtype),
             accumulated=accumulated,
@@ -77,7 +77,9 @@ class ServerWork:
             participation=accumulated.added / clients,
             seed=key(scenario.seed, round_number, SERVER, "aggregate"),
             context=HookContext(scenario.seed, round_number, SERVER),
-        ).run()
+        )
+        with attribute_error(round_number, "aggregating", SERVER):
+            new, kept = step.run()
         if decay := getattr(scenario.model, "ema_decay", None):
             n = layout.numel
             before = state.get(EMA, old[:n].numpy())
@@ -90,7 +92,17 @@ class ServerWork:
         unchanged: Sequence[int], changed: Sequence[int], *states: StateArrays,
     ) -> Saved:  # fmt: skip
         """Writes the model's weights, what the server has beside them, and the states of the clients that
-        have changed since the checkpoint `before`; the others' are linked to its files."""
+        have changed since the checkpoint `before`; the others' are linked to its files.
+
+        Args:
+            layout: of what travels.
+            buffer: the global one.
+            state: the server's.
+            folder: where it is written.
+            before: the checkpoint before, if there is one.
+            unchanged: clients whose state is as it was there.
+            changed: the other clients that have one, in the order of the states.
+        """
         layout.save(buffer[: layout.nbytes], folder / "weights.safetensors")
         files: dict[str, str] = {}
         if len(buffer) > layout.nbytes or state:
@@ -123,7 +135,8 @@ class ServerWork:
         Raises:
             ValueError: for any file that is not what it was, a client's too.
         """
-        buffer, state = layout.load(folder / "weights.safetensors"), {}
+        buffer = layout.load(folder / "weights.safetensors")
+        state = {}
         for name, expected in saved.files.items():
             arrays = load_arrays(folder / name, expected)
             if name == SERVER_FILE:
@@ -148,7 +161,8 @@ class EvaluatorWork:
     """Looks at global buffers with a model of its own, off the rounds' path."""
 
     def __init__(self, job: Job, device: torch.device) -> None:
-        self.job, self.device = job, device
+        self.job = job
+        self.device = device
 
     def evaluate(self, buffer: np.ndarray, state: StateArrays, grid: Path) -> dict[str, float]:
         from fedray.evaluation.evaluate import evaluate

@@ -23,7 +23,9 @@ from fedray.schedule import SERVER_NODE, client_node
 from fedray.terminal import size
 
 # Colours that stand for the page's variables until the SVG is written.
-INK, LINE, MUTED = "#0a0a0a", "#0b0b0b", "#0c0c0c"
+INK = "#0a0a0a"
+LINE = "#0b0b0b"
+MUTED = "#0c0c0c"
 VARIABLES = {INK: "var(--ink)", LINE: "var(--line)", MUTED: "var(--muted)"}
 KIND_COLOURS = {
     "training": 0,
@@ -46,13 +48,22 @@ def colour(i: int) -> str:
     return f"#f000{i % 8:02d}"
 
 
-def curves(runs: Sequence[Recorded], key: str, axis: str) -> str:
-    """A metric of all runs against one axis, with its floor where one was measured."""
+def curves(runs: Sequence[Recorded], key: str, axis: str, legend: bool = False) -> str:
+    """A metric of all runs against one axis, with its floor where one was measured.
+
+    Args:
+        runs: each has its colour.
+        key: the metric's, of metrics.jsonl.
+        axis: one of AXES.
+        legend: whether the picture itself says which colour is which run; the report says it beside.
+    """
     with _figure(4.6, 2.7) as (figure, ax):
         for i, run in enumerate(runs):
             x, y = run.series(key, axis)
             dense = key == "loss" and len(x) > 2 * SMOOTHING
             look: dict[str, Any] = {"linewidth": 0.8, "alpha": 0.45} if dense else {"linewidth": 1.8}
+            # behind a space, as matplotlib leaves out labels that begin with an underscore
+            look["label"] = f" {_label(run.name)}"
             ax.plot(x, y, color=colour(i), marker="" if len(x) > 30 else "o", ms=3, **look)
             if dense:
                 smooth = list(run.smooth_loss())
@@ -76,6 +87,8 @@ def curves(runs: Sequence[Recorded], key: str, axis: str) -> str:
         else:
             ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: size(v, UNITS[axis])))
             ax.xaxis.set_major_locator(MaxNLocator(5))
+        if legend:
+            ax.legend(frameon=False, fontsize=8, labelcolor=INK)
         if is_share(key):
             ax.set_ylim(0, min(1.05, 1.08 * ax.get_ylim()[1]))
             ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0%}"))
@@ -117,8 +130,10 @@ def gantt(events: Sequence[dict[str, Any]]) -> str:
     with _figure(9.6, 0.9 + 0.3 * len(shown)) as (figure, ax):
         for e in events:
             kind = KINDS[e["direction"] or e["event"]]
-            start, width = e["t0_s"] - t0, max(e["t1_s"] - e["t0_s"], least)
-            hue, missed = colour(KIND_COLOURS[kind]), e["outcome"] != "done"
+            start = e["t0_s"] - t0
+            width = max(e["t1_s"] - e["t0_s"], least)
+            hue = colour(KIND_COLOURS[kind])
+            missed = e["outcome"] != "done"
             look = {"facecolor": "none", "edgecolor": hue, "hatch": "////"} if missed else {"color": hue}
             ax.barh(row[e["node"]], width, left=start, height=0.62, linewidth=0.8 * missed, **look)
             if e["peer"] and e["outcome"] in ("done", "late"):
@@ -198,17 +213,20 @@ def partition(census: dict[str, Any]) -> str:
 def places(run: Recorded) -> str:
     """The cell from above in the first round: the server, the devices, and the links over which something
     went. A cross: in vain. Empty where nothing was sent."""
-    scenario, t = run.scenario, run.events[0]["round"]
+    scenario = run.scenario
+    t = run.events[0]["round"]
     events = [e for e in run.events if e["round"] == t and e["event"] == "send" and e["outcome"] != "skipped"]
     if not events:
         return ""
-    cell, clients = Cell.model_validate(scenario["network"]["cell"]), scenario["population"]["clients"]
+    cell = Cell.model_validate(scenario["network"]["cell"])
+    clients = scenario["population"]["clients"]
     at = Geometry(cell, clients, scenario["seed"]).at(events[0]["t0_s"])
     where = {SERVER_NODE: np.zeros(2)} | {client_node(k): place for k, place in enumerate(at)}
     with _figure(5.6, 4.6) as (figure, ax):
         ax.scatter(*at.T, s=10, color=MUTED, linewidth=0, alpha=0.6)
         for e in sorted(events, key=lambda e: e["direction"] == "sidelink"):
-            (x0, y0), (x1, y1) = where[e["node"]], where[e["peer"]]
+            x0, y0 = where[e["node"]]
+            x1, y1 = where[e["peer"]]
             hue = colour(KIND_COLOURS[e["direction"]])
             if e["direction"] == "sidelink":
                 arrow = {

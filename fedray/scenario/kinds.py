@@ -18,7 +18,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from fedray.errors import reason
 from fedray.lazy import resolve
 from fedray.scenario import plugins
-from fedray.scenario.base import Refused, Section
+from fedray.scenario.base import Refused, Section, file_paths
 
 # What a user's class must be a subclass of, by the room that it is a kind of.
 BASES = {
@@ -78,6 +78,13 @@ def user_kinds(section: Section) -> Iterator[str]:
     for _, inner in section.sections():
         if isinstance(inner, KindSection) and _is_users(inner):
             yield inner.kind
+
+
+def user_paths(section: Section) -> Iterator[tuple[str, str]]:
+    """What the FilePaths of a user's own kinds in a section name, each with its dotted key."""
+    for key, inner in section.sections():
+        if isinstance(inner, KindSection) and _is_users(inner):
+            yield from ((f"{key}.{name}", path) for name, path in file_paths(inner))
 
 
 class OpenKind:

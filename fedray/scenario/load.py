@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 from fedray.errors import printable
 from fedray.scenario.base import Refused
 from fedray.scenario.explain import Loc, ScenarioError, explained
+from fedray.scenario.kinds import user_paths
 from fedray.scenario.network import DIRECTIONS
 from fedray.scenario.scenario import Scenario
 from fedray.scenario.tree import apply, mark_of, parse_sections, plain, put, read, text_of
@@ -34,6 +35,7 @@ class Loaded:
     tree: Any
     settings: tuple[str, ...] = ()
     code: tuple[Path, ...] | None = None  # where a user's own kinds may lie; None: beside the file
+    mapping: bool = False  # from Python: its text is in no file, so that errors name no line
 
     @property
     def code_folders(self) -> list[Path]:
@@ -43,7 +45,7 @@ class Loaded:
         return [folder.resolve() for folder in [*beside, *(Path(name) for name in named if name)]]
 
     def __repr__(self) -> str:
-        return f"<scenario {self.scenario.name} from {self.file}>"
+        return f"<scenario {self.scenario.name} from {'a mapping' if self.mapping else self.file}>"
 
     @property
     def folder(self) -> Path:
@@ -53,7 +55,11 @@ class Loaded:
     def error(self, refused: Iterable[Refused]) -> ScenarioError:
         """What rooms refused, as lines of this file."""
         lines = ((tuple(r.key.split(".")), f"got {r.got}, expected {r.expected}") for r in refused)
-        return ScenarioError([_line(self.file, self.tree, self.settings, *one) for one in lines])
+        return ScenarioError([_line(self, *one) for one in lines])
+
+    def place(self, line: int) -> str:
+        """What an error on this line of the text begins with."""
+        return "" if self.mapping else f"{self.file}:{line}: "
 
     @cached_property
     def variants(self) -> dict[str, Loaded]:
@@ -75,7 +81,7 @@ class Loaded:
             for key, value in changes.items():
                 mark = mark_of(changes, key) or line
                 faults += [
-                    f"{self.file}:{mark[0] + 1}: {key}: {f}"
+                    f"{self.place(mark[0] + 1)}{key}: {f}"
                     for f in put(tree, str(key), copy.deepcopy(value), mark)
                 ]
             try:
@@ -120,6 +126,8 @@ class Loaded:
         for section, key in ((tree["model"], "base"), (tree["augmentation"] or {}, "generator")):
             if key in section and (self.folder / section[key]).is_dir():
                 section[key] = str((self.folder / section[key]).resolve())
+        for dotted_key, path in user_paths(self.scenario):
+            put(tree, dotted_key, self._found(path), None)
         return tree
 
     def _found(self, path: str) -> str:
@@ -164,6 +172,7 @@ def load_text(
     settings: Sequence[str] = (),
     seed: int | None = None,
     code: tuple[Path, ...] | None = None,
+    mapping: bool = False,
 ) -> Loaded:
     """As `load`, of a text that need not be on the disk.
 
@@ -173,6 +182,7 @@ def load_text(
         settings: `a.b=v` with v in YAML.
         seed: in place of the scenario's own.
         code: where a user's own kinds are looked for; None: beside the file.
+        mapping: whether it is a mapping from Python, whose errors name neither file nor line.
 
     Raises:
         ScenarioError: with every problem found.
@@ -183,7 +193,7 @@ def load_text(
         problems += apply(tree, setting)
     if seed is not None:
         tree["seed"] = seed
-    raw = Loaded(None, file, text, tree, tuple(settings), code)  # type: ignore[arg-type]
+    raw = Loaded(None, file, text, tree, tuple(settings), code, mapping)  # type: ignore[arg-type]
     loaded = _validate(raw, problems)
     _ = loaded.variants  # raises where one is not whole
     return loaded
@@ -218,7 +228,7 @@ def _validate(raw: Loaded, problems: list[str], together: bool = True) -> Loaded
         scenario = Scenario.model_validate(values, context={"folders": raw.code_folders})
     except ValidationError as e:
         result, more = explained(e.errors(include_url=False), values, Scenario)
-        problems += [_line(raw.file, raw.tree, raw.settings, loc, message) for loc, message in result]
+        problems += [_line(raw, loc, message) for loc, message in result]
         raise ScenarioError(problems, more) from None
     if problems:
         raise ScenarioError(problems)
@@ -228,14 +238,15 @@ def _validate(raw: Loaded, problems: list[str], together: bool = True) -> Loaded
     return loaded
 
 
-def _line(file: Path, tree: Any, settings: Sequence[str], loc: Loc, message: str) -> str:
+def _line(loaded: Loaded, loc: Loc, message: str) -> str:
     """`FILE:LINE: a.b: message`; what `--set` changed has no line, so the setting stands in its place."""
     key = ".".join(str(p) for p in loc)
-    for setting in settings:
+    for setting in loaded.settings:
         path = setting.partition("=")[0].strip()
         if key == path or key.startswith(path + ".") or path.startswith(key + "."):
             return printable(f"--set {setting}: {key}: {message}")
-    line, at = 1, tree
+    line = 1
+    at = loaded.tree
     for part in loc:
         mark = mark_of(at, part)
         line = mark[0] + 1 if mark else line
@@ -243,4 +254,4 @@ def _line(file: Path, tree: Any, settings: Sequence[str], loc: Loc, message: str
             at = at[part]
         except (KeyError, IndexError, TypeError):
             break
-    return printable(f"{file}:{line}: {key + ': ' if key else ''}{message}")
+    return printable(f"{loaded.place(line)}{key + ': ' if key else ''}{message}")

@@ -92,7 +92,8 @@ class Scenario(Section):
     @property
     def evaluates_model(self) -> bool:
         """Whether what the model makes is looked at."""
-        evaluation, model = self.evaluation, self.model
+        evaluation = self.evaluation
+        model = self.model
         if evaluation.measures:
             return True
         if model.evaluates_on_test_set:
@@ -104,7 +105,8 @@ class Scenario(Section):
     @property
     def closing_keys(self) -> list[str]:
         """The keys by which a round ends without some of its clients."""
-        network, population = self.network, self.population
+        network = self.network
+        population = self.population
         closing = {
             "network.deadline_s": network.deadline_s is not None,
             "population.over_select": population.over_select > 0,
@@ -116,7 +118,8 @@ class Scenario(Section):
     @property
     def chooses_clients(self) -> bool:
         """Whether a round may be without some of the clients that there are."""
-        population, network = self.population, self.network
+        population = self.population
+        network = self.network
         if population.clients_per_round < population.clients or network.deadline_s is not None:
             return True
         return network.may_lose or any(d.availability < 1 or d.dropout for d in network.devices)

@@ -9,8 +9,26 @@ from fedray.network.ledger import Ledger
 from fedray.network.radio import Radio
 from fedray.planning.plan import plan
 from fedray.planning.round import schedule_round
+from fedray.scenario import load
 from tests.helpers import UNSEEN, garments, rows, run, tiny
 
+LEARNER = """
+from types import SimpleNamespace
+
+import torch
+from fedray import Learner
+
+class Linear(Learner):
+    def __init__(self, section, context):
+        super().__init__(section, context)
+        self.parts = {{"linear": torch.nn.Linear(28 * 28, {width}, bias=False)}}
+
+    def draw(self, shard, indices, generator):
+        return SimpleNamespace(images=shard.images[torch.from_numpy(indices)].float())
+
+    def loss(self, batch):
+        return self.parts["linear"](batch.images.flatten(1)).square().mean()
+"""
 TOTALS = ("transfers", "bytes_uplink", "bytes_downlink", "bytes_sidelink", "sim_time_s", "energy_j")
 
 
@@ -35,6 +53,17 @@ def test_the_papers_adapter_is_counted_without_weights(lora):
     assert lora["export_files"]["kohya_lora.safetensors"] == 9_545_456 + 72 * 3 * len("text_model_")
     assert lora["flops_per_sample"] == pytest.approx(1.730e12, rel=0.02)
     assert lora["rounds"] == 100
+
+
+def test_a_plan_is_counted_anew_where_what_it_depends_on_has_changed(tmp_path):
+    file = garments(tmp_path, {"aggregation": {"kind": "median"}, "population.per_round": None})
+    few, many = (plan(load(file, [f"population.clients={n}"])) for n in (3, 6))
+    assert many["memory_bytes"]["server"] > few["memory_bytes"]["server"]
+    sizes = []
+    for width in (4, 8):
+        (tmp_path / "linear.py").write_text(LEARNER.format(width=width))
+        sizes.append(plan(load(file, ["model={kind: 'linear:Linear'}"]))["parameters"])
+    assert sizes[1] == 2 * sizes[0]
 
 
 def test_the_papers_whole_model_is_counted_without_weights(full):

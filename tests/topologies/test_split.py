@@ -60,7 +60,7 @@ def test_one_client_s_three_batches_of_six_seconds_take_eighteen():
 
 
 def test_three_clients_that_share_a_server_of_half_a_second_are_back_at_12_and_then_one_by_one():
-    seconds = work(smashed=250_000, front=5.75, serve=0.5, back=5.25)
+    seconds = work(smashed=250_000, front=5.75, server_forward_backward=0.5, back=5.25)
     events = time_round(splitfed(1, {k: [1] for k in range(3)}, False), seconds, radio(), 0.0)
     assert sorted(e.t1_s for e in events if e.event == "back") == [12.0, 12.5, 13.0]
 
@@ -71,7 +71,7 @@ def test_a_pipeline_of_micro_batches_takes_its_stages_and_the_longest_again_for_
 ):
     """Forwards alone, which is where each has a stage of its own: the sum of the stages and (m - 1) times the
     longest."""
-    seconds = work(smashed=0, front=front, serve=serve, back=0.0)
+    seconds = work(smashed=0, front=front, server_forward_backward=serve, back=0.0)
     link = FixedLink(kind="fixed", rate_bps=8e6)
     schedule = splitfed(1, {0: [m]}, False, m)
     events = time_round(schedule, seconds, radio(), 0.0)
