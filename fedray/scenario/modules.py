@@ -137,7 +137,8 @@ class UserFinder(MetaPathFinder, Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         user_module = self.modules[module.__name__]
-        file, source = user_module.file, user_module.source
+        file = user_module.file
+        source = user_module.source
         lines = source.splitlines(keepends=True)
         linecache.cache[file] = (len(source), None, lines, file)  # for tracebacks, where the file is not
         module.__file__ = file
