@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import ARTISTS, garments
+from tests.helpers import ARTISTS
+from tests.plugins.users import users_folder
 
 BIN = Path(sys.executable).parent
 
@@ -70,9 +71,11 @@ def submit(folder, address, environment, *command):
     return subprocess.run(line, env=environment, cwd=folder, capture_output=True, text=True, timeout=300)
 
 
-def test_a_submitted_job_runs_a_scenario_to_its_end(head, tmp_path):
+def test_a_submitted_job_runs_a_scenario_with_a_users_rule_beside_it_to_its_end(head, tmp_path):
     address, known = head
-    file = garments(tmp_path / "mine", ARTISTS | {"runtime": {"executor": "ray"}})
+    rule = {"kind": "my_kinds:TrimmedMean", "trim": 1}
+    changes = ARTISTS | {"runtime": {"executor": "ray"}, "aggregation": rule}
+    file = users_folder(tmp_path / "mine", changes)
     done = submit(
         file.parent,
         address,

@@ -23,6 +23,7 @@ from fedray.randomness import SERVER
 from fedray.runs.folder import Saved
 from fedray.scenario import Refused, plugins
 from fedray.scenario.kinds import user_kinds
+from fedray.scenario.modules import UserModule
 from fedray.scenario.scenario import Scenario
 from fedray.schedule import Schedule, Send, Train
 
@@ -50,10 +51,10 @@ class Job:
     def __reduce__(self) -> tuple[Any, ...]:
         """With the source of a user's own kinds, which a worker on another node may not have."""
         contents = pickle.dumps((self.scenario, self.folder, self.run))
-        return _unpickled_job, (plugins.plugins_of(user_kinds(self.scenario)), contents)
+        return _unpickled_job, (plugins.modules_of(user_kinds(self.scenario)), contents)
 
 
-def _unpickled_job(modules: list[plugins.Plugin], contents: bytes) -> Job:
+def _unpickled_job(modules: list[UserModule], contents: bytes) -> Job:
     plugins.install(modules)
     return Job(*pickle.loads(contents))
 

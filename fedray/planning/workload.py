@@ -14,7 +14,7 @@ from fedray.planning.companion import CompanionWork
 from fedray.planning.cuts import CutWork, cut_work, refusal
 from fedray.scenario.base import Refused
 from fedray.scenario.kinds import user_kinds
-from fedray.scenario.plugins import plugins_of
+from fedray.scenario.plugins import modules_of
 from fedray.scenario.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _counted_by(scenario: Scenario, folder: Path) -> tuple[str, ...]:
     groups = scenario.training.groups
     topology = scenario.topology
     on = [section.model_dump_json() if section else "" for section in (*sections, *groups)]
-    on += [plugin.sha256 for plugin in plugins_of(user_kinds(scenario))]
+    on += [module.sha256 for module in modules_of(user_kinds(scenario))]
     on += [scenario.payload, str(folder), topology.kind, str(topology.reduces_among_clients)]
     on.append(str(_updates(scenario)))
     if topology.splits_model:

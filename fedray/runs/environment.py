@@ -38,7 +38,7 @@ def command() -> dict[str, str]:
 
 def users_code(*scenarios: Scenario) -> dict[str, Any]:
     """The modules that a user's own kinds come from: the folder of each, and its sha256."""
-    modules = plugins.plugins_of(kind for scenario in scenarios for kind in user_kinds(scenario))
+    modules = plugins.modules_of(kind for scenario in scenarios for kind in user_kinds(scenario))
     if not modules:
         return {}
     return {"code": {m.name: {"folder": str(m.folder), "sha256": m.sha256} for m in modules}}

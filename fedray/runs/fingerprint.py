@@ -58,7 +58,7 @@ def of_scenario(scenario: Scenario, folder: Path) -> Fingerprint:
 def of_users_code(scenario: Scenario) -> dict[str, Any]:
     """The modules that lie beside it, by their sha256, and the packages that it has kinds from."""
     kinds = list(user_kinds(scenario))
-    modules = {f"{module.name}.py": module.sha256 for module in plugins.plugins_of(kinds)}
+    modules = {f"{module.name}.py": module.sha256 for module in plugins.modules_of(kinds)}
     return modules | plugins.releases_of(kinds)
 
 

@@ -6,13 +6,9 @@ source goes with a run to its workers, and its sha256 into the run folder.
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-import linecache
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
 from importlib import import_module
@@ -22,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from fedray.errors import reason
+from fedray.scenario.modules import UserFinder, UserModule, file_of, read, with_imports
 
 OURS = str(Path(__file__).parents[1])
 _NAMES = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
@@ -38,27 +35,8 @@ class NoKind(ValueError):
         self.expected = expected
 
 
-@dataclass(frozen=True)
-class Plugin:
-    """A user's module that lies beside a scenario."""
-
-    name: str
-    file: str
-    source: str
-
-    @property
-    def folder(self) -> Path:
-        """Where it was found; its name may have dots."""
-        file = Path(self.file)
-        inside = file.parent if file.name == "__init__.py" else file
-        return inside.parents[self.name.count(".")]
-
-    @property
-    def sha256(self) -> str:
-        return hashlib.sha256(self.source.encode()).hexdigest()
-
-
-_loaded: dict[str, Plugin] = {}  # by module
+_finder = UserFinder()
+_beside: dict[str, list[UserModule]] = {}  # modules with kinds, each with what it imports from its folder
 
 
 def is_path(kind: str) -> bool:
@@ -89,7 +67,11 @@ def find(kind: str, folders: Sequence[Path]) -> Any:
         NoKind: for a module that is not there or does not import, and for a class that is not in it.
     """
     module_name, _, class_name = kind.partition(":")
-    file = next((file for folder in folders if (file := _file_of(module_name, folder))), None)
+    file = next((file for folder in folders if (file := file_of(module_name, folder))), None)
+    if module_name.partition(".")[0] == "fedray":  # as it is, though the scenario may lie beside the package
+        file = None
+    if file is not None:
+        _refuse_taken(kind, module_name, file)
     try:
         module = _load(module_name, file) if file else _import(module_name)
     except ModuleNotFoundError as e:
@@ -115,22 +97,24 @@ def use(kind: str) -> Any:
     if not is_path(kind):
         return installed()[kind].load()
     module_name, _, class_name = kind.partition(":")
-    module = sys.modules.get(module_name) or _import(module_name)
+    module = import_module(module_name) if module_name in _finder.modules else _import(module_name)
     return _attribute(kind, module, class_name)
 
 
 def at_users_line(error: BaseException) -> str:
     """` (FILE:LINE)` of the last line in a user's module that an exception passed; nothing where there is
     none."""
-    files = {plugin.file for plugin in _loaded.values()}
+    files = {module.file for module in _finder.modules.values()}
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
     return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
 
 
-def plugins_of(kinds: Iterable[str]) -> list[Plugin]:
-    """The users' modules that these kinds come from; those of installed packages need no copy."""
-    modules = dict.fromkeys(kind.partition(":")[0] for kind in kinds if is_path(kind))
-    return [_loaded[name] for name in modules if name in _loaded]
+def modules_of(kinds: Iterable[str]) -> list[UserModule]:
+    """The users' modules that these kinds come from, with what those import from beside themselves; modules
+    of installed packages need no copy."""
+    names = dict.fromkeys(kind.partition(":")[0] for kind in kinds if is_path(kind))
+    modules = [module for name in names for module in _beside.get(name, [])]
+    return list({module.name: module for module in modules}.values())
 
 
 def releases_of(kinds: Iterable[str]) -> dict[str, str]:
@@ -139,63 +123,42 @@ def releases_of(kinds: Iterable[str]) -> dict[str, str]:
     return {kind: f"{e.dist.name} {e.dist.version}" for kind, e in sorted(entries.items()) if e.dist}
 
 
-def install(plugins: Sequence[Plugin]) -> None:
+def install(modules: Sequence[UserModule]) -> None:
     """Makes users' modules importable in this process, as they were where a run began."""
-    for plugin in plugins:
-        if _loaded.get(plugin.name) != plugin or plugin.name not in sys.modules:
-            _execute(plugin)
+    _finder.add(modules)
 
 
 def _import(module_name: str) -> ModuleType:
     """A module of an installed package. The folder in which Python was started with `-m` or `-c` is none: it
     may be a stranger's run folder."""
-    if module_name in _loaded:  # from beside another scenario
+    if module_name in _finder.modules:  # from beside another scenario
         raise ModuleNotFoundError(name=module_name)
     before = list(sys.path)
-    beside = {str(plugin.folder) for plugin in _loaded.values()}
-    here = sys.path[:1] if sys.path[:1] in ([""], [str(Path.cwd())]) else []
-    sys.path[:] = [name for name in sys.path[len(here) :] if name not in beside]
+    if sys.path[:1] in ([""], [str(Path.cwd())]):
+        sys.path.pop(0)
     try:
         return import_module(module_name)
     finally:
         sys.path[:] = before
 
 
-def _file_of(module_name: str, folder: Path) -> Path | None:
-    stem = folder.joinpath(*module_name.split("."))
-    places = (stem.with_suffix(".py"), stem / "__init__.py")
-    return next((place.resolve() for place in places if place.is_file()), None)
+def _refuse_taken(kind: str, module_name: str, file: Path) -> None:
+    """Raises NoKind for a file beside a scenario whose module's name others rely on."""
+    if module_name.partition(".")[0] in sys.stdlib_module_names:
+        raise NoKind(f"{kind}, whose module has the name of one of Python's own", "another name for it")
+    if module_name in sys.modules and not _finder.has_executed(module_name):
+        other = getattr(sys.modules[module_name], "__file__", None)
+        if other is not None and Path(other).resolve() != file:
+            raise NoKind(f"{kind}, whose module has the name of {other}", "another name for it")
 
 
 def _load(module_name: str, file: Path) -> ModuleType:
-    """The module of a file; the one of before, where that has not changed."""
-    plugin = Plugin(module_name, str(file), file.read_text(encoding="utf-8"))
-    if _loaded.get(module_name) == plugin and module_name in sys.modules:
-        return sys.modules[module_name]
-    return _execute(plugin)
-
-
-def _execute(plugin: Plugin) -> ModuleType:
-    folder = str(plugin.folder)
-    if folder not in sys.path:  # for what lies beside it
-        sys.path.append(folder)
-    spec = importlib.util.spec_from_loader(plugin.name, loader=None, origin=plugin.file)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    module.__file__ = plugin.file
-    lines = plugin.source.splitlines(keepends=True)
-    linecache.cache[plugin.file] = (len(plugin.source), None, lines, plugin.file)  # where the file is not
-    before = sys.modules.get(plugin.name)
-    sys.modules[plugin.name] = module
-    try:
-        exec(compile(plugin.source, plugin.file, "exec"), module.__dict__)
-    except BaseException:
-        sys.modules.pop(plugin.name)
-        if before is not None:
-            sys.modules[plugin.name] = before
-        raise
-    _loaded[plugin.name] = plugin
-    return module
+    """The module of a file; the one of before, where neither that nor what it imports from its folder has
+    changed."""
+    modules = with_imports(read(module_name, file))
+    loaded = _finder.load(modules)
+    _beside[module_name] = modules
+    return loaded
 
 
 def _attribute(kind: str, module: ModuleType, class_name: str) -> Any:

@@ -5,14 +5,11 @@ import pytest
 
 @pytest.fixture(autouse=True, scope="module")
 def forget_users_modules():
-    """What users' files leave in this process: modules, and folders on the path."""
+    """What users' files leave in this process."""
     from fedray.scenario import plugins
 
-    path, modules, loaded = list(sys.path), set(sys.modules), dict(plugins._loaded)
     yield
-    sys.path[:] = path
-    for name in set(sys.modules) - modules:
-        if name.startswith(("my_", "stranger")):
-            del sys.modules[name]
-    plugins._loaded.clear()
-    plugins._loaded.update(loaded)
+    for name in plugins._finder.modules:
+        sys.modules.pop(name, None)
+    plugins._finder.modules.clear()
+    plugins._beside.clear()

@@ -49,6 +49,16 @@ KINDS = {
         "my_file:Mine",
         "which does not import: {folder}/my_file.py:2: SystemExit: 1, expected",
     ),
+    "a name that is Python's": (
+        "",
+        "random:Mine",
+        "got random:Mine, whose module has the name of one of Python's own, expected another name for it",
+    ),
+    "a syntax error in a module beside": (
+        "import my_syntax\n",
+        "my_file:Mine",
+        "which does not import: {folder}/my_syntax.py:2: SyntaxError: invalid syntax, expected",
+    ),
     "a syntax error": (
         "x = 1\ndef f(:\n",
         "my_file:Mine",
@@ -102,6 +112,8 @@ def test_a_kind_that_cannot_be_had_is_one_line_with_what_was_expected(name, fedr
     folder = tmp_path / "home"
     file = users_folder(folder, {"aggregation": {"kind": kind}})
     (folder / "my_file.py").write_text(text.replace("{{}}", "{}"))
+    (folder / "my_syntax.py").write_text("x = 1\ndef f(:\n")
+    (folder / "random.py").write_text("")
     line = next(n for n, text in enumerate(file.read_text().splitlines(), 1) if kind in text)
     code, out, err = fedray("check", file)
     assert (code, out, err.count("\n")) == (2, "", 1)

@@ -53,6 +53,16 @@ def whole(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A user's folder, and a sweep in it whose variant has a rule of the user's."""
+    folder = tmp_path_factory.mktemp("swept") / "home"
+    variants = {"trimmed": {"aggregation": {"kind": "my_kinds:TrimmedMean", "trim": 2}}}
+    file = users_folder(folder, {"sweep": {"variants": variants}, "model": SPLIT["model"]})
+    api.run(file, folder / "all", progress=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
 def split(tmp_path_factory):
     """The weights of a split of a user's learner, which names its stages, in one process."""
     folder = tmp_path_factory.mktemp("split")
@@ -88,7 +98,7 @@ def test_what_a_users_section_cites_is_in_the_bibliography_where_we_have_it(whol
     assert "nobody2026unheard" not in bibliography
 
 
-def test_the_run_folder_names_the_modules_with_their_sha256(whole):
+def test_the_run_folder_names_the_modules_and_what_they_import_with_their_sha256(whole):
     import hashlib
 
     code = json.loads((whole / "run" / "env.json").read_text())["code"]
@@ -97,7 +107,7 @@ def test_the_run_folder_names_the_modules_with_their_sha256(whole):
             "folder": str(whole),
             "sha256": hashlib.sha256((whole / f"{name}.py").read_bytes()).hexdigest(),
         }
-        for name in ("my_learner", "my_kinds")
+        for name in ("my_learner", "my_network", "my_kinds")
     }
 
 
@@ -187,11 +197,14 @@ def test_nothing_in_a_strangers_run_folder_is_imported(verb, inside, stranger, f
     assert "Traceback" not in err
 
 
-def test_nor_where_python_itself_looks_in_the_current_folder(stranger):
+def test_nor_where_python_itself_looks_in_the_current_folder(stranger, whole):
     folder, mark = stranger
     done = fedray_in(folder, "report", ".")
     assert done.returncode == 2
     assert "my_learner:SmallNet, whose module is not there" in done.stderr
+    assert not mark.exists()
+    done = fedray_in(folder, "check", "scenario.yaml", FEDRAY_CODE=str(whole))
+    assert (done.returncode, done.stderr) == (0, "")
     assert not mark.exists()
 
 
@@ -204,25 +217,19 @@ def test_a_strangers_run_is_shown_with_the_callers_own_modules(stranger, whole, 
     assert not mark.exists()
 
 
-def test_a_strangers_sweep_that_goes_on_imports_nothing_of_its_folder(fedray, tmp_path, monkeypatch):
+def test_a_strangers_sweep_that_goes_on_imports_nothing_of_its_folder(swept, fedray, tmp_path, monkeypatch):
     """Its variants are new runs, whose scenarios lie in the run folder, beside what a stranger put there."""
-    home = tmp_path / "home"
-    file = users_folder(
-        home,
-        {"model": {"kind": "my_learner:SmallNet"}, "sweep": {"variants": {"a": {}}}, "training.rounds": 1},
-    )
-    assert fedray("run", file, "--out", home / "all", "--quiet")[0] == 0
-    before = sha(home / "all" / "a")
-    shutil.move(home / "all", tmp_path / "all")
-    for name in ("result.json", "a/result.json"):
-        (tmp_path / "all" / name).unlink()
-    shutil.rmtree(tmp_path / "all" / "a" / "checkpoints")
-    for place in (tmp_path / "all", tmp_path / "all" / "a"):
-        (place / "my_learner.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w').close()\n")
-    monkeypatch.chdir(home)
-    code, _, err = fedray("run", "--resume", tmp_path / "all", "--quiet")
+    sweep = shutil.copytree(swept / "all", tmp_path / "all")
+    for name in ("result.json", "trimmed/result.json"):
+        (sweep / name).unlink()
+    shutil.rmtree(sweep / "trimmed" / "checkpoints")
+    for place in (sweep, sweep / "trimmed"):
+        for module in ("my_kinds", "my_learner", "my_network"):
+            (place / f"{module}.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w').close()\n")
+    monkeypatch.chdir(swept)
+    code, _, err = fedray("run", "--resume", sweep, "--quiet")
     assert (code, err) == (0, "")
-    assert sha(tmp_path / "all" / "a") == before
+    assert sha(sweep / "trimmed") == sha(swept / "all" / "trimmed")
     assert not (tmp_path / "imported").exists()
 
 
@@ -263,16 +270,8 @@ def test_a_learner_that_cannot_be_counted_cannot_be_cut(fedray, tmp_path):
     assert ": topology.kind: got split for a model without stages, expected " in err
 
 
-def test_the_variants_of_a_sweep_find_the_users_kinds(fedray, tmp_path):
+def test_the_variants_of_a_sweep_find_the_users_kinds(swept, tmp_path):
     """Each is a process of its own, whose scenario lies in the run folder."""
-    home = tmp_path / "home"
-    variants = {
-        "mean": {},
-        "trimmed": {"aggregation": {"kind": "my_kinds:TrimmedMean", "trim": 2}},
-    }
-    changes = {"sweep": {"variants": variants}, "model": {"kind": "my_learner:SmallNet"}}
-    code, _, err = fedray("run", users_folder(home, changes), "--out", "all", "--quiet")
-    assert (code, err) == (0, "")
-    median = {"aggregation": {"kind": "median"}, "model": changes["model"]}
-    alone = run(users_folder(tmp_path / "alone", median), tmp_path / "median")
-    assert sha(tmp_path / "all" / "trimmed") == alone["weights_sha256"] != sha(tmp_path / "all" / "mean")
+    median = {"aggregation": {"kind": "median"}, "model": SPLIT["model"]}
+    alone = run(users_folder(tmp_path, median), tmp_path / "run")
+    assert sha(swept / "all" / "trimmed") == alone["weights_sha256"]
