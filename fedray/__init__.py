@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fedray.aggregation.accumulators import Accumulator, ExactSum, Gathered
+    from fedray.aggregation.accumulators import Accumulator, ExactSum, Gathered, Updates
     from fedray.aggregation.rule import Rule
     from fedray.api import check, compare, load, open, plan, run, trainable
     from fedray.callbacks import Callback, ClientReport, EvaluationReport, RoundReport, RunEnd, RunStart
@@ -21,10 +21,18 @@ if TYPE_CHECKING:
     from fedray.learners.learner import Learner
     from fedray.learners.stages import Stage
     from fedray.network.devices import Device
-    from fedray.network.links import Link, LinkContext, TransferCosts, TransferRequests
+    from fedray.network.links import (
+        Link,
+        LinkContext,
+        RoundStart,
+        TransferCosts,
+        TransferRequests,
+        link_client,
+    )
     from fedray.planning.selection import Selection, SelectionContext
     from fedray.results import Run
-    from fedray.scenario import ScenarioError
+    from fedray.scenario import Refused, ScenarioError
+    from fedray.scenario.base import FilePath
     from fedray.schedule import SERVER_ID, Aggregate, Schedule, Send, Train
     from fedray.topologies.topology import RoundContext, Topology
     from fedray.transport.hooks import Hook, HookContext
@@ -46,6 +54,7 @@ __all__ = [
     "EvaluationContext",
     "EvaluationReport",
     "ExactSum",
+    "FilePath",
     "Gathered",
     "Hook",
     "HookContext",
@@ -54,8 +63,10 @@ __all__ = [
     "Link",
     "LinkContext",
     "Partition",
+    "Refused",
     "RoundContext",
     "RoundReport",
+    "RoundStart",
     "Rule",
     "Run",
     "RunEnd",
@@ -75,8 +86,10 @@ __all__ = [
     "TransferCosts",
     "TransferRequests",
     "Tuning",
+    "Updates",
     "check",
     "compare",
+    "link_client",
     "load",
     "open",
     "plan",
@@ -85,13 +98,13 @@ __all__ = [
 ]
 
 _MODULES = {
-    "fedray.data.source": ["Source"],
-    "fedray.data.samples": ["DatasetInfo", "DatasetSamples", "Samples"],
-    "fedray.data.partition": ["Partition"],
-    "fedray.aggregation.accumulators": ["Accumulator", "ExactSum", "Gathered"],
+    "fedray.aggregation.accumulators": ["Accumulator", "ExactSum", "Gathered", "Updates"],
     "fedray.aggregation.rule": ["Rule"],
     "fedray.api": ["check", "compare", "load", "open", "plan", "run", "trainable"],
     "fedray.callbacks": ["Callback", "ClientReport", "EvaluationReport", "RoundReport", "RunEnd", "RunStart"],
+    "fedray.data.partition": ["Partition"],
+    "fedray.data.samples": ["DatasetInfo", "DatasetSamples", "Samples"],
+    "fedray.data.source": ["Source"],
     "fedray.evaluation.evaluation": ["Evaluation"],
     "fedray.executors.split.defences": ["Defence"],
     "fedray.failures": ["RunFailed"],
@@ -99,10 +112,18 @@ _MODULES = {
     "fedray.learners.learner": ["Learner"],
     "fedray.learners.stages": ["Stage"],
     "fedray.network.devices": ["Device"],
-    "fedray.network.links": ["Link", "LinkContext", "TransferCosts", "TransferRequests"],
+    "fedray.network.links": [
+        "Link",
+        "LinkContext",
+        "RoundStart",
+        "TransferCosts",
+        "TransferRequests",
+        "link_client",
+    ],
     "fedray.planning.selection": ["Selection", "SelectionContext"],
     "fedray.results": ["Run"],
-    "fedray.scenario": ["ScenarioError"],
+    "fedray.scenario": ["Refused", "ScenarioError"],
+    "fedray.scenario.base": ["FilePath"],
     "fedray.schedule": ["SERVER_ID", "Aggregate", "Schedule", "Send", "Train"],
     "fedray.topologies.topology": ["RoundContext", "Topology"],
     "fedray.transport.hooks": ["Hook", "HookContext"],

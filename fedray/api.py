@@ -171,8 +171,11 @@ def trainable(scenario: ScenarioLike) -> Callable[[Mapping[str, Any]], None]:
         raise ScenarioError(
             ["sweep: got one for fedray.trainable, expected none: Ray Tune makes the variants"]
         )
+    text = loaded.text
     file = loaded.file.resolve()
-    text, settings, code, mapping = loaded.text, loaded.settings, loaded.code, loaded.mapping
+    settings = loaded.settings
+    code = loaded.code
+    mapping = loaded.mapping
 
     def train(config: Mapping[str, Any]) -> None:
         from fedray.executors.ray.tune import TuneReporter, trial_folder

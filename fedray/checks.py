@@ -10,11 +10,12 @@ from fedray import shipped
 from fedray.callbacks.reporting import reporters
 from fedray.data import Dataset, Samples, holdings, open_source
 from fedray.data.image_folder import read
-from fedray.data.places import located
+from fedray.data.places import located, verify_exists
 from fedray.data.sources import to_download
 from fedray.lazy import resolve
 from fedray.learners.stage_names import refuse_unknown, stage_names
 from fedray.scenario import Loaded, Refused, Scenario, ScenarioError, load
+from fedray.scenario.kinds import user_paths
 from fedray.scenario.model import Model
 from fedray.scenario.network import DIRECTIONS
 from fedray.scenario.topology import Split
@@ -90,6 +91,9 @@ def _missing(loaded: Loaded) -> ScenarioError:
             key = f"network.{direction}.path"
             for path in link.files():
                 attempt(key, partial(resolve(link.verify_file), path, loaded.folder, key))
+    for key, path in user_paths(scenario):
+        if not (key.startswith("data.") and (scenario.sites or scenario.data.may_download)):
+            attempt(key, partial(verify_exists, path, loaded.folder, key))
     attempt("runtime.report_to", lambda: reporters(loaded))
     return loaded.error(refused)
 

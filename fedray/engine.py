@@ -16,6 +16,7 @@ from fedray.executors import (
     Executor,
     Job,
     TrainReport,
+    attribute_error,
     monitors,
     open_executor,
 )
@@ -108,12 +109,17 @@ class Run:
     radio: Radio
 
     def __init__(self, loaded: Loaded, folder: RunFolder, listeners: CallbackList, resume: bool) -> None:
-        self.loaded, self.scenario = loaded, loaded.scenario
-        self.folder, self.recorder = folder, Recorder(folder)
-        self.listeners, self.resume = listeners, resume
+        self.loaded = loaded
+        self.scenario = loaded.scenario
+        self.folder = folder
+        self.recorder = Recorder(folder)
+        self.listeners = listeners
+        self.resume = resume
         self.opened: Executor | None = None  # to be closed
-        self.restored, self.first_round = False, 1
-        self.ledger, self.failures = Ledger(), 0
+        self.restored = False
+        self.first_round = 1
+        self.ledger = Ledger()
+        self.failures = 0
         self.wall_time_s = 0.0  # of this run before this process began
         self.saved_round = 0  # the last checkpoint's
         self.weights_sha256 = ""  # the last checkpoint's; empty: none was written by this process
@@ -136,7 +142,8 @@ class Run:
 
     def open(self) -> None:
         """Looks at the data, starts the executor, and refuses what cannot be done."""
-        loaded, scenario = self.loaded, self.scenario
+        loaded = self.loaded
+        scenario = self.scenario
         self.folder.belongs = fingerprint.of_scenario(scenario, loaded.folder)
         known: Shared | None = None
         job = Job(scenario, loaded.folder.resolve(), self.folder.path)
@@ -171,15 +178,18 @@ class Run:
         if state is None:
             self.recorder.circumstances(self.scenario, self.workload.cut)
             return
-        self.restored, self.first_round = True, state.round + 1
-        self.ledger, self.failures = state.ledger, state.failures
+        self.restored = True
+        self.first_round = state.round + 1
+        self.ledger = state.ledger
+        self.failures = state.failures
         self.wall_time_s = state.wall_time_s
 
     def start(self) -> None:
         """Tells that it starts, and writes a new run's first checkpoint."""
         self.began = time.monotonic() - self.wall_time_s
         self.saved_round = self.first_round - 1
-        rounds, history = self.scenario.training.rounds, self.folder.rows()
+        rounds = self.scenario.training.rounds
+        history = self.folder.rows()
         where = self.executor.describe()
         self.listeners.on_start(
             RunStart(self.folder.path, self.scenario, where, rounds, self.saved_round, history)
@@ -193,8 +203,10 @@ class Run:
     def train_round(self, round_number: int) -> None:
         """One round: its schedule, what that costs, who trains, and the evaluation of what came of it."""
         scenario = self.scenario
-        selected = schedule_round(scenario, self.radio, round_number, self.known, self.work, self.ledger)
-        events = time_round(selected, self.work, self.radio, self.ledger.sim_time_s)
+        with attribute_error(round_number, "writing its schedule", None):
+            selected = schedule_round(scenario, self.radio, round_number, self.known, self.work, self.ledger)
+        with attribute_error(round_number, "simulating it", None):
+            events = time_round(selected, self.work, self.radio, self.ledger.sim_time_s)
         # nobody trains what would be late or lost
         schedule = selected.prune({event.id: event.outcome for event in events})
         if scenario.topology.serves_in_clock_order:
@@ -226,7 +238,8 @@ class Run:
         Raises:
             RunFailed: for more failures than the scenario allows, or where nobody trained.
         """
-        policy, budget = self.scenario.runtime.failures.data, self.scenario.runtime.failures.budget
+        policy = self.scenario.runtime.failures.data
+        budget = self.scenario.runtime.failures.budget
         arrived: dict[int, TrainReport] = {}
         reports: dict[int, ClientReport] = {}
         for report in self.executor.run_round(schedule) if len(schedule.steps) > 1 else ():
@@ -262,7 +275,8 @@ class Run:
 
     def record(self, pending: PendingRound) -> None:
         """Writes a round down, and tells the callbacks."""
-        number, metrics = pending.round_number, pending.metrics
+        number = pending.round_number
+        metrics = pending.metrics
         evaluated = finite(pending.evaluation.result()) if pending.evaluation is not None else None
         metrics |= evaluated or {}
         self.recorder.round(pending.events, metrics, pending.clients)

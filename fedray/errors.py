@@ -12,7 +12,7 @@ class UserError(ValueError):
         return [f"{type(self).__name__}:", *printable(self, keep="\n").split("\n")]
 
 
-def reason(e: Exception) -> str:
+def reason(e: BaseException) -> str:
     """Why something failed, in one line."""
     return (getattr(e, "strerror", None) or str(e) or type(e).__name__).split("\n")[0]
 

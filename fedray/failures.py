@@ -6,6 +6,7 @@ from typing import Any
 from fedray.callbacks.dispatch import CallbackFailed
 from fedray.executors import StepFailed, TrainReport, client_label
 from fedray.runs.folder import RunFolder
+from fedray.scenario import plugins
 
 
 class RunFailed(RuntimeError):
@@ -13,7 +14,8 @@ class RunFailed(RuntimeError):
 
     def __init__(self, message: str, advice: str = "", **facts: Any) -> None:
         super().__init__(message)
-        self.advice, self.facts = advice, facts
+        self.advice = advice
+        self.facts = facts
 
 
 def failure(e: Exception) -> RunFailed:
@@ -21,10 +23,11 @@ def failure(e: Exception) -> RunFailed:
     if isinstance(e, RunFailed):
         return e
     if isinstance(e, StepFailed | CallbackFailed):
-        facts, message = e.facts, str(e)
+        facts = e.facts
+        message = str(e)
     else:
         facts = {"error": type(e).__name__, "traceback": traceback.format_exc()}
-        message = f"{type(e).__name__}: {e}"
+        message = f"{type(e).__name__}: {e}{plugins.at_users_line(e)}"
     if isinstance(e, OSError) and e.filename:
         message = f"{e.filename}: {e.strerror}"
         return RunFailed(

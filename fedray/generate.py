@@ -31,7 +31,8 @@ from fedray.scenario import Scenario, ScenarioError
 from fedray.scenario.base import Refused
 from fedray.transport.buffer import DTYPES
 
-BASE, RUN = "base model", "this run"
+BASE = "base model"
+RUN = "this run"
 
 
 def generate(
@@ -45,10 +46,19 @@ def generate(
     negative: str | None = None,
     compare: bool = False,
 ) -> list[dict[str, Any]]:
-    """Writes a grid where `out` is a PNG file, single files where it is a folder, and gives a row an image:
-    model, prompt, seed, file; or one file of texts, with each text in its row. Without `out`, an image, a
-    grid or the texts under the run's `generated/`. Of a prompt's `num`, `seed` is the first one's; `compare`:
-    the base model too, from the same draws. None: as the run's own evaluation; of texts `steps` are tokens.
+    """Writes a grid, single files, or one file of texts, and gives a row each: model, prompt, seed, file, and
+    of a text the text. What is None is as in the run's own evaluation.
+
+    Args:
+        folder: the run's.
+        prompts: one an image, or several.
+        out: a PNG file for a grid, a folder for single files; None: under the run's `generated/`.
+        num: images or texts a prompt.
+        seed: of a prompt's first one; the others count up.
+        guidance: how much an image follows its prompt.
+        steps: of the sampler, or tokens of a text.
+        negative: what not to show.
+        compare: make the base model's too, from the same draws.
 
     Raises:
         ScenarioError: where the folder holds no run, a run without a whole checkpoint, or files that are not
@@ -57,6 +67,95 @@ def generate(
     run = RunFolder.reopen(folder)
     loaded = reader.scenario(run.path)
     scenario = loaded.scenario
+    writes = _writes_texts(scenario, folder, guidance is not None or negative is not None)
+    sampling = _sampling(scenario, guidance, steps, negative)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    out = _place(run, out, prompts[0], writes)
+    seeds = [seed + i for _ in prompts for i in range(num)]
+    prompts = [p for p in prompts for _ in range(num)]
+    made: dict[str, Any] = {}
+    try:
+        if compare:
+            made[BASE] = _base(scenario, run, device).sample(prompts, seeds, sampling)
+        made[RUN] = _learnt(scenario, run, device).sample(prompts, seeds, sampling)
+    except Refused as e:
+        raise loaded.error([e]) from None
+    each = [
+        ({"model": model, "prompt": p, "seed": s, "file": str(out)}, one)
+        for model, some in made.items()
+        for p, s, one in zip(prompts, seeds, some, strict=True)
+    ]
+    if writes:
+        return _save_texts(each, out)
+    facts = _facts(sampling, run) | {"size": f"{made[RUN].shape[-1]}x{made[RUN].shape[-2]}"}
+    if out.suffix.lower() != ".png":
+        return _save_each(each, out, len(prompts), facts)
+    image = picture(made[RUN][0]) if len(each) == 1 else _side_by_side(made, num)
+    rows = [row for row, _ in each]
+    _save(image, out, rows, facts)
+    return rows
+
+
+def _place(run: RunFolder, out: Path | None, prompt: str, writes: bool) -> Path:
+    """Where the result goes.
+
+    Args:
+        run: whose model it is.
+        out: as a user says; None: under the run's `generated/`.
+        prompt: the first.
+        writes: whether the model generates texts.
+    """
+    if out is not None and not (writes and out.is_dir()):
+        return out
+    return first_free(out or run.path / "generated", _slug(prompt), ".txt" if writes else ".png")
+
+
+def _facts(sampling: Sampling, run: RunFolder) -> dict[str, Any]:
+    """What an image's file says of how it was made."""
+    return {
+        "negative_prompt": sampling.negative_prompt,
+        "steps": sampling.steps,
+        "guidance_scale": sampling.guidance_scale,
+        "run": run.path.name,
+    }
+
+
+def _sampling(
+    scenario: Scenario, guidance: float | None, steps: int | None, negative: str | None
+) -> Sampling:
+    """As the run's own evaluation samples, but for what is given.
+
+    Args:
+        scenario: the run's.
+        guidance: how much an image follows its prompt.
+        steps: of the sampler, or tokens of a text.
+        negative: what not to show.
+    """
+    evaluation = scenario.evaluation
+    sampling = replace(
+        Sampling.of(evaluation),
+        guidance_scale=evaluation.guidance_scale if guidance is None else guidance,
+        negative_prompt=evaluation.negative_prompt if negative is None else negative,
+    )
+    if not steps:
+        return sampling
+    if scenario.model.generates == "texts":
+        return replace(sampling, new_tokens=steps)
+    return replace(sampling, steps=steps)
+
+
+def _writes_texts(scenario: Scenario, folder: Path, of_images: bool) -> bool:
+    """Whether the run's model generates texts, not images.
+
+    Args:
+        scenario: the run's.
+        folder: the run's, for errors.
+        of_images: whether options are given that only images have.
+
+    Raises:
+        ScenarioError: for a sweep, a model that generates nothing from prompts, and options that it does not
+            have.
+    """
     if scenario.sweep:
         variants = ", ".join(str(folder / name) for name in scenario.sweep.variants)
         raise ScenarioError([f"{folder}: got a sweep, expected one of its runs: {variants}"])
@@ -65,57 +164,36 @@ def generate(
         expected = "the run of a model that generates from prompts"
         raise ScenarioError([f"{folder}: got a {section.kind}, expected {expected}"])
     writes = section.generates == "texts"
-    if writes and (guidance is not None or negative is not None):
-        raise ScenarioError(
-            [f"{folder}: got --guidance or --negative for a model that writes, expected --steps alone"]
-        )
-    evaluation = scenario.evaluation
-    sampling = replace(
-        Sampling.of(evaluation),
-        guidance_scale=evaluation.guidance_scale if guidance is None else guidance,
-        negative_prompt=evaluation.negative_prompt if negative is None else negative,
-    )
-    if steps:
-        sampling = replace(sampling, new_tokens=steps) if writes else replace(sampling, steps=steps)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if out is None or (writes and out.is_dir()):
-        out = first_free(out or run.path / "generated", _slug(prompts[0]), ".txt" if writes else ".png")
-    prompts, seeds = [p for p in prompts for _ in range(num)], [seed + i for _ in prompts for i in range(num)]
+    if writes and of_images:
+        got = "--guidance or --negative for a model that writes"
+        raise ScenarioError([f"{folder}: got {got}, expected --steps alone"])
+    return writes
 
-    made: dict[str, Any] = {}
-    try:
-        if compare:
-            made[BASE] = _base(scenario, run, device).sample(prompts, seeds, sampling)
-        made[RUN] = _learnt(scenario, run, device).sample(prompts, seeds, sampling)
-    except Refused as e:
-        raise loaded.error([e]) from None
-    each: list[tuple[dict[str, Any], Any]] = []
-    for model, some in made.items():
-        each += [
-            ({"model": model, "prompt": p, "seed": s, "file": str(out)}, x)
-            for p, s, x in zip(prompts, seeds, some, strict=True)
-        ]
-    rows = [row for row, _ in each]
-    if writes:
-        with _writing(out):
-            out.write_text(BETWEEN.join(text for _, text in each) + "\n", encoding="utf-8")
-        return [row | {"text": text} for row, text in each]
-    facts: dict[str, Any] = {
-        "negative_prompt": sampling.negative_prompt,
-        "steps": sampling.steps,
-        "guidance_scale": sampling.guidance_scale,
-        "run": run.path.name,
-    }
-    facts["size"] = f"{made[RUN].shape[-1]}x{made[RUN].shape[-2]}"
-    if out.suffix.lower() == ".png":
-        _save(picture(made[RUN][0]) if len(each) == 1 else _side_by_side(made, num), out, rows, facts)
-        return rows
+
+def _save_texts(each: Sequence[tuple[dict[str, Any], str]], file: Path) -> list[dict[str, Any]]:
+    """One file of all texts; gives their rows, each with its text."""
+    with _writing(file):
+        file.write_text(BETWEEN.join(text for _, text in each) + "\n", encoding="utf-8")
+    return [row | {"text": text} for row, text in each]
+
+
+def _save_each(
+    each: Sequence[tuple[dict[str, Any], Any]], folder: Path, prompts: int, facts: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """A file an image, whose name goes into its row; gives the rows.
+
+    Args:
+        each: rows with their images.
+        folder: where the files go.
+        prompts: images of one model.
+        facts: of all.
+    """
     for i, (row, image) in enumerate(each):
         base = "-base" * (row["model"] == BASE)
-        name = f"{i % len(prompts):03d}-{_slug(row['prompt'])}-seed{row['seed']}{base}.png"
-        row["file"] = str(out / name)
-        _save(picture(image), out / name, [row], facts)
-    return rows
+        name = f"{i % prompts:03d}-{_slug(row['prompt'])}-seed{row['seed']}{base}.png"
+        row["file"] = str(folder / name)
+        _save(picture(image), folder / name, [row], facts)
+    return [row for row, _ in each]
 
 
 def _learnt(scenario: Scenario, run: RunFolder, device: torch.device) -> Learner:
@@ -125,7 +203,8 @@ def _learnt(scenario: Scenario, run: RunFolder, device: torch.device) -> Learner
     if scenario.model.built_for_data:  # on the way, what it was built for is with the data alone
         refuse_missing(reader.scenario(run.path))
     job = Job(scenario, run.path)
-    model, server = Model(job, device), ServerWork(job)
+    model = Model(job, device)
+    server = ServerWork(job)
     for folder, state in run.states():
         if not isinstance(state, str):
             try:
@@ -209,12 +288,14 @@ def _side_by_side(made: dict[str, Tensor], columns: int) -> Image.Image:
     blocks = {model: sheet(images, columns) for model, images in made.items()}
     if len(blocks) == 1:
         return next(iter(blocks.values()))
-    gap, header = 24, 34
+    gap = 24
+    header = 34
     height = max(b.height for b in blocks.values())
     page = Image.new(
         "RGB", (sum(b.width for b in blocks.values()) + gap * (len(blocks) - 1), height + header), "white"
     )
-    draw, left = ImageDraw.Draw(page), 0
+    draw = ImageDraw.Draw(page)
+    left = 0
     for model, block in blocks.items():
         draw.text(
             (left + block.width / 2, header / 2),

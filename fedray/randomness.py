@@ -15,7 +15,14 @@ SERVER = SERVER_ID
 
 def key(seed: int, round_number: int, client: int, purpose: str) -> int:
     """63 bits that no other (seed, round, client, purpose) shares, for torch and for libraries that take one
-    number."""
+    number.
+
+    Args:
+        seed: the run's.
+        round_number: from 1; 0 for what is drawn once a run.
+        client: by number, or SERVER.
+        purpose: what is drawn.
+    """
     digest = hashlib.sha256(f"{seed}/{round_number}/{client}/{purpose}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1
 

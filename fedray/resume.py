@@ -8,8 +8,7 @@ from typing import Any
 from fedray.executors import Executor
 from fedray.runs import fingerprint, reader
 from fedray.runs.folder import RunFolder, State
-from fedray.scenario import Loaded, Refused, ScenarioError, plugins
-from fedray.scenario.kinds import user_kinds
+from fedray.scenario import Loaded, Refused, ScenarioError
 
 Note = Callable[[str], None]  # shows a person a text
 
@@ -31,16 +30,14 @@ def reopened(run: RunFolder, rounds: int | None) -> Loaded:
             [f"--rounds {rounds}: got no more than the {done} rounds that are done, expected more"]
         )
     if loaded.scenario.companion is not None and loaded.scenario.companion.depends_on_last_round and done:
-        got, expected = (
-            "linear with --rounds, up to which it rises",
-            "fixed or held_out, which do not depend on the last round",
-        )
+        got = "linear with --rounds, up to which it rises"
+        expected = "fixed or held_out, which do not depend on the last round"
         raise loaded.error([Refused("augmentation.weighting", got, expected)])
     return loaded
 
 
 def refuse_edited(run: RunFolder, loaded: Loaded) -> None:
-    """That a run which is done has still the scenario that it ran. Data are not looked at: they need not be
+    """That a run which is done has still the scenario that it ran. Files are not looked at: they need not be
     there any more.
 
     Raises:
@@ -49,11 +46,10 @@ def refuse_edited(run: RunFolder, loaded: Loaded) -> None:
     state = next((state for _, state in run.states() if not isinstance(state, str)), None)
     if state is None or not state.belongs:
         return
-    now = {"scenario": fingerprint.kept(loaded.scenario)}
+    now = {"scenario": fingerprint.kept(loaded.scenario, loaded.folder)}
+    recorded = state.belongs.get("scenario", {}).items()
     before = {
-        "scenario": {
-            key: value for key, value in state.belongs.get("scenario", {}).items() if key != fingerprint.BASE
-        }
+        "scenario": {key: value for key, value in recorded if not key.endswith(fingerprint.FILES)},
     }
     if others := fingerprint.differences(before, now, "scenario"):
         raise ScenarioError([f"--resume {run.path}: {line}" for line in others])
@@ -68,8 +64,7 @@ def refuse_changed_code(run: RunFolder, loaded: Loaded) -> None:
     state = next((state for _, state in run.states() if not isinstance(state, str)), None)
     if state is None or not state.round:
         return
-    modules = plugins.plugins_of(user_kinds(loaded.scenario))
-    now = {fingerprint.USERS_CODE: fingerprint.of_modules(modules)}
+    now = {fingerprint.USERS_CODE: fingerprint.of_users_code(loaded.scenario)}
     if others := fingerprint.differences(state.belongs, now, fingerprint.USERS_CODE):
         accept = "(or go on with it: --accept-changed-code)"
         raise ScenarioError([f"--resume {run.path}: {line} {accept}" for line in others])

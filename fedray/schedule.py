@@ -17,6 +17,8 @@ from fedray.randomness import SERVER_ID
 
 SERVER_NODE = "server"  # the server's name in a timeline; its number, where a client's stands, is SERVER_ID
 Direction = Literal["uplink", "downlink", "sidelink"]
+# What goes back over each of a split model's crossings.
+BACK = {"smashed": "gradients", "features": "feature_gradients"}
 SERVED = ("server_forward_backward", "server_forward", "server_backward")  # passes that the server makes
 
 
@@ -142,14 +144,17 @@ class Schedule:
         early = next(
             (self.steps[n].id for n, before in enumerate(self.before) if before and max(before) >= n), None
         )
-        assert early is None, f"{early} waits for a step that does not stand before it"
+        if early is not None:
+            raise ValueError(f"{early} waits for a step that does not stand before it")
 
     @cached_property
     def before(self) -> list[list[int]]:
         """The places of the steps that each step waits for."""
         place = {step.id: n for n, step in enumerate(self.steps)}
-        assert len(place) == len(self.steps), "two steps have one name"
-        nowhere, nothing = len(place), list[int]()
+        if len(place) < len(self.steps):
+            raise ValueError("got two steps of one id, expected an id for each")
+        nowhere = len(place)
+        nothing = list[int]()
         return [[place.get(i, nowhere) for i in step.after] if step.after else nothing for step in self.steps]
 
     @cached_property

@@ -30,7 +30,8 @@ class Quiet(Callback):
 
     def __init__(self) -> None:
         # the real ones: during a run, what others print goes to run.log
-        self.out, self.err = sys.stdout, sys.stderr
+        self.out = sys.stdout
+        self.err = sys.stderr
 
     def variants(self, rounds: dict[str, int]) -> None: ...
 
@@ -296,7 +297,8 @@ def _show_cuts(cuts: list[dict[str, Any]], chosen: str) -> None:
     for i, name in enumerate(("cut", "client", "server", "holds", "crosses", "time", "energy")):
         table.add_column(name, justify="right" if i else "left", no_wrap=bool(i), overflow="fold")
     for cut in cuts:
-        name, first = cut["cut"] + (f" .. {cut['tail']}" if cut["tail"] else ""), cut["first_round"]
+        name = cut["cut"] + (f" .. {cut['tail']}" if cut["tail"] else "")
+        first = cut["first_round"]
         flops = [size(cut["flops_per_sample"][side], "") for side in ("client", "server")]
         crosses = size(sum(cut["bytes_per_batch"].values()))
         row = (

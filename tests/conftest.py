@@ -6,6 +6,8 @@ os.environ["RAY_metrics_report_interval_ms"] = "1000"  # noqa: SIM112 (its name;
 os.environ["OMP_NUM_THREADS"] = "1"  # as the scenarios; more only fight with Ray's actors for the cores
 os.environ["HF_HUB_OFFLINE"] = "1"  # whatever asks the hub shall fail at once
 
+from pathlib import Path
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -44,9 +46,7 @@ def shipped_work_is_counted_once():
             return count(scenario, *where)
         if any(user_kinds(scenario)):  # whose code may change
             return count(scenario, *where)
-        sections = (model, data, augmentation, scenario.tuning, scenario.aggregation, scenario.topology)
-        clients, training = scenario.population.clients_selected, scenario.training
-        key = (repr(sections), scenario.payload, clients, training.batch_size, repr(training.groups))
+        key = workload._counted_by(scenario, Path())
         if key not in known:
             known[key] = count(scenario, *where)
         return known[key]

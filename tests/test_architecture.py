@@ -5,13 +5,16 @@ import importlib
 import inspect
 from pathlib import Path
 
+import pytest
+
 import fedray
 from fedray.scenario.base import Section
 
 PACKAGE = Path(fedray.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
 # The rooms whose own kinds the sections of each module are; anywhere else a section is asked, not told apart.
 ROOMS = {
-    "aggregation": ("aggregation", "transport"),
+    "aggregation": ("aggregation",),
     "augmentation": ("augmentation",),
     "cell": ("network",),
     "data": ("data",),
@@ -20,9 +23,11 @@ ROOMS = {
     "links": ("network",),
     "model": ("learners",),
     "network": ("network",),
+    "partition": ("data",),
     "population": ("planning/selection.py",),
     "radio": ("network",),
     "topology": ("topologies",),
+    "transforms": ("transport",),
     "training": ("executors/optimizer.py",),
     "tuning": ("tuning",),
 }
@@ -48,7 +53,7 @@ def sections_told_apart(file):
 
 def test_no_room_asks_which_section_of_another_room_it_has():
     found = []
-    for file in sorted(PACKAGE.rglob("*.py")):
+    for file in FILES:
         place = file.relative_to(PACKAGE).as_posix()
         if place.startswith("scenario/"):
             continue
@@ -63,3 +68,48 @@ def test_the_rule_sees_an_isinstance_of_a_section(tmp_path):
     file = tmp_path / "engine.py"
     file.write_text("from fedray.scenario.topology import Split\nprint(isinstance(None, (int, Split)))\n")
     assert [(line, section.__name__) for line, section in sections_told_apart(file)] == [(2, "Split")]
+
+
+MOST_LINES = 350  # of a file
+MOST_FUNCTION_LINES = 60
+
+
+def functions(file):
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(PACKAGE).as_posix())
+def test_a_file_can_be_read_at_a_sitting(file):
+    assert file.read_text(encoding="utf-8").count("\n") <= MOST_LINES
+    long = [f.name for f in functions(file) if f.end_lineno - f.lineno >= MOST_FUNCTION_LINES]
+    assert long == []
+
+
+def test_functions_of_four_or_more_parameters_explain_each():
+    silent = []
+    for file in FILES:
+        if file.is_relative_to(PACKAGE / "cli"):  # there a parameter's help is what a user reads
+            continue
+        for function in functions(file):
+            arguments = function.args
+            names = {a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)}
+            text = ast.get_docstring(function)
+            names -= {"self", "cls"}
+            if len(names) < 4 or not text or function.name.startswith("_"):
+                continue
+            if any(f"{name}: " not in text for name in names):
+                silent.append(f"{file.relative_to(PACKAGE)}:{function.lineno} {function.name}")
+    assert silent == []
+
+
+def test_a_line_assigns_one_thing():
+    """But for a swap, and for what a call gives several of."""
+    several = []
+    for file in FILES:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Tuple):
+                continue
+            if isinstance(node.targets[0], ast.Tuple):
+                several.append(f"{file.relative_to(PACKAGE)}:{node.lineno}")
+    assert several == []

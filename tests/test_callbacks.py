@@ -135,12 +135,15 @@ def test_a_users_callback_is_found_beside_the_scenario_and_its_failure_is_exit_c
 
 
 BAD = {
-    "nowhere:Mine": ("", "nowhere:Mine, whose module is not there"),
-    "bad_table:Mine": ("", "bad_table:Mine, but bad_table has no Mine"),
+    "nowhere:Mine": ("", "'nowhere:Mine', whose module is not there"),
+    "bad_table:Mine": ("", "'bad_table:Mine', which has no Mine"),
     "bad_syntax:Mine": ("def (:\n", "bad_syntax.py:1: SyntaxError: "),
     "bad_import:Mine": ("import not_there_at_all\n", "bad_import.py:1: ModuleNotFoundError: "),
     "bad_line:Mine": ("\n\n1 / 0\n", "bad_line.py:3: ZeroDivisionError: division by zero"),
-    "bad_kind:Mine": ("class Mine:\n    pass\n", "bad_kind:Mine, which is no fedray.Callback"),
+    "bad_kind:Mine": (
+        "class Mine:\n    pass\n",
+        "'bad_kind:Mine', which is a class of object, expected a subclass of fedray.Callback",
+    ),
     "tensorbord": ("", "'tensorbord', expected tensorboard (did you mean it?)"),
 }
 
@@ -167,11 +170,11 @@ def test_nothing_is_imported_from_a_run_folder(tmp_path, fedray):
     assert fedray("run", file, "--out", "run", "--quiet")[0] == 0
     (tmp_path / "imported").unlink()
     (tmp_path / "run" / "result.json").unlink()
-    shutil.copy(tmp_path / "mine" / "stranger.py", tmp_path / "run")
+    shutil.move(tmp_path / "mine" / "stranger.py", tmp_path / "run")
     del sys.modules["stranger"]
     code, _, err = fedray("run", "--resume", "run")
     assert code == 2
-    assert "stranger:Mine, whose module is not there" in err
+    assert "'stranger:Mine', whose module is not there" in err
     assert not (tmp_path / "imported").exists()
 
 
@@ -198,7 +201,8 @@ def test_a_tracker_that_is_not_installed_is_refused_with_what_to_install(name, t
     code, _, err = fedray("check", file)
     assert code == 2
     assert (
-        f"runtime.report_to: got {name}, which is not installed, expected pip install {TRACKERS[name]}" in err
+        f"runtime.report_to.0: got {name}, which is not installed, expected pip install {TRACKERS[name]}"
+        in err
     )
 
 
@@ -297,16 +301,16 @@ def test_clients_that_miss_a_round_have_rows_that_say_why(tmp_path):
 
 def test_a_client_whose_data_fail_has_a_row_that_says_so(tmp_path, monkeypatch):
     from fedray.executors import DataFailure
-    from fedray.executors.local_training import ClientWork
+    from fedray.executors.local_training import LocalTraining
 
-    turn = ClientWork._turn
+    update = LocalTraining.run
 
-    def fail(self, round, client, *arguments):
+    def fail(self, round_number, client, *arguments):
         if client == 3:
             raise DataFailure("reading", "an image that cannot be read", client)
-        return turn(self, round, client, *arguments)
+        return update(self, round_number, client, *arguments)
 
-    monkeypatch.setattr(ClientWork, "_turn", fail)
+    monkeypatch.setattr(LocalTraining, "run", fail)
     run(garments(tmp_path), tmp_path / "run")
     table = pyarrow.parquet.read_table(tmp_path / "run" / "clients.parquet").to_pylist()
     assert {row["client"]: row["outcome"] for row in table} == dict.fromkeys(range(5), "done") | {3: "failed"}

@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator
 from ruamel.yaml import YAML
 from typer.main import get_command
 
+import fedray
 from fedray import shipped
 from fedray.cli import app
 from fedray.scenario.schema import schema
@@ -24,12 +25,14 @@ FENCE = re.compile(
     r"(?:^<!-- not run: (?P<reason>[^\n]+) -->\n)?^```(?P<info>[^\n]+)\n(?P<text>.*?)^```$", re.M | re.S
 )
 TITLE = re.compile(r'title="([^"]+)"')
+OWN_KIND = re.compile(r"'my_\w+:\w+'")
 
 # Why a block is not run, and how many of them there may be.
 NOT_RUN = {
     "installs packages": 2,
     "needs more than one machine": 3,
     "needs a GPU": 2,
+    "takes minutes": 1,
 }
 # What is added to a command so that it takes seconds, by its start; the longest start that fits counts.
 ONE_STEP = "--set training.rounds=1 --set training.local_steps=1 --set evaluation={}"
@@ -38,6 +41,10 @@ QUICK = {
     "fedray run --resume": "",
     "fedray run quickstart": f"{ONE_STEP} {SERIAL}",
     "fedray run photos.yaml": f"{ONE_STEP} {SERIAL}",
+    "fedray run mine.yaml": f"--set training.rounds=1 {SERIAL}",
+    "fedray run kinds.yaml": f"--set training.rounds=1 {SERIAL}",
+    "fedray run personal.yaml": f"--set training.rounds=1 {SERIAL}",
+    "fedray run watched.yaml": "--set training.rounds=1 --set runtime.executor=serial",
     "fedray run cell.yaml": f"--set training.rounds=1 {SERIAL}",
     "fedray run split.yaml": f"{ONE_STEP} {SERIAL}",
     "fedray run ranks.yaml": f"{ONE_STEP} {SERIAL} --set sweep=null",  # tests/test_sweep.py has variants
@@ -136,8 +143,14 @@ def test_blocks_that_are_not_run_are_few_and_say_why():
     assert all(reasons.count(reason) <= most for reason, most in NOT_RUN.items())
 
 
+def test_no_block_of_a_page_escapes_these_tests():
+    for page, blocks in BLOCKS.items():
+        fences = re.findall(r"^\s*```", page.read_text(encoding="utf-8"), re.M)
+        assert len(fences) == 2 * len(blocks), page
+
+
 def test_every_block_names_a_language_that_this_test_knows():
-    known = {"bash", "python", "yaml", "json", "text", "bibtex"}
+    known = {"bash", "python", "yaml", "toml", "json", "text", "bibtex"}
     assert [(block.place, block.language) for block in ALL if block.language not in known] == []
 
 
@@ -157,6 +170,8 @@ def test_the_quickstart_page_shows_the_scenario_that_ships():
 def test_a_scenario_or_a_part_of_one_on_a_page_fits_the_schema(block):
     whole = schema()
     for key, value in YAML(typ="safe").load(block.text).items():
+        if OWN_KIND.search(str(value)):  # whose section is in its own file, which `fedray check` reads
+            continue
         part = {"$defs": whole["$defs"], **whole["properties"][key]}
         errors = [error.message for error in Draft202012Validator(part).iter_errors(value)]
         assert errors == [], (block.place, key)
@@ -176,10 +191,28 @@ def test_every_verb_and_option_a_page_names_exists(code):
 
 @pytest.mark.parametrize(
     "path",
-    [code for code in CODE if re.fullmatch(r"(fedray|tools|tests|scenarios|docs|\.ci)/[\w./-]*", code)],
+    [
+        code
+        for code in CODE
+        if re.fullmatch(r"(fedray|tools|tests|scenarios|examples|docs|\.ci)/[\w./-]*", code)
+    ],
 )
 def test_every_file_and_folder_a_page_names_is_there(path):
     assert (ROOT / path).exists()
+
+
+def test_a_scenario_with_ones_own_kinds_is_run_or_checked_by_its_page():
+    """The schema does not know them, so that nothing else looks at what their sections hold."""
+    for block in ALL:
+        if block.language == "yaml" and OWN_KIND.search(str(YAML(typ="safe").load(block.text))):
+            typed = [command for b in BLOCKS[block.page] if b.language == "bash" for command in commands(b)]
+            assert any(f"fedray run {block.title}" in command for command in typed), block.place
+
+
+def test_every_public_name_of_the_package_stands_in_the_python_reference():
+    page = (ROOT / "docs" / "python-reference.md").read_text(encoding="utf-8")
+    described = set(re.findall(r"^(?:::: |`)fedray\.(\w+)", page, re.M))
+    assert described == set(fedray.__all__)
 
 
 def test_the_drawing_of_the_floors_is_that_of_the_import_rules():
@@ -187,6 +220,24 @@ def test_the_drawing_of_the_floors_is_that_of_the_import_rules():
     command = [sys.executable, str(ROOT / "tools" / "draw_floors.py")]
     drawn = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert (ROOT / "docs" / "floors.svg").read_text(encoding="utf-8") == drawn
+
+
+WALK = re.compile(r"^\| (\d+) \| .* \| (`.*`) \| (`.*`) \|$", re.M)
+
+
+@pytest.mark.parametrize(
+    "row",
+    WALK.findall((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")),
+    ids=lambda row: row[0],
+)
+def test_each_step_of_the_walk_of_a_round_is_where_the_page_says(row):
+    _, names, paths = (re.findall(r"`([^`]+)`", column) for column in row)
+    assert names
+    assert paths
+    found = [ROOT / path for path in paths]
+    files = [file for path in found for file in (path.rglob("*.py") if path.is_dir() else [path])]
+    code = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    assert [name for name in names if not re.search(rf"(def|class) {name}\b", code)] == []
 
 
 def test_every_aggregation_rule_stands_on_the_page_of_algorithms():

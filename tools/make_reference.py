@@ -10,15 +10,17 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from fedray.scenario.base import Section
+from fedray.scenario.kinds import OWN
 from fedray.scenario.scenario import Scenario
 
 INTRO = """# Scenario reference
 
 A scenario is one YAML 1.2 file. Its sections stand below, each with its keys; a key that is not here is an error. A
 section that may be one of several is a mapping with a `kind`, such as `topology: {kind: relay, chains: 2}`, whose other
-keys are that kind's own. Key names end in their unit: `_s` seconds, `_j` joules, `_w` watts, `_bytes`, `_hz`, `_bps` bits
-per second, `_dbm`, `_db`, `_m` metres, `_mps` metres per second. Paths are relative to the scenario's file;
-`shipped:NAME` is data inside the package.
+keys are that kind's own. In place of a kind's name, `module:Class` is a kind of your own: a class in `module.py` beside
+the scenario, or in an installed package, whose own section says what other keys there are. Key names end in their
+unit: `_s` seconds, `_j` joules, `_w` watts, `_bytes`, `_hz`, `_bps` bits per second, `_dbm`, `_db`, `_m` metres, `_mps`
+metres per second. Paths are relative to the scenario's file; `shipped:NAME` is data inside the package.
 
 This page is made from the code: `python tools/make_reference.py > docs/scenario.md`. The same words stand in the schema
 that `fedray copy` puts beside a scenario, so that an editor shows them as you type.
@@ -149,8 +151,9 @@ def limits(said: dict[str, Any]) -> str:
 
 
 def options(said: dict[str, Any]) -> list[dict[str, Any]]:
-    """The members of a union but for null; of anything else, itself."""
-    return [one for one in said.get("anyOf", said.get("oneOf", [said])) if one.get("type") != "null"]
+    """The members of a union but for null, and for kinds of one's own; of anything else, itself."""
+    members = said.get("anyOf", said.get("oneOf", [said]))
+    return [one for one in members if one.get("type") != "null" and one.get("title") != OWN]
 
 
 def choices(said: dict[str, Any]) -> list[str]:

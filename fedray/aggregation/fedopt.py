@@ -50,7 +50,8 @@ class FedYogi(FedAdam):
     def step(
         self, old: Tensor, combined: Tensor, state: State, participation: float, seed: int
     ) -> tuple[Tensor, State]:
-        s, square = self.section, combined.square()
+        s = self.section
+        square = combined.square()
         m = s.beta1 * state.get("exp_avg", torch.zeros_like(combined)) + (1 - s.beta1) * combined
         v = state.get("exp_avg_sq", torch.full_like(combined, s.tau**2))
         v = v - (1 - s.beta2) * square * torch.sign(v - square)

@@ -47,7 +47,8 @@ def pairs(layout: Layout) -> list[Pair]:
     places = {}
     offset = 0
     for name, size in zip(layout.names, layout.sizes, strict=True):
-        places[name], offset = slice(offset, offset + size), offset + size
+        places[name] = slice(offset, offset + size)
+        offset += size
     result = []
     start = 0
     for name, shape in zip(layout.names, layout.shapes, strict=True):
@@ -131,7 +132,8 @@ class Flora(FedExLora):
     def step(
         self, old: Tensor, combined: Tensor, state: State, participation: float, seed: int
     ) -> tuple[Tensor, State]:
-        n, draws = self.layout.numel, torch.Generator().manual_seed(seed)
+        n = self.layout.numel
+        draws = torch.Generator().manual_seed(seed)
         new = torch.zeros(n, dtype=old.dtype)
         for pair in self.pairs:  # as peft's "gaussian"
             size = pair.a.stop - pair.a.start

@@ -46,6 +46,14 @@ class Scaffold(Rule):
     def step(
         self, old: Tensor, combined: Tensor, state: State, participation: float, seed: int
     ) -> tuple[Tensor, State]:
-        """x += eta_g mean(dy), c += |S| / N mean(dc)."""
+        """x += eta_g mean(dy), c += |S| / N mean(dc).
+
+        Args:
+            old: the server's numbers [received] fp32.
+            combined: the mean contribution [received].
+            state: the rule's.
+            participation: clients of the round, as a share of all.
+            seed: of the rule's draws; there are none.
+        """
         scale = torch.tensor([[self.section.server_learning_rate], [participation]], dtype=torch.float64)
         return old + scale * combined, {}

@@ -64,7 +64,10 @@ class ImageGenerator:
         device: where the generator's weights are.
         keep: where the server's images lie; None: nowhere.
         """
-        self.section, self.dataset, self.seed, self.keep = section, dataset, seed, keep
+        self.section = section
+        self.dataset = dataset
+        self.seed = seed
+        self.keep = keep
         self.learner = _load(section.generator, folder, device, DTYPES[section.precision])
         self.sampling = _sampling(section)
         self._embedded: dict[str, Tensor] = {}
@@ -80,7 +83,8 @@ class ImageGenerator:
 
     def prompt(self, owner: int, i: int, label: int) -> str:
         name = self.dataset.label_names[label]
-        templates, called = self.section.templates_of(name), self.section.names.get(name, name)
+        templates = self.section.templates_of(name)
+        called = self.section.names.get(name, name)
         template = templates[key(self.seed, i, owner, "template") % len(templates)]
         return template.format(label=called, a="an" if called[:1] in tuple("aeiou") else "a")
 
@@ -135,7 +139,8 @@ class ImageGenerator:
         )
 
     def _save(self, i: int, label: int, prompt: str, picture: np.ndarray) -> None:
-        file, info = self._file(i, label), PngInfo()
+        file = self._file(i, label)
+        info = PngInfo()
         info.add_itxt("fedray", self._facts(i, prompt))
         file.parent.mkdir(parents=True, exist_ok=True)
         with whole(file) as part:

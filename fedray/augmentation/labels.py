@@ -13,7 +13,8 @@ def order(section: Augmentation, counts: np.ndarray) -> np.ndarray:
     names = len(counts)
     if section.labels == "uniform":
         return np.tile(np.arange(names), section.at_most)
-    have, left = counts.astype(int).copy(), np.full(names, section.at_most)
+    have = counts.astype(int).copy()
+    left = np.full(names, section.at_most)
     chosen = np.empty(section.at_most * names, int)
     for i in range(len(chosen)):
         label = int(np.argmin(np.where(left > 0, have, np.iinfo(int).max)))
@@ -33,8 +34,16 @@ def distances(
 ) -> dict[str, list[float | None]]:
     """Each client's distance to the population's mix of labels, and what it becomes with all `pictures` [n]
     of the server's: at the server the two mixes weigh as in Eq. (1), elsewhere the pictures lie among the
-    client's own."""
-    population, names = counts.sum(0), counts.shape[1]
+    client's own.
+
+    Args:
+        section: the augmentation's.
+        counts: of each label at each client [clients, labels].
+        pictures: the label of each picture [n].
+        kappa_2: what the augmented model weighed in the last round.
+    """
+    population = counts.sum(0)
+    names = counts.shape[1]
     painted = np.bincount(pictures if len(pictures) else order(section, population), minlength=names)
     if section.at == "server":
         sizes = np.maximum(counts.sum(1, keepdims=True), 1)

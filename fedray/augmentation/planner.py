@@ -47,7 +47,8 @@ class AugmentationPlanner:
         names = shared.counts.shape[1]
 
         def counted(before: int, now: int) -> ImageCounts:
-            had, have = labels.painted(section, names, before), labels.painted(section, names, now)
+            had = labels.painted(section, names, before)
+            have = labels.painted(section, names, now)
             return ImageCounts(have - had, have)
 
         here = counted(round_number - 1, round_number)
@@ -122,7 +123,8 @@ class AugmentationPlanner:
 
     def _painted(self, schedule: Schedule, shared: Any) -> dict[int, np.ndarray]:
         """The labels of all pictures that clients, or the server, train on in a round, by who paints them."""
-        section, counts = self.section, shared.counts
+        section = self.section
+        counts = shared.counts
         if not schedule.pictures:
             return {}
         if section.at == "client":

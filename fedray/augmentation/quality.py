@@ -28,7 +28,15 @@ def judged(
     judge: judges.GarmentJudge, pictures: GeneratedImages, dataset: DatasetInfo, real: Samples, seed: int
 ) -> dict[str, float]:
     """The share of pictures that a judge takes for what they were to show, and its classifier-FID to as many
-    real images."""
+    real images.
+
+    Args:
+        judge: a classifier of the same labels.
+        pictures: with the labels that they were to show.
+        dataset: what the real data are.
+        real: real samples, of which as many are drawn.
+        seed: of that draw.
+    """
     made = _tensors(pictures.pixels)
     _, probabilities = judges.look(judge, made)
     wanted = torch.tensor([judge.labels.index(dataset.label_names[k]) for k in pictures.labels])

@@ -35,7 +35,9 @@ class AugmentationServer:
 
     def __init__(self, job: Job, device: torch.device) -> None:
         assert job.scenario.augmentation is not None
-        self.job, self.device, self.section = job, device, job.scenario.augmentation
+        self.job = job
+        self.device = device
+        self.section = job.scenario.augmentation
         self.info = job.dataset.info
         keep = job.run / "pictures" if job.run is not None else None
         self.generator = ImageGenerator(self.section, job.folder, self.info, job.scenario.seed, device, keep)
@@ -52,11 +54,16 @@ class AugmentationServer:
         self, round_number: int, labels: np.ndarray, buffer: np.ndarray, state: StateArrays
     ) -> tuple[np.ndarray, TrainReport]:
         """The augmented model w_a [numel] fp32, which never travels, trained on the pictures of these labels
-        from the global model, or from its own last weights."""
-        self.client.samples, self.client.client_indices = (
-            self._pictures(labels),
-            {SERVER: np.arange(len(labels))},
-        )
+        from the global model, or from its own last weights.
+
+        Args:
+            round_number: from 1.
+            labels: of the pictures [n].
+            buffer: the global one.
+            state: the server's.
+        """
+        self.client.samples = self._pictures(labels)
+        self.client.client_indices = {SERVER: np.arange(len(labels))}
         start = master(self.client.model.flat.layout, buffer, state).numpy()
         if self.section.start == "own":
             start = state.get(COMPANION_STATE, start)
@@ -83,7 +90,8 @@ class AugmentationServer:
         augmented, report = trained
         if report.failure is not None:
             return combined, state, replace(report, kappa_2=0.0)
-        clients, own = master(layout, combined, state), torch.from_numpy(augmented)
+        clients = master(layout, combined, state)
+        own = torch.from_numpy(augmented)
         first, second = self.section.weighting.kappas(
             round_number, self.job.scenario.training.rounds
         ) or self._by_performance(clients, own)
@@ -96,12 +104,17 @@ class AugmentationServer:
     ) -> dict[str, Any]:
         """How good the data are (Sec. II-B1): each client's local learning error, and how far the gradient of
         its loss lies from that of all of them, as a share of the latter; the same for the pictures, of which
-        a sheet is written to `grid`, and beside real images what a judge says of them."""
+        a sheet is written to `grid`, and beside real images what a judge says of them.
+
+        Args:
+            buffer: the global one.
+            labels: of the pictures [n]; none: clients alone are audited.
+            grid: the file of the sheet.
+            audited: each client's data; None for one whose data cannot be read.
+        """
         clients = sorted(c for c in audited if c is not None)  # added up in one order
-        whole, mean = (
-            sum(c.samples for c in clients),
-            np.zeros(self.client.model.flat.layout.trained, np.float32),
-        )
+        whole = sum(c.samples for c in clients)
+        mean = np.zeros(self.client.model.flat.layout.trained, np.float32)
         for c in clients:
             mean += np.float32(c.samples / whole) * c.gradient
         rows = [
@@ -116,10 +129,8 @@ class AugmentationServer:
         if not len(labels):
             return {"clients": rows}
         pictures = self.generator.generate(SERVER, labels)
-        self.client.samples, self.client.client_indices = (
-            pictures.samples(self.info),
-            {SERVER: np.arange(len(labels))},
-        )
+        self.client.samples = pictures.samples(self.info)
+        self.client.client_indices = {SERVER: np.arange(len(labels))}
         ours = self.client.audit(SERVER, buffer)
         assert ours is not None
         result = {

@@ -11,57 +11,97 @@ from fedray.scenario.scenario import Scenario
 
 @dataclass(frozen=True)
 class RunStart:
-    """A run is about to train its first round, or its next one where it is resumed."""
+    """A run is about to train its first round, or its next one where it is resumed.
 
-    run: Path  # the run folder
+    Attributes:
+        run: the run folder.
+        scenario: what is run.
+        executor: where it runs, in words.
+        rounds: how many there are in all.
+        done: rounds that were done before; 0 for a new run.
+        history: their metrics, the lines of metrics.jsonl.
+    """
+
+    run: Path
     scenario: Scenario
-    executor: str  # where it runs, in words
-    rounds: int  # in all
-    done: int  # rounds that were done before; 0 for a new run
-    history: Sequence[Mapping[str, Any]]  # their metrics, the lines of metrics.jsonl
+    executor: str
+    rounds: int
+    done: int
+    history: Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class ClientReport:
-    """A client has ended its local update. Work and losses, never times."""
+    """A client has ended its local update. Work and losses, never times.
 
-    round_number: int  # from 1
+    Attributes:
+        round_number: from 1.
+        client: its number, from 0.
+        clients: how many train in this round.
+        samples_held: how many samples it has.
+        samples: how many it trained on in this round, repeats counted.
+        steps: of its optimizer.
+        loss: mean over these samples; NaN where it failed.
+        failure: what was wrong with its data or its loss; None where nothing was.
+        stage: in which that happened.
+    """
+
+    round_number: int
     client: int
-    clients: int  # that train in this round
+    clients: int
     samples_held: int
-    samples: int  # that it trained on in this round, repeats counted
-    steps: int  # of its optimizer
-    loss: float  # mean over these samples; NaN where it failed
-    failure: str | None = None  # what was wrong with its data or its loss
-    stage: str | None = None  # in which that happened
+    samples: int
+    steps: int
+    loss: float
+    failure: str | None = None
+    stage: str | None = None
 
 
 @dataclass(frozen=True)
 class RoundReport:
-    """A round has been recorded. Where it was evaluated, that has ended, too."""
+    """A round has been recorded. Where it was evaluated, that has ended, too.
+
+    Attributes:
+        round_number: from 1.
+        rounds: how many there are in all.
+        metrics: the line of metrics.jsonl; None where there is no number.
+    """
 
     round_number: int
-    rounds: int  # in all
-    metrics: Mapping[str, Any]  # the line of metrics.jsonl; None where there is no number
+    rounds: int
+    metrics: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """The global model has been evaluated; or the base model, as round 0."""
+    """The global model has been evaluated; or the base model, as round 0.
+
+    Attributes:
+        round_number: after which it was; 0: before the first.
+        metrics: by name, each beginning with `eval_`.
+        samples: the grid of images that it made, a PNG file; None where it made none.
+    """
 
     round_number: int
-    metrics: Mapping[str, float | None]  # eval_*
-    samples: Path | None  # the grid of images that it made, a PNG file
+    metrics: Mapping[str, float | None]
+    samples: Path | None
 
 
 @dataclass(frozen=True)
 class RunEnd:
-    """A run has ended."""
+    """A run has ended.
+
+    Attributes:
+        run: the run folder.
+        status: done, failed or interrupted.
+        result: the object of result.json, where it is done.
+        error: what stopped it, where it failed.
+    """
 
     run: Path
-    status: str  # done, failed or interrupted
-    result: Mapping[str, Any] | None = None  # result.json's object, where it is done
-    error: str | None = None  # where it failed
+    status: str
+    result: Mapping[str, Any] | None = None
+    error: str | None = None
 
 
 class Callback:

@@ -94,7 +94,8 @@ class CallbackList:
             yield
 
     def _failed(self, callback: Callback, method: str, error: Exception) -> CallbackFailed:
-        kind, name = type(error).__name__, f"{type(callback).__module__}:{type(callback).__qualname__}"
+        kind = type(error).__name__
+        name = f"{type(callback).__module__}:{type(callback).__qualname__}"
         when = "" if self.round_number is None else f" in round {self.round_number}"
         facts = {
             "error": kind,

@@ -14,7 +14,8 @@ from fedray.callbacks import Callback, EvaluationReport, RoundReport, RunEnd, Ru
 from fedray.scenario.tree import flat
 
 PROJECT = "fedray"  # under which trackers list the runs of all scenarios
-MLFLOW_URI, MLFLOW_FILES = "MLFLOW_TRACKING_URI", "MLFLOW_ALLOW_FILE_STORE"
+MLFLOW_URI = "MLFLOW_TRACKING_URI"
+MLFLOW_FILES = "MLFLOW_ALLOW_FILE_STORE"
 # Where trackers that keep their files on this machine keep a run's, in its folder.
 FOLDERS = {
     "aim": "aim",

@@ -9,8 +9,8 @@ from fedray.data.dataset import Dataset
 from fedray.data.samples import Samples
 from fedray.randomness import SERVER, generator
 from fedray.scenario.base import Refused
-from fedray.scenario.data import PartitionSection
 from fedray.scenario.kinds import implementation
+from fedray.scenario.partition import PartitionSection
 from fedray.scenario.scenario import Scenario
 
 

@@ -34,7 +34,10 @@ SUFFIXES = frozenset(
         ".pnm",
     }
 )
-BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # TIFF 6.0, section 8
+# TIFF 6.0, section 8
+BITS_PER_SAMPLE = 258
+PHOTOMETRIC = 262
+WHITE_IS_ZERO = 0
 
 
 def opened(file: Path) -> Image.Image:

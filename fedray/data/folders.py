@@ -94,9 +94,11 @@ class Walk:
         while pending:
             folder = pending.pop()
             for entry, names in self._entries(folder):
-                link, real = folder.link, os.path.join(folder.real, entry.name)
+                link = folder.link
+                real = os.path.join(folder.real, entry.name)
                 if entry.is_symlink():
-                    link, real = Path(entry.path), os.path.realpath(entry.path)
+                    link = Path(entry.path)
+                    real = os.path.realpath(entry.path)
                     if not self._leads_within(entry, names, real):
                         continue
                 if entry.is_dir():

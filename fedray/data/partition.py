@@ -9,7 +9,7 @@ import numpy as np
 from fedray.data.clients import Holdings
 from fedray.data.samples import Samples
 from fedray.scenario.base import Refused
-from fedray.scenario.data import ByFolder, Dirichlet, Iid, PartitionSection, Quantity, Shards
+from fedray.scenario.partition import ByFolder, Dirichlet, Iid, PartitionSection, Quantity, Shards
 
 DRAWS = 100  # of a partition, until no client has too little
 
@@ -93,7 +93,14 @@ class UnevenPartition(Partition):
 
     @abstractmethod
     def draw(self, samples: Samples, clients: int, alpha: float, rng: np.random.Generator) -> Holdings:
-        """One draw."""
+        """One draw.
+
+        Args:
+            samples: that are dealt.
+            clients: how many.
+            alpha: the concentration.
+            rng: of the draw.
+        """
 
     def deal(self, samples: Samples, clients: int, rng: np.random.Generator) -> Holdings:
         section = self.section

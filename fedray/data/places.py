@@ -79,3 +79,9 @@ def verify_file(path: str, folder: Path, key: str) -> None:
     """Raises Refused where a scenario's key names no file."""
     if not located(path, folder, key).is_file():
         raise Refused(key, repr(path), "a file")
+
+
+def verify_exists(path: str, folder: Path, key: str) -> None:
+    """Raises Refused where a scenario's key names neither a file nor a folder."""
+    if not located(path, folder, key).exists():
+        raise Refused(key, repr(path), "a file or a folder that is there")

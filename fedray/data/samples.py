@@ -1,6 +1,7 @@
 """Samples: images (or texts) by index with captions and labels, opened only when asked for. No torch here, so
 that `check` can look."""
 
+import pickle
 from abc import ABC
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -115,7 +116,8 @@ class Array(Samples):
         return image_of(pixels).convert("RGB")
 
     def pixels(self, indices: np.ndarray, size: int | None) -> np.ndarray:
-        chosen, own = self.array[indices], self.array.shape[-1]
+        chosen = self.array[indices]
+        own = self.array.shape[-1]
         if size in (None, own):
             return chosen
         if size == own + 2 * self.pad:
@@ -156,7 +158,7 @@ class Files(Samples):
 
 class DatasetSamples(Samples):
     """Samples of a map-style torch Dataset, such as torchvision's: `dataset[i]` is an image, its label, and
-    whatever comes behind.
+    whatever comes behind, such as a mask, which a learner of one's own finds in `dataset`.
 
     Args:
         dataset: whose images are PIL's, or arrays or tensors [channels, height, width] or [height, width] of
@@ -205,6 +207,15 @@ class DatasetSamples(Samples):
 
     def pixels(self, indices: np.ndarray, size: int | None) -> np.ndarray:
         return np.stack([pixels_of(self.picture(int(i)), size) for i in indices])
+
+    def contents(self) -> Iterator[bytes]:
+        """The images, and whatever comes behind their labels."""
+        yield from super().contents()
+        if len(self) and len(self.dataset[0]) > 2:
+            for i in range(len(self)):
+                for value in self.dataset[i][2:]:
+                    array = np.asarray(value)
+                    yield pickle.dumps(value) if array.dtype == object else array.tobytes()
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ class GarmentJudge(nn.Module):
 
     def __init__(self, labels: list[str], sha256: str = "") -> None:
         super().__init__()
-        self.labels, self.sha256 = labels, sha256
+        self.labels = labels
+        self.sha256 = sha256
         self.body = nn.Sequential(
             _step(3, 24, stride=2),
             _step(24, 48),

@@ -15,8 +15,10 @@ def distance_correlation(inputs: Tensor, smashed: Tensor) -> Tensor:
     """The distance correlation of n samples and their activations (Szekely et al. 2007): 0 where they are
     independent, 1 where one is a rotation and scaling of the other. Of words the distance is the root of how
     many differ."""
-    a, b = _centred(inputs), _centred(smashed)
-    covariance, spread = (a * b).mean().clamp(min=0), (a * a).mean() * (b * b).mean()
+    a = _centred(inputs)
+    b = _centred(smashed)
+    covariance = (a * b).mean().clamp(min=0)
+    spread = (a * a).mean() * (b * b).mean()
     return (covariance / spread.clamp(min=1e-24).sqrt()).clamp(min=1e-12).sqrt()
 
 
@@ -40,6 +42,14 @@ def reconstruct(
     Gives the error over the others: of pictures the mean squared error as a share of their variance, 1 for
     whoever only knows the mean picture; of text the share of tokens, out of so many `words`, that are wrong;
     and what it makes of them.
+
+    Args:
+        smashed: activations [n, ...], as the server gets them.
+        inputs: what they were made of [n, ...].
+        known: how many of the first samples the attacker knows.
+        words: of the vocabulary; 0: of pictures.
+        steps: of the attacker's optimizer.
+        seed: of the attacker's draws.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -56,7 +66,8 @@ def reconstruct(
                 judge(decoder(smashed[some]), inputs[some]).backward()
                 optimizer.step()
     with torch.no_grad():
-        rebuilt, true = decoder(smashed[known:]), inputs[known:]
+        rebuilt = decoder(smashed[known:])
+        true = inputs[known:]
         if words:
             rebuilt = rebuilt.argmax(1)
             return float((rebuilt != true).float().mean()), rebuilt
@@ -73,7 +84,8 @@ def _decoder(
     if words:
         return nn.Sequential(nn.Linear(smashed.shape[-1], words), _Transposed()), _over_tokens
     if smashed.ndim == 4:
-        c, size = smashed.shape[1], inputs.shape[-2:]
+        c = smashed.shape[1]
+        size = inputs.shape[-2:]
         first = [
             nn.Conv2d(c, 32, 3, padding=1),
             nn.ReLU(),
@@ -82,7 +94,8 @@ def _decoder(
             nn.ReLU(),
         ]
         return nn.Sequential(*first, nn.Conv2d(16, inputs.shape[1], 3, padding=1)), F.mse_loss
-    wide, shape = math.prod(smashed.shape[1:]), tuple(inputs.shape[1:])
+    wide = math.prod(smashed.shape[1:])
+    shape = tuple(inputs.shape[1:])
     dense = [
         nn.Flatten(),
         nn.Linear(wide, 256),

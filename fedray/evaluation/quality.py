@@ -31,7 +31,14 @@ class Features(nn.Module):
 
 def measure(judge: judges.GarmentJudge, real: Tensor, made: Tensor, seed: int) -> dict[str, float]:
     """classifier-FID (Heusel et al. 2017), KID (Binkowski et al. 2018; its subsets drawn from `seed`),
-    precision and recall, of images [n, 3, 32, 32] in 0..1, as many real as made."""
+    precision and recall, of images [n, 3, 32, 32] in 0..1, as many real as made.
+
+    Args:
+        judge: whose features and probabilities are compared.
+        real: real images.
+        made: generated ones.
+        seed: of KID's subsets.
+    """
     from torchmetrics.image.fid import FrechetInceptionDistance
     from torchmetrics.image.kid import KernelInceptionDistance
 
@@ -45,8 +52,10 @@ def measure(judge: judges.GarmentJudge, real: Tensor, made: Tensor, seed: int) -
             metric.update(_bytes(real), real=True)
             metric.update(_bytes(made), real=False)
         distances = {"eval_classifier_fid": float(fid.compute()), "eval_kid": float(kid.compute()[0])}
-    made_features, real_features = features(_bytes(made)), features(_bytes(real))
-    precision, recall = covered(made_features, real_features), covered(real_features, made_features)
+    made_features = features(_bytes(made))
+    real_features = features(_bytes(real))
+    precision = covered(made_features, real_features)
+    recall = covered(real_features, made_features)
     return {**distances, "eval_precision": precision, "eval_recall": recall, "eval_quality_images": float(n)}
 
 

@@ -21,7 +21,7 @@ from fedray.planning.round import Shared
 from fedray.planning.workload import Workload
 from fedray.randomness import SERVER
 from fedray.runs.folder import Saved
-from fedray.scenario import plugins
+from fedray.scenario import Refused, plugins
 from fedray.scenario.kinds import user_kinds
 from fedray.scenario.scenario import Scenario
 from fedray.schedule import Schedule, Send, Train
@@ -78,8 +78,17 @@ class StepFailed(RuntimeError):
     def of(
         cls, error: BaseException, round_number: int | None, stage: str, client: int | None, traceback: str
     ) -> Self:
-        """What, where, and the original exception, once."""
-        when, kind = f" in round {round_number}" if round_number is not None else "", type(error).__name__
+        """What, where, and the original exception, once, with the last line of a user's that it passed.
+
+        Args:
+            error: the original.
+            round_number: from 1; None: before the first.
+            stage: what was being done.
+            client: whose; None: the server's.
+            traceback: of the original, as text.
+        """
+        when = f" in round {round_number}" if round_number is not None else ""
+        kind = type(error).__name__
         facts = {
             "error": kind,
             "round": round_number,
@@ -87,10 +96,8 @@ class StepFailed(RuntimeError):
             "stage": stage,
             "traceback": traceback,
         }
-        return cls(
-            f"{client_label(client)}{when}, while {stage}: {kind}: {str(error).strip() or 'no message'}",
-            facts,
-        )
+        message = f"{kind}: {str(error).strip() or 'no message'}{plugins.at_users_line(error)}"
+        return cls(f"{client_label(client)}{when}, while {stage}: {message}", facts)
 
 
 class DataFailure(Exception):
@@ -98,7 +105,8 @@ class DataFailure(Exception):
 
     def __init__(self, stage: str, message: str, client: int | None = None) -> None:
         super().__init__(stage, message, client)
-        self.stage, self.client = stage, client
+        self.stage = stage
+        self.client = client
 
     def __str__(self) -> str:
         return str(self.args[1])
@@ -118,11 +126,22 @@ class ServerRestarted(RuntimeError):
 
 
 @contextmanager
-def attribute_error(round_number: int, stage: str, client: int) -> Iterator[None]:
-    """Whatever goes wrong in here, but for data, ends the round, and says where it happened."""
+def attribute_error(
+    round_number: int | None, stage: str, client: int | None, other_than: tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
+    """Whatever goes wrong in here, but for data and what a scenario cannot have, ends the round, and says
+    where it happened.
+
+    Args:
+        round_number: from 1; None: of no round.
+        stage: what is done, after `while`.
+        client: whose; None: the server's.
+        other_than: what is said without that.
+    """
+    as_they_are: tuple[type[Exception], ...] = (DataFailure, ServerRestarted, Refused, *other_than)
     try:
         yield
-    except (DataFailure, ServerRestarted):
+    except as_they_are:
         raise
     except Exception as e:
         raise StepFailed.of(e, round_number, stage, client, traceback.format_exc()) from e

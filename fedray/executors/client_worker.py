@@ -38,7 +38,14 @@ class ClientWorker(LocalTraining):
         self, round_number: int, client: int, buffer: np.ndarray, state: StateArrays | None = None
     ) -> tuple[np.ndarray, TrainReport, StateArrays | None]:
         """A client's place in a relay (huang2023, Sec. IV, Step 2): the buffer that it hands on, its report,
-        and its new state. A client that fails hands on what it was given."""
+        and its new state. A client that fails hands on what it was given.
+
+        Args:
+            round_number: from 1.
+            client: by number.
+            buffer: that the client got.
+            state: what it kept of its last local update.
+        """
 
         def attempt() -> tuple[tuple[np.ndarray, StateArrays | None], TrainReport]:
             flat = self.model.flat
@@ -96,9 +103,10 @@ class ClientWorker(LocalTraining):
             last = trained[-1].client
             arrived = returned(layout.view(end), layout.view(base), ours)
             if self.model.hooks.changes_updates:
-                context = self._context(trained[-1].round, last, None)
-                change = self.model.hooks.on_server(arrived - ours, context)
-                accumulator.add(change, weight, last)
+                with attribute_error(trained[-1].round, "adding its update", last):
+                    context = self._context(trained[-1].round, last, None)
+                    change = self.model.hooks.on_server(arrived - ours, context)
+                    accumulator.add(change, weight, last)
             else:
                 accumulator.add(arrived, weight, last, ours)
         return accumulator
@@ -197,13 +205,14 @@ class ClientWorker(LocalTraining):
         context = self._context(round_number, client, state)
         update = self.run(round_number, client, received, dict(context.state), extra_samples)
         change = self._change(update, received)
-        with summable():
-            if not self.model.hooks.is_empty:
+        if not self.model.hooks.is_empty:
+            with summable():
                 self.rule.accumulator.refuse(change)
-                change = self._arrived(change, ours, context)
-                update.state |= context.kept
-            contribution = self.rule.contribution(ours, change)
-            weight = self.job.scenario.aggregation.weight(update.report.samples)
+            change = self._arrived(change, ours, context)
+            update.state |= context.kept
+        contribution = self.rule.contribution(ours, change)
+        weight = self.job.scenario.aggregation.weight(update.report.samples)
+        with summable():
             accumulator.add(contribution, weight, client)
         return _arrays(update.state), update.report
 

@@ -28,7 +28,14 @@ class Companion(Protocol):
     def train(
         self, round_number: int, task: Any, buffer: np.ndarray, state: dict[str, np.ndarray]
     ) -> tuple[np.ndarray, TrainReport]:
-        """The server's own local update from the global model: its numbers [numel] fp32, and the report."""
+        """The server's own local update from the global model: its numbers [numel] fp32, and the report.
+
+        Args:
+            round_number: from 1.
+            task: what the planner gave for this round.
+            buffer: the global one.
+            state: the server's.
+        """
 
     def mix(
         self,
@@ -39,8 +46,23 @@ class Companion(Protocol):
         trained: tuple[np.ndarray, TrainReport],
     ) -> tuple[np.ndarray, dict[str, np.ndarray], TrainReport]:
         """The next global buffer and server state, of what the clients' round made and of what `train` did;
-        and the server's report."""
+        and the server's report.
+
+        Args:
+            layout: of what travels.
+            round_number: from 1.
+            buffer: that the clients' round made.
+            state: the server's, after it.
+            trained: what `train` gave.
+        """
 
     def audit(self, buffer: np.ndarray, task: Any, grid: Path, audited: Sequence[Any]) -> dict[str, Any]:
         """How good the data of the last round's clients, and the companion's own, are for the global
-        model."""
+        model.
+
+        Args:
+            buffer: the global one.
+            task: what the planner gave for the audit.
+            grid: where a sheet of images is written.
+            audited: each client's data; None for one whose data cannot be read.
+        """

@@ -82,7 +82,14 @@ class GlobalStep:
 
 def moving_average(decay: float, round_number: int, before: np.ndarray, now: np.ndarray) -> np.ndarray:
     """The moving average of a global model over rounds [numel] fp32; its decay rises to the one given, as
-    (1 + t) / (10 + t)."""
+    (1 + t) / (10 + t).
+
+    Args:
+        decay: at most.
+        round_number: t, from 1.
+        before: the average so far [numel].
+        now: the new global model [numel].
+    """
     rate = min(decay, (1 + round_number) / (10 + round_number))
     return rate * before + np.float32(1 - rate) * now
 

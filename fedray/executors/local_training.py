@@ -152,8 +152,7 @@ class LocalTraining(ClientDatasets):
         are zero, and then their gradients are too. Gives both arguments on the model's device."""
         flat = self.model.flat
         device = flat.all.device
-        self.model.load(received)
-        flat.load_home(state.get(HOME))
+        self.model.load(received, state.get(HOME))
         received = received.to(device)
         part = self.model.tuning.client_part(flat.layout, client)
         if part is not None:
@@ -226,7 +225,14 @@ def summable(client: int | None = None) -> Iterator[None]:
 
 
 def failed_report(round_number: int, client: int, samples: int, failure: DataFailure) -> TrainReport:
-    """The report of a client that holds so many samples and could not train."""
+    """The report of a client that holds so many samples and could not train.
+
+    Args:
+        round_number: from 1.
+        client: by number.
+        samples: that it holds.
+        failure: why it could not train.
+    """
     return TrainReport(round_number, client, samples, 0, math.nan, str(failure), failure.stage)
 
 

@@ -58,6 +58,10 @@ class Model:
         tuned = self.tuning.apply(self.learner)
         self.flat = FlatParameters(tuned.travelling, scenario.payload, device, tuned.home)
         layout = self.flat.layout
+        known = {id(t) for t in (*tuned.travelling.values(), *tuned.home.values())}
+        buffers = [b for part in self.learner.parts.values() for b in part.buffers() if id(b) not in known]
+        # which neither travel nor stay with a client: no local update sees what another one left in them
+        self._other_buffers = [(buffer, buffer.clone()) for buffer in buffers]
         self.rule = rule(scenario.aggregation, layout)
         self.hooks = hook_chain(scenario.aggregation.transforms, layout.dtype)
         bases = self.tuning.base_weights(self.learner, layout) if self.rule.updates_base_weights else []
@@ -68,7 +72,8 @@ class Model:
     def groups(self) -> list[Group]:
         """The numbers that train by the optimizer that steps them."""
         training = self.scenario.training
-        names, sizes = self.flat.trained_names, self.flat.trained_sizes
+        names = self.flat.trained_names
+        sizes = self.flat.trained_sizes
         return grouped(training.optimizer, [*training.groups, *self.learner.groups], names, sizes)
 
     def export(self, buffer: np.ndarray, state: StateArrays, folder: Path) -> None:
@@ -88,10 +93,18 @@ class Model:
         if state and EMA in state:
             self.flat.all.copy_(torch.from_numpy(state[EMA]))
 
-    def load(self, numbers: Tensor) -> None:
-        """The model of global numbers [received] fp32: what travels, then what is added to base weights."""
+    def load(self, numbers: Tensor, home: Tensor | None = None) -> None:
+        """The model of global numbers [received] fp32: what travels, then what is added to base weights.
+
+        Args:
+            numbers: global.
+            home: a client's own numbers; None: the initial ones, as at the server.
+        """
         n = self.flat.layout.numel
         self.flat.all.copy_(numbers[:n])
+        self.flat.load_home(home)
+        for buffer, initial in self._other_buffers:
+            buffer.copy_(initial)
         if self._bases:
             changes = numbers[n:].split([weight.numel() for weight, _ in self._bases])
             for (weight, original), change in zip(self._bases, changes, strict=True):

@@ -27,11 +27,14 @@ from fedray.schedule import Schedule
 class SerialExecutor:
     def __init__(self, job: Job) -> None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.job, self.device = job, device
-        self.server, self.evaluator = ServerWork(job), EvaluatorWork(job, device)
+        self.job = job
+        self.device = device
+        self.server = ServerWork(job)
+        self.evaluator = EvaluatorWork(job, device)
         self.clients: ClientWorker | SplitClients
         if job.scenario.topology.splits_model:
-            self.clients, self.split = SplitClients(job, device), SplitServer(job, device)
+            self.clients = SplitClients(job, device)
+            self.split = SplitServer(job, device)
             self.initial, self.layout, self.initial_state = self.split.initial()
         else:
             self.clients = ClientWorker(job, device)
@@ -47,7 +50,8 @@ class SerialExecutor:
         raise AssertionError("scenarios with sites are refused in one process")
 
     def begin(self, shared: Shared) -> None:
-        self.shared, self.buffer = shared, self.initial
+        self.shared = shared
+        self.buffer = self.initial
         self.state: StateArrays = self.initial_state
         self.can_train = len(shared.eligible(self.job.scenario))
         self.client_states = ClientStates()
@@ -166,7 +170,8 @@ class SerialExecutor:
         )
 
     def checkpoint(self, folder: Path, before: Path | None) -> Saved:
-        changed, unchanged = sorted(self.changed), sorted(self.client_states.keys() - self.changed)
+        changed = sorted(self.changed)
+        unchanged = sorted(self.client_states.keys() - self.changed)
         states = [self.client_states[c] for c in changed]
         self.changed = set()
         return self.server.checkpoint(

@@ -10,7 +10,7 @@ import torch
 
 from fedray.aggregation.accumulators import Accumulator
 from fedray.aggregation.rules import rule
-from fedray.executors import Job
+from fedray.executors import Job, attribute_error
 from fedray.executors.companion import COMPANION_STATE
 from fedray.executors.global_step import GlobalStep, as_tensors, merged, moving_average
 from fedray.executors.model import EMA, MASTER, Model, as_sent, make_deterministic, master
@@ -51,12 +51,24 @@ class ServerWork:
             clients: how many clients there are that can train at all.
             partials: what each host has accumulated.
         """
+        with attribute_error(round_number, "aggregating", None):
+            return self._aggregate(layout, buffer, state, round_number, clients, merged(partials))
+
+    def _aggregate(
+        self,
+        layout: Layout,
+        buffer: np.ndarray,
+        state: StateArrays,
+        round_number: int,
+        clients: int,
+        accumulated: Accumulator,
+    ) -> tuple[np.ndarray, StateArrays]:
+        """Arguments as of `aggregate`, with what all hosts have accumulated."""
         scenario = self.job.scenario
-        accumulated = merged(partials)
         if not accumulated.weight:
             return buffer, state
         old = master(layout, buffer, state)
-        new, kept = GlobalStep(
+        step = GlobalStep(
             rule=rule(scenario.aggregation, layout),
             hooks=hook_chain(scenario.aggregation.transforms, layout.dtype),
             accumulated=accumulated,
@@ -65,7 +77,9 @@ class ServerWork:
             participation=accumulated.added / clients,
             seed=key(scenario.seed, round_number, SERVER, "aggregate"),
             context=HookContext(scenario.seed, round_number, SERVER),
-        ).run()
+        )
+        with attribute_error(round_number, "aggregating", SERVER):
+            new, kept = step.run()
         if decay := getattr(scenario.model, "ema_decay", None):
             n = layout.numel
             before = state.get(EMA, old[:n].numpy())
@@ -78,7 +92,17 @@ class ServerWork:
         unchanged: Sequence[int], changed: Sequence[int], *states: StateArrays,
     ) -> Saved:  # fmt: skip
         """Writes the model's weights, what the server has beside them, and the states of the clients that
-        have changed since the checkpoint `before`; the others' are linked to its files."""
+        have changed since the checkpoint `before`; the others' are linked to its files.
+
+        Args:
+            layout: of what travels.
+            buffer: the global one.
+            state: the server's.
+            folder: where it is written.
+            before: the checkpoint before, if there is one.
+            unchanged: clients whose state is as it was there.
+            changed: the other clients that have one, in the order of the states.
+        """
         layout.save(buffer[: layout.nbytes], folder / "weights.safetensors")
         files: dict[str, str] = {}
         if len(buffer) > layout.nbytes or state:
@@ -111,7 +135,8 @@ class ServerWork:
         Raises:
             ValueError: for any file that is not what it was, a client's too.
         """
-        buffer, state = layout.load(folder / "weights.safetensors"), {}
+        buffer = layout.load(folder / "weights.safetensors")
+        state = {}
         for name, expected in saved.files.items():
             arrays = load_arrays(folder / name, expected)
             if name == SERVER_FILE:
@@ -136,7 +161,8 @@ class EvaluatorWork:
     """Looks at global buffers with a model of its own, off the rounds' path."""
 
     def __init__(self, job: Job, device: torch.device) -> None:
-        self.job, self.device = job, device
+        self.job = job
+        self.device = device
 
     def evaluate(self, buffer: np.ndarray, state: StateArrays, grid: Path) -> dict[str, float]:
         from fedray.evaluation.evaluate import evaluate
@@ -147,7 +173,8 @@ class EvaluatorWork:
         result: dict[str, float] = {}
         if scenario.evaluates_model:
             context = EvaluationContext.of(scenario, self.job.folder, grid, self.job.dataset)
-            result = evaluate(self._model.learner, context)
+            with attribute_error(None, "evaluating", None, other_than=(OSError,)):  # a disk that is full
+                result = evaluate(self._model.learner, context)
         if scenario.evaluation.leakage is not None:
             from fedray.executors.split.leaks import measure
 

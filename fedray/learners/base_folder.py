@@ -93,6 +93,12 @@ def verify_loaded(
     """The same of the configurations of a base on the hub, whose files nobody has looked at before they were
     loaded.
 
+    Args:
+        name: of the base model.
+        configs: of its parts.
+        scheduler: its noise schedule's configuration.
+        key: the scenario's key that names the base, for errors.
+
     Raises:
         Refused: naming the file, and the entry in it.
     """
@@ -140,8 +146,11 @@ def _refuse_adapters(folder: Path, refuse: Refuse) -> None:
 def _verify_shapes(folder: Path, configs: Mapping[str, Mapping[str, Any]], refuse: Refuse) -> None:
     """That the parts fit each other, and that the U-Net takes what training gives it: noisy latents, a
     timestep, text."""
-    unet, vae, text = configs["unet"], configs["vae"], configs["text_encoder"]
-    file, latents = folder / "unet" / "config.json", vae.get("latent_channels", 4)
+    unet = configs["unet"]
+    vae = configs["vae"]
+    text = configs["text_encoder"]
+    file = folder / "unet" / "config.json"
+    latents = vae.get("latent_channels", 4)
     for way in ("in_channels", "out_channels"):
         if (n := unet.get(way, 4)) != latents:
             raise refuse(
@@ -158,7 +167,8 @@ def _verify_shapes(folder: Path, configs: Mapping[str, Mapping[str, Any]], refus
         raise refuse(
             f"attention_type {attention!r:.40} in {file}", "default: it is given text alone, and no boxes"
         )
-    wide, width = unet.get("cross_attention_dim", 1280), text.get("hidden_size", 512)
+    wide = unet.get("cross_attention_dim", 1280)
+    width = text.get("hidden_size", 512)
     if any(n != width for n in (wide if isinstance(wide, list) else [wide])):
         raise refuse(
             f"cross_attention_dim {wide!r:.40} in {file}", f"{width}, the text encoder's hidden_size"
@@ -173,7 +183,8 @@ def _verify_shapes(folder: Path, configs: Mapping[str, Mapping[str, Any]], refus
 
 
 def _verify_scheduler(file: Path, config: Mapping[str, Any], refuse: Refuse) -> None:
-    name, known = str(config.get("_class_name")), SAMPLERS.split()
+    name = str(config.get("_class_name"))
+    known = SAMPLERS.split()
     if name.removesuffix("Scheduler") not in known or config.get("use_flow_sigmas"):
         flow = (
             "flow matching"
@@ -201,7 +212,8 @@ def _verify_scheduler(file: Path, config: Mapping[str, Any], refuse: Refuse) -> 
 
 def _verify_betas(file: Path, config: Mapping[str, Any], refuse: Refuse) -> None:
     """What is not written would be a default, and samplers differ in theirs."""
-    steps, trained = config.get("num_train_timesteps", 1000), config.get("trained_betas")
+    steps = config.get("num_train_timesteps", 1000)
+    trained = config.get("trained_betas")
     if isinstance(steps, bool) or not isinstance(steps, int) or not 0 < steps <= MOST_STEPS:
         raise refuse(
             f"num_train_timesteps {steps!r:.40} in {file}", f"a whole number from 1 to {MOST_STEPS:,}"
@@ -253,7 +265,8 @@ def stored(folder: Path, name: str, key: str) -> set[str]:
 
 def _verify_weights(part: Path, stem: str, refuse: Refuse) -> set[str]:
     """The names of the tensors in one safetensors file, or in several and an index of what is in which."""
-    file, index = part / f"{stem}.safetensors", part / f"{stem}.safetensors.index.json"
+    file = part / f"{stem}.safetensors"
+    index = part / f"{stem}.safetensors.index.json"
     for one in (file, index):
         refuse_pointer(one, refuse)
     names = set(tensors_in(file, refuse)) if file.exists() else set()

@@ -110,7 +110,8 @@ def _whole(base: str, name: str, model: nn.Module, facts: Mapping[str, Any]) -> 
         for key in facts.get("unexpected_keys") or ()
         if not str(key).endswith(("position_ids", "text_projection.weight"))
     ]
-    missing, mismatched = facts.get("missing_keys"), facts.get("mismatched_keys")
+    missing = facts.get("missing_keys")
+    mismatched = facts.get("mismatched_keys")
     for what, entries in (("lacks", missing), ("has other shapes of", mismatched), ("has besides", others)):
         if names := sorted(str(entry if isinstance(entry, str) else entry[0]) for entry in entries or ()):
             raise Refused(

@@ -17,7 +17,8 @@ def verify_tokenizer(folder: Path, text: Mapping[str, Any], refuse: Refuse) -> N
     refuse_foreign(file, config, refuse)
     if (kind := config.get("tokenizer_class", "CLIPTokenizer")) not in CLASSES:
         raise refuse(f"tokenizer_class {kind!r:.60} in {file}", "CLIPTokenizer")
-    longest, places = config.get("model_max_length"), text.get("max_position_embeddings", 77)
+    longest = config.get("model_max_length")
+    places = text.get("max_position_embeddings", 77)
     if (
         isinstance(longest, bool)
         or not isinstance(longest, int)
@@ -33,7 +34,8 @@ def verify_tokenizer(folder: Path, text: Mapping[str, Any], refuse: Refuse) -> N
     added = json_object(file, refuse) if (file := folder / "added_tokens.json").exists() else {}
     if (file := folder / "tokenizer.json").exists():
         whole = json_object(file, refuse)
-        model, own = whole.get("model"), whole.get("added_tokens") or []
+        model = whole.get("model")
+        own = whole.get("added_tokens") or []
         known = model.get("vocab") if isinstance(model, dict) else None
         ids = [token.get("id") for token in own if isinstance(token, dict)]
         _verify_ids(file, known, [*ids, *added.values()], text, refuse)
@@ -63,7 +65,8 @@ def _verify_ids(file: Path, known: Any, added: list[Any], text: Mapping[str, Any
     """That the text encoder has a row for each token."""
     if not isinstance(known, dict) or not known:
         raise refuse(f"{file} without a vocabulary", "tokens with their numbers")
-    ids, size = [*known.values(), *added], text.get("vocab_size", 49408)
+    ids = [*known.values(), *added]
+    size = text.get("vocab_size", 49408)
     if strange := [i for i in ids if not isinstance(i, int) or i < 0]:
         raise refuse(f"a token's number {strange[0]!r:.40} in {file}", "whole numbers from 0")
     if not isinstance(size, int) or max(ids) >= size:

@@ -40,7 +40,8 @@ class Classifier(Learner):
         self.channels = 3 if section.network == "resnet18" else dataset.channels
         self.network = build(section, self.channels, self.size, len(dataset.label_names))
         self.parts = {"network": self.network}
-        pieces, needs = _pieces(section, self.network), ("images", *["x"] * 9)
+        pieces = _pieces(section, self.network)
+        needs = ("images", *["x"] * 9)
         stages = [
             Stage(name, (needed,), ("x",), step, modules)
             for needed, (name, step, modules) in zip(needs, pieces, strict=False)
@@ -59,7 +60,8 @@ class Classifier(Learner):
     @torch.no_grad()
     def test(self, samples: Samples, chosen: np.ndarray) -> tuple[float, float]:
         """Accuracy and mean cross entropy over these images of a test set."""
-        right, loss = 0, 0.0
+        right = 0
+        loss = 0.0
         with self.evaluating(), self.autocast():
             for start in range(0, len(chosen), CHUNK):
                 shard = self.encode(samples, chosen[start : start + CHUNK])

@@ -1,6 +1,6 @@
 """A learner cut in two, or in three for a U-shape: whose stages are whose, and what crosses."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -42,6 +42,10 @@ class Cut:
     def optional(self) -> tuple[str, ...]:
         """What the tail takes from its own client's batch where that has it."""
         return tuple(name for stage in self.tail for name in stage.optional)
+
+    def withheld(self, values: Collection[str]) -> tuple[str, ...]:
+        """Of these names of a batch's fields, those that the server's stages would take and are not sent."""
+        return tuple(name for stage in self.middle for name in stage.optional if name in values)
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -43,7 +43,8 @@ class Diffusion(Learner):
 
         super().__init__(section, context)
         self.refuse_no_size()
-        size, channels = self.size, context.dataset.channels
+        size = self.size
+        channels = context.dataset.channels
         levels = len(section.channels)
         if size % 2 ** (levels - 1):
             raise Refused(
@@ -68,7 +69,9 @@ class Diffusion(Learner):
         # By keywords: what is given by its place, diffusers takes for its own default when it makes a sampler
         # of this.
         if betas is None:
-            n, start, end = section.timesteps, section.beta_start, section.beta_end
+            n = section.timesteps
+            start = section.beta_start
+            end = section.beta_end
             self.schedule = DDPMScheduler(
                 num_train_timesteps=n, beta_start=start, beta_end=end, beta_schedule="linear"
             )
@@ -102,14 +105,23 @@ class Diffusion(Learner):
     def denoise(
         self, seeds: Sequence[int], steps: int, at_once: int, start: Tensor | None = None, clip: bool = True
     ) -> Tensor:
-        """By DDIM (Song et al. 2021) from a seed's noise each, or from `start`: [n, c, h, w] on the CPU."""
+        """By DDIM (Song et al. 2021) from a seed's noise each, or from `start`: [n, c, h, w] on the CPU.
+
+        Args:
+            seeds: one an image [n].
+            steps: of the sampler.
+            at_once: images in one batch.
+            start: noisy images to go on from [n, c, h, w]; None: noise.
+            clip: whether predictions are clipped to -1..1.
+        """
         from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
         sampler: Any = DDIMScheduler.from_config(
             self.schedule.config, clip_sample=clip, timestep_spacing="trailing"
         )
         sampler.set_timesteps(min(steps, self.schedule.config.num_train_timesteps))
-        shape, images = (1, self.unet.config.in_channels, self.size, self.size), []
+        shape = (1, self.unet.config.in_channels, self.size, self.size)
+        images = []
         with self.evaluating():
             for i in range(0, len(seeds), at_once):
                 if start is None:

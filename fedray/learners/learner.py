@@ -1,8 +1,8 @@
 """What every learner offers, and the base class of one's own. No federation in it."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -25,40 +25,29 @@ BETWEEN = "\n---\n"  # texts in a file
 AT_ONCE = 64  # samples of a test set that are measured in one go
 
 
-class Learner(ABC):
+class Learner:
     """A model with its data's encoding, its loss, its evaluation, its samples and its files.
 
-    A learner of one's own says at least what its networks are (`parts`, in `__init__`), what a step's inputs
-    are (`draw`), and either the `loss` of them or the `stages` that lead to one; stages are needed where the
-    model is to be cut in a split. Everything else works as it is, and may be overridden. Softmax regression:
+    A learner of one's own says at least what its networks are (`parts`, in `__init__`), and either the `loss`
+    of a batch or the `stages` that lead to one; stages are needed where the model is to be cut in a split.
+    Everything else works as it is, and may be overridden: what a client's samples become (`encode`, and
+    `blank_shard` with it), a step's inputs (`draw`), `metrics`. Softmax regression:
 
-        from dataclasses import dataclass
+        import torch.nn.functional as F
+        from torch import nn
 
-        import torch
-        from torch import Tensor, nn
+        import fedray
 
-        from fedray.learners.learner import Learner
-        from fedray.learners.losses import cross_entropy
-        from fedray.learners.pictures import scaled
-
-        @dataclass
-        class LabelledImages:
-            images: Tensor  # [b, c, h, w] in -1..1
-            labels: Tensor  # [b] int64
-
-        class Softmax(Learner):
+        class Softmax(fedray.Learner):
             def __init__(self, section, context):
                 super().__init__(section, context)
                 numbers = context.dataset.channels * self.size**2
                 self.linear = nn.Linear(numbers, len(context.dataset.label_names))
                 self.parts = {"linear": self.linear}
 
-            def draw(self, shard, indices, generator):
-                i = torch.from_numpy(indices).to(self.device)
-                return LabelledImages(scaled(shard.images[i]), shard.labels[i])
-
             def loss(self, batch):
-                return cross_entropy(self.linear(batch.images.flatten(1)), batch.labels)
+                images = batch.images / 127.5 - 1  # of uint8 [b, c, h, w]
+                return F.cross_entropy(self.linear(images.flatten(1)), batch.labels)
 
     Attributes:
         parts: what a tuning may train, by name, the first one by default; frozen until a tuning says so.
@@ -88,8 +77,10 @@ class Learner(ABC):
             section: the scenario's `model`.
             context: what else it is built from.
         """
-        self.section, self.context = section, context
-        self.device, self.compute = context.device, context.compute
+        self.section = section
+        self.context = context
+        self.device = context.device
+        self.compute = context.compute
         self.size: int = getattr(section, "resolution", None) or context.dataset.size or 0
 
     @classmethod
@@ -146,16 +137,20 @@ class Learner(ABC):
         the meta device, once the tuning has said what trains."""
         return 0.0
 
-    @abstractmethod
     def draw(self, shard: Any, indices: np.ndarray, generator: torch.Generator) -> Any:
-        """One step's inputs: an object whose fields are tensors of b samples in their first dimension, or
-        None. A field `weight` [b] says what each sample counts in the loss (see `losses.weighted_mean`).
+        """One step's inputs: a tensor of b samples in its first dimension, or an object whose fields are such
+        tensors, or None. A field `weight` [b] says what each sample counts in the loss (see
+        `losses.weighted_mean`). Here: these samples of a shard that is a tensor, or a dataclass of tensors.
 
         Args:
             shard: what `encode` gave.
             indices: [b], of samples in the shard.
             generator: every draw comes from it, on the CPU: the same on every device.
         """
+        i = torch.from_numpy(indices).to(self.device)
+        if isinstance(shard, Tensor):
+            return shard[i]
+        return replace(shard, **{field.name: getattr(shard, field.name)[i] for field in fields(shard)})
 
     def blank_shard(self, n: int) -> Any:
         """What `encode` gives for n samples with nothing in them, on the learner's device."""
@@ -203,14 +198,25 @@ class Learner(ABC):
 
     @torch.no_grad()
     def measure(self, samples: Samples, indices: np.ndarray) -> dict[str, float]:
-        """Metrics over these samples of a test set: the mean loss, under the same draws each time."""
-        generator, total = torch.Generator().manual_seed(key(self.context.seed, 0, SERVER, "test draws")), 0.0
+        """Metrics over these samples of a test set: the mean loss, under the same draws each time, and
+        `metrics`."""
+        generator = torch.Generator().manual_seed(key(self.context.seed, 0, SERVER, "test draws"))
+        totals: dict[str, float] = {}
         with self.evaluating():
             for start in range(0, len(indices), AT_ONCE):
                 chunk = indices[start : start + AT_ONCE]
                 batch = self.draw(self.encode(samples, chunk), np.arange(len(chunk)), generator)
-                total += float(self.loss(batch)) * len(chunk)
-        return {"eval_loss": total / len(indices), "eval_samples": float(len(indices))}
+                means = {"eval_loss": float(self.loss(batch))} | self.metrics(batch)
+                for name, value in means.items():
+                    totals[name] = totals.get(name, 0.0) + value * len(chunk)
+        return {name: total / len(indices) for name, total in totals.items()} | {
+            "eval_samples": float(len(indices))
+        }
+
+    def metrics(self, batch: Any) -> dict[str, float]:
+        """What is measured of a batch of the test set beside its loss, by names that begin with `eval_`; each
+        is averaged over the samples."""
+        return {}
 
     def sample(
         self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling
@@ -232,7 +238,8 @@ class Learner(ABC):
     def write_samples(self, context: EvaluationContext) -> None:
         """Samples of the scenario's prompts from fixed noise: images as a grid, a row a prompt, or texts one
         after another. Without prompts nothing, but for a learner of images that takes none."""
-        section, evaluation = self.section, context.section
+        section = self.section
+        evaluation = context.section
         prompts = list(evaluation.prompts)
         if not prompts and section.generates == "images" and not section.takes_prompts:
             prompts = [""] * ROWS
@@ -261,7 +268,8 @@ class Learner(ABC):
         """Reads what `save` wrote. Raises an error of any kind where that is not whole."""
         from safetensors.torch import load_file
 
-        stored, own = load_file(folder / self.weights_file), self._state()
+        stored = load_file(folder / self.weights_file)
+        own = self._state()
         if stored.keys() != own.keys():
             others = ", ".join(sorted(stored.keys() ^ own.keys())[:5])
             raise ValueError(f"{folder / self.weights_file}: got other tensors than the model has: {others}")

@@ -18,7 +18,7 @@ def cross_entropy(
     Args:
         logits: [b, classes], or [b, l, classes] of l tokens.
         targets: [b] or [b, l] int64.
-        weight: [b], of each sample; its tokens share it.
+        weight: [b], of each sample, which all its tokens have.
         ignore: the target of what is not judged.
     """
     logits = logits.float()
@@ -27,8 +27,8 @@ def cross_entropy(
     each = F.cross_entropy(
         logits.flatten(0, -2), targets.flatten(), ignore_index=ignore, reduction="none"
     ).view(len(targets), -1)
-    judged = (targets != ignore).view(len(targets), -1)
-    return weighted_mean(each.sum(1) / judged.sum(1).clamp(min=1), weight)
+    # as without weights a mean over tokens, so that weights of 1 change nothing
+    return (weight * each.sum(1)).sum() / (targets != ignore).sum().clamp(min=1)
 
 
 def squared_error(predicted: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:

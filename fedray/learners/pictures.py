@@ -21,7 +21,14 @@ class ImageShard:
 
     @classmethod
     def of(cls, samples: Samples, indices: np.ndarray, size: int | None, device: torch.device) -> ImageShard:
-        """Square images in `size`, or their own. Raises ValueError for one that cannot be read."""
+        """Square images in `size`, or their own. Raises ValueError for one that cannot be read.
+
+        Args:
+            samples: of a client.
+            indices: which of them [n].
+            size: pixels a side; None: as they are.
+            device: where they go.
+        """
         images = torch.from_numpy(samples.pixels(indices, size)).to(device)
         return cls(images, torch.from_numpy(samples.labels[indices]).to(device))
 

@@ -16,7 +16,8 @@ def sheet(images: Tensor, columns: int) -> Image.Image:
     gap = max(2, w // 32)
     page = torch.ones(3, gap + (n // columns) * (h + gap), gap + columns * (w + gap))
     for i, image in enumerate(images):
-        top, left = gap + (i // columns) * (h + gap), gap + (i % columns) * (w + gap)
+        top = gap + (i // columns) * (h + gap)
+        left = gap + (i % columns) * (w + gap)
         page[:, top : top + h, left : left + w] = image
     small = picture(page)
     scale = max(1, 128 // w)

@@ -49,7 +49,8 @@ def of_text_to_image(section: TextToImage, folder: Path) -> list[str] | None:
         return None
     try:
         config = json.loads((base.configuration / "unet" / "config.json").read_text())
-        levels, mid = len(config["down_block_types"]), bool(config.get("mid_block_type", True))
+        levels = len(config["down_block_types"])
+        mid = bool(config.get("mid_block_type", True))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # it is no such configuration
         return None
     return ["text", *_unet(levels, mid), "loss"]
@@ -73,7 +74,8 @@ def refuse_unknown(names: Sequence[str], topology: Split) -> None:
             "split for a model without stages",
             "parallel or relay, or a learner whose `stages` are two or more",
         )
-    cut, tail = topology.cut, topology.tail
+    cut = topology.cut
+    tail = topology.tail
     if cut not in ("auto", *names[:-1]):
         raise Refused("topology.cut", repr(cut), f"auto, or one of {', '.join(names[:-1])}")
     left = names[(0 if cut == "auto" else names.index(cut)) + 2 :]

@@ -15,13 +15,23 @@ Values = dict[str, Tensor]
 
 
 class Stage(NamedTuple):
+    """A piece of a learner's step.
+
+    Attributes:
+        name: what a cut behind it is called.
+        needs: names of the values that it takes.
+        gives: names of the values that it makes; the last stage gives `loss`.
+        run: called with what it needs, in that order; gives a tensor, or several in the order of `gives`.
+        modules: whose weights it uses, and no other stage.
+        optional: values that it takes behind what it needs, None where a batch lacks one; they are never sent
+            across a cut.
+    """
+
     name: str
     needs: tuple[str, ...]
     gives: tuple[str, ...]
-    # of what it needs, in that order; gives a tensor, or several in the order of `gives`
     run: Callable[..., Any]
-    modules: tuple[nn.Module, ...] = ()  # whose weights it uses, and no other stage
-    # taken behind what it needs, None where a batch lacks it; never sent across a cut
+    modules: tuple[nn.Module, ...] = ()
     optional: tuple[str, ...] = ()
 
 

@@ -1,5 +1,4 @@
-"""text_to_image: a latent diffusion model (Rombach et al. 2022) trained on captioned images, on diffusers'
-networks.
+"""A latent diffusion model (Rombach et al. 2022) trained on captioned images, on diffusers' networks.
 
 What no tuning trains is computed once a client and kept: the latents' mean and standard deviation always, the
 text embeddings where the text encoder is frozen.
@@ -16,9 +15,9 @@ from typing import Any, Self, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
+from torch.nn import functional as F
 
 from fedray.data import Samples
 from fedray.learners import unet as unets
@@ -123,7 +122,8 @@ class TextToImage(Learner):
     @torch.no_grad()
     def encode(self, samples: Samples, indices: np.ndarray) -> LatentShard:
         """A client's samples as latents and text, on the learner's device."""
-        means, stds = [], []
+        means = []
+        stds = []
         for i in indices:
             pixels = self._pixels(samples.image(int(i))).to(self.device)
             posterior = self.vae.encode(pixels[None] * 2 - 1).latent_dist
@@ -248,7 +248,8 @@ class TextToImage(Learner):
 
     def sample(self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling) -> Tensor:
         """One image a prompt."""
-        images, at_once = [], sampling.at_once or AT_ONCE
+        images = []
+        at_once = sampling.at_once or AT_ONCE
         pipeline = self.pipeline()
         for start in range(0, len(prompts), at_once):
             some = list(prompts[start : start + at_once])

@@ -149,12 +149,14 @@ class Transformer(Learner):
     def sample(self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling) -> list[str]:
         """Each prompt with what a causal model writes after it, a token at a time, each text from draws of
         its own seed. The model sees as many tokens at the end as a sample has."""
-        dataset, texts = self.context.dataset, []
+        dataset = self.context.dataset
+        texts = []
         tokenizer = dataset.tokenizer
         assert tokenizer is not None
         with self.evaluating(), self.autocast():
             for prompt, seed in zip(prompts, seeds, strict=True):
-                tokens, draws = tokenizer.encode(prompt or "\n").ids, torch.Generator().manual_seed(seed)
+                tokens = tokenizer.encode(prompt or "\n").ids
+                draws = torch.Generator().manual_seed(seed)
                 for _ in range(sampling.new_tokens):
                     seen = torch.tensor([tokens[-dataset.length :]], device=self.device)
                     logits = self.network(seen).logits[0, -1].float().cpu()
@@ -196,7 +198,14 @@ class Transformer(Learner):
 
 def some(n: int, length: int, share: float, generator: torch.Generator) -> Tensor:
     """[n, length] bool: in each row the same number chosen, at least one and not all, the nearest to its
-    share."""
+    share.
+
+    Args:
+        n: rows.
+        length: of a row.
+        share: that is chosen, 0 to 1.
+        generator: of the draw.
+    """
     number = min(max(1, round(share * length)), length - 1)
     chosen = torch.rand(n, length, generator=generator).argsort(1)[:, :number]
     return torch.zeros(n, length, dtype=torch.bool).scatter_(1, chosen, True)
@@ -257,13 +266,12 @@ def _pieces(section: Section, network: Any, side: int) -> list[Stage]:
 
     if section.objective == "masked_language":
         first = stage("embed", body.embeddings, body.embeddings, needs=("tokens",))
-        layers, last = body.encoder.layer, stage("head", network.cls, network.cls)
+        layers = body.encoder.layer
+        last = stage("head", network.cls, network.cls)
     elif section.objective == "causal_language":
         first = stage("embed", words_and_places, body.wte, body.wpe, needs=("tokens",))
-        layers, last = (
-            body.h,
-            stage("head", lambda x: network.lm_head(body.ln_f(x)), body.ln_f, network.lm_head),
-        )
+        layers = body.h
+        last = stage("head", lambda x: network.lm_head(body.ln_f(x)), body.ln_f, network.lm_head)
     elif section.objective == "classification":
         first = stage("embed", body.embeddings, body.embeddings, needs=("images",))
         layers = body.layers
@@ -276,7 +284,8 @@ def _pieces(section: Section, network: Any, side: int) -> list[Stage]:
             return network.decoder(body.layernorm(x)[:, 1:].transpose(1, 2).unflatten(2, (side, side)))
 
         first = stage("embed", body.embeddings, body.embeddings, needs=("images", "masks"))
-        layers, last = body.layers, stage("head", picture, body.layernorm, network.decoder)
+        layers = body.layers
+        last = stage("head", picture, body.layernorm, network.decoder)
     return [first, *(stage(f"layer_{i}", layer, layer) for i, layer in enumerate(layers)), last]
 
 
@@ -285,7 +294,14 @@ def _loss(section: Section, side: int) -> Stage:
     to transformers' own."""
 
     def hidden_error(x: Tensor, images: Tensor, masks: Tensor, weight: Tensor | None = None) -> Tensor:
-        """In every image equally many pixels are hidden."""
+        """In every image equally many pixels are hidden.
+
+        Args:
+            x: predicted images [b, c, h, w].
+            images: the real ones [b, c, h, w].
+            masks: the patches that are hidden [b, patches].
+            weight: of each sample [b]; None: all the same.
+        """
         grid = masks.unflatten(1, (1, side, side))
         hidden = grid.repeat_interleave(section.patch, 2).repeat_interleave(section.patch, 3)
         error = (x.float() - images).abs() * hidden

@@ -1,6 +1,7 @@
 """The stages of diffusers' U-Nets: in, down_0, down_1, ..., mid, up_0, ..., out. Skips go by numbers, from
 the input's."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -11,11 +12,19 @@ from fedray.learners.stages import Stage
 def stages(unet: Any, first: tuple[str, ...], noisy: Any, size: int) -> list[Stage]:
     """From a batch's fields `first`, the last of them timesteps [b], of which `noisy` makes what the network
     sees [b, c, size, size], to what it `predicted`. A conditional one needs `text` [b, l, d] in its
-    cross-attention."""
+    cross-attention.
+
+    Args:
+        unet: diffusers' network.
+        first: the names of the batch's fields.
+        noisy: makes what the network sees of them.
+        size: pixels a side.
+    """
     config = unet.config
 
     def enter(*values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x, timesteps = noisy(*values), values[-1]
+        x = noisy(*values)
+        timesteps = values[-1]
         if config.get("center_input_sample"):
             x = 2 * x - 1
         emb = unet.time_embedding(unet.time_proj(timesteps).to(x.dtype))
@@ -23,49 +32,67 @@ def stages(unet: Any, first: tuple[str, ...], noisy: Any, size: int) -> list[Sta
         return x, emb, x
 
     pieces = [Stage("in", first, ("x", "emb", "skip_0"), enter, (unet.time_embedding, unet.conv_in))]
-    skips, sizes = ["skip_0"], [size]
+    skips = ["skip_0"]
+    sizes = [size]
     for i, block in enumerate(unet.down_blocks):
-        text = ("text",) if getattr(block, "has_cross_attention", False) else ()
         gives = [f"skip_{len(skips) + j}" for j in range(len(block.resnets) + bool(block.downsamplers))]
-
-        def down(x: Tensor, emb: Tensor, *text: Tensor, block: Any = block) -> tuple[Tensor, ...]:
-            x, skips = block(x, emb, **_with(text))
-            return x, *skips
-
-        pieces.append(Stage(f"down_{i}", ("x", "emb", *text), ("x", *gives), down, (block,)))
+        pieces.append(_down(i, block, gives))
         skips += gives
         sizes += [-(-sizes[-1] // 2)] if block.downsamplers else []
-    if (mid := unet.mid_block) is not None:
-        text = ("text",) if getattr(mid, "has_cross_attention", False) else ()
-        pieces.append(
-            Stage(
-                "mid", ("x", "emb", *text), ("x",), lambda x, emb, *text: mid(x, emb, **_with(text)), (mid,)
-            )
-        )
+    if unet.mid_block is not None:
+        pieces.append(_middle(unet.mid_block))
     for i, block in enumerate(unet.up_blocks):
-        text = ("text",) if getattr(block, "has_cross_attention", False) else ()
         n = len(block.resnets)
-        skips, own_skips = skips[:-n], skips[-n:]
+        own_skips = skips[-n:]
+        skips = skips[:-n]
         sizes = sizes[:-1] if block.upsamplers else sizes
         # Where a side was odd, doubling it again would be one too many.
-        target = (
-            {"upsample_size": (sizes[-1], sizes[-1])}
-            if block.upsamplers and size % 2 ** len(unet.down_blocks)
-            else {}
-        )
-
-        def up(
-            x: Tensor, emb: Tensor, *rest: Tensor, block: Any = block, n: int = n, target: Any = target
-        ) -> Tensor:
-            return block(x, rest[:n], emb, **_with(rest[n:]), **target)
-
-        pieces.append(Stage(f"up_{i}", ("x", "emb", *own_skips, *text), ("x",), up, (block,)))
+        odd = block.upsamplers and size % 2 ** len(unet.down_blocks)
+        pieces.append(_up(i, block, own_skips, {"upsample_size": (sizes[-1], sizes[-1])} if odd else {}))
     modules = tuple(m for m in (unet.conv_norm_out, unet.conv_out) if m is not None)
 
     def leave(x: Tensor) -> Tensor:
         return unet.conv_out(unet.conv_act(unet.conv_norm_out(x)) if unet.conv_norm_out else x)
 
     return [*pieces, Stage("out", ("x",), ("predicted",), leave, modules)]
+
+
+def _down(i: int, block: Any, gives: Sequence[str]) -> Stage:
+    text = _text_of(block)
+
+    def down(x: Tensor, emb: Tensor, *text: Tensor) -> tuple[Tensor, ...]:
+        x, skips = block(x, emb, **_with(text))
+        return x, *skips
+
+    return Stage(f"down_{i}", ("x", "emb", *text), ("x", *gives), down, (block,))
+
+
+def _middle(block: Any) -> Stage:
+    def middle(x: Tensor, emb: Tensor, *text: Tensor) -> Tensor:
+        return block(x, emb, **_with(text))
+
+    return Stage("mid", ("x", "emb", *_text_of(block)), ("x",), middle, (block,))
+
+
+def _up(i: int, block: Any, skips: Sequence[str], target: dict[str, Any]) -> Stage:
+    """One way up, with the skips [n] that it takes.
+
+    Args:
+        i: its number.
+        block: diffusers' own.
+        skips: their names.
+        target: the size that it goes up to, where that is not twice its own.
+    """
+    n = len(skips)
+
+    def up(x: Tensor, emb: Tensor, *rest: Tensor) -> Tensor:
+        return block(x, rest[:n], emb, **_with(rest[n:]), **target)
+
+    return Stage(f"up_{i}", ("x", "emb", *skips, *_text_of(block)), ("x",), up, (block,))
+
+
+def _text_of(block: Any) -> tuple[str, ...]:
+    return ("text",) if getattr(block, "has_cross_attention", False) else ()
 
 
 def _with(text: tuple[Tensor, ...]) -> dict[str, Tensor]:

@@ -20,7 +20,8 @@ def min_max(bits: np.ndarray, ready_s: np.ndarray, rate: Rate) -> np.ndarray:
     if not able.any():
         return np.full(n, 1 / n)
     share = np.full(n, 1 / n)
-    bits, ready = bits[able], ready_s[able]
+    bits = bits[able]
+    ready = ready_s[able]
     # the table bends between its shares: what it was off by is added, and it is computed again
     for _ in range(3):
 
@@ -81,7 +82,9 @@ def _shares_at(rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     never do."""
     i = np.clip((rows < wanted).sum(0), 1, len(rows) - 1)
     column = np.arange(rows.shape[1])
-    low, high, logs = rows[i - 1, column], rows[i, column], np.log(SHARES)
+    low = rows[i - 1, column]
+    high = rows[i, column]
+    logs = np.log(SHARES)
     part = np.divide(wanted - low, high - low, out=np.zeros(len(low)), where=high > low)
     return np.where(
         wanted > rows[-1] + 1e-9,
@@ -97,7 +100,8 @@ def assign_blocks(rates: np.ndarray, served: np.ndarray) -> np.ndarray:
     from scipy.optimize import linear_sum_assignment
 
     n, count = rates.shape
-    each, taken = count // n, np.zeros((n, count), bool)
+    each = count // n
+    taken = np.zeros((n, count), bool)
     row, column = linear_sum_assignment(np.repeat(rates, each, axis=0), maximize=True)
     taken[row // each, column] = True
     rest = np.flatnonzero(~taken.any(0))

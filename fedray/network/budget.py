@@ -24,7 +24,9 @@ class LinkBudget:
 
     def __init__(self, section: RadioSection, context: LinkContext) -> None:
         assert context.geometry is not None, "a radio channel depends on where clients are"
-        self.section, self.direction, self.seed = section, context.direction, context.seed
+        self.section = section
+        self.direction = context.direction
+        self.seed = context.seed
         self.geometry: Geometry = context.geometry
         self.transmit_dbm = _transmit_dbm(section, context)
         figure_db = section.noise_figure_db
@@ -39,7 +41,8 @@ class LinkBudget:
         """The mean signal-to-noise-and-interference ratio over the whole band, and the K-factor [n]."""
         section = self.section
         if isinstance(section, Sidelink) or self.direction == "sidelink":
-            (loss, k), neighbours_mw = self._paths_between(start, sender, receiver), 0.0
+            loss, k = self._paths_between(start, sender, receiver)
+            neighbours_mw = 0.0
         else:
             clients = link_client(sender, receiver)
             time_s = start.time_s if self.geometry.cell.mobility else 0.0
@@ -68,7 +71,8 @@ class LinkBudget:
         assert not isinstance(section, Tr38901)
         if isinstance(section, LogDistance):
             return log_distance(section, distance) + section.shadowing_db * shadow, np.zeros(distance.shape)
-        model, f = SIDELINK_MODELS[section.model], section.frequency_hz / 1e9
+        model = SIDELINK_MODELS[section.model]
+        f = section.frequency_hz / 1e9
         los = uniforms(self.seed, 0, "sight of a pair", *pair) < model.los_probability(distance)
         vehicle = normals(self.seed, 0, "vehicle between a pair", *pair)
         nlos_db = model.path_loss_nlos(distance, f, vehicle)
@@ -78,7 +82,8 @@ class LinkBudget:
     def _paths_of_clients(self, time_s: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Loss in dB, K-factor, and the power of neighbouring cells in mW, of every client's link to the base
         station."""
-        section, positions = self.section, self.geometry.at(time_s)
+        section = self.section
+        positions = self.geometry.at(time_s)
         assert not isinstance(section, Sidelink)
         loss, k = cell_path(
             section, self.geometry.cell, positions, self.seed, self.geometry.initial_positions
@@ -93,7 +98,8 @@ class LinkBudget:
     ) -> np.ndarray:
         """Six cells on a hexagon. Downlink: each device receives their base stations. Uplink: the base
         station receives a device in each, which lies there as this cell's own may."""
-        cell, received_mw = self.geometry.cell, np.zeros(len(positions))
+        cell = self.geometry.cell
+        received_mw = np.zeros(len(positions))
         angle = np.arange(6) * np.pi / 3
         sites = around.distance_m * np.stack([np.cos(angle), np.sin(angle)], 1)
         if self.direction == "uplink":
@@ -104,9 +110,11 @@ class LinkBudget:
             sites = sites + disc(placement, *draws)
         for i, site in enumerate(sites):
             if self.direction == "uplink":
-                seen, initial = site[None], site[None]
+                seen = site[None]
+                initial = site[None]
             else:
-                seen, initial = positions - site, self.geometry.initial_positions
+                seen = positions - site
+                initial = self.geometry.initial_positions
             seed = key(self.seed, 0, i, "neighbour") % 2**31
             loss, _ = cell_path(section, cell, seen, seed, initial)
             power_mw = linear(self.transmit_dbm.mean() + section.antenna_gain_db - loss)

@@ -35,7 +35,8 @@ class RadioChannel(Link):
 
     def __init__(self, section: RadioSection, context: LinkContext) -> None:
         super().__init__(section, context)
-        self.direction, self.seed = context.direction, context.seed
+        self.direction = context.direction
+        self.seed = context.seed
         self.allocation = section.allocation
         self.budget = LinkBudget(section, context)
         self.mean_snr = self.budget.mean_snr
@@ -121,7 +122,8 @@ class RadioChannel(Link):
             return np.ones(len(snr), int), np.zeros(len(snr), bool)
         attempts = self.section.attempts
         number = requests.number[:, None] * attempts + np.arange(attempts)
-        sender, receiver = requests.sender[:, None], requests.receiver[:, None]
+        sender = requests.sender[:, None]
+        receiver = requests.receiver[:, None]
         power = self._fading_power(start, "try", k[:, None], sender, receiver, number)
         signal = self.snr_in_share(snr, requests.share)[:, None] * power
         outage = signal < linear(self.section.outage_db)
@@ -146,7 +148,8 @@ class RadioChannel(Link):
         by_blocks = self.section.allocation == "blocks"
         if by_blocks:
             block_rates = self._block_rates_bps(start, requests, snr, k)
-            rate, reached = block_rates.mean(1), block_rates.any(1)
+            rate = block_rates.mean(1)
+            reached = block_rates.any(1)
         else:
             rate = self.rate_bps(snr, k, requests.share)
             reached = self.is_reachable(snr, requests.share)
@@ -185,7 +188,8 @@ class RadioChannel(Link):
     def used_bandwidth(self, snr: np.ndarray, share: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
         """The signal-to-noise ratio over what is used of a share of the band, and its hertz: a distant sender
         uses fewer resource blocks, down to one, where that carries more."""
-        hz, in_share = self.section.bandwidth_hz * np.asarray(share), self.snr_in_share(snr, share)
+        hz = self.section.bandwidth_hz * np.asarray(share)
+        in_share = self.snr_in_share(snr, share)
         used = np.maximum(in_share, np.minimum(self.min_efficient_snr, in_share * hz / BLOCK_HZ))
         ones = np.ones(np.broadcast(in_share, used).shape)
         return used, hz * np.divide(in_share, used, out=ones, where=used > 0)
@@ -215,7 +219,8 @@ class RadioChannel(Link):
         [n, times]. Arguments as in `_tries`."""
         used, hz = self.used_bandwidth(snr, requests.share)
         times = requests.number[:, None] * 2 * COHERENCE_TIMES + np.arange(2 * COHERENCE_TIMES)
-        sender, receiver = requests.sender[:, None], requests.receiver[:, None]
+        sender = requests.sender[:, None]
+        receiver = requests.receiver[:, None]
         power = self._fading_power(start, "block", k[:, None], sender, receiver, times)
         return hz[:, None] * self.goodput_fraction * self.efficiency(used[:, None] * power)
 
@@ -224,7 +229,8 @@ class RadioChannel(Link):
         left after them goes at the mean rate."""
         sent = np.cumsum(bps * self.coherence_s, 1)
         whole = (sent < bits[:, None]).sum(1)  # coherence times that are used up
-        row, last = np.arange(len(bits)), np.minimum(whole, bps.shape[1] - 1)
+        row = np.arange(len(bits))
+        last = np.minimum(whole, bps.shape[1] - 1)
         before = np.where(whole > 0, sent[row, np.maximum(whole - 1, 0)], 0.0)
         rest = np.where(whole < bps.shape[1], bps[row, last], rate)
         seconds: np.ndarray = whole * self.coherence_s + (bits - before) / rest
@@ -235,7 +241,8 @@ class RadioChannel(Link):
     ) -> np.ndarray:
         """In each of ASSIGNMENTS coherence times every resource block, which fades by itself, goes to a
         client that it serves well. Bit/s of each [n, assignments]. Arguments as in `_tries`."""
-        blocks, clients = np.arange(int(self.section.bandwidth_hz // BLOCK_HZ)), requests.client
+        blocks = np.arange(int(self.section.bandwidth_hz // BLOCK_HZ))
+        clients = requests.client
         hz = self.section.bandwidth_hz * self.goodput_fraction / len(blocks)
         bps = np.empty((len(snr), ASSIGNMENTS))
         for i in range(ASSIGNMENTS):

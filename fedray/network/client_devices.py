@@ -13,7 +13,8 @@ class ClientDevices:
     """The devices of so many clients; those of a mix are drawn once, by their shares."""
 
     def __init__(self, section: ComputeDevice | Mix, clients: int, seed: int) -> None:
-        self.clients, self.seed = clients, seed
+        self.clients = clients
+        self.seed = seed
         self.kinds: list[Device] = [open_device(section)] if not isinstance(section, Mix) else []
         self.shares = np.ones(1)
         if isinstance(section, Mix):

@@ -52,7 +52,8 @@ def time_round(
     """
     loads = [work.load(step) for step in schedule]
     start = RoundStart(schedule.round, start_s)
-    transfers, frequency_hz = transfer_costs(schedule, loads, radio, start), dict[int, float]()
+    transfers = transfer_costs(schedule, loads, radio, start)
+    frequency_hz = dict[int, float]()
     if radio.section.save_energy:
         frequency_hz, uplinks = save_energy(schedule, loads, radio, start, transfers)
         transfers |= uplinks
@@ -150,14 +151,18 @@ def _costs(
     loads = list(loads)
     for i, part in failures.dropped.items():
         loads[i] *= part
-    seconds, joules = [0.0] * len(loads), [0.0] * len(loads)
+    seconds = [0.0] * len(loads)
+    joules = [0.0] * len(loads)
     for i, transfer in transfers.items():
-        seconds[i], joules[i] = transfer.time_s, transfer.energy_j
+        seconds[i] = transfer.time_s
+        joules[i] = transfer.energy_j
         if i in failures.lost and math.isinf(seconds[i]):  # nothing is sent to a receiver out of reach
             seconds[i] = loads[i] = 0.0
     for i, client in schedule.computing.items():
-        device, hz = radio.device(client), frequency_hz.get(i)
-        seconds[i], joules[i] = device.time_s(loads[i], hz), device.energy_j(loads[i], hz)
+        device = radio.device(client)
+        hz = frequency_hz.get(i)
+        seconds[i] = device.time_s(loads[i], hz)
+        joules[i] = device.energy_j(loads[i], hz)
     varying = {i: transfer for i, transfer in transfers.items() if transfer.at is not None}
     return StepCosts(loads, seconds, joules, varying, start_s)
 

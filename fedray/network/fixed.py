@@ -89,7 +89,8 @@ class TraceDrivenLink(ConstantPowerLink):
 
 def delivery_time_s(stamps: np.ndarray, start_s: float, nbytes: int) -> float:
     """How long so many bytes take from `start_s` over a trace that loops with its last stamp (ms [n])."""
-    packets, start_ms = -(-nbytes // PACKET_BYTES), start_s * 1000
+    packets = -(-nbytes // PACKET_BYTES)
+    start_ms = start_s * 1000
     if packets == 0:
         return 0.0
     loops, phase = divmod(start_ms, float(stamps[-1]))

@@ -23,7 +23,9 @@ def cache_last_call(function: Function) -> Function:
     def cached(places: np.ndarray, *others: Any) -> Any:
         nonlocal last_places, last_others, answer
         if places is not last_places or not _same(others, last_others):
-            last_places, last_others, answer = places, others, function(places, *others)
+            last_places = places
+            last_others = others
+            answer = function(places, *others)
         return answer
 
     return cached  # type: ignore[return-value]
@@ -48,7 +50,9 @@ class Geometry:
     positions: np.ndarray | None  # at that time
 
     def __init__(self, cell: Cell, clients: int, seed: int) -> None:
-        self.cell, self.seed, self.clients = cell, seed, np.arange(clients)
+        self.cell = cell
+        self.seed = seed
+        self.clients = np.arange(clients)
         self._start()
         self.initial_positions = self.from_.copy()
 
@@ -71,13 +75,18 @@ class Geometry:
 
     def _start(self) -> None:
         n = len(self.clients)
-        self.time_s, self.positions, self.leg = 0.0, None, np.zeros(n, int)
+        self.time_s = 0.0
+        self.positions = None
+        self.leg = np.zeros(n, int)
         self.from_ = self._placed(self.clients, self.leg)
-        self.to, self.leave_s, self.arrive_s = self.from_.copy(), np.zeros(n), np.zeros(n)
+        self.to = self.from_.copy()
+        self.leave_s = np.zeros(n)
+        self.arrive_s = np.zeros(n)
 
     def _next_leg(self, moving: np.ndarray, mobility: RandomWaypoint) -> None:
         slow, fast = mobility.speed_mps
-        self.from_[moving], self.leave_s[moving] = self.to[moving], self.arrive_s[moving] + mobility.pause_s
+        self.from_[moving] = self.to[moving]
+        self.leave_s[moving] = self.arrive_s[moving] + mobility.pause_s
         barred = moving
         while len(barred):  # a way through the inner circle is not taken: another place is drawn
             self.leg[barred] += 1
@@ -90,12 +99,14 @@ class Geometry:
 
     def _passed_m(self, clients: np.ndarray) -> np.ndarray:
         """How near to the server their ways lead."""
-        start, way = self.from_[clients], self.to[clients] - self.from_[clients]
+        start = self.from_[clients]
+        way = self.to[clients] - self.from_[clients]
         part = -(start * way).sum(1) / np.maximum((way * way).sum(1), 1e-9)
         return np.linalg.norm(start + np.clip(part, 0.0, 1.0)[:, None] * way, axis=1)
 
     def _placed(self, clients: np.ndarray, leg: np.ndarray) -> np.ndarray:
-        placement, n = self.cell.placement, len(self.clients)
+        placement = self.cell.placement
+        n = len(self.clients)
         if isinstance(placement, Line):
             return np.stack(
                 [(clients - (n - 1) / 2) * placement.spacing_m, np.full(len(clients), placement.offset_m)], 1

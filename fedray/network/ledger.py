@@ -118,7 +118,8 @@ def idle_s(
 
 def _gaps_s(spans: list[tuple[float, float]], start_s: float, end_s: float) -> float:
     """Seconds from start to end that no span covers."""
-    free_s, gaps_s = start_s, 0.0
+    free_s = start_s
+    gaps_s = 0.0
     for t0_s, t1_s in sorted(spans):
         gaps_s += max(0.0, t0_s - free_s)
         free_s = max(free_s, t1_s)

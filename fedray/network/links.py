@@ -60,6 +60,7 @@ class LinkContext:
     Attributes:
         direction: uplink, downlink or sidelink.
         key: where its section stands in the scenario, such as network.uplink.
+        clients: how many there are.
         seed: the run's, for keyed draws (fedray.randomness).
         folder: where relative paths start.
         geometry: where clients are, and when; none: the scenario has no cell.
@@ -69,6 +70,7 @@ class LinkContext:
 
     direction: str = "uplink"
     key: str = "network.uplink"
+    clients: int = 0
     seed: int = 0
     folder: Path = Path()
     geometry: Geometry | None = None
@@ -99,7 +101,8 @@ class Link(ABC):
     allocation: str | None = None
 
     def __init__(self, section: Any, context: LinkContext) -> None:
-        self.section, self.context = section, context
+        self.section = section
+        self.context = context
 
     @abstractmethod
     def rates_bps(self, start: RoundStart, sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:

@@ -12,7 +12,8 @@ from fedray.scenario.radio import LogDistance
 
 LIGHT_MPS = 299_792_458.0
 # plane waves that make a field of shadowing; places whose numbers stay in the processor's cache
-PLANE_WAVES, CHUNK = 128, 1024
+PLANE_WAVES = 128
+CHUNK = 1024
 Loss = Callable[[np.ndarray, float], np.ndarray]
 
 

@@ -26,6 +26,7 @@ class Radio:
             folder: where relative paths start.
         """
         self.section = section
+        self.clients = clients
         self.geometry = Geometry(section.cell, clients, seed) if section.cell else None
         self.devices = ClientDevices(section.device, clients, seed)
         self.server = open_device(section.server)
@@ -36,7 +37,15 @@ class Radio:
         if direction == "downlink":
             server_dbm = self.section.server.transmit_dbm  # none: that of a base station
             transmit_dbm = None if server_dbm is None else np.array([server_dbm])
-        context = LinkContext(direction, f"network.{direction}", seed, folder, self.geometry, transmit_dbm)
+        context = LinkContext(
+            direction=direction,
+            key=f"network.{direction}",
+            clients=self.clients,
+            seed=seed,
+            folder=folder,
+            geometry=self.geometry,
+            transmit_dbm=transmit_dbm,
+        )
         return open_link(getattr(self.section, direction), context)
 
     def device(self, client: int) -> Device:

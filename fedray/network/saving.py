@@ -38,7 +38,8 @@ def save_energy(
         start: the round.
         transfers: of each send step, at full power.
     """
-    link, deadline_s = radio.links["uplink"], radio.section.deadline_s
+    link = radio.links["uplink"]
+    deadline_s = radio.section.deadline_s
     assert link.adjusts_power
     assert deadline_s is not None
     uplinks = {
@@ -51,7 +52,8 @@ def save_energy(
     for i, step in enumerate(schedule):
         if not isinstance(step, Train) or step.client not in uplinks:
             continue
-        device, up = radio.device(step.client), uplinks[step.client]
+        device = radio.device(step.client)
+        up = uplinks[step.client]
         assert device.scales_frequency
         down_s = sum(transfers[j].starting_at(start.time_s)[0] for j in schedule.before[i] if j in transfers)
         rate, power_w = link.rates_at_power(start, (step.client, SERVER_ID), 1 / len(uplinks), fractions)

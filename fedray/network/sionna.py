@@ -72,7 +72,9 @@ def large_scale(
         generator = LSPGenerator(scenario)
         generator.topology_updated_callback()
         lsp = generator()
-        path_loss, los = scenario.basic_pathloss[:, 0], scenario.los[:, 0]  # nobody sits in a car
+        # nobody sits in a car
+        path_loss = scenario.basic_pathloss[:, 0]
+        los = scenario.los[:, 0]
         shadowed = path_loss - 10 * torch.log10(lsp.sf[:, 0])
         k = torch.where(los, lsp.k_factor[:, 0], 0.0)
     loss, factor, in_sight = (np.empty(len(places), t) for t in (float, float, bool))
@@ -118,7 +120,8 @@ def link_adaptation(modulation: str) -> tuple[np.ndarray, np.ndarray]:
         from sionna.phy.nr.utils import decode_mcs_index
         from sionna.sys import InnerLoopLinkAdaptation, PHYAbstraction
 
-        phy, table = PHYAbstraction(device="cpu"), {"64qam": 1, "256qam": 2}[modulation]
+        phy = PHYAbstraction(device="cpu")
+        table = {"64qam": 1, "256qam": 2}[modulation]
         snr = torch.tensor(10 ** (db / 10), dtype=torch.float32)
         elements = torch.full(snr.shape, 12 * 14 * 50, dtype=torch.int32)  # of 50 resource blocks in a slot
         request = {"sinr_eff": snr, "num_allocated_re": elements, "mcs_table_index": table, "mcs_category": 1}

@@ -69,7 +69,8 @@ def _direction_costs(
         np.array(values, np.int64)
         for values in zip(*((step.sender, step.receiver, step.messages) for step in steps), strict=True)
     )
-    nbytes, numbers = np.array([loads[i] for i in places]), pair_numbers(sender, receiver)
+    nbytes = np.array([loads[i] for i in places])
+    numbers = pair_numbers(sender, receiver)
     requests = TransferRequests(sender, receiver, nbytes, messages, np.ones(len(steps)), numbers)
     if link.allocation in ("equal", "blocks"):
         requests = requests._replace(share=_equal_shares(schedule, places, requests.client))
@@ -122,7 +123,8 @@ def _ready_times_s(
 
 def _equal_shares(schedule: Schedule, places: list[int], clients: np.ndarray) -> np.ndarray:
     """The same share for all of a direction's send steps: one of those that send at once when most do."""
-    is_own, depth = bytearray(len(schedule.steps)), [0] * len(schedule.steps)
+    is_own = bytearray(len(schedule.steps))
+    depth = [0] * len(schedule.steps)
     for i in places:
         is_own[i] = 1
     # how many before it in this direction: those equally deep send at once

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fedray.data import Dataset
 from fedray.scenario.base import Refused
 from fedray.scenario.scenario import Scenario
-from fedray.schedule import SERVED
+from fedray.schedule import BACK, SERVED
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -44,6 +44,7 @@ class CutWork:
     trainable: dict[str, int]  # that each side trains
     part_bytes: int  # the client's part, on the air
     inputs: tuple[str, ...]  # that cross as they are
+    withheld: tuple[str, ...]  # inputs that the server's stages would take and that never cross
     # that cross although the server's first stage does not need them, or its last does not give them
     skips: tuple[str, ...]
 
@@ -65,6 +66,9 @@ def refusal(scenario: Scenario, cut: CutWork) -> Refused | None:
         return Refused(
             "topology.skips", got, "send, or a cut whose tail begins where its front ends, on the way up"
         )
+    if cut.withheld:
+        got = f"{cut.name}, behind which the server would need {' and '.join(cut.withheld)} of each sample"
+        return Refused("topology.tail", got, "a tail, with which they stay and count at their client")
     defence = scenario.split.defence
     if defence is not None and defence.needs_client_weights and not cut.bytes["gradients"][-1]:
         got = f"{defence.kind} at a cut ({cut.name}) before which nothing trains"
@@ -101,80 +105,98 @@ def all_cuts(scenario: Scenario, folder: Path, dataset: Dataset | None = None) -
 def cut_work(
     scenario: Scenario, learner: Learner, named: Mapping[str, Tensor], layout: Layout, cuts: Sequence[Cut]
 ) -> list[CutWork]:
-    """What each of these cuts costs; `learner` is on the meta device, `named` what travels of it."""
-    from fedray.learners.cut import tensors
-    from fedray.transport.buffer import DTYPES
+    """What each of these cuts costs; `learner` is on the meta device, `named` what travels of it.
 
-    flops, known, n = _counted(learner)
+    Args:
+        scenario: whose.
+        learner: on the meta device.
+        named: what travels of it, by name.
+        layout: of what travels.
+        cuts: to be counted.
+    """
+    counted = _counted(learner)
     staged = {id(t) for module in _modules(learner.stages) for t in module.parameters()}
     # encodes samples
     elsewhere = sum(
         t.numel() for part in learner.parts.values() for t in part.parameters() if id(t) not in staged
     )
+
+    def part_bytes(cut: Cut) -> int:
+        modules = _modules((*cut.front, *cut.tail))
+        own = {id(t) for module in modules for t in (*module.parameters(), *module.buffers())}
+        return layout.part([name for name, t in named.items() if id(t) in own]).nbytes
+
+    return [_cut_work(scenario, cut, counted, elsewhere, part_bytes(cut)) for cut in cuts]
+
+
+def _cut_work(scenario: Scenario, cut: Cut, counted: Counted, elsewhere: int, part_bytes: int) -> CutWork:
+    """What one cut costs.
+
+    Args:
+        scenario: whose.
+        cut: which.
+        counted: of the whole model.
+        elsewhere: parameters at the client that belong to no stage.
+        part_bytes: of the client's part of what travels.
+    """
+    from fedray.learners.cut import tensors
+    from fedray.transport.buffer import DTYPES
+
+    sides = {"client": (*cut.front, *cut.tail), "server": cut.middle}
+    weights_of = {
+        side: [t for module in _modules(stages) for t in module.parameters()]
+        for side, stages in sides.items()
+    }
+    crossings = {"smashed": tensors(cut.smashed, counted.known[cut.front[-1].name])}
+    if cut.tail:
+        crossings["features"] = tensors(cut.features, counted.known[cut.middle[-1].name])
+    sizes = {crossing: _bytes(scenario, some, counted.samples) for crossing, some in crossings.items()}
+    for crossing, some in crossings.items():
+        with_gradients = [(names, t) for names, t in some if t.requires_grad]
+        sizes[BACK[crossing]] = _bytes(scenario, with_gradients, counted.samples)
     real = DTYPES[scenario.training.precision]
-    result = []
-    for cut in cuts:
-        sides = {"client": (*cut.front, *cut.tail), "server": cut.middle}
-        weights_of = {
-            side: [t for module in _modules(stages) for t in module.parameters()]
-            for side, stages in sides.items()
-        }
-        client_tensors = {
-            id(t) for module in _modules(sides["client"]) for t in (*module.parameters(), *module.buffers())
-        }
-        front, middle, tail = (
-            [sum(flops[s.name][way] for s in part) for way in (0, 1)]
-            for part in (cut.front, cut.middle, cut.tail)
-        )
-        crossings = {"smashed": tensors(cut.smashed, known[cut.front[-1].name])}
-        passes = {"front": front[0], "server_forward_backward": sum(middle), "back": front[1]}
-        if cut.tail:
-            crossings["features"] = tensors(cut.features, known[cut.middle[-1].name])
-            passes = {
-                "front": front[0],
-                "server_forward": middle[0],
-                "tail": sum(tail),
-                "server_backward": middle[1],
-                "back": front[1],
-            }
-        back = {"smashed": "gradients", "features": "feature_gradients"}
-        sizes = {crossing: _bytes(scenario, those, n) for crossing, those in crossings.items()}
-        sizes |= {
-            back[c]: _bytes(scenario, [(names, t) for names, t in those if t.requires_grad], n)
-            for c, those in crossings.items()
-        }
-        result.append(
-            CutWork(
-                cut=cut.front[-1].name,
-                tail=cut.tail[0].name if cut.tail else None,
-                flops=passes,
-                crossings={
-                    c: [
-                        Crossing(
-                            names, tuple(t.shape[1:]), str(real if t.is_floating_point() else t.dtype)[6:]
-                        )
-                        for names, t in those
-                    ]
-                    for c, those in crossings.items()
-                },
-                bytes=sizes,
-                parameters={
-                    side: sum(t.numel() for t in those) + (elsewhere if side == "client" else 0)
-                    for side, those in weights_of.items()
-                },
-                trainable={
-                    side: sum(t.numel() for t in those if t.requires_grad)
-                    for side, those in weights_of.items()
-                },
-                part_bytes=layout.part([name for name, t in named.items() if id(t) in client_tensors]).nbytes,
-                inputs=cut.sent_as_they_are,
-                skips=(
-                    *_others(crossings["smashed"], cut.middle[0].needs),
-                    *_others(crossings.get("features", []), cut.middle[-1].gives),
-                ),
-            )
-        )
-    return result
+
+    def described(names: tuple[str, ...], t: Tensor) -> Crossing:
+        return Crossing(names, tuple(t.shape[1:]), str(real if t.is_floating_point() else t.dtype)[6:])
+
+    return CutWork(
+        cut=cut.front[-1].name,
+        tail=cut.tail[0].name if cut.tail else None,
+        flops=_passes(cut, counted.flops),
+        crossings={c: [described(*one) for one in some] for c, some in crossings.items()},
+        bytes=sizes,
+        parameters={
+            side: sum(t.numel() for t in weights) + (elsewhere if side == "client" else 0)
+            for side, weights in weights_of.items()
+        },
+        trainable={
+            side: sum(t.numel() for t in weights if t.requires_grad) for side, weights in weights_of.items()
+        },
+        part_bytes=part_bytes,
+        inputs=cut.sent_as_they_are,
+        withheld=cut.withheld(counted.known[cut.front[-1].name]),
+        skips=(
+            *_others(crossings["smashed"], cut.middle[0].needs),
+            *_others(crossings.get("features", []), cut.middle[-1].gives),
+        ),
+    )
+
+
+def _passes(cut: Cut, flops: Mapping[str, tuple[float, float]]) -> dict[str, float]:
+    """Floating-point operations of each pass for a sample."""
+    front, middle, tail = (
+        [sum(flops[stage.name][way] for stage in part) for way in (0, 1)]
+        for part in (cut.front, cut.middle, cut.tail)
+    )
+    if not cut.tail:
+        return {"front": front[0], "server_forward_backward": sum(middle), "back": front[1]}
+    return {
+        "front": front[0],
+        "server_forward": middle[0],
+        "tail": sum(tail),
+        "server_backward": middle[1],
+        "back": front[1],
+    }
 
 
 def _others(tensors: NamedTensors, names: tuple[str, ...]) -> list[str]:
@@ -185,9 +207,15 @@ def _modules(stages: Sequence[Stage]) -> list[nn.Module]:
     return [module for stage in stages for module in stage.modules]
 
 
-def _counted(learner: Learner) -> tuple[dict[str, tuple[float, float]], dict[str, dict[str, Tensor]], int]:
-    """Floating-point operations of each stage for a sample, forwards and backwards; all that is known behind
-    it; and how many samples that is of."""
+class Counted(NamedTuple):
+    """A model's stages on the meta device."""
+
+    flops: dict[str, tuple[float, float]]  # of each stage for a sample, forwards and backwards
+    known: dict[str, dict[str, Tensor]]  # all that is known behind each stage
+    samples: int  # that the tensors are of
+
+
+def _counted(learner: Learner) -> Counted:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -209,7 +237,7 @@ def _counted(learner: Learner) -> tuple[dict[str, tuple[float, float]], dict[str
         flops[stage.name] = forward.get_total_flops() / n, backward.get_total_flops() / n
         known |= zip(stage.gives, given, strict=True)
         behind[stage.name] = dict(known)
-    return flops, behind, n
+    return Counted(flops, behind, n)
 
 
 def _bytes(scenario: Scenario, tensors: NamedTensors, n: int) -> list[int]:

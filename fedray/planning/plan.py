@@ -49,7 +49,8 @@ def plan(loaded: Loaded) -> dict[str, Any]:
         known = _shared(loaded, dataset)
         scenario = resolve_auto_cut(scenario, loaded.folder, known, dataset)
         workload = measure(scenario, loaded.folder, dataset)
-        work, total = workload.of(scenario, known.samples), Ledger()
+        work = workload.of(scenario, known.samples)
+        total = Ledger()
         radio = Radio(scenario.network, scenario.population.clients, scenario.seed, loaded.folder)
         feasible(scenario, radio, workload, known)
         here = [Node(float(os.cpu_count() or 1), torch.cuda.device_count())]
@@ -64,26 +65,10 @@ def plan(loaded: Loaded) -> dict[str, Any]:
             pictures += sum(step.pictures for step in schedule if isinstance(step, Generate))
     except Refused as e:
         raise loaded.error([e]) from None
-    packing = pack(scenario, here)
-    sites = (
-        {"sites": {s: sum(place.site == s for place in packing.places) for s in scenario.sites}}
-        if scenario.sites
-        else {}
-    )
     rounds = scenario.training.rounds
     return {
         "name": scenario.name,
-        "actors": (
-            {
-                "executor": scenario.runtime.executor,
-                "client": len(packing.places),
-                "server": 1,
-                "evaluator": 1,
-            }
-            | sites
-        ),
-        "cpus_per_actor": packing.places[0].cpus,
-        "gpus_per_actor": packing.places[0].gpus,
+        **_actors(scenario, here),
         "memory_bytes": workload.memory_bytes(scenario.training.precision),
         **{name: getattr(workload, name) for name in AS_COUNTED},
         # of the client with most
@@ -100,10 +85,34 @@ def plan(loaded: Loaded) -> dict[str, Any]:
     } | ({"cut": workload.cut.name, "cuts": cuts} if workload.cut else {})
 
 
+def _actors(scenario: Scenario, nodes: list[Node]) -> dict[str, Any]:
+    """Who runs it on these nodes, and what each has."""
+    packing = pack(scenario, nodes)
+    actors: dict[str, Any] = {
+        "executor": scenario.runtime.executor,
+        "client": len(packing.places),
+        "server": 1,
+        "evaluator": 1,
+    }
+    if scenario.sites:
+        actors["sites"] = {s: sum(place.site == s for place in packing.places) for s in scenario.sites}
+    return {
+        "actors": actors,
+        "cpus_per_actor": packing.places[0].cpus,
+        "gpus_per_actor": packing.places[0].gpus,
+    }
+
+
 def simulate_rounds(
     scenario: Scenario, radio: Radio, work: Work, known: Shared
 ) -> Iterator[tuple[Schedule, Ledger]]:
     """Every round's schedule, and what all rounds up to it cost.
+
+    Args:
+        scenario: whose.
+        radio: its network.
+        work: what steps take.
+        known: what the server knows of its clients.
 
     Raises:
         Refused: for a relay in which a device has nobody in range in some round.
@@ -147,7 +156,13 @@ def costs(
     scenario: Scenario, folder: Path, known: Shared, dataset: Dataset | None = None
 ) -> list[tuple[CutWork, Ledger, int]]:
     """Every cut that is allowed and fits the devices, what the first round costs with it, and how many
-    clients finish it. Arguments are those of `resolve_auto_cut`.
+    clients finish it.
+
+    Args:
+        scenario: whose topology is a split.
+        folder: where its relative paths start.
+        known: how many samples each client has.
+        dataset: its data, where they are open already.
 
     Raises:
         Refused: where there is none.
@@ -158,7 +173,8 @@ def costs(
     result: list[tuple[CutWork, Ledger, int]] = []
     refused: list[TooLittle] = []
     for cut in cuts:
-        this, workload = with_cut(scenario, cut.cut, cut.tail), anywhere.at(cut)
+        this = with_cut(scenario, cut.cut, cut.tail)
+        workload = anywhere.at(cut)
         try:
             feasible(this, radio, workload, known)
         except TooLittle as e:
@@ -192,7 +208,8 @@ def _about(scenario: Scenario, cut: CutWork, first_round: Ledger, finish: int) -
 def _shared(loaded: Loaded, dataset: Dataset) -> Shared:
     """Samples of each client. What lies at a site cannot be counted from here, and need not where turns are
     steps (but for what encoding it takes once, which is left out then)."""
-    scenario, data = loaded.scenario, loaded.scenario.data
+    scenario = loaded.scenario
+    data = loaded.scenario.data
     if (coming := to_download(data, loaded.folder)) is not None:
         needs_labels = data.partition.by_label or scenario.population.selection != "random"
         if needs_labels and not data.labels_known_before_download:
@@ -227,6 +244,12 @@ class TooLittle(Refused):
 def feasible(scenario: Scenario, radio: Radio, workload: Workload, shared: Shared) -> None:
     """What a network cannot do, whoever is drawn.
 
+    Args:
+        scenario: whose.
+        radio: its network.
+        workload: what a round takes.
+        shared: what the server knows of its clients.
+
     Raises:
         Refused: for a model that does not fit a device's memory, or a deadline that nobody can meet.
     """
@@ -235,10 +258,8 @@ def feasible(scenario: Scenario, radio: Radio, workload: Workload, shared: Share
         side = "server" if processor is radio.server else "client"
         if processor.memory_bytes is not None and needed[side] > processor.memory_bytes:
             key = f"network.{'server' if side == 'server' else 'device'}.memory_bytes"
-            got, expected = (
-                f"{processor.memory_bytes:.3g} for a larger model",
-                f"at least {needed[side]:.3g}, activations not counted",
-            )
+            got = f"{processor.memory_bytes:.3g} for a larger model"
+            expected = f"at least {needed[side]:.3g}, activations not counted"
             raise TooLittle(key, got, expected, needed[side])
     if (deadline := scenario.network.deadline_s) is not None:
         _check_deadline(scenario, radio, workload.of(scenario, shared.samples), shared, deadline)
@@ -249,7 +270,8 @@ def _check_deadline(scenario: Scenario, radio: Radio, work: Work, shared: Shared
     first LOOKED_AT rounds, each of which would begin when the deadline of the last is over."""
     fastest = math.inf
     for t in range(1, min(LOOKED_AT, scenario.training.rounds) + 1):
-        when, clients = RoundStart(t, (t - 1) * deadline_s), shared.eligible(scenario)
+        when = RoundStart(t, (t - 1) * deadline_s)
+        clients = shared.eligible(scenario)
         if not scenario.population.fills_rounds:  # which asks as few as it takes
             selected = select_clients(scenario, radio, when, shared, work)
         else:

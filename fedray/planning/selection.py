@@ -18,12 +18,12 @@ class SelectionContext:
 
     Attributes:
         round_number: from 1.
-        available: clients that can be asked in this round, sorted [n] int.
-        eligible: clients that can be asked in any round, sorted [m] int.
+        available: clients that can be selected in this round, sorted [n] int.
+        eligible: clients that can be selected in any round, sorted [m] int.
         count: how many are wanted, at most n.
         rng: the round's generator for this.
-        label_counts: how many samples of each label each client reports [clients, labels]; None: nobody
-            asked.
+        label_counts: how many samples of each label each client reports [clients, labels]; None: not
+            reported.
         finish_times_s: about how long the round of each of some clients takes, as a function of how many
             share each band; None: not known.
         uplink_speedups: how much faster than at its mean rate each of some clients' uplinks of this round is.
@@ -124,7 +124,9 @@ def fedcs(context: SelectionContext) -> np.ndarray:
     fastest = context.available[np.argsort(takes(context.count), kind="stable")[: context.count]]
     takes = context.finish_times_s(fastest)
     deadline_s = context.deadline_s or np.inf
-    low, high = 1, context.count  # the more there are, the less of the band has each
+    # the more there are, the less of the band has each
+    low = 1
+    high = context.count
     while low < high:
         middle = (low + high + 1) // 2
         if takes(middle)[:middle].max() <= deadline_s:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -12,13 +12,15 @@ from fedray.data import Dataset
 from fedray.network.work import Work
 from fedray.planning.companion import CompanionWork
 from fedray.planning.cuts import CutWork, cut_work, refusal
-from fedray.scenario import plugins
 from fedray.scenario.base import Refused
 from fedray.scenario.kinds import user_kinds
+from fedray.scenario.plugins import plugins_of
 from fedray.scenario.scenario import Scenario
 
 if TYPE_CHECKING:
+    from fedray.aggregation.rule import Rule
     from fedray.learners.learner import Learner
+    from fedray.transport.hooks import HookChain
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ class Workload:
     def memory_bytes(self, precision: str) -> dict[str, int]:
         """Weights, masters, gradients, two optimizer moments and two buffers of an actor; activations come on
         top."""
-        width, trainable = 4 if precision == "fp32" else 2, self.trainable_parameters
+        width = 4 if precision == "fp32" else 2
+        trainable = self.trainable_parameters
         if (cut := self.cut) is not None:
             gathered = {"server": self.gathered_bytes}
             return {
@@ -89,7 +92,8 @@ class Workload:
         travelling = self.trainable_parameters - self.home_parameters
         encodes = self.encode_flops_per_sample
         # the server, which may train on pictures, has none
-        own, sent = dict(enumerate(samples)), self.sent(scenario)
+        own = dict(enumerate(samples))
+        sent = self.sent(scenario)
         return Work(
             train_flops=lambda client, pictures: (
                 self.flops_per_sample * scenario.training.trained(own.get(client, 0) + pictures)
@@ -118,28 +122,33 @@ def measure(scenario: Scenario, folder: Path, dataset: Dataset | None = None) ->
     planner = scenario.companion_planner()
     if planner is not None:
         planner.verify(folder, dataset)
-    sections = (scenario.model, scenario.tuning, scenario.data, scenario.aggregation, scenario.companion)
-    selected = (
-        *(section.model_dump_json() if section else "" for section in sections),
-        scenario.payload,
-        str(folder),
-    )
-    selected += (
-        str(scenario.topology.reduces_among_clients),
-        str(scenario.population.clients_selected),
-        str(scenario.training.groups),
-        # a notebook may change the code of a user's own kinds between two plans
-        *(module.sha256 for module in plugins.plugins_of(user_kinds(scenario))),
-    )
-    if scenario.topology.splits_model:
-        selected += (scenario.topology.model_dump_json(), str(scenario.training.batch_size))
-    if selected not in _counted:  # a sweep's variants often ask the same
-        _counted[selected] = _count(scenario, folder, dataset)
-    counted = _counted[selected]
+    counted_by = _counted_by(scenario, folder)
+    if counted_by not in _counted:  # a sweep's variants often are the same
+        _counted[counted_by] = _count(scenario, folder, dataset)
+    counted = _counted[counted_by]
     return replace(counted, notes=(*_notes(scenario, folder, dataset), *counted.notes))
 
 
 _counted: dict[tuple[str, ...], Workload] = {}
+
+
+def _counted_by(scenario: Scenario, folder: Path) -> tuple[str, ...]:
+    """Everything that a workload depends on."""
+    sections = (scenario.model, scenario.tuning, scenario.data, scenario.aggregation, scenario.companion)
+    groups = scenario.training.groups
+    topology = scenario.topology
+    on = [section.model_dump_json() if section else "" for section in (*sections, *groups)]
+    on += [plugin.sha256 for plugin in plugins_of(user_kinds(scenario))]
+    on += [scenario.payload, str(folder), topology.kind, str(topology.reduces_among_clients)]
+    on.append(str(_updates(scenario)))
+    if topology.splits_model:
+        on += [topology.model_dump_json(), str(scenario.training.batch_size)]
+    return tuple(on)
+
+
+def _updates(scenario: Scenario) -> int:
+    """How many updates the server gets in a round, at most."""
+    return scenario.topology.updates(scenario.population.clients_selected)
 
 
 def _notes(scenario: Scenario, folder: Path, dataset: Dataset) -> Iterator[str]:
@@ -148,6 +157,11 @@ def _notes(scenario: Scenario, folder: Path, dataset: Dataset) -> Iterator[str]:
         yield (
             f"a relay hands the model itself on, here in {scenario.payload}: what a client changes of a"
             " weight by less than that can tell is lost with each hop (topology parallel sends differences)"
+        )
+    if scenario.tuning.local or scenario.model.trains_home:
+        yield (
+            "what stays with its client is not in the server's model, which is evaluated and exported: there"
+            " it has its initial values"
         )
     # captions of other sets are made of their labels' names, and short
     if scenario.model.reads_captions and not dataset.has_test_set and not scenario.sites:
@@ -168,18 +182,16 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     tunes = tuning(scenario.tuning, scenario.seed, scenario.aggregation.frozen)
     tuned = tunes.apply(learner)
     layout = Layout.of(tuned.travelling, scenario.payload)
-    home = sum(p.numel() for p in tuned.home.values())
-    _refuse_unnamed_groups(scenario, [*tuned.home, *layout.names])
+    home = tuned.home_parameters
     rules = rule(scenario.aggregation, layout)
-    if scenario.topology.reduces_among_clients and not rules.accumulator.adds_up:
-        got = f"{scenario.aggregation.kind} with topology.reduce allreduce"
-        raise Refused("aggregation.kind", got, "topology.reduce server: a ring can only add")
     hooks = hook_chain(scenario.aggregation.transforms, layout.dtype)
+    _refuse_unnamed_groups(scenario, tuned.trained_names)
+    _refuse_home_without_state(scenario, tuned.home)
+    _refuse_on_the_way(scenario, rules, hooks)
     left_out = tunes.left_out(layout)
     width = layout.dtype.itemsize
     planner = scenario.companion_planner()
     companion_work = CompanionWork() if planner is None else planner.work(folder, dataset)
-    updates = scenario.population.clients_selected
     whole = Workload(
         parameters=parameters,
         trainable_parameters=layout.trained + home,
@@ -188,8 +200,9 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
         downlink_bytes=tuple((rules.received - n) * width for n in left_out),
         uplink_bytes=tuple(hooks.encoded_bytes(rules.sent - n) for n in left_out),
         summed_bytes=rules.summed * width,
-        gathered_bytes=rules.accumulator.kept_bytes(rules.summed, updates),
-        client_state_bytes=4 * (rules.client_state_numbers + hooks.feeds_back * rules.sent + home),
+        gathered_bytes=rules.accumulator.kept_bytes(rules.summed, _updates(scenario)),
+        client_state_bytes=4
+        * (rules.client_state_numbers + hooks.feeds_back * rules.sent + tuned.home_numbers),
         flops_per_sample=_flops_per_sample(learner),
         encode_flops_per_sample=learner.encode_flops(),
         notes=tuple(planner.notes(companion_work, dataset)) if planner else (),
@@ -221,6 +234,33 @@ def _flops_per_sample(learner: Learner) -> float:
     with FlopCounterMode(display=False) as counter:
         learner.loss(batch).backward()
     return counter.get_total_flops() / samples
+
+
+def _refuse_home_without_state(scenario: Scenario, home: Collection[str]) -> None:
+    """Raises Refused for what would stay at home where clients keep nothing."""
+    topology = scenario.topology
+    if home and (topology.splits_model or not scenario.keeps_client_state):
+        got = f"{scenario.model.kind}, whose {next(iter(home))} stays at home"
+        expected = "a Section with trains_home = True, so that clients keep it"
+        if topology.splits_model:
+            expected = "topology.kind parallel or relay, whose clients keep what stays at home"
+        raise Refused("model.kind", got, expected)
+
+
+def _refuse_on_the_way(scenario: Scenario, rule: Rule, hooks: HookChain) -> None:
+    """Raises Refused for an own rule or hook that its topology has no place for."""
+    topology = scenario.topology
+    if topology.reduces_among_clients and not rule.accumulator.adds_up:
+        got = f"{scenario.aggregation.kind} with topology.reduce allreduce"
+        raise Refused("aggregation.kind", got, "topology.reduce server: a ring can only add")
+    if topology.reduces_among_clients and hooks.sees_each_at_server:
+        got = ", ".join(hooks.sees_each_at_server)
+        expected = "topology.reduce server: in a ring the server sees the sum alone"
+        raise Refused("aggregation.transforms", got, expected)
+    written = [codec.section.kind for codec in hooks.codecs]
+    if written and (topology.hands_model_on or topology.splits_model or topology.reduces_among_clients):
+        expected = "topology.kind parallel with reduce: server, where updates are written as bytes"
+        raise Refused("aggregation.transforms", ", ".join(written), expected)
 
 
 def _refuse_unnamed_groups(scenario: Scenario, names: Sequence[str]) -> None:

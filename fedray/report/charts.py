@@ -23,7 +23,9 @@ from fedray.schedule import SERVER_NODE, client_node
 from fedray.terminal import size
 
 # Colours that stand for the page's variables until the SVG is written.
-INK, LINE, MUTED = "#0a0a0a", "#0b0b0b", "#0c0c0c"
+INK = "#0a0a0a"
+LINE = "#0b0b0b"
+MUTED = "#0c0c0c"
 VARIABLES = {INK: "var(--ink)", LINE: "var(--line)", MUTED: "var(--muted)"}
 KIND_COLOURS = {
     "training": 0,
@@ -128,8 +130,10 @@ def gantt(events: Sequence[dict[str, Any]]) -> str:
     with _figure(9.6, 0.9 + 0.3 * len(shown)) as (figure, ax):
         for e in events:
             kind = KINDS[e["direction"] or e["event"]]
-            start, width = e["t0_s"] - t0, max(e["t1_s"] - e["t0_s"], least)
-            hue, missed = colour(KIND_COLOURS[kind]), e["outcome"] != "done"
+            start = e["t0_s"] - t0
+            width = max(e["t1_s"] - e["t0_s"], least)
+            hue = colour(KIND_COLOURS[kind])
+            missed = e["outcome"] != "done"
             look = {"facecolor": "none", "edgecolor": hue, "hatch": "////"} if missed else {"color": hue}
             ax.barh(row[e["node"]], width, left=start, height=0.62, linewidth=0.8 * missed, **look)
             if e["peer"] and e["outcome"] in ("done", "late"):
@@ -209,17 +213,20 @@ def partition(census: dict[str, Any]) -> str:
 def places(run: Recorded) -> str:
     """The cell from above in the first round: the server, the devices, and the links over which something
     went. A cross: in vain. Empty where nothing was sent."""
-    scenario, t = run.scenario, run.events[0]["round"]
+    scenario = run.scenario
+    t = run.events[0]["round"]
     events = [e for e in run.events if e["round"] == t and e["event"] == "send" and e["outcome"] != "skipped"]
     if not events:
         return ""
-    cell, clients = Cell.model_validate(scenario["network"]["cell"]), scenario["population"]["clients"]
+    cell = Cell.model_validate(scenario["network"]["cell"])
+    clients = scenario["population"]["clients"]
     at = Geometry(cell, clients, scenario["seed"]).at(events[0]["t0_s"])
     where = {SERVER_NODE: np.zeros(2)} | {client_node(k): place for k, place in enumerate(at)}
     with _figure(5.6, 4.6) as (figure, ax):
         ax.scatter(*at.T, s=10, color=MUTED, linewidth=0, alpha=0.6)
         for e in sorted(events, key=lambda e: e["direction"] == "sidelink"):
-            (x0, y0), (x1, y1) = where[e["node"]], where[e["peer"]]
+            x0, y0 = where[e["node"]]
+            x1, y1 = where[e["peer"]]
             hue = colour(KIND_COLOURS[e["direction"]])
             if e["direction"] == "sidelink":
                 arrow = {

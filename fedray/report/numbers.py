@@ -112,7 +112,8 @@ def part_of(value: float, whole: float) -> str:
 def interval(key: str, row: Mapping[str, Any]) -> tuple[int, float, float] | None:
     """Of how many a share is one, and its 95% score interval (Wilson 1927); none where no such number is
     recorded."""
-    share, n = row.get(key), row.get(OUT_OF.get(key, ""))
+    share = row.get(key)
+    n = row.get(OUT_OF.get(key, ""))
     if share is None or not n or not 0 <= share <= 1 or not 1 <= n <= MANY:
         return None
     return round(n), *_wilson(round(share * n), round(n))
@@ -156,3 +157,10 @@ def as_csv(runs: Sequence[Recorded]) -> str:
 def _cell(text: str) -> str:
     """Text that a spreadsheet does not take for a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+def short(value: Any) -> str:
+    """Four figures are enough for a person."""
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -2,7 +2,6 @@
 whatever stands in a run's files is text there."""
 
 import base64
-import shlex
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -12,20 +11,13 @@ from jinja2 import Environment, StrictUndefined
 
 from fedray.files import whole
 from fedray.report import charts, numbers, recorded
+from fedray.report.facts import facts
 from fedray.report.recorded import SMOOTHING, Recorded
 from fedray.report.recost import simulate_on_network
-from fedray.runs import reader
 from fedray.scenario import ScenarioError
-from fedray.schedule import SERVED
+from fedray.schedule import BACK, SERVED
 from fedray.terminal import size
 
-TILES = [
-    "eval_feature_distance",
-    "eval_accuracy",
-    "eval_perplexity",
-    "eval_classifier_fid",
-    "eval_recognised",
-]
 CHARTS = 40  # metrics that are drawn, against four axes each; all are in the table
 
 
@@ -67,11 +59,11 @@ def render(runs: Sequence[Recorded], sweep: dict[str, Any] | None = None) -> str
     painters = [run for run in runs if run.augmentation]
     with_events = [run for run in runs if run.events]
     jinja = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    jinja.filters |= {"size": size, "number": _number, "png": _data_uri, "part_of": numbers.part_of}
+    jinja.filters |= {"size": size, "number": numbers.short, "png": _data_uri, "part_of": numbers.part_of}
     return jinja.from_string((files("fedray.report") / "page.html").read_text(encoding="utf-8")).render(
         title=sweep["name"] if sweep else " and ".join(run.name for run in runs),
         description=sweep["description"] if sweep else "",
-        runs=[_facts(run, i) for i, run in enumerate(runs)],
+        runs=[facts(run, i) for i, run in enumerate(runs)],
         axes=charts.AXES,
         units=charts.UNITS,
         kinds={kind: f"var(--s{i})" for kind, i in charts.KIND_COLOURS.items()},
@@ -137,116 +129,6 @@ def _distances(census: dict[str, Any]) -> str:
     return text + (f"; {empty} clients hold nothing" if empty else "")
 
 
-def _facts(run: Recorded, i: int) -> dict[str, Any]:
-    s = run.scenario
-    grids = run.samples.grids
-    data = s["data"].get("path") or s["data"]["kind"]
-    length = (
-        f"{s['training']['local_steps']} steps"
-        if s["training"].get("local_steps")
-        else f"{s['training']['local_epochs']} epochs"
-    )
-    optimizer = s["training"]["optimizer"]
-    tuning = {k: v for k, v in s["tuning"].items() if v is not None and k not in ("kind", "payload")}
-    return {
-        "name": run.name,
-        "colour": f"var(--s{i % 8})",
-        "status": run.status,
-        "error": run.error,
-        "description": s["description"],
-        "grids": [(f"round {n}" if n else "before", png) for n, png in grids],
-        "all_grids": run.samples.of,
-        "left_out": run.samples.left_out,
-        "resolved": run.resolved,
-        "again": shlex.join(["fedray", "run", str(run.path / reader.SCENARIO), "--out", f"{run.path}-again"]),
-        "texts": [(f"round {n}" if n else "before", text) for n, text in run.samples.texts],
-        "prompts": s["evaluation"]["prompts"],
-        "shares": recorded.shares(run),
-        "nodes": recorded.by_node(run),
-        "what": {
-            "topology": _words(s["topology"]),
-            "clients": (
-                f"{s['population']['clients']}, {s['population']['per_round'] or s['population']['clients']}"
-                " a round"
-            ),
-            "data": f"{data}, dealt by {s['data']['partition']['kind']}",
-            "model": (
-                f"{s['model']['kind']},"
-                f" {Path(s['model'].get('base') or s['model'].get('network') or 'unet').name}"
-            ),
-            "tuning": (
-                s["tuning"]["kind"]
-                + (f" ({', '.join(f'{k} {_plain(v)}' for k, v in tuning.items())})" if tuning else "")
-            ),
-            "training": (
-                f"{s['training']['rounds']} rounds of {length}, batch {s['training']['batch_size']}, "
-                f"{optimizer['kind']} at {optimizer['learning_rate']:g}, {s['training']['precision']}"
-            ),
-            "aggregation": _words(s["aggregation"]),
-            **({"augmentation": _augmentation(s["augmentation"])} if s.get("augmentation") else {}),
-            "network": ", ".join(f"{d} {_rate(s['network'][d])}" for d in ("uplink", "downlink", "sidelink")),
-            "seed": str(s["seed"]),
-            **({"command": run.env["command"]} if run.env.get("command") else {}),
-        },
-        "where": {
-            "machine": f"{run.env.get('platform', 'unknown')}, {run.env.get('cpus', '?')} cores",
-            "versions": ", ".join(
-                f"{k} {v}"
-                for k, v in {"python": run.env.get("python"), **run.env.get("packages", {})}.items()
-                if v
-            ),
-            "executor": (
-                f"{s['runtime']['executor']}, {s['runtime']['threads']}"
-                f" thread{'s' * (s['runtime']['threads'] > 1)} an actor"
-            ),
-            "weights_sha256": _sha256(run) or "not done yet",
-        },
-        "tiles": _tiles(run),
-    }
-
-
-def _augmentation(section: dict[str, Any]) -> str:
-    weighed = f", {_words(section['weighting'])}" if section["at"] == "server" else ""
-    pictures = f"{section['per_class']} pictures a label and round, at most {section['at_most']}"
-    return f"at {section['at'].replace('_', ' ')} by {Path(section['generator']).name}: {pictures}{weighed}"
-
-
-def _tiles(run: Recorded) -> list[tuple[str, str, str]]:
-    """What is worth a glance: name, value, and a word beside it."""
-    if not run.rows:
-        return []
-    last, smooth = run.rows[-1], [loss for _, loss in run.smooth_loss()]
-    losses = smooth or [row["loss"] for row in run.rows if row["loss"] is not None]
-    tiles = [("rounds", str(last["round"]), run.status)]
-    if losses:
-        detail = f"from {_number(losses[0])}" + f", means of {SMOOTHING} rounds" * bool(smooth)
-        tiles.append((numbers.name("loss"), _number(losses[-1]), detail))
-    for key in TILES:
-        row = next((row for row in reversed(run.rows) if row.get(key) is not None), None)
-        if row is not None:
-            others = (("from", run.baseline.get(key)), ("floor", run.baseline.get(f"{key}_floor")))
-            words = [f"{word} {numbers.plain(key, value)}" for word, value in others if value is not None]
-            tiles.append(
-                (
-                    numbers.name(key),
-                    numbers.plain(key, row[key]),
-                    "; ".join(filter(None, (numbers.sureness(key, row), *words))),
-                )
-            )
-    tiles.append(
-        (
-            "on air",
-            size(recorded.metric_at(last, "bytes")),
-            f"{sum(e['event'] == 'send' for e in run.events):,} transfers",
-        )
-    )
-    tiles.append(
-        ("simulated time", size(last["sim_time_s"], "s"), f"{last['wall_time_s']:.0f} s on the wall")
-    )
-    tiles.append(("energy", size(last["energy_j"], "J"), ""))
-    return tiles
-
-
 def _totals(runs: Sequence[Recorded], shown: Sequence[str]) -> list[tuple[str, list[str]]]:
     """The table of totals: a row a quantity, a column a run."""
 
@@ -257,7 +139,8 @@ def _totals(runs: Sequence[Recorded], shown: Sequence[str]) -> list[tuple[str, l
         return next((row for row in reversed(run.rows) if row.get(key) is not None), {})
 
     def cell(run: Recorded, key: str) -> str:
-        row, base = newest(run, key), run.baseline
+        row = newest(run, key)
+        base = run.baseline
         now, before, floor = (
             numbers.plain(key, value) for value in (row.get(key), base.get(key), base.get(f"{key}_floor"))
         )
@@ -276,7 +159,7 @@ def _totals(runs: Sequence[Recorded], shown: Sequence[str]) -> list[tuple[str, l
     ):
         rows.append((name, [size(v, unit) if (v := last(r, key)) is not None else "" for r in runs]))
     rows.append(("clients' work", [size(recorded.client_flops(run), "FLOP") for run in runs]))
-    rows.append(("weights_sha256", [_sha256(run)[:12] for run in runs]))
+    rows.append(("weights_sha256", [run.weights_sha256[:12] for run in runs]))
     return rows
 
 
@@ -300,7 +183,6 @@ def _crossings(run: Recorded) -> tuple[str, list[tuple[str, ...]]]:
     text += f"{100 * client_flops / sum(share.values()):.2g}% of the work; {stays}."
     if split["skips"]:
         text += f" {', '.join(split['skips'])} cross beside what the next stage needs."
-    back = {"smashed": "gradients", "features": "feature_gradients"}
     rows = []
     for name, tensors in split["crossings"].items():
         shapes = ", ".join(
@@ -309,13 +191,9 @@ def _crossings(run: Recorded) -> tuple[str, list[tuple[str, ...]]]:
         up = name == "smashed"
         rows += [
             (name, "up" if up else "down", shapes, name),
-            (back[name], "down" if up else "up", "alike", back[name]),
+            (BACK[name], "down" if up else "up", "alike", BACK[name]),
         ]
     return text, [(*row[:3], size(split["bytes"][row[3]])) for row in rows]
-
-
-def _sha256(run: Recorded) -> str:
-    return (run.result or {}).get("weights_sha256") or ""
 
 
 def _citations(runs: Sequence[Recorded]) -> str:
@@ -326,36 +204,3 @@ def _citations(runs: Sequence[Recorded]) -> str:
 
 def _data_uri(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
-
-
-def _words(section: dict[str, Any]) -> str:
-    return ", ".join(
-        [
-            section["kind"],
-            *(f"{k} {_plain(v)}" for k, v in section.items() if k != "kind" and v not in (None, [])),
-        ]
-    )
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, list) and any(isinstance(v, dict) for v in value):
-        return " then ".join(_words(v) for v in value)
-    return (
-        " ".join(map(str, value))
-        if isinstance(value, list)
-        else f"{value:g}"
-        if isinstance(value, float)
-        else str(value)
-    )
-
-
-def _rate(link: dict[str, Any]) -> str:
-    if link["kind"] != "fixed":
-        return " ".join(str(link[key]) for key in ("kind", "model") if key in link)
-    rate = link["rate_bps"]
-    return "as its table says" if isinstance(rate, list) else size(rate, "bit/s")
-
-
-def _number(value: Any) -> str:
-    """Four figures are enough for a person."""
-    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -41,6 +41,11 @@ class Recorded:
     on_other_network: bool = False  # on another network than it ran on
 
     @property
+    def weights_sha256(self) -> str:
+        """Empty while it is not done."""
+        return (self.result or {}).get("weights_sha256") or ""
+
+    @property
     def status(self) -> str:
         if self.result:
             return "done"
@@ -113,7 +118,8 @@ def load_scenario(path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path, name: str) -> Recorded:
-    run, loaded = RunFolder.reopen(path), reader.scenario(path)
+    run = RunFolder.reopen(path)
+    loaded = reader.scenario(path)
     return Recorded(
         path,
         name,
@@ -135,7 +141,8 @@ def _read(path: Path, name: str) -> Recorded:
 
 def _events(path: Path, clients: int) -> list[dict[str, Any]]:
     """timeline.jsonl, whose nodes are all of the population."""
-    events, known = reader.lines(path, "timeline.jsonl"), {SERVER_NODE, *map(client_node, range(clients))}
+    events = reader.lines(path, "timeline.jsonl")
+    known = {SERVER_NODE, *map(client_node, range(clients))}
     for line, e in enumerate(events, 1):
         if unknown := {e["node"], e["peer"] or SERVER_NODE} - known:
             expected = f"the server, or one of client-0 to client-{clients - 1}"
@@ -166,7 +173,8 @@ def loss_targets(runs: Sequence[Recorded]) -> list[float]:
     curves = [[loss for _, loss in run.smooth_loss()] for run in runs]
     if not all(curves):
         return []
-    start, end = max(c[0] for c in curves), max(min(c) for c in curves)
+    start = max(c[0] for c in curves)
+    end = max(min(c) for c in curves)
     return (
         [float(f"{start + (end - start) * share:.3g}") for share in (0.5, 0.8)]
         + [float(f"{end * 1.0005:.4g}")]

@@ -44,7 +44,9 @@ def simulate_on_network(run: Recorded, file: Path) -> Recorded:
         radio = Radio(scenario.network, scenario.population.clients, scenario.seed, loaded.folder)
     except Refused as e:
         raise loaded.error([e]) from None
-    ledger, events, totals = Ledger(), [], {}
+    ledger = Ledger()
+    events = []
+    totals = {}
     for t, steps in groupby((e for e in run.events if e["event"] != "wait"), key=lambda e: e["round"]):
         recorded = list(steps)
         _refuse_unknown(run, recorded)

@@ -3,18 +3,21 @@ mixture."""
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fedray import shipped
 from fedray.data.clients import Holdings
 from fedray.data.samples import Samples
 from fedray.errors import shortened
 from fedray.learners.bases import locate
 from fedray.runs.environment import environment
 from fedray.scenario import plugins
+from fedray.scenario.base import file_paths
 from fedray.scenario.kinds import user_kinds
 from fedray.scenario.scenario import Scenario
 from fedray.scenario.tree import flat
@@ -33,35 +36,59 @@ FREE = (
     "data.download",
     "model.base",
 )
-BASE = "model.base (its files)"
+FILES = " (its files)"  # ends the key of a digest of files
 USERS_CODE = "users' code"  # modules with kinds of a user's own
-HEAD = 1 << 20  # bytes of each of a base model's files that are compared, beside their sizes
+HEAD = 1 << 20  # bytes of each file that a scenario names that are compared, beside its size
 
 
 def of_scenario(scenario: Scenario, folder: Path) -> Fingerprint:
     """Its keys that reach a weight or a cost, the base model, and the code."""
-    keys = kept(scenario)
+    keys = kept(scenario, folder) | of_files(scenario, folder)
     if (base := getattr(scenario.model, "base", None)) is not None:
-        keys[BASE] = _of_folder(Path(locate(base, folder).source), base)
+        keys[f"model.base{FILES}"] = _of_folder(Path(locate(base, folder).source), base)
     facts = environment()
     source = _digest(file.read_bytes() for file in sorted(Path(__file__).parents[1].rglob("*.py")))
     return {
         "scenario": keys,
-        USERS_CODE: of_modules(plugins.plugins_of(user_kinds(scenario))),
+        USERS_CODE: of_users_code(scenario),
         "code": {"python": facts["python"], **facts["packages"], "fedray's source": source},
     }
 
 
-def of_modules(modules: Sequence[plugins.Plugin]) -> dict[str, Any]:
-    return {f"{module.name}.py": module.sha256 for module in modules}
+def of_users_code(scenario: Scenario) -> dict[str, Any]:
+    """The modules that lie beside it, by their sha256, and the packages that it has kinds from."""
+    kinds = list(user_kinds(scenario))
+    modules = {f"{module.name}.py": module.sha256 for module in plugins.plugins_of(kinds)}
+    return modules | plugins.releases_of(kinds)
 
 
-def kept(scenario: Scenario) -> dict[str, Any]:
-    """The values of its keys that may not differ, by their paths."""
+def kept(scenario: Scenario, folder: Path) -> dict[str, Any]:
+    """The values of its keys that may not differ, by their paths; of files that they name see `of_files`."""
     values = flat(scenario.model_dump(mode="json"))
-    return {key: value for key, value in values if not _free(key)} | {
+    files = {field for field, _ in _named_files(scenario, folder)}
+    return {key: value for key, value in values if not _free(key) and key not in files} | {
         "runtime.threads": scenario.runtime.threads
     }
+
+
+def of_files(scenario: Scenario, folder: Path) -> dict[str, str]:
+    """What is in the files that its keys name, wherever they lie; but for its samples, see `of_data`."""
+    digests: dict[str, list[str]] = {}
+    for field, path in _named_files(scenario, folder):
+        if field.startswith("data."):
+            continue
+        digests.setdefault(f"{field}{FILES}", []).append(_of_folder(folder / path, path))
+    return {key: " ".join(each) for key, each in digests.items()}
+
+
+def _named_files(scenario: Scenario, folder: Path) -> Iterator[tuple[str, str]]:
+    """The keys that name files, and their paths. What ships, or is the name of a base model, is none."""
+    for key, section in scenario.sections():
+        for name, path in file_paths(section):
+            field = re.sub(r"\.\d+$", "", f"{key}.{name}")  # of a list of paths
+            is_file = Path(path).is_absolute() or (folder / path).exists()
+            if is_file and not path.startswith(shipped.PREFIX) and not _free(field):
+                yield field, path
 
 
 def of_data(samples: Samples, held: Mapping[int, np.ndarray]) -> dict[str, Any]:
@@ -78,7 +105,8 @@ def of_data(samples: Samples, held: Mapping[int, np.ndarray]) -> dict[str, Any]:
 
 def differences(before: Fingerprint, now: Fingerprint, part: str) -> list[str]:
     """What is other than it was, a line each."""
-    old, new = before.get(part, {}), now.get(part, {})
+    old = before.get(part, {})
+    new = now.get(part, {})
     changed = (key for key in {**old, **new} if old.get(key) != new.get(key))
     return [
         f"{key}: got {_shown(new.get(key))}, expected {_shown(old.get(key))}, as before" for key in changed
@@ -104,10 +132,12 @@ def _parts(held: Mapping[int, np.ndarray]) -> Iterator[bytes]:
 
 
 def _of_folder(folder: Path, name: str) -> str:
-    """Names, sizes and beginnings of a base model's files; of one on the hub its name."""
-    if not folder.is_dir():
+    """Names, sizes and beginnings of a folder's files, or of a file; of a base model on the hub its name."""
+    if not folder.exists():
         return name
     files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+    if folder.is_file():
+        files = [folder]
     return _digest(part for file in files for part in _head(file, folder))
 
 

@@ -78,7 +78,8 @@ class State:
 class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.metrics, self.timeline = path / "metrics.jsonl", path / "timeline.jsonl"
+        self.metrics = path / "metrics.jsonl"
+        self.timeline = path / "timeline.jsonl"
         self.clients = path / "clients.jsonl"
         self.checkpoints = path / "checkpoints"
         self.belongs: dict[str, Any] = {}  # what its checkpoints are to say that they belong to
@@ -207,7 +208,15 @@ class RunFolder:
         failures: int,
     ) -> str:
         """Written beside and renamed, so that a checkpoint is whole or not there. The last two stay. Gives
-        the weights' sha256."""
+        the weights' sha256.
+
+        Args:
+            round: that has been done.
+            write: writes the weights into a folder, given the checkpoint before.
+            ledger: of the rounds so far.
+            wall_time_s: of the run so far.
+            failures: data failures so far.
+        """
         before = next(iter(self._checkpoints()), None)
         part = self.checkpoints / f".round-{round:04d}.part"
         shutil.rmtree(part, ignore_errors=True)

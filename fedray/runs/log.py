@@ -11,12 +11,14 @@ from typing import TextIO
 class _Lines(io.TextIOBase):
     """Standard output or error for whoever prints: Ray prints there what its actors said.
 
+
     Attributes:
         outside: where the caller's own callbacks print (callbacks/dispatch.py).
     """
 
     def __init__(self, outside: TextIO) -> None:
-        self.log, self.rest = logging.getLogger("output"), ""
+        self.log = logging.getLogger("output")
+        self.rest = ""
         self.outside = outside
 
     def write(self, text: str) -> int:

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from fedray.errors import printable
 from fedray.runs.shapes import LINES, SHAPES, Shape
 from fedray.scenario.explain import kind_of
-from fedray.scenario.load import Loaded, ScenarioError, load
+from fedray.scenario.load import Loaded, ScenarioError, in_run_folder, load
 
 SCENARIO = "scenario.resolved.yaml"
 MOST = 64 * 2**20  # bytes of a file, or of a line of one that has a line a round
@@ -93,12 +93,14 @@ def code_folders(run: Path) -> tuple[Path, ...]:
     may be a stranger's: nothing in it is imported, nor anything of another person's that it names."""
     recorded = (document(run, "env.json") or {}).get("code", {}).values()
     folders = [Path.cwd(), *(Path(module["folder"]) for module in recorded)]
-    return tuple(folder for folder in folders if _is_callers(run, folder))
+    return tuple(folder for folder in folders if folder.is_absolute() and _is_callers(run, folder))
 
 
 def _is_callers(run: Path, folder: Path) -> bool:
     try:
-        return not folder.resolve().is_relative_to(run.resolve()) and folder.stat().st_uid == os.getuid()
+        if folder.resolve().is_relative_to(run.resolve()) or in_run_folder(folder.resolve()):
+            return False
+        return folder.stat().st_uid == os.getuid()
     except OSError:  # it is not there any more
         return False
 
@@ -124,7 +126,8 @@ def document(run: Path, name: str) -> dict[str, Any] | None:
 
 def lines(run: Path, name: str) -> list[dict[str, Any]]:
     """A file of a JSON object a line; a last line without an end is not there yet."""
-    file, shape = run / name, LINES[name]
+    file = run / name
+    shape = LINES[name]
     result: list[dict[str, Any]] = []
     if not _is_there(run, file):
         return []
@@ -170,16 +173,15 @@ def samples(run: Path, most: int) -> Samples:
                 left_out.extend(e.problems)
         return result
 
-    grids, texts = _by_round(run, "round-*.png"), _by_round(run, "round-*.txt")
+    grids = _by_round(run, "round-*.png")
+    texts = _by_round(run, "round-*.txt")
     step = max(1, math.ceil((len(grids) - 1) / max(1, most - 1)))
     chosen = [grid for i, grid in enumerate(grids) if i % step == 0 or i == len(grids) - 1]
     painted = [(0, file)] if os.path.lexists(file := run / "samples" / "pictures.png") else []
     attacks = _by_round(run, "attack-*.png")[-1:]
     first_and_last = list(dict.fromkeys((*texts[:1], *texts[-1:])))
-    shown, written = (
-        read(chosen, _png),
-        read(first_and_last, lambda run, file: text(run, str(file.relative_to(run)))),
-    )
+    shown = read(chosen, _png)
+    written = read(first_and_last, lambda run, file: text(run, str(file.relative_to(run))))
     pictures, attack = (next((png for _, png in read(files, _png)), None) for files in (painted, attacks))
     return Samples(shown, written, pictures, attack, len(grids), left_out)
 
@@ -249,7 +251,8 @@ def _shaped(
         raise _refused(f"{file}:{line(())}", "JSON that is nested too deeply", "a JSON object") from None
     except ValidationError as e:
         first = e.errors(include_url=False)[0]
-        path, missing = first["loc"], first["type"] == "missing"
+        path = first["loc"]
+        missing = first["type"] == "missing"
         where = f"{file}:{line(path[:-1] if missing else path)}"
         key = ".".join(map(str, path))
         expected = (

@@ -155,7 +155,8 @@ class _Costs:
 
     def __init__(self) -> None:
         self.nbytes = {"uplink": 0, "downlink": 0, "sidelink": 0}
-        self.time_s, self.energy_j = 0.0, 0.0
+        self.time_s = 0.0
+        self.energy_j = 0.0
         self.outcomes: set[str] = set()
 
     def own(self, event: Event) -> None:

@@ -8,6 +8,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from fedray.schedule import BACK
+
 Number = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Whole = Annotated[int, Field(ge=0)]
@@ -212,8 +214,7 @@ class Split(Shape):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        gradients = {"smashed": "gradients", "features": "feature_gradients"}
-        if any(key not in self.bytes for name in self.crossings for key in (name, gradients[name])):
+        if any(key not in self.bytes for name in self.crossings for key in (name, BACK[name])):
             raise ValueError("the bytes of everything that crosses")
         if not any(self.flops.values()):
             raise ValueError("work (flops)")

@@ -1,7 +1,7 @@
 """What every section of a scenario shares."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -32,7 +32,8 @@ def _nameable(path: str) -> str:
     return path
 
 
-FilePath = Annotated[str, AfterValidator(_nameable)]
+IS_PATH = object()  # marks a field as naming a file, in its annotation
+FilePath = Annotated[str, AfterValidator(_nameable), IS_PATH]
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
@@ -59,6 +60,23 @@ class Section(BaseModel):
             yield from _sections(getattr(self, name), f"{key}.{name}" if key else name)
 
 
+def file_paths(section: Section) -> Iterator[tuple[str, str]]:
+    """What a section's own fields of FilePath name, each with its dotted key below the section's."""
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if value is None or not _names_files((field.annotation, *field.metadata)):
+            continue
+        if isinstance(value, list):
+            yield from ((f"{name}.{i}", path) for i, path in enumerate(value))
+        else:
+            yield name, value
+
+
+def _names_files(annotation: tuple[Any, ...]) -> bool:
+    """Whether a field of such an annotation, in its parts, names files."""
+    return any(part is IS_PATH or _names_files(get_args(part)) for part in annotation)
+
+
 def _sections(value: Any, key: str) -> Iterator[tuple[str, Section]]:
     if isinstance(value, Section):
         yield from value.sections(key)
@@ -76,7 +94,9 @@ class Refused(UserError):
 
     def __init__(self, key: str, got: object, expected: str) -> None:
         super().__init__(f"{key}: got {got}, expected {expected}")
-        self.key, self.got, self.expected = key, str(got), expected
+        self.key = key
+        self.got = str(got)
+        self.expected = expected
 
     def within(self, key: str) -> "Refused":
         """The same with a whole key, where it begins with a dot: a section knows no more than its own."""

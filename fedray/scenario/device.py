@@ -94,7 +94,8 @@ class Profile(DeviceSection):
     implementation: ClassVar[str] = "fedray.network.devices:RatedDevice"
 
 
-ComputeDevice = Annotated[FlopsDevice | CpuDevice | Profile, Discriminator("kind"), OpenKind("device")]
+Processor = FlopsDevice | CpuDevice | Profile
+ComputeDevice = Annotated[Processor, Discriminator("kind"), OpenKind("device")]
 
 
 class Share(Section):
@@ -116,4 +117,4 @@ class Mix(Section):
         return [part.device for part in self.of]
 
 
-Device = Annotated[FlopsDevice | CpuDevice | Profile | Mix, Discriminator("kind"), OpenKind("device")]
+Device = Annotated[Processor | Mix, Discriminator("kind"), OpenKind("device")]

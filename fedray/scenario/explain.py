@@ -72,7 +72,8 @@ def explained(errors: Sequence[Any], tree: Any, root: type[BaseModel]) -> tuple[
 def _explain(error: Any, tree: Any, root: type[BaseModel]) -> tuple[Loc, str, str]:
     """Where a pydantic error is in the user's tree, what stood there, and what should."""
     loc = _skip_tags(error["loc"], tree)
-    kind, context = error["type"], error.get("ctx", {})
+    kind = error["type"]
+    context = error.get("ctx", {})
     got = kind_of(error["input"])
     if kind == "extra_forbidden":
         known = _known_keys(loc[:-1], tree, root)
@@ -92,13 +93,15 @@ def _explain(error: Any, tree: Any, root: type[BaseModel]) -> tuple[Loc, str, st
     if kind == "union_tag_not_found":
         return _without_kind(loc, error["input"])
     if kind in ("too_short", "too_long"):
-        least, most = context.get("min_length"), context.get("max_length")
+        least = context.get("min_length")
+        most = context.get("max_length")
         return (
             loc,
             f"{len(error['input'])} of them",
             f"at least {least}" if most is None else f"at most {most}",
         )
-    pattern, section = context.get("pattern"), "a section of keys"
+    pattern = context.get("pattern")
+    section = "a section of keys"
     said = {
         "literal_error": context.get("expected"),
         "value_error": str(context.get("error")),

@@ -7,16 +7,18 @@ only when it is needed), and one line in its room's union here in `scenario/`.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar, cast, get_args
 
-from pydantic import GetCoreSchemaHandler
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from fedray.errors import reason
 from fedray.lazy import resolve
 from fedray.scenario import plugins
-from fedray.scenario.base import Section
+from fedray.scenario.base import Refused, Section, file_paths
 
 # What a user's class must be a subclass of, by the room that it is a kind of.
 BASES = {
@@ -35,6 +37,8 @@ BASES = {
     "defence": "fedray.executors.split.defences:Defence",
 }
 
+OWN = "A kind of your own"  # what the JSON schema calls it
+
 
 class KindSection(Section):
     """A section whose `kind` names what implements it."""
@@ -49,9 +53,13 @@ class KindSection(Section):
 
 def implementation(section: KindSection) -> Any:
     """The class that implements a section, imported now."""
-    if plugins.is_path(section.kind) or section.kind in plugins.installed():
-        return plugins.use(section.kind)
-    return resolve(section.implemented_by())
+    return plugins.use(section.kind) if _is_users(section) else resolve(section.implemented_by())
+
+
+def _is_users(section: KindSection) -> bool:
+    """Whether a section is of a user's own kind."""
+    own_name = section.kind in _names(type(section)) and hasattr(section, "implementation")
+    return plugins.is_path(section.kind) or not own_name
 
 
 def user_section(kind: Any) -> type[KindSection] | None:
@@ -60,7 +68,7 @@ def user_section(kind: Any) -> type[KindSection] | None:
         return None
     try:
         section: type[KindSection] = plugins.use(kind).Section
-    except (ImportError, AttributeError, plugins.NoKind):
+    except Exception:  # it is none, which is said elsewhere
         return None
     return section
 
@@ -68,8 +76,15 @@ def user_section(kind: Any) -> type[KindSection] | None:
 def user_kinds(section: Section) -> Iterator[str]:
     """Every kind in a section, and in those within it, that is a user's own."""
     for _, inner in section.sections():
-        if isinstance(inner, KindSection) and plugins.is_path(inner.kind):
+        if isinstance(inner, KindSection) and _is_users(inner):
             yield inner.kind
+
+
+def user_paths(section: Section) -> Iterator[tuple[str, str]]:
+    """What the FilePaths of a user's own kinds in a section name, each with its dotted key."""
+    for key, inner in section.sections():
+        if isinstance(inner, KindSection) and _is_users(inner):
+            yield from ((f"{key}.{name}", path) for name, path in file_paths(inner))
 
 
 class OpenKind:
@@ -99,7 +114,9 @@ class OpenKind:
                 return inner(value)
             section = _find(self.room, kind, info.context)
             if section is not None:
-                return section.model_validate(value, context=info.context)
+                return _validated(section, value, info.context)
+            if expected := _nearly(self.room, kind, ours):
+                raise _no_kind(repr(kind), expected)
             if ours:
                 return inner(value)
             raise _no_kind(repr(kind), _expected(kind, self.names))
@@ -112,13 +129,74 @@ class OpenKind:
             validate, handler(source), serialization=as_it_is
         )
 
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Ours, those of installed packages with their own keys, and any `module:Class`."""
+        ours = handler(core)
+        form = "oneOf" if "oneOf" in ours else "anyOf"
+        members = list(ours.get(form, [ours]))
+        for name, section in _installed_sections(self.room):
+            own = {"properties": {"kind": {"const": name}}, "required": ["kind"]}
+            members.append({"allOf": [handler(section.__pydantic_core_schema__), own]})
+            if self.names:
+                members.append({"const": name})
+        path = {"type": "string", "pattern": plugins.PATH_PATTERN}
+        members.append({"title": OWN, "type": "object", "properties": {"kind": path}, "required": ["kind"]})
+        if self.names:
+            members.append({"title": OWN, **path})
+        return {form: members}
+
+
+def _installed_sections(room: str) -> Iterator[tuple[str, type[KindSection]]]:
+    """The kinds of a room that installed packages have, but for those that do not import."""
+    for name, entry in sorted(plugins.installed().items()):
+        with suppress(plugins.NoKind):
+            yield name, section_of(room, name, plugins.load(entry))
+
+
+def _validated(section: type[KindSection], value: Any, context: Any) -> KindSection:
+    """A user's section of these keys. What its own validators raise beside a ValueError is an error of its
+    kind."""
+    try:
+        return section.model_validate(value, context=context)
+    except ValidationError:
+        raise
+    except Exception as e:
+        raise _no_kind(_raising(value["kind"], "Section", e), "a ValueError for what it refuses") from None
+
+
+def conflicts(section: Section, scenario: Any) -> Iterator[Refused]:
+    """What a section cannot go with in a scenario. What a user's raises instead of that is an error of its
+    kind."""
+    try:
+        yield from section.conflicts(scenario)
+    except Exception as e:
+        if not (isinstance(section, KindSection) and _is_users(section)):
+            raise
+        yield Refused(".kind", _raising(section.kind, "conflicts", e), "fedray.Refused for what it refuses")
+
+
+def _raising(kind: str, what: str, error: Exception) -> str:
+    """A user's kind with what raises in it, and the user's own line."""
+    said = f"{type(error).__name__}: {reason(error)}{plugins.at_users_line(error)}"
+    return f"{kind}, whose {what} raises {said}"
+
+
+def _nearly(room: str, kind: str, ours: Collection[str]) -> str:
+    """What is said of a name that is nearly an installed kind's, or nearly `module:Class`; nothing of others.
+    Those of ours go first."""
+    if get_close_matches(kind, ours, n=1):
+        return ""
+    module, dot, name = kind.rpartition(".")
+    if ":" not in kind and dot and name.isidentifier():
+        return f"{module}:{name} (did you mean it?)"
+    if set(kind) & set(":./"):
+        return "module:Class, such as my_module:MyClass for a class in my_module.py"
+    return plugins.did_you_mean(kind, plugins.installed())
+
 
 def _expected(kind: str, names: Collection[str]) -> str:
     """What may stand where no section of ours does."""
-    near = get_close_matches(kind, names, n=1)
-    if near:
-        return f"{near[0]} (did you mean it?)"
-    return " or ".join([*names, "module:Class of your own"])
+    return plugins.did_you_mean(kind, names) or " or ".join([*names, "module:Class of your own"])
 
 
 def _no_kind(got: str, expected: str) -> PydanticCustomError:
@@ -133,30 +211,31 @@ def section_of(room: str, kind: str, user_class: Any) -> type[KindSection]:
     """
     base: Any = resolve(BASES[room])
     if not (isinstance(user_class, type) and issubclass(user_class, base)):
-        what = (
-            f"a class of {', '.join(c.__name__ for c in user_class.__bases__)}"
-            if isinstance(user_class, type)
-            else "no class"
-        )
-        raise plugins.NoKind(f"{kind!r}, which is {what}", f"a subclass of fedray.{base.__name__}")
+        what = "no class"
+        if isinstance(user_class, type):
+            what = f"a class of {', '.join(c.__name__ for c in user_class.__bases__)}"
+        got = f"{kind}, which is no fedray.{base.__name__} but {what}"
+        raise plugins.NoKind(got, f"a subclass of fedray.{base.__name__}")
     user_class = cast(Any, user_class)
+    if missing := sorted(getattr(user_class, "__abstractmethods__", ())):
+        raise plugins.NoKind(f"{kind}, which has no {' and no '.join(missing)}", "a class that has")
     section: Any = user_class.Section
     if not (isinstance(section, type) and issubclass(section, base.Section)):
         raise plugins.NoKind(
-            f"{kind!r}, whose Section is none", f"a subclass of fedray.{base.__name__}.Section"
+            f"{kind}, whose Section is none", f"a subclass of fedray.{base.__name__}.Section"
         )
     return section
 
 
 def _find(room: str, kind: str, context: Any) -> type[KindSection] | None:
     """The section of a user's kind; None for a name that is nobody's."""
-    entry = plugins.installed().get(kind)
+    entry = None if plugins.is_path(kind) else plugins.installed().get(kind)
     if not plugins.is_path(kind) and entry is None:
         return None
     folders: list[Path] = (context or {}).get("folders", [])
     try:
-        result = entry.load() if entry is not None else plugins.find(kind, folders)
-        return section_of(room, kind, result)
+        user_class = plugins.load(entry) if entry is not None else plugins.find(kind, folders)
+        return section_of(room, kind, user_class)
     except plugins.NoKind as e:
         raise _no_kind(e.got, e.expected) from None
 
@@ -166,7 +245,3 @@ def _names(section: Any) -> tuple[str, ...]:
     if not hasattr(section, "model_fields"):
         return ()
     return get_args(section.model_fields["kind"].annotation)
-
-
-def _is_users(section: KindSection) -> bool:
-    return plugins.is_path(section.kind) or section.kind in plugins.installed()

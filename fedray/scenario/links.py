@@ -9,7 +9,8 @@ from fedray.scenario.base import FilePath, NotNegative, Positive, Refused
 from fedray.scenario.kinds import KindSection
 
 # 23 dBm: power class 3 of 3GPP TS 38.101-1; 46 dBm: a macro base station of TR 36.942, Table 4.6
-DEVICE_W, BASE_W = 0.2, 40.0
+DEVICE_W = 0.2
+BASE_W = 40.0
 
 
 class LinkSection(KindSection):

@@ -17,9 +17,12 @@ from ruamel.yaml import YAML
 from fedray.errors import printable
 from fedray.scenario.base import Refused
 from fedray.scenario.explain import Loc, ScenarioError, explained
+from fedray.scenario.kinds import user_paths
 from fedray.scenario.network import DIRECTIONS
 from fedray.scenario.scenario import Scenario
 from fedray.scenario.tree import apply, mark_of, parse_sections, plain, put, read, text_of
+
+RUN_FOLDERS = ((".prepared",), ("scenario.yaml", "scenario.resolved.yaml"))  # by files that they hold
 
 
 @dataclass(frozen=True, repr=False)
@@ -38,7 +41,7 @@ class Loaded:
     def code_folders(self) -> list[Path]:
         """Where a user's own kinds are looked for: beside the scenario, and where FEDRAY_CODE says."""
         named = os.environ.get("FEDRAY_CODE", "").split(os.pathsep)
-        beside = [self.file.parent] if self.code is None else list(self.code)
+        beside = code_beside(self.file) if self.code is None else list(self.code)
         return [folder.resolve() for folder in [*beside, *(Path(name) for name in named if name)]]
 
     def __repr__(self) -> str:
@@ -123,10 +126,24 @@ class Loaded:
         for section, key in ((tree["model"], "base"), (tree["augmentation"] or {}, "generator")):
             if key in section and (self.folder / section[key]).is_dir():
                 section[key] = str((self.folder / section[key]).resolve())
+        for dotted_key, path in user_paths(self.scenario):
+            put(tree, dotted_key, self._found(path), None)
         return tree
 
     def _found(self, path: str) -> str:
         return path if path.startswith("shipped:") else str((self.folder / path).resolve())
+
+
+def code_beside(file: Path) -> list[Path]:
+    """Where a user's own kinds may lie beside a file with a scenario: in its folder; or in the current one,
+    where that is a run folder."""
+    return [folder for folder in (file.parent.resolve(), Path.cwd()) if not in_run_folder(folder)][:1]
+
+
+def in_run_folder(folder: Path) -> bool:
+    """Whether a folder is a run's, or in one. That may be a stranger's: nothing in it is imported."""
+    places = (folder, *folder.parents)
+    return any(all((place / name).exists() for name in names) for place in places for names in RUN_FOLDERS)
 
 
 def load(
@@ -196,7 +213,7 @@ def load_network(file: Path, scenario: dict[str, Any], code: Sequence[Path] = ()
     """
     text, tree = read(file)
     whole = scenario | {"network": tree.get("network", tree)}
-    raw = Loaded(None, file, text, whole, (), (file.parent, *code))  # type: ignore[arg-type]
+    raw = Loaded(None, file, text, whole, (), (*code_beside(file), *code))  # type: ignore[arg-type]
     loaded = _validate(raw, [], together=False)
     refused = [r for r in loaded.scenario.combinations() if r.key.startswith("network.")]
     if refused:
@@ -228,7 +245,8 @@ def _line(loaded: Loaded, loc: Loc, message: str) -> str:
         path = setting.partition("=")[0].strip()
         if key == path or key.startswith(path + ".") or path.startswith(key + "."):
             return printable(f"--set {setting}: {key}: {message}")
-    line, at = 1, loaded.tree
+    line = 1
+    at = loaded.tree
     for part in loc:
         mark = mark_of(at, part)
         line = mark[0] + 1 if mark else line

@@ -47,7 +47,8 @@ class ModelSection(KindSection):
         return False
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
-        tuning, evaluation = scenario.tuning, scenario.evaluation
+        tuning = scenario.tuning
+        evaluation = scenario.evaluation
         if tuning.has_adapters and not self.takes_adapters:
             yield Refused("tuning.kind", tuning.kind, f"full or partial for {self.kind}")
         if evaluation.prompts and not self.takes_prompts:

@@ -14,10 +14,9 @@ from fedray.scenario.links import FixedLink, LinkSection, TraceLink
 from fedray.scenario.radio import LogDistance, Sidelink, Tr38901
 
 DIRECTIONS = ("uplink", "downlink", "sidelink")
-CellLink = Annotated[FixedLink | TraceLink | LogDistance | Tr38901, Discriminator("kind"), OpenKind("link")]
-DeviceLink = Annotated[
-    FixedLink | TraceLink | LogDistance | Sidelink, Discriminator("kind"), OpenKind("link")
-]
+AnyLink = FixedLink | TraceLink | LogDistance
+CellLink = Annotated[AnyLink | Tr38901, Discriminator("kind"), OpenKind("link")]
+DeviceLink = Annotated[AnyLink | Sidelink, Discriminator("kind"), OpenKind("link")]
 
 
 class Network(Section):

@@ -11,15 +11,21 @@ import importlib.util
 import linecache
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from fedray.errors import reason
+
+OURS = str(Path(__file__).parents[1])
+_NAMES = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
+PATH_PATTERN = f"^{_NAMES}:{_NAMES}$"  # of `module:Class`, in a JSON schema
 GROUP = "fedray.kinds"  # of entry points: an installed package's kinds by a short name
 
 
@@ -63,6 +69,12 @@ def is_path(kind: str) -> bool:
 
 def installed() -> dict[str, EntryPoint]:
     """The kinds of installed packages by their names."""
+    return _installed(tuple(sys.path))
+
+
+@lru_cache(maxsize=1)
+def _installed(path: tuple[str, ...]) -> dict[str, EntryPoint]:
+    """The same, looked for once as long as `sys.path` stays as it is."""
     return {entry.name: entry for entry in entry_points(group=GROUP)}
 
 
@@ -79,20 +91,23 @@ def find(kind: str, folders: Sequence[Path]) -> Any:
     module_name, _, class_name = kind.partition(":")
     file = next((file for folder in folders if (file := _file_of(module_name, folder))), None)
     try:
-        module = _load(module_name, file) if file else import_module(module_name)
+        module = _load(module_name, file) if file else _import(module_name)
     except ModuleNotFoundError as e:
-        if e.name is not None and e.name != module_name.split(".")[0]:  # one that it imports
-            raise NoKind(f"{kind!r}, which {_last_line(e, module_name)}", "a module that imports") from None
-        where = " or ".join(dict.fromkeys(str(folder) for folder in folders))
-        expected = (
-            f"{module_name}.py in {where}, FEDRAY_CODE with its folder, or an installed package"
-            if where
-            else "FEDRAY_CODE with its folder, or an installed package"
-        )
-        raise NoKind(f"{kind!r}, whose module is not there", expected) from None
-    except Exception as e:
-        raise NoKind(f"{kind!r}, which {_last_line(e, module_name)}", "a module that imports") from None
+        if f"{module_name}.".startswith(f"{e.name}."):
+            raise NoKind(f"{kind}, whose module is not there", _expected_module(kind, folders)) from None
+        raise _broken(kind, e, file) from None  # one that it imports
+    except (Exception, SystemExit) as e:
+        raise _broken(kind, e, file) from None
     return _attribute(kind, module, class_name)
+
+
+def load(entry: EntryPoint) -> Any:
+    """The class of an installed kind. Raises NoKind for one whose package does not import, or lacks it."""
+    try:
+        module = _import(entry.module)
+    except (Exception, SystemExit) as e:
+        raise _broken(entry.name, e, None) from None
+    return _attribute(entry.name, module, entry.attr)
 
 
 def use(kind: str) -> Any:
@@ -100,13 +115,28 @@ def use(kind: str) -> Any:
     if not is_path(kind):
         return installed()[kind].load()
     module_name, _, class_name = kind.partition(":")
-    return _attribute(kind, import_module(module_name), class_name)
+    module = sys.modules.get(module_name) or _import(module_name)
+    return _attribute(kind, module, class_name)
 
 
-def plugins_of(kinds: Iterator[str]) -> list[Plugin]:
+def at_users_line(error: BaseException) -> str:
+    """` (FILE:LINE)` of the last line in a user's module that an exception passed; nothing where there is
+    none."""
+    files = {plugin.file for plugin in _loaded.values()}
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
+    return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+
+
+def plugins_of(kinds: Iterable[str]) -> list[Plugin]:
     """The users' modules that these kinds come from; those of installed packages need no copy."""
     modules = dict.fromkeys(kind.partition(":")[0] for kind in kinds if is_path(kind))
     return [_loaded[name] for name in modules if name in _loaded]
+
+
+def releases_of(kinds: Iterable[str]) -> dict[str, str]:
+    """Of installed kinds, the name and version of each one's package."""
+    entries = {kind: installed()[kind] for kind in kinds if kind in installed()}
+    return {kind: f"{e.dist.name} {e.dist.version}" for kind, e in sorted(entries.items()) if e.dist}
 
 
 def install(plugins: Sequence[Plugin]) -> None:
@@ -114,6 +144,21 @@ def install(plugins: Sequence[Plugin]) -> None:
     for plugin in plugins:
         if _loaded.get(plugin.name) != plugin or plugin.name not in sys.modules:
             _execute(plugin)
+
+
+def _import(module_name: str) -> ModuleType:
+    """A module of an installed package. The folder in which Python was started with `-m` or `-c` is none: it
+    may be a stranger's run folder."""
+    if module_name in _loaded:  # from beside another scenario
+        raise ModuleNotFoundError(name=module_name)
+    before = list(sys.path)
+    beside = {str(plugin.folder) for plugin in _loaded.values()}
+    here = sys.path[:1] if sys.path[:1] in ([""], [str(Path.cwd())]) else []
+    sys.path[:] = [name for name in sys.path[len(here) :] if name not in beside]
+    try:
+        return import_module(module_name)
+    finally:
+        sys.path[:] = before
 
 
 def _file_of(module_name: str, folder: Path) -> Path | None:
@@ -157,19 +202,45 @@ def _attribute(kind: str, module: ModuleType, class_name: str) -> Any:
     value: Any = module
     for part in class_name.split("."):
         if not hasattr(value, part):
-            near = get_close_matches(part, [n for n in vars(value) if not n.startswith("_")], n=1)
-            expected = f"{near[0]} (did you mean it?)" if near else "a class of that module"
-            raise NoKind(f"{kind!r}, which has no {part}", expected)
+            classes = {name: one for name, one in vars(value).items() if isinstance(one, type)}
+            own = [name for name, one in classes.items() if one.__module__ == module.__name__]
+            expected = did_you_mean(part, classes) or " or ".join(own) or "a class of that module"
+            raise NoKind(f"{kind}, but {module.__name__} has no {class_name}", expected)
         value = getattr(value, part)
     return value
 
 
-def _last_line(e: BaseException, module_name: str) -> str:
-    """What went wrong while a module was imported, with the user's own last line."""
-    frames = traceback.extract_tb(e.__traceback__)
-    if isinstance(e, SyntaxError):
-        return f"does not import: {e.filename}:{e.lineno}: SyntaxError: {e.msg}"
-    ours = str(Path(__file__).parents[1])
-    own = [f for f in frames if not f.filename.startswith((ours, "<frozen"))]
-    where = f"{own[-1].filename}:{own[-1].lineno}: " if own else ""
-    return f"does not import: {where}{type(e).__name__}: {e}"
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """What is said of a name that is nearly one of these; nothing where it is none."""
+    near = get_close_matches(name, list(names), n=1)
+    return f"{near[0]} (did you mean it?)" if near else ""
+
+
+def _expected_module(kind: str, folders: Sequence[Path]) -> str:
+    """Where the module of a kind should be, or the name of one that is nearly its own."""
+    module_name, _, class_name = kind.partition(":")
+    names = [file.stem for folder in folders for file in sorted(folder.glob("*.py"))]
+    near = get_close_matches(module_name.removesuffix(".py"), names, n=1)
+    if near:
+        return f"{near[0]}:{class_name} (did you mean it?)"
+    places = [f"{module_name}.py in {folder}" for folder in dict.fromkeys(folders)]
+    return " or ".join([*places, "FEDRAY_CODE with its folder", "an installed package"])
+
+
+def _broken(kind: str, error: BaseException, file: Path | None) -> NoKind:
+    """A module that raises while it is imported, with the last line of it, or of one beside it, that did.
+
+    Args:
+        kind: as a scenario has it.
+        error: what it raised.
+        file: the module's; None: of an installed package.
+    """
+    got = f"{type(error).__name__}: {reason(error)}"
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((OURS, "<"))]
+    if file is not None:
+        frames = [f for f in frames if Path(f.filename).is_relative_to(file.parent)]
+    place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else str(file or "")
+    if isinstance(error, SyntaxError) and error.filename:
+        place = f"{error.filename}:{error.lineno}"
+        got = f"{type(error).__name__}: {error.msg}"
+    return NoKind(f"{kind}, which does not import: {place and f'{place}: '}{got}", "a module that imports")

@@ -76,8 +76,9 @@ class Runtime(Section):
     checkpoint_every: Count = Field(default=1, description="Write a checkpoint every so many rounds.")
     report_to: list[Reporter] = Field(
         default=[],
-        description="Where metrics go beside metrics.jsonl and Ray's dashboard: experiment trackers by their "
-        "names (tensorboard writes event files into the run folder), and module:Class of callbacks.",
+        description="Where metrics go beside metrics.jsonl and Ray's dashboard: the experiment trackers aim, "
+        "clearml, comet_ml, dvclive, mlflow, swanlab, tensorboard (event files in the run folder), trackio "
+        "and wandb, and module:Class of callbacks.",
     )
     failures: Failures = Field(default=Failures(), description="What happens when something fails.")
 

@@ -11,6 +11,7 @@ from fedray.scenario.augmentation import Augmentation
 from fedray.scenario.base import Name, Refused, Section
 from fedray.scenario.data import Data
 from fedray.scenario.evaluation import Evaluation
+from fedray.scenario.kinds import conflicts
 from fedray.scenario.model import Model
 from fedray.scenario.network import Network
 from fedray.scenario.population import Population
@@ -91,7 +92,8 @@ class Scenario(Section):
     @property
     def evaluates_model(self) -> bool:
         """Whether what the model makes is looked at."""
-        evaluation, model = self.evaluation, self.model
+        evaluation = self.evaluation
+        model = self.model
         if evaluation.measures:
             return True
         if model.evaluates_on_test_set:
@@ -103,7 +105,8 @@ class Scenario(Section):
     @property
     def closing_keys(self) -> list[str]:
         """The keys by which a round ends without some of its clients."""
-        network, population = self.network, self.population
+        network = self.network
+        population = self.population
         closing = {
             "network.deadline_s": network.deadline_s is not None,
             "population.over_select": population.over_select > 0,
@@ -115,7 +118,8 @@ class Scenario(Section):
     @property
     def chooses_clients(self) -> bool:
         """Whether a round may be without some of the clients that there are."""
-        population, network = self.population, self.network
+        population = self.population
+        network = self.network
         if population.clients_per_round < population.clients or network.deadline_s is not None:
             return True
         return network.may_lose or any(d.availability < 1 or d.dropout for d in network.devices)
@@ -154,5 +158,5 @@ class Scenario(Section):
         """Every pair of answers that does not go together."""
         for key, section in self.sections():
             if key:
-                for refused in section.conflicts(self):
+                for refused in conflicts(section, self):
                     yield refused.within(key)

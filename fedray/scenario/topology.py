@@ -5,9 +5,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field
 
-from fedray.scenario.aggregation import Quantize, TopK
 from fedray.scenario.base import Count, Positive, Refused
 from fedray.scenario.kinds import KindSection, OpenKind
+from fedray.scenario.transforms import Quantize, TopK
 
 
 class TopologySection(KindSection):
@@ -35,6 +35,10 @@ class TopologySection(KindSection):
     def shares_uplink(self) -> bool:
         """Whether the clients of a round send to the server at once, each its own update."""
         return False
+
+    def updates(self, clients: int) -> int:
+        """How many updates reach the server of so many clients."""
+        return clients
 
     def server_calls(self, clients: int) -> int:
         """Calls that may wait at the server at once for so many clients; 0: they come one after another."""
@@ -67,6 +71,10 @@ class Relay(TopologySection):
     cites: ClassVar[tuple[str, ...]] = ("huang2023federated",)
     hands_model_on: ClassVar[bool] = True
     needs_neighbours: ClassVar[bool] = True
+
+    def updates(self, clients: int) -> int:
+        """One of each chain."""
+        return min(self.chains, clients)
 
     def cited(self) -> Iterator[str]:
         yield from super().cited()
@@ -227,6 +235,10 @@ class Split(TopologySection):
     @property
     def chooses_cut(self) -> bool:
         return "auto" in (self.cut, self.tail)
+
+    def updates(self, clients: int) -> int:
+        """Where the client's part goes from hand to hand, one comes back."""
+        return min(1, clients) if self.variant == "vanilla" else clients
 
     def server_calls(self, clients: int) -> int:
         """Every micro-batch of every client may wait there."""

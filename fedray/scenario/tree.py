@@ -115,10 +115,12 @@ def _size(node: Node, level: int, known: dict[int, tuple[int, int] | None]) -> t
         inner = (
             [child for pair in node.value for child in pair] if isinstance(node, MappingNode) else node.value
         )
-        nodes, levels = 1, 1
+        nodes = 1
+        levels = 1
         for child in inner if level < MOST_LEVELS else ():
             more, below = _size(child, level + 1, known)
-            nodes, levels = nodes + more, max(levels, below + 1)
+            nodes = nodes + more
+            levels = max(levels, below + 1)
         size = known[id(node)] = (nodes, levels)
     if level + size[1] > MOST_LEVELS:
         raise Unbounded(node, f"more than {MOST_LEVELS} levels", "fewer, one in another")
@@ -139,7 +141,14 @@ def apply(tree: Any, setting: str) -> list[str]:
 
 
 def put(tree: Any, path: str, value: Any, mark: tuple[int, int] | None) -> list[str]:
-    """Puts a value at `a.b`, remembering the line it comes from; gives what is wrong with the path."""
+    """Puts a value at `a.b`, remembering the line it comes from; gives what is wrong with the path.
+
+    Args:
+        tree: of a scenario's file.
+        path: dotted.
+        value: plain YAML.
+        mark: line and column from 0, where it comes from a file.
+    """
     keys = path.split(".")
     at = tree
     for i, key in enumerate(keys):

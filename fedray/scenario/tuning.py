@@ -24,8 +24,9 @@ class TuningSection(KindSection):
     )
     local: list[str] = Field(
         default=[],
-        description="Names of weights that train and stay with their client (FedPer, Arivazhagan et al. "
-        "2019), as in a shell: `*` stands for anything, `?` for a character.",
+        description="Names of weights, or of running means, that stay with their client and do not travel "
+        "(FedPer, Arivazhagan et al. 2019), as in a shell: `*` stands for anything, `?` for a character. The "
+        "server's model, which is evaluated and exported, has their initial values.",
     )
 
     has_adapters: ClassVar[bool] = False  # whether what trains stands beside frozen weights
@@ -98,6 +99,8 @@ class Lora(TuningSection):
         clients = scenario.population.clients
         if max(ranks) > self.rank:
             yield Refused(".ranks", max(ranks), f"at most tuning.rank, {self.rank}")
+        if self.local:
+            yield Refused(".local", "some beside tuning.ranks", "none: what stays at home has one rank")
         if len(ranks) > clients:
             yield Refused(".ranks", f"{len(ranks)} ranks", f"at most one a client, {clients}")
         if not scenario.topology.shares_uplink:

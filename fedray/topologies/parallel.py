@@ -46,7 +46,8 @@ def parallel(
     share = 2 * (n - 1) / n
     for k, next_ in zip(clients, [*clients[1:], clients[0]], strict=True):
         steps.append(Send(f"ring-{k}-{next_}", k, next_, "sidelink", trained, share, messages=2 * (n - 1)))
-    first, ring = clients[0], tuple(step.id for step in steps[-n:])
+    first = clients[0]
+    ring = tuple(step.id for step in steps[-n:])
     steps.append(Send(f"up-{first}", first, SERVER_ID, "uplink", ring))
     return Schedule(round_number, (*steps, Aggregate("aggregate", (f"up-{first}",))))
 

@@ -40,7 +40,8 @@ def relay(
     steps: list[Step] = []
     unreached: list[int] = []
     for members in groups:
-        prefers, left = order(members, rng), set(members)
+        prefers = order(members, rng)
+        left = set(members)
         # Step 1: the server sends v_t to a client i of S.
         here = prefers(None, left)[0]
         steps.append(Send(f"down-{here}", SERVER_ID, here, "downlink"))

@@ -49,7 +49,13 @@ def vanilla(
     round_number: int, batches: Mapping[int, Sequence[int]], u_shape: bool, micro: int = 1
 ) -> Schedule:
     """One global round t in which the client's part goes from hand to hand, in the order of `batches`.
-    Arguments as in `splitfed`."""
+
+    Args:
+        round_number: t, from 1.
+        batches: the sizes of each client's batches, in samples.
+        u_shape: whether the model's tail is at the client too.
+        micro: into how many micro-batches each batch is cut.
+    """
     steps: list[Step] = []
     before: int | None = None
     for k, sizes in batches.items():
@@ -101,9 +107,11 @@ def _local_update(k: int, sizes: Sequence[int], u_shape: bool, micro: int, start
     """
     before = start
     for b, size in enumerate(sizes):
-        pieces, back = parts(size, micro), ""
+        pieces = parts(size, micro)
+        back = ""
         for m, samples in enumerate(pieces):
-            after, number = before, f"{k}-{b}" + (f"-{m}" if micro > 1 else "")
+            after = before
+            number = f"{k}-{b}" + (f"-{m}" if micro > 1 else "")
             for name, direction in U_SHAPE if u_shape else WAY:
                 i = f"{name}-{number}"
                 if direction is None:
@@ -129,7 +137,8 @@ class SplitTopology(Topology):
     """Clients hold the model's first stages, the server the rest."""
 
     def schedule(self, context: RoundContext) -> Schedule:
-        u_shape, micro = self.section.tail is not None, self.section.micro_batches
+        u_shape = self.section.tail is not None
+        micro = self.section.micro_batches
         sizes = {k: context.batches(k) for k in context.clients}
         if self.section.variant == "vanilla":
             order = context.rng().permutation(context.clients)

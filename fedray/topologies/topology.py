@@ -59,21 +59,20 @@ class RoundContext:
 
 
 class Topology(ABC):
-    """Who sends what to whom, and when. A topology of one's own in which the server serves one client after
+    """Who sends what to whom, and when. A topology of one's own in which clients send their updates one after
     another:
 
         class OneByOne(fedray.Topology):
             def schedule(self, context):
-                steps, before, ups = [], (), []
+                steps, ups = [], []
                 for k in context.clients:
-                    down = fedray.Send(f"down-{k}", fedray.SERVER, k, "downlink", before)
+                    down = fedray.Send(f"down-{k}", fedray.SERVER_ID, k, "downlink")
                     train = fedray.Train(f"train-{k}", k, (down.id,))
-                    up = fedray.Send(f"up-{k}", k, fedray.SERVER, "uplink", (train.id,))
+                    up = fedray.Send(f"up-{k}", k, fedray.SERVER_ID, "uplink", (train.id, *ups[-1:]))
                     steps += [down, train, up]
-                    before = (up.id,)
                     ups.append(up.id)
-                return fedray.Schedule(context.round_number, (*steps, fedray.Aggregate("aggregate",
-                tuple(ups))))
+                aggregate = fedray.Aggregate("aggregate", tuple(ups))
+                return fedray.Schedule(context.round_number, (*steps, aggregate))
 
     Args:
         section: the scenario's `topology`.

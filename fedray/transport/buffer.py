@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import safetensors
@@ -167,16 +167,17 @@ def sha256(buffer: np.ndarray) -> str:
 class FlatParameters:
     """A model's numbers as views into one flat fp32 tensor, and their gradients as views into another.
 
-    Three kinds of numbers lie in it one after another: those that train and stay at home, those that train
-    and travel, and those that only travel. So what travels is one part of it, and what trains another:
-    receiving and sending are one copy each, an optimizer sees one tensor, and clipping is one norm.
+    The numbers lie in it one after another: those that stay at home without training (means), those that
+    train and stay at home, those that train and travel, and those that only travel. So what travels is one
+    part of it, and what trains another: receiving and sending are one copy each, an optimizer sees one
+    tensor, and clipping is one norm.
 
     Args:
         travelling: by layout name the parameters that train, then buffers that only travel; their `data` and
             `grad` are replaced by views.
         precision: of numbers on the air.
         device: where the flat tensor is.
-        home: parameters that train and do not travel.
+        home: buffers that do not travel, then parameters that train and do not.
     """
 
     def __init__(
@@ -190,23 +191,25 @@ class FlatParameters:
         home = home or {}
         self.home_layout = Layout.of(home, "fp32")
         self.home_numbers = n = self.home_layout.numel
+        first = n - self.home_layout.trained  # where what trains begins
         whole = torch.empty(n + self.layout.numel, dtype=torch.float32, device=device)
         self.all = whole[n:]  # what travels
         self.home = whole[:n]
-        self.trained = torch.nn.Parameter(whole[: n + self.layout.trained])  # what the optimizer sees
+        self.trained = torch.nn.Parameter(whole[first : n + self.layout.trained])  # what the optimizer sees
         self.gradient = self.trained.grad = torch.zeros_like(self.trained)
         self.travelling_trained = whole[n : n + self.layout.trained]
-        self.travelling_gradient = self.gradient[n:]
-        offset = 0
+        self.travelling_gradient = self.gradient[n - first :]
+        start = 0
         for tensor in (*home.values(), *travelling.values()):
-            end = offset + tensor.numel()
-            whole[offset:end].copy_(tensor.data.flatten())
-            tensor.data = whole[offset:end].view(tensor.shape)
+            end = start + tensor.numel()
+            whole[start:end].copy_(tensor.data.flatten())
+            tensor.data = whole[start:end].view(tensor.shape)
             if isinstance(tensor, torch.nn.Parameter):
-                assert end <= len(self.trained), "parameters stand before buffers"
-                tensor.grad = self.gradient[offset:end].view(tensor.shape)
+                assert first <= start, "buffers at home stand before parameters"
+                assert end <= n + self.layout.trained, "buffers that travel stand behind parameters"
+                tensor.grad = self.gradient[start - first : end - first].view(tensor.shape)
                 tensor.requires_grad_(True)
-            offset = end
+            start = end
         self._initial_home = self.home.clone()
         on_air_is_master = self.layout.dtype == torch.float32 and device.type == "cpu"
         memory = self.all if on_air_is_master else torch.empty(self.layout.numel, dtype=self.layout.dtype)
@@ -217,12 +220,17 @@ class FlatParameters:
         """Of the tensors that train, in their order."""
         sizes = np.cumsum(self.layout.sizes)
         travelling = self.layout.names[: int(np.searchsorted(sizes, self.layout.trained, side="right"))]
-        return (*self.home_layout.names, *travelling)
+        return (*self._home_trained(self.home_layout.names), *travelling)
 
     @property
     def trained_sizes(self) -> tuple[int, ...]:
-        n = len(self.trained_names) - len(self.home_layout.names)
-        return (*self.home_layout.sizes, *self.layout.sizes[:n])
+        own = self._home_trained(self.home_layout.sizes)
+        return (*own, *self.layout.sizes[: len(self.trained_names) - len(own)])
+
+    def _home_trained(self, each: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Of something for each tensor at home, what belongs to those that train, which stand last."""
+        buffers = self.home_numbers - self.home_layout.trained
+        return each[int(np.searchsorted(np.cumsum(self.home_layout.sizes), buffers, side="right")) :]
 
     def load_home(self, numbers: Tensor | None) -> None:
         """A client's own numbers [home_numbers] fp32; of one that has none yet, the initial ones."""

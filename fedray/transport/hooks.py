@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fedray.randomness import key
-from fedray.scenario.aggregation import TransformSection
+from fedray.scenario.transforms import TransformSection
 
 UNSENT = "unsent"  # what a client's last update lost on its way, in the client's state
 
@@ -27,16 +27,29 @@ class HookContext:
     seed: int  # the scenario's
     round_number: int
     client: int  # SERVER where it is not one client's
-    state: Mapping[str, Tensor] = field(default_factory=dict)  # what this client's hooks kept
-    kept: dict[str, Tensor] = field(default_factory=dict)  # what they keep from now on
+    state: Mapping[str, Tensor] = field(default_factory=dict)  # what was kept of this client's last update
+    kept: dict[str, Tensor] = field(default_factory=dict)  # what is kept of this one, and nothing else
 
     def key(self, purpose: str) -> int:
         """A number for a random generator that no other client, round or purpose shares."""
         return key(self.seed, self.round_number, self.client, purpose)
 
+    def of_hook(self, number: int) -> HookContext:
+        """The same for one hook of a chain, which sees its own state alone."""
+        start = f"hook {number}: "
+        own = {k.removeprefix(start): v for k, v in self.state.items() if k.startswith(start)}
+        return HookContext(self.seed, self.round_number, self.client, own)
+
+    def keep(self, number: int, kept: Mapping[str, Tensor]) -> None:
+        """Keeps what one hook of a chain keeps."""
+        self.kept |= {f"hook {number}: {name}": value for name, value in kept.items()}
+
 
 class Hook:
     """Something that is done to an update; every method has a default that does nothing.
+
+    In a relay a client changes its update before it hands the model on, and the server sees the update of a
+    whole chain. In a split an update is that of the client's part of the model.
 
     Args:
         section: the scenario's, an entry of `aggregation.transforms`.
@@ -46,10 +59,22 @@ class Hook:
         class SignFlip(fedray.Hook):
             def on_client(self, update, context):
                 return -update
+
+    One that keeps something of a client from round to round says so, and keeps it in `on_client`:
+
+        class Momentum(fedray.Hook):
+            class Section(fedray.Hook.Section):
+                keeps_state = True
+
+            def on_client(self, update, context):
+                context.kept["past"] = update + 0.9 * context.state.get("past", 0.0)
+                return context.kept["past"]
     """
 
     Section: ClassVar[type[TransformSection]] = TransformSection
-    largest_norm = float("inf")  # no update that arrives is longer (Euclidean) than this
+    # An update that leaves `on_client` is no longer (Euclidean) than this. What writes it as fewer bytes does
+    # not lengthen it either; a hook behind this one may.
+    largest_norm = float("inf")
 
     def __init__(self, section: Any) -> None:
         self.section = section
@@ -67,7 +92,7 @@ class Hook:
 
         Args:
             combined: [rows, numbers] float64.
-            part: which numbers these are of all.
+            part: which numbers these are of all; noise is drawn with a key for each part.
             context: of the round.
         """
         return combined
@@ -90,12 +115,26 @@ class Codec(Hook):
         raise NotImplementedError
 
     def decode(self, header: np.ndarray, values: Tensor, n: int, seed: int) -> Tensor:
-        """The numbers [n] fp32 of its bytes and of those that it left."""
+        """The numbers [n] fp32 of its bytes and of those that it left.
+
+        Args:
+            header: what `encode` made, uint8 [header_bytes].
+            values: what it left, fp32 [left].
+            n: how many numbers there were.
+            seed: of its draws, the sender's.
+        """
         raise NotImplementedError
 
 
 def encode(codecs: Sequence[Codec], values: Tensor, dtype: torch.dtype, seed: int) -> np.ndarray:
-    """Numbers [n] fp32 as bytes, uint8; `dtype` is that of the numbers that no codec writes."""
+    """Numbers [n] fp32 as bytes, uint8; `dtype` is that of the numbers that no codec writes.
+
+    Args:
+        codecs: in the order in which they are applied.
+        values: fp32 [n].
+        dtype: of the numbers that no codec writes.
+        seed: of the codecs' draws.
+    """
     parts = []
     for codec in codecs:
         header, values = codec.encode(values, seed)
@@ -104,7 +143,15 @@ def encode(codecs: Sequence[Codec], values: Tensor, dtype: torch.dtype, seed: in
 
 
 def decode(codecs: Sequence[Codec], data: np.ndarray, n: int, dtype: torch.dtype, seed: int) -> Tensor:
-    """The numbers [n] fp32 that `encode` made these bytes of, but for what was lost."""
+    """The numbers [n] fp32 that `encode` made these bytes of, but for what was lost.
+
+    Args:
+        codecs: as in `encode`.
+        data: uint8.
+        n: how many numbers there were.
+        dtype: of the numbers that no codec writes.
+        seed: of the codecs' draws, the sender's.
+    """
     if not codecs:
         return torch.from_numpy(np.array(data)).view(dtype).float() if n else torch.empty(0)
     first, *others = codecs
@@ -140,7 +187,7 @@ class HookChain:
         self.codecs = [hook for hook in hooks if isinstance(hook, Codec)]
         self.dtype = dtype
         self.feeds_back = feeds_back
-        self.largest_norm = min((hook.largest_norm for hook in hooks), default=float("inf"))
+        self.largest_norm = self.hooks[-1].largest_norm if self.hooks else float("inf")
 
     @property
     def is_empty(self) -> bool:
@@ -152,10 +199,25 @@ class HookChain:
         """Whether a client sends another update than it made, apart from how it is written."""
         return bool(self.hooks)
 
+    @property
+    def sees_each_at_server(self) -> list[str]:
+        """Kinds of the hooks that look at each update at the server."""
+        return [hook.section.kind for hook in self.hooks if type(hook).on_server is not Hook.on_server]
+
     def on_client(self, update: Tensor, context: HookContext) -> Tensor:
-        """The update [n] fp32 that a client sends, before it is written as bytes."""
-        for hook in self.hooks:
-            update = hook.on_client(update, context)
+        """The update [n] fp32 that a client sends, before it is written as bytes.
+
+        Raises:
+            ValueError: for a hook that keeps a state without saying so.
+        """
+        for number, hook in enumerate(self.hooks):
+            own = context.of_hook(number)
+            update = hook.on_client(update, own)
+            if own.kept and not hook.section.keeps_state:
+                kind = hook.section.kind
+                names = ", ".join(own.kept)
+                raise ValueError(f"{kind}: keeps {names}, expected keeps_state = True in its Section")
+            context.keep(number, own.kept)
         return update
 
     def through(self, update: Tensor, context: HookContext) -> Tensor:
@@ -173,8 +235,9 @@ class HookChain:
         return arrived
 
     def on_server(self, update: Tensor, context: HookContext) -> Tensor:
+        """The update [n] fp32 that is added of one that arrived; a client's state is not the server's."""
         for hook in self.hooks:
-            update = hook.on_server(update, context)
+            update = hook.on_server(update, HookContext(context.seed, context.round_number, context.client))
         return update
 
     def on_combined(self, combined: Tensor, part: slice, context: HookContext) -> Tensor:

@@ -78,7 +78,14 @@ def pack(
 
 
 def unpack(message: Message, wire: WireFormat, seed: int, device: torch.device) -> NamedTensors:
-    """A message's tensors, in memory of their own: those that want a gradient are leaves of a new graph."""
+    """A message's tensors, in memory of their own: those that want a gradient are leaves of a new graph.
+
+    Args:
+        message: that arrived.
+        wire: how numbers are written.
+        seed: of the codecs' draws, the sender's.
+        device: where the tensors go.
+    """
     tensors = []
     start = 0
     for i, header in enumerate(message.headers):

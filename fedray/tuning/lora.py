@@ -62,7 +62,14 @@ class LoraTuning(Tuning):
 
     def export(self, learner: Learner, layout: Layout, folder: Path, adapter: bool = True) -> None:
         """The adapter, where it is all that was learnt, and the whole model, merged: the learner has no
-        adapter left afterwards."""
+        adapter left afterwards.
+
+        Args:
+            learner: with its adapters.
+            layout: of what travels.
+            folder: where the files go.
+            adapter: whether the adapter's own files are written, too.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         if adapter:
             tensors = {n: p.detach().to("cpu", layout.dtype) for n, p in adapters(learner.parts).items()}

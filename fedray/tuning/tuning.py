@@ -2,7 +2,7 @@
 files."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -21,7 +21,23 @@ class Tuned:
     """A model's numbers, by the name of each tensor."""
 
     travelling: dict[str, Tensor]  # the parameters that train, then buffers that only travel
-    home: dict[str, nn.Parameter]  # parameters that train and stay with their client
+    home: dict[str, Tensor]  # what stays with its client: buffers, then parameters that train
+
+    @property
+    def trained_names(self) -> list[str]:
+        """Of the parameters."""
+        everything = {**self.home, **self.travelling}
+        return [name for name, t in everything.items() if isinstance(t, nn.Parameter)]
+
+    @property
+    def home_parameters(self) -> int:
+        """Numbers that train and stay with their client."""
+        return sum(t.numel() for t in self.home.values() if isinstance(t, nn.Parameter))
+
+    @property
+    def home_numbers(self) -> int:
+        """All that stay with their client."""
+        return sum(t.numel() for t in self.home.values())
 
 
 class Tuning(ABC):
@@ -67,11 +83,16 @@ class Tuning(ABC):
         for name, parameter in chosen.items():
             parameter.requires_grad_(not any(part in name for part in self.frozen))
         chosen = {name: p for name, p in chosen.items() if p.requires_grad}
-        local = self._local(chosen, learner)
-        travelling: dict[str, Tensor] = {name: p for name, p in chosen.items() if name not in local}
+        if not chosen:
+            raise Refused(
+                "tuning.kind", f"{self.section.kind}, which trains no weight of this model", "one that does"
+            )
         buffers = learner.travelling_buffers()
-        home = {name: p for name, p in chosen.items() if name in local}
-        return Tuned(travelling | {name: b for name, b in buffers.items() if not self._stays(name)}, home)
+        local = self._local([*chosen, *buffers], learner)
+        travelling = {name: t for name, t in {**chosen, **buffers}.items() if name not in local}
+        if local and not travelling:
+            raise Refused("tuning.local", "all that trains", "patterns that leave something to travel")
+        return Tuned(travelling, {name: t for name, t in {**buffers, **chosen}.items() if name in local})
 
     def client_part(self, layout: Layout, client: int) -> Tensor | None:
         """[numel] bool: which of the travelling numbers a client has; None: all."""
@@ -113,14 +134,11 @@ class Tuning(ABC):
         """The same where a rule changes base weights."""
         raise NotImplementedError(f"{type(self).__name__} has no adapters")
 
-    def _local(self, chosen: Mapping[str, nn.Parameter], learner: Learner) -> set[str]:
-        """Names of parameters that stay at home: those of `local`, and the learner's own."""
-        for pattern in getattr(self.section, "local", ()):
-            if not any(fnmatchcase(name, pattern) for name in chosen):
-                expected = f"a pattern that names weights that train, such as {next(iter(chosen))!r}"
+    def _local(self, names: Sequence[str], learner: Learner) -> set[str]:
+        """Those names of what would travel that stay at home: by `local`, and by the learner itself."""
+        for pattern in self.section.local:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                expected = f"a pattern that names weights that train, such as {names[0]!r}"
                 raise Refused("tuning.local", repr(pattern), expected)
-        local = {name for name in chosen if self._stays(name)}
-        return local | {name for name in chosen if any(fnmatchcase(name, p) for p in learner.home)}
-
-    def _stays(self, name: str) -> bool:
-        return any(fnmatchcase(name, pattern) for pattern in getattr(self.section, "local", ()))
+        patterns = [*self.section.local, *learner.home]
+        return {name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)}

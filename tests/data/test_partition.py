@@ -15,7 +15,7 @@ from fedray.data.census import census
 from fedray.data.clients import partition
 from fedray.data.samples import Array
 from fedray.scenario import Refused
-from fedray.scenario.data import ByLabel
+from fedray.scenario.partition import ByLabel
 from fedray.scenario.population import Population
 from fedray.scenario.scenario import Scenario
 from tests.helpers import GARMENTS, quickstart

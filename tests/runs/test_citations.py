@@ -52,6 +52,17 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "gpus_per_actor": {"auto"},
     "data": {"abort", "drop"},
     "at_once": {"auto"},
+    "report_to": {
+        "aim",
+        "clearml",
+        "comet_ml",
+        "dvclive",
+        "mlflow",
+        "swanlab",
+        "tensorboard",
+        "trackio",
+        "wandb",
+    },
 }
 
 

@@ -111,6 +111,23 @@ def test_a_run_does_not_go_on_with_other_captions(broken):
         run(None, out, resume=True)
 
 
+def test_a_trace_beside_the_scenario_may_move_but_not_change(tmp_path):
+    (tmp_path / "up.trace").write_text("10\n20\n")
+    trace = {"network.uplink": {"kind": "trace", "path": "up.trace"}, "training.rounds": 1}
+    out = tmp_path / "run"
+    run(garments(tmp_path, trace), out)
+    (out / "result.json").unlink()
+    moved = shutil.move(tmp_path / "up.trace", tmp_path / "moved.trace")
+    edit(out, {"up.trace": "moved.trace", "rounds: 1": "rounds: 2"})
+    assert run(None, out, resume=True)["rounds"] == 2
+    (out / "result.json").unlink()
+    moved.write_text("10\n30\n")
+    edit(out, {"rounds: 2": "rounds: 3"})
+    expected = r"network\.uplink\.path \(its files\): got .*, expected .*, as before"
+    with pytest.raises(ScenarioError, match=expected):
+        run(None, out, resume=True)
+
+
 def test_a_run_does_not_go_on_with_samples_in_other_hands(tmp_path):
     """The same samples, dealt anew: what a change of how fedray deals them would do."""
     _, job = job_of(garments(tmp_path))

@@ -42,7 +42,7 @@ def test_tensorboard_that_is_not_installed_is_refused_with_what_to_install(tmp_p
     code, _, err = fedray("check", file)
     assert code == 2
     assert (
-        "runtime.report_to: got tensorboard, which is not installed, expected pip install"
+        "runtime.report_to.0: got tensorboard, which is not installed, expected pip install"
         " 'fedray[tensorboard]'" in err
     )
 

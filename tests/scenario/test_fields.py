@@ -6,6 +6,8 @@ from typing import Annotated, Literal, get_args, get_origin
 from pydantic import BaseModel
 
 from fedray.scenario import Scenario
+from fedray.scenario.base import FilePath, Section, file_paths
+from fedray.scenario.links import TraceLink
 
 
 def sections(root):
@@ -64,3 +66,24 @@ def test_a_description_names_every_choice_of_its_field():
 def test_a_description_says_what_it_means_to_give_no_value():
     optional = {name: f for name, f in FIELDS.items() if not f.is_required() and f.default is None}
     assert [name for name, field in optional.items() if "None:" not in field.description] == []
+
+
+def test_the_paths_of_a_section_are_those_of_its_fields_of_file_path():
+    class Own(Section):
+        table: FilePath
+        more: list[FilePath] = []
+        other: FilePath | None = None
+        name: str = "no file"
+
+    assert list(file_paths(Own(table="a.csv"))) == [("table", "a.csv")]
+    assert list(file_paths(Own(table="a", more=["b", "c"], other="d"))) == [
+        ("table", "a"),
+        ("more.0", "b"),
+        ("more.1", "c"),
+        ("other", "d"),
+    ]
+    assert list(file_paths(TraceLink(kind="trace", path="up.trace"))) == [("path", "up.trace")]
+    assert list(file_paths(TraceLink(kind="trace", path=["up", "down"]))) == [
+        ("path.0", "up"),
+        ("path.1", "down"),
+    ]

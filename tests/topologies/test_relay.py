@@ -122,5 +122,5 @@ def test_the_order_by_best_sidelink_reads_the_scenarios_table(tmp_path):
 
 
 def test_a_step_cannot_wait_for_one_that_stands_behind_it():
-    with pytest.raises(AssertionError, match="waits for a step"):
+    with pytest.raises(ValueError, match="waits for a step"):
         Schedule(1, (Train("train-0", 0, ("down-0",)), Send("down-0", SERVER_ID, 0, "downlink")))

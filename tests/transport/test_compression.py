@@ -9,7 +9,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fedray.scenario.aggregation import Clip, Quantize, RandomK, TopK
+from fedray.scenario.transforms import Clip, Quantize, RandomK, TopK
 from fedray.transport import hooks
 from fedray.transport.compression import codecs, hook_chain
 from fedray.transport.compression import hooks as made

@@ -42,7 +42,8 @@ class Actor(ABC):
     the first round."""
 
     def __init__(self, job: Job, site: str | None = None) -> None:
-        self.job, self.site = job, site
+        self.job = job
+        self.site = site
 
     @cached_property
     def work(self) -> Any:
@@ -137,7 +138,17 @@ class ClientHost(Actor):
         *states: Any,
     ) -> tuple[Any, ...]:
         """The sum once all parts of a round are done, the reports, then the new states, each an object of its
-        own."""
+        own.
+
+        Args:
+            base: the global buffer.
+            server: its state, where updates are added to what it keeps in fp32.
+            weight: of all clients of the round.
+            round_number: from 1.
+            clients: of this call.
+            part: whether the call is the host's first and last in the round.
+            generated: samples that join each client's own, or None.
+        """
         before = None if part.first else self.so_far
         kept = states or [None] * len(clients)
         total, reports, new = self.work.train_all(
@@ -184,12 +195,15 @@ class Turns:
     never comes, because what it waits for has failed, is waited for until the attempt is abandoned."""
 
     def __init__(self) -> None:
-        self.changed, self.attempt, self.next = Condition(), -1, 0
+        self.changed = Condition()
+        self.attempt = -1
+        self.next = 0
 
     @contextmanager
     def begun(self, attempt: int) -> Iterator[None]:
         with self.changed:
-            self.attempt, self.next = attempt, 0
+            self.attempt = attempt
+            self.next = 0
             yield
             self.changed.notify_all()
 
@@ -290,7 +304,17 @@ class ServerHost(Actor):
         *sums: Any,
     ) -> tuple[Any, ...]:
         """The new buffer and state, and the server's own report with what its augmented model weighed, if it
-        trained one."""
+        trained one.
+
+        Args:
+            layout: of what travels.
+            buffer: the global one.
+            state: the server's.
+            round_number: from 1.
+            can_train: clients that can train at all.
+            augmented: the numbers of the companion's model, where it trained one.
+            report: the companion's.
+        """
         if sums:
             buffer, state = self.work.aggregate(layout, buffer, state, round_number, can_train, sums)
         if report is not None:

@@ -24,7 +24,8 @@ FORMS = "HOST:PORT of a head node, auto, or local"
 # What a client of HTTP/2, which gRPC and so Ray's head speaks, says first (RFC 9113, Sec. 3.4), with empty
 # settings; and the place and the type of the frame that is answered first.
 HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-FRAME_TYPE, SETTINGS = 3, 4
+FRAME_TYPE = 3
+SETTINGS = 4
 
 
 class Connection(NamedTuple):
@@ -157,7 +158,8 @@ def cluster_nodes() -> list[Node]:
 @contextmanager
 def shared_cluster() -> Iterator[list[Node]]:
     """A Ray that processes started here join through RAY_ADDRESS; its nodes."""
-    connection, before = connect(), os.environ.get("RAY_ADDRESS")
+    connection = connect()
+    before = os.environ.get("RAY_ADDRESS")
     os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     try:
         yield cluster_nodes()

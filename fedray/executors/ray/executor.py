@@ -252,7 +252,10 @@ class RayExecutor(Driver):
         try:
             return ray.get(ref)
         except RayError as e:
-            raise StepFailed.of(_cause(e), None, stage, None, str(e)) from None
+            cause = _cause(e)
+            if isinstance(cause, StepFailed):
+                raise cause from None
+            raise StepFailed.of(cause, None, stage, None, str(e)) from None
 
     def close(self) -> None:
         for actor in (*(host.actor for host in self.hosts), self.server, self.evaluator):

@@ -29,8 +29,18 @@ def ask(
     schedule: Schedule, buffer: Any, state: Any, attempt: int, client: Callable[[int], Ask], server: Ask
 ) -> Asked:
     """Asks clients and server for a round's passes in the schedule's order, which is the clock's. A value
-    goes to the step that waits for it; whatever fails reaches all behind it."""
-    reports, ends = dict[int, Any](), dict[int, Any]()
+    goes to the step that waits for it; whatever fails reaches all behind it.
+
+    Args:
+        schedule: the round's.
+        buffer: the global one.
+        state: the server's.
+        attempt: the number of the attempt at a round, through the run.
+        client: gives what calls the worker of a client.
+        server: calls the server.
+    """
+    reports = dict[int, Any]()
+    ends = dict[int, Any]()
     values: dict[str, Any] = {}  # by the id of the step that leaves it; dropped once it has been passed on
     # A batch's way back and the next one's first pass are one request: nobody else has to know of what is in
     # between.

@@ -113,7 +113,8 @@ class SplitClients(ClientDatasets):
         change = part - update.received
         if hooks.changes_updates:
             context = HookContext(self.job.scenario.seed, round_number, client)
-            change = hooks.on_client(change.cpu(), context).to(change)
+            with attribute_error(round_number, "training", client):
+                change = hooks.on_client(change.cpu(), context).to(change)
             part = update.received + change
         sent = part if self.section.variant == "vanilla" else change
         seen = sum(update.sizes)
@@ -147,6 +148,9 @@ class SplitClients(ClientDatasets):
         """The next batch's micro-batches."""
         drawn = self.learner.draw(self.shard(step.client), next(update.indices), update.draws)
         whole: Values = inputs(drawn)
+        if withheld := self.cut.withheld(whole):
+            names = " and ".join(withheld)
+            raise ValueError(f"{names}: got some where the server has the loss, expected a tail")
         size = len(next(iter(whole.values())))
         start = 0
         for part in parts(size, step.parts):

@@ -13,7 +13,14 @@ KEYS = {
 
 
 def crossing_seed(seed: int, round_number: int, step: Pass, crossing: str) -> int:
-    """What both ends of a crossing draw from."""
+    """What both ends of a crossing draw from.
+
+    Args:
+        seed: the run's.
+        round_number: from 1.
+        step: the pass at either end.
+        crossing: what is sent.
+    """
     purpose = KEYS.get(crossing, crossing)
     return key(seed, round_number, step.client, f"{purpose} {step.batch} {step.part}")
 

@@ -20,8 +20,12 @@ class Defence:
         self.section = section
 
     def loss(self, inputs: Tensor, smashed: NamedTensors) -> list[Tensor]:
-        """What joins the client's loss, for the inputs that shall not be told of [b, ...] and what is
-        sent."""
+        """Terms that are added to the client's loss.
+
+        Args:
+            inputs: that shall stay secret [b, ...].
+            smashed: the activations that are sent, by name.
+        """
         return []
 
     def sent(self, smashed: NamedTensors, draws: torch.Generator) -> NamedTensors:

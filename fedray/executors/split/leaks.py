@@ -35,7 +35,8 @@ def measure(job: Job, learner: Learner, samples: Samples, sheet_file: Path) -> d
         sheet_file: the PNG file to write.
     """
     scenario = job.scenario
-    section, topology = scenario.evaluation.leakage, scenario.split
+    section = scenario.evaluation.leakage
+    topology = scenario.split
     assert section is not None
     result = cut(learner.stages, topology)
     n = min(section.samples, len(samples))
@@ -48,7 +49,8 @@ def measure(job: Job, learner: Learner, samples: Samples, sheet_file: Path) -> d
         sent = defends.sent(sent, draws)
     wire = WireFormat(codecs(topology.compression), DTYPES[scenario.training.precision])
     arrived = unpack(pack(sent, wire, 0), wire, 0, sent[0][1].device)
-    secret, seen = values[result.secret], [t.float() for _, t in arrived if t.is_floating_point()]
+    secret = values[result.secret]
+    seen = [t.float() for _, t in arrived if t.is_floating_point()]
     words = 0 if secret.is_floating_point() else int(secret.max()) + 1
     seed = key(scenario.seed, 0, SERVER, "attack")
     attacks = [reconstruct(x, secret, n // 2, words, section.attack_steps, seed) for x in seen]

@@ -40,7 +40,14 @@ class SplitServer:
 
     def begin(self, attempt: int, round_number: int, buffer: np.ndarray, state: StateArrays) -> None:
         """Begins a round from a global buffer and the server's state. Attempts at rounds are numbered through
-        a run."""
+        a run.
+
+        Args:
+            attempt: the number of the attempt at a round, through the run.
+            round_number: from 1.
+            buffer: the global one.
+            state: the server's.
+        """
         self.attempt = attempt
         self.round_number = round_number
         self.master = master(self.model.layout, buffer, state)  # its own part does not travel
@@ -48,7 +55,14 @@ class SplitServer:
         self.batches: dict[int, InFlightBatch] = {}  # by client
 
     def go(self, attempt: int, round_number: int, step: Pass, arrived: Message) -> Message:
-        """One pass of a client's (micro-)batch."""
+        """One pass of a client's (micro-)batch.
+
+        Args:
+            attempt: the one that began.
+            round_number: from 1.
+            step: the pass.
+            arrived: what the client sent.
+        """
         with attribute_error(round_number, "serving", step.client):
             return self._go(attempt, round_number, step, arrived)
 
@@ -148,7 +162,8 @@ class SplitServer:
         self._refuse_restarted(attempt)
         accumulator = rule(self.job.scenario.aggregation, self.model.layout).empty(sum(weights))
         for client, weight, end in zip(clients, weights, ends, strict=True):
-            update = self._update(client, end)
+            with attribute_error(self.round_number, "adding its update", client):
+                update = self._update(client, end)
             with summable(client):
                 accumulator.add(update, weight, client)
         return accumulator
@@ -162,7 +177,7 @@ class SplitServer:
             part = returned(part, ours.to(part.dtype), ours) - ours
         update = torch.zeros(self.model.layout.numel)
         context = HookContext(self.job.scenario.seed, self.round_number, client)
-        update[client_part.places] = self.model.hooks.on_server(part.float(), context)
+        update[client_part.places] = self.model.hooks.on_server(part.to(torch.float32, copy=True), context)
         own = self.weights[client if self.section.variant == "splitfed_v1" else 0]
         update[self.part.places] = own.all().cpu() - self.master[self.part.places]
         return update
