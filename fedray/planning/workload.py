@@ -133,12 +133,12 @@ def _counted_by(scenario: Scenario, folder: Path) -> tuple[str, ...]:
     """Everything that a workload depends on."""
     sections = (scenario.model, scenario.tuning, scenario.data, scenario.aggregation, scenario.companion)
     groups, topology = scenario.training.groups, scenario.topology
-    on = [section.model_dump_json() if section else "" for section in (*sections, *groups)]
+    on = [repr(section) for section in (*sections, *groups)]
     on += [plugin.sha256 for plugin in plugins_of(user_kinds(scenario))]
     on += [scenario.payload, str(folder), topology.kind, str(topology.reduces_among_clients)]
     on.append(str(_updates(scenario)))
     if topology.splits_model:
-        on += [topology.model_dump_json(), str(scenario.training.batch_size)]
+        on += [repr(topology), str(scenario.training.batch_size)]
     return tuple(on)
 
 

@@ -40,7 +40,7 @@ def own(tmp_path, section, changes=None, **sections):
 
 
 def ran(loaded, folder):
-    return engine.run(loaded, RunFolder.create(folder, loaded), Quiet())
+    return engine.run(loaded, RunFolder.create(folder, loaded), [Quiet()])
 
 
 @pytest.fixture(scope="module")
