@@ -82,7 +82,8 @@ class Rule:
             state: what the client kept before.
 
         Returns:
-            What it sends beside its update [sent - numel], and what it keeps.
+            What it sends beside its update [sent - numel], and what it keeps; of a rule that keeps anything
+            the Section says `keeps_client_state = True`.
         """
         return None, {}
 

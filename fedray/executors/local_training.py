@@ -111,6 +111,11 @@ class LocalTraining(ClientDatasets):
         rate = self.job.scenario.training.optimizer.learning_rate
         taken = max(1, steps.taken)
         extra, kept = self.rule.on_client_end(start, flat.travelling_trained, taken, rate, state)
+        if kept and not self.job.scenario.aggregation.keeps_client_state:
+            kind = self.job.scenario.aggregation.kind
+            raise ValueError(
+                f"{kind}: keeps {', '.join(kept)}, expected keeps_client_state = True in its Section"
+            )
         if flat.home_numbers:
             kept = kept | {HOME: flat.home.detach().clone()}
         loss = sum(steps.losses) / max(1, self.job.scenario.training.trained(samples))

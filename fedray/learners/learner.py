@@ -57,7 +57,8 @@ class Learner:
         weights_file: the file, of those that `save` writes, that holds what a whole training changes.
         flops_per_sample: floating-point operations of a step a sample, forwards and backwards. None: they are
             counted on the meta device; a learner that cannot run there says how many, and cannot be cut.
-        home: patterns of names of parameters that train and stay with their client, as its state.
+        home: patterns of names of parameters and buffers that stay with their client, as its state; the
+            Section then says `trains_home = True`.
         groups: sections with `patterns` of names and an `optimizer`, behind those of `training.groups`.
     """
 
@@ -113,7 +114,8 @@ class Learner:
 
     def travelling_buffers(self) -> dict[str, Tensor]:
         """Buffers that travel beside what trains, by `part.name`: running means and variances of modules
-        whose own parameters train. To be called once the tuning has said what trains."""
+        whose own parameters train. Every local update begins with the initial values of all others. To be
+        called once the tuning has said what trains."""
         buffers: dict[str, Tensor] = {}
         for part, whole in self.parts.items():
             for name, module in whole.named_modules():
@@ -140,7 +142,8 @@ class Learner:
     def draw(self, shard: Any, indices: np.ndarray, generator: torch.Generator) -> Any:
         """One step's inputs: a tensor of b samples in its first dimension, or an object whose fields are such
         tensors, or None. A field `weight` [b] says what each sample counts in the loss (see
-        `losses.weighted_mean`). Here: these samples of a shard that is a tensor, or a dataclass of tensors.
+        `losses.weighted_mean`); it never leaves its client, so that a split of such a learner has a tail.
+        Here: these samples of a shard that is a tensor, or a dataclass of tensors.
 
         Args:
             shard: what `encode` gave.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,15 +11,12 @@ from fedray.data import Dataset
 from fedray.network.work import Work
 from fedray.planning.companion import CompanionWork
 from fedray.planning.cuts import CutWork, cut_work, refusal
-from fedray.scenario.base import Refused
 from fedray.scenario.kinds import user_kinds
 from fedray.scenario.plugins import modules_of
 from fedray.scenario.scenario import Scenario
 
 if TYPE_CHECKING:
-    from fedray.aggregation.rule import Rule
     from fedray.learners.learner import Learner
-    from fedray.transport.hooks import HookChain
 
 
 @dataclass(frozen=True)
@@ -137,12 +133,12 @@ def _counted_by(scenario: Scenario, folder: Path) -> tuple[str, ...]:
     sections = (scenario.model, scenario.tuning, scenario.data, scenario.aggregation, scenario.companion)
     groups = scenario.training.groups
     topology = scenario.topology
-    on = [section.model_dump_json() if section else "" for section in (*sections, *groups)]
+    on = [repr(section) for section in (*sections, *groups)]
     on += [module.sha256 for module in modules_of(user_kinds(scenario))]
     on += [scenario.payload, str(folder), topology.kind, str(topology.reduces_among_clients)]
     on.append(str(_updates(scenario)))
     if topology.splits_model:
-        on += [topology.model_dump_json(), str(scenario.training.batch_size)]
+        on += [repr(topology), str(scenario.training.batch_size)]
     return tuple(on)
 
 
@@ -173,6 +169,12 @@ def _notes(scenario: Scenario, folder: Path, dataset: Dataset) -> Iterator[str]:
 def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     from fedray.aggregation.rules import rule
     from fedray.learners.learners import on_meta
+    from fedray.planning.refusals import (
+        refuse_home_without_state,
+        refuse_hooks,
+        refuse_rule,
+        refuse_unnamed_groups,
+    )
     from fedray.transport.buffer import Layout
     from fedray.transport.compression import hook_chain
     from fedray.tuning.tunings import tuning
@@ -185,9 +187,10 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     home = tuned.home_parameters
     rules = rule(scenario.aggregation, layout)
     hooks = hook_chain(scenario.aggregation.transforms, layout.dtype)
-    _refuse_unnamed_groups(scenario, tuned.trained_names)
-    _refuse_home_without_state(scenario, tuned.home)
-    _refuse_on_the_way(scenario, rules, hooks)
+    refuse_unnamed_groups(scenario, tuned.trained_names)
+    refuse_home_without_state(scenario, tuned.home)
+    refuse_rule(scenario, rules)
+    refuse_hooks(scenario, hooks)
     left_out = tunes.left_out(layout)
     width = layout.dtype.itemsize
     planner = scenario.companion_planner()
@@ -234,39 +237,3 @@ def _flops_per_sample(learner: Learner) -> float:
     with FlopCounterMode(display=False) as counter:
         learner.loss(batch).backward()
     return counter.get_total_flops() / samples
-
-
-def _refuse_home_without_state(scenario: Scenario, home: Collection[str]) -> None:
-    """Raises Refused for what would stay at home where clients keep nothing."""
-    topology = scenario.topology
-    if home and (topology.splits_model or not scenario.keeps_client_state):
-        got = f"{scenario.model.kind}, whose {next(iter(home))} stays at home"
-        expected = "a Section with trains_home = True, so that clients keep it"
-        if topology.splits_model:
-            expected = "topology.kind parallel or relay, whose clients keep what stays at home"
-        raise Refused("model.kind", got, expected)
-
-
-def _refuse_on_the_way(scenario: Scenario, rule: Rule, hooks: HookChain) -> None:
-    """Raises Refused for an own rule or hook that its topology has no place for."""
-    topology = scenario.topology
-    if topology.reduces_among_clients and not rule.accumulator.adds_up:
-        got = f"{scenario.aggregation.kind} with topology.reduce allreduce"
-        raise Refused("aggregation.kind", got, "topology.reduce server: a ring can only add")
-    if topology.reduces_among_clients and hooks.sees_each_at_server:
-        got = ", ".join(hooks.sees_each_at_server)
-        expected = "topology.reduce server: in a ring the server sees the sum alone"
-        raise Refused("aggregation.transforms", got, expected)
-    written = [codec.section.kind for codec in hooks.codecs]
-    if written and (topology.hands_model_on or topology.splits_model or topology.reduces_among_clients):
-        expected = "topology.kind parallel with reduce: server, where updates are written as bytes"
-        raise Refused("aggregation.transforms", ", ".join(written), expected)
-
-
-def _refuse_unnamed_groups(scenario: Scenario, names: Sequence[str]) -> None:
-    """Raises Refused for a pattern of `training.groups` that names no weight that trains."""
-    for i, group in enumerate(scenario.training.groups):
-        for pattern in group.patterns:
-            if not any(fnmatchcase(name, pattern) for name in names):
-                expected = f"a pattern that names weights that train, such as {names[0]!r}"
-                raise Refused(f"training.groups.{i}.patterns", repr(pattern), expected)

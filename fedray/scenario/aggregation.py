@@ -31,7 +31,7 @@ class AggregationSection(KindSection):
     needs_adapters: ClassVar[bool] = False  # whether it is made for LoRA
     multiplies: ClassVar[bool] = False  # whether products of A and B are added up
     takes_mixed_ranks: ClassVar[bool] = False  # whether what a low rank leaves out may be zero
-    keeps_control_variates: ClassVar[bool] = False  # beside the model, at the server and every client
+    keeps_client_state: ClassVar[bool] = False  # whether the rule keeps something of each client
     gathers: ClassVar[bool] = False  # whether it compares updates one by one, which a ring cannot add up
     goes_with_split: ClassVar[bool] = True  # whether it needs no client with the whole model
 
@@ -43,7 +43,7 @@ class AggregationSection(KindSection):
     @property
     def keeps_state(self) -> bool:
         """Whether a client has a state of its own between its local updates."""
-        return self.keeps_control_variates or self.feeds_back or any(t.keeps_state for t in self.transforms)
+        return self.keeps_client_state or self.feeds_back or any(t.keeps_state for t in self.transforms)
 
     def operations(self, updates: int) -> float:
         """Floating-point operations a number of so many updates: a subtraction, a multiplication and an
@@ -132,7 +132,7 @@ class Scaffold(AggregationSection):
 
     implementation: ClassVar[str] = "fedray.aggregation.scaffold:Scaffold"
     cites: ClassVar[tuple[str, ...]] = ("karimireddy2020scaffold",)
-    keeps_control_variates: ClassVar[bool] = True
+    keeps_client_state: ClassVar[bool] = True
     goes_with_split: ClassVar[bool] = False
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:

@@ -96,7 +96,9 @@ def a_round(file):
     _, job = job_of(file)
     executor = SerialExecutor(job)
     begin(executor)
-    work = executor.workload().of(job.scenario, executor.shared.samples)
+    work = None
+    if job.scenario.topology.splits_model:
+        work = executor.workload().of(job.scenario, executor.shared.samples)
     schedule = schedule_round(job.scenario, Radio(job.scenario.network), 1, executor.shared, work)
     assert [report.failure for report in executor.run_round(schedule)] == [None]
     return executor

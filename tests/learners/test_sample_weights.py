@@ -194,7 +194,9 @@ def a_round(tmp_path, learner, topology=None):
     _, job = job_of(garments(tmp_path, changes, f"{learner}.yaml"))
     executor = SerialExecutor(job)
     begin(executor)
-    work = executor.workload().of(job.scenario, executor.shared.samples)
+    work = None
+    if topology is not None:
+        work = executor.workload().of(job.scenario, executor.shared.samples)
     schedule = schedule_round(job.scenario, Radio(job.scenario.network), 1, executor.shared, work)
     reports = list(executor.run_round(schedule))
     assert [report.failure for report in reports] == [None, None]

@@ -227,9 +227,8 @@ def test_heads_differ_between_clients_and_one_that_is_not_selected_keeps_its_own
     assert len({numbers.tobytes() for numbers in before.values()}) == len(before) >= 3
 
 
-@pytest.mark.parametrize("topology", [{}, RELAY], ids=["parallel", "relay"])
-def test_heads_survive_a_resume_with_the_bits_of_a_whole_run(topology, folder):
-    three = TWO | FEDPER | topology | {"training.rounds": 3}
+def test_heads_survive_a_resume_with_the_bits_of_a_whole_run(folder):
+    three = TWO | FEDPER | {"training.rounds": 3}
     whole = run(garments(folder, three, "whole.yaml"), folder / "whole")
     run(garments(folder, three | {"training.rounds": 2}, "two.yaml"), folder / "two")
     resumed = fedray.open(folder / "two").resume(rounds=3, progress=False)

@@ -1,0 +1,65 @@
+"""What a scenario asks for that only the loaded model, rule and hooks show to be impossible. All raise
+Refused."""
+
+from collections.abc import Collection, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from fedray.aggregation.rule import Rule
+from fedray.scenario.base import Refused
+from fedray.scenario.scenario import Scenario
+from fedray.transport.hooks import HookChain
+
+
+def refuse_unnamed_groups(scenario: Scenario, names: Sequence[str]) -> None:
+    """A pattern of `training.groups` that names no weight that trains."""
+    for i, group in enumerate(scenario.training.groups):
+        for pattern in group.patterns:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                expected = f"a pattern that names weights that train, such as {names[0]!r}"
+                raise Refused(f"training.groups.{i}.patterns", repr(pattern), expected)
+
+
+def refuse_home_without_state(scenario: Scenario, home: Collection[str]) -> None:
+    """Weights that would stay at home where clients keep nothing."""
+    topology = scenario.topology
+    if home and (topology.splits_model or not scenario.keeps_client_state):
+        got = f"{scenario.model.kind}, whose {next(iter(home))} stays at home"
+        expected = "a Section with trains_home = True, so that clients keep it"
+        if topology.splits_model:
+            expected = "topology.kind parallel or relay, whose clients keep what stays at home"
+        raise Refused("model.kind", got, expected)
+
+
+def refuse_rule(scenario: Scenario, rule: Rule) -> None:
+    """A rule for which a topology has no place: what it gathers, sends or does on a client."""
+    topology = scenario.topology
+    kind = scenario.aggregation.kind
+    if topology.reduces_among_clients and not rule.accumulator.adds_up:
+        got = f"{kind} with topology.reduce allreduce"
+        raise Refused("aggregation.kind", got, "topology.reduce server: a ring can only add")
+    client_methods = [name for name in ("on_client_start", "on_client_end") if _overrides(rule, Rule, name)]
+    if topology.splits_model and client_methods:
+        got = f"{kind}, which has {client_methods[0]}"
+        expected = "topology.kind parallel or relay: in a split no client has the whole model"
+        raise Refused("aggregation.kind", got, expected)
+    sends_more = rule.sent > rule.layout.numel or _overrides(rule, Rule, "contribution")
+    if sends_more and (topology.splits_model or topology.hands_model_on):
+        expected = "topology.kind parallel, where each client sends the server an update"
+        raise Refused("aggregation.kind", f"{kind}, which makes its own of what a client sends", expected)
+
+
+def refuse_hooks(scenario: Scenario, chain: HookChain) -> None:
+    """Hooks for which a topology has no place."""
+    topology = scenario.topology
+    if topology.reduces_among_clients and chain.sees_each_at_server:
+        expected = "topology.reduce server: in a ring the server sees the sum alone"
+        raise Refused("aggregation.transforms", ", ".join(chain.sees_each_at_server), expected)
+    written = [codec.section.kind for codec in chain.codecs]
+    if written and (topology.hands_model_on or topology.splits_model or topology.reduces_among_clients):
+        expected = "topology.kind parallel with reduce: server, where updates are written as bytes"
+        raise Refused("aggregation.transforms", ", ".join(written), expected)
+
+
+def _overrides(thing: Any, base: type, method: str) -> bool:
+    return getattr(type(thing), method) is not getattr(base, method)
