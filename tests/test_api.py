@@ -454,7 +454,6 @@ def test_ray_tune_makes_the_variants_itself(tmp_path, monkeypatch):
 
 
 def test_ray_tune_runs_trials_with_other_values_and_sees_every_round(cluster, tmp_path):
-    pytest.importorskip("pandas", reason="Ray Tune needs it: uv sync, or pip install 'ray[tune]'")
     from ray import tune
 
     tuner = tune.Tuner(
