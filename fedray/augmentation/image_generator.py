@@ -25,7 +25,7 @@ from fedray.learners.text_to_image import TextToImage
 from fedray.randomness import SERVER, key
 from fedray.scenario.augmentation import Augmentation
 from fedray.scenario.base import Refused
-from fedray.scenario.model import TextToImage as Section
+from fedray.scenario.text_to_image import TextToImage as Section
 from fedray.transport.buffer import DTYPES
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from fedray import shipped
 from fedray.learners.base_folder import refuse_single_file, verify
 from fedray.scenario.base import Refused
-from fedray.scenario.model import TextToImage
+from fedray.scenario.text_to_image import TextToImage
 
 
 @dataclass(frozen=True)

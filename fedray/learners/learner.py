@@ -18,7 +18,7 @@ from fedray.learners.sheets import write_sheet
 from fedray.learners.stages import Stage, inputs, run, within
 from fedray.randomness import SERVER, key
 from fedray.scenario.base import Refused
-from fedray.scenario.model import ModelSection
+from fedray.scenario.model_section import ModelSection
 
 ROWS = 4  # of a grid without prompts
 BETWEEN = "\n---\n"  # texts in a file

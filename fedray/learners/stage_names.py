@@ -7,7 +7,9 @@ from pathlib import Path
 from fedray.lazy import resolve
 from fedray.learners.bases import locate
 from fedray.scenario.base import Refused
-from fedray.scenario.model import Classifier, Diffusion, ModelSection, TextToImage, Transformer
+from fedray.scenario.model import Classifier, Diffusion, Transformer
+from fedray.scenario.model_section import ModelSection
+from fedray.scenario.text_to_image import TextToImage
 from fedray.scenario.topology import Split
 
 CLASSIFIERS = {

@@ -34,7 +34,7 @@ from fedray.learners.learner import Learner
 from fedray.learners.losses import weighted_mean
 from fedray.learners.stages import Stage
 from fedray.scenario.base import Refused
-from fedray.scenario.model import TextToImage as Section
+from fedray.scenario.text_to_image import TextToImage as Section
 
 AT_ONCE = 32  # images that are sampled in one go
 

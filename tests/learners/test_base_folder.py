@@ -21,7 +21,7 @@ from fedray.learners.contexts import LearnerContext
 from fedray.learners.learners import NO_DATA
 from fedray.learners.text_to_image import TextToImage
 from fedray.scenario.base import Refused
-from fedray.scenario.model import TextToImage as Section
+from fedray.scenario.text_to_image import TextToImage as Section
 from tests.helpers import UNSEEN, tiny
 
 SCHEDULER, TOKENS = "scheduler/scheduler_config.json", "tokenizer/tokenizer"

@@ -13,7 +13,7 @@ from fedray.learners.bases import locate
 from fedray.learners.contexts import LearnerContext, Sampling
 from fedray.learners.learners import NO_DATA
 from fedray.learners.text_to_image import NoisedLatents, TextToImage
-from fedray.scenario.model import TextToImage as Section
+from fedray.scenario.text_to_image import TextToImage as Section
 from fedray.scenario.tuning import Full, Lora
 from fedray.tuning.tunings import tuning
 from tests.helpers import PROMPT, UNSEEN, begin, job_of, tiny

@@ -1,0 +1,59 @@
+"""`model: text_to_image`: a latent diffusion model that is fine-tuned on captioned images."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from fedray.scenario.base import FilePath, Positive, Refused
+from fedray.scenario.model_section import Generates, ModelSection, Resolution
+
+
+class TextToImage(ModelSection):
+    """A Stable Diffusion that is fine-tuned on captioned images."""
+
+    kind: Literal["text_to_image"] = Field(description="text_to_image: fine-tune a Stable Diffusion.")
+    base: FilePath = Field(
+        description="The model to begin with: one that ships with fedray (tiny-sd), a folder in diffusers' "
+        "layout, or owner/name on the Hugging Face hub."
+    )
+    resolution: Resolution | None = Field(
+        default=None, description="Width and height of images in pixels. None: the base model's own."
+    )
+    min_snr_gamma: Positive | None = Field(
+        default=None,
+        description="Weight the loss by min(snr, gamma) / snr, snr being a timestep's signal-to-noise ratio "
+        "(Hang et al. 2023, who take 5). None: all timesteps the same.",
+    )
+    caption_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0,
+        description="The share of captions that are left empty in training, for classifier-free guidance.",
+    )
+
+    implementation: ClassVar[str] = "fedray.learners.text_to_image:TextToImage"
+    stage_names: ClassVar[str | None] = "fedray.learners.stage_names:of_text_to_image"
+    verify_files: ClassVar[str | None] = "fedray.learners.bases:verify_base"
+    built_for_data: ClassVar[bool] = False
+    generates: ClassVar[Generates | None] = "images"
+    takes_prompts: ClassVar[bool] = True
+    evaluates_on_test_set: ClassVar[bool] = False
+    reads_captions: ClassVar[bool] = True
+    takes_adapters: ClassVar[bool] = True
+    resembles_references: ClassVar[bool] = True
+    reads_sites: ClassVar[bool] = True
+    cites: ClassVar[tuple[str, ...]] = ("rombach2022high", "ho2022classifier")
+
+    def cited(self) -> Iterator[str]:
+        yield from super().cited()
+        if self.base == "tiny-sd":
+            yield from ("song2021denoising", "xiao2017fashion")
+        if self.min_snr_gamma is not None:
+            yield "hang2023efficient"
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        yield from super().conflicts(scenario)
+        reference = scenario.evaluation.reference
+        if reference is not None and self.resolution not in (None, 32):
+            got = f"{reference.judge} at {self.resolution} pixels"
+            expected = "model.resolution 32, which judges are trained on"
+            yield Refused("evaluation.reference.judge", got, expected)
