@@ -62,6 +62,7 @@ def test_a_plan_of_many_sites_and_long_names_fits_eighty_columns_and_leaves_noth
             "memory_bytes": {"client": 1e9},
             "parameters": 10**9,
             "trainable_parameters": 10**9,
+            "home_parameters": 0,
             "payload_bytes": 10**9,
             "payload_bytes_uplink": 10**9,
             "payload_bytes_downlink": 10**9,

@@ -192,7 +192,7 @@ class Augmentation(Section):
         if scenario.model.kind != "classifier" or topology.kind != "parallel":
             got = f"one for {scenario.model.kind} over a {topology.kind}"
             yield Refused("augmentation", got, "model.kind classifier and topology.kind parallel")
-        if scenario.aggregation.keeps_control_variates:
+        if scenario.aggregation.keeps_client_state:
             expected = "a rule without control variates: the augmented model has none"
             yield Refused("augmentation", f"one beside {scenario.aggregation.kind}", expected)
         if scenario.population.selection in ("fedcs", "proportional_fair"):

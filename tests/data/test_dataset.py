@@ -35,7 +35,7 @@ def opened(monkeypatch):
 def test_a_run_in_one_process_opens_its_data_once(changes, expected, opened, tmp_path):
     loaded, _ = job_of(garments(tmp_path, changes | {"evaluation.every": 1}))
     opened.clear()
-    engine.run(loaded, RunFolder.create(tmp_path / "run", loaded), Quiet())
+    engine.run(loaded, RunFolder.create(tmp_path / "run", loaded), [Quiet()])
     assert opened == expected
 
 

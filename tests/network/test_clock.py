@@ -208,7 +208,12 @@ def test_events_say_whose_client_batch_and_part_they_are_of():
     events = {e.id: e for e in time_round(schedule, work, network(), 0.0)}
     found = {i: (e.client, e.batch, e.part) for i, e in events.items()}
     assert found["down-3"] == found["up-3"] == (3, None, None)
-    assert found["smashed-3-0-1"] == found["serve-3-0-1"] == found["gradients-3-0-1"] == (3, 0, 1)
+    assert (
+        found["smashed-3-0-1"]
+        == found["server_forward_backward-3-0-1"]
+        == found["gradients-3-0-1"]
+        == (3, 0, 1)
+    )
     assert found["front-3-0-0"] == (3, 0, 0)
     assert found["aggregate"] == (None, None, None)
 

@@ -1,4 +1,5 @@
 import doctest
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -117,7 +118,7 @@ class GainTable(Link):
 
 
 class GainSection(LinkSection):
-    kind: str = "gains"
+    kind: Literal["gains"] = "gains"
     gains_db: list[float]
 
     implementation = f"{__name__}:GainTable"
