@@ -1,6 +1,6 @@
 """What every learner offers, and the base class of one's own. No federation in it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fedray.data import DatasetInfo, Samples
 from fedray.files import write_whole
+from fedray.learners.adapter_files import DIFFUSERS_FILE
 from fedray.learners.contexts import EvaluationContext, LearnerContext, Sampling
 from fedray.learners.pictures import ImageShard
 from fedray.learners.sheets import write_sheet
@@ -256,6 +257,37 @@ class Learner:
             write_sheet(made, columns, context.sheet)
         else:
             write_whole(context.sheet.with_suffix(".txt"), BETWEEN.join(made) + "\n")
+
+    # Adapters, of a learner whose Section says `takes_adapters`
+
+    def adapter_targets(self, chosen: str | Sequence[str]) -> dict[str, list[str]]:
+        """Names of the layers that have adapters, by part; raises Refused for what it does not know. Here: a
+        list of names in the first part.
+
+        Args:
+            chosen: `tuning.targets`.
+        """
+        if isinstance(chosen, str):
+            raise Refused("tuning.targets", chosen, f"a list of names of layers for a {self.section.kind}")
+        return {self.tunable_parts[0]: list(chosen)}
+
+    def adapter_key(self, part: str, name: str) -> str:
+        """An adapter tensor's key in a file, from its name in a part."""
+        return f"{part}.{name.replace('.default.', '.')}"
+
+    def adapter_files(
+        self, adapter: Mapping[str, Tensor], scale: float, alpha: float
+    ) -> dict[str, dict[str, Tensor]]:
+        """Tensors by file, the file that others read first. That says no alpha, so that there B carries the
+        scale.
+
+        Args:
+            adapter: tensors by their keys.
+            scale: alpha / rank, by which B A is multiplied.
+            alpha: for files that name it.
+        """
+        scaled = {n: t * scale if n.endswith(".lora_B.weight") else t for n, t in adapter.items()}
+        return {DIFFUSERS_FILE: scaled}
 
     # Files
 

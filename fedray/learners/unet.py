@@ -4,12 +4,15 @@ the input's."""
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fedray.learners.stages import Stage
 
 
-def stages(unet: Any, first: tuple[str, ...], noisy: Any, size: int) -> list[Stage]:
+def stages(
+    unet: Any, first: tuple[str, ...], noisy: Any, size: int, added: tuple[str, ...] = ()
+) -> list[Stage]:
     """From a batch's fields `first`, the last of them timesteps [b], of which `noisy` makes what the network
     sees [b, c, size, size], to what it `predicted`. A conditional one needs `text` [b, l, d] in its
     cross-attention.
@@ -19,19 +22,10 @@ def stages(unet: Any, first: tuple[str, ...], noisy: Any, size: int) -> list[Sta
         first: the names of the batch's fields.
         noisy: makes what the network sees of them.
         size: pixels a side.
+        added: the names of what SDXL's U-Net adds to the timestep: pooled text [b, p] and numbers of an image
+            [b, k].
     """
-    config = unet.config
-
-    def enter(*values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x = noisy(*values)
-        timesteps = values[-1]
-        if config.get("center_input_sample"):
-            x = 2 * x - 1
-        emb = unet.time_embedding(unet.time_proj(timesteps).to(x.dtype))
-        x = unet.conv_in(x)
-        return x, emb, x
-
-    pieces = [Stage("in", first, ("x", "emb", "skip_0"), enter, (unet.time_embedding, unet.conv_in))]
+    pieces = [_enter(unet, first, noisy, added)]
     skips = ["skip_0"]
     sizes = [size]
     for i, block in enumerate(unet.down_blocks):
@@ -55,6 +49,34 @@ def stages(unet: Any, first: tuple[str, ...], noisy: Any, size: int) -> list[Sta
         return unet.conv_out(unet.conv_act(unet.conv_norm_out(x)) if unet.conv_norm_out else x)
 
     return [*pieces, Stage("out", ("x",), ("predicted",), leave, modules)]
+
+
+def _enter(unet: Any, first: tuple[str, ...], noisy: Any, added: tuple[str, ...]) -> Stage:
+    """The first convolution, and the embedding of timesteps.
+
+    Args:
+        unet: diffusers' network.
+        first: the names of the batch's fields.
+        noisy: makes what the network sees of them.
+        added: the names of what is added to the timesteps.
+    """
+    n = len(first)
+
+    def enter(*values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x = noisy(*values[:n])
+        timesteps = values[n - 1]
+        if unet.config.get("center_input_sample"):
+            x = 2 * x - 1
+        emb = unet.time_embedding(unet.time_proj(timesteps).to(x.dtype))
+        if added:
+            pooled, numbers = values[n:]
+            embedded = unet.add_time_proj(numbers.flatten()).reshape(len(numbers), -1)
+            emb = emb + unet.add_embedding(torch.cat([pooled, embedded], -1).to(emb.dtype))
+        x = unet.conv_in(x)
+        return x, emb, x
+
+    modules = (unet.time_embedding, unet.conv_in, *([unet.add_embedding] if added else []))
+    return Stage("in", (*first, *added), ("x", "emb", "skip_0"), enter, modules)
 
 
 def _down(i: int, block: Any, gives: Sequence[str]) -> Stage:
