@@ -129,8 +129,8 @@ def _refuse_adapters(folder: Path, family: FamilyFiles, refuse: Refuse) -> None:
 
 
 def stored(folder: Path, name: str, stem: str, key: str) -> set[str]:
-    """The names of a part's tensors as its network has them; the libraries still load those of older
-    versions.
+    """The names of a part's tensors as its network has them, but for `text_model.` in front; the libraries
+    still load those of older versions.
 
     Args:
         folder: the base model's.

@@ -100,7 +100,8 @@ def parts_on_meta(family: FamilyFiles, base: Base, name: str) -> dict[str, nn.Mo
             parts[part_name] = build(config)
     for part_name, model in parts.items() if base.local else ():
         there = stored(Path(base.source), part_name, family.parts[part_name].weights, "model.base")
-        _whole(name, part_name, model, {"missing_keys": model.state_dict().keys() - there})
+        lacking = [key for key in model.state_dict() if key.removeprefix("text_model.") not in there]
+        _whole(name, part_name, model, {"missing_keys": lacking})
     return parts
 
 
