@@ -115,6 +115,7 @@ def measure(scenario: Scenario, folder: Path, dataset: Dataset | None = None) ->
 
     dataset = dataset or Dataset.of(scenario, folder)
     verify(scenario, folder, dataset)
+    _refuse_prompts(scenario, dataset)
     planner = scenario.companion_planner()
     if planner is not None:
         planner.verify(folder, dataset)
@@ -123,6 +124,14 @@ def measure(scenario: Scenario, folder: Path, dataset: Dataset | None = None) ->
         _counted[counted_by] = _count(scenario, folder, dataset)
     counted = _counted[counted_by]
     return replace(counted, notes=(*_notes(scenario, folder, dataset), *counted.notes))
+
+
+def _refuse_prompts(scenario: Scenario, dataset: Dataset) -> None:
+    """Raises Refused for prompts from which the model cannot generate."""
+    from fedray.learners.learners import learner_class
+
+    if (prompts := scenario.evaluation.prompts) and scenario.model.built_for_data:
+        learner_class(scenario.model).refuse_prompts(scenario.model, prompts, dataset.info)
 
 
 _counted: dict[tuple[str, ...], Workload] = {}
