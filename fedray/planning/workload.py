@@ -98,6 +98,7 @@ class Workload:
             aggregate_flops=lambda updates: travelling * scenario.aggregation.operations(updates),
             generate_flops=self.flops_per_picture,
             picture_bytes=self.picture_bytes,
+            state_bytes=self.client_state_bytes,
             encode_flops=(lambda client: encodes * own.get(client, 0)) if encodes else None,
             pass_flops=lambda stage, n: n * self.cut.flops[stage] if self.cut else 0.0,
             crossing_bytes=lambda crossing, n: self.cut.bytes[crossing][n] if self.cut else 0,
@@ -230,7 +231,7 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     from fedray.learners.cut import cut
 
     cuts = [cut(learner.stages, scenario.split)]
-    (split,) = cut_work(scenario, learner, tuned.travelling, layout, cuts)
+    (split,) = cut_work(scenario, learner, tuned, layout, cuts)
     if reason := refusal(scenario, split):
         raise reason
     return whole.at(split)

@@ -308,3 +308,125 @@ def test_what_cannot_work_is_refused_before_anything_trains(what, tmp_path):
 def test_labels_are_asked_for_where_there_are_none():
     with pytest.raises(Refused, match=r"model\.conditional: got true for data of 1 labels"):
         learner(conditional=True, labels=("circle",))
+
+
+# --- MD-GAN: the generator at the server, a discriminator at each client
+
+MD_GAN = CHANGES | {
+    "topology": {"kind": "split", "cut": "z", "tail": "discriminator", "may_send": ["labels"]},
+    "tuning": {"kind": "full", "local": ["discriminator.*"]},
+    "data.partition": {"kind": "iid"},
+}
+SWAPPED = MD_GAN | {
+    "topology": MD_GAN["topology"] | {"swap_every": 1},
+    "population": {"clients": 3, "per_round": 3},
+    "training": TRAINING | {"rounds": 3, "local_steps": 1},
+}
+
+
+def run_round(executor, t):
+    scenario = executor.job.scenario
+    schedule = schedule_round(scenario, Radio(scenario.network), t, executor.shared)
+    assert all(report.failure is None for report in executor.run_round(schedule))
+    return schedule
+
+
+def test_md_gan_with_one_client_trains_both_networks_as_they_train_together(tmp_path):
+    one = {"population": {"clients": 1}}
+    cut = begun(garments(tmp_path, MD_GAN | one, "cut.yaml"))
+    whole = begun(garments(tmp_path, MD_GAN | one | {"topology": {"kind": "parallel"}}, "whole.yaml"))
+    for t in (1, 2):
+        for executor in (cut, whole):
+            run_round(executor, t)
+    ours, theirs = (executor.layout.tensors(executor.buffer) for executor in (cut, whole))
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=1e-5, msg=name)
+    homes = [executor.client_states[0]["home"] for executor in (cut, whole)]
+    np.testing.assert_allclose(*homes, rtol=0, atol=1e-5)
+
+
+def test_of_md_gan_cross_noise_and_labels_images_and_their_gradients_and_no_weights(tmp_path):
+    loaded, _ = job_of(garments(tmp_path, MD_GAN | {"population": {"clients": 2}}))
+    planned = plan(loaded)
+    image, noise, label = 8 * 8 * 4, 6 * 4, 8  # bytes
+    assert planned["payload_bytes"] == 0
+    assert planned["total"]["bytes_downlink"] == 2 * 2 * 3 * 8 * image
+    assert planned["total"]["bytes_uplink"] == 2 * 2 * 3 * 8 * (noise + label + image)
+    assert planned["client_state_bytes"] == 4 * sum(
+        t.numel() for t in learner(labels=("",) * 10, conditional=True).discriminator.state_dict().values()
+    )
+
+
+def test_swapped_discriminators_go_on_with_another_client_and_cost_a_sidelink_transfer_each(tmp_path):
+    still = {**ADAM, "learning_rate": 1e-12}
+    executor = begun(
+        garments(
+            tmp_path,
+            SWAPPED | {"training.groups": [{"patterns": ["discriminator.*"], "optimizer": FASTER}]},
+        )
+    )
+    assert not [s for s in run_round(executor, 1) if getattr(s, "state", False)]
+    before = {k: state["home"] for k, state in executor.client_states.items()}
+    groups = executor.clients.model.client.groups
+    executor.clients.model.client.groups = [(loaded_optimizer(still), places) for _, places in groups]
+    sends = [s for s in run_round(executor, 2) if getattr(s, "state", False)]
+    assert {s.direction for s in sends} == {"sidelink"}
+    givers = {s.receiver: s.sender for s in sends}
+    assert givers.keys() == set(givers.values()) == {0, 1, 2}
+    assert all(giver != receiver for receiver, giver in givers.items())
+    parameters = slice(-sum(p.numel() for p in executor.clients.learner.discriminator.parameters()), None)
+    for receiver, giver in givers.items():
+        now = executor.client_states[receiver]["home"][parameters]
+        np.testing.assert_allclose(now, before[giver][parameters], rtol=0, atol=1e-9)
+
+
+def loaded_optimizer(tree):
+    from fedray.scenario.training import AdamW
+
+    return AdamW.model_validate(tree)
+
+
+def test_on_two_actors_md_gan_has_the_weights_and_the_discriminators_of_one_process(cluster, tmp_path):
+    one = run(garments(tmp_path, SWAPPED, "one.yaml"), tmp_path / "one")
+    ray = {"runtime": {"executor": "ray", "actors": 2}}
+    two = run(garments(tmp_path, SWAPPED | ray, "two.yaml"), tmp_path / "two")
+    assert one["weights_sha256"] == two["weights_sha256"]
+    for client in range(3):
+        file = f"checkpoints/round-0003/client-{client}.safetensors"
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+    sidelink = [row for row in rows(tmp_path / "two" / "timeline.jsonl") if row["id"].startswith("swap-")]
+    assert len(sidelink) == 2 * 3
+    planned = plan(job_of(tmp_path / "two.yaml")[0])
+    assert {row["bytes"] for row in sidelink} == {planned["client_state_bytes"]}
+
+
+def test_md_gan_goes_on_after_a_resume_with_the_bits_of_a_whole_run(tmp_path):
+    whole = run(garments(tmp_path, SWAPPED, "whole.yaml"), tmp_path / "whole")
+    run(garments(tmp_path, SWAPPED | {"training.rounds": 2}, "two.yaml"), tmp_path / "two")
+    resumed = fedray.open(tmp_path / "two").resume(rounds=3, progress=False)
+    assert resumed.result["weights_sha256"] == whole["weights_sha256"]
+
+
+WRONG_SPLITS = {
+    "labels that may not be sent": (
+        {"topology": {"kind": "split", "cut": "z", "tail": "discriminator"}},
+        "sends the server each client's labels, expected a tail",
+    ),
+    "a discriminator at the server": (
+        {"topology": {"kind": "split", "cut": "generator", "may_send": ["labels", "images"]}},
+        "tuning.local: got discriminator.body.*, which the server trains",
+    ),
+    "a swap of what travels": (
+        {"topology": SWAPPED["topology"], "tuning": {"kind": "full"}},
+        "topology.swap_every: got 1, expected none, or weights in tuning.local",
+    ),
+    "an attack on noise": ({"evaluation": {"leakage": {}}}, "evaluation.leakage: got one for a gan"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG_SPLITS)
+def test_what_cannot_work_in_a_split_is_refused_before_anything_trains(what, tmp_path):
+    changes, message = WRONG_SPLITS[what]
+    with pytest.raises(ScenarioError, match=message):
+        fedray.plan(garments(tmp_path, MD_GAN | changes))
