@@ -135,6 +135,11 @@ class Learner:
         """Parts that a tuning may train, its main one first."""
         return list(self.parts)
 
+    @property
+    def default_parts(self) -> list[str]:
+        """Parts that train where a tuning of whole parts names none. Here: the main one."""
+        return self.tunable_parts[:1]
+
     def encode_flops(self) -> float:
         """Floating-point operations of encoding a sample, where that is done once and kept. To be called on
         the meta device, once the tuning has said what trains."""
@@ -239,14 +244,32 @@ class Learner:
         """Floating-point operations of sampling one image. To be called on the meta device."""
         raise NotImplementedError(f"{type(self).__name__} does not say what a sample costs")
 
+    def usual_prompts(self) -> list[str]:
+        """A prompt for each row of a grid, where a scenario names none: empty ones, that nothing reads."""
+        return [""] * ROWS
+
+    @classmethod
+    def refuse_prompts(cls, section: Any, prompts: Sequence[str], dataset: DatasetInfo) -> None:
+        """Raises Refused for a prompt from which it cannot generate.
+
+        Args:
+            section: the scenario's `model`.
+            prompts: of the scenario.
+            dataset: what its samples are like.
+        """
+
+    def prompts_of(self, samples: Samples, indices: np.ndarray) -> list[str]:
+        """A prompt for images that are to be compared with each of these samples. Here: its caption."""
+        return [samples.captions[int(i)] for i in indices]
+
     def write_samples(self, context: EvaluationContext) -> None:
         """Samples of the scenario's prompts from fixed noise: images as a grid, a row a prompt, or texts one
         after another. Without prompts nothing, but for a learner of images that takes none."""
         section = self.section
         evaluation = context.section
         prompts = list(evaluation.prompts)
-        if not prompts and section.generates == "images" and not section.takes_prompts:
-            prompts = [""] * ROWS
+        if not prompts and section.shows_samples:
+            prompts = self.usual_prompts()
         if section.generates is None or not prompts:
             return
         columns = evaluation.images_per_prompt if section.generates == "images" else 1
@@ -298,6 +321,10 @@ class Learner:
 
         tensors = {name: t.detach().clone().contiguous() for name, t in self._state().items()}
         save_file(tensors, str(folder / self.weights_file), metadata={"format": "pt"})
+
+    def name_in_file(self, name: str) -> str:
+        """What `weights_file` calls a tensor, given as `part.name`. Here: its name in the part."""
+        return name.split(".", 1)[1]
 
     def load_weights(self, folder: Path) -> None:
         """Reads what `save` wrote. Raises an error of any kind where that is not whole."""
