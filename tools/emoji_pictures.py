@@ -28,12 +28,12 @@ def load(folder: Path) -> tuple[torch.Tensor, list[str]]:
     return torch.stack(pictures), captions
 
 
-def moved(pictures: torch.Tensor, g: torch.Generator) -> torch.Tensor:
-    """Half of them mirrored, and of each half again half made smaller and shifted."""
+def moved(pictures: torch.Tensor, g: torch.Generator, share: float = 0.5) -> torch.Tensor:
+    """A share of them mirrored, and as large a share, of those and of the others, made smaller and shifted."""
     n = len(pictures)
-    flip = torch.where(torch.rand(n, generator=g) < 0.5, -1.0, 1.0)
+    flip = torch.where(torch.rand(n, generator=g) < share, -1.0, 1.0)
     scale = SMALLEST + (1 - SMALLEST) * torch.rand(n, generator=g)
-    scale = torch.where(torch.rand(n, generator=g) < 0.5, scale, torch.ones(n))
+    scale = torch.where(torch.rand(n, generator=g) < share, scale, torch.ones(n))
     shift = (2 * torch.rand(n, 2, generator=g) - 1) * (1 - scale)[:, None]  # of half a side
     theta = torch.zeros(n, 2, 3)
     theta[:, 0, 0] = flip / scale

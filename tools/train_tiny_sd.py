@@ -32,7 +32,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 STYLES = {"photo": 0.4, "poster": 0.3, "sketch": 0.3}
 MAX_TOKENS = 32
-COPIES = 40  # of each emoji, moved about, that the U-Net learns from
+COPIES = 40  # of each emoji that the U-Net learns from
+MOVED = 0.25  # of them are mirrored, and as many made smaller and shifted
 
 
 def main() -> None:
@@ -40,9 +41,11 @@ def main() -> None:
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--device", default="cpu")
-    p.add_argument("--autoencoder-steps", type=int, default=1400)
+    p.add_argument("--autoencoder-steps", type=int, default=1400, help="0: keep that of --start-from")
     p.add_argument("--steps", type=int, default=4000)
     p.add_argument("--batch", type=int, default=64)
+    p.add_argument("--rate", type=float, help="the denoiser's highest; otherwise 1.2e-3, or half of it")
+    p.add_argument("--emoji-share", type=float, default=0.5, help="of what the denoiser sees")
     p.add_argument("--emoji", type=Path, metavar="FOLDER", help="emoji to learn beside garments")
     p.add_argument(
         "--start-from", type=Path, metavar="BASE", help="begin with its weights, at half the rates"
@@ -64,10 +67,15 @@ def main() -> None:
     if emoji:
         card["emoji"] = json.loads((a.emoji / "source.json").read_text())
 
+    if a.start_from:
+        card["started_from"] = json.loads((a.start_from / "training.json").read_text())
     scratch = a.out.with_name(a.out.name + "-work")
     if (scratch / "vae").exists():  # a broken run goes on behind its autoencoder
         vae = AutoencoderKL.from_pretrained(scratch, subfolder="vae").to(a.device)
         card["autoencoder"] = json.loads((scratch / "autoencoder.json").read_text())
+    elif a.start_from and not a.autoencoder_steps:
+        vae = AutoencoderKL.from_pretrained(a.start_from, subfolder="vae").to(a.device).float()
+        card["autoencoder"] = card["started_from"]["autoencoder"]
     else:
         vae, card["autoencoder"] = train_autoencoder(grey, labels, emoji, a)
         vae.save_pretrained(scratch / "vae")
@@ -165,7 +173,7 @@ def encode_emoji(vae, pictures, captions, a) -> tuple[torch.Tensor, list[str]]:
     g = torch.Generator().manual_seed(a.seed + 4)
     latents = []
     for _ in range(COPIES):
-        d = vae.encode(emoji_pictures.moved(pictures, g).to(a.device) * 2 - 1).latent_dist
+        d = vae.encode(emoji_pictures.moved(pictures, g, MOVED).to(a.device) * 2 - 1).latent_dist
         latents.append(torch.cat([d.mean, d.std], 1))
     return torch.cat(latents), captions * COPIES
 
@@ -233,7 +241,7 @@ def copy_text_encoder(old, old_tokenizer, new, tokenizer) -> None:
 def train_denoiser(vae, sets, tokenizer, a, scratch):
     trained = make_networks(tokenizer, a)
     text_encoder, unet, scheduler = trained["text_encoder"], trained["unet"], noise_schedule()
-    rate = 6e-4 if a.start_from else 1.2e-3
+    rate = a.rate or (6e-4 if a.start_from else 1.2e-3)
     ema = EMAModel(trained.parameters(), decay=0.9985, use_ema_warmup=False)
     optimizer = torch.optim.AdamW(trained.parameters(), lr=rate, weight_decay=1e-3, betas=(0.9, 0.99))
     lr = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=a.steps, pct_start=0.04)
@@ -245,7 +253,7 @@ def train_denoiser(vae, sets, tokenizer, a, scratch):
         scratch / "denoiser.pt", {"trained": trained, "ema": ema, "optimizer": optimizer, "lr": lr}, g
     )
     for _ in range(state.step, a.steps):
-        i = draw_rows([len(z) for z, _ in sets], a.batch, g)
+        i = draw_rows([len(z) for z, _ in sets], a.batch, a.emoji_share, g)
         mean, std = latents[i].chunk(2, 1)
         x = (mean + std * torch.randn(mean.shape, generator=g).to(a.device)) * vae.config.scaling_factor
         noise = torch.randn(x.shape, generator=g).to(a.device)
@@ -277,14 +285,13 @@ def tokens(captions: list[str], tokenizer, a) -> torch.Tensor:
     return tokenizer(captions, **padded, return_tensors="pt").input_ids.to(a.device)
 
 
-def draw_rows(sizes: list[int], n: int, g: torch.Generator) -> torch.Tensor:
-    """Indices [n] into sets that lie behind each other, as many of each."""
-    parts, first = [], 0
-    for k, size in enumerate(sizes):
-        count = n // len(sizes) + (k < n % len(sizes))
-        parts.append(first + torch.randint(size, (count,), generator=g))
-        first += size
-    return torch.cat(parts)
+def draw_rows(sizes: list[int], n: int, share: float, g: torch.Generator) -> torch.Tensor:
+    """Indices [n] into one set, or into two that lie behind each other, `share` of them into the second."""
+    second = round(share * n) if len(sizes) == 2 else 0
+    rows = torch.randint(sizes[0], (n - second,), generator=g)
+    if not second:
+        return rows
+    return torch.cat([rows, sizes[0] + torch.randint(sizes[1], (second,), generator=g)])
 
 
 class Progress:
