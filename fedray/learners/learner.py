@@ -60,6 +60,8 @@ class Learner:
         home: patterns of names of parameters and buffers that stay with their client, as its state; the
             Section then says `trains_home = True`.
         groups: sections with `patterns` of names and an `optimizer`, behind those of `training.groups`.
+        local_names: of what stays with its client, once the tuning has said so; where evaluation and export
+            read it, these weights have their initial values.
     """
 
     Section: ClassVar[type[ModelSection]] = ModelSection
@@ -70,6 +72,7 @@ class Learner:
     weights_file: ClassVar[str] = "model.safetensors"
     home: tuple[str, ...] = ()
     groups: Sequence[Any] = ()
+    local_names: frozenset[str] = frozenset()
 
     def __init__(self, section: Any, context: LearnerContext) -> None:
         """Builds the networks; `load` sees to seed, device and freezing.
@@ -112,6 +115,11 @@ class Learner:
                 if hasattr(module, "running_mean") and not any(p.requires_grad for p in module.parameters()):
                     module.eval()
 
+    def prepare_round(self, round_number: int) -> None:
+        """Called before each client's local update (in a split, at both of its ends) with its round, counted
+        from 1, for a loss that changes over rounds. What it sets depends on the round alone, since a worker
+        trains any client in any order. Evaluation calls it never."""
+
     def travelling_buffers(self) -> dict[str, Tensor]:
         """Buffers that travel beside what trains, by `part.name`: running means and variances of modules
         whose own parameters train. Every local update begins with the initial values of all others. To be
@@ -133,6 +141,11 @@ class Learner:
     def tunable_parts(self) -> list[str]:
         """Parts that a tuning may train, its main one first."""
         return list(self.parts)
+
+    @property
+    def default_parts(self) -> list[str]:
+        """Parts that `tuning: full` trains where it names none."""
+        return self.tunable_parts[:1]
 
     def encode_flops(self) -> float:
         """Floating-point operations of encoding a sample, where that is done once and kept. To be called on

@@ -9,6 +9,7 @@ from fedray.scenario.base import Count, Fraction, Refused
 from fedray.scenario.kinds import OpenKind
 from fedray.scenario.model_section import MOST_WIDE, Generates, Layers, ModelSection, Resolution
 from fedray.scenario.text_to_image import TextToImage
+from fedray.scenario.vae import Vae
 
 
 class Classifier(ModelSection):
@@ -190,5 +191,5 @@ class Transformer(ModelSection):
 
 
 Model = Annotated[
-    TextToImage | Classifier | Diffusion | Transformer, Discriminator("kind"), OpenKind("learner")
+    TextToImage | Classifier | Diffusion | Vae | Transformer, Discriminator("kind"), OpenKind("learner")
 ]

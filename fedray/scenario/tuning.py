@@ -122,11 +122,14 @@ class Full(TuningSection):
     gradients (the running means of batch normalisation)."""
 
     kind: Literal["full"] = Field(description="full: every weight.")
-    parts: Annotated[list[Literal["unet", "text_encoder", "network"]], Field(min_length=1)] | None = Field(
+    parts: (
+        Annotated[list[Literal["unet", "text_encoder", "encoder", "decoder", "network"]], Field(min_length=1)]
+        | None
+    ) = Field(
         default=None,
         description="The parts of the model. unet: a diffusion model's U-Net. text_encoder: a text_to_image "
-        "model's text encoder. network: the network of any other model. None: unet for text_to_image and "
-        "diffusion, network for others.",
+        "model's text encoder. encoder, decoder: a vae's. network: the network of any other model. None: "
+        "unet for text_to_image and diffusion, both of a vae, network for others.",
     )
     payload: Payload | None = Field(default=None, description=PAYLOAD)
 

@@ -29,6 +29,7 @@ class SplitUpdate:
 
     def __init__(self, work: "SplitClients", round_number: int, client: int, buffer: np.ndarray) -> None:
         scenario = work.job.scenario
+        work.learner.prepare_round(round_number)
         self.received = work.model.client.numbers(buffer)  # [numel] fp32
         self.weights = PartWeights(work.model.client, self.received)
         self.draws = torch.Generator().manual_seed(key(scenario.seed, round_number, client, "noise"))
