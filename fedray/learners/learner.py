@@ -144,7 +144,7 @@ class Learner:
 
     @property
     def default_parts(self) -> list[str]:
-        """Parts that `tuning: full` trains where it names none."""
+        """Parts that train where a tuning of whole parts names none. Here: the main one."""
         return self.tunable_parts[:1]
 
     def encode_flops(self) -> float:
@@ -279,6 +279,10 @@ class Learner:
 
         tensors = {name: t.detach().clone().contiguous() for name, t in self._state().items()}
         save_file(tensors, str(folder / self.weights_file), metadata={"format": "pt"})
+
+    def name_in_file(self, name: str) -> str:
+        """What `weights_file` calls a tensor, given as `part.name`. Here: its name in the part."""
+        return name.split(".", 1)[1]
 
     def load_weights(self, folder: Path) -> None:
         """Reads what `save` wrote. Raises an error of any kind where that is not whole."""

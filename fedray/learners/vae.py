@@ -219,6 +219,9 @@ class Vae(Learner):
         }
         (folder / CONFIG).write_text(json.dumps(self.section.model_dump() | facts, indent=2) + "\n")
 
+    def name_in_file(self, name: str) -> str:
+        return name
+
     def load_weights(self, folder: Path) -> None:
         self.local_names = frozenset(_facts(folder)["local_weights"])
         super().load_weights(folder)

@@ -10,7 +10,7 @@ from fedray.tuning.tuning import Tuning
 
 
 class Full(Tuning):
-    """Every weight of the named parts, or of those that the learner trains by default."""
+    """Every weight of the named parts, or of those that the learner trains where none are named."""
 
     def select(self, learner: Learner) -> dict[str, nn.Parameter]:
         chosen: dict[str, nn.Parameter] = {}

@@ -128,10 +128,7 @@ class Tuning(ABC):
         """Names and exact bytes of the files that hold what was trained, without writing them. The first is
         the one that others read."""
         tensors = zip(layout.names, layout.shapes, strict=True)
-        several = len(learner.default_parts) > 1  # then the file's names begin with their part's
-        entries = {
-            name if several else name.split(".", 1)[1]: (layout.precision, shape) for name, shape in tensors
-        }
+        entries = {learner.name_in_file(name): (layout.precision, shape) for name, shape in tensors}
         return {learner.weights_file: safetensors_bytes(entries)}
 
     def base_files(self, learner: Learner) -> dict[str, int]:

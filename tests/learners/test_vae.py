@@ -284,3 +284,12 @@ def test_it_learns(tmp_path):
     before = json.loads((tmp_path / "run" / "baseline.json").read_text())
     after = rows(tmp_path / "run" / "metrics.jsonl")[-1]
     assert after["eval_negative_elbo"] < 0.8 * before["eval_negative_elbo"]
+
+
+def test_fedray_generate_samples_a_finished_run_and_wants_no_prompt(fedray, tmp_path):
+    run(garments(tmp_path, TRAINED | DECODER_ONLY), tmp_path / "run")
+    out = tmp_path / "grid.png"
+    assert fedray("generate", tmp_path / "run", "--num", 4, "--out", out)[0] == 0
+    assert out.stat().st_size
+    code, _, err = fedray("generate", tmp_path / "run", "--prompt", "a bag")
+    assert (code, "got prompts for a vae, expected none" in err) == (2, True)
