@@ -177,7 +177,7 @@ class Vae(Learner):
         active = torch.cat(means).var(0, unbiased=False) > ACTIVE
         return {
             "eval_negative_elbo": (reconstruction + kl) / n,
-            "eval_reconstruction": reconstruction / n,
+            "eval_reconstruction_loss": reconstruction / n,
             "eval_kl": kl / n,
             "eval_active_units": float(active.sum()),
             "eval_samples": float(n),

@@ -140,7 +140,7 @@ def test_a_latent_number_whose_mean_varies_over_images_is_active_and_others_are_
         made.encoder.posterior.weight[1].normal_()
     found = made.measure(samples, np.arange(40))
     assert found["eval_active_units"] == 1
-    assert found["eval_negative_elbo"] == pytest.approx(found["eval_reconstruction"] + found["eval_kl"])
+    assert found["eval_negative_elbo"] == pytest.approx(found["eval_reconstruction_loss"] + found["eval_kl"])
 
 
 def test_an_image_depends_on_its_own_seed_and_not_on_its_neighbours():
