@@ -171,11 +171,8 @@ def _writes_texts(scenario: Scenario, folder: Path, of_images: bool) -> bool:
 
 
 def _prompts(scenario: Scenario, folder: Path, prompts: Sequence[str]) -> Sequence[str]:
-    """The prompts given; an empty one for a model that takes none.
-
-    Raises:
-        ScenarioError: where a model that takes prompts has none, or one that takes none has some.
-    """
+    """The prompts given; an empty one for a model that takes none. Raises ScenarioError where a model that
+    takes prompts has none, or one that takes none has some."""
     section = scenario.model
     if not section.takes_prompts and not prompts:
         return [""]

@@ -251,14 +251,27 @@ class Learner:
         """Floating-point operations of sampling one image. To be called on the meta device."""
         raise NotImplementedError(f"{type(self).__name__} does not say what a sample costs")
 
+    def usual_prompts(self) -> list[str]:
+        """A prompt for each row of a grid, where a scenario names none: empty ones, that nothing reads."""
+        return [""] * ROWS
+
+    @classmethod
+    def refuse_prompts(cls, section: Any, prompts: Sequence[str], dataset: DatasetInfo) -> None:
+        """Raises Refused for a prompt from which it cannot generate images or texts like those of
+        `dataset`."""
+
+    def prompts_of(self, samples: Samples, indices: np.ndarray) -> list[str]:
+        """A prompt for images that are to be compared with each of these samples. Here: its caption."""
+        return [samples.captions[int(i)] for i in indices]
+
     def write_samples(self, context: EvaluationContext) -> None:
         """Samples of the scenario's prompts from fixed noise: images as a grid, a row a prompt, or texts one
         after another. Without prompts nothing, but for a learner of images that takes none."""
         section = self.section
         evaluation = context.section
         prompts = list(evaluation.prompts)
-        if not prompts and section.generates == "images" and not section.takes_prompts:
-            prompts = [""] * ROWS
+        if not prompts and section.shows_samples:
+            prompts = self.usual_prompts()
         if section.generates is None or not prompts:
             return
         columns = evaluation.images_per_prompt if section.generates == "images" else 1

@@ -7,6 +7,7 @@ from pathlib import Path
 from fedray.lazy import resolve
 from fedray.learners.bases import locate
 from fedray.scenario.base import Refused
+from fedray.scenario.gan import Gan
 from fedray.scenario.model import Classifier, Diffusion, Transformer
 from fedray.scenario.model_section import ModelSection
 from fedray.scenario.text_to_image import TextToImage
@@ -48,6 +49,10 @@ def of_diffusion(section: Diffusion, folder: Path) -> list[str]:
 def of_vae(section: Vae, folder: Path) -> list[str]:
     levels = range(len(section.channels))
     return [*(f"down_{i}" for i in levels), "latent", "expand", *(f"up_{i}" for i in levels), "loss"]
+
+
+def of_gan(section: Gan, folder: Path) -> list[str]:
+    return ["z", "generator", "discriminator"]
 
 
 def of_text_to_image(section: TextToImage, folder: Path) -> list[str] | None:

@@ -98,6 +98,7 @@ class Workload:
             aggregate_flops=lambda updates: travelling * scenario.aggregation.operations(updates),
             generate_flops=self.flops_per_picture,
             picture_bytes=self.picture_bytes,
+            state_bytes=self.client_state_bytes,
             encode_flops=(lambda client: encodes * own.get(client, 0)) if encodes else None,
             pass_flops=lambda stage, n: n * self.cut.flops[stage] if self.cut else 0.0,
             crossing_bytes=lambda crossing, n: self.cut.bytes[crossing][n] if self.cut else 0,
@@ -115,6 +116,7 @@ def measure(scenario: Scenario, folder: Path, dataset: Dataset | None = None) ->
 
     dataset = dataset or Dataset.of(scenario, folder)
     verify(scenario, folder, dataset)
+    _refuse_prompts(scenario, dataset)
     planner = scenario.companion_planner()
     if planner is not None:
         planner.verify(folder, dataset)
@@ -123,6 +125,14 @@ def measure(scenario: Scenario, folder: Path, dataset: Dataset | None = None) ->
         _counted[counted_by] = _count(scenario, folder, dataset)
     counted = _counted[counted_by]
     return replace(counted, notes=(*_notes(scenario, folder, dataset), *counted.notes))
+
+
+def _refuse_prompts(scenario: Scenario, dataset: Dataset) -> None:
+    """Raises Refused for prompts from which the model cannot generate."""
+    from fedray.learners.learners import learner_class
+
+    if (prompts := scenario.evaluation.prompts) and scenario.model.built_for_data:
+        learner_class(scenario.model).refuse_prompts(scenario.model, prompts, dataset.info)
 
 
 _counted: dict[tuple[str, ...], Workload] = {}
@@ -221,7 +231,7 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     from fedray.learners.cut import cut
 
     cuts = [cut(learner.stages, scenario.split)]
-    (split,) = cut_work(scenario, learner, tuned.travelling, layout, cuts)
+    (split,) = cut_work(scenario, learner, tuned, layout, cuts)
     if reason := refusal(scenario, split):
         raise reason
     return whole.at(split)

@@ -63,8 +63,8 @@ MEANINGS = {
         " there?"
     ),
     "eval_negative_elbo": (
-        "The negative evidence lower bound of test images, in nats an image: what they cost to write down with"
-        " this model, at most. It is the reconstruction loss and the KL divergence. Lower is better."
+        "The negative evidence lower bound of test images, in nats an image: what they cost to write down"
+        " with this model, at most. It is the reconstruction loss and the KL divergence. Lower is better."
     ),
     "eval_reconstruction_loss": (
         "Minus the log likelihood of test images given latent vectors drawn for them, in nats an image."

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Discriminator, Field
 
 from fedray.scenario.base import Count, Fraction, Refused
+from fedray.scenario.gan import Gan
 from fedray.scenario.kinds import OpenKind
 from fedray.scenario.model_section import MOST_WIDE, Generates, Layers, ModelSection, Resolution
 from fedray.scenario.text_to_image import TextToImage
@@ -191,5 +192,5 @@ class Transformer(ModelSection):
 
 
 Model = Annotated[
-    TextToImage | Classifier | Diffusion | Vae | Transformer, Discriminator("kind"), OpenKind("learner")
+    TextToImage | Classifier | Diffusion | Gan | Vae | Transformer, Discriminator("kind"), OpenKind("learner")
 ]

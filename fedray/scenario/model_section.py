@@ -46,6 +46,16 @@ class ModelSection(KindSection):
         """Whether a batch is normalised as a whole, so that it cannot go in parts."""
         return False
 
+    def cited_with(self, topology: Any) -> Iterator[str]:
+        """Keys of BibTeX entries of what a topology makes of its training."""
+        if topology.plans_by_client and self.generates == "images":
+            yield "chen2023exploring"
+
+    @property
+    def shows_samples(self) -> bool:
+        """Whether it has samples to show where a scenario names no prompts."""
+        return self.generates == "images" and not self.takes_prompts
+
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         tuning = scenario.tuning
         evaluation = scenario.evaluation

@@ -33,10 +33,10 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "bits": {8, 4},
     "selection": {"random"},
     "network": {"cnn"},
-    "norm": {"batch", "group"},  # of a resnet18 alone
+    "norm": {"batch", "group", "none"},  # of a resnet18 or a gan alone
     "targets": {"attention", "kohya"},
     "payload": {"fp32", "fp16", "bf16"},
-    "parts": {"unet", "text_encoder", "encoder", "decoder", "network"},
+    "parts": {"unet", "text_encoder", "generator", "discriminator", "encoder", "decoder", "network"},
     "likelihood": {"bernoulli", "gaussian"},
     "precision": {"fp32", "bf16"},
     "clip_norm": {"auto"},
@@ -88,6 +88,7 @@ VALUES = {  # of keys beside `kind`, whose section cites them
     "selection": {"fedcs", "label_cover", "round_robin", "proportional_fair"},
     "network": {"resnet18"},
     "objective": {"masked_language", "causal_language", "classification", "masked_image"},
+    "loss": {"nonsaturating", "hinge"},
     "precision": {"fp16"},
     "rate": {"shannon", "truncated", "nr_mcs"},
     "allocation": {"proportional_fair", "blocks"},
