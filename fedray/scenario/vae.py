@@ -81,6 +81,9 @@ class Vae(ModelSection):
         if self.free_bits:
             yield "kingma2016improved"
 
+    def cited_with(self, topology: Any) -> Iterator[str]:
+        return iter(())
+
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         yield from super().conflicts(scenario)
         if self.std is not None and self.likelihood != "gaussian":
