@@ -51,7 +51,7 @@ def generate(
 
     Args:
         folder: the run's.
-        prompts: one an image, or several.
+        prompts: one an image, or several; none for a model that takes none.
         out: a PNG file for a grid, a folder for single files; None: under the run's `generated/`.
         num: images or texts a prompt.
         seed: of a prompt's first one; the others count up.
@@ -68,6 +68,7 @@ def generate(
     loaded = reader.scenario(run.path)
     scenario = loaded.scenario
     writes = _writes_texts(scenario, folder, guidance is not None or negative is not None)
+    prompts = _prompts(scenario, folder, prompts)
     sampling = _sampling(scenario, guidance, steps, negative)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     out = _place(run, out, prompts[0], writes)
@@ -153,21 +154,33 @@ def _writes_texts(scenario: Scenario, folder: Path, of_images: bool) -> bool:
         of_images: whether options are given that only images have.
 
     Raises:
-        ScenarioError: for a sweep, a model that generates nothing from prompts, and options that it does not
-            have.
+        ScenarioError: for a sweep, a model that generates nothing, and options that it does not have.
     """
     if scenario.sweep:
         variants = ", ".join(str(folder / name) for name in scenario.sweep.variants)
         raise ScenarioError([f"{folder}: got a sweep, expected one of its runs: {variants}"])
     section = scenario.model
-    if section.generates is None or not section.takes_prompts:
-        expected = "the run of a model that generates from prompts"
+    if section.generates is None:
+        expected = "the run of a model that generates images or texts"
         raise ScenarioError([f"{folder}: got a {section.kind}, expected {expected}"])
     writes = section.generates == "texts"
     if writes and of_images:
         got = "--guidance or --negative for a model that writes"
         raise ScenarioError([f"{folder}: got {got}, expected --steps alone"])
     return writes
+
+
+def _prompts(scenario: Scenario, folder: Path, prompts: Sequence[str]) -> Sequence[str]:
+    """The prompts given; an empty one for a model that takes none. Raises ScenarioError where a model that
+    takes prompts has none, or one that takes none has some."""
+    section = scenario.model
+    if not section.takes_prompts and not prompts:
+        return [""]
+    if section.takes_prompts and prompts:
+        return prompts
+    got = f"{'prompts' if prompts else 'no prompt'} for a {section.kind}"
+    expected = "none: its images come from noise alone" if prompts else "--prompt"
+    raise ScenarioError([f"{folder}: got {got}, expected {expected}"])
 
 
 def _save_texts(each: Sequence[tuple[dict[str, Any], str]], file: Path) -> list[dict[str, Any]]:

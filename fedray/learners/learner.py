@@ -61,6 +61,8 @@ class Learner:
         home: patterns of names of parameters and buffers that stay with their client, as its state; the
             Section then says `trains_home = True`.
         groups: sections with `patterns` of names and an `optimizer`, behind those of `training.groups`.
+        local_names: of what stays with its client, once the tuning has said so; where evaluation and export
+            read it, these weights have their initial values.
     """
 
     Section: ClassVar[type[ModelSection]] = ModelSection
@@ -71,6 +73,7 @@ class Learner:
     weights_file: ClassVar[str] = "model.safetensors"
     home: tuple[str, ...] = ()
     groups: Sequence[Any] = ()
+    local_names: frozenset[str] = frozenset()
 
     def __init__(self, section: Any, context: LearnerContext) -> None:
         """Builds the networks; `load` sees to seed, device and freezing.
@@ -112,6 +115,11 @@ class Learner:
             for module in part.modules():
                 if hasattr(module, "running_mean") and not any(p.requires_grad for p in module.parameters()):
                     module.eval()
+
+    def prepare_round(self, round_number: int) -> None:
+        """Called before each client's local update (in a split, at both of its ends) with its round, counted
+        from 1, for a loss that changes over rounds. What it sets depends on the round alone, since a worker
+        trains any client in any order. Evaluation calls it never."""
 
     def travelling_buffers(self) -> dict[str, Tensor]:
         """Buffers that travel beside what trains, by `part.name`: running means and variances of modules
@@ -250,13 +258,8 @@ class Learner:
 
     @classmethod
     def refuse_prompts(cls, section: Any, prompts: Sequence[str], dataset: DatasetInfo) -> None:
-        """Raises Refused for a prompt from which it cannot generate.
-
-        Args:
-            section: the scenario's `model`.
-            prompts: of the scenario.
-            dataset: what its samples are like.
-        """
+        """Raises Refused for a prompt from which it cannot generate images or texts like those of
+        `dataset`."""
 
     def prompts_of(self, samples: Samples, indices: np.ndarray) -> list[str]:
         """A prompt for images that are to be compared with each of these samples. Here: its caption."""

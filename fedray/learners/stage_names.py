@@ -12,6 +12,7 @@ from fedray.scenario.model import Classifier, Diffusion, Transformer
 from fedray.scenario.model_section import ModelSection
 from fedray.scenario.text_to_image import TextToImage
 from fedray.scenario.topology import Split
+from fedray.scenario.vae import Vae
 
 CLASSIFIERS = {
     "cnn": ("conv1", "conv2", "dense", "head"),
@@ -43,6 +44,11 @@ def of_diffusion(section: Diffusion, folder: Path) -> list[str]:
     if section.server_from:
         return ["client", "server", "loss"]
     return [*_unet(len(section.channels)), "loss"]
+
+
+def of_vae(section: Vae, folder: Path) -> list[str]:
+    levels = range(len(section.channels))
+    return [*(f"down_{i}" for i in levels), "latent", "expand", *(f"up_{i}" for i in levels), "loss"]
 
 
 def of_gan(section: Gan, folder: Path) -> list[str]:

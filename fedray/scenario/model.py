@@ -10,6 +10,7 @@ from fedray.scenario.gan import Gan
 from fedray.scenario.kinds import OpenKind
 from fedray.scenario.model_section import MOST_WIDE, Generates, Layers, ModelSection, Resolution
 from fedray.scenario.text_to_image import TextToImage
+from fedray.scenario.vae import Vae
 
 
 class Classifier(ModelSection):
@@ -191,5 +192,5 @@ class Transformer(ModelSection):
 
 
 Model = Annotated[
-    TextToImage | Classifier | Diffusion | Gan | Transformer, Discriminator("kind"), OpenKind("learner")
+    TextToImage | Classifier | Diffusion | Gan | Vae | Transformer, Discriminator("kind"), OpenKind("learner")
 ]

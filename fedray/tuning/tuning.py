@@ -89,6 +89,7 @@ class Tuning(ABC):
             )
         buffers = learner.travelling_buffers()
         local = self._local([*chosen, *buffers], learner)
+        learner.local_names = frozenset(local)
         travelling = {name: t for name, t in {**chosen, **buffers}.items() if name not in local}
         if local and not travelling:
             raise Refused("tuning.local", "all that trains", "patterns that leave something to travel")

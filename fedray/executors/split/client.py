@@ -45,6 +45,7 @@ class SplitUpdate:
         state: StateArrays | None,
     ) -> None:
         scenario = work.job.scenario
+        work.learner.prepare_round(round_number)
         self.received = work.model.client.numbers(buffer)  # [numel] fp32
         self.weights = PartWeights(work.model.client, self.received, (state or {}).get(HOME))
         self.draws = torch.Generator().manual_seed(key(scenario.seed, round_number, client, "noise"))
