@@ -1,6 +1,5 @@
-"""`fedray generate`: images, or texts, from a run, finished or in progress, and from its base model beside
-them. A finished run is all in its folder: its training data are not asked for, where its files say what they
-were."""
+"""`fedray generate`: images, or texts, from a run, finished or in progress, and from its base model. Of a
+finished run, whose files say what its training data were, the data are not asked for."""
 
 import json
 import re
@@ -21,7 +20,8 @@ from fedray.executors import Job
 from fedray.executors.model import Model
 from fedray.executors.server import ServerWork
 from fedray.learners.contexts import LearnerContext, Sampling
-from fedray.learners.learner import BETWEEN, Learner
+from fedray.learners.generation import BETWEEN
+from fedray.learners.learner import Learner
 from fedray.learners.learners import NO_DATA, learner_class, load
 from fedray.learners.sheets import picture, sheet
 from fedray.resume import finished

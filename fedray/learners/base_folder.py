@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fedray.learners.base_families import FAMILIES, FamilyFiles
 from fedray.learners.base_files import Refuse, json_object, refuse_foreign
 from fedray.learners.base_scheduler import verify_scheduler
 from fedray.learners.base_tokenizer import verify_tokenizer
-from fedray.learners.families.files import FAMILIES, FamilyFiles
 from fedray.learners.weights_file import refuse_pointer, tensors_in
 from fedray.scenario.base import Refused
 

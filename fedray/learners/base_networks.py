@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from fedray.errors import printable
+from fedray.learners.base_families import FamilyFiles, PartFiles
 from fedray.learners.base_folder import family_of, listed, stored, verify_loaded
 from fedray.learners.bases import Base
-from fedray.learners.families.files import FamilyFiles, PartFiles
 from fedray.scenario.base import Refused
 
 

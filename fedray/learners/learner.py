@@ -1,6 +1,6 @@
 """What every learner offers, and the base class of one's own. No federation in it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
@@ -11,22 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from fedray.data import DatasetInfo, Samples
-from fedray.files import write_whole
-from fedray.learners.adapter_files import DIFFUSERS_FILE
-from fedray.learners.contexts import EvaluationContext, LearnerContext, Sampling
+from fedray.learners.adapter_files import TakesAdapters
+from fedray.learners.contexts import EvaluationContext, LearnerContext
+from fedray.learners.generation import Generation
 from fedray.learners.pictures import ImageShard
-from fedray.learners.sheets import write_sheet
 from fedray.learners.stages import Stage, inputs, run, within
 from fedray.randomness import SERVER, key
 from fedray.scenario.base import Refused
 from fedray.scenario.model_section import ModelSection
 
-ROWS = 4  # of a grid without prompts
-BETWEEN = "\n---\n"  # texts in a file
 AT_ONCE = 64  # samples of a test set that are measured in one go
 
 
-class Learner:
+class Learner(Generation, TakesAdapters):
     """A model with its data's encoding, its loss, its evaluation, its samples and its files.
 
     A learner of one's own says at least what its networks are (`parts`, in `__init__`), and either the `loss`
@@ -234,86 +231,6 @@ class Learner:
         """What is measured of a batch of the test set beside its loss, by names that begin with `eval_`; each
         is averaged over the samples."""
         return {}
-
-    def sample(
-        self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling
-    ) -> Tensor | Sequence[str]:
-        """What its section says that it generates, one a prompt (an empty one where it takes none): images
-        [n, 3, h, w] in 0..1 on the CPU, or texts.
-
-        Args:
-            prompts: n of them.
-            seeds: n of them; each sample comes from its own, whatever its neighbours.
-            sampling: in how many steps, and how.
-        """
-        raise NotImplementedError(f"{type(self).__name__} generates nothing")
-
-    def sample_flops(self, sampling: Sampling) -> float:
-        """Floating-point operations of sampling one image. To be called on the meta device."""
-        raise NotImplementedError(f"{type(self).__name__} does not say what a sample costs")
-
-    def usual_prompts(self) -> list[str]:
-        """A prompt for each row of a grid, where a scenario names none: empty ones, that nothing reads."""
-        return [""] * ROWS
-
-    @classmethod
-    def refuse_prompts(cls, section: Any, prompts: Sequence[str], dataset: DatasetInfo) -> None:
-        """Raises Refused for a prompt from which it cannot generate images or texts like those of
-        `dataset`."""
-
-    def prompts_of(self, samples: Samples, indices: np.ndarray) -> list[str]:
-        """A prompt for images that are to be compared with each of these samples. Here: its caption."""
-        return [samples.captions[int(i)] for i in indices]
-
-    def write_samples(self, context: EvaluationContext) -> None:
-        """Samples of the scenario's prompts from fixed noise: images as a grid, a row a prompt, or texts one
-        after another. Without prompts nothing, but for a learner of images that takes none."""
-        section = self.section
-        evaluation = context.section
-        prompts = list(evaluation.prompts)
-        if not prompts and section.shows_samples:
-            prompts = self.usual_prompts()
-        if section.generates is None or not prompts:
-            return
-        columns = evaluation.images_per_prompt if section.generates == "images" else 1
-        prompts = [prompt for prompt in prompts for _ in range(columns)]
-        made = self.sample(prompts, context.seeds(len(prompts), "grid"), context.sampling)
-        context.sheet.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(made, Tensor):
-            write_sheet(made, columns, context.sheet)
-        else:
-            write_whole(context.sheet.with_suffix(".txt"), BETWEEN.join(made) + "\n")
-
-    # Adapters, of a learner whose Section says `takes_adapters`
-
-    def adapter_targets(self, chosen: str | Sequence[str]) -> dict[str, list[str]]:
-        """Names of the layers that have adapters, by part; raises Refused for what it does not know. Here: a
-        list of names in the first part.
-
-        Args:
-            chosen: `tuning.targets`.
-        """
-        if isinstance(chosen, str):
-            raise Refused("tuning.targets", chosen, f"a list of names of layers for a {self.section.kind}")
-        return {self.tunable_parts[0]: list(chosen)}
-
-    def adapter_key(self, part: str, name: str) -> str:
-        """An adapter tensor's key in a file, from its name in a part."""
-        return f"{part}.{name.replace('.default.', '.')}"
-
-    def adapter_files(
-        self, adapter: Mapping[str, Tensor], scale: float, alpha: float
-    ) -> dict[str, dict[str, Tensor]]:
-        """Tensors by file, the file that others read first. That says no alpha, so that there B carries the
-        scale.
-
-        Args:
-            adapter: tensors by their keys.
-            scale: alpha / rank, by which B A is multiplied.
-            alpha: for files that name it.
-        """
-        scaled = {n: t * scale if n.endswith(".lora_B.weight") else t for n, t in adapter.items()}
-        return {DIFFUSERS_FILE: scaled}
 
     # Files
 

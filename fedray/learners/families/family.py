@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from fedray.lazy import resolve
+from fedray.learners.base_families import FamilyFiles
 from fedray.learners.base_networks import index_of, load_parts, noise_config, parts_on_meta
 from fedray.learners.bases import Base
-from fedray.learners.families.files import FamilyFiles
 from fedray.learners.families.noise import DiscreteNoise
 from fedray.learners.stages import Stage
 
