@@ -40,10 +40,11 @@ class Gan(ModelSection):
     norm: Literal["batch", "group", "none"] = Field(
         default="batch",
         description="The generator's normalisation layers. batch: BatchNorm, whose running means travel with "
-        "the weights. group: GroupNorm of groups of 8 channels, which does not average over a batch.",
+        "the weights. group: GroupNorm of groups of 8 channels, which does not average over a batch. "
+        "none: no such layers.",
     )
     spectral_norm: bool = Field(
-        default=True,
+        default=False,
         description="Whether each weight matrix of the discriminator is divided by its largest singular "
         "value (Miyato et al. 2018).",
     )

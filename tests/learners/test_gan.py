@@ -24,7 +24,7 @@ from fedray.scenario import Refused, ScenarioError
 from fedray.scenario.gan import Gan as Section
 from tests.helpers import begin, garments, job_of, rows, run
 
-SMALL = {"kind": "gan", "width": 8, "latent": 6, "resolution": 8}
+SMALL = {"kind": "gan", "width": 8, "latent": 6, "resolution": 8, "spectral_norm": True}
 LABELS = ("circle", "square", "ankle boot")
 ADAM = {"kind": "adamw", "learning_rate": 1e-3, "beta1": 0.5, "weight_decay": 0.0}
 FASTER = {**ADAM, "learning_rate": 4e-3}

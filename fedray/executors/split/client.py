@@ -100,7 +100,7 @@ class SplitClients(ClientDatasets):
             seed_dropout(self.device, seed)
             if step.stage == "front":
                 if step.begins_turn:
-                    (state,) = awaited
+                    state = awaited[0] if awaited else None
                     self.updates[step.client] = SplitUpdate(self, round_number, step.client, arrived, state)
                 return self._front(round_number, self.updates[step.client], step)
             update = self.updates[step.client]
