@@ -108,11 +108,11 @@ def main() -> None:
 
     host = ray.remote(ClientHost).options(num_cpus=1).remote(job)
     buffer, _, _ = host.initial.options(num_returns=3).remote()
-    ray.get(host.train.options(num_returns=2).remote(0, 0, buffer)[1])  # its samples are encoded now
+    ray.get(host.train.options(num_returns=3).remote(0, 0, buffer, {})[1])  # its samples are encoded now
     inside, plain = [], []
     for r in range(a.repeats):  # in turn, so that a machine's moods strike both
         start = time.perf_counter()
-        ray.get(host.train.options(num_returns=2).remote(r, 0, buffer)[1])
+        ray.get(host.train.options(num_returns=3).remote(r, 0, buffer, {})[1])
         inside.append(a.steps / (time.perf_counter() - start))
         plain.append(plain_loop(job, a.steps))
     ratios = [i / q for i, q in zip(inside, plain, strict=True)]
