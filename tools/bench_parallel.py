@@ -37,9 +37,10 @@ from fedray.data import open_source
 from fedray.data.clients import Holdings, holdings
 from fedray.executors import Job
 from fedray.executors.local_training import batches
-from fedray.executors.ray import RayExecutor
+from fedray.executors.ray.executor import RayExecutor
 from fedray.learners.classifier import build
-from fedray.network.clock import Ledger, time_round
+from fedray.network.clock import time_round
+from fedray.network.ledger import Ledger
 from fedray.network.radio import Radio
 from fedray.planning.round import Shared, schedule_round
 from fedray.randomness import generator

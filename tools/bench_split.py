@@ -24,7 +24,6 @@ import numpy as np
 import ray
 import torch
 import torch.nn.functional as F
-from fedray.executors.split.message import Message
 
 from fedray.checks import check
 from fedray.data import holdings
@@ -42,6 +41,7 @@ from fedray.planning.round import schedule_round, shared
 from fedray.randomness import generator
 from fedray.schedule import Pass, Schedule
 from fedray.topologies.split import splitfed
+from fedray.transport.messages import Message
 
 SCENARIO = """
 name: bench
