@@ -14,8 +14,8 @@ class TextToImage(ModelSection):
 
     kind: Literal["text_to_image"] = Field(description="text_to_image: fine-tune a Stable Diffusion.")
     base: FilePath = Field(
-        description="The model to begin with: one that ships with fedray (tiny-sd, tiny-sd2), a folder in diffusers' "
-        "layout, or owner/name on the Hugging Face hub."
+        description="The model to begin with: one that ships with fedray (tiny-sd, tiny-sd2), a folder in "
+        "diffusers' layout, or owner/name on the Hugging Face hub."
     )
     resolution: Resolution | None = Field(
         default=None, description="Width and height of images in pixels. None: the base model's own."
