@@ -1,4 +1,4 @@
-"""The emoji that ship (tools/make_emoji.py): what a scenario, a reader of licences and a model find in them."""
+"""The emoji that ship, which tools/make_emoji.py made."""
 
 import hashlib
 import json
@@ -18,7 +18,8 @@ from tests.helpers import tiny
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("emoji", "emoji-heldout", "emoji-subject")
 KINDS = [
-    "animals", "buildings", "clothes", "faces", "food", "music", "objects", "plants", "sky", "sports", "vehicles",
+    "animals", "buildings", "clothes", "faces", "food", "music",
+    "objects", "plants", "sky", "sports", "vehicles",
 ]  # fmt: skip
 
 
