@@ -1,8 +1,10 @@
 """Trains tiny-sd and tiny-sd2, the small but whole Stable Diffusions that ship with fedray, and writes a model card.
 
     uv run python tools/train_tiny_sd.py --out fedray/shipped/tiny-sd
-    uv run python tools/train_tiny_sd.py --out fedray/shipped/tiny-sd2 --emoji fedray/shipped/emoji \
+    uv run python tools/train_tiny_sd.py --out tiny-sd2-first --emoji fedray/shipped/emoji \
         --start-from fedray/shipped/tiny-sd --autoencoder-steps 1200 --steps 2000 --bf16
+    uv run python tools/train_tiny_sd.py --out fedray/shipped/tiny-sd2 --emoji fedray/shipped/emoji --moved 0.25 \
+        --start-from tiny-sd2-first --autoencoder-steps 0 --steps 2200 --rate 1e-3 --emoji-share 0.75 --seed 1
 
 First the autoencoder on garments in every colour, then the text encoder and the U-Net together on captioned
 photos, posters and sketches. Ink is held out: it is what the case study teaches. With --emoji half of what
@@ -28,12 +30,12 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.training_utils import EMAModel, compute_snr
+from progress import Progress
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 STYLES = {"photo": 0.4, "poster": 0.3, "sketch": 0.3}
 MAX_TOKENS = 32
 COPIES = 40  # of each emoji that the U-Net learns from
-MOVED = 0.25  # of them are mirrored, and as many made smaller and shifted
 
 
 def main() -> None:
@@ -46,6 +48,12 @@ def main() -> None:
     p.add_argument("--batch", type=int, default=64)
     p.add_argument("--rate", type=float, help="the denoiser's highest; otherwise 1.2e-3, or half of it")
     p.add_argument("--emoji-share", type=float, default=0.5, help="of what the denoiser sees")
+    p.add_argument(
+        "--moved",
+        type=float,
+        default=0.5,
+        help="of the denoiser's emoji, mirrored; as many smaller and shifted",
+    )
     p.add_argument("--emoji", type=Path, metavar="FOLDER", help="emoji to learn beside garments")
     p.add_argument(
         "--start-from", type=Path, metavar="BASE", help="begin with its weights, at half the rates"
@@ -173,7 +181,7 @@ def encode_emoji(vae, pictures, captions, a) -> tuple[torch.Tensor, list[str]]:
     g = torch.Generator().manual_seed(a.seed + 4)
     latents = []
     for _ in range(COPIES):
-        d = vae.encode(emoji_pictures.moved(pictures, g, MOVED).to(a.device) * 2 - 1).latent_dist
+        d = vae.encode(emoji_pictures.moved(pictures, g, a.moved).to(a.device) * 2 - 1).latent_dist
         latents.append(torch.cat([d.mean, d.std], 1))
     return torch.cat(latents), captions * COPIES
 
@@ -294,45 +302,6 @@ def draw_rows(sizes: list[int], n: int, share: float, g: torch.Generator) -> tor
     return torch.cat([rows, sizes[0] + torch.randint(sizes[1], (second,), generator=g)])
 
 
-class Progress:
-    """Where a training is: kept every 200 steps, so that a broken one goes on with the same bits.
-
-    Args:
-        file: what it is kept in.
-        parts: whatever has a state_dict, by name.
-        g: the generator that all draws come from.
-    """
-
-    def __init__(self, file: Path, parts: dict, g: torch.Generator) -> None:
-        self.file, self.parts, self.g = file, parts, g
-        self.step, self.seconds, self.losses, self.curve = 0, 0.0, [], {}
-        if file.exists():
-            kept = torch.load(file, weights_only=True)
-            for name, part in parts.items():
-                part.load_state_dict(kept[name])
-            g.set_state(kept["g"])
-            self.step, self.seconds, self.curve = kept["step"], kept["seconds"], kept["curve"]
-        self.since = time.time()
-
-    def done(self, loss: float) -> None:
-        """After a step."""
-        self.step += 1
-        self.losses.append(loss)
-        if self.step % 200:
-            return
-        now = time.time()
-        self.seconds += now - self.since
-        self.since = now
-        self.curve[self.step] = round(sum(self.losses) / len(self.losses), 5)
-        self.losses = []
-        print(f"step {self.step} loss {self.curve[self.step]} {self.seconds:.0f} s", flush=True)
-        kept = {name: part.state_dict() for name, part in self.parts.items()}
-        kept |= {"g": self.g.get_state(), "step": self.step, "seconds": self.seconds, "curve": self.curve}
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(kept, self.file.with_suffix(".new"))
-        self.file.with_suffix(".new").replace(self.file)
-
-
 def noise_schedule() -> DDIMScheduler:
     return DDIMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction",
@@ -350,6 +319,10 @@ def save(vae, text_encoder, tokenizer, unet, out: Path, card: dict) -> None:
     # transformers would load it as stored, beside a U-Net in fp32
     config = out / "text_encoder" / "config.json"
     config.write_text(config.read_text().replace('"dtype": "float16"', '"dtype": "float32"'))
+    # where this machine had the base that it began from
+    config = out / "vae" / "config.json"
+    entries = {k: v for k, v in json.loads(config.read_text()).items() if k != "_name_or_path"}
+    config.write_text(json.dumps(entries, indent=2) + "\n")
     card["parameters"] = {
         k: sum(p.numel() for p in m.parameters())
         for k, m in zip(("vae", "text_encoder", "unet"), half, strict=True)

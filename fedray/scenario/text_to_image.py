@@ -14,8 +14,8 @@ class TextToImage(ModelSection):
 
     kind: Literal["text_to_image"] = Field(description="text_to_image: fine-tune a Stable Diffusion.")
     base: FilePath = Field(
-        description="The model to begin with: one that ships with fedray (tiny-sd), a folder in diffusers' "
-        "layout, or owner/name on the Hugging Face hub."
+        description="The model to begin with: one that ships with fedray (tiny-sd, tiny-sd2), a folder in "
+        "diffusers' layout, or owner/name on the Hugging Face hub."
     )
     resolution: Resolution | None = Field(
         default=None, description="Width and height of images in pixels. None: the base model's own."
@@ -45,7 +45,7 @@ class TextToImage(ModelSection):
 
     def cited(self) -> Iterator[str]:
         yield from super().cited()
-        if self.base == "tiny-sd":
+        if self.base in ("tiny-sd", "tiny-sd2"):
             yield from ("song2021denoising", "xiao2017fashion")
         if self.min_snr_gamma is not None:
             yield "hang2023efficient"
