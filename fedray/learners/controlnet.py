@@ -89,10 +89,12 @@ def with_control(pieces: Sequence[Stage], network: Any, noisy: Any) -> list[Stag
 
 
 def _condition(network: Any, needs: Sequence[str], noisy: Any) -> Stage:
-    """Args:
-    network: the ControlNet.
-    needs: what the U-Net's `in` takes: latents, noise, timesteps, and what is added to timesteps.
-    noisy: makes noisy latents of the first three.
+    """What the ControlNet's encoder begins with: noisy latents and condition, and timesteps, each embedded.
+
+    Args:
+        network: the ControlNet.
+        needs: what the U-Net's `in` takes: latents, noise, timesteps, and what is added to timesteps.
+        noisy: makes noisy latents of the first three.
     """
     added = len(needs) - 3
 

@@ -1,6 +1,5 @@
 """A ControlNet beside a frozen base: its step, its samples, its files, in a split too."""
 
-
 import numpy as np
 import pytest
 import torch
@@ -139,7 +138,7 @@ def test_another_condition_gives_another_loss_once_the_outputs_are_not_zero(samp
     assert not torch.equal(model.loss(batch), before)
 
 
-def test_only_the_controlnet_trains_and_the_units_before_it_keep_no_gradient(samples):
+def test_only_the_controlnet_trains_and_the_stages_before_it_keep_no_gradient(samples):
     model = learner(control=Control(**EDGES))
     chosen = tuning(Full(kind="full"), 0).apply(model).travelling
     assert {name.split(".")[0] for name in chosen} == {"controlnet"}
