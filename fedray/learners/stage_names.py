@@ -66,7 +66,11 @@ def of_text_to_image(section: TextToImage, folder: Path) -> list[str] | None:
         mid = bool(config.get("mid_block_type", True))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # it is no such configuration
         return None
-    return ["text", *_unet(levels, mid), "loss"]
+    names = _unet(levels, mid)
+    if section.control is not None:
+        names.insert(names.index("up_0"), "control")
+        names.insert(names.index("in") + 1, "condition")
+    return ["text", *names, "loss"]
 
 
 def _unet(levels: int, mid: bool = True) -> list[str]:

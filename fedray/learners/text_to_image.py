@@ -43,6 +43,7 @@ class LatentShard:
     ids: Conditions  # of texts, [n + 1, l] int64 for each text encoder, the empty caption last
     hidden: Conditions | None  # the same embedded, [n + 1, ...], where the text encoders are frozen
     of_image: Conditions  # [n, ...]
+    condition: Tensor | None = None  # [n, 3, H, W] in 0..1, pixels that a ControlNet takes
 
     def __len__(self) -> int:
         return len(self.mean)
@@ -60,6 +61,7 @@ class NoisedLatents:
     pooled: Tensor | None = None  # [b, p], a text as a whole
     time_ids: Tensor | None = None  # [b, 6], SDXL's sizes and crops
     weight: Tensor | None = None  # [b], of each sample in the loss
+    condition: Tensor | None = None  # [b, 3, H, W] in 0..1, pixels that a ControlNet takes
 
 
 class TextToImage(Learner):
@@ -169,8 +171,11 @@ class TextToImage(Learner):
         of_image = self.family.image_conditions([(self.size, self.size)], self.size)
         return NoisedLatents(latents, latents, timesteps, **texts, **of_image)
 
+    def _denoising_stages(self) -> list[Stage]:
+        return self.family.denoising_stages(self.latent_shape[1])
+
     def _stages(self) -> tuple[Stage, ...]:
-        pieces = [self.family.text_stage(), *self.family.denoising_stages(self.latent_shape[1])]
+        pieces = [self.family.text_stage(), *self._denoising_stages()]
         needs = ("predicted", "latents", "noise", "timesteps")
         loss = Stage("loss", needs, ("loss",), self._error, optional=("weight",))
         return self.staged(pieces, loss)
@@ -284,7 +289,7 @@ class TextToImage(Learner):
         network a step; then the decoder."""
         texts = self.family.embed(self.family.blank_tokens(1))
         batch = self._blank(texts)
-        denoising = self.family.denoising_stages(self.latent_shape[1])
+        denoising = self._denoising_stages()
         network = _flops(lambda: run(denoising, inputs(batch)))
         text_encoders = _flops(lambda: self.family.embed(self.family.blank_tokens(1)))
         decoder = _flops(lambda: self.vae.decode(batch.latents))

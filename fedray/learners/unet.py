@@ -67,11 +67,7 @@ def _enter(unet: Any, first: tuple[str, ...], noisy: Any, added: tuple[str, ...]
         timesteps = values[n - 1]
         if unet.config.get("center_input_sample"):
             x = 2 * x - 1
-        emb = unet.time_embedding(unet.time_proj(timesteps).to(x.dtype))
-        if added:
-            pooled, numbers = values[n:]
-            embedded = unet.add_time_proj(numbers.flatten()).reshape(len(numbers), -1)
-            emb = emb + unet.add_embedding(torch.cat([pooled, embedded], -1).to(emb.dtype))
+        emb = embedded_timesteps(unet, timesteps, x.dtype, values[n:])
         x = unet.conv_in(x)
         return x, emb, x
 
@@ -79,11 +75,30 @@ def _enter(unet: Any, first: tuple[str, ...], noisy: Any, added: tuple[str, ...]
     return Stage("in", (*first, *added), ("x", "emb", "skip_0"), enter, modules)
 
 
+def embedded_timesteps(
+    network: Any, timesteps: Tensor, dtype: torch.dtype, added: Sequence[Tensor]
+) -> Tensor:
+    """[b, e], of a U-Net or a ControlNet.
+
+    Args:
+        network: diffusers' own.
+        timesteps: [b].
+        dtype: that the embedding computes in.
+        added: what SDXL's adds, pooled text [b, p] and numbers of an image [b, k]; otherwise nothing.
+    """
+    emb: Tensor = network.time_embedding(network.time_proj(timesteps).to(dtype))
+    if added:
+        pooled, numbers = added
+        embedded = network.add_time_proj(numbers.flatten()).reshape(len(numbers), -1)
+        emb = emb + network.add_embedding(torch.cat([pooled, embedded], -1).to(emb.dtype))
+    return emb
+
+
 def _down(i: int, block: Any, gives: Sequence[str]) -> Stage:
     text = _text_of(block)
 
     def down(x: Tensor, emb: Tensor, *text: Tensor) -> tuple[Tensor, ...]:
-        x, skips = block(x, emb, **_with(text))
+        x, skips = block(x, emb, **text_arguments(text))
         return x, *skips
 
     return Stage(f"down_{i}", ("x", "emb", *text), ("x", *gives), down, (block,))
@@ -91,7 +106,7 @@ def _down(i: int, block: Any, gives: Sequence[str]) -> Stage:
 
 def _middle(block: Any) -> Stage:
     def middle(x: Tensor, emb: Tensor, *text: Tensor) -> Tensor:
-        return block(x, emb, **_with(text))
+        return block(x, emb, **text_arguments(text))
 
     return Stage("mid", ("x", "emb", *_text_of(block)), ("x",), middle, (block,))
 
@@ -108,14 +123,18 @@ def _up(i: int, block: Any, skips: Sequence[str], target: dict[str, Any]) -> Sta
     n = len(skips)
 
     def up(x: Tensor, emb: Tensor, *rest: Tensor) -> Tensor:
-        return block(x, rest[:n], emb, **_with(rest[n:]), **target)
+        return block(x, rest[:n], emb, **text_arguments(rest[n:]), **target)
 
     return Stage(f"up_{i}", ("x", "emb", *skips, *_text_of(block)), ("x",), up, (block,))
 
 
+def takes_text(block: Any) -> bool:
+    return bool(getattr(block, "has_cross_attention", False))
+
+
 def _text_of(block: Any) -> tuple[str, ...]:
-    return ("text",) if getattr(block, "has_cross_attention", False) else ()
+    return ("text",) if takes_text(block) else ()
 
 
-def _with(text: tuple[Tensor, ...]) -> dict[str, Tensor]:
+def text_arguments(text: tuple[Tensor, ...]) -> dict[str, Tensor]:
     return {"encoder_hidden_states": text[0]} if text else {}

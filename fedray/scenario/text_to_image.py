@@ -6,6 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from fedray.scenario.base import FilePath, Positive, Refused
+from fedray.scenario.control import Control
+from fedray.scenario.control import conflicts as control_conflicts
 from fedray.scenario.model_section import Generates, ModelSection, Resolution
 
 
@@ -29,6 +31,10 @@ class TextToImage(ModelSection):
         default=0.0,
         description="The share of captions that are left empty in training, for classifier-free guidance.",
     )
+    control: Control | None = Field(
+        default=None,
+        description="A ControlNet beside the base, which trains in its stead. None: the base without one.",
+    )
 
     implementation: ClassVar[str] = "fedray.learners.text_to_image:TextToImage"
     stage_names: ClassVar[str | None] = "fedray.learners.stage_names:of_text_to_image"
@@ -43,6 +49,9 @@ class TextToImage(ModelSection):
     reads_sites: ClassVar[bool] = True
     cites: ClassVar[tuple[str, ...]] = ("rombach2022high", "ho2022classifier")
 
+    def implemented_by(self) -> str:
+        return "fedray.learners.controlled:Controlled" if self.control else self.implementation
+
     def cited(self) -> Iterator[str]:
         yield from super().cited()
         if self.base in ("tiny-sd", "tiny-sd2"):
@@ -52,6 +61,7 @@ class TextToImage(ModelSection):
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         yield from super().conflicts(scenario)
+        yield from control_conflicts(self.control, scenario.tuning)
         reference = scenario.evaluation.reference
         if reference is not None and self.resolution not in (None, 32):
             got = f"{reference.judge} at {self.resolution} pixels"

@@ -8,7 +8,9 @@ from pydantic import Discriminator, Field
 from fedray.scenario.base import Count, Fraction, Positive, Refused
 from fedray.scenario.kinds import KindSection, OpenKind
 
-Part = Literal["unet", "text_encoder", "generator", "discriminator", "encoder", "decoder", "network"]
+Part = Literal[
+    "unet", "text_encoder", "controlnet", "generator", "discriminator", "encoder", "decoder", "network"
+]
 Payload = Literal["fp32", "fp16", "bf16"]
 PAYLOAD = (
     "The number format on the network: fp32, fp16 or bf16; fp16 and bf16 halve the bytes. None: as "
@@ -126,9 +128,10 @@ class Full(TuningSection):
     parts: Annotated[list[Part], Field(min_length=1)] | None = Field(
         default=None,
         description="The parts of the model. unet: a diffusion model's U-Net. text_encoder: a text_to_image "
-        "model's text encoder. generator, discriminator: a gan's. encoder, decoder: a vae's. network: the "
-        "network of any other model. None: unet for text_to_image and diffusion, both for gan and vae, "
-        "network for others.",
+        "model's text encoder. controlnet: its ControlNet, with model.control. generator, discriminator: a "
+        "gan's. encoder, decoder: a vae's. network: the network of any other model. None: controlnet with "
+        "model.control, otherwise unet for text_to_image and diffusion, both for gan and vae, network for "
+        "others.",
     )
     payload: Payload | None = Field(default=None, description=PAYLOAD)
 
