@@ -7,6 +7,7 @@ from pydantic import Field
 
 from fedray.scenario.base import FilePath, Positive, Refused
 from fedray.scenario.model_section import Generates, ModelSection, Resolution
+from fedray.scenario.prior import Prior
 
 
 class TextToImage(ModelSection):
@@ -28,6 +29,11 @@ class TextToImage(ModelSection):
     caption_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.0,
         description="The share of captions that are left empty in training, for classifier-free guidance.",
+    )
+    prior: Prior | None = Field(
+        default=None,
+        description="Keeps a class as the base has it while one thing of that class is learnt (DreamBooth, "
+        "Ruiz et al. 2023). None: only the clients' samples count.",
     )
 
     implementation: ClassVar[str] = "fedray.learners.text_to_image:TextToImage"
@@ -52,6 +58,8 @@ class TextToImage(ModelSection):
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         yield from super().conflicts(scenario)
+        if self.prior is not None:
+            yield from self.prior.conflicts(scenario)
         reference = scenario.evaluation.reference
         if reference is not None and self.resolution not in (None, 32):
             got = f"{reference.judge} at {self.resolution} pixels"
