@@ -49,6 +49,10 @@ class TextToImage(ModelSection):
     reads_sites: ClassVar[bool] = True
     cites: ClassVar[tuple[str, ...]] = ("rombach2022high", "ho2022classifier")
 
+    @property
+    def preserved_prompt(self) -> str | None:
+        return None if self.prior is None else self.prior.prompt
+
     def cited(self) -> Iterator[str]:
         yield from super().cited()
         if self.base == "tiny-sd":

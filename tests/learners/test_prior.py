@@ -1,5 +1,7 @@
 """DreamBooth's prior: class images by the untouched base join each batch."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -29,6 +31,8 @@ SUBJECTS = {
     "model.prior": PRIOR,
 }
 
+OTHERS = {key: value for key, value in SUBJECTS.items() if key != "model.prior"}
+
 
 def learner(device="cpu", **prior):
     section = Section(kind="text_to_image", base="tiny-sd", prior=PRIOR | prior)
@@ -56,7 +60,9 @@ def test_a_step_is_that_of_diffusers_dreambooth_script():
         noisy = model.family.noise.schedule.add_noise(latents, noise, timesteps)
         predicted = model.parts["unet"](noisy, timesteps, hidden["text"], return_dict=False)[0]
     predicted, of_class = torch.chunk(predicted, 2, dim=0)
-    target, target_of_class = torch.chunk(noise, 2, dim=0)
+    assert model.family.noise.schedule.config.prediction_type == "v_prediction"
+    velocity = model.family.noise.schedule.get_velocity(latents, noise, timesteps)
+    target, target_of_class = torch.chunk(velocity, 2, dim=0)
     expected = F.mse_loss(predicted, target) + 0.7 * F.mse_loss(of_class, target_of_class)
     assert ours.item() == pytest.approx(expected.item(), rel=1e-5)
 
@@ -69,7 +75,7 @@ def test_a_batch_has_as_many_class_images_as_samples_with_draws_of_their_own(tmp
     assert len(shard.class_images) == 3
     assert batch.weight.tolist() == [2, 2, 2, 2]
     assert len({n.sum().item() for n in batch.noise}) == len(batch.timesteps) == 4
-    assert torch.equal(batch.text[2], shard.class_images.hidden["text"][0])
+    assert torch.equal(batch.text[2], shard.class_images.ids["text"][0])
     assert not torch.equal(batch.text[2], batch.text[0])
 
 
@@ -108,20 +114,36 @@ def test_ray_has_the_bits_of_one_process(cluster, finished, tmp_path):
 
 
 def test_a_run_resumed_in_the_middle_has_the_same_bits(finished, tmp_path):
-    from fedray.callbacks import Callback
+    file = dreambooth(tmp_path)
+    run(file, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "round-0002")
+    (tmp_path / "run" / "result.json").unlink()
+    assert run(file, tmp_path / "run", resume=True)["weights_sha256"] == finished["weights_sha256"]
 
-    class Stops(Callback):
-        def on_round_end(self, *_, **__):
-            raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        run(dreambooth(tmp_path), tmp_path / "run", callback=Stops())
-    assert run(None, tmp_path / "run", resume=True)["weights_sha256"] == finished["weights_sha256"]
+def test_a_class_prompts_images_are_compared_with_the_bases_own(tmp_path):
+    from fedray import shipped
+    from fedray.data import Dataset
+    from fedray.evaluation import judge as judges
+    from fedray.evaluation.prior_kept import prior_kept
+    from fedray.learners.contexts import EvaluationContext
+
+    loaded, _ = job_of(dreambooth(tmp_path, {"evaluation": {"prompts": [], "inference_steps": 1}}))
+    dataset = Dataset.of(loaded.scenario, loaded.folder)
+    context = EvaluationContext.of(loaded.scenario, loaded.folder, tmp_path / "sheet.png", dataset)
+    judge = judges.load(shipped.resolve("shipped:garments", loaded.folder))
+    model = learner()
+    kept = prior_kept(model, context, judge)
+    assert kept["eval_prior_feature_distance"] == 0
+    assert kept["eval_prior_recognised"] == kept["eval_prior_recognised_base"]
+    with torch.no_grad():
+        model.parts["unet"].conv_out.weight.zero_()
+    assert prior_kept(model, context, judge)["eval_prior_feature_distance"] > 0
 
 
 def test_a_step_is_planned_as_twice_the_work_and_class_images_once(tmp_path):
     with_prior = fedray.plan(dreambooth(tmp_path))
-    without = fedray.plan(dreambooth(tmp_path, {"model.prior": None}, "without.yaml"))
+    without = fedray.plan(tiny(tmp_path, UNSEEN | OTHERS, "without.yaml"))
     assert with_prior["flops_per_sample"] == 2 * without["flops_per_sample"]
     meta = learner("meta")
     assert with_prior["preparation_flops"] == meta.preparation_flops() > 3 * meta.encode_flops()
