@@ -27,7 +27,7 @@ from fedray.learners.families.family import Conditions, open_family
 from fedray.learners.latents import LatentShard, NoisedLatents
 from fedray.learners.learner import Learner
 from fedray.learners.losses import weighted_mean
-from fedray.learners.prior import class_images, joined
+from fedray.learners.prior import class_images, joined, untouched
 from fedray.learners.stages import Stage, inputs, run
 from fedray.scenario.base import Refused
 from fedray.scenario.text_to_image import TextToImage as Section
@@ -109,12 +109,12 @@ class TextToImage(Learner):
         return shard
 
     def preparation_flops(self) -> float:
-        """Of class images: to generate and to encode them."""
+        """Of class images: the base generates them, without adapters; then they are encoded."""
         prior = self.section.prior
         if prior is None:
             return 0.0
         sampling = Sampling(steps=prior.inference_steps, guidance_scale=prior.guidance_scale)
-        return prior.images * (self.sample_flops(sampling) + self.encode_flops())
+        return prior.images * (untouched(self).sample_flops(sampling) + self.encode_flops())
 
     @torch.no_grad()
     def encode_flops(self) -> float:

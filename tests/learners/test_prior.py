@@ -10,7 +10,7 @@ import torch.nn.functional as F
 import fedray
 from fedray.checks import check
 from fedray.executors.local_training import LocalTraining
-from fedray.learners.contexts import LearnerContext
+from fedray.learners.contexts import LearnerContext, Sampling
 from fedray.learners.latents import NoisedLatents
 from fedray.learners.learners import NO_DATA
 from fedray.learners.prior import class_images, joined, untouched
@@ -145,8 +145,8 @@ def test_a_step_is_planned_as_twice_the_work_and_class_images_once(tmp_path):
     with_prior = fedray.plan(dreambooth(tmp_path))
     without = fedray.plan(tiny(tmp_path, UNSEEN | OTHERS, "without.yaml"))
     assert with_prior["flops_per_sample"] == 2 * without["flops_per_sample"]
-    meta = learner("meta")
-    assert with_prior["preparation_flops"] == meta.preparation_flops() > 3 * meta.encode_flops()
+    an_image = learner("meta").sample_flops(Sampling(steps=2, guidance_scale=3.0))
+    assert with_prior["preparation_flops"] == 3 * (an_image + with_prior["encode_flops_per_sample"])
     assert without["preparation_flops"] == 0
 
 
