@@ -275,6 +275,11 @@ def _plan_rows(p: dict[str, Any]) -> list[tuple[str, str, str]]:
             else []
         ),
         *(
+            [("to prepare a client", size(p["preparation_flops"], "FLOP"), "once")]
+            if p["preparation_flops"]
+            else []
+        ),
+        *(
             [("work a picture", size(p["flops_per_picture"], "FLOP"), f"{p['pictures']:,} are painted")]
             if p["pictures"]
             else []

@@ -19,9 +19,10 @@ from fedray.learners.bases import examples
 from fedray.learners.contexts import EvaluationContext, LearnerContext, Sampling
 from fedray.learners.edges import agreement, edges
 from fedray.learners.families.family import Conditions
+from fedray.learners.latents import LatentShard, NoisedLatents
 from fedray.learners.learner import Learner
 from fedray.learners.stages import Stage
-from fedray.learners.text_to_image import AT_ONCE, LatentShard, NoisedLatents, TextToImage
+from fedray.learners.text_to_image import AT_ONCE, TextToImage
 from fedray.scenario.control import PART, Control
 from fedray.scenario.text_to_image import TextToImage as Section
 

@@ -135,6 +135,16 @@ class Learner(Generation, TakesAdapters):
         ValueError for one that cannot be read."""
         return ImageShard.of(samples, indices, self.size, self.device)
 
+    def encode_client(self, client: int, samples: Samples, indices: np.ndarray) -> Any:
+        """All that a client trains on. Here: its own samples, encoded.
+
+        Args:
+            client: by number.
+            samples: of all clients.
+            indices: which of them are the client's.
+        """
+        return self.encode(samples, indices)
+
     @property
     def tunable_parts(self) -> list[str]:
         """Parts that a tuning may train, its main one first."""
@@ -147,6 +157,11 @@ class Learner(Generation, TakesAdapters):
 
     def encode_flops(self) -> float:
         """Floating-point operations of encoding a sample, where that is done once and kept. To be called on
+        the meta device, once the tuning has said what trains."""
+        return 0.0
+
+    def preparation_flops(self) -> float:
+        """Floating-point operations that a client spends once, however many samples it has. To be called on
         the meta device, once the tuning has said what trains."""
         return 0.0
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -25,43 +24,15 @@ from fedray.learners.base_networks import cut_captions, libraries_refuse
 from fedray.learners.bases import locate
 from fedray.learners.contexts import LearnerContext, Sampling
 from fedray.learners.families.family import Conditions, open_family
+from fedray.learners.latents import LatentShard, NoisedLatents
 from fedray.learners.learner import Learner
 from fedray.learners.losses import weighted_mean
+from fedray.learners.prior import class_images, joined, untouched
 from fedray.learners.stages import Stage, inputs, run
 from fedray.scenario.base import Refused
 from fedray.scenario.text_to_image import TextToImage as Section
 
 AT_ONCE = 32  # images that are sampled in one go
-
-
-@dataclass
-class LatentShard:
-    """What a client trains on, encoded. n samples; c, h, w of a latent; l tokens of width d."""
-
-    mean: Tensor  # [n, c, h, w]
-    std: Tensor  # [n, c, h, w]
-    ids: Conditions  # of texts, [n + 1, l] int64 for each text encoder, the empty caption last
-    hidden: Conditions | None  # the same embedded, [n + 1, ...], where the text encoders are frozen
-    of_image: Conditions  # [n, ...]
-    condition: Tensor | None = None  # [n, 3, H, W] in 0..1, pixels that a ControlNet takes
-
-    def __len__(self) -> int:
-        return len(self.mean)
-
-
-@dataclass
-class NoisedLatents:
-    """One step's inputs, every draw made. b samples. What a family's networks do not take is None."""
-
-    latents: Tensor  # [b, c, h, w], scaled
-    noise: Tensor  # as latents
-    timesteps: Tensor  # [b] int64
-    text: Tensor  # [b, l] int64 token ids, or [b, l, d] embeddings
-    text_2: Tensor | None = None  # [b, l] int64, token ids for the second text encoder
-    pooled: Tensor | None = None  # [b, p], a text as a whole
-    time_ids: Tensor | None = None  # [b, 6], SDXL's sizes and crops
-    weight: Tensor | None = None  # [b], of each sample in the loss
-    condition: Tensor | None = None  # [b, 3, H, W] in 0..1, pixels that a ControlNet takes
 
 
 class TextToImage(Learner):
@@ -129,6 +100,22 @@ class TextToImage(Learner):
         of_image = self.family.image_conditions(sizes, self.size)
         return LatentShard(torch.cat(means), torch.cat(stds), ids, hidden, of_image)
 
+    def encode_client(self, client: int, samples: Samples, indices: np.ndarray) -> LatentShard:
+        """A client's samples, and class images beside them where there is a prior."""
+        shard = self.encode(samples, indices)
+        if self.section.prior is not None:
+            images = class_images(self, client)
+            shard.class_images = self.encode(images, np.arange(len(images)))
+        return shard
+
+    def preparation_flops(self) -> float:
+        """Of class images: the base generates them, without adapters; then they are encoded."""
+        prior = self.section.prior
+        if prior is None:
+            return 0.0
+        sampling = Sampling(steps=prior.inference_steps, guidance_scale=prior.guidance_scale)
+        return prior.images * (untouched(self).sample_flops(sampling) + self.encode_flops())
+
     @torch.no_grad()
     def encode_flops(self) -> float:
         """The autoencoder's first half, and the text encoders where they are frozen."""
@@ -143,8 +130,17 @@ class TextToImage(Learner):
         return self.family.tokenize(captions)["text"]
 
     def draw(self, shard: LatentShard, indices: np.ndarray, generator: torch.Generator) -> NoisedLatents:
-        """Latents, noise, timesteps and dropped captions of one step. Drawn on the CPU: the same on every
-        device."""
+        """Latents, noise, timesteps and dropped captions of one step; behind the samples' as many of class
+        images, where there are some. Drawn on the CPU: the same on every device."""
+        own = self._draw(shard, indices, generator)
+        if shard.class_images is None:
+            return own
+        n = len(shard.class_images)
+        chosen = torch.randint(n, (len(indices),), generator=generator).numpy()
+        weight = self.section.prior.weight
+        return joined(own, self._draw(shard.class_images, chosen, generator), weight)
+
+    def _draw(self, shard: LatentShard, indices: np.ndarray, generator: torch.Generator) -> NoisedLatents:
         b = len(indices)
         i = torch.from_numpy(indices).to(shard.mean.device)
         eps = torch.randn((2, b, *shard.mean.shape[1:]), generator=generator).to(i.device)
@@ -163,7 +159,8 @@ class TextToImage(Learner):
         if not self.trains_text:
             with torch.no_grad():
                 texts = {name: torch.zeros_like(value) for name, value in self.family.embed(texts).items()}
-        return self._blank(texts), 1
+        blank = self._blank(texts)
+        return blank if self.section.prior is None else joined(blank, blank, 1.0), 1
 
     def _blank(self, texts: Conditions) -> NoisedLatents:
         latents = torch.zeros(1, *self.latent_shape, device=self.device)

@@ -46,6 +46,11 @@ class ModelSection(KindSection):
         """Whether a batch is normalised as a whole, so that it cannot go in parts."""
         return False
 
+    @property
+    def preserved_prompt(self) -> str | None:
+        """A prompt whose images shall stay as the base makes them."""
+        return None
+
     def cited_with(self, topology: Any) -> Iterator[str]:
         """Keys of BibTeX entries of what a topology makes of its training."""
         if topology.plans_by_client and self.generates == "images":

@@ -9,6 +9,7 @@ from fedray.scenario.base import FilePath, Positive, Refused
 from fedray.scenario.control import Control
 from fedray.scenario.control import conflicts as control_conflicts
 from fedray.scenario.model_section import Generates, ModelSection, Resolution
+from fedray.scenario.prior import Prior
 
 
 class TextToImage(ModelSection):
@@ -35,6 +36,11 @@ class TextToImage(ModelSection):
         default=None,
         description="A ControlNet beside the base, which trains in its stead. None: the base without one.",
     )
+    prior: Prior | None = Field(
+        default=None,
+        description="Keeps a class as the base has it while one thing of that class is learnt (DreamBooth, "
+        "Ruiz et al. 2023). None: only the clients' samples count.",
+    )
 
     implementation: ClassVar[str] = "fedray.learners.text_to_image:TextToImage"
     stage_names: ClassVar[str | None] = "fedray.learners.stage_names:of_text_to_image"
@@ -52,6 +58,10 @@ class TextToImage(ModelSection):
     def implemented_by(self) -> str:
         return "fedray.learners.controlled:Controlled" if self.control else self.implementation
 
+    @property
+    def preserved_prompt(self) -> str | None:
+        return None if self.prior is None else self.prior.prompt
+
     def cited(self) -> Iterator[str]:
         yield from super().cited()
         if self.base in ("tiny-sd", "tiny-sd2"):
@@ -62,6 +72,10 @@ class TextToImage(ModelSection):
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         yield from super().conflicts(scenario)
         yield from control_conflicts(self.control, scenario.tuning)
+        if self.prior is not None:
+            yield from self.prior.conflicts(scenario)
+        if self.prior is not None and self.control is not None:
+            yield Refused(".prior", "one beside model.control", "one of them: class images have no condition")
         reference = scenario.evaluation.reference
         if reference is not None and self.resolution not in (None, 32):
             got = f"{reference.judge} at {self.resolution} pixels"

@@ -11,8 +11,9 @@ from fedray.data import open_source
 from fedray.executors.serial import SerialExecutor
 from fedray.learners.bases import locate
 from fedray.learners.contexts import LearnerContext, Sampling
+from fedray.learners.latents import NoisedLatents
 from fedray.learners.learners import NO_DATA
-from fedray.learners.text_to_image import NoisedLatents, TextToImage
+from fedray.learners.text_to_image import TextToImage
 from fedray.scenario.text_to_image import TextToImage as Section
 from fedray.scenario.tuning import Full, Lora
 from fedray.tuning.tunings import tuning

@@ -109,7 +109,7 @@ def test_an_xl_step_is_that_of_diffusers_training_script(tmp_path):
     timesteps = torch.tensor([10, 700])
     time_ids = model.family.image_conditions([(64, 48), (32, 32)], 32)
     assert time_ids["time_ids"].tolist() == [[48, 64, 0, 5, 32, 32], [32, 32, 0, 0, 32, 32]]
-    from fedray.learners.text_to_image import NoisedLatents
+    from fedray.learners.latents import NoisedLatents
 
     unet, first, second = (model.parts[name] for name in ("unet", "text_encoder", "text_encoder_2"))
     with torch.no_grad():
