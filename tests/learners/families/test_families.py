@@ -28,9 +28,7 @@ def base(request, tmp_path_factory):
 
 
 def learner(base, **section):
-    return TextToImage.load(
-        Section(kind="text_to_image", base=str(base), **section), LearnerContext(NO_DATA)
-    )
+    return TextToImage.load(Section(kind="text_to_image", base=str(base), **section), LearnerContext(NO_DATA))
 
 
 def picture(pipeline):
