@@ -1,4 +1,4 @@
-"""New tokens train alone, travel in every topology, and open in diffusers with the image that fedray makes."""
+"""New tokens train alone, travel in every topology, and open in diffusers with the image fedray makes."""
 
 import json
 
@@ -150,9 +150,13 @@ def test_a_step_is_that_of_diffusers_training_script():
     ]
 
 
+SPLIT = {"kind": "split", "cut": "text", "tail": "loss", "variant": "splitfed_v1"}
+SENT = {"may_send": ["latents", "noise", "timesteps", "text"]}
+
+
 @pytest.mark.parametrize(
     "topology",
-    [{"kind": "relay"}, {"kind": "split", "cut": "text", "tail": "loss", "variant": "splitfed_v1"}],
+    [{"kind": "relay"}, SPLIT | SENT],
     ids=["relay", "split"],
 )
 def test_only_the_rows_move_in_two_rounds(topology, tmp_path):
@@ -219,5 +223,5 @@ def test_a_model_without_text_is_refused(tmp_path):
     from fedray.scenario import ScenarioError
     from tests.helpers import garments
 
-    with pytest.raises(ScenarioError, match="new tokens need model.kind text_to_image"):
+    with pytest.raises(ScenarioError, match=r"new tokens need model\.kind text_to_image"):
         check(garments(tmp_path, {"tuning": INK}))
