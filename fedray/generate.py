@@ -78,7 +78,8 @@ def generate(
     try:
         if compare:
             made[BASE] = _base(scenario, run, device).sample(prompts, seeds, sampling)
-        made[RUN] = _learnt(scenario, run, device).sample(prompts, seeds, sampling)
+        named = [scenario.tuning.named(prompt) for prompt in prompts]  # which an exported model does not know
+        made[RUN] = _learnt(scenario, run, device).sample(named, seeds, sampling)
     except Refused as e:
         raise loaded.error([e]) from None
     each = [

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fedray.learners.learner import Learner
 from fedray.scenario.base import Refused
-from fedray.scenario.tuning import TuningSection
+from fedray.scenario.tuning_section import TuningSection
 from fedray.transport.buffer import Layout, safetensors_bytes
 
 

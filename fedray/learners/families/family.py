@@ -2,7 +2,7 @@
 are conditioned on, the stages of a step, its pipeline, and the names that its adapters have in files."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -12,6 +12,7 @@ from fedray.lazy import resolve
 from fedray.learners.base_families import FamilyFiles
 from fedray.learners.base_networks import index_of, load_parts, noise_config, parts_on_meta
 from fedray.learners.bases import Base
+from fedray.learners.families.new_tokens import expanded
 from fedray.learners.families.noise import DiscreteNoise
 from fedray.learners.stages import Stage
 
@@ -37,6 +38,8 @@ class Family(ABC):
         conditions: names of the conditions that the denoising network takes of a text.
         of_image: names of the conditions that it takes of an image.
         arguments: what the pipeline calls each condition of a text.
+        clips: what ComfyUI calls the text encoders that can learn new tokens, the first ones of `tokens`.
+        named: gives a text with what a tuning has learnt under its name.
     """
 
     trainable: ClassVar[tuple[str, ...]]
@@ -44,6 +47,7 @@ class Family(ABC):
     conditions: ClassVar[tuple[str, ...]]
     of_image: ClassVar[tuple[str, ...]] = ()
     arguments: ClassVar[Mapping[str, str]] = {"text": "prompt_embeds", "pooled": "pooled_prompt_embeds"}
+    clips: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -58,6 +62,7 @@ class Family(ABC):
         self.index = index
         self.base = base
         self.device = device
+        self.named: Callable[[str], str] = str
         self.parts: dict[str, Any]
         self.tokenizers: dict[str, Any] = {}
         if device.type == "meta":
@@ -104,7 +109,7 @@ class Family(ABC):
         ids = {}
         for name, tokenizer in zip(self.tokens, self.tokenizers.values(), strict=True):
             encoded = tokenizer(
-                list(captions),
+                expanded([self.named(caption) for caption in captions], tokenizer),
                 padding="max_length",
                 max_length=tokenizer.model_max_length,
                 truncation=True,
@@ -152,8 +157,9 @@ class Family(ABC):
         """From latents of `side` numbers a side, noise, timesteps and conditions to what is predicted."""
 
     def prompt_arguments(self, prompts: Sequence[str], negative: str) -> dict[str, Any]:
-        """What the pipeline is given of texts."""
-        return {"prompt": list(prompts), "negative_prompt": [negative] * len(prompts)}
+        """What the pipeline is given of texts. It expands a token of several vectors by itself."""
+        named = [self.named(prompt) for prompt in prompts]
+        return {"prompt": named, "negative_prompt": [self.named(negative)] * len(prompts)}
 
     def embedded_arguments(self, prompts: Conditions, negative: Conditions) -> dict[str, Any]:
         """What the pipeline is given of texts that are embedded already."""

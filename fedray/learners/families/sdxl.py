@@ -17,6 +17,7 @@ class StableDiffusionXL(StableDiffusion):
     trainable: ClassVar[tuple[str, ...]] = ("unet", "text_encoder", "text_encoder_2")
     tokens: ClassVar[tuple[str, ...]] = ("text", "text_2")
     conditions: ClassVar[tuple[str, ...]] = ("text", "pooled")
+    clips: ClassVar[tuple[str, ...]] = ("clip_l", "clip_g")
     of_image: ClassVar[tuple[str, ...]] = ("time_ids",)
 
     def embed(self, ids: Conditions) -> Conditions:
@@ -54,8 +55,8 @@ class StableDiffusionXL(StableDiffusion):
 
     def prompt_arguments(self, prompts: Sequence[str], negative: str) -> dict[str, Any]:
         """Where nothing is to be led away from, the pipeline takes the base's own empty text."""
-        given = {"prompt": list(prompts)}
-        return given | ({"negative_prompt": [negative] * len(prompts)} if negative else {})
+        given = super().prompt_arguments(prompts, negative)
+        return given if negative else {"prompt": given["prompt"]}
 
     def pipeline_options(self) -> dict[str, Any]:
         return {"force_zeros_for_empty_prompt": self.zeros_for_empty, "add_watermarker": False}

@@ -19,6 +19,7 @@ class StableDiffusion(Family):
     trainable: ClassVar[tuple[str, ...]] = ("unet", "text_encoder")
     tokens: ClassVar[tuple[str, ...]] = ("text",)
     conditions: ClassVar[tuple[str, ...]] = ("text",)
+    clips: ClassVar[tuple[str, ...]] = ("clip_l",)
 
     def embed(self, ids: Conditions) -> Conditions:
         """`text` [b, l, d]: the text encoder's last hidden state."""
