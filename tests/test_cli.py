@@ -69,6 +69,7 @@ def test_a_plan_of_many_sites_and_long_names_fits_eighty_columns_and_leaves_noth
             "client_state_bytes": 0,
             "flops_per_sample": 1e12,
             "encode_flops_per_sample": 0,
+            "preparation_flops": 0,
             "flops_per_picture": 0,
             "pictures": 0,
             "rounds": 10**9,
