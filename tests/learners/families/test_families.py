@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 import fedray
-from fedray.learners.base_families import FAMILIES
 from fedray.learners.bases import locate
 from fedray.learners.contexts import LearnerContext, Sampling
+from fedray.learners.families.files import FAMILIES
 from fedray.learners.learners import NO_DATA
 from fedray.learners.text_to_image import TextToImage
 from fedray.scenario.base import Refused
@@ -28,7 +28,9 @@ def base(request, tmp_path_factory):
 
 
 def learner(base, **section):
-    return TextToImage.load(Section(kind="text_to_image", base=str(base), **section), LearnerContext(NO_DATA))
+    return TextToImage.load(
+        Section(kind="text_to_image", base=str(base), **section), LearnerContext(NO_DATA)
+    )
 
 
 def picture(pipeline):
@@ -102,7 +104,7 @@ def test_the_meta_network_is_the_loaded_ones_twin(base):
 
 
 def test_an_xl_step_is_that_of_diffusers_training_script(tmp_path):
-    """As in train_text_to_image_lora_sdxl.py: `encode_prompt`, `compute_time_ids`, the loss."""
+    """examples/text_to_image/train_text_to_image_lora_sdxl.py: `encode_prompt`, `compute_time_ids`, the loss."""
     model = learner(sdxl(tmp_path / "sdxl"))
     ids = model.family.tokenize([PROMPT, "a photo of a bag"])
     latents, noise = torch.randn(2, 2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
