@@ -56,6 +56,11 @@ class TextToImage(ModelSection):
     reads_sites: ClassVar[bool] = True
     cites: ClassVar[tuple[str, ...]] = ("rombach2022high", "ho2022classifier")
 
+    @property
+    def shows_samples(self) -> bool:
+        """Also where no prompt is named: samples then follow a ControlNet's examples."""
+        return super().shows_samples or bool(self.control and self.control.examples)
+
     def implemented_by(self) -> str:
         return "fedray.learners.controlled:Controlled" if self.control else self.implementation
 

@@ -1,5 +1,7 @@
 """A ControlNet beside a frozen base: its step, its samples, its files, in a split too."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -46,12 +48,13 @@ def run_folder(tmp_path_factory):
     """Of two rounds, at a rate that shows."""
     folder = tmp_path_factory.mktemp("control")
     changes = {
-        "model.control": EDGES,
+        "model.control": EDGES | {"examples": "shipped:emoji-heldout"},
+        "evaluation": {"prompts": [], "inference_steps": 1},
         "tuning": CONTROLNET,
         "training.optimizer.learning_rate": 1e-2,
         "training.rounds": 2,
     }
-    run(tiny(folder, UNSEEN | changes), folder / "run")
+    run(tiny(folder, changes), folder / "run")
     return folder / "run"
 
 
@@ -188,6 +191,12 @@ def test_the_folder_opens_in_diffusers_with_the_weights_and_the_picture_that_fed
         output_type="pt",
     ).images
     assert torch.equal(exported.sample([PROMPT], [5], SAMPLING), images.float())
+
+
+def test_each_round_measures_the_agreement_with_the_edges_given_and_with_others(run_folder):
+    metrics = json.loads((run_folder / "result.json").read_text())["final"]
+    assert -1 <= metrics["eval_edge_agreement"] <= 1
+    assert metrics["eval_edge_agreement"] != metrics["eval_edge_agreement_others"]
 
 
 def test_the_plan_says_exactly_what_the_file_has(run_folder):
