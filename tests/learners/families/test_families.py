@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
 import fedray
+from fedray.learners.base_families import FAMILIES
 from fedray.learners.bases import locate
 from fedray.learners.contexts import LearnerContext, Sampling
-from fedray.learners.families.files import FAMILIES
 from fedray.learners.learners import NO_DATA
 from fedray.learners.text_to_image import TextToImage
 from fedray.scenario.base import Refused
@@ -28,9 +28,7 @@ def base(request, tmp_path_factory):
 
 
 def learner(base, **section):
-    return TextToImage.load(
-        Section(kind="text_to_image", base=str(base), **section), LearnerContext(NO_DATA)
-    )
+    return TextToImage.load(Section(kind="text_to_image", base=str(base), **section), LearnerContext(NO_DATA))
 
 
 def picture(pipeline):
