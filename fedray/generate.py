@@ -74,7 +74,7 @@ def generate(
     try:
         if compare:
             made[BASE] = _base(scenario, run, device).sample(prompts, seeds, sampling)
-        named = [scenario.tuning.named(prompt) for prompt in prompts]  # which an exported model does not know
+        named = [scenario.tuning.named(p) for p in prompts]  # which an exported model does not know
         made[RUN] = _learnt(scenario, run, device).sample(named, seeds, sampling)
     except Refused as e:
         raise loaded.error([e]) from None
@@ -89,9 +89,8 @@ def generate(
     if out.suffix.lower() != ".png":
         return _save_each(each, out, len(prompts), facts)
     image = picture(made[RUN][0]) if len(each) == 1 else side_by_side(made, num)
-    rows = [row for row, _ in each]
-    save_image(image, out, rows, facts)
-    return rows
+    save_image(image, out, [row for row, _ in each], facts)
+    return [row for row, _ in each]
 
 
 def _place(run: RunFolder, out: Path | None, prompt: str, writes: bool) -> Path:

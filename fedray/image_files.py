@@ -55,7 +55,14 @@ def side_by_side(made: Mapping[str, Tensor], columns: int) -> Image.Image:
 
 def save_image(image: Image.Image, file: Path, rows: Sequence[dict[str, Any]], facts: dict[str, Any]) -> None:
     """A PNG that knows where it came from: `parameters` as A1111 and ComfyUI read it, with the size of one
-    image; `fedray` for programs."""
+    image; `fedray` for programs.
+
+    Args:
+        image: one, or a grid of several.
+        file: where it goes.
+        rows: model, prompt and seed of each image.
+        facts: of all: negative prompt, steps, guidance, size and run.
+    """
     first = rows[0]
     text = (
         f"{first['prompt']}\nNegative prompt: {facts['negative_prompt']}\n"

@@ -38,7 +38,8 @@ class TextualInversionTuning(Tuning):
             if family.tokenizers:
                 first, start = self._add_tokens(family.tokenizers[tokenizer])
             else:  # counted without a tokenizer: rows alone
-                first, start = table.num_embeddings, 0
+                first = table.num_embeddings
+                start = 0
             rows = table.weight[start].detach().float().repeat(self.section.vectors, 1)
             module = NewRows(table, first, rows)
             encoder.set_input_embeddings(module)

@@ -102,7 +102,7 @@ def test_the_meta_network_is_the_loaded_ones_twin(base):
 
 
 def test_an_xl_step_is_that_of_diffusers_training_script(tmp_path):
-    """examples/text_to_image/train_text_to_image_lora_sdxl.py: `encode_prompt`, `compute_time_ids`, the loss."""
+    """As in train_text_to_image_lora_sdxl.py: `encode_prompt`, `compute_time_ids`, the loss."""
     model = learner(sdxl(tmp_path / "sdxl"))
     ids = model.family.tokenize([PROMPT, "a photo of a bag"])
     latents, noise = torch.randn(2, 2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
