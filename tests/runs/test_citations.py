@@ -36,7 +36,16 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "norm": {"batch", "group", "none"},  # of a resnet18 or a gan alone
     "targets": {"attention", "kohya"},
     "payload": {"fp32", "fp16", "bf16"},
-    "parts": {"unet", "text_encoder", "generator", "discriminator", "encoder", "decoder", "network"},
+    "parts": {
+        "unet",
+        "text_encoder",
+        "controlnet",
+        "generator",
+        "discriminator",
+        "encoder",
+        "decoder",
+        "network",
+    },
     "likelihood": {"bernoulli", "gaussian"},
     "precision": {"fp32", "bf16"},
     "clip_norm": {"auto"},
