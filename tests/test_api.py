@@ -218,7 +218,7 @@ def test_callbacks_that_are_none_are_refused_before_anything_is_written(tmp_path
         pass
 
     file = garments(tmp_path)
-    for callbacks, got in ((Mine(), "a Mine"), ([Mine], "the class Mine"), ([print], "a builtin_function")):
+    for callbacks, got in ((Mine(), "a Mine"), ([Mine], "the class Mine"), ([len], "a builtin_function")):
         with pytest.raises(TypeError, match=f"callbacks: got {got}"):
             fedray.run(file, tmp_path / "run", callbacks=callbacks)
     assert not (tmp_path / "run").exists()
