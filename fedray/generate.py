@@ -1,9 +1,6 @@
-"""`fedray generate`: images, or texts, from a run, finished or in progress, and from its base model beside
-them. A finished run is all in its folder: its training data are not asked for, where its files say what they
-were."""
+"""`fedray generate`: images, or texts, from a run, finished or in progress, and from its base model. Of a
+finished run, whose files say what its training data were, the data are not asked for."""
 
-import json
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,19 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, ImageDraw, ImageFont
-from PIL.PngImagePlugin import PngInfo
-from torch import Tensor
 
 from fedray.checks import refuse_missing
 from fedray.data import dataset_info
 from fedray.executors import Job
 from fedray.executors.model import Model
 from fedray.executors.server import ServerWork
+from fedray.image_files import save_image, side_by_side, slug, writing
 from fedray.learners.contexts import LearnerContext, Sampling
-from fedray.learners.learner import BETWEEN, Learner
+from fedray.learners.generation import BETWEEN
+from fedray.learners.learner import Learner
 from fedray.learners.learners import NO_DATA, learner_class, load
-from fedray.learners.sheets import picture, sheet
+from fedray.learners.sheets import picture
 from fedray.resume import finished
 from fedray.runs import reader
 from fedray.runs.folder import RunFolder, first_free
@@ -51,7 +47,7 @@ def generate(
 
     Args:
         folder: the run's.
-        prompts: one an image, or several.
+        prompts: one an image, or several; none for a model that takes none.
         out: a PNG file for a grid, a folder for single files; None: under the run's `generated/`.
         num: images or texts a prompt.
         seed: of a prompt's first one; the others count up.
@@ -68,6 +64,7 @@ def generate(
     loaded = reader.scenario(run.path)
     scenario = loaded.scenario
     writes = _writes_texts(scenario, folder, guidance is not None or negative is not None)
+    prompts = _prompts(scenario, folder, prompts)
     sampling = _sampling(scenario, guidance, steps, negative)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     out = _place(run, out, prompts[0], writes)
@@ -77,7 +74,8 @@ def generate(
     try:
         if compare:
             made[BASE] = _base(scenario, run, device).sample(prompts, seeds, sampling)
-        made[RUN] = _learnt(scenario, run, device).sample(prompts, seeds, sampling)
+        named = [scenario.tuning.named(p) for p in prompts]  # which an exported model does not know
+        made[RUN] = _learnt(scenario, run, device).sample(named, seeds, sampling)
     except Refused as e:
         raise loaded.error([e]) from None
     each = [
@@ -90,10 +88,9 @@ def generate(
     facts = _facts(sampling, run) | {"size": f"{made[RUN].shape[-1]}x{made[RUN].shape[-2]}"}
     if out.suffix.lower() != ".png":
         return _save_each(each, out, len(prompts), facts)
-    image = picture(made[RUN][0]) if len(each) == 1 else _side_by_side(made, num)
-    rows = [row for row, _ in each]
-    _save(image, out, rows, facts)
-    return rows
+    image = picture(made[RUN][0]) if len(each) == 1 else side_by_side(made, num)
+    save_image(image, out, [row for row, _ in each], facts)
+    return [row for row, _ in each]
 
 
 def _place(run: RunFolder, out: Path | None, prompt: str, writes: bool) -> Path:
@@ -107,7 +104,7 @@ def _place(run: RunFolder, out: Path | None, prompt: str, writes: bool) -> Path:
     """
     if out is not None and not (writes and out.is_dir()):
         return out
-    return first_free(out or run.path / "generated", _slug(prompt), ".txt" if writes else ".png")
+    return first_free(out or run.path / "generated", slug(prompt), ".txt" if writes else ".png")
 
 
 def _facts(sampling: Sampling, run: RunFolder) -> dict[str, Any]:
@@ -153,15 +150,14 @@ def _writes_texts(scenario: Scenario, folder: Path, of_images: bool) -> bool:
         of_images: whether options are given that only images have.
 
     Raises:
-        ScenarioError: for a sweep, a model that generates nothing from prompts, and options that it does not
-            have.
+        ScenarioError: for a sweep, a model that generates nothing, and options that it does not have.
     """
     if scenario.sweep:
         variants = ", ".join(str(folder / name) for name in scenario.sweep.variants)
         raise ScenarioError([f"{folder}: got a sweep, expected one of its runs: {variants}"])
     section = scenario.model
-    if section.generates is None or not section.takes_prompts:
-        expected = "the run of a model that generates from prompts"
+    if section.generates is None:
+        expected = "the run of a model that generates images or texts"
         raise ScenarioError([f"{folder}: got a {section.kind}, expected {expected}"])
     writes = section.generates == "texts"
     if writes and of_images:
@@ -170,9 +166,22 @@ def _writes_texts(scenario: Scenario, folder: Path, of_images: bool) -> bool:
     return writes
 
 
+def _prompts(scenario: Scenario, folder: Path, prompts: Sequence[str]) -> Sequence[str]:
+    """The prompts given; an empty one for a model that takes none. Raises ScenarioError where a model that
+    takes prompts has none, or one that takes none has some."""
+    section = scenario.model
+    if not section.takes_prompts and not prompts:
+        return [""]
+    if section.takes_prompts and prompts:
+        return prompts
+    got = f"{'prompts' if prompts else 'no prompt'} for a {section.kind}"
+    expected = "none: its images come from noise alone" if prompts else "--prompt"
+    raise ScenarioError([f"{folder}: got {got}, expected {expected}"])
+
+
 def _save_texts(each: Sequence[tuple[dict[str, Any], str]], file: Path) -> list[dict[str, Any]]:
     """One file of all texts; gives their rows, each with its text."""
-    with _writing(file):
+    with writing(file):
         file.write_text(BETWEEN.join(text for _, text in each) + "\n", encoding="utf-8")
     return [row | {"text": text} for row, text in each]
 
@@ -190,9 +199,9 @@ def _save_each(
     """
     for i, (row, image) in enumerate(each):
         base = "-base" * (row["model"] == BASE)
-        name = f"{i % prompts:03d}-{_slug(row['prompt'])}-seed{row['seed']}{base}.png"
+        name = f"{i % prompts:03d}-{slug(row['prompt'])}-seed{row['seed']}{base}.png"
         row["file"] = str(folder / name)
-        _save(picture(image), folder / name, [row], facts)
+        save_image(picture(image), folder / name, [row], facts)
     return [row for row, _ in each]
 
 
@@ -269,69 +278,3 @@ def _damage_refused(model: Path) -> Iterator[None]:
         if reason.startswith(str(model)):  # it names the file itself
             raise ScenarioError([reason]) from None
         raise ScenarioError([f"{model}: got {reason}, expected the whole model that the run wrote"]) from None
-
-
-@contextmanager
-def _writing(file: Path) -> Iterator[None]:
-    """Makes the file's folder. Raises ScenarioError where it cannot be written."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as e:
-        raise ScenarioError(
-            [f"{file}: got a file that cannot be written ({e.strerror or e}), expected another place"]
-        ) from None
-
-
-def _side_by_side(made: dict[str, Tensor], columns: int) -> Image.Image:
-    """A block a model, a row a prompt; the blocks are named where there are two."""
-    blocks = {model: sheet(images, columns) for model, images in made.items()}
-    if len(blocks) == 1:
-        return next(iter(blocks.values()))
-    gap = 24
-    header = 34
-    height = max(b.height for b in blocks.values())
-    page = Image.new(
-        "RGB", (sum(b.width for b in blocks.values()) + gap * (len(blocks) - 1), height + header), "white"
-    )
-    draw = ImageDraw.Draw(page)
-    left = 0
-    for model, block in blocks.items():
-        draw.text(
-            (left + block.width / 2, header / 2),
-            model,
-            fill="#333333",
-            font=ImageFont.load_default(18),
-            anchor="mm",
-        )
-        page.paste(block, (left, header))
-        left += block.width + gap
-    return page
-
-
-def _save(image: Image.Image, file: Path, rows: Sequence[dict[str, Any]], facts: dict[str, Any]) -> None:
-    """A PNG that knows where it came from: `parameters` as A1111 and ComfyUI read it, with the size of one
-    image; `fedray` for programs."""
-    first = rows[0]
-    text = (
-        f"{first['prompt']}\nNegative prompt: {facts['negative_prompt']}\n"
-        if facts["negative_prompt"]
-        else f"{first['prompt']}\n"
-    )
-    text += (
-        f"Steps: {facts['steps']}, CFG scale: {facts['guidance_scale']:g}, Seed: {first['seed']}, Size:"
-        f" {facts['size']}"
-    )
-    info = PngInfo()
-    info.add_itxt("parameters", text)
-    info.add_itxt("prompt", "\n".join(dict.fromkeys(row["prompt"] for row in rows)))
-    info.add_itxt(
-        "fedray",
-        json.dumps({**facts, "images": [{k: row[k] for k in ("model", "prompt", "seed")} for row in rows]}),
-    )
-    with _writing(file):
-        image.save(file, format="PNG", pnginfo=info)
-
-
-def _slug(prompt: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:40] or "image"

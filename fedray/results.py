@@ -87,7 +87,7 @@ class Run:
     @python_words()
     def generate(
         self,
-        prompt: str | Sequence[str],
+        prompt: str | Sequence[str] = (),
         num: int = 1,
         seed: int = 0,
         guidance: float | None = None,
@@ -97,7 +97,7 @@ class Run:
         """What the run's model makes of prompts: PIL images, or texts.
 
         Args:
-            prompt: one, or several.
+            prompt: one, or several; none for a model whose images come from noise alone.
             num: images or texts a prompt.
             seed: of a prompt's first image; the others count up.
             guidance: how much an image follows its prompt; None: as the run's own samples.
@@ -105,7 +105,7 @@ class Run:
             negative: what not to show; None: as the run's own samples.
 
         Raises:
-            ScenarioError: for a model that generates nothing from prompts, or a run without a checkpoint.
+            ScenarioError: for a model that generates nothing, or a run without a checkpoint.
         """
         from PIL import Image
 

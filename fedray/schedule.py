@@ -81,12 +81,18 @@ class Pass(NamedTuple):
     def node(self) -> str:
         return SERVER_NODE if self.stage in SERVED else client_node(self.client)
 
+    @property
+    def begins_turn(self) -> bool:
+        """Whether a client's local update begins with it."""
+        return self.stage == "front" and self.batch == self.part == 0
+
 
 class Send(NamedTuple):
     """`sender` sends `receiver` (numbers; the server is SERVER_ID) the buffer it holds, or a `share` of it in
     `messages` that each wait for an answer; with no predecessor it is the server's global buffer. Or it sends
     generated `pictures`, or what `crossing` names of so many `samples` in a split model (smashed, features,
-    feature_gradients, gradients), of (micro-)batch `batch`, `part`."""
+    feature_gradients, gradients), of (micro-)batch `batch`, `part`. Or, with `state`, what a client keeps
+    between its local updates, which its receiver goes on with."""
 
     id: str
     sender: int
@@ -100,6 +106,7 @@ class Send(NamedTuple):
     samples: int = 0
     batch: int | None = None
     part: int | None = None
+    state: bool = False
 
     @property
     def node(self) -> str:

@@ -182,6 +182,7 @@ def round_line(m: Mapping[str, Any], rounds: int) -> str:
     shown = {
         "eval_accuracy": "accuracy",
         "eval_perplexity": "perplexity",
+        "eval_negative_elbo": "negative ELBO",
         "eval_classifier_fid": "classifier-FID",
         "eval_feature_distance": "feature distance",
         "eval_recognised": "recognised",
@@ -271,6 +272,11 @@ def _plan_rows(p: dict[str, Any]) -> list[tuple[str, str, str]]:
         *(
             [("to encode a sample", size(p["encode_flops_per_sample"], "FLOP"), "once")]
             if p["encode_flops_per_sample"]
+            else []
+        ),
+        *(
+            [("to prepare a client", size(p["preparation_flops"], "FLOP"), "once")]
+            if p["preparation_flops"]
             else []
         ),
         *(

@@ -69,6 +69,7 @@ def test_a_plan_of_many_sites_and_long_names_fits_eighty_columns_and_leaves_noth
             "client_state_bytes": 0,
             "flops_per_sample": 1e12,
             "encode_flops_per_sample": 0,
+            "preparation_flops": 0,
             "flops_per_picture": 0,
             "pictures": 0,
             "rounds": 10**9,
@@ -343,7 +344,7 @@ def test_the_shell_completes_shipped_scenarios():
     typed = {"_FEDRAY_COMPLETE": "complete_bash", "COMP_WORDS": "fedray run huang", "COMP_CWORD": "2"}
     done = subprocess.run([command], env=os.environ | typed, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [
-        f"huang2023-{name}" for name in ("full", "lora", "sidelink", "tiny", "topologies")
+        f"huang2023-{name}" for name in ("full", "lora", "sidelink", "table1", "tiny", "topologies")
     ]
 
 

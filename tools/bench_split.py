@@ -140,8 +140,8 @@ class Sleeper:
         self.spans.append((start, time.perf_counter()))
         return 0.0 if step.stage == "back" else self.message
 
-    def end(self, *arguments: Any) -> tuple[None, list[Any]]:
-        return None, []
+    def end(self, *arguments: Any) -> tuple[None, list[Any], dict[str, Any]]:
+        return None, [], {}
 
     def pass_on(self, arrived: Any) -> Any:
         """What Ray takes itself."""
@@ -174,11 +174,17 @@ def exchanged(
 
     def asking(actor: Any) -> Any:
         return lambda method, *a: (
-            getattr(actor, method).options(num_returns=2 if method == "end" else 1).remote(*a)
+            getattr(actor, method).options(num_returns=3 if method == "end" else 1).remote(*a)
         )
 
     asked = ask(
-        in_order(clients, batches), ray.put(np.zeros(1)), {}, 0, lambda k: asking(hosts[k]), in_turn(server)
+        in_order(clients, batches),
+        ray.put(np.zeros(1)),
+        {},
+        {},
+        0,
+        lambda k: asking(hosts[k]),
+        in_turn(server),
     )
     ray.get(list(asked.reports.values()))
     spans = ray.get([server.taken.remote(), hosts[0].taken.remote()])

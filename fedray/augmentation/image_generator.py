@@ -13,19 +13,19 @@ import numpy as np
 import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from torch import Tensor
 
 from fedray.augmentation.labels import painted
 from fedray.data import DatasetInfo
 from fedray.data.samples import Array
 from fedray.files import whole
 from fedray.learners.contexts import LearnerContext, Sampling
+from fedray.learners.families.family import Conditions
 from fedray.learners.learners import NO_DATA
 from fedray.learners.text_to_image import TextToImage
 from fedray.randomness import SERVER, key
 from fedray.scenario.augmentation import Augmentation
 from fedray.scenario.base import Refused
-from fedray.scenario.model import TextToImage as Section
+from fedray.scenario.text_to_image import TextToImage as Section
 from fedray.transport.buffer import DTYPES
 
 
@@ -70,7 +70,7 @@ class ImageGenerator:
         self.keep = keep
         self.learner = _load(section.generator, folder, device, DTYPES[section.precision])
         self.sampling = _sampling(section)
-        self._embedded: dict[str, Tensor] = {}
+        self._embedded: dict[str, Conditions] = {}
         self._made: dict[int, list[np.ndarray]] = {}
 
     def generate(self, owner: int, labels: np.ndarray) -> GeneratedImages:
@@ -99,9 +99,11 @@ class ImageGenerator:
     def _generate(self, owner: int, chunk: range, labels: np.ndarray) -> list[np.ndarray]:
         """uint8 [height, width, 3] each, from noise of its own."""
         prompts = [self.prompt(owner, i, int(labels[i])) for i in chunk]
+        texts = [self._embed(p) for p in prompts]
+        empty = self._embed("")
         images = self.learner.sample_embedded(
-            torch.cat([self._embed(p) for p in prompts]),
-            self._embed("").expand(len(chunk), -1, -1),
+            {name: torch.cat([text[name] for text in texts]) for name in empty},
+            {name: text.expand(len(chunk), *text.shape[1:]) for name, text in empty.items()},
             [self._noise(owner, i) for i in chunk],
             self.sampling,
         )
@@ -111,7 +113,7 @@ class ImageGenerator:
                 self._save(i, int(labels[i]), prompt, picture)
         return pictures
 
-    def _embed(self, prompt: str) -> Tensor:
+    def _embed(self, prompt: str) -> Conditions:
         if prompt not in self._embedded:
             self._embedded[prompt] = self.learner.embed(prompt)
         return self._embedded[prompt]

@@ -20,7 +20,14 @@ def generate(
     run: Annotated[
         Path, typer.Argument(metavar="RUN", help="A run folder, of a finished run or one in progress.")
     ],
-    prompt: Annotated[list[str], typer.Option("--prompt", "-p", help="What to show. May be repeated.")],
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--prompt",
+            "-p",
+            help="What to show. May be repeated. None for a model whose images come from noise alone.",
+        ),
+    ] = None,
     num: Annotated[int, typer.Option("--num", "-n", min=1, help="Images, or texts, a prompt.")] = 1,
     out: Annotated[
         Path | None,
@@ -40,7 +47,7 @@ def generate(
     """Images or texts from a run. Their prompt, seed and settings are in each PNG."""
     from fedray.generate import generate as generated
 
-    rows = generated(run, prompt, out, num, seed, guidance, steps, negative, compare)
+    rows = generated(run, prompt or [], out, num, seed, guidance, steps, negative, compare)
     files = list(dict.fromkeys(row["file"] for row in rows))
     if json:
         typer.echo(

@@ -15,6 +15,7 @@ from fedray.data.samples import photo_prompt
 from fedray.evaluation import judge as judges
 from fedray.evaluation import style
 from fedray.evaluation.evaluation import Evaluation, sample_images
+from fedray.evaluation.prior_kept import prior_kept
 from fedray.learners.contexts import EvaluationContext
 from fedray.learners.learner import Learner
 from fedray.scenario.base import Refused
@@ -59,6 +60,7 @@ class Resemblance(Evaluation):
             metrics["eval_darkness_distance_floor"] = style.coverage_distance(trained_on, real)
         if self.section.plain_prompts:
             metrics |= _plain(learner, context, judge)
+        metrics |= prior_kept(learner, context, judge)
         return {name: round(float(value), 6) for name, value in metrics.items()}
 
     def _held_out(self, context: EvaluationContext) -> Samples:

@@ -3,11 +3,12 @@
 Images are float tensors [N, 3, H, W] in 0..1; features [N, 64] and probabilities [N, labels] are a judge's.
 """
 
-import re
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from fedray.data.captions import label_in
 
 REC_709 = (0.2126, 0.7152, 0.0722)  # weights of red, green and blue, ITU-R BT.709
 
@@ -45,11 +46,9 @@ def labels_in(captions: Sequence[str], names: Sequence[str]) -> Tensor:
     Raises:
         ValueError: for a caption that names none.
     """
-    longest_first = sorted(range(len(names)), key=lambda i: -len(names[i]))
-    patterns = [(i, re.compile(rf"(?<!\w){re.escape(names[i])}(?!\w)", re.IGNORECASE)) for i in longest_first]
     numbers = []
     for caption in captions:
-        label = next((i for i, pattern in patterns if pattern.search(caption)), None)
+        label = label_in(caption, names)
         if label is None:
             raise ValueError(f"the caption {caption!r} names none of the judge's labels: {', '.join(names)}")
         numbers.append(label)

@@ -34,7 +34,7 @@ class ClientDatasets:
         if client in self._shards:
             return self._shards[client]
         try:
-            shard = self.learner.encode(self.samples, self.client_indices[client])
+            shard = self.learner.encode_client(client, self.samples, self.client_indices[client])
         except ValueError as e:
             raise DataFailure("preparing its data", str(e), client) from None
         if self.learner.caches_samples:

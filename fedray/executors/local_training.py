@@ -184,6 +184,7 @@ class LocalTraining(ClientDatasets):
         # fp16 gradients underflow: the loss is scaled, and a step whose scaled gradients overflow is left
         # out.
         scale = 1024.0 if training.precision == "fp16" else 1.0
+        self.learner.prepare_round(round_number)
         optimizer = self.optimizer
         optimizer.restart()
         steps = Steps()

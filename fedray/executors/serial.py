@@ -139,7 +139,8 @@ class SerialExecutor:
         server = partial(_call, self.split)
         while schedule.clients:
             try:
-                done = ask(schedule, self.buffer, self.state, 0, lambda _: client, server)
+                states = self.client_states
+                done = ask(schedule, self.buffer, self.state, states, 0, lambda _: client, server)
                 weights = [self._weight(c) for c in done.ends]
                 accumulated = self.split.finish(0, list(done.ends), weights, list(done.ends.values()))
             except DataFailure as e:
@@ -148,6 +149,7 @@ class SerialExecutor:
                 schedule = schedule.without(report.client)
                 continue
             yield from done.reports.values()
+            self._keep(list(done.states), list(done.states.values()))
             self._aggregate(schedule.round, [accumulated])
             return
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,76 +14,111 @@ import torch
 from torch import nn
 
 from fedray.errors import printable
-from fedray.learners.base_folder import listed, stored, verify_loaded
+from fedray.learners.base_families import FamilyFiles, PartFiles
+from fedray.learners.base_folder import family_of, listed, stored, verify_loaded
 from fedray.learners.bases import Base
 from fedray.scenario.base import Refused
 
 
+def index_of(base: Base, name: str) -> tuple[FamilyFiles, dict[str, Any]]:
+    """The family of a base model, and its model_index.json; `name` is what the scenario calls the base.
+
+    Raises:
+        Refused: for a pipeline of a family that is not trained here.
+    """
+    from diffusers import DiffusionPipeline
+
+    source = str(base.configuration or base.source)
+    index: Any = DiffusionPipeline.load_config(source, local_files_only=base.configuration is not None)
+    return family_of(index, Path(name) / "model_index.json", partial(Refused, "model.base")), dict(index)
+
+
 def load_parts(
-    base: Base, name: str, device: torch.device, compute: torch.dtype
-) -> tuple[dict[str, nn.Module], Any]:
-    """U-Net, text encoder and autoencoder with their weights, by name, and the tokenizer.
+    family: FamilyFiles, base: Base, name: str, device: torch.device, compute: torch.dtype
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The networks with their weights, and the tokenizers, each by name.
 
     Args:
+        family: of the base.
         base: where they are.
         name: what the scenario calls it, for errors.
         device: where they shall be.
         compute: the dtype of frozen networks; the autoencoder is in fp32, as half overflows in it.
     """
-    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from diffusers.utils import logging as diffusers_logging
-    from transformers import CLIPTextModel, CLIPTokenizer
+    from transformers import CLIPTokenizer
     from transformers.utils import logging as transformers_logging
 
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
-
-    def part(kind: Any, part_name: str, dtype: torch.dtype) -> nn.Module:
+    parts = {}
+    for part_name, part in family.parts.items():
         options: Any = {"subfolder": part_name, "use_safetensors": True, "local_files_only": base.local}
-        if kind is CLIPTextModel:  # it names no shapes otherwise; attention is torch's own
+        if part.library == "transformers":  # it names no shapes otherwise; attention is torch's own
             options |= {"ignore_mismatched_sizes": True, "attn_implementation": "sdpa"}
-        model, facts = kind.from_pretrained(
+        dtype = torch.float32 if part_name == "vae" else compute
+        model, facts = network_class(part).from_pretrained(
             base.source, torch_dtype=dtype, output_loading_info=True, **options
         )
-        return _whole(name, part_name, model, facts).to(device)
-
-    parts = {
-        "unet": part(UNet2DConditionModel, "unet", compute),
-        "text_encoder": part(CLIPTextModel, "text_encoder", compute),
-        "vae": part(AutoencoderKL, "vae", torch.float32),
+        parts[part_name] = _whole(name, part_name, model, facts).to(device)
+    tokenizers = {
+        part_name: CLIPTokenizer.from_pretrained(
+            base.source, subfolder=part_name, local_files_only=base.local
+        )
+        for part_name in family.tokenizers
     }
-    tokenizer = CLIPTokenizer.from_pretrained(base.source, subfolder="tokenizer", local_files_only=base.local)
-    return parts, tokenizer
+    return parts, tokenizers
 
 
-def parts_on_meta(base: Base, name: str) -> dict[str, nn.Module]:
-    """The same networks without weights or memory, for counting; `name` is what the scenario calls it."""
+def network_class(part: PartFiles) -> Any:
+    """diffusers' or transformers' class of a part."""
+    return getattr(import_module(part.library), part.class_name)
+
+
+def parts_on_meta(family: FamilyFiles, base: Base, name: str) -> dict[str, nn.Module]:
+    """The same networks without weights or memory, for counting.
+
+    Args:
+        family: of the base.
+        base: where their configurations are.
+        name: what the scenario calls it, for errors.
+    """
     from accelerate import init_empty_weights
-    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
 
     source = str(base.configuration or base.source)
-    options: Any = {"local_files_only": base.configuration is not None}
-    unet = UNet2DConditionModel.load_config(source, subfolder="unet", **options)
-    vae = AutoencoderKL.load_config(source, subfolder="vae", **options)
-    text = CLIPTextConfig.from_pretrained(source, subfolder="text_encoder", **options)
-    with init_empty_weights(include_buffers=True):
-        parts = {"unet": UNet2DConditionModel.from_config(unet), "text_encoder": CLIPTextModel(text)}
-        parts["vae"] = AutoencoderKL.from_config(vae)
+    local = base.configuration is not None
+    parts = {}
+    for part_name, part in family.parts.items():
+        kind = network_class(part)
+        if part.library == "transformers":
+            config = kind.config_class.from_pretrained(source, subfolder=part_name, local_files_only=local)
+            build = kind
+        else:
+            config = kind.load_config(source, subfolder=part_name, local_files_only=local)
+            build = kind.from_config
+        with init_empty_weights(include_buffers=True):
+            parts[part_name] = build(config)
     for part_name, model in parts.items() if base.local else ():
-        there = stored(Path(base.source), part_name, "model.base")
-        _whole(name, part_name, model, {"missing_keys": model.state_dict().keys() - there})
+        there = stored(Path(base.source), part_name, family.parts[part_name].weights, "model.base")
+        lacking = [key for key in model.state_dict() if key.removeprefix("text_model.") not in there]
+        _whole(name, part_name, model, {"missing_keys": lacking})
     return parts
 
 
-def noise_config(base: Base, name: str, parts: Mapping[str, nn.Module]) -> dict[str, Any]:
+def noise_config(
+    family: FamilyFiles, base: Base, name: str, parts: Mapping[str, nn.Module]
+) -> dict[str, Any]:
     """The configuration of the noise that a base was trained with. Of a base on the hub, whose files nobody
     has looked at before, it and the `parts` are verified.
 
+    Args:
+        family: of the base.
+        base: where the configuration is.
+        name: what the scenario calls it, for errors.
+        parts: its networks.
+
     Raises:
-        Refused: naming the file, under the `name` that the scenario has for it.
+        Refused: naming the file.
     """
     from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
@@ -92,8 +129,10 @@ def noise_config(base: Base, name: str, parts: Mapping[str, nn.Module]) -> dict[
     )
     if not base.local:
         loaded: dict[str, Any] = {part: network.config for part, network in parts.items()}
-        loaded["text_encoder"] = loaded["text_encoder"].to_dict()
-        verify_loaded(name, loaded, result, "model.base")
+        for part, form in family.parts.items():
+            if form.library == "transformers":
+                loaded[part] = loaded[part].to_dict()
+        verify_loaded(family, name, loaded, result, "model.base")
     config: dict[str, Any] = result
     return config
 
@@ -173,7 +212,7 @@ def libraries_refuse(base: str, device: torch.device) -> Iterator[None]:
         raise
     except Exception as e:
         reason = next(iter(str(e).strip().splitlines()), "") or type(e).__name__
-        expected = "a whole Stable Diffusion with safetensors weights"
+        expected = "a whole base model with safetensors weights"
         if device.type == "meta":
             expected = "a base model whose configuration is there, and whole"
         got = f"{base!r}, which does not load ({printable(reason[:200])})"

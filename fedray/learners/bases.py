@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedray import shipped
+from fedray.data.image_folder import read
+from fedray.data.samples import Samples
 from fedray.learners.base_folder import refuse_single_file, verify
 from fedray.scenario.base import Refused
-from fedray.scenario.model import TextToImage
+from fedray.scenario.control import Control
+from fedray.scenario.text_to_image import TextToImage
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,25 @@ def locate(base: str, folder: Path, key: str = "model.base") -> Base:
 
 
 def verify_base(section: TextToImage, folder: Path) -> None:
-    """Raises Refused where the base of a `model` section is not there."""
+    """Raises Refused where the base of a `model` section, or what its ControlNet's samples follow, is not
+    there."""
     locate(section.base, folder)
+    if section.control is not None:
+        examples(section.control, folder)
+
+
+def examples(control: Control, folder: Path) -> Samples | None:
+    """The pictures that samples follow; None where a scenario names none.
+
+    Raises:
+        Refused: where they are not there.
+    """
+    if control.examples is None:
+        return None
+    try:
+        return read(control.examples, folder, "model.control", "text", "")
+    except Refused as e:
+        raise Refused("model.control.examples", e.got, e.expected) from None
 
 
 def _expanded(base: str) -> Path:

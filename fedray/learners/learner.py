@@ -11,21 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from fedray.data import DatasetInfo, Samples
-from fedray.files import write_whole
-from fedray.learners.contexts import EvaluationContext, LearnerContext, Sampling
+from fedray.learners.adapter_files import TakesAdapters
+from fedray.learners.contexts import EvaluationContext, LearnerContext
+from fedray.learners.generation import Generation
 from fedray.learners.pictures import ImageShard
-from fedray.learners.sheets import write_sheet
 from fedray.learners.stages import Stage, inputs, run, within
 from fedray.randomness import SERVER, key
 from fedray.scenario.base import Refused
-from fedray.scenario.model import ModelSection
+from fedray.scenario.model_section import ModelSection
 
-ROWS = 4  # of a grid without prompts
-BETWEEN = "\n---\n"  # texts in a file
 AT_ONCE = 64  # samples of a test set that are measured in one go
 
 
-class Learner:
+class Learner(Generation, TakesAdapters):
     """A model with its data's encoding, its loss, its evaluation, its samples and its files.
 
     A learner of one's own says at least what its networks are (`parts`, in `__init__`), and either the `loss`
@@ -60,6 +58,8 @@ class Learner:
         home: patterns of names of parameters and buffers that stay with their client, as its state; the
             Section then says `trains_home = True`.
         groups: sections with `patterns` of names and an `optimizer`, behind those of `training.groups`.
+        local_names: of what stays with its client, once the tuning has said so; where evaluation and export
+            read it, these weights have their initial values.
     """
 
     Section: ClassVar[type[ModelSection]] = ModelSection
@@ -70,6 +70,7 @@ class Learner:
     weights_file: ClassVar[str] = "model.safetensors"
     home: tuple[str, ...] = ()
     groups: Sequence[Any] = ()
+    local_names: frozenset[str] = frozenset()
 
     def __init__(self, section: Any, context: LearnerContext) -> None:
         """Builds the networks; `load` sees to seed, device and freezing.
@@ -112,6 +113,11 @@ class Learner:
                 if hasattr(module, "running_mean") and not any(p.requires_grad for p in module.parameters()):
                     module.eval()
 
+    def prepare_round(self, round_number: int) -> None:
+        """Called before each client's local update (in a split, at both of its ends) with its round, counted
+        from 1, for a loss that changes over rounds. What it sets depends on the round alone, since a worker
+        trains any client in any order. Evaluation calls it never."""
+
     def travelling_buffers(self) -> dict[str, Tensor]:
         """Buffers that travel beside what trains, by `part.name`: running means and variances of modules
         whose own parameters train. Every local update begins with the initial values of all others. To be
@@ -129,13 +135,33 @@ class Learner:
         ValueError for one that cannot be read."""
         return ImageShard.of(samples, indices, self.size, self.device)
 
+    def encode_client(self, client: int, samples: Samples, indices: np.ndarray) -> Any:
+        """All that a client trains on. Here: its own samples, encoded.
+
+        Args:
+            client: by number.
+            samples: of all clients.
+            indices: which of them are the client's.
+        """
+        return self.encode(samples, indices)
+
     @property
     def tunable_parts(self) -> list[str]:
         """Parts that a tuning may train, its main one first."""
         return list(self.parts)
 
+    @property
+    def default_parts(self) -> list[str]:
+        """Parts that train where a tuning of whole parts names none. Here: the main one."""
+        return self.tunable_parts[:1]
+
     def encode_flops(self) -> float:
         """Floating-point operations of encoding a sample, where that is done once and kept. To be called on
+        the meta device, once the tuning has said what trains."""
+        return 0.0
+
+    def preparation_flops(self) -> float:
+        """Floating-point operations that a client spends once, however many samples it has. To be called on
         the meta device, once the tuning has said what trains."""
         return 0.0
 
@@ -221,42 +247,6 @@ class Learner:
         is averaged over the samples."""
         return {}
 
-    def sample(
-        self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling
-    ) -> Tensor | Sequence[str]:
-        """What its section says that it generates, one a prompt (an empty one where it takes none): images
-        [n, 3, h, w] in 0..1 on the CPU, or texts.
-
-        Args:
-            prompts: n of them.
-            seeds: n of them; each sample comes from its own, whatever its neighbours.
-            sampling: in how many steps, and how.
-        """
-        raise NotImplementedError(f"{type(self).__name__} generates nothing")
-
-    def sample_flops(self, sampling: Sampling) -> float:
-        """Floating-point operations of sampling one image. To be called on the meta device."""
-        raise NotImplementedError(f"{type(self).__name__} does not say what a sample costs")
-
-    def write_samples(self, context: EvaluationContext) -> None:
-        """Samples of the scenario's prompts from fixed noise: images as a grid, a row a prompt, or texts one
-        after another. Without prompts nothing, but for a learner of images that takes none."""
-        section = self.section
-        evaluation = context.section
-        prompts = list(evaluation.prompts)
-        if not prompts and section.generates == "images" and not section.takes_prompts:
-            prompts = [""] * ROWS
-        if section.generates is None or not prompts:
-            return
-        columns = evaluation.images_per_prompt if section.generates == "images" else 1
-        prompts = [prompt for prompt in prompts for _ in range(columns)]
-        made = self.sample(prompts, context.seeds(len(prompts), "grid"), context.sampling)
-        context.sheet.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(made, Tensor):
-            write_sheet(made, columns, context.sheet)
-        else:
-            write_whole(context.sheet.with_suffix(".txt"), BETWEEN.join(made) + "\n")
-
     # Files
 
     def save(self, folder: Path) -> None:
@@ -266,6 +256,10 @@ class Learner:
 
         tensors = {name: t.detach().clone().contiguous() for name, t in self._state().items()}
         save_file(tensors, str(folder / self.weights_file), metadata={"format": "pt"})
+
+    def name_in_file(self, name: str) -> str:
+        """What `weights_file` calls a tensor, given as `part.name`. Here: its name in the part."""
+        return name.split(".", 1)[1]
 
     def load_weights(self, folder: Path) -> None:
         """Reads what `save` wrote. Raises an error of any kind where that is not whole."""

@@ -8,7 +8,7 @@ from fedray.data import Dataset, DatasetInfo
 from fedray.learners.contexts import LearnerContext
 from fedray.learners.learner import Learner
 from fedray.scenario.kinds import implementation
-from fedray.scenario.model import ModelSection
+from fedray.scenario.model_section import ModelSection
 from fedray.scenario.scenario import Scenario
 
 NO_DATA = DatasetInfo(0, None, ())  # for a learner that is not built for its data

@@ -7,8 +7,12 @@ from pathlib import Path
 from fedray.lazy import resolve
 from fedray.learners.bases import locate
 from fedray.scenario.base import Refused
-from fedray.scenario.model import Classifier, Diffusion, ModelSection, TextToImage, Transformer
+from fedray.scenario.gan import Gan
+from fedray.scenario.model import Classifier, Diffusion, Transformer
+from fedray.scenario.model_section import ModelSection
+from fedray.scenario.text_to_image import TextToImage
 from fedray.scenario.topology import Split
+from fedray.scenario.vae import Vae
 
 CLASSIFIERS = {
     "cnn": ("conv1", "conv2", "dense", "head"),
@@ -42,6 +46,15 @@ def of_diffusion(section: Diffusion, folder: Path) -> list[str]:
     return [*_unet(len(section.channels)), "loss"]
 
 
+def of_vae(section: Vae, folder: Path) -> list[str]:
+    levels = range(len(section.channels))
+    return [*(f"down_{i}" for i in levels), "latent", "expand", *(f"up_{i}" for i in levels), "loss"]
+
+
+def of_gan(section: Gan, folder: Path) -> list[str]:
+    return ["z", "generator", "discriminator"]
+
+
 def of_text_to_image(section: TextToImage, folder: Path) -> list[str] | None:
     """None for a base on the hub or without a configuration."""
     base = locate(section.base, folder)
@@ -53,7 +66,11 @@ def of_text_to_image(section: TextToImage, folder: Path) -> list[str] | None:
         mid = bool(config.get("mid_block_type", True))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # it is no such configuration
         return None
-    return ["text", *_unet(levels, mid), "loss"]
+    names = _unet(levels, mid)
+    if section.control is not None:
+        names.insert(names.index("up_0"), "control")
+        names.insert(names.index("in") + 1, "condition")
+    return ["text", *names, "loss"]
 
 
 def _unet(levels: int, mid: bool = True) -> list[str]:

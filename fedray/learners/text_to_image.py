@@ -7,11 +7,10 @@ text embeddings where the text encoder is frozen.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -20,51 +19,24 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedray.data import Samples
-from fedray.learners import unet as unets
-from fedray.learners.base_networks import (
-    cut_captions,
-    libraries_refuse,
-    load_parts,
-    noise_config,
-    parts_on_meta,
-)
+from fedray.learners.adapter_files import DIFFUSERS_FILE, KOHYA_FILE
+from fedray.learners.base_networks import cut_captions, libraries_refuse
 from fedray.learners.bases import locate
 from fedray.learners.contexts import LearnerContext, Sampling
+from fedray.learners.families.family import Conditions, open_family
+from fedray.learners.latents import LatentShard, NoisedLatents
 from fedray.learners.learner import Learner
 from fedray.learners.losses import weighted_mean
-from fedray.learners.stages import Stage
+from fedray.learners.prior import class_images, joined, untouched
+from fedray.learners.stages import Stage, inputs, run
 from fedray.scenario.base import Refused
-from fedray.scenario.model import TextToImage as Section
+from fedray.scenario.text_to_image import TextToImage as Section
 
 AT_ONCE = 32  # images that are sampled in one go
 
 
-@dataclass
-class LatentShard:
-    """What a client trains on, encoded. n samples; c, h, w of a latent; l tokens of width d."""
-
-    mean: Tensor  # [n, c, h, w]
-    std: Tensor  # [n, c, h, w]
-    ids: Tensor  # [n + 1, l] int64, the empty caption last
-    hidden: Tensor | None  # [n + 1, l, d] where the text encoder is frozen
-
-    def __len__(self) -> int:
-        return len(self.mean)
-
-
-@dataclass
-class NoisedLatents:
-    """One step's inputs, every draw made. b samples."""
-
-    latents: Tensor  # [b, c, h, w], scaled
-    noise: Tensor  # as latents
-    timesteps: Tensor  # [b] int64
-    text: Tensor  # [b, l] int64 token ids, or [b, l, d] embeddings
-    weight: Tensor | None = None  # [b], of each sample in the loss
-
-
 class TextToImage(Learner):
-    """U-Net, text encoder, autoencoder, tokenizer and noise schedule of one base model."""
+    """The networks, tokenizers and noise of one base model, as its family has them."""
 
     caches_samples = True
     weights_file = "diffusion_pytorch_model.safetensors"
@@ -72,28 +44,18 @@ class TextToImage(Learner):
     def __init__(self, section: Section, context: LearnerContext) -> None:
         """With weights: frozen networks are held in the dtype that is computed in, the autoencoder in fp32,
         as half overflows in it. On the meta device, from configurations alone."""
-        from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
-
         super().__init__(section, context)
         self.base = locate(section.base, context.folder)
-        self.tokenizer: Any = None
         with libraries_refuse(section.base, self.device):
-            if self.device.type == "meta":
-                self.parts = parts_on_meta(self.base, section.base)
-            else:
-                self.parts, self.tokenizer = load_parts(self.base, section.base, self.device, self.compute)
-            self.unet, self.text_encoder, self.vae = (
-                cast(Any, self.parts[name]) for name in ("unet", "text_encoder", "vae")
-            )
-            for part in self.parts.values():
-                part.requires_grad_(False).eval()
-            self.schedule = DDPMScheduler.from_config(noise_config(self.base, section.base, self.parts))
-            factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
-            self.size = section.resolution or int(self.unet.config.sample_size) * factor
+            self.family = open_family(self.base, section.base, self.device, self.compute)
+            self.parts = self.family.parts
+            self.vae = self.family.vae
+            self.size = section.resolution or self.family.resolution
+            factor = self.family.latent_factor
             if self.size % factor:
                 raise Refused("model.resolution", self.size, f"a multiple of {factor}")
             side = self.size // factor
-            self.latent_shape = int(self.unet.config.in_channels), side, side
+            self.latent_shape = int(self.vae.config.latent_channels), side, side
             self.stages = self._stages()
 
     @property
@@ -103,94 +65,117 @@ class TextToImage(Learner):
 
     @property
     def tunable_parts(self) -> list[str]:
-        return ["unet", "text_encoder"]
+        return list(self.family.trainable)
 
     @property
     def trains_text(self) -> bool:
-        return any(p.requires_grad for p in self.text_encoder.parameters())
+        return self.family.trains_text
 
     def prepare_training(self, gradient_checkpointing: bool) -> None:
         """To be called once the tuning has said what trains: dropout on, and memory saved where it is asked
         for."""
-        self.unet.train()
-        self.text_encoder.train(self.trains_text)
+        self.family.denoiser.train()
+        for encoder in self.family.text_encoders:
+            encoder.train(self.trains_text)
         if gradient_checkpointing:
-            self.unet.enable_gradient_checkpointing()
-            if self.trains_text:
-                self.text_encoder.gradient_checkpointing_enable()
+            self.family.denoiser.enable_gradient_checkpointing()
+            for encoder in self.family.text_encoders if self.trains_text else ():
+                encoder.gradient_checkpointing_enable()
 
     @torch.no_grad()
     def encode(self, samples: Samples, indices: np.ndarray) -> LatentShard:
         """A client's samples as latents and text, on the learner's device."""
         means = []
         stds = []
+        sizes = []
         for i in indices:
-            pixels = self._pixels(samples.image(int(i))).to(self.device)
+            image = samples.image(int(i))
+            sizes.append(image.size)
+            pixels = self._pixels(image).to(self.device)
             posterior = self.vae.encode(pixels[None] * 2 - 1).latent_dist
             means.append(posterior.mean)
             stds.append(posterior.std)
-        ids = self.tokenize([samples.captions[int(i)] for i in indices] + [""])
-        hidden = None if self.trains_text else self.text_encoder(ids)[0]
-        return LatentShard(torch.cat(means), torch.cat(stds), ids, hidden)
+        ids = self.family.tokenize([samples.captions[int(i)] for i in indices] + [""])
+        hidden = None if self.trains_text else self.family.embed(ids)
+        of_image = self.family.image_conditions(sizes, self.size)
+        return LatentShard(torch.cat(means), torch.cat(stds), ids, hidden, of_image)
+
+    def encode_client(self, client: int, samples: Samples, indices: np.ndarray) -> LatentShard:
+        """A client's samples, and class images beside them where there is a prior."""
+        shard = self.encode(samples, indices)
+        if self.section.prior is not None:
+            images = class_images(self, client)
+            shard.class_images = self.encode(images, np.arange(len(images)))
+        return shard
+
+    def preparation_flops(self) -> float:
+        """Of class images: the base generates them, without adapters; then they are encoded."""
+        prior = self.section.prior
+        if prior is None:
+            return 0.0
+        sampling = Sampling(steps=prior.inference_steps, guidance_scale=prior.guidance_scale)
+        return prior.images * (untouched(self).sample_flops(sampling) + self.encode_flops())
 
     @torch.no_grad()
     def encode_flops(self) -> float:
-        """The autoencoder's first half, and the text encoder where it is frozen."""
-        pixels = torch.zeros(1, 3, self.resolution, self.resolution, device=self.device)
+        """The autoencoder's first half, and the text encoders where they are frozen."""
+        pixels = torch.zeros(1, 3, self.size, self.size, device=self.device)
         flops = _flops(lambda: self.vae.encode(pixels))
         if not self.trains_text:
-            length = self.text_encoder.config.max_position_embeddings
-            tokens = torch.zeros(1, length, dtype=torch.long, device=self.device)
-            flops += _flops(lambda: self.text_encoder(tokens))
+            flops += _flops(lambda: self.family.embed(self.family.blank_tokens(1)))
         return float(flops)
 
     def tokenize(self, captions: list[str]) -> Tensor:
-        length = self.tokenizer.model_max_length
-        encoded = self.tokenizer(
-            captions, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-        )
-        return encoded.input_ids.to(self.device)
+        """Token ids [n, l] for the first text encoder."""
+        return self.family.tokenize(captions)["text"]
 
     def draw(self, shard: LatentShard, indices: np.ndarray, generator: torch.Generator) -> NoisedLatents:
-        """Latents, noise, timesteps and dropped captions of one step. Drawn on the CPU: the same on every
-        device."""
+        """Latents, noise, timesteps and dropped captions of one step; behind the samples' as many of class
+        images, where there are some. Drawn on the CPU: the same on every device."""
+        own = self._draw(shard, indices, generator)
+        if shard.class_images is None:
+            return own
+        n = len(shard.class_images)
+        chosen = torch.randint(n, (len(indices),), generator=generator).numpy()
+        weight = self.section.prior.weight
+        return joined(own, self._draw(shard.class_images, chosen, generator), weight)
+
+    def _draw(self, shard: LatentShard, indices: np.ndarray, generator: torch.Generator) -> NoisedLatents:
         b = len(indices)
         i = torch.from_numpy(indices).to(shard.mean.device)
         eps = torch.randn((2, b, *shard.mean.shape[1:]), generator=generator).to(i.device)
-        timesteps = torch.randint(self.schedule.config.num_train_timesteps, (b,), generator=generator).to(
-            i.device
-        )
+        timesteps = self.family.noise.draw(b, generator).to(i.device)
         dropped = (torch.rand(b, generator=generator) < self.section.caption_dropout).to(i.device)
-        latents = (shard.mean[i] + shard.std[i] * eps[0]) * self.vae.config.scaling_factor
+        latents = self.family.scaled(shard.mean[i] + shard.std[i] * eps[0])
+        rows = torch.where(dropped, len(shard), i)
         source = shard.ids if shard.hidden is None else shard.hidden
-        return NoisedLatents(latents, eps[1], timesteps, source[torch.where(dropped, len(shard), i)])
+        texts = {name: values[rows] for name, values in source.items()}
+        of_image = {name: values[i] for name, values in shard.of_image.items()}
+        return NoisedLatents(latents, eps[1], timesteps, **texts, **of_image)
 
     def blank_batch(self) -> tuple[NoisedLatents, int]:
         """A batch of one on the learner's device with nothing in it, for counting work."""
+        texts = self.family.blank_tokens(1)
+        if not self.trains_text:
+            with torch.no_grad():
+                texts = {name: torch.zeros_like(value) for name, value in self.family.embed(texts).items()}
+        blank = self._blank(texts)
+        return blank if self.section.prior is None else joined(blank, blank, 1.0), 1
+
+    def _blank(self, texts: Conditions) -> NoisedLatents:
         latents = torch.zeros(1, *self.latent_shape, device=self.device)
-        length = self.text_encoder.config.max_position_embeddings
-        if self.trains_text:
-            text = torch.zeros(1, length, dtype=torch.long, device=self.device)
-        else:
-            text = torch.zeros(1, length, self.unet.config.cross_attention_dim, device=self.device)
-        return NoisedLatents(latents, latents, torch.zeros(1, dtype=torch.long, device=self.device), text), 1
+        timesteps = torch.zeros(1, dtype=torch.long, device=self.device)
+        of_image = self.family.image_conditions([(self.size, self.size)], self.size)
+        return NoisedLatents(latents, latents, timesteps, **texts, **of_image)
+
+    def _denoising_stages(self) -> list[Stage]:
+        return self.family.denoising_stages(self.latent_shape[1])
 
     def _stages(self) -> tuple[Stage, ...]:
-        def embed(text: Tensor) -> Tensor:
-            return text if text.is_floating_point() else self.text_encoder(text)[0]
-
-        text = Stage("text", ("text",), ("text",), embed, (self.text_encoder,))
-        pieces = unets.stages(
-            self.unet, ("latents", "noise", "timesteps"), self.schedule.add_noise, self.latent_shape[1]
-        )
-        loss = Stage(
-            "loss",
-            ("predicted", "latents", "noise", "timesteps"),
-            ("loss",),
-            self._error,
-            optional=("weight",),
-        )
-        return self.staged([text, *pieces], loss)
+        pieces = [self.family.text_stage(), *self._denoising_stages()]
+        needs = ("predicted", "latents", "noise", "timesteps")
+        loss = Stage("loss", needs, ("loss",), self._error, optional=("weight",))
+        return self.staged(pieces, loss)
 
     def _error(
         self,
@@ -210,15 +195,31 @@ class TextToImage(Learner):
             timesteps: [b].
             weight: [b], of each sample beside that.
         """
-        velocity = self.schedule.config.prediction_type == "v_prediction"
-        target = self.schedule.get_velocity(latents, noise, timesteps) if velocity else noise
+        target = self.family.noise.target(latents, noise, timesteps)
         error = F.mse_loss(predicted.float(), target.float(), reduction="none").mean((1, 2, 3))
         if self.section.min_snr_gamma is None:
             return weighted_mean(error, weight)
-        alpha = self.schedule.alphas_cumprod.to(timesteps.device)[timesteps]
-        snr = alpha / (1 - alpha)
-        min_snr = snr.clamp(max=self.section.min_snr_gamma) / (snr + 1 if velocity else snr)
+        min_snr = self.family.noise.min_snr_weight(timesteps, self.section.min_snr_gamma)
         return weighted_mean(min_snr * error, weight)
+
+    # Adapters
+
+    def adapter_targets(self, chosen: str | Sequence[str]) -> dict[str, list[str]]:
+        if isinstance(chosen, str):
+            return self.family.adapter_targets(chosen)
+        return super().adapter_targets(chosen)
+
+    def adapter_key(self, part: str, name: str) -> str:
+        return self.family.adapter_key(part, name)
+
+    def adapter_files(
+        self, adapter: Mapping[str, Tensor], scale: float, alpha: float
+    ) -> dict[str, dict[str, Tensor]]:
+        """diffusers' file, opened by `load_lora_weights(folder)`, and kohya's beside it."""
+        files = super().adapter_files(adapter, scale, alpha)
+        return {DIFFUSERS_FILE: files[DIFFUSERS_FILE], KOHYA_FILE: self.family.kohya_tensors(adapter, alpha)}
+
+    # Samples
 
     @cached_property
     def _own_pipeline(self) -> Any:
@@ -226,25 +227,8 @@ class TextToImage(Learner):
         return self.pipeline()
 
     def pipeline(self) -> Any:
-        """These networks as a StableDiffusionPipeline, with the base's own sampler."""
-        from diffusers import StableDiffusionPipeline, schedulers
-
-        config: Any = schedulers.DDPMScheduler.load_config(
-            self.base.source, subfolder="scheduler", local_files_only=self.base.local
-        )
-        sampler = getattr(schedulers, config["_class_name"]).from_config(config)
-        parts = {
-            "vae": self.vae,
-            "text_encoder": self.text_encoder,
-            "tokenizer": self.tokenizer,
-            "unet": self.unet,
-            "scheduler": sampler,
-        }
-        pipeline: Any = StableDiffusionPipeline(
-            **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
-        )
-        pipeline.set_progress_bar_config(disable=True)
-        return pipeline
+        """These networks as diffusers' pipeline, with the base's own sampler."""
+        return self.family.pipeline()
 
     def sample(self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling) -> Tensor:
         """One image a prompt."""
@@ -252,30 +236,29 @@ class TextToImage(Learner):
         at_once = sampling.at_once or AT_ONCE
         pipeline = self.pipeline()
         for start in range(0, len(prompts), at_once):
-            some = list(prompts[start : start + at_once])
-            given = {"prompt": some, "negative_prompt": [sampling.negative_prompt] * len(some)}
+            some = prompts[start : start + at_once]
+            given = self.family.prompt_arguments(some, sampling.negative_prompt)
             images.append(self._denoise(pipeline, given, seeds[start : start + at_once], sampling))
         return torch.cat(images)
 
     @torch.no_grad()
-    def embed(self, prompt: str) -> Tensor:
-        """[1, l, d]."""
+    def embed(self, prompt: str) -> Conditions:
+        """What the denoising network takes of one text, [1, ...] each."""
         with self.evaluating(), self.autocast():
-            embedded: Tensor = self.text_encoder(self.tokenize([prompt]))[0]
-        return embedded
+            return self.family.embed(self.family.tokenize([prompt]))
 
     def sample_embedded(
-        self, prompts: Tensor, negative: Tensor, seeds: Sequence[int], sampling: Sampling
+        self, prompts: Conditions, negative: Conditions, seeds: Sequence[int], sampling: Sampling
     ) -> Tensor:
         """One image a prompt, all at once, of texts that are embedded already.
 
         Args:
-            prompts: [n, l, d].
-            negative: [n, l, d], what guidance leads away from.
+            prompts: [n, ...] each.
+            negative: [n, ...] each, what guidance leads away from.
             seeds: n of them.
             sampling: in how many steps, and with which guidance.
         """
-        given = {"prompt_embeds": prompts, "negative_prompt_embeds": negative}
+        given = self.family.embedded_arguments(prompts, negative)
         return self._denoise(self._own_pipeline, given, seeds, sampling)
 
     @torch.no_grad()
@@ -299,35 +282,38 @@ class TextToImage(Learner):
 
     @torch.no_grad()
     def sample_flops(self, sampling: Sampling) -> float:
-        """With the prompt, and where guidance asks for it without: the text encoder once, the U-Net a step;
-        then the decoder."""
-        batch, _ = self.blank_batch()
-        length = self.text_encoder.config.max_position_embeddings
-        tokens = torch.zeros(1, length, dtype=torch.long, device=self.device)
-        text = torch.zeros(1, length, self.unet.config.cross_attention_dim, device=self.device)
-        unet = _flops(lambda: self.unet(batch.latents, batch.timesteps, text))
-        text_encoder = _flops(lambda: self.text_encoder(tokens))
+        """With the prompt, and where guidance asks for it without: the text encoders once, the denoising
+        network a step; then the decoder."""
+        texts = self.family.embed(self.family.blank_tokens(1))
+        batch = self._blank(texts)
+        denoising = self._denoising_stages()
+        network = _flops(lambda: run(denoising, inputs(batch)))
+        text_encoders = _flops(lambda: self.family.embed(self.family.blank_tokens(1)))
         decoder = _flops(lambda: self.vae.decode(batch.latents))
         passes = 2 if sampling.guidance_scale > 1 else 1
-        return passes * (unet * sampling.steps + text_encoder) + decoder
+        return passes * (network * sampling.steps + text_encoders) + decoder
 
     def save(self, folder: Path) -> None:
         """The whole pipeline as `from_pretrained` reads it."""
-        backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        if backend is not None:  # its file would tell how it was last used
-            backend.no_padding()
-            backend.no_truncation()
+        for tokenizer in self.family.tokenizers.values():
+            backend = getattr(tokenizer, "backend_tokenizer", None)
+            if backend is not None:  # its file would tell how it was last used
+                backend.no_padding()
+                backend.no_truncation()
         self.pipeline().save_pretrained(folder, safe_serialization=True)
-        # transformers would load it as stored, beside a U-Net in fp32
-        config = folder / "text_encoder" / "config.json"
-        config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
+        # transformers would load them as stored, beside a U-Net in fp32
+        for name in self.family.files.tokenizers.values():
+            config = folder / name / "config.json"
+            config.write_text(
+                json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n"
+            )
 
     @classmethod
     def from_export(cls, section: Section, context: LearnerContext, folder: Path) -> Self:
         """An exported pipeline is a base like any other."""
         learner = cls.load(section.model_copy(update={"base": str(folder.resolve())}), context)
         learner.pipeline()  # its sampler is read here, and its tokenizer's limits below
-        learner.tokenize([""])
+        learner.family.tokenize([""])
         return learner
 
     @classmethod

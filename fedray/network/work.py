@@ -25,6 +25,7 @@ class Work:
     pass_flops: Callable[[str, int], float] = lambda stage, samples: 0.0
     crossing_bytes: Callable[[str, int], int] = lambda crossing, samples: 0
     picture_bytes: int = 0
+    state_bytes: int = 0  # of what a client keeps between its local updates
     # of all of a client's samples, once; none: nothing to encode
     encode_flops: Callable[[int], float] | None = None
 
@@ -32,6 +33,8 @@ class Work:
         if isinstance(step, Send):
             if step.crossing:
                 return self.crossing_bytes(step.crossing, step.samples)
+            if step.state:
+                return self.state_bytes
             if step.pictures is not None:
                 return step.pictures * self.picture_bytes
             return round(step.share * self.send_bytes(step.direction, step.client))

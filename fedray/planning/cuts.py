@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fedray.learners.stages import Stage
     from fedray.transport.buffer import Layout
     from fedray.transport.messages import NamedTensors
+    from fedray.tuning.tuning import Tuned
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class CutWork:
     withheld: tuple[str, ...]  # inputs that the server's stages would take and that never cross
     # that cross although the server's first stage does not need them, or its last does not give them
     skips: tuple[str, ...]
+    home_at_server: tuple[str, ...] = ()  # names of what would stay at home, and is the server's
 
     @property
     def name(self) -> str:
@@ -66,6 +68,9 @@ def refusal(scenario: Scenario, cut: CutWork) -> Refused | None:
         return Refused(
             "topology.skips", got, "send, or a cut whose tail begins where its front ends, on the way up"
         )
+    if cut.home_at_server:
+        got = f"{cut.home_at_server[0]}, which the server trains with this cut ({cut.name})"
+        return Refused("tuning.local", got, "patterns of weights of the clients' own stages")
     if cut.withheld:
         got = f"{cut.name}, behind which the server would need {' and '.join(cut.withheld)} of each sample"
         return Refused("topology.tail", got, "a tail, with which they stay and count at their client")
@@ -92,10 +97,9 @@ def all_cuts(scenario: Scenario, folder: Path, dataset: Dataset | None = None) -
 
     learner = on_meta(scenario, folder, dataset)
     tunes = tuning(scenario.tuning, scenario.seed, scenario.aggregation.frozen)
-    named = tunes.apply(learner).travelling
-    result = cut_work(
-        scenario, learner, named, Layout.of(named, scenario.payload), cuts(learner.stages, scenario.split)
-    )
+    tuned = tunes.apply(learner)
+    layout = Layout.of(tuned.travelling, scenario.payload)
+    result = cut_work(scenario, learner, tuned, layout, cuts(learner.stages, scenario.split))
     allowed = [cut for cut in result if refusal(scenario, cut) is None]
     if not allowed and (reason := refusal(scenario, result[-1])):
         raise reason
@@ -103,14 +107,14 @@ def all_cuts(scenario: Scenario, folder: Path, dataset: Dataset | None = None) -
 
 
 def cut_work(
-    scenario: Scenario, learner: Learner, named: Mapping[str, Tensor], layout: Layout, cuts: Sequence[Cut]
+    scenario: Scenario, learner: Learner, tuned: Tuned, layout: Layout, cuts: Sequence[Cut]
 ) -> list[CutWork]:
-    """What each of these cuts costs; `learner` is on the meta device, `named` what travels of it.
+    """What each of these cuts costs; `learner` is on the meta device.
 
     Args:
         scenario: whose.
         learner: on the meta device.
-        named: what travels of it, by name.
+        tuned: what travels of it, and what stays at home.
         layout: of what travels.
         cuts: to be counted.
     """
@@ -121,15 +125,26 @@ def cut_work(
         t.numel() for part in learner.parts.values() for t in part.parameters() if id(t) not in staged
     )
 
-    def part_bytes(cut: Cut) -> int:
-        modules = _modules((*cut.front, *cut.tail))
-        own = {id(t) for module in modules for t in (*module.parameters(), *module.buffers())}
-        return layout.part([name for name, t in named.items() if id(t) in own]).nbytes
-
-    return [_cut_work(scenario, cut, counted, elsewhere, part_bytes(cut)) for cut in cuts]
+    return [_cut_work(scenario, cut, counted, elsewhere, _client_names(cut, tuned, layout)) for cut in cuts]
 
 
-def _cut_work(scenario: Scenario, cut: Cut, counted: Counted, elsewhere: int, part_bytes: int) -> CutWork:
+class ClientNames(NamedTuple):
+    """What a cut leaves at the client of a model's numbers."""
+
+    part_bytes: int  # of its part of what travels
+    home_at_server: tuple[str, ...]  # what would stay at home, and is the server's
+
+
+def _client_names(cut: Cut, tuned: Tuned, layout: Layout) -> ClientNames:
+    modules = _modules((*cut.front, *cut.tail))
+    own = {id(t) for module in modules for t in (*module.parameters(), *module.buffers())}
+    part = layout.part([name for name, t in tuned.travelling.items() if id(t) in own])
+    return ClientNames(part.nbytes, tuple(name for name, t in tuned.home.items() if id(t) not in own))
+
+
+def _cut_work(
+    scenario: Scenario, cut: Cut, counted: Counted, elsewhere: int, at_client: ClientNames
+) -> CutWork:
     """What one cut costs.
 
     Args:
@@ -137,7 +152,7 @@ def _cut_work(scenario: Scenario, cut: Cut, counted: Counted, elsewhere: int, pa
         cut: which.
         counted: of the whole model.
         elsewhere: parameters at the client that belong to no stage.
-        part_bytes: of the client's part of what travels.
+        at_client: what is the client's.
     """
     from fedray.learners.cut import tensors
     from fedray.transport.buffer import DTYPES
@@ -172,7 +187,8 @@ def _cut_work(scenario: Scenario, cut: Cut, counted: Counted, elsewhere: int, pa
         trainable={
             side: sum(t.numel() for t in weights if t.requires_grad) for side, weights in weights_of.items()
         },
-        part_bytes=part_bytes,
+        part_bytes=at_client.part_bytes,
+        home_at_server=at_client.home_at_server,
         inputs=cut.sent_as_they_are,
         withheld=cut.withheld(counted.known[cut.front[-1].name]),
         skips=(

@@ -29,7 +29,7 @@ from fedray.schedule import Generate, Schedule
 LOOKED_AT = 5  # rounds, before a deadline is said to be met by nobody
 AS_COUNTED = ["parameters", "trainable_parameters", "home_parameters"]
 AS_COUNTED += ["payload_bytes", "client_state_bytes", "export_files"]
-AS_COUNTED += ["flops_per_sample", "encode_flops_per_sample", "flops_per_picture"]
+AS_COUNTED += ["flops_per_sample", "encode_flops_per_sample", "preparation_flops", "flops_per_picture"]
 
 
 def plan(loaded: Loaded) -> dict[str, Any]:

@@ -22,13 +22,9 @@ def refuse_unnamed_groups(scenario: Scenario, names: Sequence[str]) -> None:
 
 def refuse_home_without_state(scenario: Scenario, home: Collection[str]) -> None:
     """Weights that would stay at home where clients keep nothing."""
-    topology = scenario.topology
-    if home and (topology.splits_model or not scenario.keeps_client_state):
+    if home and not scenario.keeps_client_state:
         got = f"{scenario.model.kind}, whose {next(iter(home))} stays at home"
-        expected = "a Section with trains_home = True, so that clients keep it"
-        if topology.splits_model:
-            expected = "topology.kind parallel or relay, whose clients keep what stays at home"
-        raise Refused("model.kind", got, expected)
+        raise Refused("model.kind", got, "a Section with trains_home = True, so that clients keep it")
 
 
 def refuse_rule(scenario: Scenario, rule: Rule) -> None:

@@ -37,6 +37,7 @@ class Workload:
     flops_per_picture: float = 0.0  # that augmentation's generator paints
     picture_bytes: int = 0
     encode_flops_per_sample: float = 0.0  # once, by frozen networks, whose output a client keeps
+    preparation_flops: float = 0.0  # once a client, however many samples it has
     notes: tuple[str, ...] = ()  # what a person should know before it trains
     cut: CutWork | None = None  # of a split model
 
@@ -87,6 +88,7 @@ class Workload:
         """The steps' work where client k holds `samples[k]` samples."""
         travelling = self.trainable_parameters - self.home_parameters
         encodes = self.encode_flops_per_sample
+        prepares = self.preparation_flops
         # the server, which may train on pictures, has none
         own = dict(enumerate(samples))
         sent = self.sent(scenario)
@@ -98,7 +100,10 @@ class Workload:
             aggregate_flops=lambda updates: travelling * scenario.aggregation.operations(updates),
             generate_flops=self.flops_per_picture,
             picture_bytes=self.picture_bytes,
-            encode_flops=(lambda client: encodes * own.get(client, 0)) if encodes else None,
+            state_bytes=self.client_state_bytes,
+            encode_flops=(lambda client: encodes * own.get(client, 0) + prepares)
+            if encodes or prepares
+            else None,
             pass_flops=lambda stage, n: n * self.cut.flops[stage] if self.cut else 0.0,
             crossing_bytes=lambda crossing, n: self.cut.bytes[crossing][n] if self.cut else 0,
         )
@@ -115,6 +120,7 @@ def measure(scenario: Scenario, folder: Path, dataset: Dataset | None = None) ->
 
     dataset = dataset or Dataset.of(scenario, folder)
     verify(scenario, folder, dataset)
+    _refuse_prompts(scenario, dataset)
     planner = scenario.companion_planner()
     if planner is not None:
         planner.verify(folder, dataset)
@@ -123,6 +129,14 @@ def measure(scenario: Scenario, folder: Path, dataset: Dataset | None = None) ->
         _counted[counted_by] = _count(scenario, folder, dataset)
     counted = _counted[counted_by]
     return replace(counted, notes=(*_notes(scenario, folder, dataset), *counted.notes))
+
+
+def _refuse_prompts(scenario: Scenario, dataset: Dataset) -> None:
+    """Raises Refused for prompts from which the model cannot generate."""
+    from fedray.learners.learners import learner_class
+
+    if (prompts := scenario.evaluation.prompts) and scenario.model.built_for_data:
+        learner_class(scenario.model).refuse_prompts(scenario.model, prompts, dataset.info)
 
 
 _counted: dict[tuple[str, ...], Workload] = {}
@@ -208,6 +222,7 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
         * (rules.client_state_numbers + hooks.feeds_back * rules.sent + tuned.home_numbers),
         flops_per_sample=_flops_per_sample(learner),
         encode_flops_per_sample=learner.encode_flops(),
+        preparation_flops=learner.preparation_flops(),
         notes=tuple(planner.notes(companion_work, dataset)) if planner else (),
         # Where base weights change, the adapter alone would say less than was learnt.
         export_files=tunes.base_files(learner)
@@ -221,7 +236,7 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     from fedray.learners.cut import cut
 
     cuts = [cut(learner.stages, scenario.split)]
-    (split,) = cut_work(scenario, learner, tuned.travelling, layout, cuts)
+    (split,) = cut_work(scenario, learner, tuned, layout, cuts)
     if reason := refusal(scenario, split):
         raise reason
     return whole.at(split)

@@ -17,6 +17,8 @@ NAMES = {
     "eval_loss": "test loss",
     "eval_classifier_fid": "classifier-FID",
     "eval_kid": "KID",
+    "eval_negative_elbo": "negative ELBO",
+    "eval_kl": "KL divergence",
     "eval_feature_distance": "feature distance",
     "eval_darkness_distance": "darkness distance",
     "eval_recognised": "images recognised",
@@ -59,6 +61,20 @@ MEANINGS = {
     "eval_recall": (
         "Share of real images that lie among the generated ones, in the judge's features: are all kinds"
         " there?"
+    ),
+    "eval_negative_elbo": (
+        "The negative evidence lower bound of test images, in nats an image: what they cost to write down"
+        " with this model, at most. It is the reconstruction loss and the KL divergence. Lower is better."
+    ),
+    "eval_reconstruction_loss": (
+        "Minus the log likelihood of test images given latent vectors drawn for them, in nats an image."
+    ),
+    "eval_kl": (
+        "KL divergence of the latent vectors' posterior from the prior, in nats an image: what latent vectors"
+        " tell of it. Near 0 they are not used."
+    ),
+    "eval_active_units": (
+        "Latent numbers that are used: the variance of their posterior mean over test images is above 0.01."
     ),
     "eval_distance_correlation": (
         "How much activations that are sent depend on the inputs: 0 not at all, 1 as their mirror image."

@@ -163,7 +163,7 @@ class Augmentation(Section):
 
     def cited(self) -> Iterator[str]:
         yield from super().cited()
-        if self.generator == "tiny-sd":
+        if self.generator in ("tiny-sd", "tiny-sd2"):
             yield from ("song2021denoising", "xiao2017fashion")
 
     @property

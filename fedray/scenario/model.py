@@ -5,122 +5,12 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field
 
-from fedray.scenario.base import Count, FilePath, Fraction, Positive, Refused
-from fedray.scenario.kinds import KindSection, OpenKind
-
-Resolution = Annotated[int, Field(ge=8, le=8192)]
-Layers = Annotated[int, Field(ge=1, le=1000)]
-MOST_WIDE = 65_536  # numbers a token, or channels
-Generates = Literal["images", "texts"]
-
-
-class ModelSection(KindSection):
-    """A `model` section: what a user writes, and what others need to know of its learner without importing
-    it. The defaults are those of a learner of one's own that is trained on images and measured by its loss.
-    """
-
-    kind: str = Field(description="The learner.")
-
-    # `module:function` of (section, the scenario's folder), without torch: the names of the stages between
-    # which a split may cut, or None where only the loaded learner can tell.
-    stage_names: ClassVar[str | None] = None
-    # `module:function` of the same, without torch: raises Refused for a file of the model's that is missing.
-    verify_files: ClassVar[str | None] = None
-    # Whether its network is built for the data set's channels, size, labels or tokens.
-    built_for_data: ClassVar[bool] = True
-    generates: ClassVar[Generates | None] = None
-    takes_prompts: ClassVar[bool] = False  # what it generates follows a text
-    evaluates_on_test_set: ClassVar[bool] = True
-    reads_captions: ClassVar[bool] = False  # whether samples need a caption to be trained on
-    of_text: ClassVar[bool] = False  # whether its samples are tokens, not images
-
-    takes_adapters: ClassVar[bool] = False  # whether it has layers that LoRA knows
-    checkpoints_gradients: ClassVar[bool] = True  # whether it can recompute activations
-    resembles_references: ClassVar[bool] = False  # whether evaluation.reference judges what it makes
-    reads_sites: ClassVar[bool] = False  # whether its data may lie at sites that know nothing of each other
-    cuts_by_timestep: ClassVar[bool] = False  # whether the server's part needs nothing of a client's input
-    trains_home: ClassVar[bool] = False  # whether some of its numbers train and stay with their client
-
-    @property
-    def normalizes_batches(self) -> bool:
-        """Whether a batch is normalised as a whole, so that it cannot go in parts."""
-        return False
-
-    def conflicts(self, scenario: Any) -> Iterator[Refused]:
-        tuning = scenario.tuning
-        evaluation = scenario.evaluation
-        if tuning.has_adapters and not self.takes_adapters:
-            yield Refused("tuning.kind", tuning.kind, f"full or partial for {self.kind}")
-        if evaluation.prompts and not self.takes_prompts:
-            expected = "text_to_image or a causal_language model, or none"
-            yield Refused("evaluation.prompts", f"some for a {self.kind}", expected)
-        if evaluation.reference and not self.resembles_references:
-            expected = "text_to_image as model.kind, or none"
-            yield Refused("evaluation.reference", f"some for a {self.kind}", expected)
-        if scenario.sites and not self.reads_sites:
-            expected = "text_to_image: labels at one site are unknown elsewhere"
-            yield Refused("data.sites", f"sites for a {self.kind}", expected)
-        if evaluation.quality and self.generates != "images":
-            expected = "a model.kind that generates images, or none"
-            yield Refused("evaluation.quality", f"some for a {self.kind}", expected)
-        if scenario.training.gradient_checkpointing and not self.checkpoints_gradients:
-            yield Refused("training.gradient_checkpointing", True, f"false for a {self.kind}")
-        yield from self.conflicts_with_data(scenario.data)
-
-    def conflicts_with_data(self, data: Any) -> Iterator[Refused]:
-        """What samples it cannot learn from."""
-        if data.of_text and not self.of_text:
-            yield Refused(".kind", f"{self.kind} on text", "transformer, or data of images")
-
-
-class TextToImage(ModelSection):
-    """A Stable Diffusion that is fine-tuned on captioned images."""
-
-    kind: Literal["text_to_image"] = Field(description="text_to_image: fine-tune a Stable Diffusion.")
-    base: FilePath = Field(
-        description="The model to begin with: one that ships with fedray (tiny-sd), a folder in diffusers' "
-        "layout, or owner/name on the Hugging Face hub."
-    )
-    resolution: Resolution | None = Field(
-        default=None, description="Width and height of images in pixels. None: the base model's own."
-    )
-    min_snr_gamma: Positive | None = Field(
-        default=None,
-        description="Weight the loss by min(snr, gamma) / snr, snr being a timestep's signal-to-noise ratio "
-        "(Hang et al. 2023, who take 5). None: all timesteps the same.",
-    )
-    caption_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.0,
-        description="The share of captions that are left empty in training, for classifier-free guidance.",
-    )
-
-    implementation: ClassVar[str] = "fedray.learners.text_to_image:TextToImage"
-    stage_names: ClassVar[str | None] = "fedray.learners.stage_names:of_text_to_image"
-    verify_files: ClassVar[str | None] = "fedray.learners.bases:verify_base"
-    built_for_data: ClassVar[bool] = False
-    generates: ClassVar[Generates | None] = "images"
-    takes_prompts: ClassVar[bool] = True
-    evaluates_on_test_set: ClassVar[bool] = False
-    reads_captions: ClassVar[bool] = True
-    takes_adapters: ClassVar[bool] = True
-    resembles_references: ClassVar[bool] = True
-    reads_sites: ClassVar[bool] = True
-    cites: ClassVar[tuple[str, ...]] = ("rombach2022high", "ho2022classifier")
-
-    def cited(self) -> Iterator[str]:
-        yield from super().cited()
-        if self.base == "tiny-sd":
-            yield from ("song2021denoising", "xiao2017fashion")
-        if self.min_snr_gamma is not None:
-            yield "hang2023efficient"
-
-    def conflicts(self, scenario: Any) -> Iterator[Refused]:
-        yield from super().conflicts(scenario)
-        reference = scenario.evaluation.reference
-        if reference is not None and self.resolution not in (None, 32):
-            got = f"{reference.judge} at {self.resolution} pixels"
-            expected = "model.resolution 32, which judges are trained on"
-            yield Refused("evaluation.reference.judge", got, expected)
+from fedray.scenario.base import Count, Fraction, Refused
+from fedray.scenario.gan import Gan
+from fedray.scenario.kinds import OpenKind
+from fedray.scenario.model_section import MOST_WIDE, Generates, Layers, ModelSection, Resolution
+from fedray.scenario.text_to_image import TextToImage
+from fedray.scenario.vae import Vae
 
 
 class Classifier(ModelSection):
@@ -302,5 +192,5 @@ class Transformer(ModelSection):
 
 
 Model = Annotated[
-    TextToImage | Classifier | Diffusion | Transformer, Discriminator("kind"), OpenKind("learner")
+    TextToImage | Classifier | Diffusion | Gan | Vae | Transformer, Discriminator("kind"), OpenKind("learner")
 ]

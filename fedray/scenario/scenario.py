@@ -96,9 +96,9 @@ class Scenario(Section):
         model = self.model
         if evaluation.measures:
             return True
-        if model.evaluates_on_test_set:
+        if model.evaluates_on_test_set and (self.data.has_test_set or not model.shows_samples):
             return self.data.has_test_set
-        if model.generates == "images" and not model.takes_prompts:
+        if model.shows_samples:
             return True
         return bool(evaluation.prompts or evaluation.reference or evaluation.quality)
 
@@ -149,8 +149,7 @@ class Scenario(Section):
         for key, section in self.sections():
             if key:
                 yield from section.cited()
-        if self.topology.plans_by_client and self.model.generates == "images":
-            yield "chen2023exploring"
+        yield from self.model.cited_with(self.topology)
         if self.topology.splits_model and getattr(self.model, "objective", "") == "masked_language":
             yield "tian2022fedbert"
 

@@ -218,6 +218,12 @@ class Split(TopologySection):
         description="Into how many parts a batch is cut, which go through client and server as through a "
         "pipeline; the optimizer takes one step for all.",
     )
+    swap_every: Count | None = Field(
+        default=None,
+        description="Rounds after which clients exchange what stays with them (tuning.local): before every "
+        "so many further rounds each client of the round sends it over the sidelink to another one, in a "
+        "circle drawn at random, as discriminators are swapped in MD-GAN (Hardy et al. 2019). None: never.",
+    )
     compression: Annotated[list[Compression], Field(max_length=2)] = Field(
         default=[],
         description="How activations and their gradients are compressed: top_k, quantize, or both in this "
@@ -281,9 +287,13 @@ class Split(TopologySection):
         training = scenario.training
         if scenario.tuning.has_mixed_ranks:
             yield Refused("tuning.ranks", "some in a split", "one rank for all")
-        if scenario.tuning.local or scenario.model.trains_home:
-            expected = "none: which part stays with the client is what the cut says"
-            yield Refused("tuning.local", "some in a split", expected)
+        keeps = bool(scenario.tuning.local) or scenario.model.trains_home
+        if keeps and self.variant == "vanilla":
+            expected = "none, or splitfed_v1 or splitfed_v2: in vanilla clients hand their part on"
+            yield Refused("tuning.local", "some for vanilla", expected)
+        if self.swap_every is not None and not keeps:
+            expected = "none, or weights in tuning.local, which clients exchange"
+            yield Refused(".swap_every", self.swap_every, expected)
         if training.precision == "fp16":
             expected = "fp32 or bf16: neither side sees whether the other's gradients overflow"
             yield Refused("training.precision", "fp16 in a split", expected)

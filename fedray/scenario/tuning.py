@@ -6,40 +6,13 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Discriminator, Field
 
 from fedray.scenario.base import Count, Fraction, Positive, Refused
-from fedray.scenario.kinds import KindSection, OpenKind
+from fedray.scenario.kinds import OpenKind
+from fedray.scenario.textual_inversion import TextualInversion
+from fedray.scenario.tuning_section import PAYLOAD, Payload, TuningSection
 
-Payload = Literal["fp32", "fp16", "bf16"]
-PAYLOAD = (
-    "The number format on the network: fp32, fp16 or bf16; fp16 and bf16 halve the bytes. None: as "
-    "training.precision."
-)
-
-
-class TuningSection(KindSection):
-    """What every tuning's section has, and what others need to know of it."""
-
-    kind: str = Field(description="What trains.")
-    payload: Payload | None = Field(
-        default=None, description="The number format on the air. None: training.precision."
-    )
-    local: list[str] = Field(
-        default=[],
-        description="Names of weights, or of running means, that stay with their client and do not travel "
-        "(FedPer, Arivazhagan et al. 2019), as in a shell: `*` stands for anything, `?` for a character. The "
-        "server's model, which is evaluated and exported, has their initial values.",
-    )
-
-    has_adapters: ClassVar[bool] = False  # whether what trains stands beside frozen weights
-
-    @property
-    def has_mixed_ranks(self) -> bool:
-        """Whether clients have parts of the numbers of their own."""
-        return False
-
-    def cited(self) -> Iterator[str]:
-        yield from super().cited()
-        if self.local:
-            yield "arivazhagan2019federated"
+Part = Literal[
+    "unet", "text_encoder", "controlnet", "generator", "discriminator", "encoder", "decoder", "network"
+]
 
 
 class Lora(TuningSection):
@@ -122,11 +95,13 @@ class Full(TuningSection):
     gradients (the running means of batch normalisation)."""
 
     kind: Literal["full"] = Field(description="full: every weight.")
-    parts: Annotated[list[Literal["unet", "text_encoder", "network"]], Field(min_length=1)] | None = Field(
+    parts: Annotated[list[Part], Field(min_length=1)] | None = Field(
         default=None,
         description="The parts of the model. unet: a diffusion model's U-Net. text_encoder: a text_to_image "
-        "model's text encoder. network: the network of any other model. None: unet for text_to_image and "
-        "diffusion, network for others.",
+        "model's text encoder. controlnet: its ControlNet, with model.control. generator, discriminator: a "
+        "gan's. encoder, decoder: a vae's. network: the network of any other model. None: controlnet with "
+        "model.control, otherwise unet for text_to_image and diffusion, both for gan and vae, network for "
+        "others.",
     )
     payload: Payload | None = Field(default=None, description=PAYLOAD)
 
@@ -145,4 +120,4 @@ class Partial(TuningSection):
     implementation: ClassVar[str] = "fedray.tuning.full:Partial"
 
 
-Tuning = Annotated[Lora | Full | Partial, Discriminator("kind"), OpenKind("tuning")]
+Tuning = Annotated[Lora | Full | Partial | TextualInversion, Discriminator("kind"), OpenKind("tuning")]

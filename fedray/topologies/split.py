@@ -22,6 +22,7 @@ def splitfed(
     micro: int = 1,
     deadline_s: float | None = None,
     min_updates: int | None = None,
+    swapped: Mapping[int, int] = {},
 ) -> Schedule:
     """One global round t in which client k goes through batches of `batches[k]` samples. All are in flight at
     once, and the server serves whoever is next.
@@ -33,11 +34,17 @@ def splitfed(
         micro: into how many micro-batches each batch is cut.
         deadline_s: as in `parallel`.
         min_updates: as in `parallel`.
+        swapped: by client, the one from which it gets what stays at home; none: each goes on with its own.
     """
     steps: list[Step] = []
     for k, sizes in batches.items():
         steps.append(Send(f"down-{k}", SERVER_ID, k, "downlink"))
-        steps += _local_update(k, sizes, u_shape, micro, f"down-{k}")
+        start = [steps[-1].id]
+        if k in swapped:
+            sender = swapped[k]
+            steps.append(Send(f"swap-{sender}-{k}", sender, k, "sidelink", state=True))
+            start.append(steps[-1].id)
+        steps += _local_update(k, sizes, u_shape, micro, *start)
         steps.append(Send(f"up-{k}", k, SERVER_ID, "uplink", (steps[-1].id,)))
     return Schedule(
         round_number,
@@ -94,37 +101,37 @@ U_SHAPE: Way = (
 )
 
 
-def _local_update(k: int, sizes: Sequence[int], u_shape: bool, micro: int, start: str) -> Iterator[Step]:
-    """The batches of client k, whose part the step `start` brings. A batch's micro-batches follow each other
-    through both parts, and come back in order; the next batch waits until the last is back.
+def _local_update(k: int, sizes: Sequence[int], u_shape: bool, micro: int, *start: str) -> Iterator[Step]:
+    """The batches of client k, whose part the first step of `start` brings. A batch's micro-batches follow
+    each other through both parts, and come back in order; the next batch waits until the last is back.
 
     Args:
         k: the client.
         sizes: of its batches, in samples.
         u_shape: whether the model's tail is at the client too.
         micro: into how many micro-batches each batch is cut.
-        start: the id of the step that brings the client its part.
+        start: the ids of the steps that bring the client its part, and what it begins with beside that.
     """
     before = start
     for b, size in enumerate(sizes):
         pieces = parts(size, micro)
         back = ""
         for m, samples in enumerate(pieces):
-            after = before
+            after: tuple[str, ...] = before
             number = f"{k}-{b}" + (f"-{m}" if micro > 1 else "")
             for name, direction in U_SHAPE if u_shape else WAY:
                 i = f"{name}-{number}"
                 if direction is None:
-                    awaited = (after, back) if name == "back" and back else (after,)
+                    awaited = (*after, back) if name == "back" and back else after
                     yield Pass(i, k, name, b, m, len(pieces), samples, awaited)
                 else:
                     ends = (k, SERVER_ID) if direction == "uplink" else (SERVER_ID, k)
-                    yield Send(i, *ends, direction, (after,), crossing=name, samples=samples, batch=b, part=m)
-                after = i
+                    yield Send(i, *ends, direction, after, crossing=name, samples=samples, batch=b, part=m)
+                after = (i,)
                 if name == "front":
-                    before = i
-            back = after
-        before = back
+                    before = after
+            (back,) = after
+        before = (back,)
 
 
 def parts(size: int, n: int) -> list[int]:
@@ -144,4 +151,15 @@ class SplitTopology(Topology):
             order = context.rng().permutation(context.clients)
             in_turn = {int(k): sizes[k] for k in order}
             return vanilla(context.round_number, in_turn, u_shape, micro)
-        return splitfed(context.round_number, sizes, u_shape, micro, context.deadline_s, context.min_updates)
+        deadline_s = context.deadline_s
+        swapped = self._swapped(context)
+        return splitfed(context.round_number, sizes, u_shape, micro, deadline_s, context.min_updates, swapped)
+
+    def _swapped(self, context: RoundContext) -> dict[int, int]:
+        """By client, the one whose state it goes on with: the one before it in a circle drawn at random."""
+        every = self.section.swap_every
+        before = context.round_number - 1  # rounds
+        if every is None or before == 0 or before % every or len(context.clients) < 2:
+            return {}
+        circle = context.rng().permutation(context.clients).tolist()
+        return dict(zip(circle, [circle[-1], *circle[:-1]], strict=True))

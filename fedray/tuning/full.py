@@ -10,11 +10,11 @@ from fedray.tuning.tuning import Tuning
 
 
 class Full(Tuning):
-    """Every weight of the named parts, or of the learner's first."""
+    """Every weight of the named parts, or of those that the learner trains where none are named."""
 
     def select(self, learner: Learner) -> dict[str, nn.Parameter]:
         chosen: dict[str, nn.Parameter] = {}
-        for part in self.section.parts or learner.tunable_parts[:1]:
+        for part in self.section.parts or learner.default_parts:
             if part not in learner.parts:
                 raise Refused("tuning.parts", repr(part), f"one of {', '.join(learner.tunable_parts)}")
             chosen |= {f"{part}.{name}": p for name, p in learner.parts[part].named_parameters()}

@@ -11,15 +11,8 @@ from torch import Tensor, nn
 from fedray.learners.learner import Learner
 from fedray.randomness import SERVER, key
 from fedray.scenario.base import Refused
-from fedray.scenario.tuning import Lora
 from fedray.transport.buffer import Layout, Precision, safetensors_bytes
 from fedray.tuning.tuning import Tuning
-
-ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
-KOHYA_UNET = [*ATTENTION, "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2"]
-DIFFUSERS_FILE = "pytorch_lora_weights.safetensors"
-KOHYA_FILE = "kohya_lora.safetensors"
-KOHYA_TEXT = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
 
 
 class LoraTuning(Tuning):
@@ -31,9 +24,9 @@ class LoraTuning(Tuning):
         Raises:
             Refused: for targets that no layer has.
         """
-        for part, names in self._targets().items():
+        for part, names in learner.adapter_targets(self.section.targets).items():
             self._inject(part, learner.parts[part], names)
-        chosen = adapters(learner.parts)
+        chosen = adapters(learner)
         for parameter in chosen.values():
             parameter.requires_grad_(False)
         return chosen
@@ -49,7 +42,7 @@ class LoraTuning(Tuning):
     def base_weights(self, learner: Learner, layout: Layout) -> list[Tensor]:
         """The frozen weights that the adapters stand beside, one a layer."""
         layers = {
-            file_name(part, name): module
+            learner.adapter_key(part, name): module
             for part, model in learner.parts.items()
             for name, module in model.named_modules()
         }
@@ -70,19 +63,19 @@ class LoraTuning(Tuning):
             folder: where the files go.
             adapter: whether the adapter's own files are written, too.
         """
+        from safetensors.torch import save_file
+
         folder.mkdir(parents=True, exist_ok=True)
         if adapter:
-            tensors = {n: p.detach().to("cpu", layout.dtype) for n, p in adapters(learner.parts).items()}
-            save(tensors, self.section, folder)
+            for file, tensors in self._files(learner, layout).items():
+                save_file(tensors, str(folder / file), metadata={"format": "pt"})
         merge(learner.parts)
         learner.save(folder)
 
     def export_files(self, learner: Learner, layout: Layout) -> dict[str, int]:
-        adapter = adapters(learner.parts)
-        kohya = kohya_tensors(adapter, self.section.alpha_or_rank)
         return {
             file: safetensors_bytes({n: (layout.precision, list(t.shape)) for n, t in tensors.items()})
-            for file, tensors in ((DIFFUSERS_FILE, adapter), (KOHYA_FILE, kohya))
+            for file, tensors in self._files(learner, layout).items()
         }
 
     def base_files(self, learner: Learner) -> dict[str, int]:
@@ -91,11 +84,12 @@ class LoraTuning(Tuning):
         entries: dict[str, tuple[Precision, list[int]]] = {n: ("fp32", list(p.shape)) for n, p in own.items()}
         return {learner.weights_file: safetensors_bytes(entries)}
 
-    def _targets(self) -> dict[str, list[str]]:
-        """Names of layers, by the part that has them."""
-        if self.section.targets == "kohya":
-            return {"unet": KOHYA_UNET, "text_encoder": KOHYA_TEXT}
-        return {"unet": ATTENTION if self.section.targets == "attention" else list(self.section.targets)}
+    def _files(self, learner: Learner, layout: Layout) -> dict[str, dict[str, Tensor]]:
+        """The adapter's tensors by file, as they travel."""
+        tensors = {n: p.detach().to(layout.dtype) for n, p in adapters(learner).items()}
+        if learner.device.type != "meta":
+            tensors = {n: t.cpu() for n, t in tensors.items()}
+        return learner.adapter_files(tensors, self.section.scale, self.section.alpha_or_rank)
 
     def _inject(self, part: str, model: nn.Module, names: list[str]) -> None:
         from peft import LoraConfig, inject_adapter_in_model
@@ -104,7 +98,7 @@ class LoraTuning(Tuning):
         layers = [name for name, module in model.named_modules() if isinstance(module, kinds)]
         for name in names:
             if not any(f".{layer}".endswith(f".{name}") for layer in layers):
-                expected = f"names of layers of the {part}, such as {ATTENTION[0]}"
+                expected = f"names of layers of the {part}, such as to_q"
                 raise Refused("tuning.targets", repr(name), expected)
         config = LoraConfig(
             r=self.section.rank,
@@ -128,37 +122,15 @@ def truncation(layout: Layout, rank: int) -> Tensor:
     return torch.cat([part.flatten() for part in has])
 
 
-def adapters(parts: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
-    """Every adapter tensor by its key in diffusers' file, in the keys' order."""
+def adapters(learner: Learner) -> dict[str, nn.Parameter]:
+    """Every adapter tensor by its key in the adapter's file, in the keys' order."""
     named = (
-        (file_name(part, name), p)
-        for part, model in parts.items()
+        (learner.adapter_key(part, name), p)
+        for part, model in learner.parts.items()
         for name, p in model.named_parameters()
         if ".lora_" in name
     )
     return dict(sorted(named))
-
-
-def file_name(part: str, name: str) -> str:
-    """An adapter tensor's key in diffusers' file: peft's names, the text encoder by the prefix it had before
-    transformers 5.6, which new readers know too. (The names diffusers' own conversion would give are mixed
-    for these targets, `.lora.down` beside `.lora_A`, and its reader then leaves out the U-Net's
-    attention.)"""
-    if part == "text_encoder" and not name.startswith("text_model."):
-        name = "text_model." + name
-    return f"{part}.{name.replace('.default.', '.')}"
-
-
-def kohya_tensors(adapter: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
-    """The same adapter under kohya-ss's names, with an alpha a layer, for ComfyUI and A1111."""
-    out: dict[str, Tensor] = {}
-    for name, tensor in adapter.items():
-        layer, _, side = name.removesuffix(".weight").rpartition(".lora_")
-        part, path = layer.split(".", 1)
-        stem = {"unet": "lora_unet_", "text_encoder": "lora_te_"}[part] + path.replace(".", "_")
-        out[stem + (".lora_down.weight" if side == "A" else ".lora_up.weight")] = tensor
-        out[stem + ".alpha"] = torch.tensor(alpha, dtype=tensor.dtype, device=tensor.device)
-    return out
 
 
 def merge(parts: Mapping[str, nn.Module]) -> None:
@@ -172,15 +144,3 @@ def merge(parts: Mapping[str, nn.Module]) -> None:
             if isinstance(module, BaseTunerLayer):
                 module.merge()
         recurse_remove_peft_layers(part)
-
-
-def save(adapter: Mapping[str, Tensor], section: Lora, folder: Path) -> None:
-    """diffusers' file, opened by `load_lora_weights(folder)`, and kohya's beside it. diffusers takes alpha =
-    rank where a file does not say, so there B carries the scale alpha / rank."""
-    from safetensors.torch import save_file
-
-    scaled = {n: t * section.scale if n.endswith(".lora_B.weight") else t for n, t in adapter.items()}
-    save_file(scaled, str(folder / DIFFUSERS_FILE), metadata={"format": "pt"})
-    save_file(
-        kohya_tensors(adapter, section.alpha_or_rank), str(folder / KOHYA_FILE), metadata={"format": "pt"}
-    )

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fedray.learners.learner import Learner
 from fedray.scenario.base import Refused
-from fedray.scenario.tuning import TuningSection
+from fedray.scenario.tuning_section import TuningSection
 from fedray.transport.buffer import Layout, safetensors_bytes
 
 
@@ -89,6 +89,7 @@ class Tuning(ABC):
             )
         buffers = learner.travelling_buffers()
         local = self._local([*chosen, *buffers], learner)
+        learner.local_names = frozenset(local)
         travelling = {name: t for name, t in {**chosen, **buffers}.items() if name not in local}
         if local and not travelling:
             raise Refused("tuning.local", "all that trains", "patterns that leave something to travel")
@@ -127,7 +128,7 @@ class Tuning(ABC):
         """Names and exact bytes of the files that hold what was trained, without writing them. The first is
         the one that others read."""
         tensors = zip(layout.names, layout.shapes, strict=True)
-        entries = {name.split(".", 1)[1]: (layout.precision, shape) for name, shape in tensors}
+        entries = {learner.name_in_file(name): (layout.precision, shape) for name, shape in tensors}
         return {learner.weights_file: safetensors_bytes(entries)}
 
     def base_files(self, learner: Learner) -> dict[str, int]:

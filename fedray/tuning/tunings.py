@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from fedray.scenario.kinds import implementation
-from fedray.scenario.tuning import TuningSection
+from fedray.scenario.tuning_section import TuningSection
 from fedray.tuning.tuning import Tuning
 
 

@@ -12,7 +12,7 @@ from fedray.learners.learner import Learner
 from fedray.learners.losses import weighted_mean
 from fedray.learners.pictures import scaled
 from fedray.learners.stages import Stage
-from fedray.scenario.model import ModelSection
+from fedray.scenario.model_section import ModelSection
 
 
 class SegmenterSection(ModelSection):

@@ -21,7 +21,7 @@ from fedray.learners.contexts import LearnerContext
 from fedray.learners.learners import NO_DATA
 from fedray.learners.text_to_image import TextToImage
 from fedray.scenario.base import Refused
-from fedray.scenario.model import TextToImage as Section
+from fedray.scenario.text_to_image import TextToImage as Section
 from tests.helpers import UNSEEN, tiny
 
 SCHEDULER, TOKENS = "scheduler/scheduler_config.json", "tokenizer/tokenizer"
@@ -84,12 +84,16 @@ def quantized(base):
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 3438167534\n"
 DAMAGES = {
     "another pipeline": (
-        edited("model_index.json", _class_name="StableDiffusionXLPipeline"),
-        "got a StableDiffusionXLPipeline (",
+        edited("model_index.json", _class_name="KandinskyPipeline"),
+        "got a KandinskyPipeline (",
     ),
-    "a flow": (
-        edited("model_index.json", _class_name="FluxPipeline"),
-        "expected a StableDiffusionPipeline, which is what",
+    "a pipeline of video": (
+        edited("model_index.json", _class_name="CogVideoXPipeline"),
+        "expected one that text_to_image trains: StableDiffusionPipeline, StableDiffusionXLPipeline",
+    ),
+    "SDXL by its name alone": (
+        edited("model_index.json", _class_name="StableDiffusionXLPipeline"),
+        "text_encoder_2 null in ",
     ),
     "an index that is a list": (
         written("model_index.json", b"[]"),
@@ -479,7 +483,8 @@ def test_a_whole_base_in_shards_loads_the_same_weights(base):
     (base / UNET).unlink()
     ours, expected = loaded(base), loaded(shipped.HERE / "tiny-sd")
     assert all(
-        torch.equal(a, b) for a, b in zip(ours.unet.parameters(), expected.unet.parameters(), strict=True)
+        torch.equal(a, b)
+        for a, b in zip(ours.parts["unet"].parameters(), expected.parts["unet"].parameters(), strict=True)
     )
     (base / "unet" / next(iter(shards))).unlink()
     with pytest.raises(

@@ -19,7 +19,7 @@ from fedray.runs.folder import RunFolder
 from fedray.scenario import ScenarioError
 from fedray.scenario.base import Refused
 from fedray.scenario.data import FashionMnistMini
-from fedray.scenario.model import ModelSection
+from fedray.scenario.model_section import ModelSection
 from fedray.scenario.topology import Split
 from fedray.terminal import Quiet
 from fedray.tuning.tunings import tuning

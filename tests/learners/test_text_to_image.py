@@ -11,9 +11,10 @@ from fedray.data import open_source
 from fedray.executors.serial import SerialExecutor
 from fedray.learners.bases import locate
 from fedray.learners.contexts import LearnerContext, Sampling
+from fedray.learners.latents import NoisedLatents
 from fedray.learners.learners import NO_DATA
-from fedray.learners.text_to_image import NoisedLatents, TextToImage
-from fedray.scenario.model import TextToImage as Section
+from fedray.learners.text_to_image import TextToImage
+from fedray.scenario.text_to_image import TextToImage as Section
 from fedray.scenario.tuning import Full, Lora
 from fedray.tuning.tunings import tuning
 from tests.helpers import PROMPT, UNSEEN, begin, job_of, tiny
@@ -38,7 +39,8 @@ def a_batch(model, samples, n=4, seed=0):
 def test_latents_are_the_autoencoders_mean_and_deviation_the_same_each_time(samples):
     model = learner()
     shard, again = model.encode(samples, np.array([3, 1])), model.encode(samples, np.array([3, 1]))
-    assert all(torch.equal(getattr(shard, k), getattr(again, k)) for k in ("mean", "std", "ids", "hidden"))
+    assert all(torch.equal(getattr(shard, k), getattr(again, k)) for k in ("mean", "std"))
+    assert all(torch.equal(getattr(shard, k)["text"], getattr(again, k)["text"]) for k in ("ids", "hidden"))
     pixels = torch.from_numpy(np.array(samples.image(1))).permute(2, 0, 1).float()[None] / 127.5 - 1
     with torch.no_grad():
         posterior = model.vae.encode(
@@ -61,14 +63,16 @@ def test_text_is_embedded_once_where_its_encoder_is_frozen_and_kept_as_tokens_wh
     tuning(Lora(kind="lora", rank=2, targets="attention"), 0).apply(frozen)
     shard = frozen.encode(samples, np.arange(2))
     assert shard.hidden is not None
-    assert not shard.hidden.requires_grad
+    assert not shard.hidden["text"].requires_grad
     with torch.no_grad():
         assert torch.equal(
-            shard.hidden[:2],
-            frozen.text_encoder(frozen.tokenize([samples.captions[0], samples.captions[1], ""]))[0][:2],
+            shard.hidden["text"][:2],
+            frozen.parts["text_encoder"](frozen.tokenize([samples.captions[0], samples.captions[1], ""]))[0][
+                :2
+            ],
         )
     calls = []
-    frozen.text_encoder.register_forward_hook(lambda *_: calls.append(1))
+    frozen.parts["text_encoder"].register_forward_hook(lambda *_: calls.append(1))
     frozen.loss(frozen.draw(shard, np.arange(2), torch.Generator()))
     assert calls == []
 
@@ -104,19 +108,19 @@ def test_captions_are_dropped_as_often_as_asked(samples):
     model = learner(caption_dropout=0.25)
     shard = model.encode(samples, np.arange(1))
     batch = model.draw(shard, np.zeros(2000, int), torch.Generator().manual_seed(0))
-    dropped = sum(torch.equal(text, shard.hidden[-1]) for text in batch.text)
+    dropped = sum(torch.equal(text, shard.hidden["text"][-1]) for text in batch.text)
     assert 400 < dropped < 600
-    assert not torch.equal(shard.hidden[0], shard.hidden[-1])
+    assert not torch.equal(shard.hidden["text"][0], shard.hidden["text"][-1])
 
 
 def by_hand(model, batch):
     """[b]: squared error of each sample, and its signal-to-noise ratio."""
-    alpha = model.schedule.alphas_cumprod[batch.timesteps]
+    alpha = model.family.noise.schedule.alphas_cumprod[batch.timesteps]
     a = alpha.view(-1, 1, 1, 1)
     with torch.no_grad():
         noisy = a.sqrt() * batch.latents + (1 - a).sqrt() * batch.noise
-        predicted = model.unet(noisy, batch.timesteps, batch.text).sample
-    velocity = model.schedule.config.prediction_type == "v_prediction"
+        predicted = model.parts["unet"](noisy, batch.timesteps, batch.text).sample
+    velocity = model.family.noise.schedule.config.prediction_type == "v_prediction"
     target = a.sqrt() * batch.noise - (1 - a).sqrt() * batch.latents if velocity else batch.noise
     return (predicted - target).square().mean((1, 2, 3)), alpha / (1 - alpha), velocity
 
@@ -132,7 +136,7 @@ def test_the_loss_is_the_mean_squared_error_of_what_the_network_predicts(samples
 @pytest.mark.parametrize("gamma", [0.5, 5.0])
 def test_min_snr_weighting_is_its_papers_formula(prediction, gamma, samples):
     model = learner(min_snr_gamma=gamma)
-    model.schedule.register_to_config(prediction_type=prediction)
+    model.family.noise.schedule.register_to_config(prediction_type=prediction)
     batch = a_batch(model, samples)
     batch.timesteps = torch.tensor([1, 200, 600, 998])
     error, snr, velocity = by_hand(model, batch)
@@ -226,7 +230,8 @@ def test_a_local_folder_in_diffusers_layout_is_a_base_like_any_other(tmp_path):
     section = Section(kind="text_to_image", base="sd")
     theirs, ours = TextToImage.load(section, LearnerContext(NO_DATA, tmp_path / "mine")), learner()
     assert all(
-        torch.equal(a, b) for a, b in zip(theirs.unet.parameters(), ours.unet.parameters(), strict=True)
+        torch.equal(a, b)
+        for a, b in zip(theirs.parts["unet"].parameters(), ours.parts["unet"].parameters(), strict=True)
     )
 
 

@@ -55,7 +55,7 @@ BAD_VALUES = {
     "more clients a round than there are": ("population", ("per_round", 6), "population.per_round: got 6, expected at most population.clients, 5"),
     "more chains than clients": ("topology", ("chains", 6), "topology.chains: got 6, expected at most the clients of a round, 5"),
     "an order without rates": ("topology", ("order", "best_sidelink"), "network.sidelink.rate_bps: got one rate for all, expected a table of rates"),
-    "a base that is not there": ("model", ("base", "tiny-sb"), "model.base: got 'tiny-sb', which is not there, expected a shipped model (tiny-sd)"),
+    "a base that is not there": ("model", ("base", "tiny-sb"), "model.base: got 'tiny-sb', which is not there, expected a shipped model (tiny-sd, tiny-sd2)"),
     "data that are not there": ("data", ("path", "nowhere"), "data.path: got 'nowhere', expected a folder of images"),
     "shipped data that do not ship": ("data", ("path", "shipped:oil"), "data.path: got 'shipped:oil', expected one of "),
     "a judge that is not there": ("evaluation.reference", ("judge", "x"), "evaluation.reference.judge: got 'x', expected a safetensors file of a judge"),

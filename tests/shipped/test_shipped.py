@@ -12,6 +12,7 @@ from fedray.data.image_folder import read as read_folder
 from fedray.data.samples import photo_prompt
 from fedray.evaluation import judge as judges
 from fedray.evaluation import style
+from fedray.learners.base_folder import verify
 
 MINI = shipped.HERE / "fashion_mnist_mini"
 
@@ -51,6 +52,36 @@ def test_tiny_sds_card_says_how_it_was_made_and_what_it_reaches():
     assert measured["of"] == 500
     assert measured["photos_recognised"] >= 0.95
     assert measured["judge_sha256"] == judges.load(shipped.HERE / "garments-photo.safetensors").sha256
+
+
+def test_tiny_sd2_is_as_small_and_says_what_it_knows_of_emoji():
+    base = shipped.HERE / "tiny-sd2"
+    assert size(base) < 12e6
+    verify(base, "model.base")
+    card = json.loads((base / "training.json").read_text())
+    emoji = json.loads((shipped.HERE / "emoji" / "source.json").read_text())
+    assert card["emoji"]["pictures_sha256"] == emoji["pictures_sha256"]
+    assert card["measured"]["photos_recognised"] >= 0.95
+    assert card["emoji_measured"]["named_nearest"] >= 0.9
+    assert card["emoji_measured"]["psnr_db"]["emoji-heldout"] >= 21
+
+
+def test_tiny_sd2_paints_emoji_by_their_names():
+    from diffusers import StableDiffusionPipeline
+
+    emoji = read_folder("shipped:emoji", shipped.HERE, "data", "text", None)
+    pictures = tensor([emoji.image(i) for i in range(len(emoji))])
+    things = ["red-apple", "tomato", "dress", "rainbow", "dolphin"]
+    rows = [[file.stem for file in emoji.files].index(thing) for thing in things]
+    pipeline = StableDiffusionPipeline.from_pretrained(shipped.HERE / "tiny-sd2")
+    pipeline.set_progress_bar_config(disable=True)
+    noise = [torch.Generator().manual_seed(i) for i in rows]
+    options = {"num_inference_steps": 12, "guidance_scale": 3.0, "generator": noise, "output_type": "pt"}
+    images = pipeline([emoji.captions[i] for i in rows], **options).images.float()
+    views = (pictures, pictures.flip(3))  # it learned them mirrored too
+    apart = torch.stack([torch.cdist(images.flatten(1), view.flatten(1)) for view in views]).amin(0)
+    nearest = apart.argsort(1)[:, :5].tolist()
+    assert sum(row in near for row, near in zip(rows, nearest, strict=True)) >= 4
 
 
 def test_garments_prompted_as_photos_are_recognised(tiny_sd):

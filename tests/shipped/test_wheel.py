@@ -46,7 +46,8 @@ def test_every_link_of_the_wheels_readme_leads_somewhere_outside_the_repository(
 def test_the_licence_names_that_of_the_data_that_ship_and_its_text_goes_along():
     assert PROJECT["project"]["license"] == "Apache-2.0 AND MIT"
     texts = [(ROOT / file).read_text() for file in PROJECT["project"]["license-files"]]
-    assert ["Apache License" in texts[0], "The MIT License" in texts[1], len(texts)] == [True, True, 2]
+    assert ["Apache License" in texts[0], "The MIT License" in texts[1], len(texts)] == [True, True, 3]
+    assert "MIT License\n\nCopyright (c) Microsoft Corporation" in texts[2]
 
 
 def test_no_file_that_ships_has_a_path_of_a_machine_in_it():

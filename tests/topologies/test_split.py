@@ -1,5 +1,9 @@
 """Split rounds on the clock: huang2023, Fig. 2(b), with the check values of shared/reference/wireless.md."""
 
+import dataclasses
+from functools import partial
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,8 +15,10 @@ from fedray.network.work import Work
 from fedray.scenario.device import FlopsDevice
 from fedray.scenario.links import FixedLink
 from fedray.scenario.network import Network
+from fedray.scenario.topology import Split
 from fedray.schedule import SERVER_NODE, Aggregate, Pass, Send
-from fedray.topologies.split import parts, splitfed, vanilla
+from fedray.topologies.split import SplitTopology, parts, splitfed, vanilla
+from fedray.topologies.topology import RoundContext
 
 PART, SMASHED = 1000, 1_000_000  # bytes
 
@@ -152,3 +158,41 @@ def test_the_order_of_the_clock_is_one_in_which_everything_stands_behind_what_it
     served = [s.id for s in ordered if isinstance(s, Pass) and s.node == SERVER_NODE]
     assert served == sorted(served, key=lambda i: (starts[i], [s.id for s in schedule].index(i)))
     assert len({i.split("-")[1] for i in served[:4]}) > 1  # several clients are in flight
+
+
+# --- what stays at home goes on with another client
+
+
+def swaps(t, every=2, clients=(0, 3, 5, 8), seed=0):
+    section = Split(kind="split", cut="z", tail="discriminator", swap_every=every)
+    rng = partial(np.random.default_rng, seed)
+    context = RoundContext(t, clients, rng=rng, batches=lambda client: [1])
+    return [s for s in SplitTopology(section).schedule(context) if isinstance(s, Send) and s.state]
+
+
+@given(st.integers(2, 9), st.integers(0, 100))
+def test_a_swap_is_one_circle_over_all_clients_of_the_round(n, seed):
+    sends = swaps(3, clients=range(n), seed=seed)
+    next_ = {s.sender: s.receiver for s in sends}
+    assert len(sends) == len(next_) == n
+    way = [0]
+    while (after := next_[way[-1]]) != 0:
+        way.append(after)
+    assert len(way) == n
+
+
+def test_clients_swap_before_every_second_further_round_and_never_before_the_first():
+    assert [bool(swaps(t)) for t in range(1, 8)] == [False, False, True, False, True, False, True]
+    assert [bool(swaps(t, every=1)) for t in range(1, 4)] == [False, True, True]
+    assert not swaps(3, clients=[4])
+
+
+def test_a_client_begins_once_it_has_what_it_goes_on_with_at_the_cost_of_its_bytes():
+    schedule = splitfed(3, {0: [1], 1: [1]}, True, swapped={0: 1, 1: 0})
+    costs = dataclasses.replace(work(smashed=0), state_bytes=5_000_000)  # 5 s over a sidelink
+    events = {e.id: e for e in time_round(schedule, costs, radio(), 0.0)}
+    assert (events["swap-1-0"].bytes, events["swap-1-0"].t1_s) == (5_000_000, 5.0)
+    assert events["front-0-0"].t0_s == 5.0
+    alone = schedule.without(1)
+    assert not [s for s in alone if isinstance(s, Send) and s.state]
+    assert next(s for s in alone if s.id == "front-0-0").after == ("down-0",)

@@ -122,7 +122,8 @@ def begun(file):
 
 
 def run_round(executor, t):
-    schedule = schedule_round(executor.job.scenario, Radio(executor.job.scenario.network), t)
+    scenario = executor.job.scenario
+    schedule = schedule_round(scenario, Radio(scenario.network), t, executor.shared)
     assert all(report.failure is None for report in executor.run_round(schedule))
     return schedule
 
@@ -370,22 +371,52 @@ def test_buffers_that_travel_are_averaged_and_others_are_forgotten_between_clien
     assert (exported["norm.seen"].tolist(), exported["norm.forgotten"].tolist()) == ([6.0], [0.0])
 
 
+# --- in a split: a tail that stays home
+
+UNCLIPPED = {  # a split's sides could clip their own part alone
+    "rounds": 2,
+    "local_steps": 2,
+    "batch_size": 8,
+    "clip_norm": None,
+    "optimizer": {"kind": "sgd", "learning_rate": 0.05},
+}
+
+
+@pytest.mark.parametrize("local", [["net.head.*"], ["net.body.*", "net.head.*"]], ids=str)
+def test_a_split_s_client_keeps_at_home_what_the_unsplit_model_s_keeps(local, folder):
+    changes = own("Normalised", *local) | {"population": {"clients": 1}, "training": UNCLIPPED}
+    split = {"topology": {"kind": "split", "cut": "body", "tail": "head"}}
+    cut, whole = (begun(garments(folder, changes | more, f"{i}.yaml")) for i, more in enumerate((split, {})))
+    for t in (1, 2):
+        for executor in (cut, whole):
+            run_round(executor, t)
+    ours, theirs = (e.layout.tensors(e.buffer) for e in (cut, whole))
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(homes(cut)[0], homes(whole)[0], rtol=0, atol=1e-6)
+
+
 # --- what is refused
 
 
 @pytest.mark.parametrize("of", ["tuning", "learner"])
-def test_in_a_split_nothing_stays_home_but_by_the_cut_and_the_line_says_so(of, folder):
-    split = {"topology": {"kind": "split", "cut": "body", "tail": "loss"}}
+def test_in_a_split_what_the_server_trains_cannot_stay_home(of, folder):
     changes = own("Normalised", "net.head.*") if of == "tuning" else own("OwnHead")
-    with pytest.raises(
-        ScenarioError, match=r":\d+: tuning\.local: got some in a split, expected none: .* what the cut says"
-    ):
-        job_of(garments(folder, changes | split))
+    split = {"topology": {"kind": "split", "cut": "body", "tail": "loss"}}
+    line = r":\d+: tuning\.local: got net\.head\.weight, which the server trains with this cut \(body"
+    with pytest.raises(ScenarioError, match=line):
+        plan(job_of(garments(folder, changes | split))[0])
     unsaid = own("OwnHeadUnsaid") | split
-    with pytest.raises(
-        ScenarioError, match=r"model\.kind: got .* stays at home, expected topology\.kind parallel"
-    ):
+    with pytest.raises(ScenarioError, match=r"model\.kind: got .* stays at home, expected a Section with"):
         plan(job_of(garments(folder, unsaid, "unsaid.yaml"))[0])
+
+
+def test_in_a_split_in_which_clients_hand_their_part_on_nothing_stays_home(folder):
+    split = {"topology": {"kind": "split", "cut": "body", "tail": "head", "variant": "vanilla"}}
+    vanilla = split | {"runtime": {"executor": "serial", "failures": {"data": "abort"}}}
+    with pytest.raises(ScenarioError, match=r":\d+: tuning\.local: got some for vanilla, expected none"):
+        job_of(garments(folder, own("Normalised", "net.head.*") | vanilla))
 
 
 def test_a_pattern_that_names_nothing_is_refused_with_a_name_there_is(folder):

@@ -7,12 +7,12 @@ from safetensors.torch import load_file
 
 from fedray import shipped
 from fedray.checks import check
+from fedray.learners.adapter_files import KOHYA_FILE
 from fedray.learners.contexts import LearnerContext
 from fedray.learners.learners import NO_DATA
 from fedray.learners.text_to_image import TextToImage
 from fedray.scenario import Refused
 from fedray.scenario.tuning import Full, Lora, Partial
-from fedray.tuning.lora import KOHYA_FILE
 from fedray.tuning.tunings import tuning
 from tests.helpers import PROMPT, UNSEEN, run, tiny
 
@@ -145,7 +145,7 @@ def test_only_what_a_tuning_names_trains():
         return model, named
 
     model, named = trains(Full(kind="full", parts=["unet"]))
-    assert len(named) == len(list(model.unet.parameters()))
+    assert len(named) == len(list(model.parts["unet"].parameters()))
     assert not model.trains_text
     model, named = trains(Full(kind="full", parts=["unet", "text_encoder"]))
     assert model.trains_text

@@ -111,11 +111,11 @@ class ClientHost(Actor):
     def go(self, round_number: int, step: Pass, then: Pass | None, *arrived: Any) -> Any:
         return _or_failure(lambda: self.work.go(round_number, step, then, *arrived), arrived)
 
-    def end(self, round_number: int, client: int, loss: Any) -> tuple[Any, list[TrainReport]]:
+    def end(self, round_number: int, client: int, loss: Any) -> tuple[Any, list[TrainReport], Any]:
         if isinstance(loss, Exception):
             raise loss
-        part, report = self.work.end(round_number, client, loss)
-        return part, [report]
+        part, report, kept = self.work.end(round_number, client, loss)
+        return part, [report], kept or {}
 
     def train(
         self, round_number: int, client: int, buffer: Any, state: Any

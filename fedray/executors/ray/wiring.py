@@ -167,20 +167,24 @@ def submit_split(driver: Driver, schedule: Schedule) -> SubmittedRound:
 
     def asking(client: int) -> Ask:
         def call(method: str, *arguments: Any) -> Any:
-            returns = 2 if method == "end" else 1
+            returns = 3 if method == "end" else 1
             return getattr(actor_of[client], method).options(num_returns=returns).remote(*arguments)
 
         return call
 
     server = in_turn(driver.server)
-    submitted = ask(schedule, driver.buffer, driver.state, driver.attempt, asking, server)
+    keeps = driver.job.scenario.keeps_client_state
+    before = driver.client_states if keeps else {}
+    submitted = ask(schedule, driver.buffer, driver.state, before, driver.attempt, asking, server)
     weight = driver.job.scenario.aggregation.weight
     weights = [weight(driver.shared.samples[c]) for c in submitted.ends]
     buffer, state, own_report = driver.server.finish.options(num_returns=3).remote(
         driver.layout, driver.buffer, driver.state, schedule.round, driver.can_train,
         driver.attempt, list(submitted.ends), weights, *submitted.ends.values(),
     )  # fmt: skip
-    return SubmittedRound(list(submitted.reports.items()), buffer, state, own_report, {}, [])
+    states = submitted.states
+    kept = _kept_on_driver(driver, list(states), list(states.values())) if keeps else {}
+    return SubmittedRound(list(submitted.reports.items()), buffer, state, own_report, kept, [])
 
 
 def in_turn(server: Any) -> Ask:

@@ -1,7 +1,7 @@
 """Split rounds: who is asked for what, and what goes from whom to whom. Nothing here knows of actors."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fedray.executors import DataFailure, TrainReport
@@ -15,6 +15,7 @@ class Asked(NamedTuple):
 
     reports: dict[int, Any]  # each client's of its turn, in the order in which turns end
     ends: dict[int, Any]  # the parts that go back to the server
+    states: dict[int, Any]  # what each client keeps of its turn
 
 
 def failed(schedule: Schedule, e: DataFailure, samples: Sequence[int]) -> TrainReport:
@@ -26,7 +27,13 @@ def failed(schedule: Schedule, e: DataFailure, samples: Sequence[int]) -> TrainR
 
 
 def ask(
-    schedule: Schedule, buffer: Any, state: Any, attempt: int, client: Callable[[int], Ask], server: Ask
+    schedule: Schedule,
+    buffer: Any,
+    state: Any,
+    client_states: Mapping[int, Any],
+    attempt: int,
+    client: Callable[[int], Ask],
+    server: Ask,
 ) -> Asked:
     """Asks clients and server for a round's passes in the schedule's order, which is the clock's. A value
     goes to the step that waits for it; whatever fails reaches all behind it.
@@ -35,12 +42,14 @@ def ask(
         schedule: the round's.
         buffer: the global one.
         state: the server's.
+        client_states: what clients kept of their last turn.
         attempt: the number of the attempt at a round, through the run.
         client: gives what calls the worker of a client.
         server: calls the server.
     """
     reports = dict[int, Any]()
     ends = dict[int, Any]()
+    states = dict[int, Any]()
     values: dict[str, Any] = {}  # by the id of the step that leaves it; dropped once it has been passed on
     # A batch's way back and the next one's first pass are one request: nobody else has to know of what is in
     # between.
@@ -52,13 +61,15 @@ def ask(
     server("begin", attempt, schedule.round, buffer, state)
     for step in schedule:
         if isinstance(step, Send):
-            if not step.after:
+            if step.state:
+                values[step.id] = client_states.get(step.sender)
+            elif not step.after:
                 values[step.id] = buffer
             elif step.crossing:
                 values[step.id] = values.pop(step.after[0])
             else:  # a turn has ended
                 turn = step.sender
-                values[step.id], reports[turn] = client(turn)(
+                values[step.id], reports[turn], states[turn] = client(turn)(
                     "end", schedule.round, turn, values.pop(step.after[0])
                 )
                 if step.peer == SERVER_NODE:
@@ -66,9 +77,11 @@ def ask(
         elif isinstance(step, Pass) and step.id not in values:
             # A front behind another's waits for its device alone: what that one left goes to the server.
             arrived = [None] if step.stage == "front" and step.part else [values.pop(i) for i in step.after]
+            if step.begins_turn and len(arrived) == 1:  # it goes on with its own
+                arrived.append(client_states.get(step.client))
             if step.node == SERVER_NODE:
                 values[step.id] = server("go", attempt, schedule.round, step, *arrived)
             else:
                 then = next_.get(step.id)
                 values[(then or step).id] = client(step.client)("go", schedule.round, step, then, *arrived)
-    return Asked(reports, ends)
+    return Asked(reports, ends, states)

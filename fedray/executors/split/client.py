@@ -11,7 +11,8 @@ from torch import Tensor
 from fedray.data import holdings
 from fedray.executors import DataFailure, Job, TrainReport, attribute_error, refuse_infinite
 from fedray.executors.client_datasets import ClientDatasets
-from fedray.executors.local_training import batches, seed_dropout
+from fedray.executors.local_training import HOME, batches, seed_dropout
+from fedray.executors.spill import StateArrays
 from fedray.executors.split.crossings import crossing_seed, dropout_seed
 from fedray.executors.split.defences import defence
 from fedray.executors.split.split_model import InFlightBatch, PartWeights, SplitModel
@@ -25,12 +26,28 @@ from fedray.transport.messages import Message, NamedTensors, pack, unpack
 
 
 class SplitUpdate:
-    """A client's local update in a split round: its part, its draws, and the batch that is under way."""
+    """A client's local update in a split round: its part, its draws, and the batch that is under way.
 
-    def __init__(self, work: "SplitClients", round_number: int, client: int, buffer: np.ndarray) -> None:
+    Args:
+        work: the worker's.
+        round_number: from 1.
+        client: by number.
+        buffer: the global one, or the client's part.
+        state: what the client kept of its last local update, or got from another client.
+    """
+
+    def __init__(
+        self,
+        work: "SplitClients",
+        round_number: int,
+        client: int,
+        buffer: np.ndarray,
+        state: StateArrays | None,
+    ) -> None:
         scenario = work.job.scenario
+        work.learner.prepare_round(round_number)
         self.received = work.model.client.numbers(buffer)  # [numel] fp32
-        self.weights = PartWeights(work.model.client, self.received)
+        self.weights = PartWeights(work.model.client, self.received, (state or {}).get(HOME))
         self.draws = torch.Generator().manual_seed(key(scenario.seed, round_number, client, "noise"))
         self.samples = len(work.client_indices[client])
         rng = generator(scenario.seed, round_number, client, "batches")
@@ -69,21 +86,22 @@ class SplitClients(ClientDatasets):
             then: the front.
             arrived: what the pass waits for: the client's part for the first, nothing for another front,
                 messages for the rest.
-            awaited: what it only waits for.
+            awaited: for the first, the state that the client goes on with; otherwise what it only waits for.
 
         Returns:
             The message that goes on, or at the local update's end the batch's loss.
         """
-        result = self._go(round_number, step, arrived)
+        result = self._go(round_number, step, arrived, *awaited)
         return self._go(round_number, then, None) if then else result
 
-    def _go(self, round_number: int, step: Pass, arrived: Any) -> Message | float:
+    def _go(self, round_number: int, step: Pass, arrived: Any, *awaited: Any) -> Message | float:
         with attribute_error(round_number, "training", step.client), self._failing(step):
             seed = dropout_seed(self.job.scenario.seed, round_number, step)
             seed_dropout(self.device, seed)
             if step.stage == "front":
-                if step.batch == step.part == 0:
-                    self.updates[step.client] = SplitUpdate(self, round_number, step.client, arrived)
+                if step.begins_turn:
+                    state = awaited[0] if awaited else None
+                    self.updates[step.client] = SplitUpdate(self, round_number, step.client, arrived, state)
                 return self._front(round_number, self.updates[step.client], step)
             update = self.updates[step.client]
             if step.stage == "tail":
@@ -94,7 +112,7 @@ class SplitClients(ClientDatasets):
     def _failing(self, step: Pass) -> Iterator[None]:
         """A local update that has failed goes on failing, so that all its later passes raise the first
         failure."""
-        if step.stage == "front" and step.batch == step.part == 0:
+        if step.begins_turn:
             self.failures.pop(step.client, None)
         if step.client in self.failures:
             raise self.failures[step.client]
@@ -104,9 +122,11 @@ class SplitClients(ClientDatasets):
             self.failures[step.client] = e
             raise
 
-    def end(self, round_number: int, client: int, loss: float) -> tuple[np.ndarray, TrainReport]:
-        """What the client sends when its local update has ended, and its report: how its part has changed, to
-        the server; the part itself, where it is handed on to the next client."""
+    def end(
+        self, round_number: int, client: int, loss: float
+    ) -> tuple[np.ndarray, TrainReport, StateArrays | None]:
+        """What the client sends when its local update has ended, its report, and what it keeps. It sends how
+        its part has changed, to the server; the part itself, where it is handed on to the next client."""
         update = self.updates.pop(client)
         part = update.weights.all()
         hooks = self.model.hooks
@@ -122,7 +142,8 @@ class SplitClients(ClientDatasets):
         loss = sum(value * size for value, size in losses) / max(1, seen)
         steps = len(update.sizes)
         report = TrainReport(round_number, client, update.samples, seen, loss, steps=steps)
-        return self.model.client.buffer(sent), report
+        home = update.weights.home()
+        return self.model.client.buffer(sent), report, {HOME: home.cpu().numpy()} if len(home) else None
 
     def _front(self, round_number: int, update: SplitUpdate, step: Pass) -> Message:
         if step.part == 0:

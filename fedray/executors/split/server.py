@@ -50,6 +50,7 @@ class SplitServer:
         """
         self.attempt = attempt
         self.round_number = round_number
+        self.model.learner.prepare_round(round_number)
         self.master = master(self.model.layout, buffer, state)  # its own part does not travel
         self.weights: dict[int, PartWeights] = {}  # by client with SplitFed v1, otherwise one for all
         self.batches: dict[int, InFlightBatch] = {}  # by client

@@ -1,6 +1,6 @@
 """A learner that is cut, resident in a worker, and the weights of its parts in somebody's hands."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from fedray.scenario.training import Training
 from fedray.transport.buffer import DTYPES, Layout
 from fedray.transport.compression import codecs, hook_chain
 from fedray.transport.messages import WireFormat
+from fedray.tuning.tuning import Tuned
 from fedray.tuning.tunings import tuning
 
 
@@ -54,8 +55,8 @@ class SplitModel:
         self.learner.prepare_training(gradient_checkpointing=False)
         composed = Composed(self.learner.parts)
         client_stages = (*self.cut.front, *self.cut.tail)
-        self.client = ModelPart(self, composed, tuned.travelling, client_stages, device)
-        self.server = ModelPart(self, composed, tuned.travelling, self.cut.middle, device)
+        self.client = ModelPart(self, composed, tuned, client_stages, device)
+        self.server = ModelPart(self, composed, tuned, self.cut.middle, device)
         if kept == "server":  # whom the others have it from
             tensors = tuned.travelling.values()
             self.initial = torch.cat([t.detach().flatten().to("cpu", torch.float32) for t in tensors])
@@ -71,7 +72,7 @@ class ModelPart:
     Args:
         model: the whole.
         composed: its stages as a module.
-        travelling: its tensors, by their names in the layout.
+        tuned: its tensors, by their names in the layout.
         stages: the part's.
         device: where it is.
     """
@@ -80,7 +81,7 @@ class ModelPart:
         self,
         model: SplitModel,
         composed: Composed,
-        travelling: Mapping[str, Tensor],
+        tuned: Tuned,
         stages: Sequence[Stage],
         device: torch.device,
     ) -> None:
@@ -90,14 +91,21 @@ class ModelPart:
         self.training = model.training
         modules = [module for stage in stages for module in stage.modules]
         own = {id(t) for module in modules for t in (*module.parameters(), *module.buffers())}
-        self.layout = model.layout.part([name for name, t in travelling.items() if id(t) in own])
+        self.layout = model.layout.part([name for name, t in tuned.travelling.items() if id(t) in own])
         self.places = model.layout.places(self.layout)
+        home = {name: t for name, t in tuned.home.items() if id(t) in own}
+        self.home = Layout.of(home, "fp32")  # buffers that stay at home, then parameters that do
+        self.initial_home = torch.cat([torch.empty(0, device=device), *(_flat(t) for t in home.values())])
         paths = {id(t): path for path, t in (*composed.named_parameters(), *composed.named_buffers())}
-        self.paths = [paths[id(travelling[name])] for name in self.layout.names]
+        travelling = {name: tuned.travelling[name] for name in self.layout.names}
+        # what trains, and then what does not; of both first what stays at home
+        everything = sorted({**home, **travelling}.items(), key=lambda entry: not _trains(entry[1]))
+        self.paths = [paths[id(t)] for _, t in everything]
+        self.shapes = [t.shape for _, t in everything]
         groups = [*model.training.groups, *model.learner.groups]
-        sizes = [size for size, end in self._ends() if end <= self.layout.trained]
-        names = self.layout.names[: len(sizes)]
-        self.groups = grouped(model.training.optimizer, groups, names, sizes)
+        trained = {name: t.numel() for name, t in everything if _trains(t)}
+        sizes = list(trained.values())
+        self.groups = grouped(model.training.optimizer, groups, list(trained), sizes)
 
     def numbers(self, buffer: np.ndarray) -> Tensor:
         """This part's [numel] in fp32, of a global buffer or of one that holds nothing else."""
@@ -109,39 +117,59 @@ class ModelPart:
         """Numbers [numel] as they are sent."""
         return numbers.to("cpu", self.layout.dtype).view(torch.uint8).numpy()
 
-    def _ends(self) -> list[tuple[int, int]]:
-        """Of each tensor its size, and where it ends."""
-        return list(zip(self.layout.sizes, np.cumsum(self.layout.sizes).tolist(), strict=True))
+
+def _flat(tensor: Tensor) -> Tensor:
+    """A copy of its numbers in one row, in fp32."""
+    return tensor.detach().flatten().float().clone()
+
+
+def _trains(tensor: Tensor) -> bool:
+    return isinstance(tensor, nn.Parameter)
 
 
 class PartWeights:
-    """A part's weights in the hands of one client, or of the server: flat, with an optimizer."""
+    """A part's weights in the hands of one client, or of the server: flat, with an optimizer.
 
-    def __init__(self, part: ModelPart, numbers: Tensor) -> None:
+    Args:
+        part: whose.
+        numbers: those that travel [numel] fp32.
+        home: those that stay at home, as the client kept them; None: as they are at first.
+    """
+
+    def __init__(self, part: ModelPart, numbers: Tensor, home: np.ndarray | None = None) -> None:
         self.part = part
         self.training: Training = part.training
+        kept = part.initial_home if home is None else torch.from_numpy(np.array(home)).to(part.device)
+        buffers = part.home.numel - part.home.trained
         # Apart, since what is learnt without gradients changes while a graph over the weights is still open.
-        self.weights = numbers[: part.layout.trained].clone()
-        self.rest = numbers[part.layout.trained :].clone()
+        self.weights = torch.cat([kept[buffers:], numbers[: part.layout.trained]])
+        self.rest = torch.cat([kept[:buffers], numbers[part.layout.trained :]])
         # `step` brings the gradient.
         optimizer = self.training.optimizer
         self.optimizer = FlatOptimizer(optimizer, self.weights, self.weights, part.groups)
         self.leaves = self._leaves()
 
     def all(self) -> Tensor:
-        return torch.cat([self.weights, self.rest])
+        """What travels [numel]."""
+        home = self.part.home
+        return torch.cat([self.weights[home.trained :], self.rest[home.numel - home.trained :]])
+
+    def home(self) -> Tensor:
+        """What stays at home."""
+        home = self.part.home
+        return torch.cat([self.rest[: home.numel - home.trained], self.weights[: home.trained]])
 
     def _leaves(self) -> list[Tensor]:
         """Views of the weights, each a leaf of the graphs made with it, then of the rest."""
-        layout = self.part.layout
+        trained = len(self.weights)
         leaves = []
         start = 0
-        for shape, size in zip(layout.shapes, layout.sizes, strict=True):
-            if start < layout.trained:
+        for shape in self.part.shapes:
+            size = shape.numel()
+            if start < trained:
                 leaves.append(self.weights[start : start + size].view(shape).requires_grad_())
             else:
-                first = start - layout.trained
-                leaves.append(self.rest[first : first + size].view(shape))
+                leaves.append(self.rest[start - trained : start - trained + size].view(shape))
             start += size
         return leaves
 

@@ -1,0 +1,55 @@
+"""Where a learner takes adapters, and the files that they have for those who open them elsewhere."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from fedray.scenario.base import Refused
+
+DIFFUSERS_FILE = "pytorch_lora_weights.safetensors"  # opened by `load_lora_weights(folder)`
+KOHYA_FILE = "kohya_lora.safetensors"  # for ComfyUI and A1111
+
+
+class TakesAdapters:
+    """The part of a learner that says where adapters stand; its section says whether it `takes_adapters`.
+
+    Attributes:
+        section: the scenario's `model`.
+    """
+
+    section: Any
+
+    @property
+    def tunable_parts(self) -> list[str]:
+        """Names of the parts that a tuning may train, the main one first."""
+        raise NotImplementedError
+
+    def adapter_targets(self, chosen: str | Sequence[str]) -> dict[str, list[str]]:
+        """Names of the layers that have adapters, by part; raises Refused for what it does not know. Here: a
+        list of names in the first part.
+
+        Args:
+            chosen: `tuning.targets`.
+        """
+        if isinstance(chosen, str):
+            raise Refused("tuning.targets", chosen, f"a list of names of layers for a {self.section.kind}")
+        return {self.tunable_parts[0]: list(chosen)}
+
+    def adapter_key(self, part: str, name: str) -> str:
+        """An adapter tensor's key in a file, from its name in a part."""
+        return f"{part}.{name.replace('.default.', '.')}"
+
+    def adapter_files(
+        self, adapter: Mapping[str, Tensor], scale: float, alpha: float
+    ) -> dict[str, dict[str, Tensor]]:
+        """Tensors by file, the file that others read first. That says no alpha, so that there B carries the
+        scale.
+
+        Args:
+            adapter: tensors by their keys.
+            scale: alpha / rank, by which B A is multiplied.
+            alpha: for files that name it.
+        """
+        scaled = {n: t * scale if n.endswith(".lora_B.weight") else t for n, t in adapter.items()}
+        return {DIFFUSERS_FILE: scaled}

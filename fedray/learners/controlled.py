@@ -1,0 +1,142 @@
+"""text_to_image with a ControlNet (Zhang et al. 2023): the base is frozen, and what trains makes its pictures
+follow the edges of others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedray.data import Samples
+from fedray.learners import controlnet as controlnets
+from fedray.learners.bases import examples
+from fedray.learners.contexts import EvaluationContext, LearnerContext, Sampling
+from fedray.learners.edges import agreement, edges
+from fedray.learners.families.family import Conditions
+from fedray.learners.latents import LatentShard, NoisedLatents
+from fedray.learners.learner import Learner
+from fedray.learners.stages import Stage
+from fedray.learners.text_to_image import AT_ONCE, TextToImage
+from fedray.scenario.control import PART, Control
+from fedray.scenario.text_to_image import TextToImage as Section
+
+MOST_EXAMPLES = 32  # on which the agreement of edges is measured
+
+
+class Controlled(TextToImage):
+    """A base model with a ControlNet, which alone trains."""
+
+    def __init__(self, section: Section, context: LearnerContext) -> None:
+        super().__init__(section, context)
+        self.parts = self.family.parts | {PART: self.controlnet}
+
+    @property
+    def control(self) -> Control:
+        control: Control = self.section.control
+        return control
+
+    @cached_property
+    def controlnet(self) -> Any:
+        """In the dtype that is computed in, as the base."""
+        return controlnets.build(self.control, self.family)
+
+    @property
+    def tunable_parts(self) -> list[str]:
+        return [PART]
+
+    def prepare_training(self, gradient_checkpointing: bool) -> None:
+        super().prepare_training(gradient_checkpointing)
+        self.controlnet.train()
+        if gradient_checkpointing:
+            self.controlnet.enable_gradient_checkpointing()
+
+    def encode(self, samples: Samples, indices: np.ndarray) -> LatentShard:
+        shard = super().encode(samples, indices)
+        return replace(shard, condition=self._conditions(samples, indices))
+
+    def draw(self, shard: LatentShard, indices: np.ndarray, generator: torch.Generator) -> NoisedLatents:
+        assert shard.condition is not None
+        i = torch.from_numpy(indices).to(shard.condition.device)
+        return replace(super().draw(shard, indices, generator), condition=shard.condition[i])
+
+    def _blank(self, texts: Conditions) -> NoisedLatents:
+        condition = torch.zeros(1, 3, self.size, self.size, device=self.device)
+        return replace(super()._blank(texts), condition=condition)
+
+    def _denoising_stages(self) -> list[Stage]:
+        return controlnets.with_control(super()._denoising_stages(), self.controlnet, self.family.noise.add)
+
+    def _conditions(self, samples: Samples, indices: np.ndarray) -> Tensor:
+        """[n, 3, size, size] of these samples."""
+        pixels = torch.stack([self._pixels(samples.image(int(i))) for i in indices]).to(self.device)
+        return edges(pixels, self.control.edge_threshold)
+
+    # Adapters
+
+    def adapter_targets(self, chosen: str | Sequence[str]) -> dict[str, list[str]]:
+        """The layers of the base's U-Net by the same name, the ControlNet's outputs, and those that embed the
+        condition."""
+        if isinstance(chosen, str):
+            chosen = self.family.adapter_targets(chosen)[self.family.trainable[0]]
+        return {PART: controlnets.adapter_targets(self.controlnet, chosen)}
+
+    def adapter_files(
+        self, adapter: Mapping[str, Tensor], scale: float, alpha: float
+    ) -> dict[str, dict[str, Tensor]]:
+        """diffusers' file alone: kohya-ss's names have no ControlNet."""
+        return Learner.adapter_files(self, adapter, scale, alpha)
+
+    # Samples
+
+    @cached_property
+    def _examples(self) -> tuple[Tensor, list[str]] | None:
+        """Conditions [k, 3, size, size] of the pictures that samples follow, and their captions."""
+        pictures = examples(self.control, self.context.folder)
+        if pictures is None:
+            return None
+        n = min(len(pictures), MOST_EXAMPLES)
+        return self._conditions(pictures, np.arange(n)), list(pictures.captions[:n])
+
+    def sample(self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling) -> Tensor:
+        """One image a prompt. Image i follows example i, from the first again after the last; without
+        examples, an empty drawing."""
+        if self._examples is None:
+            conditions = torch.zeros(1, 3, self.size, self.size, device=self.device)
+        else:
+            conditions = self._examples[0]
+        images = []
+        at_once = sampling.at_once or AT_ONCE
+        pipeline = controlnets.pipeline(self.family, self.controlnet)
+        for start in range(0, len(prompts), at_once):
+            some = prompts[start : start + at_once]
+            rows = torch.arange(start, start + len(some), device=self.device) % len(conditions)
+            given = self.family.prompt_arguments(some, sampling.negative_prompt)
+            given["image"] = conditions[rows]
+            images.append(self._denoise(pipeline, given, seeds[start : start + at_once], sampling))
+        return torch.cat(images)
+
+    def evaluate(self, context: EvaluationContext) -> dict[str, float]:
+        """And, where there are examples, how far the edges of pictures that follow them agree with the edges
+        that they were given, and with those given to the next picture."""
+        metrics = super().evaluate(context)
+        if self._examples is None:
+            return metrics
+        given, captions = self._examples
+        made = self.sample(captions, context.seeds(len(captions), "edges"), context.sampling)
+        found = edges(made, self.control.edge_threshold)
+        own = given.cpu()
+        return metrics | {
+            "eval_edge_agreement": round(agreement(found, own), 6),
+            "eval_edge_agreement_others": round(agreement(found, own.roll(1, 0)), 6),
+        }
+
+    def save(self, folder: Path) -> None:
+        """The base's whole pipeline, and the ControlNet in a folder of its own beside its parts."""
+        super().save(folder)
+        self.controlnet.save_pretrained(folder / PART, safe_serialization=True)

@@ -1,0 +1,235 @@
+"""What every family of base models offers to text_to_image: its networks, how a caption becomes what they
+are conditioned on, the stages of a step, its pipeline, and the names that its adapters have in files."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from fedray.lazy import resolve
+from fedray.learners.base_families import FamilyFiles
+from fedray.learners.base_networks import index_of, load_parts, noise_config, parts_on_meta
+from fedray.learners.bases import Base
+from fedray.learners.families.new_tokens import expanded
+from fedray.learners.families.noise import DiscreteNoise
+from fedray.learners.stages import Stage
+
+Conditions = dict[str, Tensor]  # by name, samples in the first dimension
+
+
+class Family(ABC):
+    """A base model of one family, with its weights, or on the meta device.
+
+    Args:
+        files: what its folder holds.
+        index: its model_index.json.
+        base: where it is.
+        name: what the scenario calls it, for errors.
+        device: where the networks are; "meta": nowhere.
+        compute: the dtype of frozen networks; the autoencoder is in fp32.
+
+    Attributes:
+        parts: networks by name.
+        tokenizers: by name; none on the meta device.
+        trainable: names of the parts that a tuning may train, the one that denoises first.
+        tokens: names of the conditions before they are embedded: token ids, one for each text encoder.
+        conditions: names of the conditions that the denoising network takes of a text.
+        of_image: names of the conditions that it takes of an image.
+        arguments: what the pipeline calls each condition of a text.
+        clips: what ComfyUI calls the text encoders that can learn new tokens, the first ones of `tokens`.
+        named: gives a text with what a tuning has learnt under its name.
+    """
+
+    trainable: ClassVar[tuple[str, ...]]
+    tokens: ClassVar[tuple[str, ...]]
+    conditions: ClassVar[tuple[str, ...]]
+    of_image: ClassVar[tuple[str, ...]] = ()
+    arguments: ClassVar[Mapping[str, str]] = {"text": "prompt_embeds", "pooled": "pooled_prompt_embeds"}
+    clips: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self,
+        files: FamilyFiles,
+        index: Mapping[str, Any],
+        base: Base,
+        name: str,
+        device: torch.device,
+        compute: torch.dtype,
+    ) -> None:
+        self.files = files
+        self.index = index
+        self.base = base
+        self.device = device
+        self.named: Callable[[str], str] = str
+        self.parts: dict[str, Any]
+        self.tokenizers: dict[str, Any] = {}
+        if device.type == "meta":
+            self.parts = parts_on_meta(files, base, name)
+        else:
+            self.parts, self.tokenizers = load_parts(files, base, name, device, compute)
+        for part in self.parts.values():
+            part.requires_grad_(False).eval()
+        self.noise = DiscreteNoise(noise_config(files, base, name, self.parts))
+
+    @property
+    def denoiser(self) -> Any:
+        return self.parts[self.trainable[0]]
+
+    @property
+    def vae(self) -> Any:
+        return self.parts["vae"]
+
+    @property
+    def text_encoders(self) -> list[Any]:
+        """In the order of `tokens`."""
+        return [self.parts[name] for name in self.files.tokenizers.values()]
+
+    @property
+    def trains_text(self) -> bool:
+        return any(p.requires_grad for encoder in self.text_encoders for p in encoder.parameters())
+
+    @property
+    def latent_factor(self) -> int:
+        """Pixels a side of a latent's number."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    @property
+    def resolution(self) -> int:
+        """Pixels a side that the base was made for."""
+        return int(self.denoiser.config.sample_size) * self.latent_factor
+
+    def scaled(self, latents: Tensor) -> Tensor:
+        """The autoencoder's latents as the denoising network sees them."""
+        return latents * self.vae.config.scaling_factor
+
+    def tokenize(self, captions: Sequence[str]) -> Conditions:
+        """Token ids [n, l] int64 for each text encoder."""
+        ids = {}
+        for name, tokenizer in zip(self.tokens, self.tokenizers.values(), strict=True):
+            encoded = tokenizer(
+                expanded([self.named(caption) for caption in captions], tokenizer),
+                padding="max_length",
+                max_length=tokenizer.model_max_length,
+                truncation=True,
+                return_tensors="pt",
+            )
+            ids[name] = encoded.input_ids.to(self.device)
+        return ids
+
+    def blank_tokens(self, n: int) -> Conditions:
+        """Token ids of n texts with nothing in them, for counting work."""
+        lengths = [encoder.config.max_position_embeddings for encoder in self.text_encoders]
+        return {
+            name: torch.zeros(n, length, dtype=torch.long, device=self.device)
+            for name, length in zip(self.tokens, lengths, strict=True)
+        }
+
+    @abstractmethod
+    def embed(self, ids: Conditions) -> Conditions:
+        """What the denoising network takes of texts, from their tokens' ids."""
+
+    def image_conditions(self, sizes: Sequence[tuple[int, int]], resolution: int) -> Conditions:
+        """What the denoising network takes of images beside their latents.
+
+        Args:
+            sizes: width and height of each before it was scaled and cut.
+            resolution: pixels a side afterwards.
+        """
+        return {}
+
+    def text_stage(self) -> Stage:
+        """From token ids, or from what was made of them before, to the conditions of a text."""
+        optional = tuple(dict.fromkeys((*self.tokens, *self.conditions)))[1:]
+
+        def embed(first: Tensor, *others: Tensor | None) -> tuple[Tensor | None, ...] | Tensor | None:
+            given: dict[str, Any] = {"text": first} | dict(zip(optional, others, strict=True))
+            if not first.is_floating_point():
+                given |= self.embed({name: given[name] for name in self.tokens})
+            values = tuple(given[name] for name in self.conditions)
+            return values if len(values) > 1 else values[0]
+
+        return Stage("text", ("text",), self.conditions, embed, tuple(self.text_encoders), optional)
+
+    @abstractmethod
+    def denoising_stages(self, side: int) -> list[Stage]:
+        """From latents of `side` numbers a side, noise, timesteps and conditions to what is predicted."""
+
+    def prompt_arguments(self, prompts: Sequence[str], negative: str) -> dict[str, Any]:
+        """What the pipeline is given of texts. It expands a token of several vectors by itself."""
+        named = [self.named(prompt) for prompt in prompts]
+        return {"prompt": named, "negative_prompt": [self.named(negative)] * len(prompts)}
+
+    def embedded_arguments(self, prompts: Conditions, negative: Conditions) -> dict[str, Any]:
+        """What the pipeline is given of texts that are embedded already."""
+        own = {self.arguments[name]: value for name, value in prompts.items()}
+        return own | {f"negative_{self.arguments[name]}": value for name, value in negative.items()}
+
+    def pipeline(self) -> Any:
+        """These networks as diffusers' pipeline, with the base's own sampler."""
+        import diffusers
+        from diffusers import schedulers
+
+        base: Any = diffusers.DDPMScheduler.load_config(
+            self.base.source, subfolder="scheduler", local_files_only=self.base.local
+        )
+        sampler = getattr(schedulers, base["_class_name"]).from_config(base)
+        pipeline: Any = getattr(diffusers, self.files.pipeline)(
+            **self.parts, **self.tokenizers, scheduler=sampler, **self.pipeline_options()
+        )
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
+
+    def pipeline_options(self) -> dict[str, Any]:
+        """What the pipeline is built with beside networks, tokenizers and sampler."""
+        return {}
+
+    # Adapters
+
+    @abstractmethod
+    def adapter_targets(self, chosen: str) -> dict[str, list[str]]:
+        """Names of layers by the part that has them, for `attention` or `kohya`."""
+
+    def adapter_key(self, part: str, name: str) -> str:
+        """An adapter tensor's key in diffusers' file: peft's names below the part's."""
+        return f"{part}.{name.replace('.default.', '.')}"
+
+    @abstractmethod
+    def kohya_tensors(self, adapter: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
+        """An adapter under kohya-ss's names, with an alpha a layer, for ComfyUI and A1111."""
+
+
+def open_family(base: Base, name: str, device: torch.device, compute: torch.dtype) -> Family:
+    """The base model, as its family has it.
+
+    Args:
+        base: where it is.
+        name: what the scenario calls it, for errors.
+        device: where the networks are; "meta": nowhere.
+        compute: the dtype of frozen networks.
+
+    Raises:
+        Refused: for a base of a family that is not trained here, or that is not whole.
+    """
+    files, index = index_of(base, name)
+    family: Family = resolve(files.implementation)(files, index, base, name, device, compute)
+    return family
+
+
+def kohya_named(adapter: Mapping[str, Tensor], alpha: float, stems: Mapping[str, str]) -> dict[str, Tensor]:
+    """An adapter's tensors by kohya-ss's names, and an alpha a layer.
+
+    Args:
+        adapter: tensors by their keys in diffusers' file.
+        alpha: an adapter adds alpha / rank times B A.
+        stems: what the names of each part's layers begin with.
+    """
+    out: dict[str, Tensor] = {}
+    for name, tensor in adapter.items():
+        layer, _, side = name.removesuffix(".weight").rpartition(".lora_")
+        part, path = layer.split(".", 1)
+        stem = stems[part] + path.replace(".", "_")
+        out[stem + (".lora_down.weight" if side == "A" else ".lora_up.weight")] = tensor
+        out[stem + ".alpha"] = torch.tensor(alpha, dtype=tensor.dtype, device=tensor.device)
+    return out

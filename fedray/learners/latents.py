@@ -1,0 +1,40 @@
+"""What a latent diffusion model trains on: a client's samples encoded, and one step's inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from fedray.learners.families.family import Conditions
+
+
+@dataclass
+class LatentShard:
+    """What a client trains on, encoded. n samples; c, h, w of a latent; l tokens of width d."""
+
+    mean: Tensor  # [n, c, h, w]
+    std: Tensor  # [n, c, h, w]
+    ids: Conditions  # of texts, [n + 1, l] int64 for each text encoder, the empty caption last
+    hidden: Conditions | None  # the same embedded, [n + 1, ...], where the text encoders are frozen
+    of_image: Conditions  # [n, ...]
+    class_images: LatentShard | None = None  # of model.prior
+    condition: Tensor | None = None  # [n, 3, H, W] in 0..1, pixels that a ControlNet takes
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+
+@dataclass
+class NoisedLatents:
+    """One step's inputs, every draw made. b samples. What a family's networks do not take is None."""
+
+    latents: Tensor  # [b, c, h, w], scaled
+    noise: Tensor  # as latents
+    timesteps: Tensor  # [b] int64
+    text: Tensor  # [b, l] int64 token ids, or [b, l, d] embeddings
+    text_2: Tensor | None = None  # [b, l] int64, token ids for the second text encoder
+    pooled: Tensor | None = None  # [b, p], a text as a whole
+    time_ids: Tensor | None = None  # [b, 6], SDXL's sizes and crops
+    weight: Tensor | None = None  # [b], of each sample in the loss
+    condition: Tensor | None = None  # [b, 3, H, W] in 0..1, pixels that a ControlNet takes

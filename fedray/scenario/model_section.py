@@ -1,0 +1,89 @@
+"""What every `model` section has."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from fedray.scenario.base import Refused
+from fedray.scenario.kinds import KindSection
+
+Resolution = Annotated[int, Field(ge=8, le=8192)]
+Layers = Annotated[int, Field(ge=1, le=1000)]
+MOST_WIDE = 65_536  # numbers a token, or channels
+Generates = Literal["images", "texts"]
+
+
+class ModelSection(KindSection):
+    """A `model` section: what a user writes, and what others need to know of its learner without importing
+    it. The defaults are those of a learner of one's own that is trained on images and measured by its loss.
+    """
+
+    kind: str = Field(description="The learner.")
+
+    # `module:function` of (section, the scenario's folder), without torch: the names of the stages between
+    # which a split may cut, or None where only the loaded learner can tell.
+    stage_names: ClassVar[str | None] = None
+    # `module:function` of the same, without torch: raises Refused for a file of the model's that is missing.
+    verify_files: ClassVar[str | None] = None
+    # Whether its network is built for the data set's channels, size, labels or tokens.
+    built_for_data: ClassVar[bool] = True
+    generates: ClassVar[Generates | None] = None
+    takes_prompts: ClassVar[bool] = False  # what it generates follows a text
+    evaluates_on_test_set: ClassVar[bool] = True
+    reads_captions: ClassVar[bool] = False  # whether samples need a caption to be trained on
+    of_text: ClassVar[bool] = False  # whether its samples are tokens, not images
+
+    takes_adapters: ClassVar[bool] = False  # whether it has layers that LoRA knows
+    takes_new_tokens: ClassVar[bool] = False  # whether its text encoders can learn new tokens
+    checkpoints_gradients: ClassVar[bool] = True  # whether it can recompute activations
+    resembles_references: ClassVar[bool] = False  # whether evaluation.reference judges what it makes
+    reads_sites: ClassVar[bool] = False  # whether its data may lie at sites that know nothing of each other
+    cuts_by_timestep: ClassVar[bool] = False  # whether the server's part needs nothing of a client's input
+    trains_home: ClassVar[bool] = False  # whether some of its numbers train and stay with their client
+
+    @property
+    def normalizes_batches(self) -> bool:
+        """Whether a batch is normalised as a whole, so that it cannot go in parts."""
+        return False
+
+    @property
+    def preserved_prompt(self) -> str | None:
+        """A prompt whose images shall stay as the base makes them."""
+        return None
+
+    def cited_with(self, topology: Any) -> Iterator[str]:
+        """Keys of BibTeX entries of what a topology makes of its training."""
+        if topology.plans_by_client and self.generates == "images":
+            yield "chen2023exploring"
+
+    @property
+    def shows_samples(self) -> bool:
+        """Whether it has samples to show where a scenario names no prompts."""
+        return self.generates == "images" and not self.takes_prompts
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        tuning = scenario.tuning
+        evaluation = scenario.evaluation
+        if tuning.has_adapters and not self.takes_adapters:
+            yield Refused("tuning.kind", tuning.kind, f"full or partial for {self.kind}")
+        if evaluation.prompts and not self.takes_prompts:
+            expected = "text_to_image or a causal_language model, or none"
+            yield Refused("evaluation.prompts", f"some for a {self.kind}", expected)
+        if evaluation.reference and not self.resembles_references:
+            expected = "text_to_image as model.kind, or none"
+            yield Refused("evaluation.reference", f"some for a {self.kind}", expected)
+        if scenario.sites and not self.reads_sites:
+            expected = "text_to_image: labels at one site are unknown elsewhere"
+            yield Refused("data.sites", f"sites for a {self.kind}", expected)
+        if evaluation.quality and self.generates != "images":
+            expected = "a model.kind that generates images, or none"
+            yield Refused("evaluation.quality", f"some for a {self.kind}", expected)
+        if scenario.training.gradient_checkpointing and not self.checkpoints_gradients:
+            yield Refused("training.gradient_checkpointing", True, f"false for a {self.kind}")
+        yield from self.conflicts_with_data(scenario.data)
+
+    def conflicts_with_data(self, data: Any) -> Iterator[Refused]:
+        """What samples it cannot learn from."""
+        if data.of_text and not self.of_text:
+            yield Refused(".kind", f"{self.kind} on text", "transformer, or data of images")

@@ -1,0 +1,45 @@
+"""What every `tuning` section has."""
+
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from fedray.scenario.kinds import KindSection
+
+Payload = Literal["fp32", "fp16", "bf16"]
+PAYLOAD = (
+    "The number format on the network: fp32, fp16 or bf16; fp16 and bf16 halve the bytes. None: as "
+    "training.precision."
+)
+
+
+class TuningSection(KindSection):
+    """What every tuning's section has, and what others need to know of it."""
+
+    kind: str = Field(description="What trains.")
+    payload: Payload | None = Field(
+        default=None, description="The number format on the air. None: training.precision."
+    )
+    local: list[str] = Field(
+        default=[],
+        description="Names of weights, or of running means, that stay with their client and do not travel "
+        "(FedPer, Arivazhagan et al. 2019), as in a shell: `*` stands for anything, `?` for a character. The "
+        "server's model, which is evaluated and exported, has their initial values.",
+    )
+
+    has_adapters: ClassVar[bool] = False  # whether what trains stands beside frozen weights
+
+    def named(self, text: str) -> str:
+        """A caption or prompt with what was learnt under the name that it has learnt for it."""
+        return text
+
+    @property
+    def has_mixed_ranks(self) -> bool:
+        """Whether clients have parts of the numbers of their own."""
+        return False
+
+    def cited(self) -> Iterator[str]:
+        yield from super().cited()
+        if self.local:
+            yield "arivazhagan2019federated"
