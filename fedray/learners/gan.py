@@ -21,6 +21,7 @@ from torch.func import functional_call
 from fedray.data import DatasetInfo, Samples
 from fedray.data.captions import label_in
 from fedray.learners.contexts import LearnerContext, Sampling
+from fedray.learners.flops import counted_flops
 from fedray.learners.gan_networks import Discriminator, Generator
 from fedray.learners.learner import Learner
 from fedray.learners.losses import weighted_mean
@@ -146,13 +147,10 @@ class Gan(Learner):
         return (torch.cat(images) / 2 + 0.5).clamp(0, 1).expand(-1, 3, -1, -1)
 
     def sample_flops(self, sampling: Sampling) -> float:
-        from torch.utils.flop_counter import FlopCounterMode
-
         noise = torch.zeros(1, self.section.latent, device=self.device)
         labels = torch.zeros(1, dtype=torch.long, device=self.device) if self.section.conditional else None
-        with self.evaluating(), FlopCounterMode(display=False) as counter:
-            self.generator(noise, labels)
-        return float(counter.get_total_flops())
+        with self.evaluating():
+            return float(counted_flops(lambda: self.generator(noise, labels)))
 
     def usual_prompts(self) -> list[str]:
         if self.section.conditional:

@@ -7,7 +7,7 @@ text embeddings where the text encoder is frozen.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -24,6 +24,7 @@ from fedray.learners.base_networks import cut_captions, libraries_refuse
 from fedray.learners.bases import locate
 from fedray.learners.contexts import LearnerContext, Sampling
 from fedray.learners.families.family import Conditions, open_family
+from fedray.learners.flops import counted_flops
 from fedray.learners.latents import LatentShard, NoisedLatents
 from fedray.learners.learner import Learner
 from fedray.learners.losses import weighted_mean
@@ -120,9 +121,9 @@ class TextToImage(Learner):
     def encode_flops(self) -> float:
         """The autoencoder's first half, and the text encoders where they are frozen."""
         pixels = torch.zeros(1, 3, self.size, self.size, device=self.device)
-        flops = _flops(lambda: self.vae.encode(pixels))
+        flops = counted_flops(lambda: self.vae.encode(pixels))
         if not self.trains_text:
-            flops += _flops(lambda: self.family.embed(self.family.blank_tokens(1)))
+            flops += counted_flops(lambda: self.family.embed(self.family.blank_tokens(1)))
         return float(flops)
 
     def tokenize(self, captions: list[str]) -> Tensor:
@@ -287,9 +288,9 @@ class TextToImage(Learner):
         texts = self.family.embed(self.family.blank_tokens(1))
         batch = self._blank(texts)
         denoising = self._denoising_stages()
-        network = _flops(lambda: run(denoising, inputs(batch)))
-        text_encoders = _flops(lambda: self.family.embed(self.family.blank_tokens(1)))
-        decoder = _flops(lambda: self.vae.decode(batch.latents))
+        network = counted_flops(lambda: run(denoising, inputs(batch)))
+        text_encoders = counted_flops(lambda: self.family.embed(self.family.blank_tokens(1)))
+        decoder = counted_flops(lambda: self.vae.decode(batch.latents))
         passes = 2 if sampling.guidance_scale > 1 else 1
         return passes * (network * sampling.steps + text_encoders) + decoder
 
@@ -325,12 +326,3 @@ class TextToImage(Learner):
         """[3, resolution, resolution] in 0..1: the shorter side scaled, the middle cut out."""
         square = ImageOps.fit(image, (self.resolution, self.resolution), Image.Resampling.BICUBIC)
         return torch.from_numpy(np.array(square)).permute(2, 0, 1).float() / 255
-
-
-def _flops(step: Callable[[], Any]) -> int:
-    """Floating-point operations of what a step does."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter:
-        step()
-    return int(counter.get_total_flops())

@@ -244,11 +244,9 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
 
 def _flops_per_sample(learner: Learner) -> float:
     """Forwards and backwards, counted on the meta device."""
-    from torch.utils.flop_counter import FlopCounterMode
+    from fedray.learners.flops import counted_flops
 
     if learner.flops_per_sample is not None:
         return learner.flops_per_sample
     batch, samples = learner.blank_batch()
-    with FlopCounterMode(display=False) as counter:
-        learner.loss(batch).backward()
-    return counter.get_total_flops() / samples
+    return counted_flops(lambda: learner.loss(batch).backward()) / samples
