@@ -9,20 +9,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from fedray.data import Samples
 from fedray.learners import controlnet as controlnets
 from fedray.learners.bases import examples
-from fedray.learners.contexts import EvaluationContext, LearnerContext, Sampling
+from fedray.learners.contexts import EvaluationContext, LearnerContext
 from fedray.learners.edges import agreement, edges
 from fedray.learners.families.family import Conditions
-from fedray.learners.latents import LatentShard, NoisedLatents
+from fedray.learners.latents import NoisedLatents
 from fedray.learners.learner import Learner
 from fedray.learners.stages import Stage
-from fedray.learners.text_to_image import AT_ONCE, TextToImage
+from fedray.learners.text_to_image import TextToImage
 from fedray.scenario.control import PART, Control
 from fedray.scenario.text_to_image import TextToImage as Section
 
@@ -56,15 +54,6 @@ class Controlled(TextToImage):
         if gradient_checkpointing:
             self.controlnet.enable_gradient_checkpointing()
 
-    def encode(self, samples: Samples, indices: np.ndarray) -> LatentShard:
-        shard = super().encode(samples, indices)
-        return replace(shard, condition=self._conditions(samples, indices))
-
-    def draw(self, shard: LatentShard, indices: np.ndarray, generator: torch.Generator) -> NoisedLatents:
-        assert shard.condition is not None
-        i = torch.from_numpy(indices).to(shard.condition.device)
-        return replace(super().draw(shard, indices, generator), condition=shard.condition[i])
-
     def _blank(self, texts: Conditions) -> NoisedLatents:
         condition = torch.zeros(1, 3, self.size, self.size, device=self.device)
         return replace(super()._blank(texts), condition=condition)
@@ -72,10 +61,9 @@ class Controlled(TextToImage):
     def _denoising_stages(self) -> list[Stage]:
         return controlnets.with_control(super()._denoising_stages(), self.controlnet, self.family.noise.add)
 
-    def _conditions(self, samples: Samples, indices: np.ndarray) -> Tensor:
-        """[n, 3, size, size] of these samples."""
-        pixels = torch.stack([self._pixels(samples.image(int(i))) for i in indices]).to(self.device)
-        return edges(pixels, self.control.edge_threshold)
+    def _condition(self, pixels: Tensor) -> Tensor:
+        """The edges of a picture [3, size, size]."""
+        return edges(pixels[None], self.control.edge_threshold)[0]
 
     # Adapters
 
@@ -101,25 +89,20 @@ class Controlled(TextToImage):
         if pictures is None:
             return None
         n = min(len(pictures), MOST_EXAMPLES)
-        return self._conditions(pictures, np.arange(n)), list(pictures.captions[:n])
+        pixels = (self._pixels(pictures.image(i)).to(self.device) for i in range(n))
+        return torch.stack([self._condition(p) for p in pixels]), list(pictures.captions[:n])
 
-    def sample(self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling) -> Tensor:
-        """One image a prompt. Image i follows example i, from the first again after the last; without
-        examples, an empty drawing."""
+    def _sampling_pipeline(self) -> Any:
+        return controlnets.pipeline(self.family, self.controlnet)
+
+    def _sampling_conditions(self, start: int, n: int) -> dict[str, Tensor]:
+        """Image i follows example i, from the first again after the last; without examples, an empty
+        drawing."""
         if self._examples is None:
             conditions = torch.zeros(1, 3, self.size, self.size, device=self.device)
         else:
             conditions = self._examples[0]
-        images = []
-        at_once = sampling.at_once or AT_ONCE
-        pipeline = controlnets.pipeline(self.family, self.controlnet)
-        for start in range(0, len(prompts), at_once):
-            some = prompts[start : start + at_once]
-            rows = torch.arange(start, start + len(some), device=self.device) % len(conditions)
-            given = self.family.prompt_arguments(some, sampling.negative_prompt)
-            given["image"] = conditions[rows]
-            images.append(self._denoise(pipeline, given, seeds[start : start + at_once], sampling))
-        return torch.cat(images)
+        return {"image": conditions[torch.arange(start, start + n, device=self.device) % len(conditions)]}
 
     def evaluate(self, context: EvaluationContext) -> dict[str, float]:
         """And, where there are examples, how far the edges of pictures that follow them agree with the edges

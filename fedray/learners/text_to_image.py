@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedray.data import Samples
-from fedray.learners.adapter_files import DIFFUSERS_FILE, KOHYA_FILE
+from fedray.learners.adapter_files import KOHYA_FILE
 from fedray.learners.base_networks import cut_captions, libraries_refuse
 from fedray.learners.bases import locate
 from fedray.learners.contexts import LearnerContext, Sampling
@@ -89,6 +89,7 @@ class TextToImage(Learner):
         means = []
         stds = []
         sizes = []
+        conditions = []
         for i in indices:
             image = samples.image(int(i))
             sizes.append(image.size)
@@ -96,10 +97,17 @@ class TextToImage(Learner):
             posterior = self.vae.encode(pixels[None] * 2 - 1).latent_dist
             means.append(posterior.mean)
             stds.append(posterior.std)
+            if (condition := self._condition(pixels)) is not None:
+                conditions.append(condition)
         ids = self.family.tokenize([samples.captions[int(i)] for i in indices] + [""])
         hidden = None if self.trains_text else self.family.embed(ids)
         of_image = self.family.image_conditions(sizes, self.size)
-        return LatentShard(torch.cat(means), torch.cat(stds), ids, hidden, of_image)
+        condition = torch.stack(conditions) if conditions else None
+        return LatentShard(torch.cat(means), torch.cat(stds), ids, hidden, of_image, condition=condition)
+
+    def _condition(self, pixels: Tensor) -> Tensor | None:
+        """What a ControlNet takes of a picture [3, size, size]; None where there is no ControlNet."""
+        return None
 
     def encode_client(self, client: int, samples: Samples, indices: np.ndarray) -> LatentShard:
         """A client's samples, and class images beside them where there is a prior."""
@@ -152,7 +160,8 @@ class TextToImage(Learner):
         source = shard.ids if shard.hidden is None else shard.hidden
         texts = {name: values[rows] for name, values in source.items()}
         of_image = {name: values[i] for name, values in shard.of_image.items()}
-        return NoisedLatents(latents, eps[1], timesteps, **texts, **of_image)
+        condition = None if shard.condition is None else shard.condition[i]
+        return NoisedLatents(latents, eps[1], timesteps, **texts, **of_image, condition=condition)
 
     def blank_batch(self) -> tuple[NoisedLatents, int]:
         """A batch of one on the learner's device with nothing in it, for counting work."""
@@ -218,7 +227,7 @@ class TextToImage(Learner):
     ) -> dict[str, dict[str, Tensor]]:
         """diffusers' file, opened by `load_lora_weights(folder)`, and kohya's beside it."""
         files = super().adapter_files(adapter, scale, alpha)
-        return {DIFFUSERS_FILE: files[DIFFUSERS_FILE], KOHYA_FILE: self.family.kohya_tensors(adapter, alpha)}
+        return files | {KOHYA_FILE: self.family.kohya_tensors(adapter, alpha)}
 
     # Samples
 
@@ -235,12 +244,20 @@ class TextToImage(Learner):
         """One image a prompt."""
         images = []
         at_once = sampling.at_once or AT_ONCE
-        pipeline = self.pipeline()
+        pipeline = self._sampling_pipeline()
         for start in range(0, len(prompts), at_once):
             some = prompts[start : start + at_once]
             given = self.family.prompt_arguments(some, sampling.negative_prompt)
+            given |= self._sampling_conditions(start, len(some))
             images.append(self._denoise(pipeline, given, seeds[start : start + at_once], sampling))
         return torch.cat(images)
+
+    def _sampling_pipeline(self) -> Any:
+        return self.pipeline()
+
+    def _sampling_conditions(self, start: int, n: int) -> dict[str, Tensor]:
+        """What that pipeline is given beside texts, for n images from number `start` on."""
+        return {}
 
     @torch.no_grad()
     def embed(self, prompt: str) -> Conditions:
