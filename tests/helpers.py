@@ -101,6 +101,15 @@ def begin(executor: Any) -> None:
     executor.begin(shared(scenario, *holdings(scenario, executor.job.folder)))
 
 
+def begun(file: Path) -> Any:
+    """A serial executor of a scenario, before its first round."""
+    from fedray.executors.serial import SerialExecutor
+
+    executor = SerialExecutor(job_of(file)[1])
+    begin(executor)
+    return executor
+
+
 def run(
     file: Path, out: Path, resume: bool = False, callback: Callback | list[Callback] | None = None
 ) -> dict[str, Any]:

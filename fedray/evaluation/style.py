@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fedray.data.captions import label_in
+from fedray.data.captions import NoLabel
+from fedray.data.captions import labels_in as captions_labels
 
 REC_709 = (0.2126, 0.7152, 0.0722)  # weights of red, green and blue, ITU-R BT.709
 
@@ -46,10 +47,8 @@ def labels_in(captions: Sequence[str], names: Sequence[str]) -> Tensor:
     Raises:
         ValueError: for a caption that names none.
     """
-    numbers = []
-    for caption in captions:
-        label = label_in(caption, names)
-        if label is None:
-            raise ValueError(f"the caption {caption!r} names none of the judge's labels: {', '.join(names)}")
-        numbers.append(label)
-    return torch.tensor(numbers, dtype=torch.long)
+    try:
+        return torch.tensor(captions_labels(captions, names), dtype=torch.long)
+    except NoLabel as e:
+        message = f"the caption {e.text!r} names none of the judge's labels: {', '.join(names)}"
+        raise ValueError(message) from None

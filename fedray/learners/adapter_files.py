@@ -1,5 +1,6 @@
 """Where a learner takes adapters, and the files that they have for those who open them elsewhere."""
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,9 +22,9 @@ class TakesAdapters:
     section: Any
 
     @property
+    @abstractmethod
     def tunable_parts(self) -> list[str]:
         """Names of the parts that a tuning may train, the main one first."""
-        raise NotImplementedError
 
     def adapter_targets(self, chosen: str | Sequence[str]) -> dict[str, list[str]]:
         """Names of the layers that have adapters, by part; raises Refused for what it does not know. Here: a
@@ -38,7 +39,7 @@ class TakesAdapters:
 
     def adapter_key(self, part: str, name: str) -> str:
         """An adapter tensor's key in a file, from its name in a part."""
-        return f"{part}.{name.replace('.default.', '.')}"
+        return peft_key(part, name)
 
     def adapter_files(
         self, adapter: Mapping[str, Tensor], scale: float, alpha: float
@@ -53,3 +54,8 @@ class TakesAdapters:
         """
         scaled = {n: t * scale if n.endswith(".lora_B.weight") else t for n, t in adapter.items()}
         return {DIFFUSERS_FILE: scaled}
+
+
+def peft_key(part: str, name: str) -> str:
+    """An adapter tensor's key as peft names it, below its part."""
+    return f"{part}.{name.replace('.default.', '.')}"

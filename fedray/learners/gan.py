@@ -18,8 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 
-from fedray.data import DatasetInfo, Samples
-from fedray.data.captions import label_in
+from fedray.data import DatasetInfo, Samples, captions
 from fedray.learners.contexts import LearnerContext, Sampling
 from fedray.learners.flops import counted_flops
 from fedray.learners.gan_networks import Discriminator, Generator
@@ -216,10 +215,7 @@ def labels_in(prompts: Sequence[str], names: Sequence[str], key: str) -> list[in
     Raises:
         Refused: for a prompt that names none.
     """
-    numbers = []
-    for prompt in prompts:
-        label = label_in(prompt, names)
-        if label is None:
-            raise Refused(key, repr(prompt), f"one that names one of {', '.join(names)}")
-        numbers.append(label)
-    return numbers
+    try:
+        return captions.labels_in(prompts, names)
+    except captions.NoLabel as e:
+        raise Refused(key, repr(e.text), f"one that names one of {', '.join(names)}") from None

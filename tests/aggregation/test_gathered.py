@@ -13,7 +13,6 @@ from fedray.aggregation.accumulators import Accumulator, ExactSum, Gathered
 from fedray.aggregation.rule import Rule
 from fedray.executors import chains
 from fedray.executors.global_step import GlobalStep, merged
-from fedray.executors.serial import SerialExecutor
 from fedray.network.radio import Radio
 from fedray.planning.plan import plan
 from fedray.planning.round import schedule_round
@@ -21,7 +20,7 @@ from fedray.scenario import ScenarioError
 from fedray.scenario.aggregation import FedAvg, Median
 from fedray.transport.buffer import Layout
 from fedray.transport.hooks import HookChain, HookContext
-from tests.helpers import begin, garments, job_of
+from tests.helpers import begun, garments, job_of
 
 MEDIAN = {"aggregation": {"kind": "median"}}
 IID = {"data.partition": {"kind": "iid"}}
@@ -107,13 +106,6 @@ def test_each_update_keeps_its_client_and_weight_in_fp32_whatever_the_dtype_it_c
 
 
 # --- real rounds
-
-
-def begun(file):
-    _, job = job_of(file)
-    executor = SerialExecutor(job)
-    begin(executor)
-    return executor
 
 
 def first_round(executor):

@@ -20,7 +20,7 @@ from fedray.planning.round import schedule_round
 from fedray.randomness import generator
 from fedray.topologies.parallel import parallel
 from fedray.transport.buffer import sha256
-from tests.helpers import begin, garments, job_of, rows, run, timeless
+from tests.helpers import begin, begun, garments, rows, run, timeless
 
 MANY = {"population": {"clients": 12, "per_round": 7}, "training.rounds": 3, "data.partition.alpha": 0.3}
 SGD = {"kind": "sgd", "learning_rate": 0.05}
@@ -36,13 +36,6 @@ STATEFUL = {
         ],
     },
 }
-
-
-def begun(file):
-    _, job = job_of(file)
-    executor = SerialExecutor(job)
-    begin(executor)
-    return executor
 
 
 def run_round(executor, t):

@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 import fedray
 from fedray.data import DatasetInfo
 from fedray.executors.local_training import batches
-from fedray.executors.serial import SerialExecutor
 from fedray.learners.contexts import LearnerContext, Sampling
 from fedray.learners.gan import Gan, ImagesAndNoise, Judged
 from fedray.learners.learners import load
@@ -22,7 +21,7 @@ from fedray.planning.round import schedule_round
 from fedray.randomness import generator, key
 from fedray.scenario import Refused, ScenarioError
 from fedray.scenario.gan import Gan as Section
-from tests.helpers import begin, garments, job_of, rows, run
+from tests.helpers import begun, garments, job_of, rows, run
 
 SMALL = {"kind": "gan", "width": 8, "latent": 6, "resolution": 8, "spectral_norm": True}
 LABELS = ("circle", "square", "ankle boot")
@@ -166,12 +165,6 @@ def test_what_is_saved_is_the_same_model_again(tmp_path):
 
 
 # --- FedGAN: both travel, and are averaged every K steps
-
-
-def begun(file):
-    executor = SerialExecutor(job_of(file)[1])
-    begin(executor)
-    return executor
 
 
 def trained_apart(executor, rounds):

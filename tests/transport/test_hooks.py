@@ -13,7 +13,6 @@ import fedray
 from fedray import Hook
 from fedray.engine import RunFailed
 from fedray.executors import chains
-from fedray.executors.serial import SerialExecutor
 from fedray.network.radio import Radio
 from fedray.planning.plan import plan
 from fedray.planning.round import schedule_round
@@ -21,7 +20,7 @@ from fedray.scenario import ScenarioError
 from fedray.scenario.transforms import Clip, Quantize, TopK
 from fedray.transport.compression import hook_chain
 from fedray.transport.hooks import HookContext
-from tests.helpers import begin, garments, job_of, rows, run
+from tests.helpers import begun, garments, job_of, rows, run
 
 NUMBERS = 225034  # of the small classifier
 PARALLEL = {"data.partition": {"kind": "iid"}}
@@ -137,13 +136,6 @@ def own(name, **options):
 def folder(tmp_path):
     (tmp_path / "own_hooks.py").write_text(OWN)
     return tmp_path
-
-
-def begun(file):
-    _, job = job_of(file)
-    executor = SerialExecutor(job)
-    begin(executor)
-    return executor
 
 
 def scheduled(executor, round_number=1):

@@ -10,14 +10,13 @@ from safetensors.torch import load_file
 
 import fedray
 from fedray.executors.local_training import batches
-from fedray.executors.serial import SerialExecutor
 from fedray.learners.learners import load
 from fedray.network.radio import Radio
 from fedray.planning.plan import plan
 from fedray.planning.round import schedule_round
 from fedray.randomness import generator
 from fedray.scenario import ScenarioError
-from tests.helpers import begin, garments, job_of, rows, run, tiny
+from tests.helpers import begun, garments, job_of, rows, run, tiny
 
 NUMBERS = 225034  # of the small classifier
 HEAD = 128 * 10 + 10
@@ -112,13 +111,6 @@ def own(name, *local):
 def folder(tmp_path):
     (tmp_path / "personal.py").write_text(LEARNER)
     return tmp_path
-
-
-def begun(file):
-    _, job = job_of(file)
-    executor = SerialExecutor(job)
-    begin(executor)
-    return executor
 
 
 def run_round(executor, t):

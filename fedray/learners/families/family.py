@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fedray.lazy import resolve
+from fedray.learners.adapter_files import peft_key
 from fedray.learners.base_families import FamilyFiles
 from fedray.learners.base_networks import index_of, load_parts, noise_config, parts_on_meta
 from fedray.learners.bases import Base
@@ -36,7 +37,6 @@ class Family(ABC):
         trainable: names of the parts that a tuning may train, the one that denoises first.
         tokens: names of the conditions before they are embedded: token ids, one for each text encoder.
         conditions: names of the conditions that the denoising network takes of a text.
-        of_image: names of the conditions that it takes of an image.
         arguments: what the pipeline calls each condition of a text.
         clips: what ComfyUI calls the text encoders that can learn new tokens, the first ones of `tokens`.
         named: gives a text with what a tuning has learnt under its name.
@@ -45,7 +45,6 @@ class Family(ABC):
     trainable: ClassVar[tuple[str, ...]]
     tokens: ClassVar[tuple[str, ...]]
     conditions: ClassVar[tuple[str, ...]]
-    of_image: ClassVar[tuple[str, ...]] = ()
     arguments: ClassVar[Mapping[str, str]] = {"text": "prompt_embeds", "pooled": "pooled_prompt_embeds"}
     clips: ClassVar[tuple[str, ...]] = ()
 
@@ -171,10 +170,10 @@ class Family(ABC):
         import diffusers
         from diffusers import schedulers
 
-        base: Any = diffusers.DDPMScheduler.load_config(
+        config: Any = diffusers.DDPMScheduler.load_config(
             self.base.source, subfolder="scheduler", local_files_only=self.base.local
         )
-        sampler = getattr(schedulers, base["_class_name"]).from_config(base)
+        sampler = getattr(schedulers, config["_class_name"]).from_config(config)
         pipeline: Any = getattr(diffusers, self.files.pipeline)(
             **self.parts, **self.tokenizers, scheduler=sampler, **self.pipeline_options()
         )
@@ -192,8 +191,8 @@ class Family(ABC):
         """Names of layers by the part that has them, for `attention` or `kohya`."""
 
     def adapter_key(self, part: str, name: str) -> str:
-        """An adapter tensor's key in diffusers' file: peft's names below the part's."""
-        return f"{part}.{name.replace('.default.', '.')}"
+        """An adapter tensor's key in diffusers' file."""
+        return peft_key(part, name)
 
     @abstractmethod
     def kohya_tensors(self, adapter: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
