@@ -127,7 +127,7 @@ class Sleeper:
             Message(np.ones(ACTIVATIONS, np.uint8), ()),
         )
 
-    def begin(self, attempt: int, buffer: Any, state: Any) -> None:
+    def begin(self, attempt: int, round_number: int, buffer: Any, state: Any) -> None:
         pass
 
     def go(self, *arguments: Any) -> Any:
