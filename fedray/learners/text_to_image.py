@@ -196,8 +196,8 @@ class TextToImage(Learner):
         timesteps: Tensor,
         weight: Tensor | None = None,
     ) -> Tensor:
-        """Mean squared error of what is predicted (noise or velocity), weighted by min-SNR where asked (Hang et al.
-        2023).
+        """Mean squared error of what is predicted (noise or velocity), weighted by min-SNR where asked (Hang
+        et al. 2023).
 
         Args:
             predicted: [b, c, h, w], by the network that denoises.

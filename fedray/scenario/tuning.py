@@ -44,10 +44,10 @@ class Lora(TuningSection):
     )
     targets: Literal["attention", "kohya"] | Annotated[list[str], Field(min_length=1)] = Field(
         default="attention",
-        description="The layers that have adapters. attention: the default of diffusers' training script of "
-        "the base's family, in a U-Net to_q, to_k, to_v and to_out.0. kohya: attention, feed-forward layers and "
-        "projections of the U-Net or transformer, attention and MLP of CLIP's text encoders. Or a list of names "
-        "of the U-Net's or transformer's layers.",
+        description="The layers that have adapters. attention: those of diffusers' training script for the "
+        "base's family, in a U-Net to_q, to_k, to_v and to_out.0. kohya: attention, feed-forward layers and "
+        "projections of the U-Net or transformer, attention and MLP of the CLIPs. Or a list of names of "
+        "layers of the U-Net or transformer.",
     )
     payload: Payload | None = Field(default=None, description=PAYLOAD)
 
@@ -107,11 +107,11 @@ class Full(TuningSection):
     kind: Literal["full"] = Field(description="full: every weight.")
     parts: Annotated[list[Part], Field(min_length=1)] | None = Field(
         default=None,
-        description="The parts of the model. unet: a diffusion model's U-Net. transformer: what stands in "
-        "its place in Stable Diffusion 3 and Flux. text_encoder, text_encoder_2: a text_to_image model's text "
-        "encoders of CLIP. controlnet: its ControlNet, with model.control. generator, discriminator: a "
-        "gan's. encoder, decoder: a vae's. network: the network of any other model. None: controlnet with "
-        "model.control, otherwise unet or transformer for text_to_image, unet for diffusion, both for gan and vae, network for "
+        description="The parts of the model. unet: a diffusion model's U-Net. transformer: what Stable "
+        "Diffusion 3 and Flux have in its place. text_encoder, text_encoder_2: a text_to_image model's CLIPs. "
+        "controlnet: its ControlNet, with model.control. generator, discriminator: a gan's. encoder, decoder: a vae's. "
+        "network: the network of any other model. None: controlnet with model.control, otherwise unet or "
+        "transformer for text_to_image, unet for diffusion, both for gan and vae, network for "
         "others.",
     )
     payload: Payload | None = Field(default=None, description=PAYLOAD)

@@ -3,12 +3,13 @@ CLIP: Stable Diffusion 3 and Flux."""
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from fedray.learners.families.family import Conditions, Family
+from fedray.learners.families.family import Family
 from fedray.learners.families.flow_noise import FlowNoise
 
 TEXT_ATTENTION = ["q_proj", "k_proj", "v_proj", "out_proj"]
@@ -53,7 +54,8 @@ class FlowTransformer(Family):
     def embed_t5(self, ids: Tensor) -> Tensor:
         """[b, l, d] of token ids [b, l]. In the dtype of its weights, as fp16 overflows in it."""
         encoder = self.text_encoders[-1]
-        with torch.autocast(self.device.type, enabled=False):
+        on_meta = self.device.type == "meta"  # which has no autocast
+        with nullcontext() if on_meta else torch.autocast(self.device.type, enabled=False):
             hidden: Tensor = encoder(ids)[0]
         return hidden
 

@@ -1,5 +1,5 @@
-"""Stable Diffusion 3 and 3.5 (Esser et al. 2024): a transformer that takes the tokens of two CLIPs side by side
-with T5's behind them and, with the timestep, both CLIPs' pooled text."""
+"""Stable Diffusion 3 and 3.5 (Esser et al. 2024): a transformer that takes the tokens of two CLIPs side by
+side with T5's behind them and, with the timestep, both CLIPs' pooled text."""
 
 from typing import ClassVar
 
