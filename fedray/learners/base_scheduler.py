@@ -6,8 +6,8 @@ from typing import Any
 
 from fedray.learners.base_files import Refuse
 
-# Samplers of the noise that Stable Diffusion 1, 2 and XL are trained with: betas over discrete timesteps. Flow
-# matching and EDM's are not.
+# Samplers of the noise that Stable Diffusion 1, 2 and XL are trained with: betas over discrete timesteps.
+# Flow matching and EDM's are not.
 SAMPLERS = (
     "DDPM DDPMParallel DDIM DDIMParallel PNDM LMSDiscrete EulerDiscrete EulerAncestralDiscrete HeunDiscrete"
     " KDPM2Discrete KDPM2AncestralDiscrete DPMSolverMultistep DPMSolverSinglestep DPMSolverSDE DEISMultistep"

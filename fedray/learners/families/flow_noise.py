@@ -10,14 +10,14 @@ from fedray.learners.families.noise import Noise
 
 
 class FlowNoise(Noise):
-    """x_s = (1 - s) x_0 + s noise. The network predicts the velocity noise - x_0 (Esser et al. 2024, equations
-    1 and 13). A timestep is the index in the scheduler's sigmas, which fall from noise to image and have its
-    shift in them.
+    """x_s = (1 - s) x_0 + s noise. The network predicts the velocity noise - x_0 (rectified flow, Esser et al.
+    2024, Sec. 3). A timestep is the index in the scheduler's sigmas, which fall from noise to image and have
+    its shift in them.
 
     Args:
         config: of the base's scheduler.
         logit_normal: whether the middle is drawn more often: index 1000 u, u being the sigmoid of a standard
-            normal (Esser et al. 2024, equation 19, m = 0, s = 1); otherwise each index is as likely.
+            normal (Esser et al. 2024, Sec. 3.1, m = 0, s = 1); otherwise each index is as likely.
     """
 
     def __init__(self, config: Mapping[str, Any], logit_normal: bool) -> None:
