@@ -81,7 +81,9 @@ def test_generate_makes_a_picture_of_a_finished_run(trained):
     assert image.size == (32, 32)
 
 
-def test_training_whole_parts_on_ray_has_the_bits_of_one_process(cluster, base, tmp_path):
+@pytest.mark.parametrize("family", ["StableDiffusionXLPipeline", "StableDiffusion3Pipeline"])
+def test_training_whole_parts_on_ray_has_the_bits_of_one_process(cluster, family, tmp_path):
+    base = BASES[family](tmp_path / "base")
     changes = {"model.base": str(base), "tuning": {"kind": "full"}, "training.rounds": 2}
     changes |= {"training.local_steps": 1}
     hashes = {
