@@ -11,7 +11,6 @@ from fedray.scenario.control import conflicts as control_conflicts
 from fedray.scenario.model_section import Generates, ModelSection, Resolution
 from fedray.scenario.prior import Prior
 
-
 # Papers of base models, by what the names of their repositories on the hub contain.
 BASE_CITES = {
     "stable-diffusion-xl": "podell2024sdxl",

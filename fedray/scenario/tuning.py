@@ -111,8 +111,8 @@ class Full(TuningSection):
         "Diffusion 3 and Flux have in its place. text_encoder, text_encoder_2: a text_to_image model's "
         "CLIPs. controlnet: its ControlNet, with model.control. generator, discriminator: a gan's. "
         "encoder, decoder: a vae's. network: the network of any other model. None: controlnet with "
-        "model.control, otherwise unet or transformer for text_to_image, unet for diffusion, both for gan and "
-        "vae, network for others.",
+        "model.control, otherwise unet or transformer for text_to_image, unet for diffusion, both for gan "
+        "and vae, network for others.",
     )
     payload: Payload | None = Field(default=None, description=PAYLOAD)
 
