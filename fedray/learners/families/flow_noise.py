@@ -11,8 +11,8 @@ from fedray.learners.families.noise import Noise
 
 class FlowNoise(Noise):
     """x_s = (1 - s) x_0 + s noise. The network predicts the velocity noise - x_0 (rectified flow, Esser et
-    al. 2024, Sec. 3). A timestep is the index in the scheduler's sigmas, which fall from noise to image and have
-    its shift in them.
+    al. 2024, Sec. 3). A timestep is the index in the scheduler's sigmas, which fall from noise to image and
+    have its shift in them.
 
     Args:
         config: of the base's scheduler.
