@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from fedray.learners.base_files import Refuse
-from fedray.learners.base_tokenizer import CLASSES as CLIP_TOKENIZERS
+from fedray.learners.base_scheduler import verify_flow_scheduler, verify_scheduler
+from fedray.learners.base_tokenizer import TOKENIZERS
 
 Configs = Mapping[str, Mapping[str, Any]]
 
@@ -41,6 +42,10 @@ class FamilyFiles:
         tokenizers: the text encoder that each tokenizer is for.
         verify_shapes: raises what `refuse` makes of parts that do not fit each other, or take what training
             does not give them.
+        stage_names: of the network that denoises, from its configuration.
+        verify_scheduler: raises what `refuse` makes of noise that the family is not trained with.
+        discrete: whether noise has discrete timesteps with a signal-to-noise ratio each; otherwise it is flow
+            matching.
     """
 
     pipeline: str
@@ -48,12 +53,18 @@ class FamilyFiles:
     parts: Mapping[str, PartFiles]
     tokenizers: Mapping[str, str]
     verify_shapes: Callable[[Path, Configs, Refuse], None]
+    stage_names: Callable[[Mapping[str, Any]], list[str]]
+    verify_scheduler: Callable[[Path, Mapping[str, Any], Refuse], None] = verify_scheduler
+    discrete: bool = True
 
     def named_in_index(self) -> dict[str, list[list[str]]]:
         """What model_index.json may say of each part."""
-        tokenizers = [["transformers", name] for name in CLIP_TOKENIZERS]
         parts = {name: [[part.library, part.class_name]] for name, part in self.parts.items()}
-        return parts | {name: tokenizers for name in self.tokenizers}
+        tokenizers = {
+            name: [["transformers", kind] for kind in TOKENIZERS[self.parts[encoder].value]]
+            for name, encoder in self.tokenizers.items()
+        }
+        return parts | tokenizers
 
 
 def _diffusers(class_name: str) -> PartFiles:
@@ -62,6 +73,9 @@ def _diffusers(class_name: str) -> PartFiles:
 
 def _clip(class_name: str) -> PartFiles:
     return PartFiles("transformers", class_name, "model", "model_type", "clip_text_model")
+
+
+T5 = PartFiles("transformers", "T5EncoderModel", "model", "model_type", "t5")
 
 
 # Entries of a U-Net that ask for more than noisy latents, a timestep and text.
@@ -83,6 +97,12 @@ def _verify_stable_diffusion(folder: Path, configs: Configs, refuse: Refuse) -> 
     _verify_unet(file, configs, refuse)
     _verify_text_width(file, configs, ("text_encoder",), refuse)
     _verify_scale(folder, configs["vae"], refuse)
+
+
+def _stages_of_unet(config: Mapping[str, Any]) -> list[str]:
+    levels = range(len(config["down_block_types"]))
+    mid = ["mid"] if config.get("mid_block_type", True) else []
+    return ["in", *(f"down_{i}" for i in levels), *mid, *(f"up_{i}" for i in levels), "out"]
 
 
 def _verify_sdxl(folder: Path, configs: Configs, refuse: Refuse) -> None:
@@ -139,6 +159,77 @@ def _verify_scale(folder: Path, vae: Mapping[str, Any], refuse: Refuse) -> None:
         raise refuse(f"scaling_factor {scale!r:.40} in {file}", "a number above 0")
 
 
+def _verify_sd3(folder: Path, configs: Configs, refuse: Refuse) -> None:
+    """The transformer takes latents in patches, the tokens of both CLIPs side by side and those of T5 behind
+    them, and both CLIPs' pooled text."""
+    transformer = configs["transformer"]
+    clips = [configs[name] for name in ("text_encoder", "text_encoder_2")]
+    pooled = sum(clip.get("projection_dim", 512) for clip in clips)
+    latents = configs["vae"].get("latent_channels", 4)
+    expected = {
+        "in_channels": (16, latents, "as many as the autoencoder's latents have"),
+        "out_channels": (16, latents, "as many as the autoencoder's latents have"),
+        "joint_attention_dim": (4096, configs["text_encoder_3"].get("d_model", 512), "T5's d_model"),
+        "pooled_projection_dim": (2048, pooled, "both CLIPs' projection_dim"),
+    }
+    _verify_entries(folder / "transformer" / "config.json", transformer, expected, refuse)
+    wide = sum(clip.get("hidden_size", 512) for clip in clips)
+    if wide > transformer.get("joint_attention_dim", 4096):
+        got = f"text encoders of hidden_size {wide} together in {folder}"
+        raise refuse(got, "at most the transformer's joint_attention_dim")
+    _verify_shifted_scale(folder, configs["vae"], refuse)
+
+
+def _stages_of_sd3(config: Mapping[str, Any]) -> list[str]:
+    return ["in", *(f"block_{i}" for i in range(config.get("num_layers", 18))), "out"]
+
+
+def _verify_flux(folder: Path, configs: Configs, refuse: Refuse) -> None:
+    """The transformer takes latents packed by 2 x 2, T5's tokens, and CLIP's pooled text."""
+    packed = 4 * configs["vae"].get("latent_channels", 4)
+    expected = {
+        "in_channels": (64, packed, "4 times the channels of the autoencoder's latents"),
+        "joint_attention_dim": (4096, configs["text_encoder_2"].get("d_model", 512), "T5's d_model"),
+        "pooled_projection_dim": (768, configs["text_encoder"].get("hidden_size", 512), "CLIP's hidden_size"),
+    }
+    transformer = configs["transformer"]
+    _verify_entries(folder / "transformer" / "config.json", transformer, expected, refuse)
+    if transformer.get("out_channels") not in (None, packed):
+        got = f"out_channels {transformer['out_channels']!r:.40} in {folder / 'transformer' / 'config.json'}"
+        raise refuse(got, f"none, or {packed}")
+    _verify_shifted_scale(folder, configs["vae"], refuse)
+
+
+def _stages_of_flux(config: Mapping[str, Any]) -> list[str]:
+    double = range(config.get("num_layers", 19))
+    single = range(config.get("num_single_layers", 38))
+    return ["in", *(f"block_{i}" for i in double), *(f"single_{i}" for i in single), "out"]
+
+
+def _verify_entries(
+    file: Path, config: Mapping[str, Any], expected: Mapping[str, tuple[Any, Any, str]], refuse: Refuse
+) -> None:
+    """That a configuration says what the other parts have.
+
+    Args:
+        file: that it is in.
+        config: the configuration.
+        expected: of an entry, what it is where it is not written, what it must be, and what that is.
+        refuse: makes the error.
+    """
+    for entry, (default, value, what) in expected.items():
+        if (got := config.get(entry, default)) != value:
+            raise refuse(f"{entry} {got!r:.40} in {file}", f"{value}, {what}")
+
+
+def _verify_shifted_scale(folder: Path, vae: Mapping[str, Any], refuse: Refuse) -> None:
+    file = folder / "vae" / "config.json"
+    shift = vae.get("shift_factor")
+    if isinstance(shift, bool) or not isinstance(shift, int | float) or not abs(shift) < float("inf"):
+        raise refuse(f"shift_factor {shift!r:.40} in {file}", "a number, as this family's autoencoder has")
+    _verify_scale(folder, {**vae, "shift_factor": None}, refuse)
+
+
 STABLE_DIFFUSION = FamilyFiles(
     "StableDiffusionPipeline",
     "fedray.learners.families.stable_diffusion:StableDiffusion",
@@ -149,6 +240,7 @@ STABLE_DIFFUSION = FamilyFiles(
     },
     {"tokenizer": "text_encoder"},
     _verify_stable_diffusion,
+    _stages_of_unet,
 )
 SDXL = FamilyFiles(
     "StableDiffusionXLPipeline",
@@ -161,6 +253,38 @@ SDXL = FamilyFiles(
     },
     {"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2"},
     _verify_sdxl,
+    _stages_of_unet,
+)
+SD3 = FamilyFiles(
+    "StableDiffusion3Pipeline",
+    "fedray.learners.families.sd3:StableDiffusion3",
+    {
+        "transformer": _diffusers("SD3Transformer2DModel"),
+        "vae": _diffusers("AutoencoderKL"),
+        "text_encoder": _clip("CLIPTextModelWithProjection"),
+        "text_encoder_2": _clip("CLIPTextModelWithProjection"),
+        "text_encoder_3": T5,
+    },
+    {"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2", "tokenizer_3": "text_encoder_3"},
+    _verify_sd3,
+    _stages_of_sd3,
+    verify_flow_scheduler,
+    discrete=False,
+)
+FLUX = FamilyFiles(
+    "FluxPipeline",
+    "fedray.learners.families.flux:Flux",
+    {
+        "transformer": _diffusers("FluxTransformer2DModel"),
+        "vae": _diffusers("AutoencoderKL"),
+        "text_encoder": _clip("CLIPTextModel"),
+        "text_encoder_2": T5,
+    },
+    {"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2"},
+    _verify_flux,
+    _stages_of_flux,
+    verify_flow_scheduler,
+    discrete=False,
 )
 
-FAMILIES = {family.pipeline: family for family in (STABLE_DIFFUSION, SDXL)}
+FAMILIES = {family.pipeline: family for family in (STABLE_DIFFUSION, SDXL, SD3, FLUX)}

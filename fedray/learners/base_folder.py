@@ -9,7 +9,6 @@ from typing import Any
 
 from fedray.learners.base_families import FAMILIES, FamilyFiles
 from fedray.learners.base_files import Refuse, json_object, refuse_foreign
-from fedray.learners.base_scheduler import verify_scheduler
 from fedray.learners.base_tokenizer import verify_tokenizer
 from fedray.learners.weights_file import refuse_pointer, tensors_in
 from fedray.scenario.base import Refused
@@ -50,7 +49,7 @@ def verify(folder: Path, key: str) -> None:
         _verify_config(folder / name, config, family, refuse)
     family.verify_shapes(folder, configs, refuse)
     file = folder / "scheduler" / "scheduler_config.json"
-    verify_scheduler(file, json_object(file, refuse), refuse)
+    family.verify_scheduler(file, json_object(file, refuse), refuse)
     for name, encoder in family.tokenizers.items():
         verify_tokenizer(folder / name, configs[encoder], refuse)
     for name, part in family.parts.items():
@@ -83,7 +82,7 @@ def verify_loaded(
 
     folder = Path(name)
     family.verify_shapes(folder, configs, refuse)
-    verify_scheduler(folder / "scheduler" / "scheduler_config.json", scheduler, refuse)
+    family.verify_scheduler(folder / "scheduler" / "scheduler_config.json", scheduler, refuse)
 
 
 def family_of(index: Mapping[str, Any], file: Path, refuse: Refuse) -> FamilyFiles:

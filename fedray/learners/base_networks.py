@@ -16,6 +16,7 @@ from torch import nn
 from fedray.errors import printable
 from fedray.learners.base_families import FamilyFiles, PartFiles
 from fedray.learners.base_folder import family_of, listed, stored, verify_loaded
+from fedray.learners.base_tokenizer import TOKENIZERS
 from fedray.learners.bases import Base
 from fedray.scenario.base import Refused
 
@@ -43,10 +44,10 @@ def load_parts(
         base: where they are.
         name: what the scenario calls it, for errors.
         device: where they shall be.
-        compute: the dtype of frozen networks; the autoencoder is in fp32, as half overflows in it.
+        compute: the dtype of frozen networks; the autoencoder is in fp32, as half overflows in it, and so
+            is T5 where that dtype is fp16.
     """
     from diffusers.utils import logging as diffusers_logging
-    from transformers import CLIPTokenizer
     from transformers.utils import logging as transformers_logging
 
     diffusers_logging.disable_progress_bar()
@@ -56,16 +57,17 @@ def load_parts(
         options: Any = {"subfolder": part_name, "use_safetensors": True, "local_files_only": base.local}
         if part.library == "transformers":  # it names no shapes otherwise; attention is torch's own
             options |= {"ignore_mismatched_sizes": True, "attn_implementation": "sdpa"}
-        dtype = torch.float32 if part_name == "vae" else compute
+        overflows = part_name == "vae" or (part.value == "t5" and compute == torch.float16)
+        dtype = torch.float32 if overflows else compute
         model, facts = network_class(part).from_pretrained(
             base.source, torch_dtype=dtype, output_loading_info=True, **options
         )
         parts[part_name] = _whole(name, part_name, model, facts).to(device)
     tokenizers = {
-        part_name: CLIPTokenizer.from_pretrained(
+        part_name: _tokenizer_class(family.parts[encoder]).from_pretrained(
             base.source, subfolder=part_name, local_files_only=base.local
         )
-        for part_name in family.tokenizers
+        for part_name, encoder in family.tokenizers.items()
     }
     return parts, tokenizers
 
@@ -73,6 +75,11 @@ def load_parts(
 def network_class(part: PartFiles) -> Any:
     """diffusers' or transformers' class of a part."""
     return getattr(import_module(part.library), part.class_name)
+
+
+def _tokenizer_class(encoder: PartFiles) -> Any:
+    """transformers' class of the tokenizer for a text encoder."""
+    return getattr(import_module("transformers"), TOKENIZERS[encoder.value][0])
 
 
 def parts_on_meta(family: FamilyFiles, base: Base, name: str) -> dict[str, nn.Module]:
@@ -100,7 +107,12 @@ def parts_on_meta(family: FamilyFiles, base: Base, name: str) -> dict[str, nn.Mo
             parts[part_name] = build(config)
     for part_name, model in parts.items() if base.local else ():
         there = stored(Path(base.source), part_name, family.parts[part_name].weights, "model.base")
-        lacking = [key for key in model.state_dict() if key.removeprefix("text_model.") not in there]
+        tied = getattr(model, "_tied_weights_keys", None) or ()  # a file holds them once
+        lacking = [
+            key
+            for key in model.state_dict()
+            if key not in tied and key.removeprefix("text_model.") not in there
+        ]
         _whole(name, part_name, model, {"missing_keys": lacking})
     return parts
 

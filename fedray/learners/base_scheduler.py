@@ -6,14 +6,15 @@ from typing import Any
 
 from fedray.learners.base_files import Refuse
 
-# Samplers of the noise that a Stable Diffusion is trained with: betas over discrete timesteps. Flow matching
-# and EDM's are not.
+# Samplers of the noise that Stable Diffusion 1, 2 and XL are trained with: betas over discrete timesteps.
+# Flow matching and EDM's are not.
 SAMPLERS = (
     "DDPM DDPMParallel DDIM DDIMParallel PNDM LMSDiscrete EulerDiscrete EulerAncestralDiscrete HeunDiscrete"
     " KDPM2Discrete KDPM2AncestralDiscrete DPMSolverMultistep DPMSolverSinglestep DPMSolverSDE DEISMultistep"
     " UniPCMultistep SASolver LCM TCD"
 )
 PREDICTIONS = ("epsilon", "v_prediction")
+FLOW_SAMPLERS = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
 BETAS = ("linear", "scaled_linear", "squaredcos_cap_v2")
 MOST_STEPS = 100_000  # of noise
 
@@ -45,6 +46,22 @@ def verify_scheduler(file: Path, config: Mapping[str, Any], refuse: Refuse) -> N
             "v_prediction, where the last step is noise alone",
         )
     _verify_betas(file, config, refuse)
+
+
+def verify_flow_scheduler(file: Path, config: Mapping[str, Any], refuse: Refuse) -> None:
+    """That noise is mixed in by flow matching, as the base was trained with."""
+    name = config.get("_class_name")
+    if name not in FLOW_SAMPLERS:
+        raise refuse(f"_class_name {name!r:.60} in {file}", " or ".join(FLOW_SAMPLERS))
+    steps = config.get("num_train_timesteps", 1000)
+    if isinstance(steps, bool) or not isinstance(steps, int) or not 0 < steps <= MOST_STEPS:
+        raise refuse(
+            f"num_train_timesteps {steps!r:.40} in {file}", f"a whole number from 1 to {MOST_STEPS:,}"
+        )
+    if not _between(shift := config.get("shift", 1.0), 0, float("inf")):
+        raise refuse(f"shift {shift!r:.40} in {file}", "a number above 0")
+    if config.get("invert_sigmas"):
+        raise refuse(f"invert_sigmas in {file}", "sigmas that fall from noise to image")
 
 
 def _verify_betas(file: Path, config: Mapping[str, Any], refuse: Refuse) -> None:

@@ -6,16 +6,46 @@ from typing import Any
 
 from fedray.learners.base_files import Refuse, json_object, refuse_foreign
 
-CLASSES = ("CLIPTokenizer", "CLIPTokenizerFast")
+# Classes by the model_type of the text encoder that a tokenizer is for.
+TOKENIZERS = {
+    "clip_text_model": ("CLIPTokenizer", "CLIPTokenizerFast"),
+    "t5": ("T5Tokenizer", "T5TokenizerFast"),
+}
 
 
 def verify_tokenizer(folder: Path, text: Mapping[str, Any], refuse: Refuse) -> None:
     """That it can be read, and gives the text encoder no more than that knows."""
+    if text.get("model_type") == "t5":
+        _verify_t5(folder, text, refuse)
+    else:
+        _verify_clip(folder, text, refuse)
+
+
+def _verify_t5(folder: Path, text: Mapping[str, Any], refuse: Refuse) -> None:
+    """T5 places tokens relative to each other: it reads as many as it is given."""
+    config = json_object(file, refuse) if (file := folder / "tokenizer_config.json").exists() else {}
+    refuse_foreign(file, config, refuse)
+    if (kind := config.get("tokenizer_class", "T5Tokenizer")) not in TOKENIZERS["t5"]:
+        raise refuse(f"tokenizer_class {kind!r:.60} in {file}", "T5Tokenizer")
+    if not (file := folder / "tokenizer.json").exists():
+        if not (folder / "spiece.model").is_file():
+            raise refuse(f"{folder} without a vocabulary", "tokenizer.json or spiece.model in it")
+        return
+    model = json_object(file, refuse).get("model")
+    known = model.get("vocab") if isinstance(model, dict) else None
+    size = text.get("vocab_size", 32128)
+    if not isinstance(known, list) or not known:
+        raise refuse(f"{file} without a vocabulary", "tokens with their scores")
+    if not isinstance(size, int) or len(known) > size:
+        raise refuse(f"{len(known)} tokens in {file}", f"at most {size!r:.40}, the text encoder's vocab_size")
+
+
+def _verify_clip(folder: Path, text: Mapping[str, Any], refuse: Refuse) -> None:
     if not (folder / "tokenizer.json").exists():
         json_object(folder / "vocab.json", refuse)
     config = json_object(file, refuse) if (file := folder / "tokenizer_config.json").exists() else {}
     refuse_foreign(file, config, refuse)
-    if (kind := config.get("tokenizer_class", "CLIPTokenizer")) not in CLASSES:
+    if (kind := config.get("tokenizer_class", "CLIPTokenizer")) not in TOKENIZERS["clip_text_model"]:
         raise refuse(f"tokenizer_class {kind!r:.60} in {file}", "CLIPTokenizer")
     longest = config.get("model_max_length")
     places = text.get("max_position_embeddings", 77)

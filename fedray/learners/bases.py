@@ -1,6 +1,7 @@
 """Where a base model is: shipped, in a local folder, or on the hub. No torch here, so that `check` can
 look."""
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from fedray import shipped
 from fedray.data.image_folder import read
 from fedray.data.samples import Samples
+from fedray.learners.base_families import FAMILIES, FamilyFiles
 from fedray.learners.base_folder import refuse_single_file, verify
 from fedray.scenario.base import Refused
 from fedray.scenario.control import Control
@@ -53,10 +55,35 @@ def locate(base: str, folder: Path, key: str = "model.base") -> Base:
 
 def verify_base(section: TextToImage, folder: Path) -> None:
     """Raises Refused where the base of a `model` section, or what its ControlNet's samples follow, is not
-    there."""
-    locate(section.base, folder)
+    there, and for what its family does not know."""
+    if (family := family_at(locate(section.base, folder))) is not None:
+        refuse_unknown_to(family, section)
     if section.control is not None:
         examples(section.control, folder)
+
+
+def family_at(base: Base) -> FamilyFiles | None:
+    """The family that a base's model_index.json names; None for a base on the hub without a configuration."""
+    if base.configuration is None:
+        return None
+    try:
+        index = json.loads((base.configuration / "model_index.json").read_text(encoding="utf-8"))
+        return FAMILIES.get(index["_class_name"])
+    except (OSError, ValueError, KeyError, TypeError):  # it is no such configuration
+        return None
+
+
+def refuse_unknown_to(family: FamilyFiles, section: TextToImage) -> None:
+    """Raises Refused for what a `model` section asks of a base that is trained by flow matching, and only
+    those of discrete noise have."""
+    if family.discrete:
+        return
+    if section.min_snr_gamma is not None:
+        got = f"{section.min_snr_gamma} for a {family.pipeline}, which is trained by flow matching"
+        raise Refused("model.min_snr_gamma", got, "none: its timesteps are drawn by their weight instead")
+    if section.control is not None:
+        got = f"one on a {family.pipeline}, whose network is a transformer"
+        raise Refused("model.control", got, "a base of Stable Diffusion 1, 2 or XL")
 
 
 def examples(control: Control, folder: Path) -> Samples | None:

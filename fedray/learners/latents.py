@@ -31,9 +31,10 @@ class NoisedLatents:
 
     latents: Tensor  # [b, c, h, w], scaled
     noise: Tensor  # as latents
-    timesteps: Tensor  # [b] int64
+    timesteps: Tensor  # [b] int64; in flow matching the index in the descending ones of the scheduler
     text: Tensor  # [b, l] int64 token ids, or [b, l, d] embeddings
     text_2: Tensor | None = None  # [b, l] int64, token ids for the second text encoder
+    text_3: Tensor | None = None  # [b, l] int64, token ids for the third text encoder
     pooled: Tensor | None = None  # [b, p], a text as a whole
     time_ids: Tensor | None = None  # [b, 6], SDXL's sizes and crops
     weight: Tensor | None = None  # [b], of each sample in the loss

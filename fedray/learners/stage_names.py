@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedray.lazy import resolve
-from fedray.learners.bases import locate
+from fedray.learners.bases import family_at, locate
 from fedray.scenario.base import Refused
 from fedray.scenario.gan import Gan
 from fedray.scenario.model import Classifier, Diffusion, Transformer
@@ -58,24 +58,23 @@ def of_gan(section: Gan, folder: Path) -> list[str]:
 def of_text_to_image(section: TextToImage, folder: Path) -> list[str] | None:
     """None for a base on the hub or without a configuration."""
     base = locate(section.base, folder)
-    if base.configuration is None:
+    family = family_at(base)
+    if base.configuration is None or family is None:
         return None
     try:
-        config = json.loads((base.configuration / "unet" / "config.json").read_text())
-        levels = len(config["down_block_types"])
-        mid = bool(config.get("mid_block_type", True))
+        file = base.configuration / next(iter(family.parts)) / "config.json"
+        names = family.stage_names(json.loads(file.read_text()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # it is no such configuration
         return None
-    names = _unet(levels, mid)
     if section.control is not None:
         names.insert(names.index("up_0"), "control")
         names.insert(names.index("in") + 1, "condition")
     return ["text", *names, "loss"]
 
 
-def _unet(levels: int, mid: bool = True) -> list[str]:
+def _unet(levels: int) -> list[str]:
     down, up = ([f"{way}_{i}" for i in range(levels)] for way in ("down", "up"))
-    return ["in", *down, *["mid"] * mid, *up, "out"]
+    return ["in", *down, "mid", *up, "out"]
 
 
 def refuse_unknown(names: Sequence[str], topology: Split) -> None:

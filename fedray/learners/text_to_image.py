@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from fedray.data import Samples
 from fedray.learners.adapter_files import KOHYA_FILE
 from fedray.learners.base_networks import cut_captions, libraries_refuse
-from fedray.learners.bases import locate
+from fedray.learners.bases import locate, refuse_unknown_to
 from fedray.learners.contexts import LearnerContext, Sampling
 from fedray.learners.families.family import Conditions, open_family
 from fedray.learners.flops import counted_flops
@@ -49,13 +49,13 @@ class TextToImage(Learner):
         self.base = locate(section.base, context.folder)
         with libraries_refuse(section.base, self.device):
             self.family = open_family(self.base, section.base, self.device, self.compute)
+            refuse_unknown_to(self.family.files, section)
             self.parts = self.family.parts
             self.vae = self.family.vae
             self.size = section.resolution or self.family.resolution
-            factor = self.family.latent_factor
-            if self.size % factor:
-                raise Refused("model.resolution", self.size, f"a multiple of {factor}")
-            side = self.size // factor
+            if self.size % self.family.sides:
+                raise Refused("model.resolution", self.size, f"a multiple of {self.family.sides}")
+            side = self.size // self.family.latent_factor
             self.latent_shape = int(self.vae.config.latent_channels), side, side
             self.stages = self._stages()
 
@@ -76,11 +76,12 @@ class TextToImage(Learner):
         """To be called once the tuning has said what trains: dropout on, and memory saved where it is asked
         for."""
         self.family.denoiser.train()
-        for encoder in self.family.text_encoders:
-            encoder.train(self.trains_text)
+        trained = [e for e in self.family.text_encoders if any(p.requires_grad for p in e.parameters())]
+        for encoder in trained:
+            encoder.train()
         if gradient_checkpointing:
             self.family.denoiser.enable_gradient_checkpointing()
-            for encoder in self.family.text_encoders if self.trains_text else ():
+            for encoder in trained:
                 encoder.gradient_checkpointing_enable()
 
     @torch.no_grad()
@@ -195,11 +196,11 @@ class TextToImage(Learner):
         timesteps: Tensor,
         weight: Tensor | None = None,
     ) -> Tensor:
-        """Mean squared error of the predicted noise or velocity, weighted by min-SNR where asked (Hang et al.
-        2023).
+        """Mean squared error of what is predicted (noise or velocity), weighted by min-SNR where asked (Hang
+        et al. 2023).
 
         Args:
-            predicted: [b, c, h, w], by the U-Net.
+            predicted: [b, c, h, w], by the network that denoises.
             latents: [b, c, h, w], without noise.
             noise: [b, c, h, w], that was added.
             timesteps: [b].
@@ -225,9 +226,11 @@ class TextToImage(Learner):
     def adapter_files(
         self, adapter: Mapping[str, Tensor], scale: float, alpha: float
     ) -> dict[str, dict[str, Tensor]]:
-        """diffusers' file, opened by `load_lora_weights(folder)`, and kohya's beside it."""
+        """diffusers' file, opened by `load_lora_weights(folder)`, and kohya's beside it where the family has
+        one."""
         files = super().adapter_files(adapter, scale, alpha)
-        return files | {KOHYA_FILE: self.family.kohya_tensors(adapter, alpha)}
+        kohya = self.family.kohya_tensors(adapter, alpha)
+        return files | ({KOHYA_FILE: kohya} if kohya else {})
 
     # Samples
 
@@ -247,7 +250,8 @@ class TextToImage(Learner):
         pipeline = self._sampling_pipeline()
         for start in range(0, len(prompts), at_once):
             some = prompts[start : start + at_once]
-            given = self.family.prompt_arguments(some, sampling.negative_prompt)
+            with torch.no_grad(), self.evaluating(), self.autocast():
+                given = self.family.prompt_arguments(some, sampling.negative_prompt)
             given |= self._sampling_conditions(start, len(some))
             images.append(self._denoise(pipeline, given, seeds[start : start + at_once], sampling))
         return torch.cat(images)
@@ -308,7 +312,7 @@ class TextToImage(Learner):
         network = counted_flops(lambda: run(denoising, inputs(batch)))
         text_encoders = counted_flops(lambda: self.family.embed(self.family.blank_tokens(1)))
         decoder = counted_flops(lambda: self.vae.decode(batch.latents))
-        passes = 2 if sampling.guidance_scale > 1 else 1
+        passes = self.family.passes(sampling.guidance_scale)
         return passes * (network * sampling.steps + text_encoders) + decoder
 
     def save(self, folder: Path) -> None:

@@ -11,11 +11,20 @@ from fedray.scenario.control import conflicts as control_conflicts
 from fedray.scenario.model_section import Generates, ModelSection, Resolution
 from fedray.scenario.prior import Prior
 
+# Papers of base models, by what the names of their repositories on the hub contain.
+BASE_CITES = {
+    "stable-diffusion-xl": "podell2024sdxl",
+    "stable-diffusion-3": "esser2024scaling",
+    "flux.1": "labs2024flux",
+}
+
 
 class TextToImage(ModelSection):
-    """A Stable Diffusion that is fine-tuned on captioned images."""
+    """A Stable Diffusion or Flux.1 that is fine-tuned on captioned images."""
 
-    kind: Literal["text_to_image"] = Field(description="text_to_image: fine-tune a Stable Diffusion.")
+    kind: Literal["text_to_image"] = Field(
+        description="text_to_image: fine-tune a Stable Diffusion (1.x, 2.x, XL, 3.x) or Flux.1."
+    )
     base: FilePath = Field(
         description="The model to begin with: one that ships with fedray (tiny-sd, tiny-sd2), a folder in "
         "diffusers' layout, or owner/name on the Hugging Face hub."
@@ -26,7 +35,8 @@ class TextToImage(ModelSection):
     min_snr_gamma: Positive | None = Field(
         default=None,
         description="Weight the loss by min(snr, gamma) / snr, snr being a timestep's signal-to-noise ratio "
-        "(Hang et al. 2023, who take 5). None: all timesteps the same.",
+        "(Hang et al. 2023, who take 5). None: all timesteps the same, as it must be for Stable Diffusion 3 "
+        "and Flux.",
     )
     caption_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.0,
@@ -72,6 +82,7 @@ class TextToImage(ModelSection):
         yield from super().cited()
         if self.base in ("tiny-sd", "tiny-sd2"):
             yield from ("song2021denoising", "xiao2017fashion")
+        yield from (paper for name, paper in BASE_CITES.items() if name in self.base.lower())
         if self.min_snr_gamma is not None:
             yield "hang2023efficient"
 

@@ -11,7 +11,16 @@ from fedray.scenario.textual_inversion import TextualInversion
 from fedray.scenario.tuning_section import PAYLOAD, Payload, TuningSection
 
 Part = Literal[
-    "unet", "text_encoder", "controlnet", "generator", "discriminator", "encoder", "decoder", "network"
+    "unet",
+    "transformer",
+    "text_encoder",
+    "text_encoder_2",
+    "controlnet",
+    "generator",
+    "discriminator",
+    "encoder",
+    "decoder",
+    "network",
 ]
 
 
@@ -35,9 +44,10 @@ class Lora(TuningSection):
     )
     targets: Literal["attention", "kohya"] | Annotated[list[str], Field(min_length=1)] = Field(
         default="attention",
-        description="The layers that have adapters. attention: the U-Net's to_q, to_k, to_v and to_out.0, "
-        "diffusers' default. kohya: attention, feed-forward layers and projections of the U-Net, attention "
-        "and MLP of the text encoder. Or a list of names of the U-Net's layers.",
+        description="The layers that have adapters. attention: those of diffusers' training script for the "
+        "base's family, in a U-Net to_q, to_k, to_v and to_out.0. kohya: attention, feed-forward layers and "
+        "projections of the U-Net or transformer, attention and MLP of the CLIPs. Or a list of names of "
+        "layers of the U-Net or transformer.",
     )
     payload: Payload | None = Field(default=None, description=PAYLOAD)
 
@@ -97,11 +107,12 @@ class Full(TuningSection):
     kind: Literal["full"] = Field(description="full: every weight.")
     parts: Annotated[list[Part], Field(min_length=1)] | None = Field(
         default=None,
-        description="The parts of the model. unet: a diffusion model's U-Net. text_encoder: a text_to_image "
-        "model's text encoder. controlnet: its ControlNet, with model.control. generator, discriminator: a "
-        "gan's. encoder, decoder: a vae's. network: the network of any other model. None: controlnet with "
-        "model.control, otherwise unet for text_to_image and diffusion, both for gan and vae, network for "
-        "others.",
+        description="The parts of the model. unet: a diffusion model's U-Net. transformer: what Stable "
+        "Diffusion 3 and Flux have in its place. text_encoder, text_encoder_2: a text_to_image model's "
+        "CLIPs. controlnet: its ControlNet, with model.control. generator, discriminator: a gan's. "
+        "encoder, decoder: a vae's. network: the network of any other model. None: controlnet with "
+        "model.control, otherwise unet or transformer for text_to_image, unet for diffusion, both for gan "
+        "and vae, network for others.",
     )
     payload: Payload | None = Field(default=None, description=PAYLOAD)
 

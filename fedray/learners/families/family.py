@@ -14,7 +14,7 @@ from fedray.learners.base_families import FamilyFiles
 from fedray.learners.base_networks import index_of, load_parts, noise_config, parts_on_meta
 from fedray.learners.bases import Base
 from fedray.learners.families.new_tokens import expanded
-from fedray.learners.families.noise import DiscreteNoise
+from fedray.learners.families.noise import DiscreteNoise, Noise
 from fedray.learners.stages import Stage
 
 Conditions = dict[str, Tensor]  # by name, samples in the first dimension
@@ -70,7 +70,11 @@ class Family(ABC):
             self.parts, self.tokenizers = load_parts(files, base, name, device, compute)
         for part in self.parts.values():
             part.requires_grad_(False).eval()
-        self.noise = DiscreteNoise(noise_config(files, base, name, self.parts))
+        self.noise = self.noise_of(noise_config(files, base, name, self.parts))
+
+    def noise_of(self, config: Mapping[str, Any]) -> Noise:
+        """The noise that this family is trained with, from its scheduler's configuration."""
+        return DiscreteNoise(config)
 
     @property
     def denoiser(self) -> Any:
@@ -99,6 +103,20 @@ class Family(ABC):
         """Pixels a side that the base was made for."""
         return int(self.denoiser.config.sample_size) * self.latent_factor
 
+    @property
+    def sides(self) -> int:
+        """What a picture's sides in pixels are multiples of."""
+        return self.latent_factor
+
+    def passes(self, guidance_scale: float) -> int:
+        """How often the denoising network runs in a step of sampling: guidance asks it without a prompt
+        too."""
+        return 2 if guidance_scale > 1 else 1
+
+    def lengths(self) -> list[int]:
+        """How many tokens of a text each text encoder reads."""
+        return [encoder.config.max_position_embeddings for encoder in self.text_encoders]
+
     def scaled(self, latents: Tensor) -> Tensor:
         """The autoencoder's latents as the denoising network sees them."""
         return latents * self.vae.config.scaling_factor
@@ -106,11 +124,12 @@ class Family(ABC):
     def tokenize(self, captions: Sequence[str]) -> Conditions:
         """Token ids [n, l] int64 for each text encoder."""
         ids = {}
-        for name, tokenizer in zip(self.tokens, self.tokenizers.values(), strict=True):
+        lengths = self.lengths()
+        for name, tokenizer, most in zip(self.tokens, self.tokenizers.values(), lengths, strict=True):
             encoded = tokenizer(
                 expanded([self.named(caption) for caption in captions], tokenizer),
                 padding="max_length",
-                max_length=tokenizer.model_max_length,
+                max_length=min(most, tokenizer.model_max_length),
                 truncation=True,
                 return_tensors="pt",
             )
@@ -119,10 +138,9 @@ class Family(ABC):
 
     def blank_tokens(self, n: int) -> Conditions:
         """Token ids of n texts with nothing in them, for counting work."""
-        lengths = [encoder.config.max_position_embeddings for encoder in self.text_encoders]
         return {
             name: torch.zeros(n, length, dtype=torch.long, device=self.device)
-            for name, length in zip(self.tokens, lengths, strict=True)
+            for name, length in zip(self.tokens, self.lengths(), strict=True)
         }
 
     @abstractmethod
@@ -196,7 +214,8 @@ class Family(ABC):
 
     @abstractmethod
     def kohya_tensors(self, adapter: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
-        """An adapter under kohya-ss's names, with an alpha a layer, for ComfyUI and A1111."""
+        """An adapter under kohya-ss's names, with an alpha a layer, for ComfyUI and A1111; empty where those
+        read diffusers' file."""
 
 
 def open_family(base: Base, name: str, device: torch.device, compute: torch.dtype) -> Family:

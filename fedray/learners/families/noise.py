@@ -1,5 +1,6 @@
-"""The noise that a base model learns to take away: over discrete timesteps (Ho et al. 2020)."""
+"""The noise that a base model learns to take away, and that over discrete timesteps (Ho et al. 2020)."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,7 +8,27 @@ import torch
 from torch import Tensor
 
 
-class DiscreteNoise:
+class Noise(ABC):
+    """How much noise there is at a timestep, and what a network predicts of it."""
+
+    @abstractmethod
+    def draw(self, b: int, generator: torch.Generator) -> Tensor:
+        """Timesteps [b] int64, on the CPU."""
+
+    @abstractmethod
+    def add(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """What the network sees [b, c, h, w]."""
+
+    @abstractmethod
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """What the network shall predict [b, c, h, w]."""
+
+    @abstractmethod
+    def min_snr_weight(self, timesteps: Tensor, gamma: float) -> Tensor:
+        """[b]: what a sample's error counts under min-SNR weighting (Hang et al. 2023)."""
+
+
+class DiscreteNoise(Noise):
     """x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise, with a_t the product of 1 - beta up to t. The network
     predicts the noise, or the velocity sqrt(a_t) noise - sqrt(1 - a_t) x_0 (Salimans and Ho 2022).
 

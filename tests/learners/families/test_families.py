@@ -62,14 +62,18 @@ def test_the_merged_pipeline_opens_in_diffusers_and_makes_what_fedray_generates(
     assert np.abs(picture(DiffusionPipeline.from_pretrained(base)) - expected).max() > 5 / 255
 
 
-@pytest.mark.parametrize("file", ["pytorch_lora_weights.safetensors", "kohya_lora.safetensors"])
-def test_the_base_with_the_adapters_file_makes_the_merged_pipelines_picture(file, trained, base):
+def test_the_base_with_the_adapters_files_makes_the_merged_pipelines_picture(trained, base):
+    """ComfyUI reads diffusers' file of Stable Diffusion 3 and Flux, and kohya's of the others."""
     from diffusers import DiffusionPipeline
 
-    pipeline = DiffusionPipeline.from_pretrained(base)
-    pipeline.load_lora_weights(trained / "model", weight_name=file)
     merged = picture(DiffusionPipeline.from_pretrained(trained / "model"))
-    assert np.abs(picture(pipeline) - merged).max() < 2 / 255
+    files = sorted(file.name for file in (trained / "model").glob("*.safetensors"))
+    kohya = [] if (base / "transformer").is_dir() else ["kohya_lora.safetensors"]
+    assert files == [*kohya, "pytorch_lora_weights.safetensors"]
+    for file in files:
+        pipeline = DiffusionPipeline.from_pretrained(base)
+        pipeline.load_lora_weights(trained / "model", weight_name=file)
+        assert np.abs(picture(pipeline) - merged).max() < 2 / 255
 
 
 def test_generate_makes_a_picture_of_a_finished_run(trained):
@@ -77,7 +81,9 @@ def test_generate_makes_a_picture_of_a_finished_run(trained):
     assert image.size == (32, 32)
 
 
-def test_training_whole_parts_on_ray_has_the_bits_of_one_process(cluster, base, tmp_path):
+@pytest.mark.parametrize("family", ["StableDiffusionXLPipeline", "StableDiffusion3Pipeline"])
+def test_training_whole_parts_on_ray_has_the_bits_of_one_process(cluster, family, tmp_path):
+    base = BASES[family](tmp_path / "base")
     changes = {"model.base": str(base), "tuning": {"kind": "full"}, "training.rounds": 2}
     changes |= {"training.local_steps": 1}
     hashes = {

@@ -122,4 +122,99 @@ def sdxl(folder):
     return folder
 
 
-BASES = {"StableDiffusionPipeline": stable_diffusion_2, "StableDiffusionXLPipeline": sdxl}
+def t5(width):
+    from transformers import T5Config, T5EncoderModel
+
+    config = T5Config(
+        vocab_size=len(t5_tokenizer()),
+        d_model=width,
+        d_kv=8,
+        d_ff=32,
+        num_layers=1,
+        num_heads=2,
+        dropout_rate=0.0,
+    )
+    return T5EncoderModel(config)
+
+
+def t5_tokenizer():
+    """Letters alone."""
+    from transformers import T5TokenizerFast
+
+    pieces = ["<pad>", "</s>", "<unk>", "▁", *"abcdefghijklmnopqrstuvwxyz"]
+    vocab = [(piece, -float(i)) for i, piece in enumerate(pieces)]
+    return T5TokenizerFast(vocab=vocab, extra_ids=0, model_max_length=512)
+
+
+def flow(**more):
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    return FlowMatchEulerDiscreteScheduler(**more)
+
+
+def sd3(folder):
+    """As 3.5 has it: queries and keys normed, the first block with a second attention."""
+    from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
+    from transformers import CLIPTextModelWithProjection
+
+    torch.manual_seed(0)
+    StableDiffusion3Pipeline(
+        vae=vae(scaling_factor=1.5305, shift_factor=0.0609),
+        text_encoder=clip(CLIPTextModelWithProjection, 16),
+        tokenizer=tokenizer(),
+        text_encoder_2=clip(CLIPTextModelWithProjection, 16),
+        tokenizer_2=tokenizer(),
+        text_encoder_3=t5(48),
+        tokenizer_3=t5_tokenizer(),
+        transformer=SD3Transformer2DModel(
+            sample_size=8,
+            in_channels=4,
+            out_channels=4,
+            num_layers=2,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=48,
+            caption_projection_dim=32,
+            pooled_projection_dim=32,
+            pos_embed_max_size=8,
+            dual_attention_layers=(0,),
+            qk_norm="rms_norm",
+        ),
+        scheduler=flow(shift=3.0),
+    ).save_pretrained(folder)
+    return folder
+
+
+def flux(folder, guidance=True):
+    from diffusers import FluxPipeline, FluxTransformer2DModel
+    from transformers import CLIPTextModel
+
+    torch.manual_seed(0)
+    FluxPipeline(
+        vae=vae(scaling_factor=0.3611, shift_factor=0.1159),
+        text_encoder=clip(CLIPTextModel, 32),
+        tokenizer=tokenizer(),
+        text_encoder_2=t5(32),
+        tokenizer_2=t5_tokenizer(),
+        transformer=FluxTransformer2DModel(
+            in_channels=16,
+            num_layers=1,
+            num_single_layers=2,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=32,
+            pooled_projection_dim=32,
+            guidance_embeds=guidance,
+            axes_dims_rope=(4, 6, 6),
+        ),
+        scheduler=flow(shift=3.0, use_dynamic_shifting=True),
+    ).save_pretrained(folder)
+    return folder
+
+
+BASES = {
+    "StableDiffusionPipeline": stable_diffusion_2,
+    "StableDiffusionXLPipeline": sdxl,
+    "StableDiffusion3Pipeline": sd3,
+    "FluxPipeline": flux,
+}
