@@ -49,6 +49,11 @@ class FamilyFiles:
     tokenizers: Mapping[str, str]
     verify_shapes: Callable[[Path, Configs, Refuse], None]
 
+    @property
+    def trainable(self) -> tuple[str, ...]:
+        """Names of the parts that training may change: all but the autoencoder."""
+        return tuple(name for name in self.parts if name != "vae")
+
     def named_in_index(self) -> dict[str, list[list[str]]]:
         """What model_index.json may say of each part."""
         tokenizers = [["transformers", name] for name in CLIP_TOKENIZERS]

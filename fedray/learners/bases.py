@@ -1,6 +1,7 @@
 """Where a base model is: shipped, in a local folder, or on the hub. No torch here, so that `check` can
 look."""
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from fedray import shipped
 from fedray.data.image_folder import read
 from fedray.data.samples import Samples
+from fedray.learners.base_families import FAMILIES
 from fedray.learners.base_folder import refuse_single_file, verify
 from fedray.scenario.base import Refused
 from fedray.scenario.control import Control
@@ -57,6 +59,25 @@ def verify_base(section: TextToImage, folder: Path) -> None:
     locate(section.base, folder)
     if section.control is not None:
         examples(section.control, folder)
+
+
+def tunable_parts(base: str, folder: Path) -> tuple[str, ...] | None:
+    """Names of the parts of a base that a tuning may train, by its family; None for a base on the hub, whose
+    family is not known here.
+
+    Args:
+        base: as `model.base`.
+        folder: where its relative path starts.
+
+    Raises:
+        Refused: for a base that is not there.
+    """
+    there = locate(base, folder).configuration
+    if there is None:
+        return None
+    index = json.loads((there / "model_index.json").read_text())
+    family = FAMILIES.get(index["_class_name"])
+    return None if family is None else family.trainable
 
 
 def examples(control: Control, folder: Path) -> Samples | None:

@@ -41,9 +41,9 @@ class Control(Section):
 
 def conflicts(control: Control | None, tuning: Any) -> Iterator[Refused]:
     """What of a tuning does not fit a model with or without a ControlNet."""
-    parts = getattr(tuning, "parts", None) or []
+    parts = tuning.chosen_parts
     if control is None and PART in parts:
-        expected = "unet or text_encoder, or model.control: {condition: edges}"
+        expected = "parts of the base, such as unet, or model.control: {condition: edges}"
         yield Refused("tuning.parts", f"{PART} without model.control", expected)
     if control is not None and (others := [part for part in parts if part != PART]):
         expected = f"[{PART}]: with model.control the base is frozen"

@@ -1,6 +1,7 @@
 """What every `model` section has."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -28,6 +29,8 @@ class ModelSection(KindSection):
     verify_files: ClassVar[str | None] = None
     # Whether its network is built for the data set's channels, size, labels or tokens.
     built_for_data: ClassVar[bool] = True
+    # Names of the parts that a tuning may train, or None where the section alone does not tell.
+    tunable_parts: ClassVar[tuple[str, ...] | None] = None
     generates: ClassVar[Generates | None] = None
     takes_prompts: ClassVar[bool] = False  # what it generates follows a text
     evaluates_on_test_set: ClassVar[bool] = True
@@ -61,6 +64,18 @@ class ModelSection(KindSection):
     def shows_samples(self) -> bool:
         """Whether it has samples to show where a scenario names no prompts."""
         return self.generates == "images" and not self.takes_prompts
+
+    def parts_in(self, folder: Path) -> tuple[str, ...] | None:
+        """Names of the parts that a tuning may train, which files may tell; None where only the loaded
+        learner can.
+
+        Args:
+            folder: where the section's relative paths start.
+
+        Raises:
+            Refused: for a file of the model's that is missing.
+        """
+        return self.tunable_parts
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         tuning = scenario.tuning

@@ -1,19 +1,22 @@
 """`model: text_to_image`: a latent diffusion model that is fine-tuned on captioned images."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from fedray.lazy import resolve
 from fedray.scenario.base import FilePath, Positive, Refused
-from fedray.scenario.control import Control
+from fedray.scenario.control import PART, Control
 from fedray.scenario.control import conflicts as control_conflicts
 from fedray.scenario.model_section import Generates, ModelSection, Resolution
 from fedray.scenario.prior import Prior
 
 
 class TextToImage(ModelSection):
-    """A Stable Diffusion that is fine-tuned on captioned images."""
+    """A Stable Diffusion that is fine-tuned on captioned images. Its parts are those of its base: unet,
+    text_encoder, of SDXL text_encoder_2 too; with `control` it is controlnet alone that trains."""
 
     kind: Literal["text_to_image"] = Field(description="text_to_image: fine-tune a Stable Diffusion.")
     base: FilePath = Field(
@@ -63,6 +66,13 @@ class TextToImage(ModelSection):
 
     def implemented_by(self) -> str:
         return "fedray.learners.controlled:Controlled" if self.control else self.implementation
+
+    def parts_in(self, folder: Path) -> tuple[str, ...] | None:
+        """The base's, whose folder names its family; with a ControlNet that alone."""
+        if self.control is not None:
+            return (PART,)
+        parts: tuple[str, ...] | None = resolve("fedray.learners.bases:tunable_parts")(self.base, folder)
+        return parts
 
     @property
     def preserved_prompt(self) -> str | None:
