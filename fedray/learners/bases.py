@@ -89,7 +89,7 @@ def examples(control: Control, folder: Path) -> Samples | None:
     if control.examples is None:
         return None
     try:
-        return read(control.examples, folder, "model.control", "text", "")
+        return read(control.examples, folder, "model.control", "text", "", condition_column=control.column)
     except Refused as e:
         raise Refused("model.control.examples", e.got, e.expected) from None
 

@@ -51,6 +51,21 @@ class ModelSection(KindSection):
         return False
 
     @property
+    def condition_column(self) -> str | None:
+        """The column of metadata.jsonl that names a condition picture of each sample; None: there is none."""
+        return None
+
+    @property
+    def takes_condition(self) -> bool:
+        """Whether what it generates follows a condition picture beside its text."""
+        return False
+
+    @property
+    def needs_condition(self) -> bool:
+        """Whether there is no condition picture to follow unless one is given."""
+        return False
+
+    @property
     def preserved_prompt(self) -> str | None:
         """A prompt whose images shall stay as the base makes them."""
         return None

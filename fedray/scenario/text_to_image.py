@@ -75,6 +75,18 @@ class TextToImage(ModelSection):
         return parts
 
     @property
+    def condition_column(self) -> str | None:
+        return None if self.control is None else self.control.column
+
+    @property
+    def takes_condition(self) -> bool:
+        return self.control is not None
+
+    @property
+    def needs_condition(self) -> bool:
+        return self.control is not None and self.control.examples is None
+
+    @property
     def preserved_prompt(self) -> str | None:
         return None if self.prior is None else self.prior.prompt
 
@@ -87,7 +99,7 @@ class TextToImage(ModelSection):
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         yield from super().conflicts(scenario)
-        yield from control_conflicts(self.control, scenario.tuning)
+        yield from control_conflicts(self.control, scenario)
         if self.prior is not None:
             yield from self.prior.conflicts(scenario)
         if self.prior is not None and self.control is not None:
