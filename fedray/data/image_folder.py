@@ -148,7 +148,7 @@ def _refuse_without_line(
 def _images(
     files: Sequence[FileBelow], rows: Mapping[Names, metadata.Row], order: Mapping[str, int] | None
 ) -> list[FileBelow]:
-    """Those files that are samples, by their names; where there is an order of the root's folders, in that."""
+    """Those files that are samples, by their names, or where there is a given order, in that."""
     conditions = {row.condition.names for row in rows.values() if row.condition is not None}
     by_suffix = [f for f in files if f.file.suffix.lower() in SUFFIXES | UNREAD and f.names not in conditions]
     named = [f for f in files if f.names in rows]

@@ -58,6 +58,9 @@ class Controlled(TextToImage):
     def tunable_parts(self) -> list[str]:
         return [PART]
 
+    def refuse_tuning(self) -> None:
+        controlnets.refuse_blind(self.controlnet, self.family)
+
     def prepare_training(self, gradient_checkpointing: bool) -> None:
         super().prepare_training(gradient_checkpointing)
         self.controlnet.train()

@@ -55,6 +55,10 @@ class TextToImage(Learner):
             factor = self.family.latent_factor
             if self.size % factor:
                 raise Refused("model.resolution", self.size, f"a multiple of {factor}")
+            if section.min_timestep >= self.family.noise.steps:
+                expected = f"one of the base's, below {self.family.noise.steps}"
+                raise Refused("model.min_timestep", section.min_timestep, expected)
+            self.family.noise.first = section.min_timestep
             side = self.size // factor
             self.latent_shape = int(self.vae.config.latent_channels), side, side
             self.stages = self._stages()

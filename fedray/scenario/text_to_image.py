@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from fedray.lazy import resolve
-from fedray.scenario.base import FilePath, Positive, Refused
+from fedray.scenario.base import MOST, FilePath, Positive, Refused
 from fedray.scenario.control import PART, Control
 from fedray.scenario.control import conflicts as control_conflicts
 from fedray.scenario.model_section import Generates, ModelSection, Resolution
@@ -30,6 +30,12 @@ class TextToImage(ModelSection):
         default=None,
         description="Weight the loss by min(snr, gamma) / snr, snr being a timestep's signal-to-noise ratio "
         "(Hang et al. 2023, who take 5). None: all timesteps the same.",
+    )
+    min_timestep: Annotated[int, Field(ge=0, le=MOST)] = Field(
+        default=0,
+        description="The first timestep that is drawn in training, counted from the image to noise; all from "
+        "it on are as likely. In a split, latents that a client sends up then hold at least its noise (for "
+        "this reason Yao 2024 has a policy of its own). 0: all timesteps.",
     )
     caption_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.0,
@@ -96,6 +102,8 @@ class TextToImage(ModelSection):
             yield from ("song2021denoising", "xiao2017fashion")
         if self.min_snr_gamma is not None:
             yield "hang2023efficient"
+        if self.min_timestep:
+            yield "yao2024enhancing"
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         yield from super().conflicts(scenario)

@@ -19,14 +19,20 @@ class DiscreteNoise:
         from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
         self.schedule: Any = DDPMScheduler.from_config(dict(config))
+        self.first = 0  # of the timesteps that are drawn
+
+    @property
+    def steps(self) -> int:
+        """How many timesteps there are."""
+        return int(self.schedule.config.num_train_timesteps)
 
     @property
     def predicts_velocity(self) -> bool:
         return bool(self.schedule.config.prediction_type == "v_prediction")
 
     def draw(self, b: int, generator: torch.Generator) -> Tensor:
-        """Timesteps [b] int64, each as likely, on the CPU."""
-        return torch.randint(self.schedule.config.num_train_timesteps, (b,), generator=generator)
+        """Timesteps [b] int64 from the first that is drawn, each as likely, on the CPU."""
+        return torch.randint(self.first, self.steps, (b,), generator=generator)
 
     def add(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """What the network sees [b, c, h, w]."""
