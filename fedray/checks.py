@@ -56,7 +56,8 @@ def _missing(loaded: Loaded) -> ScenarioError:
         try:
             action()
         except Refused as e:
-            refused.append(e)
+            if str(e) not in map(str, refused):  # two actions may look for one file
+                refused.append(e)
         except OSError as e:  # a folder on the way that may not be looked into, a disk that fails
             refused.append(
                 Refused(
@@ -76,6 +77,7 @@ def _missing(loaded: Loaded) -> ScenarioError:
         attempt("model", partial(_cut, scenario.model, scenario.split, loaded.folder))
     elif (verify_files := scenario.model.verify_files) is not None:
         attempt("model", lambda: resolve(verify_files)(scenario.model, loaded.folder))
+    attempt("tuning.parts", partial(_refuse_unknown_parts, scenario, loaded.folder))
     if (reference := scenario.evaluation.reference) is not None:
         place = "evaluation.reference"
         attempt(place, lambda: read(reference.path, loaded.folder, place, reference.caption_key, None))
@@ -148,6 +150,13 @@ def find(scenario: str) -> Path:
 def _cut(model: Model, topology: Split, folder: Path) -> None:
     if names := stage_names(model, folder):
         refuse_unknown(names, topology)
+
+
+def _refuse_unknown_parts(scenario: Scenario, folder: Path) -> None:
+    chosen = scenario.tuning.chosen_parts
+    there = scenario.model.parts_in(folder) if chosen else None
+    if there is not None and (unknown := [part for part in chosen if part not in there]):
+        raise Refused("tuning.parts", ", ".join(map(repr, unknown)), f"some of {', '.join(there)}")
 
 
 def _judge(path: str, folder: Path, key: str) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from fedray.checks import refuse_missing
 from fedray.data import dataset_info
+from fedray.data.decode import opened
 from fedray.executors import Job
 from fedray.executors.model import Model
 from fedray.executors.server import ServerWork
@@ -41,6 +43,7 @@ def generate(
     steps: int | None = None,
     negative: str | None = None,
     compare: bool = False,
+    condition: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Writes a grid, single files, or one file of texts, and gives a row each: model, prompt, seed, file, and
     of a text the text. What is None is as in the run's own evaluation.
@@ -55,6 +58,7 @@ def generate(
         steps: of the sampler, or tokens of a text.
         negative: what not to show.
         compare: make the base model's too, from the same draws.
+        condition: a picture that images follow, of a run with a ControlNet; None: the run's examples.
 
     Raises:
         ScenarioError: where the folder holds no run, a run without a whole checkpoint, or files that are not
@@ -65,17 +69,14 @@ def generate(
     scenario = loaded.scenario
     writes = _writes_texts(scenario, folder, guidance is not None or negative is not None)
     prompts = _prompts(scenario, folder, prompts)
-    sampling = _sampling(scenario, guidance, steps, negative)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    sampling = replace(
+        _sampling(scenario, guidance, steps, negative), condition=_condition(scenario, folder, condition)
+    )
     out = _place(run, out, prompts[0], writes)
     seeds = [seed + i for _ in prompts for i in range(num)]
     prompts = [p for p in prompts for _ in range(num)]
-    made: dict[str, Any] = {}
     try:
-        if compare:
-            made[BASE] = _base(scenario, run, device).sample(prompts, seeds, sampling)
-        named = [scenario.tuning.named(p) for p in prompts]  # which an exported model does not know
-        made[RUN] = _learnt(scenario, run, device).sample(named, seeds, sampling)
+        made = _made(scenario, run, prompts, seeds, sampling, compare)
     except Refused as e:
         raise loaded.error([e]) from None
     each = [
@@ -91,6 +92,33 @@ def generate(
     image = picture(made[RUN][0]) if len(each) == 1 else side_by_side(made, num)
     save_image(image, out, [row for row, _ in each], facts)
     return [row for row, _ in each]
+
+
+def _made(
+    scenario: Scenario,
+    run: RunFolder,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    sampling: Sampling,
+    compare: bool,
+) -> dict[str, Any]:
+    """Images or texts, one a prompt, by the name of the model that made them.
+
+    Args:
+        scenario: the run's.
+        run: whose model it is.
+        prompts: n of them.
+        seeds: n of them.
+        sampling: in how many steps, and how.
+        compare: make the base model's too.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    made: dict[str, Any] = {}
+    if compare:
+        made[BASE] = _base(scenario, run, device).sample(prompts, seeds, sampling)
+    named = [scenario.tuning.named(p) for p in prompts]  # which an exported model does not know
+    made[RUN] = _learnt(scenario, run, device).sample(named, seeds, sampling)
+    return made
 
 
 def _place(run: RunFolder, out: Path | None, prompt: str, writes: bool) -> Path:
@@ -177,6 +205,33 @@ def _prompts(scenario: Scenario, folder: Path, prompts: Sequence[str]) -> Sequen
     got = f"{'prompts' if prompts else 'no prompt'} for a {section.kind}"
     expected = "none: its images come from noise alone" if prompts else "--prompt"
     raise ScenarioError([f"{folder}: got {got}, expected {expected}"])
+
+
+def _condition(scenario: Scenario, folder: Path, file: Path | None) -> Image.Image | None:
+    """The picture that images shall follow; None: the run's own examples, or nothing where they follow none.
+
+    Args:
+        scenario: the run's.
+        folder: the run's, for errors.
+        file: the picture's.
+
+    Raises:
+        ScenarioError: for a picture that cannot be read, one for a model that follows none, and none for a
+            model that follows one but has no examples.
+    """
+    section = scenario.model
+    if file is None:
+        if section.needs_condition:
+            got = "no condition for a run with a ControlNet and without model.control.examples"
+            raise ScenarioError([f"{folder}: got {got}, expected --condition FILE"])
+        return None
+    if not section.takes_condition:
+        got = f"--condition for a {section.kind} without a ControlNet"
+        raise ScenarioError([f"{folder}: got {got}, expected none"])
+    try:
+        return opened(file)
+    except ValueError as e:
+        raise ScenarioError([f"--condition: got {e}, expected a picture"]) from None
 
 
 def _save_texts(each: Sequence[tuple[dict[str, Any], str]], file: Path) -> list[dict[str, Any]]:

@@ -93,6 +93,7 @@ class Run:
         guidance: float | None = None,
         steps: int | None = None,
         negative: str | None = None,
+        condition: PathLike | None = None,
     ) -> list[Any]:
         """What the run's model makes of prompts: PIL images, or texts.
 
@@ -103,6 +104,8 @@ class Run:
             guidance: how much an image follows its prompt; None: as the run's own samples.
             steps: of the sampler, or tokens of a text; None: as the run's own samples.
             negative: what not to show; None: as the run's own samples.
+            condition: the file of a picture that images follow, of a run with a ControlNet; None: the run's
+                own examples.
 
         Raises:
             ScenarioError: for a model that generates nothing, or a run without a checkpoint.
@@ -112,8 +115,19 @@ class Run:
         from fedray.generate import generate
 
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        picture = None if condition is None else Path(condition)
         with TemporaryDirectory(prefix="fedray-") as folder:
-            rows = generate(self.path, prompts, Path(folder), num, seed, guidance, steps, negative)
+            rows = generate(
+                self.path,
+                prompts,
+                Path(folder),
+                num,
+                seed,
+                guidance,
+                steps,
+                negative,
+                condition=picture,
+            )
             if "text" in rows[0]:
                 return [row["text"] for row in rows]
             images = []

@@ -269,3 +269,10 @@ def test_a_model_that_writes_has_no_guidance(fedray, speakers):
         2,
         f"{speakers}: got --guidance or --negative for a model that writes, expected --steps alone\n",
     )
+
+
+def test_a_run_without_a_controlnet_takes_no_condition(fedray, unbroken, tmp_path):
+    Image.new("RGB", (32, 32)).save(tmp_path / "drawing.png")
+    code, _, err = fedray("generate", unbroken[1], "-p", PROMPT, "--condition", tmp_path / "drawing.png")
+    assert code == 2
+    assert "got --condition for a text_to_image without a ControlNet, expected none" in err

@@ -39,6 +39,14 @@ def generate(
         int | None, typer.Option(min=1, help="Of a text, tokens. Otherwise as the run's own samples.")
     ] = None,
     negative: Annotated[str | None, typer.Option(help="What not to show.")] = None,
+    condition: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The picture that images follow, of a run with a ControlNet; its edges where those are its "
+            "condition. Otherwise the run's own examples.",
+        ),
+    ] = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="The base model beside it, from the same noise.")
     ] = False,
@@ -47,7 +55,7 @@ def generate(
     """Images or texts from a run. Their prompt, seed and settings are in each PNG."""
     from fedray.generate import generate as generated
 
-    rows = generated(run, prompt or [], out, num, seed, guidance, steps, negative, compare)
+    rows = generated(run, prompt or [], out, num, seed, guidance, steps, negative, compare, condition)
     files = list(dict.fromkeys(row["file"] for row in rows))
     if json:
         typer.echo(

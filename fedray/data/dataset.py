@@ -14,24 +14,31 @@ class Dataset:
     made a process and passed to whoever needs it. Each property raises Refused where files are missing or do
     not fit together."""
 
-    def __init__(self, section: DataSection, folder: Path) -> None:
-        """`folder`: where the section's relative paths start."""
+    def __init__(self, section: DataSection, folder: Path, condition_column: str | None = None) -> None:
+        """`folder`: where the section's relative paths start. `condition_column`: of metadata.jsonl, that
+        names a condition picture of each sample; None: there is none."""
         self.section = section
         self.folder = folder
+        self.condition_column = condition_column
         self.source = source(section, folder)
+        self.source.condition_column = condition_column
 
     @classmethod
     def of(cls, scenario: Scenario, folder: Path) -> "Dataset":
         """A scenario's: images need no captions where the model reads none."""
         section = scenario.data if scenario.model.reads_captions else scenario.data.without_captions()
-        return cls(section, folder)
+        return cls(section, folder, scenario.model.condition_column)
 
     def is_of(self, other: "Dataset") -> bool:
         """Whether both are the same data."""
-        return (self.section, self.folder) == (other.section, other.folder)
+        return self._made_of == other._made_of
 
-    def __reduce__(self) -> tuple[type["Dataset"], tuple[DataSection, Path]]:
-        return Dataset, (self.section, self.folder)  # another process opens it itself
+    @property
+    def _made_of(self) -> tuple[DataSection, Path, str | None]:
+        return self.section, self.folder, self.condition_column
+
+    def __reduce__(self) -> tuple[type["Dataset"], tuple[DataSection, Path, str | None]]:
+        return Dataset, self._made_of  # another process opens it itself
 
     @cached_property
     def info(self) -> DatasetInfo:

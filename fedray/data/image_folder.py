@@ -8,7 +8,7 @@ import numpy as np
 
 from fedray.data import metadata
 from fedray.data.decode import FORMATS, SUFFIXES
-from fedray.data.folders import FileBelow, Walk, composed, refuse_shared
+from fedray.data.folders import FileBelow, Names, Walk, composed, refuse_shared
 from fedray.data.places import located
 from fedray.data.samples import Files, Split
 from fedray.data.source import Source
@@ -34,6 +34,7 @@ class ImageFolderSource(Source):
             section.caption_key,
             section.caption,
             section.folders,
+            condition_column=self.condition_column,
             clients=section.partition.by_folder,
         )
 
@@ -48,6 +49,7 @@ class ImageFolderSource(Source):
             section.caption_key,
             section.caption,
             at_site.folders,
+            condition_column=self.condition_column,
             clients=True,
             closed=[name for each in section.sites.values() for name in each.folders],
         )
@@ -67,13 +69,15 @@ def read(
     caption: str | None,
     only: Sequence[str] | None = None,
     *,
+    condition_column: str | None = None,
     clients: bool = False,
     closed: Collection[str] = (),
 ) -> Files:
     """Every image under a folder. An image's group is the first folder on its way down, its label the last.
 
     `metadata.jsonl` may lie in the folder itself or in any of its folders; `file_name` is relative to its
-    own, and of several captions the nearest counts. A file that a line names is an image whatever its suffix.
+    own, and of several captions the nearest counts. A file that a line names is an image whatever its suffix;
+    one that is only another's condition picture is no sample.
 
     Args:
         path: relative to `folder`, or shipped:NAME.
@@ -82,9 +86,9 @@ def read(
         caption_key: what metadata.jsonl calls a caption.
         caption: for images that it does not name; None where each needs its own.
         only: of the root's folders, the ones to read, in this order.
+        condition_column: what metadata.jsonl calls an image's condition picture; None: there are none.
         clients: whether each of the root's folders is a client's: no file may be two's.
-        closed: the root's folders that are clients', also where `only` leaves them out: no link may lead into
-            them.
+        closed: the root's folders, whether read or not, that are clients': no link may lead into them.
 
     Raises:
         Refused: naming `section.path` and the file, line or link at fault.
@@ -96,29 +100,70 @@ def read(
     files = Walk(root, key, _wanted, only, closed).files()
     lists = [f for f in files if f.names[-1] == metadata.NAME]
     order = None if only is None else {composed(name): i for i, name in enumerate(only)}
-    captions = metadata.captions(lists, {f.names: f for f in files}, key, caption_key, order)
-    images = [f for f in files if f.names in captions or f.file.suffix.lower() in SUFFIXES | UNREAD]
-    if order is not None:
-        images = sorted((f for f in images if _group(f)), key=lambda f: order[_group(f)])
+    keys = metadata.Keys(caption_key, condition_column)
+    rows = metadata.rows(lists, {f.names: f for f in files}, key, keys, order)
+    images = _images(files, rows, order)
     _refuse_empty(root, only, images, key)
-    for image in images:
-        if image.names not in captions and image.file.suffix.lower() in UNREAD:
-            raise Refused(key, f"{image.file}, which Pillow cannot decode", f"{', '.join(FORMATS)}")
-        if image.names not in captions and caption is None:
-            got = f"{image.file} without a caption"
-            raise Refused(key, got, f"a line for it in metadata.jsonl, or {section}.caption for all")
+    _refuse_without_line([image for image in images if image.names not in rows], section, keys, caption)
+    said = [rows.get(image.names, metadata.Row(caption or "")) for image in images]
+    conditions = [row.condition for row in said if row.condition is not None]
     if clients:
-        refuse_shared(images + lists, _group, key)
-    texts = [captions.get(image.names, caption or "") for image in images]
+        refuse_shared([*images, *lists, *conditions], _group, key)
+        _refuse_foreign(images, said, key)
     labels_of = [image.names[-2] if _group(image) else composed(root.name) for image in images]
     label_names, labels = np.unique(labels_of, return_inverse=True)
     return Files(
         [image.file for image in images],
-        texts,
+        [row.caption for row in said],
         [_group(image) for image in images],
         labels,
         label_names.tolist(),
+        [condition.file for condition in conditions],
     )
+
+
+def _refuse_without_line(
+    images: Sequence[FileBelow], section: str, keys: metadata.Keys, caption: str | None
+) -> None:
+    """Raises Refused for the first of these images, which no line names, that needs one.
+
+    Args:
+        images: all without a line.
+        section: the scenario's section.
+        keys: what a line calls its values.
+        caption: of images without a line; None where each needs its own.
+    """
+    key = f"{section}.path"
+    for image in images:
+        if image.file.suffix.lower() in UNREAD:
+            raise Refused(key, f"{image.file}, which Pillow cannot decode", f"{', '.join(FORMATS)}")
+        if keys.condition is not None:
+            expected = f"a line for it in metadata.jsonl, with {keys.condition!r}"
+            raise Refused(key, f"{image.file} without a condition picture", expected)
+        if caption is None:
+            got = f"{image.file} without a caption"
+            raise Refused(key, got, f"a line for it in metadata.jsonl, or {section}.caption for all")
+
+
+def _images(
+    files: Sequence[FileBelow], rows: Mapping[Names, metadata.Row], order: Mapping[str, int] | None
+) -> list[FileBelow]:
+    """Those files that are samples, by their names, or where there is a given order, in that."""
+    conditions = {row.condition.names for row in rows.values() if row.condition is not None}
+    by_suffix = [f for f in files if f.file.suffix.lower() in SUFFIXES | UNREAD and f.names not in conditions]
+    named = [f for f in files if f.names in rows]
+    images = sorted({f.names: f for f in (*by_suffix, *named)}.values(), key=lambda f: f.names)
+    if order is None:
+        return images
+    return sorted((f for f in images if _group(f)), key=lambda f: order[_group(f)])
+
+
+def _refuse_foreign(images: Sequence[FileBelow], said: Sequence[metadata.Row], key: str) -> None:
+    """Raises Refused where an image of one client has a condition picture in the folder of another."""
+    for image, row in zip(images, said, strict=True):
+        if row.condition is not None and _group(row.condition) != _group(image):
+            got = f"{row.condition.file}, the condition picture of {image.file}"
+            raise Refused(key, got, "condition pictures in the folder of their client")
 
 
 def _wanted(name: str) -> bool:

@@ -59,6 +59,18 @@ class Samples(ABC):
         """
         raise ValueError(f"{type(self).__name__} has no images")
 
+    def condition(self, i: int) -> Image.Image:
+        """The condition picture of sample i, as RGB.
+
+        Raises:
+            ValueError: naming its file, where it cannot be read or has another shape than the sample.
+        """
+        raise ValueError(f"{type(self).__name__} has no condition pictures")
+
+    def refuse_damaged(self, i: int) -> None:
+        """Raises ValueError, naming the file, where sample i cannot be read."""
+        self.image(i)
+
     def pixels(self, indices: np.ndarray, size: int | None) -> np.ndarray:
         """uint8 [n, channels, height, width] of square images, in `size` or their own."""
         return np.stack([pixels_of(self.image(int(i)), size) for i in indices])
@@ -87,7 +99,7 @@ class Samples(ABC):
         def attempt(place: tuple[int, int]) -> Refused | None:
             client, i = place
             try:
-                self.image(i)
+                self.refuse_damaged(i)
             except ValueError as e:
                 return Refused("data.path", f"client {client}: {e}", "images that open")
             return None
@@ -136,23 +148,37 @@ class Array(Samples):
 
 @dataclass(frozen=True, eq=False)
 class Files(Samples):
-    """Image files. RGB, of whatever sizes."""
+    """Image files. RGB, of whatever sizes. `conditions` has a condition picture for each, or is empty."""
 
     files: Sequence[Path]
     captions: Sequence[str] = field()
     groups: Sequence[str] = field()
     labels: np.ndarray
     label_names: Sequence[str]
+    conditions: Sequence[Path] = ()
 
     def image(self, i: int) -> Image.Image:
         return opened(self.files[i])
+
+    def condition(self, i: int) -> Image.Image:
+        condition = opened(self.conditions[i])
+        width, height = self.image(i).size
+        if abs(condition.width * height - condition.height * width) > max(width, height, *condition.size):
+            got = f"{condition.width} x {condition.height} pixels for {self.files[i]} of {width} x {height}"
+            raise ValueError(f"{self.conditions[i]}: got {got}, expected the same shape")
+        return condition
+
+    def refuse_damaged(self, i: int) -> None:
+        self.image(i)
+        if self.conditions:
+            self.condition(i)
 
     def pixels(self, indices: np.ndarray, size: int | None) -> np.ndarray:
         assert size is not None, "files have no size of their own"
         return super().pixels(indices, size)
 
     def contents(self) -> Iterator[bytes]:
-        for file in self.files:
+        for file in (*self.files, *self.conditions):
             yield file.read_bytes()
 
 

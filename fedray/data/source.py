@@ -37,9 +37,14 @@ class Source(ABC):
     Args:
         section: the scenario's `data`.
         folder: where the section's relative paths start.
+
+    Attributes:
+        condition_column: of metadata.jsonl, that names a condition picture of each sample, where the section
+            `names_columns`; None: there is none.
     """
 
     Section: ClassVar[type[DataSection]] = DataSection
+    condition_column: str | None = None
 
     def __init__(self, section: Any, folder: Path) -> None:
         self.section = section

@@ -57,6 +57,11 @@ class FamilyFiles:
     verify_scheduler: Callable[[Path, Mapping[str, Any], Refuse], None] = verify_scheduler
     discrete: bool = True
 
+    @property
+    def trainable(self) -> tuple[str, ...]:
+        """Names of the parts that training may change: all but the autoencoder and T5."""
+        return tuple(name for name, part in self.parts.items() if name != "vae" and part != T5)
+
     def named_in_index(self) -> dict[str, list[list[str]]]:
         """What model_index.json may say of each part."""
         parts = {name: [[part.library, part.class_name]] for name, part in self.parts.items()}

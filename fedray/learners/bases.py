@@ -81,9 +81,27 @@ def refuse_unknown_to(family: FamilyFiles, section: TextToImage) -> None:
     if section.min_snr_gamma is not None:
         got = f"{section.min_snr_gamma} for a {family.pipeline}, which is trained by flow matching"
         raise Refused("model.min_snr_gamma", got, "none: its timesteps are drawn by their weight instead")
+    if section.min_timestep:
+        got = f"{section.min_timestep} for a {family.pipeline}, which is trained by flow matching"
+        raise Refused("model.min_timestep", got, "0: its timesteps are drawn by their weight")
     if section.control is not None:
         got = f"one on a {family.pipeline}, whose network is a transformer"
         raise Refused("model.control", got, "a base of Stable Diffusion 1, 2 or XL")
+
+
+def tunable_parts(base: str, folder: Path) -> tuple[str, ...] | None:
+    """Names of the parts of a base that a tuning may train, by its family; None for a base on the hub, whose
+    family is not known here.
+
+    Args:
+        base: as `model.base`.
+        folder: where its relative path starts.
+
+    Raises:
+        Refused: for a base that is not there.
+    """
+    family = family_at(locate(base, folder))
+    return None if family is None else family.trainable
 
 
 def examples(control: Control, folder: Path) -> Samples | None:
@@ -95,7 +113,7 @@ def examples(control: Control, folder: Path) -> Samples | None:
     if control.examples is None:
         return None
     try:
-        return read(control.examples, folder, "model.control", "text", "")
+        return read(control.examples, folder, "model.control", "text", "", condition_column=control.column)
     except Refused as e:
         raise Refused("model.control.examples", e.got, e.expected) from None
 

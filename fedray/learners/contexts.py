@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from fedray.data import Dataset, DatasetInfo, Samples
 from fedray.data.clients import split_test_set
@@ -57,6 +58,7 @@ class Sampling:
         negative_prompt: what guidance leads away from.
         new_tokens: written after each prompt.
         temperature: that logits of tokens are divided by.
+        condition: the picture that a ControlNet's images follow; None: the learner's own.
         at_once: images sampled in one go; None: as many as the learner finds fit.
     """
 
@@ -65,6 +67,7 @@ class Sampling:
     negative_prompt: str = ""
     new_tokens: int = 200
     temperature: float = 0.8
+    condition: Image.Image | None = None
     at_once: int | None = None
 
     @classmethod

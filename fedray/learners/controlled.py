@@ -4,7 +4,7 @@ follow the edges of others."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fedray.data import Samples
 from fedray.learners import controlnet as controlnets
 from fedray.learners.bases import examples
-from fedray.learners.contexts import EvaluationContext, LearnerContext
+from fedray.learners.contexts import EvaluationContext, LearnerContext, Sampling
 from fedray.learners.edges import agreement, edges
 from fedray.learners.families.family import Conditions
 from fedray.learners.latents import NoisedLatents
@@ -25,6 +26,15 @@ from fedray.scenario.control import PART, Control
 from fedray.scenario.text_to_image import TextToImage as Section
 
 MOST_EXAMPLES = 32  # on which the agreement of edges is measured
+
+
+@dataclass
+class Examples:
+    """What k samples follow."""
+
+    edges: Tensor  # [k, 3, size, size], of the examples' pictures
+    conditions: Tensor  # [k, 3, size, size]: these edges, or condition pictures of their own
+    captions: list[str]
 
 
 class Controlled(TextToImage):
@@ -48,6 +58,9 @@ class Controlled(TextToImage):
     def tunable_parts(self) -> list[str]:
         return [PART]
 
+    def refuse_tuning(self) -> None:
+        controlnets.refuse_blind(self.controlnet, self.family)
+
     def prepare_training(self, gradient_checkpointing: bool) -> None:
         super().prepare_training(gradient_checkpointing)
         self.controlnet.train()
@@ -61,9 +74,19 @@ class Controlled(TextToImage):
     def _denoising_stages(self) -> list[Stage]:
         return controlnets.with_control(super()._denoising_stages(), self.controlnet, self.family.noise.add)
 
-    def _condition(self, pixels: Tensor) -> Tensor:
-        """The edges of a picture [3, size, size]."""
-        return edges(pixels[None], self.control.edge_threshold)[0]
+    def _condition(self, samples: Samples, i: int, pixels: Tensor) -> Tensor:
+        """The edges of sample i, or the condition picture that it has, [3, size, size]."""
+        if self.control.column is not None:
+            pixels = self._pixels(samples.condition(i)).to(self.device)
+        return self._followed(pixels)
+
+    def _followed(self, pixels: Tensor) -> Tensor:
+        """What the ControlNet takes of a condition picture [3, size, size]: where edges are the condition,
+        those of the picture, otherwise the picture as it is."""
+        return pixels if self.control.column is not None else self._edges(pixels[None])[0]
+
+    def _edges(self, pictures: Tensor) -> Tensor:
+        return edges(pictures, self.control.edge_threshold)
 
     # Adapters
 
@@ -83,37 +106,40 @@ class Controlled(TextToImage):
     # Samples
 
     @cached_property
-    def _examples(self) -> tuple[Tensor, list[str]] | None:
-        """Conditions [k, 3, size, size] of the pictures that samples follow, and their captions."""
+    def _examples(self) -> Examples | None:
+        """What samples follow; None where the scenario names nothing."""
         pictures = examples(self.control, self.context.folder)
         if pictures is None:
             return None
         n = min(len(pictures), MOST_EXAMPLES)
-        pixels = (self._pixels(pictures.image(i)).to(self.device) for i in range(n))
-        return torch.stack([self._condition(p) for p in pixels]), list(pictures.captions[:n])
+        pixels = [self._pixels(pictures.image(i)).to(self.device) for i in range(n)]
+        conditions = torch.stack([self._condition(pictures, i, p) for i, p in enumerate(pixels)])
+        return Examples(self._edges(torch.stack(pixels)), conditions, list(pictures.captions[:n]))
 
     def _sampling_pipeline(self) -> Any:
         return controlnets.pipeline(self.family, self.controlnet)
 
-    def _sampling_conditions(self, start: int, n: int) -> dict[str, Tensor]:
-        """Image i follows example i, from the first again after the last; without examples, an empty
-        drawing."""
-        if self._examples is None:
+    def _sampling_conditions(self, start: int, n: int, sampling: Sampling) -> dict[str, Tensor]:
+        """The condition that is given; otherwise image i follows example i, from the first again after the
+        last; without examples, an empty drawing."""
+        if sampling.condition is not None:
+            conditions = self._followed(self._pixels(sampling.condition).to(self.device))[None]
+        elif self._examples is None:
             conditions = torch.zeros(1, 3, self.size, self.size, device=self.device)
         else:
-            conditions = self._examples[0]
+            conditions = self._examples.conditions
         return {"image": conditions[torch.arange(start, start + n, device=self.device) % len(conditions)]}
 
     def evaluate(self, context: EvaluationContext) -> dict[str, float]:
         """And, where there are examples, how far the edges of pictures that follow them agree with the edges
-        that they were given, and with those given to the next picture."""
+        of their example, and with those of the next picture's."""
         metrics = super().evaluate(context)
         if self._examples is None:
             return metrics
-        given, captions = self._examples
+        captions = self._examples.captions
         made = self.sample(captions, context.seeds(len(captions), "edges"), context.sampling)
-        found = edges(made, self.control.edge_threshold)
-        own = given.cpu()
+        found = self._edges(made)
+        own = self._examples.edges.cpu()
         return metrics | {
             "eval_edge_agreement": round(agreement(found, own), 6),
             "eval_edge_agreement_others": round(agreement(found, own.roll(1, 0)), 6),

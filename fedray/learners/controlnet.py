@@ -44,8 +44,8 @@ def build(section: Control, family: Family) -> Any:
         expected = "a base of Stable Diffusion 1, 2 or XL, whose U-Net has a middle"
         raise Refused("model.base", "one that a ControlNet does not fit", expected)
     on_meta = family.device.type == "meta"
-    folder = Path(family.base.source) / PART
-    if family.base.local and folder.is_dir() and not on_meta:
+    if has_trained(family) and not on_meta:
+        folder = Path(family.base.source) / PART
         kept: Any = ControlNetModel.from_pretrained(folder, torch_dtype=unet.dtype, use_safetensors=True)
         return kept.to(family.device)
     channels = _channels(section, family.latent_factor)
@@ -55,6 +55,26 @@ def build(section: Control, family: Family) -> Any:
         )
     # diffusers' own `to` warns of a dtype
     return network if on_meta else torch.nn.Module.to(network, family.device, unet.dtype)
+
+
+def has_trained(family: Family) -> bool:
+    """Whether the base's own folder has a ControlNet."""
+    return family.base.local and (Path(family.base.source) / PART).is_dir()
+
+
+def refuse_blind(network: Any, family: Family) -> None:
+    """Raises Refused where a new ControlNet would never see its condition: the last convolution that embeds
+    it begins as zeros, and stays so unless it trains.
+
+    Args:
+        network: the ControlNet, once the tuning has said what trains.
+        family: the base's networks.
+    """
+    embedding = network.controlnet_cond_embedding
+    if not has_trained(family) and not any(p.requires_grad for p in embedding.conv_out.parameters()):
+        got = "one that leaves controlnet.controlnet_cond_embedding.conv_out as it begins, which is zeros"
+        expected = "one that trains it, or a model.base whose folder has a trained controlnet"
+        raise Refused("tuning", got, expected)
 
 
 def _channels(section: Control, factor: int) -> tuple[int, ...]:

@@ -104,6 +104,9 @@ class Learner(Generation, TakesAdapters):
 
     # Training
 
+    def refuse_tuning(self) -> None:
+        """Raises Refused where what the tuning has marked to train cannot learn, on the meta device too."""
+
     def prepare_training(self, gradient_checkpointing: bool) -> None:
         """To be called once the tuning has said what trains."""
         for part in self.parts.values():

@@ -55,6 +55,7 @@ class TextToImage(Learner):
             self.size = section.resolution or self.family.resolution
             if self.size % self.family.sides:
                 raise Refused("model.resolution", self.size, f"a multiple of {self.family.sides}")
+            self.family.noise.draw_from(section.min_timestep)
             side = self.size // self.family.latent_factor
             self.latent_shape = int(self.vae.config.latent_channels), side, side
             self.stages = self._stages()
@@ -98,7 +99,7 @@ class TextToImage(Learner):
             posterior = self.vae.encode(pixels[None] * 2 - 1).latent_dist
             means.append(posterior.mean)
             stds.append(posterior.std)
-            if (condition := self._condition(pixels)) is not None:
+            if (condition := self._condition(samples, int(i), pixels)) is not None:
                 conditions.append(condition)
         ids = self.family.tokenize([samples.captions[int(i)] for i in indices] + [""])
         hidden = None if self.trains_text else self.family.embed(ids)
@@ -106,8 +107,8 @@ class TextToImage(Learner):
         condition = torch.stack(conditions) if conditions else None
         return LatentShard(torch.cat(means), torch.cat(stds), ids, hidden, of_image, condition=condition)
 
-    def _condition(self, pixels: Tensor) -> Tensor | None:
-        """What a ControlNet takes of a picture [3, size, size]; None where there is no ControlNet."""
+    def _condition(self, samples: Samples, i: int, pixels: Tensor) -> Tensor | None:
+        """What a ControlNet takes of sample i, whose pixels are [3, size, size]; None where there is none."""
         return None
 
     def encode_client(self, client: int, samples: Samples, indices: np.ndarray) -> LatentShard:
@@ -252,14 +253,14 @@ class TextToImage(Learner):
             some = prompts[start : start + at_once]
             with torch.no_grad(), self.evaluating(), self.autocast():
                 given = self.family.prompt_arguments(some, sampling.negative_prompt)
-            given |= self._sampling_conditions(start, len(some))
+            given |= self._sampling_conditions(start, len(some), sampling)
             images.append(self._denoise(pipeline, given, seeds[start : start + at_once], sampling))
         return torch.cat(images)
 
     def _sampling_pipeline(self) -> Any:
         return self.pipeline()
 
-    def _sampling_conditions(self, start: int, n: int) -> dict[str, Tensor]:
+    def _sampling_conditions(self, start: int, n: int, sampling: Sampling) -> dict[str, Tensor]:
         """What that pipeline is given beside texts, for n images from number `start` on."""
         return {}
 

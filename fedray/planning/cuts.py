@@ -68,6 +68,10 @@ def refusal(scenario: Scenario, cut: CutWork) -> Refused | None:
         return Refused(
             "topology.skips", got, "send, or a cut whose tail begins where its front ends, on the way up"
         )
+    if scenario.split.gradients == "none" and cut.bytes["gradients"][-1]:
+        got = f"none, with a cut ({cut.name}) before which some of the clients' weights train"
+        expected = "send, or an earlier cut, or tuning.kind partial with patterns of the server's weights"
+        return Refused("topology.gradients", got, expected)
     if cut.home_at_server:
         got = f"{cut.home_at_server[0]}, which the server trains with this cut ({cut.name})"
         return Refused("tuning.local", got, "patterns of weights of the clients' own stages")

@@ -30,6 +30,9 @@ class DataSection(KindSection):
     has_test_set: ClassVar[bool] = True  # whether some of its samples are kept to test on
     of_text: ClassVar[bool] = False  # whether its samples are tokens, not images
     needs_captions: ClassVar[bool] = False  # whether each sample's caption is the user's own
+    names_columns: ClassVar[bool] = (
+        False  # whether samples may have a picture beside them, by a column's name
+    )
     called: ClassVar[str] = "samples"  # what its samples are called in messages
     # whether it has equally many samples of each label, so that a partition by label is known before
     labels_known_before_download: ClassVar[bool] = False
@@ -94,6 +97,7 @@ class ImageFolder(DataSection):
     implementation: ClassVar[str] = "fedray.data.image_folder:ImageFolderSource"
     has_test_set: ClassVar[bool] = False
     needs_captions: ClassVar[bool] = True
+    names_columns: ClassVar[bool] = True
 
     def clients_at_sites(self) -> dict[str, list[int]]:
         clients: dict[str, list[int]] = {}

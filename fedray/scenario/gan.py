@@ -14,7 +14,7 @@ PARTS = ("generator", "discriminator")
 class Gan(ModelSection):
     """A generator and a discriminator (Goodfellow et al. 2014) of convolutions as in DCGAN (Radford et al.
     2016), with weights drawn from the seed. Both take a step at once, from one batch of real images and as
-    many generated ones."""
+    many generated ones. They are its parts: generator, discriminator."""
 
     kind: Literal["gan"] = Field(description="gan: a generator and a discriminator.")
     conditional: bool = Field(
@@ -61,6 +61,7 @@ class Gan(ModelSection):
 
     implementation: ClassVar[str] = "fedray.learners.gan:Gan"
     stage_names: ClassVar[str | None] = "fedray.learners.stage_names:of_gan"
+    tunable_parts: ClassVar[tuple[str, ...] | None] = PARTS
     generates: ClassVar[Generates | None] = "images"
     checkpoints_gradients: ClassVar[bool] = False
 
@@ -96,8 +97,8 @@ class Gan(ModelSection):
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         yield from super().conflicts(scenario)
-        chosen = getattr(scenario.tuning, "parts", None)
-        if chosen is not None and set(chosen) != set(PARTS):
+        chosen = scenario.tuning.chosen_parts
+        if chosen and set(chosen) != set(PARTS):
             expected = (
                 f"[{', '.join(PARTS)}], which both have to learn; tuning.local keeps one of them at home, as"
                 ' ["discriminator.*"]'

@@ -14,7 +14,7 @@ from fedray.scenario.vae import Vae
 
 
 class Classifier(ModelSection):
-    """A network from images to labels, with weights drawn from the seed."""
+    """A network from images to labels, with weights drawn from the seed. It has one part, network."""
 
     kind: Literal["classifier"] = Field(description="classifier: images to labels.")
     network: Literal["cnn", "resnet18"] = Field(
@@ -33,6 +33,7 @@ class Classifier(ModelSection):
 
     implementation: ClassVar[str] = "fedray.learners.classifier:Classifier"
     stage_names: ClassVar[str | None] = "fedray.learners.stage_names:of_classifier"
+    tunable_parts: ClassVar[tuple[str, ...] | None] = ("network",)
     checkpoints_gradients: ClassVar[bool] = False
 
     @property
@@ -49,7 +50,7 @@ class Classifier(ModelSection):
 class Diffusion(ModelSection):
     """Unconditional DDPM (Ho et al. 2020) on diffusers' UNet2DModel, whose betas rise linearly. The default
     network is that of diffusers' example of unconditional training, which Chen 2023 trains: 113,673,219
-    parameters."""
+    parameters. It has one part, unet."""
 
     kind: Literal["diffusion"] = Field(description="diffusion: an unconditional DDPM.")
     resolution: Resolution | None = Field(
@@ -88,6 +89,7 @@ class Diffusion(ModelSection):
 
     implementation: ClassVar[str] = "fedray.learners.diffusion:Diffusion"
     stage_names: ClassVar[str | None] = "fedray.learners.stage_names:of_diffusion"
+    tunable_parts: ClassVar[tuple[str, ...] | None] = ("unet",)
     generates: ClassVar[Generates | None] = "images"
     evaluates_on_test_set: ClassVar[bool] = False
 
@@ -121,7 +123,8 @@ class Diffusion(ModelSection):
 
 
 class Transformer(ModelSection):
-    """A transformer with weights drawn from the seed, on the transformers library's own networks."""
+    """A transformer with weights drawn from the seed, on the transformers library's own networks. It has
+    one part, network."""
 
     kind: Literal["transformer"] = Field(description="transformer: a language model or a ViT.")
     objective: Literal["masked_language", "causal_language", "classification", "masked_image"] = Field(
@@ -151,6 +154,7 @@ class Transformer(ModelSection):
 
     implementation: ClassVar[str] = "fedray.learners.transformer:Transformer"
     stage_names: ClassVar[str | None] = "fedray.learners.stage_names:of_transformer"
+    tunable_parts: ClassVar[tuple[str, ...] | None] = ("network",)
 
     @property
     def of_text(self) -> bool:  # type: ignore[override]

@@ -1,6 +1,7 @@
 """What every `model` section has."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -28,6 +29,8 @@ class ModelSection(KindSection):
     verify_files: ClassVar[str | None] = None
     # Whether its network is built for the data set's channels, size, labels or tokens.
     built_for_data: ClassVar[bool] = True
+    # Names of the parts that a tuning may train, or None where the section alone does not tell.
+    tunable_parts: ClassVar[tuple[str, ...] | None] = None
     generates: ClassVar[Generates | None] = None
     takes_prompts: ClassVar[bool] = False  # what it generates follows a text
     evaluates_on_test_set: ClassVar[bool] = True
@@ -48,6 +51,21 @@ class ModelSection(KindSection):
         return False
 
     @property
+    def condition_column(self) -> str | None:
+        """The column of metadata.jsonl that names a condition picture of each sample; None: there is none."""
+        return None
+
+    @property
+    def takes_condition(self) -> bool:
+        """Whether what it generates follows a condition picture beside its text."""
+        return False
+
+    @property
+    def needs_condition(self) -> bool:
+        """Whether there is no condition picture to follow unless one is given."""
+        return False
+
+    @property
     def preserved_prompt(self) -> str | None:
         """A prompt whose images shall stay as the base makes them."""
         return None
@@ -61,6 +79,18 @@ class ModelSection(KindSection):
     def shows_samples(self) -> bool:
         """Whether it has samples to show where a scenario names no prompts."""
         return self.generates == "images" and not self.takes_prompts
+
+    def parts_in(self, folder: Path) -> tuple[str, ...] | None:
+        """Names of the parts that a tuning may train, which files may tell; None where only the loaded
+        learner can.
+
+        Args:
+            folder: where the section's relative paths start.
+
+        Raises:
+            Refused: for a file of the model's that is missing.
+        """
+        return self.tunable_parts
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         tuning = scenario.tuning

@@ -1,12 +1,14 @@
 """`model: text_to_image`: a latent diffusion model that is fine-tuned on captioned images."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from fedray.scenario.base import FilePath, Positive, Refused
-from fedray.scenario.control import Control
+from fedray.lazy import resolve
+from fedray.scenario.base import MOST, FilePath, Positive, Refused
+from fedray.scenario.control import PART, Control
 from fedray.scenario.control import conflicts as control_conflicts
 from fedray.scenario.model_section import Generates, ModelSection, Resolution
 from fedray.scenario.prior import Prior
@@ -20,7 +22,9 @@ BASE_CITES = {
 
 
 class TextToImage(ModelSection):
-    """A Stable Diffusion or Flux.1 that is fine-tuned on captioned images."""
+    """A Stable Diffusion or Flux.1 that is fine-tuned on captioned images. Its parts are those of its base:
+    unet or transformer, text_encoder, and where there are two CLIPs text_encoder_2; with `control` it is
+    controlnet alone that trains."""
 
     kind: Literal["text_to_image"] = Field(
         description="text_to_image: fine-tune a Stable Diffusion (1.x, 2.x, XL, 3.x) or Flux.1."
@@ -37,6 +41,12 @@ class TextToImage(ModelSection):
         description="Weight the loss by min(snr, gamma) / snr, snr being a timestep's signal-to-noise ratio "
         "(Hang et al. 2023, who take 5). None: all timesteps the same, as it must be for Stable Diffusion 3 "
         "and Flux.",
+    )
+    min_timestep: Annotated[int, Field(ge=0, le=MOST)] = Field(
+        default=0,
+        description="The first timestep that is drawn in training, counted from the image to noise; all from "
+        "it on are as likely. In a split, latents that a client sends up then hold at least its noise (for "
+        "this reason Yao 2024 has a policy of its own). 0: all timesteps.",
     )
     caption_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.0,
@@ -74,6 +84,25 @@ class TextToImage(ModelSection):
     def implemented_by(self) -> str:
         return "fedray.learners.controlled:Controlled" if self.control else self.implementation
 
+    def parts_in(self, folder: Path) -> tuple[str, ...] | None:
+        """The base's, whose folder names its family; with a ControlNet that alone."""
+        if self.control is not None:
+            return (PART,)
+        parts: tuple[str, ...] | None = resolve("fedray.learners.bases:tunable_parts")(self.base, folder)
+        return parts
+
+    @property
+    def condition_column(self) -> str | None:
+        return None if self.control is None else self.control.column
+
+    @property
+    def takes_condition(self) -> bool:
+        return self.control is not None
+
+    @property
+    def needs_condition(self) -> bool:
+        return self.control is not None and self.control.examples is None
+
     @property
     def preserved_prompt(self) -> str | None:
         return None if self.prior is None else self.prior.prompt
@@ -85,10 +114,12 @@ class TextToImage(ModelSection):
         yield from (paper for name, paper in BASE_CITES.items() if name in self.base.lower())
         if self.min_snr_gamma is not None:
             yield "hang2023efficient"
+        if self.min_timestep:
+            yield "yao2024enhancing"
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         yield from super().conflicts(scenario)
-        yield from control_conflicts(self.control, scenario.tuning)
+        yield from control_conflicts(self.control, scenario)
         if self.prior is not None:
             yield from self.prior.conflicts(scenario)
         if self.prior is not None and self.control is not None:

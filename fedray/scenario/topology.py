@@ -213,6 +213,11 @@ class Split(TopologySection):
         description="Skip connections that cross a cut, such as a U-Net's. send: they travel. home: refuse "
         "such a cut, so that they stay on the client.",
     )
+    gradients: Literal["send", "none"] = Field(
+        default="send",
+        description="What comes down to a client's first part. send: the gradients of what it sent up. none: "
+        "nothing; a cut before which anything trains is refused (Yao 2024).",
+    )
     micro_batches: Count = Field(
         default=1,
         description="Into how many parts a batch is cut, which go through client and server as through a "
@@ -257,6 +262,8 @@ class Split(TopologySection):
             yield "vepakomma2018split"
         if self.micro_batches > 1:
             yield "harlap2018pipedream"
+        if self.gradients == "none":
+            yield "yao2024enhancing"
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         yield from self._training(scenario)

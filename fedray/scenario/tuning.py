@@ -1,6 +1,6 @@
 """`tuning`: what trains and travels."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field
@@ -9,19 +9,6 @@ from fedray.scenario.base import Count, Fraction, Positive, Refused
 from fedray.scenario.kinds import OpenKind
 from fedray.scenario.textual_inversion import TextualInversion
 from fedray.scenario.tuning_section import PAYLOAD, Payload, TuningSection
-
-Part = Literal[
-    "unet",
-    "transformer",
-    "text_encoder",
-    "text_encoder_2",
-    "controlnet",
-    "generator",
-    "discriminator",
-    "encoder",
-    "decoder",
-    "network",
-]
 
 
 class Lora(TuningSection):
@@ -105,18 +92,18 @@ class Full(TuningSection):
     gradients (the running means of batch normalisation)."""
 
     kind: Literal["full"] = Field(description="full: every weight.")
-    parts: Annotated[list[Part], Field(min_length=1)] | None = Field(
+    parts: Annotated[list[str], Field(min_length=1)] | None = Field(
         default=None,
-        description="The parts of the model. unet: a diffusion model's U-Net. transformer: what Stable "
-        "Diffusion 3 and Flux have in its place. text_encoder, text_encoder_2: a text_to_image model's "
-        "CLIPs. controlnet: its ControlNet, with model.control. generator, discriminator: a gan's. "
-        "encoder, decoder: a vae's. network: the network of any other model. None: controlnet with "
-        "model.control, otherwise unet or transformer for text_to_image, unet for diffusion, both for gan "
-        "and vae, network for others.",
+        description="Names of parts of the model, such as unet; each model.kind has its own. None: its main "
+        "part, or all parts of a model whose parts only learn together, such as a gan.",
     )
     payload: Payload | None = Field(default=None, description=PAYLOAD)
 
     implementation: ClassVar[str] = "fedray.tuning.full:Full"
+
+    @property
+    def chosen_parts(self) -> Sequence[str]:
+        return self.parts or ()
 
 
 class Partial(TuningSection):

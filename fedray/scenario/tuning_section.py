@@ -1,6 +1,6 @@
 """What every `tuning` section has."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -33,6 +33,11 @@ class TuningSection(KindSection):
     def named(self, text: str) -> str:
         """A caption or prompt with what was learnt under the name that it has learnt for it."""
         return text
+
+    @property
+    def chosen_parts(self) -> Sequence[str]:
+        """Parts of the model that it names; none where it leaves them to the model."""
+        return ()
 
     @property
     def has_mixed_ranks(self) -> bool:

@@ -13,7 +13,7 @@ class Vae(ModelSection):
     """A convolutional variational autoencoder (Kingma and Welling 2014) with weights drawn from the seed. Its
     encoder gives a diagonal Gaussian of the latent vector, its decoder a distribution of each pixel. What it
     minimises is in nats an image, summed over pixels and latent numbers, so gradients are long: set
-    training.clip_norm to null."""
+    training.clip_norm to null. Its parts are encoder and decoder."""
 
     kind: Literal["vae"] = Field(description="vae: a variational autoencoder.")
     latent: Annotated[int, Field(ge=1, le=MOST_WIDE)] = Field(
@@ -58,6 +58,7 @@ class Vae(ModelSection):
 
     implementation: ClassVar[str] = "fedray.learners.vae:Vae"
     stage_names: ClassVar[str | None] = "fedray.learners.stage_names:of_vae"
+    tunable_parts: ClassVar[tuple[str, ...] | None] = ("encoder", "decoder")
     generates: ClassVar[Generates | None] = "images"
     checkpoints_gradients: ClassVar[bool] = False
     cites: ClassVar[tuple[str, ...]] = ("kingma2014auto", "burda2016importance")

@@ -15,8 +15,8 @@ class Full(Tuning):
     def select(self, learner: Learner) -> dict[str, nn.Parameter]:
         chosen: dict[str, nn.Parameter] = {}
         for part in self.section.parts or learner.default_parts:
-            if part not in learner.parts:
-                raise Refused("tuning.parts", repr(part), f"one of {', '.join(learner.tunable_parts)}")
+            if part not in learner.tunable_parts:
+                raise Refused("tuning.parts", repr(part), f"some of {', '.join(learner.tunable_parts)}")
             chosen |= {f"{part}.{name}": p for name, p in learner.parts[part].named_parameters()}
         return chosen
 

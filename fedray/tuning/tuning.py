@@ -87,6 +87,7 @@ class Tuning(ABC):
             raise Refused(
                 "tuning.kind", f"{self.section.kind}, which trains no weight of this model", "one that does"
             )
+        learner.refuse_tuning()
         buffers = learner.travelling_buffers()
         local = self._local([*chosen, *buffers], learner)
         learner.local_names = frozenset(local)

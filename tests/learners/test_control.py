@@ -164,6 +164,34 @@ def test_adapters_reach_the_outputs_that_begin_as_zeros(samples):
     assert any(p.grad is not None and p.grad.any() for p in chosen.values())
 
 
+def test_lora_on_a_controlnet_exports_an_adapter_and_the_network_merged_with_it(tmp_path):
+    """The adapter's file says B A of each layer, of which the merged weight is the sum with the first one."""
+    from diffusers import ControlNetModel
+    from safetensors.torch import load_file
+
+    changes = {
+        "model.control": EDGES,
+        "tuning": {"kind": "lora", "rank": 2, "alpha": 4.0},
+        "training.optimizer.learning_rate": 1e-2,
+    }
+    run(tiny(tmp_path, UNSEEN | changes), tmp_path / "run")
+    before = learner(control=Control(**EDGES)).controlnet.state_dict()
+    after = ControlNetModel.from_pretrained(tmp_path / "run" / "model" / "controlnet").state_dict()
+    adapter = load_file(tmp_path / "run" / "model" / "pytorch_lora_weights.safetensors")
+    layers = [name.removesuffix(".lora_A.weight") for name in adapter if name.endswith(".lora_A.weight")]
+    for layer in layers:
+        a, b = (adapter[f"{layer}.lora_{side}.weight"] for side in "AB")
+        name = layer.removeprefix("controlnet.") + ".weight"
+        change = (b.flatten(1) @ a.flatten(1)).view(before[name].shape)
+        assert torch.allclose(after[name], before[name] + change, atol=1e-5)
+    assert after["controlnet_mid_block.weight"].any()
+    unchanged = before.keys() - {layer.removeprefix("controlnet.") + ".weight" for layer in layers}
+    assert all(torch.equal(before[name], after[name]) for name in unchanged)
+    assert plan(check(tmp_path / "run" / "scenario.resolved.yaml"))["export_bytes"] == (
+        (tmp_path / "run" / "model" / "pytorch_lora_weights.safetensors").stat().st_size
+    )
+
+
 def test_the_folder_opens_in_diffusers_with_the_weights_and_the_picture_that_fedray_makes(run_folder):
     from diffusers import ControlNetModel, StableDiffusionControlNetPipeline
 

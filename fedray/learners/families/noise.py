@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fedray.scenario.base import Refused
+
 
 class Noise(ABC):
     """How much noise there is at a timestep, and what a network predicts of it."""
@@ -14,6 +16,11 @@ class Noise(ABC):
     @abstractmethod
     def draw(self, b: int, generator: torch.Generator) -> Tensor:
         """Timesteps [b] int64, on the CPU."""
+
+    def draw_from(self, first: int) -> None:
+        """Draws only timesteps from the `first` on. Raises Refused where there are none of that number."""
+        if first:
+            raise Refused("model.min_timestep", first, "0: this base's timesteps are drawn by their weight")
 
     @abstractmethod
     def add(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
@@ -40,14 +47,25 @@ class DiscreteNoise(Noise):
         from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
         self.schedule: Any = DDPMScheduler.from_config(dict(config))
+        self.first = 0  # of the timesteps that are drawn
+
+    @property
+    def steps(self) -> int:
+        """How many timesteps there are."""
+        return int(self.schedule.config.num_train_timesteps)
+
+    def draw_from(self, first: int) -> None:
+        if first >= self.steps:
+            raise Refused("model.min_timestep", first, f"one of the base's, below {self.steps}")
+        self.first = first
 
     @property
     def predicts_velocity(self) -> bool:
         return bool(self.schedule.config.prediction_type == "v_prediction")
 
     def draw(self, b: int, generator: torch.Generator) -> Tensor:
-        """Timesteps [b] int64, each as likely, on the CPU."""
-        return torch.randint(self.schedule.config.num_train_timesteps, (b,), generator=generator)
+        """Timesteps [b] int64 from the first that is drawn, each as likely, on the CPU."""
+        return torch.randint(self.first, self.steps, (b,), generator=generator)
 
     def add(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """What the network sees [b, c, h, w]."""
