@@ -133,12 +133,12 @@ def test_a_class_prompts_images_are_compared_with_the_bases_own(tmp_path):
     context = EvaluationContext.of(loaded.scenario, loaded.folder, tmp_path / "sheet.png", dataset)
     judge = judges.load(shipped.resolve("shipped:garments", loaded.folder))
     model = learner()
-    kept = prior_kept(model, context, judge)
+    kept = prior_kept(model, context, judge, "a photo of a bag")
     assert kept["eval_prior_feature_distance"] == 0
     assert kept["eval_prior_recognised"] == kept["eval_prior_recognised_base"]
     with torch.no_grad():
         model.parts["unet"].conv_out.weight.zero_()
-    assert prior_kept(model, context, judge)["eval_prior_feature_distance"] > 0
+    assert prior_kept(model, context, judge, "a photo of a bag")["eval_prior_feature_distance"] > 0
 
 
 def test_a_step_is_planned_as_twice_the_work_and_class_images_once(tmp_path):
