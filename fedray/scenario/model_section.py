@@ -53,6 +53,11 @@ class ModelSection(KindSection):
         """A prompt whose images shall stay as the base makes them."""
         return None
 
+    @property
+    def class_images_from_server(self) -> int:
+        """How many class images the server generates for each client."""
+        return 0
+
     def cited_with(self, topology: Any) -> Iterator[str]:
         """Keys of BibTeX entries of what a topology makes of its training."""
         if topology.plans_by_client and self.generates == "images":
