@@ -151,9 +151,7 @@ def test_a_step_is_planned_as_twice_the_work_and_class_images_once(tmp_path):
     assert without["preparation_flops"] == 0
 
 
-def test_class_images_from_the_server_are_the_same_and_are_paid_there_and_on_the_downlink(
-    finished, tmp_path
-):
+def test_class_images_from_the_server_are_the_same_and_are_paid_there_and_on_the_downlink(finished, tmp_path):
     file = dreambooth(tmp_path, {"model.prior.at": "server"})
     result = run(file, tmp_path / "run")
     assert result["weights_sha256"] == finished["weights_sha256"]
