@@ -1,8 +1,11 @@
 """What is measured of a tuned text_to_image: the loss on a folder's images, the cost of an image, a class."""
 
+import numpy as np
 import pytest
+import torch
 
 from fedray.data import Dataset
+from fedray.data.image_folder import read
 from fedray.evaluation.evaluate import evaluations
 from fedray.learners.contexts import EvaluationContext, LearnerContext
 from fedray.learners.learners import NO_DATA, learner_class
@@ -50,16 +53,23 @@ def test_an_image_costs_more_with_adapters_and_with_a_controlnet_than_with_the_b
     assert flops["full"] == flops["textual_inversion"] < flops["lora"] < flops["controlnet"]
 
 
-def test_the_denoising_loss_of_a_network_that_predicts_nothing_is_the_noises_variance(tmp_path):
+def test_the_denoising_loss_of_a_network_that_predicts_nothing_is_the_velocitys_mean_square(tmp_path):
+    """tiny-sd predicts v = sqrt(a) noise - sqrt(1 - a) x (Salimans and Ho 2022)."""
     section = {"denoising": BAG | {"draws": 32}}
+    expected = []
 
-    def predicts_nothing(learner):
-        learner.parts["unet"].conv_out.weight.data.zero_()
-        learner.parts["unet"].conv_out.bias.data.zero_()
+    def predict_nothing(learner):
+        for parameter in learner.parts["unet"].conv_out.parameters():
+            parameter.data.zero_()
+        bag = read(BAG["path"], tmp_path, "data", "text", None, BAG["folders"])
+        shard = learner.encode(bag, np.arange(len(bag)))
+        latents = learner.family.scaled(torch.stack([shard.mean, shard.std])).square().sum(0).mean()
+        kept = learner.family.noise.schedule.alphas_cumprod.mean()
+        expected.append(float(kept + (1 - kept) * latents))
 
-    nothing, _ = measured(tmp_path, section, before=predicts_nothing)
-    assert nothing["eval_denoising_loss"] == pytest.approx(1, abs=0.02)  # of 192 times 256 normal numbers
-    assert measured(tmp_path, section, before=predicts_nothing)[0] == nothing
+    nothing, _ = measured(tmp_path, section, before=predict_nothing)
+    assert nothing["eval_denoising_loss"] == pytest.approx(expected[0], rel=0.05)  # 192 draws of a timestep
+    assert measured(tmp_path, section, before=predict_nothing)[0] == nothing
 
 
 def test_a_class_prompt_compares_with_the_base_where_there_is_no_prior(tmp_path):
