@@ -207,6 +207,24 @@ class Schedule:
             steps[first[client]] = step._replace(encodes=True)
         return Schedule(self.round, tuple(steps), self.unreached)
 
+    def giving_class_images(self, images: int) -> Schedule:
+        """The same round, in which the server generates so many class images for each client that encodes its
+        samples, and sends them before it trains.
+
+        Args:
+            images: for each such client.
+        """
+        steps: list[Step] = []
+        for step in self.steps:
+            if isinstance(step, Train) and step.encodes:
+                paint = Generate(f"paint-{step.client}", SERVER_ID, images)
+                name = f"pictures-{step.client}"
+                given = Send(name, SERVER_ID, step.client, "downlink", (paint.id,), pictures=images)
+                steps += [paint, given]
+                step = step._replace(after=(*step.after, given.id))
+            steps.append(step)
+        return Schedule(self.round, tuple(steps), self.unreached)
+
     def without(self, client: int) -> Schedule:
         """The same round, as if this client had not been selected."""
         removed = {step.id for step in self.steps if _takes_part(client, step)}

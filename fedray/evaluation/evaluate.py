@@ -8,7 +8,9 @@ from fedray.data import Dataset
 from fedray.data.clients import split_test_set
 from fedray.data.sources import to_download
 from fedray.evaluation.against_real import AgainstReal
+from fedray.evaluation.denoising import DenoisingLoss
 from fedray.evaluation.evaluation import Evaluation
+from fedray.evaluation.inference_cost import CostOfAnImage
 from fedray.evaluation.resemblance import Resemblance
 from fedray.learners.contexts import EvaluationContext
 from fedray.learners.learner import Learner
@@ -19,7 +21,12 @@ from fedray.scenario.scenario import Scenario
 
 FEW = 16  # held-out samples, below which what leaks cannot be told
 # by their sections' names in `evaluation`, in the order in which they are made
-EVALUATIONS: dict[str, type[Evaluation]] = {"reference": Resemblance, "quality": AgainstReal}
+EVALUATIONS: dict[str, type[Evaluation]] = {
+    "reference": Resemblance,
+    "quality": AgainstReal,
+    "denoising": DenoisingLoss,
+    "inference_cost": CostOfAnImage,
+}
 
 
 def evaluations(section: EvaluationSection) -> Iterator[Evaluation]:

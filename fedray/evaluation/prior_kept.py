@@ -1,5 +1,5 @@
-"""Whether a class stays as the base has it while one thing of it is learnt (`model.prior`): images of the
-class's prompt beside the base's own from the same noise."""
+"""Whether a class stays as the base has it while one thing of it is learnt: images of the class's prompt
+beside the base's own from the same noise."""
 
 from fedray.data.captions import label_in
 from fedray.evaluation import style
@@ -12,12 +12,18 @@ from fedray.learners.prior import untouched
 IMAGES = 16
 
 
-def prior_kept(learner: Learner, context: EvaluationContext, judge: GarmentJudge) -> dict[str, float]:
+def prior_kept(
+    learner: Learner, context: EvaluationContext, judge: GarmentJudge, prompt: str
+) -> dict[str, float]:
     """How far the class's mean features are from the base's own; and the shares of both that the judge
-    recognises, where the prompt names one of its labels. Nothing for a model without a prior."""
-    prompt = learner.section.preserved_prompt
-    if prompt is None:
-        return {}
+    recognises, where the prompt names one of its labels.
+
+    Args:
+        learner: whose images are compared with its untouched base's.
+        context: says in how many steps, and with which guidance.
+        judge: whose features are compared.
+        prompt: names the class.
+    """
     prompts = [prompt] * IMAGES
     features, probabilities = look(judge, sample_images(learner, context, prompts, "prior"))
     base_features, of_base = look(judge, sample_images(untouched(learner), context, prompts, "prior"))

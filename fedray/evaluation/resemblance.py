@@ -60,12 +60,15 @@ class Resemblance(Evaluation):
             metrics["eval_darkness_distance_floor"] = style.coverage_distance(trained_on, real)
         if self.section.plain_prompts:
             metrics |= _plain(learner, context, judge)
-        metrics |= prior_kept(learner, context, judge)
+        prompt = self.section.class_prompt or learner.section.preserved_prompt
+        if prompt is not None:
+            metrics |= prior_kept(learner, context, judge, prompt)
         return {name: round(float(value), 6) for name, value in metrics.items()}
 
     def _held_out(self, context: EvaluationContext) -> Samples:
         section = self.section
-        return read(section.path, context.folder, "evaluation.reference", section.caption_key, None)
+        key = "evaluation.reference"
+        return read(section.path, context.folder, key, section.caption_key, None, section.folders)
 
 
 def _plain(learner: Learner, context: EvaluationContext, judge: judges.GarmentJudge) -> dict[str, float]:

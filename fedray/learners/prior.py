@@ -66,6 +66,14 @@ def class_images(learner: Learner, client: int) -> ClassImages:
     return ClassImages(pixels, prior.prompt)
 
 
+def class_image_flops(learner: Learner) -> float:
+    """Floating-point operations of generating one: by the base, without adapters. To be called on the meta
+    device."""
+    prior = learner.section.prior
+    sampling = Sampling(steps=prior.inference_steps, guidance_scale=prior.guidance_scale)
+    return untouched(learner).sample_flops(sampling)
+
+
 def joined(own: NoisedLatents, of_class: NoisedLatents, weight: float) -> NoisedLatents:
     """Both batches of b samples as one of 2 b, whose weighted mean is mean(own) + weight x mean(of class).
 

@@ -28,7 +28,7 @@ from fedray.learners.flops import counted_flops
 from fedray.learners.latents import LatentShard, NoisedLatents
 from fedray.learners.learner import Learner
 from fedray.learners.losses import weighted_mean
-from fedray.learners.prior import class_images, joined, untouched
+from fedray.learners.prior import class_image_flops, class_images, joined
 from fedray.learners.stages import Stage, inputs, run
 from fedray.scenario.base import Refused
 from fedray.scenario.text_to_image import TextToImage as Section
@@ -120,12 +120,12 @@ class TextToImage(Learner):
         return shard
 
     def preparation_flops(self) -> float:
-        """Of class images: the base generates them, without adapters; then they are encoded."""
+        """Of class images: the client generates them, unless the server does; then it encodes them."""
         prior = self.section.prior
         if prior is None:
             return 0.0
-        sampling = Sampling(steps=prior.inference_steps, guidance_scale=prior.guidance_scale)
-        return prior.images * (untouched(self).sample_flops(sampling) + self.encode_flops())
+        generation = class_image_flops(self) if prior.at == "client" else 0.0
+        return float(prior.images * (generation + self.encode_flops()))
 
     @torch.no_grad()
     def encode_flops(self) -> float:

@@ -83,7 +83,11 @@ def schedule_round(
     start = RoundStart(round_number, so_far.sim_time_s)
     clients = select_clients(scenario, radio, start, shared, work, so_far)
     schedule = write_round(scenario, radio, start, clients, shared, work)
-    return schedule.encoding(so_far.encoded) if work is not None and work.encode_flops else schedule
+    if work is None or not work.encode_flops:
+        return schedule
+    schedule = schedule.encoding(so_far.encoded)
+    given = scenario.model.class_images_from_server
+    return schedule.giving_class_images(given) if given else schedule
 
 
 def write_round(

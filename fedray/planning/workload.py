@@ -34,7 +34,7 @@ class Workload:
     flops_per_sample: float
     export_files: dict[str, int]
     home_parameters: int = 0  # that train and stay with their client
-    flops_per_picture: float = 0.0  # that augmentation's generator paints
+    flops_per_picture: float = 0.0  # that augmentation's generator paints, or the server for model.prior
     picture_bytes: int = 0
     encode_flops_per_sample: float = 0.0  # once, by frozen networks, whose output a client keeps
     preparation_flops: float = 0.0  # once a client, however many samples it has
@@ -208,7 +208,7 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     left_out = tunes.left_out(layout)
     width = layout.dtype.itemsize
     planner = scenario.companion_planner()
-    companion_work = CompanionWork() if planner is None else planner.work(folder, dataset)
+    companion_work = _generation(scenario, learner) if planner is None else planner.work(folder, dataset)
     whole = Workload(
         parameters=parameters,
         trainable_parameters=layout.trained + home,
@@ -240,6 +240,15 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     if reason := refusal(scenario, split):
         raise reason
     return whole.at(split)
+
+
+def _generation(scenario: Scenario, learner: Learner) -> CompanionWork:
+    """Of class images, where the server generates them."""
+    from fedray.learners.prior import class_image_flops
+
+    if not scenario.model.class_images_from_server:
+        return CompanionWork()
+    return CompanionWork(class_image_flops(learner), learner.size, 3 * learner.size**2)
 
 
 def _flops_per_sample(learner: Learner) -> float:

@@ -47,6 +47,17 @@ MEANINGS = {
         "The same share for plain photo prompts, without the style that was trained: whether the model still"
         " knows what it knew."
     ),
+    "eval_prior_feature_distance": (
+        "The same distance between images of the class's prompt and the untouched base's own from the same"
+        " noise: 0 is a class that stayed as it was."
+    ),
+    "eval_denoising_loss": (
+        "The denoising loss on a folder's images, with the same noise in every round. Lower is better."
+    ),
+    "eval_flops_per_image": (
+        "Floating-point operations of generating one image, with adapters that are not merged."
+    ),
+    "eval_added_parameters": "Parameters that stand beside the base's own when images are generated.",
     "eval_classifier_fid": (
         "Fréchet distance between the features of generated and real images, from a small judge network"
         " rather than Inception: not comparable with published FIDs. Lower is better."

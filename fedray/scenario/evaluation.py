@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from fedray.scenario.base import Count, FilePath, NotNegative, Positive, Refused, Section
+from fedray.scenario.data import FolderName
 from fedray.scenario.kinds import KindSection, OpenKind
 
 
@@ -14,6 +15,9 @@ class Reference(Section):
 
     path: FilePath = Field(
         description="A folder of images and captions, relative to the scenario's file; or shipped:NAME."
+    )
+    folders: Annotated[list[FolderName], Field(min_length=1)] | None = Field(
+        default=None, description="Read only these of its folders. None: all that is in it."
     )
     judge: FilePath = Field(
         default="shipped:garments",
@@ -30,6 +34,12 @@ class Reference(Section):
         default=True,
         description="Also measure how well the judge recognises images of plain prompts (a photo of a ...), "
         "which shows what the new style costs.",
+    )
+
+    class_prompt: str | None = Field(
+        default=None,
+        description="Also measure how far images of this prompt are from the base's own, such as: a photo of "
+        "a bag, where one bag is learnt. None: that of model.prior, where there is one.",
     )
 
     cites: ClassVar[tuple[str, ...]] = ("heusel2017gans",)
@@ -54,6 +64,30 @@ class Quality(Section):
         "binkowski2018demystifying",
         "kynkaanniemi2019improved",
     )
+
+
+class Denoising(Section):
+    """The denoising loss on a folder's images, under the same draws of noise each time: what a tuning has
+    learnt of them, whatever a judge sees in its samples. Held-out images say whether it learnt more than its
+    own."""
+
+    path: FilePath = Field(
+        description="A folder of images and captions, relative to the scenario's file; or shipped:NAME."
+    )
+    folders: Annotated[list[FolderName], Field(min_length=1)] | None = Field(
+        default=None, description="Read only these of its folders. None: all that is in it."
+    )
+    caption_key: str = Field(
+        default="text", description="The key of the caption in the folder's metadata.jsonl."
+    )
+    draws: Count = Field(
+        default=8, description="How many times each image gets noise, each at a timestep of its own."
+    )
+
+
+class InferenceCost(Section):
+    """What an image costs once the model is trained: floating-point operations with this section's inference
+    steps and guidance, and parameters that stand beside the base's."""
 
 
 class Leakage(Section):
@@ -112,6 +146,14 @@ class Evaluation(Section):
     )
     quality: Quality | None = Field(
         default=None, description="Measure classifier-FID, KID, precision and recall. None: not measured."
+    )
+    denoising: Denoising | None = Field(
+        default=None,
+        description="Measure the denoising loss on a folder's images (text_to_image). None: not measured.",
+    )
+    inference_cost: InferenceCost | None = Field(
+        default=None,
+        description="Count what an image costs (text_to_image): {} to count. None: not counted.",
     )
     leakage: Leakage | None = Field(
         default=None,

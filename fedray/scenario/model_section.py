@@ -40,7 +40,8 @@ class ModelSection(KindSection):
     takes_adapters: ClassVar[bool] = False  # whether it has layers that LoRA knows
     takes_new_tokens: ClassVar[bool] = False  # whether its text encoders can learn new tokens
     checkpoints_gradients: ClassVar[bool] = True  # whether it can recompute activations
-    resembles_references: ClassVar[bool] = False  # whether evaluation.reference judges what it makes
+    # whether evaluation.reference, denoising and inference_cost are of images that it makes of captions
+    resembles_references: ClassVar[bool] = False
     reads_sites: ClassVar[bool] = False  # whether its data may lie at sites that know nothing of each other
     cuts_by_timestep: ClassVar[bool] = False  # whether the server's part needs nothing of a client's input
     trains_home: ClassVar[bool] = False  # whether some of its numbers train and stay with their client
@@ -69,6 +70,11 @@ class ModelSection(KindSection):
     def preserved_prompt(self) -> str | None:
         """A prompt whose images shall stay as the base makes them."""
         return None
+
+    @property
+    def class_images_from_server(self) -> int:
+        """How many class images the server generates for each client."""
+        return 0
 
     def cited_with(self, topology: Any) -> Iterator[str]:
         """Keys of BibTeX entries of what a topology makes of its training."""
@@ -100,9 +106,11 @@ class ModelSection(KindSection):
         if evaluation.prompts and not self.takes_prompts:
             expected = "text_to_image or a causal_language model, or none"
             yield Refused("evaluation.prompts", f"some for a {self.kind}", expected)
-        if evaluation.reference and not self.resembles_references:
-            expected = "text_to_image as model.kind, or none"
-            yield Refused("evaluation.reference", f"some for a {self.kind}", expected)
+        if not self.resembles_references:
+            for name in ("reference", "denoising", "inference_cost"):
+                if getattr(evaluation, name) is not None:
+                    expected = "text_to_image as model.kind, or none"
+                    yield Refused(f"evaluation.{name}", f"some for a {self.kind}", expected)
         if scenario.sites and not self.reads_sites:
             expected = "text_to_image: labels at one site are unknown elsewhere"
             yield Refused("data.sites", f"sites for a {self.kind}", expected)

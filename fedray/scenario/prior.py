@@ -24,7 +24,8 @@ class Prior(Section):
     at: Literal["client", "server"] = Field(
         default="client",
         description="Who generates the class images. client: each its own, within its first local update. "
-        "server: not there yet.",
+        "server: the server, which sends each client its own before its first local update, as pixels of a "
+        "byte a channel. They are the same images.",
     )
     inference_steps: Count = Field(default=20, description="Denoising steps of a class image.")
     guidance_scale: NotNegative = Field(
@@ -42,9 +43,6 @@ class Prior(Section):
         return prompt
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
-        if self.at == "server":
-            expected = "client: the server does not send class images yet"
-            yield Refused("model.prior.at", self.at, expected)
         if scenario.topology.splits_model:
             expected = (
                 "a topology that trains whole models: a split one counts a batch's samples, not twice them"

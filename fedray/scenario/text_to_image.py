@@ -107,6 +107,12 @@ class TextToImage(ModelSection):
     def preserved_prompt(self) -> str | None:
         return None if self.prior is None else self.prior.prompt
 
+    @property
+    def class_images_from_server(self) -> int:
+        if self.prior is None or self.prior.at == "client":
+            return 0
+        return self.prior.images
+
     def cited(self) -> Iterator[str]:
         yield from super().cited()
         if self.base in ("tiny-sd", "tiny-sd2"):

@@ -1,5 +1,6 @@
 """DreamBooth's prior: class images by the untouched base join each batch."""
 
+import json
 import shutil
 
 import numpy as np
@@ -133,12 +134,12 @@ def test_a_class_prompts_images_are_compared_with_the_bases_own(tmp_path):
     context = EvaluationContext.of(loaded.scenario, loaded.folder, tmp_path / "sheet.png", dataset)
     judge = judges.load(shipped.resolve("shipped:garments", loaded.folder))
     model = learner()
-    kept = prior_kept(model, context, judge)
+    kept = prior_kept(model, context, judge, "a photo of a bag")
     assert kept["eval_prior_feature_distance"] == 0
     assert kept["eval_prior_recognised"] == kept["eval_prior_recognised_base"]
     with torch.no_grad():
         model.parts["unet"].conv_out.weight.zero_()
-    assert prior_kept(model, context, judge)["eval_prior_feature_distance"] > 0
+    assert prior_kept(model, context, judge, "a photo of a bag")["eval_prior_feature_distance"] > 0
 
 
 def test_a_step_is_planned_as_twice_the_work_and_class_images_once(tmp_path):
@@ -150,13 +151,27 @@ def test_a_step_is_planned_as_twice_the_work_and_class_images_once(tmp_path):
     assert without["preparation_flops"] == 0
 
 
+def test_class_images_from_the_server_are_the_same_and_are_paid_there_and_on_the_downlink(finished, tmp_path):
+    file = dreambooth(tmp_path, {"model.prior.at": "server"})
+    result = run(file, tmp_path / "run")
+    assert result["weights_sha256"] == finished["weights_sha256"]
+    sent = 2 * 3 * 32 * 32 * 3  # bytes: of two clients three images of three channels
+    assert result["final"]["bytes_downlink"] == finished["final"]["bytes_downlink"] + sent
+    plan = fedray.plan(file)
+    assert plan["total"]["bytes_downlink"] == result["final"]["bytes_downlink"]
+    assert plan["preparation_flops"] == 3 * plan["encode_flops_per_sample"]
+    assert plan["pictures"] == 2 * 3
+    timeline = [json.loads(line) for line in (tmp_path / "run" / "timeline.jsonl").open()]
+    painted = {(e["node"], e["round"], e["flops"]) for e in timeline if e["event"] == "generate"}
+    assert painted == {("server", 1, 3 * plan["flops_per_picture"])}
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
         ({"model.prior.images": 0}, "greater than or equal to 1|at least 1"),
         ({"model.prior.prompt": " "}, "names the class"),
         ({"model.prior.prompt": None}, "prompt"),
-        ({"model.prior.at": "server"}, "client: the server does not send"),
         ({"topology": {"kind": "split", "cut": "middle"}}, "model.prior"),
     ],
 )

@@ -235,3 +235,10 @@ def test_a_ring_carries_all_that_the_rule_adds_up(tmp_path):
         n, numbers = 5, times * 4 * planned["trainable_parameters"]
         assert planned["payload_bytes_sidelink"] == planned["payload_bytes_uplink"] == numbers
         assert planned["per_round"]["bytes_sidelink"] == pytest.approx(2 * (n - 1) * numbers, abs=n)
+
+
+def test_table_two_sends_a_whole_unet_or_two_rows_of_a_new_word():
+    """The U-Net's parameters are those on tiny-sd2's card; a row of its text encoder has 64 numbers."""
+    variants = check(shipped.scenarios()["huang2023-table2"]).variants
+    sent = {name: plan(variants[f"relay-{name}"])["payload_bytes"] for name in ("full", "textual-inversion")}
+    assert sent == {"full": 4_192_900 * 4, "textual-inversion": 2 * 64 * 4}
