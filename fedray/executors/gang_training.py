@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from fedray.executors import DataFailure
-from fedray.executors.local_training import LocalTraining, LocalUpdate, Turn, seed_dropout
+from fedray.executors.local_training import LocalTraining, LocalUpdate, Turn
 from fedray.executors.optimizer import FlatOptimizer
 from fedray.learners.stages import inputs, run
-from fedray.randomness import key
+from fedray.transport.buffer import places
 
 
 class GangTraining:
@@ -29,10 +29,7 @@ class GangTraining:
         self.learner = training.learner
         flat = training.model.flat
         assert flat.home_layout.numel == flat.home_layout.trained, "adapters keep no means at home"
-        ends = torch.tensor(flat.trained_sizes).cumsum(0).tolist()
-        starts = [0, *ends[:-1]]
-        names = flat.trained_names
-        self.places = {n: slice(a, b) for n, a, b in zip(names, starts, ends, strict=True)}
+        self.places = places(flat.trained_names, flat.trained_sizes)
         k = training.job.scenario.runtime.gang
         self.weights = torch.zeros(k, len(flat.trained), device=flat.all.device)
         self.gradients = torch.zeros_like(self.weights)
@@ -73,10 +70,8 @@ class GangTraining:
     def _train(self, turns: Sequence[Turn]) -> dict[int, DataFailure]:
         """All steps of these local updates; the failures of those that have one. A row that has failed is
         computed further, so that the others' batches stay as they are, and takes no step."""
-        job = self.training.job
         k = len(turns)
         first = turns[0]
-        seed_dropout(self.weights.device, key(job.scenario.seed, first.round_number, first.client, "dropout"))
         self.learner.prepare_round(first.round_number)
         failures: dict[int, DataFailure] = {}
         for optimizer in self.optimizers[:k]:

@@ -150,6 +150,7 @@ def _counted_by(scenario: Scenario, folder: Path) -> tuple[str, ...]:
     on = [repr(section) for section in (*sections, *groups)]
     on += [module.sha256 for module in modules_of(user_kinds(scenario))]
     on += [scenario.payload, str(folder), topology.kind, str(topology.reduces_among_clients)]
+    on.append(str(scenario.runtime.gang > 1))  # for what is refused
     on.append(str(_updates(scenario)))
     if topology.splits_model:
         on += [repr(topology), str(scenario.training.batch_size)]
@@ -184,6 +185,7 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     from fedray.aggregation.rules import rule
     from fedray.learners.learners import on_meta
     from fedray.planning.refusals import (
+        refuse_gang,
         refuse_home_without_state,
         refuse_hooks,
         refuse_rule,
@@ -205,6 +207,7 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     refuse_home_without_state(scenario, tuned.home)
     refuse_rule(scenario, rules)
     refuse_hooks(scenario, hooks)
+    refuse_gang(scenario, learner, tunes, tuned)
     left_out = tunes.left_out(layout)
     width = layout.dtype.itemsize
     planner = scenario.companion_planner()

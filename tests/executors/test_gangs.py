@@ -2,13 +2,17 @@
 ends alone."""
 
 import dataclasses
+import json
 import math
+import shutil
 
 import pytest
 import torch
 
+from fedray import shipped
 from fedray.network.radio import Radio
 from fedray.planning.gangs import gangs
+from fedray.planning.plan import plan
 from fedray.planning.round import schedule_round
 from fedray.scenario import ScenarioError
 from fedray.transport.buffer import sha256
@@ -147,6 +151,16 @@ def test_clients_of_two_sites_never_form_a_gang(tmp_path):
 def test_what_cannot_train_in_a_gang_is_refused_before_anything_trains(changes, refused, tmp_path):
     with pytest.raises(ScenarioError, match=refused):
         job_of(gang_of(4, tmp_path, changes))
+
+
+def test_a_text_encoder_that_drops_numbers_is_refused_before_anything_trains(tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(shipped.HERE / "tiny-sd", base)
+    config = base / "text_encoder" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"attention_dropout": 0.1}))
+    loaded, _ = job_of(gang_of(2, tmp_path, {"model.base": str(base)}))
+    with pytest.raises(ScenarioError, match=r"runtime\.gang: got 2 with text_encoder\..*, which drops 0\.1"):
+        plan(loaded)
 
 
 def test_a_model_without_samples_side_by_side_is_refused(tmp_path):
