@@ -64,7 +64,14 @@ def refuse_hooks(scenario: Scenario, chain: HookChain) -> None:
 
 
 def refuse_gang(scenario: Scenario, learner: Learner, tuning: Tuning, tuned: Tuned) -> None:
-    """A model whose clients cannot train in one forward pass as each would alone."""
+    """A model whose clients cannot train in one forward pass as each would alone.
+
+    Args:
+        scenario: with `runtime.gang`.
+        learner: on the meta device, with what trains.
+        tuning: that was applied to it.
+        tuned: what that gave.
+    """
     if scenario.runtime.gang == 1:
         return
     got = f"{scenario.runtime.gang} with "

@@ -184,13 +184,7 @@ def _notes(scenario: Scenario, folder: Path, dataset: Dataset) -> Iterator[str]:
 def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     from fedray.aggregation.rules import rule
     from fedray.learners.learners import on_meta
-    from fedray.planning.refusals import (
-        refuse_gang,
-        refuse_home_without_state,
-        refuse_hooks,
-        refuse_rule,
-        refuse_unnamed_groups,
-    )
+    from fedray.planning import refusals
     from fedray.transport.buffer import Layout
     from fedray.transport.compression import hook_chain
     from fedray.tuning.tunings import tuning
@@ -203,11 +197,11 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     home = tuned.home_parameters
     rules = rule(scenario.aggregation, layout)
     hooks = hook_chain(scenario.aggregation.transforms, layout.dtype)
-    refuse_unnamed_groups(scenario, tuned.trained_names)
-    refuse_home_without_state(scenario, tuned.home)
-    refuse_rule(scenario, rules)
-    refuse_hooks(scenario, hooks)
-    refuse_gang(scenario, learner, tunes, tuned)
+    refusals.refuse_unnamed_groups(scenario, tuned.trained_names)
+    refusals.refuse_home_without_state(scenario, tuned.home)
+    refusals.refuse_rule(scenario, rules)
+    refusals.refuse_hooks(scenario, hooks)
+    refusals.refuse_gang(scenario, learner, tunes, tuned)
     left_out = tunes.left_out(layout)
     width = layout.dtype.itemsize
     planner = scenario.companion_planner()
