@@ -1,6 +1,6 @@
 """Runs the local updates of many clients, and accumulates what they send. Nothing here knows of actors."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -12,9 +12,11 @@ from torch.nn import functional as F
 
 from fedray.aggregation.accumulators import Accumulator
 from fedray.executors import DataFailure, TrainReport, attribute_error
+from fedray.executors.gang_training import GangTraining
 from fedray.executors.local_training import ExtraSamples, LocalTraining, LocalUpdate, failed_report, summable
 from fedray.executors.model import as_sent, master, returned
 from fedray.executors.spill import StateArrays
+from fedray.planning.gangs import gangs
 from fedray.transport.buffer import Layout
 from fedray.transport.hooks import HookContext
 
@@ -122,8 +124,8 @@ class ClientWorker(LocalTraining):
         accumulator: Accumulator | None = None,
         extra_samples: ExtraSamples | None = None,
     ) -> tuple[Accumulator, list[TrainReport], list[StateArrays | None]]:
-        """The local updates of clients that all start from `base`, one after another. A client that fails
-        adds nothing, and keeps the state it had.
+        """The local updates of clients that all start from `base`, one gang after another. A client that
+        fails adds nothing, and keeps the state it had.
 
         Args:
             base: the global buffer.
@@ -141,16 +143,17 @@ class ClientWorker(LocalTraining):
         ours = master(self.model.flat.layout, base, server)
         if accumulator is None:
             accumulator = self._empty(round_weight)
-        reports = []
-        new_states = []
-        for client, state in zip(clients, states, strict=True):
-            attempt = partial(
-                self._contribute, accumulator, base, ours, round_number, client, state, extra_samples
-            )
-            new, report = self._attempt(round_number, client, attempt, state)
-            reports.append(report)
-            new_states.append(new)
-        return accumulator, reports, new_states
+        state_of = dict(zip(clients, states, strict=True))
+        reports: dict[int, TrainReport] = {}
+        new_states: dict[int, StateArrays | None] = {}
+        for gang in gangs(self.job.scenario, clients, lambda client: len(self.client_indices[client])):
+            contexts = {c: self._context(round_number, c, state_of[c]) for c in gang}
+            for client, update in self._updates(base, contexts, extra_samples).items():
+                attempt = partial(self._contribute, accumulator, base, ours, contexts[client], update)
+                new_states[client], reports[client] = self._attempt(
+                    round_number, client, attempt, state_of[client]
+                )
+        return accumulator, [reports[c] for c in clients], [new_states[c] for c in clients]
 
     def reduction(
         self, accumulator: Accumulator | None, round_weight: int
@@ -180,15 +183,45 @@ class ClientWorker(LocalTraining):
             samples = len(self.client_indices[client])
             return otherwise, failed_report(round_number, client, samples, e)
 
+    def _updates(
+        self, base: np.ndarray, contexts: Mapping[int, HookContext], extra_samples: ExtraSamples | None
+    ) -> Mapping[int, Callable[[], LocalUpdate]]:
+        """By client, what makes its local update, or raises its failure; the worker's model has its end then.
+
+        Args:
+            base: the global buffer.
+            contexts: of each client of a gang.
+            extra_samples: join each client's own.
+        """
+        received = self.model.flat.layout.view(base).float()
+        first = next(iter(contexts.values()))
+
+        def each(local_update: Callable[..., T], context: HookContext) -> T:
+            with attribute_error(context.round_number, "training", context.client):
+                return local_update(
+                    context.round_number, context.client, received, dict(context.state), extra_samples
+                )
+
+        if len(contexts) == 1:
+            return {first.client: partial(each, self.run, first)}
+        turns = {client: partial(each, self.begin, context) for client, context in contexts.items()}
+        with attribute_error(first.round_number, "training", first.client):
+            return self._gang.run(turns)
+
+    @property
+    def _gang(self) -> GangTraining:
+        if "gang" not in self.resident:
+            self.resident["gang"] = GangTraining(self)
+        gang: GangTraining = self.resident["gang"]
+        return gang
+
     def _contribute(
         self,
         accumulator: Accumulator,
         base: np.ndarray,
         ours: Tensor,
-        round_number: int,
-        client: int,
-        state: StateArrays | None,
-        extra_samples: ExtraSamples | None,
+        context: HookContext,
+        run: Callable[[], LocalUpdate],
     ) -> tuple[StateArrays | None, TrainReport]:
         """One client's local update, added to the accumulator; its new state.
 
@@ -196,14 +229,11 @@ class ClientWorker(LocalTraining):
             accumulator: of the round.
             base: the global buffer.
             ours: the server's numbers [received] fp32.
-            round_number: from 1.
-            client: by number.
-            state: what it kept.
-            extra_samples: join its own.
+            context: of the client.
+            run: makes its local update.
         """
         received = self.model.flat.layout.view(base).float()
-        context = self._context(round_number, client, state)
-        update = self.run(round_number, client, received, dict(context.state), extra_samples)
+        update = run()
         change = self._change(update, received)
         if not self.model.hooks.is_empty:
             with summable():
@@ -213,7 +243,7 @@ class ClientWorker(LocalTraining):
         contribution = self.rule.contribution(ours, change)
         weight = self.job.scenario.aggregation.weight(update.report.samples)
         with summable():
-            accumulator.add(contribution, weight, client)
+            accumulator.add(contribution, weight, context.client)
         return _arrays(update.state), update.report
 
     def _change(self, update: LocalUpdate, received: Tensor) -> Tensor:

@@ -6,14 +6,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fedray.aggregation.rule import State
+from fedray.aggregation.rule import AdjustGradient, Rule, State
 from fedray.data import Samples, holdings
 from fedray.executors import DataFailure, Job, TrainReport, refuse_infinite
 from fedray.executors.client_datasets import ClientDatasets
@@ -38,6 +39,35 @@ class AuditedData(NamedTuple):
     samples: int
     loss: float  # its local learning error
     gradient: np.ndarray  # [trained] fp32
+
+
+@dataclass
+class Turn:
+    """A local update that is under way."""
+
+    round_number: int  # from 1
+    client: int
+    shard: Any  # its encoded samples
+    samples: int  # how many those are
+    rule: Rule
+    start: Tensor  # the weights [trained] that it began with
+    state: State  # what the client kept
+    adjust: AdjustGradient | None  # changes a gradient before each step
+    draws: torch.Generator  # of the client's own
+    batches: list[np.ndarray]  # samples of each step
+    scale: float  # of the loss
+    losses: list[float] = field(default_factory=list)  # each batch's loss times its samples
+    samples_taken: int = 0  # that steps were taken for
+    steps_taken: int = 0
+
+    def add_loss(self, loss: float, samples: int) -> None:
+        """The mean loss of the next batch, of so many samples.
+
+        Raises:
+            DataFailure: where it is not finite.
+        """
+        refuse_infinite(loss, len(self.losses), self.client)
+        self.losses.append(loss * samples)
 
 
 @dataclass
@@ -99,28 +129,97 @@ class LocalTraining(ClientDatasets):
         Raises:
             DataFailure: for samples that cannot be read, and for losses and gradients that are not finite.
         """
+        turn = self.begin(round_number, client, received, state, extra_samples)
+        seed_dropout(self.model.flat.all.device, key(self.job.scenario.seed, round_number, client, "dropout"))
+        self.learner.prepare_round(round_number)
+        optimizer = self.optimizer
+        optimizer.restart()
+        for indices in turn.batches:
+            optimizer.gradient.zero_()
+            loss = self.learner.loss(self.learner.draw(turn.shard, indices, turn.draws))
+            turn.add_loss(float(loss.detach()), len(indices))
+            (loss * turn.scale if turn.scale != 1 else loss).backward()
+            self.step(turn, optimizer, len(indices))
+        return self.end(turn)
+
+    def begin(
+        self,
+        round_number: int,
+        client: int,
+        received: Tensor,
+        state: State,
+        extra_samples: ExtraSamples | None = None,
+    ) -> Turn:
+        """A local update before its first step; the worker's model has its beginning. Takes and raises what
+        `run` does.
+
+        Args:
+            round_number: from 1.
+            client: whose.
+            received: numbers [received] fp32 that the client got.
+            state: what it kept of its last local update.
+            extra_samples: join its own.
+        """
+        scenario = self.job.scenario
         shard, samples = self._data(client, extra_samples)
         flat = self.model.flat
         received, state = self._load(client, received, state)
         start = received[: flat.layout.trained]
-        adjust = self.rule.on_client_start(start, received[flat.layout.numel :], state)
-        adjust_gradient = None
-        if adjust is not None:
-            adjust_gradient = lambda: adjust(flat.travelling_gradient, flat.travelling_trained)  # noqa: E731
-        steps = self._steps(round_number, client, shard, samples, adjust_gradient)
-        rate = self.job.scenario.training.optimizer.learning_rate
-        taken = max(1, steps.taken)
-        extra, kept = self.rule.on_client_end(start, flat.travelling_trained, taken, rate, state)
-        if kept and not self.job.scenario.aggregation.keeps_client_state:
-            kind = self.job.scenario.aggregation.kind
+        rule = copy(self.rule)  # which may keep something until the local update ends, as others go on
+        adjust = rule.on_client_start(start, received[flat.layout.numel :], state)
+        draws = torch.Generator().manual_seed(key(scenario.seed, round_number, client, "noise"))
+        rng = generator(scenario.seed, round_number, client, "batches")
+        order = batches(scenario.training.batches(samples), samples, rng)
+        # fp16 gradients underflow: the loss is scaled, and a step whose scaled gradients overflow is left
+        # out.
+        scale = 1024.0 if scenario.training.precision == "fp16" else 1.0
+        return Turn(round_number, client, shard, samples, rule, start, state, adjust, draws, order, scale)
+
+    def step(self, turn: Turn, optimizer: FlatOptimizer, samples: int) -> None:
+        """A step along the gradient that a batch has left, or none where scaled gradients overflow.
+
+        Args:
+            turn: the local update.
+            optimizer: its own, with that gradient.
+            samples: of the batch.
+
+        Raises:
+            DataFailure: where the gradient is not finite.
+        """
+        if turn.scale != 1:
+            optimizer.gradient.div_(turn.scale)
+        if not optimizer.clipped(self.job.scenario.training.clip):
+            if turn.scale == 1:
+                message = f"the gradient of step {len(turn.losses)} is not finite"
+                raise DataFailure("training", message, turn.client)
+            turn.scale /= 2
+            return
+        if turn.adjust is not None:
+            home = len(optimizer.weights) - self.model.flat.layout.trained
+            turn.adjust(optimizer.gradient[home:], optimizer.weights[home:])
+        optimizer.step()
+        turn.samples_taken += samples
+        turn.steps_taken += 1
+
+    def end(self, turn: Turn) -> LocalUpdate:
+        """A local update after its last step; the worker's model has its end."""
+        flat = self.model.flat
+        scenario = self.job.scenario
+        rate = scenario.training.optimizer.learning_rate
+        taken = max(1, turn.steps_taken)
+        extra, kept = turn.rule.on_client_end(turn.start, flat.travelling_trained, taken, rate, turn.state)
+        if kept and not scenario.aggregation.keeps_client_state:
+            kind = scenario.aggregation.kind
             raise ValueError(
                 f"{kind}: keeps {', '.join(kept)}, expected keeps_client_state = True in its Section"
             )
         if flat.home_numbers:
             kept = kept | {HOME: flat.home.detach().clone()}
-        loss = sum(steps.losses) / max(1, self.job.scenario.training.trained(samples))
-        own = len(self.client_indices[client])
-        report = TrainReport(round_number, client, own, steps.samples, loss, steps=steps.taken)
+        loss = sum(turn.losses) / max(1, scenario.training.trained(turn.samples))
+        own = len(self.client_indices[turn.client])
+        report = TrainReport(
+            turn.round_number, turn.client, own, turn.samples_taken, loss, steps=turn.steps_taken
+        )
         return LocalUpdate(report, extra, kept)
 
     def audit(self, client: int, buffer: np.ndarray) -> AuditedData | None:
@@ -166,59 +265,6 @@ class LocalTraining(ClientDatasets):
             extra = len(received) - flat.layout.numel
             received = received.where(torch.nn.functional.pad(part, (0, extra), value=True), 0)
         return received, {name: value.to(device) for name, value in state.items() if name != HOME}
-
-    def _steps(self, round_number: int, client: int, shard: Any, samples: int, adjust_gradient: Any) -> Steps:
-        """The optimizer's steps over the batches of one local update.
-
-        Args:
-            round_number: from 1.
-            client: whose.
-            shard: its encoded samples.
-            samples: how many those are.
-            adjust_gradient: is called before each step, if there is one.
-        """
-        scenario = self.job.scenario
-        training = scenario.training
-        seed_dropout(self.model.flat.all.device, key(scenario.seed, round_number, client, "dropout"))
-        draws = torch.Generator().manual_seed(key(scenario.seed, round_number, client, "noise"))
-        # fp16 gradients underflow: the loss is scaled, and a step whose scaled gradients overflow is left
-        # out.
-        scale = 1024.0 if training.precision == "fp16" else 1.0
-        self.learner.prepare_round(round_number)
-        optimizer = self.optimizer
-        optimizer.restart()
-        steps = Steps()
-        rng = generator(scenario.seed, round_number, client, "batches")
-        for number, indices in enumerate(batches(training.batches(samples), samples, rng)):
-            optimizer.gradient.zero_()
-            loss = self.learner.loss(self.learner.draw(shard, indices, draws))
-            value = float(loss.detach())
-            refuse_infinite(value, number, client)
-            steps.losses.append(value * len(indices))
-            (loss * scale if scale != 1 else loss).backward()
-            if scale != 1:
-                optimizer.gradient.div_(scale)
-            if not optimizer.clipped(training.clip):
-                if scale == 1:
-                    message = f"the gradient of step {number + 1} is not finite"
-                    raise DataFailure("training", message, client)
-                scale /= 2
-                continue
-            if adjust_gradient is not None:
-                adjust_gradient()
-            optimizer.step()
-            steps.samples += len(indices)
-            steps.taken += 1
-        return steps
-
-
-class Steps:
-    """The steps of a local update so far."""
-
-    def __init__(self) -> None:
-        self.losses: list[float] = []  # each batch's loss times its samples
-        self.samples = 0  # that steps were taken for
-        self.taken = 0  # steps
 
 
 @contextmanager

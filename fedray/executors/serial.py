@@ -18,6 +18,7 @@ from fedray.executors.split import ask, failed
 from fedray.executors.split.client import SplitClients
 from fedray.executors.split.server import SplitServer
 from fedray.lazy import resolve
+from fedray.planning.gangs import gangs
 from fedray.planning.round import Shared
 from fedray.planning.workload import Workload, measure
 from fedray.runs.folder import Saved
@@ -90,8 +91,11 @@ class SerialExecutor:
         weight = sum(self._weight(c) for c in schedule.clients)
         partials = []
         parallel: Accumulator | None = None
-        for chain in chains(schedule):
-            if len(chain) > 1:
+        in_gangs = self.job.scenario.runtime.gang > 1
+        samples = self.shared.samples.__getitem__
+        side_by_side = gangs(self.job.scenario, schedule.clients, samples) if in_gangs else chains(schedule)
+        for chain in side_by_side:
+            if len(chain) > 1 and not in_gangs:
                 partials.append((yield from self._relay(schedule.round, clients, chain, weight)))
                 continue
             states = [self.client_states.get(client) for client in chain]

@@ -5,10 +5,16 @@ from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+import torch
+from torch import nn
+
 from fedray.aggregation.rule import Rule
+from fedray.learners.learner import Learner
 from fedray.scenario.base import Refused
 from fedray.scenario.scenario import Scenario
+from fedray.transport.buffer import places
 from fedray.transport.hooks import HookChain
+from fedray.tuning.tuning import Tuned, Tuning
 
 
 def refuse_unnamed_groups(scenario: Scenario, names: Sequence[str]) -> None:
@@ -55,6 +61,35 @@ def refuse_hooks(scenario: Scenario, chain: HookChain) -> None:
     if written and (topology.hands_model_on or topology.splits_model or topology.reduces_among_clients):
         expected = "topology.kind parallel with reduce: server, where updates are written as bytes"
         raise Refused("aggregation.transforms", ", ".join(written), expected)
+
+
+def refuse_gang(scenario: Scenario, learner: Learner, tuning: Tuning, tuned: Tuned) -> None:
+    """A model whose clients cannot train in one forward pass as each would alone.
+
+    Args:
+        scenario: with `runtime.gang`.
+        learner: on the meta device, with what trains.
+        tuning: that was applied to it.
+        tuned: what that gave.
+    """
+    if scenario.runtime.gang == 1:
+        return
+    got = f"{scenario.runtime.gang} with "
+    if not learner.stages:
+        raise Refused("runtime.gang", f"{got}a learner without stages", "1, or a learner with stages")
+    for part, model in learner.parts.items():
+        if any(p.requires_grad for p in model.parameters()):
+            for name, module in model.named_modules():
+                # an attention of transformers holds its rate as a number
+                rate = module.p if isinstance(module, nn.Dropout) else vars(module).get("dropout")
+                if isinstance(rate, float) and rate > 0:
+                    expected = "1: what clients drop would depend on who trains beside them"
+                    raise Refused("runtime.gang", f"{got}{part}.{name}, which drops {rate:g}", expected)
+    parameters = {n: t for n, t in {**tuned.home, **tuned.travelling}.items() if isinstance(t, nn.Parameter)}
+    sizes = [parameter.numel() for parameter in parameters.values()]
+    rows = torch.empty(1, sum(sizes), device="meta")
+    with tuning.batched(learner, places(list(parameters), sizes), rows, rows):  # refuses its layers
+        pass
 
 
 def _overrides(thing: Any, base: type, method: str) -> bool:

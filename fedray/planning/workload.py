@@ -150,6 +150,7 @@ def _counted_by(scenario: Scenario, folder: Path) -> tuple[str, ...]:
     on = [repr(section) for section in (*sections, *groups)]
     on += [module.sha256 for module in modules_of(user_kinds(scenario))]
     on += [scenario.payload, str(folder), topology.kind, str(topology.reduces_among_clients)]
+    on.append(str(scenario.runtime.gang > 1))  # for what is refused
     on.append(str(_updates(scenario)))
     if topology.splits_model:
         on += [repr(topology), str(scenario.training.batch_size)]
@@ -183,12 +184,7 @@ def _notes(scenario: Scenario, folder: Path, dataset: Dataset) -> Iterator[str]:
 def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     from fedray.aggregation.rules import rule
     from fedray.learners.learners import on_meta
-    from fedray.planning.refusals import (
-        refuse_home_without_state,
-        refuse_hooks,
-        refuse_rule,
-        refuse_unnamed_groups,
-    )
+    from fedray.planning import refusals
     from fedray.transport.buffer import Layout
     from fedray.transport.compression import hook_chain
     from fedray.tuning.tunings import tuning
@@ -201,10 +197,11 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     home = tuned.home_parameters
     rules = rule(scenario.aggregation, layout)
     hooks = hook_chain(scenario.aggregation.transforms, layout.dtype)
-    refuse_unnamed_groups(scenario, tuned.trained_names)
-    refuse_home_without_state(scenario, tuned.home)
-    refuse_rule(scenario, rules)
-    refuse_hooks(scenario, hooks)
+    refusals.refuse_unnamed_groups(scenario, tuned.trained_names)
+    refusals.refuse_home_without_state(scenario, tuned.home)
+    refusals.refuse_rule(scenario, rules)
+    refusals.refuse_hooks(scenario, hooks)
+    refusals.refuse_gang(scenario, learner, tunes, tuned)
     left_out = tunes.left_out(layout)
     width = layout.dtype.itemsize
     planner = scenario.companion_planner()

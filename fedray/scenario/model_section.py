@@ -38,6 +38,9 @@ class ModelSection(KindSection):
     of_text: ClassVar[bool] = False  # whether its samples are tokens, not images
 
     takes_adapters: ClassVar[bool] = False  # whether it has layers that LoRA knows
+    # Whether several clients' batches may go through it as one: it has stages, its values have samples in
+    # their first dimension, and no sample's depends on the others.
+    trains_in_gangs: ClassVar[bool] = False
     takes_new_tokens: ClassVar[bool] = False  # whether its text encoders can learn new tokens
     checkpoints_gradients: ClassVar[bool] = True  # whether it can recompute activations
     # whether evaluation.reference, denoising and inference_cost are of images that it makes of captions

@@ -1,11 +1,11 @@
-"""`runtime`: where the work runs. Nothing here but `threads` can change a result."""
+"""`runtime`: where the work runs. Nothing here but `threads` and `gang` can change a result."""
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from fedray.scenario.base import Count, Section
+from fedray.scenario.base import Count, Refused, Section
 from fedray.scenario.kinds import KindSection, OpenKind
 
 # accelerate's trackers, and what installs each
@@ -73,6 +73,13 @@ class Runtime(Section):
     threads: Count = Field(
         default=1, description="CPU threads of each actor. Another number gives other bits in the result."
     )
+    gang: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=1,
+        description="Clients whose adapters train in one forward pass, in batched products: faster where "
+        "batches are small, with as many times the memory for activations. Clients of a round whose batches "
+        "have equal sizes form gangs in the round's order. Results equal those of 1 within rounding, so that "
+        "another number gives other bits; actors change none. 1: one client after another.",
+    )
     checkpoint_every: Count = Field(default=1, description="Write a checkpoint every so many rounds.")
     report_to: list[Reporter] = Field(
         default=[],
@@ -81,6 +88,25 @@ class Runtime(Section):
         "and wandb, and module:Class of callbacks.",
     )
     failures: Failures = Field(default=Failures(), description="What happens when something fails.")
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        if self.gang == 1:
+            return
+        got = f"{self.gang} with "
+        if not scenario.tuning.trains_in_gangs:
+            yield Refused(".gang", f"{got}tuning {scenario.tuning.kind}", "1, or tuning.kind lora")
+        if scenario.tuning.has_mixed_ranks:
+            yield Refused(".gang", f"{got}tuning.ranks", "1, or one rank for all clients")
+        model = scenario.model
+        if not model.trains_in_gangs:
+            yield Refused(".gang", f"{got}model {model.kind}", "1, or model.kind text_to_image")
+        if model.normalizes_batches:
+            yield Refused(".gang", f"{got}batch normalisation", "1, or another norm: it mixes clients")
+        if not scenario.topology.plans_by_client:
+            expected = "1, or topology.kind parallel, where clients begin with one model at the same time"
+            yield Refused(".gang", f"{got}topology {scenario.topology.kind}", expected)
+        if scenario.augmentation is not None:
+            yield Refused(".gang", f"{got}augmentation", "1, or no augmentation")
 
     def cited(self) -> Iterator[str]:
         yield from super().cited()

@@ -53,6 +53,7 @@ class Lora(TuningSection):
     implementation: ClassVar[str] = "fedray.tuning.lora:LoraTuning"
     cites: ClassVar[tuple[str, ...]] = ("hu2022lora",)
     has_adapters: ClassVar[bool] = True
+    trains_in_gangs: ClassVar[bool] = True
 
     @property
     def has_mixed_ranks(self) -> bool:
@@ -61,6 +62,9 @@ class Lora(TuningSection):
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         if self.dropout and scenario.training.gradient_checkpointing:
             expected = "0 with training.gradient_checkpointing: recomputing would draw it again"
+            yield Refused(".dropout", self.dropout, expected)
+        if self.dropout and scenario.runtime.gang > 1:
+            expected = "0 with runtime.gang: what clients drop would depend on who trains beside them"
             yield Refused(".dropout", self.dropout, expected)
         if self.ranks:
             yield from self._mixed(self.ranks, scenario)

@@ -29,6 +29,7 @@ class TuningSection(KindSection):
     )
 
     has_adapters: ClassVar[bool] = False  # whether what trains stands beside frozen weights
+    trains_in_gangs: ClassVar[bool] = False  # whether several clients can train in one forward pass
 
     def named(self, text: str) -> str:
         """A caption or prompt with what was learnt under the name that it has learnt for it."""

@@ -119,6 +119,12 @@ class Layout:
         return torch.cat([t.flatten() for t in tensors]).view(torch.uint8).numpy()
 
 
+def places(names: Sequence[str], sizes: Sequence[int]) -> dict[str, slice]:
+    """Where each tensor is in a flat one that holds tensors of these names and sizes, in this order."""
+    ends = np.cumsum(sizes).tolist()
+    return dict(zip(names, map(slice, [0, *ends[:-1]], ends), strict=True))
+
+
 def safetensors_bytes(entries: Mapping[str, tuple[Precision, Sequence[int]]]) -> int:
     """Exact size of a safetensors file with these {name: (precision, shape)} and diffusers' metadata, without
     writing it: 8 bytes, a JSON header padded to 8, the data. The format stores wider dtypes first, then goes

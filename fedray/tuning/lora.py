@@ -1,6 +1,7 @@
 """LoRA (Hu et al. 2021): w' = w + (alpha / rank) B A, through peft."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +13,7 @@ from fedray.learners.learner import Learner
 from fedray.randomness import SERVER, key
 from fedray.scenario.base import Refused
 from fedray.transport.buffer import Layout, Precision, safetensors_bytes
+from fedray.tuning.batched_lora import batched_adapters
 from fedray.tuning.tuning import Tuning
 
 
@@ -52,6 +54,11 @@ class LoraTuning(Tuning):
     @property
     def base_scale(self) -> float:
         return float(self.section.scale)
+
+    def batched(
+        self, learner: Learner, places: Mapping[str, slice], weights: Tensor, gradients: Tensor
+    ) -> AbstractContextManager[None]:
+        return batched_adapters(learner, places, weights, gradients)
 
     def export(self, learner: Learner, layout: Layout, folder: Path, adapter: bool = True) -> None:
         """The adapter, where it is all that was learnt, and the whole model, merged: the learner has no

@@ -2,7 +2,8 @@
 files."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -112,6 +113,20 @@ class Tuning(ABC):
     def base_scale(self) -> float:
         """By which a change of base weights that travels is multiplied."""
         return 1.0
+
+    def batched(
+        self, learner: Learner, places: Mapping[str, slice], weights: Tensor, gradients: Tensor
+    ) -> AbstractContextManager[None]:
+        """Inside, a step of the learner is that of K clients at once; of a Section that says
+        `trains_in_gangs`.
+
+        Args:
+            learner: to which this tuning was applied.
+            places: where each tensor that trains is among a client's numbers, by its name.
+            weights: [K, n], each client's numbers that train.
+            gradients: [K, n], to which the gradients are added.
+        """
+        raise NotImplementedError(f"{type(self).__name__} trains one client at a time")
 
     def export(self, learner: Learner, layout: Layout, folder: Path, adapter: bool = True) -> None:
         """The result, as the learner holds it, in its ecosystem's own files.

@@ -11,6 +11,7 @@ from ray.exceptions import ActorUnavailableError, RayActorError
 
 from fedray.executors import Job
 from fedray.executors.ray.actors import ClientHost
+from fedray.planning.gangs import gangs
 from fedray.planning.placement import Place
 
 ACTOR_DEATH_TIMEOUT_S = 60.0  # how long a host may be unavailable before it is taken for dead
@@ -65,18 +66,20 @@ class HostPool:
         ray.get([host.ready for host in self.hosts])
 
     def share_out(self, clients: Sequence[int], samples: Sequence[int]) -> list[tuple[int, list[int]]]:
-        """Which host trains which clients: the longest first, each to the host of its site that has least to
-        do so far. Hosts by number; those without clients are left out."""
+        """Which host trains which clients: the gangs with most to do first, each at the host of its site that
+        has least to do so far. Hosts by number; those without clients are left out."""
         load = [0] * len(self.hosts)
         given = [list[int]() for _ in self.hosts]
         hosts_at: dict[str | None, list[int]] = {}
         for i, host in enumerate(self.hosts):
             hosts_at.setdefault(host.place.site, []).append(i)
-        work = {c: self.job.scenario.training.trained(samples[c]) for c in clients}
-        for client in sorted(clients, key=lambda c: (-work[c], c)):
-            i = min(hosts_at[self.site_of.get(client)], key=load.__getitem__)
-            load[i] += work[client] + 1  # a client without work is work
-            given[i].append(client)
+        scenario = self.job.scenario
+        units = gangs(scenario, clients, samples.__getitem__)
+        work = {unit[0]: sum(scenario.training.trained(samples[c]) for c in unit) for unit in units}
+        for unit in sorted(units, key=lambda unit: (-work[unit[0]], unit[0])):
+            i = min(hosts_at[self.site_of.get(unit[0])], key=load.__getitem__)
+            load[i] += work[unit[0]] + len(unit)  # a client without work is work
+            given[i] += unit
         return [(i, some) for i, some in enumerate(given) if some]
 
     def host_of(self, client: int) -> Host:

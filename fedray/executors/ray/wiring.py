@@ -13,6 +13,7 @@ from fedray.executors import chains, companion_round
 from fedray.executors.ray.actors import Part
 from fedray.executors.ray.driver import Driver
 from fedray.executors.split import Ask, ask
+from fedray.planning.gangs import gangs
 from fedray.schedule import Schedule
 
 
@@ -94,10 +95,11 @@ def _submit_parallel(
     in_parts = []  # which part, its first client, its reports
     states: dict[int, Any] = {}
     for i, share in driver.share_out(clients, driver.shared.samples):
-        size = -(-len(share) // driver.parts)
-        for start in range(0, len(share), size):
-            some = share[start : start + size]
-            part = Part(start == 0, start + size >= len(share))
+        units = gangs(scenario, share, driver.shared.samples.__getitem__)
+        size = -(-len(units) // driver.parts)
+        for start in range(0, len(units), size):
+            some = [client for unit in units[start : start + size] for client in unit]
+            part = Part(start == 0, start + size >= len(units))
             before = [driver.client_states.get(c) for c in some] if scenario.keeps_client_state else []
             call = driver.hosts[i].actor.train_all.options(num_returns=2 + len(before))
             total, report, *new = call.remote(
