@@ -42,14 +42,15 @@ def numbers(executor):
 
 
 @pytest.fixture(scope="module")
-def pairs(tmp_path_factory):
-    """Five clients in gangs of two after a round of two steps: the executor, and its reports."""
+def threes(tmp_path_factory):
+    """Five clients, three and two of them in a gang, after a round of two steps: the executor, and its
+    reports."""
     folder = tmp_path_factory.mktemp("gangs")
-    return trained(gang_of(2, folder, {"training.local_steps": 2}), 1)
+    return trained(gang_of(3, folder, {"training.local_steps": 2}), 1)
 
 
-def test_a_gang_ends_where_its_clients_end_one_after_another(pairs, tmp_path):
-    executor, reports = pairs
+def test_a_gang_ends_where_its_clients_end_one_after_another(threes, tmp_path):
+    executor, reports = threes
     alone, expected = trained(gang_of(1, tmp_path, {"training.local_steps": 2}), 1)
     assert [(r.client, r.samples, r.steps) for r in reports] == [
         (r.client, r.samples, r.steps) for r in expected
@@ -57,8 +58,8 @@ def test_a_gang_ends_where_its_clients_end_one_after_another(pairs, tmp_path):
     assert [r.loss for r in reports] == pytest.approx([r.loss for r in expected], rel=1e-5)
     change = numbers(alone) - alone.layout.view(alone.initial)
     error = numbers(executor) - numbers(alone)
-    assert error.norm() < 1e-2 * change.norm()  # Adam's first steps are signs, also of gradients near 0
-    assert error.abs().median() < 1e-6 * change.abs().median() + 1e-9
+    assert error.norm() < 3e-3 * change.norm()  # Adam's first steps are signs, also of gradients near 0
+    assert error.abs().median() < 1e-6 * change.abs().median()
 
 
 def test_scaffold_in_a_gang_corrects_each_client_by_its_own_control_variate(tmp_path):
@@ -76,8 +77,8 @@ def test_scaffold_in_a_gang_corrects_each_client_by_its_own_control_variate(tmp_
         assert (got - expected).norm() < 1e-4 * expected.norm()
 
 
-def test_a_client_that_fails_is_dropped_and_changes_nothing_of_the_others(pairs, tmp_path, monkeypatch):
-    file = gang_of(2, tmp_path, {"training.local_steps": 2})
+def test_a_client_that_fails_is_dropped_and_changes_nothing_of_the_others(threes, tmp_path, monkeypatch):
+    file = gang_of(3, tmp_path, {"training.local_steps": 2})
     executor = begun(file)
     learner = executor.clients.learner
     draw = learner.draw
@@ -93,28 +94,28 @@ def test_a_client_that_fails_is_dropped_and_changes_nothing_of_the_others(pairs,
     (failed,) = (r for r in reports if r.failure)
     assert failed.client == BROKEN
     assert "the loss of step 1 is nan" in failed.failure
-    assert [r for r in reports if not r.failure] == [r for r in pairs[1] if r.client != BROKEN]
+    assert [r for r in reports if not r.failure] == [r for r in threes[1] if r.client != BROKEN]
 
 
 @pytest.mark.parametrize("actors", [1, 2])
-def test_any_number_of_actors_gives_the_bits_of_one_process(actors, cluster, ray_hosts, pairs, monkeypatch):
+def test_any_number_of_actors_gives_the_bits_of_one_process(actors, cluster, ray_hosts, threes, monkeypatch):
     monkeypatch.setattr(ray_hosts, "hosts", ray_hosts.hosts[:actors])
-    ray_hosts.begin(pairs[0].shared)
+    ray_hosts.begin(threes[0].shared)
     scenario = ray_hosts.job.scenario
     reports = list(ray_hosts.run_round(schedule_round(scenario, Radio(scenario.network), 1)))
-    assert sha256(cluster.get(ray_hosts.buffer)) == sha256(pairs[0].buffer)
-    by_client = {r.client: r for r in pairs[1]}
+    assert sha256(cluster.get(ray_hosts.buffer)) == sha256(threes[0].buffer)
+    by_client = {r.client: r for r in threes[1]}
     assert {r.client: r for r in reports} == by_client
 
 
 @pytest.fixture(scope="module")
-def ray_hosts(cluster, pairs):
+def ray_hosts(cluster, threes):
     from fedray.executors.ray.executor import RayExecutor
 
-    scenario = pairs[0].job.scenario
+    scenario = threes[0].job.scenario
     runtime = scenario.runtime.model_copy(update={"executor": "ray", "actors": 2})
     on_ray = scenario.model_copy(update={"runtime": runtime})
-    executor = RayExecutor(dataclasses.replace(pairs[0].job, scenario=on_ray))
+    executor = RayExecutor(dataclasses.replace(threes[0].job, scenario=on_ray))
     yield executor
     executor.close()
 
