@@ -27,6 +27,8 @@ TINY = {
     "runtime": {"executor": "serial"},
 }
 UNSEEN = {"evaluation": {"prompts": []}}  # where nobody looks at images
+# auto would start one a client, and each imports torch and diffusers, which is most of such a test's time
+TWO_ACTORS = {"executor": "ray", "actors": 2}
 
 
 GARMENTS = {  # a classifier, whose actors import nothing but torch: where any model will do

@@ -646,6 +646,7 @@ def test_an_update_that_cannot_be_summed_is_its_client_s_failure(executor, tmp_p
         "training": training,
         "topology": {"kind": "split", "cut": "conv1", "tail": "loss", "variant": "splitfed_v1"},
     }
+    runtime = {"executor": executor} | ({"actors": 1} if executor == "ray" else {})
     with pytest.raises(
         RunFailed,
         match=(
@@ -654,7 +655,7 @@ def test_an_update_that_cannot_be_summed_is_its_client_s_failure(executor, tmp_p
         ),
     ):
         run(
-            garments(tmp_path, changes | {"runtime": {"executor": executor}, "population": {"clients": 2}}),
+            garments(tmp_path, changes | {"runtime": runtime, "population": {"clients": 2}}),
             tmp_path / "run",
         )
 

@@ -21,7 +21,7 @@ from fedray.scenario.text_to_image import TextToImage as Section
 from fedray.scenario.textual_inversion import TextualInversion
 from fedray.transport.buffer import Layout
 from fedray.tuning.tunings import tuning
-from tests.helpers import PROMPT, UNSEEN, run, tiny
+from tests.helpers import PROMPT, TWO_ACTORS, UNSEEN, run, tiny
 from tests.learners.families.tiny_bases import sdxl
 
 BASE = shipped.HERE / "tiny-sd"
@@ -173,11 +173,12 @@ def test_only_the_rows_move_in_two_rounds(topology, tmp_path):
 
 
 def test_ray_has_the_bits_of_one_process(cluster, tmp_path):
+    runtimes = {"serial": {"executor": "serial"}, "ray": TWO_ACTORS}
     hashes = {
-        executor: run(
-            tiny(tmp_path, CHANGES | {"runtime.executor": executor}, f"{executor}.yaml"), tmp_path / executor
-        )["weights_sha256"]
-        for executor in ("serial", "ray")
+        name: run(tiny(tmp_path, CHANGES | {"runtime": runtime}, f"{name}.yaml"), tmp_path / name)[
+            "weights_sha256"
+        ]
+        for name, runtime in runtimes.items()
     }
     assert hashes["serial"] == hashes["ray"]
 

@@ -16,7 +16,7 @@ from fedray.learners.learners import NO_DATA
 from fedray.learners.text_to_image import TextToImage
 from fedray.scenario.base import Refused
 from fedray.scenario.text_to_image import TextToImage as Section
-from tests.helpers import PROMPT, UNSEEN, run, tiny
+from tests.helpers import PROMPT, TWO_ACTORS, UNSEEN, run, tiny
 from tests.learners.families.tiny_bases import BASES, sdxl
 
 LEARNT = {"training.optimizer.learning_rate": 2e-2, "training.rounds": 2, "training.local_steps": 1}
@@ -86,12 +86,12 @@ def test_training_whole_parts_on_ray_has_the_bits_of_one_process(cluster, family
     base = BASES[family](tmp_path / "base")
     changes = {"model.base": str(base), "tuning": {"kind": "full"}, "training.rounds": 2}
     changes |= {"training.local_steps": 1}
+    runtimes = {"serial": {"executor": "serial"}, "ray": TWO_ACTORS}
     hashes = {
-        executor: run(
-            tiny(tmp_path, UNSEEN | changes | {"runtime.executor": executor}, f"{executor}.yaml"),
-            tmp_path / executor,
-        )["weights_sha256"]
-        for executor in ("serial", "ray")
+        name: run(tiny(tmp_path, UNSEEN | changes | {"runtime": runtime}, f"{name}.yaml"), tmp_path / name)[
+            "weights_sha256"
+        ]
+        for name, runtime in runtimes.items()
     }
     assert hashes["serial"] == hashes["ray"]
 
