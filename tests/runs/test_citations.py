@@ -99,7 +99,6 @@ VALUES = {  # of keys beside `kind`, whose section cites them
     "network": {"resnet18"},
     "objective": {"masked_language", "causal_language", "classification", "masked_image"},
     "loss": {"nonsaturating", "hinge"},
-    "gradients": {"none"},
     "condition": {"edges"},
     "precision": {"fp16"},
     "rate": {"shannon", "truncated", "nr_mcs"},
