@@ -30,9 +30,7 @@ class DataSection(KindSection):
     has_test_set: ClassVar[bool] = True  # whether some of its samples are kept to test on
     of_text: ClassVar[bool] = False  # whether its samples are tokens, not images
     needs_captions: ClassVar[bool] = False  # whether each sample's caption is the user's own
-    names_columns: ClassVar[bool] = (
-        False  # whether samples may have a picture beside them, by a column's name
-    )
+    names_columns: ClassVar[bool] = False  # whether a column may name a picture beside each sample
     called: ClassVar[str] = "samples"  # what its samples are called in messages
     # whether it has equally many samples of each label, so that a partition by label is known before
     labels_known_before_download: ClassVar[bool] = False
