@@ -339,6 +339,44 @@ def test_md_gan_with_one_client_trains_both_networks_as_they_train_together(tmp_
     np.testing.assert_allclose(*homes, rtol=0, atol=1e-5)
 
 
+def generator_after_the_mean_gradient(executor, rate):
+    """Of all clients, as in Hardy et al. 2019, Algorithm 1, where a server takes one step a time."""
+    scenario = executor.job.scenario
+    means = []
+    for client in range(scenario.population.clients):
+        gan = load(scenario, executor.job.folder, torch.device("cpu"), torch.float32)
+        gan.generator.requires_grad_(True)
+        shard = executor.clients.shard(client)
+        rng = generator(scenario.seed, 1, client, "batches")
+        (indices,) = batches(scenario.training.batches(len(shard)), len(shard), rng)
+        draws = torch.Generator().manual_seed(key(scenario.seed, 1, client, "noise"))
+        batch = gan.draw(shard, indices, draws)
+        means.append(gradients(loss_of_generator(gan, batch), gan.generator))
+    steps = [rate * torch.stack(of_clients).mean(0) for of_clients in zip(*means, strict=True)]
+    named = gan.generator.named_parameters()
+    return {f"generator.{n}": p.detach() - step for (n, p), step in zip(named, steps, strict=True)}
+
+
+def test_by_copies_that_take_one_step_of_sgd_md_gans_generator_follows_the_clients_mean_gradient(tmp_path):
+    rate = 0.5
+    sgd = {"kind": "sgd", "learning_rate": rate}
+    changes = {
+        # without spectral normalisation, whose vectors the discriminator's own pass moves first
+        "model": SMALL | {"conditional": True, "spectral_norm": False},
+        "topology": MD_GAN["topology"] | {"variant": "splitfed_v1"},
+        "population": {"clients": 3},
+        "data.partition": {"kind": "iid", "samples": 40},
+        "training": {"rounds": 1, "local_steps": 1, "batch_size": 8, "clip_norm": None, "optimizer": sgd},
+    }
+    executor = begun(garments(tmp_path, MD_GAN | changes))
+    run_round(executor, 1)
+    ours = executor.layout.tensors(executor.buffer)
+    expected = generator_after_the_mean_gradient(executor, rate)
+    assert expected.keys() <= ours.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(ours[name], tensor, rtol=0, atol=1e-6, msg=name)
+
+
 def test_of_md_gan_cross_noise_and_labels_images_and_their_gradients_and_no_weights(tmp_path):
     loaded, _ = job_of(garments(tmp_path, MD_GAN | {"population": {"clients": 2}}))
     planned = plan(loaded)
