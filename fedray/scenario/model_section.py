@@ -35,6 +35,7 @@ class ModelSection(KindSection):
     of_text: ClassVar[bool] = False  # whether its samples are tokens, not images
 
     takes_adapters: ClassVar[bool] = False  # whether it has layers that LoRA knows
+    has_frozen_base: ClassVar[bool] = False  # whether it begins with a base model that adapters leave frozen
     takes_new_tokens: ClassVar[bool] = False  # whether its text encoders can learn new tokens
     checkpoints_gradients: ClassVar[bool] = True  # whether it can recompute activations
     resembles_references: ClassVar[bool] = False  # whether evaluation.reference judges what it makes

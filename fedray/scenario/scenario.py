@@ -51,7 +51,8 @@ class Scenario(Section):
         default=Evaluation(), description="What is measured and shown, and how often."
     )
     runtime: Runtime = Field(
-        default=Runtime(), description="Where the work runs. Nothing here but threads can change a result."
+        default=Runtime(),
+        description="Where the work runs. Nothing here but threads and base_precision can change a result.",
     )
     sweep: Sweep | None = Field(
         default=None, description="Variants of this scenario, each a run of its own. None: one run."

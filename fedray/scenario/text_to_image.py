@@ -51,6 +51,7 @@ class TextToImage(ModelSection):
     evaluates_on_test_set: ClassVar[bool] = False
     reads_captions: ClassVar[bool] = True
     takes_adapters: ClassVar[bool] = True
+    has_frozen_base: ClassVar[bool] = True
     takes_new_tokens: ClassVar[bool] = True
     resembles_references: ClassVar[bool] = True
     reads_sites: ClassVar[bool] = True
