@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,7 @@ def _missing(loaded: Loaded) -> ScenarioError:
     for key, path in user_paths(scenario):
         if not (key.startswith("data.") and (scenario.sites or scenario.data.may_download)):
             attempt(key, partial(verify_exists, path, loaded.folder, key))
+    attempt("runtime.base_precision", lambda: _quantizer(scenario))
     attempt("runtime.report_to", lambda: reporters(loaded))
     return loaded.error(refused)
 
@@ -115,6 +117,12 @@ def readable(loaded: Loaded, dataset: Dataset | None = None) -> tuple[Samples, M
     if bad:
         raise loaded.error(bad)
     return samples, held
+
+
+def _quantizer(scenario: Scenario) -> None:
+    """Raises Refused where the library that quantizes a base model is not installed."""
+    if scenario.runtime.base_precision == "int8" and find_spec("torchao") is None:
+        raise Refused("runtime.base_precision", "int8 without torchao", "pip install 'fedray[quantized]'")
 
 
 def tested(scenario: Scenario) -> bool:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,7 @@ class Model:
     """A learner with its tuning, resident, and the flat buffer over what trains."""
 
     def __init__(self, job: Job, device: torch.device) -> None:
+        self.job = job
         scenario = job.scenario
         make_deterministic(scenario.runtime.threads)
         self.scenario = scenario
@@ -78,6 +80,12 @@ class Model:
 
     def export(self, buffer: np.ndarray, state: StateArrays, folder: Path) -> None:
         """The result's files, as the last thing it does: its adapter is merged then."""
+        runtime = self.scenario.runtime
+        if runtime.base_precision == "int8":  # adapters are merged into the base's own weights
+            runtime = runtime.model_copy(update={"base_precision": None})
+            scenario = self.scenario.model_copy(update={"runtime": runtime})
+            Model(replace(self.job, scenario=scenario), self.learner.device).export(buffer, state, folder)
+            return
         self.receive(buffer, state)
         adapter = not self.rule.updates_base_weights
         try:

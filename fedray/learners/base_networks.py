@@ -16,6 +16,7 @@ from torch import nn
 from fedray.errors import printable
 from fedray.learners.base_families import FamilyFiles, PartFiles
 from fedray.learners.base_folder import family_of, listed, stored, verify_loaded
+from fedray.learners.base_precision import BasePrecision
 from fedray.learners.base_tokenizer import TOKENIZERS
 from fedray.learners.bases import Base
 from fedray.scenario.base import Refused
@@ -35,7 +36,7 @@ def index_of(base: Base, name: str) -> tuple[FamilyFiles, dict[str, Any]]:
 
 
 def load_parts(
-    family: FamilyFiles, base: Base, name: str, device: torch.device, compute: torch.dtype
+    family: FamilyFiles, base: Base, name: str, device: torch.device, precision: BasePrecision
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The networks with their weights, and the tokenizers, each by name.
 
@@ -44,8 +45,7 @@ def load_parts(
         base: where they are.
         name: what the scenario calls it, for errors.
         device: where they shall be.
-        compute: the dtype of frozen networks; the autoencoder is in fp32, as half overflows in it, and so
-            is T5 where that dtype is fp16.
+        precision: of frozen networks.
     """
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
@@ -57,10 +57,8 @@ def load_parts(
         options: Any = {"subfolder": part_name, "use_safetensors": True, "local_files_only": base.local}
         if part.library == "transformers":  # it names no shapes otherwise; attention is torch's own
             options |= {"ignore_mismatched_sizes": True, "attn_implementation": "sdpa"}
-        overflows = part_name == "vae" or (part.value == "t5" and compute == torch.float16)
-        dtype = torch.float32 if overflows else compute
         model, facts = network_class(part).from_pretrained(
-            base.source, torch_dtype=dtype, output_loading_info=True, **options
+            base.source, output_loading_info=True, **options, **precision.options(part_name, part)
         )
         parts[part_name] = _whole(name, part_name, model, facts).to(device)
     tokenizers = {
@@ -171,6 +169,8 @@ def _whole(base: str, name: str, model: nn.Module, facts: Mapping[str, Any]) -> 
                 "a whole one: with all the weights that it was trained with, and no others",
             )
     numbers = {key: t for key, t in model.state_dict().items() if t.is_floating_point() and not t.is_meta}
+    # quantized weights know no `isfinite`
+    numbers = {key: t.dequantize() if type(t) is not torch.Tensor else t for key, t in numbers.items()}
     if broken := [key for key, t in numbers.items() if not t.isfinite().all()]:
         half = (
             f" as {str(dtype).removeprefix('torch.')}"

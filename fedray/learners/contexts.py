@@ -28,6 +28,7 @@ class LearnerContext:
         seed: the scenario's.
         device: where weights and batches are; "meta" to count work, where nothing has memory.
         compute: the dtype that is computed in.
+        base_precision: the scenario's `runtime.base_precision`.
     """
 
     dataset: DatasetInfo
@@ -35,6 +36,7 @@ class LearnerContext:
     seed: int = 0
     device: torch.device = CPU
     compute: torch.dtype = torch.float32
+    base_precision: str | None = None
 
     def with_dataset(self, dataset: DatasetInfo) -> "LearnerContext":
         return replace(self, dataset=dataset)

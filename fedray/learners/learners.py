@@ -30,7 +30,7 @@ def load(
     """A scenario's learner with weights: a base model's, or drawn from the seed.
 
     Args:
-        scenario: of which the learner reads `model` and `seed`.
+        scenario: of which the learner reads `model`, `seed` and `runtime.base_precision`.
         folder: where the scenario's relative paths start.
         device: where its weights shall be; "meta": nowhere.
         compute: the dtype that it computes in.
@@ -40,7 +40,7 @@ def load(
     info = NO_DATA
     if section.built_for_data:
         info = (dataset or Dataset.of(scenario, folder)).info
-    context = LearnerContext(info, folder, scenario.seed, device, compute)
+    context = LearnerContext(info, folder, scenario.seed, device, compute, scenario.runtime.base_precision)
     return learner_class(section).load(section, context)
 
 

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from fedray.data import Samples
 from fedray.learners.adapter_files import KOHYA_FILE
 from fedray.learners.base_networks import cut_captions, libraries_refuse
+from fedray.learners.base_precision import BasePrecision
 from fedray.learners.bases import locate, refuse_unknown_to
 from fedray.learners.contexts import LearnerContext, Sampling
 from fedray.learners.families.family import Conditions, open_family
@@ -48,7 +49,8 @@ class TextToImage(Learner):
         super().__init__(section, context)
         self.base = locate(section.base, context.folder)
         with libraries_refuse(section.base, self.device):
-            self.family = open_family(self.base, section.base, self.device, self.compute)
+            precision = BasePrecision.of(context.base_precision, self.compute)
+            self.family = open_family(self.base, section.base, self.device, precision)
             refuse_unknown_to(self.family.files, section)
             self.parts = self.family.parts
             self.vae = self.family.vae

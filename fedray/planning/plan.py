@@ -70,7 +70,7 @@ def plan(loaded: Loaded) -> dict[str, Any]:
     return {
         "name": scenario.name,
         **_actors(scenario, here),
-        "memory_bytes": workload.memory_bytes(scenario.training.precision),
+        "memory_bytes": workload.memory_bytes(scenario.training.precision, scenario.runtime.base_precision),
         **{name: getattr(workload, name) for name in AS_COUNTED},
         # of the client with most
         **{f"payload_bytes_{way}": max(each) for way, each in workload.sent(scenario).items()},
@@ -254,7 +254,7 @@ def feasible(scenario: Scenario, radio: Radio, workload: Workload, shared: Share
     Raises:
         Refused: for a model that does not fit a device's memory, or a deadline that nobody can meet.
     """
-    needed = workload.memory_bytes(scenario.training.precision)
+    needed = workload.memory_bytes(scenario.training.precision, scenario.runtime.base_precision)
     for processor in (*radio.devices.kinds, radio.server):
         side = "server" if processor is radio.server else "client"
         if processor.memory_bytes is not None and needed[side] > processor.memory_bytes:

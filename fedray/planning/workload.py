@@ -40,6 +40,7 @@ class Workload:
     preparation_flops: float = 0.0  # once a client, however many samples it has
     notes: tuple[str, ...] = ()  # what a person should know before it trains
     cut: CutWork | None = None  # of a split model
+    quantizable_parameters: int = 0  # that runtime.base_precision int8 makes integers
 
     def at(self, cut: CutWork) -> Workload:
         """The same model, cut elsewhere."""
@@ -65,10 +66,15 @@ class Workload:
             "sidelink": (self.payload_bytes,),
         }
 
-    def memory_bytes(self, precision: str) -> dict[str, int]:
+    def memory_bytes(self, precision: str, base: str | None = None) -> dict[str, int]:
         """Weights, masters, gradients, two optimizer moments and two buffers of an actor; activations come on
-        top."""
-        width = 4 if precision == "fp32" else 2
+        top.
+
+        Args:
+            precision: the scenario's `training.precision`.
+            base: its `runtime.base_precision`.
+        """
+        width = 4 if base in ("fp32", "int8") or precision == "fp32" else 2
         trainable = self.trainable_parameters
         if (cut := self.cut) is not None:
             gathered = {"server": self.gathered_bytes}
@@ -77,6 +83,8 @@ class Workload:
                 for side, n in cut.parameters.items()
             }
         weights = self.parameters * width
+        if base == "int8":
+            weights -= self.quantizable_parameters * (width - 1)
         # the server's own, where less precision is sent
         master = 4 * trainable if self.payload_bytes < 4 * trainable else 0
         return {
@@ -183,6 +191,7 @@ def _notes(scenario: Scenario, folder: Path, dataset: Dataset) -> Iterator[str]:
 
 def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     from fedray.aggregation.rules import rule
+    from fedray.learners.base_precision import quantizable_numbers
     from fedray.learners.learners import on_meta
     from fedray.planning import refusals
     from fedray.transport.buffer import Layout
@@ -191,6 +200,7 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
 
     learner = on_meta(scenario, folder, dataset)
     parameters = sum(p.numel() for part in learner.parts.values() for p in part.parameters())
+    quantizable = quantizable_numbers(learner.parts)
     tunes = tuning(scenario.tuning, scenario.seed, scenario.aggregation.frozen)
     tuned = tunes.apply(learner)
     layout = Layout.of(tuned.travelling, scenario.payload)
@@ -208,6 +218,7 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     companion_work = _generation(scenario, learner) if planner is None else planner.work(folder, dataset)
     whole = Workload(
         parameters=parameters,
+        quantizable_parameters=quantizable,
         trainable_parameters=layout.trained + home,
         home_parameters=home,
         payload_bytes=layout.nbytes,

@@ -41,6 +41,7 @@ class ModelSection(KindSection):
     # Whether several clients' batches may go through it as one: it has stages, its values have samples in
     # their first dimension, and no sample's depends on the others.
     trains_in_gangs: ClassVar[bool] = False
+    has_frozen_base: ClassVar[bool] = False  # whether it begins with a base model that adapters leave frozen
     takes_new_tokens: ClassVar[bool] = False  # whether its text encoders can learn new tokens
     checkpoints_gradients: ClassVar[bool] = True  # whether it can recompute activations
     # whether evaluation.reference, denoising and inference_cost are of images that it makes of captions

@@ -1,4 +1,5 @@
-"""`runtime`: where the work runs. Nothing here but `threads` and `gang` can change a result."""
+"""`runtime`: where the work runs. Nothing here but `threads`, `gang` and `base_precision` can change a
+result."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
@@ -80,6 +81,12 @@ class Runtime(Section):
         "have equal sizes form gangs in the round's order. Results equal those of 1 within rounding, so that "
         "another number gives other bits; actors change none. 1: one client after another.",
     )
+    base_precision: Literal["fp32", "bf16", "int8", "nf4"] | None = Field(
+        default=None,
+        description="The number format of a base model's frozen weights in memory, beside LoRA adapters. "
+        "fp32: 32 bits. bf16: 16 bits, as training.precision bf16 has them. int8: linear layers in 8 bits, "
+        "by torchao, others in fp32. nf4: not there yet. None: that of training.precision.",
+    )
     checkpoint_every: Count = Field(default=1, description="Write a checkpoint every so many rounds.")
     report_to: list[Reporter] = Field(
         default=[],
@@ -90,8 +97,12 @@ class Runtime(Section):
     failures: Failures = Field(default=Failures(), description="What happens when something fails.")
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
-        if self.gang == 1:
-            return
+        if self.gang > 1:
+            yield from self._conflicts_of_gangs(scenario)
+        if self.base_precision is not None:
+            yield from self._conflicts_of_precision(self.base_precision, scenario)
+
+    def _conflicts_of_gangs(self, scenario: Any) -> Iterator[Refused]:
         got = f"{self.gang} with "
         if not scenario.tuning.trains_in_gangs:
             yield Refused(".gang", f"{got}tuning {scenario.tuning.kind}", "1, or tuning.kind lora")
@@ -107,8 +118,44 @@ class Runtime(Section):
             yield Refused(".gang", f"{got}topology {scenario.topology.kind}", expected)
         if scenario.augmentation is not None:
             yield Refused(".gang", f"{got}augmentation", "1, or no augmentation")
+        if self.base_precision == "int8":
+            yield Refused(".gang", f"{got}base_precision int8", "1, or a base in floating point")
 
     def cited(self) -> Iterator[str]:
         yield from super().cited()
         if self.executor == "ray":
             yield "moritz2018ray"
+
+    def _conflicts_of_precision(self, got: str, scenario: Any) -> Iterator[Refused]:
+        tuning = scenario.tuning
+        precision = scenario.training.precision
+        if got == "nf4":
+            expected = "int8: nf4 needs bitsandbytes and a GPU, and has not been tried with fedray"
+            yield Refused(".base_precision", got, expected)
+        if not scenario.model.has_frozen_base:
+            expected = "none: its weights all train, and only text_to_image has a frozen base"
+            yield Refused(".base_precision", f"{got} for a {scenario.model.kind}", expected)
+        elif not tuning.has_adapters:
+            expected = "none, or tuning.kind lora, beside which the base is frozen"
+            yield Refused(".base_precision", f"{got} with tuning.kind {tuning.kind}", expected)
+        if got == "bf16" and precision != "bf16":
+            expected = "training.precision bf16, which is what computes with weights in bf16"
+            yield Refused(".base_precision", f"bf16 with training.precision {precision}", expected)
+        if got == "int8":
+            yield from self._conflicts_of_int8(scenario)
+
+    def _conflicts_of_int8(self, scenario: Any) -> Iterator[Refused]:
+        if scenario.training.precision == "fp16":
+            expected = "training.precision bf16 or fp32: torchao computes in those"
+            yield Refused(".base_precision", "int8 with training.precision fp16", expected)
+        if scenario.topology.splits_model:
+            expected = "none, or a topology that trains whole models"
+            yield Refused(".base_precision", f"int8 with topology.kind {scenario.topology.kind}", expected)
+        if scenario.aggregation.needs_adapters:
+            expected = "none, or a rule that leaves base weights alone, such as fedavg"
+            yield Refused(
+                ".base_precision", f"int8 with aggregation.kind {scenario.aggregation.kind}", expected
+            )
+        if getattr(scenario.model, "control", None) is not None:
+            expected = "none, or no ControlNet: it begins with the base's own weights"
+            yield Refused(".base_precision", "int8 with model.control", expected)

@@ -52,7 +52,8 @@ class Scenario(Section):
     )
     runtime: Runtime = Field(
         default=Runtime(),
-        description="Where the work runs. Nothing here but threads and gang can change a result.",
+        description="Where the work runs. Nothing here but threads, gang and base_precision can change a "
+        "result.",
     )
     sweep: Sweep | None = Field(
         default=None, description="Variants of this scenario, each a run of its own. None: one run."

@@ -72,6 +72,7 @@ class TextToImage(ModelSection):
     reads_captions: ClassVar[bool] = True
     takes_adapters: ClassVar[bool] = True
     trains_in_gangs: ClassVar[bool] = True
+    has_frozen_base: ClassVar[bool] = True
     takes_new_tokens: ClassVar[bool] = True
     resembles_references: ClassVar[bool] = True
     reads_sites: ClassVar[bool] = True

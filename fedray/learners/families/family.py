@@ -12,6 +12,7 @@ from fedray.lazy import resolve
 from fedray.learners.adapter_files import peft_key
 from fedray.learners.base_families import FamilyFiles
 from fedray.learners.base_networks import index_of, load_parts, noise_config, parts_on_meta
+from fedray.learners.base_precision import BasePrecision
 from fedray.learners.bases import Base
 from fedray.learners.families.new_tokens import expanded
 from fedray.learners.families.noise import DiscreteNoise, Noise
@@ -29,7 +30,7 @@ class Family(ABC):
         base: where it is.
         name: what the scenario calls it, for errors.
         device: where the networks are; "meta": nowhere.
-        compute: the dtype of frozen networks; the autoencoder is in fp32.
+        precision: of frozen networks.
 
     Attributes:
         parts: networks by name.
@@ -55,7 +56,7 @@ class Family(ABC):
         base: Base,
         name: str,
         device: torch.device,
-        compute: torch.dtype,
+        precision: BasePrecision,
     ) -> None:
         self.files = files
         self.index = index
@@ -67,7 +68,7 @@ class Family(ABC):
         if device.type == "meta":
             self.parts = parts_on_meta(files, base, name)
         else:
-            self.parts, self.tokenizers = load_parts(files, base, name, device, compute)
+            self.parts, self.tokenizers = load_parts(files, base, name, device, precision)
         for part in self.parts.values():
             part.requires_grad_(False).eval()
         self.noise = self.noise_of(noise_config(files, base, name, self.parts))
@@ -218,20 +219,20 @@ class Family(ABC):
         read diffusers' file."""
 
 
-def open_family(base: Base, name: str, device: torch.device, compute: torch.dtype) -> Family:
+def open_family(base: Base, name: str, device: torch.device, precision: BasePrecision) -> Family:
     """The base model, as its family has it.
 
     Args:
         base: where it is.
         name: what the scenario calls it, for errors.
         device: where the networks are; "meta": nowhere.
-        compute: the dtype of frozen networks.
+        precision: of frozen networks.
 
     Raises:
         Refused: for a base of a family that is not trained here, or that is not whole.
     """
     files, index = index_of(base, name)
-    family: Family = resolve(files.implementation)(files, index, base, name, device, compute)
+    family: Family = resolve(files.implementation)(files, index, base, name, device, precision)
     return family
 
 
