@@ -22,7 +22,7 @@ INT8 = {"runtime.base_precision": "int8"}
     ],
 )
 def test_what_a_base_precision_does_not_go_with_is_refused(tmp_path, changes, expected):
-    with pytest.raises(ScenarioError, match="runtime.base_precision") as refused:
+    with pytest.raises(ScenarioError, match=r"runtime\.base_precision") as refused:
         load(tiny(tmp_path, changes))
     assert expected in str(refused.value)
 
