@@ -6,7 +6,6 @@ text embeddings where the text encoder is frozen.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -320,18 +319,7 @@ class TextToImage(Learner):
 
     def save(self, folder: Path) -> None:
         """The whole pipeline as `from_pretrained` reads it."""
-        for tokenizer in self.family.tokenizers.values():
-            backend = getattr(tokenizer, "backend_tokenizer", None)
-            if backend is not None:  # its file would tell how it was last used
-                backend.no_padding()
-                backend.no_truncation()
-        self.pipeline().save_pretrained(folder, safe_serialization=True)
-        # transformers would load them as stored, beside a U-Net in fp32
-        for name in self.family.files.tokenizers.values():
-            config = folder / name / "config.json"
-            config.write_text(
-                json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n"
-            )
+        self.family.save(self.pipeline(), folder)
 
     @classmethod
     def from_export(cls, section: Section, context: LearnerContext, folder: Path) -> Self:

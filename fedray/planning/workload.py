@@ -191,7 +191,6 @@ def _notes(scenario: Scenario, folder: Path, dataset: Dataset) -> Iterator[str]:
 
 def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     from fedray.aggregation.rules import rule
-    from fedray.learners.base_precision import quantizable_numbers
     from fedray.learners.learners import on_meta
     from fedray.planning import refusals
     from fedray.transport.buffer import Layout
@@ -200,11 +199,10 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
 
     learner = on_meta(scenario, folder, dataset)
     parameters = sum(p.numel() for part in learner.parts.values() for p in part.parameters())
-    quantizable = quantizable_numbers(learner.parts)
+    quantizable = _quantizable(learner)
     tunes = tuning(scenario.tuning, scenario.seed, scenario.aggregation.frozen)
     tuned = tunes.apply(learner)
     layout = Layout.of(tuned.travelling, scenario.payload)
-    home = tuned.home_parameters
     rules = rule(scenario.aggregation, layout)
     hooks = hook_chain(scenario.aggregation.transforms, layout.dtype)
     refusals.refuse_unnamed_groups(scenario, tuned.trained_names)
@@ -219,8 +217,8 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     whole = Workload(
         parameters=parameters,
         quantizable_parameters=quantizable,
-        trainable_parameters=layout.trained + home,
-        home_parameters=home,
+        trainable_parameters=layout.trained + tuned.home_parameters,
+        home_parameters=tuned.home_parameters,
         payload_bytes=layout.nbytes,
         downlink_bytes=tuple((rules.received - n) * width for n in left_out),
         uplink_bytes=tuple(hooks.encoded_bytes(rules.sent - n) for n in left_out),
@@ -243,8 +241,7 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
         return whole
     from fedray.learners.cut import cut
 
-    cuts = [cut(learner.stages, scenario.split)]
-    (split,) = cut_work(scenario, learner, tuned, layout, cuts)
+    (split,) = cut_work(scenario, learner, tuned, layout, [cut(learner.stages, scenario.split)])
     if reason := refusal(scenario, split):
         raise reason
     return whole.at(split)
@@ -257,6 +254,12 @@ def _generation(scenario: Scenario, learner: Learner) -> CompanionWork:
     if not scenario.model.class_images_from_server:
         return CompanionWork()
     return CompanionWork(class_image_flops(learner), learner.size, 3 * learner.size**2)
+
+
+def _quantizable(learner: Learner) -> int:
+    from fedray.learners.base_precision import quantizable_numbers
+
+    return quantizable_numbers(learner.parts)
 
 
 def _flops_per_sample(learner: Learner) -> float:

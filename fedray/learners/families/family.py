@@ -1,8 +1,10 @@
 """What every family of base models offers to text_to_image: its networks, how a caption becomes what they
 are conditioned on, the stages of a step, its pipeline, and the names that its adapters have in files."""
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -202,6 +204,20 @@ class Family(ABC):
     def pipeline_options(self) -> dict[str, Any]:
         """What the pipeline is built with beside networks, tokenizers and sampler."""
         return {}
+
+    def save(self, pipeline: Any, folder: Path) -> None:
+        """This family's pipeline as `from_pretrained` reads it."""
+        for tokenizer in self.tokenizers.values():
+            backend = getattr(tokenizer, "backend_tokenizer", None)
+            if backend is not None:  # its file would tell how it was last used
+                backend.no_padding()
+                backend.no_truncation()
+        pipeline.save_pretrained(folder, safe_serialization=True)
+        # transformers would load them as stored, beside a denoising network in fp32
+        for name in self.files.tokenizers.values():
+            config = folder / name / "config.json"
+            stored = json.loads(config.read_text())
+            config.write_text(json.dumps(stored | {"dtype": "float32"}, indent=2) + "\n")
 
     # Adapters
 
