@@ -344,7 +344,8 @@ def test_the_shell_completes_shipped_scenarios():
     typed = {"_FEDRAY_COMPLETE": "complete_bash", "COMP_WORDS": "fedray run huang", "COMP_CWORD": "2"}
     done = subprocess.run([command], env=os.environ | typed, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [
-        f"huang2023-{name}" for name in ("full", "lora", "sidelink", "table1", "tiny", "topologies")
+        f"huang2023-{name}"
+        for name in ("full", "lora", "sidelink", "table1", "table2", "table2-sizes", "tiny", "topologies")
     ]
 
 

@@ -39,6 +39,7 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "payload": {"fp32", "fp16", "bf16"},
     "likelihood": {"bernoulli", "gaussian"},
     "precision": {"fp32", "bf16"},
+    "base_precision": {"fp32", "bf16", "int8", "nf4"},  # number formats; QLoRA is not there
     "clip_norm": {"auto"},
     "weighting": {"samples", "uniform"},
     "at": {"server", "server_broadcast", "client"},
