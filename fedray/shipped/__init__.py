@@ -35,7 +35,8 @@ def scenarios() -> dict[str, Path]:
     """The shipped scenarios by name: inside a wheel they lie in the package, in a checkout beside it."""
     for folder in (HERE.parent / "scenarios", HERE.parent.parent / "scenarios"):
         if folder.is_dir():
-            return {p.stem: p for p in sorted(folder.rglob("*.yaml"))}
+            files = sorted(folder.rglob("*.yaml"), key=lambda file: file.with_suffix(""))
+            return {file.stem: file for file in files}
     raise FileNotFoundError("the shipped scenarios are missing: this installation is not whole")
 
 
