@@ -37,7 +37,6 @@ class Family(ABC):
     Attributes:
         parts: networks by name.
         tokenizers: by name; none on the meta device.
-        trainable: names of the parts that a tuning may train, the one that denoises first.
         tokens: names of the conditions before they are embedded: token ids, one for each text encoder.
         conditions: names of the conditions that the denoising network takes of a text.
         arguments: what the pipeline calls each condition of a text.
@@ -45,7 +44,6 @@ class Family(ABC):
         named: gives a text with what a tuning has learnt under its name.
     """
 
-    trainable: ClassVar[tuple[str, ...]]
     tokens: ClassVar[tuple[str, ...]]
     conditions: ClassVar[tuple[str, ...]]
     arguments: ClassVar[Mapping[str, str]] = {"text": "prompt_embeds", "pooled": "pooled_prompt_embeds"}
@@ -78,6 +76,11 @@ class Family(ABC):
     def noise_of(self, config: Mapping[str, Any]) -> Noise:
         """The noise that this family is trained with, from its scheduler's configuration."""
         return DiscreteNoise(config)
+
+    @property
+    def trainable(self) -> tuple[str, ...]:
+        """Names of the parts that a tuning may train, the one that denoises first."""
+        return self.files.trainable
 
     @property
     def denoiser(self) -> Any:

@@ -21,7 +21,6 @@ GUIDANCE = 3.5  # in training, as in diffusers' script
 
 
 class Flux(FlowTransformer):
-    trainable: ClassVar[tuple[str, ...]] = ("transformer", "text_encoder")
     tokens: ClassVar[tuple[str, ...]] = ("text", "text_2")
     conditions: ClassVar[tuple[str, ...]] = ("text", "pooled")
     logit_normal: ClassVar[bool] = False

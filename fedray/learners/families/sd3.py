@@ -21,7 +21,6 @@ FEED_FORWARD = ["ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_contex
 
 
 class StableDiffusion3(FlowTransformer):
-    trainable: ClassVar[tuple[str, ...]] = ("transformer", "text_encoder", "text_encoder_2")
     tokens: ClassVar[tuple[str, ...]] = ("text", "text_2", "text_3")
     conditions: ClassVar[tuple[str, ...]] = ("text", "pooled")
     logit_normal: ClassVar[bool] = True

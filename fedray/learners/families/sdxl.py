@@ -14,7 +14,6 @@ from fedray.learners.stages import Stage
 
 
 class StableDiffusionXL(StableDiffusion):
-    trainable: ClassVar[tuple[str, ...]] = ("unet", "text_encoder", "text_encoder_2")
     tokens: ClassVar[tuple[str, ...]] = ("text", "text_2")
     conditions: ClassVar[tuple[str, ...]] = ("text", "pooled")
     clips: ClassVar[tuple[str, ...]] = ("clip_l", "clip_g")

@@ -16,7 +16,6 @@ KOHYA_TEXT = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
 
 
 class StableDiffusion(Family):
-    trainable: ClassVar[tuple[str, ...]] = ("unet", "text_encoder")
     tokens: ClassVar[tuple[str, ...]] = ("text",)
     conditions: ClassVar[tuple[str, ...]] = ("text",)
     clips: ClassVar[tuple[str, ...]] = ("clip_l",)
