@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fedray.errors import printable
 from fedray.learners.base_families import FamilyFiles, PartFiles
@@ -171,7 +171,7 @@ def _whole(base: str, name: str, model: nn.Module, facts: Mapping[str, Any]) -> 
     numbers = {key: t for key, t in model.state_dict().items() if t.is_floating_point() and not t.is_meta}
     # quantized weights know no `isfinite`
     numbers = {key: t.dequantize() if type(t) is not torch.Tensor else t for key, t in numbers.items()}
-    if broken := [key for key, t in numbers.items() if not t.isfinite().all()]:
+    if broken := [key for key, t in numbers.items() if t.numel() and not _finite(t)]:
         half = (
             f" as {str(dtype).removeprefix('torch.')}"
             if (dtype := next(model.parameters()).dtype) == torch.float16
@@ -183,6 +183,12 @@ def _whole(base: str, name: str, model: nn.Module, facts: Mapping[str, Any]) -> 
             "weights that are numbers",
         )
     return model
+
+
+def _finite(numbers: Tensor) -> bool:
+    """Whether none is infinite or no number. In one pass, as `isfinite` of each took half of a large base's
+    loading; the least and the greatest are no number where any is."""
+    return bool(torch.stack(torch.aminmax(numbers)).isfinite().all())
 
 
 def cut_captions(base: Base, captions: Sequence[str]) -> str | None:
