@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fedray.adversary.attack import Attack
     from fedray.aggregation.accumulators import Accumulator, ExactSum, Gathered, Updates
     from fedray.aggregation.rule import Rule
     from fedray.api import check, compare, load, open, plan, run, trainable
@@ -44,6 +45,7 @@ __all__ = [
     "SERVER_ID",
     "Accumulator",
     "Aggregate",
+    "Attack",
     "Callback",
     "ClientReport",
     "DatasetInfo",
@@ -98,6 +100,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "fedray.adversary.attack": ["Attack"],
     "fedray.aggregation.accumulators": ["Accumulator", "ExactSum", "Gathered", "Updates"],
     "fedray.aggregation.rule": ["Rule"],
     "fedray.api": ["check", "compare", "load", "open", "plan", "run", "trainable"],

@@ -204,6 +204,10 @@ class Gathered(Accumulator):
     def _merge(self, other: Self) -> None:
         self.updates = [*self.updates, *other.updates]
 
+    def by_client(self) -> Iterator[tuple[int, tuple[int, np.ndarray]]]:
+        """Each client with its weight and its update [numel] fp32."""
+        return ((client, (weight, numbers)) for client, weight, numbers in self.updates)
+
     def result(self, rows: int, part: slice) -> Updates:
         ordered = sorted(self.updates, key=lambda entry: entry[0])
         values = np.stack([numbers.reshape(rows, -1)[:, part] for _, _, numbers in ordered])

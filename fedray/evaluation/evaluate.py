@@ -1,7 +1,7 @@
 """What is evaluated after a round: what the learner measures itself and the samples it writes, then the
 evaluations that a scenario asks for beside that."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fedray.data import Dataset
@@ -38,16 +38,35 @@ def evaluations(section: EvaluationSection) -> Iterator[Evaluation]:
         yield implementation(own)(own)
 
 
-def evaluate(learner: Learner, context: EvaluationContext) -> dict[str, float]:
-    """All metrics of a round, by name; samples are written to `context.sheet`."""
+def evaluate(
+    learner: Learner, context: EvaluationContext, others: Sequence[Evaluation] = ()
+) -> dict[str, float]:
+    """All metrics of a round, by name; samples are written to `context.sheet`.
+
+    Args:
+        learner: has the global model.
+        context: of the scenario.
+        others: measured beside what `evaluation` asks for.
+    """
     metrics = learner.evaluate(context)
-    for evaluation in evaluations(context.section):
+    for evaluation in (*evaluations(context.section), *others):
         metrics |= evaluation.measure(learner, context)
     return metrics
 
 
-def verify(scenario: Scenario, folder: Path, dataset: Dataset | None = None) -> None:
+def verify(
+    scenario: Scenario,
+    folder: Path,
+    dataset: Dataset | None = None,
+    others: Sequence[Evaluation] = (),
+) -> None:
     """That every file that an evaluation needs opens and fits, and that there are enough held-out samples.
+
+    Args:
+        scenario: whose evaluations.
+        folder: where its relative paths start.
+        dataset: its data, where they are open already.
+        others: evaluations beside what `evaluation` asks for.
 
     Raises:
         Refused: where not.
@@ -55,7 +74,7 @@ def verify(scenario: Scenario, folder: Path, dataset: Dataset | None = None) -> 
     dataset = dataset or Dataset.of(scenario, folder)
     downloaded = to_download(scenario.data, folder) is None
     context = EvaluationContext.of(scenario, folder, Path(), dataset)
-    for evaluation in evaluations(scenario.evaluation):
+    for evaluation in (*evaluations(scenario.evaluation), *others):
         evaluation.verify(context, downloaded)
     if not downloaded:
         return

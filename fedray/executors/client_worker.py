@@ -18,7 +18,7 @@ from fedray.executors.model import as_sent, master, returned
 from fedray.executors.spill import StateArrays
 from fedray.planning.gangs import gangs
 from fedray.transport.buffer import Layout
-from fedray.transport.hooks import HookContext
+from fedray.transport.hooks import HookChain, HookContext
 
 T = TypeVar("T")
 
@@ -54,9 +54,10 @@ class ClientWorker(LocalTraining):
             received = flat.layout.view(buffer).float()
             context = self._context(round_number, client, state)
             update = self.run(round_number, client, received, dict(context.state))
-            if self.model.hooks.changes_updates:
+            sender = self.attackers.sender(self.model.hooks, context)
+            if sender.changes_updates:
                 change = flat.all.detach().cpu() - received
-                flat.all.copy_(received + self.model.hooks.on_client(change, context))
+                flat.all.copy_(received + sender.on_client(change, context))
                 update.state |= context.kept
             new = flat.send()
             with summable():
@@ -97,9 +98,9 @@ class ClientWorker(LocalTraining):
             reports: of the chain's clients; the update weighs what those that trained hold.
         """
         layout = self.model.flat.layout
-        accumulator = self.rule.empty(round_weight)
+        accumulator = self.attackers.empty(self.rule, round_weight)
         trained = [report for report in reports if report.failure is None]
-        weight = sum(self.job.scenario.aggregation.weight(report.samples) for report in trained)
+        weight = sum(self.job.scenario.weight(report.client, report.samples) for report in trained)
         if weight:
             ours = master(layout, base, state)
             last = trained[-1].client
@@ -160,7 +161,7 @@ class ClientWorker(LocalTraining):
     ) -> tuple[Callable[[Tensor], Accumulator], Tensor]:
         """One host's part in an all-reduce: numbers that are added up with the others', and what makes an
         accumulator of the result."""
-        own = accumulator or self.rule.empty(round_weight)
+        own = accumulator or self.attackers.empty(self.rule, round_weight)
         return own.from_numbers, own.as_numbers()
 
     def export(self, buffer: np.ndarray, state: StateArrays, folder: Path) -> None:
@@ -168,7 +169,7 @@ class ClientWorker(LocalTraining):
 
     def _empty(self, round_weight: int) -> Accumulator:
         if self._accumulator is None:
-            self._accumulator = self.rule.empty(round_weight)
+            self._accumulator = self.attackers.empty(self.rule, round_weight)
         self._accumulator = self._accumulator.emptied(round_weight)
         return self._accumulator
 
@@ -235,13 +236,14 @@ class ClientWorker(LocalTraining):
         received = self.model.flat.layout.view(base).float()
         update = run()
         change = self._change(update, received)
-        if not self.model.hooks.is_empty:
+        sender = self.attackers.sender(self.model.hooks, context)
+        if not sender.is_empty:
             with summable():
                 self.rule.accumulator.refuse(change)
-            change = self._arrived(change, ours, context)
+            change = self._arrived(change, ours, context, sender)
             update.state |= context.kept
         contribution = self.rule.contribution(ours, change)
-        weight = self.job.scenario.aggregation.weight(update.report.samples)
+        weight = self.job.scenario.weight(context.client, update.report.samples)
         with summable():
             accumulator.add(contribution, weight, context.client)
         return _arrays(update.state), update.report
@@ -261,15 +263,15 @@ class ClientWorker(LocalTraining):
         memory: Tensor = self.resident["sent"]
         return memory
 
-    def _arrived(self, change: Tensor, ours: Tensor, context: HookContext) -> Tensor:
-        """What the server gets of a client's change [sent]. What a client of a part of the numbers does not
-        have is zero in the model that it is taken to send."""
+    def _arrived(self, change: Tensor, ours: Tensor, context: HookContext, sender: HookChain) -> Tensor:
+        """What the server gets of a client's change [sent], through the client's hooks. What a client of a
+        part of the numbers does not have is zero in the model that it is taken to send."""
         hooks = self.model.hooks
         part = self.model.tuning.client_part(self.model.flat.layout, context.client)
         if part is None:
-            change[:] = hooks.on_server(hooks.through(change, context), context)
+            change[:] = hooks.on_server(sender.through(change, context), context)
             return change
-        change[part] = hooks.on_server(hooks.through(change[part], context), context)
+        change[part] = hooks.on_server(sender.through(change[part], context), context)
         change[~part] = -ours[: len(change)][~part]
         return change
 

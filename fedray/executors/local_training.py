@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedray.adversary.attackers import Attackers
 from fedray.aggregation.rule import AdjustGradient, Rule, State
 from fedray.data import Samples, holdings
 from fedray.executors import DataFailure, Job, TrainReport, refuse_infinite
@@ -100,7 +101,8 @@ class LocalTraining(ClientDatasets):
         self.job = job
         self.model = Model(job, device)
         self.rule = self.model.rule
-        super().__init__(self.model.learner, *(own or holdings(job.scenario, job.folder, site, job.dataset)))
+        held = own or holdings(job.scenario, job.folder, site, job.dataset)
+        super().__init__(self.model.learner, *held, Attackers(job.scenario))
         self.optimizer = FlatOptimizer(
             job.scenario.training.optimizer,
             self.model.flat.trained.data,
@@ -161,7 +163,7 @@ class LocalTraining(ClientDatasets):
             extra_samples: join its own.
         """
         scenario = self.job.scenario
-        shard, samples = self._data(client, extra_samples)
+        shard, samples = self._data(client, round_number, extra_samples)
         flat = self.model.flat
         received, state = self._load(client, received, state)
         start = received[: flat.layout.trained]
@@ -169,7 +171,7 @@ class LocalTraining(ClientDatasets):
         adjust = rule.on_client_start(start, received[flat.layout.numel :], state)
         draws = torch.Generator().manual_seed(key(scenario.seed, round_number, client, "noise"))
         rng = generator(scenario.seed, round_number, client, "batches")
-        order = batches(scenario.training.batches(samples), samples, rng)
+        order = batches(scenario.local_batches(client, samples), samples, rng)
         # fp16 gradients underflow: the loss is scaled, and a step whose scaled gradients overflow is left
         # out.
         scale = 1024.0 if scenario.training.precision == "fp16" else 1.0
@@ -215,7 +217,7 @@ class LocalTraining(ClientDatasets):
             )
         if flat.home_numbers:
             kept = kept | {HOME: flat.home.detach().clone()}
-        loss = sum(turn.losses) / max(1, scenario.training.trained(turn.samples))
+        loss = sum(turn.losses) / max(1, scenario.local_samples(turn.client, turn.samples))
         own = len(self.client_indices[turn.client])
         report = TrainReport(
             turn.round_number, turn.client, own, turn.samples_taken, loss, steps=turn.steps_taken
@@ -242,9 +244,9 @@ class LocalTraining(ClientDatasets):
             loss += float(part.detach())
         return AuditedData(client, n, loss, self.model.flat.travelling_gradient.cpu().numpy().copy())
 
-    def _data(self, client: int, extra_samples: ExtraSamples | None) -> tuple[Any, int]:
+    def _data(self, client: int, round_number: int, extra_samples: ExtraSamples | None) -> tuple[Any, int]:
         """A client's samples with those that join them, encoded, and how many there are."""
-        shard = self.shard(client)
+        shard = self.shard(client, round_number)
         n = len(self.client_indices[client])
         if extra_samples is None:
             return shard, n

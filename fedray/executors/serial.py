@@ -129,7 +129,7 @@ class SerialExecutor:
                 self.changed.add(client)
 
     def _weight(self, client: int) -> int:
-        return self.job.scenario.aggregation.weight(self.shared.samples[client])
+        return self.job.scenario.weight(client, self.shared.samples[client])
 
     def _aggregate(self, round_number: int, partials: Sequence[Accumulator]) -> None:
         self.buffer, self.state = self.server.aggregate(

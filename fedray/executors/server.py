@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from fedray.adversary.attack import AttackSuccess
+from fedray.adversary.attackers import Attackers, attacks
 from fedray.aggregation.accumulators import Accumulator
 from fedray.aggregation.rules import rule
 from fedray.executors import Job, attribute_error
@@ -68,15 +70,18 @@ class ServerWork:
         if not accumulated.weight:
             return buffer, state
         old = master(layout, buffer, state)
+        own = rule(scenario.aggregation, layout)
+        context = HookContext(scenario.seed, round_number, SERVER)
+        accumulated = Attackers(scenario).colluded(own, accumulated, round_number, context)
         step = GlobalStep(
-            rule=rule(scenario.aggregation, layout),
+            rule=own,
             hooks=hook_chain(scenario.aggregation.transforms, layout.dtype),
             accumulated=accumulated,
             old=old,
             state=as_tensors(state, without=(EMA, COMPANION_STATE, MASTER)),
             participation=accumulated.added / clients,
             seed=key(scenario.seed, round_number, SERVER, "aggregate"),
-            context=HookContext(scenario.seed, round_number, SERVER),
+            context=context,
         )
         new, kept = step.run()
         if decay := getattr(scenario.model, "ema_decay", None):
@@ -173,7 +178,8 @@ class EvaluatorWork:
         if scenario.evaluates_model:
             context = EvaluationContext.of(scenario, self.job.folder, grid, self.job.dataset)
             with attribute_error(None, "evaluating", None, other_than=(OSError,)):  # a disk that is full
-                result = evaluate(self._model.learner, context)
+                success = [AttackSuccess(attacks(scenario))]
+                result = evaluate(self._model.learner, context, success)
         if scenario.evaluation.leakage is not None:
             from fedray.executors.split.leaks import measure
 

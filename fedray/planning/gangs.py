@@ -22,7 +22,7 @@ def gangs(scenario: Scenario, clients: Sequence[int], samples: Callable[[int], i
     open_gangs: dict[tuple[str | None, tuple[int, ...]], list[int]] = {}
     result: list[list[int]] = []
     for client in clients:
-        alike = site_of.get(client), tuple(scenario.training.batches(samples(client)))
+        alike = site_of.get(client), tuple(scenario.local_batches(client, samples(client)))
         gang = open_gangs.get(alike)
         if gang is None or len(gang) == most:
             gang = open_gangs[alike] = []

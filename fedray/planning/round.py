@@ -120,8 +120,10 @@ def write_round(
 
     def batches(client: int) -> list[int]:
         assert shared is not None
-        return scenario.training.batches(shared.samples[client])
+        return scenario.local_batches(client, shared.samples[client])
 
+    place = scenario.adversary.place if scenario.adversary is not None else "random"
+    attackers = scenario.attackers_in(start.round_number)
     topology: Topology = implementation(scenario.topology)(scenario.topology)
     return topology.schedule(
         RoundContext(
@@ -132,6 +134,8 @@ def write_round(
             deadline_s=scenario.network.deadline_s,
             min_updates=population.clients_per_round if population.over_select else None,
             sidelinks=RoundSidelinks(radio, start, work),
+            first=attackers if place == "first" else (),
+            last=attackers if place == "last" else (),
         )
     )
 

@@ -102,7 +102,7 @@ class Workload:
         sent = self.sent(scenario)
         return Work(
             train_flops=lambda client, pictures: (
-                self.flops_per_sample * scenario.training.trained(own.get(client, 0) + pictures)
+                self.flops_per_sample * scenario.local_samples(client, own.get(client, 0) + pictures)
             ),
             send_bytes=lambda direction, client: sent[direction][client % len(sent[direction])],
             aggregate_flops=lambda updates: travelling * scenario.aggregation.operations(updates),
@@ -124,10 +124,12 @@ def measure(scenario: Scenario, folder: Path, dataset: Dataset | None = None) ->
     Raises:
         Refused: for a base model, tuning targets or a judge that are not there.
     """
+    from fedray.adversary.attack import AttackSuccess
+    from fedray.adversary.attackers import attacks
     from fedray.evaluation.evaluate import verify
 
     dataset = dataset or Dataset.of(scenario, folder)
-    verify(scenario, folder, dataset)
+    verify(scenario, folder, dataset, [AttackSuccess(attacks(scenario))])
     _refuse_prompts(scenario, dataset)
     planner = scenario.companion_planner()
     if planner is not None:
@@ -159,7 +161,7 @@ def _counted_by(scenario: Scenario, folder: Path) -> tuple[str, ...]:
     on += [module.sha256 for module in modules_of(user_kinds(scenario))]
     on += [scenario.payload, str(folder), topology.kind, str(topology.reduces_among_clients)]
     on.append(str(scenario.runtime.gang > 1))  # for what is refused
-    on.append(str(_updates(scenario)))
+    on += [str(_updates(scenario)), str(scenario.adversary is not None and scenario.adversary.colludes)]
     if topology.splits_model:
         on += [repr(topology), str(scenario.training.batch_size)]
     return tuple(on)
@@ -190,6 +192,7 @@ def _notes(scenario: Scenario, folder: Path, dataset: Dataset) -> Iterator[str]:
 
 
 def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
+    from fedray.adversary.attackers import accumulator
     from fedray.aggregation.rules import rule
     from fedray.learners.learners import on_meta
     from fedray.planning import refusals
@@ -223,7 +226,7 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
         downlink_bytes=tuple((rules.received - n) * width for n in left_out),
         uplink_bytes=tuple(hooks.encoded_bytes(rules.sent - n) for n in left_out),
         summed_bytes=rules.summed * width,
-        gathered_bytes=rules.accumulator.kept_bytes(rules.summed, _updates(scenario)),
+        gathered_bytes=accumulator(scenario, rules).kept_bytes(rules.summed, _updates(scenario)),
         client_state_bytes=4
         * (rules.client_state_numbers + hooks.feeds_back * rules.sent + tuned.home_numbers),
         flops_per_sample=_flops_per_sample(learner),

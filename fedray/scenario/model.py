@@ -35,6 +35,7 @@ class Classifier(ModelSection):
     stage_names: ClassVar[str | None] = "fedray.learners.stage_names:of_classifier"
     tunable_parts: ClassVar[tuple[str, ...] | None] = ("network",)
     checkpoints_gradients: ClassVar[bool] = False
+    learns_labels: ClassVar[bool] = True
 
     @property
     def normalizes_batches(self) -> bool:

@@ -32,6 +32,7 @@ class ModelSection(KindSection):
     # Names of the parts that a tuning may train, or None where the section alone does not tell.
     tunable_parts: ClassVar[tuple[str, ...] | None] = None
     generates: ClassVar[Generates | None] = None
+    learns_labels: ClassVar[bool] = False  # whether it learns labels, and is measured by them
     takes_prompts: ClassVar[bool] = False  # what it generates follows a text
     evaluates_on_test_set: ClassVar[bool] = True
     reads_captions: ClassVar[bool] = False  # whether samples need a caption to be trained on

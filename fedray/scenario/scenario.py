@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import Field
 
 from fedray.lazy import resolve
+from fedray.scenario.adversary import Adversary
 from fedray.scenario.aggregation import Aggregation, FedAvg
 from fedray.scenario.augmentation import Augmentation
 from fedray.scenario.base import Name, Refused, Section
@@ -46,6 +47,9 @@ class Scenario(Section):
         description="Images that a generator makes of labels which clients lack (GenFL). None: no such "
         "images.",
     )
+    adversary: Adversary | None = Field(
+        default=None, description="Which clients attack, and how. None: all are honest."
+    )
     network: Network = Field(description="What a round costs in simulated time and energy.")
     evaluation: Evaluation = Field(
         default=Evaluation(), description="What is measured and shown, and how often."
@@ -68,6 +72,35 @@ class Scenario(Section):
     def keeps_client_state(self) -> bool:
         """Whether a client has a state of its own between its local updates."""
         return self.aggregation.keeps_state or bool(self.tuning.local) or self.model.trains_home
+
+    @property
+    def attackers(self) -> frozenset[int]:
+        """The clients that attack at some time."""
+        adversary = self.adversary
+        return frozenset() if adversary is None else adversary.attackers(self.seed, self.population.clients)
+
+    def attackers_in(self, round_number: int) -> frozenset[int]:
+        """The clients that attack in a round."""
+        begun = self.adversary is not None and round_number >= self.adversary.from_round
+        return self.attackers if begun else frozenset()
+
+    def weight(self, client: int, samples: int) -> int:
+        """What a client that holds so many samples weighs in the mean: an attacker may claim to have more."""
+        if self.adversary is not None and client in self.attackers:
+            samples = max(1, round(samples * self.adversary.claimed_samples))
+        return self.aggregation.weight(samples)
+
+    def trains_nothing(self, client: int) -> bool:
+        """Whether this client attacks without training."""
+        return self.adversary is not None and not self.adversary.trains and client in self.attackers
+
+    def local_batches(self, client: int, samples: int) -> list[int]:
+        """The sizes of the batches of the local update of a client with so many samples."""
+        return [] if self.trains_nothing(client) else self.training.batches(samples)
+
+    def local_samples(self, client: int, samples: int) -> int:
+        """How many samples a client with so many goes through in its local update."""
+        return 0 if self.trains_nothing(client) else self.training.trained(samples)
 
     @property
     def adds_to_master(self) -> bool:
@@ -96,7 +129,7 @@ class Scenario(Section):
         """Whether what the model makes is looked at."""
         evaluation = self.evaluation
         model = self.model
-        if evaluation.measures:
+        if evaluation.measures or self.adversary is not None:
             return True
         if model.evaluates_on_test_set and (self.data.has_test_set or not model.shows_samples):
             return self.data.has_test_set

@@ -158,6 +158,16 @@ def restrict_to_reachable(reaches: Callable[[int, Collection[int]], np.ndarray],
     return restricted
 
 
+def placed(order: Order, first: Collection[int], last: Collection[int]) -> Order:
+    """The same order, but for some clients that come first, or last."""
+
+    def order_by_place(clients: Sequence[int], rng: np.random.Generator) -> Preference:
+        prefers = order(clients, rng)
+        return lambda here, left: sorted(prefers(here, left), key=lambda c: (c in last) - (c in first))
+
+    return order_by_place if first or last else order
+
+
 def fixed_order(path: Sequence[int]) -> Preference:
     return lambda here, left: [c for c in path if c in left]
 
@@ -172,7 +182,7 @@ class RelayTopology(Topology):
         sidelinks = context.sidelinks
         assert sidelinks is not None
         groups = self._groups(context, sidelinks, rng)
-        order = self._order(sidelinks)
+        order = placed(self._order(sidelinks), context.first, context.last)
         if sidelinks.reaches_all:
             return relay(context.round_number, groups, order, rng)
         for members in groups:

@@ -47,6 +47,8 @@ class RoundContext:
         deadline_s: seconds after which the server aggregates what is there; None: it waits for all.
         min_updates: with how many updates it aggregates; None: with all.
         sidelinks: between clients.
+        first: of these clients, those that come before all others of their chain.
+        last: those that come behind all others.
     """
 
     round_number: int
@@ -56,6 +58,8 @@ class RoundContext:
     deadline_s: float | None = None
     min_updates: int | None = None
     sidelinks: Sidelinks | None = None
+    first: Collection[int] = ()
+    last: Collection[int] = ()
 
 
 class Topology(ABC):

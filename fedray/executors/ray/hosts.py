@@ -75,7 +75,7 @@ class HostPool:
             hosts_at.setdefault(host.place.site, []).append(i)
         scenario = self.job.scenario
         units = gangs(scenario, clients, samples.__getitem__)
-        work = {unit[0]: sum(scenario.training.trained(samples[c]) for c in unit) for unit in units}
+        work = {unit[0]: sum(scenario.local_samples(c, samples[c]) for c in unit) for unit in units}
         for unit in sorted(units, key=lambda unit: (-work[unit[0]], unit[0])):
             i = min(hosts_at[self.site_of.get(unit[0])], key=load.__getitem__)
             load[i] += work[unit[0]] + len(unit)  # a client without work is work

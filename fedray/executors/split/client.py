@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedray.adversary.attackers import Attackers
 from fedray.data import holdings
 from fedray.executors import DataFailure, Job, TrainReport, attribute_error, refuse_infinite
 from fedray.executors.client_datasets import ClientDatasets
@@ -71,7 +72,8 @@ class SplitClients(ClientDatasets):
         self.cut = self.model.cut
         self.wire = self.model.wire
         self.defence = defence(self.section.defence)
-        super().__init__(self.model.learner, *holdings(job.scenario, job.folder, site, job.dataset))
+        held = holdings(job.scenario, job.folder, site, job.dataset)
+        super().__init__(self.model.learner, *held, Attackers(job.scenario))
         self.updates: dict[int, SplitUpdate] = {}
         self.failures: dict[int, DataFailure] = {}
 
@@ -129,10 +131,10 @@ class SplitClients(ClientDatasets):
         its part has changed, to the server; the part itself, where it is handed on to the next client."""
         update = self.updates.pop(client)
         part = update.weights.all()
-        hooks = self.model.hooks
+        context = HookContext(self.job.scenario.seed, round_number, client)
+        hooks = self.attackers.sender(self.model.hooks, context)
         change = part - update.received
         if hooks.changes_updates:
-            context = HookContext(self.job.scenario.seed, round_number, client)
             with attribute_error(round_number, "training", client):
                 change = hooks.on_client(change.cpu(), context).to(change)
             part = update.received + change
@@ -150,7 +152,7 @@ class SplitClients(ClientDatasets):
             update.batch = InFlightBatch(update.weights)
             update.losses.append(0.0)
             update.sizes.append(0)
-            update.pieces = self._pieces(update, step)
+            update.pieces = self._pieces(round_number, update, step)
         values, share = next(update.pieces)
         update.sizes[-1] += step.samples
         known = update.weights.run(self.cut.front, values, update.batch.leaves)
@@ -165,9 +167,9 @@ class SplitClients(ClientDatasets):
         update.batch.open[step.part] = (out, home, loss, share)
         return pack(out, self.wire, self._seed(round_number, step, "smashed"), share)
 
-    def _pieces(self, update: SplitUpdate, step: Pass) -> Iterator[tuple[Values, float]]:
+    def _pieces(self, round_number: int, update: SplitUpdate, step: Pass) -> Iterator[tuple[Values, float]]:
         """The next batch's micro-batches."""
-        drawn = self.learner.draw(self.shard(step.client), next(update.indices), update.draws)
+        drawn = self.learner.draw(self.shard(step.client, round_number), next(update.indices), update.draws)
         whole: Values = inputs(drawn)
         if withheld := self.cut.withheld(whole):
             names = " and ".join(withheld)

@@ -1,0 +1,88 @@
+"""A scenario's attackers, as the workers know them."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from fedray.adversary.attack import Attack
+from fedray.aggregation.accumulators import Accumulator, Gathered
+from fedray.aggregation.rule import Rule
+from fedray.data import Samples
+from fedray.scenario.kinds import implementation
+from fedray.scenario.scenario import Scenario
+from fedray.transport.hooks import HookChain, HookContext
+
+
+class Attackers:
+    """Which clients attack in a round, with what they train on and send. Of a scenario without an adversary:
+    none."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.attacks = attacks(scenario)
+        self.colludes = scenario.adversary is not None and scenario.adversary.colludes
+
+    def attacks_in(self, round_number: int, client: int) -> bool:
+        return client in self.scenario.attackers_in(round_number)
+
+    def changes_samples(self, round_number: int, client: int) -> bool:
+        """Whether this client trains on other samples than its own."""
+        changes = any(attack.section.changes_samples for attack in self.attacks)
+        return changes and self.attacks_in(round_number, client)
+
+    def samples(self, client: int, samples: Samples, indices: np.ndarray) -> Samples:
+        """What an attacker trains on."""
+        for attack in self.attacks:
+            samples = attack.samples(client, samples, indices)
+        return samples
+
+    def sender(self, hooks: HookChain, context: HookContext) -> HookChain:
+        """The hooks of the client that sends: the scenario's, or an attacker's own."""
+        if not self.attacks_in(context.round_number, context.client):
+            return hooks
+        return HookChain([*self.attacks, *hooks.codecs], hooks.dtype, hooks.feeds_back)
+
+    def empty(self, rule: Rule, round_weight: int) -> Accumulator:
+        """What a rule's updates become where they arrive: each by itself where attackers look at them."""
+        kind = accumulator(self.scenario, rule)
+        return rule.empty(round_weight) if kind is rule.accumulator else kind(rule.summed, round_weight)
+
+    def colluded(
+        self, rule: Rule, arrived: Accumulator, round_number: int, context: HookContext
+    ) -> Accumulator:
+        """What has arrived once the attackers have seen the others' updates, as the rule accumulates it."""
+        if not self.colludes:
+            return arrived
+        assert isinstance(arrived, Gathered)
+        updates = dict(arrived.by_client())
+        active = self.scenario.attackers_in(round_number)
+        attackers = sorted(updates.keys() & active)
+        honest = sorted(updates.keys() - active)
+        if attackers and honest:
+            values = _stacked(updates, honest)
+            sent = _stacked(updates, attackers)
+            for attack in self.attacks:
+                sent = attack.collude(values, sent, context)
+            for client, update in zip(attackers, sent, strict=True):
+                updates[client] = updates[client][0], update.numpy()
+        result = rule.empty(arrived.round_weight)
+        for client, (weight, update) in sorted(updates.items()):
+            result.add(torch.from_numpy(update), weight, client)
+        return result
+
+
+def accumulator(scenario: Scenario, rule: Rule) -> type[Accumulator]:
+    """What updates become where they arrive: each by itself where attackers look at them."""
+    colludes = scenario.adversary is not None and scenario.adversary.colludes
+    return Gathered if colludes else rule.accumulator
+
+
+def attacks(scenario: Scenario) -> list[Attack]:
+    """What attackers do, in its order."""
+    adversary = scenario.adversary
+    return [implementation(section)(section, scenario) for section in adversary.attack] if adversary else []
+
+
+def _stacked(updates: Mapping[int, tuple[int, np.ndarray]], clients: list[int]) -> torch.Tensor:
+    return torch.from_numpy(np.stack([updates[client][1] for client in clients]))
