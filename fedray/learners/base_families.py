@@ -44,6 +44,7 @@ class FamilyFiles:
             does not give them.
         stage_names: of the network that denoises, from its configuration.
         verify_scheduler: raises what `refuse` makes of noise that the family is not trained with.
+        clips: what ComfyUI calls the text encoders that can learn new tokens, the first ones of `tokenizers`.
         discrete: whether noise has discrete timesteps with a signal-to-noise ratio each; otherwise it is flow
             matching.
     """
@@ -55,6 +56,7 @@ class FamilyFiles:
     verify_shapes: Callable[[Path, Configs, Refuse], None]
     stage_names: Callable[[Mapping[str, Any]], list[str]]
     verify_scheduler: Callable[[Path, Mapping[str, Any], Refuse], None] = verify_scheduler
+    clips: tuple[str, ...] = ()
     discrete: bool = True
 
     @property
@@ -246,6 +248,7 @@ STABLE_DIFFUSION = FamilyFiles(
     {"tokenizer": "text_encoder"},
     _verify_stable_diffusion,
     _stages_of_unet,
+    clips=("clip_l",),
 )
 SDXL = FamilyFiles(
     "StableDiffusionXLPipeline",
@@ -259,6 +262,7 @@ SDXL = FamilyFiles(
     {"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2"},
     _verify_sdxl,
     _stages_of_unet,
+    clips=("clip_l", "clip_g"),
 )
 SD3 = FamilyFiles(
     "StableDiffusion3Pipeline",

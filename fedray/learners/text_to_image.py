@@ -19,8 +19,9 @@ from torch.nn import functional as F
 
 from fedray.data import Samples
 from fedray.learners.adapter_files import KOHYA_FILE
-from fedray.learners.base_networks import cut_captions, libraries_refuse
+from fedray.learners.base_networks import libraries_refuse
 from fedray.learners.base_precision import BasePrecision
+from fedray.learners.base_texts import cut_captions
 from fedray.learners.bases import locate, refuse_unknown_to
 from fedray.learners.contexts import LearnerContext, Sampling
 from fedray.learners.families.family import Conditions, open_family
@@ -32,6 +33,7 @@ from fedray.learners.prior import class_image_flops, class_images, joined
 from fedray.learners.stages import Stage, inputs, run
 from fedray.scenario.base import Refused
 from fedray.scenario.text_to_image import TextToImage as Section
+from fedray.scenario.tuning_section import TuningSection
 
 AT_ONCE = 32  # images that are sampled in one go
 
@@ -330,8 +332,8 @@ class TextToImage(Learner):
         return learner
 
     @classmethod
-    def notes(cls, section: Section, folder: Path, samples: Samples) -> list[str]:
-        note = cut_captions(locate(section.base, folder), samples.captions)
+    def notes(cls, section: Section, folder: Path, samples: Samples, tuning: TuningSection) -> list[str]:
+        note = cut_captions(locate(section.base, folder), samples.captions, tuning.spelled)
         return [note] if note else []
 
     def _pixels(self, image: Image.Image) -> Tensor:
