@@ -47,6 +47,8 @@ class FamilyFiles:
         clips: what ComfyUI calls the text encoders that can learn new tokens, the first ones of `tokenizers`.
         discrete: whether noise has discrete timesteps with a signal-to-noise ratio each; otherwise it is flow
             matching.
+        takes_negative_prompt: whether guidance leads away from a prompt; not where it is distilled into the
+            network.
     """
 
     pipeline: str
@@ -58,6 +60,7 @@ class FamilyFiles:
     verify_scheduler: Callable[[Path, Mapping[str, Any], Refuse], None] = verify_scheduler
     clips: tuple[str, ...] = ()
     discrete: bool = True
+    takes_negative_prompt: bool = True
 
     @property
     def trainable(self) -> tuple[str, ...]:
@@ -294,6 +297,7 @@ FLUX = FamilyFiles(
     _stages_of_flux,
     verify_flow_scheduler,
     discrete=False,
+    takes_negative_prompt=False,
 )
 
 FAMILIES = {family.pipeline: family for family in (STABLE_DIFFUSION, SDXL, SD3, FLUX)}

@@ -22,7 +22,7 @@ from fedray.learners.adapter_files import KOHYA_FILE
 from fedray.learners.base_networks import libraries_refuse
 from fedray.learners.base_precision import BasePrecision
 from fedray.learners.base_texts import cut_captions
-from fedray.learners.bases import locate, refuse_unknown_to
+from fedray.learners.bases import locate, refuse_negative_prompt, refuse_unknown_to
 from fedray.learners.contexts import LearnerContext, Sampling
 from fedray.learners.families.family import Conditions, open_family
 from fedray.learners.flops import counted_flops
@@ -248,7 +248,8 @@ class TextToImage(Learner):
         return self.family.pipeline()
 
     def sample(self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling) -> Tensor:
-        """One image a prompt."""
+        """One image a prompt. Raises Refused for a negative prompt that the base would ignore."""
+        refuse_negative_prompt(self.family.files, sampling.negative_prompt)
         images = []
         at_once = sampling.at_once or AT_ONCE
         pipeline = self._sampling_pipeline()
