@@ -287,6 +287,7 @@ def test_it_learns(tmp_path):
     before = json.loads((tmp_path / "run" / "baseline.json").read_text())
     after = rows(tmp_path / "run" / "metrics.jsonl")[-1]
     assert after["eval_negative_elbo"] < 0.8 * before["eval_negative_elbo"]
+    assert (before["eval_active_units"], after["eval_active_units"]) == (0, 8)  # of 8
     sheets = sorted((tmp_path / "run" / "samples").glob("reconstructions-*"))
     assert [sheet.name for sheet in sheets] == ["reconstructions-0000.png", "reconstructions-0002.png"]
     errors = []
