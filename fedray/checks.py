@@ -78,6 +78,11 @@ def _missing(loaded: Loaded) -> ScenarioError:
         attempt("model", partial(_cut, scenario.model, scenario.split, loaded.folder))
     elif (verify_files := scenario.model.verify_files) is not None:
         attempt("model", lambda: resolve(verify_files)(scenario.model, loaded.folder))
+    if (verify_sampling := scenario.model.verify_sampling) is not None:
+        section = scenario.evaluation
+        attempt("model", lambda: resolve(verify_sampling)(scenario.model, section, loaded.folder))
+    if (verify_base := scenario.tuning.verify_base) is not None:
+        attempt("tuning", lambda: resolve(verify_base)(scenario.tuning, scenario.model, loaded.folder))
     attempt("tuning.parts", partial(_refuse_unknown_parts, scenario, loaded.folder))
     if (reference := scenario.evaluation.reference) is not None:
         place = "evaluation.reference"

@@ -25,7 +25,7 @@ from fedray.learners.sheets import picture
 from fedray.resume import finished
 from fedray.runs import reader
 from fedray.runs.folder import RunFolder, first_free
-from fedray.scenario import Scenario, ScenarioError
+from fedray.scenario import Loaded, Scenario, ScenarioError
 from fedray.scenario.base import Refused
 from fedray.transport.buffer import DTYPES
 
@@ -78,7 +78,7 @@ def generate(
     try:
         made = _made(scenario, run, prompts, seeds, sampling, compare)
     except Refused as e:
-        raise loaded.error([e]) from None
+        raise _refusal(loaded, e, negative) from None
     each = [
         ({"model": model, "prompt": p, "seed": s, "file": str(out)}, one)
         for model, some in made.items()
@@ -92,6 +92,13 @@ def generate(
     image = picture(made[RUN][0]) if len(each) == 1 else side_by_side(made, num)
     save_image(image, out, [row for row, _ in each], facts)
     return [row for row, _ in each]
+
+
+def _refusal(loaded: Loaded, refused: Refused, negative: str | None) -> ScenarioError:
+    """What is refused, by the run's file and line, or by the option `negative` that asked for it."""
+    if negative and refused.key == "evaluation.negative_prompt":
+        return ScenarioError([f"--negative: got {refused.got}, expected {refused.expected}"])
+    return loaded.error([refused])
 
 
 def _made(

@@ -1,11 +1,13 @@
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
+from fedray.learners.base_families import FAMILIES
 from fedray.learners.transformer import Transformer
 from fedray.report.page import write
 from tests import helpers
@@ -39,6 +41,15 @@ def test_one_image_is_itself_without_a_frame_in_a_grid_or_alone(fedray, unbroken
     fedray("generate", unbroken[1], "-p", PROMPT, "--num", 2, "--steps", 2, "--out", tmp_path / "two.png")
     # of each, as in A1111's grids
     assert Image.open(tmp_path / "two.png").text["parameters"].endswith("Size: 32x32")
+
+
+def test_a_negative_prompt_that_the_base_would_ignore_is_refused(fedray, unbroken, monkeypatch):
+    pipeline = "StableDiffusionPipeline"
+    distilled = replace(FAMILIES[pipeline], takes_negative_prompt=False)
+    monkeypatch.setitem(FAMILIES, pipeline, distilled)
+    code, _, err = fedray("generate", unbroken[1], "-p", PROMPT, "--negative", "blur")
+    assert code == 2
+    assert f"--negative: got 'blur' for a {pipeline}, which has guidance distilled into it" in err
 
 
 def without(run, folder, *keys):

@@ -44,8 +44,11 @@ class FamilyFiles:
             does not give them.
         stage_names: of the network that denoises, from its configuration.
         verify_scheduler: raises what `refuse` makes of noise that the family is not trained with.
+        clips: what ComfyUI calls the text encoders that can learn new tokens, the first ones of `tokenizers`.
         discrete: whether noise has discrete timesteps with a signal-to-noise ratio each; otherwise it is flow
             matching.
+        takes_negative_prompt: whether guidance leads away from a prompt; not where it is distilled into the
+            network.
     """
 
     pipeline: str
@@ -55,7 +58,9 @@ class FamilyFiles:
     verify_shapes: Callable[[Path, Configs, Refuse], None]
     stage_names: Callable[[Mapping[str, Any]], list[str]]
     verify_scheduler: Callable[[Path, Mapping[str, Any], Refuse], None] = verify_scheduler
+    clips: tuple[str, ...] = ()
     discrete: bool = True
+    takes_negative_prompt: bool = True
 
     @property
     def trainable(self) -> tuple[str, ...]:
@@ -246,6 +251,7 @@ STABLE_DIFFUSION = FamilyFiles(
     {"tokenizer": "text_encoder"},
     _verify_stable_diffusion,
     _stages_of_unet,
+    clips=("clip_l",),
 )
 SDXL = FamilyFiles(
     "StableDiffusionXLPipeline",
@@ -259,6 +265,7 @@ SDXL = FamilyFiles(
     {"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2"},
     _verify_sdxl,
     _stages_of_unet,
+    clips=("clip_l", "clip_g"),
 )
 SD3 = FamilyFiles(
     "StableDiffusion3Pipeline",
@@ -290,6 +297,7 @@ FLUX = FamilyFiles(
     _stages_of_flux,
     verify_flow_scheduler,
     discrete=False,
+    takes_negative_prompt=False,
 )
 
 FAMILIES = {family.pipeline: family for family in (STABLE_DIFFUSION, SDXL, SD3, FLUX)}

@@ -3,7 +3,7 @@ say."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
@@ -189,35 +189,6 @@ def _finite(numbers: Tensor) -> bool:
     """Whether none is infinite or no number. In one pass, as `isfinite` of each took half of a large base's
     loading; the least and the greatest are no number where any is."""
     return bool(torch.stack(torch.aminmax(numbers)).isfinite().all())
-
-
-def cut_captions(base: Base, captions: Sequence[str]) -> str | None:
-    """What a person should know of captions that are longer than what the text encoder reads; None where none
-    is, or where the tokenizer is not on this machine."""
-    from transformers import CLIPTokenizer
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()  # it would say the same of the first one alone
-    try:
-        tokenizer: Any = CLIPTokenizer.from_pretrained(
-            base.source, subfolder="tokenizer", local_files_only=True
-        )
-    except (OSError, ValueError):
-        return None
-    most = int(tokenizer.model_max_length)
-    distinct = dict.fromkeys(captions)
-    lengths = (
-        dict(zip(distinct, map(len, tokenizer(list(distinct), truncation=False).input_ids), strict=True))
-        if distinct
-        else {}
-    )
-    if not (cut := [caption for caption in captions if lengths[caption] > most]):
-        return None
-    first = printable(cut[0] if len(cut[0]) <= 80 else cut[0][:77] + "...")
-    longer = (
-        f"{len(cut)} of {len(captions)} captions have more than the {most} tokens that the text encoder reads"
-    )
-    return f"{longer}, and are cut; the first: {first}"
 
 
 @contextmanager

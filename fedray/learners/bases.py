@@ -13,6 +13,7 @@ from fedray.learners.base_families import FAMILIES, FamilyFiles
 from fedray.learners.base_folder import refuse_single_file, verify
 from fedray.scenario.base import Refused
 from fedray.scenario.control import Control
+from fedray.scenario.evaluation import Evaluation
 from fedray.scenario.text_to_image import TextToImage
 
 
@@ -87,6 +88,25 @@ def refuse_unknown_to(family: FamilyFiles, section: TextToImage) -> None:
     if section.control is not None:
         got = f"one on a {family.pipeline}, whose network is a transformer"
         raise Refused("model.control", got, "a base of Stable Diffusion 1, 2 or XL")
+
+
+def verify_sampling(section: TextToImage, evaluation: Evaluation, folder: Path) -> None:
+    """Raises Refused for what samples of a `model` section's base cannot follow.
+
+    Args:
+        section: of the model.
+        evaluation: the scenario's.
+        folder: where the base's relative path starts.
+    """
+    if (family := family_at(locate(section.base, folder))) is not None:
+        refuse_negative_prompt(family, evaluation.negative_prompt)
+
+
+def refuse_negative_prompt(family: FamilyFiles, negative: str) -> None:
+    """Raises Refused for a negative prompt that a family's pipeline would ignore."""
+    if negative and not family.takes_negative_prompt:
+        got = f"{negative!r:.60} for a {family.pipeline}, which has guidance distilled into it"
+        raise Refused("evaluation.negative_prompt", got, "none, or a base of Stable Diffusion")
 
 
 def tunable_parts(base: str, folder: Path) -> tuple[str, ...] | None:

@@ -19,6 +19,7 @@ from fedray.learners.stages import Stage, inputs, run, within
 from fedray.randomness import SERVER, key
 from fedray.scenario.base import Refused
 from fedray.scenario.model_section import ModelSection
+from fedray.scenario.tuning_section import TuningSection
 
 AT_ONCE = 64  # samples of a test set that are measured in one go
 
@@ -291,9 +292,15 @@ class Learner(Generation, TakesAdapters):
         return None
 
     @classmethod
-    def notes(cls, section: Any, folder: Path, samples: Samples) -> list[str]:
-        """What a person should know of these training samples before it trains; `folder` is where the
-        section's relative paths start."""
+    def notes(cls, section: Any, folder: Path, samples: Samples, tuning: TuningSection) -> list[str]:
+        """What a person should know of these training samples before it trains.
+
+        Args:
+            section: the learner's.
+            folder: where its relative paths start.
+            samples: that are trained on.
+            tuning: how.
+        """
         return []
 
     def _state(self) -> dict[str, Tensor]:

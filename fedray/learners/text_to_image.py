@@ -19,9 +19,10 @@ from torch.nn import functional as F
 
 from fedray.data import Samples
 from fedray.learners.adapter_files import KOHYA_FILE
-from fedray.learners.base_networks import cut_captions, libraries_refuse
+from fedray.learners.base_networks import libraries_refuse
 from fedray.learners.base_precision import BasePrecision
-from fedray.learners.bases import locate, refuse_unknown_to
+from fedray.learners.base_texts import cut_captions
+from fedray.learners.bases import locate, refuse_negative_prompt, refuse_unknown_to
 from fedray.learners.contexts import LearnerContext, Sampling
 from fedray.learners.families.family import Conditions, open_family
 from fedray.learners.flops import counted_flops
@@ -32,6 +33,7 @@ from fedray.learners.prior import class_image_flops, class_images, joined
 from fedray.learners.stages import Stage, inputs, run
 from fedray.scenario.base import Refused
 from fedray.scenario.text_to_image import TextToImage as Section
+from fedray.scenario.tuning_section import TuningSection
 
 AT_ONCE = 32  # images that are sampled in one go
 
@@ -246,7 +248,8 @@ class TextToImage(Learner):
         return self.family.pipeline()
 
     def sample(self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling) -> Tensor:
-        """One image a prompt."""
+        """One image a prompt. Raises Refused for a negative prompt that the base would ignore."""
+        refuse_negative_prompt(self.family.files, sampling.negative_prompt)
         images = []
         at_once = sampling.at_once or AT_ONCE
         pipeline = self._sampling_pipeline()
@@ -330,8 +333,8 @@ class TextToImage(Learner):
         return learner
 
     @classmethod
-    def notes(cls, section: Section, folder: Path, samples: Samples) -> list[str]:
-        note = cut_captions(locate(section.base, folder), samples.captions)
+    def notes(cls, section: Section, folder: Path, samples: Samples, tuning: TuningSection) -> list[str]:
+        note = cut_captions(locate(section.base, folder), samples.captions, tuning.spelled)
         return [note] if note else []
 
     def _pixels(self, image: Image.Image) -> Tensor:

@@ -14,10 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedray.data import DatasetInfo, Samples
-from fedray.learners.contexts import LearnerContext, Sampling
+from fedray.learners.contexts import EvaluationContext, LearnerContext, Sampling
 from fedray.learners.learner import Learner
 from fedray.learners.losses import weighted_mean
 from fedray.learners.pictures import ImageShard, scaled
+from fedray.learners.sheets import write_sheet
 from fedray.learners.stages import Stage
 from fedray.randomness import SERVER, key
 from fedray.scenario.base import Refused
@@ -25,6 +26,7 @@ from fedray.scenario.vae import Vae as Section
 
 CONFIG = "config.json"
 AT_ONCE = 250  # images that are measured or sampled in one go
+RECONSTRUCTED = 8  # images on a sheet
 ACTIVE = (
     0.01  # variance of a latent number's mean over images, from which on it is active (Burda et al. 2016)
 )
@@ -182,6 +184,33 @@ class Vae(Learner):
             "eval_active_units": float(active.sum()),
             "eval_samples": float(n),
         }
+
+    def write_samples(self, context: EvaluationContext) -> None:
+        """Beside samples from the prior, a sheet of the first held-out images above and their reconstructions
+        below; none where weights stay with the clients, as the server's encoder is untrained there."""
+        super().write_samples(context)
+        if self.local_names or (test_set := context.test_set()) is None:
+            return
+        samples, indices = test_set
+        shown = indices[:RECONSTRUCTED]
+        name = context.sheet.name.replace("round-", "reconstructions-")
+        write_sheet(self.reconstructions(samples, shown), len(shown), context.sheet.with_name(name))
+
+    @torch.no_grad()
+    def reconstructions(self, samples: Samples, indices: np.ndarray) -> Tensor:
+        """[2n, 3, h, w] in 0..1 on the CPU: n images, then what the decoder makes of their posteriors' means.
+
+        Args:
+            samples: that have the images.
+            indices: of n of them.
+        """
+        images = scaled(self.encode(samples, indices).images.to(self.device))
+        with self.evaluating(), self.autocast():
+            mean, _ = self.encode_images(images)
+        with self.evaluating():
+            made = self._means(mean)
+        given = (images / 2 + 0.5).float().expand(-1, 3, -1, -1).cpu()
+        return torch.cat([given, made])
 
     def encode_images(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Means and log variances [b, latent] fp32 of the posterior of images [b, c, h, w] in -1..1."""

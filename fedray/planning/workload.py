@@ -188,7 +188,7 @@ def _notes(scenario: Scenario, folder: Path, dataset: Dataset) -> Iterator[str]:
     if scenario.model.reads_captions and not dataset.has_test_set and not scenario.sites:
         from fedray.learners.learners import learner_class
 
-        yield from learner_class(scenario.model).notes(scenario.model, folder, dataset.train)
+        yield from learner_class(scenario.model).notes(scenario.model, folder, dataset.train, scenario.tuning)
 
 
 def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:

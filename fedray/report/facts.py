@@ -28,6 +28,7 @@ def facts(run: Recorded, i: int) -> dict[str, Any]:
         "description": run.scenario["description"],
         "grids": [(f"round {n}" if n else "before", png) for n, png in run.samples.grids],
         "all_grids": run.samples.of,
+        "reconstructions": run.samples.reconstructions,
         "left_out": run.samples.left_out,
         "resolved": run.resolved,
         "again": shlex.join(["fedray", "run", str(run.path / reader.SCENARIO), "--out", f"{run.path}-again"]),

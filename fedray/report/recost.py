@@ -18,7 +18,7 @@ from fedray.scenario.base import Refused
 from fedray.scenario.load import ScenarioError, load_network
 from fedray.schedule import SERVER_NODE, Aggregate, Generate, Pass, Schedule, Send, Step, Train, node_client
 
-NONE = Samples([], [], None, None, 0, [])  # they are the run's own
+NONE = Samples([], [], None, None, None, 0, [])  # they are the run's own
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 KEEP = 2  # checkpoints
 # What a run calls them, and its samples; whatever else lies beside them is somebody else's.
 CHECKPOINT = re.compile(r"round-(?!0\d{4})\d{4,9}")
-SAMPLE = re.compile(r"(round|attack)-(?!0\d{4})\d{4,9}\.(png|txt)")
+SAMPLE = re.compile(r"(round|attack|reconstructions)-(?!0\d{4})\d{4,9}\.(png|txt)")
 # in a folder in which a run may begin: a sweep's for its variants, or that of one that was broken off
 PREPARED = ".prepared"
 # What a run writes before anything has trained.

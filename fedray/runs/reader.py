@@ -41,7 +41,7 @@ OURS = [
     "report.html",
 ]
 WRITTEN = ["samples", "model", "tensorboard", "mlruns"]  # folders in whose files a run writes
-ROUND = re.compile(r"(?:round|attack)-(\d{1,9})")
+ROUND = re.compile(r"(?:round|attack|reconstructions)-(\d{1,9})")
 
 
 def refuse_links(run: Path) -> None:
@@ -155,6 +155,7 @@ class Samples:
     grids: list[tuple[int, bytes]]
     texts: list[tuple[int, str]]
     pictures: bytes | None  # of an augmentation
+    reconstructions: bytes | None  # the last sheet of what an autoencoder makes of pictures
     attack: bytes | None  # the last sheet of what an attacker made of activations
     of: int  # how many grids there are, shown or not
     left_out: list[str]  # files that are not what their names say
@@ -178,12 +179,14 @@ def samples(run: Path, most: int) -> Samples:
     step = max(1, math.ceil((len(grids) - 1) / max(1, most - 1)))
     chosen = [grid for i, grid in enumerate(grids) if i % step == 0 or i == len(grids) - 1]
     painted = [(0, file)] if os.path.lexists(file := run / "samples" / "pictures.png") else []
-    attacks = _by_round(run, "attack-*.png")[-1:]
+    last = [_by_round(run, f"{name}-*.png")[-1:] for name in ("reconstructions", "attack")]
     first_and_last = list(dict.fromkeys((*texts[:1], *texts[-1:])))
     shown = read(chosen, _png)
     written = read(first_and_last, lambda run, file: text(run, str(file.relative_to(run))))
-    pictures, attack = (next((png for _, png in read(files, _png)), None) for files in (painted, attacks))
-    return Samples(shown, written, pictures, attack, len(grids), left_out)
+    pictures, reconstructions, attack = (
+        next((png for _, png in read(files, _png)), None) for files in (painted, *last)
+    )
+    return Samples(shown, written, pictures, reconstructions, attack, len(grids), left_out)
 
 
 def _by_round(run: Path, pattern: str) -> list[tuple[int, Path]]:

@@ -27,6 +27,9 @@ class ModelSection(KindSection):
     stage_names: ClassVar[str | None] = None
     # `module:function` of the same, without torch: raises Refused for a file of the model's that is missing.
     verify_files: ClassVar[str | None] = None
+    # `module:function` of (section, the evaluation's, the scenario's folder), without torch: raises Refused
+    # for what its samples cannot follow.
+    verify_sampling: ClassVar[str | None] = None
     # Whether its network is built for the data set's channels, size, labels or tokens.
     built_for_data: ClassVar[bool] = True
     # Names of the parts that a tuning may train, or None where the section alone does not tell.

@@ -65,6 +65,7 @@ class TextToImage(ModelSection):
     implementation: ClassVar[str] = "fedray.learners.text_to_image:TextToImage"
     stage_names: ClassVar[str | None] = "fedray.learners.stage_names:of_text_to_image"
     verify_files: ClassVar[str | None] = "fedray.learners.bases:verify_base"
+    verify_sampling: ClassVar[str | None] = "fedray.learners.bases:verify_sampling"
     built_for_data: ClassVar[bool] = False
     generates: ClassVar[Generates | None] = "images"
     takes_prompts: ClassVar[bool] = True

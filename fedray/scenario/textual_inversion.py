@@ -33,6 +33,7 @@ class TextualInversion(TuningSection):
     payload: Payload | None = Field(default=None, description=PAYLOAD)
 
     implementation: ClassVar[str] = "fedray.tuning.textual_inversion:TextualInversionTuning"
+    verify_base: ClassVar[str | None] = "fedray.learners.base_texts:verify_new_tokens"
     cites: ClassVar[tuple[str, ...]] = ("gal2023image",)
 
     def named(self, text: str) -> str:
@@ -41,6 +42,10 @@ class TextualInversion(TuningSection):
             return text
         either = rf"{re.escape(self.token)}|\b{re.escape(self.stands_for)}\b"
         return re.sub(either, self.token, text, flags=re.IGNORECASE)
+
+    def spelled(self, text: str) -> str:
+        """With the initializer, which is one token long, in the place of each vector."""
+        return self.named(text).replace(self.token, f" {' '.join([self.initializer] * self.vectors)} ")
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         if not scenario.model.takes_new_tokens:

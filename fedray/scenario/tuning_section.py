@@ -28,12 +28,19 @@ class TuningSection(KindSection):
         "server's model, which is evaluated and exported, has their initial values.",
     )
 
+    # `module:function` of (section, the model's, the scenario's folder), without torch: raises Refused for
+    # what a base model does not allow.
+    verify_base: ClassVar[str | None] = None
     has_adapters: ClassVar[bool] = False  # whether what trains stands beside frozen weights
     trains_in_gangs: ClassVar[bool] = False  # whether several clients can train in one forward pass
 
     def named(self, text: str) -> str:
         """A caption or prompt with what was learnt under the name that it has learnt for it."""
         return text
+
+    def spelled(self, text: str) -> str:
+        """A caption of words that the base model knows, as many tokens long as the one that it is given."""
+        return self.named(text)
 
     @property
     def chosen_parts(self) -> Sequence[str]:

@@ -5,10 +5,10 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
+from fedray.learners.base_texts import initializer_id, pieces, refuse_many_vectors, refuse_without_clips
 from fedray.learners.families.family import Family
-from fedray.learners.families.new_tokens import NewRows, pieces
+from fedray.learners.families.new_tokens import NewRows
 from fedray.learners.learner import Learner
-from fedray.scenario.base import Refused
 from fedray.transport.buffer import Layout, safetensors_bytes
 from fedray.tuning.tuning import Tuning
 
@@ -26,24 +26,25 @@ class TextualInversionTuning(Tuning):
                 vocabulary has, and an initializer that is not one token of it.
         """
         family = _family(learner)
-        if not family.clips:
-            expected = "a tuning of other kind, or a base model with CLIP as text encoder"
-            raise Refused("tuning.kind", f"{self.section.kind} for {family.files.pipeline}", expected)
+        files = family.files
+        refuse_without_clips(self.section, files)
         chosen = {}
-        tokenizers = family.files.tokenizers
-        for clip, (tokenizer, part) in zip(family.clips, tokenizers.items(), strict=False):
+        for clip, (name, part) in zip(files.clips, files.tokenizers.items(), strict=False):
             encoder = family.parts[part]
             table = encoder.get_input_embeddings()
-            self._refuse_long(int(encoder.config.max_position_embeddings))
+            refuse_many_vectors(self.section, int(encoder.config.max_position_embeddings))
             if family.tokenizers:
-                first, start = self._add_tokens(family.tokenizers[tokenizer])
+                tokenizer = family.tokenizers[name]
+                start = initializer_id(self.section, tokenizer)
+                first = len(tokenizer)
+                tokenizer.add_tokens(pieces(self.section.token, self.section.vectors))
             else:  # counted without a tokenizer: rows alone
                 first = table.num_embeddings
                 start = 0
             rows = table.weight[start].detach().float().repeat(self.section.vectors, 1)
             module = NewRows(table, first, rows)
             encoder.set_input_embeddings(module)
-            chosen[clip if len(family.clips) > 1 else self.section.token] = module.rows
+            chosen[clip if len(files.clips) > 1 else self.section.token] = module.rows
         family.named = self.section.named
         return chosen
 
@@ -85,27 +86,8 @@ class TextualInversionTuning(Tuning):
             rows = [r.cpu().contiguous() for r in rows]
         token = self.section.token
         files = {file: {token: r} for file, r in zip(DIFFUSERS_FILES, rows, strict=False)}
-        names = family.clips if len(rows) > 1 else ("emb_params",)
+        names = family.files.clips if len(rows) > 1 else ("emb_params",)
         return files | {f"{token.strip('<>')}.safetensors": dict(zip(names, rows, strict=True))}
-
-    def _refuse_long(self, places: int) -> None:
-        if self.section.vectors > places - 2:
-            expected = f"at most {places - 2}: the text encoder reads {places} tokens, two of them its own"
-            raise Refused("tuning.vectors", self.section.vectors, expected)
-
-    def _add_tokens(self, tokenizer: Any) -> tuple[int, int]:
-        """The ids of the first new token, and of the initializer."""
-        names = pieces(self.section.token, self.section.vectors)
-        vocabulary = tokenizer.get_vocab()
-        if known := [name for name in names if name in vocabulary]:
-            raise Refused("tuning.token", known[0], "a token that the base model does not know")
-        ids = tokenizer.encode(self.section.initializer, add_special_tokens=False)
-        if len(ids) != 1:
-            got = f"{self.section.initializer!r}, which is {len(ids)} tokens"
-            raise Refused("tuning.initializer", got, "a word that is one token of the base model")
-        first = len(tokenizer)
-        tokenizer.add_tokens(names)
-        return first, int(ids[0])
 
 
 def _family(learner: Learner) -> Family:

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fedray import shipped
-from fedray.learners.base_networks import cut_captions
+from fedray.learners.base_texts import cut_captions
 from fedray.learners.bases import locate
 from fedray.learners.contexts import LearnerContext
 from fedray.learners.learners import NO_DATA

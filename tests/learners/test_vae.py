@@ -4,6 +4,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
 
@@ -253,6 +254,8 @@ def test_a_server_without_the_encoder_measures_no_bound_and_saves_a_decoder_that
     run(garments(tmp_path, TRAINED | DECODER_ONLY), tmp_path / "run")
     metrics = rows(tmp_path / "run" / "metrics.jsonl")[-1]
     assert not [name for name in metrics if name.startswith("eval_")]
+    samples = tmp_path / "run" / "samples"
+    assert sorted(file.name for file in samples.iterdir()) == ["round-0000.png", "round-0003.png"]
     model = tmp_path / "run" / "model"
     assert {name.split(".")[0] for name in load_file(model / "model.safetensors")} == {"decoder"}
     section = Section.model_validate(TRAINED["model"])
@@ -284,6 +287,14 @@ def test_it_learns(tmp_path):
     before = json.loads((tmp_path / "run" / "baseline.json").read_text())
     after = rows(tmp_path / "run" / "metrics.jsonl")[-1]
     assert after["eval_negative_elbo"] < 0.8 * before["eval_negative_elbo"]
+    assert (before["eval_active_units"], after["eval_active_units"]) == (0, 8)  # of 8
+    sheets = sorted((tmp_path / "run" / "samples").glob("reconstructions-*"))
+    assert [sheet.name for sheet in sheets] == ["reconstructions-0000.png", "reconstructions-0002.png"]
+    errors = []
+    for sheet in sheets:  # two rows of images, each below a gap of 16 pixels
+        given, made = np.split(np.array(Image.open(sheet)).astype(float)[16:, ..., 0], 2)
+        errors.append(np.abs(given - made).mean())
+    assert errors[1] < 0.8 * errors[0], "what is below comes nearer to what is above"
 
 
 def test_fedray_generate_samples_a_finished_run_and_wants_no_prompt(fedray, tmp_path):

@@ -135,7 +135,8 @@ def with_everything(folder, **changes):
         (folder / name).write_text(json.dumps(content, indent=1))
     (folder / "CITATION.bib").write_text("@article{one,\n title = {One}\n}\n")
     (folder / "samples").mkdir()
-    for name in ("round-0001.png", "round-0002.png", "pictures.png", "attack-0002.png"):
+    sheets = ("round-0001.png", "round-0002.png", "attack-0002.png", "reconstructions-0002.png")
+    for name in ("pictures.png", *sheets):
         Image.new("RGB", (34, 34), "teal").save(folder / "samples" / name)
     (folder / "samples" / "round-0002.txt").write_text("To be\n")
     return folder

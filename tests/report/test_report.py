@@ -242,6 +242,11 @@ def test_all_grids_are_shown_or_evenly_many_with_the_first_and_the_newest(tmp_pa
         assert set(shown) <= set(found)
         assert len(found) == (9 if grids == 9 else 21)
         assert write([run]).read_text().count("<img") == len(found)
+    for n in (0, 99):
+        Image.new("RGB", (4, 4)).save(run / "samples" / f"reconstructions-{n:04d}.png")
+    page = write([run]).read_text()
+    assert page.count("<img") == len(found) + 1, "the last sheet of reconstructions"
+    assert "held-out pictures, and their reconstructions" in page
 
 
 def test_series_hold_the_base_model_every_round_and_any_axis(tmp_path):

@@ -35,6 +35,7 @@ SAMPLES = [
     "samples/round-0002.txt",
     "samples/pictures.png",
     "samples/attack-0002.png",
+    "samples/reconstructions-0002.png",
 ]
 FILES = ["scenario.resolved.yaml", *OBJECTS, *LINES, "CITATION.bib", *SAMPLES]
 

@@ -1,6 +1,7 @@
 """New tokens train alone, travel in every topology, and open in diffusers with the image fedray makes."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -12,10 +13,13 @@ from fedray import shipped
 from fedray.checks import check
 from fedray.executors import Job
 from fedray.executors.model import Model
+from fedray.learners.base_texts import cut_captions
+from fedray.learners.bases import locate
 from fedray.learners.contexts import LearnerContext, Sampling
 from fedray.learners.learners import NO_DATA
 from fedray.learners.text_to_image import NoisedLatents, TextToImage
 from fedray.planning.plan import plan
+from fedray.scenario import ScenarioError
 from fedray.scenario.base import Refused
 from fedray.scenario.text_to_image import TextToImage as Section
 from fedray.scenario.textual_inversion import TextualInversion
@@ -214,6 +218,43 @@ def test_what_the_tokenizer_does_not_allow_is_refused(changes, expected, monkeyp
     assert expected in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"tuning": INK | {"vectors": 31}}, "at most 30: the text encoder reads 32 tokens"),
+        ({"tuning": INK | {"initializer": "a photo"}}, "'a photo', which is 2 tokens"),
+        (
+            {"model.base": "black-forest-labs/FLUX.1-dev"},
+            "a FluxPipeline, expected a base that is a StableDiffusionPipeline or StableDiffusionXLPipeline",
+        ),
+        ({"model.base": "stabilityai/stable-diffusion-3-medium-diffusers"}, "StableDiffusion3Pipeline"),
+    ],
+)
+def test_check_refuses_what_the_base_models_files_do_not_allow(changes, expected, tmp_path):
+    with pytest.raises(ScenarioError) as caught:
+        check(tiny(tmp_path, CHANGES | changes))
+    assert expected in str(caught.value)
+
+
+def test_check_refuses_a_token_that_the_base_model_has(tmp_path):
+    shutil.copytree(BASE, tmp_path / "base")
+    file = tmp_path / "base" / "tokenizer" / "tokenizer.json"
+    words = json.loads(file.read_text())
+    words["added_tokens"].append(words["added_tokens"][-1] | {"id": 375, "content": "<ink>"})
+    file.write_text(json.dumps(words))
+    with pytest.raises(ScenarioError, match=r"tuning\.token: got <ink>, expected a token that the base"):
+        check(tiny(tmp_path, CHANGES | {"model.base": str(tmp_path / "base")}))
+
+
+def test_a_caption_is_cut_for_the_vectors_that_take_its_placeholders_place(tmp_path):
+    """Beside two tokens of the text encoder's own, 32 have room for "a photo in" and 27 vectors."""
+    base = locate("tiny-sd", tmp_path)
+    captions = ["a photo in ink"]
+    fits, long = (TextualInversion(**(INK | {"vectors": n})) for n in (27, 28))
+    assert cut_captions(base, captions, fits.spelled) is None
+    assert "1 of 1 captions" in cut_captions(base, captions, long.spelled)
+
+
 def test_the_token_takes_the_place_of_whole_words_alone_and_once():
     named = TextualInversion(**INK).named
     assert named("Ink on pink, <ink>") == "<ink> on pink, <ink>"
@@ -221,7 +262,6 @@ def test_the_token_takes_the_place_of_whole_words_alone_and_once():
 
 
 def test_a_model_without_text_is_refused(tmp_path):
-    from fedray.scenario import ScenarioError
     from tests.helpers import garments
 
     with pytest.raises(ScenarioError, match=r"new tokens need model\.kind text_to_image"):

@@ -40,14 +40,12 @@ class Family(ABC):
         tokens: names of the conditions before they are embedded: token ids, one for each text encoder.
         conditions: names of the conditions that the denoising network takes of a text.
         arguments: what the pipeline calls each condition of a text.
-        clips: what ComfyUI calls the text encoders that can learn new tokens, the first ones of `tokens`.
         named: gives a text with what a tuning has learnt under its name.
     """
 
     tokens: ClassVar[tuple[str, ...]]
     conditions: ClassVar[tuple[str, ...]]
     arguments: ClassVar[Mapping[str, str]] = {"text": "prompt_embeds", "pooled": "pooled_prompt_embeds"}
-    clips: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fedray.learners.base_texts import pieces
+
 
 class NewRows(nn.Module):
     """Looks up in a frozen table, and in new rows behind it. Only the rows train.
@@ -37,11 +39,6 @@ class NewRows(nn.Module):
             known = self.table.weight[: self.first]
             rows = torch.cat([known, self.rows.to(known)])
         return nn.Embedding.from_pretrained(rows)
-
-
-def pieces(token: str, vectors: int) -> list[str]:
-    """The names that diffusers gives a token of several vectors."""
-    return [token, *(f"{token}_{i}" for i in range(1, vectors))]
 
 
 def expanded(texts: Sequence[str], tokenizer: Any) -> list[str]:

@@ -16,7 +16,6 @@ from fedray.learners.stages import Stage
 class StableDiffusionXL(StableDiffusion):
     tokens: ClassVar[tuple[str, ...]] = ("text", "text_2")
     conditions: ClassVar[tuple[str, ...]] = ("text", "pooled")
-    clips: ClassVar[tuple[str, ...]] = ("clip_l", "clip_g")
 
     def embed(self, ids: Conditions) -> Conditions:
         """`text` [b, l, d + d_2]: the last hidden states but one of both text encoders; `pooled` [b, p]: the

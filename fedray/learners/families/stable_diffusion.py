@@ -18,7 +18,6 @@ KOHYA_TEXT = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
 class StableDiffusion(Family):
     tokens: ClassVar[tuple[str, ...]] = ("text",)
     conditions: ClassVar[tuple[str, ...]] = ("text",)
-    clips: ClassVar[tuple[str, ...]] = ("clip_l",)
 
     def embed(self, ids: Conditions) -> Conditions:
         """`text` [b, l, d]: the text encoder's last hidden state."""

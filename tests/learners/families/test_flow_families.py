@@ -6,8 +6,9 @@ import pytest
 import torch
 from diffusers.training_utils import compute_density_for_timestep_sampling
 
+from fedray.checks import check
 from fedray.learners.bases import verify_base
-from fedray.learners.contexts import LearnerContext
+from fedray.learners.contexts import LearnerContext, Sampling
 from fedray.learners.families.flow_noise import FlowNoise
 from fedray.learners.families.flux import TARGETS
 from fedray.learners.families.sd3 import ATTENTION
@@ -15,11 +16,12 @@ from fedray.learners.latents import NoisedLatents
 from fedray.learners.learners import NO_DATA
 from fedray.learners.stage_names import of_text_to_image
 from fedray.learners.text_to_image import TextToImage
+from fedray.scenario import ScenarioError
 from fedray.scenario.base import Refused
 from fedray.scenario.text_to_image import TextToImage as Section
 from fedray.scenario.textual_inversion import TextualInversion
 from fedray.tuning.textual_inversion import TextualInversionTuning
-from tests.helpers import PROMPT
+from tests.helpers import PROMPT, tiny
 from tests.learners.families.tiny_bases import flow, flux, sd3
 
 CAPTIONS = [PROMPT, "a photo of a bag"]
@@ -138,6 +140,19 @@ def test_what_flow_matching_lacks_is_refused_by_name(key, value, name, folders, 
     ) as e:
         verify_base(section(folders[name], **{key: value}), tmp_path)
     assert e.value.key == f"model.{key}"
+
+
+def test_check_refuses_a_negative_prompt_that_flux_would_ignore(folders, tmp_path):
+    changes = {"model.base": str(folders["flux"]), "evaluation": {"negative_prompt": "ink"}}
+    with pytest.raises(ScenarioError, match=r"evaluation\.negative_prompt: got 'ink' for a FluxPipeline"):
+        check(tiny(tmp_path, changes))
+    check(tiny(tmp_path, changes | {"model.base": str(folders["sd3"])}))
+
+
+def test_a_negative_prompt_is_refused_by_a_loaded_flux(folders):
+    """Where the base is on the hub, `check` does not know its family."""
+    with pytest.raises(Refused, match="guidance distilled into it"):
+        learner(folders["flux"]).sample([PROMPT], [0], Sampling(steps=1, negative_prompt="ink"))
 
 
 @pytest.mark.parametrize("name", ["sd3", "flux"])
