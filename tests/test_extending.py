@@ -82,6 +82,16 @@ KINDS = {
                 return 0 * update + context.client
         """,
     ),
+    "attack": (
+        "AttackSection",
+        """
+        from fedray.adversary.attack import Attack
+
+        class New(Attack):
+            def on_client(self, update, context):
+                return update - 1
+        """,
+    ),
     "topology": (
         "TopologySection",
         """
@@ -182,6 +192,7 @@ def changes(kind):
         "tuning": {"tuning": NEW},
         "rule": {"aggregation": NEW},
         "hook": {"aggregation": {"kind": "fedavg", "transforms": [NEW]}},
+        "attack": {"adversary": {"clients": [1], "attack": NEW}},
         "topology": {"topology": NEW},
         "selection": {"population": {"clients": 5, "per_round": 2, "selection": "new"}},
         "source": {"data": NEW | {"partition": {"kind": "iid"}}},

@@ -51,7 +51,14 @@ class Attackers:
     def colluded(
         self, rule: Rule, arrived: Accumulator, round_number: int, context: HookContext
     ) -> Accumulator:
-        """What has arrived once the attackers have seen the others' updates, as the rule accumulates it."""
+        """What has arrived once the attackers have seen the others' updates, as the rule accumulates it.
+
+        Args:
+            rule: of the scenario.
+            arrived: what the clients have sent.
+            round_number: from 1.
+            context: of the round.
+        """
         if not self.colludes:
             return arrived
         assert isinstance(arrived, Gathered)

@@ -127,7 +127,7 @@ class SignFlip(AttackSection):
 
 
 class Scale(AttackSection):
-    """The update is sent larger than it is."""
+    """The update is sent larger than it is (without a replacement's aim, Bagdasaryan et al. 2020)."""
 
     kind: Literal["scale"] = Field(description="scale: send a multiple of what was learned.")
     factor: Positive = Field(description="The factor on the update.")
@@ -135,7 +135,7 @@ class Scale(AttackSection):
     implementation: ClassVar[str] = "fedray.adversary.updates:Scale"
 
 
-class Noise(AttackSection):
+class UpdateNoise(AttackSection):
     """Normal noise is sent beside the update, or instead of it."""
 
     kind: Literal["noise"] = Field(description="noise: send random numbers.")
@@ -214,7 +214,16 @@ class Ipm(AttackSection):
 
 
 Attack = Annotated[
-    LabelFlip | Backdoor | TriggerWord | SignFlip | Scale | Noise | ModelReplacement | FreeRider | Alie | Ipm,
+    LabelFlip
+    | Backdoor
+    | TriggerWord
+    | SignFlip
+    | Scale
+    | UpdateNoise
+    | ModelReplacement
+    | FreeRider
+    | Alie
+    | Ipm,
     Discriminator("kind"),
     OpenKind("attack"),
 ]

@@ -23,6 +23,7 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
         *("clip", "image_folder", "text", "bytes", "classifier", "transformer", "full", "partial", "sgd"),
         *("fixed", "linear", "held_out"),  # augmentation, which cites
         # sidelink: by its model
+        *("scale", "noise"),  # attacks beside those that cite
         *("level", "neighbours", "sidelink", "flops", "profile", "mix", "disc", "line", "places"),
     },
     "order": {"random", "best_sidelink"},
@@ -43,7 +44,8 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "clip_norm": {"auto"},
     "weighting": {"samples", "uniform"},
     "at": {"server", "server_broadcast", "client"},
-    "labels": {"uniform", "lacking"},
+    "labels": {"uniform", "lacking", "dirty", "clean"},
+    "place": {"random", "first", "last"},
     "start": {"global", "own"},
     "fading": {"model", "none", "rayleigh", "rician"},
     "modulation": {"64qam", "256qam"},
