@@ -41,7 +41,8 @@ class ServerWork:
         clients: int,
         partials: Sequence[Accumulator],
     ) -> tuple[np.ndarray, StateArrays]:
-        """The next global buffer and server state; both as they were where nobody sent anything.
+        """The next global buffer and server state; both as they were where nobody sent anything, or fewer
+        than the rule needs.
 
         Args:
             layout: of what travels.
@@ -65,7 +66,7 @@ class ServerWork:
     ) -> tuple[np.ndarray, StateArrays]:
         """Arguments as of `aggregate`, with what all hosts have accumulated."""
         scenario = self.job.scenario
-        if not accumulated.weight:
+        if not accumulated.weight or accumulated.added < scenario.aggregation.least_updates:
             return buffer, state
         old = master(layout, buffer, state)
         step = GlobalStep(

@@ -159,7 +159,7 @@ def _counted_by(scenario: Scenario, folder: Path) -> tuple[str, ...]:
     on += [module.sha256 for module in modules_of(user_kinds(scenario))]
     on += [scenario.payload, str(folder), topology.kind, str(topology.reduces_among_clients)]
     on.append(str(scenario.runtime.gang > 1))  # for what is refused
-    on.append(str(_updates(scenario)))
+    on += [str(_updates(scenario)), str(scenario.population.clients)]
     if topology.splits_model:
         on += [repr(topology), str(scenario.training.batch_size)]
     return tuple(on)
@@ -223,7 +223,7 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
         downlink_bytes=tuple((rules.received - n) * width for n in left_out),
         uplink_bytes=tuple(hooks.encoded_bytes(rules.sent - n) for n in left_out),
         summed_bytes=rules.summed * width,
-        gathered_bytes=rules.accumulator.kept_bytes(rules.summed, _updates(scenario)),
+        gathered_bytes=rules.server_bytes(_updates(scenario), scenario.population.clients),
         client_state_bytes=4
         * (rules.client_state_numbers + hooks.feeds_back * rules.sent + tuned.home_numbers),
         flops_per_sample=_flops_per_sample(learner),
