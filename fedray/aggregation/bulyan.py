@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from fedray.aggregation.accumulators import Updates
-from fedray.aggregation.krum import scores
+from fedray.aggregation.krum import ranking
 from fedray.aggregation.robust import WholeUpdateRule, parts, squared_distances
 
 
@@ -23,7 +23,7 @@ class Bulyan(WholeUpdateRule):
 
 
 def selected(distances: np.ndarray, attackers: int) -> np.ndarray:
-    """Which n - 2 f updates Krum takes one by one, sorted; of equal scores the first.
+    """Which n - 2 f updates Krum takes one by one, sorted.
 
     Args:
         distances: squared, of each two of n updates [n, n].
@@ -32,7 +32,7 @@ def selected(distances: np.ndarray, attackers: int) -> np.ndarray:
     left = np.arange(len(distances))
     chosen: list[int] = []
     while len(chosen) < len(distances) - 2 * attackers:
-        best = 0 if len(left) == 1 else scores(distances[np.ix_(left, left)], attackers).argmin()
+        best = ranking(distances[np.ix_(left, left)], attackers)[0]
         chosen.append(int(left[best]))
         left = np.delete(left, best)
     return np.sort(np.array(chosen))
