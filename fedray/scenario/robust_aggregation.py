@@ -12,8 +12,8 @@ from fedray.scenario.server_optimizer import ServerOptimizer
 
 
 class RobustSection(AggregationSection):
-    """A rule that compares the updates of a round one by one. All clients count the same: how many samples a
-    client has is what it says itself."""
+    """What every robust rule's section has. It looks at the updates of a round one by one, and all clients
+    count the same: how many samples a client has is what it says itself."""
 
     weighting: Literal["uniform"] = Field(
         default="uniform", description="uniform: all clients count the same."
@@ -41,8 +41,8 @@ class Median(RobustSection):
 
 
 class BoundedSection(RobustSection):
-    """A rule that holds up to a number of attackers, if enough updates arrive. A round with fewer updates
-    leaves the global model as it is."""
+    """What the section of a rule with a limit has. It holds up to a number of attackers, if enough updates
+    arrive; a round with fewer leaves the global model as it is."""
 
     limit_key: ClassVar[str] = ".attackers"  # the field that says how many
     limit: ClassVar[str]  # how many updates it needs, in words

@@ -9,7 +9,7 @@ from fedray.scenario.kinds import KindSection
 
 
 class Momentum(Section):
-    """SGD with momentum (Hsu et al. 2019)."""
+    """A step of SGD with momentum at the server."""
 
     server_learning_rate: Positive = Field(default=1.0, description="The server optimizer's learning rate.")
     momentum: Fraction = Field(default=0.9, description="The server optimizer's momentum; 0 is FedAvg.")
@@ -19,7 +19,7 @@ class Momentum(Section):
 
 
 class Adaptive(Section):
-    """A server optimizer with two moments (Reddi et al. 2021, Algorithm 2)."""
+    """A step at the server with two moments of past updates."""
 
     server_learning_rate: Positive = Field(default=1e-2, description="The server optimizer's learning rate.")
     beta1: Fraction = Field(default=0.9, description="The decay of the mean of past updates.")
@@ -31,13 +31,13 @@ class Adaptive(Section):
 
 
 class Adam(Adaptive):
-    """Adam, with torch's bias correction."""
+    """A step of Adam at the server."""
 
     implementation: ClassVar[str] = "fedray.aggregation.fedopt:FedAdam"
 
 
 class Yogi(Adaptive):
-    """As Adam, with Yogi's second moment."""
+    """A step of Yogi at the server."""
 
     implementation: ClassVar[str] = "fedray.aggregation.fedopt:FedYogi"
 

@@ -80,15 +80,14 @@ def draws(seed, n=11, numbers=6):
         ({"kind": "krum", "attackers": 2}, (1.5, 1.5)),
         ({"kind": "multi_krum", "attackers": 2}, (1.5, 1.5)),
         ({"kind": "geometric_median", **CLOSE}, (1.769237, 1.201577)),
-        # few steps do not reach it: the reference has (1.83914, 1.13663)
-        ({"kind": "geometric_median", "iterations": 8}, (1.839137, 1.136628)),
+        ({"kind": "geometric_median", "iterations": 8}, (1.83914, 1.13663)),
         ({"kind": "norm_bound"}, (1.493019, 0.594051)),
         ({"kind": "centered_clipping", "tau": 1.0, "iterations": 3}, (1.606406, 0.931654)),
     ],
     ids=lambda value: value["kind"] if isinstance(value, dict) else "",
 )
 def test_two_attackers_of_seven_give_the_references_result(options, expected):
-    assert combined(options, SEVEN)[0].tolist() == pytest.approx(expected, abs=1e-6)
+    assert combined(options, SEVEN)[0].tolist() == pytest.approx(expected, abs=5e-6)
 
 
 def test_krums_scores_are_the_references():
