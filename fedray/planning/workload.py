@@ -30,6 +30,7 @@ class Workload:
     summed_bytes: int  # of what the rule adds up, which is what goes round a ring
     # of the updates of a round that a rule compares one by one, kept by the server
     gathered_bytes: int
+    server_trains: bool  # as a client does, for the rule
     client_state_bytes: int  # kept for each client that has taken part
     flops_per_sample: float
     export_files: dict[str, int]
@@ -87,9 +88,11 @@ class Workload:
             weights -= self.quantizable_parameters * (width - 1)
         # the server's own, where less precision is sent
         master = 4 * trainable if self.payload_bytes < 4 * trainable else 0
+        client = weights + trainable * 16 + 2 * self.payload_bytes
+        own = client if self.server_trains else 0
         return {
-            "client": weights + trainable * 16 + 2 * self.payload_bytes,
-            "server": trainable * 8 + 3 * self.payload_bytes + master + self.gathered_bytes,
+            "client": client,
+            "server": trainable * 8 + 3 * self.payload_bytes + master + self.gathered_bytes + own,
         }
 
     def of(self, scenario: Scenario, samples: Sequence[int]) -> Work:
@@ -100,12 +103,15 @@ class Workload:
         # the server, which may train on pictures, has none
         own = dict(enumerate(samples))
         sent = self.sent(scenario)
+        aggregation = scenario.aggregation
+        clean = aggregation.clean_samples
+        root_flops = self.flops_per_sample * scenario.training.trained(clean) if clean else 0.0
         return Work(
             train_flops=lambda client, pictures: (
                 self.flops_per_sample * scenario.training.trained(own.get(client, 0) + pictures)
             ),
             send_bytes=lambda direction, client: sent[direction][client % len(sent[direction])],
-            aggregate_flops=lambda updates: travelling * scenario.aggregation.operations(updates),
+            aggregate_flops=lambda updates: travelling * aggregation.operations(updates) + root_flops,
             generate_flops=self.flops_per_picture,
             picture_bytes=self.picture_bytes,
             state_bytes=self.client_state_bytes,
@@ -224,6 +230,7 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
         uplink_bytes=tuple(hooks.encoded_bytes(rules.sent - n) for n in left_out),
         summed_bytes=rules.summed * width,
         gathered_bytes=rules.server_bytes(_updates(scenario), scenario.population.clients),
+        server_trains=scenario.aggregation.clean_samples > 0,
         client_state_bytes=4
         * (rules.client_state_numbers + hooks.feeds_back * rules.sent + tuned.home_numbers),
         flops_per_sample=_flops_per_sample(learner),

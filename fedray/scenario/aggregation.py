@@ -11,6 +11,7 @@ from fedray.scenario.kinds import OpenKind
 from fedray.scenario.robust_aggregation import (
     Bulyan,
     CenteredClipping,
+    FLTrust,
     FoolsGold,
     GeometricMedian,
     Krum,
@@ -197,6 +198,7 @@ Aggregation = Annotated[
     | NormBound
     | CenteredClipping
     | FoolsGold
+    | FLTrust
     | FfaLora
     | HetLora
     | FedExLora

@@ -45,6 +45,11 @@ class AggregationSection(KindSection):
         return self.keeps_client_state or self.feeds_back or any(t.keeps_state for t in self.transforms)
 
     @property
+    def clean_samples(self) -> int:
+        """How many samples of the test set the server trains on itself, each round, for the rule."""
+        return 0
+
+    @property
     def least_updates(self) -> int:
         """With fewer updates than these in a round, the global model stays as it is."""
         return 1

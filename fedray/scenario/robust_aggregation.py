@@ -268,6 +268,40 @@ class FoolsGold(RobustSection):
         return updates * (updates + 1.0) + 3.0 * updates
 
 
+class FLTrust(RobustSection):
+    """FLTrust (Cao et al. 2021): each round the server trains on clean samples of its own, as a client does.
+    An update counts by its cosine with the server's, at least 0, and is scaled to its length."""
+
+    kind: Literal["fltrust"] = Field(
+        description="fltrust: updates count by their likeness to one that the server makes of clean samples."
+    )
+    root_samples: Count = Field(
+        description="How many clean samples the server has. They are drawn from the test set, and nothing is "
+        "measured on them; the paper has 100."
+    )
+
+    implementation: ClassVar[str] = "fedray.aggregation.fltrust:FLTrust"
+    cites: ClassVar[tuple[str, ...]] = ("cao2021fltrust",)
+    goes_with_split: ClassVar[bool] = False
+
+    @property
+    def clean_samples(self) -> int:
+        return self.root_samples
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        yield from super().conflicts(scenario)
+        if not scenario.data.has_test_set:
+            got = f"{self.root_samples} with data {scenario.data.kind}, which have no test set"
+            yield Refused(".root_samples", got, "data with a test set, from which the server has its own")
+        if scenario.augmentation is not None:
+            expected = "another rule, or no augmentation: each wants the server to train on what it holds"
+            yield Refused(".kind", "fltrust with augmentation", expected)
+
+    def operations(self, updates: int) -> float:
+        """Of lengths, products with the server's update, and the mean; its training comes on top."""
+        return 6.0 * updates
+
+
 def _sort(updates: int) -> float:
     """Comparisons a number of sorting so many."""
     return updates * math.log2(max(2, updates))

@@ -289,6 +289,16 @@ IID = {"data.partition": {"kind": "iid"}}
             {"topology": {"kind": "parallel", "reduce": "allreduce"}},
             "kind: got krum with topology.reduce allreduce, expected topology.reduce server",
         ),
+        (
+            {"kind": "fltrust", "root_samples": 500},
+            {},
+            "root_samples: got 500, expected less than the 500 images of the test set",
+        ),
+        (
+            {"kind": "fltrust", "root_samples": 50},
+            {"topology": {"kind": "split", "cut": "conv1", "tail": "loss"}},
+            "kind: got fltrust in a split, expected",
+        ),
         ({"kind": "norm_bound", "weighting": "samples"}, {}, "weighting: got 'samples', expected 'uniform'"),
         ({"kind": "norm_bound", "bound": 0.0}, {}, "bound"),
         ({"kind": "krum", "attackers": -1}, {}, "attackers: got -1"),
@@ -298,7 +308,7 @@ IID = {"data.partition": {"kind": "iid"}}
 def test_what_a_rule_cannot_hold_is_refused(aggregation, changes, line, tmp_path):
     file = garments(tmp_path, changes | {"aggregation": aggregation})
     with pytest.raises(ScenarioError, match=rf":\d+: aggregation\.{re.escape(line)}"):
-        job_of(file)
+        plan(job_of(file)[0])
 
 
 @pytest.mark.parametrize(
@@ -349,3 +359,39 @@ def test_a_run_with_histories_and_an_optimizer_goes_on_from_its_checkpoint_with_
     resolved.write_text(re.sub(r"(?m)^(\s+rounds:) 1$", r"\1 2", resolved.read_text()))
     assert run(file, tmp_path / "part", resume=True)["weights_sha256"] == whole["weights_sha256"]
     assert [row["round"] for row in rows(tmp_path / "part" / "metrics.jsonl")] == [1, 2]
+
+
+# --- FLTrust: the server trains too
+
+FLTRUST = {"kind": "fltrust", "root_samples": 100}
+
+
+def test_with_fltrust_the_server_trains_on_samples_that_are_not_measured_and_attackers_count_nothing(
+    tmp_path,
+):
+    (tmp_path / "attacks.py").write_text(
+        "import fedray\n\n\n"
+        "class Against(fedray.Hook):\n"
+        "    def on_client(self, update, context):\n"
+        "        return -5 * update if context.client < 2 else update\n"
+    )
+    attack = {"transforms": [{"kind": "attacks:Against"}]}
+    training = {"training.rounds": 3, "training.local_steps": 20, "training.batch_size": 16}
+    accuracy = {}
+    for kind, options in {"fltrust": FLTRUST, "fedavg": {"kind": "fedavg"}}.items():
+        file = garments(tmp_path, IID | training | {"aggregation": options | attack}, f"{kind}.yaml")
+        accuracy[kind] = run(file, tmp_path / kind)["final"]["eval_accuracy"]
+    assert accuracy["fltrust"] > 0.3 > accuracy["fedavg"]
+    again = run(tmp_path / "fltrust.yaml", tmp_path / "again")
+    assert again["final"]["eval_accuracy"] == accuracy["fltrust"]
+    assert accuracy["fltrust"] * 400 == pytest.approx(round(accuracy["fltrust"] * 400))  # of the other 400
+
+
+def test_a_plan_counts_the_servers_training_in_time_and_memory(tmp_path):
+    changes = {"aggregation": FLTRUST, "training.rounds": 1}
+    planned = plan(job_of(garments(tmp_path, changes, "fltrust.yaml"))[0])
+    mean = plan(job_of(garments(tmp_path, {"training.rounds": 1}, "mean.yaml"))[0])
+    numbers = planned["trainable_parameters"]
+    memory = planned["memory_bytes"]
+    assert memory["server"] - mean["memory_bytes"]["server"] == memory["client"] + 2 * 4 * numbers * 6
+    assert planned["total"]["sim_time_s"] > mean["total"]["sim_time_s"]

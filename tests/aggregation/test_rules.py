@@ -16,7 +16,16 @@ from fedray.transport.buffer import Layout
 SIZE = 6
 SECTIONS = TypeAdapter(Aggregation)
 ADAPTERS = ("ffa_lora", "hetlora", "fedex_lora", "flora")
-WHOLE = ("krum", "multi_krum", "bulyan", "geometric_median", "norm_bound", "centered_clipping", "foolsgold")
+WHOLE = (
+    "krum",
+    "multi_krum",
+    "bulyan",
+    "geometric_median",
+    "norm_bound",
+    "centered_clipping",
+    "foolsgold",
+    "fltrust",
+)
 REQUIRED = {
     "fedprox": {"mu": 0.1},
     "trimmed_mean": {"trim": 1},
@@ -24,6 +33,7 @@ REQUIRED = {
     "multi_krum": {"attackers": 1},
     "bulyan": {"attackers": 1},
     "centered_clipping": {"tau": 1.0},
+    "fltrust": {"root_samples": 100},
 }
 KINDS = [
     section.model_fields["kind"].annotation.__args__[0] for section in get_args(get_args(Aggregation)[0])
