@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field
 
-from fedray.scenario.aggregation_section import AggregationSection
+from fedray.scenario.aggregation_section import FROZEN_A, AggregationSection
 from fedray.scenario.base import NotNegative, Positive, Refused
 from fedray.scenario.kinds import OpenKind
 from fedray.scenario.robust_aggregation import (
@@ -117,7 +117,7 @@ class FfaLora(AggregationSection):
 
     implementation: ClassVar[str] = "fedray.aggregation.lora:FfaLora"
     cites: ClassVar[tuple[str, ...]] = ("sun2024improving",)
-    frozen: ClassVar[tuple[str, ...]] = (".lora_A.",)
+    frozen: ClassVar[tuple[str, ...]] = FROZEN_A
     needs_adapters: ClassVar[bool] = True
     goes_with_split: ClassVar[bool] = False
 

@@ -10,6 +10,8 @@ from fedray.scenario.base import Refused
 from fedray.scenario.kinds import KindSection
 from fedray.scenario.transforms import Transform
 
+FROZEN_A = (".lora_A.",)  # FFA-LoRA: an adapter's A
+
 
 class AggregationSection(KindSection):
     """What every rule's section has, and what others need to know of it."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from fedray.scenario.aggregation_section import AggregationSection
+from fedray.scenario.aggregation_section import FROZEN_A, AggregationSection
 from fedray.scenario.base import Count, NotNegative, Positive, Refused
 from fedray.scenario.server_optimizer import ServerOptimizer
 
@@ -23,8 +23,31 @@ class RobustSection(AggregationSection):
         description="The server's step with the combined update: fedavgm, fedadam or fedyogi. None: the "
         "update is added to the global model.",
     )
+    ffa_lora: bool = Field(
+        default=False,
+        description="With tuning.kind lora: an adapter's A stays as it was drawn, only B trains and travels "
+        "(FFA-LoRA, Sun et al. 2024), so that the rule compares what is added to the base, not its factors.",
+    )
 
     gathers: ClassVar[bool] = True
+
+    @property
+    def frozen(self) -> tuple[str, ...]:  # type: ignore[override]
+        return FROZEN_A if self.ffa_lora else ()
+
+    def cited(self) -> Iterator[str]:
+        yield from super().cited()
+        if self.ffa_lora:
+            yield "sun2024improving"
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        yield from super().conflicts(scenario)
+        if self.ffa_lora and not scenario.tuning.has_adapters:
+            got = f"true with tuning {scenario.tuning.kind}"
+            yield Refused(".ffa_lora", got, "tuning.kind lora, or false")
+        if self.ffa_lora and scenario.topology.splits_model:
+            expected = "false: no client has the whole model"
+            yield Refused(".ffa_lora", "true in a split", expected)
 
 
 class Median(RobustSection):
