@@ -30,7 +30,6 @@ class Workload:
     summed_bytes: int  # of what the rule adds up, which is what goes round a ring
     # of the updates of a round that a rule compares one by one, kept by the server
     gathered_bytes: int
-    server_trains: bool  # as a client does, for the rule
     client_state_bytes: int  # kept for each client that has taken part
     flops_per_sample: float
     export_files: dict[str, int]
@@ -39,6 +38,7 @@ class Workload:
     picture_bytes: int = 0
     encode_flops_per_sample: float = 0.0  # once, by frozen networks, whose output a client keeps
     preparation_flops: float = 0.0  # once a client, however many samples it has
+    server_trains: bool = False  # as a client does, for the rule
     notes: tuple[str, ...] = ()  # what a person should know before it trains
     cut: CutWork | None = None  # of a split model
     quantizable_parameters: int = 0  # that runtime.base_precision int8 makes integers
