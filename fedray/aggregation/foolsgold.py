@@ -12,15 +12,22 @@ CLIENTS = "clients"  # whose they are, by number [clients so far]
 
 
 class FoolsGold(WholeUpdateRule):
-    """The mean of the updates, weighted by how little each client's history is like another's. The paper adds
-    the weighted updates up; their mean keeps the length of one update whatever the weights are."""
+    """The mean of the updates, weighted by how little each client's history is similar to another's. The
+    paper adds the weighted updates up; their mean keeps the length of one update whatever the weights are."""
 
     def combine_with_state(self, result: Updates, state: State) -> tuple[Tensor, State]:
         values = result.values[:, 0]
-        history = _added(state, values, result.clients)
-        places = torch.tensor([history[CLIENTS].tolist().index(client) for client in result.clients])
-        weights = learning_rates(_cosines(history[HISTORY][places]), self.section.kappa)
-        return weighted_sum(values, weights / weights.sum().clamp(min=1e-12))[None], history
+        known = state[CLIENTS].tolist() if CLIENTS in state else []
+        clients = list(dict.fromkeys([*known, *result.clients]))
+        place_of = {client: place for place, client in enumerate(clients)}
+        history = values.new_zeros(len(clients), values.shape[1])
+        if known:
+            history[: len(known)] = state[HISTORY]
+        places = torch.tensor([place_of[client] for client in result.clients])
+        history[places] += values
+        weights = learning_rates(_cosines(history[places]), self.section.kappa)
+        kept = {HISTORY: history, CLIENTS: torch.tensor(clients)}
+        return weighted_sum(values, weights / weights.sum().clamp(min=1e-12))[None], kept
 
     def server_bytes(self, updates: int, clients: int) -> int:
         return super().server_bytes(updates, clients) + 4 * self.summed * clients
@@ -34,24 +41,12 @@ def learning_rates(cosines: Tensor, kappa: float) -> Tensor:
         kappa: of the logit.
     """
     cosines = cosines.clone().fill_diagonal_(0)
-    likest = cosines.amax(1)  # v_i
-    pardoned = likest[:, None] < likest  # honest clients that are like attackers by chance
-    cosines = torch.where(pardoned, cosines * likest[:, None] / likest.clamp(min=1e-12), cosines)
+    largest = cosines.amax(1)  # v_i
+    pardoned = largest[:, None] < largest  # honest clients that are similar to attackers by chance
+    cosines = torch.where(pardoned, cosines * largest[:, None] / largest.clamp(min=1e-12), cosines)
     rates = (1 - cosines.amax(1)).clamp(0, 1)
     rates = rates / rates.max().clamp(min=1e-12)
     return (kappa * (torch.logit(rates) + 0.5)).clamp(0, 1)
-
-
-def _added(state: State, values: Tensor, clients: tuple[int, ...]) -> State:
-    """The histories with a round's updates [n, numbers] added."""
-    known = state[CLIENTS].tolist() if CLIENTS in state else []
-    new = [client for client in clients if client not in known]
-    before = state.get(HISTORY, values[:0])
-    history = torch.cat([before, values.new_zeros(len(new), values.shape[1])])
-    order = {client: place for place, client in enumerate([*known, *new])}
-    for client, update in zip(clients, values, strict=True):
-        history[order[client]] += update
-    return {HISTORY: history, CLIENTS: torch.tensor([*known, *new])}
 
 
 def _cosines(history: Tensor) -> Tensor:

@@ -101,6 +101,6 @@ def mean(values: Tensor) -> Tensor:
     return weighted_sum(values, torch.full((len(values),), 1 / len(values), dtype=torch.float64))
 
 
-def clip_factors(lengths: Tensor, bound: float) -> Tensor:
+def clip_factors(sizes: Tensor, bound: float) -> Tensor:
     """What vectors of these lengths [n] are multiplied with, so that none is longer than the bound."""
-    return torch.where(lengths > bound, bound / lengths, 1.0)
+    return torch.where(sizes > bound, bound / sizes, 1.0)

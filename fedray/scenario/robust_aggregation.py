@@ -265,14 +265,15 @@ class CenteredClipping(RobustSection):
 
 class FoolsGold(RobustSection):
     """FoolsGold (Fung et al. 2020): clients whose updates over all rounds point the same way count less, as
-    those of one attacker with many clients do. Honest clients that are alike count less too. The server
+    those of one attacker with many clients do. Honest clients that are similar count less too. The server
     keeps the sum of each client's updates."""
 
     kind: Literal["foolsgold"] = Field(
-        description="foolsgold: a mean in which updates that are alike over the rounds count less."
+        description="foolsgold: a mean in which clients whose updates are similar over the rounds count less."
     )
     kappa: Positive = Field(
-        default=1.0, description="kappa: how sharply the likeness of clients divides them, in the logit."
+        default=1.0,
+        description="kappa: how sharply the weights divide similar clients from others, in the logit.",
     )
 
     implementation: ClassVar[str] = "fedray.aggregation.foolsgold:FoolsGold"
@@ -296,7 +297,7 @@ class FLTrust(RobustSection):
     An update counts by its cosine with the server's, at least 0, and is scaled to its length."""
 
     kind: Literal["fltrust"] = Field(
-        description="fltrust: updates count by their likeness to one that the server makes of clean samples."
+        description="fltrust: updates count by their cosine with one that the server makes of clean samples."
     )
     root_samples: Count = Field(
         description="How many clean samples the server has. They are drawn from the test set, and nothing is "

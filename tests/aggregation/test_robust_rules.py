@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from fedray.aggregation.accumulators import Gathered, Updates
+from fedray.aggregation.bulyan import mean_near_median, selected
 from fedray.aggregation.fltrust import trusted_mean
 from fedray.aggregation.foolsgold import learning_rates
 from fedray.aggregation.krum import scores
@@ -19,10 +20,10 @@ from fedray.executors.global_step import GlobalStep
 from fedray.executors.root_update import RootUpdate
 from fedray.planning.plan import plan
 from fedray.scenario import ScenarioError
-from fedray.scenario.aggregation import Aggregation
+from fedray.scenario.aggregation import Aggregation, FfaLora
 from fedray.transport.buffer import Layout
 from fedray.transport.hooks import HookChain, HookContext
-from tests.helpers import begun, garments, job_of, rows, run, tiny
+from tests.helpers import begun, garments, job_of, rows, run
 
 SECTIONS = TypeAdapter(Aggregation)
 # Seven updates of two numbers, the last two sent by attackers (shared/reference/privacy.md, Known answers).
@@ -163,18 +164,30 @@ def test_attackers_a_million_away_leave_the_result_among_the_honest_updates(opti
     assert (result <= honest.max(0) + slack).all()
 
 
-@pytest.mark.parametrize("options", ROBUST[7:10], ids=NAMES[7:10])
-def test_an_attacker_a_million_away_pulls_a_clipped_mean_by_no_more_than_the_bound_and_its_share(options):
-    honest = draws(1, n=10)
-    near = np.concatenate([honest, np.zeros((1, 6), np.float32)])
-    far = near.copy()
+@pytest.mark.parametrize(
+    ("options", "bound"),
+    [({"kind": "norm_bound", "bound": 3.0}, 3.0), ({"kind": "centered_clipping", "tau": 2.0}, 2.0)],
+    ids=["norm bound", "centered clipping"],
+)
+def test_an_attacker_a_million_away_moves_a_clipped_mean_by_its_share_of_the_bound(options, bound):
+    none = np.concatenate([draws(1, n=10), np.zeros((1, 6), np.float32)])
+    far = none.copy()
     far[-1] = 1e6
-    bound = {"norm_bound": options.get("bound") or np.median(np.linalg.norm(far, axis=1))}.get(
-        options["kind"], options.get("iterations", 1) * options.get("tau", 0.0)
-    )
-    moved = combined(options, far)[0] - combined(options, near)[0]
-    # the median of the lengths moves too, from one honest update's to the next
-    assert moved.norm() <= bound / 11 + (1.0 if options.get("bound") is None else 1e-9)
+    moved = combined(options, far)[0] - combined(options, none)[0]
+    assert moved.norm().item() == pytest.approx(bound / 11)
+
+
+def test_bulyan_leaves_out_the_attacker_then_takes_the_values_next_to_the_median():
+    """By hand: Krum takes 3, 2, 4, 1 and 5, of which 2, 3 and 4 are nearest to 3."""
+    values = [[0.0], [1.0], [2.0], [3.0], [4.0], [5.0], [100.0]]
+    distances = squared_distances(torch.tensor(values)).numpy()
+    assert selected(distances, 1).tolist() == [1, 2, 3, 4, 5]
+    assert combined({"kind": "bulyan", "attackers": 1}, values)[0].tolist() == [3]
+
+
+def test_of_two_values_equally_near_to_the_median_the_smaller_is_taken():
+    values = torch.tensor([[10.0], [4.0], [1.0], [3.0], [2.0]], dtype=torch.float64)
+    assert mean_near_median(values, 2).tolist() == [2.5]
 
 
 def test_one_attacker_with_three_clients_counts_as_nobody_in_foolsgold():
@@ -183,22 +196,22 @@ def test_one_attacker_with_three_clients_counts_as_nobody_in_foolsgold():
     assert result.tolist() == [0, 0.5, 0.5]
 
 
-def test_foolsgold_divides_clients_by_their_likest_other_through_a_logit():
-    """Two with a cosine of 0.5 have 1 - 0.5, whose logit is 0, beside one that is like nobody."""
+def test_foolsgold_weighs_clients_by_the_one_most_similar_to_them_through_a_logit():
+    """Two with a cosine of 0.5 have 1 - 0.5, whose logit is 0, beside one with a cosine of 0."""
     cosines = torch.tensor([[1, 0.5, 0], [0.5, 1, 0], [0, 0, 1]], dtype=torch.float64)
     assert learning_rates(cosines, 1.0).tolist() == [0.5, 0.5, 1]
     assert learning_rates(cosines, 0.5).tolist() == [0.25, 0.25, 1]
 
 
 def test_foolsgold_remembers_what_clients_sent_in_rounds_before():
-    """Alone in the second round with an update that is like nobody's, an attacker is still known."""
+    """By what they send in the third round alone, clients 2 and 5 would count as much as 7."""
     first, kept = combined({"kind": "foolsgold"}, [(3, 0), (3, 0), (0, 1)], clients=(2, 5, 7))
     assert first.tolist() == [0, 1]
     _, kept = combined({"kind": "foolsgold"}, [(1, 1), (3, 0), (0, 1)], kept, clients=(0, 5, 7))
     assert kept["clients"].tolist() == [2, 5, 7, 0]
     assert kept["history"].tolist() == [[3, 0], [6, 0], [0, 2], [1, 1]]
     third, _ = combined({"kind": "foolsgold"}, [(0, -1), (-1, 0), (0, 1)], kept, clients=(2, 5, 7))
-    assert third[1] > 0.9  # clients 2 and 5 point the same way over all rounds
+    assert third[1] > 0.9
 
 
 def test_centered_clipping_begins_where_the_round_before_ended():
@@ -245,7 +258,6 @@ def test_a_server_optimizer_takes_the_combined_update_as_it_takes_a_mean(options
 
 # --- in a scenario
 
-PARALLEL = {"topology": {"kind": "parallel"}, "population": {"clients": 5, "per_round": 5}}
 IID = {"data.partition": {"kind": "iid"}}
 
 
@@ -368,12 +380,10 @@ def test_a_run_with_histories_and_an_optimizer_goes_on_from_its_checkpoint_with_
     assert [row["round"] for row in rows(tmp_path / "part" / "metrics.jsonl")] == [1, 2]
 
 
-def test_with_ffa_lora_a_robust_rule_sees_b_alone(tmp_path):
-    planned = {}
-    for kind, options in {"ffa_lora": {}, "krum": {"attackers": 1, "ffa_lora": True}}.items():
-        file = tiny(tmp_path, PARALLEL | {"aggregation": {"kind": kind, **options}}, f"{kind}.yaml")
-        planned[kind] = plan(job_of(file)[0])["trainable_parameters"]
-    assert planned["krum"] == planned["ffa_lora"] > 0
+def test_with_ffa_lora_a_robust_rule_freezes_what_ffa_lora_freezes():
+    for options in ROBUST:
+        assert SECTIONS.validate_python(options | {"ffa_lora": True}).frozen == FfaLora.frozen
+        assert SECTIONS.validate_python(options).frozen == ()
 
 
 # --- FLTrust: the server trains too
