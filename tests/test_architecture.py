@@ -15,6 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # The rooms whose own kinds the sections of each module are; anywhere else a section is asked, not told apart.
 ROOMS = {
     "aggregation": ("aggregation",),
+    "aggregation_section": ("aggregation",),
     "augmentation": ("augmentation",),
     "cell": ("network",),
     "data": ("data",),
@@ -26,6 +27,8 @@ ROOMS = {
     "partition": ("data",),
     "population": ("planning/selection.py",),
     "radio": ("network",),
+    "robust_aggregation": ("aggregation",),
+    "server_optimizer": ("aggregation",),
     "topology": ("topologies",),
     "transforms": ("transport",),
     "training": ("executors/optimizer.py",),

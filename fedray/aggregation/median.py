@@ -2,15 +2,13 @@
 
 from torch import Tensor
 
-from fedray.aggregation.accumulators import Gathered, Updates
-from fedray.aggregation.rule import Rule
+from fedray.aggregation.accumulators import Updates
+from fedray.aggregation.robust import RobustRule
 
 
-class Median(Rule):
+class Median(RobustRule):
     """Each number's median over the clients, who all count the same; of an even number of them the mean of
     the two in the middle."""
-
-    accumulator = Gathered
 
     def combine(self, result: Updates) -> Tensor:
         ordered = result.values.sort(dim=0).values.double()

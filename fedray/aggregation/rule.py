@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from fedray.aggregation.accumulators import Accumulator, ExactSum
-from fedray.scenario.aggregation import AggregationSection
+from fedray.scenario.aggregation_section import AggregationSection
 from fedray.transport.buffer import Layout
 
 # What the server keeps between rounds, or a client between its local updates, by name.
@@ -96,6 +96,11 @@ class Rule:
         combined: Tensor = result
         return combined
 
+    def combine_with_state(self, result: Any, state: State) -> tuple[Tensor, State]:
+        """As `combine`, for a rule that needs what the server keeps; and what of it is kept, beside that of
+        `step`."""
+        return self.combine(result), {}
+
     def step(
         self, old: Tensor, combined: Tensor, state: State, participation: float, seed: int
     ) -> tuple[Tensor, State]:
@@ -116,6 +121,15 @@ class Rule:
     def empty(self, round_weight: int) -> Accumulator:
         """An accumulator with nothing in it, for a round of this whole weight."""
         return self.accumulator(self.summed, round_weight)
+
+    def server_bytes(self, updates: int, clients: int) -> int:
+        """Bytes that the server has of updates beside one sum.
+
+        Args:
+            updates: of a round.
+            clients: that there are, of whom a rule may keep something from round to round.
+        """
+        return self.accumulator.kept_bytes(self.summed, updates)
 
     @property
     def client_state_numbers(self) -> int:

@@ -1,7 +1,7 @@
 """The rule that a scenario names."""
 
 from fedray.aggregation.rule import Rule
-from fedray.scenario.aggregation import AggregationSection
+from fedray.scenario.aggregation_section import AggregationSection
 from fedray.scenario.kinds import implementation
 from fedray.transport.buffer import Layout
 

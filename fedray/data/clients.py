@@ -102,9 +102,12 @@ def holdings(
 
 
 def split_test_set(scenario: Scenario, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of n test images: those held out for augmentation's weights, and those that are measured on."""
+    """Indices of n test images: those held out, for augmentation's weights or for the server to train on, and
+    those that are measured on."""
     held_out = scenario.held_out_images
     if held_out >= n:
-        raise Refused("augmentation.weighting.images", held_out, f"less than the {n} images of the test set")
+        trained_on = scenario.aggregation.clean_samples
+        key = "aggregation.root_samples" if trained_on else "augmentation.weighting.images"
+        raise Refused(key, held_out, f"less than the {n} images of the test set")
     order = generator(scenario.seed, 0, SERVER, "held out").permutation(n) if held_out else np.arange(n)
     return np.sort(order[:held_out]), np.sort(order[held_out:])

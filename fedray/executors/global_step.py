@@ -67,17 +67,17 @@ class GlobalStep:
     def _stepped(self, part: slice, old: Tensor, state: State) -> tuple[Tensor, State]:
         """The step of some numbers: from `old` [rows, numbers] fp32 to [rows, numbers] float64."""
         before = old.double()
-        combined = self.rule.combine(self.accumulated.result(len(old), part))
+        combined, kept = self.rule.combine_with_state(self.accumulated.result(len(old), part), state)
         combined = self.hooks.on_combined(combined, part, self.context)
         if not self.rule.element_wise:
             new, state = self.rule.step(before[0], combined[0], state, self.participation, self.seed)
-            return new[None], state
+            return new[None], kept | state
         new, state = self.rule.step(before, combined, state, self.participation, self.seed)
         rest = max(0, self.rule.layout.trained - part.start)
         if rest < combined.shape[1]:  # what only travels is averaged
             new = new.clone()
             new[0, rest:] = before[0, rest:] + combined[0, rest:]
-        return new, state
+        return new, kept | state
 
 
 def moving_average(decay: float, round_number: int, before: np.ndarray, now: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from fedray.executors import Job, attribute_error
 from fedray.executors.companion import COMPANION_STATE
 from fedray.executors.global_step import GlobalStep, as_tensors, merged, moving_average
 from fedray.executors.model import EMA, MASTER, Model, as_sent, make_deterministic, master
+from fedray.executors.root_update import RootUpdate
 from fedray.executors.spill import StateArrays
 from fedray.randomness import SERVER, key
 from fedray.runs.folder import Saved, saved_files
@@ -43,7 +44,8 @@ class ServerWork:
         clients: int,
         partials: Sequence[Accumulator],
     ) -> tuple[np.ndarray, StateArrays]:
-        """The next global buffer and server state; both as they were where nobody sent anything.
+        """The next global buffer and server state; both as they were where nobody sent anything, or fewer
+        than the rule needs.
 
         Args:
             layout: of what travels.
@@ -67,8 +69,11 @@ class ServerWork:
     ) -> tuple[np.ndarray, StateArrays]:
         """Arguments as of `aggregate`, with what all hosts have accumulated."""
         scenario = self.job.scenario
-        if not accumulated.weight:
+        if not accumulated.weight or accumulated.added < scenario.aggregation.least_updates:
             return buffer, state
+        participation = accumulated.added / clients
+        if scenario.aggregation.clean_samples:
+            accumulated.add(self._root_update.of(round_number, buffer, state), 1, SERVER)
         old = master(layout, buffer, state)
         own = rule(scenario.aggregation, layout)
         context = HookContext(scenario.seed, round_number, SERVER)
@@ -79,7 +84,7 @@ class ServerWork:
             accumulated=accumulated,
             old=old,
             state=as_tensors(state, without=(EMA, COMPANION_STATE, MASTER)),
-            participation=accumulated.added / clients,
+            participation=participation,
             seed=key(scenario.seed, round_number, SERVER, "aggregate"),
             context=context,
         )
@@ -123,6 +128,10 @@ class ServerWork:
                 os.link(before / client_file(client), folder / client_file(client))
                 files[client_file(client)] = saved[client_file(client)]
         return Saved(self._sha256(layout, buffer), files)
+
+    @cached_property
+    def _root_update(self) -> RootUpdate:
+        return RootUpdate(self.job)
 
     def _sha256(self, layout: Layout, buffer: np.ndarray) -> str:
         """Of all that the global model is made of: what was folded into the base too, control variates

@@ -16,6 +16,7 @@ from fedray.scenario.plugins import modules_of
 from fedray.scenario.scenario import Scenario
 
 if TYPE_CHECKING:
+    from fedray.aggregation.rule import Rule
     from fedray.learners.learner import Learner
 
 
@@ -38,6 +39,7 @@ class Workload:
     picture_bytes: int = 0
     encode_flops_per_sample: float = 0.0  # once, by frozen networks, whose output a client keeps
     preparation_flops: float = 0.0  # once a client, however many samples it has
+    server_trains: bool = False  # as a client does, for the rule
     notes: tuple[str, ...] = ()  # what a person should know before it trains
     cut: CutWork | None = None  # of a split model
     quantizable_parameters: int = 0  # that runtime.base_precision int8 makes integers
@@ -87,9 +89,11 @@ class Workload:
             weights -= self.quantizable_parameters * (width - 1)
         # the server's own, where less precision is sent
         master = 4 * trainable if self.payload_bytes < 4 * trainable else 0
+        client = weights + trainable * 16 + 2 * self.payload_bytes
+        own = client if self.server_trains else 0
         return {
-            "client": weights + trainable * 16 + 2 * self.payload_bytes,
-            "server": trainable * 8 + 3 * self.payload_bytes + master + self.gathered_bytes,
+            "client": client,
+            "server": trainable * 8 + 3 * self.payload_bytes + master + self.gathered_bytes + own,
         }
 
     def of(self, scenario: Scenario, samples: Sequence[int]) -> Work:
@@ -100,12 +104,15 @@ class Workload:
         # the server, which may train on pictures, has none
         own = dict(enumerate(samples))
         sent = self.sent(scenario)
+        aggregation = scenario.aggregation
+        clean = aggregation.clean_samples
+        root_flops = self.flops_per_sample * scenario.training.trained(clean) if clean else 0.0
         return Work(
             train_flops=lambda client, pictures: (
                 self.flops_per_sample * scenario.local_samples(client, own.get(client, 0) + pictures)
             ),
             send_bytes=lambda direction, client: sent[direction][client % len(sent[direction])],
-            aggregate_flops=lambda updates: travelling * scenario.aggregation.operations(updates),
+            aggregate_flops=lambda updates: travelling * aggregation.operations(updates) + root_flops,
             generate_flops=self.flops_per_picture,
             picture_bytes=self.picture_bytes,
             state_bytes=self.client_state_bytes,
@@ -161,7 +168,8 @@ def _counted_by(scenario: Scenario, folder: Path) -> tuple[str, ...]:
     on += [module.sha256 for module in modules_of(user_kinds(scenario))]
     on += [scenario.payload, str(folder), topology.kind, str(topology.reduces_among_clients)]
     on.append(str(scenario.runtime.gang > 1))  # for what is refused
-    on += [str(_updates(scenario)), str(scenario.adversary is not None and scenario.adversary.colludes)]
+    on += [str(_updates(scenario)), str(scenario.population.clients)]
+    on.append(str(scenario.adversary is not None and scenario.adversary.colludes))
     if topology.splits_model:
         on += [repr(topology), str(scenario.training.batch_size)]
     return tuple(on)
@@ -170,6 +178,15 @@ def _counted_by(scenario: Scenario, folder: Path) -> tuple[str, ...]:
 def _updates(scenario: Scenario) -> int:
     """How many updates the server gets in a round, at most."""
     return scenario.topology.updates(scenario.population.clients_selected)
+
+
+def _gathered_bytes(scenario: Scenario, rules: Rule) -> int:
+    """What the server keeps of single updates, for the rule or for attackers that look at them."""
+    from fedray.adversary.attackers import accumulator
+
+    updates = _updates(scenario)
+    by_attackers = accumulator(scenario, rules).kept_bytes(rules.summed, updates)
+    return max(rules.server_bytes(updates, scenario.population.clients), by_attackers)
 
 
 def _notes(scenario: Scenario, folder: Path, dataset: Dataset) -> Iterator[str]:
@@ -192,7 +209,6 @@ def _notes(scenario: Scenario, folder: Path, dataset: Dataset) -> Iterator[str]:
 
 
 def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
-    from fedray.adversary.attackers import accumulator
     from fedray.aggregation.rules import rule
     from fedray.learners.learners import on_meta
     from fedray.planning import refusals
@@ -226,7 +242,8 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
         downlink_bytes=tuple((rules.received - n) * width for n in left_out),
         uplink_bytes=tuple(hooks.encoded_bytes(rules.sent - n) for n in left_out),
         summed_bytes=rules.summed * width,
-        gathered_bytes=accumulator(scenario, rules).kept_bytes(rules.summed, _updates(scenario)),
+        gathered_bytes=_gathered_bytes(scenario, rules),
+        server_trains=scenario.aggregation.clean_samples > 0,
         client_state_bytes=4
         * (rules.client_state_numbers + hooks.feeds_back * rules.sent + tuned.home_numbers),
         flops_per_sample=_flops_per_sample(learner),

@@ -1,94 +1,26 @@
 """`aggregation`: how updates are combined."""
 
-import math
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field
 
-from fedray.scenario.base import Fraction, NotNegative, Positive, Refused
-from fedray.scenario.kinds import KindSection, OpenKind
-from fedray.scenario.transforms import Transform
-
-
-class AggregationSection(KindSection):
-    """What every rule's section has, and what others need to know of it."""
-
-    kind: str = Field(description="The rule.")
-    weighting: Literal["samples", "uniform"] = Field(
-        default="samples",
-        description="How much a client counts. samples: in proportion to how many samples it has. uniform: "
-        "every client the same.",
-    )
-    transforms: list[Transform] = Field(
-        default=[],
-        description="What is done to an update before it is sent, in this order: clip, then top_k or "
-        "random_k, then quantize; at most one of each.",
-    )
-
-    frozen: ClassVar[tuple[str, ...]] = ()  # parts of names of parameters that stay as they were drawn
-    needs_adapters: ClassVar[bool] = False  # whether it is made for LoRA
-    multiplies: ClassVar[bool] = False  # whether products of A and B are added up
-    takes_mixed_ranks: ClassVar[bool] = False  # whether what a low rank leaves out may be zero
-    keeps_client_state: ClassVar[bool] = False  # whether the rule keeps something of each client
-    gathers: ClassVar[bool] = False  # whether it compares updates one by one, which a ring cannot add up
-    goes_with_split: ClassVar[bool] = True  # whether it needs no client with the whole model
-
-    @property
-    def feeds_back(self) -> bool:
-        """Whether what is lost on an update's way joins the client's next one."""
-        return any(getattr(t, "error_feedback", False) for t in self.transforms)
-
-    @property
-    def keeps_state(self) -> bool:
-        """Whether a client has a state of its own between its local updates."""
-        return self.keeps_client_state or self.feeds_back or any(t.keeps_state for t in self.transforms)
-
-    def operations(self, updates: int) -> float:
-        """Floating-point operations a number of so many updates: a subtraction, a multiplication and an
-        addition each."""
-        return 3.0 * updates
-
-    def weight(self, samples: int) -> int:
-        """What a client of so many samples weighs in the mean."""
-        return samples if self.weighting == "samples" else 1
-
-    def cited(self) -> Iterator[str]:
-        yield from super().cited()
-        if self.feeds_back:
-            yield "stich2018sparsified"
-
-    def conflicts(self, scenario: Any) -> Iterator[Refused]:
-        kinds = ", ".join(t.kind for t in self.transforms)
-        if any(
-            a.rank > b.rank or (a.rank == b.rank and a.once and b.once) for a, b in pairwise(self.transforms)
-        ):
-            expected = "at most one each of clip, top_k or random_k, quantize, in this order"
-            yield Refused(".transforms", kinds, expected)
-        if self.needs_adapters and not scenario.tuning.has_adapters:
-            got = f"{self.kind} with tuning {scenario.tuning.kind}"
-            yield Refused(".kind", got, "tuning.kind lora, or another rule")
-        topology = scenario.topology
-        if topology.hands_model_on and any(t.writes_bytes for t in self.transforms):
-            expected = "none in a relay: what is handed on is the model, not an update"
-            yield Refused(".transforms", kinds, expected)
-        if topology.splits_model and not self.goes_with_split:
-            expected = "fedavg, fedavgm, fedadam or fedyogi: no client has the whole model"
-            yield Refused(".kind", f"{self.kind} in a split", expected)
-        if topology.splits_model and any(t.writes_bytes for t in self.transforms):
-            expected = "none in a split: topology.compression is for what crosses the cut"
-            yield Refused(".transforms", kinds, expected)
-        if topology.splits_model and (kept := [t.kind for t in self.transforms if t.keeps_state]):
-            expected = "none that keeps a state in a split, whose clients keep nothing between rounds"
-            yield Refused(".transforms", ", ".join(kept), expected)
-        if topology.reduces_among_clients:
-            if any(t.writes_bytes for t in self.transforms):
-                expected = "clip alone with topology.reduce allreduce: a ring adds plain numbers"
-                yield Refused(".transforms", kinds, expected)
-            if self.gathers:
-                got = f"{self.kind} with topology.reduce allreduce"
-                yield Refused(".kind", got, "topology.reduce server: a ring can only add")
+from fedray.scenario.aggregation_section import FROZEN_A, AggregationSection
+from fedray.scenario.base import NotNegative, Positive, Refused
+from fedray.scenario.kinds import OpenKind
+from fedray.scenario.robust_aggregation import (
+    Bulyan,
+    CenteredClipping,
+    FLTrust,
+    FoolsGold,
+    GeometricMedian,
+    Krum,
+    Median,
+    MultiKrum,
+    NormBound,
+    TrimmedMean,
+)
+from fedray.scenario.server_optimizer import Adam, Momentum, Yogi
 
 
 class FedAvg(AggregationSection):
@@ -155,63 +87,24 @@ class Scaffold(AggregationSection):
             yield Refused(".weighting", "samples for scaffold", expected)
 
 
-class FedAvgM(AggregationSection):
+class FedAvgM(Momentum, AggregationSection):
     """The mean update is a step of SGD with momentum at the server (Hsu et al. 2019)."""
 
     kind: Literal["fedavgm"] = Field(
         description="fedavgm: the mean update is a server's step of SGD with momentum."
     )
-    server_learning_rate: Positive = Field(default=1.0, description="The server optimizer's learning rate.")
-    momentum: Fraction = Field(default=0.9, description="The server optimizer's momentum; 0 is FedAvg.")
-
-    implementation: ClassVar[str] = "fedray.aggregation.fedopt:FedAvgM"
-    cites: ClassVar[tuple[str, ...]] = ("hsu2019measuring",)
 
 
-class ServerAdaptive(AggregationSection):
-    """A server optimizer with two moments (Reddi et al. 2021, Algorithm 2)."""
-
-    server_learning_rate: Positive = Field(default=1e-2, description="The server optimizer's learning rate.")
-    beta1: Fraction = Field(default=0.9, description="The decay of the mean of past updates.")
-    beta2: Fraction = Field(default=0.99, description="The decay of the mean of their squares.")
-    tau: Positive = Field(
-        default=1e-3, description="The degree of adaptivity in the paper; the epsilon of Adam."
-    )
-    cites: ClassVar[tuple[str, ...]] = ("reddi2021adaptive",)
-
-
-class FedAdam(ServerAdaptive):
+class FedAdam(Adam, AggregationSection):
     """The mean update is a step of Adam at the server (Reddi et al. 2021; with torch's bias correction)."""
 
     kind: Literal["fedadam"] = Field(description="fedadam: the mean update is a server's step of Adam.")
 
-    implementation: ClassVar[str] = "fedray.aggregation.fedopt:FedAdam"
 
-
-class FedYogi(ServerAdaptive):
+class FedYogi(Yogi, AggregationSection):
     """As FedAdam, with Yogi's second moment (Reddi et al. 2021, Algorithm 2)."""
 
     kind: Literal["fedyogi"] = Field(description="fedyogi: the mean update is a server's step of Yogi.")
-
-    implementation: ClassVar[str] = "fedray.aggregation.fedopt:FedYogi"
-
-
-class Median(AggregationSection):
-    """The coordinate-wise median (Yin et al. 2018): each number's median over the clients, who all count the
-    same, so that up to half of them may send anything."""
-
-    kind: Literal["median"] = Field(description="median: each number's median over the clients.")
-    weighting: Literal["uniform"] = Field(
-        default="uniform", description="uniform: all clients count the same."
-    )
-
-    implementation: ClassVar[str] = "fedray.aggregation.median:Median"
-    cites: ClassVar[tuple[str, ...]] = ("yin2018byzantine",)
-    gathers: ClassVar[bool] = True
-
-    def operations(self, updates: int) -> float:
-        """Of sorting them."""
-        return updates * math.log2(max(2, updates))
 
 
 class FfaLora(AggregationSection):
@@ -224,7 +117,7 @@ class FfaLora(AggregationSection):
 
     implementation: ClassVar[str] = "fedray.aggregation.lora:FfaLora"
     cites: ClassVar[tuple[str, ...]] = ("sun2024improving",)
-    frozen: ClassVar[tuple[str, ...]] = (".lora_A.",)
+    frozen: ClassVar[tuple[str, ...]] = FROZEN_A
     needs_adapters: ClassVar[bool] = True
     goes_with_split: ClassVar[bool] = False
 
@@ -297,6 +190,15 @@ Aggregation = Annotated[
     | FedAdam
     | FedYogi
     | Median
+    | TrimmedMean
+    | Krum
+    | MultiKrum
+    | Bulyan
+    | GeometricMedian
+    | NormBound
+    | CenteredClipping
+    | FoolsGold
+    | FLTrust
     | FfaLora
     | HetLora
     | FedExLora

@@ -171,7 +171,8 @@ class Scenario(Section):
     @property
     def held_out_images(self) -> int:
         """Of the test set, that nothing is measured on."""
-        return self.augmentation.weighting.held_out_images if self.augmentation else 0
+        held_out = self.augmentation.weighting.held_out_images if self.augmentation else 0
+        return held_out or self.aggregation.clean_samples
 
     @property
     def needs_label_counts(self) -> bool:

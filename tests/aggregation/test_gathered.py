@@ -17,7 +17,7 @@ from fedray.network.radio import Radio
 from fedray.planning.plan import plan
 from fedray.planning.round import schedule_round
 from fedray.scenario import ScenarioError
-from fedray.scenario.aggregation import FedAvg, Median
+from fedray.scenario.aggregation import FedAvg, GeometricMedian, Median
 from fedray.transport.buffer import Layout
 from fedray.transport.hooks import HookChain, HookContext
 from tests.helpers import begun, garments, job_of
@@ -58,7 +58,13 @@ def hosts(rule, updates, weights, order, cuts):
 
 
 @pytest.mark.parametrize(
-    ("section", "kind"), [(FedAvg(), ExactSum), (Median(kind="median"), Gathered)], ids=["sum", "gathered"]
+    ("section", "kind"),
+    [
+        (FedAvg(), ExactSum),
+        (Median(kind="median"), Gathered),
+        (GeometricMedian(kind="geometric_median"), Gathered),
+    ],
+    ids=["sum", "gathered, number by number", "gathered, whole updates"],
 )
 @given(order=st.permutations(range(6)), cuts=st.sets(st.integers(1, 5)), seed=st.integers(0, 1000))
 @settings(max_examples=40)

@@ -33,6 +33,7 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "skips": {"send", "home"},
     "gradients": {"send"},
     "bits": {8, 4},
+    "bound": {"median"},  # of norm_bound, which cites
     "selection": {"random"},
     "network": {"cnn"},
     "norm": {"batch", "group", "none"},  # of a resnet18 or a gan alone
