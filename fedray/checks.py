@@ -19,6 +19,7 @@ from fedray.scenario import Loaded, Refused, Scenario, ScenarioError, load
 from fedray.scenario.kinds import user_paths
 from fedray.scenario.model import Model
 from fedray.scenario.network import DIRECTIONS
+from fedray.scenario.quantized_formats import INSTALL, QUANTIZED
 from fedray.scenario.topology import Split
 
 
@@ -126,8 +127,9 @@ def readable(loaded: Loaded, dataset: Dataset | None = None) -> tuple[Samples, M
 
 def _quantizer(scenario: Scenario) -> None:
     """Raises Refused where the library that quantizes a base model is not installed."""
-    if scenario.runtime.base_precision == "int8" and find_spec("torchao") is None:
-        raise Refused("runtime.base_precision", "int8 without torchao", "pip install 'fedray[quantized]'")
+    name = scenario.runtime.base_precision
+    if name in QUANTIZED and find_spec(library := QUANTIZED[name].library) is None:
+        raise Refused("runtime.base_precision", f"{name} without {library}", INSTALL)
 
 
 def tested(scenario: Scenario) -> bool:

@@ -16,6 +16,7 @@ from fedray.executors.optimizer import Group, grouped
 from fedray.executors.spill import StateArrays
 from fedray.files import naming
 from fedray.learners.learners import load
+from fedray.scenario.quantized_formats import QUANTIZED
 from fedray.transport.buffer import DTYPES, FlatParameters, Layout
 from fedray.transport.compression import hook_chain
 from fedray.tuning.tunings import tuning
@@ -81,7 +82,7 @@ class Model:
     def export(self, buffer: np.ndarray, state: StateArrays, folder: Path) -> None:
         """The result's files, as the last thing it does: its adapter is merged then."""
         runtime = self.scenario.runtime
-        if runtime.base_precision == "int8":  # adapters are merged into the base's own weights
+        if runtime.base_precision in QUANTIZED:  # adapters are merged into the base's own weights
             runtime = runtime.model_copy(update={"base_precision": None})
             scenario = self.scenario.model_copy(update={"runtime": runtime})
             Model(replace(self.job, scenario=scenario), self.learner.device).export(buffer, state, folder)

@@ -60,7 +60,7 @@ def load_parts(
         model, facts = network_class(part).from_pretrained(
             base.source, output_loading_info=True, **options, **precision.options(part_name, part)
         )
-        parts[part_name] = _whole(name, part_name, model, facts).to(device)
+        parts[part_name] = precision.on_device(part_name, _whole(name, part_name, model, facts), device)
     tokenizers = {
         part_name: _tokenizer_class(family.parts[encoder]).from_pretrained(
             base.source, subfolder=part_name, local_files_only=base.local

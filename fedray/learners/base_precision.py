@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fedray.learners.base_families import T5, PartFiles
+from fedray.scenario.quantized_formats import QUANTIZED
 
 
 @dataclass(frozen=True)
@@ -20,20 +21,21 @@ class BasePrecision:
 
     Attributes:
         dtype: of what is not quantized.
-        int8: whether the weights of linear layers are 8-bit integers, with a scale a row.
+        quantized: the format of linear layers' weights, one of QUANTIZED; None: `dtype` too.
     """
 
     dtype: torch.dtype
-    int8: bool = False
+    quantized: str | None = None
 
     @classmethod
     def of(cls, name: str | None, compute: torch.dtype) -> BasePrecision:
         """Of the setting's value; `compute` is the dtype that is computed in."""
-        int8 = name == "int8"  # torchao's layers do not take part in autocast: norms beside them need fp32
-        return cls(torch.float32 if int8 or name == "fp32" else compute, int8)
+        form = None if name is None else QUANTIZED.get(name)
+        in_fp32 = name == "fp32" if form is None else form.beside_fp32
+        return cls(torch.float32 if in_fp32 else compute, None if form is None else name)
 
     def options(self, name: str, part: PartFiles) -> dict[str, Any]:
-        """Arguments of `from_pretrained`.
+        """Arguments of `from_pretrained`, by which int8 is made of each weight as soon as it is read.
 
         Args:
             name: of the part in the base.
@@ -41,16 +43,61 @@ class BasePrecision:
         """
         if name == "vae" or (part == T5 and self.dtype == torch.float16):
             return {"torch_dtype": torch.float32}
-        if not self.int8:
+        if self.quantized != "int8":
             return {"torch_dtype": self.dtype}
         from torchao.quantization import Int8WeightOnlyConfig
 
         quantization = import_module(part.library).TorchAoConfig(Int8WeightOnlyConfig())
         return {"torch_dtype": self.dtype, "quantization_config": quantization}
 
+    def on_device(self, name: str, network: nn.Module, device: torch.device) -> nn.Module:
+        """A part that has been loaded, on its device: nf4 is made there, of a layer at a time. (diffusers'
+        own quantizer for bitsandbytes refuses machines without a GPU.)
+
+        Args:
+            name: of the part in the base.
+            network: the part, on the CPU.
+            device: where it shall be.
+        """
+        if self.quantized == "nf4" and name != "vae":
+            for path, layer in list(_linear_layers(network)):
+                network.set_submodule(path, _nf4(layer))
+        return network.to(device)
+
 
 def quantizable_numbers(parts: Mapping[str, nn.Module]) -> int:
-    """How many weights are integers where `runtime.base_precision` is int8: those of linear layers, but for
-    the autoencoder's."""
-    layers = (module for part, network in parts.items() if part != "vae" for module in network.modules())
-    return sum(layer.weight.numel() for layer in layers if isinstance(layer, nn.Linear))
+    """How many weights a quantized `runtime.base_precision` is for: those of linear layers, but for the
+    autoencoder's."""
+    networks = (network for part, network in parts.items() if part != "vae")
+    return sum(layer.weight.numel() for network in networks for _, layer in _linear_layers(network))
+
+
+def _linear_layers(network: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
+    for path, module in network.named_modules():
+        if isinstance(module, nn.Linear):
+            yield path, module
+
+
+def _nf4(layer: nn.Linear) -> nn.Module:
+    """The layer with weights in NF4 and scales that are quantized too (Dettmers et al. 2023, Sec. 3), once it
+    is moved to a device."""
+    from bitsandbytes.nn import Linear4bit, Params4bit
+
+    dtype = layer.weight.dtype
+    # transformers' T5 converts its input to the dtype that its weights say, here that of the bytes' container
+    options: Any = {"quant_type": "nf4", "quant_storage": dtype}
+    quantized = Linear4bit(
+        layer.in_features, layer.out_features, bias=False, compute_dtype=dtype, device="meta", **options
+    )
+    quantized.weight = Params4bit(layer.weight.data, requires_grad=False, module=quantized, **options)
+    quantized.bias = layer.bias
+    # otherwise inference on some CPUs changes the layer's bytes to another order
+    quantized.support_avx512bf16_for_cpu = False
+    quantized.register_forward_pre_hook(_in_compute_dtype)
+    return quantized
+
+
+def _in_compute_dtype(layer: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """bitsandbytes gives the dtype that comes in, a linear layer under autocast the one that is computed in:
+    a norm behind it expects that."""
+    return tuple(x.to(layer.compute_dtype) for x in inputs)

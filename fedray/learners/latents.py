@@ -11,12 +11,14 @@ from fedray.learners.families.family import Conditions
 
 @dataclass
 class LatentShard:
-    """What a client trains on, encoded. n samples; c, h, w of a latent; l tokens of width d."""
+    """What a client trains on, encoded. n samples with u distinct captions; c, h, w of a latent; l tokens of
+    width d."""
 
     mean: Tensor  # [n, c, h, w]
     std: Tensor  # [n, c, h, w]
-    ids: Conditions  # of texts, [n + 1, l] int64 for each text encoder, the empty caption last
-    hidden: Conditions | None  # the same embedded, [n + 1, ...], where the text encoders are frozen
+    texts: Tensor  # [n] int64 below u: which caption each sample has
+    ids: Conditions  # of captions, [u + 1, l] int64 for each text encoder, the empty caption last
+    hidden: Conditions | None  # the same embedded, [u + 1, ...], where the text encoders are frozen
     of_image: Conditions  # [n, ...]
     class_images: LatentShard | None = None  # of model.prior
     condition: Tensor | None = None  # [n, 3, H, W] in 0..1, pixels that a ControlNet takes

@@ -104,11 +104,16 @@ class TextToImage(Learner):
             stds.append(posterior.std)
             if (condition := self._condition(samples, int(i), pixels)) is not None:
                 conditions.append(condition)
-        ids = self.family.tokenize([samples.captions[int(i)] for i in indices] + [""])
-        hidden = None if self.trains_text else self.family.embed(ids)
+        captions = [samples.captions[int(i)] for i in indices]
+        rows = {caption: row for row, caption in enumerate(dict.fromkeys(captions))}
+        texts = torch.tensor([rows[caption] for caption in captions], device=self.device)
+        ids = self.family.tokenize([*rows, ""])
+        hidden = None if self.trains_text else self.family.embed_in_chunks(ids)
         of_image = self.family.image_conditions(sizes, self.size)
         condition = torch.stack(conditions) if conditions else None
-        return LatentShard(torch.cat(means), torch.cat(stds), ids, hidden, of_image, condition=condition)
+        return LatentShard(
+            torch.cat(means), torch.cat(stds), texts, ids, hidden, of_image, condition=condition
+        )
 
     def _condition(self, samples: Samples, i: int, pixels: Tensor) -> Tensor | None:
         """What a ControlNet takes of sample i, whose pixels are [3, size, size]; None where there is none."""
@@ -132,7 +137,8 @@ class TextToImage(Learner):
 
     @torch.no_grad()
     def encode_flops(self) -> float:
-        """The autoencoder's first half, and the text encoders where they are frozen."""
+        """The autoencoder's first half, and the text encoders where they are frozen: at most, as samples with
+        one caption have it embedded once."""
         pixels = torch.zeros(1, 3, self.size, self.size, device=self.device)
         flops = counted_flops(lambda: self.vae.encode(pixels))
         if not self.trains_text:
@@ -161,9 +167,11 @@ class TextToImage(Learner):
         timesteps = self.family.noise.draw(b, generator).to(i.device)
         dropped = (torch.rand(b, generator=generator) < self.section.caption_dropout).to(i.device)
         latents = self.family.scaled(shard.mean[i] + shard.std[i] * eps[0])
-        rows = torch.where(dropped, len(shard), i)
         source = shard.ids if shard.hidden is None else shard.hidden
-        texts = {name: values[rows] for name, values in source.items()}
+        texts = {
+            name: values[torch.where(dropped, len(values) - 1, shard.texts[i])]
+            for name, values in source.items()
+        }
         of_image = {name: values[i] for name, values in shard.of_image.items()}
         condition = None if shard.condition is None else shard.condition[i]
         return NoisedLatents(latents, eps[1], timesteps, **texts, **of_image, condition=condition)

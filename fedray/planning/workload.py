@@ -13,6 +13,7 @@ from fedray.planning.companion import CompanionWork
 from fedray.planning.cuts import CutWork, cut_work, refusal
 from fedray.scenario.kinds import user_kinds
 from fedray.scenario.plugins import modules_of
+from fedray.scenario.quantized_formats import QUANTIZED
 from fedray.scenario.scenario import Scenario
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Workload:
     server_trains: bool = False  # as a client does, for the rule
     notes: tuple[str, ...] = ()  # what a person should know before it trains
     cut: CutWork | None = None  # of a split model
-    quantizable_parameters: int = 0  # that runtime.base_precision int8 makes integers
+    quantizable_parameters: int = 0  # that runtime.base_precision can quantize
 
     def at(self, cut: CutWork) -> Workload:
         """The same model, cut elsewhere."""
@@ -76,7 +77,9 @@ class Workload:
             precision: the scenario's `training.precision`.
             base: its `runtime.base_precision`.
         """
-        width = 4 if base in ("fp32", "int8") or precision == "fp32" else 2
+        form = None if base is None else QUANTIZED.get(base)
+        in_fp32 = precision == "fp32" or base == "fp32" or (form is not None and form.beside_fp32)
+        width = 4 if in_fp32 else 2
         trainable = self.trainable_parameters
         if (cut := self.cut) is not None:
             gathered = {"server": self.gathered_bytes}
@@ -85,8 +88,8 @@ class Workload:
                 for side, n in cut.parameters.items()
             }
         weights = self.parameters * width
-        if base == "int8":
-            weights -= self.quantizable_parameters * (width - 1)
+        if form is not None:
+            weights -= int(self.quantizable_parameters * (width - form.bits / 8))
         # the server's own, where less precision is sent
         master = 4 * trainable if self.payload_bytes < 4 * trainable else 0
         client = weights + trainable * 16 + 2 * self.payload_bytes

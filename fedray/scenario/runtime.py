@@ -2,12 +2,14 @@
 result."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from fedray.scenario.base import Count, Refused, Section
 from fedray.scenario.kinds import KindSection, OpenKind
+from fedray.scenario.quantized_formats import QUANTIZED
 
 # accelerate's trackers, and what installs each
 TRACKERS = {
@@ -85,7 +87,8 @@ class Runtime(Section):
         default=None,
         description="The number format of a base model's frozen weights in memory, beside LoRA adapters. "
         "fp32: 32 bits. bf16: 16 bits, as training.precision bf16 has them. int8: linear layers in 8 bits, "
-        "by torchao, others in fp32. nf4: not there yet. None: that of training.precision.",
+        "by torchao, others in fp32. nf4: linear layers in 4 bits with scales (QLoRA), by bitsandbytes, "
+        "others as training.precision has them. None: that of training.precision.",
     )
     checkpoint_every: Count = Field(default=1, description="Write a checkpoint every so many rounds.")
     report_to: list[Reporter] = Field(
@@ -118,20 +121,20 @@ class Runtime(Section):
             yield Refused(".gang", f"{got}topology {scenario.topology.kind}", expected)
         if scenario.augmentation is not None:
             yield Refused(".gang", f"{got}augmentation", "1, or no augmentation")
-        if self.base_precision == "int8":
-            yield Refused(".gang", f"{got}base_precision int8", "1, or a base in floating point")
+        if self.base_precision in QUANTIZED:
+            got += f"base_precision {self.base_precision}"
+            yield Refused(".gang", got, "1, or a base in floating point")
 
     def cited(self) -> Iterator[str]:
         yield from super().cited()
         if self.executor == "ray":
             yield "moritz2018ray"
+        if self.base_precision in QUANTIZED:
+            yield from QUANTIZED[self.base_precision].cites
 
     def _conflicts_of_precision(self, got: str, scenario: Any) -> Iterator[Refused]:
         tuning = scenario.tuning
         precision = scenario.training.precision
-        if got == "nf4":
-            expected = "int8: nf4 needs bitsandbytes and a GPU, and has not been tried with fedray"
-            yield Refused(".base_precision", got, expected)
         if not scenario.model.has_frozen_base:
             expected = "none: its weights all train, and only text_to_image has a frozen base"
             yield Refused(".base_precision", f"{got} for a {scenario.model.kind}", expected)
@@ -141,21 +144,20 @@ class Runtime(Section):
         if got == "bf16" and precision != "bf16":
             expected = "training.precision bf16, which is what computes with weights in bf16"
             yield Refused(".base_precision", f"bf16 with training.precision {precision}", expected)
-        if got == "int8":
-            yield from self._conflicts_of_int8(scenario)
+        if got in QUANTIZED:
+            yield from self._conflicts_of_quantized(got, scenario)
 
-    def _conflicts_of_int8(self, scenario: Any) -> Iterator[Refused]:
+    def _conflicts_of_quantized(self, got: str, scenario: Any) -> Iterator[Refused]:
+        refused = partial(Refused, ".base_precision")
         if scenario.training.precision == "fp16":
-            expected = "training.precision bf16 or fp32: torchao computes in those"
-            yield Refused(".base_precision", "int8 with training.precision fp16", expected)
+            expected = f"training.precision bf16 or fp32: {got} layers compute in those"
+            yield refused(f"{got} with training.precision fp16", expected)
         if scenario.topology.splits_model:
             expected = "none, or a topology that trains whole models"
-            yield Refused(".base_precision", f"int8 with topology.kind {scenario.topology.kind}", expected)
+            yield refused(f"{got} with topology.kind {scenario.topology.kind}", expected)
         if scenario.aggregation.needs_adapters:
             expected = "none, or a rule that leaves base weights alone, such as fedavg"
-            yield Refused(
-                ".base_precision", f"int8 with aggregation.kind {scenario.aggregation.kind}", expected
-            )
+            yield refused(f"{got} with aggregation.kind {scenario.aggregation.kind}", expected)
         if getattr(scenario.model, "control", None) is not None:
             expected = "none, or no ControlNet: it begins with the base's own weights"
-            yield Refused(".base_precision", "int8 with model.control", expected)
+            yield refused(f"{got} with model.control", expected)

@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -81,6 +82,22 @@ def test_text_is_embedded_once_where_its_encoder_is_frozen_and_kept_as_tokens_wh
     shard = trains.encode(samples, np.arange(2))
     assert shard.hidden is None
     assert trains.draw(shard, np.arange(2), torch.Generator()).text.dtype == torch.int64
+
+
+def test_a_caption_of_many_samples_is_embedded_once_and_a_few_at_a_time(samples):
+    model = learner(caption_dropout=0.0)
+    tuning(Lora(kind="lora", rank=2, targets="attention"), 0).apply(model)
+    sizes = []
+    model.parts["text_encoder"].register_forward_hook(lambda *call: sizes.append(len(call[1][0])))
+    captions = ["a photo" + " of" * (i % 20) for i in range(30)]
+    many = SimpleNamespace(image=lambda i: samples.image(0), captions=captions)
+    shard = model.encode(many, np.arange(30))
+    assert sizes == [16, 5]  # 20 captions and the empty one
+    batch = model.draw(shard, np.array([23, 3, 4]), torch.Generator())
+    with torch.no_grad():
+        alone = model.parts["text_encoder"](model.tokenize([captions[3]]))[0]
+    assert torch.equal(batch.text[:2], alone.expand(2, -1, -1))
+    assert not torch.equal(batch.text[2], batch.text[1])
 
 
 def test_both_ways_of_keeping_text_give_the_same_loss(samples):

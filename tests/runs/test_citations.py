@@ -41,7 +41,7 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "payload": {"fp32", "fp16", "bf16"},
     "likelihood": {"bernoulli", "gaussian"},
     "precision": {"fp32", "bf16"},
-    "base_precision": {"fp32", "bf16", "int8", "nf4"},  # number formats; QLoRA is not there
+    "base_precision": {"fp32", "bf16", "int8"},  # number formats
     "clip_norm": {"auto"},
     "weighting": {"samples", "uniform"},
     "at": {"server", "server_broadcast", "client"},
@@ -96,6 +96,7 @@ VALUES = {  # of keys beside `kind`, whose section cites them
     "gradients": {"none"},
     "condition": {"edges"},
     "precision": {"fp16"},
+    "base_precision": {"nf4"},
     "rate": {"shannon", "truncated", "nr_mcs"},
     "allocation": {"proportional_fair", "blocks"},
     "model": {"urban", "highway", "d2d"},

@@ -21,6 +21,7 @@ from fedray.learners.families.noise import DiscreteNoise, Noise
 from fedray.learners.stages import Stage
 
 Conditions = dict[str, Tensor]  # by name, samples in the first dimension
+CHUNK = 16  # texts that are embedded in one go
 
 
 class Family(ABC):
@@ -150,6 +151,13 @@ class Family(ABC):
     @abstractmethod
     def embed(self, ids: Conditions) -> Conditions:
         """What the denoising network takes of texts, from their tokens' ids."""
+
+    def embed_in_chunks(self, ids: Conditions) -> Conditions:
+        """The same of any number of texts, CHUNK at a time: a text encoder's activations take more memory
+        than what it gives."""
+        chunks = zip(*(values.split(CHUNK) for values in ids.values()), strict=True)
+        embedded = [self.embed(dict(zip(ids, chunk, strict=True))) for chunk in chunks]
+        return {name: torch.cat([chunk[name] for chunk in embedded]) for name in self.conditions}
 
     def image_conditions(self, sizes: Sequence[tuple[int, int]], resolution: int) -> Conditions:
         """What the denoising network takes of images beside their latents.
