@@ -107,6 +107,8 @@ def _clip_tokenizer(base: Base, name: str) -> Any:
 
     logging.set_verbosity_error()  # it would say of the first long caption alone what `cut_captions` says
     try:
-        return CLIPTokenizer.from_pretrained(base.source, subfolder=name, local_files_only=True)
+        tokenizer = CLIPTokenizer.from_pretrained(base.source, subfolder=name, local_files_only=True)
     except (OSError, ValueError):
         return None
+    # of a hub's base whose files are not here, transformers makes one that knows its special tokens alone
+    return tokenizer if len(tokenizer.get_vocab()) > len(set(tokenizer.all_special_tokens)) else None
