@@ -98,6 +98,7 @@ def _missing(loaded: Loaded) -> ScenarioError:
         if not (key.startswith("data.") and (scenario.sites or scenario.data.may_download)):
             attempt(key, partial(verify_exists, path, loaded.folder, key))
     attempt("runtime.base_precision", lambda: _quantizer(scenario))
+    attempt("ledger", partial(_refuse_missing_keys, scenario, loaded.folder))
     attempt("runtime.report_to", lambda: reporters(loaded))
     return loaded.error(refused)
 
@@ -123,6 +124,15 @@ def _quantizer(scenario: Scenario) -> None:
     """Raises Refused where the library that quantizes a base model is not installed."""
     if scenario.runtime.base_precision == "int8" and find_spec("torchao") is None:
         raise Refused("runtime.base_precision", "int8 without torchao", "pip install 'fedray[quantized]'")
+
+
+def _refuse_missing_keys(scenario: Scenario, folder: Path) -> None:
+    """Raises Refused where what signs a ledger is not there: the library, or a key's file."""
+    if scenario.ledger is None:
+        return
+    if find_spec("cryptography") is None:
+        raise Refused("ledger", "one without the package cryptography", "pip install 'fedray[ledger]'")
+    resolve(scenario.ledger.verify_files)(scenario, folder)
 
 
 def tested(scenario: Scenario) -> bool:

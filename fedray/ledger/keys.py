@@ -6,9 +6,7 @@ ledger works, and prove nothing.
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -111,14 +109,13 @@ class PublicKeys:
 
     Args:
         keys: in hexadecimal digits.
+        source: where the private ones are from, `seed` or `files`.
     """
 
-    def __init__(self, keys: dict[str, str]) -> None:
+    def __init__(self, keys: dict[str, str], source: str = "") -> None:
         self.keys = keys
-
-    @cached_property
-    def _loaded(self) -> dict[str, Any]:
-        return {}
+        self.source = source
+        self._loaded: dict[str, Ed25519PublicKey] = {}
 
     def verifies(self, name: str, signature: str, data: bytes) -> bool:
         """Whether a signature is the owner's over these bytes."""

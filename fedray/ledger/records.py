@@ -7,6 +7,7 @@ holds of a leaf is its whole line, with the signature.
 
 import hashlib
 import json
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -108,7 +109,11 @@ def line(signed: Record) -> bytes:
 def run_id(scenario: Scenario) -> str:
     """What names a run: the sha256 of the scenario's keys that reach a weight, without names, without where
     files lie and how many rounds there are. The same on every machine, and when a run goes on."""
-    files = {f"{key}.{name}" for key, section in scenario.sections() for name, _ in file_paths(section)}
+    files = {
+        re.sub(r"\.\d+$", "", f"{key}.{name}")  # of a list of paths
+        for key, section in scenario.sections()
+        for name, _ in file_paths(section)
+    }
     values = dict(flat(scenario.model_dump(mode="json")))
     return digest(canonical({k: v for k, v in values.items() if not is_free(k) and k not in files}))
 

@@ -118,6 +118,7 @@ def _shown(value: Any) -> str:
 
 
 def is_free(key: str) -> bool:
+    """Whether a key may differ when a run goes on."""
     return any(key == free or key.startswith(f"{free}.") for free in FREE) or (
         key.startswith("data.sites.") and key.endswith(".path")
     )
