@@ -44,7 +44,7 @@ class SignedRounds:
         """
         if self.ledger is None:
             return
-        from fedray.ledger.audit import chain
+        from fedray.ledger.chain import chain
 
         audit = chain(self.run, run_id(self.loaded.scenario))
         if audit.problems:

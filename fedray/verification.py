@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from fedray.ledger import records
-from fedray.ledger.audit import Audit, audit, kept_update, refuse_none
+from fedray.ledger.audit import audit, kept_update
+from fedray.ledger.chain import Audit, refuse_none
 from fedray.ledger.proof import inclusion
 from fedray.runs import reader
 from fedray.scenario import Loaded, ScenarioError
@@ -31,9 +32,11 @@ def verify(path: Path, round_number: int | None = None, client: int | None = Non
     if loaded.scenario.sweep is not None:
         raise ScenarioError([f"{path}: got a sweep, expected a run: {path}/NAME"])
     refuse_none(path)
-    result = audit(path, records.run_id(loaded.scenario))
+    section = loaded.scenario.ledger
+    keeps = section is not None and section.keep == "updates"
+    result = audit(path, records.run_id(loaded.scenario), keeps)
     added = 0
-    if not result.problems and result.kept:
+    if not result.problems and keeps:
         added = _add_again(result, loaded)
     verified: dict[str, Any] = {
         "run": str(path),
@@ -56,7 +59,7 @@ def lines(verified: dict[str, Any]) -> list[str]:
     head = verified["head"]
     rows = [
         f"{verified['run']}: as its clients and its server signed it",
-        f"{verified['leaves']} updates in {verified['rounds']} rounds: signatures, chain of heads, consistency",
+        f"{verified['leaves']} updates in {verified['rounds']} rounds: signatures, heads, consistency",
         f"{verified['checkpoints']} checkpoints: every file",
     ]
     if verified["updates"]:
@@ -82,7 +85,9 @@ def _add_again(result: Audit, loaded: Loaded) -> int:
     for head in result.heads:
         if head.round:
             leaves = [leaf for leaf in result.leaves if leaf.round == head.round]
-            updates = {leaf.client: _update(result.path, head.round, leaf.client) for leaf in leaves if leaf.update}
+            updates = {
+                leaf.client: _update(result.path, head.round, leaf.client) for leaf in leaves if leaf.update
+            }
             replay.add_round(head.round, leaves, updates, head.clients)
         if replay.sha256 != head.buffer:
             what = "its base model, or its code" if head.round == 0 else "the sum of the kept updates"

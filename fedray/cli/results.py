@@ -92,13 +92,14 @@ def report(
 
 
 @app.command(
-    epilog="Example: fedray verify runs/ledger-quickstart --round 7 --client 3. Exit codes: 0 as it was signed, 1"
-    " something was changed, 2 no ledger there, or bad usage."
+    epilog="Example: fedray verify runs/ledger-quickstart --round 7 --client 3. Exit codes: 0 as it was"
+    " signed, 1 something was changed, 2 no ledger there, or bad usage."
 )
 def verify(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run with a ledger.")],
     round_: Annotated[
-        int | None, typer.Option("--round", min=1, metavar="N", help="With --client: the proof of one update.")
+        int | None,
+        typer.Option("--round", min=1, metavar="N", help="With --client: one update's proof."),
     ] = None,
     client: Annotated[int | None, typer.Option(min=0, metavar="K", help="With --round: whose.")] = None,
     json: Json = False,

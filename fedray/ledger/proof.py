@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from fedray.ledger import tree
-from fedray.ledger.audit import Audit
+from fedray.ledger.chain import Audit
 from fedray.ledger.records import SignedLeaf, canonical
 from fedray.scenario import ScenarioError
 

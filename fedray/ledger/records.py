@@ -8,7 +8,7 @@ holds of a leaf is its whole line, with the signature.
 import hashlib
 import json
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -85,6 +85,9 @@ class Seal(Record):
     signature: Signature
 
 
+Signed = TypeVar("Signed", bound=Record)
+
+
 def canonical(value: Any) -> bytes:
     """JSON with sorted keys, without spaces, in ASCII: the same bytes of the same object (as RFC 8785 has it
     for objects of text and whole numbers)."""
@@ -104,6 +107,15 @@ def signed_bytes(name: str, record: Record) -> bytes:
 def line(signed: Record) -> bytes:
     """A signed record as it stands in a file, without the line's end."""
     return canonical(signed.model_dump())
+
+
+def parsed(raw: bytes, kind: type[Signed]) -> Signed | None:
+    """The record that bytes are; none where they are not to the byte its canonical JSON."""
+    try:
+        record = kind.model_validate(json.loads(raw))
+    except (ValueError, RecursionError):  # no JSON, or of another form
+        return None
+    return record if line(record) == raw else None
 
 
 def run_id(scenario: Scenario) -> str:

@@ -64,9 +64,7 @@ def consistency_proof(size: int, hashes: Sequence[bytes]) -> list[bytes]:
     return _subproof(size, hashes, True)
 
 
-def verifies_inclusion(
-    leaf: bytes, index: int, size: int, proof: Sequence[bytes], expected: bytes
-) -> bool:
+def verifies_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], expected: bytes) -> bool:
     """Whether a leaf is in a tree (Sec. 2.1.3.2).
 
     Args:

@@ -2,13 +2,11 @@
 agreed on the roots in a trial."""
 
 import pytest
+
 from fedray.ledger import tree
 
-LEAVES = [
-    bytes.fromhex(text)
-    for text in ("", "00", "10", "2021", "3031", "40414243", "5051525354555657", bytes(range(0x60, 0x70)).hex())
-]
-ROOTS = "e3b0c442 6e340b9c fac54203 aeb6bcfe d37ee418 4e3bbb1f 76e67dad ddb89be4 5dc9da79".split()
+LEAVES = [b"", b"\0", b"\x10", b" !", b"01", b"@ABC", b"PQRSTUVW", b"`abcdefghijklmno"]
+ROOTS = "e3b0c442 6e340b9c fac54203 aeb6bcfe d37ee418 4e3bbb1f 76e67dad ddb89be4 5dc9da79"
 HASHES = [tree.leaf_hash(leaf) for leaf in LEAVES]
 
 
@@ -21,7 +19,7 @@ def many(n):
 
 
 def test_roots_of_up_to_eight_leaves_are_the_published_ones():
-    assert short(tree.root(HASHES[:n]) for n in range(9)) == ROOTS
+    assert short(tree.root(HASHES[:n]) for n in range(9)) == ROOTS.split()
 
 
 @pytest.mark.parametrize(
