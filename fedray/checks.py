@@ -126,12 +126,17 @@ def _quantizer(scenario: Scenario) -> None:
         raise Refused("runtime.base_precision", "int8 without torchao", "pip install 'fedray[quantized]'")
 
 
+def refuse_without_signatures() -> None:
+    """Raises Refused where the library that signs and verifies is not installed."""
+    if find_spec("cryptography") is None:
+        raise Refused("ledger", "one without the package cryptography", "pip install 'fedray[ledger]'")
+
+
 def _refuse_missing_keys(scenario: Scenario, folder: Path) -> None:
     """Raises Refused where what signs a ledger is not there: the library, or a key's file."""
     if scenario.ledger is None:
         return
-    if find_spec("cryptography") is None:
-        raise Refused("ledger", "one without the package cryptography", "pip install 'fedray[ledger]'")
+    refuse_without_signatures()
     resolve(scenario.ledger.verify_files)(scenario, folder)
 
 

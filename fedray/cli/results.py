@@ -107,6 +107,9 @@ def verify(
     """Check the ledger of a run: signatures, the chain of heads, checkpoints, kept updates."""
     if (round_ is None) != (client is None):
         raise typer.BadParameter("--round goes with --client: got one of them, expected both or neither")
+    from fedray.checks import refuse_without_signatures
+
+    refuse_without_signatures()
     from fedray.verification import lines
     from fedray.verification import verify as verified
 

@@ -12,12 +12,13 @@ from fedray.scenario.base import FilePath, Refused, Section
 class LedgerSection(Section):
     """Each client signs a hash of the update that it sends, the server signs each round's tree of them."""
 
+    cites: ClassVar[tuple[str, ...]] = ("laurie2021certificate", "josefsson2017edwards")
     verify_files: ClassVar[str] = "fedray.ledger.keys:verify_files"
 
     keep: Literal["hashes", "updates"] = Field(
         default="hashes",
-        description="What the run folder keeps of each update: its hash (SHA-256), or the update too, with "
-        "which `fedray verify` adds them up again and compares the weights to the bit (4 bytes a number and "
+        description="What the run folder keeps. hashes: of each update its SHA-256. updates: each update too, "
+        "so that `fedray verify` adds them up again and compares the weights to the bit (4 bytes a number, "
         "client and round).",
     )
     keys: FilePath | None = Field(

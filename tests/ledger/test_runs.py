@@ -113,7 +113,5 @@ def test_a_ledger_over_a_split_is_refused(tmp_path):
 
 def test_kept_updates_beside_augmentation_are_refused():
     settings = ["ledger={keep: updates}"]
-    with pytest.raises(
-        ScenarioError, match=r"ledger\.keep: got updates beside augmentation"
-    ):
+    with pytest.raises(ScenarioError, match=r"ledger\.keep: got updates beside augmentation"):
         load(shipped.scenarios()["qiang2024-fashion"], settings)
