@@ -159,8 +159,8 @@ class Run:
 
     @python_words()
     def verify(self, round_number: int | None = None, client: int | None = None) -> dict[str, Any]:
-        """Checks the run's ledger: the object that `fedray verify --json` prints. Its `problems` are empty where
-        all is as it was signed.
+        """Checks the run's ledger: the object that `fedray verify --json` prints. Its `problems` are empty
+        where all is as it was signed.
 
         Args:
             round_number: with `client`, of an update whose inclusion proof is given.

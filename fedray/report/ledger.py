@@ -16,16 +16,14 @@ def ledger(run: Recorded) -> dict[str, str] | None:
     head = last_head(run) if section else None
     if section is None or head is None:
         return None
-    keys = (
-        "from files" if section["keys"] else "from the seed: whoever has the scenario has them, a simulation"
-    )
+    from_seed = "from the seed, for simulation: whoever has the scenario has them"
     return {
         "last head": f"of round {head.round}, signed by the server",
         "updates in it": f"{head.size:,}, each signed by its client",
         "root": head.root,
         "weights": head.weights,
         "kept": f"{section['keep']} of updates",
-        "keys": keys,
+        "keys": "from files" if section["keys"] else from_seed,
         "verify": f"fedray verify {run.path}",
     }
 

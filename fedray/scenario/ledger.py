@@ -17,9 +17,8 @@ class LedgerSection(Section):
 
     keep: Literal["hashes", "updates"] = Field(
         default="hashes",
-        description="What the run folder keeps. hashes: of each update its SHA-256. updates: each update too, "
-        "so that `fedray verify` adds them up again and compares the weights to the bit (4 bytes a number, "
-        "client and round).",
+        description="What the run folder keeps. hashes: of each update its SHA-256. updates: each of them, "
+        "4 bytes a number: `fedray verify` adds them up again and compares the weights to the bit.",
     )
     keys: FilePath | None = Field(
         default=None,

@@ -25,6 +25,7 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
         # sidelink: by its model
         *("level", "neighbours", "sidelink", "flops", "profile", "mix", "disc", "line", "places"),
     },
+    "keep": {"hashes", "updates"},  # a ledger's, which cites
     "order": {"random", "best_sidelink"},
     "groups": {"random", "nearest"},
     "reduce": {"server"},
