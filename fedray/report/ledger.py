@@ -22,7 +22,7 @@ def ledger(run: Recorded) -> dict[str, str] | None:
         "updates in it": f"{head.size:,}, each signed by its client",
         "root": head.root,
         "weights": head.weights,
-        "kept": f"{section['keep']} of updates",
+        "kept": "a hash of each update" if section["keep"] == "hashes" else "each update",
         "keys": "from files" if section["keys"] else from_seed,
         "verify": f"fedray verify {run.path}",
     }
