@@ -9,6 +9,7 @@ from fedray.ledger import log
 from fedray.ledger import records as forms
 from fedray.ledger.chain import chain
 from fedray.ledger.keys import from_seed
+from fedray.report.page import write
 from fedray.runs import reader
 from fedray.scenario import ScenarioError
 from fedray.verification import verify
@@ -67,8 +68,8 @@ def test_flipped_bytes_of_each_line_are_named_by_their_line(copied):
     whole = ledger.read_bytes()
     at = 0
     for number, line in enumerate(whole.splitlines(keepends=True), 1):
-        # every 7th byte: keys, punctuation, hashes and signatures of each line are among them
-        for place in range(at, at + len(line) - 1, 7):
+        # every 13th byte: keys, punctuation, hashes and signatures of each line are among them
+        for place in range(at, at + len(line) - 1, 13):
             ledger.write_bytes(whole)
             flip(ledger, place)
             assert f"ledger.jsonl:{number}:" in chain(copied, run_id).problems[0], (number, place)
@@ -179,3 +180,10 @@ def test_a_run_without_a_ledger_and_an_update_that_is_not_there_are_bad_usage(co
     assert (code, "got a run without ledger.jsonl" in err) == (2, True)
     with pytest.raises(ScenarioError):
         verify(copied / "samples")
+
+
+def test_the_report_has_the_last_head_and_says_what_a_ledger_does_not_prove(ledger_run, tmp_path):
+    page = write([ledger_run], tmp_path / "report.html").read_text()
+    assert records(ledger_run)[-1]["head"]["root"] in page
+    assert "Does not prove: that a client trained honestly" in page
+    assert "from the seed, for simulation" in page
