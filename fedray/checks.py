@@ -104,6 +104,7 @@ def _missing(loaded: Loaded) -> ScenarioError:
         if not (key.startswith("data.") and (scenario.sites or scenario.data.may_download)):
             attempt(key, partial(verify_exists, path, loaded.folder, key))
     attempt("runtime.base_precision", lambda: _quantizer(scenario))
+    attempt("ledger", partial(_refuse_missing_keys, scenario, loaded.folder))
     attempt("runtime.report_to", lambda: reporters(loaded))
     return loaded.error(refused)
 
@@ -130,6 +131,20 @@ def _quantizer(scenario: Scenario) -> None:
     name = scenario.runtime.base_precision
     if name in QUANTIZED and find_spec(library := QUANTIZED[name].library) is None:
         raise Refused("runtime.base_precision", f"{name} without {library}", INSTALL)
+
+
+def refuse_without_signatures() -> None:
+    """Raises Refused where the library that signs and verifies is not installed."""
+    if find_spec("cryptography") is None:
+        raise Refused("ledger", "one without the package cryptography", "pip install 'fedray[ledger]'")
+
+
+def _refuse_missing_keys(scenario: Scenario, folder: Path) -> None:
+    """Raises Refused where what signs a ledger is not there: the library, or a key's file."""
+    if scenario.ledger is None:
+        return
+    refuse_without_signatures()
+    resolve(scenario.ledger.verify_files)(scenario, folder)
 
 
 def tested(scenario: Scenario) -> bool:

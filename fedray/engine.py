@@ -35,6 +35,7 @@ from fedray.runs.lock import locked
 from fedray.runs.recorder import Recorder, client_rows, finite, round_metrics
 from fedray.scenario import Loaded, Refused, ScenarioError
 from fedray.schedule import Schedule
+from fedray.signed_rounds import SignedRounds
 
 # rounds that may train behind an evaluation; they are recorded and checkpointed once it has ended
 LOOK_AHEAD = 5
@@ -107,6 +108,7 @@ class Run:
     executor: Executor
     known: Shared
     radio: Radio
+    signed: SignedRounds
 
     def __init__(self, loaded: Loaded, folder: RunFolder, listeners: CallbackList, resume: bool) -> None:
         self.loaded = loaded
@@ -196,7 +198,12 @@ class Run:
         )
         for note in self.workload.notes:
             self.listeners.on_note(note)
-        if not self.restored:
+        can_train = len(self.known.eligible(self.scenario))
+        self.signed = SignedRounds(self.loaded, self.folder.path, self.executor, can_train)
+        if self.restored:
+            self.signed.resume(self.saved_round)
+        else:
+            self.signed.begin()
             self.checkpoint(0)
         self.folder.training = True
 
@@ -250,7 +257,9 @@ class Run:
                 self.listeners.on_client(reports[report.client])
             judge_failure(report, policy, self.failures, budget)
         own = arrived.get(SERVER)
-        refuse_round_of_failures([arrived[client] for client in schedule.clients] or ([own] if own else []))
+        in_order = [arrived[client] for client in schedule.clients]
+        refuse_round_of_failures(in_order or ([own] if own else []))
+        self.signed.add_round(schedule.round, in_order)
         return reports, own
 
     def start_baseline(self) -> None:
@@ -292,7 +301,12 @@ class Run:
 
     def checkpoint(self, round_number: int) -> None:
         self.weights_sha256 = self.folder.checkpoint(
-            round_number, self.executor.checkpoint, self.ledger, self.elapsed_s(), self.failures
+            round_number,
+            self.executor.checkpoint,
+            self.ledger,
+            self.elapsed_s(),
+            self.failures,
+            self.signed.seal,
         )
         self.saved_round = round_number
 

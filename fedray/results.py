@@ -158,6 +158,22 @@ class Run:
         return write(folders, Path(out) if out else None, Path(network) if network else None)
 
     @python_words()
+    def verify(self, round_number: int | None = None, client: int | None = None) -> dict[str, Any]:
+        """Checks the run's ledger: the object that `fedray verify --json` prints. Its `problems` are empty
+        where all is as it was signed.
+
+        Args:
+            round_number: with `client`, of an update whose inclusion proof is given.
+            client: by number.
+
+        Raises:
+            ScenarioError: for a run without a ledger, or an update that is not in it.
+        """
+        from fedray.verification import verify
+
+        return verify(self.path, round_number, client)
+
+    @python_words()
     def resume(
         self,
         rounds: int | None = None,

@@ -1,4 +1,4 @@
-"""The verbs that show what runs made: generate, report."""
+"""The verbs that show what runs made, and whether it is as they left it: generate, report, verify."""
 
 import json as jsonlib
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fedray.cli.shared import Json, app
+from fedray.cli.shared import Json, app, fail
 from fedray.errors import printable
 
 
@@ -89,3 +89,34 @@ def report(
     from fedray.report.page import write
 
     typer.echo(write(runs, out, network))
+
+
+@app.command(
+    epilog="Example: fedray verify runs/ledger-quickstart --round 7 --client 3. Exit codes: 0 as it was"
+    " signed, 1 something was changed, 2 no ledger there, or bad usage."
+)
+def verify(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run with a ledger.")],
+    round_: Annotated[
+        int | None,
+        typer.Option("--round", min=1, metavar="N", help="With --client: one update's proof."),
+    ] = None,
+    client: Annotated[int | None, typer.Option(min=0, metavar="K", help="With --round: whose.")] = None,
+    json: Json = False,
+) -> None:
+    """Check the ledger of a run: signatures, the chain of heads, checkpoints, kept updates."""
+    if (round_ is None) != (client is None):
+        raise typer.BadParameter("--round goes with --client: got one of them, expected both or neither")
+    from fedray.checks import refuse_without_signatures
+
+    refuse_without_signatures()
+    from fedray.verification import lines
+    from fedray.verification import verify as verified
+
+    result = verified(run, round_, client)
+    if json:
+        typer.echo(jsonlib.dumps(result, indent=1))
+    elif not result["problems"]:
+        typer.echo("\n".join(lines(result)))
+    if result["problems"]:
+        fail([] if json else result["problems"], 1)

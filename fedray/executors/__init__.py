@@ -26,6 +26,7 @@ from fedray.scenario.kinds import user_kinds
 from fedray.scenario.modules import UserModule
 from fedray.scenario.scenario import Scenario
 from fedray.schedule import Schedule, Send, Train
+from fedray.transport.buffer import Layout
 
 # Before anybody imports Ray: its hook for `uv run` would build every worker an environment of its own; ours
 # is already there.
@@ -184,6 +185,9 @@ class Executor(Protocol):
     def checkpoint(self, folder: Path, before: Path | None) -> Saved:
         """Writes the global buffer, the server's state and the clients' into a folder; what has not changed
         since the checkpoint `before` is linked."""
+
+    def global_buffer(self) -> tuple[np.ndarray, Layout]:
+        """The global buffer as it is now, only to be read, and its layout."""
 
     def export(self, folder: Path) -> None: ...
 

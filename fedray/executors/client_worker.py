@@ -1,20 +1,20 @@
 """Runs the local updates of many clients, and accumulates what they send. Nothing here knows of actors."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from fedray.aggregation.accumulators import Accumulator
 from fedray.executors import DataFailure, TrainReport, attribute_error
 from fedray.executors.gang_training import GangTraining
 from fedray.executors.local_training import ExtraSamples, LocalTraining, LocalUpdate, failed_report, summable
-from fedray.executors.model import as_sent, master, returned
+from fedray.executors.model import master, returned
+from fedray.executors.signing import UpdateSigner, update_signer
 from fedray.executors.spill import StateArrays
 from fedray.planning.gangs import gangs
 from fedray.transport.buffer import Layout
@@ -31,10 +31,8 @@ class ClientWorker(LocalTraining):
     def initial(self) -> tuple[np.ndarray, Layout, StateArrays]:
         """The buffer before the first round, its layout and the server's state, the same from every worker:
         the model, and zeros for what the rule adds."""
-        flat = self.model.flat
-        numbers = F.pad(flat.all.detach().cpu(), (0, self.rule.received - flat.layout.numel)).clone()
-        sent, kept = as_sent(flat.layout, numbers)
-        return sent, flat.layout, kept
+        sent, kept = self.model.initial()
+        return sent, self.model.flat.layout, kept
 
     def train(
         self, round_number: int, client: int, buffer: np.ndarray, state: StateArrays | None = None
@@ -62,7 +60,11 @@ class ClientWorker(LocalTraining):
             new = flat.send()
             with summable():
                 self.rule.accumulator.refuse(flat.layout.view(new), flat.layout.view(buffer))
-            return (new, _arrays(update.state)), update.report
+            report = self._signer.model_sent(update.report, new) if self._signer else update.report
+            return (new, _arrays(update.state)), report
+
+        if self._signer:
+            self._signer.receive(buffer)
 
         (new, kept), report = self._attempt(round_number, client, attempt, (buffer, state))
         return new, report, kept
@@ -97,22 +99,44 @@ class ClientWorker(LocalTraining):
                 global model.
             reports: of the chain's clients; the update weighs what those that trained hold.
         """
-        layout = self.model.flat.layout
         accumulator = self.attackers.empty(self.rule, round_weight)
         trained = [report for report in reports if report.failure is None]
         weight = sum(self.job.scenario.weight(report.client, report.samples) for report in trained)
         if weight:
-            ours = master(layout, base, state)
-            last = trained[-1].client
-            arrived = returned(layout.view(end), layout.view(base), ours)
-            if self.model.hooks.changes_updates:
-                with attribute_error(trained[-1].round, "adding its update", last):
-                    context = self._context(trained[-1].round, last, None)
-                    change = self.model.hooks.on_server(arrived - ours, context)
-                    accumulator.add(change, weight, last)
-            else:
-                accumulator.add(arrived, weight, last, ours)
+            last = trained[-1]
+            self.add_model(accumulator, base, state, end, weight, last.round, last.client)
         return accumulator
+
+    def add_model(
+        self,
+        accumulator: Accumulator,
+        base: np.ndarray,
+        state: StateArrays,
+        end: np.ndarray,
+        weight: int,
+        round_number: int,
+        last: int,
+    ) -> None:
+        """Adds what the model at the end of a relay's chain differs by from the global one.
+
+        Args:
+            accumulator: of the round.
+            base: the buffer that the chain began with.
+            state: the server's.
+            end: the buffer that the chain ended with.
+            weight: of the chain's clients that trained.
+            round_number: from 1.
+            last: the last client that trained.
+        """
+        layout = self.model.flat.layout
+        ours = master(layout, base, state)
+        arrived = returned(layout.view(end), layout.view(base), ours)
+        if not self.model.hooks.changes_updates:
+            accumulator.add(arrived, weight, last, ours)
+            return
+        with attribute_error(round_number, "adding its update", last):
+            context = self._context(round_number, last, None)
+            accumulator.add(self.model.hooks.on_server(arrived - ours, context), weight, last)
 
     def train_all(
         self,
@@ -142,6 +166,8 @@ class ClientWorker(LocalTraining):
             The accumulator with all of them, their reports, and their new states.
         """
         ours = master(self.model.flat.layout, base, server)
+        if self._signer:
+            self._signer.receive(base)
         if accumulator is None:
             accumulator = self._empty(round_weight)
         state_of = dict(zip(clients, states, strict=True))
@@ -182,7 +208,8 @@ class ClientWorker(LocalTraining):
                 return attempt()
         except DataFailure as e:
             samples = len(self.client_indices[client])
-            return otherwise, failed_report(round_number, client, samples, e)
+            report = failed_report(round_number, client, samples, e)
+            return otherwise, self._signer.failed(report) if self._signer else report
 
     def _updates(
         self, base: np.ndarray, contexts: Mapping[int, HookContext], extra_samples: ExtraSamples | None
@@ -246,7 +273,8 @@ class ClientWorker(LocalTraining):
         weight = self.job.scenario.weight(context.client, update.report.samples)
         with summable():
             accumulator.add(contribution, weight, context.client)
-        return _arrays(update.state), update.report
+        report = self._signer.update(update.report, change) if self._signer else update.report
+        return _arrays(update.state), report
 
     def _change(self, update: LocalUpdate, received: Tensor) -> Tensor:
         """What a client has changed [sent] fp32, in memory that the next one uses again."""
@@ -255,6 +283,11 @@ class ClientWorker(LocalTraining):
         if update.extra is not None:
             self._sent[n:] = update.extra
         return self._sent
+
+    @cached_property
+    def _signer(self) -> UpdateSigner | None:
+        """Signs what clients send, where the scenario has a ledger."""
+        return update_signer(self.job, self.model)
 
     @property
     def _sent(self) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
+from torch.nn import functional as F
 
 from fedray.aggregation.rules import rule
 from fedray.executors import Job
@@ -78,6 +79,13 @@ class Model:
         names = self.flat.trained_names
         sizes = self.flat.trained_sizes
         return grouped(training.optimizer, [*training.groups, *self.learner.groups], names, sizes)
+
+    def initial(self) -> tuple[np.ndarray, StateArrays]:
+        """The buffer before the first round and the server's state: this model's numbers as they are now, and
+        zeros for what the rule adds."""
+        numel = self.flat.layout.numel
+        numbers = F.pad(self.flat.all.detach().cpu(), (0, self.rule.received - numel)).clone()
+        return as_sent(self.flat.layout, numbers)
 
     def export(self, buffer: np.ndarray, state: StateArrays, folder: Path) -> None:
         """The result's files, as the last thing it does: its adapter is merged then."""

@@ -20,6 +20,8 @@ class TrainReport:
     steps: int = 0  # that its optimizer took
     # of the server's own report: what it adds to the round's metrics
     metrics: Mapping[str, float | None] = field(default_factory=dict)
+    leaf: bytes | None = None  # its line in the ledger, where the scenario has one
+    update: bytes | None = None  # the file of what it sent, where the ledger keeps updates
 
     def public(self, clients: int) -> ClientReport:
         """The same for callbacks and records, in a round in which so many clients train."""

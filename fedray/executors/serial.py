@@ -23,6 +23,7 @@ from fedray.planning.round import Shared
 from fedray.planning.workload import Workload, measure
 from fedray.runs.folder import Saved
 from fedray.schedule import Schedule
+from fedray.transport.buffer import Layout
 
 
 class SerialExecutor:
@@ -183,6 +184,9 @@ class SerialExecutor:
         return self.server.checkpoint(
             self.layout, self.buffer, self.state, folder, before, unchanged, changed, *states
         )
+
+    def global_buffer(self) -> tuple[np.ndarray, Layout]:
+        return self.buffer, self.layout
 
     def export(self, folder: Path) -> None:
         worker = self.evaluator if isinstance(self.clients, SplitClients) else self.clients

@@ -20,6 +20,7 @@ from fedray.executors.root_update import RootUpdate
 from fedray.executors.spill import StateArrays
 from fedray.randomness import SERVER, key
 from fedray.runs.folder import Saved, saved_files
+from fedray.scenario.scenario import Scenario
 from fedray.transport.buffer import Layout, load_arrays, save_arrays, sha256
 from fedray.transport.compression import hook_chain
 from fedray.transport.hooks import HookContext
@@ -127,20 +128,11 @@ class ServerWork:
             for client in unchanged:
                 os.link(before / client_file(client), folder / client_file(client))
                 files[client_file(client)] = saved[client_file(client)]
-        return Saved(self._sha256(layout, buffer), files)
+        return Saved(weights_sha256(self.job.scenario, layout, buffer), files)
 
     @cached_property
     def _root_update(self) -> RootUpdate:
         return RootUpdate(self.job)
-
-    def _sha256(self, layout: Layout, buffer: np.ndarray) -> str:
-        """Of all that the global model is made of: what was folded into the base too, control variates
-        not."""
-        return sha256(
-            buffer
-            if rule(self.job.scenario.aggregation, layout).updates_base_weights
-            else buffer[: layout.nbytes]
-        )
 
     def restore(self, layout: Layout, folder: Path, saved: Saved) -> tuple[np.ndarray, StateArrays]:
         """The global buffer and the server's state of a checkpoint.
@@ -155,7 +147,7 @@ class ServerWork:
             if name == SERVER_FILE:
                 buffer = np.concatenate([buffer, arrays.pop("vectors")])
                 state = {k.removeprefix("state."): v for k, v in arrays.items()}
-        if (got := self._sha256(layout, buffer)) != saved.weights_sha256:
+        if (got := weights_sha256(self.job.scenario, layout, buffer)) != saved.weights_sha256:
             raise ValueError(
                 f"{folder / 'weights.safetensors'} has sha256 {got[:12]}..., expected"
                 f" {saved.weights_sha256[:12]}..."
@@ -168,6 +160,12 @@ class ServerWork:
 
 def client_file(client: int) -> str:
     return f"client-{client}.safetensors"
+
+
+def weights_sha256(scenario: Scenario, layout: Layout, buffer: np.ndarray) -> str:
+    """Of all that the global model is made of: what was folded into the base too, control variates not."""
+    whole = rule(scenario.aggregation, layout).updates_base_weights
+    return sha256(buffer if whole else buffer[: layout.nbytes])
 
 
 class EvaluatorWork:

@@ -20,6 +20,7 @@ from fedray.learners.edges import agreement, edges
 from fedray.learners.families.family import Conditions
 from fedray.learners.latents import NoisedLatents
 from fedray.learners.learner import Learner
+from fedray.learners.pictures import square_pixels
 from fedray.learners.stages import Stage
 from fedray.learners.text_to_image import TextToImage
 from fedray.scenario.control import PART, Control
@@ -77,7 +78,7 @@ class Controlled(TextToImage):
     def _condition(self, samples: Samples, i: int, pixels: Tensor) -> Tensor:
         """The edges of sample i, or the condition picture that it has, [3, size, size]."""
         if self.control.column is not None:
-            pixels = self._pixels(samples.condition(i)).to(self.device)
+            pixels = square_pixels(samples.condition(i), self.resolution).to(self.device)
         return self._followed(pixels)
 
     def _followed(self, pixels: Tensor) -> Tensor:
@@ -112,7 +113,7 @@ class Controlled(TextToImage):
         if pictures is None:
             return None
         n = min(len(pictures), MOST_EXAMPLES)
-        pixels = [self._pixels(pictures.image(i)).to(self.device) for i in range(n)]
+        pixels = [square_pixels(pictures.image(i), self.resolution).to(self.device) for i in range(n)]
         conditions = torch.stack([self._condition(pictures, i, p) for i, p in enumerate(pixels)])
         return Examples(self._edges(torch.stack(pixels)), conditions, list(pictures.captions[:n]))
 
@@ -123,7 +124,9 @@ class Controlled(TextToImage):
         """The condition that is given; otherwise image i follows example i, from the first again after the
         last; without examples, an empty drawing."""
         if sampling.condition is not None:
-            conditions = self._followed(self._pixels(sampling.condition).to(self.device))[None]
+            conditions = self._followed(square_pixels(sampling.condition, self.resolution).to(self.device))[
+                None
+            ]
         elif self._examples is None:
             conditions = torch.zeros(1, 3, self.size, self.size, device=self.device)
         else:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from fedray.data import Samples
@@ -40,3 +41,9 @@ class ImageShard:
 def scaled(images: Tensor) -> Tensor:
     """uint8 to -1..1."""
     return images.float().div_(127.5).sub_(1)
+
+
+def square_pixels(image: Image.Image, size: int) -> Tensor:
+    """[3, size, size] in 0..1 of an RGB image: the shorter side scaled, the middle cut out."""
+    square = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(square)).permute(2, 0, 1).float() / 255

@@ -13,7 +13,6 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -29,6 +28,7 @@ from fedray.learners.flops import counted_flops
 from fedray.learners.latents import LatentShard, NoisedLatents
 from fedray.learners.learner import Learner
 from fedray.learners.losses import weighted_mean
+from fedray.learners.pictures import square_pixels
 from fedray.learners.prior import class_image_flops, class_images, joined
 from fedray.learners.stages import Stage, inputs, run
 from fedray.scenario.base import Refused
@@ -98,7 +98,7 @@ class TextToImage(Learner):
         for i in indices:
             image = samples.image(int(i))
             sizes.append(image.size)
-            pixels = self._pixels(image).to(self.device)
+            pixels = square_pixels(image, self.resolution).to(self.device)
             posterior = self.vae.encode(pixels[None] * 2 - 1).latent_dist
             means.append(posterior.mean)
             stds.append(posterior.std)
@@ -344,8 +344,3 @@ class TextToImage(Learner):
     def notes(cls, section: Section, folder: Path, samples: Samples, tuning: TuningSection) -> list[str]:
         note = cut_captions(locate(section.base, folder), samples.captions, tuning.spelled)
         return [note] if note else []
-
-    def _pixels(self, image: Image.Image) -> Tensor:
-        """[3, resolution, resolution] in 0..1: the shorter side scaled, the middle cut out."""
-        square = ImageOps.fit(image, (self.resolution, self.resolution), Image.Resampling.BICUBIC)
-        return torch.from_numpy(np.array(square)).permute(2, 0, 1).float() / 255

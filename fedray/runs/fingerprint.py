@@ -66,7 +66,7 @@ def kept(scenario: Scenario, folder: Path) -> dict[str, Any]:
     """The values of its keys that may not differ, by their paths; of files that they name see `of_files`."""
     values = flat(scenario.model_dump(mode="json"))
     files = {field for field, _ in _named_files(scenario, folder)}
-    return {key: value for key, value in values if not _free(key) and key not in files} | {
+    return {key: value for key, value in values if not is_free(key) and key not in files} | {
         "runtime.threads": scenario.runtime.threads
     }
 
@@ -87,7 +87,7 @@ def _named_files(scenario: Scenario, folder: Path) -> Iterator[tuple[str, str]]:
         for name, path in file_paths(section):
             field = re.sub(r"\.\d+$", "", f"{key}.{name}")  # of a list of paths
             is_file = Path(path).is_absolute() or (folder / path).exists()
-            if is_file and not path.startswith(shipped.PREFIX) and not _free(field):
+            if is_file and not path.startswith(shipped.PREFIX) and not is_free(field):
                 yield field, path
 
 
@@ -117,7 +117,8 @@ def _shown(value: Any) -> str:
     return "nothing" if value is None else shortened(str(value))
 
 
-def _free(key: str) -> bool:
+def is_free(key: str) -> bool:
+    """Whether a key may differ when a run goes on."""
     return any(key == free or key.startswith(f"{free}.") for free in FREE) or (
         key.startswith("data.sites.") and key.endswith(".path")
     )

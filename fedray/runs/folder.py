@@ -206,6 +206,7 @@ class RunFolder:
         ledger: Ledger,
         wall_time_s: float,
         failures: int,
+        seal: Callable[[Path], None] | None = None,
     ) -> str:
         """Written beside and renamed, so that a checkpoint is whole or not there. The last two stay. Gives
         the weights' sha256.
@@ -216,6 +217,7 @@ class RunFolder:
             ledger: of the rounds so far.
             wall_time_s: of the run so far.
             failures: data failures so far.
+            seal: signs the files of the folder once all are there.
         """
         before = next(iter(self._checkpoints()), None)
         part = self.checkpoints / f".round-{round:04d}.part"
@@ -230,6 +232,8 @@ class RunFolder:
                     round, saved, ledger, wall_time_s, failures, metrics, timeline, clients, self.belongs
                 )
                 write_synced(part / "state.json", json.dumps(asdict(state), indent=1).encode())
+                if seal is not None:
+                    seal(part)
                 shutil.rmtree(final, ignore_errors=True)
                 part.rename(final)
         finally:

@@ -39,8 +39,11 @@ OURS = [
     "generated",
     "run.log",
     "report.html",
+    "ledger.jsonl",
+    "ledger-keys.json",
+    "ledger",
 ]
-WRITTEN = ["samples", "model", "tensorboard", "mlruns"]  # folders in whose files a run writes
+WRITTEN = ["samples", "model", "ledger", "tensorboard", "mlruns"]  # folders in whose files a run writes
 ROUND = re.compile(r"(?:round|attack|reconstructions)-(\d{1,9})")
 
 

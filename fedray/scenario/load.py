@@ -123,8 +123,13 @@ class Loaded:
                     section[key] = [self._found(path) for path in paths]
                 elif paths:
                     section[key] = self._found(paths)
-        for section, key in ((tree["model"], "base"), (tree["augmentation"] or {}, "generator")):
-            if key in section and (self.folder / section[key]).is_dir():
+        folders = (
+            (tree["model"], "base"),
+            (tree["augmentation"] or {}, "generator"),
+            (tree["ledger"] or {}, "keys"),
+        )
+        for section, key in folders:
+            if section.get(key) and (self.folder / section[key]).is_dir():
                 section[key] = str((self.folder / section[key]).resolve())
         for dotted_key, path in user_paths(self.scenario):
             put(tree, dotted_key, self._found(path), None)

@@ -13,6 +13,7 @@ from fedray.scenario.base import Name, Refused, Section
 from fedray.scenario.data import Data
 from fedray.scenario.evaluation import Evaluation
 from fedray.scenario.kinds import conflicts
+from fedray.scenario.ledger import LedgerSection
 from fedray.scenario.model import Model
 from fedray.scenario.network import Network
 from fedray.scenario.population import Population
@@ -49,6 +50,10 @@ class Scenario(Section):
     )
     adversary: Adversary | None = Field(
         default=None, description="Which clients attack, and how. None: all are honest."
+    )
+    ledger: LedgerSection | None = Field(
+        default=None,
+        description="A signed record of every update, for `fedray verify`. None: no such record.",
     )
     network: Network = Field(description="What a round costs in simulated time and energy.")
     evaluation: Evaluation = Field(

@@ -43,7 +43,8 @@ def five(cluster, tmp_path_factory):
     """An executor of five client actors; who wants fewer uses some of its hosts."""
     from fedray.executors.ray.executor import RayExecutor
 
-    _, job = job_of(garments(tmp_path_factory.mktemp("five"), {"runtime": {"executor": "ray", "actors": 5}}))
+    changes = {"runtime": {"executor": "ray", "actors": 5}, "ledger": {}}  # reports hold signed leaves, too
+    _, job = job_of(garments(tmp_path_factory.mktemp("five"), changes))
     executor = RayExecutor(job)
     assert len(executor.hosts) == 5
     yield executor
@@ -78,7 +79,9 @@ def test_any_number_of_actors_gives_the_weights_of_one_process(
     reports = rounds(five, topology)
     assert reports == rounds(alone, topology)
     assert [r.client for r in reports] == [*range(5), *range(5)]
+    assert all(report.leaf for report in reports)
     assert sha256(cluster.get(five.buffer)) == sha256(alone.buffer) != sha256(alone.initial)
+    assert sha256(five.global_buffer()[0]) == sha256(alone.global_buffer()[0])
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
         *("scale", "noise"),  # attacks beside those that cite
         *("level", "neighbours", "sidelink", "flops", "profile", "mix", "disc", "line", "places"),
     },
+    "keep": {"hashes", "updates"},  # a ledger's, which cites
     "order": {"random", "best_sidelink"},
     "groups": {"random", "nearest"},
     "reduce": {"server"},

@@ -241,6 +241,10 @@ class RayExecutor(Driver):
         self.changed = set()
         return saved
 
+    def global_buffer(self) -> tuple[Any, Any]:
+        """From the store of the driver's node, where the server has put it: without a copy."""
+        return self._get(self.buffer, "reading the weights"), self._get(self.layout, "reading the weights")
+
     def export(self, folder: Path) -> None:
         """By a client actor on the driver's node, where the run folder is and the whole model resident, or
         else the evaluator."""

@@ -1,0 +1,1 @@
+"""The ledger of a run: signed leaves in a Merkle tree, and signed heads."""
