@@ -1,3 +1,4 @@
+import copy
 import os
 
 os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # before anything imports ray
@@ -53,6 +54,25 @@ def shipped_work_is_counted_once():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workload, "_count", once)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def a_text_is_parsed_once():
+    """Reading YAML with its lines takes longer than the rest of most tests, and most read the same text."""
+    from fedray.scenario import tree
+
+    parse, known = tree.parse, {}
+
+    def once(text, where):
+        if len(text) > 10_000:  # copying a long list takes longer than reading it
+            return parse(text, where)
+        if text not in known:
+            known[text] = parse(text, where)
+        return copy.deepcopy(known[text])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tree, "parse", once)
         yield
 
 

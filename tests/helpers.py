@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,8 +58,13 @@ ARTISTS = {
 }
 
 
-def quickstart() -> Any:
+@cache
+def _quickstart() -> Any:
     return YAML().load(shipped.scenarios()["quickstart"].read_text())
+
+
+def quickstart() -> Any:
+    return copy.deepcopy(_quickstart())
 
 
 def write(file: Path, changes: dict[str, Any], tree: Any = None) -> Path:

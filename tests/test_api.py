@@ -459,6 +459,8 @@ def test_ray_tune_runs_trials_with_other_values_and_sees_every_round(cluster, tm
     tuner = tune.Tuner(
         fedray.trainable(garments(tmp_path)),
         param_space={"training.optimizer.learning_rate": tune.grid_search([0.05, 0.01])},
+        # one trial after the other in one process, which imports torch once
+        tune_config=tune.TuneConfig(max_concurrent_trials=1, reuse_actors=True),
         run_config=tune.RunConfig(storage_path=str(tmp_path / "trials"), name="two"),
     )
     results = tuner.fit()

@@ -7,7 +7,7 @@ import sys
 import pytest
 from ruamel.yaml import YAML
 
-from tests.helpers import garments, rows, run, tiny
+from tests.helpers import ARTISTS, garments, rows, run, tiny
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +15,8 @@ def swept(cluster, tmp_path_factory):
     """A sweep with a variant that must fail, on the tests' Ray: exit code, what it said, its folder."""
     folder = tmp_path_factory.mktemp("swept")
     variants = {"good": {}, "broken": {"training.optimizer.learning_rate": 1e30}}
-    file = garments(folder, {"sweep": {"variants": variants}, "runtime": {"executor": "ray", "actors": 1}})
+    on_ray = {"sweep": {"variants": variants}, "runtime": {"executor": "ray", "actors": 1}}
+    file = garments(folder, ARTISTS | on_ray)
     command = [sys.executable, "-m", "fedray", "run", file, "--out", folder / "all"]
     environment = os.environ | {"RAY_ADDRESS": cluster.get_runtime_context().gcs_address}
     return subprocess.run(command, env=environment, capture_output=True, text=True), folder / "all"
@@ -23,7 +24,7 @@ def swept(cluster, tmp_path_factory):
 
 def test_a_variant_is_a_run_of_its_own_with_the_bits_it_has_alone(swept, tmp_path):
     _, out = swept
-    alone = run(garments(tmp_path), tmp_path / "run")
+    alone = run(garments(tmp_path, ARTISTS), tmp_path / "run")
     assert json.loads((out / "good" / "result.json").read_text())["weights_sha256"] == alone["weights_sha256"]
     assert len(rows(out / "good" / "metrics.jsonl")) == 2
     assert (out / "good" / "report.html").exists()

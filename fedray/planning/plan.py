@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from fedray.checks import readable
 from fedray.data import Dataset
@@ -39,6 +38,8 @@ def plan(loaded: Loaded) -> dict[str, Any]:
     Raises:
         ScenarioError: for whatever `run` would refuse before it trains, but for missing weights.
     """
+    import torch  # not with this module: the driver of a run on Ray, or of a sweep, does without
+
     scenario = loaded.scenario
     if scenario.sweep:
         return {

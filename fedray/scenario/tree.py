@@ -11,6 +11,8 @@ from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.constructor import RoundTripConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
+from ruamel.yaml.scanner import RoundTripScanner
+from ruamel.yaml.tokens import Token
 
 from fedray.errors import reason
 from fedray.scenario.explain import ScenarioError, kind_of
@@ -65,6 +67,7 @@ def parse(text: str, where: str) -> Any:
         ScenarioError: for what is no YAML, contains itself, or is too large with its aliases written out.
     """
     yaml = YAML(typ="rt", pure=True)
+    yaml.Scanner = BoundedScanner
     yaml.Constructor = Bounded
     try:
         return yaml.load(text)
@@ -82,9 +85,19 @@ def parse(text: str, where: str) -> Any:
 class Unbounded(ValueError):
     """A node that contains itself, lies too deep, or is too large."""
 
-    def __init__(self, node: Node, got: str, expected: str) -> None:
+    def __init__(self, at: Node | Token, got: str, expected: str) -> None:
         super().__init__(f"got {got}, expected {expected}")
-        self.line = node.start_mark.line + 1
+        self.line = at.start_mark.line + 1
+
+
+class BoundedScanner(RoundTripScanner):
+    """ruamel's, which takes seconds over thousands of brackets, one in another, before Python's limit of
+    recursion ends it."""
+
+    def fetch_flow_collection_start(self, TokenClass: Any, to_push: str) -> None:  # noqa: N803 (ruamel's name)
+        super().fetch_flow_collection_start(TokenClass, to_push)
+        if len(self.flow_context) > MOST_LEVELS:
+            raise Unbounded(self.tokens[-1], f"more than {MOST_LEVELS} levels", "fewer, one in another")
 
 
 class Bounded(RoundTripConstructor):

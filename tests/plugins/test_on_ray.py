@@ -37,7 +37,7 @@ def test_actors_give_the_bits_of_one_process(changes, cluster, tmp_path):
     ],
 )
 def test_what_raises_in_an_actor_is_told_as_in_one_process(name, changes, where, cluster, fedray, tmp_path):
-    file = users_folder(tmp_path / "home", changes | ON_RAY)
+    file = users_folder(tmp_path / "home", changes | {"runtime": {"executor": "ray", "actors": 1}})
     code, _, err = fedray("run", file, "--out", "run", "--quiet")
     assert code == 1
     told = f"the run failed: {where}: KeyError: 'no such key' ({raised_at(tmp_path / 'home', name)})"
