@@ -94,7 +94,7 @@ class BoundedScanner(RoundTripScanner):
     """ruamel's, which takes seconds over thousands of brackets, one in another, before Python's limit of
     recursion ends it."""
 
-    def fetch_flow_collection_start(self, TokenClass: Any, to_push: str) -> None:  # noqa: N803 (ruamel's name)
+    def fetch_flow_collection_start(self, TokenClass: Any, to_push: str) -> None:
         super().fetch_flow_collection_start(TokenClass, to_push)
         if len(self.flow_context) > MOST_LEVELS:
             raise Unbounded(self.tokens[-1], f"more than {MOST_LEVELS} levels", "fewer, one in another")
