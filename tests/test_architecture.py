@@ -24,6 +24,7 @@ ROOMS = {
     "model": ("learners",),
     "network": ("network",),
     "partition": ("data",),
+    "privacy": ("privacy",),
     "population": ("planning/selection.py",),
     "radio": ("network",),
     "topology": ("topologies",),

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from fedray.aggregation.accumulators import Accumulator
 from fedray.executors import DataFailure, TrainReport, attribute_error
 from fedray.executors.gang_training import GangTraining
+from fedray.executors.global_step import hooks_state
 from fedray.executors.local_training import ExtraSamples, LocalTraining, LocalUpdate, failed_report, summable
 from fedray.executors.model import as_sent, master, returned
 from fedray.executors.spill import StateArrays
@@ -99,8 +100,8 @@ class ClientWorker(LocalTraining):
         layout = self.model.flat.layout
         accumulator = self.rule.empty(round_weight)
         trained = [report for report in reports if report.failure is None]
-        weight = sum(self.job.scenario.aggregation.weight(report.samples) for report in trained)
-        if weight:
+        weight = self.job.scenario.chain_weight([report.samples for report in trained])
+        if trained and weight:
             ours = master(layout, base, state)
             last = trained[-1].client
             arrived = returned(layout.view(end), layout.view(base), ours)
@@ -129,7 +130,7 @@ class ClientWorker(LocalTraining):
 
         Args:
             base: the global buffer.
-            server: its state, where Scenario.adds_to_master asks for it.
+            server: its state, where Scenario.shows_server_state asks for it.
             round_weight: of all clients of the round.
             round_number: from 1.
             clients: by number.
@@ -147,7 +148,7 @@ class ClientWorker(LocalTraining):
         reports: dict[int, TrainReport] = {}
         new_states: dict[int, StateArrays | None] = {}
         for gang in gangs(self.job.scenario, clients, lambda client: len(self.client_indices[client])):
-            contexts = {c: self._context(round_number, c, state_of[c]) for c in gang}
+            contexts = {c: self._context(round_number, c, state_of[c], server) for c in gang}
             for client, update in self._updates(base, contexts, extra_samples).items():
                 attempt = partial(self._contribute, accumulator, base, ours, contexts[client], update)
                 new_states[client], reports[client] = self._attempt(
@@ -244,6 +245,7 @@ class ClientWorker(LocalTraining):
         weight = self.job.scenario.aggregation.weight(update.report.samples)
         with summable():
             accumulator.add(contribution, weight, context.client)
+        accumulator.counts.update(context.counts)
         return _arrays(update.state), update.report
 
     def _change(self, update: LocalUpdate, received: Tensor) -> Tensor:
@@ -273,8 +275,11 @@ class ClientWorker(LocalTraining):
         change[~part] = -ours[: len(change)][~part]
         return change
 
-    def _context(self, round_number: int, client: int, state: StateArrays | None) -> HookContext:
-        return HookContext(self.job.scenario.seed, round_number, client, _tensors(state))
+    def _context(
+        self, round_number: int, client: int, state: StateArrays | None, server: StateArrays | None = None
+    ) -> HookContext:
+        seed = self.job.scenario.seed
+        return HookContext(seed, round_number, client, _tensors(state), server=hooks_state(server or {}))
 
 
 def _tensors(state: StateArrays | None) -> dict[str, Tensor]:

@@ -26,6 +26,7 @@ BASES = {
     "tuning": "fedray.tuning.tuning:Tuning",
     "rule": "fedray.aggregation.rule:Rule",
     "hook": "fedray.transport.hooks:Hook",
+    "privacy": "fedray.privacy.mechanism:Mechanism",
     "topology": "fedray.topologies.topology:Topology",
     "selection": "fedray.planning.selection:Selection",
     "source": "fedray.data.source:Source",
