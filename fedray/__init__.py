@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         link_client,
     )
     from fedray.planning.selection import Selection, SelectionContext
+    from fedray.privacy.mechanism import Mechanism
     from fedray.results import Run
     from fedray.scenario import Refused, ScenarioError
     from fedray.scenario.base import FilePath
@@ -62,6 +63,7 @@ __all__ = [
     "LearnerContext",
     "Link",
     "LinkContext",
+    "Mechanism",
     "Partition",
     "Refused",
     "RoundContext",
@@ -126,6 +128,7 @@ _MODULES = {
     "fedray.scenario.base": ["FilePath"],
     "fedray.schedule": ["SERVER_ID", "Aggregate", "Schedule", "Send", "Train"],
     "fedray.topologies.topology": ["RoundContext", "Topology"],
+    "fedray.privacy.mechanism": ["Mechanism"],
     "fedray.transport.hooks": ["Hook", "HookContext"],
     "fedray.tuning.tuning": ["Tuning"],
 }

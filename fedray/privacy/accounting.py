@@ -89,7 +89,7 @@ def with_noise(scenario: Any, samples: Sequence[int]) -> Any:
     rounds = scenario.training.rounds
 
     def noisy(steps: int) -> Any:
-        changed = privacy.model_copy(update={"noise_multiplier": steps * STEP})
+        changed = privacy.model_copy(update={"noise_multiplier": round(steps * STEP, 3)})
         return scenario.model_copy(update={"privacy": changed})
 
     def keeps(steps: int) -> bool:

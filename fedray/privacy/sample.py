@@ -31,7 +31,7 @@ class Sample(Mechanism):
         for i in range(samples):
             gradient.zero_()
             one = losses(i)
-            one.backward()  # type: ignore[no-untyped-call]
+            one.backward()
             loss += float(one.detach())
             total += clipped(gradient, self.section.clip_norm)[0]
         scale = self.multiplier * self.section.clip_norm

@@ -89,13 +89,18 @@ class PrivacySection(KindSection):
             expected = "one rank: what a client of a low rank leaves out is not clipped"
             yield Refused("tuning.ranks", f"mixed ranks with privacy {self.kind}", expected)
 
+    def cited(self) -> Iterator[str]:
+        yield from super().cited()
+        if self.accounting is not None:
+            yield "mironov2017renyi"
+
     def notes(self, scenario: Any) -> Iterator[str]:
         """What a person should know before it trains."""
         clients = scenario.population.clients
         if self.protects_clients and clients < FEW_CLIENTS:
             yield (
-                f"privacy {self.kind} hides a client among {clients}: with fewer than {FEW_CLIENTS}, the noise"
-                " that does it hides what the model learns, too"
+                f"privacy {self.kind} hides a client among {clients}: with fewer than {FEW_CLIENTS}, the"
+                " noise that does it hides what the model learns, too"
             )
         if self.protects_clients and self.delta >= 1 / clients:
             yield (

@@ -43,7 +43,8 @@ class Scenario(Section):
     training: Training = Field(description="How clients train: how long, how often, how fast.")
     aggregation: Aggregation = Field(default=FedAvg(), description="How the clients' updates are combined.")
     privacy: Privacy | None = Field(
-        default=None, description="Differential privacy: what is clipped, and where noise is added. None: none."
+        default=None,
+        description="Differential privacy: what is clipped, where noise is added. None: none.",
     )
     augmentation: Augmentation | None = Field(
         default=None,
