@@ -33,6 +33,8 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "gradients": {"send"},
     "bits": {8, 4},
     "selection": {"random"},
+    "sampling": {"fixed", "poisson"},
+    "noise": {"seed", "secret"},
     "network": {"cnn"},
     "norm": {"batch", "group", "none"},  # of a resnet18 or a gan alone
     "targets": {"attention", "kohya"},
