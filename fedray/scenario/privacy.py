@@ -188,7 +188,8 @@ class Central(PrivacySection):
 
 
 class Local(PrivacySection):
-    """Each client clips its update and adds noise to it before it is sent, in a relay at each hop."""
+    """Each client clips its update and adds noise to it before it is sent (Wei et al. 2020), in a relay at each
+    hop."""
 
     kind: Literal["local"] = Field(
         description="local: each client clips its update and adds noise before it is sent."
@@ -196,7 +197,7 @@ class Local(PrivacySection):
 
     implementation: ClassVar[str] = "fedray.privacy.local:Local"
     accounting: ClassVar[str | None] = "fedray.privacy.events:local"
-    cites: ClassVar[tuple[str, ...]] = ("geyer2017differentially",)
+    cites: ClassVar[tuple[str, ...]] = ("wei2020federated",)
     protects_clients: ClassVar[bool] = True
 
     def unit(self, topology: Any) -> str:

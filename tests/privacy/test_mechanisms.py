@@ -1,5 +1,6 @@
 """What each mechanism does to updates and gradients, against closed forms and per-sample gradients."""
 
+import json
 import math
 
 import numpy as np
@@ -10,16 +11,19 @@ from torch.nn.functional import cross_entropy
 
 from fedray.network.radio import Radio
 from fedray.planning.round import schedule_round
+from fedray.privacy.accounting import installed
 from fedray.privacy.central import Central, multiplier_beside_count, next_clip_norm
 from fedray.privacy.local import Local
 from fedray.privacy.noise import clipped, gaussian
 from fedray.privacy.sample import Sample
 from fedray.privacy.tree import Tree, covering
 from fedray.randomness import SERVER
+from fedray.report.facts import facts
+from fedray.report.recorded import read
 from fedray.scenario import ScenarioError, load
 from fedray.scenario import privacy as sections
 from fedray.transport.hooks import HookContext
-from tests.helpers import begun, garments
+from tests.helpers import begun, garments, rows, run
 
 UNIFORM = {"kind": "fedavg", "weighting": "uniform"}
 CENTRAL = {"kind": "central", "clip_norm": 1.0, "noise_multiplier": 0.5}
@@ -191,3 +195,31 @@ def test_a_small_population_and_a_seeds_noise_are_said(scenario):
     assert "this is a simulation" in few
     secret = " ".join(sections.Central(**CENTRAL, noise="secret").notes(scenario))
     assert "no second run has the same bits" in secret
+
+
+@pytest.fixture(scope="module")
+def relay(tmp_path_factory):
+    """The folder of a relay with DP-SGD in each turn."""
+    folder = tmp_path_factory.mktemp("relay")
+    privacy = {"kind": "sample", "clip_norm": 1.0, "noise_multiplier": 1.0}
+    file = garments(folder, {"topology": {"kind": "relay"}, "privacy": privacy, "evaluation.every": 0})
+    run(file, folder / "run")
+    return folder / "run"
+
+
+def test_a_private_run_says_what_it_protects_and_what_it_has_spent(relay):
+    said = json.loads((relay / "privacy.json").read_text())
+    assert said["unit"].startswith("a sample of a client, from everybody else: neighbours")
+    spent = [row["epsilon"] for row in rows(relay / "metrics.jsonl")]
+    assert len(spent) == 2
+    if installed():
+        assert 0 < spent[0] < spent[1] == said["epsilon"]
+        assert said["epsilon_pld"] < said["epsilon"]
+    else:
+        assert spent == [None, None]
+
+
+def test_the_report_says_that_noise_from_the_seed_is_a_simulation(relay):
+    what = facts(read([relay])[0], 0)["what"]["privacy"]
+    assert "Protected: a sample of a client" in what
+    assert "a simulation, since who knows the seed can take the noise away" in what
