@@ -110,7 +110,10 @@ def with_noise(scenario: Any, samples: Sequence[int]) -> Any:
             high = middle
         else:
             low = middle
-    return noisy(high)
+    settled = noisy(high)
+    for refused in settled.privacy.noise_conflicts(settled):
+        raise refused.within("privacy")
+    return settled
 
 
 def refuse_unknown(scenario: Any) -> None:

@@ -68,6 +68,11 @@ class PrivacySection(KindSection):
             yield Refused("population.selection", f"label_cover with privacy {self.kind}", expected)
         if self.adds_noise_to_sum:
             yield from self._sum_conflicts(scenario)
+        yield from self.noise_conflicts(scenario)
+
+    def noise_conflicts(self, scenario: Any) -> Iterator[Refused]:
+        """What its noise_multiplier, given or computed, cannot go with."""
+        return iter(())
 
     def _sum_conflicts(self, scenario: Any) -> Iterator[Refused]:
         """What makes it unknown how much one update can change the sum."""
@@ -174,6 +179,10 @@ class Central(PrivacySection):
         if scenario.topology.hands_model_on:
             expected = "none in a relay, where the server clips, once a chain"
             yield Refused(".adaptive", "adaptive clipping", expected)
+
+    def noise_conflicts(self, scenario: Any) -> Iterator[Refused]:
+        if self.adaptive is None:
+            return
         updates = scenario.topology.updates(scenario.population.clients_per_round)
         spread = self.adaptive.noise_on_count(updates)
         multiplier = self.noise_multiplier
@@ -188,8 +197,8 @@ class Central(PrivacySection):
 
 
 class Local(PrivacySection):
-    """Each client clips its update and adds noise to it before it is sent (Wei et al. 2020), in a relay at each
-    hop."""
+    """Each client clips its update and adds noise to it before it is sent, in a relay at each hop
+    (Wei et al. 2020)."""
 
     kind: Literal["local"] = Field(
         description="local: each client clips its update and adds noise before it is sent."

@@ -172,6 +172,7 @@ REFUSED = [
     ({"aggregation": {"kind": "scaffold"}}, "aggregation.kind: got scaffold with privacy central"),
     ({"topology": {"kind": "parallel", "reduce": "allreduce"}}, "privacy.kind: got central with topology"),
     ({"topology": {"kind": "split", "cut": "conv1"}}, "privacy.kind: got central in a split"),
+    ({"privacy.adaptive": {"count_noise": 0.2}}, "privacy.adaptive.count_noise: got 0.2 with noise_mult"),
     ({"privacy.kind": "tree", "privacy.noise": "secret"}, "privacy.noise: got secret with privacy tree"),
     ({"privacy.kind": "sample", "training.precision": "fp16"}, "training.precision: got fp16 with privacy"),
     ({"privacy.kind": "sample", "runtime.gang": 2}, "runtime.gang: got 2 with privacy sample"),
@@ -202,7 +203,7 @@ def relay(tmp_path_factory):
     """The folder of a relay with DP-SGD in each turn."""
     folder = tmp_path_factory.mktemp("relay")
     privacy = {"kind": "sample", "clip_norm": 1.0, "noise_multiplier": 1.0}
-    file = garments(folder, {"topology": {"kind": "relay"}, "privacy": privacy, "evaluation.every": 0})
+    file = garments(folder, {"topology": {"kind": "relay"}, "privacy": privacy})
     run(file, folder / "run")
     return folder / "run"
 
