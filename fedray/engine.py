@@ -27,7 +27,7 @@ from fedray.network.ledger import Event, Ledger
 from fedray.network.radio import Radio
 from fedray.planning.plan import feasible, resolve_auto_cut, simulate_rounds
 from fedray.planning.round import Shared, schedule_round, shared
-from fedray.privacy.accounting import epsilon, facts, with_noise
+from fedray.privacy.accounting import epsilon, facts, refuse_other_noise, with_noise
 from fedray.randomness import SERVER
 from fedray.resume import restore
 from fedray.runs import fingerprint, reader
@@ -183,7 +183,10 @@ class Run:
             state = restore(self.loaded, self.folder, self.executor, self.listeners.on_note)
         if state is None:
             self.recorder.circumstances(self.scenario, self.workload.cut)
+            if self.scenario.privacy is not None:
+                self.folder.write("privacy.json", facts(self.scenario, self.known.samples))
             return
+        refuse_other_noise(self.scenario, self.folder.read("privacy.json"))
         self.restored = True
         self.first_round = state.round + 1
         self.ledger = state.ledger

@@ -129,6 +129,23 @@ def refuse_unknown(scenario: Any) -> None:
         raise Refused("privacy.epsilon", f"{privacy.epsilon:g} without dp-accounting", expected)
 
 
+def refuse_other_noise(scenario: Any, before: dict[str, Any] | None) -> None:
+    """Raises Refused for a run that goes on with other noise than it began with: what its first rounds have
+    cost, nobody would count.
+
+    Args:
+        scenario: whose noise is settled.
+        before: its privacy.json.
+    """
+    privacy = scenario.privacy
+    if privacy is None or before is None or before["noise_multiplier"] == privacy.noise_multiplier:
+        return
+    got = f"{privacy.noise_multiplier:g} for {scenario.training.rounds} rounds, where the run began with"
+    got += f" {before['noise_multiplier']:g}"
+    expected = "as many rounds as epsilon was asked for, or privacy.noise_multiplier instead of it"
+    raise Refused("privacy.noise_multiplier", got, expected)
+
+
 def facts(scenario: Any, samples: Sequence[int], pld: bool = False) -> dict[str, Any]:
     """What a plan and a report say of the privacy of a whole run.
 

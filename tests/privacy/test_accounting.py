@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedray.privacy.accounting import epsilon, facts, with_noise
+from fedray.privacy.accounting import epsilon, facts, refuse_other_noise, with_noise
 from fedray.privacy.events import tree_sensitivity
 from fedray.scenario import load
 from fedray.scenario.privacy import Central, Sample, Tree
@@ -97,6 +97,13 @@ def test_samples_are_protected_by_their_batches_of_the_client_that_has_fewest(sc
     whole = changed(scenario, privacy, 20).model_copy(update={"training": training})
     # 20 turns of 5 steps, each with 10 of 100 samples: the second of the known ones
     assert epsilon(whole, [400, 100, 0], 20) == pytest.approx(7.903850, abs=1e-6)
+
+
+def test_a_run_does_not_go_on_with_other_noise_than_it_began_with(scenario):
+    whole = changed(scenario, central(1.5), 20)
+    refuse_other_noise(whole, {"noise_multiplier": 1.5})
+    with pytest.raises(ValueError, match=r"got 1.5 for 20 rounds, where the run began with 1.2, expected"):
+        refuse_other_noise(whole, {"noise_multiplier": 1.2})
 
 
 def test_without_the_library_epsilon_is_unknown_and_one_that_is_asked_for_refused(scenario, monkeypatch):
