@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         link_client,
     )
     from fedray.planning.selection import Selection, SelectionContext
+    from fedray.privacy.mechanism import Mechanism
     from fedray.results import Run
     from fedray.scenario import Refused, ScenarioError
     from fedray.scenario.base import FilePath
@@ -64,6 +65,7 @@ __all__ = [
     "LearnerContext",
     "Link",
     "LinkContext",
+    "Mechanism",
     "Partition",
     "Refused",
     "RoundContext",
@@ -129,6 +131,7 @@ _MODULES = {
     "fedray.scenario.base": ["FilePath"],
     "fedray.schedule": ["SERVER_ID", "Aggregate", "Schedule", "Send", "Train"],
     "fedray.topologies.topology": ["RoundContext", "Topology"],
+    "fedray.privacy.mechanism": ["Mechanism"],
     "fedray.transport.hooks": ["Hook", "HookContext"],
     "fedray.tuning.tuning": ["Tuning"],
 }

@@ -15,6 +15,7 @@ from fedray.data.places import located, verify_exists
 from fedray.data.sources import to_download
 from fedray.lazy import resolve
 from fedray.learners.stage_names import refuse_unknown, stage_names
+from fedray.privacy.accounting import refuse_unknown as refuse_unknown_epsilon
 from fedray.scenario import Loaded, Refused, Scenario, ScenarioError, load
 from fedray.scenario.kinds import user_paths
 from fedray.scenario.model import Model
@@ -103,6 +104,7 @@ def _missing(loaded: Loaded) -> ScenarioError:
     for key, path in user_paths(scenario):
         if not (key.startswith("data.") and (scenario.sites or scenario.data.may_download)):
             attempt(key, partial(verify_exists, path, loaded.folder, key))
+    attempt("privacy.epsilon", lambda: refuse_unknown_epsilon(scenario))
     attempt("runtime.base_precision", lambda: _quantizer(scenario))
     attempt("ledger", partial(_refuse_missing_keys, scenario, loaded.folder))
     attempt("runtime.report_to", lambda: reporters(loaded))

@@ -27,6 +27,7 @@ from fedray.network.ledger import Event, Ledger
 from fedray.network.radio import Radio
 from fedray.planning.plan import feasible, resolve_auto_cut, simulate_rounds
 from fedray.planning.round import Shared, schedule_round, shared
+from fedray.privacy.accounting import epsilon, facts, refuse_other_noise, with_noise
 from fedray.randomness import SERVER
 from fedray.resume import restore
 from fedray.runs import fingerprint, reader
@@ -155,7 +156,12 @@ class Run:
             known = shared(scenario, samples, held)
             if len(samples.label_names) > 1 and not scenario.data.partition.by_folder:
                 self.folder.write("partition.json", asdict(census(samples, held)))
-            self.scenario = scenario = resolve_auto_cut(scenario, loaded.folder, known, job.dataset)
+            scenario = resolve_auto_cut(scenario, loaded.folder, known, job.dataset)
+            self.scenario = scenario = with_noise(scenario, known.samples)
+            self.loaded = loaded = replace(loaded, scenario=scenario)
+            job = replace(job, scenario=scenario)
+        else:
+            self.scenario = scenario = with_noise(scenario, [])
             self.loaded = loaded = replace(loaded, scenario=scenario)
             job = replace(job, scenario=scenario)
         self.executor = self.opened = open_executor(job, self.listeners.on_note)
@@ -179,7 +185,10 @@ class Run:
             state = restore(self.loaded, self.folder, self.executor, self.listeners.on_note)
         if state is None:
             self.recorder.circumstances(self.scenario, self.workload.cut)
+            if self.scenario.privacy is not None:
+                self.folder.write("privacy.json", facts(self.scenario, self.known.samples))
             return
+        refuse_other_noise(self.scenario, self.folder.read("privacy.json"))
         self.restored = True
         self.first_round = state.round + 1
         self.ledger = state.ledger
@@ -233,6 +242,8 @@ class Run:
         )
         if server is not None:
             metrics |= server.metrics
+        if scenario.privacy is not None:
+            metrics["epsilon"] = epsilon(scenario, self.known.samples, round_number)
         every = scenario.evaluation.every
         due = round_number == scenario.training.rounds or (every and round_number % every == 0)
         evaluation = self.executor.evaluate(self.grid(round_number)) if due else None
@@ -249,7 +260,8 @@ class Run:
         budget = self.scenario.runtime.failures.budget
         arrived: dict[int, TrainReport] = {}
         reports: dict[int, ClientReport] = {}
-        for report in self.executor.run_round(schedule) if len(schedule.steps) > 1 else ():
+        steps = len(schedule.steps) > 1 or self.scenario.steps_without_updates
+        for report in self.executor.run_round(schedule) if steps else ():
             self.failures += report.failure is not None
             arrived[report.client] = report
             if report.client != SERVER:
@@ -318,6 +330,8 @@ class Run:
         if self.scenario.companion is not None:
             self.folder.write("augmentation.json", self.companion())
         self.executor.export(self.folder.path / "model")
+        if self.scenario.privacy is not None:
+            self.folder.write("privacy.json", facts(self.scenario, self.known.samples, pld=True))
         sha256 = self.weights_sha256 or self.folder.newest_sha256()
         return self.recorder.result(self.scenario.training.rounds, sha256)
 

@@ -25,6 +25,7 @@ ROOMS = {
     "model": ("learners",),
     "network": ("network",),
     "partition": ("data",),
+    "privacy": ("privacy",),
     "population": ("planning/selection.py",),
     "radio": ("network",),
     "robust_aggregation": ("aggregation",),

@@ -74,6 +74,7 @@ class Attackers:
             for client, update in zip(attackers, sent, strict=True):
                 updates[client] = updates[client][0], update.numpy()
         result = rule.empty(arrived.round_weight)
+        result.counts.update(arrived.counts)
         for client, (weight, update) in sorted(updates.items()):
             result.add(torch.from_numpy(update), weight, client)
         return result

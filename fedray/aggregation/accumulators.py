@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -39,6 +40,7 @@ class Accumulator(ABC):
         self.round_weight = round_weight
         self.weight = 0  # of the updates that were added
         self.added = 0  # updates
+        self.counts: Counter[str] = Counter()  # what hooks count of them, by name
 
     def add(self, update: Tensor, weight: int, client: int, base: Tensor | None = None) -> None:
         """Adds one client's update.
@@ -66,6 +68,7 @@ class Accumulator(ABC):
         self._merge(other)
         self.weight += other.weight
         self.added += other.added
+        self.counts.update(other.counts)
 
     @abstractmethod
     def _merge(self, other: Self) -> None: ...
@@ -135,8 +138,8 @@ class ExactSum(Accumulator):
         self.total = self.total + other.total
 
     def result(self, rows: int, part: slice) -> Tensor:
-        """The weighted mean, [rows, part] float64."""
-        return self.total.view(rows, -1)[:, part] / self.weight
+        """The weighted mean, [rows, part] float64; zeros where nothing was added."""
+        return self.total.view(rows, -1)[:, part] / max(1, self.weight)
 
     @staticmethod
     def refuse(update: Tensor, base: Tensor | None = None) -> None:
@@ -172,11 +175,15 @@ class ExactSum(Accumulator):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As numpy, which Ray's object store passes on without a copy."""
-        return _rebuilt_sum, (self.total.numpy(), self.weight, self.round_weight, self.added)
+        return _rebuilt_sum, (self.total.numpy(), self.weight, self.round_weight, self.added, self.counts)
 
 
-def _rebuilt_sum(total: np.ndarray, weight: int, round_weight: int, added: int) -> ExactSum:
-    return ExactSum(len(total), round_weight)._with(torch.from_numpy(total), weight, added)
+def _rebuilt_sum(
+    total: np.ndarray, weight: int, round_weight: int, added: int, counts: Counter[str]
+) -> ExactSum:
+    rebuilt = ExactSum(len(total), round_weight)._with(torch.from_numpy(total), weight, added)
+    rebuilt.counts = counts
+    return rebuilt
 
 
 class Updates(NamedTuple):

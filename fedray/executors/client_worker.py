@@ -12,6 +12,7 @@ from torch import Tensor
 from fedray.aggregation.accumulators import Accumulator
 from fedray.executors import DataFailure, TrainReport, attribute_error
 from fedray.executors.gang_training import GangTraining
+from fedray.executors.global_step import hooks_state
 from fedray.executors.local_training import ExtraSamples, LocalTraining, LocalUpdate, failed_report, summable
 from fedray.executors.model import master, returned
 from fedray.executors.signing import UpdateSigner, update_signer
@@ -101,8 +102,9 @@ class ClientWorker(LocalTraining):
         """
         accumulator = self.attackers.empty(self.rule, round_weight)
         trained = [report for report in reports if report.failure is None]
-        weight = sum(self.job.scenario.weight(report.client, report.samples) for report in trained)
-        if weight:
+        scenario = self.job.scenario
+        weight = scenario.chain_weight({report.client: report.samples for report in trained})
+        if trained and weight:
             last = trained[-1]
             self.add_model(accumulator, base, state, end, weight, last.round, last.client)
         return accumulator
@@ -154,7 +156,7 @@ class ClientWorker(LocalTraining):
 
         Args:
             base: the global buffer.
-            server: its state, where Scenario.adds_to_master asks for it.
+            server: its state, where Scenario.shows_server_state asks for it.
             round_weight: of all clients of the round.
             round_number: from 1.
             clients: by number.
@@ -174,7 +176,7 @@ class ClientWorker(LocalTraining):
         reports: dict[int, TrainReport] = {}
         new_states: dict[int, StateArrays | None] = {}
         for gang in gangs(self.job.scenario, clients, lambda client: len(self.client_indices[client])):
-            contexts = {c: self._context(round_number, c, state_of[c]) for c in gang}
+            contexts = {c: self._context(round_number, c, state_of[c], server) for c in gang}
             for client, update in self._updates(base, contexts, extra_samples).items():
                 attempt = partial(self._contribute, accumulator, base, ours, contexts[client], update)
                 new_states[client], reports[client] = self._attempt(
@@ -273,6 +275,7 @@ class ClientWorker(LocalTraining):
         weight = self.job.scenario.weight(context.client, update.report.samples)
         with summable():
             accumulator.add(contribution, weight, context.client)
+        accumulator.counts.update(context.counts)
         report = self._signer.update(update.report, change) if self._signer else update.report
         return _arrays(update.state), report
 
@@ -308,8 +311,11 @@ class ClientWorker(LocalTraining):
         change[~part] = -ours[: len(change)][~part]
         return change
 
-    def _context(self, round_number: int, client: int, state: StateArrays | None) -> HookContext:
-        return HookContext(self.job.scenario.seed, round_number, client, _tensors(state))
+    def _context(
+        self, round_number: int, client: int, state: StateArrays | None, server: StateArrays | None = None
+    ) -> HookContext:
+        seed = self.job.scenario.seed
+        return HookContext(seed, round_number, client, _tensors(state), server=hooks_state(server or {}))
 
 
 def _tensors(state: StateArrays | None) -> dict[str, Tensor]:

@@ -80,6 +80,14 @@ class GlobalStep:
         return new, kept | state
 
 
+HOOKS = "hooks."  # begins the names of what hooks keep, in the server's state
+
+
+def hooks_state(state: StateArrays) -> dict[str, float]:
+    """What hooks keep at the server, of its whole state."""
+    return {k.removeprefix(HOOKS): float(v) for k, v in state.items() if k.startswith(HOOKS)}
+
+
 def moving_average(decay: float, round_number: int, before: np.ndarray, now: np.ndarray) -> np.ndarray:
     """The moving average of a global model over rounds [numel] fp32; its decay rises to the one given, as
     (1 + t) / (10 + t).
@@ -95,5 +103,6 @@ def moving_average(decay: float, round_number: int, before: np.ndarray, now: np.
 
 
 def as_tensors(state: StateArrays, without: Sequence[str]) -> State:
-    """A state in memory of its own, without what these names hold."""
-    return {name: torch.from_numpy(np.array(v)) for name, v in state.items() if name not in without}
+    """A rule's state in memory of its own, without what these names and the hooks hold."""
+    own = {name: v for name, v in state.items() if name not in without and not name.startswith(HOOKS)}
+    return {name: torch.from_numpy(np.array(v)) for name, v in own.items()}

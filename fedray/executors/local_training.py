@@ -22,6 +22,7 @@ from fedray.executors.client_datasets import ClientDatasets
 from fedray.executors.model import Model
 from fedray.executors.optimizer import FlatOptimizer
 from fedray.randomness import generator, key
+from fedray.scenario.kinds import implementation
 
 AUDITED_AT_ONCE = 500  # samples
 HOME = "home"  # numbers that train and stay at home, in a client's state
@@ -109,6 +110,10 @@ class LocalTraining(ClientDatasets):
             self.model.flat.gradient,
             self.model.groups,
         )
+        privacy = job.scenario.privacy
+        self.private: Any = None  # what takes a batch's gradient, where samples are private
+        if privacy is not None and privacy.in_local_update:
+            self.private = implementation(privacy)(privacy, job.scenario)
         self.resident: dict[str, Any] = {}  # whatever else is kept between rounds, such as an image generator
 
     def run(
@@ -138,11 +143,27 @@ class LocalTraining(ClientDatasets):
         optimizer.restart()
         for indices in turn.batches:
             optimizer.gradient.zero_()
-            loss = self.learner.loss(self.learner.draw(turn.shard, indices, turn.draws))
-            turn.add_loss(float(loss.detach()), len(indices))
-            (loss * turn.scale if turn.scale != 1 else loss).backward()
+            if self.private is not None:
+                self._take_private_gradient(turn, indices)
+            else:
+                loss = self.learner.loss(self.learner.draw(turn.shard, indices, turn.draws))
+                turn.add_loss(float(loss.detach()), len(indices))
+                (loss * turn.scale if turn.scale != 1 else loss).backward()
             self.step(turn, optimizer, len(indices))
         return self.end(turn)
+
+    def _take_private_gradient(self, turn: Turn, indices: np.ndarray) -> None:
+        """Clipped sample by sample, with noise, of a batch that may be empty."""
+        step = len(turn.losses)
+        sizes = self.job.scenario.training.batches(turn.samples)
+        draw = key(self.job.scenario.seed, turn.round_number, turn.client, f"privacy {step}")
+
+        def loss_of(i: int) -> Tensor:
+            return self.learner.loss(self.learner.draw(turn.shard, indices[i : i + 1], turn.draws))
+
+        expected = min(sizes[step], turn.samples)
+        loss = self.private.gradient(self.optimizer.gradient, loss_of, len(indices), expected, draw)
+        turn.add_loss(loss, len(indices))
 
     def begin(
         self,
@@ -171,7 +192,8 @@ class LocalTraining(ClientDatasets):
         adjust = rule.on_client_start(start, received[flat.layout.numel :], state)
         draws = torch.Generator().manual_seed(key(scenario.seed, round_number, client, "noise"))
         rng = generator(scenario.seed, round_number, client, "batches")
-        order = batches(scenario.local_batches(client, samples), samples, rng)
+        draw_batches = batches if self.private is None else self.private.batches
+        order = draw_batches(scenario.local_batches(client, samples), samples, rng)
         # fp16 gradients underflow: the loss is scaled, and a step whose scaled gradients overflow is left
         # out.
         scale = 1024.0 if scenario.training.precision == "fp16" else 1.0
@@ -190,7 +212,9 @@ class LocalTraining(ClientDatasets):
         """
         if turn.scale != 1:
             optimizer.gradient.div_(turn.scale)
-        if not optimizer.clipped(self.job.scenario.training.clip):
+        training = self.job.scenario.training
+        # noise on each number makes a private gradient long, and says nothing of its samples
+        if not optimizer.clipped(training.clip if self.private is None else training.part_clip):
             if turn.scale == 1:
                 message = f"the gradient of step {len(turn.losses)} is not finite"
                 raise DataFailure("training", message, turn.client)
@@ -217,7 +241,7 @@ class LocalTraining(ClientDatasets):
             )
         if flat.home_numbers:
             kept = kept | {HOME: flat.home.detach().clone()}
-        loss = sum(turn.losses) / max(1, scenario.local_samples(turn.client, turn.samples))
+        loss = sum(turn.losses) / max(1, sum(len(batch) for batch in turn.batches))
         own = len(self.client_indices[turn.client])
         report = TrainReport(
             turn.round_number, turn.client, own, turn.samples_taken, loss, steps=turn.steps_taken

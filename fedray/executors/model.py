@@ -67,7 +67,7 @@ class Model:
         # which neither travel nor stay with a client: no local update sees what another one left in them
         self._other_buffers = [(buffer, buffer.clone()) for buffer in buffers]
         self.rule = rule(scenario.aggregation, layout)
-        self.hooks = hook_chain(scenario.aggregation.transforms, layout.dtype)
+        self.hooks = hook_chain(scenario)
         bases = self.tuning.base_weights(self.learner, layout) if self.rule.updates_base_weights else []
         self._bases = [(weight, weight.detach().float().clone()) for weight in bases]
         self.learner.prepare_training(scenario.training.gradient_checkpointing)

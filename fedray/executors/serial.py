@@ -78,7 +78,7 @@ class SerialExecutor:
         if companion.train is not None:
             trained = self.companion.train(schedule.round, companion.train, self.buffer, self.state)
         partials = yield from self._train_clients(schedule, self.clients, extra)
-        if partials:
+        if partials or self.job.scenario.steps_without_updates:
             self._aggregate(schedule.round, partials)
         if trained is not None:
             mixed = self.companion.mix(self.layout, schedule.round, self.buffer, self.state, trained)
@@ -100,7 +100,7 @@ class SerialExecutor:
                 partials.append((yield from self._relay(schedule.round, clients, chain, weight)))
                 continue
             states = [self.client_states.get(client) for client in chain]
-            server = self.state if self.job.scenario.adds_to_master else {}
+            server = self.state if self.job.scenario.shows_server_state else {}
             parallel, reports, new_states = clients.train_all(
                 self.buffer, server, weight, schedule.round, chain, states, parallel, extra
             )

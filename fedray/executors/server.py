@@ -14,7 +14,7 @@ from fedray.aggregation.accumulators import Accumulator
 from fedray.aggregation.rules import rule
 from fedray.executors import Job, attribute_error
 from fedray.executors.companion import COMPANION_STATE
-from fedray.executors.global_step import GlobalStep, as_tensors, merged, moving_average
+from fedray.executors.global_step import HOOKS, GlobalStep, as_tensors, hooks_state, merged, moving_average
 from fedray.executors.model import EMA, MASTER, Model, as_sent, make_deterministic, master
 from fedray.executors.root_update import RootUpdate
 from fedray.executors.spill import StateArrays
@@ -57,7 +57,12 @@ class ServerWork:
             partials: what each host has accumulated.
         """
         with attribute_error(round_number, "aggregating", None):
-            return self._aggregate(layout, buffer, state, round_number, clients, merged(partials))
+            accumulated = merged(partials) if partials else self._nothing(layout)
+            return self._aggregate(layout, buffer, state, round_number, clients, accumulated)
+
+    def _nothing(self, layout: Layout) -> Accumulator:
+        """What nobody has accumulated."""
+        return rule(self.job.scenario.aggregation, layout).empty(1)
 
     def _aggregate(
         self,
@@ -70,18 +75,27 @@ class ServerWork:
     ) -> tuple[np.ndarray, StateArrays]:
         """Arguments as of `aggregate`, with what all hosts have accumulated."""
         scenario = self.job.scenario
-        if not accumulated.weight or accumulated.added < scenario.aggregation.least_updates:
+        too_few = accumulated.added < scenario.aggregation.least_updates
+        if too_few or (not accumulated.weight and not scenario.steps_without_updates):
             return buffer, state
         participation = accumulated.added / clients
         if scenario.aggregation.clean_samples:
             accumulated.add(self._root_update.of(round_number, buffer, state), 1, SERVER)
         old = master(layout, buffer, state)
         own = rule(scenario.aggregation, layout)
-        context = HookContext(scenario.seed, round_number, SERVER)
+        hooks = hook_chain(scenario)
+        context = HookContext(
+            scenario.seed,
+            round_number,
+            SERVER,
+            server=hooks_state(state),
+            counts=dict(accumulated.counts),
+            added=accumulated.added,
+        )
         accumulated = Attackers(scenario).colluded(own, accumulated, round_number, context)
         step = GlobalStep(
             rule=own,
-            hooks=hook_chain(scenario.aggregation.transforms, layout.dtype),
+            hooks=hooks,
             accumulated=accumulated,
             old=old,
             state=as_tensors(state, without=(EMA, COMPANION_STATE, MASTER)),
@@ -90,6 +104,7 @@ class ServerWork:
             context=context,
         )
         new, kept = step.run()
+        kept |= {HOOKS + name: np.array(value) for name, value in hooks.kept_by_server(context).items()}
         if decay := getattr(scenario.model, "ema_decay", None):
             n = layout.numel
             before = state.get(EMA, old[:n].numpy())

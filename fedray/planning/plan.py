@@ -22,6 +22,7 @@ from fedray.planning.cuts import CutWork, all_cuts
 from fedray.planning.placement import Node, pack, ray_address, refuse_crowded
 from fedray.planning.round import Shared, schedule_round, select_clients, shared, write_round
 from fedray.planning.workload import Workload, measure
+from fedray.privacy.accounting import facts, with_noise
 from fedray.scenario import Loaded, Refused, Scenario
 from fedray.schedule import Generate, Schedule
 
@@ -50,6 +51,7 @@ def plan(loaded: Loaded) -> dict[str, Any]:
         dataset = Dataset.of(scenario, loaded.folder)
         known = _shared(loaded, dataset)
         scenario = resolve_auto_cut(scenario, loaded.folder, known, dataset)
+        scenario = with_noise(scenario, known.samples)
         workload = measure(scenario, loaded.folder, dataset)
         work = workload.of(scenario, known.samples)
         total = Ledger()
@@ -84,6 +86,7 @@ def plan(loaded: Loaded) -> dict[str, Any]:
             for k, v in total.totals().items()
         },
         "total": total.totals(),
+        **({} if scenario.privacy is None else {"privacy": facts(scenario, known.samples)}),
     } | ({"cut": workload.cut.name, "cuts": cuts} if workload.cut else {})
 
 

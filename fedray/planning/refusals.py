@@ -63,6 +63,30 @@ def refuse_hooks(scenario: Scenario, chain: HookChain) -> None:
         raise Refused("aggregation.transforms", ", ".join(written), expected)
 
 
+def refuse_private(scenario: Scenario, rule: Rule, learner: Learner) -> None:
+    """A rule whose result an update changes by nobody knows how much, and layers or numbers that DP-SGD does
+    not cover."""
+    privacy = scenario.privacy
+    if privacy is None:
+        return
+    layout = rule.layout
+    kind = scenario.aggregation.kind
+    changes_sum = _overrides(rule, Rule, "combine") or _overrides(rule, Rule, "contribution")
+    if privacy.adds_noise_to_sum and (not rule.accumulator.adds_up or changes_sum):
+        expected = "a rule that takes the mean of the updates: nothing else has a bound that noise follows"
+        raise Refused("aggregation.kind", f"{kind} with privacy {privacy.kind}", expected)
+    if not privacy.in_local_update:
+        return
+    for part, model in learner.parts.items():
+        for name, module in model.named_modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
+                expected = "layers without it (GroupNorm): there a sample's gradient depends on its batch"
+                raise Refused("model", f"{part}.{name}, a BatchNorm, with privacy {privacy.kind}", expected)
+    if layout.numel > layout.trained:
+        got = f"{layout.names[-1]}, which travels without a gradient"
+        raise Refused("privacy.kind", f"{privacy.kind} for {got}", "a model all of whose numbers train")
+
+
 def refuse_gang(scenario: Scenario, learner: Learner, tuning: Tuning, tuned: Tuned) -> None:
     """A model whose clients cannot train in one forward pass as each would alone.
 

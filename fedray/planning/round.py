@@ -182,6 +182,7 @@ def select_clients(
         finish_times_s=finish_times_s,
         uplink_speedups=uplink_speedups,
         deadline_s=scenario.network.deadline_s,
+        rate=population.rate,
     )
     return choose(population.selection, context)
 

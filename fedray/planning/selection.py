@@ -21,6 +21,7 @@ class SelectionContext:
         available: clients that can be selected in this round, sorted [n] int.
         eligible: clients that can be selected in any round, sorted [m] int.
         count: how many are wanted, at most n.
+        rate: with what probability each takes part, where chance says how many do; None: `count` do.
         rng: the round's generator for this.
         label_counts: how many samples of each label each client reports [clients, labels]; None: not
             reported.
@@ -39,6 +40,7 @@ class SelectionContext:
     finish_times_s: Callable[[np.ndarray], Callable[[int], np.ndarray]] | None = None
     uplink_speedups: Callable[[np.ndarray, int], np.ndarray] | None = None
     deadline_s: float | None = None
+    rate: float | None = None
 
 
 class Selection(ABC):
@@ -79,7 +81,9 @@ def choose(selection: Any, context: SelectionContext) -> list[int]:
 
 
 def random(context: SelectionContext) -> np.ndarray:
-    """Each with the same probability."""
+    """Each with the same probability; `count` of them, or each by itself."""
+    if context.rate is not None:
+        return context.available[context.rng.random(len(context.available)) < context.rate]
     return context.rng.choice(context.available, context.count, replace=False)
 
 

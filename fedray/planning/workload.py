@@ -170,7 +170,7 @@ def _counted_by(scenario: Scenario, folder: Path) -> tuple[str, ...]:
     on = [repr(section) for section in (*sections, *groups)]
     on += [module.sha256 for module in modules_of(user_kinds(scenario))]
     on += [scenario.payload, str(folder), topology.kind, str(topology.reduces_among_clients)]
-    on.append(str(scenario.runtime.gang > 1))  # for what is refused
+    on += [str(scenario.runtime.gang > 1), repr(scenario.privacy)]  # for what is refused
     on += [str(_updates(scenario)), str(scenario.population.clients)]
     on.append(str(scenario.adversary is not None and scenario.adversary.colludes))
     if topology.splits_model:
@@ -199,6 +199,8 @@ def _notes(scenario: Scenario, folder: Path, dataset: Dataset) -> Iterator[str]:
             f"a relay hands the model itself on, here in {scenario.payload}: what a client changes of a"
             " weight by less than that can tell is lost with each hop (topology parallel sends differences)"
         )
+    if scenario.privacy is not None:
+        yield from scenario.privacy.notes(scenario)
     if scenario.tuning.local or scenario.model.trains_home:
         yield (
             "what stays with its client is not in the server's model, which is evaluated and exported: there"
@@ -226,11 +228,12 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     tuned = tunes.apply(learner)
     layout = Layout.of(tuned.travelling, scenario.payload)
     rules = rule(scenario.aggregation, layout)
-    hooks = hook_chain(scenario.aggregation.transforms, layout.dtype)
+    hooks = hook_chain(scenario)
     refusals.refuse_unnamed_groups(scenario, tuned.trained_names)
     refusals.refuse_home_without_state(scenario, tuned.home)
     refusals.refuse_rule(scenario, rules)
     refusals.refuse_hooks(scenario, hooks)
+    refusals.refuse_private(scenario, rules, learner)
     refusals.refuse_gang(scenario, learner, tunes, tuned)
     left_out = tunes.left_out(layout)
     width = layout.dtype.itemsize

@@ -36,14 +36,16 @@ def facts(run: Recorded, i: int) -> dict[str, Any]:
         "prompts": run.scenario["evaluation"]["prompts"],
         "shares": recorded.shares(run),
         "nodes": recorded.by_node(run),
-        "what": _what(run.scenario, run.env),
+        "what": _what(run),
         "where": _where(run),
         "tiles": _tiles(run),
     }
 
 
-def _what(scenario: dict[str, Any], env: dict[str, Any]) -> dict[str, str]:
+def _what(run: Recorded) -> dict[str, str]:
     """The scenario in words, a line a section."""
+    scenario = run.scenario
+    env = run.env
     population = scenario["population"]
     data = scenario["data"]
     network = scenario["network"]
@@ -56,6 +58,8 @@ def _what(scenario: dict[str, Any], env: dict[str, Any]) -> dict[str, str]:
         "training": _training(scenario["training"]),
         "aggregation": _words(scenario["aggregation"]),
     }
+    if scenario.get("privacy"):
+        what["privacy"] = _privacy(scenario["privacy"], run.privacy)
     if scenario.get("augmentation"):
         what["augmentation"] = _augmentation(scenario["augmentation"])
     what["network"] = ", ".join(f"{d} {_rate(network[d])}" for d in ("uplink", "downlink", "sidelink"))
@@ -86,6 +90,33 @@ def _training(section: dict[str, Any]) -> str:
     return (
         f"{section['rounds']} rounds of {length}, batch {section['batch_size']}, "
         f"{optimizer['kind']} at {optimizer['learning_rate']:g}, {section['precision']}"
+    )
+
+
+def _privacy(section: dict[str, Any], known: dict[str, Any] | None) -> str:
+    """The mechanism, what it protects at which epsilon, and what its noise is worth.
+
+    Args:
+        section: of the scenario.
+        known: privacy.json; None: the run is not done.
+    """
+    noise = (
+        "noise from the system: no second run has the same bits"
+        if section["noise"] == "secret"
+        else "noise from the seed: a simulation, since who knows the seed can take the noise away"
+    )
+    if known is None:
+        return f"{_words(section)}; {noise}"
+    spent = "epsilon not known: no accountant (pip install 'fedray[privacy]')"
+    if known["epsilon"] is not None:
+        spent = f"epsilon {known['epsilon']:.4g} by RDP"
+        if known["epsilon_pld"] is not None:
+            spent += f", {known['epsilon_pld']:.4g} by PLD"
+        spent += f", at delta {known['delta']:g}, neighbours: {known['neighbours']}"
+    return (
+        f"{known['kind']}, clipped to {known['clip_norm']:g}, noise multiplier"
+        f" {known['noise_multiplier']:g}: {spent}. Protected: {known['unit']}; not covered: losses, counts of"
+        f" samples, evaluations. {noise.capitalize()}."
     )
 
 

@@ -37,6 +37,7 @@ class Recorded:
     samples: Samples
     partition: dict[str, Any] | None = None  # data.partition.Census
     augmentation: dict[str, Any] | None = None  # how good the data are, with generated pictures
+    privacy: dict[str, Any] | None = None  # what is protected, and epsilon
     split: dict[str, Any] | None = None  # what crosses a split model's cut
     on_other_network: bool = False  # on another network than it ran on
 
@@ -135,6 +136,7 @@ def _read(path: Path, name: str) -> Recorded:
         reader.samples(path, GRIDS),
         run.read("partition.json"),
         run.read("augmentation.json"),
+        run.read("privacy.json"),
         run.read("split.json"),
     )
 

@@ -40,7 +40,7 @@ BEGUN = [
     "env.json",
     "CITATION.bib",
 ]
-BEGUN += ["partition.json", "split.json", LOCK, PREPARED]
+BEGUN += ["partition.json", "privacy.json", "split.json", LOCK, PREPARED]
 
 
 @dataclass(frozen=True)

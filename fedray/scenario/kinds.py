@@ -27,6 +27,7 @@ BASES = {
     "rule": "fedray.aggregation.rule:Rule",
     "hook": "fedray.transport.hooks:Hook",
     "attack": "fedray.adversary.attack:Attack",
+    "privacy": "fedray.privacy.mechanism:Mechanism",
     "topology": "fedray.topologies.topology:Topology",
     "selection": "fedray.planning.selection:Selection",
     "source": "fedray.data.source:Source",

@@ -48,6 +48,12 @@ class Population(Section):
         "coherence times has its mean rate, and among equals chance decides. fedcs: those that finish "
         "first, as many as meet network.deadline_s (Nishio and Yonetani 2019).",
     )
+    sampling: Literal["fixed", "poisson"] = Field(
+        default="fixed",
+        description="How many clients a random selection has. fixed: per_round of them. poisson: each client "
+        "takes part with probability per_round / clients, whoever else does, so that a round may have fewer, "
+        "more, or none: what the accounting of differential privacy assumes.",
+    )
     over_select: Annotated[int, Field(ge=0, le=MOST_CLIENTS)] = Field(
         default=0,
         description="How many clients more than per_round are selected; the round ends with the first "
@@ -68,6 +74,11 @@ class Population(Section):
     def clients_selected(self) -> int:
         """Clients that are asked to train in a round."""
         return self.clients_per_round + self.over_select
+
+    @property
+    def rate(self) -> float | None:
+        """The probability with which each client takes part; None where a round has a fixed number."""
+        return self.clients_per_round / self.clients if self.sampling == "poisson" else None
 
     @property
     def fills_rounds(self) -> bool:
@@ -100,10 +111,28 @@ class Population(Section):
         if self.selection == "label_cover" and scenario.sites:
             expected = "random: a label at one site is unknown elsewhere"
             yield Refused(".selection", "label_cover beside data.sites", expected)
+        if self.sampling == "poisson":
+            yield from self._poisson(scenario)
         if self.selection == "fedcs":
             yield from self._fedcs(scenario)
         if self.selection == "proportional_fair":
             yield from self._proportional_fair(scenario)
+
+    def _poisson(self, scenario: Any) -> Iterator[Refused]:
+        if self.selection != "random":
+            expected = "random: others say themselves how many there are"
+            yield Refused(".selection", f"{self._selection_name} with sampling poisson", expected)
+        if self.over_select:
+            yield Refused(".over_select", self.over_select, "0 with sampling poisson, which counts nobody")
+        if scenario.topology.hands_model_on or scenario.topology.splits_model:
+            expected = "fixed: a round without clients has nobody to begin with"
+            yield Refused(".sampling", f"poisson for a {scenario.topology.kind}", expected)
+        if scenario.augmentation is not None:
+            yield Refused(".sampling", "poisson beside augmentation", "fixed")
+
+    @property
+    def _selection_name(self) -> str:
+        return self.selection if isinstance(self.selection, str) else self.selection.kind
 
     def _fedcs(self, scenario: Any) -> Iterator[Refused]:
         if scenario.topology.splits_model:

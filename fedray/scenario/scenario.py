@@ -1,6 +1,6 @@
 """The scenario as a whole: its sections, what follows from several of them, and what does not go together."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import Field
@@ -17,6 +17,7 @@ from fedray.scenario.ledger import LedgerSection
 from fedray.scenario.model import Model
 from fedray.scenario.network import Network
 from fedray.scenario.population import Population
+from fedray.scenario.privacy import Privacy
 from fedray.scenario.runtime import Runtime
 from fedray.scenario.sweep import Sweep
 from fedray.scenario.topology import Split, Topology
@@ -43,6 +44,10 @@ class Scenario(Section):
     tuning: Tuning = Field(description="What trains and travels.")
     training: Training = Field(description="How clients train: how long, how often, how fast.")
     aggregation: Aggregation = Field(default=FedAvg(), description="How the clients' updates are combined.")
+    privacy: Privacy | None = Field(
+        default=None,
+        description="Differential privacy: what is clipped, where noise is added. None: none.",
+    )
     augmentation: Augmentation | None = Field(
         default=None,
         description="Images that a generator makes of labels which clients lack (GenFL). None: no such "
@@ -112,6 +117,23 @@ class Scenario(Section):
         """Whether what hosts add up depends on the server's own fp32 numbers: where those on the air have
         less precision, and products are added up, or clients leave numbers out."""
         return self.payload != "fp32" and (self.aggregation.multiplies or self.tuning.has_mixed_ranks)
+
+    @property
+    def shows_server_state(self) -> bool:
+        """Whether clients need what the server keeps, beside the model."""
+        return self.adds_to_master or (self.privacy is not None and self.privacy.is_adaptive)
+
+    @property
+    def steps_without_updates(self) -> bool:
+        """Whether the server takes its step in a round to which nobody contributed: one without noise would
+        tell that nobody did."""
+        return self.privacy is not None and self.privacy.adds_noise_to_sum
+
+    def chain_weight(self, samples: Mapping[int, int]) -> int:
+        """What the update of a relay's chain weighs, of whose clients each has so many samples."""
+        if self.privacy is not None and self.privacy.adds_noise_to_sum:
+            return 1  # whose length says nothing
+        return sum(self.weight(client, n) for client, n in samples.items())
 
     @property
     def sites(self) -> dict[str, list[int]]:

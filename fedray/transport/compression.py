@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from fedray.scenario.kinds import implementation
+from fedray.scenario.scenario import Scenario
+from fedray.transport.buffer import DTYPES
 from fedray.transport.hooks import Codec, Hook, HookChain, HookContext, as_bytes
 
 
@@ -119,10 +121,13 @@ def _scattered(values: Tensor, places: Tensor, n: int) -> Tensor:
     return whole
 
 
-def hook_chain(sections: Sequence[Any], dtype: torch.dtype) -> HookChain:
-    """What is done to an update whose numbers have this dtype on the air."""
-    feeds_back = any(getattr(section, "error_feedback", False) for section in sections)
-    return HookChain(hooks(sections), dtype, feeds_back)
+def hook_chain(scenario: Scenario) -> HookChain:
+    """What is done to a scenario's updates: its transforms, then what makes them private, and the codecs."""
+    chain = hooks(scenario.aggregation.transforms)
+    privacy = scenario.privacy
+    if privacy is not None and not privacy.in_local_update:
+        chain.append(implementation(privacy)(privacy, scenario))
+    return HookChain(chain, DTYPES[scenario.payload], scenario.aggregation.feeds_back)
 
 
 def hooks(sections: Sequence[Any]) -> list[Hook]:

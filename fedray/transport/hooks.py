@@ -7,7 +7,7 @@ before it is added (bound, validate), and on what a rule made of all of them (no
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,6 +29,9 @@ class HookContext:
     client: int  # SERVER where it is not one client's
     state: Mapping[str, Tensor] = field(default_factory=dict)  # what was kept of this client's last update
     kept: dict[str, Tensor] = field(default_factory=dict)  # what is kept of this one, and nothing else
+    server: Mapping[str, float] = field(default_factory=dict)  # what hooks keep at the server, for all to see
+    counts: dict[str, int] = field(default_factory=dict)  # added up over the round's clients, for the server
+    added: int = 0  # updates of the round, once they are combined
 
     def key(self, purpose: str) -> int:
         """A number for a random generator that no other client, round or purpose shares."""
@@ -38,7 +41,7 @@ class HookContext:
         """The same for one hook of a chain, which sees its own state alone."""
         start = f"hook {number}: "
         own = {k.removeprefix(start): v for k, v in self.state.items() if k.startswith(start)}
-        return HookContext(self.seed, self.round_number, self.client, own)
+        return replace(self, state=own, kept={})
 
     def keep(self, number: int, kept: Mapping[str, Tensor]) -> None:
         """Keeps what one hook of a chain keeps."""
@@ -96,6 +99,11 @@ class Hook:
             context: of the round.
         """
         return combined
+
+    def kept_by_server(self, context: HookContext) -> dict[str, float]:
+        """What is known at the server, and to the clients, of the next round (`context.server`), by name; the
+        Section of such a hook says so."""
+        return {}
 
 
 class Codec(Hook):
@@ -237,13 +245,16 @@ class HookChain:
     def on_server(self, update: Tensor, context: HookContext) -> Tensor:
         """The update [n] fp32 that is added of one that arrived; a client's state is not the server's."""
         for hook in self.hooks:
-            update = hook.on_server(update, HookContext(context.seed, context.round_number, context.client))
+            update = hook.on_server(update, replace(context, state={}, kept={}, counts={}))
         return update
 
     def on_combined(self, combined: Tensor, part: slice, context: HookContext) -> Tensor:
         for hook in self.hooks:
             combined = hook.on_combined(combined, part, context)
         return combined
+
+    def kept_by_server(self, context: HookContext) -> dict[str, float]:
+        return {name: value for hook in self.hooks for name, value in hook.kept_by_server(context).items()}
 
     def encoded_bytes(self, n: int) -> int:
         return encoded_bytes(self.codecs, n, self.dtype.itemsize)

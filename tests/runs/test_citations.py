@@ -36,6 +36,8 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "bits": {8, 4},
     "bound": {"median"},  # of norm_bound, which cites
     "selection": {"random"},
+    "sampling": {"fixed", "poisson"},
+    "noise": {"seed", "secret"},
     "network": {"cnn"},
     "norm": {"batch", "group", "none"},  # of a resnet18 or a gan alone
     "targets": {"attention", "kohya"},

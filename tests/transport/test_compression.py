@@ -9,9 +9,10 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from fedray.scenario.aggregation import FedAvg
 from fedray.scenario.transforms import Clip, Quantize, RandomK, TopK
 from fedray.transport import hooks
-from fedray.transport.compression import codecs, hook_chain
+from fedray.transport.compression import codecs
 from fedray.transport.compression import hooks as made
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
@@ -31,11 +32,11 @@ def encoded_bytes(transforms, n, itemsize):
 
 
 def feeds_back(transforms):
-    return hook_chain(transforms, torch.float32).feeds_back
+    return FedAvg(transforms=transforms).feeds_back
 
 
 def clip(transforms, update):
-    return hook_chain(transforms, torch.float32).on_client(update, hooks.HookContext(0, 1, 0))
+    return hooks.HookChain(made(transforms), torch.float32).on_client(update, hooks.HookContext(0, 1, 0))
 
 
 def sent_through(transforms, update, dtype, seed):

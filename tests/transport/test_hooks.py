@@ -19,7 +19,8 @@ from fedray.planning.round import schedule_round
 from fedray.scenario import ScenarioError
 from fedray.scenario.transforms import Clip, Quantize, TopK
 from fedray.transport.compression import hook_chain
-from fedray.transport.hooks import HookContext
+from fedray.transport.compression import hooks as hooks_of
+from fedray.transport.hooks import HookChain, HookContext
 from tests.helpers import begun, garments, job_of, rows, run
 
 NUMBERS = 225034  # of the small classifier
@@ -231,9 +232,9 @@ def test_hooks_behind_a_clip_may_lengthen_an_update_and_what_writes_it_as_bytes_
 
     noise = Noise(Clip(kind="clip", norm=1))
     clip, eight_bits = Clip(kind="clip", norm=1.0), Quantize(kind="quantize", bits=8)
-    quantized = hook_chain([clip, eight_bits], torch.float32).through(update, HookContext(0, 1, 0))
+    quantized = HookChain(hooks_of([clip, eight_bits]), torch.float32).through(update, HookContext(0, 1, 0))
     assert quantized.norm() <= 1 + 1e-6
-    chain = hook_chain([clip, eight_bits], torch.float32)
+    chain = HookChain(hooks_of([clip, eight_bits]), torch.float32)
     chain = type(chain)([*chain.hooks, noise, *chain.codecs], torch.float32)
     # a clipped update of length 1 and a one on each number: 70 long
     assert chain.through(update, HookContext(0, 1, 0)).norm() == pytest.approx(5000**0.5, rel=0.02)
@@ -565,5 +566,5 @@ def test_transforms_are_hooks_of_the_scenario_in_its_place(folder):
     file = garments(folder, with_hooks({"kind": "clip", "norm": 1.0}, FEWER["top_k"], FEWER["quantize"]))
     loaded, _ = job_of(file)
     assert [type(t) for t in loaded.scenario.aggregation.transforms] == [Clip, TopK, Quantize]
-    chain = hook_chain(loaded.scenario.aggregation.transforms, torch.float32)
+    chain = hook_chain(loaded.scenario)
     assert all(isinstance(hook, Hook) for hook in (*chain.hooks, *chain.codecs))

@@ -315,7 +315,7 @@ class ServerHost(Actor):
             augmented: the numbers of the companion's model, where it trained one.
             report: the companion's.
         """
-        if sums:
+        if sums or self.work.job.scenario.steps_without_updates:
             buffer, state = self.work.aggregate(layout, buffer, state, round_number, can_train, sums)
         if report is not None:
             trained = (augmented, report)

@@ -131,7 +131,7 @@ class RayExecutor(Driver):
         start = time.monotonic()
         reported = set[int]()
         attempts = 0
-        while len(schedule.steps) > 1:
+        while len(schedule.steps) > 1 or self.job.scenario.steps_without_updates:
             progress = Progress()
             try:
                 submitted = submit_split(self, schedule) if self.splits else submit(self, schedule)

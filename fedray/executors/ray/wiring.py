@@ -90,7 +90,7 @@ def _submit_parallel(
         extra: samples that join each client's own, or a reference to them.
     """
     scenario = driver.job.scenario
-    server_state = driver.state if scenario.adds_to_master else {}
+    server_state = driver.state if scenario.shows_server_state else {}
     accumulators: dict[int, Any] = {}
     in_parts = []  # which part, its first client, its reports
     states: dict[int, Any] = {}

@@ -49,7 +49,7 @@ class SplitModel:
         tuned = tuning(scenario.tuning, scenario.seed, scenario.aggregation.frozen).apply(self.learner)
         self.layout = Layout.of(tuned.travelling, scenario.payload)
         self.cut = cut(self.learner.stages, scenario.split)
-        self.hooks = hook_chain(scenario.aggregation.transforms, self.layout.dtype)
+        self.hooks = hook_chain(scenario)
         self.wire = WireFormat(codecs(scenario.split.compression), DTYPES[scenario.training.precision])
         self.training = scenario.training
         self.learner.prepare_training(gradient_checkpointing=False)

@@ -1,0 +1,1 @@
+"""Differential privacy: mechanisms, which are hooks, and what they cost in epsilon."""
