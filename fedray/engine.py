@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fedray.augmentation.audit import audited
 from fedray.callbacks import Callback, ClientReport, EvaluationReport, RoundReport, RunEnd, RunStart
 from fedray.callbacks.dispatch import CallbackList
 from fedray.callbacks.reporting import reporters
@@ -157,13 +158,9 @@ class Run:
             if len(samples.label_names) > 1 and not scenario.data.partition.by_folder:
                 self.folder.write("partition.json", asdict(census(samples, held)))
             scenario = resolve_auto_cut(scenario, loaded.folder, known, job.dataset)
-            self.scenario = scenario = with_noise(scenario, known.samples)
-            self.loaded = loaded = replace(loaded, scenario=scenario)
-            job = replace(job, scenario=scenario)
-        else:
-            self.scenario = scenario = with_noise(scenario, [])
-            self.loaded = loaded = replace(loaded, scenario=scenario)
-            job = replace(job, scenario=scenario)
+        self.scenario = scenario = with_noise(scenario, [] if known is None else known.samples)
+        self.loaded = loaded = replace(loaded, scenario=scenario)
+        job = replace(job, scenario=scenario)
         self.executor = self.opened = open_executor(job, self.listeners.on_note)
         if known is None:
             counts, self.folder.belongs["data"] = self.executor.survey()
@@ -328,25 +325,13 @@ class Run:
         if self.baseline is not None:
             self.record_baseline(self.baseline)
         if self.scenario.companion is not None:
-            self.folder.write("augmentation.json", self.companion())
+            judged = audited(self.scenario, self.radio, self.known, self.executor, self.folder)
+            self.folder.write("augmentation.json", judged)
         self.executor.export(self.folder.path / "model")
         if self.scenario.privacy is not None:
             self.folder.write("privacy.json", facts(self.scenario, self.known.samples, pld=True))
         sha256 = self.weights_sha256 or self.folder.newest_sha256()
         return self.recorder.result(self.scenario.training.rounds, sha256)
-
-    def companion(self) -> dict[str, Any]:
-        """How good the data of the last round's clients and of the companion are, and how far each client's
-        mix of labels is from the population's."""
-        planner = self.scenario.companion_planner()
-        schedule = schedule_round(self.scenario, self.radio, self.scenario.training.rounds, self.known)
-        task = planner.audited(schedule, self.known)
-        clients = schedule.clients
-        if not clients:  # none trained
-            eligible = self.known.eligible(self.scenario)
-            clients = [int(c) for c in eligible][: self.scenario.population.clients_per_round]
-        audit = self.executor.audit(clients, task, self.folder.path / "samples" / "pictures.png")
-        return {**audit, **planner.distances(self.known, task, self.folder.rows())}
 
     def elapsed_s(self) -> float:
         """Wall-clock seconds of this run, also of the processes that it ran in before."""

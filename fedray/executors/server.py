@@ -75,8 +75,8 @@ class ServerWork:
     ) -> tuple[np.ndarray, StateArrays]:
         """Arguments as of `aggregate`, with what all hosts have accumulated."""
         scenario = self.job.scenario
-        too_few = accumulated.added < scenario.aggregation.least_updates
-        if too_few or (not accumulated.weight and not scenario.steps_without_updates):
+        too_few = not accumulated.weight or accumulated.added < scenario.aggregation.least_updates
+        if too_few and not scenario.steps_without_updates:
             return buffer, state
         participation = accumulated.added / clients
         if scenario.aggregation.clean_samples:
