@@ -12,8 +12,8 @@ from fedray.scenario.scenario import Scenario
 def audited(
     scenario: Scenario, radio: Radio, known: Shared, executor: Executor, folder: RunFolder
 ) -> dict[str, Any]:
-    """How good the data of the last round's clients and of the companion are, and how far each client's mix of
-    labels is from the population's.
+    """How good the data of the last round's clients and of the companion are, and how far each client's
+    mix of labels is from the population's.
 
     Args:
         scenario: whose.
