@@ -97,6 +97,7 @@ def _missing(loaded: Loaded) -> ScenarioError:
     for key, path in user_paths(scenario):
         if not (key.startswith("data.") and (scenario.sites or scenario.data.may_download)):
             attempt(key, partial(verify_exists, path, loaded.folder, key))
+    attempt("secure_aggregation", lambda: _cryptography(scenario))
     attempt("runtime.base_precision", lambda: _quantizer(scenario))
     attempt("runtime.report_to", lambda: reporters(loaded))
     return loaded.error(refused)
@@ -123,6 +124,12 @@ def _quantizer(scenario: Scenario) -> None:
     """Raises Refused where the library that quantizes a base model is not installed."""
     if scenario.runtime.base_precision == "int8" and find_spec("torchao") is None:
         raise Refused("runtime.base_precision", "int8 without torchao", "pip install 'fedray[quantized]'")
+
+
+def _cryptography(scenario: Scenario) -> None:
+    """Raises Refused where the library that makes keys and masks is not installed."""
+    if scenario.secure_aggregation is not None and find_spec("cryptography") is None:
+        raise Refused("secure_aggregation", "some without cryptography", "pip install 'fedray[secure]'")
 
 
 def tested(scenario: Scenario) -> bool:

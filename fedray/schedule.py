@@ -252,7 +252,9 @@ class Schedule:
     def prune(self, outcome: Mapping[str, str]) -> Schedule:
         """What is left to do of a round once it is known which steps will be done: the aggregate, and all
         that reaches it; of one that fails nothing does."""
-        wanted = {s.id for s in self.steps if isinstance(s, Aggregate)} - {i for s in self.steps for i in s.after}
+        wanted = {s.id for s in self.steps if isinstance(s, Aggregate)} - {
+            i for s in self.steps for i in s.after
+        }
         for step in reversed(self.steps):
             if isinstance(step, Aggregate):
                 if step.id in wanted and outcome.get(step.id) != "failed":

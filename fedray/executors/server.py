@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,6 +41,7 @@ class ServerWork:
         round_number: int,
         clients: int,
         partials: Sequence[Accumulator],
+        secure: Any = None,
     ) -> tuple[np.ndarray, StateArrays]:
         """The next global buffer and server state; both as they were where nobody sent anything.
 
@@ -50,8 +52,14 @@ class ServerWork:
             round_number: from 1.
             clients: how many clients there are that can train at all.
             partials: what each host has accumulated.
+            secure: the round's secure aggregation, whose masks come off here.
         """
         with attribute_error(round_number, "aggregating", None):
+            if secure is not None:
+                unmasked = merged(partials).unmasked(secure)  # type: ignore[attr-defined]
+                if unmasked is None:
+                    return buffer, state
+                partials = [unmasked]
             return self._aggregate(layout, buffer, state, round_number, clients, merged(partials))
 
     def _aggregate(

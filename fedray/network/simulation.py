@@ -174,9 +174,7 @@ class Simulation:
 
     def _inputs_in_time(self, server: int) -> set[int]:
         ends = sorted((self.end_s[i], i) for i in self.awaited[server] if i not in self.unusable)
-        return {
-            i for end_s, i in ends[: self.min_updates.get(server)] if end_s <= self.closed_s[server]
-        }
+        return {i for end_s, i in ends[: self.min_updates.get(server)] if end_s <= self.closed_s[server]}
 
     def _fail(self, server: int) -> None:
         self.failed.add(server)

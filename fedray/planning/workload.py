@@ -157,6 +157,7 @@ def _counted_by(scenario: Scenario, folder: Path) -> tuple[str, ...]:
     topology = scenario.topology
     on = [repr(section) for section in (*sections, *groups)]
     on += [module.sha256 for module in modules_of(user_kinds(scenario))]
+    on.append(repr(scenario.secure_aggregation))
     on += [scenario.payload, str(folder), topology.kind, str(topology.reduces_among_clients)]
     on.append(str(scenario.runtime.gang > 1))  # for what is refused
     on.append(str(_updates(scenario)))
@@ -221,7 +222,9 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
         home_parameters=tuned.home_parameters,
         payload_bytes=layout.nbytes,
         downlink_bytes=tuple((rules.received - n) * width for n in left_out),
-        uplink_bytes=tuple(hooks.encoded_bytes(rules.sent - n) for n in left_out),
+        uplink_bytes=tuple(hooks.encoded_bytes(rules.sent - n) for n in left_out)
+        if scenario.secure_aggregation is None
+        else (rules.summed * scenario.secure_aggregation.word_bytes,),
         summed_bytes=rules.summed * width,
         gathered_bytes=rules.accumulator.kept_bytes(rules.summed, _updates(scenario)),
         client_state_bytes=4

@@ -16,6 +16,7 @@ from fedray.scenario.model import Model
 from fedray.scenario.network import Network
 from fedray.scenario.population import Population
 from fedray.scenario.runtime import Runtime
+from fedray.scenario.secure_aggregation import SecureAggregation
 from fedray.scenario.sweep import Sweep
 from fedray.scenario.topology import Split, Topology
 from fedray.scenario.training import Training
@@ -45,6 +46,10 @@ class Scenario(Section):
         default=None,
         description="Images that a generator makes of labels which clients lack (GenFL). None: no such "
         "images.",
+    )
+    secure_aggregation: SecureAggregation | None = Field(
+        default=None,
+        description="Masks that let the server learn the sum of updates alone. None: it sees each update.",
     )
     network: Network = Field(description="What a round costs in simulated time and energy.")
     evaluation: Evaluation = Field(

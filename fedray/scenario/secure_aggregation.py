@@ -87,7 +87,9 @@ class SecureAggregation(Section):
     def _counts(self, clients: int) -> Iterator[Refused]:
         """Of so many clients that a round selects."""
         if clients < 2:
-            yield Refused("secure_aggregation", "a round of one client", "at least two: a sum of one hides nothing")
+            yield Refused(
+                "secure_aggregation", "a round of one client", "at least two: a sum of one hides nothing"
+            )
             return
         if self.neighbours is not None and (self.neighbours % 2 or not 2 <= self.neighbours < clients):
             expected = f"an even number from 2, below the {clients} clients of a round; or none: all of them"

@@ -1,7 +1,7 @@
 """What every topology offers: it writes a round down as a schedule. It trains and moves nothing."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -36,6 +36,14 @@ class Sidelinks(Protocol):
 
 
 @dataclass(frozen=True)
+class Sharing:
+    """Who shares masks and keys with whom, and how many holders give a secret back."""
+
+    neighbours: Mapping[int, tuple[int, ...]]
+    threshold: int
+
+
+@dataclass(frozen=True)
 class RoundContext:
     """What a round is written down from.
 
@@ -47,6 +55,7 @@ class RoundContext:
         deadline_s: seconds after which the server aggregates what is there; None: it waits for all.
         min_updates: with how many updates it aggregates; None: with all.
         sidelinks: between clients.
+        sharing: for secure aggregation; None: without it.
     """
 
     round_number: int
@@ -56,6 +65,7 @@ class RoundContext:
     deadline_s: float | None = None
     min_updates: int | None = None
     sidelinks: Sidelinks | None = None
+    sharing: Sharing | None = None
 
 
 class Topology(ABC):
