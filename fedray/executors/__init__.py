@@ -204,7 +204,7 @@ def companion_round(schedule: Schedule, scenario: Scenario, shared: Shared) -> C
 
 
 def secure_for(scenario: Scenario, schedule: Schedule) -> Any:
-    """The round's secure aggregation (a secure.round.SecureRound), whose library is optional; None: without."""
+    """The round's secure aggregation (a secure.round.SecureRound), by an optional library; None: without."""
     if scenario.secure_aggregation is None:
         return None
     from fedray.executors.secure import secure_round
