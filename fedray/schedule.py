@@ -128,7 +128,7 @@ class Send(NamedTuple):
 
 
 class Quorum(NamedTuple):
-    """At least so many of these inputs must have come in time; where `given` is a step, only if it is done."""
+    """At least so many of these inputs must have come in time; with `given`, if that step is done."""
 
     inputs: tuple[str, ...]
     least: int
@@ -252,9 +252,8 @@ class Schedule:
     def prune(self, outcome: Mapping[str, str]) -> Schedule:
         """What is left to do of a round once it is known which steps will be done: the aggregate, and all
         that reaches it; of one that fails nothing does."""
-        wanted = {s.id for s in self.steps if isinstance(s, Aggregate)} - {
-            i for s in self.steps for i in s.after
-        }
+        awaited = {i for step in self.steps for i in step.after}
+        wanted = {step.id for step in self.steps if isinstance(step, Aggregate)} - awaited
         for step in reversed(self.steps):
             if isinstance(step, Aggregate):
                 if step.id in wanted and outcome.get(step.id) != "failed":

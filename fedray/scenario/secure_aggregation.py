@@ -103,7 +103,7 @@ class SecureAggregation(Section):
         topology = scenario.topology
         expected = "topology.kind parallel with reduce server"
         if topology.hands_model_on:
-            got = f"secure aggregation in a {topology.kind}, where each client sees the update of the one before"
+            got = f"secure aggregation in a {topology.kind}, where clients see each other's updates"
             yield Refused("topology.kind", got, expected)
         elif topology.splits_model:
             got = "secure aggregation in a split, where the server sees each client's activations"

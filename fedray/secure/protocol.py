@@ -83,7 +83,7 @@ class Client:
         return Shares(*(int.from_bytes(part, "little") for part in parts))
 
     def mask(self, numbers: np.ndarray, keys: Mapping[int, PublicKeys]) -> None:
-        """Masks its numbers [n] uint64 or uint32 in place: with its own mask, and with one in common with each
+        """Masks its numbers [n] uint64 or uint32 in place: with its own mask, and one in common with each
         neighbour, which the one adds and the other takes away.
 
         Args:

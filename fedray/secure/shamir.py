@@ -1,5 +1,6 @@
 """Shamir's secret sharing (Shamir 1979): a secret in n shares, of which any `threshold` give it back and
-fewer tell nothing. Shares are the values of a polynomial over a prime field whose value at 0 is the secret."""
+fewer tell nothing. Shares are the values of a polynomial over a prime field whose value at 0 is the
+secret."""
 
 from collections.abc import Mapping, Sequence
 

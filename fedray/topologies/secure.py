@@ -6,7 +6,7 @@ client -> server: masked update;  server -> client: who survived;  client -> ser
 """
 
 from fedray.randomness import SERVER_ID
-from fedray.schedule import Aggregate, Quorum, Schedule, Send, Step, Train
+from fedray.schedule import Aggregate, Direction, Quorum, Schedule, Send, Step, Train
 from fedray.secure.sizes import Message, message_bytes
 from fedray.topologies.topology import RoundContext, Sharing
 
@@ -23,7 +23,7 @@ def secure_parallel(context: RoundContext, sharing: Sharing) -> Schedule:
         up = message in ("keys", "shares", "unmask")
         ends = (client, SERVER_ID) if up else (SERVER_ID, client)
         nbytes = message_bytes(message, len(near[client]))
-        direction = "uplink" if up else "downlink"
+        direction: Direction = "uplink" if up else "downlink"
         name = f"{message.replace('_', '-')}-{client}"
         return Send(name, *ends, direction, after, bytes=nbytes, message=message, given=given)
 

@@ -295,17 +295,9 @@ class ServerHost(Actor):
         return self.companion.train(round_number, task, buffer, state)
 
     def aggregate(
-        self,
-        layout: Any,
-        buffer: Any,
-        state: Any,
-        round_number: int,
-        can_train: int,
-        augmented: Any,
-        report: Any,
-        *sums: Any,
-        secure: Any = None,
-    ) -> tuple[Any, ...]:
+        self, layout: Any, buffer: Any, state: Any, round_number: int, can_train: int, augmented: Any,
+        report: Any, *sums: Any, secure: Any = None,
+    ) -> tuple[Any, ...]:  # fmt: skip
         """The new buffer and state, and the server's own report with what its augmented model weighed, if it
         trained one.
 
