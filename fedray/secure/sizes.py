@@ -13,8 +13,9 @@ CLIENT_BYTES = 4  # a client's number
 
 def message_bytes(message: Message, neighbours: int) -> int:
     """Bytes of one message from or to a client of so many neighbours. Two public keys a client; two shares,
-    of its key and of its seed, encrypted for each neighbour; a bit for each neighbour and itself that says who
-    has survived; one share of each of these."""
+    of its key and of its seed, encrypted for each neighbour; a bit for each neighbour and itself that says
+    who survived;
+    one share of each of these."""
     pair = 2 * PUBLIC_KEY_BYTES
     encrypted = CLIENT_BYTES + 2 * SHARE_BYTES + TAG_BYTES
     nbytes: dict[Message, int] = {
