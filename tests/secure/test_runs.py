@@ -2,6 +2,8 @@
 
 import pytest
 
+from fedray.checks import check
+from fedray.scenario import ScenarioError
 from tests.helpers import garments, rows, run
 
 EIGHT = {
@@ -42,3 +44,19 @@ def test_below_the_threshold_the_round_fails_and_the_model_stays(tmp_path):
     assert {row["id"] for row in timeline if row["outcome"] == "failed"} == {"collect", "aggregate"}
     opened = [row for row in timeline if row["id"].startswith(("survivors", "unmask"))]
     assert {row["outcome"] for row in opened} == {"skipped"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"secure_aggregation": {"threshold": 4}}, "more than half and at most all of the 8"),
+        ({"secure_aggregation": {"threshold": 9}}, "5 to 8"),
+        ({"secure_aggregation": {"neighbours": 3}}, "an even number"),
+        ({"secure_aggregation": {"bits": 32}}, "a clip in aggregation.transforms"),
+        ({"secure_aggregation": {}, "aggregation": {"kind": "median"}}, "compares single updates"),
+        ({"secure_aggregation": {}, "topology": {"kind": "relay"}}, "clients see each other's updates"),
+    ],
+)
+def test_what_cannot_be_secure_is_refused_with_the_reason(tmp_path, changes, message):
+    with pytest.raises(ScenarioError, match=message):
+        check(garments(tmp_path, EIGHT | changes))
