@@ -31,7 +31,7 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "choose": {"time", "energy"},
     "skips": {"send", "home"},
     "gradients": {"send"},
-    "bits": {8, 4},
+    "bits": {64, 32, 8, 4},
     "selection": {"random"},
     "network": {"cnn"},
     "norm": {"batch", "group", "none"},  # of a resnet18 or a gan alone
