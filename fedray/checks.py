@@ -105,6 +105,7 @@ def _missing(loaded: Loaded) -> ScenarioError:
         if not (key.startswith("data.") and (scenario.sites or scenario.data.may_download)):
             attempt(key, partial(verify_exists, path, loaded.folder, key))
     attempt("privacy.epsilon", lambda: refuse_unknown_epsilon(scenario))
+    attempt("secure_aggregation", lambda: _cryptography(scenario))
     attempt("runtime.base_precision", lambda: _quantizer(scenario))
     attempt("ledger", partial(_refuse_missing_keys, scenario, loaded.folder))
     attempt("runtime.report_to", lambda: reporters(loaded))
@@ -147,6 +148,12 @@ def _refuse_missing_keys(scenario: Scenario, folder: Path) -> None:
         return
     refuse_without_signatures()
     resolve(scenario.ledger.verify_files)(scenario, folder)
+
+
+def _cryptography(scenario: Scenario) -> None:
+    """Raises Refused where the library that makes keys and masks is not installed."""
+    if scenario.secure_aggregation is not None and find_spec("cryptography") is None:
+        raise Refused("secure_aggregation", "some without cryptography", "pip install 'fedray[secure]'")
 
 
 def tested(scenario: Scenario) -> bool:

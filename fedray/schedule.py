@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Literal, NamedTuple
 
 from fedray.randomness import SERVER_ID
+from fedray.secure.sizes import Message
 
 SERVER_NODE = "server"  # the server's name in a timeline; its number, where a client's stands, is SERVER_ID
 Direction = Literal["uplink", "downlink", "sidelink"]
@@ -92,7 +93,8 @@ class Send(NamedTuple):
     `messages` that each wait for an answer; with no predecessor it is the server's global buffer. Or it sends
     generated `pictures`, or what `crossing` names of so many `samples` in a split model (smashed, features,
     feature_gradients, gradients), of (micro-)batch `batch`, `part`. Or, with `state`, what a client keeps
-    between its local updates, which its receiver goes on with."""
+    between its local updates, which its receiver goes on with. Or a small `message` of secure aggregation, of
+    so many `bytes`. With `given` it is sent only where that input of a server step came in time."""
 
     id: str
     sender: int
@@ -107,6 +109,9 @@ class Send(NamedTuple):
     batch: int | None = None
     part: int | None = None
     state: bool = False
+    bytes: int | None = None
+    message: Message | None = None
+    given: str | None = None
 
     @property
     def node(self) -> str:
@@ -122,14 +127,24 @@ class Send(NamedTuple):
         return self.receiver if self.sender == SERVER_ID else self.sender
 
 
+class Quorum(NamedTuple):
+    """At least so many of these inputs must have come in time; with `given`, if that step is done."""
+
+    inputs: tuple[str, ...]
+    least: int
+    given: str | None = None
+
+
 class Aggregate(NamedTuple):
     """The server aggregates the buffers of all predecessors into the next global buffer; or of those that are
-    there at the deadline, or of the first `min_updates`."""
+    there at the deadline, or of the first `min_updates`. It fails where a quorum is missed: then what waits
+    for it is skipped, and the global buffer stays as it is."""
 
     id: str
     after: tuple[str, ...]
     deadline_s: float | None = None  # since the round's start
     min_updates: int | None = None
+    quorums: tuple[Quorum, ...] = ()
 
     @property
     def node(self) -> str:
@@ -236,11 +251,13 @@ class Schedule:
 
     def prune(self, outcome: Mapping[str, str]) -> Schedule:
         """What is left to do of a round once it is known which steps will be done: the aggregate, and all
-        that reaches it."""
-        wanted: set[str] = set()
+        that reaches it; of one that fails nothing does."""
+        awaited = {i for step in self.steps for i in step.after}
+        wanted = {step.id for step in self.steps if isinstance(step, Aggregate)} - awaited
         for step in reversed(self.steps):
             if isinstance(step, Aggregate):
-                wanted |= {step.id, *(i for i in step.after if outcome[i] == "done")}
+                if step.id in wanted and outcome.get(step.id) != "failed":
+                    wanted |= {i for i in step.after if outcome[i] == "done"}
             # what a transfer carries, and what it waits for where that is done: a ring's others, not a failed
             # hop
             elif step.id in wanted:

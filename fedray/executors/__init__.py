@@ -207,6 +207,15 @@ def companion_round(schedule: Schedule, scenario: Scenario, shared: Shared) -> C
     return companion
 
 
+def secure_for(scenario: Scenario, schedule: Schedule) -> Any:
+    """The round's secure aggregation (a secure.round.SecureRound), by an optional library; None: without."""
+    if scenario.secure_aggregation is None:
+        return None
+    from fedray.executors.secure import secure_round
+
+    return secure_round(scenario, schedule)
+
+
 def chains(schedule: Schedule) -> list[list[int]]:
     """The clients through whose hands each copy of the global buffer goes, from the server to where it is
     added up: one a chain in a parallel round, all in a row in a relay."""

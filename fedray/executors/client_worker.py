@@ -1,9 +1,11 @@
 """Runs the local updates of many clients, and accumulates what they send. Nothing here knows of actors."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +22,9 @@ from fedray.executors.spill import StateArrays
 from fedray.planning.gangs import gangs
 from fedray.transport.buffer import Layout
 from fedray.transport.hooks import HookChain, HookContext
+
+if TYPE_CHECKING:
+    from fedray.secure.round import SecureRound
 
 T = TypeVar("T")
 
@@ -150,6 +155,7 @@ class ClientWorker(LocalTraining):
         states: Sequence[StateArrays | None],
         accumulator: Accumulator | None = None,
         extra_samples: ExtraSamples | None = None,
+        secure: SecureRound | None = None,
     ) -> tuple[Accumulator, list[TrainReport], list[StateArrays | None]]:
         """The local updates of clients that all start from `base`, one gang after another. A client that
         fails adds nothing, and keeps the state it had.
@@ -163,6 +169,7 @@ class ClientWorker(LocalTraining):
             states: what each one kept.
             accumulator: of those that came before, if some did.
             extra_samples: join each client's own.
+            secure: the round's secure aggregation.
 
         Returns:
             The accumulator with all of them, their reports, and their new states.
@@ -171,7 +178,7 @@ class ClientWorker(LocalTraining):
         if self._signer:
             self._signer.receive(base)
         if accumulator is None:
-            accumulator = self._empty(round_weight)
+            accumulator = self._empty(round_weight) if secure is None else self._masked(round_weight, secure)
         state_of = dict(zip(clients, states, strict=True))
         reports: dict[int, TrainReport] = {}
         new_states: dict[int, StateArrays | None] = {}
@@ -194,6 +201,11 @@ class ClientWorker(LocalTraining):
 
     def export(self, buffer: np.ndarray, state: StateArrays, folder: Path) -> None:
         self.model.export(buffer, state, folder)
+
+    def _masked(self, round_weight: int, secure: SecureRound) -> Accumulator:
+        from fedray.aggregation.masked import MaskedSum
+
+        return MaskedSum(self.rule.summed, round_weight, secure)
 
     def _empty(self, round_weight: int) -> Accumulator:
         if self._accumulator is None:

@@ -9,7 +9,15 @@ import numpy as np
 import torch
 
 from fedray.aggregation.accumulators import Accumulator
-from fedray.executors import DataFailure, EvaluationHandle, Job, TrainReport, chains, companion_round
+from fedray.executors import (
+    DataFailure,
+    EvaluationHandle,
+    Job,
+    TrainReport,
+    chains,
+    companion_round,
+    secure_for,
+)
 from fedray.executors.client_worker import ClientWorker
 from fedray.executors.companion import Companion
 from fedray.executors.server import EvaluatorWork, ServerWork
@@ -77,16 +85,17 @@ class SerialExecutor:
         trained = None
         if companion.train is not None:
             trained = self.companion.train(schedule.round, companion.train, self.buffer, self.state)
-        partials = yield from self._train_clients(schedule, self.clients, extra)
+        secure = secure_for(self.job.scenario, schedule)
+        partials = yield from self._train_clients(schedule, self.clients, extra, secure)
         if partials or self.job.scenario.steps_without_updates:
-            self._aggregate(schedule.round, partials)
+            self._aggregate(schedule.round, partials, secure)
         if trained is not None:
             mixed = self.companion.mix(self.layout, schedule.round, self.buffer, self.state, trained)
             self.buffer, self.state, report = mixed
             yield report
 
     def _train_clients(
-        self, schedule: Schedule, clients: ClientWorker, extra: Any
+        self, schedule: Schedule, clients: ClientWorker, extra: Any, secure: Any
     ) -> Generator[TrainReport, None, list[Accumulator]]:
         """Every client's local update; what is accumulated of those side by side, and of each relay."""
         weight = sum(self._weight(c) for c in schedule.clients)
@@ -102,7 +111,7 @@ class SerialExecutor:
             states = [self.client_states.get(client) for client in chain]
             server = self.state if self.job.scenario.shows_server_state else {}
             parallel, reports, new_states = clients.train_all(
-                self.buffer, server, weight, schedule.round, chain, states, parallel, extra
+                self.buffer, server, weight, schedule.round, chain, states, parallel, extra, secure
             )
             self._keep(chain, new_states)
             yield from reports
@@ -132,9 +141,9 @@ class SerialExecutor:
     def _weight(self, client: int) -> int:
         return self.job.scenario.weight(client, self.shared.samples[client])
 
-    def _aggregate(self, round_number: int, partials: Sequence[Accumulator]) -> None:
+    def _aggregate(self, round_number: int, partials: Sequence[Accumulator], secure: Any = None) -> None:
         self.buffer, self.state = self.server.aggregate(
-            self.layout, self.buffer, self.state, round_number, self.can_train, partials
+            self.layout, self.buffer, self.state, round_number, self.can_train, partials, secure
         )
 
     def _run_split_round(self, schedule: Schedule, clients: SplitClients) -> Iterator[TrainReport]:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,6 +45,7 @@ class ServerWork:
         round_number: int,
         clients: int,
         partials: Sequence[Accumulator],
+        secure: Any = None,
     ) -> tuple[np.ndarray, StateArrays]:
         """The next global buffer and server state; both as they were where nobody sent anything, or fewer
         than the rule needs.
@@ -55,9 +57,14 @@ class ServerWork:
             round_number: from 1.
             clients: how many clients there are that can train at all.
             partials: what each host has accumulated.
+            secure: the round's secure aggregation, whose masks come off here.
         """
         with attribute_error(round_number, "aggregating", None):
             accumulated = merged(partials) if partials else self._nothing(layout)
+            if secure is not None and partials:
+                accumulated = accumulated.unmasked(secure)  # type: ignore[attr-defined]
+                if accumulated is None:
+                    return buffer, state
             return self._aggregate(layout, buffer, state, round_number, clients, accumulated)
 
     def _nothing(self, layout: Layout) -> Accumulator:

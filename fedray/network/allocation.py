@@ -7,6 +7,8 @@ import numpy as np
 
 Rate = Callable[[np.ndarray], np.ndarray]
 SHARES = np.logspace(-9, 0, 361)  # between which is interpolated
+LEAST_TABLES, MOST_TABLES = 3, 20  # how often a table is computed again
+CLOSE = 1e-5  # relative, to what sends in time, where it may end
 
 
 def min_max(bits: np.ndarray, ready_s: np.ndarray, rate: Rate) -> np.ndarray:
@@ -23,7 +25,7 @@ def min_max(bits: np.ndarray, ready_s: np.ndarray, rate: Rate) -> np.ndarray:
     bits = bits[able]
     ready = ready_s[able]
     # the table bends between its shares: what it was off by is added, and it is computed again
-    for _ in range(3):
+    for times in range(1, MOST_TABLES + 1):
 
         def needed(finish_s: float) -> np.ndarray:
             return _shares_at(rows, np.log(bits / (finish_s - ready)))  # noqa: B023
@@ -44,7 +46,10 @@ def min_max(bits: np.ndarray, ready_s: np.ndarray, rate: Rate) -> np.ndarray:
                 rtol=1e-14,
             )
         share[able] = needed(finish) / needed(finish).sum() * able.mean()
-        rows = rows + np.log(rate(share)[able] * (finish - ready) / bits) * (not is_enough)
+        off = np.log(rate(share)[able] * (finish - ready) / bits)
+        if times >= LEAST_TABLES and (is_enough or np.abs(off).max() < CLOSE):
+            break
+        rows = rows + off * (not is_enough)
     return share
 
 

@@ -183,6 +183,7 @@ def _events(
     outcomes |= dict.fromkeys(failures.dropped, "dropped")
     outcomes |= dict.fromkeys(failures.lost, "lost")
     outcomes |= dict.fromkeys(timing.skipped, "skipped")
+    outcomes |= dict.fromkeys(timing.failed, "failed")
     events = []
     for i, step in enumerate(schedule.steps):
         outcome = outcomes.get(i, "done")

@@ -27,7 +27,8 @@ class Event(NamedTuple):
     t0_s: float
     t1_s: float
     energy_j: float
-    # lost: never arrived; late: after the round had closed; dropped: the device vanished; skipped
+    # lost: never arrived; late: after the round had closed; dropped: the device vanished; skipped;
+    # failed: too few reached a server step
     outcome: str = "done"
     messages: int = 1
     encoded: bool = False  # the client's samples too, once (see schedule.Train)

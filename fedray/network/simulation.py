@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ class Timing(NamedTuple):
     end_s: list[float]
     skipped: set[int]  # what they needed never came
     late: set[int]  # ended after the round had closed
+    failed: set[int]  # server steps that too few inputs reached in time
 
 
 @dataclass(eq=False)
@@ -41,7 +43,9 @@ class Simulation:
     - A device computes one thing at a time, and each direction of a link carries one: a step that has begun
       starts when its resource is free (`_request`, `_start`).
     - A server step begins at its deadline, or with its first `min_updates` usable inputs, whatever is still
-      missing (`_reach_deadline`). What ends later, or is one too many, is late.
+      missing (`_reach_deadline`). What ends later, or is one too many, is late; but not what waits for that
+      server step.
+    - A server step that misses a quorum fails, and what waits for it is skipped (`_close`).
 
     Events at the same second happen in the order in which they were scheduled.
     """
@@ -61,9 +65,18 @@ class Simulation:
         self.arrived: Counter[int] = Counter()  # usable inputs of server steps that begin with `min_updates`
         self.unusable = set(unusable)  # and the skipped
         self.skipped: set[int] = set()
+        self.failed: set[int] = set()
         self.closed_s: dict[int, float] = {}  # when each server step began
+        self.in_time = set[int]()  # inputs of server steps that have ended
+        self.place = {step.id: i for i, step in enumerate(self.steps)}
+        # transfers that another step must have come in time for
+        self.given = {
+            i: self.place[step.given]
+            for i, step in enumerate(self.steps)
+            if isinstance(step, Send) and step.given is not None
+        }
         self.start_s = [0.0] * len(self.steps)
-        self.end_s = [0.0] * len(self.steps)
+        self.end_s = [math.inf] * len(self.steps)  # of what has not ended
         self.now_s = 0.0
         self.events: list[tuple[float, int, Callable[[Any], None], Any]] = []  # a heap
         self.numbers = count()  # of events, to tell apart those of the same second
@@ -76,7 +89,7 @@ class Simulation:
         while self.events:
             self.now_s, _, happen, subject = heapq.heappop(self.events)
             happen(subject)
-        return Timing(self.start_s, self.end_s, self.skipped, self._late())
+        return Timing(self.start_s, self.end_s, self.skipped, self._late(), self.failed)
 
     def _awaited(self, schedule: Schedule) -> list[list[int]]:
         """The places of the steps that each step waits for."""
@@ -133,6 +146,8 @@ class Simulation:
     def _end(self, i: int) -> None:
         """A step ends; those that waited for it alone begin, or are skipped, which ends them at once too."""
         self.end_s[i] = self.now_s
+        if i in self.servers:
+            self._close(i)
         waiting = [(i, follower) for follower in reversed(self.followers[i])]
         while waiting:
             ended, follower = waiting.pop()
@@ -143,15 +158,33 @@ class Simulation:
                     self._begin(follower)
             if self.missing[follower]:
                 continue
-            if self.unusable and self._lacks_input(follower):
+            if (self.unusable or self.given) and self._lacks_input(follower):
                 self._skip(follower)
                 waiting += [(follower, next_) for next_ in reversed(self.followers[follower])]
             else:
                 self._begin(follower)
 
+    def _close(self, server: int) -> None:
+        """A server step has ended: which of its inputs came in time, and whether they are enough."""
+        self.in_time |= (in_time := self._inputs_in_time(server))
+        for quorum in self.servers[server].quorums:
+            asked = quorum.given is None or self.place[quorum.given] not in self.unusable
+            if asked and sum(self.place[i] in in_time for i in quorum.inputs) < quorum.least:
+                self._fail(server)
+
+    def _inputs_in_time(self, server: int) -> set[int]:
+        ends = sorted((self.end_s[i], i) for i in self.awaited[server] if i not in self.unusable)
+        return {i for end_s, i in ends[: self.min_updates.get(server)] if end_s <= self.closed_s[server]}
+
+    def _fail(self, server: int) -> None:
+        self.failed.add(server)
+        self.unusable.add(server)
+
     def _lacks_input(self, i: int) -> bool:
         if i in self.servers:
             return False
+        if i in self.given and self.given[i] not in self.in_time:
+            return True
         needed = self.awaited[i][:1] if isinstance(self.steps[i], Send) else self.awaited[i]
         return not self.unusable.isdisjoint(needed)
 
@@ -166,14 +199,25 @@ class Simulation:
             if not self._has_deadline(server) and server not in self.min_updates:
                 continue  # it waited for all
             closed_s = self.closed_s[server]
-            ends = sorted((self.end_s[i], i) for i in self.awaited[server] if i not in self.unusable)
-            in_time = {i for end_s, i in ends[: self.min_updates.get(server)] if end_s <= closed_s}
-            if len(in_time) < len(ends):
+            usable = {i for i in self.awaited[server] if i not in self.unusable}
+            in_time = self._inputs_in_time(server)
+            if in_time < usable:
                 late |= {
                     i for i, end_s in enumerate(self.end_s) if end_s > closed_s and i not in self.servers
                 }
-                late |= {i for _, i in ends} - in_time
+                late |= usable - in_time
+                late -= self._behind(server)
         return late
+
+    def _behind(self, step: int) -> set[int]:
+        """All that waits for a step."""
+        behind: set[int] = set()
+        waiting = [step]
+        while waiting:
+            new = [i for i in self.followers[waiting.pop()] if i not in behind]
+            behind.update(new)
+            waiting += new
+        return behind
 
 
 class Replay(Simulation):
@@ -199,7 +243,15 @@ class Replay(Simulation):
             awaited[server] = [i for i in awaited[server] if self.decided[i] == "done"]
         return awaited
 
+    def _close(self, server: int) -> None:
+        if self.decided[server] == "failed":
+            self._fail(server)
+
+    def _lacks_input(self, i: int) -> bool:
+        return self.decided[i] == "skipped" or super()._lacks_input(i)
+
     def _set_conditions(self) -> None:
+        self.given = {i: i for i, outcome in enumerate(self.decided) if outcome == "skipped"}
         for i, server in self.servers.items():
             if server.deadline_s is not None:
                 self.missing[i] += 1

@@ -31,6 +31,8 @@ class Work:
 
     def load(self, step: Step) -> float:
         if isinstance(step, Send):
+            if step.bytes is not None:
+                return step.bytes
             if step.crossing:
                 return self.crossing_bytes(step.crossing, step.samples)
             if step.state:

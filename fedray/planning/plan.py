@@ -266,6 +266,9 @@ def feasible(scenario: Scenario, radio: Radio, workload: Workload, shared: Share
             got = f"{processor.memory_bytes:.3g} for a larger model"
             expected = f"at least {needed[side]:.3g}, activations not counted"
             raise TooLittle(key, got, expected, needed[side])
+    if scenario.secure_aggregation is not None:
+        weights = sorted(map(scenario.aggregation.weight, shared.samples), reverse=True)
+        scenario.secure_aggregation.refuse_weight(sum(weights[: scenario.population.clients_selected]))
     if (deadline := scenario.network.deadline_s) is not None:
         _check_deadline(scenario, radio, workload.of(scenario, shared.samples), shared, deadline)
 
@@ -290,7 +293,7 @@ def _check_deadline(scenario: Scenario, radio: Radio, work: Work, shared: Shared
         schedule = write_round(scenario, radio, when, selected, shared)
         # as if there were none
         timed = time_round(schedule, work, radio, when.time_s, {step.id: "done" for step in schedule})
-        last = set(schedule.steps[-1].after)
+        last = {i for step in schedule if getattr(step, "deadline_s", None) for i in step.after}
         fastest = min(fastest, *(event.t1_s - when.time_s for event in timed if event.id in last))
         if fastest <= deadline_s:
             return

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fedray.aggregation.accumulators import ExactSum
 from fedray.aggregation.rule import Rule
 from fedray.learners.learner import Learner
 from fedray.scenario.base import Refused
@@ -45,6 +46,11 @@ def refuse_rule(scenario: Scenario, rule: Rule) -> None:
         got = f"{kind}, which has {client_methods[0]}"
         expected = "topology.kind parallel or relay: in a split no client has the whole model"
         raise Refused("aggregation.kind", got, expected)
+    if scenario.secure_aggregation and (
+        rule.accumulator is not ExactSum or _overrides(rule, Rule, "contribution")
+    ):
+        got = f"{kind} with secure aggregation, which makes its own of single updates"
+        raise Refused("aggregation.kind", got, "a rule that adds updates up as they are")
     sends_more = rule.sent > rule.layout.numel or _overrides(rule, Rule, "contribution")
     if sends_more and (topology.splits_model or topology.hands_model_on):
         expected = "topology.kind parallel, where each client sends the server an update"
@@ -56,6 +62,9 @@ def refuse_hooks(scenario: Scenario, chain: HookChain) -> None:
     topology = scenario.topology
     if topology.reduces_among_clients and chain.sees_each_at_server:
         expected = "topology.reduce server: in a ring the server sees the sum alone"
+        raise Refused("aggregation.transforms", ", ".join(chain.sees_each_at_server), expected)
+    if scenario.secure_aggregation and chain.sees_each_at_server:
+        expected = "none that looks at each update at the server, which sees their sum alone"
         raise Refused("aggregation.transforms", ", ".join(chain.sees_each_at_server), expected)
     written = [codec.section.kind for codec in chain.codecs]
     if written and (topology.hands_model_on or topology.splits_model or topology.reduces_among_clients):

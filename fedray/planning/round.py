@@ -20,7 +20,8 @@ from fedray.scenario.base import Refused
 from fedray.scenario.kinds import implementation
 from fedray.scenario.scenario import Scenario
 from fedray.schedule import Schedule
-from fedray.topologies.topology import RoundContext, Topology
+from fedray.secure.graph import neighbours
+from fedray.topologies.topology import RoundContext, Sharing, Topology
 
 NOTHING = Ledger()
 
@@ -136,8 +137,18 @@ def write_round(
             sidelinks=RoundSidelinks(radio, start, work),
             first=attackers if place == "first" else (),
             last=attackers if place == "last" else (),
+            sharing=_sharing(scenario, start.round_number, clients),
         )
     )
+
+
+def _sharing(scenario: Scenario, round_number: int, clients: list[int]) -> Sharing | None:
+    """Who shares masks with whom in a round of these clients."""
+    section = scenario.secure_aggregation
+    if section is None:
+        return None
+    near = neighbours(clients, section.neighbours, scenario.seed, round_number)
+    return Sharing(near, section.least(scenario.population.clients_selected))
 
 
 def select_clients(

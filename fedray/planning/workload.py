@@ -169,6 +169,7 @@ def _counted_by(scenario: Scenario, folder: Path) -> tuple[str, ...]:
     topology = scenario.topology
     on = [repr(section) for section in (*sections, *groups)]
     on += [module.sha256 for module in modules_of(user_kinds(scenario))]
+    on.append(repr(scenario.secure_aggregation))
     on += [scenario.payload, str(folder), topology.kind, str(topology.reduces_among_clients)]
     on += [str(scenario.runtime.gang > 1), repr(scenario.privacy)]  # for what is refused
     on += [str(_updates(scenario)), str(scenario.population.clients)]
@@ -246,7 +247,9 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
         home_parameters=tuned.home_parameters,
         payload_bytes=layout.nbytes,
         downlink_bytes=tuple((rules.received - n) * width for n in left_out),
-        uplink_bytes=tuple(hooks.encoded_bytes(rules.sent - n) for n in left_out),
+        uplink_bytes=tuple(hooks.encoded_bytes(rules.sent - n) for n in left_out)
+        if scenario.secure_aggregation is None
+        else (rules.summed * scenario.secure_aggregation.word_bytes,),
         summed_bytes=rules.summed * width,
         gathered_bytes=_gathered_bytes(scenario, rules),
         server_trains=scenario.aggregation.clean_samples > 0,

@@ -71,7 +71,7 @@ class Step(Shape):
     t0_s: Number
     t1_s: Number
     energy_j: Number
-    outcome: Literal["done", "lost", "late", "dropped", "skipped"]
+    outcome: Literal["done", "lost", "late", "dropped", "skipped", "failed"]
     messages: Whole = 1
     client: Whole | None = None
     batch: Whole | None = None  # with client and part: of a split model's pass; earlier versions have them

@@ -19,6 +19,7 @@ from fedray.scenario.network import Network
 from fedray.scenario.population import Population
 from fedray.scenario.privacy import Privacy
 from fedray.scenario.runtime import Runtime
+from fedray.scenario.secure_aggregation import SecureAggregation
 from fedray.scenario.sweep import Sweep
 from fedray.scenario.topology import Split, Topology
 from fedray.scenario.training import Training
@@ -59,6 +60,10 @@ class Scenario(Section):
     ledger: LedgerSection | None = Field(
         default=None,
         description="A signed record of every update, for `fedray verify`. None: no such record.",
+    )
+    secure_aggregation: SecureAggregation | None = Field(
+        default=None,
+        description="Masks that let the server learn the sum of updates alone. None: it sees each update.",
     )
     network: Network = Field(description="What a round costs in simulated time and energy.")
     evaluation: Evaluation = Field(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from fedray.randomness import SERVER_ID
 from fedray.schedule import Aggregate, Schedule, Send, Step, Train
+from fedray.topologies.secure import secure_parallel
 from fedray.topologies.topology import RoundContext, Topology
 
 
@@ -56,6 +57,8 @@ class ParallelTopology(Topology):
     """Every client trains from the same model at the same time."""
 
     def schedule(self, context: RoundContext) -> Schedule:
+        if context.sharing is not None:
+            return secure_parallel(context, context.sharing)
         return parallel(
             context.round_number,
             context.clients,

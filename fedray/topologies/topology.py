@@ -1,7 +1,7 @@
 """What every topology offers: it writes a round down as a schedule. It trains and moves nothing."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -36,6 +36,14 @@ class Sidelinks(Protocol):
 
 
 @dataclass(frozen=True)
+class Sharing:
+    """Who shares masks and keys with whom, and how many holders give a secret back."""
+
+    neighbours: Mapping[int, tuple[int, ...]]
+    threshold: int
+
+
+@dataclass(frozen=True)
 class RoundContext:
     """What a round is written down from.
 
@@ -49,6 +57,7 @@ class RoundContext:
         sidelinks: between clients.
         first: of these clients, those that come before all others of their chain.
         last: those that come behind all others.
+        sharing: for secure aggregation; None: without it.
     """
 
     round_number: int
@@ -60,6 +69,7 @@ class RoundContext:
     sidelinks: Sidelinks | None = None
     first: Collection[int] = ()
     last: Collection[int] = ()
+    sharing: Sharing | None = None
 
 
 class Topology(ABC):

@@ -33,7 +33,7 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "choose": {"time", "energy"},
     "skips": {"send", "home"},
     "gradients": {"send"},
-    "bits": {8, 4},
+    "bits": {64, 32, 8, 4},
     "bound": {"median"},  # of norm_bound, which cites
     "selection": {"random"},
     "sampling": {"fixed", "poisson"},

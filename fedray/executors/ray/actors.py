@@ -136,6 +136,7 @@ class ClientHost(Actor):
         part: Part,
         generated: Any,
         *states: Any,
+        secure: Any = None,
     ) -> tuple[Any, ...]:
         """The sum once all parts of a round are done, the reports, then the new states, each an object of its
         own.
@@ -148,11 +149,12 @@ class ClientHost(Actor):
             clients: of this call.
             part: whether the call is the host's first and last in the round.
             generated: samples that join each client's own, or None.
+            secure: the round's secure aggregation, or None.
         """
         before = None if part.first else self.so_far
         kept = states or [None] * len(clients)
         total, reports, new = self.work.train_all(
-            base, server, weight, round_number, clients, kept, before, generated
+            base, server, weight, round_number, clients, kept, before, generated, secure
         )
         self.so_far = None if part.last else total
         return total if part.last else None, reports, *([state or {} for state in new] if states else ())
@@ -293,16 +295,9 @@ class ServerHost(Actor):
         return self.companion.train(round_number, task, buffer, state)
 
     def aggregate(
-        self,
-        layout: Any,
-        buffer: Any,
-        state: Any,
-        round_number: int,
-        can_train: int,
-        augmented: Any,
-        report: Any,
-        *sums: Any,
-    ) -> tuple[Any, ...]:
+        self, layout: Any, buffer: Any, state: Any, round_number: int, can_train: int, augmented: Any,
+        report: Any, *sums: Any, secure: Any = None,
+    ) -> tuple[Any, ...]:  # fmt: skip
         """The new buffer and state, and the server's own report with what its augmented model weighed, if it
         trained one.
 
@@ -314,9 +309,10 @@ class ServerHost(Actor):
             can_train: clients that can train at all.
             augmented: the numbers of the companion's model, where it trained one.
             report: the companion's.
+            secure: the round's secure aggregation, or None.
         """
         if sums or self.work.job.scenario.steps_without_updates:
-            buffer, state = self.work.aggregate(layout, buffer, state, round_number, can_train, sums)
+            buffer, state = self.work.aggregate(layout, buffer, state, round_number, can_train, sums, secure)
         if report is not None:
             trained = (augmented, report)
             buffer, state, report = self.companion.mix(layout, round_number, buffer, state, trained)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import ray
 
-from fedray.executors import chains, companion_round
+from fedray.executors import chains, companion_round, secure_for
 from fedray.executors.ray.actors import Part
 from fedray.executors.ray.driver import Driver
 from fedray.executors.split import Ask, ask
@@ -52,7 +52,8 @@ def submit(driver: Driver, schedule: Schedule) -> SubmittedRound:
         extra = server.prepare.remote(companion.prepare)
     routes = chains(schedule)
     alone = [chain[0] for chain in routes if len(chain) == 1]
-    parts = _submit_parallel(driver, schedule.round, alone, weight, extra)
+    secure = secure_for(scenario, schedule)
+    parts = _submit_parallel(driver, schedule.round, alone, weight, extra, secure)
     partials = list(parts.accumulators.values())
     reports = list(parts.reports)
     states = dict(parts.states)
@@ -73,12 +74,13 @@ def submit(driver: Driver, schedule: Schedule) -> SubmittedRound:
         driver.can_train,
         *trained,
         *partials,
+        secure=secure,
     )
     return SubmittedRound(reports, buffer, state, own_report, states, reduced)
 
 
 def _submit_parallel(
-    driver: Driver, round_number: int, clients: Sequence[int], weight: int, extra: Any
+    driver: Driver, round_number: int, clients: Sequence[int], weight: int, extra: Any, secure: Any
 ) -> ParallelParts:
     """A host is asked for its clients part by part, so that a person hears of those that are done.
 
@@ -88,6 +90,7 @@ def _submit_parallel(
         clients: that train side by side.
         weight: of all clients of the round.
         extra: samples that join each client's own, or a reference to them.
+        secure: the round's secure aggregation, or None.
     """
     scenario = driver.job.scenario
     server_state = driver.state if scenario.shows_server_state else {}
@@ -103,7 +106,7 @@ def _submit_parallel(
             before = [driver.client_states.get(c) for c in some] if scenario.keeps_client_state else []
             call = driver.hosts[i].actor.train_all.options(num_returns=2 + len(before))
             total, report, *new = call.remote(
-                driver.buffer, server_state, weight, round_number, some, part, extra, *before
+                driver.buffer, server_state, weight, round_number, some, part, extra, *before, secure=secure
             )
             in_parts.append((start // size, some[0], report))
             states |= _kept_on_driver(driver, some, new)
