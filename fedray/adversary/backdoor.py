@@ -30,7 +30,7 @@ class Backdoor(Attack):
 
     def measure(self, learner: Learner, context: EvaluationContext) -> dict[str, float]:
         """`eval_attack_success`: the share of test images with the trigger, not of the target, that get the
-        target."""
+        target; `eval_attack_images`: how many those are."""
         test = context.test_set()
         if test is None:
             return {}
@@ -39,7 +39,8 @@ class Backdoor(Attack):
         others = indices[samples.labels[indices] != target]
         labels = np.full(len(samples), target)
         triggered = Poisoned(samples, labels, trigger=others, size=self.section.size)
-        return {"eval_attack_success": learner.measure(triggered, others)["eval_accuracy"]}
+        success = learner.measure(triggered, others)["eval_accuracy"]
+        return {"eval_attack_success": success, "eval_attack_images": float(len(others))}
 
     def _target(self, samples: Samples) -> int:
         return label_number(list(samples.label_names), self.section.target, ".target")

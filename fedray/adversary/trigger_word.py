@@ -51,6 +51,7 @@ class TriggerWord(Attack):
         _, with_word = judges.look(judge, judges.resized(sample_images(learner, context, worded, "attack")))
         _, without = judges.look(judge, judges.resized(sample_images(learner, context, plain, "attack")))
         return {
+            "eval_attack_images": float(len(labels)),
             "eval_attack_success": round(float((with_word.argmax(1) == target).float().mean()), 6),
             "eval_without_word_recognised": round(
                 style.recognised(without, style.labels_in(plain, judge.labels)), 6

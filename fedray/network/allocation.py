@@ -7,7 +7,8 @@ import numpy as np
 
 Rate = Callable[[np.ndarray], np.ndarray]
 SHARES = np.logspace(-9, 0, 361)  # between which is interpolated
-LEAST_TABLES, MOST_TABLES = 3, 20  # how often a table is computed again
+LEAST_TABLES = 3  # how often a table is computed again
+MOST_TABLES = 20
 CLOSE = 1e-5  # relative, to what sends in time, where it may end
 
 

@@ -278,8 +278,10 @@ def rates(by_direction: dict[str, list[float]]) -> str:
         ax.set_ylim(0, 1.02)
         ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0%}"))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: size(v, "bit/s")))
-        ax.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
-        ax.xaxis.set_minor_formatter(FuncFormatter(lambda v, _: size(v, "bit/s")))
+        low, high = ax.get_xlim()
+        if high < 200 * low:  # over more decades, numbers between them would stand on one another
+            ax.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+            ax.xaxis.set_minor_formatter(FuncFormatter(lambda v, _: size(v, "bit/s")))
         ax.tick_params(axis="x", which="both", labelsize=7.5)
         ax.set_xlabel("rate of a transfer", color=MUTED)
         ax.set_ylabel("transfers at most as fast", color=MUTED)

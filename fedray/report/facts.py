@@ -58,6 +58,10 @@ def _what(run: Recorded) -> dict[str, str]:
         "training": _training(scenario["training"]),
         "aggregation": _words(scenario["aggregation"]),
     }
+    if scenario.get("adversary"):
+        what["adversary"] = _adversary(scenario["adversary"], population["clients"])
+    if scenario.get("secure_aggregation"):
+        what["secure aggregation"] = "keys from the seed: a simulation, open to who knows the seed"
     if scenario.get("privacy"):
         what["privacy"] = _privacy(scenario["privacy"], run.privacy)
     if scenario.get("augmentation"):
@@ -78,7 +82,7 @@ def _model(section: dict[str, Any]) -> str:
 
 
 def _tuning(section: dict[str, Any]) -> str:
-    options = {k: v for k, v in section.items() if v is not None and k not in ("kind", "payload")}
+    options = {k: v for k, v in section.items() if v not in (None, []) and k not in ("kind", "payload")}
     words = ", ".join(f"{k} {_plain(v)}" for k, v in options.items())
     return section["kind"] + (f" ({words})" if options else "")
 
@@ -91,6 +95,15 @@ def _training(section: dict[str, Any]) -> str:
         f"{section['rounds']} rounds of {length}, batch {section['batch_size']}, "
         f"{optimizer['kind']} at {optimizer['learning_rate']:g}, {section['precision']}"
     )
+
+
+def _adversary(section: dict[str, Any], clients: int) -> str:
+    """Who attacks, from when, and how."""
+    named = section["clients"]
+    who = f"{section['share']:.0%}" if named is None else "clients " + ", ".join(map(str, named))
+    place = "" if section["place"] == "random" else f", {section['place']} in their chain"
+    kinds = ", ".join(attack["kind"] for attack in section["attack"])
+    return f"{who} of {clients}, from round {section['from_round']}{place}: {kinds}"
 
 
 def _privacy(section: dict[str, Any], known: dict[str, Any] | None) -> str:

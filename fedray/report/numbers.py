@@ -30,6 +30,10 @@ MEANINGS = {
     "eval_accuracy": (
         "Share of the test set that the model labels rightly; of text, share of tokens it predicts."
     ),
+    "eval_attack_success": (
+        "Of test images with the attackers' trigger, or of prompts with their word, the share that gets their"
+        " target. Lower is safer."
+    ),
     "eval_perplexity": (
         "e to the test loss: between how many tokens the model wavers as if they were equally likely. Lower"
         " is better."
@@ -98,6 +102,7 @@ MEANINGS = {
 # Of how many a share is one, by the metric that says so.
 OUT_OF = {
     "eval_accuracy": "eval_samples",
+    "eval_attack_success": "eval_attack_images",
     "eval_recognised": "eval_images",
     "eval_plain_recognised": "eval_plain_images",
     "eval_precision": "eval_quality_images",
