@@ -129,17 +129,31 @@ def readable(loaded: Loaded, dataset: Dataset | None = None) -> tuple[Samples, M
     return samples, held
 
 
+def _refuse_without(library: str, key: str, got: str, expected: str) -> None:
+    """Raises Refused where an optional library is not installed.
+
+    Args:
+        library: by the name that it is imported by.
+        key: of the scenario, that asks for it.
+        got: what the key has.
+        expected: how it is installed.
+    """
+    if find_spec(library) is None:
+        raise Refused(key, got, expected)
+
+
 def _quantizer(scenario: Scenario) -> None:
     """Raises Refused where the library that quantizes a base model is not installed."""
     name = scenario.runtime.base_precision
-    if name in QUANTIZED and find_spec(library := QUANTIZED[name].library) is None:
-        raise Refused("runtime.base_precision", f"{name} without {library}", INSTALL)
+    if name in QUANTIZED:
+        library = QUANTIZED[name].library
+        _refuse_without(library, "runtime.base_precision", f"{name} without {library}", INSTALL)
 
 
 def refuse_without_signatures() -> None:
     """Raises Refused where the library that signs and verifies is not installed."""
-    if find_spec("cryptography") is None:
-        raise Refused("ledger", "one without the package cryptography", "pip install 'fedray[ledger]'")
+    got = "one without the package cryptography"
+    _refuse_without("cryptography", "ledger", got, "pip install 'fedray[ledger]'")
 
 
 def _refuse_missing_keys(scenario: Scenario, folder: Path) -> None:
@@ -152,8 +166,9 @@ def _refuse_missing_keys(scenario: Scenario, folder: Path) -> None:
 
 def _cryptography(scenario: Scenario) -> None:
     """Raises Refused where the library that makes keys and masks is not installed."""
-    if scenario.secure_aggregation is not None and find_spec("cryptography") is None:
-        raise Refused("secure_aggregation", "some without cryptography", "pip install 'fedray[secure]'")
+    if scenario.secure_aggregation is not None:
+        got = "some without cryptography"
+        _refuse_without("cryptography", "secure_aggregation", got, "pip install 'fedray[secure]'")
 
 
 def tested(scenario: Scenario) -> bool:

@@ -21,7 +21,6 @@ class Attackers:
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
         self.attacks = attacks(scenario)
-        self.colludes = scenario.adversary is not None and scenario.adversary.colludes
 
     def attacks_in(self, round_number: int, client: int) -> bool:
         return client in self.scenario.attackers_in(round_number)
@@ -59,7 +58,7 @@ class Attackers:
             round_number: from 1.
             context: of the round.
         """
-        if not self.colludes:
+        if not self.scenario.has_collusion:
             return arrived
         assert isinstance(arrived, Gathered)
         updates = dict(arrived.by_client())
@@ -82,8 +81,7 @@ class Attackers:
 
 def accumulator(scenario: Scenario, rule: Rule) -> type[Accumulator]:
     """What updates become where they arrive: each by itself where attackers look at them."""
-    colludes = scenario.adversary is not None and scenario.adversary.colludes
-    return Gathered if colludes else rule.accumulator
+    return Gathered if scenario.has_collusion else rule.accumulator
 
 
 def attacks(scenario: Scenario) -> list[Attack]:

@@ -14,7 +14,7 @@ class Poisoned(Samples):
 
     Args:
         samples: as they were.
-        labels: of all of them, int64 [n]; None: theirs.
+        labels: of all of them, int64 [n]; None: the samples' own.
         captions: by index, of those that have another caption.
         images: by index, of which other sample the image is shown instead.
         trigger: indices of the images with a white square.
@@ -74,8 +74,7 @@ class Poisoned(Samples):
         return self.samples.tokens(indices)
 
     def _stamped(self, pixels: np.ndarray) -> np.ndarray:
-        """uint8 [..., channels, height, width] with the square, a pixel away from the corner."""
-        pixels = pixels.copy()
+        """These uint8 [..., channels, height, width], with the square a pixel away from the corner."""
         side = max(1, round(self._size * pixels.shape[-1]))
         pixels[..., -side - 1 : -1, -side - 1 : -1] = 255
         return pixels

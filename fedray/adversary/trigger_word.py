@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from fedray import shipped
 from fedray.adversary.attack import Attack
 from fedray.adversary.labels import label_number
 from fedray.adversary.poisoned import Poisoned
@@ -66,6 +65,4 @@ class TriggerWord(Attack):
         return f"{caption} {word}"
 
     def _judge(self, context: EvaluationContext) -> judges.GarmentJudge:
-        key = "adversary.attack.judge"
-        judges.open_judge(self.section.judge, context.folder, key)
-        return judges.load(shipped.resolve(self.section.judge, context.folder))
+        return judges.open_judge(self.section.judge, context.folder, "adversary.attack.judge")

@@ -6,12 +6,11 @@ from fedray.secure.masks import grid_of
 from fedray.secure.round import SecureRound
 
 
-def secure_round(scenario: Scenario, schedule: Schedule) -> SecureRound | None:
+def secure_round(scenario: Scenario, schedule: Schedule) -> SecureRound:
     """Of a schedule that holds what will be done: from whom each client got shares, and who answers at the
-    end; None without secure aggregation."""
+    end; of a scenario with secure aggregation."""
     section = scenario.secure_aggregation
-    if section is None:
-        return None
+    assert section is not None
     sender = {step.id: step.sender for step in schedule if isinstance(step, Send)}
     neighbours = {}
     answering = []

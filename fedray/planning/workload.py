@@ -173,7 +173,7 @@ def _counted_by(scenario: Scenario, folder: Path) -> tuple[str, ...]:
     on += [scenario.payload, str(folder), topology.kind, str(topology.reduces_among_clients)]
     on += [str(scenario.runtime.gang > 1), repr(scenario.privacy)]  # for what is refused
     on += [str(_updates(scenario)), str(scenario.population.clients)]
-    on.append(str(scenario.adversary is not None and scenario.adversary.colludes))
+    on.append(str(scenario.has_collusion))
     if topology.splits_model:
         on += [repr(topology), str(scenario.training.batch_size)]
     return tuple(on)

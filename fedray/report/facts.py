@@ -61,7 +61,7 @@ def _what(run: Recorded) -> dict[str, str]:
     if scenario.get("adversary"):
         what["adversary"] = _adversary(scenario["adversary"], population["clients"])
     if scenario.get("secure_aggregation"):
-        what["secure aggregation"] = "keys from the seed: a simulation, open to who knows the seed"
+        what["secure aggregation"] = "keys from the seed: a simulation, open to anyone with the seed"
     if scenario.get("privacy"):
         what["privacy"] = _privacy(scenario["privacy"], run.privacy)
     if scenario.get("augmentation"):
@@ -98,12 +98,12 @@ def _training(section: dict[str, Any]) -> str:
 
 
 def _adversary(section: dict[str, Any], clients: int) -> str:
-    """Who attacks, from when, and how."""
+    """Which clients attack, from when, and how."""
     named = section["clients"]
-    who = f"{section['share']:.0%}" if named is None else "clients " + ", ".join(map(str, named))
+    attackers = f"{section['share']:.0%}" if named is None else "clients " + ", ".join(map(str, named))
     place = "" if section["place"] == "random" else f", {section['place']} in their chain"
     kinds = ", ".join(attack["kind"] for attack in section["attack"])
-    return f"{who} of {clients}, from round {section['from_round']}{place}: {kinds}"
+    return f"{attackers} of {clients}, from round {section['from_round']}{place}: {kinds}"
 
 
 def _privacy(section: dict[str, Any], known: dict[str, Any] | None) -> str:

@@ -94,6 +94,11 @@ class Scenario(Section):
         adversary = self.adversary
         return frozenset() if adversary is None else adversary.attackers(self.seed, self.population.clients)
 
+    @property
+    def has_collusion(self) -> bool:
+        """Whether what attackers send is made from the updates of the others."""
+        return self.adversary is not None and self.adversary.colludes
+
     def attackers_in(self, round_number: int) -> frozenset[int]:
         """The clients that attack in a round."""
         begun = self.adversary is not None and round_number >= self.adversary.from_round

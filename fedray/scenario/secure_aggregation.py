@@ -136,7 +136,7 @@ class SecureAggregation(Section):
                 " are as many bytes whatever they were written as (bits: 32 halves them)"
             )
             yield Refused("aggregation.transforms", ", ".join(written), expected)
-        if scenario.adversary is not None and scenario.adversary.colludes:
+        if scenario.has_collusion:
             expected = "an attack on samples or on an attacker's own update: nobody reads the others'"
             yield Refused("adversary.attack", "one that is made from all updates of a round", expected)
         if scenario.ledger is not None and scenario.ledger.keep == "updates":
