@@ -34,7 +34,7 @@ from fedray.resume import restore
 from fedray.runs import fingerprint, reader
 from fedray.runs.folder import RunFolder, unwritable
 from fedray.runs.lock import locked
-from fedray.runs.recorder import Recorder, client_rows, finite, round_metrics
+from fedray.runs.recorder import Recorder, client_rows, finite, rejections, round_metrics
 from fedray.scenario import Loaded, Refused, ScenarioError
 from fedray.schedule import Schedule
 from fedray.signed_rounds import SignedRounds
@@ -241,6 +241,8 @@ class Run:
             metrics |= server.metrics
         if scenario.privacy is not None:
             metrics["epsilon"] = epsilon(scenario, self.known.samples, round_number)
+        if scenario.topology.relay_defence is not None:
+            metrics |= rejections(in_order, scenario.attackers_in(round_number))
         every = scenario.evaluation.every
         due = round_number == scenario.training.rounds or (every and round_number % every == 0)
         evaluation = self.executor.evaluate(self.grid(round_number)) if due else None

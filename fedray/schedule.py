@@ -88,9 +88,23 @@ class Pass(NamedTuple):
         return self.stage == "front" and self.batch == self.part == 0
 
 
+class Validate(NamedTuple):
+    """Client `client` tries on its own samples what another one handed it: the model, and the last one that
+    was accepted before it."""
+
+    id: str
+    client: int
+    after: tuple[str, ...]
+
+    @property
+    def node(self) -> str:
+        return client_node(self.client)
+
+
 class Send(NamedTuple):
     """`sender` sends `receiver` (numbers; the server is SERVER_ID) the buffer it holds, or a `share` of it in
-    `messages` that each wait for an answer; with no predecessor it is the server's global buffer. Or it sends
+    `messages` that each wait for an answer (two buffers: a share of 2); with no predecessor it is the
+    server's global buffer. Or it sends
     generated `pictures`, or what `crossing` names of so many `samples` in a split model (smashed, features,
     feature_gradients, gradients), of (micro-)batch `batch`, `part`. Or, with `state`, what a client keeps
     between its local updates, which its receiver goes on with. Or a small `message` of secure aggregation, of
@@ -151,7 +165,7 @@ class Aggregate(NamedTuple):
         return SERVER_NODE
 
 
-Step = Train | Generate | Pass | Send | Aggregate
+Step = Train | Generate | Pass | Validate | Send | Aggregate
 
 
 @dataclass(frozen=True)
@@ -282,7 +296,7 @@ class Schedule:
         }
 
 
-def _computes_at(step: Train | Generate | Pass | Aggregate) -> int:
+def _computes_at(step: Train | Generate | Pass | Validate | Aggregate) -> int:
     if isinstance(step, Aggregate) or (isinstance(step, Pass) and step.stage in SERVED):
         return SERVER_ID
     return step.client

@@ -44,6 +44,7 @@ class ClientReport:
         loss: mean over these samples; NaN where it failed.
         failure: what was wrong with its data or its loss; None where nothing was.
         stage: in which that happened.
+        rejected: clients whose models the receivers of a relay have rejected, since the report before.
     """
 
     round_number: int
@@ -55,6 +56,7 @@ class ClientReport:
     loss: float
     failure: str | None = None
     stage: str | None = None
+    rejected: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

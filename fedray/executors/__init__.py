@@ -25,7 +25,7 @@ from fedray.scenario import Refused, plugins
 from fedray.scenario.kinds import user_kinds
 from fedray.scenario.modules import UserModule
 from fedray.scenario.scenario import Scenario
-from fedray.schedule import Schedule, Send, Train
+from fedray.schedule import Schedule, Send, Train, Validate
 from fedray.transport.buffer import Layout
 
 # Before anybody imports Ray: its hook for `uv run` would build every worker an environment of its own; ours
@@ -226,6 +226,8 @@ def chains(schedule: Schedule) -> list[list[int]]:
         if isinstance(step, Send):
             if step.after and step.after[0] in chain_of:
                 chain_of[step.id] = chain_of[step.after[0]]
+        elif isinstance(step, Validate):
+            chain_of[step.id] = chain_of[step.after[0]]
         elif isinstance(step, Train) and step.client in clients:
             chain = chain_of.get(step.after[0])
             if chain is None:
@@ -233,6 +235,17 @@ def chains(schedule: Schedule) -> list[list[int]]:
             chain.append(step.client)
             chain_of[step.id] = chain
     return result
+
+
+def last_validators(schedule: Schedule) -> dict[int, int]:
+    """By the last client of a relay's chain, the one that validates what it made, where one does."""
+    trained_on = {step.after[0] for step in schedule if isinstance(step, Train)}
+    trains_last = {step.id: step.sender for step in schedule if isinstance(step, Send)}
+    return {
+        trains_last[step.after[0]]: step.client
+        for step in schedule
+        if isinstance(step, Validate) and step.id not in trained_on
+    }
 
 
 def refuse_silent_ray(scenario: Scenario) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 from fedray.aggregation.accumulators import Accumulator
-from fedray.executors import DataFailure, TrainReport, attribute_error
+from fedray.executors import TrainReport, attribute_error
 from fedray.executors.gang_training import GangTraining
-from fedray.executors.global_step import hooks_state
-from fedray.executors.local_training import ExtraSamples, LocalTraining, LocalUpdate, failed_report, summable
-from fedray.executors.model import master, returned
-from fedray.executors.signing import UpdateSigner, update_signer
+from fedray.executors.local_training import ExtraSamples, LocalUpdate, summable
+from fedray.executors.model import master
+from fedray.executors.relay_worker import RelayWorker, arrays
 from fedray.executors.spill import StateArrays
 from fedray.planning.gangs import gangs
 from fedray.transport.buffer import Layout
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class ClientWorker(LocalTraining):
+class ClientWorker(RelayWorker):
     """Any client's part in a parallel round or a relay."""
 
     _accumulator: Accumulator | None = None  # of the round before, whose memory is used again
@@ -39,41 +38,6 @@ class ClientWorker(LocalTraining):
         the model, and zeros for what the rule adds."""
         sent, kept = self.model.initial()
         return sent, self.model.flat.layout, kept
-
-    def train(
-        self, round_number: int, client: int, buffer: np.ndarray, state: StateArrays | None = None
-    ) -> tuple[np.ndarray, TrainReport, StateArrays | None]:
-        """A client's place in a relay (huang2023, Sec. IV, Step 2): the buffer that it hands on, its report,
-        and its new state. A client that fails hands on what it was given.
-
-        Args:
-            round_number: from 1.
-            client: by number.
-            buffer: that the client got.
-            state: what it kept of its last local update.
-        """
-
-        def attempt() -> tuple[tuple[np.ndarray, StateArrays | None], TrainReport]:
-            flat = self.model.flat
-            received = flat.layout.view(buffer).float()
-            context = self._context(round_number, client, state)
-            update = self.run(round_number, client, received, dict(context.state))
-            sender = self.attackers.sender(self.model.hooks, context)
-            if sender.changes_updates:
-                change = flat.all.detach().cpu() - received
-                flat.all.copy_(received + sender.on_client(change, context))
-                update.state |= context.kept
-            new = flat.send()
-            with summable():
-                self.rule.accumulator.refuse(flat.layout.view(new), flat.layout.view(buffer))
-            report = self._signer.model_sent(update.report, new) if self._signer else update.report
-            return (new, _arrays(update.state)), report
-
-        if self._signer:
-            self._signer.receive(buffer)
-
-        (new, kept), report = self._attempt(round_number, client, attempt, (buffer, state))
-        return new, report, kept
 
     def train_apart(
         self, round_number: int, client: int, start: np.ndarray
@@ -86,64 +50,6 @@ class ClientWorker(LocalTraining):
             return self.model.flat.all.detach().cpu().numpy().copy(), report
 
         return self._attempt(round_number, client, attempt, start)
-
-    def add(
-        self,
-        base: np.ndarray,
-        state: StateArrays,
-        round_weight: int,
-        end: np.ndarray,
-        reports: Sequence[TrainReport],
-    ) -> Accumulator:
-        """The update of a relay's chain.
-
-        Args:
-            base: the buffer that the chain began with.
-            state: the server's.
-            round_weight: of all clients of the round.
-            end: the buffer that the chain ended with, a model and no difference: one chain's is the next
-                global model.
-            reports: of the chain's clients; the update weighs what those that trained hold.
-        """
-        accumulator = self.attackers.empty(self.rule, round_weight)
-        trained = [report for report in reports if report.failure is None]
-        scenario = self.job.scenario
-        weight = scenario.chain_weight({report.client: report.samples for report in trained})
-        if trained and weight:
-            last = trained[-1]
-            self.add_model(accumulator, base, state, end, weight, last.round, last.client)
-        return accumulator
-
-    def add_model(
-        self,
-        accumulator: Accumulator,
-        base: np.ndarray,
-        state: StateArrays,
-        end: np.ndarray,
-        weight: int,
-        round_number: int,
-        last: int,
-    ) -> None:
-        """Adds what the model at the end of a relay's chain differs by from the global one.
-
-        Args:
-            accumulator: of the round.
-            base: the buffer that the chain began with.
-            state: the server's.
-            end: the buffer that the chain ended with.
-            weight: of the chain's clients that trained.
-            round_number: from 1.
-            last: the last client that trained.
-        """
-        layout = self.model.flat.layout
-        ours = master(layout, base, state)
-        arrived = returned(layout.view(end), layout.view(base), ours)
-        if not self.model.hooks.changes_updates:
-            accumulator.add(arrived, weight, last, ours)
-            return
-        with attribute_error(round_number, "adding its update", last):
-            context = self._context(round_number, last, None)
-            accumulator.add(self.model.hooks.on_server(arrived - ours, context), weight, last)
 
     def train_all(
         self,
@@ -213,18 +119,6 @@ class ClientWorker(LocalTraining):
         self._accumulator = self._accumulator.emptied(round_weight)
         return self._accumulator
 
-    def _attempt(
-        self, round_number: int, client: int, attempt: Callable[[], tuple[T, TrainReport]], otherwise: T
-    ) -> tuple[T, TrainReport]:
-        """A local update; what its data make impossible is reported, and anything else ends the round."""
-        try:
-            with attribute_error(round_number, "training", client):
-                return attempt()
-        except DataFailure as e:
-            samples = len(self.client_indices[client])
-            report = failed_report(round_number, client, samples, e)
-            return otherwise, self._signer.failed(report) if self._signer else report
-
     def _updates(
         self, base: np.ndarray, contexts: Mapping[int, HookContext], extra_samples: ExtraSamples | None
     ) -> Mapping[int, Callable[[], LocalUpdate]]:
@@ -289,7 +183,7 @@ class ClientWorker(LocalTraining):
             accumulator.add(contribution, weight, context.client)
         accumulator.counts.update(context.counts)
         report = self._signer.update(update.report, change) if self._signer else update.report
-        return _arrays(update.state), report
+        return arrays(update.state), report
 
     def _change(self, update: LocalUpdate, received: Tensor) -> Tensor:
         """What a client has changed [sent] fp32, in memory that the next one uses again."""
@@ -298,11 +192,6 @@ class ClientWorker(LocalTraining):
         if update.extra is not None:
             self._sent[n:] = update.extra
         return self._sent
-
-    @cached_property
-    def _signer(self) -> UpdateSigner | None:
-        """Signs what clients send, where the scenario has a ledger."""
-        return update_signer(self.job, self.model)
 
     @property
     def _sent(self) -> Tensor:
@@ -322,17 +211,3 @@ class ClientWorker(LocalTraining):
         change[part] = hooks.on_server(sender.through(change[part], context), context)
         change[~part] = -ours[: len(change)][~part]
         return change
-
-    def _context(
-        self, round_number: int, client: int, state: StateArrays | None, server: StateArrays | None = None
-    ) -> HookContext:
-        seed = self.job.scenario.seed
-        return HookContext(seed, round_number, client, _tensors(state), server=hooks_state(server or {}))
-
-
-def _tensors(state: StateArrays | None) -> dict[str, Tensor]:
-    return {name: torch.from_numpy(np.array(value)) for name, value in (state or {}).items()}
-
-
-def _arrays(state: dict[str, Tensor]) -> StateArrays | None:
-    return {name: value.cpu().numpy() for name, value in state.items()} or None

@@ -20,6 +20,8 @@ class TrainReport:
     steps: int = 0  # that its optimizer took
     # of the server's own report: what it adds to the round's metrics
     metrics: Mapping[str, float | None] = field(default_factory=dict)
+    # clients of its relay whose models were rejected since the report before it in the chain
+    rejected: tuple[int, ...] = ()
     leaf: bytes | None = None  # its line in the ledger, where the scenario has one
     update: bytes | None = None  # the file of what it sent, where the ledger keeps updates
 
@@ -35,4 +37,5 @@ class TrainReport:
             loss=self.loss,
             failure=self.failure,
             stage=self.stage,
+            rejected=self.rejected,
         )

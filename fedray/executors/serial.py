@@ -1,6 +1,7 @@
 """One process, no Ray: for debugging and notebooks. The same bits."""
 
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from fedray.executors import (
     TrainReport,
     chains,
     companion_round,
+    last_validators,
     secure_for,
 )
 from fedray.executors.client_worker import ClientWorker
@@ -106,7 +108,10 @@ class SerialExecutor:
         side_by_side = gangs(self.job.scenario, schedule.clients, samples) if in_gangs else chains(schedule)
         for chain in side_by_side:
             if len(chain) > 1 and not in_gangs:
-                partials.append((yield from self._relay(schedule.round, clients, chain, weight)))
+                relay = (
+                    self._relay if self.job.scenario.topology.relay_defence is None else self._defended_relay
+                )
+                partials.append((yield from relay(schedule, clients, chain, weight)))
                 continue
             states = [self.client_states.get(client) for client in chain]
             server = self.state if self.job.scenario.shows_server_state else {}
@@ -118,9 +123,10 @@ class SerialExecutor:
         return [*partials, parallel] if parallel is not None else partials
 
     def _relay(
-        self, round_number: int, clients: ClientWorker, chain: Sequence[int], weight: int
+        self, schedule: Schedule, clients: ClientWorker, chain: Sequence[int], weight: int
     ) -> Generator[TrainReport, None, Accumulator]:
         """One chain's local updates, each from where the one before it ended."""
+        round_number = schedule.round
         buffer = self.buffer
         reports = []
         for client in chain:
@@ -130,6 +136,27 @@ class SerialExecutor:
             self._keep([client], [new_state])
             reports.append(report)
             yield report
+        return clients.add(self.buffer, self.state, weight, buffer, reports)
+
+    def _defended_relay(
+        self, schedule: Schedule, clients: ClientWorker, chain: Sequence[int], weight: int
+    ) -> Generator[TrainReport, None, Accumulator]:
+        """The same, where receivers judge what they get: the last one's report comes once that is judged."""
+        number = schedule.round
+        handed: Any = self.buffer
+        reports = []
+        for client in chain:
+            state = self.client_states.get(client)
+            handed, report, new_state = clients.validate_and_train(number, client, handed, state)
+            handed = replace(handed, model=handed.model.copy())
+            self._keep([client], [new_state])
+            reports.append(report)
+            if client != chain[-1]:
+                yield report
+        validator = last_validators(schedule).get(chain[-1])
+        state = None if validator is None else self.client_states.get(validator)
+        buffer, reports[-1] = clients.validate(number, validator, handed, reports[-1], state)
+        yield reports[-1]
         return clients.add(self.buffer, self.state, weight, buffer, reports)
 
     def _keep(self, clients: Sequence[int], states: Sequence[StateArrays | None]) -> None:

@@ -53,6 +53,12 @@ class Classifier(Learner):
         i = torch.from_numpy(indices).to(self.device)
         return LabelledImages(self._scaled(shard.images[i]), shard.labels[i])
 
+    @torch.no_grad()
+    def metrics(self, batch: LabelledImages) -> dict[str, float]:
+        with self.autocast():
+            logits = self.network(batch.images)
+        return {"eval_accuracy": float((logits.argmax(1) == batch.labels).float().mean())}
+
     def measure(self, samples: Samples, indices: np.ndarray) -> dict[str, float]:
         accuracy, loss = self.test(samples, indices)
         return {"eval_accuracy": accuracy, "eval_loss": loss, "eval_samples": float(len(indices))}

@@ -18,9 +18,10 @@ from fedray.network.simulation import Replay, Simulation, Timing
 from fedray.network.transfers import TransferCost, transfer_costs
 from fedray.network.work import Loads
 from fedray.randomness import SERVER_ID
-from fedray.schedule import Aggregate, Generate, Pass, Schedule, Send, Step, Train, client_node
+from fedray.schedule import Aggregate, Generate, Pass, Schedule, Send, Step, Train, Validate, client_node
 
-KINDS = {Train: "train", Generate: "generate", Aggregate: "aggregate"}  # a pass is called by its stage
+# a pass is called by its stage
+KINDS = {Train: "train", Generate: "generate", Validate: "validate", Aggregate: "aggregate"}
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from fedray.schedule import Generate, Pass, Send, Step, Train
+from fedray.schedule import Generate, Pass, Send, Step, Train, Validate
 
 
 class Loads(Protocol):
@@ -28,6 +28,8 @@ class Work:
     state_bytes: int = 0  # of what a client keeps between its local updates
     # of all of a client's samples, once; none: nothing to encode
     encode_flops: Callable[[int], float] | None = None
+    # of trying two models on all of a client's samples
+    validate_flops: Callable[[int], float] = lambda client: 0.0
 
     def load(self, step: Step) -> float:
         if isinstance(step, Send):
@@ -44,6 +46,8 @@ class Work:
             return self.train_flops(step.client, step.pictures) + self._encoding(step)
         if isinstance(step, Pass):
             return self.pass_flops(step.stage, step.samples) + self._encoding(step)
+        if isinstance(step, Validate):
+            return self.validate_flops(step.client)
         if isinstance(step, Generate):
             return step.pictures * self.generate_flops
         return self.aggregate_flops(len(step.after))

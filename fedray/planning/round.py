@@ -235,8 +235,8 @@ class RoundSidelinks:
     def in_range(self, sender: int, receivers: Collection[int]) -> np.ndarray:
         return self.radio.sidelink_reaches(self.start, sender, receivers)
 
-    def arrives(self, sender: int, receiver: int, share: float) -> bool:
-        nbytes = 1 if self.work is None else self.work.send_bytes("sidelink", sender)
+    def arrives(self, sender: int, receiver: int, share: float, buffers: int = 1) -> bool:
+        nbytes = 1 if self.work is None else buffers * self.work.send_bytes("sidelink", sender)
         return self.radio.hop_arrives(self.start, sender, receiver, nbytes, share)
 
     def nearest_groups(self, clients: Sequence[int], n: int) -> list[list[int]]:

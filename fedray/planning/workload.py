@@ -38,6 +38,7 @@ class Workload:
     home_parameters: int = 0  # that train and stay with their client
     flops_per_picture: float = 0.0  # that augmentation's generator paints, or the server for model.prior
     picture_bytes: int = 0
+    validate_flops_per_sample: float = 0.0  # of two models, where a relay's receivers try what they get
     encode_flops_per_sample: float = 0.0  # once, by frozen networks, whose output a client keeps
     preparation_flops: float = 0.0  # once a client, however many samples it has
     server_trains: bool = False  # as a client does, for the rule
@@ -122,6 +123,7 @@ class Workload:
             encode_flops=(lambda client: encodes * own.get(client, 0) + prepares)
             if encodes or prepares
             else None,
+            validate_flops=lambda client: self.validate_flops_per_sample * own.get(client, 0),
             pass_flops=lambda stage, n: n * self.cut.flops[stage] if self.cut else 0.0,
             crossing_bytes=lambda crossing, n: self.cut.bytes[crossing][n] if self.cut else 0,
         )
@@ -169,7 +171,7 @@ def _counted_by(scenario: Scenario, folder: Path) -> tuple[str, ...]:
     topology = scenario.topology
     on = [repr(section) for section in (*sections, *groups)]
     on += [module.sha256 for module in modules_of(user_kinds(scenario))]
-    on.append(repr(scenario.secure_aggregation))
+    on += [repr(scenario.secure_aggregation), repr(scenario.topology.relay_defence)]
     on += [scenario.payload, str(folder), topology.kind, str(topology.reduces_among_clients)]
     on += [str(scenario.runtime.gang > 1), repr(scenario.privacy)]  # for what is refused
     on += [str(_updates(scenario)), str(scenario.population.clients)]
@@ -256,6 +258,9 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
         client_state_bytes=4
         * (rules.client_state_numbers + hooks.feeds_back * rules.sent + tuned.home_numbers),
         flops_per_sample=_flops_per_sample(learner),
+        validate_flops_per_sample=2 * _forward_flops_per_sample(learner)
+        if scenario.topology.relay_defence is not None
+        else 0.0,
         encode_flops_per_sample=learner.encode_flops(),
         preparation_flops=learner.preparation_flops(),
         notes=tuple(planner.notes(companion_work, dataset)) if planner else (),
@@ -289,6 +294,20 @@ def _quantizable(learner: Learner) -> int:
     from fedray.learners.base_precision import quantizable_numbers
 
     return quantizable_numbers(learner.parts)
+
+
+def _forward_flops_per_sample(learner: Learner) -> float:
+    """Of a step's forward pass alone; of a learner that says itself what a step takes, a third of that, as
+    the backward pass is two products for each one of the forward pass."""
+    import torch
+
+    from fedray.learners.flops import counted_flops
+
+    if learner.flops_per_sample is not None:
+        return learner.flops_per_sample / 3
+    batch, samples = learner.blank_batch()
+    with torch.no_grad():
+        return counted_flops(lambda: learner.loss(batch)) / samples
 
 
 def _flops_per_sample(learner: Learner) -> float:

@@ -34,6 +34,7 @@ KIND_COLOURS = {
     "uplink": 3,
     "server": 4,
     "painting": 5,
+    "validation": 6,
     "waiting": 7,
 }
 

@@ -16,7 +16,18 @@ from fedray.runs import reader
 from fedray.runs.reader import Samples
 from fedray.scenario.base import Refused
 from fedray.scenario.load import ScenarioError, load_network
-from fedray.schedule import SERVER_NODE, Aggregate, Generate, Pass, Schedule, Send, Step, Train, node_client
+from fedray.schedule import (
+    SERVER_NODE,
+    Aggregate,
+    Generate,
+    Pass,
+    Schedule,
+    Send,
+    Step,
+    Train,
+    Validate,
+    node_client,
+)
 
 NONE = Samples([], [], None, None, None, 0, [])  # they are the run's own
 
@@ -99,6 +110,8 @@ def _schedule(round_number: int, events: Sequence[dict[str, Any]], waited_s: flo
             return Aggregate(e["id"], after, waited_s)
         if e["event"] == "generate":
             return Generate(e["id"], node_client(e["node"]), 0, after)
+        if e["event"] == "validate":
+            return Validate(e["id"], node_client(e["node"]), after)
         if e["event"] != "train":
             client = e["client"] if e["node"] == SERVER_NODE else node_client(e["node"])
             return Pass(e["id"], client, e["event"], e["batch"], e["part"], 1, 0, after)

@@ -1,7 +1,7 @@
 """Writes down what a run did: its circumstances, each round, its evaluations and its result."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -99,6 +99,17 @@ def round_metrics(
     }
 
 
+def rejections(reports: Sequence[ClientReport], attackers: Collection[int]) -> dict[str, int]:
+    """Of a round of a relay with a defence: how many models were rejected, and of how many attackers.
+
+    Args:
+        reports: of the clients that trained in it.
+        attackers: that take part in it.
+    """
+    rejected = [client for report in reports for client in report.rejected]
+    return {"rejected": len(rejected), "rejected_attackers": len(set(rejected) & set(attackers))}
+
+
 def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
     """Metrics as JSON has them, which has no name for what is not a number."""
     return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
@@ -128,6 +139,7 @@ def client_rows(
             sender.own(event)
         if event.peer is not None and (receiver := costs.get(node_client(event.peer))) is not None:
             receiver.received(event)
+    rejected = {client for report in reports.values() for client in report.rejected}
     rows = []
     for client, cost in sorted(costs.items()):
         report = reports.get(client)
@@ -144,7 +156,7 @@ def client_rows(
                 "bytes_sidelink": cost.nbytes["sidelink"],
                 "sim_time_s": cost.time_s,
                 "energy_j": cost.energy_j,
-                "outcome": _outcome(report, cost.outcomes),
+                "outcome": "rejected" if client in rejected else _outcome(report, cost.outcomes),
             }
         )
     return rows

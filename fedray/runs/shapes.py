@@ -53,6 +53,7 @@ class Step(Shape):
     event: Literal[
         "train",
         "generate",
+        "validate",
         "send",
         "aggregate",
         "wait",
@@ -83,7 +84,7 @@ class Step(Shape):
             raise ValueError("a peer and a direction of a send step, and of no other")
         if self.t1_s < self.t0_s:
             raise ValueError("an end (t1_s) that is not before its start (t0_s)")
-        if self.event not in ("send", "train", "generate", "aggregate", "wait"):
+        if self.event not in ("send", "train", "generate", "validate", "aggregate", "wait"):
             has_fields = None not in (self.client, self.batch, self.part)
             if not has_fields and not PASS.fullmatch(self.id):
                 raise ValueError("client, batch and part of a split model's pass, or an id such as front-3-0")
@@ -103,7 +104,7 @@ class ClientRound(Shape):
     bytes_sidelink: Number
     sim_time_s: Number
     energy_j: Number
-    outcome: Literal["done", "late", "lost", "dropped", "failed", "skipped"]
+    outcome: Literal["done", "rejected", "late", "lost", "dropped", "failed", "skipped"]
 
 
 class One(Shape):

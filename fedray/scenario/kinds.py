@@ -37,6 +37,7 @@ BASES = {
     "evaluation": "fedray.evaluation.evaluation:Evaluation",
     "callback": "fedray.callbacks:Callback",
     "defence": "fedray.executors.split.defences:Defence",
+    "relay_defence": "fedray.executors.relay_defence:RelayDefence",
 }
 
 OWN = "A kind of your own"  # what the JSON schema calls it

@@ -7,6 +7,7 @@ from pydantic import Discriminator, Field
 
 from fedray.scenario.base import Count, Positive, Refused
 from fedray.scenario.kinds import KindSection, OpenKind
+from fedray.scenario.relay_defence import RelayDefence, RelayDefenceSection
 from fedray.scenario.transforms import Quantize, TopK
 
 
@@ -35,6 +36,11 @@ class TopologySection(KindSection):
     def shares_uplink(self) -> bool:
         """Whether the clients of a round send to the server at once, each its own update."""
         return False
+
+    @property
+    def relay_defence(self) -> RelayDefenceSection | None:
+        """What clients do with a model that another one hands them, beside training it."""
+        return None
 
     def updates(self, clients: int) -> int:
         """How many updates reach the server of so many clients."""
@@ -66,11 +72,20 @@ class Relay(TopologySection):
         description="Which clients form a chain. random: drawn anew each round. nearest: clients in one "
         "part of the cell.",
     )
+    defence: RelayDefence | None = Field(
+        default=None,
+        description="What a client does with a model that another one hands it. Then two buffers travel in "
+        "each hop, the model and the last accepted one. None: it trusts it.",
+    )
 
     implementation: ClassVar[str] = "fedray.topologies.relay:RelayTopology"
     cites: ClassVar[tuple[str, ...]] = ("huang2023federated",)
     hands_model_on: ClassVar[bool] = True
     needs_neighbours: ClassVar[bool] = True
+
+    @property
+    def relay_defence(self) -> RelayDefenceSection | None:
+        return self.defence
 
     def updates(self, clients: int) -> int:
         """One of each chain."""
@@ -90,6 +105,8 @@ class Relay(TopologySection):
             yield from network.sidelink.refuse_order("network.sidelink", self.order)
         if self.groups == "nearest" and network.cell is None:
             yield Refused(".groups", "nearest", "network.cell, which says where devices are")
+        if self.defence is not None:
+            yield from self.defence.conflicts_in_relay(self, scenario)
         for key in ("network.deadline_s", "population.over_select"):
             if key in scenario.closing_keys:
                 yield Refused(key, "one for a relay", "none: nobody is waited for but who has the model")

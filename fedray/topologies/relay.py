@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 
 from fedray.randomness import SERVER_ID
-from fedray.schedule import Aggregate, Schedule, Send, Step, Train
+from fedray.schedule import Aggregate, Schedule, Send, Step, Train, Validate
 from fedray.topologies.topology import RoundContext, Sidelinks, Topology
 
 # Whom `here` (none: the server) would hand the buffer to, of the clients left in S, the best first.
@@ -23,6 +23,7 @@ def relay(
     order: Order,
     rng: np.random.Generator,
     reaches: Callable[[int, int], bool] | None = None,
+    validates: bool = False,
 ) -> Schedule:
     """One global round t over the clients of the round (the index set S), in groups.
 
@@ -36,36 +37,81 @@ def relay(
         order: in which order a chain's clients come.
         rng: for what is drawn in an order.
         reaches: whether a hop from one client to another arrives; none: every hop does.
+        validates: whether a client validates what another one hands it. Then the last accepted buffer travels
+            beside the model, and what the last client made is validated by one of the chain that has trained,
+            which sends it up; where it reaches none, it is sent up as it is.
     """
     steps: list[Step] = []
     unreached: list[int] = []
     for members in groups:
-        prefers = order(members, rng)
+        chain = _Chain(order(members, rng), reaches, validates)
+        unreached += sorted(chain.run(members))
+        steps += chain.steps
+    # The round ends: v_{t+1}. After T rounds, Step 4 merges it into the base weights.
+    ups = (s.id for s in steps if isinstance(s, Send) and s.direction == "uplink")
+    return Schedule(round_number, (*steps, Aggregate("aggregate", tuple(ups))), tuple(unreached))
+
+
+class _Chain:
+    """The steps of one chain.
+
+    Args:
+        prefers: whom a client hands the model to.
+        reaches: whether a hop arrives; none: every hop does.
+        validates: whether receivers validate.
+    """
+
+    def __init__(
+        self, prefers: Preference, reaches: Callable[[int, int], bool] | None, validates: bool
+    ) -> None:
+        self.prefers = prefers
+        self.reaches = reaches
+        self.validates = validates
+        self.steps: list[Step] = []
+
+    def run(self, members: Sequence[int]) -> set[int]:
+        """Writes the steps of a chain of these clients; those that it does not reach."""
         left = set(members)
         # Step 1: the server sends v_t to a client i of S.
-        here = prefers(None, left)[0]
-        steps.append(Send(f"down-{here}", SERVER_ID, here, "downlink"))
-        while True:
+        here: int | None
+        here = holder = self.prefers(None, left)[0]
+        self.steps.append(Send(f"down-{here}", SERVER_ID, here, "downlink"))
+        after: tuple[str, ...] = (self.steps[-1].id,)
+        while here is not None:
+            holder = here
             # Step 2: client i trains, and leaves S.
-            steps.append(Train(f"train-{here}", here, after=(steps[-1].id,)))
+            self.steps.append(Train(f"train-{here}", here, after))
             left.remove(here)
             # Step 3: while S is not empty, i passes v_{t,i} to the next client i' over the sidelink.
-            tried: tuple[str, ...] = (f"train-{here}",)
-            for next_ in prefers(here, left) if left else []:
-                steps.append(Send(f"hop-{here}-{next_}", here, next_, "sidelink", tried))
-                if reaches is None or reaches(here, next_):
-                    here = next_
-                    break
-                tried = (f"train-{here}", steps[-1].id)
-            else:
-                break
-        steps.append(Send(f"up-{here}", here, SERVER_ID, "uplink", tried))
-        unreached += sorted(left)
-    # The round ends: v_{t+1}. After T rounds, Step 4 merges it into the base weights.
-    steps.append(
-        Aggregate("aggregate", tuple(s.id for s in steps if isinstance(s, Send) and s.direction == "uplink"))
-    )
-    return Schedule(round_number, tuple(steps), tuple(unreached))
+            here, after = self._hop(holder, left, (f"train-{here}",))
+        if self.validates:
+            validator, after = self._hop(holder, set(members) - left - {holder}, after)
+            holder = holder if validator is None else validator
+        self.steps.append(Send(f"up-{holder}", holder, SERVER_ID, "uplink", after))
+        return left
+
+    def _hop(
+        self, sender: int, receivers: Collection[int], after: tuple[str, ...]
+    ) -> tuple[int | None, tuple[str, ...]]:
+        """Hands the model on to the first of these that is reached, if one is, who validates it where
+        receivers do; and what the next step waits for where nobody is reached.
+
+        Args:
+            sender: that has the model.
+            receivers: that it may go to.
+            after: what the first hop waits for.
+        """
+        first = after[0]
+        share = 2.0 if self.validates else 1.0
+        for receiver in self.prefers(sender, receivers) if receivers else []:
+            hop = Send(f"hop-{sender}-{receiver}", sender, receiver, "sidelink", after, share)
+            self.steps.append(hop)
+            if self.reaches is None or self.reaches(sender, receiver):
+                if self.validates:
+                    self.steps.append(Validate(f"validate-{sender}-{receiver}", receiver, (hop.id,)))
+                return receiver, (self.steps[-1].id,)
+            after = (first, hop.id)
+        return None, after
 
 
 def random_groups(clients: Sequence[int], chains: int, rng: np.random.Generator) -> list[list[int]]:
@@ -183,8 +229,9 @@ class RelayTopology(Topology):
         assert sidelinks is not None
         groups = self._groups(context, sidelinks, rng)
         order = placed(self._order(sidelinks), context.first, context.last)
+        validates = self.section.relay_defence is not None
         if sidelinks.reaches_all:
-            return relay(context.round_number, groups, order, rng)
+            return relay(context.round_number, groups, order, rng, validates=validates)
         for members in groups:
             for k in members:
                 others = [c for c in members if c != k]
@@ -194,10 +241,10 @@ class RelayTopology(Topology):
         share = 1 / max(1, at_once)
 
         def arrives(sender: int, receiver: int) -> bool:
-            return sidelinks.arrives(sender, receiver, share)
+            return sidelinks.arrives(sender, receiver, share, buffers=2 if validates else 1)
 
         in_range = restrict_to_reachable(sidelinks.in_range, order)
-        return relay(context.round_number, groups, in_range, rng, arrives)
+        return relay(context.round_number, groups, in_range, rng, arrives, validates)
 
     def _groups(
         self, context: RoundContext, sidelinks: Sidelinks, rng: np.random.Generator

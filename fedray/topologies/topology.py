@@ -25,8 +25,8 @@ class Sidelinks(Protocol):
     def in_range(self, sender: int, receivers: Collection[int]) -> np.ndarray:
         """Whom of others a client can reach at all, bool."""
 
-    def arrives(self, sender: int, receiver: int, share: float) -> bool:
-        """Whether the round's first hop between two arrives over a share of the band."""
+    def arrives(self, sender: int, receiver: int, share: float, buffers: int = 1) -> bool:
+        """Whether the round's first hop between two arrives, of so many buffers over a share of the band."""
 
     def nearest_groups(self, clients: Sequence[int], n: int) -> list[list[int]]:
         """The clients in so many groups of neighbours."""

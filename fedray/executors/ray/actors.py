@@ -3,17 +3,16 @@ server.py and the companion's server."""
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from threading import Condition
 from typing import Any, NamedTuple
 
 import ray
 
 from fedray.data import holdings
 from fedray.executors import Job, ServerRestarted, TrainReport
+from fedray.executors.ray.turns import Turns
 from fedray.lazy import resolve
 from fedray.planning.workload import Workload
 from fedray.runs.fingerprint import of_data
@@ -123,6 +122,18 @@ class ClientHost(Actor):
         new, report, kept = self.work.train(round_number, client, buffer, state)
         return new, [report], kept or {}
 
+    def validate_and_train(
+        self, round_number: int, client: int, handed: Any, state: Any
+    ) -> tuple[Any, list[TrainReport], Any]:
+        new, report, kept = self.work.validate_and_train(round_number, client, handed, state)
+        return new, [report], kept or {}
+
+    def validate(
+        self, round_number: int, client: int | None, handed: Any, reports: list[TrainReport], state: Any
+    ) -> tuple[Any, list[TrainReport]]:
+        buffer, report = self.work.validate(round_number, client, handed, reports[0], state)
+        return buffer, [report]
+
     def add(self, base: Any, state: Any, weight: int, end: Any, *reports: list[TrainReport]) -> Any:
         return self.work.add(base, state, weight, end, [r for part in reports for r in part])
 
@@ -189,37 +200,6 @@ class ClientHost(Actor):
 
     def export(self, buffer: Any, state: Any, folder: Path) -> None:
         self.work.export(buffer, state, folder)
-
-
-class Turns:
-    """Numbered calls of an actor that has a thread for each compute one after another, by their numbers;
-    while one does, the next one's arguments are fetched, and the last one's result is stored. A number that
-    never comes, because what it waits for has failed, is waited for until the attempt is abandoned."""
-
-    def __init__(self) -> None:
-        self.changed = Condition()
-        self.attempt = -1
-        self.next = 0
-
-    @contextmanager
-    def begun(self, attempt: int) -> Iterator[None]:
-        with self.changed:
-            self.attempt = attempt
-            self.next = 0
-            yield
-            self.changed.notify_all()
-
-    @contextmanager
-    def taken(self, attempt: int, number: int) -> Iterator[None]:
-        with self.changed:
-            self.changed.wait_for(lambda: self.attempt != attempt or self.next == number)
-            if self.attempt != attempt:
-                raise ServerRestarted("this attempt at the round is over, or the server was started anew")
-            try:
-                yield
-            finally:
-                self.next += 1
-                self.changed.notify_all()
 
 
 class ServerHost(Actor):

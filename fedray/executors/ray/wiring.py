@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import ray
 
-from fedray.executors import chains, companion_round, secure_for
+from fedray.executors import chains, companion_round, last_validators, secure_for
 from fedray.executors.ray.actors import Part
 from fedray.executors.ray.driver import Driver
 from fedray.executors.split import Ask, ask
@@ -59,7 +59,7 @@ def submit(driver: Driver, schedule: Schedule) -> SubmittedRound:
     states = dict(parts.states)
     for chain in routes:
         if len(chain) > 1:
-            partial, their_reports = _submit_relay(driver, schedule.round, chain, weight, states)
+            partial, their_reports = _submit_relay(driver, schedule, chain, weight, states)
             partials.append(partial)
             reports += their_reports
     reduced: list[Any] = []
@@ -124,27 +124,36 @@ def _kept_on_driver(driver: Driver, clients: Sequence[int], new: Sequence[Any]) 
 
 
 def _submit_relay(
-    driver: Driver, round_number: int, chain: Sequence[int], weight: int, states: dict[int, Any]
+    driver: Driver, schedule: Schedule, chain: Sequence[int], weight: int, states: dict[int, Any]
 ) -> tuple[Any, list[tuple[int, Any]]]:
     """One relay's local updates, and the sum that its last host makes.
 
     Args:
         driver: whose hosts train.
-        round_number: from 1.
+        schedule: of the round.
         chain: its clients, in their order.
         weight: of all clients of the round.
         states: gets the clients' new ones, where they keep some.
     """
     keeps = driver.job.scenario.keeps_client_state
+    defended = driver.job.scenario.topology.relay_defence is not None
     buffer = driver.buffer
     reports = []
     for client in chain:
-        call = driver.host_of(client).actor.train.options(num_returns=3)
+        actor = driver.host_of(client).actor
+        call = (actor.validate_and_train if defended else actor.train).options(num_returns=3)
         before = driver.client_states.get(client) if keeps else None
-        buffer, report, new = call.remote(round_number, client, buffer, before)
+        buffer, report, new = call.remote(schedule.round, client, buffer, before)
         reports.append((client, report))
         if keeps:
             states |= _kept_on_driver(driver, [client], [new])
+    if defended:
+        validator = last_validators(schedule).get(chain[-1])
+        host = driver.host_of(chain[-1] if validator is None else validator)
+        before = states.get(validator) if keeps and validator is not None else None
+        call = host.actor.validate.options(num_returns=2)
+        buffer, report = call.remote(schedule.round, validator, buffer, reports[-1][1], before)
+        reports[-1] = (chain[-1], report)
     last = driver.host_of(chain[-1]).actor
     partial = last.add.remote(driver.buffer, driver.state, weight, buffer, *(r for _, r in reports))
     return partial, reports
@@ -194,7 +203,7 @@ def submit_split(driver: Driver, schedule: Schedule) -> SubmittedRound:
 
 def in_turn(server: Any) -> Ask:
     """Asks a split's server, whose calls are numbered in the order in which they are asked for (see
-    actors.Turns)."""
+    turns.py)."""
     number = count()
 
     def call(method: str, *arguments: Any) -> Any:
