@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fedray.data.samples import DatasetInfo, DatasetSamples, Samples
     from fedray.data.source import Source
     from fedray.evaluation.evaluation import Evaluation
+    from fedray.executors.relay_defence import Hop, RelayDefence
     from fedray.executors.split.defences import Defence
     from fedray.failures import RunFailed
     from fedray.learners.contexts import EvaluationContext, LearnerContext, Sampling
@@ -61,6 +62,7 @@ __all__ = [
     "Gathered",
     "Hook",
     "HookContext",
+    "Hop",
     "Learner",
     "LearnerContext",
     "Link",
@@ -68,6 +70,7 @@ __all__ = [
     "Mechanism",
     "Partition",
     "Refused",
+    "RelayDefence",
     "RoundContext",
     "RoundReport",
     "RoundStart",
@@ -111,6 +114,7 @@ _MODULES = {
     "fedray.data.samples": ["DatasetInfo", "DatasetSamples", "Samples"],
     "fedray.data.source": ["Source"],
     "fedray.evaluation.evaluation": ["Evaluation"],
+    "fedray.executors.relay_defence": ["Hop", "RelayDefence"],
     "fedray.executors.split.defences": ["Defence"],
     "fedray.failures": ["RunFailed"],
     "fedray.learners.contexts": ["EvaluationContext", "LearnerContext", "Sampling"],

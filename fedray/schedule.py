@@ -203,6 +203,11 @@ class Schedule:
         return places
 
     @cached_property
+    def validates(self) -> bool:
+        """Whether clients validate what they are handed."""
+        return any(isinstance(step, Validate) for step in self.steps)
+
+    @cached_property
     def computing(self) -> dict[int, int]:
         """The places of the steps that compute, and for each the client that does, or the server's number."""
         return {n: _computes_at(step) for n, step in enumerate(self.steps) if not isinstance(step, Send)}

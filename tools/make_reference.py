@@ -8,6 +8,7 @@ from inspect import getdoc
 from typing import Any, get_args
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from fedray.scenario.base import Section
 from fedray.scenario.kinds import OWN
@@ -36,6 +37,7 @@ class Reference:
 
     def __init__(self) -> None:
         self.paths: dict[str, str] = {}  # of that place, by the class's name
+        self.fields: dict[str, list[FieldInfo]] = {}  # at a path, those whose kinds are others
         self.classes = {kind.__name__: kind for kind in subclasses(Section)}
         self.written: set[str] = set()  # paths that have their heading
         self._place(Scenario, "")
@@ -44,6 +46,9 @@ class Reference:
         """Finds the path of every class below a section, and of those they inherit from."""
         for key, field in section.model_fields.items():
             here = joined(path, key)
+            known = [kind for other in self.fields.get(here, []) for kind in sections_of(other.annotation)]
+            if not set(known) & set(sections_of(field.annotation)):
+                self.fields.setdefault(here, []).append(field)
             for kind in sections_of(field.annotation):
                 if kind.__name__ not in self.paths:
                     for one in (kind, *bases(kind)):
@@ -57,14 +62,16 @@ class Reference:
     def _below(self, section: Kind, path: str, keys: Sequence[str], level: str) -> Iterator[str]:
         """The headings of those sections within a section that have none yet."""
         for key in keys:
-            field, here = section.model_fields[key], joined(path, key)
-            kinds = sections_of(field.annotation)
+            here = joined(path, key)
+            fields = self.fields[here]
+            kinds = [kind for field in fields for kind in sections_of(field.annotation)]
             if here in self.written or here not in map(self._path, kinds):
                 continue
             self.written.add(here)
             yield f"{level} {here}\n"
             if tagged := [kind for kind in kinds if tags(kind)]:
-                yield marked(str(field.description).partition(" None:")[0], ()) + "\n"
+                said = [str(field.description).partition(" None:")[0] for field in fields]
+                yield marked(" ".join(said), ()) + "\n"
                 yield table(["kind", "what it is"], [[self._link(kind), _of_kind(kind)] for kind in tagged])
             inherited = [b for kind in kinds for b in bases(kind) if not tags(b)]
             new = [kind for kind in dict.fromkeys([*kinds, *inherited]) if self._path(kind) == here]

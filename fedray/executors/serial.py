@@ -108,9 +108,7 @@ class SerialExecutor:
         side_by_side = gangs(self.job.scenario, schedule.clients, samples) if in_gangs else chains(schedule)
         for chain in side_by_side:
             if len(chain) > 1 and not in_gangs:
-                relay = (
-                    self._relay if self.job.scenario.topology.relay_defence is None else self._defended_relay
-                )
+                relay = self._validated_relay if schedule.validates else self._relay
                 partials.append((yield from relay(schedule, clients, chain, weight)))
                 continue
             states = [self.client_states.get(client) for client in chain]
@@ -138,7 +136,7 @@ class SerialExecutor:
             yield report
         return clients.add(self.buffer, self.state, weight, buffer, reports)
 
-    def _defended_relay(
+    def _validated_relay(
         self, schedule: Schedule, clients: ClientWorker, chain: Sequence[int], weight: int
     ) -> Generator[TrainReport, None, Accumulator]:
         """The same, where receivers judge what they get: the last one's report comes once that is judged."""

@@ -239,7 +239,6 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     refusals.refuse_private(scenario, rules, learner)
     refusals.refuse_gang(scenario, learner, tunes, tuned)
     left_out = tunes.left_out(layout)
-    width = layout.dtype.itemsize
     planner = scenario.companion_planner()
     companion_work = _generation(scenario, learner) if planner is None else planner.work(folder, dataset)
     whole = Workload(
@@ -248,19 +247,17 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
         trainable_parameters=layout.trained + tuned.home_parameters,
         home_parameters=tuned.home_parameters,
         payload_bytes=layout.nbytes,
-        downlink_bytes=tuple((rules.received - n) * width for n in left_out),
+        downlink_bytes=tuple((rules.received - n) * layout.dtype.itemsize for n in left_out),
         uplink_bytes=tuple(hooks.encoded_bytes(rules.sent - n) for n in left_out)
         if scenario.secure_aggregation is None
         else (rules.summed * scenario.secure_aggregation.word_bytes,),
-        summed_bytes=rules.summed * width,
+        summed_bytes=rules.summed * layout.dtype.itemsize,
         gathered_bytes=_gathered_bytes(scenario, rules),
         server_trains=scenario.aggregation.clean_samples > 0,
         client_state_bytes=4
         * (rules.client_state_numbers + hooks.feeds_back * rules.sent + tuned.home_numbers),
         flops_per_sample=_flops_per_sample(learner),
-        validate_flops_per_sample=2 * _forward_flops_per_sample(learner)
-        if scenario.topology.relay_defence is not None
-        else 0.0,
+        validate_flops_per_sample=_validate_flops_per_sample(scenario, learner),
         encode_flops_per_sample=learner.encode_flops(),
         preparation_flops=learner.preparation_flops(),
         notes=tuple(planner.notes(companion_work, dataset)) if planner else (),
@@ -296,18 +293,20 @@ def _quantizable(learner: Learner) -> int:
     return quantizable_numbers(learner.parts)
 
 
-def _forward_flops_per_sample(learner: Learner) -> float:
-    """Of a step's forward pass alone; of a learner that says itself what a step takes, a third of that, as
-    the backward pass is two products for each one of the forward pass."""
+def _validate_flops_per_sample(scenario: Scenario, learner: Learner) -> float:
+    """Forwards through two models, where receivers validate; of a learner that says itself what a step takes,
+    a third of that each, as the backward pass is two products for each one of the forward pass."""
     import torch
 
     from fedray.learners.flops import counted_flops
 
+    if scenario.topology.relay_defence is None:
+        return 0.0
     if learner.flops_per_sample is not None:
-        return learner.flops_per_sample / 3
+        return 2 * learner.flops_per_sample / 3
     batch, samples = learner.blank_batch()
     with torch.no_grad():
-        return counted_flops(lambda: learner.loss(batch)) / samples
+        return 2 * counted_flops(lambda: learner.loss(batch)) / samples
 
 
 def _flops_per_sample(learner: Learner) -> float:

@@ -26,7 +26,14 @@ class Sidelinks(Protocol):
         """Whom of others a client can reach at all, bool."""
 
     def arrives(self, sender: int, receiver: int, share: float, buffers: int = 1) -> bool:
-        """Whether the round's first hop between two arrives, of so many buffers over a share of the band."""
+        """Whether the round's first hop between two arrives.
+
+        Args:
+            sender: a client.
+            receiver: another one.
+            share: of the band that it has.
+            buffers: how many of the model's size it carries.
+        """
 
     def nearest_groups(self, clients: Sequence[int], n: int) -> list[list[int]]:
         """The clients in so many groups of neighbours."""

@@ -22,6 +22,7 @@ from fedray.executors.local_training import batches
 from fedray.executors.serial import SerialExecutor
 from fedray.network.radio import Radio
 from fedray.planning.round import schedule_round
+from fedray.scenario.relay_defence import Validation
 from fedray.scenario.topology import Parallel, Relay
 from fedray.terminal import Quiet
 from fedray.transport.buffer import sha256
@@ -32,7 +33,10 @@ TOPOLOGIES = {
     "in a ring": Parallel(kind="parallel", reduce="allreduce"),
     "in a row": Relay(kind="relay"),
     "in two rows": Relay(kind="relay", chains=2),
+    "in a row, validated": Relay(kind="relay", defence=Validation(kind="validation")),
 }
+# on which the executors' models are tried where a schedule validates: close enough to reject some
+STRICT = {"kind": "relay", "defence": {"kind": "validation", "max_loss_growth": 1e-3, "max_norm": 1.0}}
 ABORT = {"runtime": {"executor": "serial", "failures": {"data": "abort"}}}
 # what a step makes of the weights is not finite, or far too large
 ENDLESS = {"training.optimizer.learning_rate": 1e30}
@@ -43,7 +47,8 @@ def five(cluster, tmp_path_factory):
     """An executor of five client actors; who wants fewer uses some of its hosts."""
     from fedray.executors.ray.executor import RayExecutor
 
-    changes = {"runtime": {"executor": "ray", "actors": 5}, "ledger": {}}  # reports hold signed leaves, too
+    changes = {"runtime": {"executor": "ray", "actors": 5}, "topology": STRICT}
+    changes["ledger"] = {}  # reports hold signed leaves, too
     _, job = job_of(garments(tmp_path_factory.mktemp("five"), changes))
     executor = RayExecutor(job)
     assert len(executor.hosts) == 5
@@ -80,6 +85,7 @@ def test_any_number_of_actors_gives_the_weights_of_one_process(
     assert reports == rounds(alone, topology)
     assert [r.client for r in reports] == [*range(5), *range(5)]
     assert all(report.leaf for report in reports)
+    assert any(report.rejected for report in reports) == (topology.relay_defence is not None)
     assert sha256(cluster.get(five.buffer)) == sha256(alone.buffer) != sha256(alone.initial)
     assert sha256(five.global_buffer()[0]) == sha256(alone.global_buffer()[0])
 

@@ -28,6 +28,7 @@ ROOMS = {
     "device": ("network.device", {"kind": "my_kinds:NanoDevice", "nanoseconds": 2.0}, "nanoseconds", 0),
     "evaluation": ("evaluation.measures.0", {"kind": "my_kinds:WeightNorm", "power": 1}, "power", 0),
     "callback": ("runtime.report_to.0", {"kind": "my_kinds:CsvFile", "name": "mine.csv"}, "name", 1),
+    "relay_defence": ("topology.defence", {"kind": "my_kinds:Short", "limit": 1e-3}, "limit", 0),
     "defence": ("topology.defence", {"kind": "my_kinds:Rounded", "bits": 1}, "bits", -1),
 }
 
@@ -46,6 +47,7 @@ def changes(room, **options):
         "device": {"network": network(device=kind)},
         "evaluation": {"evaluation": {"measures": [kind]}},
         "callback": {"runtime": {"executor": "serial", "report_to": [kind]}},
+        "relay_defence": {"topology": {"kind": "relay", "defence": kind}},
         "defence": {"topology": SPLIT | {"defence": kind}},
     }[room]
 
@@ -195,3 +197,9 @@ def test_a_users_defence_changes_what_the_server_sees(ran, ours):
     fine, coarse, none = ran("defence", bits=80), ran("defence"), ours({"topology": SPLIT})
     assert sha(fine) == none
     assert sha(coarse) != none
+
+
+def test_a_users_relay_defence_says_what_a_receiver_goes_on_with(ran, ours):
+    assert sha(ran("relay_defence", limit=1e3)) == ours({"topology": {"kind": "relay"}})
+    strict = rows(ran("relay_defence") / "metrics.jsonl")
+    assert [row["rejected"] for row in strict] == [5, 5]

@@ -136,18 +136,17 @@ def _submit_relay(
         states: gets the clients' new ones, where they keep some.
     """
     keeps = driver.job.scenario.keeps_client_state
-    defended = driver.job.scenario.topology.relay_defence is not None
     buffer = driver.buffer
     reports = []
     for client in chain:
         actor = driver.host_of(client).actor
-        call = (actor.validate_and_train if defended else actor.train).options(num_returns=3)
+        call = (actor.validate_and_train if schedule.validates else actor.train).options(num_returns=3)
         before = driver.client_states.get(client) if keeps else None
         buffer, report, new = call.remote(schedule.round, client, buffer, before)
         reports.append((client, report))
         if keeps:
             states |= _kept_on_driver(driver, [client], [new])
-    if defended:
+    if schedule.validates:
         validator = last_validators(schedule).get(chain[-1])
         host = driver.host_of(chain[-1] if validator is None else validator)
         before = states.get(validator) if keeps and validator is not None else None

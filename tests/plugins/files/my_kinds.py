@@ -145,6 +145,16 @@ class Rounded(fedray.Defence):
         return values + ((values * n).round() / n - values).detach()
 
 
+class Short(fedray.RelayDefence):
+    """Rejects changes longer than a limit."""
+
+    class Section(fedray.RelayDefence.Section):
+        limit: float = Field(gt=0, description="The longest change that is accepted.")
+
+    def receive(self, hop):
+        return hop.change if float(hop.change.norm()) <= self.section.limit else None
+
+
 def not_a_class():
     """A function, which is no kind."""
 
