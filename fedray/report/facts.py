@@ -1,6 +1,7 @@
 """What a report says of one run, in words: what was run, where, and its numbers at a glance."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,8 @@ def _what(run: Recorded) -> dict[str, str]:
     }
     if scenario.get("adversary"):
         what["adversary"] = _adversary(scenario["adversary"], population["clients"])
+    if any("rejected" in row for row in run.rows):
+        what["models rejected by receivers"] = _rejected(run.rows)
     if scenario.get("secure_aggregation"):
         what["secure aggregation"] = "keys from the seed: a simulation, open to anyone with the seed"
     if scenario.get("privacy"):
@@ -104,6 +107,14 @@ def _adversary(section: dict[str, Any], clients: int) -> str:
     place = "" if section["place"] == "random" else f", {section['place']} in their chain"
     kinds = ", ".join(attack["kind"] for attack in section["attack"])
     return f"{attackers} of {clients}, from round {section['from_round']}{place}: {kinds}"
+
+
+def _rejected(rows: Sequence[dict[str, Any]]) -> str:
+    """How many of all models that were handed on, and whose."""
+    rejected = sum(row.get("rejected", 0) for row in rows)
+    attackers = sum(row.get("rejected_attackers", 0) for row in rows)
+    handed_on = sum(row["clients"] for row in rows)
+    return f"{rejected} of {handed_on}, {attackers} of them attackers'"
 
 
 def _privacy(section: dict[str, Any], known: dict[str, Any] | None) -> str:
