@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from fedray.data.places import located, verify_exists
 from fedray.data.sources import to_download
 from fedray.lazy import resolve
 from fedray.learners.stage_names import refuse_unknown, stage_names
-from fedray.privacy.accounting import refuse_unknown as refuse_unknown_epsilon
+from fedray.privacy import accounting
 from fedray.scenario import Loaded, Refused, Scenario, ScenarioError, load
 from fedray.scenario.kinds import user_paths
 from fedray.scenario.model import Model
@@ -104,12 +105,34 @@ def _missing(loaded: Loaded) -> ScenarioError:
     for key, path in user_paths(scenario):
         if not (key.startswith("data.") and (scenario.sites or scenario.data.may_download)):
             attempt(key, partial(verify_exists, path, loaded.folder, key))
-    attempt("privacy.epsilon", lambda: refuse_unknown_epsilon(scenario))
+    attempt("privacy.epsilon", lambda: accounting.refuse_unknown(scenario))
     attempt("secure_aggregation", lambda: _cryptography(scenario))
     attempt("runtime.base_precision", lambda: _quantizer(scenario))
     attempt("ledger", partial(_refuse_missing_keys, scenario, loaded.folder))
     attempt("runtime.report_to", lambda: reporters(loaded))
     return loaded.error(refused)
+
+
+def privacy_facts(loaded: Loaded) -> dict[str, Any] | None:
+    """What a whole run of a private scenario gives away, before anything trains (see accounting.facts). None
+    for one without `privacy`, for a sweep, where dp-accounting is not installed, and for data that are at
+    sites or not there yet.
+
+    Raises:
+        ScenarioError: for an epsilon that no noise would keep to.
+    """
+    scenario = loaded.scenario
+    if scenario.privacy is None or scenario.sweep is not None or not accounting.installed():
+        return None
+    if scenario.sites or to_download(scenario.data, loaded.folder) is not None:
+        return None
+    quick = scenario.model_copy(update={"data": scenario.data.quick()})
+    try:
+        _, held = holdings(quick, loaded.folder)
+        samples = [len(held[client]) for client in range(len(held))]
+        return accounting.facts(accounting.with_noise(scenario, samples), samples)
+    except Refused as e:
+        raise loaded.error([e]) from None
 
 
 def readable(loaded: Loaded, dataset: Dataset | None = None) -> tuple[Samples, Mapping[int, np.ndarray]]:

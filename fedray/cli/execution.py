@@ -146,15 +146,25 @@ def check(scenarios: Annotated[list[str], SCENARIOS], set_: Set = None, json: Js
         try:
             file = checks.find(scenario)
             one["file"] = str(file)
-            one |= {"name": checks.check(file, set_ or ()).scenario.name, "ok": True}
+            loaded = checks.check(file, set_ or ())
+            facts = checks.privacy_facts(loaded)
+            one |= {"name": loaded.scenario.name, "ok": True} | ({"privacy": facts} if facts else {})
         except ScenarioError as e:
             problems += e.lines
         if one["ok"] and not json:
-            typer.echo(f"{one['file']}: {one['name']} OK")
+            typer.echo(f"{one['file']}: {one['name']} OK" + _spends(one.get("privacy")))
     if json:
         typer.echo(jsonlib.dumps({"problems": problems, "scenarios": checked}, indent=1))
     if problems:
         fail([] if json else problems, 2)
+
+
+def _spends(facts: dict[str, Any] | None) -> str:
+    """What a private scenario's epsilon is, for a person."""
+    if facts is None or facts["epsilon"] is None:
+        return ""
+    noise = f"noise multiplier {facts['noise_multiplier']:g}"
+    return f", epsilon {facts['epsilon']:.4g} at delta {facts['delta']:g}, {noise}"
 
 
 @app.command(epilog="Example: fedray plan huang2023-lora --json")

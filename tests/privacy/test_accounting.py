@@ -112,3 +112,13 @@ def test_without_the_library_epsilon_is_unknown_and_one_that_is_asked_for_refuse
     asked = changed(scenario, Central(kind="central", clip_norm=1.0, epsilon=8.0), 1)
     with pytest.raises(ValueError, match=r"got 8 without dp-accounting, expected pip install"):
         with_noise(asked, [])
+
+
+def test_check_says_epsilon_before_anything_trains(fedray, tmp_path):
+    pytest.importorskip("dp_accounting")
+    privacy = {"kind": "central", "clip_norm": 1.0, "noise_multiplier": 1.0, "delta": 1e-5}
+    drawn = {"clients": 1000, "per_round": 100, "sampling": "poisson"}
+    changes = {"privacy": privacy, "population": drawn, "training.rounds": 100}
+    file = garments(tmp_path, changes | {"aggregation": {"kind": "fedavg", "weighting": "uniform"}})
+    said = f"{file}: garments OK, epsilon 7.904 at delta 1e-05, noise multiplier 1\n"
+    assert fedray("check", file) == (0, said, "")
