@@ -22,7 +22,7 @@ from fedray.executors import (
     open_executor,
 )
 from fedray.failures import RunFailed as RunFailed
-from fedray.failures import failure, judge_failure, record, refuse_round_of_failures
+from fedray.failures import failed_round, failure, judge_failure, record, refuse_round_of_failures
 from fedray.network.clock import time_round
 from fedray.network.ledger import Event, Ledger
 from fedray.network.radio import Radio
@@ -220,6 +220,8 @@ class Run:
             selected = schedule_round(scenario, self.radio, round_number, self.known, self.work, self.ledger)
         with attribute_error(round_number, "simulating it", None):
             events = time_round(selected, self.work, self.radio, self.ledger.sim_time_s)
+        for note in failed_round(round_number, events):
+            self.listeners.on_note(note)
         # nobody trains what would be late or lost
         schedule = selected.prune({event.id: event.outcome for event in events})
         if scenario.topology.serves_in_clock_order:

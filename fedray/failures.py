@@ -1,10 +1,12 @@
 """What stops a run, and what may not: a failure of a client's data beside one of the machines it runs on."""
 
 import traceback
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from fedray.callbacks.dispatch import CallbackFailed
 from fedray.executors import StepFailed, TrainReport, client_label
+from fedray.network.ledger import Event
 from fedray.runs.folder import RunFolder
 from fedray.scenario import plugins
 
@@ -48,6 +50,20 @@ def failure(e: Exception) -> RunFailed:
             **facts,
         )
     return RunFailed(message, "the traceback in error.json", **facts)
+
+
+def failed_round(round_number: int, events: Iterable[Event]) -> Iterator[str]:
+    """What a person should know of a round without a result: too few clients came through.
+
+    Args:
+        round_number: from 1.
+        events: of the round, as the clock has them.
+    """
+    if any(e.event == "aggregate" and e.outcome == "failed" for e in events):
+        yield (
+            f"round {round_number}: fewer clients came through than secure_aggregation.threshold: nothing is"
+            " unmasked, and the model stays as it was"
+        )
 
 
 def judge_failure(report: TrainReport, policy: str, failures: int, budget: int) -> None:

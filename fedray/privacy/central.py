@@ -38,10 +38,13 @@ class Central(Mechanism):
             context.counts[UNCLIPPED] = int(within)
         return update
 
+    @property
+    def sees_each_at_server(self) -> bool:
+        """Where no `largest_norm` holds for what a client sends."""
+        return self.in_relay or self.adaptive is not None
+
     def on_server(self, update: Tensor, context: HookContext) -> Tensor:
-        """Where no `largest_norm` holds for what a client sends, it is clipped as it arrives."""
-        clips = self.in_relay or self.adaptive is not None
-        return clipped(update, self.clip_norm(context))[0] if clips else update
+        return clipped(update, self.clip_norm(context))[0] if self.sees_each_at_server else update
 
     def on_combined(self, combined: Tensor, part: slice, context: HookContext) -> Tensor:
         """[rows, numbers] float64: the mean of those that came, times how many, is the sum."""

@@ -82,6 +82,11 @@ class Hook:
     def __init__(self, section: Any) -> None:
         self.section = section
 
+    @property
+    def sees_each_at_server(self) -> bool:
+        """Whether `on_server` looks at each update, which a ring and secure aggregation do not show."""
+        return type(self).on_server is not Hook.on_server
+
     def on_client(self, update: Tensor, context: HookContext) -> Tensor:
         """The update [n] fp32 that a client sends instead, of the one it made."""
         return update
@@ -210,7 +215,7 @@ class HookChain:
     @property
     def sees_each_at_server(self) -> list[str]:
         """Kinds of the hooks that look at each update at the server."""
-        return [hook.section.kind for hook in self.hooks if type(hook).on_server is not Hook.on_server]
+        return [hook.section.kind for hook in self.hooks if hook.sees_each_at_server]
 
     def on_client(self, update: Tensor, context: HookContext) -> Tensor:
         """The update [n] fp32 that a client sends, before it is written as bytes.
