@@ -60,12 +60,15 @@ def refuse_rule(scenario: Scenario, rule: Rule) -> None:
 def refuse_hooks(scenario: Scenario, chain: HookChain) -> None:
     """Hooks for which a topology has no place."""
     topology = scenario.topology
-    if topology.reduces_among_clients and chain.sees_each_at_server:
-        expected = "topology.reduce server: in a ring the server sees the sum alone"
-        raise Refused("aggregation.transforms", ", ".join(chain.sees_each_at_server), expected)
-    if scenario.secure_aggregation and chain.sees_each_at_server:
-        expected = "none that looks at each update at the server, which sees their sum alone"
-        raise Refused("aggregation.transforms", ", ".join(chain.sees_each_at_server), expected)
+    if looking := chain.sees_each_at_server:
+        private = scenario.privacy is not None and looking == [scenario.privacy.kind]
+        key = "privacy.kind" if private else "aggregation.transforms"
+        if topology.reduces_among_clients:
+            expected = "topology.reduce server: in a ring the server sees the sum alone"
+            raise Refused(key, ", ".join(looking), expected)
+        if scenario.secure_aggregation:
+            expected = "none that looks at each update at the server, which sees their sum alone"
+            raise Refused(key, ", ".join(looking), expected)
     written = [codec.section.kind for codec in chain.codecs]
     if written and (topology.hands_model_on or topology.splits_model or topology.reduces_among_clients):
         expected = "topology.kind parallel with reduce: server, where updates are written as bytes"
