@@ -69,9 +69,28 @@ def draws(seed, n=11, numbers=6):
 
 # --- numbers that somebody else computed
 
-# All but norm_bound, which it does not have, equal those of ByzFL 0.0.11's TrMean, Krum, MultiKrum,
-# GeometricMedian (T=1000) and CenteredClipping (L=3) within 1e-11; so they do on 9 normal vectors of 50
-# numbers beside 2 far ones. It needs seaborn and matplotlib, and so is no dependency of the tests.
+
+@pytest.mark.parametrize(
+    ("options", "name", "arguments"),
+    [
+        ({"kind": "median"}, "Median", {}),
+        ({"kind": "trimmed_mean", "trim": 2}, "TrMean", {"f": 2}),
+        ({"kind": "krum", "attackers": 2}, "Krum", {"f": 2}),
+        ({"kind": "multi_krum", "attackers": 2}, "MultiKrum", {"f": 2}),
+        ({"kind": "geometric_median", **CLOSE}, "GeometricMedian", {"nu": 1e-6, "T": 1000}),
+        (
+            {"kind": "centered_clipping", "tau": 1.0, "iterations": 3},
+            "CenteredClipping",
+            {"L": 3, "tau": 1.0},
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_rules_equal_those_of_byzfl(options, name, arguments):
+    rules = pytest.importorskip("byzfl.aggregators.aggregators", reason="ByzFL is in the dev group: uv sync")
+    values = np.concatenate([draws(0, 9, 50), 3 * draws(1, 2, 50) + 5])
+    expected = getattr(rules, name)(**arguments)(values.astype(np.float64))
+    assert combined(options, values)[0].tolist() == pytest.approx(expected, abs=1e-7)
 
 
 @pytest.mark.parametrize(
