@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.helpers import CommandLine
+from tests.helpers import CommandLine, unevaluated
 
 settings.register_profile(
     "fedray", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -81,6 +81,13 @@ def cluster():
     ray.init(address="local", num_cpus=6, include_dashboard=False, log_to_driver=False)
     yield ray
     ray.shutdown()
+
+
+@pytest.fixture
+def weights_alone():
+    """Nothing is evaluated in a test that compares weights."""
+    with unevaluated():
+        yield
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from fedray.planning.round import schedule_round
 from fedray.randomness import SERVER
 from fedray.scenario import ScenarioError
 from fedray.transport.buffer import sha256
-from tests.helpers import begin, garments, job_of, rows, run, timeless
+from tests.helpers import begin, garments, job_of, rows, run, timeless, unevaluated
 
 PAINT = {"inference_steps": 2, "per_class": 1, "at_most": 2, "batch_size": 8}
 AUGMENTED = {"augmentation": PAINT, "training.rounds": 3}
@@ -109,7 +109,8 @@ def two(cluster, tmp_path_factory):
     from fedray.executors.ray.executor import RayExecutor
 
     changes = AUGMENTED | {"runtime": {"executor": "ray", "actors": 2}}
-    executor = RayExecutor(job_of(garments(tmp_path_factory.mktemp("two"), changes))[1])
+    with unevaluated():
+        executor = RayExecutor(job_of(garments(tmp_path_factory.mktemp("two"), changes))[1])
     yield executor
     executor.close()
 

@@ -25,7 +25,7 @@ from fedray.planning.round import schedule_round
 from fedray.scenario.topology import Parallel, Relay
 from fedray.terminal import Quiet
 from fedray.transport.buffer import sha256
-from tests.helpers import ARTISTS, UNSEEN, begin, garments, job_of, rows, run, tiny
+from tests.helpers import ARTISTS, UNSEEN, begin, garments, job_of, rows, run, tiny, unevaluated
 
 TOPOLOGIES = {
     "side by side": Parallel(kind="parallel"),
@@ -45,7 +45,8 @@ def five(cluster, tmp_path_factory):
 
     changes = {"runtime": {"executor": "ray", "actors": 5}, "ledger": {}}  # reports hold signed leaves, too
     _, job = job_of(garments(tmp_path_factory.mktemp("five"), changes))
-    executor = RayExecutor(job)
+    with unevaluated():
+        executor = RayExecutor(job)
     assert len(executor.hosts) == 5
     yield executor
     executor.close()
@@ -113,6 +114,10 @@ def test_a_round_that_loses_an_actor_is_done_again_with_the_same_bits_and_the_dr
     assert sha256(cluster.get(five.buffer)) == sha256(alone.buffer)
     if isinstance(topology, Relay):
         assert [r.client for r in reports] == plan.clients
+
+
+def test_no_evaluator_starts_where_nothing_is_evaluated(five):
+    assert five.beside_hosts == [five.server]
 
 
 def test_a_rounds_metrics_are_in_rays_own_metrics_under_the_runs_name(cluster, five):
