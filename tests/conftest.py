@@ -73,6 +73,19 @@ def a_text_is_parsed_once():
         yield
 
 
+@pytest.fixture(autouse=True)
+def reports_draw_against_rounds_alone(request, monkeypatch):
+    """Three of a metric's four pictures are left out where the report is not what is tested: drawing them
+    takes longer than a small run."""
+    from fedray.report import charts, page
+
+    def against_rounds(runs, key):
+        return dict.fromkeys(charts.AXES, "") | {"rounds": charts.curves(runs, key, "rounds")}
+
+    if request.path.parent.name != "report":
+        monkeypatch.setattr(page, "_against", against_rounds)
+
+
 @pytest.fixture(scope="session")
 def cluster():
     """One Ray for all tests; RayExecutor uses a Ray that is there."""
