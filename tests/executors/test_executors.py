@@ -170,7 +170,7 @@ def test_an_actor_lost_more_often_than_allowed_ends_the_run_with_client_round_an
         )
 
 
-def test_what_an_actor_refuses_is_a_line_of_the_scenario(cluster, tmp_path, fedray):
+def test_what_an_actor_refuses_is_a_line_of_the_scenario(cluster, weights_alone, tmp_path, fedray):
     tuning = {"kind": "partial", "patterns": ["nothing.*"]}
     file = garments(tmp_path, {"tuning": tuning, "runtime": {"executor": "ray", "actors": 1}})
     code, _, err = fedray("run", file, "--out", tmp_path / "run", "--quiet")
