@@ -87,7 +87,7 @@ class RayExecutor(Driver):
         }
         if at_once:
             options["max_concurrency"] = at_once
-        actor = ray.remote(kind).options(num_cpus=SERVER_CPUS, num_gpus=num_gpus, **options)
+        actor: Any = ray.remote(kind).options(num_cpus=SERVER_CPUS, num_gpus=num_gpus, **options)
         self.beside_hosts.append(actor.remote(self.job))
         return self.beside_hosts[-1]
 
