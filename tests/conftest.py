@@ -1,4 +1,3 @@
-import copy
 import os
 
 os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"  # before anything imports ray
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.helpers import CommandLine
+from tests.helpers import CommandLine, unevaluated
 
 settings.register_profile(
     "fedray", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -65,15 +64,26 @@ def a_text_is_parsed_once():
     parse, known = tree.parse, {}
 
     def once(text, where):
-        if len(text) > 10_000:  # copying a long list takes longer than reading it
-            return parse(text, where)
         if text not in known:
             known[text] = parse(text, where)
-        return copy.deepcopy(known[text])
+        return tree.copied(known[text])
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tree, "parse", once)
         yield
+
+
+@pytest.fixture(autouse=True)
+def reports_draw_against_rounds_alone(request, monkeypatch):
+    """Three of a metric's four pictures are left out where the report is not what is tested: drawing them
+    takes longer than a small run."""
+    from fedray.report import charts, page
+
+    def against_rounds(runs, key):
+        return dict.fromkeys(charts.AXES, "") | {"rounds": charts.curves(runs, key, "rounds")}
+
+    if request.path.parent.name != "report":
+        monkeypatch.setattr(page, "_against", against_rounds)
 
 
 @pytest.fixture(scope="session")
@@ -84,6 +94,13 @@ def cluster():
     ray.init(address="local", num_cpus=6, include_dashboard=False, log_to_driver=False)
     yield ray
     ray.shutdown()
+
+
+@pytest.fixture
+def weights_alone():
+    """Nothing is evaluated in a test that compares weights."""
+    with unevaluated():
+        yield
 
 
 @pytest.fixture

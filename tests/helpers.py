@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,7 @@ from fedray import shipped
 from fedray.checks import check
 from fedray.executors import Job
 from fedray.scenario import Loaded
+from fedray.scenario.scenario import Scenario
 
 if TYPE_CHECKING:
     from fedray.callbacks import Callback
@@ -29,6 +32,7 @@ TINY = {
 }
 UNSEEN = {"evaluation": {"prompts": []}}  # where nobody looks at images
 # auto would start one a client, and each imports torch and diffusers, which is most of such a test's time
+ONE_ACTOR = {"executor": "ray", "actors": 1}
 TWO_ACTORS = {"executor": "ray", "actors": 2}
 
 
@@ -107,6 +111,14 @@ def begin(executor: Any) -> None:
 
     scenario = executor.job.scenario
     executor.begin(shared(scenario, *holdings(scenario, executor.job.folder)))
+
+
+@contextmanager
+def unevaluated() -> Iterator[None]:
+    """Nothing is evaluated, and no evaluator starts with an executor: where weights alone are compared."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Scenario, "has_evaluation", False)
+        yield
 
 
 def begun(file: Path) -> Any:

@@ -33,6 +33,8 @@ class LabelledImages:
 
 
 class Classifier(Learner):
+    counts_alike_on_cpu = True
+
     def __init__(self, section: Section, context: LearnerContext) -> None:
         super().__init__(section, context)
         self.refuse_no_size()

@@ -52,6 +52,8 @@ class Judged(NamedTuple):
 
 
 class Gan(Learner):
+    counts_alike_on_cpu = True
+
     def __init__(self, section: Section, context: LearnerContext) -> None:
         super().__init__(section, context)
         self.refuse_no_size()

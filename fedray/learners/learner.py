@@ -56,6 +56,8 @@ class Learner(Generation, TakesAdapters):
         weights_file: the file, of those that `save` writes, that holds what a whole training changes.
         flops_per_sample: floating-point operations of a step a sample, forwards and backwards. None: they are
             counted on the meta device; a learner that cannot run there says how many, and cannot be cut.
+        counts_alike_on_cpu: whether the operators of a step are the same on the processor as on the meta
+            device, so that their work may be counted there. Those of attention are not.
         home: patterns of names of parameters and buffers that stay with their client, as its state; the
             Section then says `trains_home = True`.
         groups: sections with `patterns` of names and an `optimizer`, behind those of `training.groups`.
@@ -68,6 +70,7 @@ class Learner(Generation, TakesAdapters):
     stages: tuple[Stage, ...] = ()
     caches_samples: bool = False
     flops_per_sample: float | None = None
+    counts_alike_on_cpu: ClassVar[bool] = False
     weights_file: ClassVar[str] = "model.safetensors"
     home: tuple[str, ...] = ()
     groups: Sequence[Any] = ()

@@ -11,6 +11,7 @@ from fedray.scenario.kinds import implementation
 from fedray.scenario.model_section import ModelSection
 from fedray.scenario.scenario import Scenario
 
+SMALL = 2_000_000  # numbers of a network that is counted on the processor
 NO_DATA = DatasetInfo(0, None, ())  # for a learner that is not built for its data
 
 
@@ -42,6 +43,17 @@ def load(
         info = (dataset or Dataset.of(scenario, folder)).info
     context = LearnerContext(info, folder, scenario.seed, device, compute, scenario.runtime.base_precision)
     return learner_class(section).load(section, context)
+
+
+def for_counting(scenario: Scenario, folder: Path, dataset: Dataset | None = None) -> Learner:
+    """A learner whose work is to be counted: without weights or memory, unless it is so small that the
+    processor is the faster device. With its first ReLU the meta device imports torch's compiler, which takes
+    a second and more."""
+    learner = on_meta(scenario, folder, dataset)
+    numbers = sum(p.numel() for part in learner.parts.values() for p in part.parameters())
+    if not learner.counts_alike_on_cpu or numbers > SMALL:
+        return learner
+    return load(scenario, folder, torch.device("cpu"), torch.float32, dataset)
 
 
 def on_meta(scenario: Scenario, folder: Path, dataset: Dataset | None = None) -> Learner:

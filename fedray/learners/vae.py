@@ -84,6 +84,8 @@ class Vae(Learner):
     """Encoder and decoder. Where the encoder stays with the clients (`tuning.local`), the server's has its
     initial values: what needs one is not measured, and it is not saved. Samples need the decoder alone."""
 
+    counts_alike_on_cpu = True
+
     def __init__(self, section: Section, context: LearnerContext) -> None:
         super().__init__(section, context)
         self.refuse_no_size()

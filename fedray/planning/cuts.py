@@ -95,11 +95,11 @@ def all_cuts(scenario: Scenario, folder: Path, dataset: Dataset | None = None) -
         Refused: where there is none.
     """
     from fedray.learners.cut import cuts
-    from fedray.learners.learners import on_meta
+    from fedray.learners.learners import for_counting
     from fedray.transport.buffer import Layout
     from fedray.tuning.tunings import tuning
 
-    learner = on_meta(scenario, folder, dataset)
+    learner = for_counting(scenario, folder, dataset)
     tunes = tuning(scenario.tuning, scenario.seed, scenario.aggregation.frozen)
     tuned = tunes.apply(learner)
     layout = Layout.of(tuned.travelling, scenario.payload)
@@ -113,11 +113,11 @@ def all_cuts(scenario: Scenario, folder: Path, dataset: Dataset | None = None) -
 def cut_work(
     scenario: Scenario, learner: Learner, tuned: Tuned, layout: Layout, cuts: Sequence[Cut]
 ) -> list[CutWork]:
-    """What each of these cuts costs; `learner` is on the meta device.
+    """What each of these cuts costs.
 
     Args:
         scenario: whose.
-        learner: on the meta device.
+        learner: one for counting.
         tuned: what travels of it, and what stays at home.
         layout: of what travels.
         cuts: to be counted.
@@ -237,8 +237,8 @@ class Counted(NamedTuple):
 
 def _counted(learner: Learner) -> Counted:
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
 
+    from fedray.learners.flops import FlopCounter
     from fedray.learners.stages import inputs
 
     batch, n = learner.blank_batch()
@@ -247,14 +247,14 @@ def _counted(learner: Learner) -> Counted:
     behind = {}
     for stage in learner.stages:
         taken = [known[name].detach().requires_grad_(known[name].requires_grad) for name in stage.needs]
-        with FlopCounterMode(display=False) as forward:
+        with FlopCounter() as forward:
             given = stage.run(*taken)
         given = given if isinstance(given, tuple) else (given,)
         out = [t for t in given if t.grad_fn is not None]
-        with FlopCounterMode(display=False) as backward:
+        with FlopCounter() as backward:
             if out:
                 torch.autograd.backward(out, [torch.ones_like(t) for t in out])
-        flops[stage.name] = forward.get_total_flops() / n, backward.get_total_flops() / n
+        flops[stage.name] = forward.flops / n, backward.flops / n
         known |= zip(stage.gives, given, strict=True)
         behind[stage.name] = dict(known)
     return Counted(flops, behind, n)

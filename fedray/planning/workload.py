@@ -218,13 +218,13 @@ def _notes(scenario: Scenario, folder: Path, dataset: Dataset) -> Iterator[str]:
 
 def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     from fedray.aggregation.rules import rule
-    from fedray.learners.learners import on_meta
+    from fedray.learners.learners import for_counting
     from fedray.planning import refusals
     from fedray.transport.buffer import Layout
     from fedray.transport.compression import hook_chain
     from fedray.tuning.tunings import tuning
 
-    learner = on_meta(scenario, folder, dataset)
+    learner = for_counting(scenario, folder, dataset)
     parameters = sum(p.numel() for part in learner.parts.values() for p in part.parameters())
     quantizable = _quantizable(learner)
     tunes = tuning(scenario.tuning, scenario.seed, scenario.aggregation.frozen)

@@ -17,7 +17,6 @@ from fedray.files import naming, whole, write_synced, write_whole
 from fedray.network.ledger import Event, Ledger
 from fedray.runs import reader
 from fedray.runs.lock import LOCK
-from fedray.runs.shapes import LINES
 from fedray.scenario.load import Loaded, ScenarioError
 
 if TYPE_CHECKING:
@@ -193,11 +192,7 @@ class RunFolder:
 
     def table(self, name: str) -> pyarrow.Table:
         """A file of lines as an Arrow table; what a line does not have is null."""
-        import pyarrow
-
-        rows = reader.lines(self.path, name)
-        names = dict.fromkeys(key for row in rows for key in row) or LINES[name].model_fields
-        return pyarrow.table({key: [row.get(key) for row in rows] for key in names})
+        return reader.table(self.path, name)
 
     def checkpoint(
         self,

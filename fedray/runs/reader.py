@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 from pydantic import ValidationError
@@ -22,6 +22,9 @@ from fedray.errors import printable
 from fedray.runs.shapes import LINES, SHAPES, Shape
 from fedray.scenario.explain import kind_of
 from fedray.scenario.load import Loaded, ScenarioError, in_run_folder, load
+
+if TYPE_CHECKING:
+    import pyarrow
 
 SCENARIO = "scenario.resolved.yaml"
 MOST = 64 * 2**20  # bytes of a file, or of a line of one that has a line a round
@@ -145,6 +148,20 @@ def lines(run: Path, name: str) -> list[dict[str, Any]]:
                 f"{file}:{len(result) + 1}", f"a line of more than {MOST:,} bytes", "a JSON object"
             )
     return result
+
+
+def table(run: Path, name: str) -> pyarrow.Table:
+    """A file of lines as an Arrow table; what a line does not have is null. Raises ScenarioError as `lines`
+    does."""
+    import pyarrow.json
+
+    rows = lines(run, name)
+    if not rows:
+        return pyarrow.table({key: [] for key in LINES[name].model_fields})
+    # Not pyarrow.table, which for lists imports pandas where that is installed.
+    text = "\n".join(json.dumps(row) for row in rows).encode()
+    at_once = pyarrow.json.ReadOptions(block_size=len(text) + 1)
+    return pyarrow.json.read_json(io.BytesIO(text), at_once)
 
 
 def _same(number: int, _: Sequence[Any]) -> int:

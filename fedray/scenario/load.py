@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import io
 import os
 from collections.abc import Iterable, Sequence
@@ -20,7 +19,7 @@ from fedray.scenario.explain import Loc, ScenarioError, explained
 from fedray.scenario.kinds import user_paths
 from fedray.scenario.network import DIRECTIONS
 from fedray.scenario.scenario import Scenario
-from fedray.scenario.tree import apply, mark_of, parse_sections, plain, put, read, text_of
+from fedray.scenario.tree import apply, copied, mark_of, parse_sections, plain, put, read, text_of
 
 RUN_FOLDERS = ((".prepared",), ("scenario.yaml", "scenario.resolved.yaml"))  # by files that they hold
 
@@ -73,7 +72,7 @@ class Loaded:
         more = 0
         variants = self.tree["sweep"]["variants"] if self.scenario.sweep else {}
         for name, changes in variants.items():
-            tree = copy.deepcopy(self.tree)
+            tree = copied(self.tree)
             del tree["sweep"]
             tree["name"] = f"{self.scenario.name}-{name}"[:64]
             line = mark_of(variants, name) or (0, 0)
@@ -81,8 +80,7 @@ class Loaded:
             for key, value in changes.items():
                 mark = mark_of(changes, key) or line
                 faults += [
-                    f"{self.place(mark[0] + 1)}{key}: {f}"
-                    for f in put(tree, str(key), copy.deepcopy(value), mark)
+                    f"{self.place(mark[0] + 1)}{key}: {f}" for f in put(tree, str(key), copied(value), mark)
                 ]
             try:
                 result[str(name)] = _validate(replace(self, tree=tree), faults)

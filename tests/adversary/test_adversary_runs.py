@@ -108,7 +108,7 @@ def test_a_free_rider_trains_nothing_and_costs_no_work(tmp_path):
     assert len(flops) == 5
 
 
-def test_attackers_on_ray_give_the_bits_of_one_process(cluster, tmp_path):
+def test_attackers_on_ray_give_the_bits_of_one_process(cluster, weights_alone, tmp_path):
     changes = {"adversary": {"share": 0.4, "attack": [BACKDOOR, {"kind": "alie", "z": 1.0}]}}
     alone = run(garments(tmp_path, changes), tmp_path / "serial")
     together = run(garments(tmp_path, changes | {"runtime": TWO_ACTORS}), tmp_path / "ray")

@@ -36,7 +36,7 @@ def test_it_is_numpys_median_of_odd_and_even_numbers_of_clients(n, seed):
 
 
 def test_a_median_over_one_actor_or_several_rounds_has_the_same_bits_and_another_result_than_the_mean(
-    cluster, tmp_path
+    cluster, weights_alone, tmp_path
 ):
     median = {"aggregation": {"kind": "median"}}
     ray = {"runtime": {"executor": "ray", "actors": 2}}

@@ -26,7 +26,7 @@ from fedray.scenario.relay_defence import Validation
 from fedray.scenario.topology import Parallel, Relay
 from fedray.terminal import Quiet
 from fedray.transport.buffer import sha256
-from tests.helpers import ARTISTS, UNSEEN, begin, garments, job_of, rows, run, tiny
+from tests.helpers import ARTISTS, UNSEEN, begin, garments, job_of, rows, run, tiny, unevaluated
 
 TOPOLOGIES = {
     "side by side": Parallel(kind="parallel"),
@@ -43,23 +43,24 @@ ENDLESS = {"training.optimizer.learning_rate": 1e30}
 
 
 @pytest.fixture(scope="module")
-def five(cluster, tmp_path_factory):
-    """An executor of five client actors; who wants fewer uses some of its hosts."""
+def on_ray(cluster, tmp_path_factory):
+    """An executor of three client actors; who wants fewer uses some of its hosts."""
     from fedray.executors.ray.executor import RayExecutor
 
-    changes = {"runtime": {"executor": "ray", "actors": 5}, "topology": STRICT}
+    changes = {"runtime": {"executor": "ray", "actors": 3}, "topology": STRICT}
     changes["ledger"] = {}  # reports hold signed leaves, too
-    _, job = job_of(garments(tmp_path_factory.mktemp("five"), changes))
-    executor = RayExecutor(job)
-    assert len(executor.hosts) == 5
+    _, job = job_of(garments(tmp_path_factory.mktemp("on-ray"), changes))
+    with unevaluated():
+        executor = RayExecutor(job)
+    assert len(executor.hosts) == 3
     yield executor
     executor.close()
 
 
 @pytest.fixture(scope="module")
-def alone(five):
+def alone(on_ray):
     """The same job in this process."""
-    return SerialExecutor(five.job)
+    return SerialExecutor(on_ray.job)
 
 
 def schedule(executor, topology, t: int = 1):
@@ -75,53 +76,57 @@ def rounds(executor, topology, n: int = 2):
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES.values(), ids=TOPOLOGIES)
-@pytest.mark.parametrize("actors", [1, 2, 5])
+@pytest.mark.parametrize("actors", [1, 2, 3])
 def test_any_number_of_actors_gives_the_weights_of_one_process(
-    actors, topology, cluster, five, alone, monkeypatch
+    actors, topology, cluster, on_ray, alone, monkeypatch
 ):
-    monkeypatch.setattr(five, "hosts", five.hosts[:actors])
-    assert len(five.hosts) == actors
-    reports = rounds(five, topology)
+    monkeypatch.setattr(on_ray, "hosts", on_ray.hosts[:actors])
+    assert len(on_ray.hosts) == actors
+    reports = rounds(on_ray, topology)
     assert reports == rounds(alone, topology)
     assert [r.client for r in reports] == [*range(5), *range(5)]
     assert all(report.leaf for report in reports)
     assert any(report.rejected for report in reports) == (topology.relay_defence is not None)
-    assert sha256(cluster.get(five.buffer)) == sha256(alone.buffer) != sha256(alone.initial)
-    assert sha256(five.global_buffer()[0]) == sha256(alone.global_buffer()[0])
+    assert sha256(cluster.get(on_ray.buffer)) == sha256(alone.buffer) != sha256(alone.initial)
+    assert sha256(on_ray.global_buffer()[0]) == sha256(alone.global_buffer()[0])
 
 
 @pytest.mark.parametrize(
     "topology", [TOPOLOGIES["side by side"], TOPOLOGIES["in a row"]], ids=["side by side", "in a row"]
 )
 def test_a_round_that_loses_an_actor_is_done_again_with_the_same_bits_and_the_driver_holds_references_only(
-    topology, cluster, five, alone
+    topology, cluster, on_ray, alone
 ):
-    two, others = five.hosts[:2], five.hosts[2:]
-    plan, notes = schedule(five, topology), []
-    five.hosts, five.note = two, notes.append
+    two, others = on_ray.hosts[:2], on_ray.hosts[2:]
+    plan, notes = schedule(on_ray, topology), []
+    on_ray.hosts, on_ray.note = two, notes.append
     # The one that has no part in the first report stands still in the middle of the round, and dies there.
     stuck = two[1] if isinstance(topology, Parallel) else two[(plan.clients[0] + 1) % 2]
     pid = cluster.get(stuck.actor.pid.remote())
-    begin(five)
+    begin(on_ray)
     os.kill(pid, signal.SIGSTOP)
-    turns = five.run_round(plan)
+    turns = on_ray.run_round(plan)
     reports = [next(turns)]
     os.kill(pid, signal.SIGKILL)
     reports += turns
-    assert len(five.hosts) == 2
-    assert pid not in cluster.get([host.actor.pid.remote() for host in five.hosts])
-    five.hosts += others
+    assert len(on_ray.hosts) == 2
+    assert pid not in cluster.get([host.actor.pid.remote() for host in on_ray.hosts])
+    on_ray.hosts += others
     assert len(notes) == 1
     assert "round 1: ActorDiedError" in notes[0]
-    assert isinstance(five.buffer, cluster.ObjectRef)
-    assert not any(isinstance(value, np.ndarray) for value in vars(five).values())
+    assert isinstance(on_ray.buffer, cluster.ObjectRef)
+    assert not any(isinstance(value, np.ndarray) for value in vars(on_ray).values())
     assert rounds(alone, topology, 1) == sorted(reports, key=lambda r: r.client)
-    assert sha256(cluster.get(five.buffer)) == sha256(alone.buffer)
+    assert sha256(cluster.get(on_ray.buffer)) == sha256(alone.buffer)
     if isinstance(topology, Relay):
         assert [r.client for r in reports] == plan.clients
 
 
-def test_a_rounds_metrics_are_in_rays_own_metrics_under_the_runs_name(cluster, five):
+def test_no_evaluator_starts_where_nothing_is_evaluated(on_ray):
+    assert on_ray.beside_hosts == [on_ray.server]
+
+
+def test_a_rounds_metrics_are_in_rays_own_metrics_under_the_runs_name(cluster, on_ray):
     pytest.importorskip(
         "ray.dashboard.head",
         reason="Ray's metrics need ray[default]: uv sync, or pip install 'fedray[cluster]'",
@@ -129,7 +134,7 @@ def test_a_rounds_metrics_are_in_rays_own_metrics_under_the_runs_name(cluster, f
     from fedray.executors.ray.gauges import Gauges
 
     gauges = Gauges()
-    gauges.on_start(RunStart(Path("runs/a-run"), five.job.scenario, "Ray", 3, 0, []))
+    gauges.on_start(RunStart(Path("runs/a-run"), on_ray.job.scenario, "Ray", 3, 0, []))
     gauges.on_round(RoundReport(3, 3, {"round": 3, "loss": 0.25, "eval_recognised": 0.5, "nothing": None}))
     place = f"http://127.0.0.1:{cluster.nodes()[0]['MetricsExportPort']}/metrics"
     until, seen = time.monotonic() + 30, {}
@@ -145,22 +150,24 @@ def test_a_rounds_metrics_are_in_rays_own_metrics_under_the_runs_name(cluster, f
 
 
 def test_an_actor_lost_more_often_than_allowed_ends_the_run_with_client_round_and_stage(
-    cluster, five, monkeypatch
+    cluster, on_ray, monkeypatch
 ):
-    scenario, lost = five.job.scenario, five.hosts.pop()
-    monkeypatch.setattr(five, "hosts", [lost])
+    scenario, lost = on_ray.job.scenario, on_ray.hosts.pop()
+    monkeypatch.setattr(on_ray, "hosts", [lost])
     strict = scenario.runtime.model_copy(
         update={"failures": scenario.runtime.failures.model_copy(update={"retries": 0})}
     )
     monkeypatch.setattr(
-        five, "job", dataclasses.replace(five.job, scenario=scenario.model_copy(update={"runtime": strict}))
+        on_ray,
+        "job",
+        dataclasses.replace(on_ray.job, scenario=scenario.model_copy(update={"runtime": strict})),
     )
     os.kill(cluster.get(lost.actor.pid.remote()), signal.SIGKILL)
     for topology in TOPOLOGIES.values():
-        begin(five)
-        plan = schedule(five, topology)
+        begin(on_ray)
+        plan = schedule(on_ray, topology)
         with pytest.raises(StepFailed) as caught:
-            list(five.run_round(plan))
+            list(on_ray.run_round(plan))
         facts = caught.value.facts
         assert (facts["error"], facts["round"], facts["stage"]) == ("ActorDiedError", 1, "training")
         assert facts["client"] == plan.clients[0]
@@ -169,7 +176,7 @@ def test_an_actor_lost_more_often_than_allowed_ends_the_run_with_client_round_an
         )
 
 
-def test_what_an_actor_refuses_is_a_line_of_the_scenario(cluster, tmp_path, fedray):
+def test_what_an_actor_refuses_is_a_line_of_the_scenario(cluster, weights_alone, tmp_path, fedray):
     tuning = {"kind": "partial", "patterns": ["nothing.*"]}
     file = garments(tmp_path, {"tuning": tuning, "runtime": {"executor": "ray", "actors": 1}})
     code, _, err = fedray("run", file, "--out", tmp_path / "run", "--quiet")

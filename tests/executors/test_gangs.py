@@ -16,7 +16,7 @@ from fedray.planning.plan import plan
 from fedray.planning.round import schedule_round
 from fedray.scenario import ScenarioError
 from fedray.transport.buffer import sha256
-from tests.helpers import begun, garments, job_of, tiny
+from tests.helpers import begun, garments, job_of, tiny, unevaluated
 
 PARALLEL = {"topology": {"kind": "parallel"}, "evaluation": {}, "training.batch_size": 2}
 BROKEN = 1  # the client whose latents are not finite
@@ -115,7 +115,8 @@ def ray_hosts(cluster, threes):
     scenario = threes[0].job.scenario
     runtime = scenario.runtime.model_copy(update={"executor": "ray", "actors": 2})
     on_ray = scenario.model_copy(update={"runtime": runtime})
-    executor = RayExecutor(dataclasses.replace(threes[0].job, scenario=on_ray))
+    with unevaluated():
+        executor = RayExecutor(dataclasses.replace(threes[0].job, scenario=on_ray))
     yield executor
     executor.close()
 

@@ -20,7 +20,7 @@ from fedray.planning.round import schedule_round
 from fedray.randomness import generator
 from fedray.topologies.parallel import parallel
 from fedray.transport.buffer import sha256
-from tests.helpers import begin, begun, garments, rows, run, timeless
+from tests.helpers import begin, begun, garments, rows, run, timeless, unevaluated
 
 MANY = {"population": {"clients": 12, "per_round": 7}, "training.rounds": 3, "data.partition.alpha": 0.3}
 SGD = {"kind": "sgd", "learning_rate": 0.05}
@@ -57,7 +57,8 @@ def two(cluster, alone):
     """Two hosts for the same scenario."""
     from fedray.executors.ray.executor import RayExecutor
 
-    executor = RayExecutor(dataclasses.replace(alone[1].job, scenario=on_ray(alone[1].job.scenario)))
+    with unevaluated():
+        executor = RayExecutor(dataclasses.replace(alone[1].job, scenario=on_ray(alone[1].job.scenario)))
     yield executor
     executor.close()
 

@@ -641,7 +641,7 @@ def test_an_update_that_cannot_be_summed_is_its_client_s_failure(tmp_path):
     refuse_what_cannot_be_summed({"executor": "serial"}, tmp_path)
 
 
-def test_on_ray_too_an_update_that_cannot_be_summed_is_its_client_s_failure(cluster, tmp_path):
+def test_on_ray_too_an_update_that_cannot_be_summed_is_its_client_s_failure(cluster, weights_alone, tmp_path):
     refuse_what_cannot_be_summed({"executor": "ray", "actors": 1}, tmp_path)
 
 

@@ -418,7 +418,9 @@ def loaded_optimizer(tree):
     return AdamW.model_validate(tree)
 
 
-def test_on_two_actors_md_gan_has_the_weights_and_the_discriminators_of_one_process(cluster, tmp_path):
+def test_on_two_actors_md_gan_has_the_weights_and_the_discriminators_of_one_process(
+    cluster, weights_alone, tmp_path
+):
     one = run(garments(tmp_path, SWAPPED, "one.yaml"), tmp_path / "one")
     ray = {"runtime": {"executor": "ray", "actors": 2}}
     two = run(garments(tmp_path, SWAPPED | ray, "two.yaml"), tmp_path / "two")

@@ -18,7 +18,7 @@ from fedray.learners.prior import class_images, joined, untouched
 from fedray.learners.text_to_image import TextToImage
 from fedray.scenario.explain import ScenarioError
 from fedray.scenario.text_to_image import TextToImage as Section
-from tests.helpers import TWO_ACTORS, UNSEEN, job_of, run, tiny
+from tests.helpers import ONE_ACTOR, UNSEEN, job_of, run, tiny
 
 PRIOR = {"prompt": "a photo of a bag", "images": 3, "inference_steps": 2}
 SUBJECTS = {
@@ -110,7 +110,7 @@ def finished(tmp_path_factory):
 
 
 def test_ray_has_the_bits_of_one_process(cluster, finished, tmp_path):
-    file = dreambooth(tmp_path, {"runtime": TWO_ACTORS})
+    file = dreambooth(tmp_path, {"runtime": ONE_ACTOR})
     assert run(file, tmp_path / "run")["weights_sha256"] == finished["weights_sha256"]
 
 

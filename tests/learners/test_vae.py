@@ -227,7 +227,7 @@ def test_a_run_resumed_within_its_warm_up_has_the_bits_of_an_unbroken_one(split,
     assert run(file, tmp_path / "run", resume=True)["weights_sha256"] == whole["weights_sha256"]
 
 
-def test_ray_has_the_bits_of_one_process(cluster, tmp_path):
+def test_ray_has_the_bits_of_one_process(cluster, weights_alone, tmp_path):
     serial = run(garments(tmp_path, TRAINED | DECODER_ONLY), tmp_path / "serial")
     on_ray = {"runtime": {"executor": "ray", "actors": 2}}
     file = garments(tmp_path, TRAINED | DECODER_ONLY | on_ray, "ray.yaml")

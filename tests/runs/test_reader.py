@@ -137,10 +137,10 @@ def whole(tmp_path_factory):
 
 @pytest.fixture
 def cheap(monkeypatch):
-    """Neither a model nor a chart is made, each of which takes seconds."""
+    """Neither is a model made nor a chart drawn, which takes seconds."""
     monkeypatch.setattr(generating, "Model", Damaged)
     monkeypatch.setattr(generating, "ServerWork", Damaged)
-    monkeypatch.setattr("fedray.report.charts.curves", lambda *_: "")
+    monkeypatch.setattr("fedray.report.charts._svg", lambda *_: "")
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -422,7 +422,9 @@ def test_a_hook_that_raises_names_round_client_and_stage_and_is_no_clients_fault
     assert client in ("any", facts["client"])
 
 
-def test_own_hooks_and_a_median_of_relays_have_the_bits_of_one_process_on_two_actors(cluster, folder):
+def test_own_hooks_and_a_median_of_relays_have_the_bits_of_one_process_on_two_actors(
+    cluster, weights_alone, folder
+):
     hooks = with_hooks({"kind": "clip", "norm": 0.5}, own("Noisy"), own("Counted"), rule="median")
     changes = RELAY | hooks
     ray = {"runtime": {"executor": "ray", "actors": 2}}

@@ -4,6 +4,7 @@ actors.py."""
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,12 @@ class RayExecutor(Driver):
         self.here = ray.get_runtime_context().get_node_id()
         self.group: str | None = None  # in which the hosts reduce among themselves
         gpus = next(node["Resources"].get("GPU", 0) for node in ray.nodes() if node["NodeID"] == self.here)
-        # Before the hosts, which take all the room there is.
-        self.evaluator = self._actor_on_driver(EvaluatorHost, self.packing.evaluator_gpus if gpus else 0)
+        self.beside_hosts: list[Any] = []  # the other actors
+        self.evaluator_gpus = self.packing.evaluator_gpus if gpus else 0
+        # Before the hosts, which take all the room there is. Without a GPU it needs none, and where nothing
+        # is evaluated it starts once a model is to be written, if no host can do that.
+        if gpus or job.scenario.has_evaluation:
+            assert self.evaluator is not None
         super().__init__(job, note, self.packing.places)
         self.splits = job.scenario.topology.splits_model
         calls = job.scenario.topology.server_calls(job.scenario.population.clients_selected)
@@ -60,6 +65,10 @@ class RayExecutor(Driver):
         self.attempt = 0
         first = self.server if self.splits else self.hosts[0].actor
         self.initial, self.layout, self.initial_state = first.initial.options(num_returns=3).remote()
+
+    @cached_property
+    def evaluator(self) -> Any:
+        return self._actor_on_driver(EvaluatorHost, self.evaluator_gpus)
 
     def _actor_on_driver(self, kind: type, num_gpus: float, at_once: int = 0) -> Any:
         """An actor on the driver's own node, where the run folder is. It keeps nothing, so Ray may restart
@@ -78,7 +87,9 @@ class RayExecutor(Driver):
         }
         if at_once:
             options["max_concurrency"] = at_once
-        return ray.remote(kind).options(num_cpus=SERVER_CPUS, num_gpus=num_gpus, **options).remote(self.job)
+        actor: Any = ray.remote(kind).options(num_cpus=SERVER_CPUS, num_gpus=num_gpus, **options)
+        self.beside_hosts.append(actor.remote(self.job))
+        return self.beside_hosts[-1]
 
     def describe(self) -> str:
         n = len(self.hosts)
@@ -249,7 +260,8 @@ class RayExecutor(Driver):
         """By a client actor on the driver's node, where the run folder is and the whole model resident, or
         else the evaluator."""
         whole = [] if self.splits else self.hosts
-        exporter = next((host.actor for host in whole if ray.get(host.ready) == self.here), self.evaluator)
+        here = [host.actor for host in whole if ray.get(host.ready) == self.here]
+        exporter = here[0] if here else self.evaluator
         self._get(exporter.export.remote(self.buffer, self.state, folder), "writing the result")
 
     def _get(self, ref: Any, stage: str) -> Any:
@@ -262,7 +274,7 @@ class RayExecutor(Driver):
             raise StepFailed.of(cause, None, stage, None, str(e)) from None
 
     def close(self) -> None:
-        for actor in (*(host.actor for host in self.hosts), self.server, self.evaluator):
+        for actor in (*(host.actor for host in self.hosts), *self.beside_hosts):
             ray.kill(actor)
         self.connection.end()
 

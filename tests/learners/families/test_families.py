@@ -16,7 +16,7 @@ from fedray.learners.learners import NO_DATA
 from fedray.learners.text_to_image import TextToImage
 from fedray.scenario.base import Refused
 from fedray.scenario.text_to_image import TextToImage as Section
-from tests.helpers import PROMPT, TWO_ACTORS, UNSEEN, run, tiny
+from tests.helpers import ONE_ACTOR, PROMPT, UNSEEN, run, tiny
 from tests.learners.families.tiny_bases import BASES, sdxl
 
 LEARNT = {"training.optimizer.learning_rate": 2e-2, "training.rounds": 2, "training.local_steps": 1}
@@ -86,7 +86,7 @@ def test_training_whole_parts_on_ray_has_the_bits_of_one_process(cluster, family
     base = BASES[family](tmp_path / "base")
     changes = {"model.base": str(base), "tuning": {"kind": "full"}, "training.rounds": 2}
     changes |= {"training.local_steps": 1}
-    runtimes = {"serial": {"executor": "serial"}, "ray": TWO_ACTORS}
+    runtimes = {"serial": {"executor": "serial"}, "ray": ONE_ACTOR}
     hashes = {
         name: run(tiny(tmp_path, UNSEEN | changes | {"runtime": runtime}, f"{name}.yaml"), tmp_path / name)[
             "weights_sha256"
