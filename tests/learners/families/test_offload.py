@@ -1,64 +1,29 @@
-"""Text encoders that do not train leave the device between two uses. No GPU is needed: a second place is one
-where weights cannot be computed with."""
+"""Text encoders that do not train leave the device between two uses."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from fedray.learners.contexts import LearnerContext, Sampling
-from fedray.learners.families import family
-from fedray.learners.families.offload import HOST, Offload
+from fedray.learners.contexts import LearnerContext
+from fedray.learners.families.offload import Offload
 from fedray.learners.learners import NO_DATA
 from fedray.learners.text_to_image import TextToImage
+from fedray.network.radio import Radio
+from fedray.planning.round import schedule_round
 from fedray.scenario.text_to_image import TextToImage as Section
 from fedray.scenario.textual_inversion import TextualInversion
 from fedray.scenario.tuning import Lora
 from fedray.tuning.tunings import tuning
-from tests.helpers import PROMPT, run, tiny
-from tests.learners.families.tiny_bases import BASES
+from tests.helpers import UNSEEN, begun, tiny
+from tests.learners.families.out_of_reach import offload_out_of_reach
 
 GPU = torch.device("cuda")
 
 
-class OutOfReach(Offload):
-    """Takes weights away instead of moving them: whatever computes with offloaded networks fails."""
-
-    made: list["OutOfReach"] = []
-
-    def __init__(self, networks, device):
-        super().__init__(networks, device)
-        if device.type == "meta":  # nothing is computed there
-            return
-        self.device = GPU
-        self.kept = {}
-        self.moves = []
-        OutOfReach.made.append(self)
-
-    def _move(self, device):
-        self.moves.append(device.type)
-        for module in (module for network in self.networks for module in network.modules()):
-            if device == HOST:
-                self.kept[module] = dict(module._parameters), dict(module._buffers)
-                for tensors in (module._parameters, module._buffers):
-                    for name, tensor in tensors.items():
-                        away = None if tensor is None else tensor.detach().to("meta")
-                        parameter = tensors is module._parameters and away is not None
-                        tensors[name] = nn.Parameter(away, requires_grad=False) if parameter else away
-            else:
-                parameters, buffers = self.kept.pop(module)
-                module._parameters.update(parameters)
-                module._buffers.update({n: None if b is None else b.clone() for n, b in buffers.items()})
-
-
-@pytest.fixture
-def out_of_reach(monkeypatch):
-    """Every learner's text encoders that are made from now on."""
-    monkeypatch.setattr(family, "Offload", OutOfReach)
-    monkeypatch.setattr(OutOfReach, "made", [])
-    return OutOfReach.made
-
-
 class Recorded(nn.Linear):
+    """Writes down where it is moved, and stays."""
+
     def __init__(self):
         super().__init__(1, 1)
         self.requires_grad_(False)
@@ -68,7 +33,7 @@ class Recorded(nn.Linear):
         self.places.append(device.type)
 
 
-def test_networks_are_on_the_device_while_somebody_uses_them_and_in_host_memory_afterwards():
+def test_networks_are_on_the_device_in_use_and_in_host_memory_afterwards():
     network = Recorded()
     memory = Offload([network], GPU)
     with memory.in_use():
@@ -98,20 +63,51 @@ def test_on_a_processor_nothing_moves():
     assert network.places == []
 
 
-SEEN = {"prompts": [PROMPT], "images_per_prompt": 1, "inference_steps": 2, "inference_cost": {}}
-SPLIT = {"kind": "split", "cut": "in", "gradients": "none"}
+@pytest.mark.parametrize(
+    "section",
+    [
+        Lora(kind="lora", rank=2, targets="kohya"),
+        TextualInversion(kind="textual_inversion", token="<ink>", initializer="ink", stands_for="ink"),
+    ],
+    ids=lambda section: section.kind,
+)
+def test_text_encoders_that_a_tuning_trains_are_not_offloaded(monkeypatch, section):
+    made = offload_out_of_reach(monkeypatch)
+    learner = TextToImage.load(Section(kind="text_to_image", base="tiny-sd"), LearnerContext(NO_DATA))
+    tuning(section, 0).apply(learner)
+    learner.prepare_training(False)
+    learner.embed("ink")
+    assert [memory.moves for memory in made] == [[]]
 
 
-@pytest.mark.parametrize("topology", [{"kind": "parallel"}])
-def test_a_run_whose_text_encoders_are_offloaded_has_the_same_bits(tmp_path, out_of_reach, topology):
-    changes = {"topology": topology, "training.rounds": 1, "evaluation": SEEN}
-    file = tiny(tmp_path, changes)
-    offloaded = run(file, tmp_path / "offloaded")
-    moves = [memory.moves for memory in out_of_reach]
-    family.Offload = Offload
-    usual = run(file, tmp_path / "usual")
-    assert offloaded["weights_sha256"] == usual["weights_sha256"]
-    for sheet in (tmp_path / "usual").rglob("*.png"):
-        other = tmp_path / "offloaded" / sheet.relative_to(tmp_path / "usual")
-        assert other.read_bytes() == sheet.read_bytes()
-    print(moves)
+def after_a_round(file):
+    """The global buffer after the first round, of two clients."""
+    executor = begun(file)
+    scenario = executor.job.scenario
+    schedule = schedule_round(scenario, Radio(scenario.network), 1, executor.shared)
+    assert all(report.failure is None for report in executor.run_round(schedule))
+    return executor.buffer
+
+
+@pytest.mark.parametrize(
+    ("topology", "moves"),
+    [
+        # the second client's captions are encoded after the first one has trained
+        ({"kind": "parallel"}, [["cpu", "cuda", "cpu", "cuda", "cpu"]]),
+        # the server's model encodes none
+        (
+            {"kind": "split", "cut": "in", "tail": "loss", "may_send": ["text"]},
+            [["cpu", "cuda", "cpu", "cuda", "cpu"], ["cpu"]],
+        ),
+    ],
+    ids=["parallel", "split"],
+)
+def test_text_encoders_come_back_for_captions_alone_and_change_no_bit(tmp_path, topology, moves):
+    population = {"clients": 5, "per_round": 2}
+    changes = {"topology": topology, "tuning.targets": "attention", "population": population}
+    file = tiny(tmp_path, UNSEEN | changes)
+    with pytest.MonkeyPatch.context() as patched:
+        made = offload_out_of_reach(patched)
+        offloaded = after_a_round(file)
+        assert [memory.moves for memory in made] == moves
+    assert np.array_equal(offloaded, after_a_round(file))
