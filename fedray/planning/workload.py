@@ -71,7 +71,8 @@ class Workload:
 
     def memory_bytes(self, precision: str, base: str | None = None) -> dict[str, int]:
         """Weights, masters, gradients, two optimizer moments and two buffers of an actor; activations come on
-        top.
+        top. Text encoders that do not train are among the weights, as they are there while captions are
+        encoded; on a GPU, activations of training then come where these were.
 
         Args:
             precision: the scenario's `training.precision`.
