@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -35,13 +34,13 @@ class PipelineGeneration(Learner):
         """Pixels a side."""
         return self.size
 
-    @abstractmethod
     def _blank(self, texts: Conditions) -> NoisedLatents:
         """A batch of one with these texts and nothing else in it, for counting work."""
+        raise NotImplementedError(f"{type(self).__name__} has no blank batch")
 
-    @abstractmethod
     def _denoising_stages(self) -> list[Stage]:
         """From latents, noise, timesteps and conditions to what is predicted."""
+        raise NotImplementedError(f"{type(self).__name__} has no stages that denoise")
 
     def pipeline(self) -> Any:
         """These networks as diffusers' pipeline, with the base's own sampler."""

@@ -111,3 +111,13 @@ def test_text_encoders_come_back_for_captions_alone_and_change_no_bit(tmp_path, 
         offloaded = after_a_round(file)
         assert [memory.moves for memory in made] == moves
     assert np.array_equal(offloaded, after_a_round(file))
+
+
+def test_buffers_of_a_part_that_has_moved_are_their_initial_ones_in_each_local_update(tmp_path):
+    executor = begun(tiny(tmp_path, UNSEEN))
+    model = executor.clients.model
+    module = model.learner.family.text_encoders[0].get_submodule("embeddings")
+    initial = module.position_ids.clone()
+    module.position_ids = torch.zeros_like(initial)  # as `Module.to` replaces it, then changed by a client
+    model.receive(executor.buffer)
+    assert torch.equal(module.position_ids, initial)
