@@ -162,7 +162,13 @@ def _sampling(
         guidance: how much an image follows its prompt.
         steps: of the sampler, or tokens of a text.
         negative: what not to show.
+
+    Raises:
+        ScenarioError: for a negative prompt that the model would ignore.
     """
+    if negative and not scenario.model.takes_negative_prompt:
+        got = f"{negative!r:.60} for a {scenario.model.kind}"
+        raise ScenarioError([f"--negative: got {got}, expected none"])
     evaluation = scenario.evaluation
     sampling = replace(
         Sampling.of(evaluation),

@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 from fedray.learners.base_families import FAMILIES
 from fedray.learners.transformer import Transformer
 from fedray.report.page import write
+from fedray.scenario.text_to_image import TextToImage as Section
 from tests import helpers
 from tests.helpers import garments
 
@@ -41,6 +42,12 @@ def test_one_image_is_itself_without_a_frame_in_a_grid_or_alone(fedray, unbroken
     fedray("generate", unbroken[1], "-p", PROMPT, "--num", 2, "--steps", 2, "--out", tmp_path / "two.png")
     # of each, as in A1111's grids
     assert Image.open(tmp_path / "two.png").text["parameters"].endswith("Size: 32x32")
+
+
+def test_a_negative_prompt_for_a_model_that_takes_none_is_refused(fedray, unbroken, monkeypatch):
+    monkeypatch.setattr(Section, "takes_negative_prompt", False)
+    code, _, err = fedray("generate", unbroken[1], "-p", PROMPT, "--negative", "blur")
+    assert (code, err) == (2, "--negative: got 'blur' for a text_to_image, expected none\n")
 
 
 def test_a_negative_prompt_that_the_base_would_ignore_is_refused(fedray, unbroken, monkeypatch):

@@ -63,9 +63,15 @@ class Model:
         self.flat = FlatParameters(tuned.travelling, scenario.payload, device, tuned.home)
         layout = self.flat.layout
         known = {id(t) for t in (*tuned.travelling.values(), *tuned.home.values())}
-        buffers = [b for part in self.learner.parts.values() for b in part.buffers() if id(b) not in known]
-        # which neither travel nor stay with a client: no local update sees what another one left in them
-        self._other_buffers = [(buffer, buffer.clone()) for buffer in buffers]
+        modules = (module for part in self.learner.parts.values() for module in part.modules())
+        # which neither travel nor stay with a client: no local update sees what another one left in them. By
+        # their names, as a module that moves to another device has other tensors then
+        self._other_buffers = [
+            (module, name, buffer.clone())
+            for module in modules
+            for name, buffer in module.named_buffers(recurse=False)
+            if id(buffer) not in known
+        ]
         self.rule = rule(scenario.aggregation, layout)
         self.hooks = hook_chain(scenario)
         bases = self.tuning.base_weights(self.learner, layout) if self.rule.updates_base_weights else []
@@ -120,8 +126,8 @@ class Model:
         n = self.flat.layout.numel
         self.flat.all.copy_(numbers[:n])
         self.flat.load_home(home)
-        for buffer, initial in self._other_buffers:
-            buffer.copy_(initial)
+        for module, name, initial in self._other_buffers:
+            module.get_buffer(name).copy_(initial)
         if self._bases:
             changes = numbers[n:].split([weight.numel() for weight, _ in self._bases])
             for (weight, original), change in zip(self._bases, changes, strict=True):

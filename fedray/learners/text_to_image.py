@@ -7,9 +7,8 @@ text embeddings where the text encoder is frozen.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -21,24 +20,22 @@ from fedray.learners.adapter_files import KOHYA_FILE
 from fedray.learners.base_networks import libraries_refuse
 from fedray.learners.base_precision import BasePrecision
 from fedray.learners.base_texts import cut_captions
-from fedray.learners.bases import locate, refuse_negative_prompt, refuse_unknown_to
-from fedray.learners.contexts import LearnerContext, Sampling
+from fedray.learners.bases import locate, refuse_unknown_to
+from fedray.learners.contexts import LearnerContext
 from fedray.learners.families.family import Conditions, open_family
 from fedray.learners.flops import counted_flops
 from fedray.learners.latents import LatentShard, NoisedLatents
-from fedray.learners.learner import Learner
 from fedray.learners.losses import weighted_mean
 from fedray.learners.pictures import square_pixels
+from fedray.learners.pipeline_generation import PipelineGeneration
 from fedray.learners.prior import class_image_flops, class_images, joined
-from fedray.learners.stages import Stage, inputs, run
+from fedray.learners.stages import Stage
 from fedray.scenario.base import Refused
 from fedray.scenario.text_to_image import TextToImage as Section
 from fedray.scenario.tuning_section import TuningSection
 
-AT_ONCE = 32  # images that are sampled in one go
 
-
-class TextToImage(Learner):
+class TextToImage(PipelineGeneration):
     """The networks, tokenizers and noise of one base model, as its family has them."""
 
     caches_samples = True
@@ -64,11 +61,6 @@ class TextToImage(Learner):
             self.stages = self._stages()
 
     @property
-    def resolution(self) -> int:
-        """Pixels a side."""
-        return self.size
-
-    @property
     def tunable_parts(self) -> list[str]:
         return list(self.family.trainable)
 
@@ -78,7 +70,7 @@ class TextToImage(Learner):
 
     def prepare_training(self, gradient_checkpointing: bool) -> None:
         """To be called once the tuning has said what trains: dropout on, and memory saved where it is asked
-        for."""
+        for. Text encoders that do not train are offloaded."""
         self.family.denoiser.train()
         trained = [e for e in self.family.text_encoders if any(p.requires_grad for p in e.parameters())]
         for encoder in trained:
@@ -87,6 +79,7 @@ class TextToImage(Learner):
             self.family.denoiser.enable_gradient_checkpointing()
             for encoder in trained:
                 encoder.gradient_checkpointing_enable()
+        self.family.text_memory.offload()
 
     @torch.no_grad()
     def encode(self, samples: Samples, indices: np.ndarray) -> LatentShard:
@@ -244,89 +237,7 @@ class TextToImage(Learner):
         kohya = self.family.kohya_tensors(adapter, alpha)
         return files | ({KOHYA_FILE: kohya} if kohya else {})
 
-    # Samples
-
-    @cached_property
-    def _own_pipeline(self) -> Any:
-        """For a learner whose networks stay as they are."""
-        return self.pipeline()
-
-    def pipeline(self) -> Any:
-        """These networks as diffusers' pipeline, with the base's own sampler."""
-        return self.family.pipeline()
-
-    def sample(self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling) -> Tensor:
-        """One image a prompt. Raises Refused for a negative prompt that the base would ignore."""
-        refuse_negative_prompt(self.family.files, sampling.negative_prompt)
-        images = []
-        at_once = sampling.at_once or AT_ONCE
-        pipeline = self._sampling_pipeline()
-        for start in range(0, len(prompts), at_once):
-            some = prompts[start : start + at_once]
-            with torch.no_grad(), self.evaluating(), self.autocast():
-                given = self.family.prompt_arguments(some, sampling.negative_prompt)
-            given |= self._sampling_conditions(start, len(some), sampling)
-            images.append(self._denoise(pipeline, given, seeds[start : start + at_once], sampling))
-        return torch.cat(images)
-
-    def _sampling_pipeline(self) -> Any:
-        return self.pipeline()
-
-    def _sampling_conditions(self, start: int, n: int, sampling: Sampling) -> dict[str, Tensor]:
-        """What that pipeline is given beside texts, for n images from number `start` on."""
-        return {}
-
-    @torch.no_grad()
-    def embed(self, prompt: str) -> Conditions:
-        """What the denoising network takes of one text, [1, ...] each."""
-        with self.evaluating(), self.autocast():
-            return self.family.embed(self.family.tokenize([prompt]))
-
-    def sample_embedded(
-        self, prompts: Conditions, negative: Conditions, seeds: Sequence[int], sampling: Sampling
-    ) -> Tensor:
-        """One image a prompt, all at once, of texts that are embedded already.
-
-        Args:
-            prompts: [n, ...] each.
-            negative: [n, ...] each, what guidance leads away from.
-            seeds: n of them.
-            sampling: in how many steps, and with which guidance.
-        """
-        given = self.family.embedded_arguments(prompts, negative)
-        return self._denoise(self._own_pipeline, given, seeds, sampling)
-
-    @torch.no_grad()
-    def _denoise(
-        self, pipeline: Any, given: dict[str, Any], seeds: Sequence[int], sampling: Sampling
-    ) -> Tensor:
-        """[n, 3, h, w] in 0..1 on the CPU, by a pipeline from the texts that it is given."""
-        noise = [torch.Generator().manual_seed(seed) for seed in seeds]
-        with self.evaluating(), self.autocast():
-            out = pipeline(
-                **given,
-                generator=noise,
-                num_inference_steps=sampling.steps,
-                guidance_scale=sampling.guidance_scale,
-                height=self.resolution,
-                width=self.resolution,
-                output_type="pt",
-            ).images
-        images: Tensor = out.float().cpu()
-        return images
-
-    @torch.no_grad()
-    def sample_flops(self, sampling: Sampling) -> float:
-        """With the prompt, and where guidance asks for it without: the text encoders once, the denoising
-        network a step; then the decoder."""
-        texts = self.family.embed(self.family.blank_tokens(1))
-        batch = self._blank(texts)
-        denoising = self._denoising_stages()
-        network = counted_flops(lambda: run(denoising, inputs(batch)))
-        text_encoders = counted_flops(lambda: self.family.embed(self.family.blank_tokens(1)))
-        decoder = counted_flops(lambda: self.vae.decode(batch.latents))
-        passes = self.family.passes(sampling.guidance_scale)
-        return passes * (network * sampling.steps + text_encoders) + decoder
+    # Files
 
     def save(self, folder: Path) -> None:
         """The whole pipeline as `from_pretrained` reads it."""

@@ -72,7 +72,8 @@ class Workload:
 
     def memory_bytes(self, precision: str, base: str | None = None) -> dict[str, int]:
         """Weights, masters, gradients, two optimizer moments and two buffers of an actor; activations come on
-        top.
+        top. Text encoders that do not train are among the weights, as they are there while captions are
+        encoded; on a GPU, activations of training then come where these were.
 
         Args:
             precision: the scenario's `training.precision`.
@@ -202,6 +203,9 @@ def _notes(scenario: Scenario, folder: Path, dataset: Dataset) -> Iterator[str]:
             f"a relay hands the model itself on, here in {scenario.payload}: what a client changes of a"
             " weight by less than that can tell is lost with each hop (topology parallel sends differences)"
         )
+    gpus = scenario.runtime.gpus_per_actor
+    if not isinstance(gpus, str) and gpus > 1:
+        yield f"an actor computes on one GPU: of runtime.gpus_per_actor, {gpus:g}, the others stay unused"
     if scenario.privacy is not None:
         yield from scenario.privacy.notes(scenario)
     if scenario.tuning.local or scenario.model.trains_home:

@@ -134,7 +134,8 @@ class Evaluation(Section):
     guidance_scale: NotNegative = Field(default=3.0, description="The weight of classifier-free guidance.")
     negative_prompt: str = Field(
         default="",
-        description="What images should not show. None for Flux.1, whose guidance is distilled into it.",
+        description="What images of a text_to_image model should not show. None for Flux.1, whose guidance "
+        "is distilled into it.",
     )
     new_tokens: Count = Field(
         default=200, description="How many tokens a causal_language model writes after a prompt."

@@ -37,6 +37,7 @@ class ModelSection(KindSection):
     generates: ClassVar[Generates | None] = None
     learns_labels: ClassVar[bool] = False  # whether it learns labels, and is measured by them
     takes_prompts: ClassVar[bool] = False  # what it generates follows a text
+    takes_negative_prompt: ClassVar[bool] = False  # guidance can lead away from a text
     evaluates_on_test_set: ClassVar[bool] = True
     reads_captions: ClassVar[bool] = False  # whether samples need a caption to be trained on
     of_text: ClassVar[bool] = False  # whether its samples are tokens, not images
@@ -114,6 +115,9 @@ class ModelSection(KindSection):
         if evaluation.prompts and not self.takes_prompts:
             expected = "text_to_image or a causal_language model, or none"
             yield Refused("evaluation.prompts", f"some for a {self.kind}", expected)
+        if (negative := evaluation.negative_prompt) and not self.takes_negative_prompt:
+            expected = "none, or text_to_image as model.kind"
+            yield Refused("evaluation.negative_prompt", f"{negative!r:.60} for a {self.kind}", expected)
         if not self.resembles_references:
             for name in ("reference", "denoising", "inference_cost"):
                 if getattr(evaluation, name) is not None:

@@ -69,6 +69,7 @@ class TextToImage(ModelSection):
     built_for_data: ClassVar[bool] = False
     generates: ClassVar[Generates | None] = "images"
     takes_prompts: ClassVar[bool] = True
+    takes_negative_prompt: ClassVar[bool] = True
     evaluates_on_test_set: ClassVar[bool] = False
     reads_captions: ClassVar[bool] = True
     takes_adapters: ClassVar[bool] = True

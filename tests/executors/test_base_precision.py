@@ -8,10 +8,14 @@ from torch import nn
 from fedray import checks
 from fedray.checks import check
 from fedray.learners.base_precision import BasePrecision
+from fedray.learners.contexts import LearnerContext
+from fedray.learners.learners import NO_DATA
+from fedray.learners.text_to_image import TextToImage
 from fedray.planning.workload import Workload
 from fedray.scenario import ScenarioError, load
 from fedray.scenario.quantized_formats import QUANTIZED
-from tests.helpers import UNSEEN, run, tiny
+from fedray.scenario.text_to_image import TextToImage as Section
+from tests.helpers import PROMPT, UNSEEN, run, tiny
 
 INT8 = {"runtime.base_precision": "int8"}
 NF4 = {"runtime.base_precision": "nf4"}
@@ -72,6 +76,20 @@ def test_lora_beside_a_quantized_base_trains_and_exports_the_whole_model(tmp_pat
         hashes[base] = summary["weights_sha256"]
         assert (tmp_path / base / "model" / "unet" / "config.json").is_file()
     assert hashes["fp32"] != hashes[name]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_quantized_text_encoders_that_are_moved_compute_the_same(name):
+    pytest.importorskip(LIBRARIES[name])
+    section = Section(kind="text_to_image", base="tiny-sd")
+    learner = TextToImage.load(section, LearnerContext(NO_DATA, base_precision=name))
+    before = learner.embed(PROMPT)["text"]
+    for encoder in learner.family.text_encoders:
+        encoder.to(torch.device("cpu"))
+    assert torch.equal(learner.embed(PROMPT)["text"], before)
+    exact = TextToImage.load(section, LearnerContext(NO_DATA)).embed(PROMPT)["text"]
+    assert not torch.equal(exact, before)
 
 
 def test_an_nf4_base_is_as_near_and_as_small_as_qlora_says():

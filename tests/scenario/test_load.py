@@ -103,6 +103,7 @@ TOGETHER = {  # the quickstart, or garments, changed in more places than one: wh
     "stacking along a relay": (tiny, {"aggregation": {"kind": "flora"}}, "aggregation.kind: got flora, expected topology.kind parallel"),
     "an adapter for a classifier": (garments, {"tuning": {"kind": "lora", "rank": 2}}, "tuning.kind: got lora, expected full or partial for classifier"),
     "prompts for a classifier": (garments, {"evaluation.prompts": ["a shoe"]}, "evaluation.prompts: got some for a classifier"),
+    "a negative prompt for a diffusion": (garments, {"model": {"kind": "diffusion"}, "evaluation.negative_prompt": "blur"}, "evaluation.negative_prompt: got 'blur' for a diffusion, expected none, or text_to_image"),
     "pictures of a classifier": (garments, {"evaluation.quality": {"images": 50}}, "evaluation.quality: got some for a classifier"),
     "a rank above the rank": (tiny, PARALLEL | {"tuning.rank": 4, "tuning.ranks": [2, 8]}, "tuning.ranks: got 8, expected at most tuning.rank, 4"),
     "more ranks than clients": (tiny, PARALLEL | {"tuning.ranks": [1] * 6}, "tuning.ranks: got 6 ranks, expected at most one a client, 5"),

@@ -18,6 +18,7 @@ from fedray.learners.base_precision import BasePrecision
 from fedray.learners.bases import Base
 from fedray.learners.families.new_tokens import expanded
 from fedray.learners.families.noise import DiscreteNoise, Noise
+from fedray.learners.families.offload import Offload
 from fedray.learners.stages import Stage
 
 Conditions = dict[str, Tensor]  # by name, samples in the first dimension
@@ -42,6 +43,7 @@ class Family(ABC):
         conditions: names of the conditions that the denoising network takes of a text.
         arguments: what the pipeline calls each condition of a text.
         named: gives a text with what a tuning has learnt under its name.
+        text_memory: where the text encoders are.
     """
 
     tokens: ClassVar[tuple[str, ...]]
@@ -70,6 +72,7 @@ class Family(ABC):
             self.parts, self.tokenizers = load_parts(files, base, name, device, precision)
         for part in self.parts.values():
             part.requires_grad_(False).eval()
+        self.text_memory = Offload(self.text_encoders, device)
         self.noise = self.noise_of(noise_config(files, base, name, self.parts))
 
     def noise_of(self, config: Mapping[str, Any]) -> Noise:
@@ -96,7 +99,7 @@ class Family(ABC):
 
     @property
     def trains_text(self) -> bool:
-        return any(p.requires_grad for encoder in self.text_encoders for p in encoder.parameters())
+        return self.text_memory.trains
 
     @property
     def latent_factor(self) -> int:
@@ -148,15 +151,21 @@ class Family(ABC):
             for name, length in zip(self.tokens, self.lengths(), strict=True)
         }
 
-    @abstractmethod
     def embed(self, ids: Conditions) -> Conditions:
         """What the denoising network takes of texts, from their tokens' ids."""
+        with self.text_memory.in_use():
+            return self._embed(ids)
+
+    @abstractmethod
+    def _embed(self, ids: Conditions) -> Conditions:
+        """The same, by text encoders that are on the device."""
 
     def embed_in_chunks(self, ids: Conditions) -> Conditions:
         """The same of any number of texts, CHUNK at a time: a text encoder's activations take more memory
         than what it gives."""
         chunks = zip(*(values.split(CHUNK) for values in ids.values()), strict=True)
-        embedded = [self.embed(dict(zip(ids, chunk, strict=True))) for chunk in chunks]
+        with self.text_memory.in_use():
+            embedded = [self.embed(dict(zip(ids, chunk, strict=True))) for chunk in chunks]
         return {name: torch.cat([chunk[name] for chunk in embedded]) for name in self.conditions}
 
     def image_conditions(self, sizes: Sequence[tuple[int, int]], resolution: int) -> Conditions:
@@ -195,8 +204,9 @@ class Family(ABC):
         own = {self.arguments[name]: value for name, value in prompts.items()}
         return own | {f"negative_{self.arguments[name]}": value for name, value in negative.items()}
 
-    def pipeline(self) -> Any:
-        """These networks as diffusers' pipeline, with the base's own sampler."""
+    def pipeline(self, embeds: bool = True) -> Any:
+        """These networks as diffusers' pipeline, with the base's own sampler. One that embeds no texts has no
+        text encoders, and is given texts that are embedded already."""
         import diffusers
         from diffusers import schedulers
 
@@ -205,7 +215,10 @@ class Family(ABC):
         )
         sampler = getattr(schedulers, config["_class_name"]).from_config(config)
         pipeline: Any = getattr(diffusers, self.files.pipeline)(
-            **self.parts, **self.tokenizers, scheduler=sampler, **self.pipeline_options()
+            **(self.parts if embeds else self.parts | dict.fromkeys(self.files.tokenizers.values())),
+            **self.tokenizers,
+            scheduler=sampler,
+            **self.pipeline_options(),
         )
         pipeline.set_progress_bar_config(disable=True)
         return pipeline

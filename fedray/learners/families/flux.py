@@ -40,7 +40,7 @@ class Flux(FlowTransformer):
         """Guidance is a number that the network takes."""
         return 1
 
-    def embed(self, ids: Conditions) -> Conditions:
+    def _embed(self, ids: Conditions) -> Conditions:
         """`text` [b, l, d]: T5's last hidden state; `pooled` [b, p]: CLIP's state at the end of the text."""
         pooled: Tensor = self.parts["text_encoder"](ids["text"]).pooler_output
         return {"text": self.embed_t5(ids["text_2"]).to(pooled.dtype), "pooled": pooled}

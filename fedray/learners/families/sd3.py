@@ -30,7 +30,7 @@ class StableDiffusion3(FlowTransformer):
     def sides(self) -> int:
         return self.latent_factor * int(self.denoiser.config.patch_size)
 
-    def embed(self, ids: Conditions) -> Conditions:
+    def _embed(self, ids: Conditions) -> Conditions:
         """`text` [b, l + l_3, d]: the last hidden states but one of both CLIPs, with zeros up to T5's width,
         and T5's last; `pooled` [b, p + p_2]: both CLIPs' projected text."""
         first = self.parts["text_encoder"](ids["text"], output_hidden_states=True)

@@ -17,7 +17,7 @@ class StableDiffusionXL(StableDiffusion):
     tokens: ClassVar[tuple[str, ...]] = ("text", "text_2")
     conditions: ClassVar[tuple[str, ...]] = ("text", "pooled")
 
-    def embed(self, ids: Conditions) -> Conditions:
+    def _embed(self, ids: Conditions) -> Conditions:
         """`text` [b, l, d + d_2]: the last hidden states but one of both text encoders; `pooled` [b, p]: the
         second one's projected text. Those of an empty caption are zeros where the base says so, as its
         pipeline makes them."""

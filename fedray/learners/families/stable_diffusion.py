@@ -19,7 +19,7 @@ class StableDiffusion(Family):
     tokens: ClassVar[tuple[str, ...]] = ("text",)
     conditions: ClassVar[tuple[str, ...]] = ("text",)
 
-    def embed(self, ids: Conditions) -> Conditions:
+    def _embed(self, ids: Conditions) -> Conditions:
         """`text` [b, l, d]: the text encoder's last hidden state."""
         return {"text": self.parts["text_encoder"](ids["text"])[0]}
 

@@ -17,6 +17,7 @@ from fedray.learners.text_to_image import TextToImage
 from fedray.scenario.base import Refused
 from fedray.scenario.text_to_image import TextToImage as Section
 from tests.helpers import ONE_ACTOR, PROMPT, UNSEEN, run, tiny
+from tests.learners.families.out_of_reach import offload_out_of_reach
 from tests.learners.families.tiny_bases import BASES, sdxl
 
 LEARNT = {"training.optimizer.learning_rate": 2e-2, "training.rounds": 2, "training.local_steps": 1}
@@ -79,6 +80,23 @@ def test_the_base_with_the_adapters_files_makes_the_merged_pipelines_picture(tra
 def test_generate_makes_a_picture_of_a_finished_run(trained):
     (image,) = fedray.open(trained).generate(PROMPT, num=1)
     assert image.size == (32, 32)
+
+
+def test_text_encoders_are_on_the_device_for_texts_alone_and_make_the_same_pictures(base):
+    sampling = Sampling(steps=1, guidance_scale=3.0)
+    made = []
+    for offloading in (True, False):
+        with pytest.MonkeyPatch.context() as patched:
+            memories = offload_out_of_reach(patched) if offloading else []
+            model = learner(base)
+        model.prepare_training(False)
+        given = model.embed(PROMPT), model.embed("")
+        images = [model.sample([PROMPT], [0], sampling), model.sample_embedded(*given, [0], sampling)]
+        assert model.sample_flops(sampling) > 0
+        assert all(memory.moves[-1] == "cpu" for memory in memories)
+        made.append(torch.cat(images))
+    assert torch.equal(*made)
+    assert torch.allclose(made[0][0], made[0][1], atol=1 / 255)
 
 
 @pytest.mark.parametrize("family", ["StableDiffusionXLPipeline", "StableDiffusion3Pipeline"])
