@@ -36,6 +36,19 @@ class TopologySection(KindSection):
         """Whether the clients of a round send to the server at once, each its own update."""
         return False
 
+    @property
+    def views(self) -> tuple[str, ...]:
+        """What an observer may see in it: the values that evaluation.leakage.view takes."""
+        return ()
+
+    def turns(self, clients: int) -> int:
+        """How many local updates, one from where another ended, are in an update that reaches the server.
+
+        Args:
+            clients: of a round.
+        """
+        return 1
+
     def updates(self, clients: int) -> int:
         """How many updates reach the server of so many clients."""
         return clients
@@ -71,6 +84,14 @@ class Relay(TopologySection):
     cites: ClassVar[tuple[str, ...]] = ("huang2023federated",)
     hands_model_on: ClassVar[bool] = True
     needs_neighbours: ClassVar[bool] = True
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        return ("neighbour", "server")
+
+    def turns(self, clients: int) -> int:
+        """Those of a chain; of the longest where chains differ."""
+        return -(-clients // self.chains)
 
     def updates(self, clients: int) -> int:
         """One of each chain."""
@@ -117,6 +138,11 @@ class Parallel(TopologySection):
     @property
     def shares_uplink(self) -> bool:
         return self.reduce == "server"
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """In a ring the server gets the sum alone."""
+        return ("sum",) if self.reduces_among_clients else ("server", "sum")
 
     def cited(self) -> Iterator[str]:
         yield from super().cited()
@@ -246,6 +272,10 @@ class Split(TopologySection):
     @property
     def chooses_cut(self) -> bool:
         return "auto" in (self.cut, self.tail)
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        return ("activations",)
 
     def updates(self, clients: int) -> int:
         """Where the client's part goes from hand to hand, one comes back."""

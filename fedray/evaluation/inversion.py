@@ -1,0 +1,172 @@
+"""Which pictures an update was made of: Inverting Gradients (Geiping et al. 2020), through the steps of local
+training, and the labels that an update tells."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from fedray.learners.learner import Learner
+
+Batches = Sequence[Tensor]  # of a local update: each one's places [b] among all pictures
+STEP = 0.1  # of a picture's numbers, in -1..1, at first
+MILESTONES = (3 / 8, 5 / 8, 7 / 8)  # of the attacker's steps, after which these are a tenth as long
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How a client takes its steps: stochastic gradient descent."""
+
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+    clip: float | None  # the largest norm of a gradient; None: no limit
+
+
+class SimulatedUpdate:
+    """The mean update of clients that train on some pictures, as a function of these pictures that can be
+    differentiated.
+
+    Args:
+        learner: the model, whose weights stay as they are.
+        weights: names of those that train, as `part.name`, in the order in which updates have them.
+        start: their numbers [trained] fp32, where training begins.
+        steps: how clients train.
+        chains: for each update that is averaged, its local updates, one from where another ended; each is
+            given by its batches.
+        batch: `images` and `labels` of all pictures, as the learner draws them.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        weights: Sequence[str],
+        start: Tensor,
+        steps: Steps,
+        chains: Sequence[Sequence[Batches]],
+        batch: Any,
+    ) -> None:
+        self.model = _LossOf(learner)
+        parameters = dict(self.model.named_parameters())
+        self.names = [f"parts.{name}" for name in weights]
+        self.shapes = [parameters[name].shape for name in self.names]
+        self.start = start.detach()
+        self.steps = steps
+        self.chains = chains
+        self.batch = batch
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """The mean update [trained] of clients that train on pictures [n, c, h, w] in -1..1."""
+        total = torch.zeros_like(self.start)
+        for chain in self.chains:
+            change = torch.zeros_like(self.start)
+            for batches in chain:
+                change = self._trained(pictures, change, batches)
+            total = total + change
+        return total / len(self.chains)
+
+    def _trained(self, pictures: Tensor, change: Tensor, batches: Batches) -> Tensor:
+        """What weights have changed by [trained] after a local update, of what they had changed by before."""
+        steps = self.steps
+        velocity: Tensor | None = None
+        for places in batches:
+            weights = (self.start + change).requires_grad_(True)
+            gradient = self._gradient(weights, pictures, places)
+            if steps.clip is not None:
+                length = torch.linalg.vector_norm(gradient)
+                gradient = gradient * (steps.clip / (length + 1e-6)).clamp(max=1.0)
+            gradient = gradient + steps.weight_decay * weights
+            velocity = gradient if velocity is None else steps.momentum * velocity + gradient
+            change = change - steps.learning_rate * velocity
+        return change
+
+    def _gradient(self, weights: Tensor, pictures: Tensor, places: Tensor) -> Tensor:
+        parts = weights.split([shape.numel() for shape in self.shapes])
+        named = {n: p.view(s) for n, p, s in zip(self.names, parts, self.shapes, strict=True)}
+        batch = replace(self.batch, images=pictures[places], labels=self.batch.labels[places])
+        loss = functional_call(self.model, named, (batch,))
+        return torch.autograd.grad(loss, weights, create_graph=True)[0]
+
+
+class _LossOf(nn.Module):
+    """A learner's loss as a module, whose weights may be others."""
+
+    def __init__(self, learner: Learner) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict(learner.parts)
+        self.loss = learner.loss
+
+    def forward(self, batch: Any) -> Tensor:
+        return self.loss(batch)
+
+
+def invert(
+    observed: Tensor,
+    simulated: Callable[[Tensor], Tensor],
+    shape: Sequence[int],
+    steps: int,
+    total_variation: float,
+    seed: int,
+) -> Tensor:
+    """Pictures [n, c, h, w] in -1..1 whose update points where the observed one does (Geiping et al. 2020,
+    Eq. 4): the cosine distance and the total variation fall by Adam on the gradient's signs.
+
+    Args:
+        observed: the update [trained].
+        simulated: the update of pictures, differentiable.
+        shape: [n, c, h, w], of the pictures.
+        steps: of the attacker.
+        total_variation: its weight.
+        seed: of the noise that the attacker begins with.
+    """
+    noise = torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed))
+    pictures = noise.to(observed.device).requires_grad_(True)
+    optimizer = torch.optim.Adam([pictures], STEP)
+    milestones = [int(share * steps) for share in MILESTONES]
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, 0.1)
+    with torch.enable_grad():
+        for _ in range(steps):
+            distance = 1 - F.cosine_similarity(simulated(pictures), observed, dim=0)
+            objective = distance + total_variation * variation(pictures)
+            pictures.grad = torch.autograd.grad(objective, pictures)[0].sign()
+            optimizer.step()
+            schedule.step()
+            pictures.data.clamp_(-1, 1)
+    return pictures.detach()
+
+
+def variation(pictures: Tensor) -> Tensor:
+    """The total variation of pictures [n, c, h, w]: the mean difference of neighbours, down and across."""
+    down = (pictures[..., 1:, :] - pictures[..., :-1, :]).abs().mean()
+    across = (pictures[..., 1:] - pictures[..., :-1]).abs().mean()
+    return down + across
+
+
+def labels_of(gradient: Tensor, n: int) -> list[int]:
+    """The labels of n pictures, sorted, by the gradient [labels] of the last layer's bias, of whatever scale
+    (Wainakh et al. 2022, Sec. 4.2, whose sums over weights these are). Of one picture it is the label with
+    the negative entry (iDLG, Zhao et al. 2020). Labels that come up often are told less well."""
+    left = gradient.double().clone()
+    negative = (left < 0).nonzero().flatten()
+    impact = left[negative].sum() * (1 + 1 / len(left)) / n
+    chosen = negative[left[negative].argsort(stable=True)][:n].tolist()
+    left[torch.tensor(chosen, dtype=torch.int64)] -= impact
+    while len(chosen) < n:
+        chosen.append(int(left.argmin()))
+        left[chosen[-1]] -= impact
+    return sorted(chosen)
+
+
+def share_of_labels(guessed: Sequence[int], labels: Sequence[int]) -> float:
+    """The share of labels that are among the guessed ones, each as often as it was guessed."""
+    left = list(guessed)
+    right = 0
+    for label in labels:
+        if label in left:
+            left.remove(label)
+            right += 1
+    return right / len(labels)
