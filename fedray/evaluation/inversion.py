@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.func import functional_call, grad, vmap
 
 from fedray.learners.learner import Learner
 
@@ -56,40 +56,56 @@ class SimulatedUpdate:
         self.shapes = [parameters[name].shape for name in self.names]
         self.start = start.detach()
         self.steps = steps
-        self.chains = chains
         self.batch = batch
+        alike: dict[Any, list[Any]] = {}  # chains by the sizes of their batches, which go side by side
+        for chain in chains:
+            alike.setdefault(tuple(tuple(map(len, turn)) for turn in chain), []).append(chain)
+        self.groups = [_stacked(group) for group in alike.values()]
+        self.count = len(chains)
 
     def __call__(self, pictures: Tensor) -> Tensor:
         """The mean update [trained] of clients that train on pictures [n, c, h, w] in -1..1."""
         total = torch.zeros_like(self.start)
-        for chain in self.chains:
-            change = torch.zeros_like(self.start)
-            for batches in chain:
-                change = self._trained(pictures, change, batches)
-            total = total + change
-        return total / len(self.chains)
+        for chains in self.groups:
+            batches = [[(pictures[at], self.batch.labels[at]) for at in turn] for turn in chains]
+            total = total + self._changes(batches).sum(0)
+        return total / self.count
 
-    def _trained(self, pictures: Tensor, change: Tensor, batches: Batches) -> Tensor:
-        """What weights have changed by [trained] after a local update, of what they had changed by before."""
+    def _changes(self, turns: Any) -> Tensor:
+        """By how much each chain's weights change [chains, trained], as `_change` for images [chains, b, c, h,
+        w] and labels [chains, b]."""
+        if len(turns[0][0][1]) > 1:
+            return vmap(self._change)(turns)
+        return self._change([[(x[0], y[0]) for x, y in batches] for batches in turns])[None]
+
+    def _change(self, turns: Sequence[Sequence[tuple[Tensor, Tensor]]]) -> Tensor:
+        """By how much weights change [trained] over local updates, given as images and labels of batches."""
         steps = self.steps
-        velocity: Tensor | None = None
-        for places in batches:
-            weights = (self.start + change).requires_grad_(True)
-            gradient = self._gradient(weights, pictures, places)
-            if steps.clip is not None:
-                length = torch.linalg.vector_norm(gradient)
-                gradient = gradient * (steps.clip / (length + 1e-6)).clamp(max=1.0)
-            gradient = gradient + steps.weight_decay * weights
-            velocity = gradient if velocity is None else steps.momentum * velocity + gradient
-            change = change - steps.learning_rate * velocity
+        change = torch.zeros_like(self.start)
+        for batches in turns:
+            velocity = torch.zeros_like(self.start)
+            for images, labels in batches:
+                weights = self.start + change
+                gradient = grad(self._loss)(weights, images, labels)
+                if steps.clip is not None:
+                    length = torch.linalg.vector_norm(gradient)
+                    gradient = gradient * (steps.clip / (length + 1e-6)).clamp(max=1.0)
+                velocity = steps.momentum * velocity + gradient + steps.weight_decay * weights
+                change = change - steps.learning_rate * velocity
         return change
 
-    def _gradient(self, weights: Tensor, pictures: Tensor, places: Tensor) -> Tensor:
+    def _loss(self, weights: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         parts = weights.split([shape.numel() for shape in self.shapes])
         named = {n: p.view(s) for n, p, s in zip(self.names, parts, self.shapes, strict=True)}
-        batch = replace(self.batch, images=pictures[places], labels=self.batch.labels[places])
-        loss = functional_call(self.model, named, (batch,))
-        return torch.autograd.grad(loss, weights, create_graph=True)[0]
+        loss: Tensor = functional_call(
+            self.model, named, (replace(self.batch, images=images, labels=labels),)
+        )
+        return loss
+
+
+def _stacked(chains: Sequence[Sequence[Batches]]) -> list[list[Tensor]]:
+    """Chains whose batches have equal sizes as one: of each batch the places [chains, b]."""
+    return [[torch.stack(batch) for batch in zip(*turns, strict=True)] for turns in zip(*chains, strict=True)]
 
 
 class _LossOf(nn.Module):

@@ -102,6 +102,7 @@ class PicturesObserver:
         worker = self.worker
         training = worker.job.scenario.training
         optimizer = training.optimizer
+        assert optimizer.kind == "sgd"
         steps = Steps(optimizer.learning_rate, optimizer.momentum, optimizer.weight_decay, training.clip)
         start = worker.model.flat.travelling_trained
         simulated = SimulatedUpdate(worker.learner, self._names(), start, steps, self.batches, batch)
