@@ -72,8 +72,8 @@ class SimulatedUpdate:
         return total / self.count
 
     def _changes(self, turns: Any) -> Tensor:
-        """By how much each chain's weights change [chains, trained], as `_change` for images [chains, b, c, h,
-        w] and labels [chains, b]."""
+        """By how much each chain's weights change [chains, trained]: as `_change`, of images [chains, b, c,
+        h, w] and labels [chains, b]."""
         if len(turns[0][0][1]) > 1:
             return vmap(self._change)(turns)
         return self._change([[(x[0], y[0]) for x, y in batches] for batches in turns])[None]

@@ -68,7 +68,9 @@ class Leakage(Section):
         clients = scenario.population.clients_per_round
         if self.view == "sum":
             return clients, 1
-        return 1, scenario.topology.turns(clients) if self.view == "server" else 1
+        if self.view == "server":
+            return 1, -(-clients // scenario.topology.updates(clients))
+        return 1, 1
 
     def least_held_out(self, scenario: Any) -> int:
         """How many samples there have to be that nobody trains on."""
@@ -96,11 +98,18 @@ class Leakage(Section):
             yield Refused(".view", "server beside secure_aggregation", expected)
         if scenario.tuning.local or scenario.model.trains_home:
             yield Refused("tuning.local", "some beside evaluation.leakage", "none: an observer lacks them")
+        if scenario.model.inverts_updates:
+            yield from self._of_inversion(scenario)
+
+    def _of_inversion(self, scenario: Any) -> Iterator[Refused]:
         training = scenario.training
-        if scenario.model.inverts_updates and training.optimizer.kind != "sgd":
-            got = f"{training.optimizer.kind} beside evaluation.leakage"
+        beside = "beside evaluation.leakage"
+        if training.optimizer.kind != "sgd":
             expected = "sgd, whose steps the attacker repeats"
-            yield Refused("training.optimizer.kind", got, expected)
-        if scenario.model.inverts_updates and training.groups:
+            yield Refused("training.optimizer.kind", f"{training.optimizer.kind} {beside}", expected)
+        if training.groups:
             expected = "none: the attacker repeats steps of one optimizer"
-            yield Refused("training.groups", "some beside evaluation.leakage", expected)
+            yield Refused("training.groups", f"some {beside}", expected)
+        if scenario.model.normalizes_batches:
+            expected = "group: the attacker repeats no running means"
+            yield Refused("model.norm", f"batch {beside}", expected)

@@ -41,14 +41,6 @@ class TopologySection(KindSection):
         """What an observer may see in it: the values that evaluation.leakage.view takes."""
         return ()
 
-    def turns(self, clients: int) -> int:
-        """How many local updates, one from where another ended, are in an update that reaches the server.
-
-        Args:
-            clients: of a round.
-        """
-        return 1
-
     def updates(self, clients: int) -> int:
         """How many updates reach the server of so many clients."""
         return clients
@@ -88,10 +80,6 @@ class Relay(TopologySection):
     @property
     def views(self) -> tuple[str, ...]:
         return ("neighbour", "server")
-
-    def turns(self, clients: int) -> int:
-        """Those of a chain; of the longest where chains differ."""
-        return -(-clients // self.chains)
 
     def updates(self, clients: int) -> int:
         """One of each chain."""

@@ -41,7 +41,14 @@ class MembersObserver:
     def measure(
         self, learner: Learner, buffer: np.ndarray, state: StateArrays, sheet: Path
     ) -> dict[str, float]:
-        """How well members are told from others; nothing where the client cannot train."""
+        """How well members are told from others; nothing where the client cannot train.
+
+        Args:
+            learner: has the global model.
+            buffer: the global one.
+            state: the server's.
+            sheet: the PNG file to write: the pictures of either kind with the lowest losses.
+        """
         if self.sees_one_client:
             worker = self._worker
             received = worker.model.flat.layout.view(buffer).float()
@@ -54,7 +61,8 @@ class MembersObserver:
             worker.model.load(seen)
             learner = worker.learner
         train, members = self._members
-        test, others = self.job.dataset.test, self._others
+        test = self.job.dataset.test
+        others = self._others
         of_members = self._losses(learner, train, members)
         of_others = self._losses(learner, test, others)
         if not self.job.scenario.model.of_text:

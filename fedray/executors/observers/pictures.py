@@ -54,7 +54,14 @@ class PicturesObserver:
         self, learner: Learner, buffer: np.ndarray, state: StateArrays, sheet: Path
     ) -> dict[str, float]:
         """How well pictures and labels are told, beside guessing the mean picture of others (`_floor`);
-        nothing where stand-in clients cannot train."""
+        nothing where stand-in clients cannot train.
+
+        Args:
+            learner: has the global model.
+            buffer: the global one.
+            state: the server's.
+            sheet: the PNG file to write: originals above what is made of them.
+        """
         received = self.worker.model.flat.layout.view(buffer).float()
         try:
             updates = [self._observed(chain, received, state) for chain in self.chains]
@@ -99,17 +106,30 @@ class PicturesObserver:
 
     def _inverted(self, observed: Tensor, batch: Any) -> Tensor:
         """Pictures as in a batch, made of an update [trained]."""
-        worker = self.worker
-        training = worker.job.scenario.training
+        section = self.section
+        return invert(
+            observed,
+            self._simulated(batch),
+            batch.images.shape,
+            section.attack_steps,
+            section.total_variation,
+            key(self.seed, 0, SERVER, "attack"),
+        )
+
+    def _simulated(self, batch: Any) -> SimulatedUpdate:
+        """What the attacker computes of pictures in place of a batch's: the update from the worker's model of
+        now."""
+        training = self.worker.job.scenario.training
         optimizer = training.optimizer
         assert optimizer.kind == "sgd"
-        steps = Steps(optimizer.learning_rate, optimizer.momentum, optimizer.weight_decay, training.clip)
-        start = worker.model.flat.travelling_trained
-        simulated = SimulatedUpdate(worker.learner, self._names(), start, steps, self.batches, batch)
-        section = self.section
-        seed = key(self.seed, 0, SERVER, "attack")
-        shape = batch.images.shape
-        return invert(observed, simulated, shape, section.attack_steps, section.total_variation, seed)
+        return SimulatedUpdate(
+            self.worker.learner,
+            self._names(),
+            self.worker.model.flat.travelling_trained,
+            Steps(optimizer.learning_rate, optimizer.momentum, optimizer.weight_decay, training.clip),
+            self.batches,
+            batch,
+        )
 
     def _names(self) -> list[str]:
         """Of the weights that train, in the order in which updates have them."""
