@@ -45,7 +45,7 @@ class Leakage(Section):
     total_variation: NotNegative = Field(
         default=1e-4,
         description="The weight of the pictures' total variation beside the cosine distance of updates. More "
-        "of it helps against noise.",
+        "of it helps where much is added up, or noise.",
     )
     draws: Count = Field(
         default=8,
