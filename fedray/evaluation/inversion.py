@@ -1,5 +1,5 @@
 """Which pictures an update was made of: Inverting Gradients (Geiping et al. 2020), through the steps of local
-training, and the labels that an update tells."""
+training, and the labels behind it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -164,8 +164,8 @@ def variation(pictures: Tensor) -> Tensor:
 
 def labels_of(gradient: Tensor, n: int) -> list[int]:
     """The labels of n pictures, sorted, by the gradient [labels] of the last layer's bias, of whatever scale
-    (Wainakh et al. 2022, Sec. 4.2, whose sums over weights these are). Of one picture it is the label with
-    the negative entry (iDLG, Zhao et al. 2020). Labels that come up often are told less well."""
+    (LLG, Wainakh et al. 2022, who sum over the layer's weights instead). Of one picture it is the label with
+    the negative entry (iDLG, Zhao et al. 2020). Labels that come up often are recovered less well."""
     left = gradient.double().clone()
     negative = (left < 0).nonzero().flatten()
     impact = left[negative].sum() * (1 + 1 / len(left)) / n

@@ -18,7 +18,7 @@ class Leakage(Section):
     classifier's updates: the pictures behind them (Inverting Gradients, Geiping et al. 2020). Stand-in
     clients train from the global model on pictures of the test set, as the clients of a round do; the
     attacker sees what the view shows, and knows the model, how a client trains, the labels and the order of
-    batches. How many labels it could have told by itself is measured apart. Of other models' updates:
+    batches. How many labels it could have recovered by itself is measured apart. Of other models' updates:
     whether a sample was trained on, by its loss (membership inference, Yeom et al. 2018)."""
 
     view: Literal["activations", "neighbour", "server", "sum"] = Field(
@@ -110,6 +110,9 @@ class Leakage(Section):
         if training.groups:
             expected = "none: the attacker repeats steps of one optimizer"
             yield Refused("training.groups", f"some {beside}", expected)
+        if scenario.privacy is not None and scenario.privacy.in_local_update:
+            expected = "central, local or none: the attacker repeats steps without noise"
+            yield Refused("privacy.kind", f"{scenario.privacy.kind} {beside}", expected)
         if scenario.model.normalizes_batches:
             expected = "group: the attacker repeats no running means"
             yield Refused("model.norm", f"batch {beside}", expected)

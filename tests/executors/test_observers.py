@@ -54,6 +54,19 @@ def test_the_attacker_s_simulated_update_is_that_of_the_clients(topology, view, 
     torch.testing.assert_close(simulated, observed, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("topology", "view"), [({"kind": "parallel"}, "server"), ({"kind": "relay"}, "neighbour")]
+)
+def test_an_observer_gets_updates_as_their_clients_send_them(topology, view, tmp_path):
+    clip = {"kind": "fedavg", "transforms": [{"kind": "clip", "norm": 0.003}]}
+    executor = SerialExecutor(
+        job_of(garments(tmp_path, watching(view) | {"topology": topology, "aggregation": clip}))[1]
+    )
+    looks = observer(executor.job, executor.device)
+    received = executor.layout.view(executor.initial).float()
+    assert float(looks._observed(looks.chains[0], received, {}).norm()) == pytest.approx(0.003, rel=1e-3)
+
+
 @pytest.fixture(scope="module")
 def neighbour(tmp_path_factory):
     """A relay of two clients, each of whose updates the next one sees."""
@@ -126,6 +139,13 @@ REFUSED = {
             "evaluation": {"leakage": {"view": "server"}},
         },
         "model.norm: got batch beside evaluation.leakage, expected group",
+    ),
+    "noise within local updates": (
+        {
+            "privacy": {"kind": "sample", "clip_norm": 1.0, "noise_multiplier": 1.0},
+            "evaluation": {"leakage": {"view": "server"}},
+        },
+        "privacy.kind: got sample beside evaluation.leakage, expected central, local or none",
     ),
     "what masks hide": (
         {

@@ -41,7 +41,7 @@ class MembersObserver:
     def measure(
         self, learner: Learner, buffer: np.ndarray, state: StateArrays, sheet: Path
     ) -> dict[str, float]:
-        """How well members are told from others; nothing where the client cannot train.
+        """How well members are distinguished from others; nothing where the client cannot train.
 
         Args:
             learner: has the global model.

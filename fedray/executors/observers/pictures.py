@@ -22,7 +22,7 @@ OTHERS = 500  # held-out pictures at most, whose mean is guessed
 
 class PicturesObserver:
     """Inverts the updates of stand-in clients, which hold pictures that nobody trains on. Their numbers are
-    beyond those of the scenario's own clients: none of them attacks, and what they draw nobody else draws.
+    beyond those of the scenario's own clients: none of them attacks, and their draws are their own.
 
     Args:
         job: the run's.
@@ -53,7 +53,7 @@ class PicturesObserver:
     def measure(
         self, learner: Learner, buffer: np.ndarray, state: StateArrays, sheet: Path
     ) -> dict[str, float]:
-        """How well pictures and labels are told, beside guessing the mean picture of others (`_floor`);
+        """How well pictures and labels are recovered, beside guessing the mean picture of others (`_floor`);
         nothing where stand-in clients cannot train.
 
         Args:
@@ -89,7 +89,7 @@ class PicturesObserver:
     def _batches(self, client: int, places: np.ndarray) -> list[Tensor]:
         """Of a stand-in client's local update: where each batch's pictures are among all."""
         order = self.worker.batch_order(0, client, len(places))
-        return [torch.from_numpy(places[batch]) for batch in order if len(batch)]
+        return [torch.from_numpy(places[batch]) for batch in order]
 
     def _batch(self, indices: np.ndarray) -> Any:
         """Test pictures as a step of the learner takes them."""
@@ -143,8 +143,8 @@ class PicturesObserver:
         return sorted(named, key=lambda name: named[name].storage_offset())
 
     def _labels(self, observed: Tensor, labels: list[int]) -> dict[str, float]:
-        """The share of labels that the update [trained] tells by itself; nothing where no bias of the last
-        layer trains."""
+        """The share of labels that are recovered from the update [trained] alone; nothing where no bias of
+        the last layer trains."""
         n = len(labels)
         layout = self.worker.model.flat.layout
         counted = {"eval_leakage_images": float(n)}
