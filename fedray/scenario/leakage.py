@@ -27,7 +27,7 @@ class Leakage(Section):
         "neighbour: the next device of a relay, at the model that one client has trained. server: the "
         "server, at one update as it arrives, after transforms and privacy: one client's, or that of a "
         "relay's chain. sum: the server, at the mean of a round's updates, which is what "
-        "secure_aggregation leaves.",
+        "secure_aggregation leaves, before noise that the server adds.",
     )
     samples: Annotated[int, Field(ge=16)] = Field(
         default=256,

@@ -1,8 +1,33 @@
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
+import torch
 from scipy.stats import mannwhitneyu
 
-from fedray.evaluation.membership import auc, true_positives
+from fedray.evaluation.membership import auc, losses, true_positives
+
+
+class Noisy:
+    """A learner whose loss is a sample's number plus noise, averaged over a batch."""
+
+    evaluating = staticmethod(nullcontext)
+
+    def encode(self, samples, indices):
+        return samples[indices]
+
+    def draw(self, shard, indices, generator):
+        return torch.from_numpy(shard[indices]) + torch.randn(len(indices), generator=generator)
+
+    def loss(self, batch):
+        return batch.mean()
+
+
+def test_every_sample_s_loss_is_a_mean_over_the_same_draws():
+    samples = np.array([5.0, 1.0, 3.0])
+    found = losses(Noisy(), samples, np.array([2, 0]), 4, seed=7)
+    noise = torch.randn(4, generator=torch.Generator().manual_seed(7)).mean()
+    assert found == pytest.approx([3 + float(noise), 5 + float(noise)])
 
 
 def test_the_area_is_mann_and_whitney_s_statistic_ties_and_all():
