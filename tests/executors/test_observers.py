@@ -44,13 +44,13 @@ def test_the_attacker_s_simulated_update_is_that_of_the_clients(topology, view, 
     """Momentum, weight decay, clipping, batches in the clients' order, turns of a chain."""
     changes = watching(view, pictures=3) | {"topology": topology, "training": TRAINING}
     executor = SerialExecutor(job_of(garments(tmp_path, changes))[1])
-    looks = observer(executor.job, executor.device)
-    assert sum(map(len, looks.chains)) == clients
+    watcher = observer(executor.job, executor.device)
+    assert sum(map(len, watcher.chains)) == clients
     received = executor.layout.view(executor.initial).float()
-    observed = torch.stack([looks._observed(chain, received, {}) for chain in looks.chains]).mean(0)
-    looks.worker.model.load(received)
-    batch = looks._batch(looks.indices)
-    simulated = looks._simulated(batch)(batch.images)
+    observed = torch.stack([watcher._observed(chain, received, {}) for chain in watcher.chains]).mean(0)
+    watcher.worker.model.load(received)
+    batch = watcher._batch(watcher.indices)
+    simulated = watcher._simulated(batch)(batch.images)
     torch.testing.assert_close(simulated, observed, rtol=1e-3, atol=1e-6)
 
 
@@ -62,9 +62,9 @@ def test_an_observer_gets_updates_as_their_clients_send_them(topology, view, tmp
     executor = SerialExecutor(
         job_of(garments(tmp_path, watching(view) | {"topology": topology, "aggregation": clip}))[1]
     )
-    looks = observer(executor.job, executor.device)
+    watcher = observer(executor.job, executor.device)
     received = executor.layout.view(executor.initial).float()
-    assert float(looks._observed(looks.chains[0], received, {}).norm()) == pytest.approx(0.003, rel=1e-3)
+    assert float(watcher._observed(watcher.chains[0], received, {}).norm()) == pytest.approx(0.003, rel=1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -97,19 +97,19 @@ def test_a_report_shows_the_pictures_and_says_who_looked(neighbour):
     assert "geiping2020inverting" in page
 
 
-def test_members_are_told_by_the_losses_of_the_model_that_a_client_sends(tmp_path):
+def test_members_are_ranked_by_the_losses_of_the_model_that_a_client_sends(tmp_path):
     changes = {"model": PAINTS, "evaluation": {"leakage": {"view": "server", "samples": 32, "draws": 2}}}
     executor = SerialExecutor(job_of(garments(tmp_path, changes))[1])
-    looks = observer(executor.job, executor.device)
+    watcher = observer(executor.job, executor.device)
     sheet = tmp_path / "samples" / "attack-0000.png"
     learner = executor.evaluator._model.learner
-    metrics = looks.measure(learner, executor.initial, executor.initial_state, sheet)
-    assert metrics == looks.measure(learner, executor.initial, executor.initial_state, sheet)
+    metrics = watcher.measure(learner, executor.initial, executor.initial_state, sheet)
+    assert metrics == watcher.measure(learner, executor.initial, executor.initial_state, sheet)
     assert 0 < metrics["eval_membership_auc"] < 1
     assert metrics["eval_membership_samples"] == 16
     assert sheet.is_file()
-    samples, members = looks._members
-    assert set(members) <= set(looks._worker.client_indices[looks._client])
+    samples, members = watcher._members
+    assert set(members) <= set(watcher._worker.client_indices[watcher._client])
     assert samples is executor.job.dataset.train
 
 
