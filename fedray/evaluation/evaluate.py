@@ -19,7 +19,6 @@ from fedray.scenario.evaluation import Evaluation as EvaluationSection
 from fedray.scenario.kinds import implementation
 from fedray.scenario.scenario import Scenario
 
-FEW = 16  # held-out samples, below which what leaks cannot be told
 # by their sections' names in `evaluation`, in the order in which they are made
 EVALUATIONS: dict[str, type[Evaluation]] = {
     "reference": Resemblance,
@@ -80,9 +79,11 @@ def verify(
         return
     if scenario.held_out_images and dataset.has_test_set:
         split_test_set(scenario, len(dataset.test))
-    if scenario.evaluation.leakage is not None and (n := len(dataset.real)) < FEW:
-        raise Refused(
-            "evaluation.leakage",
-            f"{n} samples that nobody trains on",
-            f"at least {FEW}, of which an attacker knows half",
-        )
+    leakage = scenario.evaluation.leakage
+    if leakage is None:
+        return
+    least = leakage.least_held_out(scenario)
+    n = len(split_test_set(scenario, len(dataset.test))[1]) if dataset.has_test_set else len(dataset.real)
+    if n < least:
+        got = f"{n} samples that nobody trains on"
+        raise Refused("evaluation.leakage", got, f"at least {least} for a view of {leakage.view}")

@@ -191,13 +191,23 @@ class LocalTraining(ClientDatasets):
         rule = copy(self.rule)  # which may keep something until the local update ends, as others go on
         adjust = rule.on_client_start(start, received[flat.layout.numel :], state)
         draws = torch.Generator().manual_seed(key(scenario.seed, round_number, client, "noise"))
-        rng = generator(scenario.seed, round_number, client, "batches")
-        draw_batches = batches if self.private is None else self.private.batches
-        order = draw_batches(scenario.local_batches(client, samples), samples, rng)
+        order = self.batch_order(round_number, client, samples)
         # fp16 gradients underflow: the loss is scaled, and a step whose scaled gradients overflow is left
         # out.
         scale = 1024.0 if scenario.training.precision == "fp16" else 1.0
         return Turn(round_number, client, shard, samples, rule, start, state, adjust, draws, order, scale)
+
+    def batch_order(self, round_number: int, client: int, samples: int) -> list[np.ndarray]:
+        """The batches of a local update: places of each one's samples among so many.
+
+        Args:
+            round_number: from 1.
+            client: whose.
+            samples: that it trains on.
+        """
+        rng = generator(self.job.scenario.seed, round_number, client, "batches")
+        draw_batches = batches if self.private is None else self.private.batches
+        return draw_batches(self.job.scenario.local_batches(client, samples), samples, rng)
 
     def step(self, turn: Turn, optimizer: FlatOptimizer, samples: int) -> None:
         """A step along the gradient that a batch has left, or none where scaled gradients overflow.

@@ -17,6 +17,7 @@ from fedray.executors import Job, attribute_error
 from fedray.executors.companion import COMPANION_STATE
 from fedray.executors.global_step import HOOKS, GlobalStep, as_tensors, hooks_state, merged, moving_average
 from fedray.executors.model import EMA, MASTER, Model, as_sent, make_deterministic, master
+from fedray.executors.observers import Observer, observer
 from fedray.executors.root_update import RootUpdate
 from fedray.executors.spill import StateArrays
 from fedray.randomness import SERVER, key
@@ -210,18 +211,16 @@ class EvaluatorWork:
                 success = [AttackSuccess(attacks(scenario))]
                 result = evaluate(self._model.learner, context, success)
         if scenario.evaluation.leakage is not None:
-            from fedray.executors.split.leaks import measure
-
-            result |= measure(
-                self.job,
-                self._model.learner,
-                self.job.dataset.real,
-                grid.with_name(grid.name.replace("round", "attack")),
-            )
+            sheet = grid.with_name(grid.name.replace("round", "attack"))
+            result |= self._observer.measure(self._model.learner, buffer, state, sheet)
         return result
 
     def export(self, buffer: np.ndarray, state: StateArrays, folder: Path) -> None:
         self._model.export(buffer, state, folder)
+
+    @cached_property
+    def _observer(self) -> Observer:
+        return observer(self.job, self.device)
 
     @cached_property
     def _model(self) -> Model:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,8 @@ def build(section: Section, channels: int, size: int, labels: int) -> nn.Module:
             nn.ReLU(),
             nn.Linear(128, labels),
         )
+    if section.network == "lenet":
+        return _lenet(channels, size, labels)
     from torchvision.models import resnet18
 
     # 32: Wu and He 2018
@@ -115,13 +118,33 @@ def build(section: Section, channels: int, size: int, labels: int) -> nn.Module:
     return resnet18(num_classes=labels, norm_layer=group)
 
 
+def _lenet(channels: int, size: int, labels: int) -> nn.Module:
+    """The network that Zhu et al. 2019 invert, with their initial weights: sigmoids instead of ReLU, strides
+    instead of pooling."""
+    side = -(-size // 4)
+    network = nn.Sequential(
+        nn.Conv2d(channels, 12, 5, stride=2, padding=2),
+        nn.Sigmoid(),
+        nn.Conv2d(12, 12, 5, stride=2, padding=2),
+        nn.Sigmoid(),
+        nn.Conv2d(12, 12, 5, padding=2),
+        nn.Sigmoid(),
+        nn.Flatten(),
+        nn.Linear(12 * side * side, labels),
+    )
+    for weight in network.parameters():
+        nn.init.uniform_(weight, -0.5, 0.5)
+    return network
+
+
 def _pieces(
     section: Section, network: Any
 ) -> list[tuple[str, Callable[[Tensor], Tensor], tuple[nn.Module, ...]]]:
     """The network's pieces: names, what they do, their modules."""
-    if section.network == "cnn":
-        parts = network[:3], network[3:6], network[6:9], network[9:]
-        return [(name, part, (part,)) for name, part in zip(CLASSIFIERS["cnn"], parts, strict=True)]
+    if section.network != "resnet18":
+        starts = {"cnn": (0, 3, 6, 9), "lenet": (0, 2, 4, 6)}[section.network]
+        parts = [network[slice(*ends)] for ends in pairwise((*starts, None))]
+        return [(name, part, (part,)) for name, part in zip(CLASSIFIERS[section.network], parts, strict=True)]
     stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
     layers = [network.layer1, network.layer2, network.layer3, network.layer4]
     pieces: list[tuple[str, Callable[[Tensor], Tensor], tuple[nn.Module, ...]]] = []

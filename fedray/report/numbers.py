@@ -24,6 +24,15 @@ NAMES = {
     "eval_darkness_distance": "darkness distance",
     "eval_recognised": "images recognised",
     "eval_plain_recognised": "plain prompts recognised",
+    "eval_leakage_psnr": "PSNR of pictures rebuilt",
+    "eval_leakage_ssim": "SSIM of pictures rebuilt",
+    "eval_leakage_labels": "labels recovered",
+    "eval_membership_auc": "AUC of membership",
+    "eval_membership_tpr": "true positives at 0.1% false ones",
+}
+FLOORS = {  # what a metric's floor is, where it is not what training images score
+    "eval_leakage_psnr": "guessing the mean picture",
+    "eval_leakage_ssim": "guessing the mean picture",
 }
 MEANINGS = {
     "loss": "Mean over the clients of a round of what they minimise. Lower is better.",
@@ -92,6 +101,24 @@ MEANINGS = {
     "eval_active_units": (
         "Latent numbers that are used: the variance of their posterior mean over test images is above 0.01."
     ),
+    "eval_leakage_psnr": (
+        "How near an attacker's pictures come to those behind an update, in dB (peak signal-to-noise ratio,"
+        " 100 at most); the floor is guessing the mean picture. Lower is safer."
+    ),
+    "eval_leakage_ssim": (
+        "The same as structural similarity (Wang et al. 2004): 1 is the same picture. Lower is safer."
+    ),
+    "eval_leakage_labels": (
+        "Share of the labels that an attacker reads off the update of the last layer. Lower is safer."
+    ),
+    "eval_membership_auc": (
+        "How often a sample that was trained on has a lower loss than one that was not (area under the ROC"
+        " curve): 0.5 is chance, 1 tells all apart. Lower is safer."
+    ),
+    "eval_membership_tpr": (
+        "Share of the samples trained on that an attacker names who names at most 0.1% of the others; with"
+        " fewer than 1,000 others, none of them. Lower is safer."
+    ),
     "eval_distance_correlation": (
         "How much activations that are sent depend on the inputs: 0 not at all, 1 as their mirror image."
     ),
@@ -104,6 +131,8 @@ MEANINGS = {
 OUT_OF = {
     "eval_accuracy": "eval_samples",
     "eval_attack_success": "eval_attack_images",
+    "eval_leakage_labels": "eval_leakage_images",
+    "eval_membership_tpr": "eval_membership_samples",
     "eval_recognised": "eval_images",
     "eval_plain_recognised": "eval_plain_images",
     "eval_precision": "eval_quality_images",

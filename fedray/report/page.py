@@ -13,6 +13,7 @@ from fedray.files import whole
 from fedray.report import charts, numbers, recorded
 from fedray.report.facts import facts
 from fedray.report.ledger import ledger
+from fedray.report.observed import observed
 from fedray.report.recorded import SMOOTHING, Recorded
 from fedray.report.recost import simulate_on_network
 from fedray.scenario import ScenarioError
@@ -86,6 +87,7 @@ def render(runs: Sequence[Recorded], sweep: dict[str, Any] | None = None) -> str
         painters=[run.name for run in painters],
         pictures=next((run.samples.pictures for run in painters if run.samples.pictures), None),
         crossings=[(run.name, *_crossings(run), run.samples.attack) for run in runs if run.split],
+        observers=[(run.name, *seen) for run in runs if (seen := observed(run))],
         ledgers=[(run.name, entries) for run in runs if (entries := ledger(run))],
         targets=targets,
         reached={t: [run.reached(t) for run in runs] for t in targets},

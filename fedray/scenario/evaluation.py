@@ -1,13 +1,13 @@
 """`evaluation`: what is measured and shown, and how often."""
 
-from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from fedray.scenario.base import Count, FilePath, NotNegative, Positive, Refused, Section
+from fedray.scenario.base import Count, FilePath, NotNegative, Positive, Section
 from fedray.scenario.data import FolderName
 from fedray.scenario.kinds import KindSection, OpenKind
+from fedray.scenario.leakage import Leakage
 
 
 class Reference(Section):
@@ -90,26 +90,6 @@ class InferenceCost(Section):
     steps and guidance, and parameters that stand beside the base's."""
 
 
-class Leakage(Section):
-    """What the server of a split model could learn of the clients' inputs, tried on samples of the test set
-    (of an image folder, on all its samples)."""
-
-    samples: Annotated[int, Field(ge=16)] = Field(
-        default=256, description="How many samples are tried; the attacker knows half of them."
-    )
-    attack_steps: Count = Field(
-        default=300,
-        description="Training steps of the attacker, who learns to rebuild inputs from activations.",
-    )
-
-    cites: ClassVar[tuple[str, ...]] = ("szekely2007measuring", "he2019model")
-
-    def conflicts(self, scenario: Any) -> Iterator[Refused]:
-        if not scenario.topology.splits_model or scenario.sites:
-            got = "one beside data.sites" if scenario.sites else f"one for a {scenario.topology.kind}"
-            yield Refused("evaluation.leakage", got, "topology.kind split, over data that may be looked at")
-
-
 class EvaluationSection(KindSection):
     """A measurement of one's own."""
 
@@ -161,7 +141,8 @@ class Evaluation(Section):
     )
     leakage: Leakage | None = Field(
         default=None,
-        description="Measure what a split's activations reveal of inputs. None: not measured.",
+        description="Measure what an observer learns of the clients' samples: from a split's activations, "
+        "or from the updates that it sees. None: not measured.",
     )
     measures: list[OwnEvaluation] = Field(
         default=[], description="Measurements of your own, each a mapping with kind: `module:Class`."

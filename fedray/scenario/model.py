@@ -17,10 +17,11 @@ class Classifier(ModelSection):
     """A network from images to labels, with weights drawn from the seed. It has one part, network."""
 
     kind: Literal["classifier"] = Field(description="classifier: images to labels.")
-    network: Literal["cnn", "resnet18"] = Field(
+    network: Literal["cnn", "lenet", "resnet18"] = Field(
         default="cnn",
-        description="cnn: two convolutions of 32 and 64 channels and a dense layer of 128. resnet18: "
-        "torchvision's ResNet-18.",
+        description="cnn: two convolutions of 32 and 64 channels and a dense layer of 128. lenet: three "
+        "convolutions of 12 channels with sigmoids, weights uniform in -0.5..0.5, whose updates are easily "
+        "inverted (Zhu et al. 2019). resnet18: torchvision's ResNet-18.",
     )
     norm: Literal["batch", "group"] = Field(
         default="batch",
@@ -36,6 +37,7 @@ class Classifier(ModelSection):
     tunable_parts: ClassVar[tuple[str, ...] | None] = ("network",)
     checkpoints_gradients: ClassVar[bool] = False
     learns_labels: ClassVar[bool] = True
+    inverts_updates: ClassVar[bool] = True
 
     @property
     def normalizes_batches(self) -> bool:
@@ -43,6 +45,8 @@ class Classifier(ModelSection):
 
     def cited(self) -> Iterator[str]:
         yield from super().cited()
+        if self.network == "lenet":
+            yield "zhu2019deep"
         if self.network == "resnet18":
             yield "he2016deep"
             yield "ioffe2015batch" if self.norm == "batch" else "wu2018group"

@@ -53,6 +53,9 @@ class ModelSection(KindSection):
     resembles_references: ClassVar[bool] = False
     reads_sites: ClassVar[bool] = False  # whether its data may lie at sites that know nothing of each other
     cuts_by_timestep: ClassVar[bool] = False  # whether the server's part needs nothing of a client's input
+    # Whether the pictures that it trained on can be rebuilt from an update: its batches are `images` and
+    # `labels`, and its loss has second derivatives.
+    inverts_updates: ClassVar[bool] = False
     trains_home: ClassVar[bool] = False  # whether some of its numbers train and stay with their client
 
     @property

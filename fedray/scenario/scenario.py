@@ -223,6 +223,8 @@ class Scenario(Section):
             if key:
                 yield from section.cited()
         yield from self.model.cited_with(self.topology)
+        if self.evaluation.leakage is not None:
+            yield from self.evaluation.leakage.cited_with(self.model)
         if self.topology.splits_model and getattr(self.model, "objective", "") == "masked_language":
             yield "tian2022fedbert"
 

@@ -5,10 +5,13 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field
 
-from fedray.scenario.base import Count, Positive, Refused
+from fedray.scenario.base import Count, Refused
 from fedray.scenario.kinds import KindSection, OpenKind
 from fedray.scenario.relay_defence import RelayDefence, RelayDefenceSection
+from fedray.scenario.split_defence import Defence
 from fedray.scenario.transforms import Quantize, TopK
+
+Compression = Annotated[TopK | Quantize, Discriminator("kind")]
 
 
 class TopologySection(KindSection):
@@ -41,6 +44,11 @@ class TopologySection(KindSection):
     def relay_defence(self) -> RelayDefenceSection | None:
         """What clients do with a model that another one hands them, beside training it."""
         return None
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """What an observer may see in it: the values that evaluation.leakage.view takes."""
+        return ()
 
     def updates(self, clients: int) -> int:
         """How many updates reach the server of so many clients."""
@@ -86,6 +94,10 @@ class Relay(TopologySection):
     @property
     def relay_defence(self) -> RelayDefenceSection | None:
         return self.defence
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        return ("neighbour", "server")
 
     def updates(self, clients: int) -> int:
         """One of each chain."""
@@ -135,6 +147,11 @@ class Parallel(TopologySection):
     def shares_uplink(self) -> bool:
         return self.reduce == "server"
 
+    @property
+    def views(self) -> tuple[str, ...]:
+        """In a ring the server gets the sum alone."""
+        return ("sum",) if self.reduces_among_clients else ("server", "sum")
+
     def cited(self) -> Iterator[str]:
         yield from super().cited()
         if self.reduces_among_clients:
@@ -144,55 +161,6 @@ class Parallel(TopologySection):
         if self.reduces_among_clients:
             for key in scenario.closing_keys:
                 yield Refused(".reduce", f"allreduce with {key}", "server: a ring adds what all have")
-
-
-class DefenceSection(KindSection):
-    """What a client does so that activations tell less of its inputs."""
-
-    kind: str = Field(description="The defence.")
-
-    needs_client_weights: ClassVar[bool] = False  # whether it works by what the client's part learns
-
-    def conflicts_in_split(self, split: "Split", scenario: Any) -> Iterator[Refused]:
-        """What it cannot go with in a split."""
-        return iter(())
-
-
-class Noise(DefenceSection):
-    """Normal noise on every number that a client sends up (Titcombe et al. 2021)."""
-
-    kind: Literal["noise"] = Field(description="noise: normal noise on activations.")
-    std: Positive = Field(description="The noise's standard deviation.")
-
-    implementation: ClassVar[str] = "fedray.executors.split.defences:Noise"
-    cites: ClassVar[tuple[str, ...]] = ("titcombe2021practical",)
-
-
-class DistanceCorrelation(DefenceSection):
-    """The client's loss has a second term: `weight` times the distance correlation of its inputs and what it
-    sends up (NoPeek, Vepakomma et al. 2020)."""
-
-    kind: Literal["distance_correlation"] = Field(
-        description="distance_correlation: train activations to tell little of inputs."
-    )
-    weight: Positive = Field(description="The term's weight in the loss.")
-
-    implementation: ClassVar[str] = "fedray.executors.split.defences:DistanceCorrelation"
-    cites: ClassVar[tuple[str, ...]] = ("vepakomma2020nopeek", "szekely2007measuring")
-    needs_client_weights: ClassVar[bool] = True
-
-    def conflicts_in_split(self, split: "Split", scenario: Any) -> Iterator[Refused]:
-        batch_size = scenario.training.batch_size
-        if split.micro_batches > 1 or batch_size < 4:
-            got = f"{split.micro_batches} micro-batches of a batch of {batch_size}"
-            yield Refused(".defence", got, "whole batches of at least 4, whose distances it compares")
-        if scenario.model.cuts_by_timestep:
-            got = "distance_correlation beside model.server_from"
-            yield Refused(".defence", got, "noise: what is sent depends on no weight")
-
-
-Defence = Annotated[Noise | DistanceCorrelation, Discriminator("kind"), OpenKind("defence")]
-Compression = Annotated[TopK | Quantize, Discriminator("kind")]
 
 
 class Split(TopologySection):
@@ -263,6 +231,10 @@ class Split(TopologySection):
     @property
     def chooses_cut(self) -> bool:
         return "auto" in (self.cut, self.tail)
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        return ("activations",)
 
     def updates(self, clients: int) -> int:
         """Where the client's part goes from hand to hand, one comes back."""

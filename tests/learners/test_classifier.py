@@ -21,6 +21,13 @@ def test_the_small_network_has_the_225034_parameters_that_others_are_measured_wi
     assert sum(p.numel() for p in learner().network.parameters()) == 225_034
 
 
+def test_lenet_has_the_768_features_and_the_initial_weights_of_zhu_et_al():
+    made = learner(DatasetInfo(3, 32, TEN), network="lenet")
+    assert made.network[-1].in_features == 768
+    weights = torch.cat([p.flatten() for p in made.network.parameters()])
+    assert 0.49 < float(weights.abs().max()) <= 0.5
+
+
 def test_resnet18_is_torchvisions_own_and_its_file_opens_there(tmp_path):
     from torchvision.models import resnet18
 
@@ -38,7 +45,7 @@ def test_group_normalisation_leaves_no_running_means():
     assert not [name for name, _ in made.network.named_buffers()]
 
 
-@pytest.mark.parametrize("network", ["cnn", "resnet18"])
+@pytest.mark.parametrize("network", ["cnn", "lenet", "resnet18"])
 def test_a_batch_of_one_trains(network):
     made = learner(network=network, resolution=32)
     made.network.requires_grad_(True)

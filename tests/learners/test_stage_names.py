@@ -10,6 +10,7 @@ UNET = {"kind": "diffusion", "resolution": 16, "channels": [32, 64, 64], "layers
 TRANSFORMER = {"kind": "transformer", "width": 32, "layers": 3, "heads": 2}
 MODELS = [
     {"kind": "classifier", "network": "cnn"},
+    {"kind": "classifier", "network": "lenet"},
     {"kind": "classifier", "network": "resnet18"},
     UNET,
     UNET | {"server_from": 100},

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fedray.evaluation.leakage import distance_correlation
 from fedray.scenario.kinds import implementation
-from fedray.scenario.topology import DefenceSection
+from fedray.scenario.split_defence import DefenceSection
 from fedray.transport.messages import NamedTensors, noised
 
 

@@ -9,6 +9,7 @@ import torch
 from fedray.data import Samples
 from fedray.evaluation.leakage import distance_correlation, reconstruct
 from fedray.executors import Job
+from fedray.executors.spill import StateArrays
 from fedray.executors.split.defences import defence
 from fedray.learners.cut import cut, tensors
 from fedray.learners.learner import Learner
@@ -20,6 +21,18 @@ from fedray.transport.compression import codecs
 from fedray.transport.messages import WireFormat, pack, unpack
 
 SHOWN = 8  # pictures and what is made of them
+
+
+class ActivationsObserver:
+    """The server of a split, which looks at what clients send up."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+
+    def measure(
+        self, learner: Learner, buffer: np.ndarray, state: StateArrays, sheet: Path
+    ) -> dict[str, float]:
+        return measure(self.job, learner, self.job.dataset.real, sheet)
 
 
 @torch.no_grad()
