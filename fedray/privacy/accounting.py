@@ -15,6 +15,7 @@ from fedray.scenario.base import Refused
 
 STEP = 1e-3  # a solved noise multiplier is a multiple of it, the least that keeps to epsilon
 LARGEST_MULTIPLIER = 1e5
+LARGEST_PLD = 100.0  # an epsilon beyond which PLD takes gigabytes, and no epsilon protects anything
 Accountant = Literal["rdp", "pld"]
 
 
@@ -152,11 +153,13 @@ def facts(scenario: Any, samples: Sequence[int], pld: bool = False) -> dict[str,
     Args:
         scenario: with `privacy`, whose noise is known.
         samples: that each client has.
-        pld: compute the tight epsilon too, which takes seconds.
+        pld: compute the tight epsilon too, which takes seconds, where it is at most LARGEST_PLD.
     """
     privacy = scenario.privacy
     rounds = scenario.training.rounds
     published = publication(scenario, samples, rounds) if installed() else None
+    by_rdp = epsilon(scenario, samples, rounds)
+    pld = pld and by_rdp is not None and by_rdp <= LARGEST_PLD
     return {
         "kind": privacy.kind,
         "unit": privacy.unit(scenario.topology),
@@ -165,7 +168,7 @@ def facts(scenario: Any, samples: Sequence[int], pld: bool = False) -> dict[str,
         "noise_multiplier": privacy.noise_multiplier,
         "noise": privacy.noise,
         "delta": privacy.delta,
-        "epsilon": epsilon(scenario, samples, rounds),
+        "epsilon": by_rdp,
         "epsilon_pld": epsilon(scenario, samples, rounds, "pld") if pld else None,
     }
 

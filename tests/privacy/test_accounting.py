@@ -114,6 +114,13 @@ def test_without_the_library_epsilon_is_unknown_and_one_that_is_asked_for_refuse
         with_noise(asked, [])
 
 
+def test_an_epsilon_that_protects_nothing_is_not_computed_tightly(scenario):
+    pytest.importorskip("dp_accounting")
+    known = facts(changed(scenario, central(0.01), 1, clients=10, per_round=10), [], pld=True)
+    assert known["epsilon"] > 1000
+    assert known["epsilon_pld"] is None
+
+
 def test_check_says_epsilon_before_anything_trains(fedray, tmp_path):
     pytest.importorskip("dp_accounting")
     privacy = {"kind": "central", "clip_norm": 1.0, "noise_multiplier": 1.0, "delta": 1e-2}
