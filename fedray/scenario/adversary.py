@@ -43,8 +43,8 @@ class Adversary(Section):
     )
     from_round: Count = Field(
         default=1,
-        description="The first round in which they attack. Behind the last one: nobody attacks, and an attack "
-        "that is measured is measured on a clean model.",
+        description="The first round in which they attack. Behind the last one: nobody attacks, and an "
+        "attack's success is measured on a clean model.",
     )
     claimed_samples: Positive = Field(
         default=1.0,
