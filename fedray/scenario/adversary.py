@@ -41,7 +41,11 @@ class Adversary(Section):
         description="Where attackers stand in a relay. random: wherever the order puts them. first, last: "
         "before, or behind, all others of their chain.",
     )
-    from_round: Count = Field(default=1, description="The first round in which they attack.")
+    from_round: Count = Field(
+        default=1,
+        description="The first round in which they attack. Behind the last one: nobody attacks, and an "
+        "attack's success is measured on a clean model.",
+    )
     claimed_samples: Positive = Field(
         default=1.0,
         description="How many samples an attacker claims to have, as a multiple of what it has, rounded: "

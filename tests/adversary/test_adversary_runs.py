@@ -88,6 +88,13 @@ def test_a_scaled_update_of_factor_one_is_an_honest_one(clean, tmp_path):
     assert run(garments(tmp_path, same), tmp_path / "run")["weights_sha256"] == clean["weights_sha256"]
 
 
+def test_an_attack_that_begins_behind_the_last_round_is_measured_and_changes_nothing(clean, tmp_path):
+    never = {"adversary": {"clients": [1], "from_round": 3, "attack": BACKDOOR}}
+    result = run(garments(tmp_path, never), tmp_path / "run")
+    assert result["weights_sha256"] == clean["weights_sha256"]
+    assert 0 <= result["final"]["eval_attack_success"] <= 1
+
+
 def test_a_backdoor_is_measured_by_what_it_was_made_for(tmp_path):
     changes = {"adversary": {"share": 0.4, "attack": [BACKDOOR, {"kind": "model_replacement"}]}}
     result = run(garments(tmp_path, changes), tmp_path / "run")
