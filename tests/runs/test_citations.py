@@ -24,6 +24,7 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
         *("fixed", "linear", "held_out"),  # augmentation, which cites
         # sidelink: by its model
         *("scale", "noise"),  # attacks beside those that cite
+        "validation",  # of a relay's receivers
         *("level", "neighbours", "sidelink", "flops", "profile", "mix", "disc", "line", "places"),
     },
     "keep": {"hashes", "updates"},  # a ledger's, which cites
