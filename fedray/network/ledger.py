@@ -62,25 +62,17 @@ class Ledger:
     # clients (by their nodes) that go on with what is late, and until when
     busy: Mapping[str, float] = field(default_factory=dict)
     encoded: Sequence[int] = ()  # clients that have encoded their samples, where that costs something
-    # see schedule.Payments; none: nobody is paid
-    paid: float | None = None
-    social_cost: float | None = None
-    misreport_gain: float | None = None
+    # totals of schedule.Payments by name; empty where nobody is paid
+    money: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def busy_clients(self) -> list[int]:
         return [node_client(node) for node in self.busy]
 
     def totals(self) -> dict[str, Any]:
-        left_out = {"busy", "encoded", *Payments._fields}
+        left_out = ("busy", "encoded", "money")
         costs = {name: value for name, value in asdict(self).items() if name not in left_out}
-        return costs | self.money
-
-    @property
-    def money(self) -> dict[str, float]:
-        """Totals of schedule.Payments by name; empty where nobody is paid."""
-        totals = {name: getattr(self, name) for name in Payments._fields}
-        return {name: total for name, total in totals.items() if total is not None}
+        return costs | dict(self.money)
 
     def add(self, events: list[Event], payments: Payments | None = None) -> Ledger:
         """The totals with one more round. It ends with its aggregate; what comes later costs all the same,
@@ -103,15 +95,14 @@ class Ledger:
             self.energy_j + sum(e.energy_j for e in events),
             self._busy(events, now_s),
             sorted(encoded.union(self.encoded)) if encoded else self.encoded,
-            **self._money_with(payments),
+            self._money_with(payments),
         )
 
     def _money_with(self, payments: Payments | None) -> dict[str, float]:
         """The totals of money with those of one more round."""
-        added = {} if payments is None else payments._asdict()
-        return self.money | {
-            name: self.money.get(name, 0.0) + value for name, value in added.items() if value is not None
-        }
+        round_money = {} if payments is None else payments._asdict()
+        added = {name: value for name, value in round_money.items() if value is not None}
+        return dict(self.money) | {name: self.money.get(name, 0.0) + value for name, value in added.items()}
 
     def _busy(self, events: list[Event], now_s: float) -> dict[str, float]:
         busy = {node: until_s for node, until_s in self.busy.items() if until_s > now_s}

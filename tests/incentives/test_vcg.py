@@ -1,6 +1,6 @@
 """VCG over clients and cuts, and over orders of a relay."""
 
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def test_the_order_and_the_payments_of_the_worked_example():
 
 
 def route_cost(order, joules, prices):
-    return sum(joules[a][b] * prices[a] for a, b in zip(order, order[1:], strict=False))
+    return sum(joules[a][b] * prices[a] for a, b in pairwise(order))
 
 
 @settings(max_examples=25, deadline=None)
