@@ -210,6 +210,8 @@ def _tiles(run: Recorded) -> list[tuple[str, str, str]]:
         ("simulated time", size(last["sim_time_s"], "s"), f"{last['wall_time_s']:.0f} s on the wall")
     )
     tiles.append(("energy", size(last["energy_j"], "J"), ""))
+    if "paid" in last:
+        tiles.append(("paid", f"{last['paid']:.4g}", f"true costs {last['social_cost']:.4g}"))
     return tiles
 
 

@@ -1,5 +1,6 @@
 """An incentive in a run: who takes part, what it costs and is paid, and what misreports gain."""
 
+import re
 import textwrap
 
 import numpy as np
@@ -14,7 +15,7 @@ from fedray.planning.plan import plan
 from fedray.planning.round import Shared, schedule_round
 from fedray.planning.workload import measure
 from fedray.randomness import generator
-from fedray.report import facts, recorded
+from fedray.report import facts, page, recorded
 from fedray.runs.folder import RunFolder
 from fedray.scenario import ScenarioError
 from tests.helpers import garments, job_of, rows, run
@@ -100,6 +101,12 @@ def test_the_report_says_what_was_paid(finished):
     what = facts.facts(*recorded.read([finished / "run"]), 0)["what"]
     paid = rows(finished / "run" / "metrics.jsonl")[-1]["paid"]
     assert f"paid {paid:.4g}, true costs of the winners" in what["incentive"]
+
+
+def test_the_report_s_table_of_totals_has_what_was_paid(finished):
+    paid = rows(finished / "run" / "metrics.jsonl")[-1]["paid"]
+    html = page.render(recorded.read([finished / "run"]))
+    assert re.search(rf"paid to clients</t[dh]>\s*<td[^>]*>\s*{paid:.4g}\s*<", html)
 
 
 def test_a_schedule_has_the_auction_s_winners_and_payments(tmp_path):
