@@ -20,6 +20,7 @@ class AttackSection(KindSection):
     # Whether what attackers send is made from the updates of the others, which only the server has together.
     colludes: ClassVar[bool] = False
     trains: ClassVar[bool] = True  # whether the attacker trains at all
+    sends_honestly: ClassVar[bool] = False  # whether its updates pass the hooks of honest clients
     keeps_state: ClassVar[bool] = False  # whether it keeps something of a client between local updates
 
     @property
@@ -194,6 +195,7 @@ class Misreport(AttackSection):
     factor: Positive = Field(description="The bid as a multiple of the true cost: above 1 a higher one.")
 
     implementation: ClassVar[str] = "fedray.adversary.attack:Misreport"
+    sends_honestly: ClassVar[bool] = True
 
     @property
     def bid_factor(self) -> float:
