@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fedray.executors.relay_defence import Hop, RelayDefence
     from fedray.executors.split.defences import Defence
     from fedray.failures import RunFailed
+    from fedray.incentives.incentive import Incentive, Offers, Outcome
     from fedray.learners.contexts import EvaluationContext, LearnerContext, Sampling
     from fedray.learners.learner import Learner
     from fedray.learners.stages import Stage
@@ -63,11 +64,14 @@ __all__ = [
     "Hook",
     "HookContext",
     "Hop",
+    "Incentive",
     "Learner",
     "LearnerContext",
     "Link",
     "LinkContext",
     "Mechanism",
+    "Offers",
+    "Outcome",
     "Partition",
     "Refused",
     "RelayDefence",
@@ -117,6 +121,7 @@ _MODULES = {
     "fedray.executors.relay_defence": ["Hop", "RelayDefence"],
     "fedray.executors.split.defences": ["Defence"],
     "fedray.failures": ["RunFailed"],
+    "fedray.incentives.incentive": ["Incentive", "Offers", "Outcome"],
     "fedray.learners.contexts": ["EvaluationContext", "LearnerContext", "Sampling"],
     "fedray.learners.learner": ["Learner"],
     "fedray.learners.stages": ["Stage"],

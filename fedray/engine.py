@@ -228,7 +228,7 @@ class Run:
             schedule = schedule.sorted({event.id: event.t0_s for event in events})
         reports, server = self.train_clients(schedule)
         self.start_baseline()
-        self.ledger = self.ledger.add(events)
+        self.ledger = self.ledger.add(events, selected.payments)
         clients = [*selected.clients, *selected.unreached]
         in_order = [reports[client] for client in schedule.clients]  # whichever was faster
         metrics = round_metrics(

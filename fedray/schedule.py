@@ -168,6 +168,15 @@ class Aggregate(NamedTuple):
 Step = Train | Generate | Pass | Validate | Send | Aggregate
 
 
+class Payments(NamedTuple):
+    """What the clients of a round are paid, in money: the sum of their payments and of their true costs, and
+    what attackers gain by the bids that they made instead of their true costs (None: no attacker bids)."""
+
+    paid: float
+    social_cost: float
+    misreport_gain: float | None = None
+
+
 @dataclass(frozen=True)
 class Schedule:
     """One round, its steps in an order in which each stands behind those it waits for."""
@@ -175,6 +184,7 @@ class Schedule:
     round: int
     steps: tuple[Step, ...]
     unreached: tuple[int, ...] = ()  # clients that were selected, and that no step reaches
+    payments: Payments | None = None  # where clients are paid
 
     def __post_init__(self) -> None:
         early = next(
@@ -239,7 +249,7 @@ class Schedule:
             step = steps[first[client]]
             assert isinstance(step, Train | Pass)
             steps[first[client]] = step._replace(encodes=True)
-        return Schedule(self.round, tuple(steps), self.unreached)
+        return Schedule(self.round, tuple(steps), self.unreached, self.payments)
 
     def giving_class_images(self, images: int) -> Schedule:
         """The same round, in which the server generates so many class images for each client that encodes its
@@ -257,7 +267,7 @@ class Schedule:
                 steps += [paint, given]
                 step = step._replace(after=(*step.after, given.id))
             steps.append(step)
-        return Schedule(self.round, tuple(steps), self.unreached)
+        return Schedule(self.round, tuple(steps), self.unreached, self.payments)
 
     def without(self, client: int) -> Schedule:
         """The same round, as if this client had not been selected."""

@@ -294,6 +294,10 @@ def _plan_rows(p: dict[str, Any]) -> list[tuple[str, str, str]]:
         )
     for key, name, unit in (("sim_time_s", "simulated time", "s"), ("energy_j", "energy", "J")):
         rows.append((name, size(p["per_round"][key], unit), size(p["total"][key], unit)))
+    money = ("paid", "paid"), ("social_cost", "the winners' true costs"), ("misreport_gain", "by misreports")
+    for key, name in money:
+        if key in p["total"]:
+            rows.append((name, f"{p['per_round'][key]:.4g}", f"{p['total'][key]:.4g}"))
     return rows
 
 

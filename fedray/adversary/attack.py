@@ -78,6 +78,10 @@ class Attack(Hook):
         return np.sort(rng.choice(indices, n, replace=False))
 
 
+class Misreport(Attack):
+    """What the attacker sends and trains on is honest; its bid is not (see planning.bidding)."""
+
+
 class AttackSuccess(Evaluation):
     """What the attacks of a scenario measure.
 

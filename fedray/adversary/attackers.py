@@ -38,7 +38,8 @@ class Attackers:
 
     def sender(self, hooks: HookChain, context: HookContext) -> HookChain:
         """The hooks of the client that sends: the scenario's, or an attacker's own."""
-        if not self.attacks_in(context.round_number, context.client):
+        attacks = self.attacks_in(context.round_number, context.client)
+        if not attacks or all(attack.section.sends_honestly for attack in self.attacks):
             return hooks
         return HookChain([*self.attacks, *hooks.codecs], hooks.dtype, hooks.feeds_back)
 

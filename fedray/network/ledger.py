@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 from fedray.scenario.network import DIRECTIONS
-from fedray.schedule import SERVER_NODE, client_node, node_client
+from fedray.schedule import SERVER_NODE, Payments, client_node, node_client
 
 
 class Event(NamedTuple):
@@ -51,7 +51,7 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True)
 class Ledger:
-    """Running totals of a run: bytes on the air, simulated seconds, joules."""
+    """Running totals of a run: bytes on the air, simulated seconds, joules; money where clients are paid."""
 
     transfers: int = 0
     bytes_uplink: int = 0
@@ -62,17 +62,26 @@ class Ledger:
     # clients (by their nodes) that go on with what is late, and until when
     busy: Mapping[str, float] = field(default_factory=dict)
     encoded: Sequence[int] = ()  # clients that have encoded their samples, where that costs something
+    # totals of schedule.Payments by name; empty where nobody is paid
+    money: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def busy_clients(self) -> list[int]:
         return [node_client(node) for node in self.busy]
 
     def totals(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(self).items() if name not in ("busy", "encoded")}
+        left_out = ("busy", "encoded", "money")
+        costs = {name: value for name, value in asdict(self).items() if name not in left_out}
+        return costs | dict(self.money)
 
-    def add(self, events: list[Event]) -> Ledger:
-        """A round ends with its aggregate; what comes later is paid for all the same, and keeps its device
-        from the next."""
+    def add(self, events: list[Event], payments: Payments | None = None) -> Ledger:
+        """The totals with one more round. It ends with its aggregate; what comes later costs all the same,
+        and keeps its device from the next.
+
+        Args:
+            events: the round's.
+            payments: of the round; None: nobody is paid.
+        """
         sent = {d: sum(e.bytes for e in events if e.direction == d) for d in DIRECTIONS}
         now_s = max([self.sim_time_s, *(e.t1_s for e in events if e.event == "aggregate")])
         newly_encoded = (e.client for e in events if e.encoded and e.outcome in ("done", "late"))
@@ -86,7 +95,14 @@ class Ledger:
             self.energy_j + sum(e.energy_j for e in events),
             self._busy(events, now_s),
             sorted(encoded.union(self.encoded)) if encoded else self.encoded,
+            self._money_with(payments),
         )
+
+    def _money_with(self, payments: Payments | None) -> dict[str, float]:
+        """The totals of money with those of one more round."""
+        round_money = {} if payments is None else payments._asdict()
+        added = {name: value for name, value in round_money.items() if value is not None}
+        return dict(self.money) | {name: self.money.get(name, 0.0) + value for name, value in added.items()}
 
     def _busy(self, events: list[Event], now_s: float) -> dict[str, float]:
         busy = {node: until_s for node, until_s in self.busy.items() if until_s > now_s}

@@ -106,10 +106,37 @@ class Radio:
 
         return finish_s
 
+    def client_energy_j(
+        self, start: RoundStart, work: Work, clients: np.ndarray, at_once: int, encoded: Collection[int] = ()
+    ) -> np.ndarray:
+        """Joules that a round takes each client: its local update, and its uplink [clients]; infinite for one
+        out of reach.
+
+        Args:
+            start: the round.
+            work: what each client does.
+            clients: by number.
+            at_once: how many share the uplink's band.
+            encoded: clients that have encoded their samples; the others do it first.
+        """
+        flops = self._compute_flops(work, clients.tolist(), set(encoded))
+        compute_j = [self.devices[c].energy_j(n) for c, n in zip(clients.tolist(), flops, strict=True)]
+        nbytes = np.array([work.send_bytes("uplink", c) for c in clients.tolist()])
+        ones = np.ones_like(clients)
+        requests = TransferRequests(clients, SERVER_ID * ones, nbytes, ones, ones / at_once, 0 * ones)
+        costs = self.links["uplink"].transfers(start, requests)
+        return np.array(compute_j) + np.where(np.isfinite(costs.time_s), costs.energy_j, np.inf)
+
     def _compute_times_s(self, work: Work, clients: list[int], encoded: set[int]) -> np.ndarray:
         """Seconds of each client's local update, and of encoding its samples where it has not yet."""
-        flops = [work.train_flops(c, 0) for c in clients]
-        if work.encode_flops:
-            encoding = [0.0 if c in encoded else work.encode_flops(c) for c in clients]
-            flops = [train + encode for train, encode in zip(flops, encoding, strict=True)]
+        flops = self._compute_flops(work, clients, encoded)
         return np.array([self.devices[c].time_s(n) for c, n in zip(clients, flops, strict=True)])
+
+    @staticmethod
+    def _compute_flops(work: Work, clients: list[int], encoded: set[int]) -> list[float]:
+        """Operations of each client's local update, and of encoding its samples where it has not yet."""
+        flops = [work.train_flops(c, 0) for c in clients]
+        if not work.encode_flops:
+            return flops
+        encoding = [0.0 if c in encoded else work.encode_flops(c) for c in clients]
+        return [train + encode for train, encode in zip(flops, encoding, strict=True)]

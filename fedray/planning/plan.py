@@ -18,6 +18,7 @@ from fedray.network.ledger import Ledger
 from fedray.network.links import RoundStart
 from fedray.network.radio import Radio
 from fedray.network.work import Work
+from fedray.planning.bidding import refuse_without_winners
 from fedray.planning.cuts import CutWork, all_cuts
 from fedray.planning.placement import Node, pack, ray_address, refuse_crowded
 from fedray.planning.round import Shared, schedule_round, select_clients, shared, write_round
@@ -125,7 +126,7 @@ def simulate_rounds(
     total = Ledger()
     for t in range(1, scenario.training.rounds + 1):
         schedule = schedule_round(scenario, radio, t, known, work, total)
-        total = total.add(time_round(schedule, work, radio, total.sim_time_s))
+        total = total.add(time_round(schedule, work, radio, total.sim_time_s), schedule.payments)
         yield schedule, total
 
 
@@ -269,6 +270,9 @@ def feasible(scenario: Scenario, radio: Radio, workload: Workload, shared: Share
     if scenario.secure_aggregation is not None:
         weights = sorted(map(scenario.aggregation.weight, shared.samples), reverse=True)
         scenario.secure_aggregation.refuse_weight(sum(weights[: scenario.population.clients_selected]))
+    if scenario.incentive is not None:
+        work = workload.of(scenario, shared.samples)
+        refuse_without_winners(scenario, radio, work, shared.eligible(scenario), shared.samples)
     if (deadline := scenario.network.deadline_s) is not None:
         _check_deadline(scenario, radio, workload.of(scenario, shared.samples), shared, deadline)
 

@@ -1,7 +1,7 @@
 """Writes down the schedule of any round of a scenario: who takes part, and what they do."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -14,6 +14,7 @@ from fedray.network.ledger import Ledger
 from fedray.network.links import RoundStart, TransferRequests
 from fedray.network.radio import Radio
 from fedray.network.work import Work
+from fedray.planning.bidding import hold_auction, true_costs
 from fedray.planning.selection import SelectionContext, choose
 from fedray.randomness import SERVER, generator
 from fedray.scenario.base import Refused
@@ -82,13 +83,38 @@ def schedule_round(
         Refused: for a relay in which a device has nobody in range.
     """
     start = RoundStart(round_number, so_far.sim_time_s)
-    clients = select_clients(scenario, radio, start, shared, work, so_far)
-    schedule = write_round(scenario, radio, start, clients, shared, work)
+    if scenario.incentive is None:
+        clients = select_clients(scenario, radio, start, shared, work, so_far)
+        payments = None
+    else:
+        assert shared is not None
+        assert work is not None
+        available = _available(scenario, radio, start, shared, so_far)
+        costs = true_costs(scenario, radio, start, work, available, so_far.encoded)
+        clients, payments = hold_auction(scenario, start.round_number, available, costs, shared.samples)
+    schedule = replace(write_round(scenario, radio, start, clients, shared, work), payments=payments)
     if work is None or not work.encode_flops:
         return schedule
     schedule = schedule.encoding(so_far.encoded)
     given = scenario.model.class_images_from_server
     return schedule.giving_class_images(given) if given else schedule
+
+
+def _available(
+    scenario: Scenario, radio: Radio, start: RoundStart, shared: Shared | None, so_far: Ledger
+) -> np.ndarray:
+    """The clients that are there and free, sorted [n] int.
+
+    Args:
+        scenario: whose.
+        radio: its network.
+        start: which round.
+        shared: what the server knows of its clients.
+        so_far: what the rounds before it cost.
+    """
+    eligible = np.arange(scenario.population.clients) if shared is None else shared.eligible(scenario)
+    available = radio.devices.available(start.round_number, eligible)
+    return np.setdiff1d(available, so_far.busy_clients) if so_far.busy else available
 
 
 def write_round(
@@ -171,9 +197,7 @@ def select_clients(
     """
     population = scenario.population
     eligible = np.arange(population.clients) if shared is None else shared.eligible(scenario)
-    available = radio.devices.available(start.round_number, eligible)
-    if so_far.busy:
-        available = np.setdiff1d(available, so_far.busy_clients)
+    available = _available(scenario, radio, start, shared, so_far)
 
     def finish_times_s(clients: np.ndarray) -> Callable[[int], np.ndarray]:
         assert work is not None

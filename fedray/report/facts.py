@@ -63,6 +63,8 @@ def _what(run: Recorded) -> dict[str, str]:
         what["adversary"] = _adversary(scenario["adversary"], population["clients"])
     if any("rejected" in row for row in run.rows):
         what["models rejected by receivers"] = _rejected(run.rows)
+    if scenario.get("incentive"):
+        what["incentive"] = _incentive(scenario["incentive"], run.rows)
     if scenario.get("secure_aggregation"):
         what["secure aggregation"] = "keys from the seed: a simulation, open to anyone with the seed"
     if scenario.get("privacy"):
@@ -115,6 +117,17 @@ def _rejected(rows: Sequence[dict[str, Any]]) -> str:
     attackers = sum(row.get("rejected_attackers", 0) for row in rows)
     handed_on = sum(row["clients"] for row in rows)
     return f"{rejected} of {handed_on}, {attackers} of them attackers'"
+
+
+def _incentive(section: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
+    """The mechanism, what was paid, and what it cost the winners."""
+    if not rows:
+        return _words(section)
+    last = rows[-1]
+    words = f"{_words(section)}; paid {last['paid']:.4g}, true costs of the winners {last['social_cost']:.4g}"
+    if "misreport_gain" in last:
+        words += f", gained by misreports {last['misreport_gain']:.4g}"
+    return words
 
 
 def _privacy(section: dict[str, Any], known: dict[str, Any] | None) -> str:
@@ -197,6 +210,8 @@ def _tiles(run: Recorded) -> list[tuple[str, str, str]]:
         ("simulated time", size(last["sim_time_s"], "s"), f"{last['wall_time_s']:.0f} s on the wall")
     )
     tiles.append(("energy", size(last["energy_j"], "J"), ""))
+    if "paid" in last:
+        tiles.append(("paid", f"{last['paid']:.4g}", f"true costs {last['social_cost']:.4g}"))
     return tiles
 
 

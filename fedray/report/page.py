@@ -162,6 +162,10 @@ def _totals(runs: Sequence[Recorded], shown: Sequence[str]) -> list[tuple[str, l
         ("wall_time_s", "wall time", "s"),
     ):
         rows.append((name, [size(v, unit) if (v := last(r, key)) is not None else "" for r in runs]))
+    for key in ("paid", "social_cost", "misreport_gain"):
+        money = [last(r, key) for r in runs]
+        if any(v is not None for v in money):
+            rows.append((numbers.name(key), ["" if v is None else f"{v:.4g}" for v in money]))
     rows.append(("clients' work", [size(recorded.client_flops(run), "FLOP") for run in runs]))
     rows.append(("weights_sha256", [run.weights_sha256[:12] for run in runs]))
     return rows

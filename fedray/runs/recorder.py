@@ -68,7 +68,7 @@ def round_metrics(
     weight: Callable[[int], int],
     missed: int = 0,
 ) -> dict[str, Any]:
-    """A line of metrics.jsonl. Bytes, simulated time and energy are cumulative.
+    """A line of metrics.jsonl. Bytes, simulated time, energy and money are cumulative.
 
     Args:
         round_number: from 1.
@@ -95,6 +95,7 @@ def round_metrics(
         "bytes_sidelink": ledger.bytes_sidelink,
         "sim_time_s": ledger.sim_time_s,
         "energy_j": ledger.energy_j,
+        **ledger.money,
         "wall_time_s": round(wall_time_s, 3),
     }
 

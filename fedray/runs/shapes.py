@@ -232,7 +232,7 @@ class Checkpoint(Shape):
 
     round: Whole
     saved: Sums
-    ledger: dict[str, Number | dict[str, Number] | list[Whole]]
+    ledger: dict[str, Number | dict[str, float] | list[Whole]]
     wall_time_s: Number
     failures: Whole
     metrics_lines: Whole

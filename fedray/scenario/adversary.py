@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import lru_cache
+from math import prod
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -65,6 +66,11 @@ class Adversary(Section):
     def trains(self) -> bool:
         """Whether attackers train at all."""
         return all(attack.trains for attack in self.attack)
+
+    @property
+    def bid_factor(self) -> float:
+        """What attackers bid, as a multiple of their true cost."""
+        return prod(attack.bid_factor for attack in self.attack)
 
     def attackers(self, seed: int, clients: int) -> frozenset[int]:
         """The attackers of so many clients."""

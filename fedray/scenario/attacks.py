@@ -20,7 +20,13 @@ class AttackSection(KindSection):
     # Whether what attackers send is made from the updates of the others, which only the server has together.
     colludes: ClassVar[bool] = False
     trains: ClassVar[bool] = True  # whether the attacker trains at all
+    sends_honestly: ClassVar[bool] = False  # whether its updates pass the hooks of honest clients
     keeps_state: ClassVar[bool] = False  # whether it keeps something of a client between local updates
+
+    @property
+    def bid_factor(self) -> float:
+        """What the attacker bids where clients bid for a round, as a multiple of its true cost."""
+        return 1.0
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         if self.colludes:
@@ -182,6 +188,27 @@ class FreeRider(AttackSection):
             yield Refused(".kind", "free_rider in a split", expected)
 
 
+class Misreport(AttackSection):
+    """The attacker bids another cost than it has, and trains as honest clients do."""
+
+    kind: Literal["misreport"] = Field(description="misreport: bid a multiple of the true cost.")
+    factor: Positive = Field(description="The bid as a multiple of the true cost: above 1 a higher one.")
+
+    implementation: ClassVar[str] = "fedray.adversary.attack:Misreport"
+    sends_honestly: ClassVar[bool] = True
+
+    @property
+    def bid_factor(self) -> float:
+        return self.factor
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        yield from super().conflicts(scenario)
+        if scenario.incentive is None:
+            yield Refused(
+                ".kind", "misreport without incentive", "an incentive, for whose rounds clients bid"
+            )
+
+
 class Alie(AttackSection):
     """A little is enough (Baruch et al. 2019, Algorithm 3): all attackers send the honest updates' mean minus
     z standard deviations, number by number, which hides among them."""
@@ -222,6 +249,7 @@ Attack = Annotated[
     | UpdateNoise
     | ModelReplacement
     | FreeRider
+    | Misreport
     | Alie
     | Ipm,
     Discriminator("kind"),

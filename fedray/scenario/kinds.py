@@ -28,6 +28,7 @@ BASES = {
     "hook": "fedray.transport.hooks:Hook",
     "attack": "fedray.adversary.attack:Attack",
     "privacy": "fedray.privacy.mechanism:Mechanism",
+    "incentive": "fedray.incentives.incentive:Incentive",
     "topology": "fedray.topologies.topology:Topology",
     "selection": "fedray.planning.selection:Selection",
     "source": "fedray.data.source:Source",

@@ -12,6 +12,7 @@ from fedray.scenario.augmentation import Augmentation
 from fedray.scenario.base import Name, Refused, Section
 from fedray.scenario.data import Data
 from fedray.scenario.evaluation import Evaluation
+from fedray.scenario.incentive import Incentive
 from fedray.scenario.kinds import conflicts
 from fedray.scenario.ledger import LedgerSection
 from fedray.scenario.model import Model
@@ -65,6 +66,11 @@ class Scenario(Section):
         default=None,
         description="Masks that let the server learn the sum of updates alone. None: it sees each update.",
     )
+    incentive: Incentive | None = Field(
+        default=None,
+        description="Clients bid for a round; winners take part and are paid. None: population.selection "
+        "chooses, and nobody is paid.",
+    )
     network: Network = Field(description="What a round costs in simulated time and energy.")
     evaluation: Evaluation = Field(
         default=Evaluation(), description="What is measured and shown, and how often."
@@ -103,6 +109,11 @@ class Scenario(Section):
         """The clients that attack in a round."""
         begun = self.adversary is not None and round_number >= self.adversary.from_round
         return self.attackers if begun else frozenset()
+
+    def bid_factor(self, client: int, round_number: int) -> float:
+        """What a client bids in a round, as a multiple of its true cost."""
+        misreports = self.adversary is not None and client in self.attackers_in(round_number)
+        return self.adversary.bid_factor if self.adversary is not None and misreports else 1.0
 
     def weight(self, client: int, samples: int) -> int:
         """What a client that holds so many samples weighs in the mean: an attacker may claim to have more."""

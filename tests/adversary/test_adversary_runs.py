@@ -12,6 +12,7 @@ from fedray.planning.round import schedule_round
 from fedray.randomness import SERVER
 from fedray.scenario import ScenarioError
 from fedray.transport.buffer import Layout
+from fedray.transport.compression import hook_chain
 from fedray.transport.hooks import HookContext
 from tests.helpers import TWO_ACTORS, garments, job_of, rows, run
 
@@ -48,6 +49,21 @@ def test_an_attacker_stands_where_its_place_says(place, at, tmp_path):
         (chain,) = chains(schedule_round(job.scenario, radio, round_number))
         assert chain[at] == 2
         assert sorted(chain) == list(range(5))
+
+
+@pytest.mark.parametrize(("attack", "own"), [(FLIP, True), ({"kind": "misreport", "factor": 2.0}, False)])
+def test_an_attacker_on_bids_alone_sends_as_honest_clients_do(attack, own, tmp_path):
+    known = scenario(
+        tmp_path,
+        {
+            "adversary": {"clients": [1], "attack": attack},
+            "incentive": {"kind": "auction"},
+            "aggregation": {"kind": "fedavg", "transforms": [{"kind": "clip", "norm": 1.0}]},
+        },
+    )
+    hooks = hook_chain(known)
+    context = HookContext(known.seed, 1, 1)
+    assert (Attackers(known).sender(hooks, context) is not hooks) == own
 
 
 def test_colluders_replace_their_updates_and_leave_the_others(tmp_path):

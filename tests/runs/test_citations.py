@@ -23,7 +23,7 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
         *("clip", "image_folder", "text", "bytes", "classifier", "transformer", "full", "partial", "sgd"),
         *("fixed", "linear", "held_out"),  # augmentation, which cites
         # sidelink: by its model
-        *("scale", "noise"),  # attacks beside those that cite
+        *("scale", "noise", "misreport"),  # attacks beside those that cite
         "validation",  # of a relay's receivers
         *("level", "neighbours", "sidelink", "flops", "profile", "mix", "disc", "line", "places"),
     },
@@ -48,6 +48,7 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "base_precision": {"fp32", "bf16", "int8"},  # number formats
     "clip_norm": {"auto"},
     "weighting": {"samples", "uniform"},
+    "value": {"samples", "equal"},
     "at": {"server", "server_broadcast", "client"},
     "labels": {"uniform", "lacking", "dirty", "clean"},
     "place": {"random", "first", "last"},

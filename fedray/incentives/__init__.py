@@ -1,0 +1,1 @@
+"""Incentives: who takes part, and what each is paid for it."""

@@ -1,0 +1,87 @@
+"""The base class of incentive mechanisms: who wins a round, and what each winner is paid."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fedray.scenario.incentive import IncentiveSection
+
+
+@dataclass(frozen=True)
+class Offers:
+    """What a mechanism decides by, in money.
+
+    Attributes:
+        values: what each client's part in the round is worth to the server [n].
+        bids: what each client says that its part costs it [n]; infinite for one out of reach.
+        most: how many may win.
+    """
+
+    values: np.ndarray
+    bids: np.ndarray
+    most: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a mechanism decides.
+
+    Attributes:
+        winners: their places among the offers [k] int, in ascending order.
+        payments: what each of them is paid, in money [k].
+    """
+
+    winners: np.ndarray
+    payments: np.ndarray
+
+    def utility(self, place: int, cost: float) -> float:
+        """What a bidder gains: its payment less its true cost; 0 for one that does not win.
+
+        Args:
+            place: its place among the offers.
+            cost: its true cost, in money.
+        """
+        paid = self.payments[self.winners == place]
+        return float(paid[0] - cost) if len(paid) else 0.0
+
+
+class Incentive(ABC):
+    """A way to choose a round's clients by their bids, and to pay them, such as the cheapest, each paid what
+    it bids (which invites bids above the true cost):
+
+        class PayAsBid(fedray.Incentive):
+            def decide(self, offers):
+                winners = np.sort(np.argsort(offers.bids, kind="stable")[: offers.most])
+                return fedray.Outcome(winners, offers.bids[winners])
+
+    Args:
+        section: the scenario's `incentive`.
+    """
+
+    Section: ClassVar[type[IncentiveSection]] = IncentiveSection
+
+    def __init__(self, section: Any) -> None:
+        self.section = section
+
+    @abstractmethod
+    def decide(self, offers: Offers) -> Outcome:
+        """The winners among these offers, and their payments."""
+
+
+def not_negative(name: str, numbers: np.ndarray | Sequence[float] | Sequence[Sequence[float]]) -> np.ndarray:
+    """The same as an array of floats.
+
+    Args:
+        name: what they are, for the message.
+        numbers: of any shape.
+
+    Raises:
+        ValueError: for one below zero, or that is no number.
+    """
+    array = np.asarray(numbers, dtype=float)
+    if not (array >= 0).all():
+        raise ValueError(f"{name}: got {array.tolist()}, expected numbers of at least 0")
+    return array

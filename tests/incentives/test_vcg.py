@@ -1,0 +1,92 @@
+"""VCG over clients and cuts, and over orders of a relay."""
+
+from itertools import pairwise, permutations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedray.incentives.vcg import relay_auction, split_auction
+
+VALUES = [9, 10, 11]
+COSTS = [[1, 2, 4], [2, 3, 5], [1.5, 2, 5], [3, 4, 4.5]]
+JOULES = [[0, 2, 9, 10], [1, 0, 6, 4], [15, 7, 0, 8], [6, 3, 12, 0]]
+
+
+def test_the_cut_and_the_clients_of_the_worked_example():
+    outcome = split_auction(VALUES, COSTS, 2)
+    assert outcome.cut == 1
+    assert outcome.winners == [0, 2]
+    assert outcome.payments == pytest.approx([3, 3])
+
+
+def test_the_order_and_the_payments_of_the_worked_example():
+    outcome = relay_auction(JOULES, [1, 1, 1, 1], 20)
+    assert outcome.order == [2, 3, 1, 0]
+    assert outcome.payments == pytest.approx([17, 23, 20, 19])
+
+
+def route_cost(order, joules, prices):
+    return sum(joules[a][b] * prices[a] for a, b in pairwise(order))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**31))
+def test_the_order_is_the_cheapest_of_all(seed):
+    rng = np.random.default_rng(seed)
+    joules = rng.uniform(0, 10, (5, 5))
+    prices = rng.uniform(0.5, 2, 5)
+    outcome = relay_auction(joules, prices, 1000)  # worth more than any hop: all take part
+    assert route_cost(outcome.order, joules, prices) == pytest.approx(
+        min(route_cost(order, joules, prices) for order in permutations(range(5)))
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31), st.floats(0, 3))
+def test_no_misreported_price_of_a_joule_gains_and_nobody_loses(seed, factor):
+    rng = np.random.default_rng(seed)
+    joules = rng.uniform(0, 10, (4, 4))
+    prices = rng.uniform(0.5, 2, 4)
+
+    def utility(bids, client):
+        outcome = relay_auction(joules, bids, 8)
+        after = dict(zip(outcome.order, outcome.order[1:], strict=False)).get(client)
+        return outcome.payments[client] - (0 if after is None else joules[client][after] * prices[client])
+
+    lie = prices.copy()
+    lie[1] *= factor
+    assert utility(lie, 1) <= utility(prices, 1) + 1e-9
+    assert all(utility(prices, i) >= -1e-9 for i in range(4))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31))
+def test_no_misreported_costs_of_cuts_gain_and_nobody_loses(seed):
+    rng = np.random.default_rng(seed)
+    values = rng.uniform(2, 6, 3)
+    costs = rng.uniform(0, 6, (5, 3))
+
+    def utility(bids, client):
+        outcome = split_auction(values, bids, 2)
+        if client not in outcome.winners:
+            return 0.0
+        return outcome.payments[outcome.winners.index(client)] - costs[client, outcome.cut]
+
+    lie = costs.copy()
+    lie[0] = rng.uniform(0, 6, 3)
+    assert utility(lie, 0) <= utility(costs, 0) + 1e-9
+    assert all(utility(costs, i) >= -1e-9 for i in range(5))
+
+
+def test_more_than_eight_clients_of_a_relay_are_refused():
+    with pytest.raises(ValueError, match="got 9 clients, expected 1 to 8"):
+        relay_auction(np.ones((9, 9)), np.ones(9), 20)
+
+
+def test_negative_costs_are_refused():
+    with pytest.raises(ValueError, match="bids: got"):
+        split_auction([9], [[-1]], 1)
+    with pytest.raises(ValueError, match="prices: got"):
+        relay_auction([[0]], [-1], 20)
