@@ -49,8 +49,10 @@ def ray_address() -> str:
 def pack(scenario: Scenario, nodes: Sequence[Node]) -> Packing:
     """One actor a client while there is room, a GPU or `threads` cores each, and several clients an actor
     beyond that; at least one at each site, the others where the most clients share one. Each holds as much as
-    fits that many times."""
+    fits that many times. A run without actors is one process of `threads` cores."""
     runtime = scenario.runtime
+    if runtime.executor == "serial":
+        return Packing((Place(None, float(runtime.threads), 0.0),), 0.0)
     splits = scenario.topology.splits_model  # then the server computes as much as a client, or more
     clients_at: dict[str | None, int] = {s: len(c) for s, c in scenario.sites.items()} or {
         None: scenario.population.clients_per_round
