@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -90,6 +90,10 @@ class HandedOn:
     accepted: np.ndarray
     sender: int | None = None
     norms: tuple[float, ...] = ()
+
+    def copy(self) -> "HandedOn":
+        """The same, with a model in memory of its own."""
+        return replace(self, model=self.model.copy())
 
 
 def relay_defence(section: RelayDefenceSection | None) -> RelayDefence | None:

@@ -1,7 +1,6 @@
 """One process, no Ray: for debugging and notebooks. The same bits."""
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -108,8 +107,7 @@ class SerialExecutor:
         side_by_side = gangs(self.job.scenario, schedule.clients, samples) if in_gangs else chains(schedule)
         for chain in side_by_side:
             if len(chain) > 1 and not in_gangs:
-                relay = self._validated_relay if schedule.validates else self._relay
-                partials.append((yield from relay(schedule, clients, chain, weight)))
+                partials.append((yield from self._relay(schedule, clients, chain, weight)))
                 continue
             states = [self.client_states.get(client) for client in chain]
             server = self.state if self.job.scenario.shows_server_state else {}
@@ -123,39 +121,24 @@ class SerialExecutor:
     def _relay(
         self, schedule: Schedule, clients: ClientWorker, chain: Sequence[int], weight: int
     ) -> Generator[TrainReport, None, Accumulator]:
-        """One chain's local updates, each from where the one before it ended."""
-        round_number = schedule.round
-        buffer = self.buffer
-        reports = []
+        """One chain's local updates, each from where the one before it ended. Where receivers validate what
+        they get, the last report comes once that is done."""
+        train = clients.validate_and_train if schedule.validates else clients.train
+        held: Any = self.buffer
+        reports: list[TrainReport] = []
         for client in chain:
+            yield from reports[-1:]
             state = self.client_states.get(client)
-            handed_on, report, new_state = clients.train(round_number, client, buffer, state)
-            buffer = handed_on.copy()  # the next local update writes over the worker's own
+            handed_on, report, new_state = train(schedule.round, client, held, state)
+            held = handed_on.copy()  # the next local update writes over the worker's own
             self._keep([client], [new_state])
             reports.append(report)
-            yield report
-        return clients.add(self.buffer, self.state, weight, buffer, reports)
-
-    def _validated_relay(
-        self, schedule: Schedule, clients: ClientWorker, chain: Sequence[int], weight: int
-    ) -> Generator[TrainReport, None, Accumulator]:
-        """The same, where receivers judge what they get: the last one's report comes once that is judged."""
-        number = schedule.round
-        handed: Any = self.buffer
-        reports = []
-        for client in chain:
-            state = self.client_states.get(client)
-            handed, report, new_state = clients.validate_and_train(number, client, handed, state)
-            handed = replace(handed, model=handed.model.copy())
-            self._keep([client], [new_state])
-            reports.append(report)
-            if client != chain[-1]:
-                yield report
-        validator = last_validators(schedule).get(chain[-1])
-        state = None if validator is None else self.client_states.get(validator)
-        buffer, reports[-1] = clients.validate(number, validator, handed, reports[-1], state)
+        if schedule.validates:
+            validator = last_validators(schedule).get(chain[-1])
+            state = None if validator is None else self.client_states.get(validator)
+            held, reports[-1] = clients.validate(schedule.round, validator, held, reports[-1], state)
         yield reports[-1]
-        return clients.add(self.buffer, self.state, weight, buffer, reports)
+        return clients.add(self.buffer, self.state, weight, held, reports)
 
     def _keep(self, clients: Sequence[int], states: Sequence[StateArrays | None]) -> None:
         if self.job.scenario.keeps_client_state:
