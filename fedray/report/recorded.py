@@ -189,7 +189,8 @@ def differences(runs: Sequence[Recorded]) -> dict[str, list[Any]]:
     """Scenario keys whose values differ between runs, with each run's value."""
     settings = [dict(flat(run.scenario)) for run in runs]
     keys = dict.fromkeys(key for one in settings for key in one)
-    values = {key: [one.get(key) for one in settings] for key in keys if key not in ("name", "description")}
+    words = ("name", "description", "shows")
+    values = {key: [one.get(key) for one in settings] for key in keys if key not in words}
     return {key: row for key, row in values.items() if any(v != row[0] for v in row)}
 
 

@@ -28,6 +28,7 @@ Fingerprint = dict[str, dict[str, Any]]
 FREE = (
     "name",
     "description",
+    "shows",
     "evaluation",
     "runtime",
     "sweep",

@@ -36,6 +36,10 @@ class Scenario(Section):
         "underscores, at most 64."
     )
     description: str = Field(default="", description="What it shows, in a sentence.")
+    shows: list[str] = Field(
+        default=[],
+        description="Claims of papers that it shows, such as huang2023/fig-2a; see docs/papers.md.",
+    )
     seed: int = Field(default=0, description="Every random draw of the run follows from this number.")
     topology: Topology = Field(description="Who sends what to whom, and when.")
     population: Population = Field(
