@@ -75,6 +75,31 @@ def refuse_hooks(scenario: Scenario, chain: HookChain) -> None:
         raise Refused("aggregation.transforms", ", ".join(written), expected)
 
 
+def refuse_experience(scenario: Scenario, learner: Learner) -> None:
+    """A learner whose samples depend on the weights that a client received, where a client has not all of
+    them, or where samples are looked at beside its local update."""
+    if not _overrides(learner, Learner, "experience"):
+        return
+    kind = scenario.model.kind
+    topology = scenario.topology
+    if topology.splits_model:
+        got = f"{topology.kind} for a {kind}, which needs the whole model to make its samples"
+        raise Refused("topology.kind", got, "parallel or relay")
+    if topology.relay_defence is not None:
+        got = f"{topology.relay_defence.kind} for a {kind}, whose samples follow from the model"
+        raise Refused("topology.relay_defence", got, "none: two models are compared on the same samples")
+    if scenario.privacy is not None and scenario.privacy.in_local_update:
+        got = f"{scenario.privacy.kind} for a {kind}, whose samples follow from one another"
+        expected = "one that adds noise to updates: clipping sample by sample hides none of them"
+        raise Refused("privacy.kind", got, expected)
+    if scenario.evaluation.leakage is not None:
+        expected = f"none for a {kind}, whose samples are gone once its local update has ended"
+        raise Refused("evaluation.leakage", "one", expected)
+    if scenario.aggregation.clean_samples:
+        got = f"{scenario.aggregation.kind}, for which the server trains"
+        raise Refused("aggregation.kind", got, f"another for a {kind}, whose samples only clients make")
+
+
 def refuse_private(scenario: Scenario, rule: Rule, learner: Learner) -> None:
     """A rule whose result an update changes by nobody knows how much, and layers or numbers that DP-SGD does
     not cover."""

@@ -41,6 +41,8 @@ class Workload:
     validate_flops_per_sample: float = 0.0  # of two models, where a relay's receivers try what they get
     encode_flops_per_sample: float = 0.0  # once, by frozen networks, whose output a client keeps
     preparation_flops: float = 0.0  # once a client, however many samples it has
+    experience_flops_per_sample: float = 0.0  # in every local update, before its first step
+    waits_s: tuple[float, ...] = ()  # of each client's local update, where its samples take time to be made
     server_trains: bool = False  # as a client does, for the rule
     notes: tuple[str, ...] = ()  # what a person should know before it trains
     cut: CutWork | None = None  # of a split model
@@ -112,9 +114,15 @@ class Workload:
         aggregation = scenario.aggregation
         clean = aggregation.clean_samples
         root_flops = self.flops_per_sample * scenario.training.trained(clean) if clean else 0.0
+
+        def experienced(client: int) -> int:
+            """Samples that a client makes anew in its local update, where its learner does."""
+            return 0 if scenario.trains_nothing(client) else own.get(client, 0)
+
         return Work(
             train_flops=lambda client, pictures: (
                 self.flops_per_sample * scenario.local_samples(client, own.get(client, 0) + pictures)
+                + self.experience_flops_per_sample * experienced(client)
             ),
             send_bytes=lambda direction, client: sent[direction][client % len(sent[direction])],
             aggregate_flops=lambda updates: travelling * aggregation.operations(updates) + root_flops,
@@ -127,6 +135,9 @@ class Workload:
             validate_flops=lambda client: self.validate_flops_per_sample * own.get(client, 0),
             pass_flops=lambda stage, n: n * self.cut.flops[stage] if self.cut else 0.0,
             crossing_bytes=lambda crossing, n: self.cut.bytes[crossing][n] if self.cut else 0,
+            waits_s=(lambda client: self.waits_s[client] if experienced(client) else 0.0)
+            if self.waits_s
+            else None,
         )
 
 
@@ -240,6 +251,7 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     refusals.refuse_home_without_state(scenario, tuned.home)
     refusals.refuse_rule(scenario, rules)
     refusals.refuse_hooks(scenario, hooks)
+    refusals.refuse_experience(scenario, learner)
     refusals.refuse_private(scenario, rules, learner)
     refusals.refuse_gang(scenario, learner, tunes, tuned)
     left_out = tunes.left_out(layout)
@@ -264,6 +276,7 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
         validate_flops_per_sample=_validate_flops_per_sample(scenario, learner),
         encode_flops_per_sample=learner.encode_flops(),
         preparation_flops=learner.preparation_flops(),
+        experience_flops_per_sample=learner.experience_flops(),
         notes=tuple(planner.notes(companion_work, dataset)) if planner else (),
         # Where base weights change, the adapter alone would say less than was learnt.
         export_files=tunes.base_files(learner)
