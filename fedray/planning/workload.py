@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedray.data import Dataset
+from fedray.data.clients import partition
 from fedray.network.work import Work
 from fedray.planning.companion import CompanionWork
 from fedray.planning.cuts import CutWork, cut_work, refusal
@@ -162,7 +163,16 @@ def measure(scenario: Scenario, folder: Path, dataset: Dataset | None = None) ->
     if counted_by not in _counted:  # a sweep's variants often are the same
         _counted[counted_by] = _count(scenario, folder, dataset)
     counted = _counted[counted_by]
-    return replace(counted, notes=(*_notes(scenario, folder, dataset), *counted.notes))
+    notes = (*_notes(scenario, folder, dataset), *counted.notes)
+    return replace(counted, notes=notes, waits_s=_waits_s(scenario, dataset))
+
+
+def _waits_s(scenario: Scenario, dataset: Dataset) -> tuple[float, ...]:
+    """How long each client's requests take to be played; nothing where there are none."""
+    if not scenario.data.has_environments:
+        return ()
+    sizes = partition(scenario, dataset.train).sizes.tolist()
+    return tuple(dataset.train.playing_s(client, n) for client, n in enumerate(sizes))
 
 
 def _refuse_prompts(scenario: Scenario, dataset: Dataset) -> None:
