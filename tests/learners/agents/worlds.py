@@ -2,6 +2,8 @@
 
 import numpy as np
 
+import fedray
+
 from fedray.data import Samples
 
 
@@ -48,3 +50,19 @@ class Chains(Samples):
 
     def playing_s(self, client, requests):
         return float(requests)
+
+
+class ChainSource(fedray.Source):
+    """As many requests as `requests` of its section says, and a quarter of them to test on."""
+
+    class Section(fedray.Source.Section):
+        requests: int = 64
+        has_environments = True
+
+    def open(self, split):
+        return Chains(self.section.requests // (4 if split == "test" else 1))
+
+    @property
+    def info(self):
+        extra = {"observation_size": 4, "actions": 2}
+        return fedray.DatasetInfo(0, None, ("request",), extra=extra)
