@@ -114,9 +114,10 @@ def test_nothing_but_weights_leaves_a_client(tmp_path, algorithm):
         assert rest < 2000  # reports of a few numbers each: less than the experience of a client
 
 
-def test_a_broken_run_goes_on_to_the_same_weights(finished, tmp_path):
+def test_a_broken_run_goes_on_to_the_same_weights(finished, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run(scenario(tmp_path), tmp_path / "run", callback=Broken(2))
+    monkeypatch.setenv("FEDRAY_CODE", str(tmp_path))
     assert run(None, tmp_path / "run", resume=True)["weights_sha256"] == sha(finished)
 
 
@@ -142,9 +143,13 @@ def test_playing_takes_simulated_time_in_plan_run_and_on_another_network(finishe
     assert there.rows[-1]["sim_time_s"] == pytest.approx(last["sim_time_s"])
 
 
-def test_a_relay_of_agents_learns_too(tmp_path):
+def test_in_a_relay_clients_play_one_after_another(finished, tmp_path):
     run(scenario(tmp_path, {"topology": {"kind": "relay"}}), tmp_path / "run")
-    assert rows(tmp_path / "run" / "metrics.jsonl")[-1]["eval_reward"] > 0.2
+    parallel, relay = (
+        rows(folder / "run" / "metrics.jsonl")[0]["sim_time_s"] for folder in (finished, tmp_path)
+    )
+    assert REQUESTS < parallel < 2 * REQUESTS
+    assert 3 * REQUESTS < relay < 4 * REQUESTS
 
 
 @pytest.mark.parametrize(
