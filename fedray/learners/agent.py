@@ -105,9 +105,7 @@ class Agent(Learner):
         """
         lived = self.algorithm.experience(rollout, draws)
         values = {field.name: getattr(lived, field.name) for field in fields(lived)}
-        return replace(
-            lived, **{name: v.flatten(0, 1)[:n] for name, v in values.items() if v is not None}
-        )
+        return replace(lived, **{name: v.flatten(0, 1)[:n] for name, v in values.items() if v is not None})
 
     # Evaluation
 

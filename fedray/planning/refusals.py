@@ -18,7 +18,13 @@ from fedray.transport.hooks import HookChain
 from fedray.tuning.tuning import Tuned, Tuning
 
 
-def refuse_unnamed_groups(scenario: Scenario, names: Sequence[str]) -> None:
+def refuse_tuned(scenario: Scenario, tuned: Tuned) -> None:
+    """Groups that name nothing that trains, and weights that nobody would keep."""
+    _refuse_unnamed_groups(scenario, tuned.trained_names)
+    _refuse_home_without_state(scenario, tuned.home)
+
+
+def _refuse_unnamed_groups(scenario: Scenario, names: Sequence[str]) -> None:
     """A pattern of `training.groups` that names no weight that trains."""
     for i, group in enumerate(scenario.training.groups):
         for pattern in group.patterns:
@@ -27,7 +33,7 @@ def refuse_unnamed_groups(scenario: Scenario, names: Sequence[str]) -> None:
                 raise Refused(f"training.groups.{i}.patterns", repr(pattern), expected)
 
 
-def refuse_home_without_state(scenario: Scenario, home: Collection[str]) -> None:
+def _refuse_home_without_state(scenario: Scenario, home: Collection[str]) -> None:
     """Weights that would stay at home where clients keep nothing."""
     if home and not scenario.keeps_client_state:
         got = f"{scenario.model.kind}, whose {next(iter(home))} stays at home"

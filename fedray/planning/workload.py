@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedray.data import Dataset
-from fedray.data.clients import partition
 from fedray.network.work import Work
 from fedray.planning.companion import CompanionWork
+from fedray.planning.counting import flops_per_sample, validate_flops_per_sample, waits_s
 from fedray.planning.cuts import CutWork, cut_work, refusal
 from fedray.scenario.kinds import user_kinds
 from fedray.scenario.plugins import modules_of
@@ -164,15 +164,7 @@ def measure(scenario: Scenario, folder: Path, dataset: Dataset | None = None) ->
         _counted[counted_by] = _count(scenario, folder, dataset)
     counted = _counted[counted_by]
     notes = (*_notes(scenario, folder, dataset), *counted.notes)
-    return replace(counted, notes=notes, waits_s=_waits_s(scenario, dataset))
-
-
-def _waits_s(scenario: Scenario, dataset: Dataset) -> tuple[float, ...]:
-    """How long each client's requests take to be played; nothing where there are none."""
-    if not scenario.data.has_environments:
-        return ()
-    sizes = partition(scenario, dataset.train).sizes.tolist()
-    return tuple(dataset.train.playing_s(client, n) for client, n in enumerate(sizes))
+    return replace(counted, notes=notes, waits_s=waits_s(scenario, dataset))
 
 
 def _refuse_prompts(scenario: Scenario, dataset: Dataset) -> None:
@@ -257,8 +249,7 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     layout = Layout.of(tuned.travelling, scenario.payload)
     rules = rule(scenario.aggregation, layout)
     hooks = hook_chain(scenario)
-    refusals.refuse_unnamed_groups(scenario, tuned.trained_names)
-    refusals.refuse_home_without_state(scenario, tuned.home)
+    refusals.refuse_tuned(scenario, tuned)
     refusals.refuse_rule(scenario, rules)
     refusals.refuse_hooks(scenario, hooks)
     refusals.refuse_experience(scenario, learner)
@@ -282,8 +273,8 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
         server_trains=scenario.aggregation.clean_samples > 0,
         client_state_bytes=4
         * (rules.client_state_numbers + hooks.feeds_back * rules.sent + tuned.home_numbers),
-        flops_per_sample=_flops_per_sample(learner),
-        validate_flops_per_sample=_validate_flops_per_sample(scenario, learner),
+        flops_per_sample=flops_per_sample(learner),
+        validate_flops_per_sample=validate_flops_per_sample(scenario, learner),
         encode_flops_per_sample=learner.encode_flops(),
         preparation_flops=learner.preparation_flops(),
         experience_flops_per_sample=learner.experience_flops(),
@@ -318,29 +309,3 @@ def _quantizable(learner: Learner) -> int:
     from fedray.learners.base_precision import quantizable_numbers
 
     return quantizable_numbers(learner.parts)
-
-
-def _validate_flops_per_sample(scenario: Scenario, learner: Learner) -> float:
-    """Forwards through two models, where receivers validate; of a learner that says itself what a step takes,
-    a third of that each, as the backward pass is two products for each one of the forward pass."""
-    import torch
-
-    from fedray.learners.flops import counted_flops
-
-    if scenario.topology.relay_defence is None:
-        return 0.0
-    if learner.flops_per_sample is not None:
-        return 2 * learner.flops_per_sample / 3
-    batch, samples = learner.blank_batch()
-    with torch.no_grad():
-        return 2 * counted_flops(lambda: learner.loss(batch)) / samples
-
-
-def _flops_per_sample(learner: Learner) -> float:
-    """Forwards and backwards, counted on the meta device."""
-    from fedray.learners.flops import counted_flops
-
-    if learner.flops_per_sample is not None:
-        return learner.flops_per_sample
-    batch, samples = learner.blank_batch()
-    return counted_flops(lambda: learner.loss(batch).backward()) / samples

@@ -231,8 +231,7 @@ def test_a_local_update_that_waits_takes_longer_by_that_at_its_devices_idle_powe
     waiting = replace(WORK, waits_s=lambda client: 60.0 if client else 0.0)
     schedule = parallel(1, range(2), allreduce=False)
     plain, waited = (
-        {e.id: e for e in time_round(schedule, work, network(device=device), 0.0)}
-        for work in (WORK, waiting)
+        {e.id: e for e in time_round(schedule, work, network(device=device), 0.0)} for work in (WORK, waiting)
     )
     assert waited["train-1"].t1_s == pytest.approx(plain["train-1"].t1_s + 60)
     assert waited["train-1"].energy_j == pytest.approx(plain["train-1"].energy_j + 3.0 * 60)

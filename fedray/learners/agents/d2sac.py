@@ -15,7 +15,8 @@ from fedray.learners.agents.algorithm import mlp
 from fedray.learners.agents.sac import Sac
 
 TIME = 16  # numbers that a denoising step is embedded in
-BETA_LEAST, BETA_MOST = 0.1, 10.0
+BETA_LEAST = 0.1  # of the noise's rate at the beginning, per length of the whole
+BETA_MOST = 10.0  # at the end
 
 
 class Schedule:

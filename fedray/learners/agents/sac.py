@@ -18,7 +18,7 @@ class Valued:
     observations: Tensor
     actions: Tensor
     targets: Tensor
-    noise: Tensor | None = None  # that the policy is drawn from, drawn anew for each batch, where it needs any
+    noise: Tensor | None = None  # that the policy follows from, drawn anew for each batch, where any is
 
 
 class Sac(Algorithm):

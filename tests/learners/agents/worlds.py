@@ -3,7 +3,6 @@
 import numpy as np
 
 import fedray
-
 from fedray.data import Samples
 
 
