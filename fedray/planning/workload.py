@@ -20,6 +20,7 @@ from fedray.scenario.scenario import Scenario
 if TYPE_CHECKING:
     from fedray.aggregation.rule import Rule
     from fedray.learners.learner import Learner
+    from fedray.transport.hooks import HookChain
 
 
 @dataclass(frozen=True)
@@ -265,9 +266,7 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
         home_parameters=tuned.home_parameters,
         payload_bytes=layout.nbytes,
         downlink_bytes=tuple((rules.received - n) * layout.dtype.itemsize for n in left_out),
-        uplink_bytes=tuple(hooks.encoded_bytes(rules.sent - n) for n in left_out)
-        if scenario.secure_aggregation is None
-        else (rules.summed * scenario.secure_aggregation.word_bytes,),
+        uplink_bytes=_uplink_bytes(scenario, rules, hooks, left_out),
         summed_bytes=rules.summed * layout.dtype.itemsize,
         gathered_bytes=_gathered_bytes(scenario, rules),
         server_trains=scenario.aggregation.clean_samples > 0,
@@ -294,6 +293,22 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     if reason := refusal(scenario, split):
         raise reason
     return whole.at(split)
+
+
+def _uplink_bytes(
+    scenario: Scenario, rules: Rule, hooks: HookChain, left_out: Sequence[int]
+) -> tuple[int, ...]:
+    """Of each kind of client.
+
+    Args:
+        scenario: whose.
+        rules: its rule.
+        hooks: that write an update.
+        left_out: numbers that each kind of client does not send.
+    """
+    if scenario.secure_aggregation is not None:
+        return (rules.summed * scenario.secure_aggregation.word_bytes,)
+    return tuple(hooks.encoded_bytes(rules.sent - n) for n in left_out)
 
 
 def _generation(scenario: Scenario, learner: Learner) -> CompanionWork:

@@ -128,6 +128,7 @@ class Agent(ModelSection):
     implementation: ClassVar[str] = "fedray.learners.agent:Agent"
     tunable_parts: ClassVar[tuple[str, ...] | None] = ("network",)
     checkpoints_gradients: ClassVar[bool] = False
+    cites: ClassVar[tuple[str, ...]] = ("jin2022federated",)
     acts: ClassVar[bool] = True
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
