@@ -5,6 +5,7 @@ import json
 import pickle
 import re
 import shutil
+import textwrap
 from pathlib import Path
 
 import jsonschema
@@ -17,6 +18,7 @@ from fedray.callbacks import Callback
 from fedray.executors.client_worker import ClientWorker
 from fedray.executors.ray.actors import ClientHost, Part
 from fedray.learners.agent import Agent
+from fedray.learners.agents.algorithm import Algorithm
 from fedray.learners.contexts import LearnerContext
 from fedray.planning.plan import plan
 from fedray.report import recorded
@@ -183,3 +185,11 @@ def test_a_saved_agent_is_opened_again_and_generates_nothing(finished, fedray):
     code, _, stderr = fedray("generate", finished / "run")
     assert code
     assert "the run of a model that generates images or texts" in stderr
+
+
+def test_the_algorithm_of_the_documentation_learns(tmp_path):
+    example = Algorithm.__doc__.split("for instance:\n")[1].split("Args:")[0]
+    file = scenario(tmp_path, {"model.algorithm": "my_algorithm:Reinforce"})
+    (tmp_path / "my_algorithm.py").write_text(textwrap.dedent(example))
+    run(file, tmp_path / "run")
+    assert rows(tmp_path / "run" / "metrics.jsonl")[-1]["eval_right"] > 0.9
