@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from fedray.schedule import Generate, Pass, Send, Step, Train, Validate
+from fedray.schedule import Aggregate, Generate, Pass, Send, Step, Train, Validate
 
 
 class Loads(Protocol):
@@ -58,6 +58,8 @@ class Work:
         return self.aggregate_flops(len(step.after))
 
     def wait_s(self, step: Step) -> float:
+        if isinstance(step, Aggregate):
+            return step.agrees_s
         return self.waits_s(step.client) if self.waits_s and isinstance(step, Train) else 0.0
 
     def _encoding(self, step: Train | Pass) -> float:
