@@ -152,13 +152,15 @@ class Quorum(NamedTuple):
 class Aggregate(NamedTuple):
     """The server aggregates the buffers of all predecessors into the next global buffer; or of those that are
     there at the deadline, or of the first `min_updates`. It fails where a quorum is missed: then what waits
-    for it is skipped, and the global buffer stays as it is."""
+    for it is skipped, and the global buffer stays as it is. It ends `agrees_s` later, once edge servers have
+    agreed on what came of it."""
 
     id: str
     after: tuple[str, ...]
     deadline_s: float | None = None  # since the round's start
     min_updates: int | None = None
     quorums: tuple[Quorum, ...] = ()
+    agrees_s: float = 0.0
 
     @property
     def node(self) -> str:
@@ -250,6 +252,14 @@ class Schedule:
             assert isinstance(step, Train | Pass)
             steps[first[client]] = step._replace(encodes=True)
         return Schedule(self.round, tuple(steps), self.unreached, self.payments)
+
+    def agreeing(self, seconds: float) -> Schedule:
+        """The same round, whose last server step ends so many seconds later: edge servers agree first."""
+        last = max(n for n, step in enumerate(self.steps) if isinstance(step, Aggregate))
+        step = self.steps[last]
+        assert isinstance(step, Aggregate)
+        steps = (*self.steps[:last], step._replace(agrees_s=seconds), *self.steps[last + 1 :])
+        return Schedule(self.round, steps, self.unreached, self.payments)
 
     def giving_class_images(self, images: int) -> Schedule:
         """The same round, in which the server generates so many class images for each client that encodes its

@@ -11,6 +11,7 @@ import numpy as np
 from fedray.ledger import records
 from fedray.ledger.audit import audit, kept_update
 from fedray.ledger.chain import Audit, refuse_none
+from fedray.ledger.consensus import check
 from fedray.ledger.proof import inclusion
 from fedray.runs import reader
 from fedray.scenario import Loaded, ScenarioError
@@ -35,6 +36,9 @@ def verify(path: Path, round_number: int | None = None, client: int | None = Non
     section = loaded.scenario.ledger
     keeps = section is not None and section.keep == "updates"
     result = audit(path, records.run_id(loaded.scenario), keeps)
+    agreed = None
+    if not result.problems and section is not None and section.consensus is not None:
+        agreed = check(result, section.consensus)
     added = 0
     if not result.problems and keeps:
         added = _add_again(result, loaded)
@@ -46,6 +50,7 @@ def verify(path: Path, round_number: int | None = None, client: int | None = Non
         "checkpoints": result.seals,
         "updates": result.kept,
         "rounds_added_again": added,
+        "agreed": agreed,
         "keys": result.keys.source,
         "head": result.heads[-1].model_dump() if result.heads else None,
     }
@@ -66,6 +71,10 @@ def lines(verified: dict[str, Any]) -> list[str]:
         added = f"added up again, the same weights to the bit after each of {verified['rounds_added_again']}"
         rows.append(f"{verified['updates']} kept updates: {added} rounds")
     rows.append(f"head of round {head['round']}: {head['size']} leaves, root {head['root']}")
+    if agreed := verified["agreed"]:
+        signed = f"{agreed['quorum']} signatures at least of {agreed['edges']} edge servers"
+        rows.append(f"{agreed['rounds']} heads agreed on: {signed}")
+        rows += [f"two heads proposed by {liar}, as its signatures show" for liar in agreed["equivocated"]]
     if verified["keys"] == "seed":
         rows.append("keys that follow from the seed: whoever has the scenario could have signed all of it")
     proof = verified.get("inclusion")

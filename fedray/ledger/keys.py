@@ -1,4 +1,5 @@
-"""The Ed25519 keys of a run's clients and its server (RFC 8032): from the scenario's seed, or from PEM files.
+"""The Ed25519 keys of a run's clients, its server and its edge servers (RFC 8032): from the scenario's seed,
+or from PEM files.
 
 A key that follows from the seed can be computed by anybody who has the scenario: such signatures show how a
 ledger works, and prove nothing.
@@ -24,6 +25,10 @@ KEY = "ledger.keys"  # of the scenario, in errors
 
 def client_name(client: int) -> str:
     return f"client-{client}"
+
+
+def edge_name(edge: int) -> str:
+    return f"edge-{edge}"
 
 
 def from_seed(seed: int, name: str) -> Ed25519PrivateKey:
@@ -67,6 +72,7 @@ class KeyRing:
         assert scenario.ledger is not None
         self.seed = scenario.seed
         self.clients = scenario.population.clients
+        self.edges = scenario.ledger.edges
         self.files = None if scenario.ledger.keys is None else folder / scenario.ledger.keys
         self._keys: dict[str, Ed25519PrivateKey] = {}
 
@@ -85,10 +91,14 @@ class KeyRing:
             self._keys[name] = from_seed(self.seed, name) if seeded else from_file(self._file(name))
         return self._keys[name]
 
+    def public(self, name: str) -> str:
+        """A public key by its owner's name, in hexadecimal digits."""
+        return self.private(name).public_key().public_bytes_raw().hex()
+
     def public_file(self) -> bytes:
         """The contents of ledger-keys.json: each owner's public key."""
-        names = [SERVER, *map(client_name, range(self.clients))]
-        public = {name: self.private(name).public_key().public_bytes_raw().hex() for name in names}
+        names = [SERVER, *map(client_name, range(self.clients)), *map(edge_name, range(self.edges))]
+        public = {name: self.public(name) for name in names}
         source = "files" if self.files else "seed"
         return canonical({"algorithm": "Ed25519", "source": source, "keys": public}) + b"\n"
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fedray.files import naming, write_synced
 from fedray.ledger import records, tree
+from fedray.ledger.consensus import agree, go_back
 from fedray.ledger.keys import SERVER, KeyRing
 from fedray.ledger.records import Head, Seal, SealedFiles, SignedHead, digest, line, signed_bytes
 from fedray.scenario import ScenarioError
@@ -44,6 +45,7 @@ class SignedLedger:
         self.path = run
         self.run = records.run_id(scenario)
         self.keys = KeyRing(scenario, folder)
+        self.consensus = scenario.ledger.consensus if scenario.ledger else None
         self.hashes: list[bytes] = []  # of the tree's leaves
         self.head: bytes | None = None  # the last one, as a line
         self.keys_sha256 = ""
@@ -55,6 +57,7 @@ class SignedLedger:
         self.keys_sha256 = digest(public)
         shutil.rmtree(self.path / records.KEPT, ignore_errors=True)
         write_synced(self.path / records.LINES, b"")
+        go_back(self.path, 0)
         self.add_round(0, {}, {}, model)
 
     def add_round(
@@ -89,6 +92,8 @@ class SignedLedger:
         file = self.path / records.LINES
         with naming(file), file.open("ab") as f:
             f.writelines(entry + b"\n" for entry in (*leaves.values(), self.head))
+        if self.consensus is not None and number:  # what stands before the first head, that head names
+            agree(self.path, self.consensus, self.keys, number, digest(self.head))
 
     def seal(self, checkpoint: Path) -> None:
         """Signs the files of a checkpoint that is being written, with the head after its round."""
@@ -121,6 +126,7 @@ class SignedLedger:
         self.hashes = [tree.leaf_hash(leaf) for leaf in leaves]
         self.keys_sha256 = digest((self.path / records.KEYS).read_bytes())
         write_synced(self.path / records.LINES, b"".join(entry + b"\n" for entry in kept))
+        go_back(self.path, done)
         for folder in kept_rounds(self.path):
             if int(folder.name.removeprefix("round-")) > done:
                 shutil.rmtree(folder)

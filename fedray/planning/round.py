@@ -8,6 +8,7 @@ import numpy as np
 
 from fedray.data import Samples
 from fedray.data.census import label_counts
+from fedray.ledger.agreement import agreement_s
 from fedray.network.clock import without_garbage_collection
 from fedray.network.geometry import nearest_groups
 from fedray.network.ledger import Ledger
@@ -93,6 +94,8 @@ def schedule_round(
         costs = true_costs(scenario, radio, start, work, available, so_far.encoded)
         clients, payments = hold_auction(scenario, start.round_number, available, costs, shared.samples)
     schedule = replace(write_round(scenario, radio, start, clients, shared, work), payments=payments)
+    if scenario.ledger is not None and scenario.ledger.consensus is not None:
+        schedule = schedule.agreeing(agreement_s(scenario.ledger.consensus, round_number))
     if work is None or not work.encode_flops:
         return schedule
     schedule = schedule.encoding(so_far.encoded)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from fedray.ledger import records
+from fedray.ledger.pbft import Group
 from fedray.report.recorded import Recorded
 from fedray.runs import reader
 
@@ -22,10 +23,19 @@ def ledger(run: Recorded) -> dict[str, str] | None:
         "updates in it": f"{head.size:,}, each signed by its client",
         "root": head.root,
         "weights": head.weights,
+        **_agreed(section.get("consensus")),
         "kept": "a hash of each update" if section["keep"] == "hashes" else "each update",
         "keys": "from files" if section["keys"] else from_seed,
         "verify": f"fedray verify {run.path}",
     }
+
+
+def _agreed(consensus: dict[str, Any] | None) -> dict[str, str]:
+    """Who agreed on each head; nothing where the server signs alone."""
+    if consensus is None:
+        return {}
+    n = consensus["validators"]
+    return {"agreed on by": f"a quorum of {Group(n).quorum} of {n} edge servers, each head"}
 
 
 def last_head(run: Recorded) -> records.Head | None:

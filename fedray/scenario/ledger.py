@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from fedray.scenario.base import FilePath, Refused, Section
+from fedray.scenario.consensus import Pbft
 
 
 class LedgerSection(Section):
@@ -23,9 +24,19 @@ class LedgerSection(Section):
     keys: FilePath | None = Field(
         default=None,
         description="A folder of Ed25519 private keys as PEM files without a password (RFC 8032, RFC 8410): "
-        "server.pem, client-0.pem, client-1.pem, ... None: keys that follow from the seed, for simulation: "
-        "whoever has the scenario has them too.",
+        "server.pem, client-0.pem, client-1.pem, ...; edge-0.pem, ... where edge servers agree. None: keys "
+        "that follow from the seed, for simulation: whoever has the scenario has them too.",
     )
+    consensus: Pbft | None = Field(
+        default=None,
+        description="How several edge servers agree on each round's head, so that nobody can sign two "
+        "histories. None: the server signs it alone.",
+    )
+
+    @property
+    def edges(self) -> int:
+        """How many edge servers agree on it."""
+        return 0 if self.consensus is None else self.consensus.validators
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         if scenario.topology.splits_model:
