@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from fedray.scenario import Refused, ScenarioError
     from fedray.scenario.base import FilePath
     from fedray.schedule import SERVER_ID, Aggregate, Schedule, Send, Train
+    from fedray.serving.environment import Environment, Place, Step
+    from fedray.serving.rule import ServingRule
     from fedray.topologies.topology import RoundContext, Topology
     from fedray.transport.hooks import Hook, HookContext
     from fedray.tuning.tuning import Tuning
@@ -57,6 +59,7 @@ __all__ = [
     "DatasetSamples",
     "Defence",
     "Device",
+    "Environment",
     "Evaluation",
     "EvaluationContext",
     "EvaluationReport",
@@ -75,6 +78,7 @@ __all__ = [
     "Offers",
     "Outcome",
     "Partition",
+    "Place",
     "Refused",
     "RelayDefence",
     "RoundContext",
@@ -92,8 +96,10 @@ __all__ = [
     "Selection",
     "SelectionContext",
     "Send",
+    "ServingRule",
     "Source",
     "Stage",
+    "Step",
     "Topology",
     "Train",
     "TransferCosts",
@@ -142,6 +148,8 @@ _MODULES = {
     "fedray.scenario": ["Refused", "ScenarioError"],
     "fedray.scenario.base": ["FilePath"],
     "fedray.schedule": ["SERVER_ID", "Aggregate", "Schedule", "Send", "Train"],
+    "fedray.serving.environment": ["Environment", "Place", "Step"],
+    "fedray.serving.rule": ["ServingRule"],
     "fedray.topologies.topology": ["RoundContext", "Topology"],
     "fedray.privacy.mechanism": ["Mechanism"],
     "fedray.transport.hooks": ["Hook", "HookContext"],
