@@ -33,7 +33,7 @@ class Random(ServingRuleSection):
 
 
 class RoundRobin(ServingRuleSection):
-    """One provider after the other, with any number of steps."""
+    """One provider after the other, with the middle one of the numbers of steps."""
 
     kind: Literal["round_robin"] = Field(description="round_robin: one provider after the other.")
 
@@ -41,7 +41,7 @@ class RoundRobin(ServingRuleSection):
 
 
 class MostFree(ServingRuleSection):
-    """The provider that can begin first, with any number of steps."""
+    """The provider that can begin first, with the middle one of the numbers of steps."""
 
     kind: Literal["most_free"] = Field(description="most_free: the provider that can begin first.")
 
@@ -50,7 +50,8 @@ class MostFree(ServingRuleSection):
 
 
 class NearestWithModel(ServingRuleSection):
-    """Of the providers that have the model, the one whose answer can begin to come first."""
+    """Of the providers that have the model, the one whose answer can begin to come first; with the middle one
+    of the numbers of steps."""
 
     kind: Literal["nearest_with_model"] = Field(
         description="nearest_with_model: of those that have the model, the one whose answer begins first."

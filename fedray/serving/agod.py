@@ -1,4 +1,4 @@
-"""agod: the environment of Du et al. (2024, arXiv 2303.13052), as in their code (github.com/Lizonghang/AGOD)."""
+"""agod: the environment of Du et al. (2024, arXiv 2303.13052), as in their code (Lizonghang/AGOD)."""
 
 import numpy as np
 

@@ -25,14 +25,15 @@ class Random(ServingRule):
 
 
 class OfProvider(ServingRule):
-    """A rule that chooses a provider, with any number of steps."""
+    """A rule that chooses a provider, with the middle one of the numbers of steps."""
 
     environment: ProviderEnvironment
 
     def at(self, providers: np.ndarray) -> np.ndarray:
         """Actions at these providers [E]."""
         choices = getattr(self.environment, "choices", 1)
-        return providers * choices + self.generator.integers(0, choices, len(providers))
+        actions: np.ndarray = providers * choices + choices // 2
+        return actions
 
 
 class RoundRobin(OfProvider):
