@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from fedray.scenario.base import FilePath
     from fedray.schedule import SERVER_ID, Aggregate, Schedule, Send, Train
     from fedray.serving.environment import Environment, Place, Step
+    from fedray.serving.gymnasium import GymnasiumEnvironment
+    from fedray.serving.pettingzoo import PettingZooEnvironment
     from fedray.serving.rule import ServingRule
     from fedray.topologies.topology import RoundContext, Topology
     from fedray.transport.hooks import Hook, HookContext
@@ -66,6 +68,7 @@ __all__ = [
     "ExactSum",
     "FilePath",
     "Gathered",
+    "GymnasiumEnvironment",
     "Hook",
     "HookContext",
     "Hop",
@@ -78,6 +81,7 @@ __all__ = [
     "Offers",
     "Outcome",
     "Partition",
+    "PettingZooEnvironment",
     "Place",
     "Refused",
     "RelayDefence",
@@ -149,6 +153,8 @@ _MODULES = {
     "fedray.scenario.base": ["FilePath"],
     "fedray.schedule": ["SERVER_ID", "Aggregate", "Schedule", "Send", "Train"],
     "fedray.serving.environment": ["Environment", "Place", "Step"],
+    "fedray.serving.gymnasium": ["GymnasiumEnvironment"],
+    "fedray.serving.pettingzoo": ["PettingZooEnvironment"],
     "fedray.serving.rule": ["ServingRule"],
     "fedray.topologies.topology": ["RoundContext", "Topology"],
     "fedray.privacy.mechanism": ["Mechanism"],
