@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     from fedray.scenario import Refused, ScenarioError
     from fedray.scenario.base import FilePath
     from fedray.schedule import SERVER_ID, Aggregate, Schedule, Send, Train
+    from fedray.serving.environment import Environment, Place, Step
+    from fedray.serving.gymnasium import GymnasiumEnvironment
+    from fedray.serving.pettingzoo import PettingZooEnvironment
+    from fedray.serving.rule import ServingRule
     from fedray.topologies.topology import RoundContext, Topology
     from fedray.transport.hooks import Hook, HookContext
     from fedray.tuning.tuning import Tuning
@@ -57,12 +61,14 @@ __all__ = [
     "DatasetSamples",
     "Defence",
     "Device",
+    "Environment",
     "Evaluation",
     "EvaluationContext",
     "EvaluationReport",
     "ExactSum",
     "FilePath",
     "Gathered",
+    "GymnasiumEnvironment",
     "Hook",
     "HookContext",
     "Hop",
@@ -75,6 +81,8 @@ __all__ = [
     "Offers",
     "Outcome",
     "Partition",
+    "PettingZooEnvironment",
+    "Place",
     "Refused",
     "RelayDefence",
     "RoundContext",
@@ -92,8 +100,10 @@ __all__ = [
     "Selection",
     "SelectionContext",
     "Send",
+    "ServingRule",
     "Source",
     "Stage",
+    "Step",
     "Topology",
     "Train",
     "TransferCosts",
@@ -142,6 +152,10 @@ _MODULES = {
     "fedray.scenario": ["Refused", "ScenarioError"],
     "fedray.scenario.base": ["FilePath"],
     "fedray.schedule": ["SERVER_ID", "Aggregate", "Schedule", "Send", "Train"],
+    "fedray.serving.environment": ["Environment", "Place", "Step"],
+    "fedray.serving.gymnasium": ["GymnasiumEnvironment"],
+    "fedray.serving.pettingzoo": ["PettingZooEnvironment"],
+    "fedray.serving.rule": ["ServingRule"],
     "fedray.topologies.topology": ["RoundContext", "Topology"],
     "fedray.privacy.mechanism": ["Mechanism"],
     "fedray.transport.hooks": ["Hook", "HookContext"],

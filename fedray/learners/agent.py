@@ -24,6 +24,7 @@ from fedray.randomness import generator, key
 from fedray.scenario.agent import Agent as Section
 from fedray.scenario.base import Refused
 from fedray.scenario.kinds import implementation
+from fedray.serving.rules import serving_rule
 
 CONFIG = "config.json"
 Choose = Callable[[Tensor], Tensor]  # actions [E] int64 for observations [E, numbers]
@@ -137,9 +138,32 @@ class Agent(Learner):
 
         with torch.no_grad(), self.evaluating(), self.autocast():
             metrics = self._measured(samples, len(indices), clients, own)
+            if self.rule_metrics is None:
+                self.rule_metrics = self._measured_rules(samples, len(indices), clients)
+        metrics |= self.rule_metrics
         return {f"eval_{name}": value for name, value in metrics.items()} | {
             "eval_requests": float(len(indices) * len(clients))
         }
+
+    def _measured_rules(self, samples: Any, requests: int, clients: Sequence[int]) -> dict[str, float]:
+        """What each of the section's rules earns, and whatever else is measured of it, by the measure's name
+        and the rule's.
+
+        Args:
+            samples: of the test set.
+            requests: that each client's environment gets.
+            clients: whose environments.
+        """
+        metrics: dict[str, float] = {}
+        for name, section in zip(self.section.rule_names, self.section.rules, strict=True):
+
+            def policy(environment: Any, client: int, section: Any = section) -> Choose:
+                rule = serving_rule(section, environment, self._rng(0, client, f"rule {section.kind}"))
+                return lambda observations: torch.from_numpy(rule.act(observations.cpu().numpy()))
+
+            measured = self._measured(samples, requests, clients, policy)
+            metrics |= {f"{measure}_{name}": value for measure, value in measured.items()}
+        return metrics
 
     def _measured(
         self, samples: Any, requests: int, clients: Sequence[int], policy: Callable[[Any, int], Choose]
@@ -220,7 +244,7 @@ def play(environment: Any, first: Tensor, choose: Choose, steps: int) -> tuple[R
     for _ in range(steps):
         chosen = choose(observations[-1])
         step = environment.step(chosen.cpu().numpy())
-        actions.append(chosen)
+        actions.append(chosen.to(first.device))
         rewards.append(numbers(step.rewards, chosen.shape, "rewards").to(first.device))
         ended.append(numbers(step.ended, chosen.shape, "ended").to(first.device))
         observations.append(numbers(step.observations, first.shape, "observations").to(first.device))

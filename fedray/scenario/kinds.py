@@ -34,6 +34,8 @@ BASES = {
     "selection": "fedray.planning.selection:Selection",
     "source": "fedray.data.source:Source",
     "partition": "fedray.data.partition:Partition",
+    "environment": "fedray.serving.environment:Environment",
+    "serving_rule": "fedray.serving.rule:ServingRule",
     "link": "fedray.network.links:Link",
     "device": "fedray.network.devices:Device",
     "evaluation": "fedray.evaluation.evaluation:Evaluation",
