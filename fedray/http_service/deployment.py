@@ -112,8 +112,8 @@ def serve(runs: Sequence[ServedRun], limits: Limits, place: Place, on_start: Cal
     Raises:
         ScenarioError: where it cannot listen there, or a model cannot be loaded.
     """
-    with _terminated_as_interrupted():
-        application = Application(f"fedray-{secrets.token_hex(4)}", connect())
+    application = Application(f"fedray-{secrets.token_hex(4)}", connect())
+    with _terminated_as_interrupted():  # after Ray, which has a handler of its own
         try:
             on_start(application.start(runs, limits, place))
             threading.Event().wait()
@@ -155,7 +155,8 @@ class Application:
         Raises:
             ScenarioError: where it cannot be started.
         """
-        quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
+        quiet = LoggingConfig(log_level="ERROR", enable_access_log=False)
         if (client := _running_serve()) is not None:
             _refuse_other_place(client, place)
         else:
@@ -202,10 +203,11 @@ def _target(runs: Sequence[ServedRun], limits: Limits, place: Place) -> Any:
         expected = f"at most the {sum(node.gpus for node in nodes)} GPUs of this Ray; see --gpus-per-replica"
         raise ScenarioError([f"--replicas: got {got}, expected {expected}"])
     resources = {"num_cpus": threads, "num_gpus": gpus}
-    models = ray_serve.deployment(ModelProcess, name="model").options(
+    deployment: Any = ray_serve.deployment  # to type checkers one of its two forms alone
+    models = deployment(ModelProcess, name="model").options(
         num_replicas=place.replicas, max_ongoing_requests=1, ray_actor_options=resources
     )
-    answering = ray_serve.deployment(HttpProcess, name="http").options(
+    answering = deployment(HttpProcess, name="http").options(
         max_ongoing_requests=CONNECTIONS, ray_actor_options={"num_cpus": 0}
     )
     return answering.bind(list(runs), limits, place, models.bind(list(runs)))

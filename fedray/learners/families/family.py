@@ -146,17 +146,12 @@ class Family(ABC):
 
     def count_tokens(self, text: str) -> list[tuple[int, int]]:
         """For each text encoder the tokens of a text, its start and end among them, and how many it reads."""
-        return [
-            (
-                len(
-                    tokenizer(
-                        expanded([self.named(text)], tokenizer), truncation=False, verbose=False
-                    ).input_ids[0]
-                ),
-                most,
-            )
-            for tokenizer, most in self._limited_tokenizers()
-        ]
+        counted = []
+        for tokenizer, most in self._limited_tokenizers():
+            texts = expanded([self.named(text)], tokenizer)
+            ids = tokenizer(texts, truncation=False, verbose=False).input_ids
+            counted.append((len(ids[0]), most))
+        return counted
 
     def _limited_tokenizers(self) -> list[tuple[Any, int]]:
         """Tokenizers in the order of `tokens`, each with how many tokens of a text are read."""
