@@ -1,0 +1,14 @@
+import pytest
+
+from tests.helpers import UNSEEN, run, tiny
+
+
+@pytest.fixture(scope="session")
+def other(tmp_path_factory):
+    """A run of another seed and another adapter than `unbroken`, over the same base."""
+    folder = tmp_path_factory.mktemp("other")
+    tuning = {"kind": "lora", "rank": 4, "alpha": 8, "targets": "kohya"}
+    changes = UNSEEN | {"seed": 5, "training.rounds": 1, "tuning": tuning}
+    changes["training.optimizer.learning_rate"] = 0.02
+    run(tiny(folder, changes), folder / "other")
+    return folder / "other"
