@@ -21,6 +21,7 @@ from fedray.http_service.requests import GeneratedImage, ImageRequest, Limits, R
 from fedray.http_service.service import HttpService
 from fedray.scenario import ScenarioError
 
+DRAINED_S = 0.1  # between two looks at whether a process that ends has answered all
 CONNECTIONS = 10_000  # of the process that answers; what is too much it refuses itself
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 log = logging.getLogger(__name__)
@@ -205,10 +206,15 @@ def _target(runs: Sequence[ServedRun], limits: Limits, place: Place) -> Any:
     resources = {"num_cpus": threads, "num_gpus": gpus}
     deployment: Any = ray_serve.deployment  # to type checkers one of its two forms alone
     models = deployment(ModelProcess, name="model").options(
-        num_replicas=place.replicas, max_ongoing_requests=1, ray_actor_options=resources
+        num_replicas=place.replicas,
+        max_ongoing_requests=1,
+        ray_actor_options=resources,
+        graceful_shutdown_wait_loop_s=DRAINED_S,
     )
     answering = deployment(HttpProcess, name="http").options(
-        max_ongoing_requests=CONNECTIONS, ray_actor_options={"num_cpus": 0}
+        max_ongoing_requests=CONNECTIONS,
+        ray_actor_options={"num_cpus": 0},
+        graceful_shutdown_wait_loop_s=DRAINED_S,
     )
     return answering.bind(list(runs), limits, place, models.bind(list(runs)))
 

@@ -65,6 +65,8 @@ class HttpService:
         self.at_once = at_once
         self.token_digest = token_digest
         self.metrics = Metrics(list(self.runs))
+        # Serve's own router looks for a free process again and again, later and later
+        self.places = asyncio.Semaphore(at_once)
         self.accepted = 0  # requests that wait or are answered
         self.mean_s = 1.0  # of an image, over the last few
         self.routes: dict[str, tuple[str, Callable[[Request], Awaitable[Response]]]] = {
@@ -185,7 +187,8 @@ class HttpService:
         self.accepted += 1
         self.metrics.queue.set(self.accepted)
         try:
-            image = await self.sample(wanted)
+            async with self.places:
+                image = await self.sample(wanted)
         finally:
             self.accepted -= 1
             self.metrics.queue.set(self.accepted)
