@@ -76,6 +76,12 @@ def make_base(folder: Path, width: int) -> Path:
     return folder
 
 
+def cpu_s(process: psutil.Process) -> float:
+    """Processor seconds of a process and of all that it started."""
+    times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
+    return sum(time.user + time.system for time in times)
+
+
 def bare(sampler: Sampler, steps: int, seconds: float) -> list[float]:
     """Seconds of each image that the learner makes, for so long, without a service."""
     from fedray.learners.contexts import Sampling
@@ -123,12 +129,28 @@ def load(
     return taken, time.monotonic() - begun
 
 
-def row(name: str, taken: list[float], images_s: float, reference: tuple[float, float] | None) -> None:
-    """One line: milliseconds, images a second, and both as ratios to the bare pipeline's."""
+Row = tuple[float, float, float]
+
+
+def row(name: str, taken: list[float], elapsed: float, used_cpu_s: float, reference: Row | None) -> Row:
+    """One line: milliseconds, images a second, processor milliseconds an image, and their ratios to a reference's.
+
+    Args:
+        name: of what was measured.
+        taken: seconds of each image.
+        elapsed: seconds of all.
+        used_cpu_s: processor seconds of all.
+        reference: what an earlier call gave.
+    """
     p50 = statistics.median(taken)
     p95 = statistics.quantiles(taken, n=20)[-1]
-    ratios = f"{p50 / reference[0]:>10.2f}{images_s / reference[1]:>10.2f}" if reference else " " * 20
-    print(f"{name:<36}{p50 * 1e3:>9.0f}{p95 * 1e3:>9.0f}{images_s:>11.2f}{ratios}", flush=True)
+    measured = p50, len(taken) / elapsed, used_cpu_s / len(taken)
+    line = f"{name:<34}{p50 * 1e3:>9.0f}{p95 * 1e3:>9.0f}{measured[1]:>10.2f}{measured[2] * 1e3:>8.0f}"
+    if reference is not None:
+        ratios = [a / b for a, b in zip(measured, reference, strict=True)]
+        line += f"{ratios[0]:>9.2f}{ratios[1]:>10.2f}{ratios[2]:>6.2f}"
+    print(line, flush=True)
+    return measured
 
 
 def measure_speed(runs: list[Path], steps: int, seconds: float) -> None:
@@ -141,33 +163,39 @@ def measure_speed(runs: list[Path], steps: int, seconds: float) -> None:
         for clients in (1, 4)
     ]
     alone: list[float] = []
+    alone_cpu_s = 0.0
     served: dict[str, list[float]] = {name: [] for name, *_ in cases}
     spent = dict.fromkeys(served, 0.0)
-    with started(runs) as port:
+    spent_cpu_s = dict.fromkeys(served, 0.0)
+    with started(runs) as (port, process):
         load(port, names, 1, steps, 2.0)  # every process has imported what it needs
         for _ in range(BLOCKS):
+            before = time.process_time()
             alone += bare(sampler, steps, seconds / BLOCKS)
+            alone_cpu_s += time.process_time() - before
             for name, chosen, clients in cases:
+                before = cpu_s(process)
                 taken, elapsed = load(port, chosen, clients, steps, seconds / BLOCKS)
                 served[name] += taken
                 spent[name] += elapsed
+                spent_cpu_s[name] += cpu_s(process) - before
     print(
-        f"{steps} steps, 32x32:{'':<21}{'p50 ms':>9}{'p95 ms':>9}{'images/s':>11}{'latency':>10}{'images':>10}"
+        f"{steps} steps, 32x32:{'':<17}{'p50 ms':>9}{'p95 ms':>9}{'images/s':>10}{'CPU ms':>8}"
+        f"{'p50':>9}{'images/s':>10}{'CPU':>6}"
     )
-    reference = statistics.median(alone), len(alone) / sum(alone)
-    row("bare pipeline", alone, reference[1], None)
+    reference = row("bare pipeline", alone, sum(alone), alone_cpu_s, None)
     for name, taken in served.items():
-        row(name, taken, len(taken) / spent[name], reference)
+        row(name, taken, spent[name], spent_cpu_s[name], reference)
 
 
 @contextmanager
-def started(runs: list[Path]) -> Iterator[int]:
+def started(runs: list[Path]) -> Iterator[tuple[int, psutil.Process]]:
     """The command, in a process of its own; its port."""
     command = [sys.executable, "-m", "fedray", "serve", *map(str, runs), "--port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         line = process.stdout.readline()
-        yield int(line.split("127.0.0.1:")[1].split("/")[0])
+        yield int(line.split("127.0.0.1:")[1].split("/")[0]), psutil.Process(process.pid)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)

@@ -61,11 +61,11 @@ def serve(
     token = os.environ.get(TOKEN) or None
     refuse_open(host, token)
     served = read_runs(runs)
-    from fedray.http_service.deployment import Place, serve
+    from fedray.http_service.deployment import Endpoint, serve
 
     def on_start(address: str) -> None:
         adapters = ", ".join(run.name for run in served)
         typer.echo(f"{adapters} at {address}" + (" (token needed)" if token else "") + "; Ctrl-C ends it")
 
-    place = Place(host, port, route, replicas, gpus_per_replica, digest_of(token))
-    serve(served, Limits(queue=queue, steps=max_steps), place, on_start)
+    endpoint = Endpoint(host, port, route, replicas, gpus_per_replica, digest_of(token))
+    serve(served, Limits(queue=queue, steps=max_steps), endpoint, on_start)

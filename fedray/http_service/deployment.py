@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Place:
+class Endpoint:
     """Where a service listens, and what its processes get.
 
     Attributes:
@@ -80,13 +80,13 @@ class HttpProcess:
     Args:
         runs: the first is the default.
         limits: what the service takes on.
-        place: of the service.
+        endpoint: of the service.
         models: Ray Serve's handle of the model processes.
     """
 
-    def __init__(self, runs: Sequence[ServedRun], limits: Limits, place: Place, models: Any) -> None:
+    def __init__(self, runs: Sequence[ServedRun], limits: Limits, endpoint: Endpoint, models: Any) -> None:
         self.models = models
-        self.service = HttpService(runs, self._sample, limits, place.replicas, place.token_digest)
+        self.service = HttpService(runs, self._sample, limits, endpoint.replicas, endpoint.token_digest)
 
     async def __call__(self, request: Any) -> Any:
         return await self.service.respond(request)
@@ -100,14 +100,16 @@ class HttpProcess:
             return Refusal(500, "model: got an error, expected an image; the service's log has it")
 
 
-def serve(runs: Sequence[ServedRun], limits: Limits, place: Place, on_start: Callable[[str], None]) -> None:
+def serve(
+    runs: Sequence[ServedRun], limits: Limits, endpoint: Endpoint, on_start: Callable[[str], None]
+) -> None:
     """Answers requests until the process is interrupted or terminated, and takes its own application away
     then. Of a Ray that was there before, everything else stays as it is.
 
     Args:
         runs: as `read_runs` gives them.
         limits: what the service takes on.
-        place: where it listens.
+        endpoint: where it listens.
         on_start: called with the service's address once it answers.
 
     Raises:
@@ -116,7 +118,7 @@ def serve(runs: Sequence[ServedRun], limits: Limits, place: Place, on_start: Cal
     application = Application(f"fedray-{secrets.token_hex(4)}", connect())
     with _terminated_as_interrupted():  # after Ray, which has a handler of its own
         try:
-            on_start(application.start(runs, limits, place))
+            on_start(application.start(runs, limits, endpoint))
             threading.Event().wait()
         except KeyboardInterrupt:
             pass
@@ -150,7 +152,7 @@ class Application:
         self.connection = connection
         self.started_serve = False
 
-    def start(self, runs: Sequence[ServedRun], limits: Limits, place: Place) -> str:
+    def start(self, runs: Sequence[ServedRun], limits: Limits, endpoint: Endpoint) -> str:
         """Starts it, and Serve where that does not run; gives its address.
 
         Raises:
@@ -159,20 +161,20 @@ class Application:
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         quiet = LoggingConfig(log_level="ERROR", enable_access_log=False)
         if (client := _running_serve()) is not None:
-            _refuse_other_place(client, place)
+            _refuse_other_endpoint(client, endpoint)
         else:
             if self.connection.local:
-                place = replace(place, port=_free_port(place))
+                endpoint = replace(endpoint, port=_free_port(endpoint))
             self.started_serve = True
-            options = {"host": place.host, "port": place.port}
+            options = {"host": endpoint.host, "port": endpoint.port}
             ray_serve.start(proxy_location="HeadOnly", http_options=options, logging_config=quiet)
-        target = _target(runs, limits, place)
-        ray_serve.run(target, name=self.name, route_prefix=place.route, logging_config=quiet)
+        target = _target(runs, limits, endpoint)
+        ray_serve.run(target, name=self.name, route_prefix=endpoint.route, logging_config=quiet)
         model = ray_serve.get_deployment_handle("model", self.name)
         if problem := model.problem.remote().result():
             raise ScenarioError([problem])
-        host = f"[{place.host}]" if ":" in place.host else place.host
-        return f"http://{host}:{place.port}{place.route}"
+        host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+        return f"http://{host}:{endpoint.port}{endpoint.route}"
 
     def remove(self) -> None:
         """Ends a Ray of its own; of another one, takes this application away, and Serve where that runs for
@@ -184,29 +186,29 @@ class Application:
         self.connection.end()
 
 
-def _target(runs: Sequence[ServedRun], limits: Limits, place: Place) -> Any:
+def _target(runs: Sequence[ServedRun], limits: Limits, endpoint: Endpoint) -> Any:
     """What Serve runs.
 
     Raises:
         ScenarioError: for more than the cluster has.
     """
     nodes = cluster_nodes()
-    gpus = place.gpus
+    gpus = endpoint.gpus
     if gpus is None:
         gpus = 1.0 if any(node.gpus for node in nodes) else 0.0
     threads = runs[0].threads
     cores = sum(node.cpus for node in nodes)
-    if place.replicas * threads > cores:
-        got = f"{place.replicas} of {threads} cores each (runtime.threads)"
+    if endpoint.replicas * threads > cores:
+        got = f"{endpoint.replicas} of {threads} cores each (runtime.threads)"
         raise ScenarioError([f"--replicas: got {got}, expected at most the {cores:g} cores of this Ray"])
-    if place.replicas * gpus > sum(node.gpus for node in nodes):
-        got = f"{place.replicas} of {gpus:g} GPUs each"
+    if endpoint.replicas * gpus > sum(node.gpus for node in nodes):
+        got = f"{endpoint.replicas} of {gpus:g} GPUs each"
         expected = f"at most the {sum(node.gpus for node in nodes)} GPUs of this Ray; see --gpus-per-replica"
         raise ScenarioError([f"--replicas: got {got}, expected {expected}"])
     resources = {"num_cpus": threads, "num_gpus": gpus}
     deployment: Any = ray_serve.deployment  # to type checkers one of its two forms alone
     models = deployment(ModelProcess, name="model").options(
-        num_replicas=place.replicas,
+        num_replicas=endpoint.replicas,
         max_ongoing_requests=1,
         ray_actor_options=resources,
         graceful_shutdown_wait_loop_s=DRAINED_S,
@@ -216,7 +218,7 @@ def _target(runs: Sequence[ServedRun], limits: Limits, place: Place) -> Any:
         ray_actor_options={"num_cpus": 0},
         graceful_shutdown_wait_loop_s=DRAINED_S,
     )
-    return answering.bind(list(runs), limits, place, models.bind(list(runs)))
+    return answering.bind(list(runs), limits, endpoint, models.bind(list(runs)))
 
 
 def _running_serve() -> Any:
@@ -224,29 +226,29 @@ def _running_serve() -> Any:
     return _get_global_client(raise_if_no_controller_running=False)
 
 
-def _refuse_other_place(client: Any, place: Place) -> None:
+def _refuse_other_endpoint(client: Any, endpoint: Endpoint) -> None:
     """Raises ScenarioError where the Serve that runs already listens elsewhere, or has another application
     on this route."""
     there = client.http_config
-    if (there.host, there.port) != (place.host, place.port):
-        got = f"--host {place.host} --port {place.port}, where Ray Serve listens already"
+    if (there.host, there.port) != (endpoint.host, endpoint.port):
+        got = f"--host {endpoint.host} --port {endpoint.port}, where Ray Serve listens already"
         expected = f"its --host {there.host} --port {there.port}"
         raise ScenarioError([f"fedray serve: got {got}, expected {expected}"])
     applications = client.get_serve_details()["applications"]
     for name, application in applications.items():
-        if application["route_prefix"] == place.route:
-            got = f"{place.route}, which the application {name} has"
+        if application["route_prefix"] == endpoint.route:
+            got = f"{endpoint.route}, which the application {name} has"
             raise ScenarioError([f"--route: got {got}, expected another"])
 
 
-def _free_port(place: Place) -> int:
+def _free_port(endpoint: Endpoint) -> int:
     """The port, or one that is free where it is 0. Raises ScenarioError where it is taken."""
-    family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
+    family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
     try:
         with socket.socket(family) as listening:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listening.bind((place.host, place.port))
+            listening.bind((endpoint.host, endpoint.port))
             return int(listening.getsockname()[1])
     except OSError as e:
-        got = f"{place.host}:{place.port}, where nothing can listen ({e.strerror or e})"
+        got = f"{endpoint.host}:{endpoint.port}, where nothing can listen ({e.strerror or e})"
         raise ScenarioError([f"--host, --port: got {got}, expected a free port"]) from None

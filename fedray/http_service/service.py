@@ -32,7 +32,7 @@ HEADERS = {
 }
 SHORTEST = 16  # characters of a token
 CANCELLED = 499  # as nginx logs a client that has gone
-OPEN = ("/", "/health")  # which say nothing of the runs
+PUBLIC = ("/", "/health")  # which say nothing of the runs
 
 
 def digest_of(token: str | None) -> bytes | None:
@@ -66,7 +66,7 @@ class HttpService:
         self.token_digest = token_digest
         self.metrics = Metrics(list(self.runs))
         # Serve's own router looks for a free process again and again, later and later
-        self.places = asyncio.Semaphore(at_once)
+        self.free_processes = asyncio.Semaphore(at_once)
         self.accepted = 0  # requests that wait or are answered
         self.mean_s = 1.0  # of an image, over the last few
         self.routes: dict[str, tuple[str, Callable[[Request], Awaitable[Response]]]] = {
@@ -107,7 +107,7 @@ class HttpService:
             if not is_loopback(host):
                 raise Refusal(403, f"Host: got {host!r:.80}, expected localhost or 127.0.0.1")
             return
-        if path in OPEN:
+        if path in PUBLIC:
             return
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         shown = hashlib.sha256(token.strip().encode()).digest()
@@ -187,7 +187,7 @@ class HttpService:
         self.accepted += 1
         self.metrics.queue.set(self.accepted)
         try:
-            async with self.places:
+            async with self.free_processes:
                 image = await self.sample(wanted)
         finally:
             self.accepted -= 1

@@ -9,6 +9,7 @@ def other(tmp_path_factory):
     folder = tmp_path_factory.mktemp("other")
     tuning = {"kind": "lora", "rank": 4, "alpha": 8, "targets": "kohya"}
     changes = UNSEEN | {"seed": 5, "training.rounds": 1, "tuning": tuning}
+    changes |= {"population": {"clients": 1, "per_round": 1}, "data.partition": {"kind": "iid"}}
     changes["training.optimizer.learning_rate"] = 0.02
     run(tiny(folder, changes), folder / "other")
     return folder / "other"

@@ -14,8 +14,8 @@ from fedray.scenario import ScenarioError
 RUNS = [ServedRun("ink", "/runs/ink", True, 20, 3.0)]
 
 
-def place(port, route="/ink", replicas=1):
-    return deployment.Place("127.0.0.1", port, route, replicas, None, None)
+def endpoint(port, route="/ink", replicas=1):
+    return deployment.Endpoint("127.0.0.1", port, route, replicas, None, None)
 
 
 def get(port, path, data=None):
@@ -60,14 +60,14 @@ def test_a_service_beside_others_comes_and_goes_alone(port, monkeypatch):
     monkeypatch.setattr(deployment, "ModelProcess", Model)
     application = deployment.Application("fedray-test", connect())
     for wrong, message in (
-        (place(port + 1), f"where Ray Serve listens already, expected its --host 127.0.0.1 --port {port}"),
-        (place(port, "/"), "--route: got /, which the application neighbour has, expected another"),
-        (place(port, replicas=100), "--replicas: got 100 of 1 cores each"),
+        (endpoint(port + 1), f"where Ray Serve listens already, expected its --host 127.0.0.1 --port {port}"),
+        (endpoint(port, "/"), "--route: got /, which the application neighbour has, expected another"),
+        (endpoint(port, replicas=100), "--replicas: got 100 of 1 cores each"),
     ):
         with pytest.raises(ScenarioError) as refused:
             application.start(RUNS, Limits(), wrong)
         assert message in str(refused.value)
-    address = application.start(RUNS, Limits(), place(port))
+    address = application.start(RUNS, Limits(), endpoint(port))
     assert address == f"http://127.0.0.1:{port}/ink"
     assert get(port, "/ink/generate", b'{"prompt": "a bag"}') == b"a bag"
     with pytest.raises(urllib.error.HTTPError) as failed:

@@ -92,7 +92,7 @@ def test_another_adapter_changes_the_image_and_the_first_gives_its_own_again(ser
     assert service.png(adapter="run", seed=8) != first
 
 
-def test_requests_that_get_no_image_are_told_why_in_json(service):
+def test_requests_that_get_no_image_say_why_in_json(service):
     long = " ".join(["bag"] * 40)
     expected = {
         400: service.post(b"no JSON"),
@@ -106,7 +106,9 @@ def test_requests_that_get_no_image_are_told_why_in_json(service):
     assert {wanted: answer[0] for wanted, answer in expected.items()} == {w: w for w in expected}
     errors = {wanted: json.loads(answer[2])["error"] for wanted, answer in expected.items()}
     assert errors[404] == "adapter: got 'gone', expected one of: run, other"
-    assert errors[422].startswith("prompt: got 42 tokens, expected at most the 32 that the text encoder reads")
+    assert errors[422].startswith(
+        "prompt: got 42 tokens, expected at most the 32 that the text encoder reads"
+    )
 
 
 def test_a_burst_beyond_the_queue_is_429_and_the_others_get_their_images(service):
@@ -149,7 +151,9 @@ def test_a_person_gets_an_image_on_the_page(service, tmp_path):
             ".catch(() => 'refused')"
         )
         assert shown == "refused"  # by the policy: nothing but the service's own answers is fetched
-        assert "other · seed 7 · 3 steps" in browser.evaluate("document.querySelector('figcaption').innerText")
+        assert "other · seed 7 · 3 steps" in browser.evaluate(
+            "document.querySelector('figcaption').innerText"
+        )
         browser.evaluate("element('prompt').value = '<img src=x onerror=alert(1)>'; element('go').click()")
         browser.until("document.body.dataset.images === '2'")
         assert browser.evaluate("document.images.length") == 2  # what was typed is text
