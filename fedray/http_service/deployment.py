@@ -15,7 +15,7 @@ from ray import serve as ray_serve
 from ray.serve.context import _get_global_client
 from ray.serve.schema import LoggingConfig
 
-from fedray.errors import UserError
+from fedray.errors import UserError, reason
 from fedray.executors.ray.connection import Connection, cluster_nodes, connect
 from fedray.http_service.requests import GeneratedImage, ImageRequest, Limits, Refusal, ServedRun
 from fedray.http_service.service import HttpService
@@ -65,6 +65,9 @@ class ModelProcess:
             self.sampler = Sampler(runs, torch.device("cuda" if on_gpu else "cpu"))
         except UserError as e:  # an error here would have Serve try again
             self.refused = str(e)
+        except Exception as e:
+            log.exception("no model")
+            self.refused = f"model: got {type(e).__name__}: {reason(e)}, expected a model that loads"
 
     def problem(self) -> str | None:
         """Why there is no model; None where there is one."""

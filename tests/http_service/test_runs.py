@@ -3,6 +3,7 @@ import shutil
 import pytest
 from ruamel.yaml import YAML
 
+from fedray.cli import service
 from fedray.http_service.runs import read_runs
 from fedray.scenario import ScenarioError
 
@@ -96,3 +97,7 @@ def test_the_command_refuses_in_a_line_before_ray_starts(fedray, unbroken, monke
     assert err.startswith("--host: got 0.0.0.0 without a token, expected 127.0.0.1, or FEDRAY_SERVE_TOKEN")
     assert fedray("serve", unbroken[1], "--route", "ink")[0] == 2
     assert fedray("serve")[0] == 2
+    monkeypatch.setattr(service, "NEEDS", ("starlette", "a_package_that_is_not_there"))
+    code, _, err = fedray("serve", unbroken[1])
+    assert (code, err.count("\n")) == (2, 1)
+    assert "without a_package_that_is_not_there, expected pip install 'fedray[serve]'" in err
