@@ -54,8 +54,7 @@ def side_by_side(made: Mapping[str, Tensor], columns: int) -> Image.Image:
 
 
 def save_image(image: Image.Image, file: Path, rows: Sequence[dict[str, Any]], facts: dict[str, Any]) -> None:
-    """A PNG that knows where it came from: `parameters` as A1111 and ComfyUI read it, with the size of one
-    image; `fedray` for programs.
+    """A PNG file that knows where it came from, as `described` says.
 
     Args:
         image: one, or a grid of several.
@@ -63,6 +62,13 @@ def save_image(image: Image.Image, file: Path, rows: Sequence[dict[str, Any]], f
         rows: model, prompt and seed of each image.
         facts: of all: negative prompt, steps, guidance, size and run.
     """
+    with writing(file):
+        image.save(file, format="PNG", pnginfo=described(rows, facts))
+
+
+def described(rows: Sequence[dict[str, Any]], facts: dict[str, Any]) -> PngInfo:
+    """What a PNG says of how it was made: `parameters` as A1111 and ComfyUI read it, with the size of one
+    image; `fedray` for programs. Arguments are those of `save_image`."""
     first = rows[0]
     text = (
         f"{first['prompt']}\nNegative prompt: {facts['negative_prompt']}\n"
@@ -80,8 +86,7 @@ def save_image(image: Image.Image, file: Path, rows: Sequence[dict[str, Any]], f
         "fedray",
         json.dumps({**facts, "images": [{k: row[k] for k in ("model", "prompt", "seed")} for row in rows]}),
     )
-    with writing(file):
-        image.save(file, format="PNG", pnginfo=info)
+    return info
 
 
 def slug(prompt: str) -> str:

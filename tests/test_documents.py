@@ -33,6 +33,7 @@ NOT_RUN = {
     "needs more than one machine": 3,
     "needs a GPU": 2,
     "takes minutes": 1,
+    "answers until it is interrupted": 3,
 }
 # What is added to a command so that it takes seconds, by its start; the longest start that fits counts.
 ONE_STEP = "--set training.rounds=1 --set training.local_steps=1 --set evaluation={}"

@@ -3,11 +3,11 @@ it."""
 
 import os
 
-from fedray.cli import execution, results, scenarios
+from fedray.cli import execution, results, scenarios, service
 from fedray.cli.shared import app, fail
 from fedray.errors import UserError, reason
 
-__all__ = ["app", "execution", "main", "results", "scenarios"]
+__all__ = ["app", "execution", "main", "results", "scenarios", "service"]
 
 
 def main() -> None:

@@ -50,6 +50,9 @@ class Generation:
         """Raises Refused for a prompt from which it cannot generate images or texts like those of
         `dataset`."""
 
+    def refuse_long_prompt(self, prompt: str) -> None:
+        """Raises Refused for a prompt of more tokens than the model reads."""
+
     def prompts_of(self, samples: Samples, indices: np.ndarray) -> list[str]:
         """A prompt for images that are to be compared with each of these samples. Here: its caption."""
         return [samples.captions[int(i)] for i in indices]

@@ -16,6 +16,7 @@ from fedray.learners.flops import counted_flops
 from fedray.learners.latents import NoisedLatents
 from fedray.learners.learner import Learner
 from fedray.learners.stages import Stage, inputs, run
+from fedray.scenario.base import Refused
 
 AT_ONCE = 32  # images that are sampled in one go
 
@@ -41,6 +42,13 @@ class PipelineGeneration(Learner):
     def _denoising_stages(self) -> list[Stage]:
         """From latents, noise, timesteps and conditions to what is predicted."""
         raise NotImplementedError(f"{type(self).__name__} has no stages that denoise")
+
+    def refuse_long_prompt(self, prompt: str) -> None:
+        counted = self.family.count_tokens(prompt)
+        if all(tokens > most for tokens, most in counted):  # where one text encoder reads it all, it counts
+            tokens, most = max(counted, key=lambda pair: pair[1])
+            expected = f"at most the {most} that the text encoder reads, its own start and end among them"
+            raise Refused("prompt", f"{tokens} tokens", expected)
 
     def pipeline(self) -> Any:
         """These networks as diffusers' pipeline, with the base's own sampler."""

@@ -38,6 +38,7 @@ FREE = (
     "model.base",
 )
 FILES = " (its files)"  # ends the key of a digest of files
+BASE = f"model.base{FILES}"
 USERS_CODE = "users' code"  # modules with kinds of a user's own
 HEAD = 1 << 20  # bytes of each file that a scenario names that are compared, beside its size
 
@@ -45,8 +46,8 @@ HEAD = 1 << 20  # bytes of each file that a scenario names that are compared, be
 def of_scenario(scenario: Scenario, folder: Path) -> Fingerprint:
     """Its keys that reach a weight or a cost, the base model, and the code."""
     keys = kept(scenario, folder) | of_files(scenario, folder)
-    if (base := getattr(scenario.model, "base", None)) is not None:
-        keys[f"model.base{FILES}"] = _of_folder(Path(locate(base, folder).source), base)
+    if (base := of_base(scenario, folder)) is not None:
+        keys[BASE] = base
     facts = environment()
     source = _digest(file.read_bytes() for file in sorted(Path(__file__).parents[1].rglob("*.py")))
     return {
@@ -54,6 +55,13 @@ def of_scenario(scenario: Scenario, folder: Path) -> Fingerprint:
         USERS_CODE: of_users_code(scenario),
         "code": {"python": facts["python"], **facts["packages"], "fedray's source": source},
     }
+
+
+def of_base(scenario: Scenario, folder: Path) -> str | None:
+    """What is in the files of its base model; None where it has none. Raises Refused where that is not
+    there."""
+    base = getattr(scenario.model, "base", None)
+    return None if base is None else _of_folder(Path(locate(base, folder).source), base)
 
 
 def of_users_code(scenario: Scenario) -> dict[str, Any]:

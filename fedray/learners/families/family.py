@@ -132,17 +132,31 @@ class Family(ABC):
     def tokenize(self, captions: Sequence[str]) -> Conditions:
         """Token ids [n, l] int64 for each text encoder."""
         ids = {}
-        lengths = self.lengths()
-        for name, tokenizer, most in zip(self.tokens, self.tokenizers.values(), lengths, strict=True):
+        texts = [self.named(caption) for caption in captions]
+        for name, (tokenizer, most) in zip(self.tokens, self._limited_tokenizers(), strict=True):
             encoded = tokenizer(
-                expanded([self.named(caption) for caption in captions], tokenizer),
+                expanded(texts, tokenizer),
                 padding="max_length",
-                max_length=min(most, tokenizer.model_max_length),
+                max_length=most,
                 truncation=True,
                 return_tensors="pt",
             )
             ids[name] = encoded.input_ids.to(self.device)
         return ids
+
+    def count_tokens(self, text: str) -> list[tuple[int, int]]:
+        """For each text encoder the tokens of a text, its start and end among them, and how many it reads."""
+        counted = []
+        for tokenizer, most in self._limited_tokenizers():
+            texts = expanded([self.named(text)], tokenizer)
+            ids = tokenizer(texts, truncation=False, verbose=False).input_ids
+            counted.append((len(ids[0]), most))
+        return counted
+
+    def _limited_tokenizers(self) -> list[tuple[Any, int]]:
+        """Tokenizers in the order of `tokens`, each with how many tokens of a text are read."""
+        pairs = zip(self.tokenizers.values(), self.lengths(), strict=True)
+        return [(tokenizer, min(most, tokenizer.model_max_length)) for tokenizer, most in pairs]
 
     def blank_tokens(self, n: int) -> Conditions:
         """Token ids of n texts with nothing in them, for counting work."""

@@ -1,0 +1,1 @@
+"""`fedray serve`: prompts over HTTP, answered by the models of runs."""
