@@ -26,7 +26,7 @@ from fedray.failures import failed_round, failure, judge_failure, record, refuse
 from fedray.network.clock import time_round
 from fedray.network.ledger import Event, Ledger
 from fedray.network.radio import Radio
-from fedray.planning.plan import feasible, resolve_auto_cut, simulate_rounds
+from fedray.planning.plan import feasible, settle, simulate_rounds
 from fedray.planning.round import Shared, schedule_round, shared
 from fedray.privacy.accounting import epsilon, facts, refuse_other_noise, with_noise
 from fedray.randomness import SERVER
@@ -157,7 +157,7 @@ class Run:
             known = shared(scenario, samples, held)
             if len(samples.label_names) > 1 and not scenario.data.partition.by_folder:
                 self.folder.write("partition.json", asdict(census(samples, held)))
-            scenario = resolve_auto_cut(scenario, loaded.folder, known, job.dataset)
+            scenario, known = settle(scenario, loaded.folder, known, job.dataset)
         self.scenario = scenario = with_noise(scenario, [] if known is None else known.samples)
         self.loaded = loaded = replace(loaded, scenario=scenario)
         job = replace(job, scenario=scenario)

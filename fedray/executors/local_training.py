@@ -21,6 +21,7 @@ from fedray.executors import DataFailure, Job, TrainReport, refuse_infinite
 from fedray.executors.client_datasets import ClientDatasets
 from fedray.executors.model import Model
 from fedray.executors.optimizer import FlatOptimizer
+from fedray.executors.used_samples import UsedSamples
 from fedray.randomness import generator, key
 from fedray.scenario.kinds import implementation
 
@@ -122,7 +123,7 @@ class LocalTraining(ClientDatasets):
         client: int,
         received: Tensor,
         state: State,
-        extra_samples: ExtraSamples | None = None,
+        extra_samples: ExtraSamples | UsedSamples | None = None,
     ) -> LocalUpdate:
         """One client's local update; the worker's model has its end.
 
@@ -131,7 +132,7 @@ class LocalTraining(ClientDatasets):
             client: whose.
             received: numbers [received] fp32 that the client got.
             state: what it kept of its last local update.
-            extra_samples: join its own.
+            extra_samples: that join its own, or which of its own it trains on.
 
         Raises:
             DataFailure: for samples that cannot be read, and for losses and gradients that are not finite.
@@ -171,7 +172,7 @@ class LocalTraining(ClientDatasets):
         client: int,
         received: Tensor,
         state: State,
-        extra_samples: ExtraSamples | None = None,
+        extra_samples: ExtraSamples | UsedSamples | None = None,
     ) -> Turn:
         """A local update before its first step; the worker's model has its beginning. Takes and raises what
         `run` does.
@@ -181,17 +182,23 @@ class LocalTraining(ClientDatasets):
             client: whose.
             received: numbers [received] fp32 that the client got.
             state: what it kept of its last local update.
-            extra_samples: join its own.
+            extra_samples: that join its own, or which of its own it trains on.
         """
         scenario = self.job.scenario
-        shard, samples = self._data(client, round_number, extra_samples)
+        used = extra_samples if isinstance(extra_samples, UsedSamples) else None
+        shard, samples = self._data(client, round_number, None if used else extra_samples)
         flat = self.model.flat
         received, state = self._load(client, received, state)
         start = received[: flat.layout.trained]
         rule = copy(self.rule)  # which may keep something until the local update ends, as others go on
         adjust = rule.on_client_start(start, received[flat.layout.numel :], state)
         draws = torch.Generator().manual_seed(key(scenario.seed, round_number, client, "noise"))
-        order = self.batch_order(round_number, client, samples)
+        if used:
+            places = used.places(scenario.seed, round_number, client, samples)
+            samples = len(places)
+            order = [places[batch] for batch in self.batch_order(round_number, client, samples)]
+        else:
+            order = self.batch_order(round_number, client, samples)
         # fp16 gradients underflow: the loss is scaled, and a step whose scaled gradients overflow is left
         # out.
         scale = 1024.0 if scenario.training.precision == "fp16" else 1.0
@@ -252,7 +259,7 @@ class LocalTraining(ClientDatasets):
         if flat.home_numbers:
             kept = kept | {HOME: flat.home.detach().clone()}
         loss = sum(turn.losses) / max(1, sum(len(batch) for batch in turn.batches))
-        own = len(self.client_indices[turn.client])
+        own = min(turn.samples, len(self.client_indices[turn.client]))
         report = TrainReport(
             turn.round_number, turn.client, own, turn.samples_taken, loss, steps=turn.steps_taken
         )

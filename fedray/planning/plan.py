@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from fedray.network.ledger import Ledger
 from fedray.network.links import RoundStart
 from fedray.network.radio import Radio
 from fedray.network.work import Work
-from fedray.planning.bidding import refuse_without_winners
+from fedray.planning.bidding import agree_on_cut, refuse_without_winners
+from fedray.planning.client_costs import split_work
 from fedray.planning.cuts import CutWork, all_cuts
 from fedray.planning.placement import Node, pack, ray_address, refuse_crowded
 from fedray.planning.round import Shared, schedule_round, select_clients, shared, write_round
@@ -51,7 +53,7 @@ def plan(loaded: Loaded) -> dict[str, Any]:
     try:
         dataset = Dataset.of(scenario, loaded.folder)
         known = _shared(loaded, dataset)
-        scenario = resolve_auto_cut(scenario, loaded.folder, known, dataset)
+        scenario, known = settle(scenario, loaded.folder, known, dataset)
         scenario = with_noise(scenario, known.samples)
         workload = measure(scenario, loaded.folder, dataset)
         work = workload.of(scenario, known.samples)
@@ -130,6 +132,31 @@ def simulate_rounds(
         yield schedule, total
 
 
+def settle(
+    scenario: Scenario, folder: Path, known: Shared, dataset: Dataset | None = None
+) -> tuple[Scenario, Shared]:
+    """What is decided once, before the first round: where a model is cut that says auto, and who takes part
+    in every round where clients bid for cuts.
+
+    Args:
+        scenario: of a run.
+        folder: where its relative paths start.
+        known: how many samples each client has.
+        dataset: its data, where they are open already.
+
+    Raises:
+        Refused: where no cut is allowed, or fits the devices, or nobody wins.
+    """
+    if scenario.incentive is None or scenario.incentive.bids_for != "cut":
+        return resolve_auto_cut(scenario, folder, known, dataset), known
+    fitting = _fitting_cuts(scenario, folder, known, dataset)
+    samples = known.samples
+    works = [split_work(this, workload.of(this, samples), cut, samples) for this, cut, workload in fitting]
+    radio = Radio(scenario.network, scenario.population.clients, scenario.seed, folder)
+    place, agreed = agree_on_cut(scenario, radio, works, known.eligible(scenario), samples)
+    return fitting[place][0], replace(known, agreed=agreed)
+
+
 def resolve_auto_cut(
     scenario: Scenario, folder: Path, known: Shared, dataset: Dataset | None = None
 ) -> Scenario:
@@ -173,10 +200,33 @@ def costs(
     Raises:
         Refused: where there is none.
     """
+    radio = Radio(scenario.network, scenario.population.clients, scenario.seed, folder)
+    result: list[tuple[CutWork, Ledger, int]] = []
+    for this, cut, workload in _fitting_cuts(scenario, folder, known, dataset):
+        work = workload.of(this, known.samples)
+        schedule = schedule_round(this, radio, 1, known, work)
+        events = time_round(schedule, work, radio, 0.0)
+        finish = len(schedule.prune({e.id: e.outcome for e in events}).clients)
+        result.append((cut, Ledger().add(events), finish))
+    return result
+
+
+def _fitting_cuts(
+    scenario: Scenario, folder: Path, known: Shared, dataset: Dataset | None
+) -> list[tuple[Scenario, CutWork, Workload]]:
+    """Every cut that is allowed and fits the devices, with its scenario and workload. Takes and raises what
+    `costs` does.
+
+    Args:
+        scenario: whose topology is a split.
+        folder: where its relative paths start.
+        known: how many samples each client has.
+        dataset: its data, where they are open already.
+    """
     cuts = all_cuts(scenario, folder, dataset)
     anywhere = measure(with_cut(scenario, cuts[0].cut, cuts[0].tail), folder, dataset)
     radio = Radio(scenario.network, scenario.population.clients, scenario.seed, folder)
-    result: list[tuple[CutWork, Ledger, int]] = []
+    result: list[tuple[Scenario, CutWork, Workload]] = []
     refused: list[TooLittle] = []
     for cut in cuts:
         this = with_cut(scenario, cut.cut, cut.tail)
@@ -186,11 +236,7 @@ def costs(
         except TooLittle as e:
             refused.append(e)
             continue
-        work = workload.of(this, known.samples)
-        schedule = schedule_round(this, radio, 1, known, work)
-        events = time_round(schedule, work, radio, 0.0)
-        finish = len(schedule.prune({e.id: e.outcome for e in events}).clients)
-        result.append((cut, Ledger().add(events), finish))
+        result.append((this, cut, workload))
     # what would do with the cut that asks the least; of one that fits the memories, how much later the
     # deadline
     if not result:

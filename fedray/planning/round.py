@@ -14,7 +14,7 @@ from fedray.network.ledger import Ledger
 from fedray.network.links import RoundStart, TransferRequests
 from fedray.network.radio import Radio
 from fedray.network.work import Work
-from fedray.planning.bidding import hold_auction, true_costs
+from fedray.planning.bidding import Agreement, Decision, bids_of, decide_round
 from fedray.planning.selection import SelectionContext, choose
 from fedray.randomness import SERVER, generator
 from fedray.scenario.base import Refused
@@ -33,6 +33,8 @@ class Shared:
 
     samples: Sequence[int]  # that each has
     counts: np.ndarray | None = None  # of each label, as they report them [clients, labels]
+    # who takes part in every round, and what each is paid, where that is decided before the first
+    agreed: Agreement | None = None
 
     def eligible(self, scenario: Scenario) -> np.ndarray:
         """The clients that can be asked to train: a partition may leave some without samples."""
@@ -85,19 +87,44 @@ def schedule_round(
     start = RoundStart(round_number, so_far.sim_time_s)
     if scenario.incentive is None:
         clients = select_clients(scenario, radio, start, shared, work, so_far)
-        payments = None
+        schedule = write_round(scenario, radio, start, clients, shared, work)
     else:
         assert shared is not None
         assert work is not None
-        available = _available(scenario, radio, start, shared, so_far)
-        costs = true_costs(scenario, radio, start, work, available, so_far.encoded)
-        clients, payments = hold_auction(scenario, start.round_number, available, costs, shared.samples)
-    schedule = replace(write_round(scenario, radio, start, clients, shared, work), payments=payments)
+        decision = _decision(scenario, radio, start, shared, work, so_far)
+        schedule = write_round(scenario, radio, start, decision.clients, shared, work)
+        schedule = replace(schedule, payments=decision.payments)
+        if decision.samples:
+            schedule = schedule.using(decision.samples)
     if work is None or not work.encode_flops:
         return schedule
     schedule = schedule.encoding(so_far.encoded)
     given = scenario.model.class_images_from_server
     return schedule.giving_class_images(given) if given else schedule
+
+
+def _decision(
+    scenario: Scenario, radio: Radio, start: RoundStart, shared: Shared, work: Work, so_far: Ledger
+) -> Decision:
+    """Who takes part in a round for which clients bid, and what is paid.
+
+    Args:
+        scenario: with `incentive`.
+        radio: its network.
+        start: which round.
+        shared: what the server knows of its clients.
+        work: what steps take.
+        so_far: what the rounds before it cost.
+    """
+    assert scenario.incentive is not None
+    if scenario.incentive.chooses_clients:
+        clients = _available(scenario, radio, start, shared, so_far)
+    else:
+        clients = np.array(select_clients(scenario, radio, start, shared, work, so_far), int)
+    if shared.agreed is not None:
+        return shared.agreed.decision(clients.tolist())
+    bids = bids_of(scenario, radio, start, work, clients, shared.samples, so_far.encoded)
+    return decide_round(scenario, start.round_number, bids, shared.samples)
 
 
 def _available(
@@ -152,10 +179,12 @@ def write_round(
     place = scenario.adversary.place if scenario.adversary is not None else "random"
     attackers = scenario.attackers_in(start.round_number)
     topology: Topology = implementation(scenario.topology)(scenario.topology)
+    bids_decide_order = scenario.incentive is not None and scenario.incentive.bids_for == "order"
     return topology.schedule(
         RoundContext(
             round_number=start.round_number,
-            clients=clients,
+            clients=sorted(clients),
+            order=tuple(clients) if bids_decide_order else (),
             rng=partial(generator, scenario.seed, start.round_number, SERVER, "order"),
             batches=batches,
             deadline_s=scenario.network.deadline_s,

@@ -116,6 +116,7 @@ class Workload:
             train_flops=lambda client, pictures: (
                 self.flops_per_sample * scenario.local_samples(client, own.get(client, 0) + pictures)
             ),
+            part_flops=lambda client, n: self.flops_per_sample * scenario.local_samples(client, n),
             send_bytes=lambda direction, client: sent[direction][client % len(sent[direction])],
             aggregate_flops=lambda updates: travelling * aggregation.operations(updates) + root_flops,
             generate_flops=self.flops_per_picture,

@@ -10,7 +10,7 @@ from fedray import checks
 from fedray.incentives.auction import reverse_auction
 from fedray.network.links import RoundStart
 from fedray.network.radio import Radio
-from fedray.planning.bidding import true_costs
+from fedray.planning.client_costs import known_costs, private_factors
 from fedray.planning.plan import plan
 from fedray.planning.round import Shared, schedule_round
 from fedray.planning.workload import measure
