@@ -35,9 +35,9 @@ def node_client(node: str) -> int:
 
 class Train(NamedTuple):
     """Client `client` trains, from the buffer its first predecessor leaves, on its own samples (on so many
-    `samples` of them; None: on all) and so many generated `pictures`. The server, as a client of its own number, trains on pictures alone, from the global
-    buffer. In its first local update a client `encodes` its samples, where its learner keeps what frozen
-    networks make of them."""
+    `samples` of them; None: on all) and so many generated `pictures`. The server, as a client of its own
+    number, trains on pictures alone, from the global buffer. In its first local update a client `encodes` its
+    samples, where its learner keeps what frozen networks make of them."""
 
     id: str
     client: int

@@ -185,16 +185,15 @@ class LocalTraining(ClientDatasets):
             extra_samples: that join its own, or which of its own it trains on.
         """
         scenario = self.job.scenario
-        used = extra_samples if isinstance(extra_samples, UsedSamples) else None
-        shard, samples = self._data(client, round_number, None if used else extra_samples)
+        shard, samples = self._data(client, round_number, extra_samples)
         flat = self.model.flat
         received, state = self._load(client, received, state)
         start = received[: flat.layout.trained]
         rule = copy(self.rule)  # which may keep something until the local update ends, as others go on
         adjust = rule.on_client_start(start, received[flat.layout.numel :], state)
         draws = torch.Generator().manual_seed(key(scenario.seed, round_number, client, "noise"))
-        if used:
-            places = used.places(scenario.seed, round_number, client, samples)
+        if isinstance(extra_samples, UsedSamples):
+            places = extra_samples.places(scenario.seed, round_number, client, samples)
             samples = len(places)
             order = [places[batch] for batch in self.batch_order(round_number, client, samples)]
         else:
@@ -285,13 +284,15 @@ class LocalTraining(ClientDatasets):
             loss += float(part.detach())
         return AuditedData(client, n, loss, self.model.flat.travelling_gradient.cpu().numpy().copy())
 
-    def _data(self, client: int, round_number: int, extra_samples: ExtraSamples | None) -> tuple[Any, int]:
+    def _data(
+        self, client: int, round_number: int, extra: ExtraSamples | UsedSamples | None
+    ) -> tuple[Any, int]:
         """A client's samples with those that join them, encoded, and how many there are."""
         shard = self.shard(client, round_number)
         n = len(self.client_indices[client])
-        if extra_samples is None:
+        if extra is None or isinstance(extra, UsedSamples):
             return shard, n
-        more = extra_samples.samples(client, self)
+        more = extra.samples(client, self)
         return shard.joined(self.learner.encode(more, np.arange(len(more)))), n + len(more)
 
     def _load(self, client: int, received: Tensor, state: State) -> tuple[Tensor, State]:

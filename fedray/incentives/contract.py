@@ -9,7 +9,6 @@ from scipy.optimize import isotonic_regression
 
 from fedray.incentives.incentive import Incentive, Offers, Outcome, not_negative
 
-
 TOLERANCE = 1e-12  # of money
 
 

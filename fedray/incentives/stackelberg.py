@@ -131,8 +131,10 @@ def _bounded_contest(c: np.ndarray, prize: float, most: float) -> np.ndarray:
         return np.clip(total - c * total**2 / prize, 0, most)
 
     # the share of the total that each wants falls as the total rises
-    low, high = most * 1e-9, prize / c.min()
-    total = brentq(lambda x: contributions(x).sum() / x - 1, low, high, xtol=1e-15, rtol=1e-14)
+    def excess(total: float) -> float:
+        return float(contributions(total).sum() / total - 1)
+
+    total = brentq(excess, 1e-9 * most, prize / c.min(), xtol=1e-15, rtol=1e-14)
     return contributions(total)
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fedray.network.links import RoundStart, TransferRequests
+from fedray.network.links import RoundStart
 from fedray.network.radio import Radio
 from fedray.network.work import Work
 from fedray.planning.cuts import CutWork

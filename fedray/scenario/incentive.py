@@ -39,8 +39,8 @@ class PricedSection(KindSection):
     limited_by: ClassVar[str] = "unit_value"  # the key that lets more clients take part
     chooses_clients: ClassVar[bool] = True  # whether it, not population.selection, chooses a round's clients
     sets_efforts: ClassVar[bool] = False  # whether it says on how many of its samples a client trains
-    # What a client's cost depends on. round: on nothing that is decided. cut: where the model is cut, which is
-    # decided once, before the first round. order: whom it hands the model to.
+    # What a client's cost depends on. round: on nothing that is decided. cut: where the model is cut, which
+    # is decided once, before the first round. order: whom it hands the model to.
     bids_for: ClassVar[Literal["round", "cut", "order"]] = "round"
 
     def private_factor_of(self, rng: "np.random.Generator") -> float:
@@ -77,9 +77,7 @@ class PricedSection(KindSection):
         """What counts on all samples of a client, or does not count them."""
         if scenario.training.local_epochs is None:
             got = f"{self.kind} with training.local_steps"
-            expected = (
-                "training.local_epochs: a client's effort is the share of its samples that it trains on"
-            )
+            expected = "training.local_epochs: an effort is the share of its samples that a client trains on"
             yield Refused(".kind", got, expected)
         if scenario.runtime.gang > 1:
             expected = "1: clients train on different numbers of samples"
@@ -155,8 +153,8 @@ class Contract(PricedSection):
     )
     shares: list[Positive] | None = Field(
         default=None,
-        description="Which part of all clients are of each type; they add up to 1. Each client's type is drawn "
-        "with these probabilities from the seed. None: equal parts.",
+        description="Which part of all clients are of each type; they add up to 1. Each client's type is "
+        "drawn with these probabilities from the seed. None: equal parts.",
     )
 
     implementation: ClassVar[str] = "fedray.incentives.contract:ContractMenu"
@@ -191,8 +189,8 @@ class Stackelberg(IncentiveSection):
     game: Literal["price", "prize"] = Field(
         default="price",
         description="price: the server pays r an effort, where an effort x costs x^2 x the true cost of a "
-        "whole round, and gains benefit x ln(1 + the sum of all efforts). prize: the clients share a prize in "
-        "proportion to their efforts, and an effort x costs x x that cost (Yang et al. 2012).",
+        "whole round, and gains benefit x ln(1 + the sum of all efforts). prize: the clients share a prize "
+        "in proportion to their efforts, and an effort x costs x times that cost (Yang et al. 2012).",
     )
     benefit: Positive = Field(
         default=1.0, description="The factor of the server's logarithmic benefit, in money (game: price)."

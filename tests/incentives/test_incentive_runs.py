@@ -56,7 +56,8 @@ def costs_and_work(file):
     work = measure(known, job.folder).of(known, samples)
     radio = Radio(known.network, known.population.clients, known.seed)
     clients = np.arange(known.population.clients)
-    return known, radio, work, samples, true_costs(known, radio, RoundStart(1, 0.0), work, clients)
+    costs = known_costs(known, radio, RoundStart(1, 0.0), work, clients) * private_factors(known, clients)
+    return known, radio, work, samples, costs
 
 
 @pytest.mark.parametrize(
