@@ -16,7 +16,7 @@ from fedray.callbacks import Callback
 from fedray.data import Dataset
 from fedray.executors.companion import CompanionRound
 from fedray.executors.reports import TrainReport as TrainReport
-from fedray.executors.used_samples import UsedSamples
+from fedray.executors.round_samples import UsedSamples
 from fedray.planning.placement import ray_address
 from fedray.planning.round import Shared
 from fedray.planning.workload import Workload

@@ -14,11 +14,11 @@ from torch import Tensor
 from fedray.aggregation.accumulators import Accumulator
 from fedray.executors import TrainReport, attribute_error
 from fedray.executors.gang_training import GangTraining
-from fedray.executors.local_training import ExtraSamples, LocalUpdate, summable
+from fedray.executors.local_training import LocalUpdate, summable
 from fedray.executors.model import master
 from fedray.executors.relay_worker import RelayWorker, arrays
+from fedray.executors.round_samples import RoundSamples
 from fedray.executors.spill import StateArrays
-from fedray.executors.used_samples import UsedSamples
 from fedray.planning.gangs import gangs
 from fedray.transport.buffer import Layout
 from fedray.transport.hooks import HookChain, HookContext
@@ -61,7 +61,7 @@ class ClientWorker(RelayWorker):
         clients: Sequence[int],
         states: Sequence[StateArrays | None],
         accumulator: Accumulator | None = None,
-        extra_samples: ExtraSamples | UsedSamples | None = None,
+        extra_samples: RoundSamples | None = None,
         secure: SecureRound | None = None,
     ) -> tuple[Accumulator, list[TrainReport], list[StateArrays | None]]:
         """The local updates of clients that all start from `base`, one gang after another. A client that
@@ -124,7 +124,7 @@ class ClientWorker(RelayWorker):
         self,
         base: np.ndarray,
         contexts: Mapping[int, HookContext],
-        extra_samples: ExtraSamples | UsedSamples | None,
+        extra_samples: RoundSamples | None,
     ) -> Mapping[int, Callable[[], LocalUpdate]]:
         """By client, what makes its local update, or raises its failure; the worker's model has its end then.
 

@@ -24,7 +24,7 @@ class Companion(Protocol):
     """Lives where the server does, and keeps its models resident."""
 
     def prepare(self, task: Any) -> Any:
-        """Samples that join each client's own (see local_training.ExtraSamples)."""
+        """Samples that join each client's own (see round_samples.ExtraSamples)."""
 
     def train(
         self, round_number: int, task: Any, buffer: np.ndarray, state: dict[str, np.ndarray]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,18 +21,12 @@ from fedray.executors import DataFailure, Job, TrainReport, refuse_infinite
 from fedray.executors.client_datasets import ClientDatasets
 from fedray.executors.model import Model
 from fedray.executors.optimizer import FlatOptimizer
-from fedray.executors.used_samples import UsedSamples
+from fedray.executors.round_samples import RoundSamples, UsedSamples
 from fedray.randomness import generator, key
 from fedray.scenario.kinds import implementation
 
 AUDITED_AT_ONCE = 500  # samples
 HOME = "home"  # numbers that train and stay at home, in a client's state
-
-
-class ExtraSamples(Protocol):
-    """Samples that join each client's own in a round."""
-
-    def samples(self, client: int, training: LocalTraining) -> Samples: ...
 
 
 class AuditedData(NamedTuple):
@@ -51,7 +45,7 @@ class Turn:
     round_number: int  # from 1
     client: int
     shard: Any  # its encoded samples
-    samples: int  # how many those are
+    samples: int  # on how many it trains
     rule: Rule
     start: Tensor  # the weights [trained] that it began with
     state: State  # what the client kept
@@ -123,7 +117,7 @@ class LocalTraining(ClientDatasets):
         client: int,
         received: Tensor,
         state: State,
-        extra_samples: ExtraSamples | UsedSamples | None = None,
+        extra_samples: RoundSamples | None = None,
     ) -> LocalUpdate:
         """One client's local update; the worker's model has its end.
 
@@ -172,7 +166,7 @@ class LocalTraining(ClientDatasets):
         client: int,
         received: Tensor,
         state: State,
-        extra_samples: ExtraSamples | UsedSamples | None = None,
+        extra_samples: RoundSamples | None = None,
     ) -> Turn:
         """A local update before its first step; the worker's model has its beginning. Takes and raises what
         `run` does.
@@ -284,9 +278,7 @@ class LocalTraining(ClientDatasets):
             loss += float(part.detach())
         return AuditedData(client, n, loss, self.model.flat.travelling_gradient.cpu().numpy().copy())
 
-    def _data(
-        self, client: int, round_number: int, extra: ExtraSamples | UsedSamples | None
-    ) -> tuple[Any, int]:
+    def _data(self, client: int, round_number: int, extra: RoundSamples | None) -> tuple[Any, int]:
         """A client's samples with those that join them, encoded, and how many there are."""
         shard = self.shard(client, round_number)
         n = len(self.client_indices[client])

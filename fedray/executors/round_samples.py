@@ -1,15 +1,24 @@
-"""Which of their samples clients train on, where they train on some of them."""
+"""What clients train on in a round beside, or instead of, all of their own samples. No torch here: the driver
+makes it."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from fedray.data import Samples
 from fedray.randomness import generator
 
 
+class ExtraSamples(Protocol):
+    """Samples that join each client's own in a round."""
+
+    def samples(self, client: int, training: Any) -> Samples:
+        """Those of a client, whose worker this is (a local_training.LocalTraining)."""
+
+
 class UsedSamples(NamedTuple):
-    """How many of its samples each client of a round trains on. No torch here: the driver makes it."""
+    """How many of its samples each client of a round trains on."""
 
     used: Mapping[int, int]
 
@@ -24,3 +33,6 @@ class UsedSamples(NamedTuple):
         """
         rng = generator(seed, round_number, client, "used samples")
         return rng.permutation(samples)[: self.used[client]]
+
+
+RoundSamples = ExtraSamples | UsedSamples
