@@ -177,8 +177,8 @@ def decide_round(scenario: Scenario, round_number: int, bids: Bids, samples: Seq
     payments = Payments(float(outcome.payments.sum()), float(costs.sum()), gain)
     if outcome.efforts is None:
         return Decision(clients, payments)
-    efforts = zip(clients, outcome.efforts.tolist(), strict=True)
-    return Decision(clients, payments, {c: max(1, round(effort * samples[c])) for c, effort in efforts})
+    used = [max(1, round(q * samples[c])) for c, q in zip(clients, outcome.efforts.tolist(), strict=True)]
+    return Decision(clients, payments, dict(zip(clients, used, strict=True)))
 
 
 def agree_on_cut(
@@ -230,7 +230,11 @@ def refuse_without_winners(
     if section.bids_for == "order":
         clients = clients[: scenario.population.clients_selected]
     bids = bids_of(scenario, radio, RoundStart(1, 0.0), work, clients, samples)
-    if not len(decide(scenario, 1, bids)[0].winners):
+    outcome = decide(scenario, 1, bids)[0]
+    trains = np.ones(len(outcome.winners))
+    if outcome.efforts is not None:  # samples, of which less than a half are none
+        trains = np.rint(outcome.efforts * [samples[c] for c in clients[outcome.winners].tolist()])
+    if not trains.any():
         raise without_winners(scenario, bids)
 
 
