@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fedray.scenario.incentive import IncentiveSection, PricedSection
+from fedray.scenario.incentive import IncentiveSection, MechanismSection
 
 
 @dataclass(frozen=True)
@@ -18,16 +18,20 @@ class Offers:
         values: what each client's part in the round is worth to the server [n].
         bids: what each client says that its part costs it [n]; infinite for one out of reach. Where that
             depends on what is decided, [n, alternatives]: a column for each cut of a split model, or in a
-            relay for each client that it may hand the model to, where its own is the server.
+            relay for each client that it may hand the model to, where its own is the server. Or the share
+            of each label that each client reports [n, labels].
         most: how many may win.
         known: what the server knows of the true costs, which is all but the private factor [n]; None: where
             bids have alternatives.
+        audited: the label, by number, of a sample of each client that the server has looked at [n], where the
+            bids are reported shares of labels; None: where not.
     """
 
     values: np.ndarray
     bids: np.ndarray
     most: int
     known: np.ndarray | None = None
+    audited: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ class Incentive(ABC):
         section: the scenario's `incentive`.
     """
 
-    Section: ClassVar[type[PricedSection]] = IncentiveSection
+    Section: ClassVar[type[MechanismSection]] = IncentiveSection
 
     def __init__(self, section: Any) -> None:
         self.section = section

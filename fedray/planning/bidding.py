@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from fedray.network.links import RoundStart
 from fedray.network.radio import Radio
 from fedray.network.work import Work
 from fedray.planning.client_costs import hop_costs, known_costs, private_factors
+from fedray.randomness import generator
 from fedray.scenario.base import Refused
 from fedray.scenario.kinds import implementation
 from fedray.scenario.scenario import Scenario
@@ -110,8 +112,7 @@ def client_values(scenario: Scenario, clients: np.ndarray, samples: Sequence[int
         clients: by number.
         samples: that each client of the scenario has.
     """
-    section = scenario.incentive
-    assert section is not None
+    section: Any = scenario.incentive  # one with prices
     if section.value == "samples":
         return section.unit_value * np.array([samples[c] for c in clients.tolist()], float)
     return np.full(len(clients), section.unit_value)
@@ -181,6 +182,64 @@ def decide_round(scenario: Scenario, round_number: int, bids: Bids, samples: Seq
     return Decision(clients, payments, dict(zip(clients, used, strict=True)))
 
 
+def score_labels(
+    scenario: Scenario, round_number: int, clients: np.ndarray, reported: np.ndarray, truth: np.ndarray
+) -> Decision:
+    """What a round's clients are paid for the labels that they have reported. One sample of each is looked
+    at. What attackers gain by other reports than the truth is what they gain on average over all samples.
+
+    Args:
+        scenario: with `incentive`.
+        round_number: from 1.
+        clients: of the round, by number [n].
+        reported: how many samples of each label each says that it has [n, labels].
+        truth: how many it has [n, labels].
+    """
+    section = scenario.incentive
+    assert section is not None
+    mechanism: Incentive = implementation(section)(section)
+    reports = label_shares(reported)
+    shares = label_shares(truth)
+    labels = np.arange(truth.shape[1])
+
+    def look(client: int, shares: np.ndarray) -> int:
+        return int(generator(scenario.seed, round_number, client, "audited sample").choice(labels, p=shares))
+
+    audited = np.array([look(c, p) for c, p in zip(clients.tolist(), shares, strict=True)], int)
+    n = len(clients)
+    paid = mechanism.decide(Offers(np.zeros(n), reports, n, audited=audited)).payments.sum()
+    gain = None
+    if scenario.adversary is not None:
+        gain = 0.0
+        for place, client in enumerate(clients.tolist()):
+            if scenario.bid_factor(client, round_number) != 1:
+                gain += _expected_gain(mechanism, reports[place], shares[place])
+    return Decision(clients.tolist(), Payments(float(paid), 0.0, gain))
+
+
+def _expected_gain(mechanism: Incentive, report: np.ndarray, truth: np.ndarray) -> float:
+    """What a client is paid for a report more than for the truth, on average over its samples.
+
+    Args:
+        mechanism: that pays.
+        report: the share of each label as it says [labels].
+        truth: the share that it has [labels].
+    """
+    n = len(truth)
+    paid = [
+        mechanism.decide(Offers(np.zeros(n), np.tile(said, (n, 1)), n, audited=np.arange(n))).payments
+        for said in (report, truth)
+    ]
+    return float(truth @ (paid[0] - paid[1]))
+
+
+def label_shares(counts: np.ndarray) -> np.ndarray:
+    """Of counts [clients, labels]; of one who reports none at all, equal shares."""
+    totals = counts.sum(axis=1, keepdims=True)
+    equal = np.full(counts.shape, 1 / counts.shape[1])
+    return np.where(totals > 0, counts / np.maximum(totals, 1), equal)
+
+
 def agree_on_cut(
     scenario: Scenario, radio: Radio, works: Sequence[Work], clients: np.ndarray, samples: Sequence[int]
 ) -> tuple[int, Agreement]:
@@ -225,8 +284,8 @@ def refuse_without_winners(
     """
     section = scenario.incentive
     assert section is not None
-    if section.bids_for == "cut":
-        return  # which is decided, and refused, before there is one
+    if section.bids_for in ("cut", "labels"):
+        return  # a cut is decided, and refused, before there is one; labels are always paid for
     if section.bids_for == "order":
         clients = clients[: scenario.population.clients_selected]
     bids = bids_of(scenario, radio, RoundStart(1, 0.0), work, clients, samples)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -37,8 +38,7 @@ def known_costs(
         clients: by number [n].
         encoded: clients that have encoded their samples; the others do it first.
     """
-    section = scenario.incentive
-    assert section is not None
+    section: Any = scenario.incentive  # one with prices
     costs = np.full(len(clients), np.inf)
     if not len(clients):
         return costs
@@ -52,8 +52,7 @@ def known_costs(
 
 def private_factors(scenario: Scenario, clients: np.ndarray) -> np.ndarray:
     """Each client's own factor on what the server knows of its costs [clients]; the same in all rounds."""
-    section = scenario.incentive
-    assert section is not None
+    section: Any = scenario.incentive  # one with prices
     return np.array(
         [section.private_factor_of(generator(scenario.seed, 0, c, "private cost")) for c in clients.tolist()]
     )
@@ -79,8 +78,7 @@ def hop_costs(
         clients: by number [n].
         encoded: clients that have encoded their samples; the others do it first.
     """
-    section = scenario.incentive
-    assert section is not None
+    section: Any = scenario.incentive  # one with prices
     joules, seconds = radio.compute_costs(work, clients, encoded)
     n = len(clients)
     # the place of who sends, and of who gets it: another, or where both are the same the server

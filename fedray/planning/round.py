@@ -14,7 +14,7 @@ from fedray.network.ledger import Ledger
 from fedray.network.links import RoundStart, TransferRequests
 from fedray.network.radio import Radio
 from fedray.network.work import Work
-from fedray.planning.bidding import Agreement, Decision, bids_of, decide_round
+from fedray.planning.bidding import Agreement, Decision, bids_of, decide_round, score_labels
 from fedray.planning.selection import SelectionContext, choose
 from fedray.randomness import SERVER, generator
 from fedray.scenario.base import Refused
@@ -33,6 +33,7 @@ class Shared:
 
     samples: Sequence[int]  # that each has
     counts: np.ndarray | None = None  # of each label, as they report them [clients, labels]
+    true_counts: np.ndarray | None = None  # the same as they are, where samples are audited
     # who takes part in every round, and what each is paid, where that is decided before the first
     agreed: Agreement | None = None
 
@@ -46,20 +47,36 @@ class Shared:
 def shared(scenario: Scenario, samples: Samples, indices: Mapping[int, np.ndarray]) -> Shared:
     """As the clients report it, where somebody asks for labels."""
     sizes = [len(indices[c]) for c in range(len(indices))]
-    return Shared(sizes, reported_counts(scenario, samples, indices) if scenario.needs_label_counts else None)
+    if not scenario.needs_label_counts:
+        return Shared(sizes)
+    audits = scenario.incentive is not None and scenario.incentive.bids_for == "labels"
+    truth = label_counts(samples, indices) if audits else None
+    return Shared(sizes, reported_counts(scenario, samples, indices), truth)
 
 
 def reported_counts(scenario: Scenario, samples: Samples, indices: Mapping[int, np.ndarray]) -> np.ndarray:
     """What each client says it has of each label, int [clients, labels]; with `population.label_epsilon`
     under Laplace noise of scale 1 / epsilon (one sample more or less changes one count by one), rounded, and
     never below zero (Qiang et al. 2024, Sec. III-A)."""
-    counts = label_counts(samples, indices)
+    counts = _misreported(scenario, label_counts(samples, indices))
     epsilon = scenario.population.label_epsilon
     if epsilon is None:
         return counts
     draws = (generator(scenario.seed, 0, c, "label counts") for c in range(len(indices)))
     noise = np.stack([rng.laplace(scale=1 / epsilon, size=len(samples.label_names)) for rng in draws])
     return np.maximum(np.rint(counts + noise), 0).astype(int)
+
+
+def _misreported(scenario: Scenario, counts: np.ndarray) -> np.ndarray:
+    """Counts of labels [clients, labels] with those that attackers report where labels are paid for: in
+    proportion to the power of the attack's factor, and as many in all."""
+    if scenario.incentive is None or scenario.incentive.bids_for != "labels":
+        return counts
+    reported = counts.copy()
+    for client in scenario.attackers:
+        raised = counts[client] ** scenario.bid_factor(client, scenario.training.rounds)
+        reported[client] = np.rint(raised * (counts[client].sum() / max(raised.sum(), 1)))
+    return reported
 
 
 @without_garbage_collection()
@@ -123,6 +140,11 @@ def _decision(
         clients = np.array(select_clients(scenario, radio, start, shared, work, so_far), int)
     if shared.agreed is not None:
         return shared.agreed.decision(clients.tolist())
+    if scenario.incentive.bids_for == "labels":
+        assert shared.counts is not None
+        assert shared.true_counts is not None
+        counts = shared.counts[clients], shared.true_counts[clients]
+        return score_labels(scenario, start.round_number, clients, *counts)
     bids = bids_of(scenario, radio, start, work, clients, shared.samples, so_far.encoded)
     return decide_round(scenario, start.round_number, bids, shared.samples)
 

@@ -16,36 +16,18 @@ if TYPE_CHECKING:
 MOST_IN_RELAY = 8  # clients, of whose orders each is looked at; heuristics would not be truthful
 
 
-class PricedSection(KindSection):
-    """What every mechanism has: what a round costs a client, and what its part is worth to the server. Money
-    is in a unit of the scenario's own."""
+class MechanismSection(KindSection):
+    """What others ask of any mechanism."""
 
     kind: str = Field(description="The mechanism.")
-    joule_price: NotNegative = Field(
-        default=1.0,
-        description="What a joule costs a client: of its local update and of what it sends; in money.",
-    )
-    second_price: NotNegative = Field(
-        default=0.0,
-        description="What a second costs a client: of its downlink, local update and uplink; in money.",
-    )
-    value: Literal["samples", "equal"] = Field(
-        default="samples",
-        description="What a client's part is worth to the server, in units. samples: one for each sample "
-        "that it has. equal: one for each client.",
-    )
-    unit_value: Positive = Field(default=1.0, description="What a unit is worth to the server, in money.")
 
     limited_by: ClassVar[str] = "unit_value"  # the key that lets more clients take part
     chooses_clients: ClassVar[bool] = True  # whether it, not population.selection, chooses a round's clients
     sets_efforts: ClassVar[bool] = False  # whether it says on how many of its samples a client trains
     # What a client's cost depends on. round: on nothing that is decided. cut: where the model is cut, which
-    # is decided once, before the first round. order: whom it hands the model to.
-    bids_for: ClassVar[Literal["round", "cut", "order"]] = "round"
-
-    def private_factor_of(self, rng: "np.random.Generator") -> float:
-        """A client's own factor on its costs, which the server does not know."""
-        return 1.0
+    # is decided once, before the first round. order: whom it hands the model to. labels: on nothing; what it
+    # says is what its samples are.
+    bids_for: ClassVar[Literal["round", "cut", "order", "labels"]] = "round"
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         population = scenario.population
@@ -64,8 +46,6 @@ class PricedSection(KindSection):
         yield from self._conflicts_of_topology(scenario)
         if self.sets_efforts:
             yield from self._conflicts_of_efforts(scenario)
-        if self.value == "samples" and scenario.sites:
-            yield Refused(".value", "samples beside data.sites", "equal: a site's samples are not known")
         yield from self._conflicts_of_drawing(scenario)
 
     def _conflicts_of_topology(self, scenario: Any) -> Iterator[Refused]:
@@ -94,6 +74,35 @@ class PricedSection(KindSection):
         if scenario.privacy is not None:
             got = f"{scenario.privacy.kind} beside incentive {self.kind}"
             yield Refused("privacy.kind", got, "one of them: winners and payments tell of clients")
+
+
+class PricedSection(MechanismSection):
+    """What a round costs a client, and what its part is worth to the server. Money is in a unit of the
+    scenario's own."""
+
+    joule_price: NotNegative = Field(
+        default=1.0,
+        description="What a joule costs a client: of its local update and of what it sends; in money.",
+    )
+    second_price: NotNegative = Field(
+        default=0.0,
+        description="What a second costs a client: of its downlink, local update and uplink; in money.",
+    )
+    value: Literal["samples", "equal"] = Field(
+        default="samples",
+        description="What a client's part is worth to the server, in units. samples: one for each sample "
+        "that it has. equal: one for each client.",
+    )
+    unit_value: Positive = Field(default=1.0, description="What a unit is worth to the server, in money.")
+
+    def private_factor_of(self, rng: "np.random.Generator") -> float:
+        """A client's own factor on its costs, which the server does not know."""
+        return 1.0
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        yield from super().conflicts(scenario)
+        if self.value == "samples" and scenario.sites:
+            yield Refused(".value", "samples beside data.sites", "equal: a site's samples are not known")
 
 
 class IncentiveSection(PricedSection):
@@ -221,7 +230,7 @@ class VcgSplit(IncentiveSection):
     kind: Literal["vcg_split"] = Field(description="vcg_split: clients and the cut of a split together.")
 
     implementation: ClassVar[str] = "fedray.incentives.vcg:SplitAuction"
-    bids_for: ClassVar[Literal["round", "cut", "order"]] = "cut"
+    bids_for: ClassVar[Literal["round", "cut", "order", "labels"]] = "cut"
     cites: ClassVar[tuple[str, ...]] = (
         "vickrey1961counterspeculation",
         "clarke1971multipart",
@@ -249,7 +258,7 @@ class VcgRelay(IncentiveSection):
 
     implementation: ClassVar[str] = "fedray.incentives.vcg:RelayAuction"
     chooses_clients: ClassVar[bool] = False
-    bids_for: ClassVar[Literal["round", "cut", "order"]] = "order"
+    bids_for: ClassVar[Literal["round", "cut", "order", "labels"]] = "order"
     cites: ClassVar[tuple[str, ...]] = (
         "vickrey1961counterspeculation",
         "clarke1971multipart",
@@ -283,8 +292,40 @@ class VcgRelay(IncentiveSection):
             yield Refused("adversary.place", scenario.adversary.place, expected)
 
 
+class LabelScores(MechanismSection):
+    """Each client of the round is paid for the shares of labels that it has reported, by how well they
+    foretell the label of one of its samples, which the server draws and looks at: price x (1 + 2 r_x - |r|^2)
+    for shares r and the label x. On average no report is paid more than the true one (Brier 1950)."""
+
+    kind: Literal["label_scores"] = Field(
+        description="label_scores: a strictly proper score of reported labels."
+    )
+    price: Positive = Field(default=1.0, description="What a score of 0 is paid, in money; 1 is twice that.")
+
+    implementation: ClassVar[str] = "fedray.incentives.scores:LabelScores"
+    limited_by: ClassVar[str] = "price"
+    chooses_clients: ClassVar[bool] = False
+    bids_for: ClassVar[Literal["round", "cut", "order", "labels"]] = "labels"
+    cites: ClassVar[tuple[str, ...]] = ("brier1950verification",)
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        yield from super().conflicts(scenario)
+        if not scenario.needs_label_counts:
+            expected = "augmentation, or population.selection: label_cover, for which clients report labels"
+            yield Refused(".kind", "label_scores where nobody reports labels", expected)
+
+    def _conflicts_of_topology(self, scenario: Any) -> Iterator[Refused]:
+        """Labels are reported once, whatever is sent to whom."""
+        return iter(())
+
+    def _conflicts_of_drawing(self, scenario: Any) -> Iterator[Refused]:
+        if scenario.privacy is not None:
+            got = f"{scenario.privacy.kind} beside incentive {self.kind}"
+            yield Refused("privacy.kind", got, "one of them: payments tell of clients' samples")
+
+
 Incentive = Annotated[
-    Auction | BudgetedAuction | Contract | Stackelberg | VcgSplit | VcgRelay,
+    Auction | BudgetedAuction | Contract | Stackelberg | VcgSplit | VcgRelay | LabelScores,
     Discriminator("kind"),
     OpenKind("incentive"),
 ]
