@@ -168,7 +168,11 @@ def to_reach(runs: Sequence[Recorded], targets: Sequence[float], axis: str) -> s
         ax.margins(y=0.45 if upright and room >= NARROW_BAR else 0.18)
         ax.set_xticks(range(len(targets)), [f"{t:g}" for t in targets])
         ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: size(v, UNITS[axis])))
-        ax.yaxis.set_minor_formatter(FuncFormatter(lambda v, _: ""))
+        if room >= NARROW_BAR:
+            ax.yaxis.set_minor_formatter(FuncFormatter(lambda v, _: ""))
+        else:  # where the axis alone says how much it is
+            ax.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
+            ax.yaxis.set_minor_formatter(FuncFormatter(lambda v, _: size(v, UNITS[axis])))
         ax.set_xlabel("training loss reached", color=MUTED)
         return svg(figure, f"{AXES[axis]} to reach a training loss")
 
