@@ -134,19 +134,19 @@ def decide(scenario: Scenario, round_number: int, bids: Bids) -> tuple[Outcome, 
     most = scenario.population.clients_selected
     costs = bids.costs
     multiples = np.array([scenario.bid_factor(c, round_number) for c in bids.clients.tolist()])
-    told = costs * (multiples if costs.ndim == 1 else multiples[:, None])
+    reported = costs * (multiples if costs.ndim == 1 else multiples[:, None])
 
-    def decided(told: np.ndarray) -> tuple[Outcome, np.ndarray]:
-        outcome = mechanism.decide(Offers(bids.values, told, most, bids.known))
+    def decided(reported: np.ndarray) -> tuple[Outcome, np.ndarray]:
+        outcome = mechanism.decide(Offers(bids.values, reported, most, bids.known))
         return outcome, mechanism.winners_costs(outcome, costs)
 
-    outcome, own = decided(told)
+    outcome, own = decided(reported)
     if scenario.adversary is None:
         return outcome, own, None
     gain = 0.0
     reached = np.isfinite(costs) if costs.ndim == 1 else np.isfinite(costs).any(axis=1)
     for place in np.flatnonzero((multiples != 1) & reached).tolist():
-        honest = told.copy()
+        honest = reported.copy()
         honest[place] = costs[place]
         truthful = decided(honest)
         gain += _utility(place, outcome, own) - _utility(place, *truthful)
@@ -202,10 +202,10 @@ def score_labels(
     shares = label_shares(truth)
     labels = np.arange(truth.shape[1])
 
-    def look(client: int, shares: np.ndarray) -> int:
+    def label(client: int, shares: np.ndarray) -> int:
         return int(generator(scenario.seed, round_number, client, "audited sample").choice(labels, p=shares))
 
-    audited = np.array([look(c, p) for c, p in zip(clients.tolist(), shares, strict=True)], int)
+    audited = np.array([label(c, p) for c, p in zip(clients.tolist(), shares, strict=True)], int)
     n = len(clients)
     paid = mechanism.decide(Offers(np.zeros(n), reports, n, audited=audited)).payments.sum()
     gain = None
