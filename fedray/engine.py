@@ -26,7 +26,8 @@ from fedray.failures import failed_round, failure, judge_failure, record, refuse
 from fedray.network.clock import time_round
 from fedray.network.ledger import Event, Ledger
 from fedray.network.radio import Radio
-from fedray.planning.plan import feasible, resolve_auto_cut, simulate_rounds
+from fedray.planning.feasible import feasible
+from fedray.planning.plan import settle, simulate_rounds
 from fedray.planning.round import Shared, schedule_round, shared
 from fedray.privacy.accounting import epsilon, facts, refuse_other_noise, with_noise
 from fedray.randomness import SERVER
@@ -157,7 +158,7 @@ class Run:
             known = shared(scenario, samples, held)
             if len(samples.label_names) > 1 and not scenario.data.partition.by_folder:
                 self.folder.write("partition.json", asdict(census(samples, held)))
-            scenario = resolve_auto_cut(scenario, loaded.folder, known, job.dataset)
+            scenario, known = settle(scenario, loaded.folder, known, job.dataset)
         self.scenario = scenario = with_noise(scenario, [] if known is None else known.samples)
         self.loaded = loaded = replace(loaded, scenario=scenario)
         job = replace(job, scenario=scenario)
@@ -197,10 +198,9 @@ class Run:
         self.began = time.monotonic() - self.wall_time_s
         self.saved_round = self.first_round - 1
         rounds = self.scenario.training.rounds
-        history = self.folder.rows()
         where = self.executor.describe()
         self.listeners.on_start(
-            RunStart(self.folder.path, self.scenario, where, rounds, self.saved_round, history)
+            RunStart(self.folder.path, self.scenario, where, rounds, self.saved_round, self.folder.rows())
         )
         for note in self.workload.notes:
             self.listeners.on_note(note)

@@ -34,16 +34,17 @@ def node_client(node: str) -> int:
 
 
 class Train(NamedTuple):
-    """Client `client` trains, from the buffer its first predecessor leaves, on its own samples and so many
-    generated `pictures`. The server, as a client of its own number, trains on pictures alone, from the global
-    buffer. In its first local update a client `encodes` its samples, where its learner keeps what frozen
-    networks make of them."""
+    """Client `client` trains, from the buffer its first predecessor leaves, on its own samples (on so many
+    `samples` of them; None: on all) and so many generated `pictures`. The server, as a client of its own
+    number, trains on pictures alone, from the global buffer. In its first local update a client `encodes` its
+    samples, where its learner keeps what frozen networks make of them."""
 
     id: str
     client: int
     after: tuple[str, ...]
     pictures: int = 0
     encodes: bool = False
+    samples: int | None = None
 
     @property
     def node(self) -> str:
@@ -312,6 +313,23 @@ class Schedule:
             self.round,
             tuple(step._replace(after=tuple(i for i in step.after if i in wanted)) for step in kept),
         )
+
+    def using(self, samples: Mapping[int, int]) -> Schedule:
+        """The same round, in which each of these clients trains on so many of its samples."""
+        steps = [
+            step._replace(samples=samples.get(step.client)) if isinstance(step, Train) else step
+            for step in self.steps
+        ]
+        return Schedule(self.round, tuple(steps), self.unreached, self.payments)
+
+    @property
+    def used(self) -> dict[int, int]:
+        """On how many of its samples each client trains that does not train on all."""
+        return {
+            step.client: step.samples
+            for step in self.steps
+            if isinstance(step, Train) and step.samples is not None
+        }
 
     @property
     def pictures(self) -> dict[int, int]:

@@ -16,6 +16,7 @@ from fedray.callbacks import Callback
 from fedray.data import Dataset
 from fedray.executors.companion import CompanionRound
 from fedray.executors.reports import TrainReport as TrainReport
+from fedray.executors.round_samples import UsedSamples
 from fedray.planning.placement import ray_address
 from fedray.planning.round import Shared
 from fedray.planning.workload import Workload
@@ -200,6 +201,8 @@ class Executor(Protocol):
 
 def companion_round(schedule: Schedule, scenario: Scenario, shared: Shared) -> CompanionRound:
     """What the server does beside a round's clients."""
+    if used := schedule.used:
+        return CompanionRound(UsedSamples(used))
     planner = scenario.companion_planner()
     companion: CompanionRound = (
         CompanionRound() if planner is None else planner.companion_round(schedule, shared)

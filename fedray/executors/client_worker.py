@@ -14,9 +14,10 @@ from torch import Tensor
 from fedray.aggregation.accumulators import Accumulator
 from fedray.executors import TrainReport, attribute_error
 from fedray.executors.gang_training import GangTraining
-from fedray.executors.local_training import ExtraSamples, LocalUpdate, summable
+from fedray.executors.local_training import LocalUpdate, summable
 from fedray.executors.model import master
 from fedray.executors.relay_worker import RelayWorker, arrays
+from fedray.executors.round_samples import RoundSamples
 from fedray.executors.spill import StateArrays
 from fedray.planning.gangs import gangs
 from fedray.transport.buffer import Layout
@@ -60,7 +61,7 @@ class ClientWorker(RelayWorker):
         clients: Sequence[int],
         states: Sequence[StateArrays | None],
         accumulator: Accumulator | None = None,
-        extra_samples: ExtraSamples | None = None,
+        extra_samples: RoundSamples | None = None,
         secure: SecureRound | None = None,
     ) -> tuple[Accumulator, list[TrainReport], list[StateArrays | None]]:
         """The local updates of clients that all start from `base`, one gang after another. A client that
@@ -74,7 +75,7 @@ class ClientWorker(RelayWorker):
             clients: by number.
             states: what each one kept.
             accumulator: of those that came before, if some did.
-            extra_samples: join each client's own.
+            extra_samples: that join each client's own, or which of its own each trains on.
             secure: the round's secure aggregation.
 
         Returns:
@@ -120,14 +121,17 @@ class ClientWorker(RelayWorker):
         return self._accumulator
 
     def _updates(
-        self, base: np.ndarray, contexts: Mapping[int, HookContext], extra_samples: ExtraSamples | None
+        self,
+        base: np.ndarray,
+        contexts: Mapping[int, HookContext],
+        extra_samples: RoundSamples | None,
     ) -> Mapping[int, Callable[[], LocalUpdate]]:
         """By client, what makes its local update, or raises its failure; the worker's model has its end then.
 
         Args:
             base: the global buffer.
             contexts: of each client of a gang.
-            extra_samples: join each client's own.
+            extra_samples: that join each client's own, or which of its own each trains on.
         """
         received = self.model.flat.layout.view(base).float()
         first = next(iter(contexts.values()))

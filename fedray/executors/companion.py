@@ -14,7 +14,8 @@ COMPANION_STATE = "augmented"  # what it keeps between rounds, in the server's s
 class CompanionRound(NamedTuple):
     """What is done beside one round. `Any` stands for what the companion itself understands."""
 
-    client_samples: Any = None  # ExtraSamples that join each client's own, known beforehand
+    # ExtraSamples that join each client's own, known beforehand, or UsedSamples
+    client_samples: Any = None
     prepare: Any = None  # of what the server makes such samples
     train: Any = None  # on what the server trains a model of its own
 
@@ -23,7 +24,7 @@ class Companion(Protocol):
     """Lives where the server does, and keeps its models resident."""
 
     def prepare(self, task: Any) -> Any:
-        """Samples that join each client's own (see local_training.ExtraSamples)."""
+        """Samples that join each client's own (see round_samples.ExtraSamples)."""
 
     def train(
         self, round_number: int, task: Any, buffer: np.ndarray, state: dict[str, np.ndarray]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,17 +21,12 @@ from fedray.executors import DataFailure, Job, TrainReport, refuse_infinite
 from fedray.executors.client_datasets import ClientDatasets
 from fedray.executors.model import Model
 from fedray.executors.optimizer import FlatOptimizer
+from fedray.executors.round_samples import RoundSamples, UsedSamples
 from fedray.randomness import generator, key
 from fedray.scenario.kinds import implementation
 
 AUDITED_AT_ONCE = 500  # samples
 HOME = "home"  # numbers that train and stay at home, in a client's state
-
-
-class ExtraSamples(Protocol):
-    """Samples that join each client's own in a round."""
-
-    def samples(self, client: int, training: LocalTraining) -> Samples: ...
 
 
 class AuditedData(NamedTuple):
@@ -50,7 +45,7 @@ class Turn:
     round_number: int  # from 1
     client: int
     shard: Any  # its encoded samples
-    samples: int  # how many those are
+    samples: int  # on how many it trains
     rule: Rule
     start: Tensor  # the weights [trained] that it began with
     state: State  # what the client kept
@@ -122,7 +117,7 @@ class LocalTraining(ClientDatasets):
         client: int,
         received: Tensor,
         state: State,
-        extra_samples: ExtraSamples | None = None,
+        extra_samples: RoundSamples | None = None,
     ) -> LocalUpdate:
         """One client's local update; the worker's model has its end.
 
@@ -131,7 +126,7 @@ class LocalTraining(ClientDatasets):
             client: whose.
             received: numbers [received] fp32 that the client got.
             state: what it kept of its last local update.
-            extra_samples: join its own.
+            extra_samples: that join its own, or which of its own it trains on.
 
         Raises:
             DataFailure: for samples that cannot be read, and for losses and gradients that are not finite.
@@ -171,7 +166,7 @@ class LocalTraining(ClientDatasets):
         client: int,
         received: Tensor,
         state: State,
-        extra_samples: ExtraSamples | None = None,
+        extra_samples: RoundSamples | None = None,
     ) -> Turn:
         """A local update before its first step; the worker's model has its beginning. Takes and raises what
         `run` does.
@@ -181,7 +176,7 @@ class LocalTraining(ClientDatasets):
             client: whose.
             received: numbers [received] fp32 that the client got.
             state: what it kept of its last local update.
-            extra_samples: join its own.
+            extra_samples: that join its own, or which of its own it trains on.
         """
         scenario = self.job.scenario
         shard, samples = self._data(client, round_number, extra_samples)
@@ -196,7 +191,12 @@ class LocalTraining(ClientDatasets):
         rule = copy(self.rule)  # which may keep something until the local update ends, as others go on
         adjust = rule.on_client_start(start, received[flat.layout.numel :], state)
         draws = torch.Generator().manual_seed(key(scenario.seed, round_number, client, "noise"))
-        order = self.batch_order(round_number, client, samples)
+        if isinstance(extra_samples, UsedSamples):
+            places = extra_samples.places(scenario.seed, round_number, client, samples)
+            samples = len(places)
+            order = [places[batch] for batch in self.batch_order(round_number, client, samples)]
+        else:
+            order = self.batch_order(round_number, client, samples)
         # fp16 gradients underflow: the loss is scaled, and a step whose scaled gradients overflow is left
         # out.
         scale = 1024.0 if scenario.training.precision == "fp16" else 1.0
@@ -257,7 +257,7 @@ class LocalTraining(ClientDatasets):
         if flat.home_numbers:
             kept = kept | {HOME: flat.home.detach().clone()}
         loss = sum(turn.losses) / max(1, sum(len(batch) for batch in turn.batches))
-        own = len(self.client_indices[turn.client])
+        own = min(turn.samples, len(self.client_indices[turn.client]))
         report = TrainReport(
             turn.round_number, turn.client, own, turn.samples_taken, loss, steps=turn.steps_taken
         )
@@ -283,13 +283,13 @@ class LocalTraining(ClientDatasets):
             loss += float(part.detach())
         return AuditedData(client, n, loss, self.model.flat.travelling_gradient.cpu().numpy().copy())
 
-    def _data(self, client: int, round_number: int, extra_samples: ExtraSamples | None) -> tuple[Any, int]:
+    def _data(self, client: int, round_number: int, extra: RoundSamples | None) -> tuple[Any, int]:
         """A client's samples with those that join them, encoded, and how many there are."""
         shard = self.shard(client, round_number)
         n = len(self.client_indices[client])
-        if extra_samples is None:
+        if extra is None or isinstance(extra, UsedSamples):
             return shard, n
-        more = extra_samples.samples(client, self)
+        more = extra.samples(client, self)
         return shard.joined(self.learner.encode(more, np.arange(len(more)))), n + len(more)
 
     def _load(self, client: int, received: Tensor, state: State) -> tuple[Tensor, State]:

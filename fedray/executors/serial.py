@@ -99,7 +99,9 @@ class SerialExecutor:
         self, schedule: Schedule, clients: ClientWorker, extra: Any, secure: Any
     ) -> Generator[TrainReport, None, list[Accumulator]]:
         """Every client's local update; what is accumulated of those side by side, and of each relay."""
-        weight = sum(self._weight(c) for c in schedule.clients)
+        used = schedule.used
+        scenario = self.job.scenario
+        weight = sum(scenario.weight(c, used.get(c, self.shared.samples[c])) for c in schedule.clients)
         partials = []
         parallel: Accumulator | None = None
         in_gangs = self.job.scenario.runtime.gang > 1

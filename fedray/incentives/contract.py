@@ -7,7 +7,35 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import isotonic_regression
 
-from fedray.incentives.incentive import not_negative
+from fedray.incentives.incentive import Incentive, Offers, Outcome, not_negative
+
+TOLERANCE = 1e-12  # of money
+
+
+class ContractMenu(Incentive):
+    """Each client is offered a menu made for what the server knows of its cost, and takes its best item,
+    or none."""
+
+    def decide(self, offers: Offers) -> Outcome:
+        assert offers.known is not None
+        winners: list[int] = []
+        payments: list[float] = []
+        efforts: list[float] = []
+        for place in np.flatnonzero(np.isfinite(offers.bids) & (offers.values > 0)).tolist():
+            # an effort q of 1 costs the whole round's cost, where the menu's types have c q^2 / 2
+            types = 2 * offers.known[place] * np.array(self.section.types)
+            menu = contract_menu(types, self.section.type_shares, offers.values[place], most=1.0)
+            item = menu.best(2 * offers.bids[place])
+            if item is not None:
+                winners.append(place)
+                efforts.append(float(menu.efforts[item]))
+                payments.append(float(menu.rewards[item]))
+        return Outcome(np.array(winners, int), np.array(payments), np.array(efforts))
+
+    def winners_costs(self, outcome: Outcome, costs: np.ndarray) -> np.ndarray:
+        assert outcome.efforts is not None
+        own: np.ndarray = costs[outcome.winners] * outcome.efforts**2
+        return own
 
 
 @dataclass(frozen=True)
@@ -26,8 +54,18 @@ class Menu:
     utilities: np.ndarray
     server_utility: float
 
+    def best(self, cost: float) -> int | None:
+        """The item that a client of cost c gains most by, of equals the one with the greatest effort; None
+        where it would lose by each."""
+        gains = self.rewards - cost * self.efforts**2 / 2
+        slack = TOLERANCE * (1 + np.abs(self.rewards).max())  # a type's own item may be worth just nothing
+        item = int(np.flatnonzero(gains >= gains.max() - slack)[-1])
+        return item if gains[item] >= -slack else None
 
-def contract_menu(costs: Sequence[float], shares: Sequence[float], gain: float) -> Menu:
+
+def contract_menu(
+    costs: Sequence[float] | np.ndarray, shares: Sequence[float], gain: float, most: float = np.inf
+) -> Menu:
     """The menu that is best for a server to which an effort q is worth gain x q, and whose clients of type k
     have costs c_k q^2 / 2. No type gains by another type's contract, and none loses by its own.
 
@@ -40,6 +78,7 @@ def contract_menu(costs: Sequence[float], shares: Sequence[float], gain: float) 
         costs: c of each type, the most expensive first [K].
         shares: p, which part of all clients are of each type [K]; they add up to 1.
         gain: what a unit of effort is worth to the server, in money.
+        most: the greatest effort that there can be.
 
     Raises:
         ValueError: for types out of order, costs or a gain that are not above zero, or shares that are not
@@ -56,6 +95,7 @@ def contract_menu(costs: Sequence[float], shares: Sequence[float], gain: float) 
     cheaper = p.sum() - np.cumsum(p)
     virtual_costs = c + cheaper / p * (c - np.append(c[1:], 0))
     virtual_costs[-1] = c[-1]
-    q = isotonic_regression(gain / virtual_costs, weights=p * virtual_costs).x
+    # the best of all that rise and keep to a bound is the best that rises, cut off at the bound
+    q = np.minimum(isotonic_regression(gain / virtual_costs, weights=p * virtual_costs).x, most)
     rewards = np.cumsum(c * np.diff(q**2, prepend=0) / 2)
     return Menu(q, rewards, rewards - c * q**2 / 2, float(p @ (gain * q - rewards)))

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fedray.scenario.incentive import IncentiveSection
+from fedray.scenario.incentive import IncentiveSection, MechanismSection
 
 
 @dataclass(frozen=True)
@@ -16,13 +16,22 @@ class Offers:
 
     Attributes:
         values: what each client's part in the round is worth to the server [n].
-        bids: what each client says that its part costs it [n]; infinite for one out of reach.
+        bids: what each client says that its part costs it [n]; infinite for one out of reach. Where that
+            depends on what is decided, [n, alternatives]: a column for each cut of a split model, or in a
+            relay for each client that it may hand the model to, where its own is the server. Or the share
+            of each label that each client reports [n, labels].
         most: how many may win.
+        known: what the server knows of the true costs, which is all but the private factor [n]; None: where
+            bids have alternatives.
+        audited: the label, by number, of a sample of each client that the server has looked at [n], where the
+            bids are reported shares of labels; None: where not.
     """
 
     values: np.ndarray
     bids: np.ndarray
     most: int
+    known: np.ndarray | None = None
+    audited: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -30,12 +39,17 @@ class Outcome:
     """What a mechanism decides.
 
     Attributes:
-        winners: their places among the offers [k] int, in ascending order.
+        winners: their places among the offers [k] int, in ascending order; in a relay in the order in which
+            they train.
         payments: what each of them is paid, in money [k].
+        efforts: which share of its samples each of them trains on, above 0 and at most 1 [k]; None: all.
+        cut: of a split model, its place among the alternatives; None: nothing is decided about it.
     """
 
     winners: np.ndarray
     payments: np.ndarray
+    efforts: np.ndarray | None = None
+    cut: int | None = None
 
     def utility(self, place: int, cost: float) -> float:
         """What a bidder gains: its payment less its true cost; 0 for one that does not win.
@@ -61,7 +75,7 @@ class Incentive(ABC):
         section: the scenario's `incentive`.
     """
 
-    Section: ClassVar[type[IncentiveSection]] = IncentiveSection
+    Section: ClassVar[type[MechanismSection]] = IncentiveSection
 
     def __init__(self, section: Any) -> None:
         self.section = section
@@ -69,6 +83,16 @@ class Incentive(ABC):
     @abstractmethod
     def decide(self, offers: Offers) -> Outcome:
         """The winners among these offers, and their payments."""
+
+    def winners_costs(self, outcome: Outcome, costs: np.ndarray) -> np.ndarray:
+        """What its part costs each winner, in money [k].
+
+        Args:
+            outcome: of these clients.
+            costs: in the form of the offers' bids, such as their true costs.
+        """
+        own: np.ndarray = costs[outcome.winners]
+        return own
 
 
 def not_negative(name: str, numbers: np.ndarray | Sequence[float] | Sequence[Sequence[float]]) -> np.ndarray:

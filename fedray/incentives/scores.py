@@ -4,10 +4,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fedray.incentives.incentive import not_negative
+from fedray.incentives.incentive import Incentive, Offers, Outcome, not_negative
 
 
-def quadratic_score(report: Sequence[float], label: int) -> float:
+class LabelScores(Incentive):
+    """Each client is paid the price times one and its score."""
+
+    def decide(self, offers: Offers) -> Outcome:
+        assert offers.audited is not None
+        payments = audit_payments(offers.bids, offers.audited[:, None], self.section.price)
+        return Outcome(np.arange(len(offers.bids)), payments)
+
+    def winners_costs(self, outcome: Outcome, costs: np.ndarray) -> np.ndarray:
+        """A report costs nothing."""
+        return np.zeros(len(outcome.winners))
+
+
+def quadratic_score(report: Sequence[float] | np.ndarray, label: int) -> float:
     """2 r_x - |r|^2 of a reported distribution r over labels and an observed label x: on average it is
     greatest for the true distribution, and for no other (Brier 1950).
 
@@ -22,7 +35,7 @@ def quadratic_score(report: Sequence[float], label: int) -> float:
     return float(2 * r[label] - r @ r)
 
 
-def expected_score(report: Sequence[float], truth: Sequence[float]) -> float:
+def expected_score(report: Sequence[float] | np.ndarray, truth: Sequence[float] | np.ndarray) -> float:
     """The mean quadratic score of a reported distribution where labels are drawn from another.
 
     Args:
@@ -34,7 +47,9 @@ def expected_score(report: Sequence[float], truth: Sequence[float]) -> float:
 
 
 def audit_payments(
-    reports: Sequence[Sequence[float]], audited: Sequence[Sequence[int]], price: float
+    reports: Sequence[Sequence[float]] | np.ndarray,
+    audited: Sequence[Sequence[int]] | np.ndarray,
+    price: float,
 ) -> np.ndarray:
     """What each client is paid for its reported distribution of labels: price x (1 + its mean score), which
     is never below zero; 0 without an audited sample [clients].
@@ -70,7 +85,7 @@ def quality_payments(improvements: Sequence[float], budget: float) -> np.ndarray
     return budget * good / good.sum() if good.any() else good
 
 
-def _distribution(shares: Sequence[float]) -> np.ndarray:
+def _distribution(shares: Sequence[float] | np.ndarray) -> np.ndarray:
     array = not_negative("shares of labels", shares)
     if not np.isclose(array.sum(), 1):
         raise ValueError(f"shares of labels: got {array.tolist()}, expected numbers that add up to 1")

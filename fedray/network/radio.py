@@ -130,6 +130,42 @@ class Radio:
         costs = self.links["uplink"].transfers(start, requests)
         return np.array(compute_j) + np.where(np.isfinite(costs.time_s), costs.energy_j, np.inf)
 
+    def compute_costs(
+        self, work: Work, clients: np.ndarray, encoded: Collection[int] = ()
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Joules and seconds of each client's local update [clients].
+
+        Args:
+            work: what each client does.
+            clients: by number.
+            encoded: clients that have encoded their samples; the others do it first.
+        """
+        flops = self._compute_flops(work, clients.tolist(), set(encoded))
+        devices = [self.devices[c] for c in clients.tolist()]
+        joules = [device.energy_j(n) for device, n in zip(devices, flops, strict=True)]
+        seconds = [device.time_s(n) for device, n in zip(devices, flops, strict=True)]
+        return np.array(joules), np.array(seconds)
+
+    def first_transfers(
+        self, start: RoundStart, work: Work, direction: str, sender: np.ndarray, receiver: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Joules and seconds of the first transfer of a buffer in this round between each two, which has the
+        whole band [n]; infinite where it does not arrive.
+
+        Args:
+            start: the round.
+            work: gives what is sent.
+            direction: of the link.
+            sender: clients, by number [n].
+            receiver: clients, or the server, by number [n].
+        """
+        nbytes = np.array([work.send_bytes(direction, c) for c in sender.tolist()])
+        ones = np.ones_like(sender)
+        requests = TransferRequests(sender, receiver, nbytes, ones, 1.0 * ones, 0 * ones)
+        costs = self.links[direction].transfers(start, requests)
+        arrives = np.isfinite(costs.time_s) & ~costs.lost
+        return np.where(arrives, costs.energy_j, np.inf), np.where(arrives, costs.time_s, np.inf)
+
     def _compute_times_s(self, work: Work, clients: list[int], encoded: set[int]) -> np.ndarray:
         """Seconds of each client's local update, and of encoding its samples where it has not yet."""
         flops = self._compute_flops(work, clients, encoded)

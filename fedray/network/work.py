@@ -23,6 +23,8 @@ class Work:
     # of a whole buffer, in this direction, to or from (uplink, sidelink) this client
     send_bytes: Callable[[str, int], int]
     aggregate_flops: Callable[[int], float]  # of so many updates
+    # of a client's local update on so many of its samples
+    part_flops: Callable[[int, int], float] = lambda client, samples: 0.0
     generate_flops: float = 0.0  # of a picture
     # Of so many samples: a pass through one side of a split model, and what crosses its cut.
     pass_flops: Callable[[str, int], float] = lambda stage, samples: 0.0
@@ -48,6 +50,8 @@ class Work:
                 return step.pictures * self.picture_bytes
             return round(step.share * self.send_bytes(step.direction, step.client))
         if isinstance(step, Train):
+            if step.samples is not None:
+                return self.part_flops(step.client, step.samples) + self._encoding(step)
             return self.train_flops(step.client, step.pictures) + self._encoding(step)
         if isinstance(step, Pass):
             return self.pass_flops(step.stage, step.samples) + self._encoding(step)

@@ -1,8 +1,8 @@
 """Schedule and clock without an executor: what a scenario needs and costs, before anything trains."""
 
-import math
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,19 @@ from fedray.data.samples import Array
 from fedray.data.sources import to_download
 from fedray.network.clock import time_round
 from fedray.network.ledger import Ledger
-from fedray.network.links import RoundStart
 from fedray.network.radio import Radio
 from fedray.network.work import Work
-from fedray.planning.bidding import refuse_without_winners
+from fedray.planning.bidding import agree_on_cut
+from fedray.planning.client_costs import split_work
 from fedray.planning.cuts import CutWork, all_cuts
+from fedray.planning.feasible import TooLittle, feasible
 from fedray.planning.placement import Node, pack, ray_address, refuse_crowded
-from fedray.planning.round import Shared, schedule_round, select_clients, shared, write_round
+from fedray.planning.round import Shared, schedule_round, shared
 from fedray.planning.workload import Workload, measure
 from fedray.privacy.accounting import facts, with_noise
 from fedray.scenario import Loaded, Refused, Scenario
 from fedray.schedule import Generate, Schedule
 
-LOOKED_AT = 5  # rounds, before a deadline is said to be met by nobody
 AS_COUNTED = ["parameters", "trainable_parameters", "home_parameters"]
 AS_COUNTED += ["payload_bytes", "client_state_bytes", "export_files"]
 AS_COUNTED += ["flops_per_sample", "encode_flops_per_sample", "preparation_flops", "flops_per_picture"]
@@ -51,7 +51,7 @@ def plan(loaded: Loaded) -> dict[str, Any]:
     try:
         dataset = Dataset.of(scenario, loaded.folder)
         known = _shared(loaded, dataset)
-        scenario = resolve_auto_cut(scenario, loaded.folder, known, dataset)
+        scenario, known = settle(scenario, loaded.folder, known, dataset)
         scenario = with_noise(scenario, known.samples)
         workload = measure(scenario, loaded.folder, dataset)
         work = workload.of(scenario, known.samples)
@@ -130,6 +130,31 @@ def simulate_rounds(
         yield schedule, total
 
 
+def settle(
+    scenario: Scenario, folder: Path, known: Shared, dataset: Dataset | None = None
+) -> tuple[Scenario, Shared]:
+    """What is decided once, before the first round: where a model is cut that says auto, and who takes part
+    in every round where clients bid for cuts.
+
+    Args:
+        scenario: of a run.
+        folder: where its relative paths start.
+        known: how many samples each client has.
+        dataset: its data, where they are open already.
+
+    Raises:
+        Refused: where no cut is allowed, or fits the devices, or nobody wins.
+    """
+    if scenario.incentive is None or scenario.incentive.bids_for != "cut":
+        return resolve_auto_cut(scenario, folder, known, dataset), known
+    fitting = _fitting_cuts(scenario, folder, known, dataset)
+    samples = known.samples
+    works = [split_work(this, workload.of(this, samples), cut, samples) for this, cut, workload in fitting]
+    radio = Radio(scenario.network, scenario.population.clients, scenario.seed, folder)
+    place, agreed = agree_on_cut(scenario, radio, works, known.eligible(scenario), samples)
+    return fitting[place][0], replace(known, agreed=agreed)
+
+
 def resolve_auto_cut(
     scenario: Scenario, folder: Path, known: Shared, dataset: Dataset | None = None
 ) -> Scenario:
@@ -173,10 +198,33 @@ def costs(
     Raises:
         Refused: where there is none.
     """
+    radio = Radio(scenario.network, scenario.population.clients, scenario.seed, folder)
+    result: list[tuple[CutWork, Ledger, int]] = []
+    for this, cut, workload in _fitting_cuts(scenario, folder, known, dataset):
+        work = workload.of(this, known.samples)
+        schedule = schedule_round(this, radio, 1, known, work)
+        events = time_round(schedule, work, radio, 0.0)
+        finish = len(schedule.prune({e.id: e.outcome for e in events}).clients)
+        result.append((cut, Ledger().add(events), finish))
+    return result
+
+
+def _fitting_cuts(
+    scenario: Scenario, folder: Path, known: Shared, dataset: Dataset | None
+) -> list[tuple[Scenario, CutWork, Workload]]:
+    """Every cut that is allowed and fits the devices, with its scenario and workload. Takes and raises what
+    `costs` does.
+
+    Args:
+        scenario: whose topology is a split.
+        folder: where its relative paths start.
+        known: how many samples each client has.
+        dataset: its data, where they are open already.
+    """
     cuts = all_cuts(scenario, folder, dataset)
     anywhere = measure(with_cut(scenario, cuts[0].cut, cuts[0].tail), folder, dataset)
     radio = Radio(scenario.network, scenario.population.clients, scenario.seed, folder)
-    result: list[tuple[CutWork, Ledger, int]] = []
+    result: list[tuple[Scenario, CutWork, Workload]] = []
     refused: list[TooLittle] = []
     for cut in cuts:
         this = with_cut(scenario, cut.cut, cut.tail)
@@ -186,11 +234,7 @@ def costs(
         except TooLittle as e:
             refused.append(e)
             continue
-        work = workload.of(this, known.samples)
-        schedule = schedule_round(this, radio, 1, known, work)
-        events = time_round(schedule, work, radio, 0.0)
-        finish = len(schedule.prune({e.id: e.outcome for e in events}).clients)
-        result.append((cut, Ledger().add(events), finish))
+        result.append((this, cut, workload))
     # what would do with the cut that asks the least; of one that fits the memories, how much later the
     # deadline
     if not result:
@@ -237,73 +281,3 @@ def _shared(loaded: Loaded, dataset: Dataset) -> Shared:
             "local_steps, whose cost is known from here",
         )
     return Shared([0] * scenario.population.clients)
-
-
-class TooLittle(Refused):
-    """Memory or time, of which at least so much would do."""
-
-    def __init__(self, key: str, got: object, expected: str, least: float) -> None:
-        super().__init__(key, got, expected)
-        self.least = least
-
-
-def feasible(scenario: Scenario, radio: Radio, workload: Workload, shared: Shared) -> None:
-    """What a network cannot do, whoever is drawn.
-
-    Args:
-        scenario: whose.
-        radio: its network.
-        workload: what a round takes.
-        shared: what the server knows of its clients.
-
-    Raises:
-        Refused: for a model that does not fit a device's memory, or a deadline that nobody can meet.
-    """
-    needed = workload.memory_bytes(scenario.training.precision, scenario.runtime.base_precision)
-    for processor in (*radio.devices.kinds, radio.server):
-        side = "server" if processor is radio.server else "client"
-        if processor.memory_bytes is not None and needed[side] > processor.memory_bytes:
-            key = f"network.{'server' if side == 'server' else 'device'}.memory_bytes"
-            got = f"{processor.memory_bytes:.3g} for a larger model"
-            expected = f"at least {needed[side]:.3g}, activations not counted"
-            raise TooLittle(key, got, expected, needed[side])
-    if scenario.secure_aggregation is not None:
-        weights = sorted(map(scenario.aggregation.weight, shared.samples), reverse=True)
-        scenario.secure_aggregation.refuse_weight(sum(weights[: scenario.population.clients_selected]))
-    if scenario.incentive is not None:
-        work = workload.of(scenario, shared.samples)
-        refuse_without_winners(scenario, radio, work, shared.eligible(scenario), shared.samples)
-    if (deadline := scenario.network.deadline_s) is not None:
-        _check_deadline(scenario, radio, workload.of(scenario, shared.samples), shared, deadline)
-
-
-def _check_deadline(scenario: Scenario, radio: Radio, work: Work, shared: Shared, deadline_s: float) -> None:
-    """Refuses a deadline before which not even the first of the fastest clients finishes, in none of the
-    first LOOKED_AT rounds, each of which would begin when the deadline of the last is over."""
-    fastest = math.inf
-    for t in range(1, min(LOOKED_AT, scenario.training.rounds) + 1):
-        when = RoundStart(t, (t - 1) * deadline_s)
-        clients = shared.eligible(scenario)
-        if not scenario.population.fills_rounds:  # which asks as few as it takes
-            selected = select_clients(scenario, radio, when, shared, work)
-        else:
-            order = np.argsort(
-                radio.finish_times_s(when, work, clients)(
-                    n := min(scenario.population.clients_selected, len(clients))
-                ),
-                kind="stable",
-            )
-            selected = sorted(clients[order[:n]].tolist())
-        schedule = write_round(scenario, radio, when, selected, shared)
-        # as if there were none
-        timed = time_round(schedule, work, radio, when.time_s, {step.id: "done" for step in schedule})
-        last = {i for step in schedule if getattr(step, "deadline_s", None) for i in step.after}
-        fastest = min(fastest, *(event.t1_s - when.time_s for event in timed if event.id in last))
-        if fastest <= deadline_s:
-            return
-    expected = (
-        f"at least {fastest:.4g}, when the fastest client finishes"
-        if math.isfinite(fastest)
-        else "a client that is reached at all"
-    )
-    raise TooLittle("network.deadline_s", deadline_s, expected, fastest)

@@ -15,7 +15,7 @@ from fedray.network.ledger import Ledger
 from fedray.network.links import RoundStart, TransferRequests
 from fedray.network.radio import Radio
 from fedray.network.work import Work
-from fedray.planning.bidding import hold_auction, true_costs
+from fedray.planning.bidding import Agreement, Decision, bids_of, decide_round, score_labels
 from fedray.planning.selection import SelectionContext, choose
 from fedray.randomness import SERVER, generator
 from fedray.scenario.base import Refused
@@ -34,6 +34,9 @@ class Shared:
 
     samples: Sequence[int]  # that each has
     counts: np.ndarray | None = None  # of each label, as they report them [clients, labels]
+    true_counts: np.ndarray | None = None  # the same as they are, where samples are audited
+    # who takes part in every round, and what each is paid, where that is decided before the first
+    agreed: Agreement | None = None
 
     def eligible(self, scenario: Scenario) -> np.ndarray:
         """The clients that can be asked to train: a partition may leave some without samples."""
@@ -45,20 +48,36 @@ class Shared:
 def shared(scenario: Scenario, samples: Samples, indices: Mapping[int, np.ndarray]) -> Shared:
     """As the clients report it, where somebody asks for labels."""
     sizes = [len(indices[c]) for c in range(len(indices))]
-    return Shared(sizes, reported_counts(scenario, samples, indices) if scenario.needs_label_counts else None)
+    if not scenario.needs_label_counts:
+        return Shared(sizes)
+    audits = scenario.incentive is not None and scenario.incentive.bids_for == "labels"
+    truth = label_counts(samples, indices) if audits else None
+    return Shared(sizes, reported_counts(scenario, samples, indices), truth)
 
 
 def reported_counts(scenario: Scenario, samples: Samples, indices: Mapping[int, np.ndarray]) -> np.ndarray:
     """What each client says it has of each label, int [clients, labels]; with `population.label_epsilon`
     under Laplace noise of scale 1 / epsilon (one sample more or less changes one count by one), rounded, and
     never below zero (Qiang et al. 2024, Sec. III-A)."""
-    counts = label_counts(samples, indices)
+    counts = _misreported(scenario, label_counts(samples, indices))
     epsilon = scenario.population.label_epsilon
     if epsilon is None:
         return counts
     draws = (generator(scenario.seed, 0, c, "label counts") for c in range(len(indices)))
     noise = np.stack([rng.laplace(scale=1 / epsilon, size=len(samples.label_names)) for rng in draws])
     return np.maximum(np.rint(counts + noise), 0).astype(int)
+
+
+def _misreported(scenario: Scenario, counts: np.ndarray) -> np.ndarray:
+    """Counts of labels [clients, labels] with those that attackers report where labels are paid for: in
+    proportion to the power of the attack's factor, and as many in all."""
+    if scenario.incentive is None or scenario.incentive.bids_for != "labels":
+        return counts
+    reported = counts.copy()
+    for client in scenario.attackers:
+        raised = counts[client] ** scenario.bid_factor(client, scenario.training.rounds)
+        reported[client] = np.rint(raised * (counts[client].sum() / max(raised.sum(), 1)))
+    return reported
 
 
 @without_garbage_collection()
@@ -86,14 +105,15 @@ def schedule_round(
     start = RoundStart(round_number, so_far.sim_time_s)
     if scenario.incentive is None:
         clients = select_clients(scenario, radio, start, shared, work, so_far)
-        payments = None
+        schedule = write_round(scenario, radio, start, clients, shared, work)
     else:
         assert shared is not None
         assert work is not None
-        available = _available(scenario, radio, start, shared, so_far)
-        costs = true_costs(scenario, radio, start, work, available, so_far.encoded)
-        clients, payments = hold_auction(scenario, start.round_number, available, costs, shared.samples)
-    schedule = replace(write_round(scenario, radio, start, clients, shared, work), payments=payments)
+        decision = _decision(scenario, radio, start, shared, work, so_far)
+        schedule = write_round(scenario, radio, start, decision.clients, shared, work)
+        schedule = replace(schedule, payments=decision.payments)
+        if decision.samples:
+            schedule = schedule.using(decision.samples)
     if scenario.ledger is not None and scenario.ledger.consensus is not None:
         schedule = schedule.agreeing(agreement_s(scenario.ledger.consensus, round_number))
     if work is None or not work.encode_flops:
@@ -101,6 +121,35 @@ def schedule_round(
     schedule = schedule.encoding(so_far.encoded)
     given = scenario.model.class_images_from_server
     return schedule.giving_class_images(given) if given else schedule
+
+
+def _decision(
+    scenario: Scenario, radio: Radio, start: RoundStart, shared: Shared, work: Work, so_far: Ledger
+) -> Decision:
+    """Who takes part in a round for which clients bid, and what is paid.
+
+    Args:
+        scenario: with `incentive`.
+        radio: its network.
+        start: which round.
+        shared: what the server knows of its clients.
+        work: what steps take.
+        so_far: what the rounds before it cost.
+    """
+    assert scenario.incentive is not None
+    if scenario.incentive.chooses_clients:
+        clients = _available(scenario, radio, start, shared, so_far)
+    else:
+        clients = np.array(select_clients(scenario, radio, start, shared, work, so_far), int)
+    if shared.agreed is not None:
+        return shared.agreed.decision(clients.tolist())
+    if scenario.incentive.bids_for == "labels":
+        assert shared.counts is not None
+        assert shared.true_counts is not None
+        counts = shared.counts[clients], shared.true_counts[clients]
+        return score_labels(scenario, start.round_number, clients, *counts)
+    bids = bids_of(scenario, radio, start, work, clients, shared.samples, so_far.encoded)
+    return decide_round(scenario, start.round_number, bids, shared.samples)
 
 
 def _available(
@@ -155,10 +204,12 @@ def write_round(
     place = scenario.adversary.place if scenario.adversary is not None else "random"
     attackers = scenario.attackers_in(start.round_number)
     topology: Topology = implementation(scenario.topology)(scenario.topology)
+    bids_decide_order = scenario.incentive is not None and scenario.incentive.bids_for == "order"
     return topology.schedule(
         RoundContext(
             round_number=start.round_number,
-            clients=clients,
+            clients=sorted(clients),
+            order=tuple(clients) if bids_decide_order else (),
             rng=partial(generator, scenario.seed, start.round_number, SERVER, "order"),
             batches=batches,
             deadline_s=scenario.network.deadline_s,

@@ -126,6 +126,7 @@ class Workload:
                 self.flops_per_sample * scenario.local_samples(client, own.get(client, 0) + pictures)
                 + self.experience_flops_per_sample * experienced(client)
             ),
+            part_flops=lambda client, n: self.flops_per_sample * scenario.local_samples(client, n),
             send_bytes=lambda direction, client: sent[direction][client % len(sent[direction])],
             aggregate_flops=lambda updates: travelling * aggregation.operations(updates) + root_flops,
             generate_flops=self.flops_per_picture,

@@ -1,33 +1,21 @@
 """The report's pictures, as SVG that takes its colours from the page: light and dark are the page's business.
 Names that come from files are shown as they are written, whatever they hold."""
 
-import io
-import re
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from html import escape
+from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
-from fedray.errors import printable
 from fedray.network.geometry import Geometry
 from fedray.report import levels
+from fedray.report.drawing import INK, MUTED, colour, new_figure, short_name, svg
 from fedray.report.numbers import SIGNED, interval, is_share, name
 from fedray.report.recorded import KINDS, SMOOTHING, Recorded, metric_at
 from fedray.scenario.cell import Cell
 from fedray.schedule import SERVER_NODE, client_node
 from fedray.terminal import size
 
-# Colours that stand for the page's variables until the SVG is written.
-INK = "#0a0a0a"
-LINE = "#0b0b0b"
-MUTED = "#0c0c0c"
-VARIABLES = {INK: "var(--ink)", LINE: "var(--line)", MUTED: "var(--muted)"}
 KIND_COLOURS = {
     "training": 0,
     "downlink": 1,
@@ -42,12 +30,9 @@ KIND_COLOURS = {
 AXES = {"rounds": "rounds", "bytes": "bytes on air", "seconds": "simulated time", "joules": "energy"}
 GANTT = 300  # steps that a picture of a round shows
 UNITS = {"bytes": "B", "seconds": "s", "joules": "J"}
-LABEL = 40  # characters of a name that a picture has room for
-
-
-def colour(i: int) -> str:
-    """The i-th series' colour; VARIABLES's kin."""
-    return f"#f000{i % 8:02d}"
+AXES_WIDTH = 270  # points of a picture 4.6 inches wide, without its axis
+WIDE_BAR = 36  # points that a number such as 12.3 MB takes
+NARROW_BAR = 8  # points that it takes upright
 
 
 def curves(runs: Sequence[Recorded], key: str, axis: str, legend: bool = False) -> str:
@@ -59,13 +44,13 @@ def curves(runs: Sequence[Recorded], key: str, axis: str, legend: bool = False) 
         axis: one of AXES.
         legend: whether the picture itself says which colour is which run; the report says it beside.
     """
-    with _figure(4.6, 2.7) as (figure, ax):
+    with new_figure(4.6, 2.7) as (figure, ax):
         for i, run in enumerate(runs):
             x, y = run.series(key, axis)
             dense = key == "loss" and len(x) > 2 * SMOOTHING
             look: dict[str, Any] = {"linewidth": 0.8, "alpha": 0.45} if dense else {"linewidth": 1.8}
             # behind a space, as matplotlib leaves out labels that begin with an underscore
-            look["label"] = f" {_label(run.name)}"
+            look["label"] = f" {short_name(run.name)}"
             ax.plot(x, y, color=colour(i), marker="" if len(x) > 30 else "o", ms=3, **look)
             if dense:
                 smooth = list(run.smooth_loss())
@@ -91,7 +76,7 @@ def curves(runs: Sequence[Recorded], key: str, axis: str, legend: bool = False) 
             ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0%}"))
         elif key.startswith("eval_") and key not in SIGNED:
             ax.set_ylim(bottom=0)
-        return _svg(figure, f"{name(key)} against {AXES[axis]}")
+        return svg(figure, f"{name(key)} against {AXES[axis]}")
 
 
 def _intervals(ax: Any, run: Recorded, key: str, axis: str, hue: str) -> None:
@@ -124,7 +109,7 @@ def gantt(events: Sequence[dict[str, Any]]) -> str:
         t1 = sorted(e["t1_s"] for e in events)[GANTT]
         events = [e for e in events if e["t0_s"] < t1]
     least = (t1 - t0) / 250  # a turn that takes no time beside its hops is still seen
-    with _figure(9.6, 0.9 + 0.3 * len(shown)) as (figure, ax):
+    with new_figure(9.6, 0.9 + 0.3 * len(shown)) as (figure, ax):
         for e in events:
             kind = KINDS[e["direction"] or e["event"]]
             start = e["t0_s"] - t0
@@ -150,13 +135,16 @@ def gantt(events: Sequence[dict[str, Any]]) -> str:
         ax.set_xlim(0, (t1 - t0) * 1.01 or 1)
         ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: size(v, "s")))
         ax.set_xlabel("simulated time since the round began", color=MUTED)
-        return _svg(figure, "timeline of a round")
+        return svg(figure, "timeline of a round")
 
 
 def to_reach(runs: Sequence[Recorded], targets: Sequence[float], axis: str) -> str:
-    """What each run had spent when it reached each loss (huang2023, Fig. 3b), on a logarithmic scale."""
-    with _figure(4.6, 2.7) as (figure, ax):
+    """What each run had spent when it reached each loss (huang2023, Fig. 3b), on a logarithmic scale. Numbers
+    stand above bars that are wide enough, upright above narrower ones, and not above the narrowest."""
+    with new_figure(4.6, 2.7) as (figure, ax):
         width = 0.8 / len(runs)
+        room = AXES_WIDTH * width / len(targets)  # points
+        upright = room < WIDE_BAR
         for i, run in enumerate(runs):
             for j, target in enumerate(targets):
                 if (row := run.reached(target)) is None:
@@ -164,16 +152,24 @@ def to_reach(runs: Sequence[Recorded], targets: Sequence[float], axis: str) -> s
                 value = metric_at(row, axis)
                 x = j + (i - (len(runs) - 1) / 2) * width
                 ax.bar(x, value, width * 0.92, color=colour(i), linewidth=0)
-                ax.annotate(
-                    size(value, UNITS[axis]), (x, value), ha="center", va="bottom", color=INK, fontsize=7.5
-                )
+                if room >= NARROW_BAR:
+                    look: dict[str, Any] = {
+                        "rotation": 90 if upright else 0,
+                        "fontsize": 7 if upright else 7.5,
+                    }
+                    place = {"textcoords": "offset points", "ha": "center", "va": "bottom", "color": INK}
+                    ax.annotate(size(value, UNITS[axis]), (x, value), (0, 2 * upright), **place, **look)
         ax.set_yscale("log")
-        ax.margins(y=0.18)
+        ax.margins(y=0.45 if upright and room >= NARROW_BAR else 0.18)
         ax.set_xticks(range(len(targets)), [f"{t:g}" for t in targets])
         ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: size(v, UNITS[axis])))
-        ax.yaxis.set_minor_formatter(FuncFormatter(lambda v, _: ""))
+        if room >= NARROW_BAR:
+            ax.yaxis.set_minor_formatter(FuncFormatter(lambda v, _: ""))
+        else:  # where the axis alone says how much it is
+            ax.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
+            ax.yaxis.set_minor_formatter(FuncFormatter(lambda v, _: size(v, UNITS[axis])))
         ax.set_xlabel("training loss reached", color=MUTED)
-        return _svg(figure, f"{AXES[axis]} to reach a training loss")
+        return svg(figure, f"{AXES[axis]} to reach a training loss")
 
 
 CLIENTS = 100  # that a picture has room for
@@ -185,7 +181,7 @@ def partition(census: dict[str, Any]) -> str:
     order = sorted((k for k, d in enumerate(census["emd"]) if d is not None), key=lambda k: census["emd"][k])
     shown = [order[round(i)] for i in np.linspace(0, len(order) - 1, min(CLIENTS, len(order)))]
     most = max(max(census["counts"][k]) for k in shown)
-    with _figure(9.6, 1.6 + 0.24 * len(census["labels"]), 2) as (figure, (dots, bars)):
+    with new_figure(9.6, 1.6 + 0.24 * len(census["labels"]), 2) as (figure, (dots, bars)):
         room = min(900 / len(shown), 16)  # points across the largest dot
         points = [(x, y, n) for x, k in enumerate(shown) for y, n in enumerate(census["counts"][k]) if n]
         dots.scatter(
@@ -194,7 +190,7 @@ def partition(census: dict[str, Any]) -> str:
             color=colour(0),
             lw=0,
         )
-        dots.set_yticks(range(len(census["labels"])), [_label(label) for label in census["labels"]])
+        dots.set_yticks(range(len(census["labels"])), [short_name(label) for label in census["labels"]])
         dots.set_ylim(len(census["labels"]) - 0.3, -0.7)
         bars.bar(range(len(shown)), [census["emd"][k] for k in shown], color=colour(1), linewidth=0)
         bars.set_ylim(0, 2)
@@ -204,7 +200,7 @@ def partition(census: dict[str, Any]) -> str:
             ax.set_xticks(range(len(shown)) if len(shown) <= 25 else [], shown if len(shown) <= 25 else [])
             ax.set_xlim(-0.7, len(shown) - 0.3)
             ax.grid(axis="x", visible=False)
-        return _svg(figure, "labels of each client")
+        return svg(figure, "labels of each client")
 
 
 def places(run: Recorded) -> str:
@@ -219,7 +215,7 @@ def places(run: Recorded) -> str:
     clients = scenario["population"]["clients"]
     at = Geometry(cell, clients, scenario["seed"]).at(events[0]["t0_s"])
     where = {SERVER_NODE: np.zeros(2)} | {client_node(k): place for k, place in enumerate(at)}
-    with _figure(5.6, 4.6) as (figure, ax):
+    with new_figure(5.6, 4.6) as (figure, ax):
         ax.scatter(*at.T, s=10, color=MUTED, linewidth=0, alpha=0.6)
         for e in sorted(events, key=lambda e: e["direction"] == "sidelink"):
             x0, y0 = where[e["node"]]
@@ -256,12 +252,12 @@ def places(run: Recorded) -> str:
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g} m"))
             axis.set_major_locator(MaxNLocator(5))
-        return _svg(figure, "map of the cell")
+        return svg(figure, "map of the cell")
 
 
 def rates(by_direction: dict[str, list[float]]) -> str:
     """How many transfers had at most a rate."""
-    with _figure(4.6, 2.7) as (figure, ax):
+    with new_figure(4.6, 2.7) as (figure, ax):
         for direction, values in by_direction.items():
             share = np.arange(1, len(values) + 1) / len(values)
             ax.step(
@@ -282,64 +278,4 @@ def rates(by_direction: dict[str, list[float]]) -> str:
         ax.tick_params(axis="x", which="both", labelsize=7.5)
         ax.set_xlabel("rate of a transfer", color=MUTED)
         ax.set_ylabel("transfers at most as fast", color=MUTED)
-        return _svg(figure, "distribution of rates")
-
-
-@contextmanager
-def _figure(width: float, height: float, rows: int = 1) -> Iterator[tuple[Figure, Any]]:
-    style: dict[Any, Any] = {
-        "text.parse_math": False,  # a name's $ is a $
-        "svg.fonttype": "none",
-        "svg.hashsalt": "fedray",
-        "font.size": 9,
-        "axes.edgecolor": LINE,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "grid.color": LINE,
-        "grid.linewidth": 0.6,
-        "axes.axisbelow": True,
-        "xtick.color": MUTED,
-        "ytick.color": MUTED,
-        "xtick.major.size": 0,
-        "ytick.major.size": 0,
-        "ytick.minor.size": 0,
-        "text.color": INK,
-        "axes.labelsize": 8.5,
-        "path.simplify": True,
-    }
-    with matplotlib.rc_context(style):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        yield figure, figure.subplots(rows, height_ratios=[3, 1] if rows > 1 else None)
-
-
-def _label(text: str) -> str:
-    """A name that a picture has room for."""
-    shown = printable(text)
-    return shown if len(shown) <= LABEL else shown[: LABEL - 3] + "..."
-
-
-def _svg(figure: Figure, title: str) -> str:
-    """The figure as an inline element: as wide as its place, in the page's colours and font, named for who
-    cannot see it."""
-    out = io.StringIO()
-    with warnings.catch_warnings():
-        # the page's own font is the reader's
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg = out.getvalue()
-    box = re.search(r'viewBox="([\d. -]+)"', svg)
-    assert box is not None
-    svg = svg[svg.index(">", svg.index("<svg")) + 1 :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, count=1, flags=re.S)
-    svg = re.sub(r"<[^>]*>", _in_page_style, svg)  # in what is between, names, a `>` is escaped
-    return f'<svg viewBox="{box[1]}" role="img" aria-label="{escape(printable(title))}">' + svg
-
-
-def _in_page_style(tag: re.Match[str]) -> str:
-    """One tag of matplotlib's with the page's variables for colours, no ids and no font of its own."""
-    text = re.sub(r' id="[a-zA-Z0-9]+_\d+"', "", tag[0])
-    text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)
-    for sentinel, variable in VARIABLES.items():
-        text = text.replace(sentinel, variable)
-    return re.sub(r"#f000(\d\d)", lambda m: f"var(--s{int(m[1])})", text)
+        return svg(figure, "distribution of rates")

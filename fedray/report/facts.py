@@ -125,7 +125,9 @@ def _incentive(section: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
     if not rows:
         return _words(section)
     last = rows[-1]
+    rent = last["paid"] - last["social_cost"]
     words = f"{_words(section)}; paid {last['paid']:.4g}, true costs of the winners {last['social_cost']:.4g}"
+    words += f", rent {rent:.4g}"
     if "misreport_gain" in last:
         words += f", gained by misreports {last['misreport_gain']:.4g}"
     return words

@@ -189,10 +189,14 @@ class FreeRider(AttackSection):
 
 
 class Misreport(AttackSection):
-    """The attacker bids another cost than it has, and trains as honest clients do."""
+    """The attacker bids another cost than it has, or acts as if it had it, and trains as honest clients do.
+    Where labels are paid for, it reports their counts in proportion to their power of the factor."""
 
     kind: Literal["misreport"] = Field(description="misreport: bid a multiple of the true cost.")
-    factor: Positive = Field(description="The bid as a multiple of the true cost: above 1 a higher one.")
+    factor: Positive = Field(
+        description="The bid as a multiple of the true cost: above 1 a higher one. Of reported labels, "
+        "the power: above 1 the frequent ones are exaggerated, below 1 all become more alike."
+    )
 
     implementation: ClassVar[str] = "fedray.adversary.attack:Misreport"
     sends_honestly: ClassVar[bool] = True

@@ -1,46 +1,37 @@
-"""`incentive`: clients bid for a round, winners take part and are paid."""
+"""`incentive`: clients bid for a round, or choose how much they do for what is offered, and are paid."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal
+from itertools import pairwise
+from math import isclose
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field
 
 from fedray.scenario.base import NotNegative, Positive, Refused
 from fedray.scenario.kinds import KindSection, OpenKind
 
+if TYPE_CHECKING:
+    import numpy as np
 
-class IncentiveSection(KindSection):
-    """What every mechanism has: what a round costs a client, which it bids, and what its part is worth to the
-    server. Money is in a unit of the scenario's own."""
+MOST_IN_RELAY = 8  # clients, of whose orders each is looked at; heuristics would not be truthful
+
+
+class MechanismSection(KindSection):
+    """What others ask of any mechanism."""
 
     kind: str = Field(description="The mechanism.")
-    joule_price: NotNegative = Field(
-        default=1.0,
-        description="What a joule costs a client: of its local update and of its uplink; in money.",
-    )
-    second_price: NotNegative = Field(
-        default=0.0,
-        description="What a second costs a client: of its downlink, local update and uplink; in money.",
-    )
-    private_factor: Annotated[list[Positive], Field(min_length=2, max_length=2)] = Field(
-        default=[0.5, 1.5],
-        description="The lowest and the highest factor on these costs. Each client has one of its own, drawn "
-        "uniformly from the seed, which the server does not know.",
-    )
-    value: Literal["samples", "equal"] = Field(
-        default="samples",
-        description="What a client's part is worth to the server, in units. samples: one for each sample "
-        "that it has. equal: one for each client.",
-    )
-    unit_value: Positive = Field(default=1.0, description="What a unit is worth to the server, in money.")
 
-    limited_by: ClassVar[str] = "unit_value"  # the key that lets more bids win
+    limited_by: ClassVar[str] = "unit_value"  # the key that lets more clients take part
+    chooses_clients: ClassVar[bool] = True  # whether it, not population.selection, chooses a round's clients
+    sets_efforts: ClassVar[bool] = False  # whether it says on how many of its samples a client trains
+    # What a client's cost depends on. round: on nothing that is decided. cut: where the model is cut, which
+    # is decided once, before the first round. order: whom it hands the model to. labels: on nothing; what it
+    # says is what its samples are.
+    bids_for: ClassVar[Literal["round", "cut", "order", "labels"]] = "round"
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         population = scenario.population
-        if self.private_factor[0] > self.private_factor[1]:
-            yield Refused(".private_factor", self.private_factor, "the lower factor first")
-        if population.selection != "random":
+        if self.chooses_clients and population.selection != "random":
             name = (
                 population.selection if isinstance(population.selection, str) else population.selection.kind
             )
@@ -52,12 +43,29 @@ class IncentiveSection(KindSection):
         if population.over_select:
             expected = "0 beside incentive, which pays every winner"
             yield Refused("population.over_select", population.over_select, expected)
+        yield from self._conflicts_of_topology(scenario)
+        if self.sets_efforts:
+            yield from self._conflicts_of_efforts(scenario)
+        yield from self._conflicts_of_drawing(scenario)
+
+    def _conflicts_of_topology(self, scenario: Any) -> Iterator[Refused]:
         if not scenario.topology.shares_uplink:
             expected = "topology.kind parallel with reduce: server, where a client's cost is its own"
             yield Refused(".kind", f"{self.kind} in {scenario.topology.kind}", expected)
-        if self.value == "samples" and scenario.sites:
-            yield Refused(".value", "samples beside data.sites", "equal: a site's samples are not known")
-        yield from self._conflicts_of_drawing(scenario)
+
+    def _conflicts_of_efforts(self, scenario: Any) -> Iterator[Refused]:
+        """What counts on all samples of a client, or does not count them."""
+        if scenario.training.local_epochs is None:
+            got = f"{self.kind} with training.local_steps"
+            expected = "training.local_epochs: an effort is the share of its samples that a client trains on"
+            yield Refused(".kind", got, expected)
+        if scenario.runtime.gang > 1:
+            expected = "1: clients train on different numbers of samples"
+            yield Refused("runtime.gang", f"{scenario.runtime.gang} beside incentive {self.kind}", expected)
+        if scenario.sites:
+            yield Refused(
+                ".kind", f"{self.kind} beside data.sites", "an auction: samples are not known there"
+            )
 
     def _conflicts_of_drawing(self, scenario: Any) -> Iterator[Refused]:
         """What counts on clients that are drawn at random."""
@@ -66,6 +74,54 @@ class IncentiveSection(KindSection):
         if scenario.privacy is not None:
             got = f"{scenario.privacy.kind} beside incentive {self.kind}"
             yield Refused("privacy.kind", got, "one of them: winners and payments tell of clients")
+
+
+class PricedSection(MechanismSection):
+    """What a round costs a client, and what its part is worth to the server. Money is in a unit of the
+    scenario's own."""
+
+    joule_price: NotNegative = Field(
+        default=1.0,
+        description="What a joule costs a client: of its local update and of what it sends; in money.",
+    )
+    second_price: NotNegative = Field(
+        default=0.0,
+        description="What a second costs a client: of its downlink, local update and uplink; in money.",
+    )
+    value: Literal["samples", "equal"] = Field(
+        default="samples",
+        description="What a client's part is worth to the server, in units. samples: one for each sample "
+        "that it has. equal: one for each client.",
+    )
+    unit_value: Positive = Field(default=1.0, description="What a unit is worth to the server, in money.")
+
+    def private_factor_of(self, rng: "np.random.Generator") -> float:
+        """A client's own factor on its costs, which the server does not know."""
+        return 1.0
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        yield from super().conflicts(scenario)
+        if self.value == "samples" and scenario.sites:
+            yield Refused(".value", "samples beside data.sites", "equal: a site's samples are not known")
+
+
+class IncentiveSection(PricedSection):
+    """The same, with a private factor on each client's costs, drawn from a range."""
+
+    private_factor: Annotated[list[Positive], Field(min_length=2, max_length=2)] = Field(
+        default=[0.5, 1.5],
+        description="The lowest and the highest factor on these costs. Each client has one of its own, drawn "
+        "uniformly from the seed, which the server does not know.",
+    )
+
+    def private_factor_of(self, rng: "np.random.Generator") -> float:
+        low, high = self.private_factor
+        return rng.uniform(low, high)
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        if self.private_factor[0] > self.private_factor[1]:
+            yield Refused(".private_factor", self.private_factor, "the lower factor first")
+        yield from super().conflicts(scenario)
 
 
 class Auction(IncentiveSection):
@@ -93,4 +149,183 @@ class BudgetedAuction(IncentiveSection):
     cites: ClassVar[tuple[str, ...]] = ("singer2010budget",)
 
 
-Incentive = Annotated[Auction | BudgetedAuction, Discriminator("kind"), OpenKind("incentive")]
+class Contract(PricedSection):
+    """A menu of contracts (adverse selection): each client of the round is offered efforts, the shares of its
+    samples that it trains on, each with a reward, and takes what is best for it. An effort q costs it
+    q^2 x its true cost of the whole round. The server knows that cost but for a private factor, of which it
+    knows which there are and how frequent they are; its menu is the best for it (Mussa and Rosen 1978)."""
+
+    kind: Literal["contract"] = Field(description="contract: a menu of efforts and rewards.")
+    types: Annotated[list[Positive], Field(min_length=1)] = Field(
+        default=[1.5, 1.0, 0.5],
+        description="The private factors on clients' costs that there are, the highest first.",
+    )
+    shares: list[Positive] | None = Field(
+        default=None,
+        description="Which part of all clients are of each type; they add up to 1. Each client's type is "
+        "drawn with these probabilities from the seed. None: equal parts.",
+    )
+
+    implementation: ClassVar[str] = "fedray.incentives.contract:ContractMenu"
+    chooses_clients: ClassVar[bool] = False
+    sets_efforts: ClassVar[bool] = True
+    cites: ClassVar[tuple[str, ...]] = ("mussa1978monopoly",)
+
+    @property
+    def type_shares(self) -> list[float]:
+        """Of each type."""
+        return [1 / len(self.types)] * len(self.types) if self.shares is None else self.shares
+
+    def private_factor_of(self, rng: "np.random.Generator") -> float:
+        return float(rng.choice(self.types, p=self.type_shares))
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        if any(higher <= lower for higher, lower in pairwise(self.types)):
+            yield Refused(".types", self.types, "the highest factor first, each once")
+        if self.shares is not None and len(self.shares) != len(self.types):
+            yield Refused(".shares", self.shares, f"{len(self.types)} numbers, one for each of types")
+        elif not isclose(sum(self.type_shares), 1):
+            yield Refused(".shares", self.shares, f"numbers that add up to 1, not {sum(self.type_shares):g}")
+        yield from super().conflicts(scenario)
+
+
+class Stackelberg(IncentiveSection):
+    """The server moves first, by a price of a unit of work or by a prize; then each client of the round
+    chooses its effort, the share of its samples that it trains on. Both know all costs: what clients say of
+    theirs is believed, and may be to their advantage."""
+
+    kind: Literal["stackelberg"] = Field(description="stackelberg: a price or a prize, then efforts.")
+    game: Literal["price", "prize"] = Field(
+        default="price",
+        description="price: the server pays r an effort, where an effort x costs x^2 x the true cost of a "
+        "whole round, and gains benefit x ln(1 + the sum of all efforts). prize: the clients share a prize "
+        "in proportion to their efforts, and an effort x costs x times that cost (Yang et al. 2012).",
+    )
+    benefit: Positive = Field(
+        default=1.0, description="The factor of the server's logarithmic benefit, in money (game: price)."
+    )
+    prize: Positive = Field(default=1.0, description="What a round's clients share, in money (game: prize).")
+
+    implementation: ClassVar[str] = "fedray.incentives.stackelberg:StackelbergGame"
+    chooses_clients: ClassVar[bool] = False
+    sets_efforts: ClassVar[bool] = True
+    cites: ClassVar[tuple[str, ...]] = ("yang2012crowdsourcing",)
+
+    @property
+    def limited_by(self) -> str:  # type: ignore[override]
+        return "benefit" if self.game == "price" else "prize"
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        yield from super().conflicts(scenario)
+        if self.game == "prize" and scenario.population.clients_per_round < 2:
+            yield Refused(".game", "prize for one client a round", "price, or two clients at least")
+
+
+class VcgSplit(IncentiveSection):
+    """VCG over clients and the cut of a split model: a client bids what its part of a round costs it with
+    each cut. The cut and the clients with the greatest sum of value less bid win; each is paid its bid and
+    what its being there adds to that sum. Held once, by the first round's costs: the model cannot be cut
+    anew in each round. The winners take part in every round in which they are there."""
+
+    kind: Literal["vcg_split"] = Field(description="vcg_split: clients and the cut of a split together.")
+
+    implementation: ClassVar[str] = "fedray.incentives.vcg:SplitAuction"
+    bids_for: ClassVar[Literal["round", "cut", "order", "labels"]] = "cut"
+    cites: ClassVar[tuple[str, ...]] = (
+        "vickrey1961counterspeculation",
+        "clarke1971multipart",
+        "groves1973incentives",
+    )
+
+    def _conflicts_of_topology(self, scenario: Any) -> Iterator[Refused]:
+        topology = scenario.topology
+        if not topology.chooses_cut:
+            expected = "topology.kind split with cut: auto, which the bids decide"
+            yield Refused(".kind", f"vcg_split in {topology.kind}", expected)
+        elif topology.variant == "vanilla":
+            expected = "splitfed_v1 or splitfed_v2, where a client's cost is its own"
+            yield Refused("topology.variant", "vanilla beside incentive vcg_split", expected)
+        if scenario.sites:
+            yield Refused(".kind", "vcg_split beside data.sites", "another: samples are not known there")
+
+
+class VcgRelay(IncentiveSection):
+    """VCG over the orders of a relay: of at most 8 clients of a round, each bids what its local update and
+    handing the model on to each other one, or up, cost it. The order with the greatest sum of value less bid
+    wins, which may leave clients out; each is paid its bid and what its being there adds to that sum."""
+
+    kind: Literal["vcg_relay"] = Field(description="vcg_relay: who takes part in a relay, in which order.")
+
+    implementation: ClassVar[str] = "fedray.incentives.vcg:RelayAuction"
+    chooses_clients: ClassVar[bool] = False
+    bids_for: ClassVar[Literal["round", "cut", "order", "labels"]] = "order"
+    cites: ClassVar[tuple[str, ...]] = (
+        "vickrey1961counterspeculation",
+        "clarke1971multipart",
+        "groves1973incentives",
+        "held1962dynamic",
+    )
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        yield from super().conflicts(scenario)
+        per_round = scenario.population.clients_per_round
+        if per_round > MOST_IN_RELAY:
+            expected = f"at most {MOST_IN_RELAY} beside incentive vcg_relay: all orders are compared"
+            yield Refused("population.per_round", per_round, expected)
+
+    def _conflicts_of_topology(self, scenario: Any) -> Iterator[Refused]:
+        topology = scenario.topology
+        if not topology.hands_model_on:
+            yield Refused(".kind", f"vcg_relay in {topology.kind}", "topology.kind relay")
+            return
+        if getattr(topology, "order", "random") != "random":
+            expected = "random beside incentive vcg_relay, whose order is the bids'"
+            yield Refused("topology.order", topology.order, expected)
+        if getattr(topology, "chains", 1) != 1:
+            expected = "1 beside incentive vcg_relay, which decides about one order"
+            yield Refused("topology.chains", topology.chains, expected)
+        if topology.relay_defence is not None:
+            got = f"{topology.relay_defence.kind} beside incentive vcg_relay"
+            yield Refused("topology.defence", got, "one of them: validating costs clients, too")
+        if scenario.adversary is not None and scenario.adversary.place != "random":
+            expected = "random beside incentive vcg_relay, whose order is the bids'"
+            yield Refused("adversary.place", scenario.adversary.place, expected)
+
+
+class LabelScores(MechanismSection):
+    """Each client of the round is paid for the shares of labels that it has reported, by how well they
+    foretell the label of one of its samples, which the server draws and looks at: price x (1 + 2 r_x - |r|^2)
+    for shares r and the label x. On average no report is paid more than the true one (Brier 1950)."""
+
+    kind: Literal["label_scores"] = Field(
+        description="label_scores: a strictly proper score of reported labels."
+    )
+    price: Positive = Field(default=1.0, description="What a score of 0 is paid, in money; 1 is twice that.")
+
+    implementation: ClassVar[str] = "fedray.incentives.scores:LabelScores"
+    limited_by: ClassVar[str] = "price"
+    chooses_clients: ClassVar[bool] = False
+    bids_for: ClassVar[Literal["round", "cut", "order", "labels"]] = "labels"
+    cites: ClassVar[tuple[str, ...]] = ("brier1950verification",)
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        yield from super().conflicts(scenario)
+        if not scenario.needs_label_counts:
+            expected = "augmentation, or population.selection: label_cover, for which clients report labels"
+            yield Refused(".kind", "label_scores where nobody reports labels", expected)
+
+    def _conflicts_of_topology(self, scenario: Any) -> Iterator[Refused]:
+        """Labels are reported once, whatever is sent to whom."""
+        return iter(())
+
+    def _conflicts_of_drawing(self, scenario: Any) -> Iterator[Refused]:
+        if scenario.privacy is not None:
+            got = f"{scenario.privacy.kind} beside incentive {self.kind}"
+            yield Refused("privacy.kind", got, "one of them: payments tell of clients' samples")
+
+
+Incentive = Annotated[
+    Auction | BudgetedAuction | Contract | Stackelberg | VcgSplit | VcgRelay | LabelScores,
+    Discriminator("kind"),
+    OpenKind("incentive"),
+]

@@ -228,7 +228,7 @@ class RelayTopology(Topology):
         sidelinks = context.sidelinks
         assert sidelinks is not None
         groups = self._groups(context, sidelinks, rng)
-        order = placed(self._order(sidelinks), context.first, context.last)
+        order = placed(self._order(context, sidelinks), context.first, context.last)
         validates = self.section.relay_defence is not None
         if sidelinks.reaches_all:
             return relay(context.round_number, groups, order, rng, validates=validates)
@@ -254,7 +254,9 @@ class RelayTopology(Topology):
             return sidelinks.nearest_groups(context.clients, chains)
         return random_groups(context.clients, chains, rng)
 
-    def _order(self, sidelinks: Sidelinks) -> Order:
+    def _order(self, context: RoundContext, sidelinks: Sidelinks) -> Order:
+        if context.order:
+            return lambda clients, rng: fixed_order(context.order)
         if self.section.order == "best_sidelink":
             return best_sidelink(sidelinks.rates_bps)
         if self.section.order == "tour":

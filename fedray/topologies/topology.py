@@ -65,6 +65,7 @@ class RoundContext:
         first: of these clients, those that come before all others of their chain.
         last: those that come behind all others.
         sharing: for secure aggregation; None: without it.
+        order: in which these clients train one after another; empty: the topology's own.
     """
 
     round_number: int
@@ -77,6 +78,7 @@ class RoundContext:
     first: Collection[int] = ()
     last: Collection[int] = ()
     sharing: Sharing | None = None
+    order: Sequence[int] = ()
 
 
 class Topology(ABC):

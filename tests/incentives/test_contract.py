@@ -2,13 +2,15 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from fedray.incentives.contract import contract_menu
 
 
-def by_slsqp(costs, shares, gain):
-    """The server's utility [1] of the best menu under every constraint, efforts and rewards by SLSQP."""
+def by_slsqp(costs, shares, gain, most=None):
+    """Efforts, rewards and the server's utility of the best menu under every constraint, by SLSQP."""
     c, p = np.array(costs), np.array(shares)
     k = len(c)
 
@@ -23,7 +25,7 @@ def by_slsqp(costs, shares, gain):
         lambda x: -p @ (gain * x[:k] - x[k:]),
         np.concatenate([np.linspace(1, 2, k), np.linspace(3, 6, k)]),
         constraints={"type": "ineq", "fun": constraints},
-        bounds=[(0, None)] * (2 * k),
+        bounds=[(0, most)] * k + [(0, None)] * k,
         options={"maxiter": 500, "ftol": 1e-12},
     )
     assert best.success
@@ -49,6 +51,39 @@ def test_the_menu_is_the_best_under_all_constraints(costs, shares):
     assert menu.efforts == pytest.approx(efforts, abs=1e-3)
     assert menu.rewards == pytest.approx(rewards, abs=1e-2)
     assert menu.server_utility == pytest.approx(server_utility, abs=1e-5)
+
+
+@pytest.mark.parametrize("most", [1.0, 2.0, 4.0])
+def test_the_menu_is_the_best_of_those_that_keep_to_a_bound(most):
+    costs, shares = [3, 2, 1], [0.3, 0.4, 0.3]
+    menu = contract_menu(costs, shares, 6, most)
+    efforts, rewards, server_utility = by_slsqp(costs, shares, 6, most)
+    assert menu.efforts == pytest.approx(efforts, abs=1e-3)
+    assert menu.rewards == pytest.approx(rewards, abs=1e-2)
+    assert menu.server_utility == pytest.approx(server_utility, abs=1e-5)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 2**31), st.floats(0.1, 10))
+def test_no_client_gains_by_acting_as_if_it_had_another_cost(seed, factor):
+    rng = np.random.default_rng(seed)
+    k = rng.integers(1, 6)
+    costs = np.sort(rng.uniform(0.5, 5, k))[::-1]
+    menu = contract_menu(costs, rng.dirichlet(np.ones(k)) * 0.9 + 0.1 / k, rng.uniform(0.1, 9), 1.0)
+
+    def utility(cost, acts_as):
+        item = menu.best(acts_as)
+        return 0.0 if item is None else menu.rewards[item] - cost * menu.efforts[item] ** 2 / 2
+
+    for own in range(k):
+        assert menu.best(costs[own]) is not None
+        assert utility(costs[own], costs[own]) == pytest.approx(menu.utilities[own], abs=1e-9)
+        assert utility(costs[own], costs[own]) >= -1e-9
+        assert utility(costs[own], factor * costs[own]) <= utility(costs[own], costs[own]) + 1e-9
+
+
+def test_a_client_that_is_more_expensive_than_all_types_takes_nothing():
+    assert contract_menu([3, 2, 1], [0.3, 0.4, 0.3], 6).best(3.1) is None
 
 
 def test_ironing_gives_types_whose_efforts_would_fall_one_contract():

@@ -20,6 +20,35 @@ def test_no_other_price_is_better_for_the_server():
     assert utilities.max() <= price_game([1, 2, 4], 10).server_utility + 1e-9
 
 
+@pytest.mark.parametrize("benefit", [0.5, 2, 5, 10, 40])
+def test_no_other_price_is_better_where_contributions_have_a_bound(benefit):
+    costs = np.array([1, 2, 4])
+    game = price_game(costs, benefit, most=0.5)
+    prices = np.linspace(0.001, 6, 3000)
+    totals = np.minimum(prices[:, None] / (2 * costs), 0.5).sum(axis=1)
+    utilities = benefit * np.log1p(totals) - prices * totals
+    assert utilities.max() <= game.server_utility + 1e-9
+    assert game.server_utility == pytest.approx(utilities.max(), abs=1e-3)
+    assert game.contributions == pytest.approx(np.minimum(game.price / (2 * costs), 0.5))
+
+
+@pytest.mark.parametrize("most", [0.2, 0.6, 1.0, 1.2])
+def test_no_client_gains_by_another_contribution_where_they_have_a_bound(most):
+    costs = [1, 1.2, 1.5]
+    x = prize_game(costs, 6, most)
+    assert x.max() == pytest.approx(most)
+    for i, cost in enumerate(costs):
+        others = x.sum() - x[i]
+        tried = np.linspace(0, most, 501)
+        best = (6 * tried / (tried + others) - cost * tried).max()
+        assert best <= 6 * x[i] / (x[i] + others) - cost * x[i] + 1e-9
+
+
+def test_a_bound_that_nobody_reaches_changes_nothing():
+    assert price_game([1, 2, 4], 10, most=5).price == pytest.approx(price_game([1, 2, 4], 10).price)
+    assert prize_game([1, 1.2, 1.5], 6, most=5) == pytest.approx(prize_game([1, 1.2, 1.5], 6))
+
+
 def test_the_contributions_for_a_shared_prize_of_the_worked_example():
     assert prize_game([1, 1.2, 1.5], 6) == pytest.approx([1.490139, 1.139518, 0.613586], abs=1e-6)
 

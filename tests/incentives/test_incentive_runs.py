@@ -10,7 +10,7 @@ from fedray import checks
 from fedray.incentives.auction import reverse_auction
 from fedray.network.links import RoundStart
 from fedray.network.radio import Radio
-from fedray.planning.bidding import true_costs
+from fedray.planning.client_costs import known_costs, private_factors
 from fedray.planning.plan import plan
 from fedray.planning.round import Shared, schedule_round
 from fedray.planning.workload import measure
@@ -56,7 +56,8 @@ def costs_and_work(file):
     work = measure(known, job.folder).of(known, samples)
     radio = Radio(known.network, known.population.clients, known.seed)
     clients = np.arange(known.population.clients)
-    return known, radio, work, samples, true_costs(known, radio, RoundStart(1, 0.0), work, clients)
+    costs = known_costs(known, radio, RoundStart(1, 0.0), work, clients) * private_factors(known, clients)
+    return known, radio, work, samples, costs
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,30 @@ def test_the_order_is_the_cheapest_of_all(seed):
     )
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**31))
+def test_the_clients_and_their_order_are_the_best_of_all_with_values_and_last_steps_of_their_own(seed):
+    rng = np.random.default_rng(seed)
+    joules = rng.uniform(0, 10, (4, 4))
+    last = rng.uniform(0, 10, 4)
+    prices = rng.uniform(0.5, 2, 4)
+    values = rng.uniform(0, 15, 4)
+
+    def welfare(order):
+        cost = route_cost(order, joules, prices) + last[order[-1]] * prices[order[-1]] if order else 0
+        return sum(values[i] for i in order) - cost
+
+    outcome = relay_auction(joules, prices, values, last)
+    every = [order for n in range(5) for order in permutations(range(4), n)]
+    assert welfare(outcome.order) == pytest.approx(max(map(welfare, every)))
+    for i in outcome.order:  # the payment: what others gain by its being there, and its own cost
+        without = max(welfare(order) for order in every if i not in order)
+        place = outcome.order.index(i)
+        after = outcome.order[place + 1 : place + 2]
+        own = prices[i] * (joules[i][after[0]] if after else last[i])
+        assert outcome.payments[i] == pytest.approx(own + welfare(outcome.order) - without)
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**31), st.floats(0, 3))
 def test_no_misreported_price_of_a_joule_gains_and_nobody_loses(seed, factor):

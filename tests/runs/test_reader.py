@@ -140,7 +140,7 @@ def cheap(monkeypatch):
     """Neither is a model made nor a chart drawn, which takes seconds."""
     monkeypatch.setattr(generating, "Model", Damaged)
     monkeypatch.setattr(generating, "ServerWork", Damaged)
-    monkeypatch.setattr("fedray.report.charts._svg", lambda *_: "")
+    monkeypatch.setattr("fedray.report.charts.svg", lambda *_: "")
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -40,7 +40,8 @@ def submit(driver: Driver, schedule: Schedule) -> SubmittedRound:
     """Clients that meet only where their updates are added are one call a host, or one a part of it; a
     relay's local updates are a call each, and its last host adds."""
     scenario = driver.job.scenario
-    weight = sum(scenario.weight(c, driver.shared.samples[c]) for c in schedule.clients)
+    used = schedule.used
+    weight = sum(scenario.weight(c, used.get(c, driver.shared.samples[c])) for c in schedule.clients)
     companion = companion_round(schedule, scenario, driver.shared)
     server = driver.server
     trained: list[Any] = [None, None]
