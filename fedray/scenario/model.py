@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Discriminator, Field
 
 from fedray.scenario.base import Count, Fraction, Refused
+from fedray.scenario.codec import Codec
 from fedray.scenario.gan import Gan
 from fedray.scenario.kinds import OpenKind
 from fedray.scenario.model_section import MOST_WIDE, Generates, Layers, ModelSection, Resolution
@@ -201,5 +202,7 @@ class Transformer(ModelSection):
 
 
 Model = Annotated[
-    TextToImage | Classifier | Diffusion | Gan | Vae | Transformer, Discriminator("kind"), OpenKind("learner")
+    TextToImage | Classifier | Diffusion | Gan | Vae | Transformer | Codec,
+    Discriminator("kind"),
+    OpenKind("learner"),
 ]

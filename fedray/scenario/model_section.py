@@ -56,6 +56,7 @@ class ModelSection(KindSection):
     # Whether the pictures that it trained on can be rebuilt from an update: its batches are `images` and
     # `labels`, and its loss has second derivatives.
     inverts_updates: ClassVar[bool] = False
+    transmits: ClassVar[bool] = False  # whether it sends images over a channel, and rebuilds them
     trains_home: ClassVar[bool] = False  # whether some of its numbers train and stay with their client
 
     @property
@@ -132,6 +133,8 @@ class ModelSection(KindSection):
         if evaluation.quality and self.generates != "images":
             expected = "a model.kind that generates images, or none"
             yield Refused("evaluation.quality", f"some for a {self.kind}", expected)
+        if evaluation.transmission and not self.transmits:
+            yield Refused("evaluation.transmission", f"some for a {self.kind}", "a codec, or none")
         if scenario.training.gradient_checkpointing and not self.checkpoints_gradients:
             yield Refused("training.gradient_checkpointing", True, f"false for a {self.kind}")
         yield from self.conflicts_with_data(scenario.data)
