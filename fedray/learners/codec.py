@@ -111,18 +111,20 @@ class Codec(Learner):
     # Both ends
 
     def encode_images(self, images: Tensor, snr_db: Tensor) -> Tensor:
-        """Symbols [b, 2k], of images [b, c, h, w] in 0..1: each image's have a mean power of exactly 1 a
-        complex one (Bourtsoulatze et al. 2019, Eq. 3)."""
+        """Symbols [b, 2k], of images [b, c, h, w] in 0..1. Each image's have the power that the linear analog
+        codec gives it, which is 1 a complex symbol in the mean over images; without that codec, each image's
+        have exactly 1 (Bourtsoulatze et al. 2019, Eq. 3)."""
         flat = images.flatten(1)
         if self.section.start == "linear":
-            symbols = self.linear.encode(flat, snr_db)
+            linear = self.linear.encode(flat, snr_db)
+            length = linear.norm(dim=1, keepdim=True)
             if self.encoder.training:
                 self.encoder.moments.add(flat)
         else:
-            symbols = self.encoder.linear(flat)
-        symbols = self.encoder.residual(symbols, scaled_snr(snr_db)).float()
-        power = symbols.square().sum(1, keepdim=True) / self.uses
-        return symbols / power.clamp(min=1e-12).sqrt()
+            linear = self.encoder.linear(flat)
+            length = torch.full_like(linear[:, :1], self.uses**0.5)
+        symbols = self.encoder.residual(linear, scaled_snr(snr_db)).float()
+        return symbols * (length / symbols.norm(dim=1, keepdim=True).clamp(min=1e-6))
 
     def decode_symbols(self, received: Tensor, snr_db: Tensor, gain: Tensor) -> Tensor:
         """Images [b, c, h, w] of what was received [b, 2k].
