@@ -97,7 +97,7 @@ class Transmissions(Evaluation):
             arrived = self._by_other(way, learner, linear, sent)
             if arrived is not None:
                 table[way] = self._rows(arrived, sent, judge, labels)
-        prompt = self._prompts(learner) if "prompt" in self.section.beside else {}
+        prompt = self._prompts(learner, sent) if "prompt" in self.section.beside else {}
         self._write(context, table, prompt, learner, sent)
         return self._metrics(table)
 
@@ -153,18 +153,21 @@ class Transmissions(Evaluation):
             rows[snr_db] = row
         return rows
 
-    def _prompts(self, learner: Codec) -> dict[float, Row]:
-        """Of a label and a seed: how many channel uses they need, whether they fit into the codec's, and the
-        share of tiny-sd's pictures that is recognised as what it was asked for, from its card."""
+    def _prompts(self, learner: Codec, sent: Sent) -> dict[float, Row]:
+        """Of a label and a seed: how many channel uses they need without fading, and the share of images that
+        is recognised in what tiny-sd paints of them, from its card, where they arrive in the codec's uses."""
         card = json.loads((shipped.HERE / "tiny-sd" / "training.json").read_text())
-        recognised = float(card["measured"]["photos_recognised"])
+        painted = float(card["measured"]["photos_recognised"])
         labels = max(2, len(learner.context.dataset.label_names))
         bits = math.ceil(math.log2(labels)) + SEED_BITS
         rows = {}
         for snr_db in self.section.snr_db:
-            uses = math.ceil(bits / capacity(snr_db))
-            fits = uses <= learner.uses
-            rows[snr_db] = {"uses": float(uses), "recognised": recognised if fits else 1 / labels}
+            now_db = snr_db + 20 * sent.batch(learner, snr_db).gain.clamp(min=1e-6).log10()
+            arrives = sum(learner.uses * capacity(one) >= bits for one in now_db.tolist()) / len(now_db)
+            rows[snr_db] = {
+                "uses": float(math.ceil(bits / capacity(snr_db))),
+                "recognised": arrives * painted + (1 - arrives) / labels,
+            }
         return rows
 
     def _metrics(self, table: dict[str, dict[float, Row]]) -> dict[str, float]:
@@ -175,8 +178,8 @@ class Transmissions(Evaluation):
                 metrics[f"eval_psnr_{snr_db:g}db_floor"] = table["linear"][snr_db]["psnr"]
         rows = list(table[CODEC].values())
         if "ssim" in rows[0]:
-            metrics["eval_ssim"] = sum(row["ssim"] for row in rows) / len(rows)
-        metrics["eval_recognised"] = sum(row["recognised"] for row in rows) / len(rows)
+            metrics["eval_received_ssim"] = sum(row["ssim"] for row in rows) / len(rows)
+        metrics["eval_received_recognised"] = sum(row["recognised"] for row in rows) / len(rows)
         return {name: round(value, 4) for name, value in metrics.items()}
 
     def _write(

@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from fedray.errors import printable
 from fedray.network.geometry import Geometry
-from fedray.report.numbers import FLOORS, interval, is_share, name
+from fedray.report.numbers import floor_of, interval, is_share, name
 from fedray.report.recorded import KINDS, SMOOTHING, Recorded, metric_at
 from fedray.scenario.cell import Cell
 from fedray.schedule import SERVER_NODE, client_node
@@ -81,8 +81,7 @@ def curves(runs: Sequence[Recorded], key: str, axis: str, legend: bool = False) 
             if floor is not None and i == 0:
                 ax.axhline(floor, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
                 # Above the picture, where no curve can cross it.
-                floor_of = FLOORS.get(key, "the training images")
-                ax.set_title(f"- - -  floor: {floor_of}", loc="right", color=MUTED, fontsize=8)
+                ax.set_title(f"- - -  floor: {floor_of(key)}", loc="right", color=MUTED, fontsize=8)
         ax.set_xlabel(AXES[axis], color=MUTED)
         if axis == "rounds":
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -302,4 +302,4 @@ def test_a_run_writes_all_ways_beside_each_other(finished):
     assert ways["codec"]["0"]["psnr"] == pytest.approx(last["eval_psnr_0db"], abs=1e-3)
     assert ways["linear"]["0"]["psnr"] == pytest.approx(last["eval_psnr_0db_floor"], abs=1e-3)
     assert ways["jpeg"]["0"]["psnr"] < 12, "no file fits"
-    assert ways["prompt"]["0"]["uses"] == 36
+    assert ways["prompt"]["0"] == {"uses": 36, "recognised": pytest.approx(0.978)}
