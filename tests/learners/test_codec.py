@@ -282,7 +282,7 @@ def test_a_step_makes_less_of_what_the_linear_codec_leaves():
     made.prepare_round(1)
     made.encoder.eval()
     losses = []
-    for _ in range(20):
+    for _ in range(30):
         loss = made.loss(batch)
         optimizer.zero_grad()
         loss.backward()
