@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fedray.failures import RunFailed
     from fedray.incentives.incentive import Incentive, Offers, Outcome
     from fedray.learners.agents.algorithm import Algorithm
+    from fedray.learners.codec_channels import CodecChannel
     from fedray.learners.contexts import EvaluationContext, LearnerContext, Sampling
     from fedray.learners.learner import Learner
     from fedray.learners.stages import Stage
@@ -57,6 +58,7 @@ __all__ = [
     "Attack",
     "Callback",
     "ClientReport",
+    "CodecChannel",
     "DatasetInfo",
     "DatasetSamples",
     "Defence",
@@ -135,6 +137,7 @@ _MODULES = {
     "fedray.failures": ["RunFailed"],
     "fedray.incentives.incentive": ["Incentive", "Offers", "Outcome"],
     "fedray.learners.agents.algorithm": ["Algorithm"],
+    "fedray.learners.codec_channels": ["CodecChannel"],
     "fedray.learners.contexts": ["EvaluationContext", "LearnerContext", "Sampling"],
     "fedray.learners.learner": ["Learner"],
     "fedray.learners.stages": ["Stage"],

@@ -12,6 +12,7 @@ from fedray.evaluation.denoising import DenoisingLoss
 from fedray.evaluation.evaluation import Evaluation
 from fedray.evaluation.inference_cost import CostOfAnImage
 from fedray.evaluation.resemblance import Resemblance
+from fedray.evaluation.transmission import Transmissions
 from fedray.learners.contexts import EvaluationContext
 from fedray.learners.learner import Learner
 from fedray.scenario.base import Refused
@@ -25,6 +26,7 @@ EVALUATIONS: dict[str, type[Evaluation]] = {
     "quality": AgainstReal,
     "denoising": DenoisingLoss,
     "inference_cost": CostOfAnImage,
+    "transmission": Transmissions,
 }
 
 

@@ -27,8 +27,11 @@ def ssim(pictures: Tensor, originals: Tensor) -> Tensor:
     b = originals.double().flatten(0, 1)[:, None]
     offsets = torch.arange(WINDOW, dtype=a.dtype, device=a.device) - WINDOW // 2
     bell = (-(offsets**2) / (2 * DEVIATION**2)).exp()
-    weights = torch.outer(bell, bell)[None, None] / bell.sum() ** 2
-    mean_a, mean_b, square_a, square_b, product = (F.conv2d(x, weights) for x in (a, b, a * a, b * b, a * b))
+    column = (bell / bell.sum())[None, None, :, None]
+    row = column.transpose(2, 3)
+    mean_a, mean_b, square_a, square_b, product = (
+        F.conv2d(F.conv2d(x, column), row) for x in (a, b, a * a, b * b, a * b)
+    )
     spread = square_a - mean_a**2 + square_b - mean_b**2  # both variances
     luminance = (2 * mean_a * mean_b + C1) / (mean_a**2 + mean_b**2 + C1)
     structure = (2 * (product - mean_a * mean_b) + C2) / (spread + C2)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fedray.report.numbers import FLOORS
+from fedray.report.numbers import floor_of
 from fedray.report.recorded import Recorded
 
 
@@ -25,7 +25,7 @@ def levels(run: Recorded, key: str) -> list[tuple[str, float]]:
         return next((value for row in rows if (value := row.get(level)) is not None), None)
 
     if (floor := measured(f"{key}_floor")) is not None:
-        return [(f"floor: {FLOORS.get(key, 'the training images')}", floor)]
+        return [(f"floor: {floor_of(key)}", floor)]
     known = {rule: measured(f"{key}_{rule}") for rule in rules(run)}
     return [(rule.replace("_", " "), value) for rule, value in known.items() if value is not None]
 

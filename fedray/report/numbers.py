@@ -38,11 +38,15 @@ NAMES = {
     "eval_leakage_labels": "labels recovered",
     "eval_membership_auc": "AUC of membership",
     "eval_membership_tpr": "true positives at 0.1% false ones",
+    "eval_psnr": "PSNR of received images",
+    "eval_received_ssim": "SSIM of received images",
+    "eval_received_recognised": "received images recognised",
 }
 FLOORS = {  # what a metric's floor is, where it is not what training images score
     "eval_leakage_psnr": "guessing the mean picture",
     "eval_leakage_ssim": "guessing the mean picture",
 }
+CODEC_PSNR = "eval_psnr_"  # begins the names of a codec's PSNR, which end with a ratio in dB
 MEANINGS = {
     "loss": "Mean over the clients of a round of what they minimise. Lower is better.",
     "eval_loss": "The same loss on the test set, which nobody trains on. Lower is better.",
@@ -137,6 +141,18 @@ MEANINGS = {
         "Share of the samples trained on that an attacker names who names at most 0.1% of the others; with"
         " fewer than 1,000 others, none of them. Lower is safer."
     ),
+    "eval_psnr": (
+        "How near received test images come to those that were sent, in dB, over the ratios that the codec is"
+        " trained for. Higher is better."
+    ),
+    "eval_received_ssim": (
+        "The same as structural similarity (Wang et al. 2004), the mean over evaluation.transmission's"
+        " ratios: 1 is the same picture."
+    ),
+    "eval_received_recognised": (
+        "Share of received test images in which a judge network recognises what they show, the mean over the"
+        " same ratios."
+    ),
     "eval_distance_correlation": (
         "How much activations that are sent depend on the inputs: 0 not at all, 1 as their mirror image."
     ),
@@ -169,7 +185,16 @@ EMD = (
 
 def name(key: str) -> str:
     """A metric's name for a person: the same in charts, tables and tiles."""
+    if key.startswith(CODEC_PSNR):
+        return f"PSNR at {key.removeprefix(CODEC_PSNR).removesuffix('db')} dB"
     return NAMES.get(key, key.removeprefix("eval_").replace("_", " "))
+
+
+def floor_of(key: str) -> str:
+    """What a metric's floor is."""
+    if key.startswith(CODEC_PSNR):
+        return "the linear analog codec"
+    return FLOORS.get(key, "the training images")
 
 
 def is_share(key: str) -> bool:

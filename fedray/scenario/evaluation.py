@@ -8,6 +8,7 @@ from fedray.scenario.base import Count, FilePath, NotNegative, Positive, Section
 from fedray.scenario.data import FolderName
 from fedray.scenario.kinds import KindSection, OpenKind
 from fedray.scenario.leakage import Leakage
+from fedray.scenario.transmission import Transmission
 
 
 class Reference(Section):
@@ -138,6 +139,11 @@ class Evaluation(Section):
     inference_cost: InferenceCost | None = Field(
         default=None,
         description="Count what an image costs (text_to_image): {} to count. None: not counted.",
+    )
+    transmission: Transmission | None = Field(
+        default=None,
+        description="Measure held-out images that a codec sends, beside other ways to send them. None: not "
+        "measured.",
     )
     leakage: Leakage | None = Field(
         default=None,

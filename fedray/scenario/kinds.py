@@ -23,6 +23,7 @@ from fedray.scenario.base import Refused, Section, file_paths
 # What a user's class must be a subclass of, by the room that it is a kind of.
 BASES = {
     "learner": "fedray.learners.learner:Learner",
+    "codec_channel": "fedray.learners.codec_channels:CodecChannel",
     "tuning": "fedray.tuning.tuning:Tuning",
     "rule": "fedray.aggregation.rule:Rule",
     "hook": "fedray.transport.hooks:Hook",

@@ -7,6 +7,7 @@ from pydantic import Discriminator, Field
 
 from fedray.scenario.agent import Agent
 from fedray.scenario.base import Count, Fraction, Refused
+from fedray.scenario.codec import Codec
 from fedray.scenario.gan import Gan
 from fedray.scenario.kinds import OpenKind
 from fedray.scenario.model_section import MOST_WIDE, Generates, Layers, ModelSection, Resolution
@@ -202,7 +203,7 @@ class Transformer(ModelSection):
 
 
 Model = Annotated[
-    TextToImage | Classifier | Diffusion | Gan | Vae | Transformer | Agent,
+    TextToImage | Classifier | Diffusion | Gan | Vae | Transformer | Agent | Codec,
     Discriminator("kind"),
     OpenKind("learner"),
 ]

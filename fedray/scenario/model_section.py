@@ -57,6 +57,7 @@ class ModelSection(KindSection):
     # `labels`, and its loss has second derivatives.
     inverts_updates: ClassVar[bool] = False
     acts: ClassVar[bool] = False  # whether its samples are environments, in which it acts
+    transmits: ClassVar[bool] = False  # whether it sends images over a channel, and rebuilds them
     trains_home: ClassVar[bool] = False  # whether some of its numbers train and stay with their client
 
     @property
@@ -133,6 +134,8 @@ class ModelSection(KindSection):
         if evaluation.quality and self.generates != "images":
             expected = "a model.kind that generates images, or none"
             yield Refused("evaluation.quality", f"some for a {self.kind}", expected)
+        if evaluation.transmission and not self.transmits:
+            yield Refused("evaluation.transmission", f"some for a {self.kind}", "a codec, or none")
         if scenario.training.gradient_checkpointing and not self.checkpoints_gradients:
             yield Refused("training.gradient_checkpointing", True, f"false for a {self.kind}")
         data = scenario.data
