@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fedray.executors.split.defences import Defence
     from fedray.failures import RunFailed
     from fedray.incentives.incentive import Incentive, Offers, Outcome
+    from fedray.learners.agents.algorithm import Algorithm
     from fedray.learners.contexts import EvaluationContext, LearnerContext, Sampling
     from fedray.learners.learner import Learner
     from fedray.learners.stages import Stage
@@ -48,6 +49,7 @@ __all__ = [
     "SERVER_ID",
     "Accumulator",
     "Aggregate",
+    "Algorithm",
     "Attack",
     "Callback",
     "ClientReport",
@@ -122,6 +124,7 @@ _MODULES = {
     "fedray.executors.split.defences": ["Defence"],
     "fedray.failures": ["RunFailed"],
     "fedray.incentives.incentive": ["Incentive", "Offers", "Outcome"],
+    "fedray.learners.agents.algorithm": ["Algorithm"],
     "fedray.learners.contexts": ["EvaluationContext", "LearnerContext", "Sampling"],
     "fedray.learners.learner": ["Learner"],
     "fedray.learners.stages": ["Stage"],

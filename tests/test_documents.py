@@ -43,6 +43,7 @@ QUICK = {
     "fedray run photos.yaml": f"{ONE_STEP} {SERIAL}",
     "fedray run mine.yaml": f"--set training.rounds=1 {SERIAL}",
     "fedray run kinds.yaml": f"--set training.rounds=1 {SERIAL}",
+    "fedray run edge.yaml": "--set training.rounds=2",
     "fedray run gan.yaml": f"{ONE_STEP} --set evaluation.quality.images=16 {SERIAL}",
     "fedray run personal.yaml": f"--set training.rounds=1 {SERIAL}",
     "fedray run watched.yaml": "--set training.rounds=1 --set runtime.executor=serial",

@@ -187,6 +187,8 @@ class LocalTraining(ClientDatasets):
         shard, samples = self._data(client, round_number, extra_samples)
         flat = self.model.flat
         received, state = self._load(client, received, state)
+        if not scenario.trains_nothing(client):
+            shard = self.learner.experience(shard, round_number, client)
         start = received[: flat.layout.trained]
         rule = copy(self.rule)  # which may keep something until the local update ends, as others go on
         adjust = rule.on_client_start(start, received[flat.layout.numel :], state)

@@ -95,6 +95,7 @@ class EvaluationContext:
         dataset: the scenario's data.
         at_sites: whether training samples stay at sites and may not be opened here.
         test_indices: of so many test samples, those that are measured on.
+        clients: how many there are.
     """
 
     section: EvaluationSection
@@ -104,6 +105,7 @@ class EvaluationContext:
     dataset: Dataset
     at_sites: bool
     test_indices: Callable[[int], np.ndarray]
+    clients: int = 1
 
     @classmethod
     def of(cls, scenario: Scenario, folder: Path, sheet: Path, dataset: Dataset) -> "EvaluationContext":
@@ -115,6 +117,7 @@ class EvaluationContext:
             dataset=dataset,
             at_sites=bool(scenario.sites),
             test_indices=lambda n: split_test_set(scenario, n)[1],
+            clients=scenario.population.clients,
         )
 
     @property

@@ -172,6 +172,25 @@ class Learner(Generation, TakesAdapters):
         the meta device, once the tuning has said what trains."""
         return 0.0
 
+    def experience(self, shard: Any, round_number: int, client: int) -> Any:
+        """What a local update draws its batches from, with as many samples as the shard. It is made when the
+        weights that the client has received are in the learner, and before its first step, for a learner
+        whose samples depend on them, such as what an agent lives through. It leaves the weights as they are,
+        and every draw comes from the scenario's seed, the round and the client. A learner that has one is not
+        cut in a split. Here: the shard as it is.
+
+        Args:
+            shard: what `encode_client` gave.
+            round_number: from 1.
+            client: by number.
+        """
+        return shard
+
+    def experience_flops(self) -> float:
+        """Floating-point operations of `experience` a sample of the client's, in every local update. To be
+        called on the meta device, once the tuning has said what trains."""
+        return 0.0
+
     def draw(self, shard: Any, indices: np.ndarray, generator: torch.Generator) -> Any:
         """One step's inputs: a tensor of b samples in its first dimension, or an object whose fields are such
         tensors, or None. A field `weight` [b] says what each sample counts in the loss (see
@@ -179,7 +198,7 @@ class Learner(Generation, TakesAdapters):
         Here: these samples of a shard that is a tensor, or a dataclass of tensors.
 
         Args:
-            shard: what `encode` gave.
+            shard: what `encode` gave, or `experience`.
             indices: [b], of samples in the shard.
             generator: every draw comes from it, on the CPU: the same on every device.
         """

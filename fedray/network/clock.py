@@ -52,15 +52,16 @@ def time_round(
             or late here but what was so there.
     """
     loads = [work.load(step) for step in schedule]
+    waits_s = {i: wait_s for i, step in enumerate(schedule) if (wait_s := work.wait_s(step))}
     start = RoundStart(schedule.round, start_s)
     transfers = transfer_costs(schedule, loads, radio, start)
     frequency_hz = dict[int, float]()
     if radio.section.save_energy:
-        frequency_hz, uplinks = save_energy(schedule, loads, radio, start, transfers)
+        frequency_hz, uplinks = save_energy(schedule, loads, radio, start, transfers, waits_s)
         transfers |= uplinks
     outcomes = None if decided is None else [decided[step.id] for step in schedule]
     failures = _failures(schedule, radio, transfers) if outcomes is None else _decided(outcomes)
-    costs = _costs(schedule, loads, radio, transfers, failures, frequency_hz, start_s)
+    costs = _costs(schedule, loads, radio, transfers, failures, frequency_hz, start_s, waits_s)
     if outcomes is None:
         simulation = Simulation(schedule, costs.duration_s, failures.places)
     else:
@@ -114,13 +115,15 @@ def _dropout_steps(schedule: Schedule, done: Mapping[int, float]) -> dict[int, f
 @dataclass(frozen=True)
 class StepCosts:
     """Bytes or floating-point operations, seconds and joules of each step, by its place. Those of a transfer
-    over a link that varies with time (`varying`) are known when it starts."""
+    over a link that varies with time (`varying`) are known when it starts. `waits_s`: of the seconds, those
+    in which a step waits beside its work, where it does."""
 
     loads: list[float]
     seconds: list[float]
     joules: list[float]
     varying: dict[int, TransferCost]
     start_s: float  # of the round
+    waits_s: Mapping[int, float]
 
     def duration_s(self, i: int, now_s: float) -> float:
         """Seconds of step i if it starts at this second of the round."""
@@ -137,6 +140,7 @@ def _costs(
     failures: Failures,
     frequency_hz: Mapping[int, float],
     start_s: float,
+    waits_s: Mapping[int, float],
 ) -> StepCosts:
     """What each step costs.
 
@@ -148,10 +152,14 @@ def _costs(
         failures: steps that are not done, or not to the end.
         frequency_hz: of train steps that do not compute at their devices' own.
         start_s: when the round begins.
+        waits_s: of steps that wait beside their work; their devices take their idle power then.
     """
     loads = list(loads)
+    waits_s = dict(waits_s)
     for i, part in failures.dropped.items():
         loads[i] *= part
+        if i in waits_s:
+            waits_s[i] *= part
     seconds = [0.0] * len(loads)
     joules = [0.0] * len(loads)
     for i, transfer in transfers.items():
@@ -164,8 +172,11 @@ def _costs(
         hz = frequency_hz.get(i)
         seconds[i] = device.time_s(loads[i], hz)
         joules[i] = device.energy_j(loads[i], hz)
+        if i in waits_s:
+            seconds[i] += waits_s[i]
+            joules[i] += device.section.idle_w * waits_s[i]
     varying = {i: transfer for i, transfer in transfers.items() if transfer.at is not None}
-    return StepCosts(loads, seconds, joules, varying, start_s)
+    return StepCosts(loads, seconds, joules, varying, start_s, waits_s)
 
 
 def _events(
@@ -206,6 +217,7 @@ def _events(
             getattr(step, "messages", 1),
             getattr(step, "encodes", False),
             *_client_batch_part(step),
+            waits_s=0.0 if outcome == "skipped" else costs.waits_s.get(i, 0.0),
         )
         events.append(event)
     return events

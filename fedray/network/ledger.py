@@ -37,9 +37,14 @@ class Event(NamedTuple):
     client: int | None = None
     batch: int | None = None  # of a split model's pass or transfer
     part: int | None = None  # of that batch: its micro-batch
+    waits_s: float = 0.0  # of its time, in which its device does nothing
 
     def row(self) -> dict[str, Any]:
-        return self._asdict()
+        """A line of timeline.jsonl, which says nothing of waiting where there is none."""
+        row = self._asdict()
+        if not self.waits_s:
+            del row["waits_s"]
+        return row
 
     @property
     def occupied_node(self) -> str | None:

@@ -121,6 +121,9 @@ class Radio:
         """
         flops = self._compute_flops(work, clients.tolist(), set(encoded))
         compute_j = [self.devices[c].energy_j(n) for c, n in zip(clients.tolist(), flops, strict=True)]
+        if work.waits_s:
+            idle_j = [self.devices[c].section.idle_w * work.waits_s(c) for c in clients.tolist()]
+            compute_j = [busy + idle for busy, idle in zip(compute_j, idle_j, strict=True)]
         nbytes = np.array([work.send_bytes("uplink", c) for c in clients.tolist()])
         ones = np.ones_like(clients)
         requests = TransferRequests(clients, SERVER_ID * ones, nbytes, ones, ones / at_once, 0 * ones)
@@ -130,7 +133,8 @@ class Radio:
     def _compute_times_s(self, work: Work, clients: list[int], encoded: set[int]) -> np.ndarray:
         """Seconds of each client's local update, and of encoding its samples where it has not yet."""
         flops = self._compute_flops(work, clients, encoded)
-        return np.array([self.devices[c].time_s(n) for c, n in zip(clients, flops, strict=True)])
+        seconds = np.array([self.devices[c].time_s(n) for c, n in zip(clients, flops, strict=True)])
+        return seconds + [work.waits_s(c) for c in clients] if work.waits_s else seconds
 
     @staticmethod
     def _compute_flops(work: Work, clients: list[int], encoded: set[int]) -> list[float]:

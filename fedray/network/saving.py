@@ -27,6 +27,7 @@ def save_energy(
     radio: Radio,
     start: RoundStart,
     transfers: Mapping[int, TransferCost],
+    waits_s: Mapping[int, float],
 ) -> Savings:
     """Of POWER_LEVELS powers up to the link's, the one with which a client's kappa C f^2 + p t is least,
     where f = C / (what the deadline leaves). A client that cannot meet the deadline does what it can.
@@ -37,6 +38,7 @@ def save_energy(
         radio: the links and devices.
         start: the round.
         transfers: of each send step, at full power.
+        waits_s: of steps that wait beside their work.
     """
     link = radio.links["uplink"]
     deadline_s = radio.section.deadline_s
@@ -59,7 +61,8 @@ def save_energy(
         rate, power_w = link.rates_at_power(start, (step.client, SERVER_ID), 1 / len(uplinks), fractions)
         with np.errstate(divide="ignore", invalid="ignore"):
             up_s = 8 * loads[up] / rate
-            hz = device.cycles(loads[i]) / (deadline_s - down_s - link.latency_s - up_s)
+            left_s = deadline_s - waits_s.get(i, 0.0) - down_s - link.latency_s - up_s
+            hz = device.cycles(loads[i]) / left_s
         meets_deadline = (hz > 0) & (hz <= device.frequency_hz)
         if not meets_deadline.any() or transfers[up].lost:
             continue

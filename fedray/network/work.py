@@ -13,6 +13,9 @@ class Loads(Protocol):
     def load(self, step: Step) -> float:
         """Bytes of a send step, floating-point operations of any other."""
 
+    def wait_s(self, step: Step) -> float:
+        """Seconds that a step takes beside its work, in which its device does nothing."""
+
 
 @dataclass(frozen=True)
 class Work:
@@ -30,6 +33,8 @@ class Work:
     encode_flops: Callable[[int], float] | None = None
     # of trying two models on all of a client's samples
     validate_flops: Callable[[int], float] = lambda client: 0.0
+    # for what a client's local update waits beside its work, in seconds; none: for nothing
+    waits_s: Callable[[int], float] | None = None
 
     def load(self, step: Step) -> float:
         if isinstance(step, Send):
@@ -51,6 +56,9 @@ class Work:
         if isinstance(step, Generate):
             return step.pictures * self.generate_flops
         return self.aggregate_flops(len(step.after))
+
+    def wait_s(self, step: Step) -> float:
+        return self.waits_s(step.client) if self.waits_s and isinstance(step, Train) else 0.0
 
     def _encoding(self, step: Train | Pass) -> float:
         return self.encode_flops(step.client) if step.encodes and self.encode_flops else 0.0

@@ -18,7 +18,13 @@ from fedray.transport.hooks import HookChain
 from fedray.tuning.tuning import Tuned, Tuning
 
 
-def refuse_unnamed_groups(scenario: Scenario, names: Sequence[str]) -> None:
+def refuse_tuned(scenario: Scenario, tuned: Tuned) -> None:
+    """Groups that name nothing that trains, and weights that nobody would keep."""
+    _refuse_unnamed_groups(scenario, tuned.trained_names)
+    _refuse_home_without_state(scenario, tuned.home)
+
+
+def _refuse_unnamed_groups(scenario: Scenario, names: Sequence[str]) -> None:
     """A pattern of `training.groups` that names no weight that trains."""
     for i, group in enumerate(scenario.training.groups):
         for pattern in group.patterns:
@@ -27,7 +33,7 @@ def refuse_unnamed_groups(scenario: Scenario, names: Sequence[str]) -> None:
                 raise Refused(f"training.groups.{i}.patterns", repr(pattern), expected)
 
 
-def refuse_home_without_state(scenario: Scenario, home: Collection[str]) -> None:
+def _refuse_home_without_state(scenario: Scenario, home: Collection[str]) -> None:
     """Weights that would stay at home where clients keep nothing."""
     if home and not scenario.keeps_client_state:
         got = f"{scenario.model.kind}, whose {next(iter(home))} stays at home"
@@ -73,6 +79,31 @@ def refuse_hooks(scenario: Scenario, chain: HookChain) -> None:
     if written and (topology.hands_model_on or topology.splits_model or topology.reduces_among_clients):
         expected = "topology.kind parallel with reduce: server, where updates are written as bytes"
         raise Refused("aggregation.transforms", ", ".join(written), expected)
+
+
+def refuse_experience(scenario: Scenario, learner: Learner) -> None:
+    """A learner whose samples depend on the weights that a client received, where a client has not all of
+    them, or where samples are looked at beside its local update."""
+    if not _overrides(learner, Learner, "experience"):
+        return
+    kind = scenario.model.kind
+    topology = scenario.topology
+    if topology.splits_model:
+        got = f"{topology.kind} for a {kind}, which needs the whole model to make its samples"
+        raise Refused("topology.kind", got, "parallel or relay")
+    if topology.relay_defence is not None:
+        got = f"{topology.relay_defence.kind} for a {kind}, whose samples follow from the model"
+        raise Refused("topology.relay_defence", got, "none: two models are compared on the same samples")
+    if scenario.privacy is not None and scenario.privacy.in_local_update:
+        got = f"{scenario.privacy.kind} for a {kind}, whose samples follow from one another"
+        expected = "one that adds noise to updates: clipping sample by sample hides none of them"
+        raise Refused("privacy.kind", got, expected)
+    if scenario.evaluation.leakage is not None:
+        expected = f"none for a {kind}, whose samples are gone once its local update has ended"
+        raise Refused("evaluation.leakage", "one", expected)
+    if scenario.aggregation.clean_samples:
+        got = f"{scenario.aggregation.kind}, for which the server trains"
+        raise Refused("aggregation.kind", got, f"another for a {kind}, whose samples only clients make")
 
 
 def refuse_private(scenario: Scenario, rule: Rule, learner: Learner) -> None:

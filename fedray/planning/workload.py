@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fedray.data import Dataset
 from fedray.network.work import Work
 from fedray.planning.companion import CompanionWork
+from fedray.planning.counting import flops_per_sample, validate_flops_per_sample, waits_s
 from fedray.planning.cuts import CutWork, cut_work, refusal
 from fedray.scenario.kinds import user_kinds
 from fedray.scenario.plugins import modules_of
@@ -19,6 +20,7 @@ from fedray.scenario.scenario import Scenario
 if TYPE_CHECKING:
     from fedray.aggregation.rule import Rule
     from fedray.learners.learner import Learner
+    from fedray.transport.hooks import HookChain
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Workload:
     validate_flops_per_sample: float = 0.0  # of two models, where a relay's receivers try what they get
     encode_flops_per_sample: float = 0.0  # once, by frozen networks, whose output a client keeps
     preparation_flops: float = 0.0  # once a client, however many samples it has
+    experience_flops_per_sample: float = 0.0  # in every local update, before its first step
+    waits_s: tuple[float, ...] = ()  # of each client's local update, where its samples take time to be made
     server_trains: bool = False  # as a client does, for the rule
     notes: tuple[str, ...] = ()  # what a person should know before it trains
     cut: CutWork | None = None  # of a split model
@@ -112,9 +116,15 @@ class Workload:
         aggregation = scenario.aggregation
         clean = aggregation.clean_samples
         root_flops = self.flops_per_sample * scenario.training.trained(clean) if clean else 0.0
+
+        def experienced(client: int) -> int:
+            """Samples that a client makes anew in its local update, where its learner does."""
+            return 0 if scenario.trains_nothing(client) else own.get(client, 0)
+
         return Work(
             train_flops=lambda client, pictures: (
                 self.flops_per_sample * scenario.local_samples(client, own.get(client, 0) + pictures)
+                + self.experience_flops_per_sample * experienced(client)
             ),
             send_bytes=lambda direction, client: sent[direction][client % len(sent[direction])],
             aggregate_flops=lambda updates: travelling * aggregation.operations(updates) + root_flops,
@@ -127,6 +137,9 @@ class Workload:
             validate_flops=lambda client: self.validate_flops_per_sample * own.get(client, 0),
             pass_flops=lambda stage, n: n * self.cut.flops[stage] if self.cut else 0.0,
             crossing_bytes=lambda crossing, n: self.cut.bytes[crossing][n] if self.cut else 0,
+            waits_s=(lambda client: self.waits_s[client] if experienced(client) else 0.0)
+            if self.waits_s
+            else None,
         )
 
 
@@ -151,7 +164,8 @@ def measure(scenario: Scenario, folder: Path, dataset: Dataset | None = None) ->
     if counted_by not in _counted:  # a sweep's variants often are the same
         _counted[counted_by] = _count(scenario, folder, dataset)
     counted = _counted[counted_by]
-    return replace(counted, notes=(*_notes(scenario, folder, dataset), *counted.notes))
+    notes = (*_notes(scenario, folder, dataset), *counted.notes)
+    return replace(counted, notes=notes, waits_s=waits_s(scenario, dataset))
 
 
 def _refuse_prompts(scenario: Scenario, dataset: Dataset) -> None:
@@ -236,10 +250,10 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     layout = Layout.of(tuned.travelling, scenario.payload)
     rules = rule(scenario.aggregation, layout)
     hooks = hook_chain(scenario)
-    refusals.refuse_unnamed_groups(scenario, tuned.trained_names)
-    refusals.refuse_home_without_state(scenario, tuned.home)
+    refusals.refuse_tuned(scenario, tuned)
     refusals.refuse_rule(scenario, rules)
     refusals.refuse_hooks(scenario, hooks)
+    refusals.refuse_experience(scenario, learner)
     refusals.refuse_private(scenario, rules, learner)
     refusals.refuse_gang(scenario, learner, tunes, tuned)
     left_out = tunes.left_out(layout)
@@ -252,18 +266,17 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
         home_parameters=tuned.home_parameters,
         payload_bytes=layout.nbytes,
         downlink_bytes=tuple((rules.received - n) * layout.dtype.itemsize for n in left_out),
-        uplink_bytes=tuple(hooks.encoded_bytes(rules.sent - n) for n in left_out)
-        if scenario.secure_aggregation is None
-        else (rules.summed * scenario.secure_aggregation.word_bytes,),
+        uplink_bytes=_uplink_bytes(scenario, rules, hooks, left_out),
         summed_bytes=rules.summed * layout.dtype.itemsize,
         gathered_bytes=_gathered_bytes(scenario, rules),
         server_trains=scenario.aggregation.clean_samples > 0,
         client_state_bytes=4
         * (rules.client_state_numbers + hooks.feeds_back * rules.sent + tuned.home_numbers),
-        flops_per_sample=_flops_per_sample(learner),
-        validate_flops_per_sample=_validate_flops_per_sample(scenario, learner),
+        flops_per_sample=flops_per_sample(learner),
+        validate_flops_per_sample=validate_flops_per_sample(scenario, learner),
         encode_flops_per_sample=learner.encode_flops(),
         preparation_flops=learner.preparation_flops(),
+        experience_flops_per_sample=learner.experience_flops(),
         notes=tuple(planner.notes(companion_work, dataset)) if planner else (),
         # Where base weights change, the adapter alone would say less than was learnt.
         export_files=tunes.base_files(learner)
@@ -282,6 +295,22 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     return whole.at(split)
 
 
+def _uplink_bytes(
+    scenario: Scenario, rules: Rule, hooks: HookChain, left_out: Sequence[int]
+) -> tuple[int, ...]:
+    """Of each kind of client.
+
+    Args:
+        scenario: whose.
+        rules: its rule.
+        hooks: that write an update.
+        left_out: numbers that each kind of client does not send.
+    """
+    if scenario.secure_aggregation is not None:
+        return (rules.summed * scenario.secure_aggregation.word_bytes,)
+    return tuple(hooks.encoded_bytes(rules.sent - n) for n in left_out)
+
+
 def _generation(scenario: Scenario, learner: Learner) -> CompanionWork:
     """Of class images, where the server generates them."""
     from fedray.learners.prior import class_image_flops
@@ -295,29 +324,3 @@ def _quantizable(learner: Learner) -> int:
     from fedray.learners.base_precision import quantizable_numbers
 
     return quantizable_numbers(learner.parts)
-
-
-def _validate_flops_per_sample(scenario: Scenario, learner: Learner) -> float:
-    """Forwards through two models, where receivers validate; of a learner that says itself what a step takes,
-    a third of that each, as the backward pass is two products for each one of the forward pass."""
-    import torch
-
-    from fedray.learners.flops import counted_flops
-
-    if scenario.topology.relay_defence is None:
-        return 0.0
-    if learner.flops_per_sample is not None:
-        return 2 * learner.flops_per_sample / 3
-    batch, samples = learner.blank_batch()
-    with torch.no_grad():
-        return 2 * counted_flops(lambda: learner.loss(batch)) / samples
-
-
-def _flops_per_sample(learner: Learner) -> float:
-    """Forwards and backwards, counted on the meta device."""
-    from fedray.learners.flops import counted_flops
-
-    if learner.flops_per_sample is not None:
-        return learner.flops_per_sample
-    batch, samples = learner.blank_batch()
-    return counted_flops(lambda: learner.loss(batch).backward()) / samples

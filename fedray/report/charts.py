@@ -16,7 +16,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from fedray.errors import printable
 from fedray.network.geometry import Geometry
-from fedray.report.numbers import FLOORS, interval, is_share, name
+from fedray.report import levels
+from fedray.report.numbers import SIGNED, interval, is_share, name
 from fedray.report.recorded import KINDS, SMOOTHING, Recorded, metric_at
 from fedray.scenario.cell import Cell
 from fedray.schedule import SERVER_NODE, client_node
@@ -75,14 +76,8 @@ def curves(runs: Sequence[Recorded], key: str, axis: str, legend: bool = False) 
                     linewidth=1.9,
                 )
             _intervals(ax, run, key, axis, colour(i))
-            floor = next(
-                (f for r in (run.baseline, *run.rows) if (f := r.get(f"{key}_floor")) is not None), None
-            )
-            if floor is not None and i == 0:
-                ax.axhline(floor, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-                # Above the picture, where no curve can cross it.
-                floor_of = FLOORS.get(key, "the training images")
-                ax.set_title(f"- - -  floor: {floor_of}", loc="right", color=MUTED, fontsize=8)
+        if runs:
+            levels.draw(ax, runs[0], key, MUTED)
         ax.set_xlabel(AXES[axis], color=MUTED)
         if axis == "rounds":
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -94,7 +89,7 @@ def curves(runs: Sequence[Recorded], key: str, axis: str, legend: bool = False) 
         if is_share(key):
             ax.set_ylim(0, min(1.05, 1.08 * ax.get_ylim()[1]))
             ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0%}"))
-        elif key.startswith("eval_") and key != "eval_loss":
+        elif key.startswith("eval_") and key not in SIGNED:
             ax.set_ylim(bottom=0)
         return _svg(figure, f"{name(key)} against {AXES[axis]}")
 

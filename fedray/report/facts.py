@@ -16,6 +16,7 @@ TILES = [
     "eval_perplexity",
     "eval_classifier_fid",
     "eval_recognised",
+    "eval_reward",
 ]
 
 

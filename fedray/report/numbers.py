@@ -19,6 +19,11 @@ NAMES = {
     "misreport_gain": "gained by misreports",
     "eval_accuracy": "test accuracy",
     "eval_loss": "test loss",
+    "eval_reward": "reward a request",
+    "eval_quality": "quality a request",
+    "eval_latency_s": "latency in seconds",
+    "eval_in_time": "served in time",
+    "eval_joules": "joules a request",
     "eval_classifier_fid": "classifier-FID",
     "eval_kid": "KID",
     "eval_negative_elbo": "negative ELBO",
@@ -43,6 +48,15 @@ MEANINGS = {
     "eval_accuracy": (
         "Share of the test set that the model labels rightly; of text, share of tokens it predicts."
     ),
+    "eval_reward": (
+        "What an agent earns a request, in the reward that its environment gives: the mean over held-out"
+        " requests of every client's environment. Dashed lines: what fixed rules earn. Higher is better."
+    ),
+    "eval_quality": "Mean quality of what the requests got, as the environment judges it. Higher is better.",
+    "eval_latency_s": "Mean seconds from a request to its answer.",
+    "eval_in_time": "Share of the requests that were answered before their deadline.",
+    "eval_hit_ratio": "Share of the requests whose provider had their model already.",
+    "eval_joules": "Mean energy of a request, in joules.",
     "eval_attack_success": (
         "Of test images with the attackers' trigger, or of prompts with their word, the share that gets their"
         " target. Lower is safer."
@@ -141,7 +155,8 @@ OUT_OF = {
     "eval_precision": "eval_quality_images",
     "eval_recall": "eval_quality_images",
 }
-BESIDE = ("_floor", "_images", "_samples")  # endings of metrics that belong to others
+SIGNED = ("eval_loss", "eval_reward")  # whose zero is no end of the scale
+BESIDE = ("_floor", "_images", "_samples", "_requests")  # endings of metrics that belong to others
 MANY = 10**9  # trials, beyond which an interval is a point
 Z = NormalDist().inv_cdf(0.975)  # a 95% interval's standard normal quantile
 CSV_ROWS = 1000  # of a run; all are in metrics.jsonl
@@ -157,7 +172,7 @@ def name(key: str) -> str:
 
 
 def is_share(key: str) -> bool:
-    return key in OUT_OF or key.endswith(("recognised", "accuracy"))
+    return key in OUT_OF or key.endswith(("recognised", "accuracy", "in_time", "hit_ratio"))
 
 
 def plain(key: str, value: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from fedray.files import whole
-from fedray.report import charts, numbers, recorded
+from fedray.report import charts, levels, numbers, recorded
 from fedray.report.facts import facts
 from fedray.report.ledger import ledger
 from fedray.report.observed import observed
@@ -55,7 +55,8 @@ def render(runs: Sequence[Recorded], sweep: dict[str, Any] | None = None) -> str
             k for run in runs for row in (*run.rows, run.baseline) for k in row if k.startswith("eval_")
         )
     )
-    shown = ["loss", *(k for k in metrics if not k.endswith(numbers.BESIDE))]
+    of_rules = {k for k in metrics for run in runs if levels.belongs_to_rule(run, k)}
+    shown = ["loss", *(k for k in metrics if not (k.endswith(numbers.BESIDE) or k in of_rules))]
     drawn = shown[:CHARTS] if any(run.rows for run in runs) else []
     targets = recorded.loss_targets(runs) if len(runs) > 1 else []
     painters = [run for run in runs if run.augmentation]

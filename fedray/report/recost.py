@@ -34,12 +34,17 @@ NONE = Samples([], [], None, None, None, 0, [])  # they are the run's own
 
 @dataclass(frozen=True)
 class AsRecorded:
-    """What each step did, by its id: bytes of a send step, floating-point operations of any other."""
+    """What each step did, by its id: bytes of a send step, floating-point operations of any other; and the
+    seconds that it waited beside that, where it did."""
 
     loads: dict[str, float]
+    waits_s: dict[str, float]
 
     def load(self, step: Step) -> float:
         return self.loads[step.id]
+
+    def wait_s(self, step: Step) -> float:
+        return self.waits_s.get(step.id, 0.0)
 
 
 def simulate_on_network(run: Recorded, file: Path) -> Recorded:
@@ -61,7 +66,10 @@ def simulate_on_network(run: Recorded, file: Path) -> Recorded:
     for t, steps in groupby((e for e in run.events if e["event"] != "wait"), key=lambda e: e["round"]):
         recorded = list(steps)
         _refuse_unknown(run, recorded)
-        work = AsRecorded({e["id"]: e["bytes"] if e["event"] == "send" else e["flops"] for e in recorded})
+        work = AsRecorded(
+            {e["id"]: e["bytes"] if e["event"] == "send" else e["flops"] for e in recorded},
+            {e["id"]: e["waits_s"] for e in recorded if e.get("waits_s")},
+        )
         outcomes = {e["outcome"] for e in recorded if e["event"] != "aggregate"}
         waited = scenario.network.deadline_s if "late" in outcomes or "done" not in outcomes else None
         timed = time_round(

@@ -77,6 +77,7 @@ class Step(Shape):
     client: Whole | None = None
     batch: Whole | None = None  # with client and part: of a split model's pass; earlier versions have them
     part: Whole | None = None  # in its id alone
+    waits_s: Number = 0.0
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

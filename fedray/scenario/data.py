@@ -29,6 +29,7 @@ class DataSection(KindSection):
 
     has_test_set: ClassVar[bool] = True  # whether some of its samples are kept to test on
     of_text: ClassVar[bool] = False  # whether its samples are tokens, not images
+    has_environments: ClassVar[bool] = False  # whether its samples are requests in clients' environments
     needs_captions: ClassVar[bool] = False  # whether each sample's caption is the user's own
     names_columns: ClassVar[bool] = False  # whether a column may name a picture beside each sample
     called: ClassVar[str] = "samples"  # what its samples are called in messages

@@ -28,6 +28,7 @@ BASES = {
     "hook": "fedray.transport.hooks:Hook",
     "attack": "fedray.adversary.attack:Attack",
     "privacy": "fedray.privacy.mechanism:Mechanism",
+    "algorithm": "fedray.learners.agents.algorithm:Algorithm",
     "incentive": "fedray.incentives.incentive:Incentive",
     "topology": "fedray.topologies.topology:Topology",
     "selection": "fedray.planning.selection:Selection",
@@ -98,20 +99,23 @@ class OpenKind:
     Args:
         room: one of BASES.
         names: kinds of ours that stand for themselves, without a section.
+        plain: whether a kind's name alone stands for its section with no other keys.
     """
 
-    def __init__(self, room: str, names: Collection[str] = ()) -> None:
+    def __init__(self, room: str, names: Collection[str] = (), plain: bool = False) -> None:
         self.room = room
         self.names = names
+        self.plain = plain
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         members = get_args(source) or (source,)
-        ours = {name for section in members for name in _names(section)}
+        self._kinds = tuple(name for section in members for name in _names(section))
+        ours = set(self._kinds)
 
         def validate(value: Any, inner: Any, info: Any) -> Any:
             if isinstance(value, KindSection) and _is_users(value):
                 return value
-            if isinstance(value, str) and self.names:
+            if isinstance(value, str) and (self.names or self.plain):
                 value = value if value in self.names else {"kind": value}
             kind = value.get("kind") if isinstance(value, dict) else None
             if not isinstance(kind, str) or kind in ours:
@@ -141,12 +145,14 @@ class OpenKind:
         for name, section in _installed_sections(self.room):
             own = {"properties": {"kind": {"const": name}}, "required": ["kind"]}
             members.append({"allOf": [handler(section.__pydantic_core_schema__), own]})
-            if self.names:
+            if self.names or self.plain:
                 members.append({"const": name})
         path = {"type": "string", "pattern": plugins.PATH_PATTERN}
         members.append({"title": OWN, "type": "object", "properties": {"kind": path}, "required": ["kind"]})
-        if self.names:
+        if self.names or self.plain:
             members.append({"title": OWN, **path})
+        if self.plain:
+            members.append({"enum": list(self._kinds)})
         return {form: members}
 
 

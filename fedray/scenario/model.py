@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field
 
+from fedray.scenario.agent import Agent
 from fedray.scenario.base import Count, Fraction, Refused
 from fedray.scenario.gan import Gan
 from fedray.scenario.kinds import OpenKind
@@ -201,5 +202,7 @@ class Transformer(ModelSection):
 
 
 Model = Annotated[
-    TextToImage | Classifier | Diffusion | Gan | Vae | Transformer, Discriminator("kind"), OpenKind("learner")
+    TextToImage | Classifier | Diffusion | Gan | Vae | Transformer | Agent,
+    Discriminator("kind"),
+    OpenKind("learner"),
 ]

@@ -56,6 +56,7 @@ class ModelSection(KindSection):
     # Whether the pictures that it trained on can be rebuilt from an update: its batches are `images` and
     # `labels`, and its loss has second derivatives.
     inverts_updates: ClassVar[bool] = False
+    acts: ClassVar[bool] = False  # whether its samples are environments, in which it acts
     trains_home: ClassVar[bool] = False  # whether some of its numbers train and stay with their client
 
     @property
@@ -134,7 +135,12 @@ class ModelSection(KindSection):
             yield Refused("evaluation.quality", f"some for a {self.kind}", expected)
         if scenario.training.gradient_checkpointing and not self.checkpoints_gradients:
             yield Refused("training.gradient_checkpointing", True, f"false for a {self.kind}")
-        yield from self.conflicts_with_data(scenario.data)
+        data = scenario.data
+        if data.has_environments == self.acts:
+            yield from self.conflicts_with_data(data)
+            return
+        got = f"{self.kind} on {'environments' if data.has_environments else data.called}"
+        yield Refused(".kind", got, "service as data.kind" if self.acts else "agent")
 
     def conflicts_with_data(self, data: Any) -> Iterator[Refused]:
         """What samples it cannot learn from."""

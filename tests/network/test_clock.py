@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from fedray.scenario.device import FlopsDevice
 from fedray.scenario.links import FixedLink
 from fedray.scenario.network import Network
 from fedray.schedule import Aggregate, Schedule, Send, Train
+from fedray.topologies.parallel import parallel
 from fedray.topologies.relay import random_order
 from fedray.topologies.split import splitfed
 from tests.helpers import chained, sent
@@ -222,3 +224,29 @@ def test_a_hop_between_two_clients_is_its_sender_s():
     schedule = chained(1, [2, 5], 1, in_order, generator(0, 1, -1, "order"))
     (hop,) = (e for e in time_round(schedule, WORK, network(), 0.0) if e.direction == "sidelink")
     assert (hop.node, hop.client) == (f"client-{hop.client}", 2)
+
+
+def test_a_local_update_that_waits_takes_longer_by_that_at_its_devices_idle_power():
+    device = FlopsDevice(kind="flops", peak_flops=2e9, utilisation=0.5, active_w=10.0, idle_w=3.0)
+    waiting = replace(WORK, waits_s=lambda client: 60.0 if client else 0.0)
+    schedule = parallel(1, range(2), allreduce=False)
+    plain, waited = (
+        {e.id: e for e in time_round(schedule, work, network(device=device), 0.0)} for work in (WORK, waiting)
+    )
+    assert waited["train-1"].t1_s == pytest.approx(plain["train-1"].t1_s + 60)
+    assert waited["train-1"].energy_j == pytest.approx(plain["train-1"].energy_j + 3.0 * 60)
+    assert waited["train-1"].row()["waits_s"] == 60
+    assert waited["train-0"] == plain["train-0"]
+    assert "waits_s" not in waited["train-0"].row()
+
+
+def test_fedcs_and_auctions_count_what_a_local_update_waits():
+    device = FlopsDevice(kind="flops", peak_flops=2e9, utilisation=0.5, active_w=10.0, idle_w=3.0)
+    radio = network(device=device)
+    start = RoundStart(1, 0.0)
+    clients = np.array([0])
+    waiting = replace(WORK, waits_s=lambda client: 60.0)
+    seconds = [radio.finish_times_s(start, work, clients)(1)[0] for work in (WORK, waiting)]
+    joules = [radio.client_energy_j(start, work, clients, 1)[0] for work in (WORK, waiting)]
+    assert seconds[1] == pytest.approx(seconds[0] + 60)
+    assert joules[1] == pytest.approx(joules[0] + 180)

@@ -1,0 +1,47 @@
+"""What a sample takes in training, in validation, and to be made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from fedray.data import Dataset
+from fedray.data.clients import partition
+from fedray.scenario.scenario import Scenario
+
+if TYPE_CHECKING:
+    from fedray.learners.learner import Learner
+
+
+def flops_per_sample(learner: Learner) -> float:
+    """Forwards and backwards, counted on the meta device."""
+    from fedray.learners.flops import counted_flops
+
+    if learner.flops_per_sample is not None:
+        return learner.flops_per_sample
+    batch, samples = learner.blank_batch()
+    return counted_flops(lambda: learner.loss(batch).backward()) / samples
+
+
+def validate_flops_per_sample(scenario: Scenario, learner: Learner) -> float:
+    """Forwards through two models, where receivers validate; of a learner that says itself what a step takes,
+    a third of that each, as the backward pass is two products for each one of the forward pass."""
+    import torch
+
+    from fedray.learners.flops import counted_flops
+
+    if scenario.topology.relay_defence is None:
+        return 0.0
+    if learner.flops_per_sample is not None:
+        return 2 * learner.flops_per_sample / 3
+    batch, samples = learner.blank_batch()
+    with torch.no_grad():
+        return 2 * counted_flops(lambda: learner.loss(batch)) / samples
+
+
+def waits_s(scenario: Scenario, dataset: Dataset) -> tuple[float, ...]:
+    """How long each client's requests take to be played; nothing where there are none."""
+    if not scenario.data.has_environments:
+        return ()
+    samples = cast(Any, dataset.train)
+    sizes = partition(scenario, dataset.train).sizes.tolist()
+    return tuple(samples.playing_s(client, n) for client, n in enumerate(sizes))
