@@ -34,6 +34,7 @@ BASES = {
     "selection": "fedray.planning.selection:Selection",
     "source": "fedray.data.source:Source",
     "partition": "fedray.data.partition:Partition",
+    "cache_policy": "fedray.serving.cache:CachePolicy",
     "link": "fedray.network.links:Link",
     "device": "fedray.network.devices:Device",
     "evaluation": "fedray.evaluation.evaluation:Evaluation",

@@ -1,6 +1,5 @@
 """A cache of bases and adapters, and the policies that say what it keeps."""
 
-from abc import ABC
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,7 +9,7 @@ from fedray.serving.catalogue import Catalogue
 from fedray.serving.placement import greedy_placement, optimal_placement
 
 
-class CachePolicy(ABC):
+class CachePolicy:
     """Which bases and adapters a cache keeps, such as those that came last, as in a queue:
 
         class FirstInFirstOut(fedray.CachePolicy):

@@ -48,7 +48,8 @@ class Catalogue:
         return np.array([self.base_of[adapter], self.bases + adapter])
 
     def hits(self, cached: np.ndarray) -> np.ndarray:
-        """Which adapters are there with their base [adapters] bool. `cached`: which items are [items] bool."""
+        """Which adapters are cached with their base [adapters] bool. `cached`: which items are
+        [items] bool."""
         return cached[self.bases :] & cached[: self.bases][self.base_of]
 
     def hit_ratio(self, cached: np.ndarray) -> float:

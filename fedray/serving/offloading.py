@@ -93,9 +93,7 @@ def alone_placement(edges: Edges) -> Offloading:
     count = len(edges.capacity_bytes)
     own = [_only(edges, place) for place in range(count)]
     cached = np.concatenate([joint_placement(edge).cached for edge in own])
-    seconds = sum(
-        edge.offloaded(cached[place : place + 1]).mean_s for place, edge in enumerate(own)
-    )
+    seconds = sum(edge.offloaded(cached[place : place + 1]).mean_s for place, edge in enumerate(own))
     served_by = np.where(cached, np.arange(count)[:, None], -1)
     return Offloading(cached, served_by, float(seconds))
 

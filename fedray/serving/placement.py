@@ -15,7 +15,8 @@ def optimal_placement(catalogue: Catalogue, capacity_bytes: float) -> np.ndarray
         catalogue: of bases and adapters.
         capacity_bytes: of the cache.
     """
-    bases, adapters = catalogue.bases, len(catalogue.adapter_bytes)
+    bases = catalogue.bases
+    adapters = len(catalogue.adapter_bytes)
     value = np.concatenate([np.zeros(bases), -catalogue.popularity])
     rows = np.arange(adapters)
     of_base = coo_array((np.full(adapters, -1.0), (rows, catalogue.base_of)), shape=(adapters, bases))
