@@ -14,30 +14,41 @@ class Dataset:
     made a process and passed to whoever needs it. Each property raises Refused where files are missing or do
     not fit together."""
 
-    def __init__(self, section: DataSection, folder: Path, condition_column: str | None = None) -> None:
-        """`folder`: where the section's relative paths start. `condition_column`: of metadata.jsonl, that
-        names a condition picture of each sample; None: there is none."""
+    def __init__(
+        self, section: DataSection, folder: Path, condition_column: str | None = None, seed: int = 0
+    ) -> None:
+        """
+        Args:
+            section: the scenario's `data`.
+            folder: where its relative paths start.
+            condition_column: of metadata.jsonl, that names a condition picture of each sample; None: there is
+                none.
+            seed: the scenario's, of what is drawn in clients' environments.
+        """
         self.section = section
         self.folder = folder
         self.condition_column = condition_column
         self.source = source(section, folder)
         self.source.condition_column = condition_column
+        self.seed = seed
+        self.source.seed = seed
 
     @classmethod
     def of(cls, scenario: Scenario, folder: Path) -> "Dataset":
         """A scenario's: images need no captions where the model reads none."""
         section = scenario.data if scenario.model.reads_captions else scenario.data.without_captions()
-        return cls(section, folder, scenario.model.condition_column)
+        seed = scenario.seed if section.has_environments else 0  # of other data, none of it depends on it
+        return cls(section, folder, scenario.model.condition_column, seed)
 
     def is_of(self, other: "Dataset") -> bool:
         """Whether both are the same data."""
         return self._made_of == other._made_of
 
     @property
-    def _made_of(self) -> tuple[DataSection, Path, str | None]:
-        return self.section, self.folder, self.condition_column
+    def _made_of(self) -> tuple[DataSection, Path, str | None, int]:
+        return self.section, self.folder, self.condition_column, self.seed
 
-    def __reduce__(self) -> tuple[type["Dataset"], tuple[DataSection, Path, str | None]]:
+    def __reduce__(self) -> tuple[type["Dataset"], tuple[DataSection, Path, str | None, int]]:
         return Dataset, self._made_of  # another process opens it itself
 
     @cached_property

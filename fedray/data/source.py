@@ -41,10 +41,12 @@ class Source(ABC):
     Attributes:
         condition_column: of metadata.jsonl, that names a condition picture of each sample, where the section
             `names_columns`; None: there is none.
+        seed: the scenario's, where the section `has_environments`.
     """
 
     Section: ClassVar[type[DataSection]] = DataSection
     condition_column: str | None = None
+    seed: int = 0
 
     def __init__(self, section: Any, folder: Path) -> None:
         self.section = section

@@ -35,6 +35,8 @@ BASES = {
     "source": "fedray.data.source:Source",
     "partition": "fedray.data.partition:Partition",
     "cache_policy": "fedray.serving.cache:CachePolicy",
+    "environment": "fedray.serving.environment:Environment",
+    "serving_rule": "fedray.serving.rule:ServingRule",
     "link": "fedray.network.links:Link",
     "device": "fedray.network.devices:Device",
     "evaluation": "fedray.evaluation.evaluation:Evaluation",

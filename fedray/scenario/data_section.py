@@ -1,0 +1,41 @@
+"""What every `data` section has."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from fedray.scenario.kinds import KindSection
+from fedray.scenario.partition import AnyPartition
+
+
+class DataSection(KindSection):
+    """What every source's section has, and what others need to know of it."""
+
+    kind: str = Field(description="The source.")
+    partition: AnyPartition = Field(description="Which client has which samples.")
+
+    has_test_set: ClassVar[bool] = True  # whether some of its samples are kept to test on
+    of_text: ClassVar[bool] = False  # whether its samples are tokens, not images
+    has_environments: ClassVar[bool] = False  # whether its samples are requests in clients' environments
+    needs_captions: ClassVar[bool] = False  # whether each sample's caption is the user's own
+    names_columns: ClassVar[bool] = False  # whether a column may name a picture beside each sample
+    called: ClassVar[str] = "samples"  # what its samples are called in messages
+    # whether it has equally many samples of each label, so that a partition by label is known before
+    labels_known_before_download: ClassVar[bool] = False
+
+    def clients_at_sites(self) -> dict[str, list[int]]:
+        """Clients by the site whose samples they are; empty where samples may be opened anywhere."""
+        return {}
+
+    @property
+    def may_download(self) -> bool:
+        """Whether samples that are not there are downloaded."""
+        return False
+
+    def without_captions(self) -> "DataSection":
+        """The same, for a learner that reads no captions: none has to be there."""
+        return self
+
+    def quick(self) -> "DataSection":
+        """The same, as it is opened to see whether its files are there."""
+        return self

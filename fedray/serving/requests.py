@@ -1,0 +1,53 @@
+"""What users ask for: models by Zipf's law, wanted quality, deadlines, and when."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedray.scenario.environment import Edge
+from fedray.scenario.providers import Popularity
+
+
+@dataclass(frozen=True)
+class Requests:
+    """One request in each of E copies.
+
+    Attributes:
+        models: which is asked for [E] int64.
+        wanted: the quality, in 0..1 [E].
+        deadlines_s: seconds from now until the picture is late [E].
+    """
+
+    models: np.ndarray
+    wanted: np.ndarray
+    deadlines_s: np.ndarray
+
+
+def shares(section: Popularity, models: int, rng: np.random.Generator) -> np.ndarray:
+    """How often a client asks for each model [models], as shares of 1.
+
+    Args:
+        section: how popular models are.
+        models: how many.
+        rng: the client's own.
+    """
+    zipf = np.arange(1, models + 1) ** -section.alpha
+    zipf /= zipf.sum()
+    if section.client_alpha is None:
+        return zipf
+    drawn: np.ndarray = rng.dirichlet(section.client_alpha * models * zipf)
+    return drawn
+
+
+def draw(section: Edge, popularity: np.ndarray, copies: int, rng: np.random.Generator) -> Requests:
+    """The next request of every copy.
+
+    Args:
+        section: of the edge.
+        popularity: shares of models [models].
+        copies: E.
+        rng: of these requests.
+    """
+    models = np.searchsorted(popularity.cumsum()[:-1], rng.random(copies), side="right")
+    wanted = rng.uniform(*section.wanted_quality, copies)
+    return Requests(models, wanted, rng.uniform(*section.deadline_s, copies))
