@@ -188,7 +188,10 @@ class LocalTraining(ClientDatasets):
         flat = self.model.flat
         received, state = self._load(client, received, state)
         if not scenario.trains_nothing(client):
-            shard = self.learner.experience(shard, round_number, client)
+            try:
+                shard = self.learner.experience(shard, round_number, client)
+            except ValueError as e:
+                raise DataFailure("making its samples", str(e), client) from None
         start = received[: flat.layout.trained]
         rule = copy(self.rule)  # which may keep something until the local update ends, as others go on
         adjust = rule.on_client_start(start, received[flat.layout.numel :], state)

@@ -22,7 +22,9 @@ from fedray.learners.flops import counted_flops
 from fedray.learners.learner import Learner
 from fedray.randomness import generator, key
 from fedray.scenario.agent import Agent as Section
+from fedray.scenario.base import Refused
 from fedray.scenario.kinds import implementation
+from fedray.serving.rules import serving_rule
 
 CONFIG = "config.json"
 Choose = Callable[[Tensor], Tensor]  # actions [E] int64 for observations [E, numbers]
@@ -43,13 +45,24 @@ class Agent(Learner):
 
     def __init__(self, section: Section, context: LearnerContext) -> None:
         super().__init__(section, context)
-        extra = context.dataset.extra
-        self.observation_size: int = extra["observation_size"]
-        self.actions: int = extra["actions"]
+        self.observation_size = self._known("observation_size")
+        self.actions = self._known("actions")
         algorithm = implementation(section.algorithm)
         self.algorithm: Algorithm = algorithm(section.algorithm, self.observation_size, self.actions)
         self.parts = {"network": self.algorithm}
         self.rule_metrics: dict[str, float] | None = None  # once they have been measured
+
+    def _known(self, name: str) -> int:
+        """What the data say of their environments.
+
+        Raises:
+            Refused: where they do not.
+        """
+        known = self.context.dataset.extra.get(name)
+        if not isinstance(known, int) or known < 1:
+            expected = f"a source whose info.extra has {name}, a number from 1"
+            raise Refused("data.kind", f"one whose {name} is {known!r}", expected)
+        return known
 
     # Training
 
@@ -114,7 +127,7 @@ class Agent(Learner):
         requests in every client's environment, which are the same in every round; and beside it what the
         section's rules earn of the same requests."""
         test_set = context.test_set()
-        if test_set is None:
+        if test_set is None or self.local_names:  # what acts is whole only at a client
             return {}
         samples, indices = test_set
         clients = range(self.section.evaluated_clients or context.clients)
@@ -125,9 +138,32 @@ class Agent(Learner):
 
         with torch.no_grad(), self.evaluating(), self.autocast():
             metrics = self._measured(samples, len(indices), clients, own)
+            if self.rule_metrics is None:
+                self.rule_metrics = self._measured_rules(samples, len(indices), clients)
+        metrics |= self.rule_metrics
         return {f"eval_{name}": value for name, value in metrics.items()} | {
             "eval_requests": float(len(indices) * len(clients))
         }
+
+    def _measured_rules(self, samples: Any, requests: int, clients: Sequence[int]) -> dict[str, float]:
+        """What each of the section's rules earns, and whatever else is measured of it, by the measure's name
+        and the rule's.
+
+        Args:
+            samples: of the test set.
+            requests: that each client's environment gets.
+            clients: whose environments.
+        """
+        metrics: dict[str, float] = {}
+        for name, section in zip(self.section.rule_names, self.section.rules, strict=True):
+
+            def policy(environment: Any, client: int, section: Any = section) -> Choose:
+                rule = serving_rule(section, environment, self._rng(0, client, f"rule {section.kind}"))
+                return lambda observations: torch.from_numpy(rule.act(observations.cpu().numpy()))
+
+            measured = self._measured(samples, requests, clients, policy)
+            metrics |= {f"{measure}_{name}": value for measure, value in measured.items()}
+        return metrics
 
     def _measured(
         self, samples: Any, requests: int, clients: Sequence[int], policy: Callable[[Any, int], Choose]
@@ -162,7 +198,7 @@ class Agent(Learner):
         """
         environment = samples.environment(client, self._rng(round_number, client, "environment"), copies)
         first = environment.reset(self._rng(round_number, client, "requests"))
-        return environment, torch.from_numpy(first).to(self.device)
+        return environment, numbers(first, (copies, self.observation_size), "observations").to(self.device)
 
     def _rng(self, round_number: int, client: int, purpose: str) -> np.random.Generator:
         return generator(self.context.seed, round_number, client, purpose)
@@ -196,6 +232,9 @@ def play(environment: Any, first: Tensor, choose: Choose, steps: int) -> tuple[R
         first: observations [E, numbers].
         choose: gives actions [E] for observations.
         steps: T.
+
+    Raises:
+        ValueError: for what has not the shape that the environment began with.
     """
     observations = [first]
     actions: list[Tensor] = []
@@ -205,11 +244,30 @@ def play(environment: Any, first: Tensor, choose: Choose, steps: int) -> tuple[R
     for _ in range(steps):
         chosen = choose(observations[-1])
         step = environment.step(chosen.cpu().numpy())
-        actions.append(chosen)
-        rewards.append(torch.from_numpy(np.asarray(step.rewards, np.float32)).to(first.device))
-        ended.append(torch.from_numpy(np.asarray(step.ended, np.float32)).to(first.device))
-        observations.append(torch.from_numpy(step.observations).to(first.device))
+        actions.append(chosen.to(first.device))
+        rewards.append(numbers(step.rewards, chosen.shape, "rewards").to(first.device))
+        ended.append(numbers(step.ended, chosen.shape, "ended").to(first.device))
+        observations.append(numbers(step.observations, first.shape, "observations").to(first.device))
         for name, values in step.measures.items():
             measured[name] = measured.get(name, 0.0) + float(np.mean(values)) / steps
     rollout = Rollout(*(torch.stack(part) for part in (observations, actions, rewards, ended)))
     return rollout, measured
+
+
+def numbers(values: Any, shape: Sequence[int], name: str) -> Tensor:
+    """What an environment gives, as fp32.
+
+    Args:
+        values: array.
+        shape: that it shall have.
+        name: what it is.
+
+    Raises:
+        ValueError: where it has another shape, or is not finite.
+    """
+    array = np.array(values, np.float32)
+    if array.shape != tuple(shape):
+        raise ValueError(f"its environment gives {name} {list(array.shape)}, expected {list(shape)}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"its environment gives {name} that are not finite")
+    return torch.from_numpy(array)

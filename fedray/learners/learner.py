@@ -176,8 +176,8 @@ class Learner(Generation, TakesAdapters):
         """What a local update draws its batches from, with as many samples as the shard. It is made when the
         weights that the client has received are in the learner, and before its first step, for a learner
         whose samples depend on them, such as what an agent lives through. It leaves the weights as they are,
-        and every draw comes from the scenario's seed, the round and the client. A learner that has one is not
-        cut in a split. Here: the shard as it is.
+        and every draw comes from the scenario's seed, the round and the client. Raises ValueError where none
+        can be made. A learner that has one is not cut in a split. Here: the shard as it is.
 
         Args:
             shard: what `encode_client` gave.

@@ -9,7 +9,7 @@ from fedray.report.recorded import Recorded
 def rules(run: Recorded) -> list[str]:
     """The names of the rules beside which a run's agent is measured."""
     chosen = run.scenario["model"].get("rules") or []
-    return [rule if isinstance(rule, str) else rule["kind"] for rule in chosen]
+    return [rule["kind"].rpartition(":")[2] for rule in chosen]
 
 
 def belongs_to_rule(run: Recorded, key: str) -> bool:

@@ -23,7 +23,8 @@ NAMES = {
     "eval_quality": "quality a request",
     "eval_latency_s": "latency in seconds",
     "eval_in_time": "served in time",
-    "eval_joules": "joules a request",
+    "eval_energy_j": "joules a request",
+    "eval_hit": "model was there",
     "eval_classifier_fid": "classifier-FID",
     "eval_kid": "KID",
     "eval_negative_elbo": "negative ELBO",
@@ -55,8 +56,8 @@ MEANINGS = {
     "eval_quality": "Mean quality of what the requests got, as the environment judges it. Higher is better.",
     "eval_latency_s": "Mean seconds from a request to its answer.",
     "eval_in_time": "Share of the requests that were answered before their deadline.",
-    "eval_hit_ratio": "Share of the requests whose provider had their model already.",
-    "eval_joules": "Mean energy of a request, in joules.",
+    "eval_hit": "Share of the requests whose provider had their model already.",
+    "eval_energy_j": "Mean energy of a request, in joules.",
     "eval_attack_success": (
         "Of test images with the attackers' trigger, or of prompts with their word, the share that gets their"
         " target. Lower is safer."
@@ -172,7 +173,7 @@ def name(key: str) -> str:
 
 
 def is_share(key: str) -> bool:
-    return key in OUT_OF or key.endswith(("recognised", "accuracy", "in_time", "hit_ratio"))
+    return key in OUT_OF or key.endswith(("recognised", "accuracy", "in_time", "_hit"))
 
 
 def plain(key: str, value: Any) -> str:

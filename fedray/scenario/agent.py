@@ -8,6 +8,7 @@ from pydantic import Discriminator, Field
 from fedray.scenario.base import Count, Fraction, NotNegative, Positive, Refused
 from fedray.scenario.kinds import KindSection, OpenKind
 from fedray.scenario.model_section import MOST_WIDE, ModelSection
+from fedray.scenario.serving_rule import AnyServingRule
 
 Width = Annotated[int, Field(ge=1, le=MOST_WIDE)]
 Hidden = Annotated[list[Width], Field(min_length=1, max_length=12)]
@@ -125,14 +126,27 @@ class Agent(ModelSection):
         "population.clients: at places too where nobody trains. None: in every client's.",
     )
 
+    rules: list[AnyServingRule] = Field(
+        default=[],
+        description="Rules to beat, measured beside it at the same requests: mappings, or kinds' names alone.",
+    )
+
     implementation: ClassVar[str] = "fedray.learners.agent:Agent"
     tunable_parts: ClassVar[tuple[str, ...] | None] = ("network",)
     checkpoints_gradients: ClassVar[bool] = False
     cites: ClassVar[tuple[str, ...]] = ("jin2022federated",)
     acts: ClassVar[bool] = True
 
+    @property
+    def rule_names(self) -> list[str]:
+        """What each of the rules is called in the metrics."""
+        return [rule.kind.rpartition(":")[2] for rule in self.rules]
+
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         yield from super().conflicts(scenario)
         if scenario.topology.splits_model:
             got = f"{scenario.topology.kind} for an agent, which acts with its whole network"
             yield Refused("topology.kind", got, "parallel or relay")
+        names = self.rule_names
+        if len(set(names)) < len(names):
+            yield Refused(".rules", ", ".join(names), "each rule once")

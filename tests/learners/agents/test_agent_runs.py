@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 from fedray.callbacks import Callback
 from fedray.executors.client_worker import ClientWorker
 from fedray.executors.ray.actors import ClientHost, Part
+from fedray.failures import RunFailed
 from fedray.learners.agent import Agent
 from fedray.learners.agents.algorithm import Algorithm
 from fedray.learners.contexts import LearnerContext
@@ -161,6 +162,11 @@ def test_in_a_relay_clients_play_one_after_another(finished, tmp_path):
         ({"data": {"kind": "fashion_mnist_mini", "partition": {"kind": "iid"}}}, "got agent on samples"),
         ({"topology": {"kind": "split", "cut": "network"}}, "got split for an agent"),
         ({"topology": {"kind": "relay", "relay_defence": {"kind": "loss"}}}, "topology.relay_defence: got"),
+        (
+            {"privacy": {"kind": "sample", "clip_norm": 1.0, "noise_multiplier": 1.0}},
+            "got sample for a agent, whose samples follow from one another",
+        ),
+        ({"aggregation": {"kind": "fltrust", "root_samples": 4}}, "got fltrust, for which the server trains"),
         ({"model.algorithm": "dqm"}, "did you mean"),
         ({"model.algorithm": {"kind": "dqn", "epsilon_end": 0.9}}, "expected at most epsilon_start, 0.6"),
         ({"evaluation": {"prompts": ["a bag"]}}, "evaluation.prompts: got some for a agent"),
@@ -169,6 +175,13 @@ def test_in_a_relay_clients_play_one_after_another(finished, tmp_path):
 def test_what_agents_cannot_do_is_refused(tmp_path, changes, said):
     with pytest.raises(ScenarioError, match=re.escape(said)):
         plan(job_of(scenario(tmp_path, changes))[0])
+
+
+def test_an_environment_that_changes_its_observations_is_its_clients_failure(tmp_path):
+    file = scenario(tmp_path, {"data.shrinks": True})
+    said = "its environment gives observations [5, 3], expected [5, 4]"
+    with pytest.raises(RunFailed, match=re.escape(said)):
+        run(file, tmp_path / "run")
 
 
 def test_an_algorithms_name_alone_stands_for_its_defaults(tmp_path):

@@ -22,8 +22,9 @@ class Chain:
     observation_size = 4
     actions = 2
 
-    def __init__(self, copies):
+    def __init__(self, copies, shrinks=False):
         self.copies = copies
+        self.numbers = 3 if shrinks else 4  # of an observation behind a step
 
     def reset(self, generator):
         self.place = generator.integers(0, 3, self.copies)
@@ -33,7 +34,7 @@ class Chain:
         self.place = np.clip(self.place + 2 * actions - 1, 0, 3)
         ended = self.place == 3
         self.place[ended] = 0
-        observations = np.eye(4, dtype=np.float32)[self.place]
+        observations = np.eye(4, dtype=np.float32)[self.place, : self.numbers]
         return Step(observations, ended.astype(np.float32), ended, {"right": actions.astype(np.float32)})
 
 
@@ -41,11 +42,12 @@ class Chains(Samples):
     has_images = False
     label_names = ("request",)
 
-    def __init__(self, n):
+    def __init__(self, n, shrinks=False):
         self.labels = np.zeros(n, np.int64)
+        self.shrinks = shrinks
 
     def environment(self, client, generator, copies):
-        return Chain(copies)
+        return Chain(copies, self.shrinks)
 
     def playing_s(self, client, requests):
         return float(requests)
@@ -56,10 +58,11 @@ class ChainSource(fedray.Source):
 
     class Section(fedray.Source.Section):
         requests: int = 64
+        shrinks: bool = False
         has_environments = True
 
     def open(self, split):
-        return Chains(self.section.requests // (4 if split == "test" else 1))
+        return Chains(self.section.requests // (4 if split == "test" else 1), self.section.shrinks)
 
     @property
     def info(self):
