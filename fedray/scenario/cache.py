@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Discriminator, Field
 
-from fedray.scenario.base import Positive, Refused, Section
+from fedray.scenario.base import NotNegative, Positive, Refused, Section
 from fedray.scenario.kinds import KindSection, OpenKind
 
 
@@ -68,22 +68,38 @@ AnyCachePolicy = Annotated[
 ]
 
 
-class Cache(Section):
-    """What each edge keeps of the bases and adapters that its users ask for."""
+Bytes = Annotated[list[Positive], Field(min_length=1, max_length=256)]
 
-    capacity_bytes: Positive = Field(description="Bytes of each edge's cache.")
-    policy: AnyCachePolicy = Field(
-        description="Which items it keeps: a mapping, or a policy's name alone.",
-    )
+
+class Cache(Section):
+    """What each provider keeps of the models that are asked for, each of which is an adapter over a base. A
+    model is there where both are. What is missing is fetched first, which takes time and energy."""
+
+    capacity_bytes: Positive = Field(description="Bytes of each provider's cache.")
+    policy: AnyCachePolicy = Field(description="What it keeps: a mapping, or a policy's name alone.")
     merged: bool = Field(
         default=False,
         description="Whether each adapter is merged into a copy of its base, so that nothing is shared.",
     )
+    base_bytes: Bytes = Field(
+        default=[1.72e9, 5.14e9],
+        description="Bytes of each base. The default is the U-Nets of Stable Diffusion 1.5 and SDXL in fp16. "
+        "Each model has one of them, drawn from the seed.",
+    )
+    adapter_bytes: Bytes = Field(
+        default=[9.4e6, 18.8e6, 37.5e6, 75.0e6, 150.0e6],
+        description="Bytes that an adapter may have; each model's is drawn from the seed.",
+    )
+    fetch_bps: Positive = Field(default=1.0e9, description="The rate at which a provider fetches, in bit/s.")
+    fetch_w: NotNegative = Field(default=30.0, description="Watts more while a provider fetches.")
+    other_requests: Annotated[int, Field(ge=0, le=1000)] = Field(
+        default=3,
+        description="Requests of other users, to providers drawn at random, between two of a client's: what "
+        "they miss is fetched and kept as the policy says. They take no other part.",
+    )
 
-    def too_small(self, base_bytes: list[float]) -> Iterator[Refused]:
-        """Where not even the smallest base fits. `base_bytes`: of each base that is asked for."""
-        least = min(base_bytes)
-        if self.capacity_bytes < least:
-            got = f"{self.capacity_bytes / 1e9:.3g} GB"
-            sizes = ", ".join(f"{size / 1e9:.3g}" for size in sorted(base_bytes))
-            yield Refused(".capacity_bytes", got, f"at least the smallest base (bases have {sizes} GB)")
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        if self.capacity_bytes < min(self.base_bytes):
+            sizes = ", ".join(f"{size / 1e9:.3g}" for size in sorted(self.base_bytes))
+            expected = f"room for a base at least (bases have {sizes} GB)"
+            yield Refused(".capacity_bytes", f"{self.capacity_bytes / 1e9:.3g} GB", expected)

@@ -1,5 +1,6 @@
 """A cache of bases and adapters, and the policies that say what it keeps."""
 
+from copy import copy
 from typing import Any, ClassVar
 
 import numpy as np
@@ -76,10 +77,15 @@ class Cache:
         self.used_at = np.zeros(items)
         self.fetched_at = np.zeros(items)
 
-    def missing_bytes(self, adapter: int) -> float:
-        """What has to be fetched before a request for an adapter can be served; 0: a hit."""
-        needed = self.catalogue.items_of(adapter)
-        return float(self.catalogue.item_bytes[needed][~self.cached[needed]].sum())
+    def copied(self, cached: np.ndarray) -> "Cache":
+        """Another cache in the same state. `cached`: the array in which it has its items [items] bool."""
+        cached[:] = self.cached
+        other = copy(self)
+        other.cached = cached
+        other.requests = self.requests.copy()
+        other.used_at = self.used_at.copy()
+        other.fetched_at = self.fetched_at.copy()
+        return other
 
     def request(self, adapter: int) -> float:
         """Serves a request for an adapter, and keeps what the policy says.

@@ -6,6 +6,7 @@ import numpy as np
 
 from fedray.scenario.environment import Edge
 from fedray.scenario.providers import Popularity
+from fedray.serving.catalogue import zipf
 
 
 @dataclass(frozen=True)
@@ -23,20 +24,31 @@ class Requests:
     deadlines_s: np.ndarray
 
 
-def shares(section: Popularity, models: int, rng: np.random.Generator) -> np.ndarray:
+def shares(section: Popularity, models: int, rng: np.random.Generator, client: int) -> np.ndarray:
     """How often a client asks for each model [models], as shares of 1.
 
     Args:
         section: how popular models are.
         models: how many.
         rng: the client's own.
+        client: by number; so is its own model.
     """
-    zipf = np.arange(1, models + 1) ** -section.alpha
-    zipf /= zipf.sum()
-    if section.client_alpha is None:
-        return zipf
-    drawn: np.ndarray = rng.dirichlet(section.client_alpha * models * zipf)
-    return drawn
+    drawn = zipf(models, section.alpha)
+    if section.client_alpha is not None:
+        drawn = rng.dirichlet(section.client_alpha * models * drawn)
+    own = np.arange(models) == client % models
+    return (1 - section.own) * drawn + section.own * own
+
+
+def all_shares(section: Popularity, models: int) -> np.ndarray:
+    """How often all users together ask for each model [models], as shares of 1, where each model is the own
+    one of equally many.
+
+    Args:
+        section: how popular models are.
+        models: how many.
+    """
+    return (1 - section.own) * zipf(models, section.alpha) + section.own / models
 
 
 def draw(section: Edge, popularity: np.ndarray, copies: int, rng: np.random.Generator) -> Requests:

@@ -93,9 +93,10 @@ def test_hit_ratios_come_in_the_order_of_the_reference():
 
 
 def test_a_cache_smaller_than_every_base_is_refused_with_their_sizes():
-    section = CacheSection.model_validate({"capacity_bytes": 0.5e9, "policy": "optimal"})
-    (refused,) = section.too_small([1.72e9, 0.8e9])
-    assert str(refused) == (
-        ".capacity_bytes: got 0.5 GB, expected at least the smallest base (bases have 0.8, 1.72 GB)"
-    )
-    assert not list(section.too_small([1.72e9, 0.4e9]))
+    def refusals(base_bytes):
+        options = {"capacity_bytes": 0.5e9, "policy": "optimal", "base_bytes": base_bytes}
+        return [str(refused) for refused in CacheSection.model_validate(options).conflicts(None)]
+
+    expected = "room for a base at least (bases have 0.8, 1.72 GB)"
+    assert refusals([1.72e9, 0.8e9]) == [f".capacity_bytes: got 0.5 GB, expected {expected}"]
+    assert refusals([1.72e9, 0.4e9]) == []
