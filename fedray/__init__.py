@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from fedray.serving.cache import Cache, CachePolicy
     from fedray.serving.catalogue import Catalogue
     from fedray.serving.environment import Environment, Place, Step
+    from fedray.serving.gymnasium import GymnasiumEnvironment
+    from fedray.serving.pettingzoo import PettingZooEnvironment
     from fedray.serving.rule import ServingRule
     from fedray.topologies.topology import RoundContext, Topology
     from fedray.transport.hooks import Hook, HookContext
@@ -71,6 +73,7 @@ __all__ = [
     "ExactSum",
     "FilePath",
     "Gathered",
+    "GymnasiumEnvironment",
     "Hook",
     "HookContext",
     "Hop",
@@ -83,6 +86,7 @@ __all__ = [
     "Offers",
     "Outcome",
     "Partition",
+    "PettingZooEnvironment",
     "Place",
     "Refused",
     "RelayDefence",
@@ -154,6 +158,8 @@ _MODULES = {
     "fedray.scenario.base": ["FilePath"],
     "fedray.schedule": ["SERVER_ID", "Aggregate", "Schedule", "Send", "Train"],
     "fedray.serving.environment": ["Environment", "Place", "Step"],
+    "fedray.serving.gymnasium": ["GymnasiumEnvironment"],
+    "fedray.serving.pettingzoo": ["PettingZooEnvironment"],
     "fedray.serving.rule": ["ServingRule"],
     "fedray.topologies.topology": ["RoundContext", "Topology"],
     "fedray.privacy.mechanism": ["Mechanism"],

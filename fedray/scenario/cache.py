@@ -1,7 +1,7 @@
 """`cache`: what each edge keeps of the bases and adapters that its users ask for."""
 
 from collections.abc import Iterator
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field
 

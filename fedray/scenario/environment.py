@@ -1,6 +1,7 @@
 """`data.environment` of a service: what a client's agent acts in."""
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field
@@ -94,4 +95,44 @@ class Edge(EnvironmentSection):
                     yield Refused(f".providers.of.{i}.models", got, f"models from 0 to {self.models - 1}")
 
 
-AnyEnvironment = Annotated[Agod | Edge, Discriminator("kind"), OpenKind("environment")]
+class Gymnasium(EnvironmentSection):
+    """An environment of gymnasium, by its name there: one with actions by number, whose observations are
+    numbers. A client's copies differ in their draws alone. For one that is registered nowhere, write a
+    subclass of `fedray.GymnasiumEnvironment` with `make`, and name it as the kind."""
+
+    kind: Literal["gymnasium"] = Field(description="gymnasium: an environment by its name there.")
+    id: Annotated[str, Field(min_length=1)] = Field(description="Its name, such as CartPole-v1.")
+    options: dict[str, Any] = Field(default={}, description="What it is made with.")
+
+    implementation: ClassVar[str] = "fedray.serving.gymnasium:Registered"
+    cites: ClassVar[tuple[str, ...]] = ("towers2024gymnasium",)
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        yield from missing("gymnasium")
+
+
+class PettingZoo(EnvironmentSection):
+    """A parallel environment of PettingZoo, by its module. Each agent's view is one copy, so that all agents
+    share the parameters that are learned: their spaces must be alike."""
+
+    kind: Literal["pettingzoo"] = Field(description="pettingzoo: a parallel environment by its module.")
+    module: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")] = Field(
+        description="The module that has `parallel_env`, such as pettingzoo.butterfly.pistonball_v6."
+    )
+    options: dict[str, Any] = Field(default={}, description="What it is made with.")
+
+    implementation: ClassVar[str] = "fedray.serving.pettingzoo:OfModule"
+    cites: ClassVar[tuple[str, ...]] = ("terry2021pettingzoo",)
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        yield from missing("pettingzoo")
+
+
+def missing(library: str) -> Iterator[Refused]:
+    """Where a library that an environment needs is not installed."""
+    if find_spec(library) is None:
+        yield Refused(".kind", f"{library}, which is not installed", f"pip install {library}")
+
+
+OwnEnvironment = Agod | Edge | Gymnasium | PettingZoo
+AnyEnvironment = Annotated[OwnEnvironment, Discriminator("kind"), OpenKind("environment")]

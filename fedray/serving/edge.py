@@ -6,6 +6,7 @@ import numpy as np
 
 from fedray.scenario.environment import Edge as Section
 from fedray.serving import requests
+from fedray.serving.draws import uniform
 from fedray.serving.environment import Place, Step
 from fedray.serving.fleet import fleet
 from fedray.serving.provider_caches import ProviderCaches
@@ -31,8 +32,8 @@ class Edge(ProviderEnvironment):
         self.observation_size = 3 * self.providers + section.models + 2
         own = place.own("place")
         self.popularity = requests.shares(section.popularity, section.models, own, place.client)
-        self.rate_per_s = float(own.uniform(*section.rate_per_s))
-        self.transfer_s = own.uniform(*section.transfer_s, self.providers)
+        self.rate_per_s = float(uniform(own, section.rate_per_s, 1)[0])
+        self.transfer_s = uniform(own, section.transfer_s, self.providers)
         self.rows = np.arange(copies)
         self.caches: ProviderCaches | None = None
         if section.cache is not None:

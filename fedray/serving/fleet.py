@@ -7,6 +7,7 @@ import numpy as np
 from fedray.scenario.environment import Edge
 from fedray.scenario.kinds import implementation
 from fedray.scenario.providers import Drawn, Listed
+from fedray.serving.draws import uniform
 from fedray.serving.quality import qualities
 
 CACHED = 0.5  # the share of models that a provider has cached, where nothing else says so
@@ -40,8 +41,8 @@ def fleet(section: Edge, rng: np.random.Generator) -> Fleet:
     providers = section.providers
     quality = qualities(section.quality, np.array(section.steps), providers.count, rng)
     if isinstance(providers, Listed):
-        return Fleet(*_listed(providers, section.models), *quality)
-    return Fleet(*_drawn(providers, section.models, rng), *quality)
+        return _listed(providers, section.models, quality)
+    return _drawn(providers, section.models, quality, rng)
 
 
 def placement(providers: int, models: int, rng: np.random.Generator) -> np.ndarray:
@@ -56,20 +57,30 @@ def placement(providers: int, models: int, rng: np.random.Generator) -> np.ndarr
     return ranks < max(1, round(CACHED * models))
 
 
-def _drawn(section: Drawn, models: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+def _drawn(
+    section: Drawn, models: int, quality: tuple[np.ndarray, np.ndarray], rng: np.random.Generator
+) -> Fleet:
     count = section.count
-    steps_per_s = rng.uniform(*section.steps_per_s, count)
-    cold_start_s = rng.uniform(*section.cold_start_s, count)
-    price = rng.uniform(*section.price, count)
-    joules_per_step = rng.uniform(*section.active_w, count) / steps_per_s
-    return steps_per_s, cold_start_s, price, joules_per_step, placement(count, models, rng)
+    steps_per_s = uniform(rng, section.steps_per_s, count)
+    return Fleet(
+        steps_per_s=steps_per_s,
+        cold_start_s=uniform(rng, section.cold_start_s, count),
+        price=uniform(rng, section.price, count),
+        joules_per_step=uniform(rng, section.active_w, count) / steps_per_s,
+        cached=placement(count, models, rng),
+        quality=quality[0],
+        typical_quality=quality[1],
+    )
 
 
-def _listed(section: Listed, models: int) -> tuple[np.ndarray, ...]:
+def _listed(section: Listed, models: int, quality: tuple[np.ndarray, np.ndarray]) -> Fleet:
     devices = [implementation(one.device)(one.device) for one in section.of]
-    steps_per_s = np.array([1 / device.time_s(section.step_flops) for device in devices])
-    joules_per_step = np.array([device.energy_j(section.step_flops) for device in devices])
-    cold_start_s = np.array([one.cold_start_s for one in section.of])
-    price = np.array([one.price for one in section.of])
-    cached = np.array([[model in one.models for model in range(models)] for one in section.of])
-    return steps_per_s, cold_start_s, price, joules_per_step, cached
+    return Fleet(
+        steps_per_s=np.array([1 / device.time_s(section.step_flops) for device in devices]),
+        cold_start_s=np.array([one.cold_start_s for one in section.of]),
+        price=np.array([one.price for one in section.of]),
+        joules_per_step=np.array([device.energy_j(section.step_flops) for device in devices]),
+        cached=np.array([[model in one.models for model in range(models)] for one in section.of]),
+        quality=quality[0],
+        typical_quality=quality[1],
+    )

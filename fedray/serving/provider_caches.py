@@ -14,8 +14,8 @@ WARM_UP = 200  # requests that each provider has served before a client's first
 
 
 class ProviderCaches:
-    """Each of P providers has a cache, in each of E copies. Where the policy keeps what was missed, all users'
-    requests change it: those of the client, and between two of these those of others.
+    """Each of P providers has a cache, in each of E copies. Where the policy keeps what was missed, requests
+    of all users change it: those of the client, and between two of these those of others.
 
     Args:
         section: the environment's `cache`.

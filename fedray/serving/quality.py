@@ -3,6 +3,7 @@
 import numpy as np
 
 from fedray.scenario.providers import Exponential, Quality
+from fedray.serving.draws import uniform
 
 EAT_FLOOR = 5  # steps below which there is nothing
 EAT_TOP = 0.27
@@ -34,9 +35,9 @@ def qualities(
         providers: how many.
         rng: of what each has of its own.
     """
-    top = rng.uniform(*section.top, providers)[:, None]
+    top = uniform(rng, section.top, providers)[:, None]
     if isinstance(section, Exponential):
-        tau = rng.uniform(*section.tau, providers)[:, None]
+        tau = uniform(rng, section.tau, providers)[:, None]
         typical = np.mean(section.top) * (1 - np.exp(-steps / np.mean(section.tau)))
         return top * (1 - np.exp(-steps / tau)), typical
     shape = curve(section.name, steps)

@@ -7,6 +7,7 @@ import numpy as np
 from fedray.scenario.environment import Edge
 from fedray.scenario.providers import Popularity
 from fedray.serving.catalogue import zipf
+from fedray.serving.draws import uniform
 
 
 @dataclass(frozen=True)
@@ -61,5 +62,5 @@ def draw(section: Edge, popularity: np.ndarray, copies: int, rng: np.random.Gene
         rng: of these requests.
     """
     models = np.searchsorted(popularity.cumsum()[:-1], rng.random(copies), side="right")
-    wanted = rng.uniform(*section.wanted_quality, copies)
-    return Requests(models, wanted, rng.uniform(*section.deadline_s, copies))
+    wanted = uniform(rng, section.wanted_quality, copies)
+    return Requests(models, wanted, uniform(rng, section.deadline_s, copies))
