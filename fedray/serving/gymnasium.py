@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from fedray.errors import reason
+from fedray.scenario.base import Refused
 from fedray.scenario.environment import Gymnasium as Section
 from fedray.serving import spaces
 from fedray.serving.environment import Environment, Place, Step
@@ -58,4 +60,8 @@ class Registered(GymnasiumEnvironment):
     def make(self) -> Any:
         import gymnasium
 
-        return gymnasium.make(self.section.id, **self.section.options)
+        try:
+            return gymnasium.make(self.section.id, **self.section.options)
+        except (gymnasium.error.Error, ImportError, TypeError) as e:
+            got = f"{self.section.id!r}: {reason(e)}"
+            raise Refused("data.environment.id", got, "a name that gymnasium.make takes") from None

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fedray.errors import reason
 from fedray.scenario.base import Refused
 from fedray.scenario.environment import PettingZoo as Section
 from fedray.serving import spaces
@@ -85,4 +86,8 @@ class OfModule(PettingZooEnvironment):
     section: Section
 
     def make(self) -> Any:
-        return import_module(self.section.module).parallel_env(**self.section.options)
+        try:
+            return import_module(self.section.module).parallel_env(**self.section.options)
+        except (ImportError, AttributeError, TypeError) as e:
+            got = f"{self.section.module}: {reason(e)}"
+            raise Refused("data.environment.module", got, "a module that has parallel_env") from None
