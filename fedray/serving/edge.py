@@ -31,7 +31,8 @@ class Edge(ProviderEnvironment):
         self.actions = self.providers * len(self.steps)
         self.observation_size = 3 * self.providers + section.models + 2
         own = place.own("place")
-        self.popularity = requests.shares(section.popularity, section.models, own, place.client)
+        common = requests.shares(section.popularity, section.models, own)
+        self.popularity = requests.with_own(section.popularity, common, place.client)
         self.rate_per_s = float(uniform(own, section.rate_per_s, 1)[0])
         self.transfer_s = uniform(own, section.transfer_s, self.providers)
         self.rows = np.arange(copies)

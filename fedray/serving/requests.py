@@ -25,20 +25,32 @@ class Requests:
     deadlines_s: np.ndarray
 
 
-def shares(section: Popularity, models: int, rng: np.random.Generator, client: int) -> np.ndarray:
-    """How often a client asks for each model [models], as shares of 1.
+def shares(section: Popularity, models: int, rng: np.random.Generator) -> np.ndarray:
+    """How often a client asks for each model [models], as shares of 1, but for its own.
 
     Args:
         section: how popular models are.
         models: how many.
         rng: the client's own.
+    """
+    common = zipf(models, section.alpha)
+    if section.client_alpha is None:
+        return common
+    drawn: np.ndarray = rng.dirichlet(section.client_alpha * models * common)
+    return drawn
+
+
+def with_own(section: Popularity, common: np.ndarray, client: int) -> np.ndarray:
+    """How often a client asks for each model [models], as shares of 1.
+
+    Args:
+        section: how popular models are.
+        common: the shares but for its own model [models].
         client: by number; so is its own model.
     """
-    drawn = zipf(models, section.alpha)
-    if section.client_alpha is not None:
-        drawn = rng.dirichlet(section.client_alpha * models * drawn)
-    own = np.arange(models) == client % models
-    return (1 - section.own) * drawn + section.own * own
+    own = np.arange(len(common)) == client % len(common)
+    mixed: np.ndarray = (1 - section.own) * common + section.own * own
+    return mixed
 
 
 def all_shares(section: Popularity, models: int) -> np.ndarray:

@@ -86,10 +86,10 @@ def test_all_policies_get_the_same_requests():
 
 def test_a_client_asks_for_its_own_model_as_often_as_own_says():
     popularity = Popularity(kind="zipf", alpha=0.0, client_alpha=None, own=0.6)
-    rng = np.random.default_rng(0)
-    shares = requests.shares(popularity, 4, rng, client=5)
+    common = requests.shares(popularity, 4, np.random.default_rng(0))
+    shares = requests.with_own(popularity, common, client=5)
     assert shares == pytest.approx(np.array([0.1, 0.7, 0.1, 0.1]))
-    of_all = [requests.shares(popularity, 4, rng, client) for client in range(4)]
+    of_all = [requests.with_own(popularity, common, client) for client in range(4)]
     assert requests.all_shares(popularity, 4) == pytest.approx(np.mean(of_all, axis=0))
 
 
