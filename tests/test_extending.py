@@ -21,8 +21,8 @@ from tests.helpers import garments, quickstart, rows
 ROOT = Path(__file__).parent.parent
 ROW = re.compile(r"^\| (\w+) \| `(.+/)` \| `(.+\.py)` \| `(\w+)` in `(.+\.py)`(, with an import)? \|$", re.M)
 TABLE = {row[0]: row[1:] for row in ROW.findall((ROOT / "docs" / "extending.md").read_text())}
-# Kinds that are always a user's own, of one place in a split, of a section of another, made of more than their
-# section, or that stand in place of another.
+# Kinds that are always a user's own, of one place in a split, named within another kind, made of more than
+# their section, or that stand in place of another.
 NOT_IN_TABLE = {
     *("evaluation", "callback", "defence", "relay_defence", "privacy", "incentive"),
     *("environment", "serving_rule", "algorithm", "cache_policy"),

@@ -35,7 +35,8 @@ class Greedy(CachePolicySection):
 
 
 class Lfu(CachePolicySection):
-    """What a request misses is fetched and kept; what has been requested least often makes room."""
+    """What a request misses is fetched, and kept where it has been requested at least as often as what would
+    make room for it: what has been requested least often."""
 
     kind: Literal["lfu"] = Field(description="lfu: least frequently used makes room.")
 

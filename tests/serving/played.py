@@ -20,6 +20,6 @@ def play(environment, rule, steps, seed=0):
     return taken
 
 
-def earned(environment, rule, steps, seed=0):
-    """Its mean reward a request."""
-    return float(np.mean([step.rewards for step in play(environment, rule, steps, seed)]))
+def earned(environment, rule, steps, seed=0, warm_up=0):
+    """Its mean reward a request, without those of the first steps, when nothing runs yet."""
+    return float(np.mean([step.rewards for step in play(environment, rule, steps, seed)[warm_up:]]))
