@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from fedray.scenario import Refused, ScenarioError
     from fedray.scenario.base import FilePath
     from fedray.schedule import SERVER_ID, Aggregate, Schedule, Send, Train
+    from fedray.serving.cache import Cache, CachePolicy
+    from fedray.serving.catalogue import Catalogue
     from fedray.serving.environment import Environment, Place, Step
     from fedray.serving.gymnasium import GymnasiumEnvironment
     from fedray.serving.pettingzoo import PettingZooEnvironment
@@ -56,7 +58,10 @@ __all__ = [
     "Aggregate",
     "Algorithm",
     "Attack",
+    "Cache",
+    "CachePolicy",
     "Callback",
+    "Catalogue",
     "ClientReport",
     "CodecChannel",
     "DatasetInfo",
@@ -162,6 +167,8 @@ _MODULES = {
     "fedray.topologies.topology": ["RoundContext", "Topology"],
     "fedray.privacy.mechanism": ["Mechanism"],
     "fedray.transport.hooks": ["Hook", "HookContext"],
+    "fedray.serving.cache": ["Cache", "CachePolicy"],
+    "fedray.serving.catalogue": ["Catalogue"],
     "fedray.tuning.tuning": ["Tuning"],
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}

@@ -25,7 +25,7 @@ TABLE = {row[0]: row[1:] for row in ROW.findall((ROOT / "docs" / "extending.md")
 # their section, or that stand in place of another.
 NOT_IN_TABLE = {
     *("evaluation", "callback", "defence", "relay_defence", "privacy", "incentive"),
-    *("environment", "serving_rule", "algorithm", "codec_channel"),
+    *("environment", "serving_rule", "algorithm", "codec_channel", "cache_policy"),
 }
 
 # By kind: its base section, and its implementation, a class New.

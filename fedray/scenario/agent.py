@@ -128,7 +128,7 @@ class Agent(ModelSection):
 
     rules: list[AnyServingRule] = Field(
         default=[],
-        description="Rules to beat, measured beside it at the same requests: mappings, or names of kinds.",
+        description="Rules to beat, measured beside it at the same requests: mappings, or kinds' names.",
     )
 
     implementation: ClassVar[str] = "fedray.learners.agent:Agent"

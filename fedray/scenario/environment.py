@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Discriminator, Field
 
 from fedray.scenario.base import Count, NotNegative, Refused
+from fedray.scenario.cache import Cache
 from fedray.scenario.kinds import KindSection, OpenKind
 from fedray.scenario.providers import Drawn, Exponential, Popularity, PositiveRange, Providers, Quality, Range
 
@@ -60,6 +61,11 @@ class Edge(EnvironmentSection):
     )
     steps: Annotated[list[Count], Field(min_length=1, max_length=64)] = Field(
         default=[5, 10, 20, 40], description="The numbers of denoising steps to choose from, in rising order."
+    )
+    cache: Cache | None = Field(
+        default=None,
+        description="What providers cache, and how long it takes to fetch what they have not. None: half of "
+        "the models each, at random, and the others after a cold start.",
     )
     rate_per_s: PositiveRange = Field(
         default=[0.5, 2.0],

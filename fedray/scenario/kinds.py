@@ -35,6 +35,7 @@ BASES = {
     "selection": "fedray.planning.selection:Selection",
     "source": "fedray.data.source:Source",
     "partition": "fedray.data.partition:Partition",
+    "cache_policy": "fedray.serving.cache:CachePolicy",
     "environment": "fedray.serving.environment:Environment",
     "serving_rule": "fedray.serving.rule:ServingRule",
     "link": "fedray.network.links:Link",

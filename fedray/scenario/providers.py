@@ -111,3 +111,8 @@ class Popularity(Section):
         description="The concentration: each client's shares are drawn from Dir(client_alpha models p), "
         "around these shares p. The smaller, the fewer models a client asks for. None: all clients alike.",
     )
+    own: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.0,
+        description="The share of a client's requests that name its own model: that with the client's number "
+        "(modulo models). The others are as said above. Other users have other models of their own.",
+    )

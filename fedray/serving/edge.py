@@ -9,6 +9,7 @@ from fedray.serving import requests
 from fedray.serving.draws import uniform
 from fedray.serving.environment import Place, Step
 from fedray.serving.fleet import fleet
+from fedray.serving.provider_caches import ProviderCaches
 from fedray.serving.providers import ProviderEnvironment
 
 
@@ -30,14 +31,21 @@ class Edge(ProviderEnvironment):
         self.actions = self.providers * len(self.steps)
         self.observation_size = 3 * self.providers + section.models + 2
         own = place.own("place")
-        self.popularity = requests.shares(section.popularity, section.models, own)
+        common = requests.shares(section.popularity, section.models, own)
+        self.popularity = requests.with_own(section.popularity, common, place.client)
         self.rate_per_s = float(uniform(own, section.rate_per_s, 1)[0])
         self.transfer_s = uniform(own, section.transfer_s, self.providers)
         self.rows = np.arange(copies)
+        self.caches: ProviderCaches | None = None
+        if section.cache is not None:
+            everyone = requests.all_shares(section.popularity, section.models)
+            self.caches = ProviderCaches(section.cache, everyone, place, self.providers, copies)
 
     def reset(self, generator: np.random.Generator) -> np.ndarray:
         self.generator = generator
         self.queue_s = np.zeros((self.copies, self.providers))  # until a provider is free
+        if self.caches is not None:
+            self.caches.reset(generator)
         self.request = requests.draw(self.section, self.popularity, self.copies, generator)
         return self._observed()
 
@@ -54,6 +62,9 @@ class Edge(ProviderEnvironment):
             "hit": self._has_model()[self.rows, providers],
             "energy_j": self.fleet.joules_per_step[providers] * self.steps[choices],
         }
+        if self.caches is not None:
+            measures["energy_j"] += self.caches.section.fetch_w * self._cold_s()[self.rows, providers]
+            self.caches.serve(self.request.models, providers)
         self.queue_s[self.rows, providers] = answers.busy_s[chosen]
         gap_s = self.generator.exponential(1 / self.rate_per_s, self.copies)
         self.queue_s = np.maximum(self.queue_s - gap_s[:, None], 0)
@@ -83,8 +94,7 @@ class Edge(ProviderEnvironment):
             price: of a step [P].
         """
         request = self.request
-        cold_s = np.where(self._has_model(), 0, self.fleet.cold_start_s)
-        busy_s = (self.queue_s + cold_s)[:, :, None] + self.steps / steps_per_s[:, None]
+        busy_s = (self.queue_s + self._cold_s())[:, :, None] + self.steps / steps_per_s[:, None]
         latency_s = busy_s + self.transfer_s[:, None]
         late = latency_s > request.deadlines_s[:, None, None]
         poor = quality < request.wanted[:, None, None]
@@ -97,7 +107,15 @@ class Edge(ProviderEnvironment):
 
     def _has_model(self) -> np.ndarray:
         """Whether each provider has the model that is asked for [E, P]."""
+        if self.caches is not None:
+            return self.caches.fetch_s(self.request.models) == 0
         return self.fleet.cached.T[self.request.models]
+
+    def _cold_s(self) -> np.ndarray:
+        """Seconds until each provider has the model that is asked for [E, P]."""
+        if self.caches is not None:
+            return self.caches.fetch_s(self.request.models)
+        return np.where(self._has_model(), 0, self.fleet.cold_start_s)
 
     def _observed(self) -> np.ndarray:
         longest_s = self.section.deadline_s[1] or 1.0
@@ -105,7 +123,7 @@ class Edge(ProviderEnvironment):
         parts = (
             self.queue_s / longest_s,
             np.broadcast_to(self.transfer_s / longest_s, self.queue_s.shape),
-            self._has_model(),
+            self._has_model() if self.caches is None else np.clip(1 - self._cold_s() / longest_s, 0, 1),
             np.eye(self.section.models)[request.models],
             request.wanted[:, None],
             request.deadlines_s[:, None] / longest_s,

@@ -10,7 +10,7 @@ EAT_TOP = 0.27
 # by its name, quality in 0..1 at steps in rising order; 0 at none, the last value beyond
 CURVES: dict[str, dict[int, float]] = {
     # of 200 garments at guidance 7.5
-    "tiny_sd": {1: 0.69, 2: 0.965, 3: 0.99, 4: 0.99, 5: 0.995, 10: 0.99, 20: 0.99},
+    "tiny_sd": {1: 0.69, 2: 0.965, 3: 0.99, 4: 0.99, 5: 0.995, 10: 0.99, 20: 0.99, 40: 0.99},
     "ddpm": {steps: 5.3 / fid for steps, fid in ((10, 40.9), (50, 15.6), (100, 11.1), (1000, 5.3))},
     "eat": {EAT_FLOOR - 1: 0.0}
     | {s: (0.16 * np.log(s) / np.log(6) - 0.02) / EAT_TOP for s in range(EAT_FLOOR, 30)}

@@ -6,6 +6,7 @@ import numpy as np
 
 from fedray.scenario.environment import Edge
 from fedray.scenario.providers import Popularity
+from fedray.serving.catalogue import zipf
 from fedray.serving.draws import uniform
 
 
@@ -25,19 +26,42 @@ class Requests:
 
 
 def shares(section: Popularity, models: int, rng: np.random.Generator) -> np.ndarray:
-    """How often a client asks for each model [models], as shares of 1.
+    """How often a client asks for each model [models], as shares of 1, but for its own.
 
     Args:
         section: how popular models are.
         models: how many.
         rng: the client's own.
     """
-    zipf = np.arange(1, models + 1) ** -section.alpha
-    zipf /= zipf.sum()
+    common = zipf(models, section.alpha)
     if section.client_alpha is None:
-        return zipf
-    drawn: np.ndarray = rng.dirichlet(section.client_alpha * models * zipf)
+        return common
+    drawn: np.ndarray = rng.dirichlet(section.client_alpha * models * common)
     return drawn
+
+
+def with_own(section: Popularity, common: np.ndarray, client: int) -> np.ndarray:
+    """How often a client asks for each model [models], as shares of 1.
+
+    Args:
+        section: how popular models are.
+        common: the shares but for its own model [models].
+        client: by number; so is its own model.
+    """
+    own = np.arange(len(common)) == client % len(common)
+    mixed: np.ndarray = (1 - section.own) * common + section.own * own
+    return mixed
+
+
+def all_shares(section: Popularity, models: int) -> np.ndarray:
+    """How often all users together ask for each model [models], as shares of 1, where each model is the own
+    one of equally many.
+
+    Args:
+        section: how popular models are.
+        models: how many.
+    """
+    return (1 - section.own) * zipf(models, section.alpha) + section.own / models
 
 
 def draw(section: Edge, popularity: np.ndarray, copies: int, rng: np.random.Generator) -> Requests:

@@ -25,8 +25,20 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
         # sidelink: by its model
         *("scale", "noise", "misreport"),  # attacks beside those that cite
         "validation",  # of a relay's receivers
+        *(
+            "service",
+            "edge",
+            "drawn",
+            "listed",
+            "zipf",
+            "exponential",
+            "curve",
+        ),  # who serves requests, and how
+        *("lfu", "lru", "hits_per_byte"),  # of a cache
+        *("random", "round_robin", "most_free", "nearest_with_model", "greedy", "prophet"),  # plain rules
         *("level", "neighbours", "sidelink", "flops", "profile", "mix", "disc", "line", "places"),
     },
+    "name": {"tiny_sd", "ddpm", "eat"},  # curves of quality, which say their sources
     "keep": {"hashes", "updates"},  # a ledger's, which cites
     "order": {"random", "best_sidelink"},
     "groups": {"random", "nearest"},

@@ -22,7 +22,7 @@ from fedray.learners.agent import Agent
 from fedray.learners.agents.algorithm import Algorithm
 from fedray.learners.contexts import LearnerContext
 from fedray.planning.plan import plan
-from fedray.report import recorded
+from fedray.report import page, recorded
 from fedray.report.recost import simulate_on_network
 from fedray.scenario import ScenarioError
 from fedray.scenario.model import Model
@@ -206,3 +206,29 @@ def test_the_algorithm_of_the_documentation_learns(tmp_path):
     (tmp_path / "my_algorithm.py").write_text(textwrap.dedent(example))
     run(file, tmp_path / "run")
     assert rows(tmp_path / "run" / "metrics.jsonl")[-1]["eval_right"] > 0.9
+
+
+def test_rules_are_measured_beside_an_agent_at_the_same_requests_and_shown_as_lines(tmp_path):
+    served = {
+        "data": {
+            "kind": "service",
+            "environment": {"kind": "edge"},
+            "requests": 3 * REQUESTS,
+            "held_out": 64,
+            "partition": {"kind": "iid"},
+        },
+        "model.rules": ["random", {"kind": "prophet"}],
+        "training.rounds": 1,
+    }
+    run(scenario(tmp_path, served), tmp_path / "run")
+    last = rows(tmp_path / "run" / "metrics.jsonl")[-1]
+    baseline = json.loads((tmp_path / "run" / "baseline.json").read_text())
+    assert last["eval_reward_random"] == baseline["eval_reward_random"] < 0 < last["eval_reward_prophet"]
+    assert last["eval_hit_prophet"] > last["eval_hit_random"]
+    (recorded_run,) = recorded.read([tmp_path / "run"])
+    shown = page.render([recorded_run])
+    assert ">prophet</" in shown
+    assert "reward random" not in shown  # which has no chart of its own
+    refused = scenario(tmp_path, served | {"model.rules": ["random", "random"]}, "twice.yaml")
+    with pytest.raises(ScenarioError, match=re.escape("model.rules: got random, random, expected each rule")):
+        job_of(refused)
