@@ -228,7 +228,7 @@ class Run:
             schedule = schedule.sorted({event.id: event.t0_s for event in events})
         reports, server = self.train_clients(schedule)
         self.start_baseline()
-        self.ledger = self.ledger.add(events, selected.payments)
+        self.ledger = self.ledger.add(events, selected)
         clients = [*selected.clients, *selected.unreached]
         in_order = [reports[client] for client in schedule.clients]  # whichever was faster
         metrics = round_metrics(
@@ -329,7 +329,7 @@ class Run:
         if self.baseline is not None:
             self.record_baseline(self.baseline)
         if self.scenario.companion is not None:
-            judged = audited(self.scenario, self.radio, self.known, self.executor, self.folder)
+            judged = audited(self.scenario, self.radio, self.known, self.executor, self.folder, self.ledger)
             self.folder.write("augmentation.json", judged)
         self.executor.export(self.folder.path / "model")
         if self.scenario.privacy is not None:

@@ -29,9 +29,11 @@ HOME = "home"  # numbers that train and stay at home, in a client's state
 
 
 class ExtraSamples(Protocol):
-    """Samples that join each client's own in a round."""
+    """Samples that join each client's own in a round, or that it scores once it has trained."""
 
-    def samples(self, client: int, training: LocalTraining) -> Samples: ...
+    def samples(self, client: int, training: LocalTraining) -> Samples | None: ...
+
+    def scores(self, client: int, training: LocalTraining) -> tuple[float, ...]: ...
 
 
 class AuditedData(NamedTuple):
@@ -282,9 +284,9 @@ class LocalTraining(ClientDatasets):
         """A client's samples with those that join them, encoded, and how many there are."""
         shard = self.shard(client, round_number)
         n = len(self.client_indices[client])
-        if extra_samples is None:
+        more = None if extra_samples is None else extra_samples.samples(client, self)
+        if more is None:
             return shard, n
-        more = extra_samples.samples(client, self)
         return shard.joined(self.learner.encode(more, np.arange(len(more)))), n + len(more)
 
     def _load(self, client: int, received: Tensor, state: State) -> tuple[Tensor, State]:

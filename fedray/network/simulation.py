@@ -63,6 +63,8 @@ class Simulation:
         self.resources = _shared_resources(schedule)
         self.min_updates: dict[int, int] = {}
         self.arrived: Counter[int] = Counter()  # usable inputs of server steps that begin with `min_updates`
+        # by such a server step, what it waits for beside them
+        self.beside: dict[int, set[int]] = {}
         self.unusable = set(unusable)  # and the skipped
         self.skipped: set[int] = set()
         self.failed: set[int] = set()
@@ -100,6 +102,7 @@ class Simulation:
         for i, server in self.servers.items():
             if server.min_updates is not None:
                 self.min_updates[i] = server.min_updates
+                self.beside[i] = {self.place[name] for name in server.beside}
             if server.deadline_s is not None:
                 self._schedule(server.deadline_s, self._reach_deadline, i)
 
@@ -153,8 +156,8 @@ class Simulation:
             ended, follower = waiting.pop()
             self.missing[follower] -= 1
             if follower in self.min_updates and ended not in self.unusable:
-                self.arrived[follower] += 1
-                if self.arrived[follower] == self.min_updates[follower]:
+                self.arrived[follower] += ended not in self.beside[follower]
+                if self._has_enough(follower):
                     self._begin(follower)
             if self.missing[follower]:
                 continue
@@ -163,6 +166,11 @@ class Simulation:
                 waiting += [(follower, next_) for next_ in reversed(self.followers[follower])]
             else:
                 self._begin(follower)
+
+    def _has_enough(self, server: int) -> bool:
+        """Whether a server step with `min_updates` has them, and all that it waits for beside them."""
+        enough = self.arrived[server] >= self.min_updates[server]
+        return enough and all(self.end_s[i] <= self.now_s for i in self.beside[server])
 
     def _close(self, server: int) -> None:
         """A server step has ended: which of its inputs came in time, and whether they are enough."""
@@ -173,8 +181,12 @@ class Simulation:
                 self._fail(server)
 
     def _inputs_in_time(self, server: int) -> set[int]:
-        ends = sorted((self.end_s[i], i) for i in self.awaited[server] if i not in self.unusable)
-        return {i for end_s, i in ends[: self.min_updates.get(server)] if end_s <= self.closed_s[server]}
+        beside = self.beside.get(server, set())
+        usable = [i for i in self.awaited[server] if i not in self.unusable]
+        ends = sorted((self.end_s[i], i) for i in usable if i not in beside)
+        first = [i for _, i in ends[: self.min_updates.get(server)]]
+        own = beside.intersection(usable)
+        return {i for i in (*first, *own) if self.end_s[i] <= self.closed_s[server]}
 
     def _fail(self, server: int) -> None:
         self.failed.add(server)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from fedray.schedule import Generate, Pass, Send, Step, Train, Validate
+from fedray.schedule import Generate, Pass, Score, Send, Step, Train, Validate
 
 
 class Loads(Protocol):
@@ -30,6 +30,7 @@ class Work:
     encode_flops: Callable[[int], float] | None = None
     # of trying two models on all of a client's samples
     validate_flops: Callable[[int], float] = lambda client: 0.0
+    score_flops: float = 0.0  # of classifying a generated picture
 
     def load(self, step: Step) -> float:
         if isinstance(step, Send):
@@ -48,6 +49,8 @@ class Work:
             return self.pass_flops(step.stage, step.samples) + self._encoding(step)
         if isinstance(step, Validate):
             return self.validate_flops(step.client)
+        if isinstance(step, Score):
+            return step.pictures * self.score_flops
         if isinstance(step, Generate):
             return step.pictures * self.generate_flops
         return self.aggregate_flops(len(step.after))

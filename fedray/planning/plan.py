@@ -25,7 +25,7 @@ from fedray.planning.round import Shared, schedule_round, select_clients, shared
 from fedray.planning.workload import Workload, measure
 from fedray.privacy.accounting import facts, with_noise
 from fedray.scenario import Loaded, Refused, Scenario
-from fedray.schedule import Generate, Schedule
+from fedray.schedule import Aggregate, Generate, Schedule
 
 LOOKED_AT = 5  # rounds, before a deadline is said to be met by nobody
 AS_COUNTED = ["parameters", "trainable_parameters", "home_parameters"]
@@ -126,7 +126,7 @@ def simulate_rounds(
     total = Ledger()
     for t in range(1, scenario.training.rounds + 1):
         schedule = schedule_round(scenario, radio, t, known, work, total)
-        total = total.add(time_round(schedule, work, radio, total.sim_time_s), schedule.payments)
+        total = total.add(time_round(schedule, work, radio, total.sim_time_s), schedule)
         yield schedule, total
 
 
@@ -297,7 +297,8 @@ def _check_deadline(scenario: Scenario, radio: Radio, work: Work, shared: Shared
         schedule = write_round(scenario, radio, when, selected, shared)
         # as if there were none
         timed = time_round(schedule, work, radio, when.time_s, {step.id: "done" for step in schedule})
-        last = {i for step in schedule if getattr(step, "deadline_s", None) for i in step.after}
+        waits = [step for step in schedule if isinstance(step, Aggregate) and step.deadline_s is not None]
+        last = {i for step in waits for i in step.after if i not in step.beside}
         fastest = min(fastest, *(event.t1_s - when.time_s for event in timed if event.id in last))
         if fastest <= deadline_s:
             return

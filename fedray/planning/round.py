@@ -33,6 +33,7 @@ class Shared:
 
     samples: Sequence[int]  # that each has
     counts: np.ndarray | None = None  # of each label, as they report them [clients, labels]
+    label_names: Sequence[str] = ()
 
     def eligible(self, scenario: Scenario) -> np.ndarray:
         """The clients that can be asked to train: a partition may leave some without samples."""
@@ -44,7 +45,8 @@ class Shared:
 def shared(scenario: Scenario, samples: Samples, indices: Mapping[int, np.ndarray]) -> Shared:
     """As the clients report it, where somebody asks for labels."""
     sizes = [len(indices[c]) for c in range(len(indices))]
-    return Shared(sizes, reported_counts(scenario, samples, indices) if scenario.needs_label_counts else None)
+    counts = reported_counts(scenario, samples, indices) if scenario.needs_label_counts else None
+    return Shared(sizes, counts, tuple(samples.label_names))
 
 
 def reported_counts(scenario: Scenario, samples: Samples, indices: Mapping[int, np.ndarray]) -> np.ndarray:
@@ -92,7 +94,8 @@ def schedule_round(
         available = _available(scenario, radio, start, shared, so_far)
         costs = true_costs(scenario, radio, start, work, available, so_far.encoded)
         clients, payments = hold_auction(scenario, start.round_number, available, costs, shared.samples)
-    schedule = replace(write_round(scenario, radio, start, clients, shared, work), payments=payments)
+    written = write_round(scenario, radio, start, clients, shared, work, so_far)
+    schedule = replace(written, payments=payments)
     if work is None or not work.encode_flops:
         return schedule
     schedule = schedule.encoding(so_far.encoded)
@@ -124,6 +127,7 @@ def write_round(
     clients: list[int],
     shared: Shared | None,
     work: Work | None = None,
+    so_far: Ledger = NOTHING,
 ) -> Schedule:
     """The schedule of the round of these clients.
 
@@ -133,15 +137,12 @@ def write_round(
         start: which round, and when it begins.
         clients: that take part.
         shared: what the server knows of its clients.
-        work: for hops that may be lost for what they carry.
+        work: for hops that may be lost for what they carry, and for what the server makes of time.
+        so_far: what the rounds before it cost, and which pictures they left where.
     """
     planner = scenario.companion_planner()
     if planner is not None:
-
-        def selected(round_number: int) -> list[int]:
-            return select_clients(scenario, radio, RoundStart(round_number, 0.0), shared)
-
-        schedule: Schedule = planner.schedule(start.round_number, clients, shared, selected)
+        schedule: Schedule = planner.schedule(start, clients, shared, so_far.pictures, radio, work)
         return schedule
     population = scenario.population
 

@@ -19,6 +19,7 @@ from fedray.scenario.scenario import Scenario
 if TYPE_CHECKING:
     from fedray.aggregation.rule import Rule
     from fedray.learners.learner import Learner
+    from fedray.tuning.tuning import Tuned
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Workload:
     home_parameters: int = 0  # that train and stay with their client
     flops_per_picture: float = 0.0  # that augmentation's generator paints, or the server for model.prior
     picture_bytes: int = 0
+    score_flops: float = 0.0  # of classifying a generated picture, where clients score some
     validate_flops_per_sample: float = 0.0  # of two models, where a relay's receivers try what they get
     encode_flops_per_sample: float = 0.0  # once, by frozen networks, whose output a client keeps
     preparation_flops: float = 0.0  # once a client, however many samples it has
@@ -119,6 +121,7 @@ class Workload:
             send_bytes=lambda direction, client: sent[direction][client % len(sent[direction])],
             aggregate_flops=lambda updates: travelling * aggregation.operations(updates) + root_flops,
             generate_flops=self.flops_per_picture,
+            score_flops=self.score_flops,
             picture_bytes=self.picture_bytes,
             state_bytes=self.client_state_bytes,
             encode_flops=(lambda client: encodes * own.get(client, 0) + prepares)
@@ -262,6 +265,7 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
         * (rules.client_state_numbers + hooks.feeds_back * rules.sent + tuned.home_numbers),
         flops_per_sample=_flops_per_sample(learner),
         validate_flops_per_sample=_validate_flops_per_sample(scenario, learner),
+        score_flops=_forward_flops(learner) if planner is not None else 0.0,
         encode_flops_per_sample=learner.encode_flops(),
         preparation_flops=learner.preparation_flops(),
         notes=tuple(planner.notes(companion_work, dataset)) if planner else (),
@@ -272,10 +276,22 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
         flops_per_picture=companion_work.flops_per_image,
         picture_bytes=companion_work.image_bytes,
     )
-    if not scenario.topology.splits_model:
-        return whole
-    from fedray.learners.cut import cut
+    return _cut(scenario, learner, tuned, whole) if scenario.topology.splits_model else whole
 
+
+def _cut(scenario: Scenario, learner: Learner, tuned: Tuned, whole: Workload) -> Workload:
+    """A workload cut where the scenario says.
+
+    Args:
+        scenario: whose topology is a split.
+        learner: on the meta device, with what trains.
+        tuned: that.
+        whole: its workload.
+    """
+    from fedray.learners.cut import cut
+    from fedray.transport.buffer import Layout
+
+    layout = Layout.of(tuned.travelling, scenario.payload)
     (split,) = cut_work(scenario, learner, tuned, layout, [cut(learner.stages, scenario.split)])
     if reason := refusal(scenario, split):
         raise reason
@@ -298,19 +314,22 @@ def _quantizable(learner: Learner) -> int:
 
 
 def _validate_flops_per_sample(scenario: Scenario, learner: Learner) -> float:
-    """Forwards through two models, where receivers validate; of a learner that says itself what a step takes,
-    a third of that each, as the backward pass is two products for each one of the forward pass."""
+    """Forwards through two models, where receivers validate."""
+    return 2 * _forward_flops(learner) if scenario.topology.relay_defence is not None else 0.0
+
+
+def _forward_flops(learner: Learner) -> float:
+    """Of a sample; of a learner that says itself what a step takes, a third of that, as the backward pass is
+    two products for each one of the forward pass."""
     import torch
 
     from fedray.learners.flops import counted_flops
 
-    if scenario.topology.relay_defence is None:
-        return 0.0
     if learner.flops_per_sample is not None:
-        return 2 * learner.flops_per_sample / 3
+        return learner.flops_per_sample / 3
     batch, samples = learner.blank_batch()
     with torch.no_grad():
-        return 2 * counted_flops(lambda: learner.loss(batch)) / samples
+        return counted_flops(lambda: learner.loss(batch)) / samples
 
 
 def _flops_per_sample(learner: Learner) -> float:

@@ -237,7 +237,7 @@ def client_flops(run: Recorded) -> float:
 
 KINDS = {"train": "training", "generate": "painting", "aggregate": "server", "wait": "waiting"}
 KINDS |= dict.fromkeys(("front", "tail", "back"), "training") | dict.fromkeys(SERVED, "server")
-KINDS["validate"] = "validation"
+KINDS |= {"validate": "validation", "score": "validation"}
 KINDS |= {d: d for d in ("downlink", "sidelink", "uplink")}
 
 
