@@ -24,7 +24,7 @@ from fedray.executors import (
 from fedray.failures import RunFailed as RunFailed
 from fedray.failures import failed_round, failure, judge_failure, record, refuse_round_of_failures
 from fedray.network.clock import time_round
-from fedray.network.ledger import Event, Ledger
+from fedray.network.ledger import Event
 from fedray.network.radio import Radio
 from fedray.planning.plan import feasible, resolve_auto_cut, simulate_rounds
 from fedray.planning.round import Shared, schedule_round, shared
@@ -122,7 +122,7 @@ class Run:
         self.opened: Executor | None = None  # to be closed
         self.restored = False
         self.first_round = 1
-        self.ledger = Ledger()
+        self.ledger = self.recorder.earlier_costs()
         self.failures = 0
         self.wall_time_s = 0.0  # of this run before this process began
         self.saved_round = 0  # the last checkpoint's

@@ -74,6 +74,7 @@ def sheet(pictures: GeneratedImages, file: Path) -> None:
 
 def candidates_sheet(pictures: GeneratedImages, images: int, file: Path) -> None:
     """A row a candidate prompt, `images` in each."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     write_sheet(_tensors(pictures.pixels, square=False), images, file)
 
 

@@ -27,6 +27,7 @@ from fedray.executors.local_training import AuditedData
 from fedray.executors.model import as_sent, master
 from fedray.executors.spill import StateArrays
 from fedray.randomness import SERVER
+from fedray.scenario.tune_first import GENERATOR
 from fedray.transport.buffer import Layout
 
 
@@ -38,10 +39,13 @@ class AugmentationServer:
         assert job.scenario.augmentation is not None
         self.job = job
         self.device = device
-        self.section = job.scenario.augmentation
+        self.section = section = job.scenario.augmentation
         self.info = job.dataset.info
         keep = job.run / "pictures" if job.run is not None else None
-        self.generator = ImageGenerator(self.section, job.folder, self.info, job.scenario.seed, device, keep)
+        if section.tune_first is not None and job.run is not None:
+            tuned = job.run / GENERATOR / "model"
+            section = section.model_copy(update={"generator": str(tuned)})
+        self.generator = ImageGenerator(section, job.folder, self.info, job.scenario.seed, device, keep)
 
     @cached_property
     def client(self) -> ClientWorker:

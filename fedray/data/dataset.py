@@ -3,8 +3,9 @@
 from functools import cached_property
 from pathlib import Path
 
-from fedray.data.samples import DatasetInfo, Samples
+from fedray.data.samples import DatasetInfo, Samples, photo_prompt
 from fedray.data.sources import source
+from fedray.scenario.base import Refused
 from fedray.scenario.data import DataSection
 from fedray.scenario.scenario import Scenario
 
@@ -44,9 +45,18 @@ class Dataset:
     def info(self) -> DatasetInfo:
         return self.source.info
 
-    @property
+    @cached_property
     def train(self) -> Samples:
-        return self.source.train
+        samples = self.source.train
+        names = self.section.names_of_labels
+        for name in names:
+            if name not in samples.label_names:
+                expected = f"a label: {', '.join(samples.label_names)}"
+                raise Refused("data.caption_names", repr(name), expected)
+        if names:
+            prompts = [photo_prompt(names.get(name, name)) for name in samples.label_names]
+            samples.captions = [prompts[k] for k in samples.labels]
+        return samples
 
     @property
     def test(self) -> Samples:

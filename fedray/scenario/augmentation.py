@@ -10,6 +10,7 @@ from pydantic import Field
 from fedray.scenario.amount import AnyAmount, PerClass
 from fedray.scenario.base import Count, FilePath, NotNegative, Positive, Refused, Section
 from fedray.scenario.prompts import Drawn, Prompts
+from fedray.scenario.tune_first import TuneFirst
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
@@ -118,6 +119,10 @@ class Augmentation(Section):
         default="tiny-sd",
         description="A text_to_image model, written as model.base: a shipped model, a folder in diffusers' "
         "layout, or owner/name on the Hugging Face hub. The model/ folder of a fedray run is one too.",
+    )
+    tune_first: TuneFirst | None = Field(
+        default=None,
+        description="Fine-tune the generator before the first round. None: it is used as it is.",
     )
     precision: Literal["fp32", "fp16", "bf16"] = Field(
         default="fp32", description="The generator's number format: fp32, fp16 or bf16."

@@ -32,6 +32,7 @@ class DataSection(KindSection):
     needs_captions: ClassVar[bool] = False  # whether each sample's caption is the user's own
     names_columns: ClassVar[bool] = False  # whether a column may name a picture beside each sample
     called: ClassVar[str] = "samples"  # what its samples are called in messages
+    names_of_labels: ClassVar[dict[str, str]] = {}  # by label, what captions call it
     # whether it has equally many samples of each label, so that a partition by label is known before
     labels_known_before_download: ClassVar[bool] = False
 
@@ -140,7 +141,19 @@ class ImageFolder(DataSection):
             yield Refused("runtime.executor", scenario.runtime.executor, expected)
 
 
-class FashionMnistMini(DataSection):
+class LabelCaptioned(DataSection):
+    """Images that have no captions but their labels' names."""
+
+    caption_names: dict[str, str] = Field(
+        default={}, description="What captions call a label, where that is not its own name."
+    )
+
+    @property
+    def names_of_labels(self) -> dict[str, str]:  # type: ignore[override]
+        return self.caption_names
+
+
+class FashionMnistMini(LabelCaptioned):
     """2,500 garments of Fashion-MNIST that ship with fedray, captioned like "a photo of a sneaker", and 500
     more to test on."""
 
@@ -151,7 +164,7 @@ class FashionMnistMini(DataSection):
     cites: ClassVar[tuple[str, ...]] = ("xiao2017fashion",)
 
 
-class Downloaded(DataSection):
+class Downloaded(LabelCaptioned):
     """A data set in torchvision's layout, as `torchvision.datasets` leaves it in its root folder."""
 
     path: FilePath = Field(
