@@ -1,9 +1,10 @@
 """A scenario's data set, each of its halves opened once."""
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from fedray.data.samples import DatasetInfo, Samples, photo_prompt
+from fedray.data.samples import Array, DatasetInfo, Samples
 from fedray.data.sources import source
 from fedray.scenario.base import Refused
 from fedray.scenario.data import DataSection
@@ -53,10 +54,10 @@ class Dataset:
             if name not in samples.label_names:
                 expected = f"a label: {', '.join(samples.label_names)}"
                 raise Refused("data.caption_names", repr(name), expected)
-        if names:
-            prompts = [photo_prompt(names.get(name, name)) for name in samples.label_names]
-            samples.captions = [prompts[k] for k in samples.labels]
-        return samples
+        if not names:
+            return samples
+        assert isinstance(samples, Array), "captions of others are the user's own"
+        return replace(samples, called=[names.get(name, name) for name in samples.label_names])
 
     @property
     def test(self) -> Samples:

@@ -164,7 +164,7 @@ class FashionMnistMini(LabelCaptioned):
     cites: ClassVar[tuple[str, ...]] = ("xiao2017fashion",)
 
 
-class Downloaded(LabelCaptioned):
+class Downloaded(DataSection):
     """A data set in torchvision's layout, as `torchvision.datasets` leaves it in its root folder."""
 
     path: FilePath = Field(
@@ -180,7 +180,7 @@ class Downloaded(LabelCaptioned):
         return self.download
 
 
-class FashionMnist(Downloaded):
+class FashionMnist(Downloaded, LabelCaptioned):
     """60,000 garments of 28 x 28 pixels, and 10,000 to test on."""
 
     kind: Literal["fashion_mnist"] = Field(description="fashion_mnist: the whole of Fashion-MNIST.")
@@ -194,7 +194,7 @@ class FashionMnist(Downloaded):
     cites: ClassVar[tuple[str, ...]] = ("xiao2017fashion",)
 
 
-class Cifar(Downloaded):
+class Cifar(Downloaded, LabelCaptioned):
     """50,000 colour images of 32 x 32 pixels, and 10,000 to test on."""
 
     kind: Literal["cifar10", "cifar100"] = Field(

@@ -45,7 +45,8 @@ class TuneFirst(Section):
         mine = augmentation["tune_first"]
         network = tree["network"] | {"deadline_s": None, "save_energy": False}  # which fit another model
         population = tree["population"] | {"over_select": 0, "selection": "random", "label_epsilon": None}
-        data = tree["data"] | ({"caption_names": augmentation["names"]} if augmentation["names"] else {})
+        captioned = "caption_names" in tree["data"]  # captions of others are the user's own
+        data = tree["data"] | ({"caption_names": augmentation["names"]} if captioned else {})
         training = {name: mine[name] for name in ("rounds", "local_steps", "batch_size", "optimizer")}
         return {name: tree[name] for name in KEPT} | {
             "name": f"{tree['name'][:50]}-{GENERATOR}",
