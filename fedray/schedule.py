@@ -169,7 +169,8 @@ class Aggregate(NamedTuple):
     """The server aggregates the buffers of all predecessors into the next global buffer; or of those that are
     there at the deadline, or of the first `min_updates`. It fails where a quorum is missed: then what waits
     for it is skipped, and the global buffer stays as it is. Of its predecessors, `beside` is the server's own
-    work: it waits for that too, unless its deadline is over, and does not count it among updates."""
+    work: it waits for that too, where it has no deadline, and does not count it among updates. What the
+    server has begun it ends before it aggregates."""
 
     id: str
     after: tuple[str, ...]

@@ -86,10 +86,9 @@ def fill_missing(
         """Of the frequencies, as parts of the highest, where shares leave time to train."""
         return 1 - frequency(x) / devices.most_hz
 
-    rows = np.zeros((2, 2 * n))
-    rows[0, :n] = 1
-    rows[1, n:] = 1
-    sums = LinearConstraint(rows, [missing / scale, 1], [np.inf, 1])
+    of_samples = np.repeat([1.0, 0.0], n)
+    total = LinearConstraint(of_samples, missing / scale, np.inf)
+    whole = LinearConstraint(1 - of_samples, 1, 1)
     least = np.minimum(upload_s / deadline_s * (1 + 1e-6), 1)
     start = np.concatenate([np.full(n, missing / scale / n), least + (1 - least.sum()) / n])
     unit = max(energy(start), 1e-12)
@@ -98,7 +97,7 @@ def fill_missing(
         start,
         method="SLSQP",
         bounds=[(0, None)] * n + [(float(low), 1) for low in least],
-        constraints=[sums, {"type": "ineq", "fun": slack}],
+        constraints=[total, whole, {"type": "ineq", "fun": slack}],
         options={"maxiter": 500, "ftol": 1e-12},
     )
     if least.sum() > 1 or slack(result.x).min() < -1e-6:

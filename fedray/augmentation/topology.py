@@ -44,8 +44,8 @@ def at_server(
         clients: of the round; none: the server alone (AIGC-only).
         generated: how many images the server generates, and trains on.
         augmented: whether the augmented model is trained; not where it would weigh nothing.
-        closing: when it ends. A model that the server has not trained at a deadline weighs nothing; the first
-            updates that are enough are clients'.
+        closing: when it ends. A model whose training the server has not begun at a deadline is late, and
+            weighs nothing; the first updates that are enough are clients'.
     """
     *steps, _ = parallel(round_number, clients, False).steps
     ups = tuple(step.id for step in steps if isinstance(step, Send) and step.direction == "uplink")

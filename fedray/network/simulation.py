@@ -63,7 +63,7 @@ class Simulation:
         self.resources = _shared_resources(schedule)
         self.min_updates: dict[int, int] = {}
         self.arrived: Counter[int] = Counter()  # usable inputs of server steps that begin with `min_updates`
-        # by such a server step, what it waits for beside them
+        # by a server step, its server's own work among what it waits for
         self.beside: dict[int, set[int]] = {}
         self.unusable = set(unusable)  # and the skipped
         self.skipped: set[int] = set()
@@ -100,9 +100,9 @@ class Simulation:
     def _set_conditions(self) -> None:
         """What lets server steps begin before all inputs are there."""
         for i, server in self.servers.items():
+            self.beside[i] = {self.place[name] for name in server.beside}
             if server.min_updates is not None:
                 self.min_updates[i] = server.min_updates
-                self.beside[i] = {self.place[name] for name in server.beside}
             if server.deadline_s is not None:
                 self._schedule(server.deadline_s, self._reach_deadline, i)
 
@@ -184,9 +184,10 @@ class Simulation:
         beside = self.beside.get(server, set())
         usable = [i for i in self.awaited[server] if i not in self.unusable]
         ends = sorted((self.end_s[i], i) for i in usable if i not in beside)
-        first = [i for _, i in ends[: self.min_updates.get(server)]]
-        own = beside.intersection(usable)
-        return {i for i in (*first, *own) if self.end_s[i] <= self.closed_s[server]}
+        first = {i for end_s, i in ends[: self.min_updates.get(server)] if end_s <= self.closed_s[server]}
+        # which keeps the server's processor from the step itself
+        own = {i for i in beside.intersection(usable) if self.end_s[i] <= self.start_s[server]}
+        return first | own
 
     def _fail(self, server: int) -> None:
         self.failed.add(server)
@@ -218,6 +219,7 @@ class Simulation:
                     i for i, end_s in enumerate(self.end_s) if end_s > closed_s and i not in self.servers
                 }
                 late |= usable - in_time
+                late -= in_time
                 late -= self._behind(server)
         return late
 

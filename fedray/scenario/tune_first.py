@@ -56,5 +56,5 @@ class TuneFirst(Section):
             "model": {"kind": "text_to_image", "base": augmentation["generator"]},
             "tuning": mine["tuning"],
             "training": training | {"precision": augmentation["precision"]},
-            "evaluation": {},
+            "evaluation": {"prompts": []},
         }

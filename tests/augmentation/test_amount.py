@@ -48,7 +48,7 @@ def test_a_round_with_hidden_pictures_lasts_as_long_as_its_clients_and_has_no_ro
     changes = {
         "augmentation": {"amount": {"kind": "hidden"}, "batch_size": 5, "at_most": 40, "inference_steps": 2},
         "training.rounds": 4,
-        "network.server": {"kind": "flops", "peak_flops": 5.0e9, "utilisation": 1.0, "active_w": 400},
+        "network.server": {"kind": "flops", "peak_flops": 2.0e11, "utilisation": 1.0, "active_w": 400},
     }
     loaded = check(garments(tmp_path, changes))
     scenario = loaded.scenario

@@ -20,13 +20,14 @@ SECOND = {"kind": "flops", "peak_flops": 1.0, "utilisation": 1.0, "active_w": 1.
 NETWORK = {"uplink": FAST, "downlink": FAST, "sidelink": FAST, "device": SECOND, "server": SECOND}
 
 
-def timed(tmp_path, closing, server_s):
-    """Three clients that train for 1, 2 and 3 s beside a server that does for so long."""
+def timed(tmp_path, closing, server_s, paint_s=0.0):
+    """Three clients that train for 1, 2 and 3 s beside a server that paints and trains for so long."""
     radio = Radio(check(garments(tmp_path, {"network": NETWORK})).scenario.network)
     work = Work(
         train_flops=lambda client, pictures: server_s if client == SERVER_ID else 1.0 + client,
         send_bytes=lambda direction, client: 0,
         aggregate_flops=lambda updates: 0.0,
+        generate_flops=paint_s,
     )
     schedule = at_server(1, [0, 1, 2], ImageCounts(1, 1), True, closing)
     events = {e.id: e for e in time_round(schedule, work, radio, 0.0)}
@@ -42,12 +43,17 @@ def test_the_augmented_model_is_none_of_the_updates_that_are_enough(server_s, en
     assert events["up-2"].outcome == "late"
 
 
-@pytest.mark.parametrize(("server_s", "trains"), [(2.0, True), (4.0, False)])
-def test_a_model_that_the_server_has_not_trained_at_the_deadline_is_late(server_s, trains, tmp_path):
-    left, events = timed(tmp_path, Closing(deadline_s=2.5), server_s)
-    assert events["aggregate"].t0_s == pytest.approx(2.5)
+@pytest.mark.parametrize(
+    ("paint_s", "server_s", "begins_s", "trains"), [(0, 2, 2.5, True), (0, 4, 4, True), (3, 1, 3, False)]
+)
+def test_training_that_the_server_has_not_begun_at_the_deadline_is_late(
+    paint_s, server_s, begins_s, trains, tmp_path
+):
+    left, events = timed(tmp_path, Closing(deadline_s=2.5), server_s, paint_s)
+    assert events["aggregate"].t0_s == pytest.approx(begins_s)
     assert left.clients == [0, 1]
     assert ("train-augmented" in {step.id for step in left}) == trains
+    assert events["train-augmented"].outcome == ("done" if trains else "late")
 
 
 def test_pictures_that_were_lost_are_sent_again(tmp_path):
