@@ -193,6 +193,16 @@ def differences(runs: Sequence[Recorded]) -> dict[str, list[Any]]:
     return {key: row for key, row in values.items() if any(v != row[0] for v in row)}
 
 
+def chosen_prompts(tried: Sequence[dict[str, Any]]) -> str:
+    """Of each label that was tried its best prompt, with its score and the next one's."""
+
+    def scored(label: str) -> str:
+        first, second = sorted((p for p in tried if p["label"] == label), key=lambda p: -p["score"])[:2]
+        return f"{label}: {first['prompt']} ({first['score']:.2f} against {second['score']:.2f})"
+
+    return "; ".join(scored(label) for label in dict.fromkeys(p["label"] for p in tried))
+
+
 def painted(runs: Sequence[Recorded]) -> list[tuple[str, list[str]]]:
     """What augmentation's pictures are worth: a row a quantity, a column a run."""
 
@@ -225,6 +235,7 @@ def painted(runs: Sequence[Recorded]) -> list[tuple[str, list[str]]]:
             "clients' distance (EMD), before and after",
             cells(lambda a: f"{mean(a['emd_before'])} → {mean(a['emd_after'])}"),
         ),
+        ("prompts by clients' scores", cells(lambda a: chosen_prompts(a.get("prompts") or []))),
         ("learning error: clients / pictures", both("learning_error")),
         ("gap to the global gradient: clients / pictures", both("gradient_gap")),
     ]
