@@ -29,7 +29,7 @@ class Devices:
 
 
 class Allocation(NamedTuple):
-    """Generated samples, CPU frequency and share of the band of each device [n], and their energy together."""
+    """Generated samples, CPU frequency and share of the band of each device [n], and all devices' energy."""
 
     generated: np.ndarray
     frequency_hz: np.ndarray
