@@ -227,6 +227,7 @@ def painted(runs: Sequence[Recorded]) -> list[tuple[str, list[str]]]:
             )
         )
 
+    prompts = cells(lambda a: chosen_prompts(a.get("prompts") or []))
     return [
         ("pictures", cells(lambda a: str(pictures(a).get("images", 0)))),
         ("a judge recognises", cells(lambda a: recognised(pictures(a)))),
@@ -235,7 +236,7 @@ def painted(runs: Sequence[Recorded]) -> list[tuple[str, list[str]]]:
             "clients' distance (EMD), before and after",
             cells(lambda a: f"{mean(a['emd_before'])} → {mean(a['emd_after'])}"),
         ),
-        ("prompts by clients' scores", cells(lambda a: chosen_prompts(a.get("prompts") or []))),
+        *([("prompts by clients' scores", prompts)] if any(prompts) else []),
         ("learning error: clients / pictures", both("learning_error")),
         ("gap to the global gradient: clients / pictures", both("gradient_gap")),
     ]
