@@ -45,6 +45,7 @@ class Hidden(AmountSection):
     implementation: ClassVar[str] = "fedray.augmentation.amount:HiddenAmount"
     needs_server: ClassVar[bool] = True
     by_batches: ClassVar[bool] = True
+    cites: ClassVar[tuple[str, ...]] = ("qiang2024aigc",)
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         if scenario.augmentation.at != "server":

@@ -43,6 +43,8 @@ class Evidence(PromptsSection):
         "learning alone, so that their models can tell labels apart. Painting begins in the next.",
     )
 
+    cites: ClassVar[tuple[str, ...]] = ("qiang2024aigc",)
+
     @property
     def trial_round(self) -> int:  # type: ignore[override]
         return self.round

@@ -1,7 +1,7 @@
 """`augmentation.tune_first`: the generator is fine-tuned before the first round."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -27,6 +27,8 @@ class TuneFirst(Section):
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = Field(description="Samples per batch.")
     optimizer: Optimizer = Field(description="The client's optimizer.")
     tuning: Tuning = Field(description="What of the generator trains and travels.")
+
+    cites: ClassVar[tuple[str, ...]] = ("qiang2024aigc",)
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         if scenario.augmentation.at == "client":
