@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from fedray.aggregation.accumulators import Accumulator, ExactSum, Gathered, Updates
     from fedray.aggregation.rule import Rule
     from fedray.api import check, compare, load, open, plan, run, trainable
+    from fedray.augmentation.amount import Amount, AmountContext
     from fedray.callbacks import Callback, ClientReport, EvaluationReport, RoundReport, RunEnd, RunStart
     from fedray.data.partition import Partition
     from fedray.data.samples import DatasetInfo, DatasetSamples, Samples
@@ -57,6 +58,8 @@ __all__ = [
     "Accumulator",
     "Aggregate",
     "Algorithm",
+    "Amount",
+    "AmountContext",
     "Attack",
     "Cache",
     "CachePolicy",
@@ -132,6 +135,7 @@ _MODULES = {
     "fedray.aggregation.accumulators": ["Accumulator", "ExactSum", "Gathered", "Updates"],
     "fedray.aggregation.rule": ["Rule"],
     "fedray.api": ["check", "compare", "load", "open", "plan", "run", "trainable"],
+    "fedray.augmentation.amount": ["Amount", "AmountContext"],
     "fedray.callbacks": ["Callback", "ClientReport", "EvaluationReport", "RoundReport", "RunEnd", "RunStart"],
     "fedray.data.partition": ["Partition"],
     "fedray.data.samples": ["DatasetInfo", "DatasetSamples", "Samples"],

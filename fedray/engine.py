@@ -24,7 +24,7 @@ from fedray.executors import (
 from fedray.failures import RunFailed as RunFailed
 from fedray.failures import failed_round, failure, judge_failure, record, refuse_round_of_failures
 from fedray.network.clock import time_round
-from fedray.network.ledger import Event, Ledger
+from fedray.network.ledger import Event
 from fedray.network.radio import Radio
 from fedray.planning.feasible import feasible
 from fedray.planning.plan import settle, simulate_rounds
@@ -123,7 +123,7 @@ class Run:
         self.opened: Executor | None = None  # to be closed
         self.restored = False
         self.first_round = 1
-        self.ledger = Ledger()
+        self.ledger = self.recorder.earlier_costs()
         self.failures = 0
         self.wall_time_s = 0.0  # of this run before this process began
         self.saved_round = 0  # the last checkpoint's
@@ -228,7 +228,7 @@ class Run:
             schedule = schedule.sorted({event.id: event.t0_s for event in events})
         reports, server = self.train_clients(schedule)
         self.start_baseline()
-        self.ledger = self.ledger.add(events, selected.payments)
+        self.ledger = self.ledger.add(events, selected)
         clients = [*selected.clients, *selected.unreached]
         in_order = [reports[client] for client in schedule.clients]  # whichever was faster
         metrics = round_metrics(
@@ -329,7 +329,7 @@ class Run:
         if self.baseline is not None:
             self.record_baseline(self.baseline)
         if self.scenario.companion is not None:
-            judged = audited(self.scenario, self.radio, self.known, self.executor, self.folder)
+            judged = audited(self.scenario, self.radio, self.known, self.executor, self.folder, self.ledger)
             self.folder.write("augmentation.json", judged)
         self.executor.export(self.folder.path / "model")
         if self.scenario.privacy is not None:

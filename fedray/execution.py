@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fedray import checks, engine, executors, sweep
+from fedray import checks, engine, executors, sweep, tune_first
 from fedray.callbacks import Callback
 from fedray.failures import failure
 from fedray.report import page
@@ -71,6 +71,7 @@ def execute(
             if loaded.scenario.sweep:
                 result = sweep.run(loaded, folder, progress)
             else:
+                tune_first.tune(loaded, folder, [progress], engine.run)
                 result = engine.run(loaded, folder, [progress, *callbacks], resume)
             _write_report(folder.path, progress)
             return result

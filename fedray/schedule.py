@@ -52,12 +52,14 @@ class Train(NamedTuple):
 
 
 class Generate(NamedTuple):
-    """Client `client`, or the server, generates so many new `pictures`."""
+    """Client `client`, or the server, generates so many new `pictures`, to train on or, in a `trial`, to be
+    scored."""
 
     id: str
     client: int
     pictures: int
     after: tuple[str, ...] = ()
+    trial: bool = False
 
     @property
     def node(self) -> str:
@@ -102,6 +104,19 @@ class Validate(NamedTuple):
         return client_node(self.client)
 
 
+class Score(NamedTuple):
+    """Client `client` scores so many generated `pictures` with the model that it has trained."""
+
+    id: str
+    client: int
+    pictures: int
+    after: tuple[str, ...]
+
+    @property
+    def node(self) -> str:
+        return client_node(self.client)
+
+
 class Send(NamedTuple):
     """`sender` sends `receiver` (numbers; the server is SERVER_ID) the buffer it holds, or a `share` of it in
     `messages` that each wait for an answer (two buffers: a share of 2); with no predecessor it is the
@@ -127,6 +142,7 @@ class Send(NamedTuple):
     bytes: int | None = None
     message: Message | None = None
     given: str | None = None
+    trial: bool = False  # its pictures are to be scored, not to train on
 
     @property
     def node(self) -> str:
@@ -153,8 +169,10 @@ class Quorum(NamedTuple):
 class Aggregate(NamedTuple):
     """The server aggregates the buffers of all predecessors into the next global buffer; or of those that are
     there at the deadline, or of the first `min_updates`. It fails where a quorum is missed: then what waits
-    for it is skipped, and the global buffer stays as it is. It ends `agrees_s` later, once edge servers have
-    agreed on what came of it."""
+    for it is skipped, and the global buffer stays as it is. Of its predecessors, `beside` is the server's own
+    work: it waits for that too, where it has no deadline, and does not count it among updates. What the
+    server has begun it ends before it aggregates. It ends `agrees_s` later, once edge servers have agreed on
+    what came of it."""
 
     id: str
     after: tuple[str, ...]
@@ -162,13 +180,14 @@ class Aggregate(NamedTuple):
     min_updates: int | None = None
     quorums: tuple[Quorum, ...] = ()
     agrees_s: float = 0.0
+    beside: tuple[str, ...] = ()
 
     @property
     def node(self) -> str:
         return SERVER_NODE
 
 
-Step = Train | Generate | Pass | Validate | Send | Aggregate
+Step = Train | Generate | Pass | Validate | Score | Send | Aggregate
 
 
 class Payments(NamedTuple):
@@ -339,7 +358,7 @@ class Schedule:
         }
 
 
-def _computes_at(step: Train | Generate | Pass | Validate | Aggregate) -> int:
+def _computes_at(step: Train | Generate | Pass | Validate | Score | Aggregate) -> int:
     if isinstance(step, Aggregate) or (isinstance(step, Pass) and step.stage in SERVED):
         return SERVER_ID
     return step.client

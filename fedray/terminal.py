@@ -284,8 +284,9 @@ def _plan_rows(p: dict[str, Any]) -> list[tuple[str, str, str]]:
             if p["pictures"]
             else []
         ),
+        *_tuned_first(p),
         ("", "", ""),
-        ("", "a round", f"{p['rounds']} rounds"),
+        ("", "a round", f"{p['rounds']} rounds" + (", with the generator's" if "generator" in p else "")),
     ]
     rows.append(("transfers", f"{p['per_round']['transfers']:g}", f"{p['total']['transfers']:,}"))
     for direction in ("uplink", "downlink", "sidelink"):
@@ -299,6 +300,16 @@ def _plan_rows(p: dict[str, Any]) -> list[tuple[str, str, str]]:
         if key in p["total"]:
             rows.append((name, f"{p['per_round'][key]:.4g}", f"{p['total'][key]:.4g}"))
     return rows
+
+
+def _tuned_first(p: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """What the fine-tuning of a generator before the first round costs, where there is one."""
+    if "generator" not in p:
+        return []
+    total = p["generator"]["total"]
+    nbytes = sum(total[f"bytes_{direction}"] for direction in ("uplink", "downlink", "sidelink"))
+    spent = f"{size(total['sim_time_s'], 's')}, {size(total['energy_j'], 'J')}"
+    return [("the generator, tuned first", size(nbytes), spent)]
 
 
 def _show_cuts(cuts: list[dict[str, Any]], chosen: str) -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from fedray.executors import Executor
+from fedray.network.ledger import Ledger
 from fedray.network.radio import Radio
 from fedray.planning.round import Shared, schedule_round
 from fedray.runs.folder import RunFolder
@@ -10,7 +11,12 @@ from fedray.scenario.scenario import Scenario
 
 
 def audited(
-    scenario: Scenario, radio: Radio, known: Shared, executor: Executor, folder: RunFolder
+    scenario: Scenario,
+    radio: Radio,
+    known: Shared,
+    executor: Executor,
+    folder: RunFolder,
+    ledger: Ledger,
 ) -> dict[str, Any]:
     """How good the data of the last round's clients and of the companion are, and how far each client's
     mix of labels is from the population's.
@@ -21,10 +27,11 @@ def audited(
         known: what the server knows of its clients.
         executor: has the global model.
         folder: of the run.
+        ledger: of all rounds.
     """
     planner = scenario.companion_planner()
     schedule = schedule_round(scenario, radio, scenario.training.rounds, known)
-    task = planner.audited(schedule, known)
+    task = planner.audited(ledger.pictures, known)
     clients = schedule.clients
     if not clients:  # none trained
         eligible = known.eligible(scenario)

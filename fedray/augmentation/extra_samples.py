@@ -21,6 +21,26 @@ class SharedImages(NamedTuple):
     def samples(self, client: int, training: Any) -> Samples:
         return self.images.samples(training.job.dataset.info)
 
+    def scores(self, client: int, training: Any) -> tuple[float, ...]:
+        return ()
+
+
+class CandidateImages(NamedTuple):
+    """Generated pictures of candidate prompts, `images` of each in a row, which clients score."""
+
+    pictures: GeneratedImages
+    images: int
+
+    def samples(self, client: int, training: Any) -> None:
+        return None
+
+    def scores(self, client: int, training: Any) -> tuple[float, ...]:
+        """Of each candidate the mean probability that the client's model gives to its label."""
+        samples = self.pictures.samples(training.job.dataset.info)
+        probabilities = training.learner.probabilities(samples)
+        right = probabilities[np.arange(len(samples)), samples.labels]
+        return tuple(right.reshape(-1, self.images).mean(1).tolist())
+
 
 class OwnImages(NamedTuple):
     """Each client's own pictures, of these labels, which its worker generates."""
@@ -39,3 +59,6 @@ class OwnImages(NamedTuple):
             training.resident["image generator"] = generator
         images: GeneratedImages = generator.generate(client, self.labels[client])
         return images.samples(info)
+
+    def scores(self, client: int, training: Any) -> tuple[float, ...]:
+        return ()

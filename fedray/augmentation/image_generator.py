@@ -15,6 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from fedray.augmentation.labels import painted
+from fedray.augmentation.trial import Candidate
 from fedray.data import DatasetInfo
 from fedray.data.samples import Array
 from fedray.files import whole
@@ -70,6 +71,7 @@ class ImageGenerator:
         self.keep = keep
         self.learner = _load(section.generator, folder, device, DTYPES[section.precision])
         self.sampling = _sampling(section)
+        self.chosen: dict[int, int] = {}  # by label, the template that it alone is made of
         self._embedded: dict[str, Conditions] = {}
         self._made: dict[int, list[np.ndarray]] = {}
 
@@ -82,15 +84,33 @@ class ImageGenerator:
         return GeneratedImages(np.stack(made[: len(labels)]), labels.astype(np.int64))
 
     def prompt(self, owner: int, i: int, label: int) -> str:
+        """The i-th of an owner's pictures: of its label's chosen template, or of one that is drawn."""
+        templates = self.section.templates_of(self.dataset.label_names[label])
+        drawn = key(self.seed, i, owner, "template") % len(templates)
+        return self.filled(label, self.chosen.get(label, drawn))
+
+    def filled(self, label: int, template: int) -> str:
+        """A label's template with its name."""
         name = self.dataset.label_names[label]
-        templates = self.section.templates_of(name)
         called = self.section.names.get(name, name)
-        template = templates[key(self.seed, i, owner, "template") % len(templates)]
-        return template.format(label=called, a="an" if called[:1] in tuple("aeiou") else "a")
+        text = self.section.templates_of(name)[template]
+        return text.format(label=called, a="an" if called[:1] in tuple("aeiou") else "a")
+
+    def candidate_images(self, candidates: Sequence[Candidate], images: int) -> GeneratedImages:
+        """So many pictures of each candidate prompt, in a row. All candidates begin at the same noise."""
+        pictures: list[np.ndarray] = []
+        noise = [key(self.seed, i, SERVER, "candidate") for i in range(images)]
+        for candidate in candidates:
+            prompts = [self.filled(*candidate)] * images
+            pictures += map(self._channels, self._sampled(prompts, noise))
+        labels = np.repeat([candidate.label for candidate in candidates], images)
+        return GeneratedImages(np.stack(pictures), labels.astype(np.int64))
 
     def _chunks(self, start: int, end: int) -> Iterator[range]:
         """A round's images are generated `batch_size` at once, and never with another round's."""
-        per_round = painted(self.section, len(self.dataset.label_names), 1)
+        per_round = self.section.batch_size
+        if not self.section.amount.by_batches:
+            per_round = painted(self.section, len(self.dataset.label_names), 1)
         for first in range(0, end, per_round):
             last = min(first + per_round, end)
             for i in range(max(first, start), last, self.section.batch_size):
@@ -99,19 +119,23 @@ class ImageGenerator:
     def _generate(self, owner: int, chunk: range, labels: np.ndarray) -> list[np.ndarray]:
         """uint8 [height, width, 3] each, from noise of its own."""
         prompts = [self.prompt(owner, i, int(labels[i])) for i in chunk]
-        texts = [self._embed(p) for p in prompts]
-        empty = self._embed("")
-        images = self.learner.sample_embedded(
-            {name: torch.cat([text[name] for text in texts]) for name in empty},
-            {name: text.expand(len(chunk), *text.shape[1:]) for name, text in empty.items()},
-            [self._noise(owner, i) for i in chunk],
-            self.sampling,
-        )
-        pictures = list((images.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy())
+        pictures = self._sampled(prompts, [self._noise(owner, i) for i in chunk])
         if self.keep is not None and owner == SERVER:
             for i, prompt, picture in zip(chunk, prompts, pictures, strict=True):
                 self._save(i, int(labels[i]), prompt, picture)
         return pictures
+
+    def _sampled(self, prompts: Sequence[str], noise: Sequence[int]) -> list[np.ndarray]:
+        """A picture of each prompt, uint8 [height, width, 3], from noise of these seeds."""
+        texts = [self._embed(p) for p in prompts]
+        empty = self._embed("")
+        images = self.learner.sample_embedded(
+            {name: torch.cat([text[name] for text in texts]) for name in empty},
+            {name: text.expand(len(prompts), *text.shape[1:]) for name, text in empty.items()},
+            list(noise),
+            self.sampling,
+        )
+        return list((images.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy())
 
     def _embed(self, prompt: str) -> Conditions:
         if prompt not in self._embedded:

@@ -2,22 +2,30 @@
 costs. No torch here before something is counted."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fedray.augmentation import labels
+from fedray.augmentation.amount import Amount, AmountContext, RoundCosts
 from fedray.augmentation.extra_samples import OwnImages
-from fedray.augmentation.topology import ImageCounts, at_clients, at_server, at_server_broadcast
+from fedray.augmentation.topology import Closing, ImageCounts, at_clients, at_server, at_server_broadcast
+from fedray.augmentation.trial import Trial, candidates, scorers, with_trial
 from fedray.data import Dataset
 from fedray.data.places import located
 from fedray.executors.companion import CompanionRound
 from fedray.learners.bases import locate
+from fedray.network.links import RoundStart
+from fedray.network.radio import Radio
+from fedray.network.work import Work
 from fedray.planning.companion import CompanionWork
 from fedray.randomness import SERVER
 from fedray.scenario.base import Refused
-from fedray.schedule import Schedule
+from fedray.scenario.kinds import implementation
+from fedray.schedule import SERVER_NODE, Schedule, Score, client_node
 
 
 class AugmentationPlanner:
@@ -30,51 +38,108 @@ class AugmentationPlanner:
 
     def schedule(
         self,
-        round_number: int,
+        start: RoundStart,
         clients: list[int],
         shared: Any,
-        selected: Callable[[int], Sequence[int]],
+        pictures: Mapping[str, int],
+        radio: Radio,
+        work: Work | None,
     ) -> Schedule:
-        """A round. What a client already has follows from the rounds it took part in.
+        """A round.
 
         Args:
-            round_number: from 1.
+            start: which round, and when it begins.
             clients: that take part.
             shared: what the server knows of its clients.
-            selected: the clients of any round.
+            pictures: how many each node has made or been sent before.
+            radio: the network.
+            work: what steps take; None: not known, and amounts that depend on it are left out.
         """
         section = self.section
-        names = shared.counts.shape[1]
-
-        def counted(before: int, now: int) -> ImageCounts:
-            had = labels.painted(section, names, before)
-            have = labels.painted(section, names, now)
-            return ImageCounts(have - had, have)
-
-        here = counted(round_number - 1, round_number)
+        round_number = start.round_number
+        if section.prompts.trial_round and round_number <= section.prompts.trial_round:
+            return self._before_painting(round_number, clients, shared)
+        costs = None if work is None else RoundCosts(work, radio, start)
+        painting_round = section.prompts.painting_round(round_number)
+        context = AmountContext(
+            labels=shared.counts.shape[1],
+            painting_round=painting_round,
+            had=pictures.get(SERVER_NODE, 0),
+            clients=clients,
+            samples=sum(shared.samples),
+            costs=costs,
+        )
+        if section.at == "client":
+            return at_clients(round_number, clients, self._own_counts(context, pictures), self._closing)
+        total = self.amount.total(context)
+        here = ImageCounts(max(0, total - context.had), total)
         if section.at == "server":
             kappas = section.weighting.kappas(round_number, self.rounds) or (1, 1)
             images = here if section.weighting.paints else ImageCounts(0, 0)
-            return at_server(round_number, clients if kappas[0] else [], images, kappas[1] != 0)
-        took_part = [(t, set(selected(t)).intersection(clients)) for t in range(1, round_number)]
-        if section.at == "server_broadcast":
-            last = {k: max((t for t, them in took_part if k in them), default=0) for k in clients}
-            given = {k: counted(last[k], round_number) for k in clients}
-            return at_server_broadcast(round_number, clients, here.new, given)
-        past = {k: sum(k in them for _, them in took_part) for k in clients}
-        return at_clients(round_number, clients, {k: counted(past[k], past[k] + 1) for k in clients})
+            trains = kappas[1] != 0 and images.total > 0
+            return at_server(round_number, clients if kappas[0] else [], images, trains, self._closing)
+        had = {k: pictures.get(client_node(k), 0) for k in clients}
+        given = {k: ImageCounts(total - n, total) for k, n in had.items()}
+        return at_server_broadcast(round_number, clients, here.new, given, self._closing)
+
+    def _before_painting(self, round_number: int, clients: list[int], shared: Any) -> Schedule:
+        """A round up to that in which clients try candidate prompts."""
+        prompts = self.section.prompts
+        nothing = ImageCounts(0, 0)
+        schedule = at_server(round_number, clients, nothing, False, self._closing)
+        if round_number < prompts.trial_round or not clients:
+            return schedule
+        return with_trial(schedule, len(candidates(self.section, shared.label_names)), prompts.images)
+
+    def _own_counts(self, context: AmountContext, pictures: Mapping[str, int]) -> dict[int, ImageCounts]:
+        """What each client of a round paints for itself, by how much it has: what was lost is painted
+        again."""
+        each = labels.painted(self.section, context.labels, 1)
+        counts: dict[int, ImageCounts] = {}
+        for client in context.clients:
+            had = pictures.get(client_node(client), 0)
+            own = replace(context, had=had, painting_round=-(-had // each) + 1)
+            total = self.amount.total(own)
+            counts[client] = ImageCounts(total - had, total)
+        return counts
+
+    @property
+    def _closing(self) -> Closing:
+        population = self.scenario.population
+        over_select = population.over_select > 0
+        return Closing(
+            self.scenario.network.deadline_s, population.clients_per_round if over_select else None
+        )
+
+    @cached_property
+    def amount(self) -> Amount:
+        section = self.section.amount
+        amount: Amount = implementation(section)(section, self.section)
+        return amount
 
     def companion_round(self, schedule: Schedule, shared: Any) -> CompanionRound:
-        """What the server, or each client, paints and trains on in a round: labels of pictures."""
-        painted = self._painted(schedule, shared)
-        here = painted.pop(SERVER, None)
-        if here is not None and SERVER in schedule.pictures:
+        """What the server, or each client, paints and trains on in a round: labels of pictures; and what
+        clients score."""
+        if any(isinstance(step, Score) for step in schedule):
+            tried = candidates(self.section, shared.label_names)
+            images = self.section.prompts.images
+            trial = Trial(tried, images, shared.counts, scorers(schedule))
+            return CompanionRound(prepare=trial, choose=trial)
+        counts = shared.counts
+        if not schedule.pictures:
+            return CompanionRound()
+        if self.section.at == "client":
+            own = {c: labels.order(self.section, counts[c])[:n] for c, n in schedule.pictures.items()}
+            return CompanionRound(OwnImages(own))
+        here = labels.order(self.section, counts.sum(0))[: max(schedule.pictures.values())]
+        if SERVER in schedule.pictures:
             return CompanionRound(train=here)
-        return CompanionRound(OwnImages(painted) if painted else None, prepare=here)
+        return CompanionRound(prepare=here)
 
-    def audited(self, schedule: Schedule, shared: Any) -> np.ndarray:
+    def audited(self, pictures: Mapping[str, int], shared: Any) -> np.ndarray:
         """The labels of the pictures at the server that the last round's clients' data are judged beside."""
-        return self._painted(schedule, shared).get(SERVER, np.zeros(0, int))
+        n = pictures.get(SERVER_NODE, 0)
+        return labels.order(self.section, shared.counts.sum(0))[:n]
 
     def distances(
         self, shared: Any, painted: np.ndarray, rows: Sequence[Mapping[str, Any]]
@@ -120,16 +185,6 @@ class AugmentationPlanner:
         if work.image_size and size != work.image_size:
             pixels = f"{work.image_size} pixels a side"
             yield f"generated pictures of {pixels} are resized to the classifier's {size}"
-
-    def _painted(self, schedule: Schedule, shared: Any) -> dict[int, np.ndarray]:
-        """The labels of all pictures that clients, or the server, train on in a round, by who paints them."""
-        section = self.section
-        counts = shared.counts
-        if not schedule.pictures:
-            return {}
-        if section.at == "client":
-            return {c: labels.order(section, counts[c])[:n] for c, n in schedule.pictures.items()}
-        return {SERVER: labels.order(section, counts.sum(0))[: max(schedule.pictures.values())]}
 
 
 def _judge(path: str, folder: Path, key: str) -> None:

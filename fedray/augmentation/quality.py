@@ -13,6 +13,7 @@ from fedray.evaluation import judge as judges
 from fedray.evaluation import quality, style
 from fedray.evaluation.judge import resized
 from fedray.learners.sheets import sheet as sheet_of
+from fedray.learners.sheets import write_sheet
 from fedray.randomness import SERVER, generator, key
 from fedray.scenario.base import Refused
 
@@ -69,6 +70,12 @@ def sheet(pictures: GeneratedImages, file: Path) -> None:
     chosen = [of[k][row] for row in range(rows) for k in names]
     file.parent.mkdir(parents=True, exist_ok=True)
     sheet_of(_tensors(pictures.pixels[chosen], square=False), len(names)).save(file)
+
+
+def candidates_sheet(pictures: GeneratedImages, images: int, file: Path) -> None:
+    """A row a candidate prompt, `images` in each."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_sheet(_tensors(pictures.pixels, square=False), images, file)
 
 
 def _tensors(pixels: np.ndarray, square: bool = True) -> Tensor:

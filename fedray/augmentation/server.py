@@ -13,19 +13,21 @@ from torch import Tensor
 
 from fedray import shipped
 from fedray.augmentation import quality
-from fedray.augmentation.extra_samples import SharedImages
-from fedray.augmentation.image_generator import ImageGenerator
+from fedray.augmentation.extra_samples import CandidateImages, SharedImages
+from fedray.augmentation.image_generator import GeneratedImages, ImageGenerator
+from fedray.augmentation.trial import Trial, chosen, mean_scores
 from fedray.data import Samples
 from fedray.data.clients import split_test_set
 from fedray.data.samples import Array
 from fedray.evaluation import judge as judges
 from fedray.executors import Job, TrainReport
 from fedray.executors.client_worker import ClientWorker
-from fedray.executors.companion import COMPANION_STATE
+from fedray.executors.companion import COMPANION_SCORES, COMPANION_STATE
 from fedray.executors.local_training import AuditedData
 from fedray.executors.model import as_sent, master
 from fedray.executors.spill import StateArrays
 from fedray.randomness import SERVER
+from fedray.scenario.tune_first import GENERATOR
 from fedray.transport.buffer import Layout
 
 
@@ -37,18 +39,33 @@ class AugmentationServer:
         assert job.scenario.augmentation is not None
         self.job = job
         self.device = device
-        self.section = job.scenario.augmentation
+        self.section = section = job.scenario.augmentation
         self.info = job.dataset.info
         keep = job.run / "pictures" if job.run is not None else None
-        self.generator = ImageGenerator(self.section, job.folder, self.info, job.scenario.seed, device, keep)
+        if section.tune_first is not None and job.run is not None:
+            tuned = job.run / GENERATOR / "model"
+            section = section.model_copy(update={"generator": str(tuned)})
+        self.generator = ImageGenerator(section, job.folder, self.info, job.scenario.seed, device, keep)
 
     @cached_property
     def client(self) -> ClientWorker:
         """Trains as clients do; its only client is the server, its samples the pictures."""
-        return ClientWorker(self.job, self.device, own=(self._pictures(np.zeros(0, int)), {}))
+        return ClientWorker(self.job, self.device, own=(self._nothing(), {}))
 
-    def prepare(self, labels: np.ndarray) -> SharedImages:
-        return SharedImages(self.generator.generate(SERVER, labels))
+    def prepare(self, task: np.ndarray | Trial, state: StateArrays) -> SharedImages | CandidateImages:
+        """Pictures for each client: of these labels, to train on, or of a trial's candidates, to score."""
+        if isinstance(task, Trial):
+            pictures = self.generator.candidate_images(task.candidates, task.images)
+            if self.job.run is not None:
+                quality.candidates_sheet(pictures, task.images, self.job.run / "samples" / "candidates.png")
+            return CandidateImages(pictures, task.images)
+        return SharedImages(self._painted(task, state))
+
+    def choose(self, task: Trial, state: StateArrays, reports: Sequence[TrainReport]) -> StateArrays:
+        """The server's state with each candidate's mean score."""
+        scores = {r.client: r.scores for r in reports if r.scores and r.client in task.scorers}
+        means = mean_scores(task, scores, len(self.info.label_names))
+        return {**state, COMPANION_SCORES: means}
 
     def train(
         self, round_number: int, labels: np.ndarray, buffer: np.ndarray, state: StateArrays
@@ -62,7 +79,7 @@ class AugmentationServer:
             buffer: the global one.
             state: the server's.
         """
-        self.client.samples = self._pictures(labels)
+        self.client.samples = self._painted(labels, state).samples(self.info)
         self.client.client_indices = {SERVER: np.arange(len(labels))}
         start = master(self.client.model.flat.layout, buffer, state).numpy()
         if self.section.start == "own":
@@ -100,7 +117,12 @@ class AugmentationServer:
         return sent, state | kept, _weighed(report, second)
 
     def audit(
-        self, buffer: np.ndarray, labels: np.ndarray, grid: Path, audited: Sequence[AuditedData | None]
+        self,
+        buffer: np.ndarray,
+        state: StateArrays,
+        labels: np.ndarray,
+        grid: Path,
+        audited: Sequence[AuditedData | None],
     ) -> dict[str, Any]:
         """How good the data are (Sec. II-B1): each client's local learning error, and how far the gradient of
         its loss lies from that of all of them, as a share of the latter; the same for the pictures, of which
@@ -108,6 +130,7 @@ class AugmentationServer:
 
         Args:
             buffer: the global one.
+            state: the server's.
             labels: of the pictures [n]; none: clients alone are audited.
             grid: the file of the sheet.
             audited: each client's data; None for one whose data cannot be read.
@@ -126,9 +149,10 @@ class AugmentationServer:
             }
             for c in clients
         ]
+        tried = self._tried(state)
         if not len(labels):
-            return {"clients": rows}
-        pictures = self.generator.generate(SERVER, labels)
+            return {"clients": rows} | tried
+        pictures = self._painted(labels, state)
         self.client.samples = pictures.samples(self.info)
         self.client.client_indices = {SERVER: np.arange(len(labels))}
         ours = self.client.audit(SERVER, buffer)
@@ -142,7 +166,26 @@ class AugmentationServer:
         if self.section.judge is not None:
             judge = judges.load(shipped.resolve(self.section.judge, self.job.folder))
             result |= quality.judged(judge, pictures, self.info, self._real, self.job.scenario.seed)
-        return {"clients": rows, "pictures": result}
+        return {"clients": rows, "pictures": result} | tried
+
+    def _tried(self, state: StateArrays) -> dict[str, Any]:
+        """Each candidate prompt with its score, and whether it was chosen."""
+        if COMPANION_SCORES not in state:
+            return {}
+        scores = state[COMPANION_SCORES]
+        best = chosen(scores)
+        prompts = [
+            {
+                "label": self.info.label_names[label],
+                "prompt": self.generator.filled(label, template),
+                "score": float(score),
+                "chosen": best[label] == template,
+            }
+            for label, row in enumerate(scores)
+            for template, score in enumerate(row)
+            if not np.isnan(score)
+        ]
+        return {"prompts": prompts}
 
     def _by_performance(self, clients: Tensor, augmented: Tensor) -> tuple[float, float]:
         weighting: Any = self.section.weighting  # held_out, which alone is not known before its round
@@ -161,12 +204,15 @@ class AugmentationServer:
     def _real(self) -> Samples:
         return self.job.dataset.test
 
-    def _pictures(self, labels: np.ndarray) -> Array:
-        if not len(labels):
-            return Array(
-                lambda: np.zeros((0, self.info.channels, 1, 1), np.uint8), labels, self.info.label_names
-            )
-        return self.generator.generate(SERVER, labels).samples(self.info)
+    def _painted(self, labels: np.ndarray, state: StateArrays) -> GeneratedImages:
+        """Pictures of these labels, of the prompts that clients' scores have chosen."""
+        if COMPANION_SCORES in state:
+            self.generator.chosen = chosen(state[COMPANION_SCORES])
+        return self.generator.generate(SERVER, labels)
+
+    def _nothing(self) -> Array:
+        empty = np.zeros((0, self.info.channels, 1, 1), np.uint8)
+        return Array(lambda: empty, np.zeros(0, int), self.info.label_names)
 
 
 def _weighed(report: TrainReport, kappa_2: float) -> TrainReport:

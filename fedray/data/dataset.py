@@ -1,10 +1,12 @@
 """A scenario's data set, each of its halves opened once."""
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from fedray.data.samples import DatasetInfo, Samples
+from fedray.data.samples import Array, DatasetInfo, Samples
 from fedray.data.sources import source
+from fedray.scenario.base import Refused
 from fedray.scenario.data import DataSection
 from fedray.scenario.scenario import Scenario
 
@@ -55,9 +57,18 @@ class Dataset:
     def info(self) -> DatasetInfo:
         return self.source.info
 
-    @property
+    @cached_property
     def train(self) -> Samples:
-        return self.source.train
+        samples = self.source.train
+        names = self.section.names_of_labels
+        for name in names:
+            if name not in samples.label_names:
+                expected = f"a label: {', '.join(samples.label_names)}"
+                raise Refused("data.caption_names", repr(name), expected)
+        if not names:
+            return samples
+        assert isinstance(samples, Array), "captions of others are the user's own"
+        return replace(samples, called=[names.get(name, name) for name in samples.label_names])
 
     @property
     def test(self) -> Samples:

@@ -118,6 +118,12 @@ class Array(Samples):
     labels: np.ndarray  # int64 [n]
     label_names: Sequence[str]
     pad: int = 0
+    called: Sequence[str] = ()  # what captions call the labels; none: by their names
+
+    @cached_property
+    def captions(self) -> Sequence[str]:
+        prompts = [photo_prompt(name) for name in self.called or self.label_names]
+        return [prompts[k] for k in self.labels]
 
     @cached_property
     def array(self) -> np.ndarray:

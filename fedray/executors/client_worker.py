@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -92,7 +93,10 @@ class ClientWorker(RelayWorker):
         for gang in gangs(self.job.scenario, clients, lambda client: len(self.client_indices[client])):
             contexts = {c: self._context(round_number, c, state_of[c], server) for c in gang}
             for client, update in self._updates(base, contexts, extra_samples).items():
-                attempt = partial(self._contribute, accumulator, base, ours, contexts[client], update)
+                scored = (
+                    update if extra_samples is None else partial(self._scored, client, update, extra_samples)
+                )
+                attempt = partial(self._contribute, accumulator, base, ours, contexts[client], scored)
                 new_states[client], reports[client] = self._attempt(
                     round_number, client, attempt, state_of[client]
                 )
@@ -188,6 +192,20 @@ class ClientWorker(RelayWorker):
         accumulator.counts.update(context.counts)
         report = self._signer.update(update.report, change) if self._signer else update.report
         return arrays(update.state), report
+
+    def _scored(
+        self, client: int, run: Callable[[], LocalUpdate], extra_samples: RoundSamples
+    ) -> LocalUpdate:
+        """A local update, with what its model then says of samples that are to be scored.
+
+        Args:
+            client: whose.
+            run: makes its local update; the worker's model has its end then.
+            extra_samples: of the round.
+        """
+        update = run()
+        update.report = replace(update.report, scores=extra_samples.scores(client, self))
+        return update
 
     def _change(self, update: LocalUpdate, received: Tensor) -> Tensor:
         """What a client has changed [sent] fp32, in memory that the next one uses again."""

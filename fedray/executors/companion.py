@@ -9,6 +9,8 @@ import numpy as np
 from fedray.executors.reports import TrainReport
 
 COMPANION_STATE = "augmented"  # what it keeps between rounds, in the server's state
+COMPANION_SCORES = "companion.scores"  # what clients said of what it made, there too
+COMPANION_KEPT = (COMPANION_STATE, COMPANION_SCORES)
 
 
 class CompanionRound(NamedTuple):
@@ -16,15 +18,32 @@ class CompanionRound(NamedTuple):
 
     # ExtraSamples that join each client's own, known beforehand, or UsedSamples
     client_samples: Any = None
-    prepare: Any = None  # of what the server makes such samples
+    prepare: Any = None  # of what the server makes such samples, or some that clients only score
+    choose: Any = None  # what the server needs to make something of their scores
     train: Any = None  # on what the server trains a model of its own
 
 
 class Companion(Protocol):
     """Lives where the server does, and keeps its models resident."""
 
-    def prepare(self, task: Any) -> Any:
-        """Samples that join each client's own (see round_samples.ExtraSamples)."""
+    def prepare(self, task: Any, state: dict[str, np.ndarray]) -> Any:
+        """Samples for each client (see round_samples.ExtraSamples).
+
+        Args:
+            task: what the planner gave for this round.
+            state: the server's.
+        """
+
+    def choose(
+        self, task: Any, state: dict[str, np.ndarray], reports: Sequence[TrainReport]
+    ) -> dict[str, np.ndarray]:
+        """The server's state with what clients' scores say.
+
+        Args:
+            task: what the planner gave for this round.
+            state: the server's.
+            reports: of the round's clients, with their scores.
+        """
 
     def train(
         self, round_number: int, task: Any, buffer: np.ndarray, state: dict[str, np.ndarray]
@@ -57,12 +76,20 @@ class Companion(Protocol):
             trained: what `train` gave.
         """
 
-    def audit(self, buffer: np.ndarray, task: Any, grid: Path, audited: Sequence[Any]) -> dict[str, Any]:
+    def audit(
+        self,
+        buffer: np.ndarray,
+        state: dict[str, np.ndarray],
+        task: Any,
+        grid: Path,
+        audited: Sequence[Any],
+    ) -> dict[str, Any]:
         """How good the data of the last round's clients, and the companion's own, are for the global
         model.
 
         Args:
             buffer: the global one.
+            state: the server's.
             task: what the planner gave for the audit.
             grid: where a sheet of images is written.
             audited: each client's data; None for one whose data cannot be read.

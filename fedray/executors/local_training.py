@@ -287,9 +287,9 @@ class LocalTraining(ClientDatasets):
         """A client's samples with those that join them, encoded, and how many there are."""
         shard = self.shard(client, round_number)
         n = len(self.client_indices[client])
-        if extra is None or isinstance(extra, UsedSamples):
+        more = None if extra is None else extra.samples(client, self)
+        if more is None:
             return shard, n
-        more = extra.samples(client, self)
         return shard.joined(self.learner.encode(more, np.arange(len(more)))), n + len(more)
 
     def _load(self, client: int, received: Tensor, state: State) -> tuple[Tensor, State]:

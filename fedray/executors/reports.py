@@ -22,6 +22,7 @@ class TrainReport:
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     # clients of its relay whose models were rejected since the report before it in the chain
     rejected: tuple[int, ...] = ()
+    scores: tuple[float, ...] = ()  # of generated samples that it was sent to score
     leaf: bytes | None = None  # its line in the ledger, where the scenario has one
     update: bytes | None = None  # the file of what it sent, where the ledger keeps updates
 

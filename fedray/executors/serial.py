@@ -82,14 +82,18 @@ class SerialExecutor:
         companion = companion_round(schedule, self.job.scenario, self.shared)
         extra = companion.client_samples
         if companion.prepare is not None:
-            extra = self.companion.prepare(companion.prepare)
+            extra = self.companion.prepare(companion.prepare, self.state)
         trained = None
         if companion.train is not None:
             trained = self.companion.train(schedule.round, companion.train, self.buffer, self.state)
         secure = secure_for(self.job.scenario, schedule)
-        partials = yield from self._train_clients(schedule, self.clients, extra, secure)
+        reports: list[TrainReport] = []
+        training = self._train_clients(schedule, self.clients, extra, secure)
+        partials = yield from collecting(training, reports)
         if partials or self.job.scenario.steps_without_updates:
             self._aggregate(schedule.round, partials, secure)
+        if companion.choose is not None:
+            self.state = self.companion.choose(companion.choose, self.state, reports)
         if trained is not None:
             mixed = self.companion.mix(self.layout, schedule.round, self.buffer, self.state, trained)
             self.buffer, self.state, report = mixed
@@ -191,9 +195,8 @@ class SerialExecutor:
 
     def audit(self, clients: Sequence[int], labels: np.ndarray, grid: Path) -> dict[str, Any]:
         assert isinstance(self.clients, ClientWorker)
-        return self.companion.audit(
-            self.buffer, labels, grid, [self.clients.audit(client, self.buffer) for client in clients]
-        )
+        audited = [self.clients.audit(client, self.buffer) for client in clients]
+        return self.companion.audit(self.buffer, self.state, labels, grid, audited)
 
     def checkpoint(self, folder: Path, before: Path | None) -> Saved:
         changed = sorted(self.changed)
@@ -213,6 +216,24 @@ class SerialExecutor:
 
     def close(self) -> None:
         pass
+
+
+def collecting(
+    training: Generator[TrainReport, None, list[Accumulator]], reports: list[TrainReport]
+) -> Generator[TrainReport, None, list[Accumulator]]:
+    """The same reports and result, with the reports in a list too.
+
+    Args:
+        training: gives reports, and what they accumulate.
+        reports: to which they are added.
+    """
+    while True:
+        try:
+            reports.append(next(training))
+        except StopIteration as e:
+            partials: list[Accumulator] = e.value
+            return partials
+        yield reports[-1]
 
 
 def _call(worker: Any, method: str, *arguments: Any) -> Any:

@@ -79,6 +79,17 @@ class Classifier(Learner):
                 loss += float(F.cross_entropy(logits, shard.labels, reduction="sum"))
         return right / len(chosen), loss / len(chosen)
 
+    @torch.no_grad()
+    def probabilities(self, samples: Samples) -> np.ndarray:
+        """What each image [n] shows, in its view: fp32 [n, labels], each row's sum 1."""
+        rows: list[np.ndarray] = []
+        with self.evaluating(), self.autocast():
+            for start in range(0, len(samples), CHUNK):
+                chunk = np.arange(start, min(start + CHUNK, len(samples)))
+                logits = self.network(self._scaled(self.encode(samples, chunk).images)).float()
+                rows.append(logits.softmax(1).cpu().numpy())
+        return np.concatenate(rows)
+
     def save(self, folder: Path) -> None:
         """Weights as safetensors under the network's own names, and what built it."""
         super().save(folder)

@@ -18,10 +18,22 @@ from fedray.network.simulation import Replay, Simulation, Timing
 from fedray.network.transfers import TransferCost, transfer_costs
 from fedray.network.work import Loads
 from fedray.randomness import SERVER_ID
-from fedray.schedule import Aggregate, Generate, Pass, Schedule, Send, Step, Train, Validate, client_node
+from fedray.schedule import (
+    Aggregate,
+    Generate,
+    Pass,
+    Schedule,
+    Score,
+    Send,
+    Step,
+    Train,
+    Validate,
+    client_node,
+)
 
 # a pass is called by its stage
 KINDS = {Train: "train", Generate: "generate", Validate: "validate", Aggregate: "aggregate"}
+KINDS[Score] = "score"
 
 
 @contextmanager
@@ -103,7 +115,7 @@ def _dropout_steps(schedule: Schedule, done: Mapping[int, float]) -> dict[int, f
     and how much of each step they do."""
     computed: dict[int, list[int]] = {client: [] for client in done}
     for i, client in schedule.computing.items() if done else ():
-        if client in computed:
+        if client in computed and not isinstance(schedule.steps[i], Score):  # which is behind it
             computed[client].append(i)
     steps: dict[int, float] = {}
     for client, part in done.items():

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 from fedray.scenario.network import DIRECTIONS
-from fedray.schedule import SERVER_NODE, Payments, client_node, node_client
+from fedray.schedule import SERVER_NODE, Generate, Payments, Schedule, Send, client_node, node_client
 
 
 class Event(NamedTuple):
@@ -69,23 +69,26 @@ class Ledger:
     encoded: Sequence[int] = ()  # clients that have encoded their samples, where that costs something
     # totals of schedule.Payments by name; empty where nobody is paid
     money: Mapping[str, float] = field(default_factory=dict)
+    # generated pictures to train on that each node has made or been sent
+    pictures: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def busy_clients(self) -> list[int]:
         return [node_client(node) for node in self.busy]
 
     def totals(self) -> dict[str, Any]:
-        left_out = ("busy", "encoded", "money")
+        left_out = ("busy", "encoded", "money", "pictures")
         costs = {name: value for name, value in asdict(self).items() if name not in left_out}
         return costs | dict(self.money)
 
-    def add(self, events: list[Event], payments: Payments | None = None) -> Ledger:
+    def add(self, events: list[Event], schedule: Schedule | None = None) -> Ledger:
         """The totals with one more round. It ends with its aggregate; what comes later costs all the same,
         and keeps its device from the next.
 
         Args:
             events: the round's.
-            payments: of the round; None: nobody is paid.
+            schedule: of the round, whose steps the first events are; None: payments and pictures stay as they
+                were.
         """
         sent = {d: sum(e.bytes for e in events if e.direction == d) for d in DIRECTIONS}
         now_s = max([self.sim_time_s, *(e.t1_s for e in events if e.event == "aggregate")])
@@ -100,7 +103,8 @@ class Ledger:
             self.energy_j + sum(e.energy_j for e in events),
             self._busy(events, now_s),
             sorted(encoded.union(self.encoded)) if encoded else self.encoded,
-            self._money_with(payments),
+            self._money_with(None if schedule is None else schedule.payments),
+            self.pictures if schedule is None else self._pictures_with(events, schedule),
         )
 
     def _money_with(self, payments: Payments | None) -> dict[str, float]:
@@ -108,6 +112,17 @@ class Ledger:
         round_money = {} if payments is None else payments._asdict()
         added = {name: value for name, value in round_money.items() if value is not None}
         return dict(self.money) | {name: self.money.get(name, 0.0) + value for name, value in added.items()}
+
+    def _pictures_with(self, events: Sequence[Event], schedule: Schedule) -> Mapping[str, int]:
+        """How many pictures each node has after one more round: what is late is there in the next."""
+        pictures = dict(self.pictures)
+        for step, event in zip(schedule.steps, events, strict=False):
+            if not isinstance(step, Generate | Send) or not step.pictures or step.trial:
+                continue
+            if event.outcome in ("done", "late"):
+                node = client_node(step.client)
+                pictures[node] = pictures.get(node, 0) + step.pictures
+        return pictures
 
     def _busy(self, events: list[Event], now_s: float) -> dict[str, float]:
         busy = {node: until_s for node, until_s in self.busy.items() if until_s > now_s}

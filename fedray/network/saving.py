@@ -57,7 +57,7 @@ def save_energy(
         device = radio.device(step.client)
         up = uplinks[step.client]
         assert device.scales_frequency
-        down_s = sum(transfers[j].starting_at(start.time_s)[0] for j in schedule.before[i] if j in transfers)
+        down_s = _before_s(i, schedule, loads, radio, start, transfers)
         rate, power_w = link.rates_at_power(start, (step.client, SERVER_ID), 1 / len(uplinks), fractions)
         with np.errstate(divide="ignore", invalid="ignore"):
             up_s = 8 * loads[up] / rate
@@ -73,3 +73,31 @@ def save_energy(
         upload_j = float(power_w[best] * up_s[best])
         savings.uplinks[up] = TransferCost(link.latency_s + float(up_s[best]), upload_j, False)
     return savings
+
+
+def _before_s(
+    i: int,
+    schedule: Schedule,
+    loads: Sequence[float],
+    radio: Radio,
+    start: RoundStart,
+    transfers: Mapping[int, TransferCost],
+) -> float:
+    """Seconds after which all that a step waits for has ended, at most: as if one were done after another.
+
+    Args:
+        i: the step's place.
+        schedule: the round's steps.
+        loads: of each step, in bytes or floating-point operations.
+        radio: the links and devices.
+        start: the round.
+        transfers: of each send step, at full power.
+    """
+    seconds = 0.0
+    for j in schedule.before[i]:
+        if j in transfers:
+            seconds += transfers[j].starting_at(start.time_s)[0]
+        else:
+            seconds += radio.device(schedule.computing[j]).time_s(loads[j])
+        seconds += _before_s(j, schedule, loads, radio, start, transfers)
+    return seconds

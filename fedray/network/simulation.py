@@ -63,6 +63,8 @@ class Simulation:
         self.resources = _shared_resources(schedule)
         self.min_updates: dict[int, int] = {}
         self.arrived: Counter[int] = Counter()  # usable inputs of server steps that begin with `min_updates`
+        # by a server step, its server's own work among what it waits for
+        self.beside: dict[int, set[int]] = {}
         self.unusable = set(unusable)  # and the skipped
         self.skipped: set[int] = set()
         self.failed: set[int] = set()
@@ -98,6 +100,7 @@ class Simulation:
     def _set_conditions(self) -> None:
         """What lets server steps begin before all inputs are there."""
         for i, server in self.servers.items():
+            self.beside[i] = {self.place[name] for name in server.beside}
             if server.min_updates is not None:
                 self.min_updates[i] = server.min_updates
             if server.deadline_s is not None:
@@ -153,8 +156,8 @@ class Simulation:
             ended, follower = waiting.pop()
             self.missing[follower] -= 1
             if follower in self.min_updates and ended not in self.unusable:
-                self.arrived[follower] += 1
-                if self.arrived[follower] == self.min_updates[follower]:
+                self.arrived[follower] += ended not in self.beside[follower]
+                if self._has_enough(follower):
                     self._begin(follower)
             if self.missing[follower]:
                 continue
@@ -163,6 +166,11 @@ class Simulation:
                 waiting += [(follower, next_) for next_ in reversed(self.followers[follower])]
             else:
                 self._begin(follower)
+
+    def _has_enough(self, server: int) -> bool:
+        """Whether a server step with `min_updates` has them, and all that it waits for beside them."""
+        enough = self.arrived[server] >= self.min_updates[server]
+        return enough and all(self.end_s[i] <= self.now_s for i in self.beside[server])
 
     def _close(self, server: int) -> None:
         """A server step has ended: which of its inputs came in time, and whether they are enough."""
@@ -173,8 +181,13 @@ class Simulation:
                 self._fail(server)
 
     def _inputs_in_time(self, server: int) -> set[int]:
-        ends = sorted((self.end_s[i], i) for i in self.awaited[server] if i not in self.unusable)
-        return {i for end_s, i in ends[: self.min_updates.get(server)] if end_s <= self.closed_s[server]}
+        beside = self.beside.get(server, set())
+        usable = [i for i in self.awaited[server] if i not in self.unusable]
+        ends = sorted((self.end_s[i], i) for i in usable if i not in beside)
+        first = {i for end_s, i in ends[: self.min_updates.get(server)] if end_s <= self.closed_s[server]}
+        # which keeps the server's processor from the step itself
+        own = {i for i in beside.intersection(usable) if self.end_s[i] <= self.start_s[server]}
+        return first | own
 
     def _fail(self, server: int) -> None:
         self.failed.add(server)
@@ -206,6 +219,7 @@ class Simulation:
                     i for i, end_s in enumerate(self.end_s) if end_s > closed_s and i not in self.servers
                 }
                 late |= usable - in_time
+                late -= in_time
                 late -= self._behind(server)
         return late
 

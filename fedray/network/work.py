@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from fedray.schedule import Aggregate, Generate, Pass, Send, Step, Train, Validate
+from fedray.schedule import Aggregate, Generate, Pass, Score, Send, Step, Train, Validate
 
 
 class Loads(Protocol):
@@ -37,6 +37,7 @@ class Work:
     validate_flops: Callable[[int], float] = lambda client: 0.0
     # for what a client's local update waits beside its work, in seconds; none: for nothing
     waits_s: Callable[[int], float] | None = None
+    score_flops: float = 0.0  # of classifying a generated picture
 
     def load(self, step: Step) -> float:
         if isinstance(step, Send):
@@ -57,6 +58,8 @@ class Work:
             return self.pass_flops(step.stage, step.samples) + self._encoding(step)
         if isinstance(step, Validate):
             return self.validate_flops(step.client)
+        if isinstance(step, Score):
+            return step.pictures * self.score_flops
         if isinstance(step, Generate):
             return step.pictures * self.generate_flops
         return self.aggregate_flops(len(step.after))

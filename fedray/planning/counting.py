@@ -23,19 +23,22 @@ def flops_per_sample(learner: Learner) -> float:
 
 
 def validate_flops_per_sample(scenario: Scenario, learner: Learner) -> float:
-    """Forwards through two models, where receivers validate; of a learner that says itself what a step takes,
-    a third of that each, as the backward pass is two products for each one of the forward pass."""
+    """Forwards through two models, where receivers validate."""
+    return 2 * forward_flops(learner) if scenario.topology.relay_defence is not None else 0.0
+
+
+def forward_flops(learner: Learner) -> float:
+    """Of a sample; of a learner that says itself what a step takes, a third of that, as the backward pass is
+    two products for each one of the forward pass."""
     import torch
 
     from fedray.learners.flops import counted_flops
 
-    if scenario.topology.relay_defence is None:
-        return 0.0
     if learner.flops_per_sample is not None:
-        return 2 * learner.flops_per_sample / 3
+        return learner.flops_per_sample / 3
     batch, samples = learner.blank_batch()
     with torch.no_grad():
-        return 2 * counted_flops(lambda: learner.loss(batch)) / samples
+        return counted_flops(lambda: learner.loss(batch)) / samples
 
 
 def waits_s(scenario: Scenario, dataset: Dataset) -> tuple[float, ...]:

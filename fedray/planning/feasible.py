@@ -12,6 +12,7 @@ from fedray.planning.bidding import refuse_without_winners
 from fedray.planning.round import Shared, select_clients, write_round
 from fedray.planning.workload import Workload
 from fedray.scenario import Refused, Scenario
+from fedray.schedule import Aggregate
 
 LOOKED_AT = 5  # rounds, before a deadline is said to be met by nobody
 
@@ -74,7 +75,8 @@ def _check_deadline(scenario: Scenario, radio: Radio, work: Work, shared: Shared
         schedule = write_round(scenario, radio, when, selected, shared)
         # as if there were none
         timed = time_round(schedule, work, radio, when.time_s, {step.id: "done" for step in schedule})
-        last = {i for step in schedule if getattr(step, "deadline_s", None) for i in step.after}
+        waits = [step for step in schedule if isinstance(step, Aggregate) and step.deadline_s is not None]
+        last = {i for step in waits for i in step.after if i not in step.beside}
         fastest = min(fastest, *(event.t1_s - when.time_s for event in timed if event.id in last))
         if fastest <= deadline_s:
             return

@@ -21,8 +21,9 @@ from fedray.planning.bidding import agree_on_cut
 from fedray.planning.client_costs import split_work
 from fedray.planning.cuts import CutWork, all_cuts
 from fedray.planning.feasible import TooLittle, feasible
+from fedray.planning.fine_tuning import fine_tuning
 from fedray.planning.placement import Node, pack, ray_address, refuse_crowded
-from fedray.planning.round import Shared, schedule_round, shared
+from fedray.planning.round import NOTHING, Shared, schedule_round, shared
 from fedray.planning.workload import Workload, measure
 from fedray.privacy.accounting import facts, with_noise
 from fedray.scenario import Loaded, Refused, Scenario
@@ -55,7 +56,10 @@ def plan(loaded: Loaded) -> dict[str, Any]:
         scenario = with_noise(scenario, known.samples)
         workload = measure(scenario, loaded.folder, dataset)
         work = workload.of(scenario, known.samples)
-        total = Ledger()
+        first = fine_tuning(loaded)
+        tuned = None if first is None else plan(first)
+        start = NOTHING if tuned is None else Ledger(**tuned["total"])
+        total = start
         radio = Radio(scenario.network, scenario.population.clients, scenario.seed, loaded.folder)
         feasible(scenario, radio, workload, known)
         here = [Node(float(os.cpu_count() or 1), torch.cuda.device_count())]
@@ -66,7 +70,7 @@ def plan(loaded: Loaded) -> dict[str, Any]:
             anywhere = with_cut(scenario, "auto", scenario.split.tail and "auto")
             cuts = [_about(scenario, *result) for result in costs(anywhere, loaded.folder, known, dataset)]
         pictures = 0
-        for schedule, total in simulate_rounds(scenario, radio, work, known):  # noqa: B007
+        for schedule, total in simulate_rounds(scenario, radio, work, known, start):  # noqa: B007
             pictures += sum(step.pictures for step in schedule if isinstance(step, Generate))
     except Refused as e:
         raise loaded.error([e]) from None
@@ -82,13 +86,23 @@ def plan(loaded: Loaded) -> dict[str, Any]:
         "pictures": pictures,
         "notes": list(workload.notes),
         "rounds": rounds,
-        "per_round": {
-            k: v / rounds if isinstance(v, float) or v % rounds else v // rounds
-            for k, v in total.totals().items()
-        },
+        "per_round": _each(start.totals(), total.totals(), rounds),
         "total": total.totals(),
+        **({} if tuned is None else {"generator": tuned}),
         **({} if scenario.privacy is None else {"privacy": facts(scenario, known.samples)}),
     } | ({"cut": workload.cut.name, "cuts": cuts} if workload.cut else {})
+
+
+def _each(start: dict[str, Any], end: dict[str, Any], rounds: int) -> dict[str, Any]:
+    """What each of so many rounds costs, between these totals.
+
+    Args:
+        start: before the first.
+        end: after the last.
+        rounds: how many.
+    """
+    spent = {k: v - start.get(k, 0) for k, v in end.items()}
+    return {k: v / rounds if isinstance(v, float) or v % rounds else v // rounds for k, v in spent.items()}
 
 
 def _actors(scenario: Scenario, nodes: list[Node]) -> dict[str, Any]:
@@ -110,7 +124,7 @@ def _actors(scenario: Scenario, nodes: list[Node]) -> dict[str, Any]:
 
 
 def simulate_rounds(
-    scenario: Scenario, radio: Radio, work: Work, known: Shared
+    scenario: Scenario, radio: Radio, work: Work, known: Shared, total: Ledger = NOTHING
 ) -> Iterator[tuple[Schedule, Ledger]]:
     """Every round's schedule, and what all rounds up to it cost.
 
@@ -119,14 +133,14 @@ def simulate_rounds(
         radio: its network.
         work: what steps take.
         known: what the server knows of its clients.
+        total: what was spent before the first.
 
     Raises:
         Refused: for a relay in which a device has nobody in range in some round.
     """
-    total = Ledger()
     for t in range(1, scenario.training.rounds + 1):
         schedule = schedule_round(scenario, radio, t, known, work, total)
-        total = total.add(time_round(schedule, work, radio, total.sim_time_s), schedule.payments)
+        total = total.add(time_round(schedule, work, radio, total.sim_time_s), schedule)
         yield schedule, total
 
 

@@ -37,6 +37,7 @@ class Shared:
     true_counts: np.ndarray | None = None  # the same as they are, where samples are audited
     # who takes part in every round, and what each is paid, where that is decided before the first
     agreed: Agreement | None = None
+    label_names: Sequence[str] = ()
 
     def eligible(self, scenario: Scenario) -> np.ndarray:
         """The clients that can be asked to train: a partition may leave some without samples."""
@@ -48,11 +49,12 @@ class Shared:
 def shared(scenario: Scenario, samples: Samples, indices: Mapping[int, np.ndarray]) -> Shared:
     """As the clients report it, where somebody asks for labels."""
     sizes = [len(indices[c]) for c in range(len(indices))]
+    names = tuple(samples.label_names)
     if not scenario.needs_label_counts:
-        return Shared(sizes)
+        return Shared(sizes, label_names=names)
     audits = scenario.incentive is not None and scenario.incentive.bids_for == "labels"
     truth = label_counts(samples, indices) if audits else None
-    return Shared(sizes, reported_counts(scenario, samples, indices), truth)
+    return Shared(sizes, reported_counts(scenario, samples, indices), truth, label_names=names)
 
 
 def reported_counts(scenario: Scenario, samples: Samples, indices: Mapping[int, np.ndarray]) -> np.ndarray:
@@ -110,7 +112,7 @@ def schedule_round(
         assert shared is not None
         assert work is not None
         decision = _decision(scenario, radio, start, shared, work, so_far)
-        schedule = write_round(scenario, radio, start, decision.clients, shared, work)
+        schedule = write_round(scenario, radio, start, decision.clients, shared, work, so_far)
         schedule = replace(schedule, payments=decision.payments)
         if decision.samples:
             schedule = schedule.using(decision.samples)
@@ -176,6 +178,7 @@ def write_round(
     clients: list[int],
     shared: Shared | None,
     work: Work | None = None,
+    so_far: Ledger = NOTHING,
 ) -> Schedule:
     """The schedule of the round of these clients.
 
@@ -185,15 +188,12 @@ def write_round(
         start: which round, and when it begins.
         clients: that take part.
         shared: what the server knows of its clients.
-        work: for hops that may be lost for what they carry.
+        work: for hops that may be lost for what they carry, and for what the server makes of time.
+        so_far: what the rounds before it cost, and which pictures they left where.
     """
     planner = scenario.companion_planner()
     if planner is not None:
-
-        def selected(round_number: int) -> list[int]:
-            return select_clients(scenario, radio, RoundStart(round_number, 0.0), shared)
-
-        schedule: Schedule = planner.schedule(start.round_number, clients, shared, selected)
+        schedule: Schedule = planner.schedule(start, clients, shared, so_far.pictures, radio, work)
         return schedule
     population = scenario.population
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fedray.data import Dataset
 from fedray.network.work import Work
 from fedray.planning.companion import CompanionWork
-from fedray.planning.counting import flops_per_sample, validate_flops_per_sample, waits_s
+from fedray.planning.counting import flops_per_sample, forward_flops, validate_flops_per_sample, waits_s
 from fedray.planning.cuts import CutWork, cut_work, refusal
 from fedray.scenario.kinds import user_kinds
 from fedray.scenario.plugins import modules_of
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fedray.aggregation.rule import Rule
     from fedray.learners.learner import Learner
     from fedray.transport.hooks import HookChain
+    from fedray.tuning.tuning import Tuned
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Workload:
     home_parameters: int = 0  # that train and stay with their client
     flops_per_picture: float = 0.0  # that augmentation's generator paints, or the server for model.prior
     picture_bytes: int = 0
+    score_flops: float = 0.0  # of classifying a generated picture, where clients score some
     validate_flops_per_sample: float = 0.0  # of two models, where a relay's receivers try what they get
     encode_flops_per_sample: float = 0.0  # once, by frozen networks, whose output a client keeps
     preparation_flops: float = 0.0  # once a client, however many samples it has
@@ -130,6 +132,7 @@ class Workload:
             send_bytes=lambda direction, client: sent[direction][client % len(sent[direction])],
             aggregate_flops=lambda updates: travelling * aggregation.operations(updates) + root_flops,
             generate_flops=self.flops_per_picture,
+            score_flops=self.score_flops,
             picture_bytes=self.picture_bytes,
             state_bytes=self.client_state_bytes,
             encode_flops=(lambda client: encodes * own.get(client, 0) + prepares)
@@ -275,6 +278,7 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
         * (rules.client_state_numbers + hooks.feeds_back * rules.sent + tuned.home_numbers),
         flops_per_sample=flops_per_sample(learner),
         validate_flops_per_sample=validate_flops_per_sample(scenario, learner),
+        score_flops=forward_flops(learner) if planner is not None else 0.0,
         encode_flops_per_sample=learner.encode_flops(),
         preparation_flops=learner.preparation_flops(),
         experience_flops_per_sample=learner.experience_flops(),
@@ -286,10 +290,22 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
         flops_per_picture=companion_work.flops_per_image,
         picture_bytes=companion_work.image_bytes,
     )
-    if not scenario.topology.splits_model:
-        return whole
-    from fedray.learners.cut import cut
+    return _cut(scenario, learner, tuned, whole) if scenario.topology.splits_model else whole
 
+
+def _cut(scenario: Scenario, learner: Learner, tuned: Tuned, whole: Workload) -> Workload:
+    """A workload cut where the scenario says.
+
+    Args:
+        scenario: whose topology is a split.
+        learner: on the meta device, with what trains.
+        tuned: that.
+        whole: its workload.
+    """
+    from fedray.learners.cut import cut
+    from fedray.transport.buffer import Layout
+
+    layout = Layout.of(tuned.travelling, scenario.payload)
     (split,) = cut_work(scenario, learner, tuned, layout, [cut(learner.stages, scenario.split)])
     if reason := refusal(scenario, split):
         raise reason

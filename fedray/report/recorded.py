@@ -194,6 +194,16 @@ def differences(runs: Sequence[Recorded]) -> dict[str, list[Any]]:
     return {key: row for key, row in values.items() if any(v != row[0] for v in row)}
 
 
+def chosen_prompts(tried: Sequence[dict[str, Any]]) -> str:
+    """Of each label that was tried its best prompt, with its score and the next one's."""
+
+    def scored(label: str) -> str:
+        first, second = sorted((p for p in tried if p["label"] == label), key=lambda p: -p["score"])[:2]
+        return f"{label}: {first['prompt']} ({first['score']:.2f} against {second['score']:.2f})"
+
+    return "; ".join(scored(label) for label in dict.fromkeys(p["label"] for p in tried))
+
+
 def painted(runs: Sequence[Recorded]) -> list[tuple[str, list[str]]]:
     """What augmentation's pictures are worth: a row a quantity, a column a run."""
 
@@ -218,6 +228,7 @@ def painted(runs: Sequence[Recorded]) -> list[tuple[str, list[str]]]:
             )
         )
 
+    prompts = cells(lambda a: chosen_prompts(a.get("prompts") or []))
     return [
         ("pictures", cells(lambda a: str(pictures(a).get("images", 0)))),
         ("a judge recognises", cells(lambda a: recognised(pictures(a)))),
@@ -226,6 +237,7 @@ def painted(runs: Sequence[Recorded]) -> list[tuple[str, list[str]]]:
             "clients' distance (EMD), before and after",
             cells(lambda a: f"{mean(a['emd_before'])} → {mean(a['emd_after'])}"),
         ),
+        *([("prompts by clients' scores", prompts)] if any(prompts) else []),
         ("learning error: clients / pictures", both("learning_error")),
         ("gap to the global gradient: clients / pictures", both("gradient_gap")),
     ]
@@ -238,7 +250,7 @@ def client_flops(run: Recorded) -> float:
 
 KINDS = {"train": "training", "generate": "painting", "aggregate": "server", "wait": "waiting"}
 KINDS |= dict.fromkeys(("front", "tail", "back"), "training") | dict.fromkeys(SERVED, "server")
-KINDS["validate"] = "validation"
+KINDS |= {"validate": "validation", "score": "validation"}
 KINDS |= {d: d for d in ("downlink", "sidelink", "uplink")}
 
 

@@ -22,6 +22,7 @@ from fedray.schedule import (
     Generate,
     Pass,
     Schedule,
+    Score,
     Send,
     Step,
     Train,
@@ -118,6 +119,8 @@ def _schedule(round_number: int, events: Sequence[dict[str, Any]], waited_s: flo
             return Aggregate(e["id"], after, waited_s)
         if e["event"] == "generate":
             return Generate(e["id"], node_client(e["node"]), 0, after)
+        if e["event"] == "score":
+            return Score(e["id"], node_client(e["node"]), 0, after)
         if e["event"] == "validate":
             return Validate(e["id"], node_client(e["node"]), after)
         if e["event"] != "train":

@@ -12,6 +12,7 @@ from fedray.runs.citations import bibtex
 from fedray.runs.environment import command, environment, users_code
 from fedray.runs.folder import RunFolder
 from fedray.scenario.scenario import Scenario
+from fedray.scenario.tune_first import GENERATOR
 from fedray.schedule import node_client
 
 # What became of a client that did not train: the first of these that happened to one of its steps.
@@ -33,6 +34,13 @@ class Recorder:
             nbytes = {crossing: sizes[batch] for crossing, sizes in cut.bytes.items()}
             self.run.write("split.json", asdict(cut) | {"bytes": nbytes, "batch": batch})
         write_whole(self.run.path / "CITATION.bib", bibtex(scenario))
+
+    def earlier_costs(self) -> Ledger:
+        """What was spent before the first round: on a generator that was tuned first."""
+        own = RunFolder(self.run.path / GENERATOR)
+        states = own.states() if own.checkpoints.exists() else iter(())
+        state = next((state for _, state in states if not isinstance(state, str)), None)
+        return Ledger() if state is None else Ledger(**state.ledger.totals())
 
     def round(self, events: list[Event], metrics: dict[str, Any], clients: Sequence[dict[str, Any]]) -> None:
         self.run.append(events, metrics, clients)

@@ -54,6 +54,7 @@ class Step(Shape):
         "train",
         "generate",
         "validate",
+        "score",
         "send",
         "aggregate",
         "wait",
@@ -85,7 +86,7 @@ class Step(Shape):
             raise ValueError("a peer and a direction of a send step, and of no other")
         if self.t1_s < self.t0_s:
             raise ValueError("an end (t1_s) that is not before its start (t0_s)")
-        if self.event not in ("send", "train", "generate", "validate", "aggregate", "wait"):
+        if self.event not in ("send", "train", "generate", "validate", "score", "aggregate", "wait"):
             has_fields = None not in (self.client, self.batch, self.part)
             if not has_fields and not PASS.fullmatch(self.id):
                 raise ValueError("client, batch and part of a split model's pass, or an id such as front-3-0")
@@ -184,8 +185,16 @@ class Pictures(Shape):
     classifier_fid: float | None = None
 
 
+class TriedPrompt(Shape):
+    label: str
+    prompt: str
+    score: Share
+    chosen: bool
+
+
 class Augmentation(Shape):
     clients: list[Audited]
+    prompts: list[TriedPrompt] = []
     pictures: Pictures | None = None
     emd_before: list[Number | None]
     emd_after: list[Number | None]

@@ -7,7 +7,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from fedray.scenario.amount import AnyAmount, PerClass
 from fedray.scenario.base import Count, FilePath, NotNegative, Positive, Refused, Section
+from fedray.scenario.prompts import Drawn, Prompts
+from fedray.scenario.tune_first import TuneFirst
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
@@ -117,6 +120,10 @@ class Augmentation(Section):
         description="A text_to_image model, written as model.base: a shipped model, a folder in diffusers' "
         "layout, or owner/name on the Hugging Face hub. The model/ folder of a fedray run is one too.",
     )
+    tune_first: TuneFirst | None = Field(
+        default=None,
+        description="Fine-tune the generator before the first round. None: it is used as it is.",
+    )
     precision: Literal["fp32", "fp16", "bf16"] = Field(
         default="fp32", description="The generator's number format: fp32, fp16 or bf16."
     )
@@ -134,6 +141,9 @@ class Augmentation(Section):
         description="What a prompt calls a label whose own name is ambiguous, such as {apple: red apple "
         "fruit}.",
     )
+    prompts: Prompts = Field(
+        default=Drawn(), description="Which of its label's templates a picture is made of."
+    )
     labels: Literal["uniform", "lacking"] = Field(
         default="uniform",
         description="Which labels images are made of. uniform: of all labels equally many. lacking: always "
@@ -141,6 +151,7 @@ class Augmentation(Section):
     )
     per_class: Count = Field(default=10, description="Images per label and round.")
     at_most: Count = Field(default=300, description="The most images per label over the whole run.")
+    amount: AnyAmount = Field(default=PerClass(), description="How many images are generated, and when.")
     batch_size: Count = Field(default=50, description="How many images are generated at once.")
     weighting: Annotated[Fixed | Linear | HeldOut, Field(discriminator="kind")] = Field(
         default=Fixed(), description="How the clients' mean and the augmented model are weighted (Eq. 1)."
@@ -181,7 +192,13 @@ class Augmentation(Section):
         return Refused("augmentation.weighting", got, expected)
 
     @property
-    def prompts(self) -> list[str]:
+    def has_one_template_each(self) -> bool:
+        """Whether there is nothing to choose among."""
+        pools = self.templates.values() if isinstance(self.templates, dict) else [self.templates]
+        return all(len(pool) == 1 for pool in pools)
+
+    @property
+    def all_templates(self) -> list[str]:
         """Every template."""
         if isinstance(self.templates, list):
             return self.templates
@@ -198,8 +215,9 @@ class Augmentation(Section):
         if scenario.population.selection in ("fedcs", "proportional_fair"):
             expected = "random, round_robin or label_cover beside augmentation"
             yield Refused("population.selection", scenario.population.selection, expected)
-        for key in scenario.closing_keys:
-            yield Refused("augmentation", f"one with {key}", "none: its rounds wait for everybody")
+        if scenario.network.save_energy and self.prompts.trial_round:
+            expected = "none: it plans one uplink a client, and scores are a second one"
+            yield Refused(".prompts", "evidence with network.save_energy", expected)
         usual = type(self).model_fields["weighting"].default
         if self.at != "server" and (self.weighting != usual or self.start == "own"):
             got = f"{self.at} with weights of an augmented model"
@@ -210,7 +228,7 @@ class Augmentation(Section):
         if self.weighting.needs_test_set and not scenario.data.has_test_set:
             expected = "data with a test set, or fixed or linear"
             yield Refused(".weighting", f"{self.weighting.kind} for an image folder", expected)
-        for text in self.prompts:
+        for text in self.all_templates:
             if not fillable(text):
                 expected = "a prompt in which only {label} and {a} stand in braces"
                 yield Refused(".templates", repr(text), expected)

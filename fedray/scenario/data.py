@@ -107,7 +107,19 @@ class ImageFolder(DataSection):
             yield Refused("runtime.executor", scenario.runtime.executor, expected)
 
 
-class FashionMnistMini(DataSection):
+class LabelCaptioned(DataSection):
+    """Images that have no captions but their labels' names."""
+
+    caption_names: dict[str, str] = Field(
+        default={}, description="What captions call a label, where that is not its own name."
+    )
+
+    @property
+    def names_of_labels(self) -> dict[str, str]:  # type: ignore[override]
+        return self.caption_names
+
+
+class FashionMnistMini(LabelCaptioned):
     """2,500 garments of Fashion-MNIST that ship with fedray, captioned like "a photo of a sneaker", and 500
     more to test on."""
 
@@ -134,7 +146,7 @@ class Downloaded(DataSection):
         return self.download
 
 
-class FashionMnist(Downloaded):
+class FashionMnist(Downloaded, LabelCaptioned):
     """60,000 garments of 28 x 28 pixels, and 10,000 to test on."""
 
     kind: Literal["fashion_mnist"] = Field(description="fashion_mnist: the whole of Fashion-MNIST.")
@@ -148,7 +160,7 @@ class FashionMnist(Downloaded):
     cites: ClassVar[tuple[str, ...]] = ("xiao2017fashion",)
 
 
-class Cifar(Downloaded):
+class Cifar(Downloaded, LabelCaptioned):
     """50,000 colour images of 32 x 32 pixels, and 10,000 to test on."""
 
     kind: Literal["cifar10", "cifar100"] = Field(

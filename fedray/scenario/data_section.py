@@ -20,6 +20,7 @@ class DataSection(KindSection):
     needs_captions: ClassVar[bool] = False  # whether each sample's caption is the user's own
     names_columns: ClassVar[bool] = False  # whether a column may name a picture beside each sample
     called: ClassVar[str] = "samples"  # what its samples are called in messages
+    names_of_labels: ClassVar[dict[str, str]] = {}  # by label, what captions call it
     # whether it has equally many samples of each label, so that a partition by label is known before
     labels_known_before_download: ClassVar[bool] = False
 

@@ -43,6 +43,7 @@ BASES = {
     "evaluation": "fedray.evaluation.evaluation:Evaluation",
     "callback": "fedray.callbacks:Callback",
     "defence": "fedray.executors.split.defences:Defence",
+    "amount": "fedray.augmentation.amount:Amount",
     "relay_defence": "fedray.executors.relay_defence:RelayDefence",
 }
 

@@ -93,9 +93,9 @@ class Loaded:
 
     def resolved(self) -> str:
         """The scenario with every default and absolute paths, as YAML."""
-        tree = self._absolute()
+        tree = self.absolute()
         for name, variant in self.variants.items():
-            values = variant._absolute()
+            values = variant.absolute()
             tree["sweep"]["variants"][name] = {
                 k: v for k, v in values.items() if k not in ("name", "sweep") and v != tree[k]
             }
@@ -106,7 +106,8 @@ class Loaded:
         yaml.dump(tree, out)
         return out.getvalue()
 
-    def _absolute(self) -> dict[str, Any]:
+    def absolute(self) -> dict[str, Any]:
+        """The scenario's values, with every default and absolute paths."""
         tree = self.scenario.model_dump(mode="json")
         sites = (tree["data"].get("sites") or {}).values()
         judged = [tree["evaluation"]["reference"], tree["evaluation"]["quality"], tree["augmentation"]]

@@ -22,6 +22,7 @@ from fedray.transport.buffer import sha256
 from tests.helpers import begin, garments, job_of, rows, run, timeless, unevaluated
 
 PAINT = {"inference_steps": 2, "per_class": 1, "at_most": 2, "batch_size": 8}
+TWO_EACH = PAINT | {"templates": ["a {label}", "a dress {label}"]}
 AUGMENTED = {"augmentation": PAINT, "training.rounds": 3}
 CPU = torch.device("cpu")
 
@@ -108,16 +109,23 @@ def two(cluster, tmp_path_factory):
     """Two hosts and a server on Ray; what they hold does not depend on where it is painted."""
     from fedray.executors.ray.executor import RayExecutor
 
-    changes = AUGMENTED | {"runtime": {"executor": "ray", "actors": 2}}
+    changes = AUGMENTED | {"augmentation": TWO_EACH, "runtime": {"executor": "ray", "actors": 2}}
     with unevaluated():
         executor = RayExecutor(job_of(garments(tmp_path_factory.mktemp("two"), changes))[1])
     yield executor
     executor.close()
 
 
-@pytest.mark.parametrize("at", ["server", "server_broadcast", "client"])
-def test_ray_gives_the_bits_of_one_process_wherever_it_is_painted(at, cluster, two, tmp_path, monkeypatch):
-    alone = ends(garments(tmp_path, AUGMENTED | {"augmentation": PAINT | {"at": at}}), 2)
+TRIAL = {"prompts": {"kind": "evidence", "images": 1, "round": 1}}
+# by where it is painted: what the section says beside that, and in which of two rounds the server trains
+PLACES = {"server": ({}, (1, 2)), "server_broadcast": ({}, ()), "client": ({}, ()), "trial": (TRIAL, (2,))}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_ray_gives_the_bits_of_one_process_wherever_it_is_painted(place, cluster, two, tmp_path, monkeypatch):
+    options, trains = PLACES[place]
+    at = "server" if place == "trial" else place
+    alone = ends(garments(tmp_path, AUGMENTED | {"augmentation": TWO_EACH | {"at": at} | options}), 2)
     scenario = two.job.scenario.model_copy(update={"augmentation": alone.job.scenario.augmentation})
     monkeypatch.setattr(two, "job", dataclasses.replace(two.job, scenario=scenario))
     if at == "client":  # each host that paints imports diffusers
@@ -125,9 +133,7 @@ def test_ray_gives_the_bits_of_one_process_wherever_it_is_painted(at, cluster, t
     begin(two)
     for t in (1, 2):
         reports = list(two.run_round(schedule_round(scenario, Radio(scenario.network), t, two.shared)))
-        assert [r.metrics["kappa_2"] for r in reports if r.client == SERVER] == (
-            [0.5] if at == "server" else []
-        )
+        assert [r.metrics["kappa_2"] for r in reports if r.client == SERVER] == [0.5] * (t in trains)
     assert sha256(cluster.get(two.buffer)) == sha256(alone.buffer)
 
 

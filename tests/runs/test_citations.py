@@ -19,6 +19,8 @@ BIB = files("fedray.runs").joinpath("citations.bib").read_text(encoding="utf-8")
 ENTRIES = re.findall(r"^@\w+\{(\S+),", BIB, re.M)
 OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "kind": {
+        "drawn",
+        "per_class",
         *("folder", "iid", "dirichlet"),  # dirichlet: by whether it has samples
         *("clip", "image_folder", "text", "bytes", "classifier", "transformer", "full", "partial", "sgd"),
         *("fixed", "linear", "held_out"),  # augmentation, which cites

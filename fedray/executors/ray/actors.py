@@ -263,11 +263,15 @@ class ServerHost(Actor):
         total = self.split.finish(attempt, clients, weights, ends)
         return *self.work.aggregate(layout, buffer, state, round_number, can_train, [total]), None
 
-    def audit(self, buffer: Any, labels: Any, grid: Path, *parts: Any) -> Any:
-        return self.companion.audit(buffer, labels, grid, [client for part in parts for client in part])
+    def audit(self, buffer: Any, state: Any, labels: Any, grid: Path, *parts: Any) -> Any:
+        audited = [client for part in parts for client in part]
+        return self.companion.audit(buffer, state, labels, grid, audited)
 
-    def prepare(self, task: Any) -> Any:
-        return self.companion.prepare(task)
+    def prepare(self, task: Any, state: Any) -> Any:
+        return self.companion.prepare(task, state)
+
+    def choose(self, task: Any, state: Any, *parts: list[TrainReport]) -> Any:
+        return self.companion.choose(task, state, [report for part in parts for report in part])
 
     def train_companion(
         self, round_number: int, task: Any, buffer: Any, state: Any

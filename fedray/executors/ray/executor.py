@@ -237,7 +237,7 @@ class RayExecutor(Driver):
     def audit(self, clients: Sequence[int], labels: Any, grid: Path) -> dict[str, Any]:
         shares = self.share_out(clients, self.shared.samples)
         parts = [self.hosts[i].actor.audit.remote(self.buffer, some) for i, some in shares]
-        audited = self.server.audit.remote(self.buffer, labels, grid, *parts)
+        audited = self.server.audit.remote(self.buffer, self.state, labels, grid, *parts)
         report: dict[str, Any] = self._get(audited, "judging the data")
         return report
 

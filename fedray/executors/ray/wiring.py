@@ -50,7 +50,7 @@ def submit(driver: Driver, schedule: Schedule) -> SubmittedRound:
         call = server.train_companion.options(num_returns=2)
         trained = call.remote(schedule.round, companion.train, driver.buffer, driver.state)
     elif companion.prepare is not None:
-        extra = server.prepare.remote(companion.prepare)
+        extra = server.prepare.remote(companion.prepare, driver.state)
     routes = chains(schedule)
     alone = [chain[0] for chain in routes if len(chain) == 1]
     secure = secure_for(scenario, schedule)
@@ -77,6 +77,8 @@ def submit(driver: Driver, schedule: Schedule) -> SubmittedRound:
         *partials,
         secure=secure,
     )
+    if companion.choose is not None:
+        state = server.choose.remote(companion.choose, state, *(report for _, report in reports))
     return SubmittedRound(reports, buffer, state, own_report, states, reduced)
 
 
