@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from fedray.aggregation.accumulators import Accumulator, ExactSum, Gathered, Updates
     from fedray.aggregation.rule import Rule
     from fedray.api import check, compare, load, open, plan, run, trainable
+    from fedray.augmentation.weighting import Weighting, WeightingContext
     from fedray.callbacks import Callback, ClientReport, EvaluationReport, RoundReport, RunEnd, RunStart
     from fedray.data.partition import Partition
     from fedray.data.samples import DatasetInfo, DatasetSamples, Samples
@@ -98,6 +99,8 @@ __all__ = [
     "TransferRequests",
     "Tuning",
     "Updates",
+    "Weighting",
+    "WeightingContext",
     "check",
     "compare",
     "link_client",
@@ -113,6 +116,7 @@ _MODULES = {
     "fedray.aggregation.accumulators": ["Accumulator", "ExactSum", "Gathered", "Updates"],
     "fedray.aggregation.rule": ["Rule"],
     "fedray.api": ["check", "compare", "load", "open", "plan", "run", "trainable"],
+    "fedray.augmentation.weighting": ["Weighting", "WeightingContext"],
     "fedray.callbacks": ["Callback", "ClientReport", "EvaluationReport", "RoundReport", "RunEnd", "RunStart"],
     "fedray.data.partition": ["Partition"],
     "fedray.data.samples": ["DatasetInfo", "DatasetSamples", "Samples"],

@@ -152,13 +152,15 @@ class Quorum(NamedTuple):
 class Aggregate(NamedTuple):
     """The server aggregates the buffers of all predecessors into the next global buffer; or of those that are
     there at the deadline, or of the first `min_updates`. It fails where a quorum is missed: then what waits
-    for it is skipped, and the global buffer stays as it is."""
+    for it is skipped, and the global buffer stays as it is. How it weighs them it may find out by models that
+    it evaluates, on so many `evaluated` samples in all."""
 
     id: str
     after: tuple[str, ...]
     deadline_s: float | None = None  # since the round's start
     min_updates: int | None = None
     quorums: tuple[Quorum, ...] = ()
+    evaluated: int = 0
 
     @property
     def node(self) -> str:

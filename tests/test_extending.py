@@ -23,7 +23,7 @@ ROW = re.compile(r"^\| (\w+) \| `(.+/)` \| `(.+\.py)` \| `(\w+)` in `(.+\.py)`(,
 TABLE = {row[0]: row[1:] for row in ROW.findall((ROOT / "docs" / "extending.md").read_text())}
 # Kinds that are always a user's own, of one place in a split, made of more than their section, or that stand
 # in place of another.
-NOT_IN_TABLE = {"evaluation", "callback", "defence", "relay_defence", "privacy", "incentive"}
+NOT_IN_TABLE = {"evaluation", "callback", "defence", "relay_defence", "privacy", "incentive", "weighting"}
 
 # By kind: its base section, and its implementation, a class New.
 KINDS = {

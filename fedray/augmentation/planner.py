@@ -55,7 +55,8 @@ class AugmentationPlanner:
         if section.at == "server":
             kappas = section.weighting.kappas(round_number, self.rounds) or (1, 1)
             images = here if section.weighting.paints else ImageCounts(0, 0)
-            return at_server(round_number, clients if kappas[0] else [], images, kappas[1] != 0)
+            evaluated = section.weighting.evaluated_models(round_number) * section.weighting.held_out_images
+            return at_server(round_number, clients if kappas[0] else [], images, kappas[1] != 0, evaluated)
         took_part = [(t, set(selected(t)).intersection(clients)) for t in range(1, round_number)]
         if section.at == "server_broadcast":
             last = {k: max((t for t, them in took_part if k in them), default=0) for k in clients}

@@ -20,7 +20,9 @@ class ImageCounts(NamedTuple):
     total: int
 
 
-def at_server(round_number: int, clients: Sequence[int], generated: ImageCounts, augmented: bool) -> Schedule:
+def at_server(
+    round_number: int, clients: Sequence[int], generated: ImageCounts, augmented: bool, evaluated: int = 0
+) -> Schedule:
     """The server trains a model of its own on generated images (the augmented model) beside the clients.
 
     Args:
@@ -28,6 +30,7 @@ def at_server(round_number: int, clients: Sequence[int], generated: ImageCounts,
         clients: of the round; none: the server alone (AIGC-only).
         generated: how many images the server generates, and trains on.
         augmented: whether the augmented model is trained; not where it would weigh nothing.
+        evaluated: samples on which the server evaluates mixes of the two models, each mix's.
     """
     *steps, _ = parallel(round_number, clients, False).steps
     ups = tuple(step.id for step in steps if isinstance(step, Send) and step.direction == "uplink")
@@ -38,7 +41,7 @@ def at_server(round_number: int, clients: Sequence[int], generated: ImageCounts,
             Train("train-augmented", SERVER_ID, ("paint",) if generated.new else (), generated.total)
         )
         ups += (steps[-1].id,)
-    return Schedule(round_number, (*steps, Aggregate("aggregate", ups)))
+    return Schedule(round_number, (*steps, Aggregate("aggregate", ups, evaluated=evaluated)))
 
 
 def at_server_broadcast(

@@ -8,7 +8,9 @@ import numpy as np
 
 from fedray.executors.reports import TrainReport
 
-COMPANION_STATE = "augmented"  # what it keeps between rounds, in the server's state
+# What it keeps between rounds, in the server's state: its model, and what that weighed.
+COMPANION_STATE = "augmented"
+COMPANION_KAPPA = "augmented kappa_2"
 
 
 class CompanionRound(NamedTuple):

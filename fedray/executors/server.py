@@ -14,7 +14,7 @@ from fedray.adversary.attackers import Attackers, attacks
 from fedray.aggregation.accumulators import Accumulator
 from fedray.aggregation.rules import rule
 from fedray.executors import Job, attribute_error
-from fedray.executors.companion import COMPANION_STATE
+from fedray.executors.companion import COMPANION_KAPPA, COMPANION_STATE
 from fedray.executors.global_step import HOOKS, GlobalStep, as_tensors, hooks_state, merged, moving_average
 from fedray.executors.model import EMA, MASTER, Model, as_sent, make_deterministic, master
 from fedray.executors.observers import Observer, observer
@@ -106,7 +106,7 @@ class ServerWork:
             hooks=hooks,
             accumulated=accumulated,
             old=old,
-            state=as_tensors(state, without=(EMA, COMPANION_STATE, MASTER)),
+            state=as_tensors(state, without=(EMA, COMPANION_STATE, COMPANION_KAPPA, MASTER)),
             participation=participation,
             seed=key(scenario.seed, round_number, SERVER, "aggregate"),
             context=context,

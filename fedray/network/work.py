@@ -30,6 +30,7 @@ class Work:
     encode_flops: Callable[[int], float] | None = None
     # of trying two models on all of a client's samples
     validate_flops: Callable[[int], float] = lambda client: 0.0
+    evaluate_flops: float = 0.0  # of one model on a sample
 
     def load(self, step: Step) -> float:
         if isinstance(step, Send):
@@ -50,7 +51,7 @@ class Work:
             return self.validate_flops(step.client)
         if isinstance(step, Generate):
             return step.pictures * self.generate_flops
-        return self.aggregate_flops(len(step.after))
+        return self.aggregate_flops(len(step.after)) + step.evaluated * self.evaluate_flops
 
     def _encoding(self, step: Train | Pass) -> float:
         return self.encode_flops(step.client) if step.encodes and self.encode_flops else 0.0

@@ -39,6 +39,7 @@ class Workload:
     flops_per_picture: float = 0.0  # that augmentation's generator paints, or the server for model.prior
     picture_bytes: int = 0
     validate_flops_per_sample: float = 0.0  # of two models, where a relay's receivers try what they get
+    evaluate_flops_per_sample: float = 0.0  # of a model, where the server evaluates some to weigh them
     encode_flops_per_sample: float = 0.0  # once, by frozen networks, whose output a client keeps
     preparation_flops: float = 0.0  # once a client, however many samples it has
     server_trains: bool = False  # as a client does, for the rule
@@ -125,6 +126,7 @@ class Workload:
             if encodes or prepares
             else None,
             validate_flops=lambda client: self.validate_flops_per_sample * own.get(client, 0),
+            evaluate_flops=self.evaluate_flops_per_sample,
             pass_flops=lambda stage, n: n * self.cut.flops[stage] if self.cut else 0.0,
             crossing_bytes=lambda crossing, n: self.cut.bytes[crossing][n] if self.cut else 0,
         )
@@ -261,7 +263,10 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
         client_state_bytes=4
         * (rules.client_state_numbers + hooks.feeds_back * rules.sent + tuned.home_numbers),
         flops_per_sample=_flops_per_sample(learner),
-        validate_flops_per_sample=_validate_flops_per_sample(scenario, learner),
+        validate_flops_per_sample=2 * _forward_flops_per_sample(learner)
+        if scenario.topology.relay_defence is not None
+        else 0.0,
+        evaluate_flops_per_sample=_forward_flops_per_sample(learner) if _weighs_by_models(scenario) else 0.0,
         encode_flops_per_sample=learner.encode_flops(),
         preparation_flops=learner.preparation_flops(),
         notes=tuple(planner.notes(companion_work, dataset)) if planner else (),
@@ -297,20 +302,23 @@ def _quantizable(learner: Learner) -> int:
     return quantizable_numbers(learner.parts)
 
 
-def _validate_flops_per_sample(scenario: Scenario, learner: Learner) -> float:
-    """Forwards through two models, where receivers validate; of a learner that says itself what a step takes,
-    a third of that each, as the backward pass is two products for each one of the forward pass."""
+def _weighs_by_models(scenario: Scenario) -> bool:
+    """Whether the server evaluates models in the first round, to weigh them."""
+    return scenario.augmentation is not None and scenario.augmentation.weighting.evaluated_models(1) > 0
+
+
+def _forward_flops_per_sample(learner: Learner) -> float:
+    """Forwards through a model; of a learner that says itself what a step takes, a third of that, as the
+    backward pass is two products for each one of the forward pass."""
     import torch
 
     from fedray.learners.flops import counted_flops
 
-    if scenario.topology.relay_defence is None:
-        return 0.0
     if learner.flops_per_sample is not None:
-        return 2 * learner.flops_per_sample / 3
+        return learner.flops_per_sample / 3
     batch, samples = learner.blank_batch()
     with torch.no_grad():
-        return 2 * counted_flops(lambda: learner.loss(batch)) / samples
+        return counted_flops(lambda: learner.loss(batch)) / samples
 
 
 def _flops_per_sample(learner: Learner) -> float:

@@ -29,6 +29,7 @@ BASES = {
     "attack": "fedray.adversary.attack:Attack",
     "privacy": "fedray.privacy.mechanism:Mechanism",
     "incentive": "fedray.incentives.incentive:Incentive",
+    "weighting": "fedray.augmentation.weighting:Weighting",
     "topology": "fedray.topologies.topology:Topology",
     "selection": "fedray.planning.selection:Selection",
     "source": "fedray.data.source:Source",

@@ -190,7 +190,8 @@ def test_weights_may_follow_accuracy_on_images_that_are_then_not_tested_on(tmp_p
     mean = executor.buffer
     labels = np.arange(10)
     augmented, report = work.train(1, labels, mean, {})
-    scores = [work.accuracy(n) ** 2 for n in (executor.layout.view(mean), torch.from_numpy(augmented))]
+    models = (executor.layout.view(mean), torch.from_numpy(augmented))
+    scores = [work.measured(numbers)["accuracy"] ** 2 for numbers in models]
     _, _, mixed = work.mix(executor.layout, 1, mean, {}, (augmented, report))
     assert mixed.metrics["kappa_2"] == pytest.approx(scores[1] / sum(scores))
     run(file, tmp_path / "run")
