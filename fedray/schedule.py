@@ -187,6 +187,7 @@ class Schedule:
     steps: tuple[Step, ...]
     unreached: tuple[int, ...] = ()  # clients that were selected, and that no step reaches
     payments: Payments | None = None  # where clients are paid
+    weights: Mapping[int, int] | None = None  # of its clients, where these are a round's own
 
     def __post_init__(self) -> None:
         early = next(
@@ -238,7 +239,8 @@ class Schedule:
 
     def sorted(self, starts_s: Mapping[str, float]) -> Schedule:
         """The same steps, in the order in which the clock has them start."""
-        return Schedule(self.round, tuple(sorted(self.steps, key=lambda step: starts_s[step.id])))
+        steps = sorted(self.steps, key=lambda step: starts_s[step.id])
+        return Schedule(self.round, tuple(steps), weights=self.weights)
 
     def encoding(self, encoded: Collection[int]) -> Schedule:
         """The same round, in which all clients but these encode their samples before they train."""
@@ -251,7 +253,7 @@ class Schedule:
             step = steps[first[client]]
             assert isinstance(step, Train | Pass)
             steps[first[client]] = step._replace(encodes=True)
-        return Schedule(self.round, tuple(steps), self.unreached, self.payments)
+        return Schedule(self.round, tuple(steps), self.unreached, self.payments, self.weights)
 
     def giving_class_images(self, images: int) -> Schedule:
         """The same round, in which the server generates so many class images for each client that encodes its
@@ -269,7 +271,7 @@ class Schedule:
                 steps += [paint, given]
                 step = step._replace(after=(*step.after, given.id))
             steps.append(step)
-        return Schedule(self.round, tuple(steps), self.unreached, self.payments)
+        return Schedule(self.round, tuple(steps), self.unreached, self.payments, self.weights)
 
     def without(self, client: int) -> Schedule:
         """The same round, as if this client had not been selected."""
@@ -303,6 +305,7 @@ class Schedule:
         return Schedule(
             self.round,
             tuple(step._replace(after=tuple(i for i in step.after if i in wanted)) for step in kept),
+            weights=self.weights,
         )
 
     @property

@@ -211,4 +211,4 @@ def _weighed(report: TrainReport, kappa_2: float) -> TrainReport:
     """With what the augmented model adds to the round's metrics."""
     loss = None if report.failure else report.loss
     metrics = {"augmented_loss": loss, "pictures": report.samples, "kappa_2": kappa_2}
-    return replace(report, metrics=metrics)
+    return replace(report, metrics={**report.metrics, **metrics})

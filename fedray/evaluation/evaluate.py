@@ -10,6 +10,7 @@ from fedray.data.sources import to_download
 from fedray.evaluation.against_real import AgainstReal
 from fedray.evaluation.denoising import DenoisingLoss
 from fedray.evaluation.evaluation import Evaluation
+from fedray.evaluation.gradient_bound import GradientBound
 from fedray.evaluation.inference_cost import CostOfAnImage
 from fedray.evaluation.resemblance import Resemblance
 from fedray.learners.contexts import EvaluationContext
@@ -25,6 +26,7 @@ EVALUATIONS: dict[str, type[Evaluation]] = {
     "quality": AgainstReal,
     "denoising": DenoisingLoss,
     "inference_cost": CostOfAnImage,
+    "gradient_bound": GradientBound,
 }
 
 

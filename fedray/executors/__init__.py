@@ -207,6 +207,13 @@ def companion_round(schedule: Schedule, scenario: Scenario, shared: Shared) -> C
     return companion
 
 
+def client_weights(scenario: Scenario, schedule: Schedule, samples: Sequence[int]) -> dict[int, int]:
+    """What each client of a round weighs, who holds so many samples."""
+    if schedule.weights is not None:
+        return {client: schedule.weights[client] for client in schedule.clients}
+    return {client: scenario.weight(client, samples[client]) for client in schedule.clients}
+
+
 def secure_for(scenario: Scenario, schedule: Schedule) -> Any:
     """The round's secure aggregation (a secure.round.SecureRound), by an optional library; None: without."""
     if scenario.secure_aggregation is None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fedray.aggregation.accumulators import Accumulator
+from fedray.aggregation.directions import add_direction
 from fedray.executors import TrainReport, attribute_error
 from fedray.executors.gang_training import GangTraining
 from fedray.executors.local_training import ExtraSamples, LocalUpdate, summable
@@ -62,6 +63,7 @@ class ClientWorker(RelayWorker):
         accumulator: Accumulator | None = None,
         extra_samples: ExtraSamples | None = None,
         secure: SecureRound | None = None,
+        weights: Mapping[int, int] | None = None,
     ) -> tuple[Accumulator, list[TrainReport], list[StateArrays | None]]:
         """The local updates of clients that all start from `base`, one gang after another. A client that
         fails adds nothing, and keeps the state it had.
@@ -76,6 +78,7 @@ class ClientWorker(RelayWorker):
             accumulator: of those that came before, if some did.
             extra_samples: join each client's own.
             secure: the round's secure aggregation.
+            weights: of the round's clients; None: as the scenario says of their samples.
 
         Returns:
             The accumulator with all of them, their reports, and their new states.
@@ -91,7 +94,8 @@ class ClientWorker(RelayWorker):
         for gang in gangs(self.job.scenario, clients, lambda client: len(self.client_indices[client])):
             contexts = {c: self._context(round_number, c, state_of[c], server) for c in gang}
             for client, update in self._updates(base, contexts, extra_samples).items():
-                attempt = partial(self._contribute, accumulator, base, ours, contexts[client], update)
+                weight = None if weights is None else weights[client]
+                attempt = partial(self._contribute, accumulator, base, ours, contexts[client], update, weight)
                 new_states[client], reports[client] = self._attempt(
                     round_number, client, attempt, state_of[client]
                 )
@@ -158,6 +162,7 @@ class ClientWorker(RelayWorker):
         ours: Tensor,
         context: HookContext,
         run: Callable[[], LocalUpdate],
+        weight: int | None = None,
     ) -> tuple[StateArrays | None, TrainReport]:
         """One client's local update, added to the accumulator; its new state.
 
@@ -167,6 +172,7 @@ class ClientWorker(RelayWorker):
             ours: the server's numbers [received] fp32.
             context: of the client.
             run: makes its local update.
+            weight: of the client; None: as the scenario says of its samples.
         """
         received = self.model.flat.layout.view(base).float()
         update = run()
@@ -177,8 +183,13 @@ class ClientWorker(RelayWorker):
                 self.rule.accumulator.refuse(change)
             change = self._arrived(change, ours, context, sender)
             update.state |= context.kept
+        scenario = self.job.scenario
+        if scenario.evaluation.compares_updates(context.round_number):
+            trained = self.model.flat.layout.trained
+            add_direction(accumulator, change[:trained], scenario.population.clients)
         contribution = self.rule.contribution(ours, change)
-        weight = self.job.scenario.weight(context.client, update.report.samples)
+        if weight is None:
+            weight = scenario.weight(context.client, update.report.samples)
         with summable():
             accumulator.add(contribution, weight, context.client)
         accumulator.counts.update(context.counts)

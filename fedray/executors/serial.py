@@ -15,13 +15,14 @@ from fedray.executors import (
     Job,
     TrainReport,
     chains,
+    client_weights,
     companion_round,
     last_validators,
     secure_for,
 )
 from fedray.executors.client_worker import ClientWorker
 from fedray.executors.companion import Companion
-from fedray.executors.server import EvaluatorWork, ServerWork
+from fedray.executors.server import EvaluatorWork, ServerWork, reported
 from fedray.executors.spill import ClientStates, StateArrays
 from fedray.executors.split import ask, failed
 from fedray.executors.split.client import SplitClients
@@ -88,18 +89,22 @@ class SerialExecutor:
             trained = self.companion.train(schedule.round, companion.train, self.buffer, self.state)
         secure = secure_for(self.job.scenario, schedule)
         partials = yield from self._train_clients(schedule, self.clients, extra, secure)
+        report = reported(trained and trained[1], schedule.round, partials)
         if partials or self.job.scenario.steps_without_updates:
             self._aggregate(schedule.round, partials, secure)
         if trained is not None:
-            mixed = self.companion.mix(self.layout, schedule.round, self.buffer, self.state, trained)
+            ended = (trained[0], report or trained[1])
+            mixed = self.companion.mix(self.layout, schedule.round, self.buffer, self.state, ended)
             self.buffer, self.state, report = mixed
+        if report is not None:
             yield report
 
     def _train_clients(
         self, schedule: Schedule, clients: ClientWorker, extra: Any, secure: Any
     ) -> Generator[TrainReport, None, list[Accumulator]]:
         """Every client's local update; what is accumulated of those side by side, and of each relay."""
-        weight = sum(self._weight(c) for c in schedule.clients)
+        weights = client_weights(self.job.scenario, schedule, self.shared.samples)
+        weight = sum(weights.values())
         partials = []
         parallel: Accumulator | None = None
         in_gangs = self.job.scenario.runtime.gang > 1
@@ -112,7 +117,7 @@ class SerialExecutor:
             states = [self.client_states.get(client) for client in chain]
             server = self.state if self.job.scenario.shows_server_state else {}
             parallel, reports, new_states = clients.train_all(
-                self.buffer, server, weight, schedule.round, chain, states, parallel, extra, secure
+                self.buffer, server, weight, schedule.round, chain, states, parallel, extra, secure, weights
             )
             self._keep(chain, new_states)
             yield from reports

@@ -1,7 +1,7 @@
 """Writes down the schedule of any round of a scenario: who takes part, and what they do."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -15,6 +15,7 @@ from fedray.network.links import RoundStart, TransferRequests
 from fedray.network.radio import Radio
 from fedray.network.work import Work
 from fedray.planning.bidding import hold_auction, true_costs
+from fedray.planning.data_quality import quality_weights, relative_errors
 from fedray.planning.selection import SelectionContext, choose
 from fedray.randomness import SERVER, generator
 from fedray.scenario.base import Refused
@@ -33,6 +34,13 @@ class Shared:
 
     samples: Sequence[int]  # that each has
     counts: np.ndarray | None = None  # of each label, as they report them [clients, labels]
+    # by client, of the last round in which it trained: its loss as a multiple of the mean over the round's
+    # clients; it grows with the rounds
+    errors: dict[int, float] = field(default_factory=dict)
+
+    def add_losses(self, losses: Mapping[int, float]) -> None:
+        """What the clients of a round report, of those that trained."""
+        self.errors.update(relative_errors(losses))
 
     def eligible(self, scenario: Scenario) -> np.ndarray:
         """The clients that can be asked to train: a partition may leave some without samples."""
@@ -92,12 +100,23 @@ def schedule_round(
         available = _available(scenario, radio, start, shared, so_far)
         costs = true_costs(scenario, radio, start, work, available, so_far.encoded)
         clients, payments = hold_auction(scenario, start.round_number, available, costs, shared.samples)
-    schedule = replace(write_round(scenario, radio, start, clients, shared, work), payments=payments)
+    schedule = write_round(scenario, radio, start, clients, shared, work)
+    schedule = replace(schedule, payments=payments, weights=_quality_weights(scenario, clients, shared))
     if work is None or not work.encode_flops:
         return schedule
     schedule = schedule.encoding(so_far.encoded)
     given = scenario.model.class_images_from_server
     return schedule.giving_class_images(given) if given else schedule
+
+
+def _quality_weights(scenario: Scenario, clients: list[int], shared: Shared | None) -> dict[int, int] | None:
+    """What the clients of a round weigh, where that follows from the quality of their data."""
+    if not scenario.aggregation.weighs_by_quality:
+        return None
+    assert shared is not None
+    assert shared.counts is not None
+    samples = {client: shared.samples[client] for client in clients}
+    return quality_weights(clients, samples, shared.counts, shared.errors)
 
 
 def _available(

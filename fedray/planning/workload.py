@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from fedray.learners.learner import Learner
 
 
+REPORT_BYTES = 4  # of a client's loss in fp32, where the server weighs clients by it
+
+
 @dataclass(frozen=True)
 class Workload:
     parameters: int  # of the parts a tuning may train or must run
@@ -245,6 +248,7 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     refusals.refuse_private(scenario, rules, learner)
     refusals.refuse_gang(scenario, learner, tunes, tuned)
     left_out = tunes.left_out(layout)
+    reported = REPORT_BYTES if scenario.aggregation.weighs_by_quality else 0
     planner = scenario.companion_planner()
     companion_work = _generation(scenario, learner) if planner is None else planner.work(folder, dataset)
     whole = Workload(
@@ -254,7 +258,7 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
         home_parameters=tuned.home_parameters,
         payload_bytes=layout.nbytes,
         downlink_bytes=tuple((rules.received - n) * layout.dtype.itemsize for n in left_out),
-        uplink_bytes=tuple(hooks.encoded_bytes(rules.sent - n) for n in left_out)
+        uplink_bytes=tuple(hooks.encoded_bytes(rules.sent - n) + reported for n in left_out)
         if scenario.secure_aggregation is None
         else (rules.summed * scenario.secure_aggregation.word_bytes,),
         summed_bytes=rules.summed * layout.dtype.itemsize,

@@ -100,6 +100,12 @@ def round_metrics(
     }
 
 
+def losses_of(reports: Sequence[ClientReport]) -> dict[int, float]:
+    """By client, the finite losses that those of a round report who trained: as client_rows writes them."""
+    good = (report for report in reports if report.failure is None and math.isfinite(report.loss))
+    return {report.client: report.loss for report in good}
+
+
 def rejections(reports: Sequence[ClientReport], attackers: Collection[int]) -> dict[str, int]:
     """Of a round of a relay with a defence: how many models were rejected, and of how many attackers.
 
