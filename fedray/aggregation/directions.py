@@ -1,5 +1,5 @@
-"""How nearly orthogonal the updates of a round are (Charles et al. 2021; GenFL, Qiang et al. 2024, Sec. II-B2):
-the mean cosine of all pairs, of one sum."""
+"""How nearly orthogonal the updates of a round are (Charles et al. 2021; GenFL, Qiang et al. 2024, Sec.
+II-B2): the mean cosine of all pairs, of one sum."""
 
 from collections.abc import Sequence
 

@@ -51,15 +51,6 @@ def test_a_run_measures_it_in_every_second_round_and_trains_the_same(tmp_path):
     assert plain["weights_sha256"] == result["weights_sha256"]
 
 
-def test_two_actors_of_ray_measure_the_same(cluster, tmp_path):
-    both = []
-    for name, runtime in (("serial", {"executor": "serial"}), ("ray", {"executor": "ray", "actors": 2})):
-        changes = COMPARED | {"evaluation": {"update_cosines_every": 1}, "training.rounds": 1}
-        run(garments(tmp_path, changes | {"runtime": runtime}, f"{name}.yaml"), tmp_path / name)
-        both += [row["update_cosine"] for row in rows(tmp_path / name / "metrics.jsonl")]
-    assert both[0] == both[1]
-
-
 @pytest.mark.parametrize(
     ("changes", "got"),
     [

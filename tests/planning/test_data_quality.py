@@ -14,6 +14,7 @@ QUALITY = {
     "aggregation": {"kind": "fedavg", "weighting": "quality"},
     "population": {"clients": 5, "per_round": 3},
     "training.rounds": 3,
+    "evaluation": {"update_cosines_every": 3},
 }
 
 
@@ -71,6 +72,7 @@ def test_two_actors_of_ray_give_the_bits_of_one_process(cluster, whole, tmp_path
     changes = QUALITY | {"runtime": {"executor": "ray", "actors": 2}}
     result = run(garments(tmp_path, changes), tmp_path / "run")
     assert result["weights_sha256"] == whole[2]["weights_sha256"]
+    assert result["final"]["update_cosine"] == whole[2]["final"]["update_cosine"]
 
 
 REFUSED = {
