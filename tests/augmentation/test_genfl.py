@@ -23,6 +23,7 @@ from tests.helpers import begin, garments, job_of, rows, run, timeless, unevalua
 
 PAINT = {"inference_steps": 2, "per_class": 1, "at_most": 2, "batch_size": 8}
 AUGMENTED = {"augmentation": PAINT, "training.rounds": 3}
+SEARCHED = {"weighting": {"kind": "line_search", "images": 100, "smoothing": 0.25}}
 CPU = torch.device("cpu")
 
 
@@ -114,7 +115,7 @@ def two(cluster, tmp_path_factory):
     """Two hosts and a server on Ray; what they hold does not depend on where it is painted."""
     from fedray.executors.ray.executor import RayExecutor
 
-    changes = AUGMENTED | {"runtime": {"executor": "ray", "actors": 2}}
+    changes = AUGMENTED | {"augmentation": PAINT | SEARCHED, "runtime": {"executor": "ray", "actors": 2}}
     with unevaluated():
         executor = RayExecutor(job_of(garments(tmp_path_factory.mktemp("two"), changes))[1])
     yield executor
@@ -123,8 +124,7 @@ def two(cluster, tmp_path_factory):
 
 @pytest.mark.parametrize("at", ["server", "server_broadcast", "client"])
 def test_ray_gives_the_bits_of_one_process_wherever_it_is_painted(at, cluster, two, tmp_path, monkeypatch):
-    searched = {"weighting": {"kind": "line_search", "images": 100, "smoothing": 0.25}}
-    changes = PAINT | {"at": at} | (searched if at == "server" else {})
+    changes = PAINT | {"at": at} | (SEARCHED if at == "server" else {})
     alone = ends(garments(tmp_path, AUGMENTED | {"augmentation": changes}), 2)
     scenario = two.job.scenario.model_copy(update={"augmentation": alone.job.scenario.augmentation})
     monkeypatch.setattr(two, "job", dataclasses.replace(two.job, scenario=scenario))

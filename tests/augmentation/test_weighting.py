@@ -46,10 +46,8 @@ def test_a_line_search_takes_the_mix_with_the_least_loss():
     assert tried == pytest.approx([i / 10 for i in range(11)])
     assert kappa_2(parabola, mixes=3) == pytest.approx(0.5)  # of 0, 0.5 and 1
     assert kappa_2(parabola, criterion="accuracy") == 0  # of equals the least
-    peak = {"loss": 0.0}
-    assert kappa_2(
-        lambda x: peak | {"accuracy": 1 - abs(float(x) - 0.7)}, criterion="accuracy"
-    ) == pytest.approx(0.7)
+    peak = kappa_2(lambda x: {"loss": 0.0, "accuracy": 1 - abs(float(x) - 0.7)}, criterion="accuracy")
+    assert peak == pytest.approx(0.7)
     assert kappa_2(lambda x: {"loss": math.nan if float(x) < 0.85 else float(x)}) == 0.9
 
 
