@@ -14,11 +14,14 @@ NAMES = {
     "loss": "training loss",
     "augmented_loss": "the augmented model's loss",
     "kappa_2": "kappa_2, the augmented model's weight",
+    "update_cosine": "mean cosine of updates",
     "paid": "paid to clients",
     "social_cost": "the winners' true costs",
     "misreport_gain": "gained by misreports",
     "eval_accuracy": "test accuracy",
     "eval_loss": "test loss",
+    "eval_gradient_bound": "gradient bound",
+    "eval_gradient_bound_max": "largest gradient bound",
     "eval_classifier_fid": "classifier-FID",
     "eval_kid": "KID",
     "eval_negative_elbo": "negative ELBO",
@@ -42,6 +45,13 @@ MEANINGS = {
     "eval_loss": "The same loss on the test set, which nobody trains on. Lower is better.",
     "eval_accuracy": (
         "Share of the test set that the model labels rightly; of text, share of tokens it predicts."
+    ),
+    "update_cosine": (
+        "Mean cosine of all pairs of the clients' updates of a round: 0 are orthogonal ones, 1 are equal ones."
+    ),
+    "eval_gradient_bound": (
+        "How far a client's gradient can lie from the population's because of its labels, sum over labels of"
+        " |p_n - p| times the norm of a label's mean gradient; the mean over clients."
     ),
     "eval_attack_success": (
         "Of test images with the attackers' trigger, or of prompts with their word, the share that gets their"

@@ -175,6 +175,11 @@ class Evaluation(Section):
         default=[], description="Measurements of your own, each a mapping with kind: `module:Class`."
     )
 
+    def cited(self) -> Iterator[str]:
+        yield from super().cited()
+        if self.update_cosines_every is not None:
+            yield "charles2021large"
+
     def compares_updates(self, round_number: int) -> bool:
         """Whether the clients' updates of a round are compared with each other."""
         every = self.update_cosines_every
