@@ -47,7 +47,8 @@ MEANINGS = {
         "Share of the test set that the model labels rightly; of text, share of tokens it predicts."
     ),
     "update_cosine": (
-        "Mean cosine of all pairs of the clients' updates of a round: 0 are orthogonal ones, 1 are equal ones."
+        "Mean cosine of all pairs of the clients' updates of a round: 0 are orthogonal ones, 1 are equal"
+        " ones."
     ),
     "eval_gradient_bound": (
         "How far a client's gradient can lie from the population's because of its labels, sum over labels of"
