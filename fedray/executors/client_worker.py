@@ -184,14 +184,14 @@ class ClientWorker(RelayWorker):
             change = self._arrived(change, ours, context, sender)
             update.state |= context.kept
         scenario = self.job.scenario
-        if scenario.evaluation.compares_updates(context.round_number):
-            trained = self.model.flat.layout.trained
-            add_direction(accumulator, change[:trained], scenario.population.clients)
         contribution = self.rule.contribution(ours, change)
         if weight is None:
             weight = scenario.weight(context.client, update.report.samples)
         with summable():
             accumulator.add(contribution, weight, context.client)
+        if scenario.evaluation.compares_updates(context.round_number):
+            trained = self.model.flat.layout.trained
+            add_direction(accumulator, change[:trained], scenario.population.clients)
         accumulator.counts.update(context.counts)
         report = self._signer.update(update.report, change) if self._signer else update.report
         return arrays(update.state), report

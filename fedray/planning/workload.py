@@ -181,6 +181,7 @@ def _counted_by(scenario: Scenario, folder: Path) -> tuple[str, ...]:
     on += [scenario.payload, str(folder), topology.kind, str(topology.reduces_among_clients)]
     on += [str(scenario.runtime.gang > 1), repr(scenario.privacy)]  # for what is refused
     on += [str(_updates(scenario)), str(scenario.population.clients)]
+    on.append(str(scenario.evaluation.update_cosines_every))
     on.append(str(scenario.has_collusion))
     if topology.splits_model:
         on += [repr(topology), str(scenario.training.batch_size)]
@@ -193,12 +194,14 @@ def _updates(scenario: Scenario) -> int:
 
 
 def _gathered_bytes(scenario: Scenario, rules: Rule) -> int:
-    """What the server keeps of single updates, for the rule or for attackers that look at them."""
+    """What the server keeps of single updates, for the rule or for attackers that look at them, and of their
+    directions, where these are compared."""
     from fedray.adversary.attackers import accumulator
 
     updates = _updates(scenario)
     by_attackers = accumulator(scenario, rules).kept_bytes(rules.summed, updates)
-    return max(rules.server_bytes(updates, scenario.population.clients), by_attackers)
+    directions = 0 if scenario.evaluation.update_cosines_every is None else 8 * rules.layout.trained
+    return max(rules.server_bytes(updates, scenario.population.clients), by_attackers) + directions
 
 
 def _notes(scenario: Scenario, folder: Path, dataset: Dataset) -> Iterator[str]:
