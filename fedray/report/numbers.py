@@ -46,6 +46,7 @@ MEANINGS = {
     "eval_accuracy": (
         "Share of the test set that the model labels rightly; of text, share of tokens it predicts."
     ),
+    "kappa_2": "What the augmented model weighs in the next global model; 0 is the clients' mean alone.",
     "update_cosine": (
         "Mean cosine of all pairs of the clients' updates of a round: 0 are orthogonal ones, 1 are equal"
         " ones."
@@ -152,6 +153,7 @@ OUT_OF = {
     "eval_precision": "eval_quality_images",
     "eval_recall": "eval_quality_images",
 }
+OF_ROUNDS = ("kappa_2", "update_cosine")  # drawn as well, beside what evaluations measure
 BESIDE = ("_floor", "_images", "_samples")  # endings of metrics that belong to others
 MANY = 10**9  # trials, beyond which an interval is a point
 Z = NormalDist().inv_cdf(0.975)  # a 95% interval's standard normal quantile

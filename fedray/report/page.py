@@ -55,7 +55,8 @@ def render(runs: Sequence[Recorded], sweep: dict[str, Any] | None = None) -> str
             k for run in runs for row in (*run.rows, run.baseline) for k in row if k.startswith("eval_")
         )
     )
-    shown = ["loss", *(k for k in metrics if not k.endswith(numbers.BESIDE))]
+    of_rounds = [k for k in numbers.OF_ROUNDS if any(k in row for run in runs for row in run.rows)]
+    shown = ["loss", *(k for k in metrics if not k.endswith(numbers.BESIDE)), *of_rounds]
     drawn = shown[:CHARTS] if any(run.rows for run in runs) else []
     targets = recorded.loss_targets(runs) if len(runs) > 1 else []
     painters = [run for run in runs if run.augmentation]
