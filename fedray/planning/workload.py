@@ -270,10 +270,8 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
         client_state_bytes=4
         * (rules.client_state_numbers + hooks.feeds_back * rules.sent + tuned.home_numbers),
         flops_per_sample=_flops_per_sample(learner),
-        validate_flops_per_sample=2 * _forward_flops_per_sample(learner)
-        if scenario.topology.relay_defence is not None
-        else 0.0,
-        evaluate_flops_per_sample=_forward_flops_per_sample(learner) if _weighs_by_models(scenario) else 0.0,
+        validate_flops_per_sample=_validate_flops_per_sample(scenario, learner),
+        evaluate_flops_per_sample=_evaluate_flops_per_sample(scenario, learner),
         encode_flops_per_sample=learner.encode_flops(),
         preparation_flops=learner.preparation_flops(),
         notes=tuple(planner.notes(companion_work, dataset)) if planner else (),
@@ -309,9 +307,17 @@ def _quantizable(learner: Learner) -> int:
     return quantizable_numbers(learner.parts)
 
 
-def _weighs_by_models(scenario: Scenario) -> bool:
-    """Whether the server evaluates models in the first round, to weigh them."""
-    return scenario.augmentation is not None and scenario.augmentation.weighting.evaluated_models(1) > 0
+def _validate_flops_per_sample(scenario: Scenario, learner: Learner) -> float:
+    """Forwards through two models, where receivers of a relay validate."""
+    return 0.0 if scenario.topology.relay_defence is None else 2 * _forward_flops_per_sample(learner)
+
+
+def _evaluate_flops_per_sample(scenario: Scenario, learner: Learner) -> float:
+    """Forwards through a model, where the server evaluates some in the first round, to weigh them."""
+    augmentation = scenario.augmentation
+    if augmentation is None or not augmentation.weighting.evaluated_models(1):
+        return 0.0
+    return _forward_flops_per_sample(learner)
 
 
 def _forward_flops_per_sample(learner: Learner) -> float:
