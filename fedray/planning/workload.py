@@ -251,7 +251,6 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     refusals.refuse_private(scenario, rules, learner)
     refusals.refuse_gang(scenario, learner, tunes, tuned)
     left_out = tunes.left_out(layout)
-    reported = REPORT_BYTES if scenario.aggregation.weighs_by_quality else 0
     planner = scenario.companion_planner()
     companion_work = _generation(scenario, learner) if planner is None else planner.work(folder, dataset)
     whole = Workload(
@@ -261,9 +260,7 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
         home_parameters=tuned.home_parameters,
         payload_bytes=layout.nbytes,
         downlink_bytes=tuple((rules.received - n) * layout.dtype.itemsize for n in left_out),
-        uplink_bytes=tuple(hooks.encoded_bytes(rules.sent - n) + reported for n in left_out)
-        if scenario.secure_aggregation is None
-        else (rules.summed * scenario.secure_aggregation.word_bytes,),
+        uplink_bytes=_uplink_bytes(scenario, rules, left_out),
         summed_bytes=rules.summed * layout.dtype.itemsize,
         gathered_bytes=_gathered_bytes(scenario, rules),
         server_trains=scenario.aggregation.clean_samples > 0,
@@ -290,6 +287,17 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     if reason := refusal(scenario, split):
         raise reason
     return whole.at(split)
+
+
+def _uplink_bytes(scenario: Scenario, rules: Rule, left_out: Sequence[int]) -> tuple[int, ...]:
+    """Of each kind of client, which leaves so many numbers out."""
+    from fedray.transport.compression import hook_chain
+
+    if scenario.secure_aggregation is not None:
+        return (rules.summed * scenario.secure_aggregation.word_bytes,)
+    encoded_bytes = hook_chain(scenario).encoded_bytes
+    reported = REPORT_BYTES if scenario.aggregation.weighs_by_quality else 0
+    return tuple(encoded_bytes(rules.sent - n) + reported for n in left_out)
 
 
 def _generation(scenario: Scenario, learner: Learner) -> CompanionWork:
