@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from fedray.learners.learner import Learner
 
 
-REPORT_BYTES = 4  # of a client's loss in fp32, where the server weighs clients by it
-
-
 @dataclass(frozen=True)
 class Workload:
     parameters: int  # of the parts a tuning may train or must run
@@ -296,8 +293,7 @@ def _uplink_bytes(scenario: Scenario, rules: Rule, left_out: Sequence[int]) -> t
     if scenario.secure_aggregation is not None:
         return (rules.summed * scenario.secure_aggregation.word_bytes,)
     encoded_bytes = hook_chain(scenario).encoded_bytes
-    reported = REPORT_BYTES if scenario.aggregation.weighs_by_quality else 0
-    return tuple(encoded_bytes(rules.sent - n) + reported for n in left_out)
+    return tuple(encoded_bytes(rules.sent - n) + scenario.aggregation.report_bytes for n in left_out)
 
 
 def _generation(scenario: Scenario, learner: Learner) -> CompanionWork:

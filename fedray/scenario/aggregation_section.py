@@ -73,6 +73,11 @@ class AggregationSection(KindSection):
         """Whether a round's weights follow from clients' labels and losses."""
         return self.weighting == "quality"
 
+    @property
+    def report_bytes(self) -> int:
+        """Of what a client reports beside its update: its loss in fp32, where it is weighed by that."""
+        return 4 if self.weighs_by_quality else 0
+
     def cited(self) -> Iterator[str]:
         yield from super().cited()
         if self.feeds_back:
