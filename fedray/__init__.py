@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from fedray.aggregation.rule import Rule
     from fedray.api import check, compare, load, open, plan, run, trainable
     from fedray.augmentation.amount import Amount, AmountContext
+    from fedray.augmentation.weighting import Weighting, WeightingContext
     from fedray.callbacks import Callback, ClientReport, EvaluationReport, RoundReport, RunEnd, RunStart
     from fedray.data.partition import Partition
     from fedray.data.samples import DatasetInfo, DatasetSamples, Samples
@@ -37,16 +38,18 @@ if TYPE_CHECKING:
     )
     from fedray.planning.selection import Selection, SelectionContext
     from fedray.privacy.mechanism import Mechanism
+    from fedray.randomness import SERVER_ID
     from fedray.results import Run
     from fedray.scenario import Refused, ScenarioError
     from fedray.scenario.base import FilePath
-    from fedray.schedule import SERVER_ID, Aggregate, Schedule, Send, Train
+    from fedray.schedule import Schedule
     from fedray.serving.cache import Cache, CachePolicy
     from fedray.serving.catalogue import Catalogue
     from fedray.serving.environment import Environment, Place, Step
     from fedray.serving.gymnasium import GymnasiumEnvironment
     from fedray.serving.pettingzoo import PettingZooEnvironment
     from fedray.serving.rule import ServingRule
+    from fedray.steps import Aggregate, Send, Train
     from fedray.topologies.topology import RoundContext, Topology
     from fedray.transport.hooks import Hook, HookContext
     from fedray.tuning.tuning import Tuning
@@ -120,6 +123,8 @@ __all__ = [
     "TransferRequests",
     "Tuning",
     "Updates",
+    "Weighting",
+    "WeightingContext",
     "check",
     "compare",
     "link_client",
@@ -136,6 +141,7 @@ _MODULES = {
     "fedray.aggregation.rule": ["Rule"],
     "fedray.api": ["check", "compare", "load", "open", "plan", "run", "trainable"],
     "fedray.augmentation.amount": ["Amount", "AmountContext"],
+    "fedray.augmentation.weighting": ["Weighting", "WeightingContext"],
     "fedray.callbacks": ["Callback", "ClientReport", "EvaluationReport", "RoundReport", "RunEnd", "RunStart"],
     "fedray.data.partition": ["Partition"],
     "fedray.data.samples": ["DatasetInfo", "DatasetSamples", "Samples"],
@@ -163,7 +169,9 @@ _MODULES = {
     "fedray.results": ["Run"],
     "fedray.scenario": ["Refused", "ScenarioError"],
     "fedray.scenario.base": ["FilePath"],
-    "fedray.schedule": ["SERVER_ID", "Aggregate", "Schedule", "Send", "Train"],
+    "fedray.randomness": ["SERVER_ID"],
+    "fedray.schedule": ["Schedule"],
+    "fedray.steps": ["Aggregate", "Send", "Train"],
     "fedray.serving.environment": ["Environment", "Place", "Step"],
     "fedray.serving.gymnasium": ["GymnasiumEnvironment"],
     "fedray.serving.pettingzoo": ["PettingZooEnvironment"],

@@ -26,6 +26,7 @@ from fedray.failures import failed_round, failure, judge_failure, record, refuse
 from fedray.network.clock import time_round
 from fedray.network.ledger import Event
 from fedray.network.radio import Radio
+from fedray.planning.data_quality import errors_of_rounds
 from fedray.planning.feasible import feasible
 from fedray.planning.plan import settle, simulate_rounds
 from fedray.planning.round import Shared, schedule_round, shared
@@ -35,7 +36,7 @@ from fedray.resume import restore
 from fedray.runs import fingerprint, reader
 from fedray.runs.folder import RunFolder, unwritable
 from fedray.runs.lock import locked
-from fedray.runs.recorder import Recorder, client_rows, finite, rejections, round_metrics
+from fedray.runs.recorder import Recorder, client_rows, finite, losses_of, rejections, round_metrics
 from fedray.scenario import Loaded, Refused, ScenarioError
 from fedray.schedule import Schedule
 from fedray.signed_rounds import SignedRounds
@@ -190,6 +191,7 @@ class Run:
         self.restored = True
         self.first_round = state.round + 1
         self.ledger = state.ledger
+        self.known.errors.update(errors_of_rounds(self.folder.client_rows()))
         self.failures = state.failures
         self.wall_time_s = state.wall_time_s
 
@@ -199,9 +201,8 @@ class Run:
         self.saved_round = self.first_round - 1
         rounds = self.scenario.training.rounds
         where = self.executor.describe()
-        self.listeners.on_start(
-            RunStart(self.folder.path, self.scenario, where, rounds, self.saved_round, self.folder.rows())
-        )
+        begun = RunStart(self.folder.path, self.scenario, where, rounds, self.saved_round, self.folder.rows())
+        self.listeners.on_start(begun)
         for note in self.workload.notes:
             self.listeners.on_note(note)
         can_train = len(self.known.eligible(self.scenario))
@@ -231,6 +232,7 @@ class Run:
         self.ledger = self.ledger.add(events, selected)
         clients = [*selected.clients, *selected.unreached]
         in_order = [reports[client] for client in schedule.clients]  # whichever was faster
+        self.known.add_losses(losses_of(in_order))
         metrics = round_metrics(
             round_number,
             in_order,
@@ -245,8 +247,7 @@ class Run:
             metrics["epsilon"] = epsilon(scenario, self.known.samples, round_number)
         if scenario.topology.relay_defence is not None:
             metrics |= rejections(in_order, scenario.attackers_in(round_number))
-        every = scenario.evaluation.every
-        due = round_number == scenario.training.rounds or (every and round_number % every == 0)
+        due = scenario.is_evaluated(round_number)
         evaluation = self.executor.evaluate(self.grid(round_number)) if due else None
         rows = client_rows(round_number, clients, reports, events)
         self.pending.append(PendingRound(round_number, events, metrics, rows, evaluation))

@@ -9,185 +9,12 @@ a `Aggregate` step combines all that reach it.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from fedray.randomness import SERVER_ID
-from fedray.secure.sizes import Message
-
-SERVER_NODE = "server"  # the server's name in a timeline; its number, where a client's stands, is SERVER_ID
-Direction = Literal["uplink", "downlink", "sidelink"]
-# What goes back over each of a split model's crossings.
-BACK = {"smashed": "gradients", "features": "feature_gradients"}
-SERVED = ("server_forward_backward", "server_forward", "server_backward")  # passes that the server makes
-
-
-def client_node(client: int) -> str:
-    """The name in a timeline of a client, or of the server, by its number."""
-    return SERVER_NODE if client == SERVER_ID else f"client-{client}"
-
-
-def node_client(node: str) -> int:
-    """The number of a client, or of the server, by its name in a recorded timeline."""
-    return SERVER_ID if node == SERVER_NODE else int(node.removeprefix("client-"))
-
-
-class Train(NamedTuple):
-    """Client `client` trains, from the buffer its first predecessor leaves, on its own samples (on so many
-    `samples` of them; None: on all) and so many generated `pictures`. The server, as a client of its own
-    number, trains on pictures alone, from the global buffer. In its first local update a client `encodes` its
-    samples, where its learner keeps what frozen networks make of them."""
-
-    id: str
-    client: int
-    after: tuple[str, ...]
-    pictures: int = 0
-    encodes: bool = False
-    samples: int | None = None
-
-    @property
-    def node(self) -> str:
-        return client_node(self.client)
-
-
-class Generate(NamedTuple):
-    """Client `client`, or the server, generates so many new `pictures`, to train on or, in a `trial`, to be
-    scored."""
-
-    id: str
-    client: int
-    pictures: int
-    after: tuple[str, ...] = ()
-    trial: bool = False
-
-    @property
-    def node(self) -> str:
-        return client_node(self.client)
-
-
-class Pass(NamedTuple):
-    """A (micro-)batch of client `client` passes through a part of a model that is cut: through the client's
-    (front, tail, and front backwards: back) or the server's (server_forward_backward: both ways and the loss;
-    in U-shape server_forward and server_backward). `encodes`: as Train."""
-
-    id: str
-    client: int
-    stage: str
-    batch: int
-    part: int  # which micro-batch, of so many `parts` that share one step of their optimizers
-    parts: int
-    samples: int
-    after: tuple[str, ...]
-    encodes: bool = False
-
-    @property
-    def node(self) -> str:
-        return SERVER_NODE if self.stage in SERVED else client_node(self.client)
-
-    @property
-    def begins_turn(self) -> bool:
-        """Whether a client's local update begins with it."""
-        return self.stage == "front" and self.batch == self.part == 0
-
-
-class Validate(NamedTuple):
-    """Client `client` tries on its own samples what another one handed it: the model, and the last one that
-    was accepted before it."""
-
-    id: str
-    client: int
-    after: tuple[str, ...]
-
-    @property
-    def node(self) -> str:
-        return client_node(self.client)
-
-
-class Score(NamedTuple):
-    """Client `client` scores so many generated `pictures` with the model that it has trained."""
-
-    id: str
-    client: int
-    pictures: int
-    after: tuple[str, ...]
-
-    @property
-    def node(self) -> str:
-        return client_node(self.client)
-
-
-class Send(NamedTuple):
-    """`sender` sends `receiver` (numbers; the server is SERVER_ID) the buffer it holds, or a `share` of it in
-    `messages` that each wait for an answer (two buffers: a share of 2); with no predecessor it is the
-    server's global buffer. Or it sends
-    generated `pictures`, or what `crossing` names of so many `samples` in a split model (smashed, features,
-    feature_gradients, gradients), of (micro-)batch `batch`, `part`. Or, with `state`, what a client keeps
-    between its local updates, which its receiver goes on with. Or a small `message` of secure aggregation, of
-    so many `bytes`. With `given` it is sent only where that input of a server step came in time."""
-
-    id: str
-    sender: int
-    receiver: int
-    direction: Direction
-    after: tuple[str, ...] = ()
-    share: float = 1.0
-    messages: int = 1
-    pictures: int | None = None
-    crossing: str | None = None
-    samples: int = 0
-    batch: int | None = None
-    part: int | None = None
-    state: bool = False
-    bytes: int | None = None
-    message: Message | None = None
-    given: str | None = None
-    trial: bool = False  # its pictures are to be scored, not to train on
-
-    @property
-    def node(self) -> str:
-        return client_node(self.sender)
-
-    @property
-    def peer(self) -> str:
-        return client_node(self.receiver)
-
-    @property
-    def client(self) -> int:
-        """The client whose link carries it: the one at an end, or the sender of two."""
-        return self.receiver if self.sender == SERVER_ID else self.sender
-
-
-class Quorum(NamedTuple):
-    """At least so many of these inputs must have come in time; with `given`, if that step is done."""
-
-    inputs: tuple[str, ...]
-    least: int
-    given: str | None = None
-
-
-class Aggregate(NamedTuple):
-    """The server aggregates the buffers of all predecessors into the next global buffer; or of those that are
-    there at the deadline, or of the first `min_updates`. It fails where a quorum is missed: then what waits
-    for it is skipped, and the global buffer stays as it is. Of its predecessors, `beside` is the server's own
-    work: it waits for that too, where it has no deadline, and does not count it among updates. What the
-    server has begun it ends before it aggregates. It ends `agrees_s` later, once edge servers have agreed on
-    what came of it."""
-
-    id: str
-    after: tuple[str, ...]
-    deadline_s: float | None = None  # since the round's start
-    min_updates: int | None = None
-    quorums: tuple[Quorum, ...] = ()
-    agrees_s: float = 0.0
-    beside: tuple[str, ...] = ()
-
-    @property
-    def node(self) -> str:
-        return SERVER_NODE
-
-
-Step = Train | Generate | Pass | Validate | Score | Send | Aggregate
+from fedray.steps import SERVED, SERVER_NODE, Aggregate, Generate, Pass, Score, Send, Step, Train, Validate
 
 
 class Payments(NamedTuple):
@@ -207,6 +34,7 @@ class Schedule:
     steps: tuple[Step, ...]
     unreached: tuple[int, ...] = ()  # clients that were selected, and that no step reaches
     payments: Payments | None = None  # where clients are paid
+    weights: Mapping[int, int] | None = None  # of its clients, where these are a round's own
 
     def __post_init__(self) -> None:
         early = next(
@@ -258,7 +86,8 @@ class Schedule:
 
     def sorted(self, starts_s: Mapping[str, float]) -> Schedule:
         """The same steps, in the order in which the clock has them start."""
-        return Schedule(self.round, tuple(sorted(self.steps, key=lambda step: starts_s[step.id])))
+        steps = sorted(self.steps, key=lambda step: starts_s[step.id])
+        return Schedule(self.round, tuple(steps), weights=self.weights)
 
     def encoding(self, encoded: Collection[int]) -> Schedule:
         """The same round, in which all clients but these encode their samples before they train."""
@@ -271,7 +100,7 @@ class Schedule:
             step = steps[first[client]]
             assert isinstance(step, Train | Pass)
             steps[first[client]] = step._replace(encodes=True)
-        return Schedule(self.round, tuple(steps), self.unreached, self.payments)
+        return replace(self, steps=tuple(steps))
 
     def agreeing(self, seconds: float) -> Schedule:
         """The same round, whose last server step ends so many seconds later: edge servers agree first."""
@@ -279,7 +108,7 @@ class Schedule:
         step = self.steps[last]
         assert isinstance(step, Aggregate)
         steps = (*self.steps[:last], step._replace(agrees_s=seconds), *self.steps[last + 1 :])
-        return Schedule(self.round, steps, self.unreached, self.payments)
+        return replace(self, steps=steps)
 
     def giving_class_images(self, images: int) -> Schedule:
         """The same round, in which the server generates so many class images for each client that encodes its
@@ -297,7 +126,7 @@ class Schedule:
                 steps += [paint, given]
                 step = step._replace(after=(*step.after, given.id))
             steps.append(step)
-        return Schedule(self.round, tuple(steps), self.unreached, self.payments)
+        return replace(self, steps=tuple(steps))
 
     def without(self, client: int) -> Schedule:
         """The same round, as if this client had not been selected."""
@@ -331,6 +160,7 @@ class Schedule:
         return Schedule(
             self.round,
             tuple(step._replace(after=tuple(i for i in step.after if i in wanted)) for step in kept),
+            weights=self.weights,
         )
 
     def using(self, samples: Mapping[int, int]) -> Schedule:
@@ -339,7 +169,7 @@ class Schedule:
             step._replace(samples=samples.get(step.client)) if isinstance(step, Train) else step
             for step in self.steps
         ]
-        return Schedule(self.round, tuple(steps), self.unreached, self.payments)
+        return replace(self, steps=tuple(steps))
 
     @property
     def used(self) -> dict[int, int]:

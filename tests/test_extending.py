@@ -25,7 +25,7 @@ TABLE = {row[0]: row[1:] for row in ROW.findall((ROOT / "docs" / "extending.md")
 # their section, or that stand in place of another.
 NOT_IN_TABLE = {
     *("evaluation", "callback", "defence", "relay_defence", "privacy", "incentive"),
-    *("environment", "serving_rule", "algorithm", "codec_channel", "cache_policy"),
+    *("environment", "serving_rule", "algorithm", "codec_channel", "cache_policy", "weighting", "amount"),
 }
 
 # By kind: its base section, and its implementation, a class New.
@@ -99,7 +99,8 @@ KINDS = {
     "topology": (
         "TopologySection",
         """
-        from fedray.schedule import SERVER_ID, Aggregate, Schedule, Send, Train
+        from fedray.schedule import SERVER_ID, Schedule
+        from fedray.steps import Aggregate, Send, Train
         from fedray.topologies.topology import Topology
 
         class New(Topology):

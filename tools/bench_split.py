@@ -39,7 +39,8 @@ from fedray.network.radio import Radio
 from fedray.network.work import Work
 from fedray.planning.round import schedule_round, shared
 from fedray.randomness import generator
-from fedray.schedule import Pass, Schedule
+from fedray.schedule import Schedule
+from fedray.steps import Pass
 from fedray.topologies.split import splitfed
 from fedray.transport.messages import Message
 

@@ -41,6 +41,7 @@ class Accumulator(ABC):
         self.weight = 0  # of the updates that were added
         self.added = 0  # updates
         self.counts: Counter[str] = Counter()  # what hooks count of them, by name
+        self.directions: ExactSum | None = None  # of the updates, where these are compared (directions.py)
 
     def add(self, update: Tensor, weight: int, client: int, base: Tensor | None = None) -> None:
         """Adds one client's update.
@@ -175,14 +176,21 @@ class ExactSum(Accumulator):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As numpy, which Ray's object store passes on without a copy."""
-        return _rebuilt_sum, (self.total.numpy(), self.weight, self.round_weight, self.added, self.counts)
+        facts = (self.weight, self.round_weight, self.added, self.counts, self.directions)
+        return _rebuilt_sum, (self.total.numpy(), *facts)
 
 
 def _rebuilt_sum(
-    total: np.ndarray, weight: int, round_weight: int, added: int, counts: Counter[str]
+    total: np.ndarray,
+    weight: int,
+    round_weight: int,
+    added: int,
+    counts: Counter[str],
+    directions: ExactSum | None,
 ) -> ExactSum:
     rebuilt = ExactSum(len(total), round_weight)._with(torch.from_numpy(total), weight, added)
     rebuilt.counts = counts
+    rebuilt.directions = directions
     return rebuilt
 
 

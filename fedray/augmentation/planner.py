@@ -25,7 +25,8 @@ from fedray.planning.companion import CompanionWork
 from fedray.randomness import SERVER
 from fedray.scenario.base import Refused
 from fedray.scenario.kinds import implementation
-from fedray.schedule import SERVER_NODE, Schedule, Score, client_node
+from fedray.schedule import Schedule
+from fedray.steps import SERVER_NODE, Score, client_node
 
 
 class AugmentationPlanner:
@@ -77,7 +78,15 @@ class AugmentationPlanner:
             kappas = section.weighting.kappas(round_number, self.rounds) or (1, 1)
             images = here if section.weighting.paints else ImageCounts(0, 0)
             trains = kappas[1] != 0 and images.total > 0
-            return at_server(round_number, clients if kappas[0] else [], images, trains, self._closing)
+            evaluated = section.weighting.evaluated_models(round_number) * section.weighting.held_out_images
+            return at_server(
+                round_number,
+                clients if kappas[0] else [],
+                images,
+                trains,
+                self._closing,
+                evaluated if trains else 0,
+            )
         had = {k: pictures.get(client_node(k), 0) for k in clients}
         given = {k: ImageCounts(total - n, total) for k, n in had.items()}
         return at_server_broadcast(round_number, clients, here.new, given, self._closing)

@@ -15,18 +15,22 @@ from fedray import shipped
 from fedray.augmentation import quality
 from fedray.augmentation.extra_samples import CandidateImages, SharedImages
 from fedray.augmentation.image_generator import GeneratedImages, ImageGenerator
+from fedray.augmentation.labels import painted
 from fedray.augmentation.trial import Trial, chosen, mean_scores
+from fedray.augmentation.weighting import Weighting, WeightingContext, mixed
 from fedray.data import Samples
 from fedray.data.clients import split_test_set
 from fedray.data.samples import Array
 from fedray.evaluation import judge as judges
 from fedray.executors import Job, TrainReport
 from fedray.executors.client_worker import ClientWorker
-from fedray.executors.companion import COMPANION_SCORES, COMPANION_STATE
+from fedray.executors.companion import COMPANION_KAPPA, COMPANION_SCORES, COMPANION_STATE
 from fedray.executors.local_training import AuditedData
 from fedray.executors.model import as_sent, master
 from fedray.executors.spill import StateArrays
+from fedray.planning.workload import measure
 from fedray.randomness import SERVER
+from fedray.scenario.kinds import implementation
 from fedray.scenario.tune_first import GENERATOR
 from fedray.transport.buffer import Layout
 
@@ -71,7 +75,8 @@ class AugmentationServer:
         self, round_number: int, labels: np.ndarray, buffer: np.ndarray, state: StateArrays
     ) -> tuple[np.ndarray, TrainReport]:
         """The augmented model w_a [numel] fp32, which never travels, trained on the pictures of these labels
-        from the global model, or from its own last weights.
+        from the global model, or from its own last weights; and its report, with the kappa_2 of the round
+        before, where that is kept.
 
         Args:
             round_number: from 1.
@@ -84,7 +89,9 @@ class AugmentationServer:
         start = master(self.client.model.flat.layout, buffer, state).numpy()
         if self.section.start == "own":
             start = state.get(COMPANION_STATE, start)
-        return self.client.train_apart(round_number, SERVER, start)
+        end, report = self.client.train_apart(round_number, SERVER, start)
+        before = state.get(COMPANION_KAPPA)
+        return end, report if before is None else replace(report, metrics={"kappa_2": float(before)})
 
     def mix(
         self,
@@ -106,15 +113,13 @@ class AugmentationServer:
         """
         augmented, report = trained
         if report.failure is not None:
-            return combined, state, _weighed(report, 0.0)
+            return combined, state | self._kept(report.metrics.get("kappa_2")), _weighed(report, 0.0)
         clients = master(layout, combined, state)
         own = torch.from_numpy(augmented)
-        first, second = self.section.weighting.kappas(
-            round_number, self.job.scenario.training.rounds
-        ) or self._by_performance(clients, own)
-        sent, kept = as_sent(layout, (first * clients.double() + second * own.double()).float())
+        first, second = self.weighting.kappas(self._context(round_number, clients, own, report))
+        sent, kept = as_sent(layout, mixed(clients, own, first, second))
         kept |= {COMPANION_STATE: augmented} if self.section.start == "own" else {}
-        return sent, state | kept, _weighed(report, second)
+        return sent, state | kept | self._kept(second), _weighed(report, second)
 
     def audit(
         self,
@@ -187,18 +192,52 @@ class AugmentationServer:
         ]
         return {"prompts": prompts}
 
-    def _by_performance(self, clients: Tensor, augmented: Tensor) -> tuple[float, float]:
-        weighting: Any = self.section.weighting  # held_out, which alone is not known before its round
-        scores = [self.accuracy(numbers) ** weighting.power for numbers in (clients, augmented)]
-        second = scores[1] / sum(scores) if sum(scores) else 0.5
-        return 1 - second, second
+    @cached_property
+    def weighting(self) -> Weighting:
+        made: Weighting = implementation(self.section.weighting)(self.section.weighting)
+        return made
 
-    def accuracy(self, numbers: Tensor) -> float:
-        """Of a model [numel] fp32, on the held-out images."""
+    def _context(
+        self, round_number: int, clients: Tensor, augmented: Tensor, report: TrainReport
+    ) -> WeightingContext:
+        """What the two models of a round are weighed by.
+
+        Args:
+            round_number: from 1.
+            clients: their mean [numel] fp32.
+            augmented: the augmented model [numel] fp32.
+            report: of its training.
+        """
+        return WeightingContext(
+            round_number=round_number,
+            rounds=self.job.scenario.training.rounds,
+            clients=clients,
+            augmented=augmented,
+            kappa_2=report.metrics.get("kappa_2"),
+            measure=self.measured,
+            augmented_flops=lambda: self._augmented_flops(round_number, report.trained),
+        )
+
+    def _augmented_flops(self, round_number: int, trained: int) -> float:
+        """Of generating a round's images, and of training on so many."""
+        work = measure(self.job.scenario, self.job.folder, self.job.dataset)
+        names = len(self.info.label_names)
+        rounds = map(self.section.prompts.painting_round, (round_number - 1, round_number))
+        until = [painted(self.section, names, rounds_of_painting) for rounds_of_painting in rounds]
+        return (until[1] - until[0]) * work.flops_per_picture + trained * work.flops_per_sample
+
+    def measured(self, numbers: Tensor) -> dict[str, float]:
+        """Accuracy and loss of a model [numel] fp32 on the held-out images."""
         model = self.client.model
         model.load(numbers)
         held_out, _ = split_test_set(self.job.scenario, len(self._real))
-        return model.learner.measure(self._real, held_out)["eval_accuracy"]
+        metrics = model.learner.measure(self._real, held_out)
+        return {name: metrics[f"eval_{name}"] for name in ("accuracy", "loss")}
+
+    def _kept(self, kappa_2: float | None) -> StateArrays:
+        """What the server keeps of a round's weights."""
+        keeps = self.section.weighting.keeps_kappa and kappa_2 is not None
+        return {COMPANION_KAPPA: np.array(kappa_2)} if keeps else {}
 
     @cached_property
     def _real(self) -> Samples:
@@ -219,4 +258,4 @@ def _weighed(report: TrainReport, kappa_2: float) -> TrainReport:
     """With what the augmented model adds to the round's metrics."""
     loss = None if report.failure else report.loss
     metrics = {"augmented_loss": loss, "pictures": report.samples, "kappa_2": kappa_2}
-    return replace(report, metrics=metrics)
+    return replace(report, metrics={**report.metrics, **metrics})

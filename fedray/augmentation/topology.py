@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from fedray.randomness import SERVER_ID
-from fedray.schedule import Aggregate, Generate, Schedule, Send, Step, Train
+from fedray.schedule import Schedule
+from fedray.steps import Aggregate, Generate, Send, Step, Train
 from fedray.topologies.parallel import parallel
 
 
@@ -36,6 +37,7 @@ def at_server(
     generated: ImageCounts,
     augmented: bool,
     closing: Closing = EVERYBODY,
+    evaluated: int = 0,
 ) -> Schedule:
     """The server trains a model of its own on generated images (the augmented model) beside the clients.
 
@@ -46,6 +48,7 @@ def at_server(
         augmented: whether the augmented model is trained; not where it would weigh nothing.
         closing: when it ends. A model whose training the server has not begun at a deadline is late, and
             weighs nothing; the first updates that are enough are clients'.
+        evaluated: samples on which the server evaluates mixes of the two models, each mix's.
     """
     *steps, _ = parallel(round_number, clients, False).steps
     ups = tuple(step.id for step in steps if isinstance(step, Send) and step.direction == "uplink")
@@ -57,7 +60,10 @@ def at_server(
         )
     own = (steps[-1].id,) if augmented else ()
     closing = closing if ups else EVERYBODY  # with no clients there is nobody to go on without
-    return Schedule(round_number, (*steps, Aggregate("aggregate", (*ups, *own), *closing, beside=own)))
+    return Schedule(
+        round_number,
+        (*steps, Aggregate("aggregate", (*ups, *own), *closing, beside=own, evaluated=evaluated)),
+    )
 
 
 def at_server_broadcast(

@@ -13,7 +13,8 @@ import numpy as np
 from fedray.randomness import SERVER_ID
 from fedray.scenario.augmentation import Augmentation
 from fedray.scenario.prompts import SCORE_BYTES
-from fedray.schedule import Aggregate, Generate, Schedule, Score, Send, Step
+from fedray.schedule import Schedule
+from fedray.steps import Aggregate, Generate, Score, Send, Step
 
 
 class Candidate(NamedTuple):

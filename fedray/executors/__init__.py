@@ -26,7 +26,8 @@ from fedray.scenario import Refused, plugins
 from fedray.scenario.kinds import user_kinds
 from fedray.scenario.modules import UserModule
 from fedray.scenario.scenario import Scenario
-from fedray.schedule import Schedule, Send, Train, Validate
+from fedray.schedule import Schedule
+from fedray.steps import Send, Train, Validate
 from fedray.transport.buffer import Layout
 
 # Before anybody imports Ray: its hook for `uv run` would build every worker an environment of its own; ours
@@ -208,6 +209,13 @@ def companion_round(schedule: Schedule, scenario: Scenario, shared: Shared) -> C
         CompanionRound() if planner is None else planner.companion_round(schedule, shared)
     )
     return companion
+
+
+def client_weights(scenario: Scenario, schedule: Schedule, samples: Sequence[int]) -> dict[int, int]:
+    """What each client of a round weighs, who holds so many samples."""
+    if schedule.weights is not None:
+        return {client: schedule.weights[client] for client in schedule.clients}
+    return {client: scenario.weight(client, samples[client]) for client in schedule.clients}
 
 
 def secure_for(scenario: Scenario, schedule: Schedule) -> Any:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fedray.aggregation.accumulators import Accumulator
+from fedray.aggregation.directions import add_direction
 from fedray.executors import TrainReport, attribute_error
 from fedray.executors.gang_training import GangTraining
 from fedray.executors.local_training import LocalUpdate, summable
@@ -64,6 +65,7 @@ class ClientWorker(RelayWorker):
         accumulator: Accumulator | None = None,
         extra_samples: RoundSamples | None = None,
         secure: SecureRound | None = None,
+        weights: Mapping[int, int] | None = None,
     ) -> tuple[Accumulator, list[TrainReport], list[StateArrays | None]]:
         """The local updates of clients that all start from `base`, one gang after another. A client that
         fails adds nothing, and keeps the state it had.
@@ -78,6 +80,7 @@ class ClientWorker(RelayWorker):
             accumulator: of those that came before, if some did.
             extra_samples: that join each client's own, or which of its own each trains on.
             secure: the round's secure aggregation.
+            weights: of the round's clients; None: as the scenario says of their samples.
 
         Returns:
             The accumulator with all of them, their reports, and their new states.
@@ -96,7 +99,8 @@ class ClientWorker(RelayWorker):
                 scored = (
                     update if extra_samples is None else partial(self._scored, client, update, extra_samples)
                 )
-                attempt = partial(self._contribute, accumulator, base, ours, contexts[client], scored)
+                weight = None if weights is None else weights[client]
+                attempt = partial(self._contribute, accumulator, base, ours, contexts[client], scored, weight)
                 new_states[client], reports[client] = self._attempt(
                     round_number, client, attempt, state_of[client]
                 )
@@ -166,6 +170,7 @@ class ClientWorker(RelayWorker):
         ours: Tensor,
         context: HookContext,
         run: Callable[[], LocalUpdate],
+        weight: int | None = None,
     ) -> tuple[StateArrays | None, TrainReport]:
         """One client's local update, added to the accumulator; its new state.
 
@@ -175,6 +180,7 @@ class ClientWorker(RelayWorker):
             ours: the server's numbers [received] fp32.
             context: of the client.
             run: makes its local update.
+            weight: of the client; None: as the scenario says of its samples.
         """
         received = self.model.flat.layout.view(base).float()
         update = run()
@@ -185,10 +191,15 @@ class ClientWorker(RelayWorker):
                 self.rule.accumulator.refuse(change)
             change = self._arrived(change, ours, context, sender)
             update.state |= context.kept
+        scenario = self.job.scenario
         contribution = self.rule.contribution(ours, change)
-        weight = self.job.scenario.weight(context.client, update.report.samples)
+        if weight is None:
+            weight = scenario.weight(context.client, update.report.samples)
         with summable():
             accumulator.add(contribution, weight, context.client)
+        if scenario.evaluation.compares_updates(context.round_number):
+            trained = self.model.flat.layout.trained
+            add_direction(accumulator, change[:trained], scenario.population.clients)
         accumulator.counts.update(context.counts)
         report = self._signer.update(update.report, change) if self._signer else update.report
         return arrays(update.state), report

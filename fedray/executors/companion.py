@@ -8,9 +8,12 @@ import numpy as np
 
 from fedray.executors.reports import TrainReport
 
-COMPANION_STATE = "augmented"  # what it keeps between rounds, in the server's state
-COMPANION_SCORES = "companion.scores"  # what clients said of what it made, there too
-COMPANION_KEPT = (COMPANION_STATE, COMPANION_SCORES)
+# What it keeps between rounds, in the server's state: its model, what that weighed, and what clients said of
+# what it made.
+COMPANION_STATE = "augmented"
+COMPANION_KAPPA = "augmented kappa_2"
+COMPANION_SCORES = "companion.scores"
+COMPANION_KEPT = (COMPANION_STATE, COMPANION_KAPPA, COMPANION_SCORES)
 
 
 class CompanionRound(NamedTuple):

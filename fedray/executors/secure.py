@@ -1,9 +1,10 @@
 """What those that carry a round out need to know of its secure aggregation."""
 
 from fedray.scenario.scenario import Scenario
-from fedray.schedule import Schedule, Send
+from fedray.schedule import Schedule
 from fedray.secure.masks import grid_of
 from fedray.secure.round import SecureRound
+from fedray.steps import Send
 
 
 def secure_round(scenario: Scenario, schedule: Schedule) -> SecureRound:

@@ -15,13 +15,14 @@ from fedray.executors import (
     Job,
     TrainReport,
     chains,
+    client_weights,
     companion_round,
     last_validators,
     secure_for,
 )
 from fedray.executors.client_worker import ClientWorker
 from fedray.executors.companion import Companion
-from fedray.executors.server import EvaluatorWork, ServerWork
+from fedray.executors.server import EvaluatorWork, ServerWork, reported
 from fedray.executors.spill import ClientStates, StateArrays
 from fedray.executors.split import ask, failed
 from fedray.executors.split.client import SplitClients
@@ -90,22 +91,24 @@ class SerialExecutor:
         reports: list[TrainReport] = []
         training = self._train_clients(schedule, self.clients, extra, secure)
         partials = yield from collecting(training, reports)
+        report = reported(trained and trained[1], schedule.round, partials)
         if partials or self.job.scenario.steps_without_updates:
             self._aggregate(schedule.round, partials, secure)
         if companion.choose is not None:
             self.state = self.companion.choose(companion.choose, self.state, reports)
         if trained is not None:
-            mixed = self.companion.mix(self.layout, schedule.round, self.buffer, self.state, trained)
+            ended = (trained[0], report or trained[1])
+            mixed = self.companion.mix(self.layout, schedule.round, self.buffer, self.state, ended)
             self.buffer, self.state, report = mixed
+        if report is not None:
             yield report
 
     def _train_clients(
         self, schedule: Schedule, clients: ClientWorker, extra: Any, secure: Any
     ) -> Generator[TrainReport, None, list[Accumulator]]:
         """Every client's local update; what is accumulated of those side by side, and of each relay."""
-        used = schedule.used
-        scenario = self.job.scenario
-        weight = sum(scenario.weight(c, used.get(c, self.shared.samples[c])) for c in schedule.clients)
+        weights = client_weights(self.job.scenario, schedule, self.shared.samples)
+        weight = sum(weights.values())
         partials = []
         parallel: Accumulator | None = None
         in_gangs = self.job.scenario.runtime.gang > 1
@@ -118,7 +121,7 @@ class SerialExecutor:
             states = [self.client_states.get(client) for client in chain]
             server = self.state if self.job.scenario.shows_server_state else {}
             parallel, reports, new_states = clients.train_all(
-                self.buffer, server, weight, schedule.round, chain, states, parallel, extra, secure
+                self.buffer, server, weight, schedule.round, chain, states, parallel, extra, secure, weights
             )
             self._keep(chain, new_states)
             yield from reports

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import torch
 from fedray.adversary.attack import AttackSuccess
 from fedray.adversary.attackers import Attackers, attacks
 from fedray.aggregation.accumulators import Accumulator
+from fedray.aggregation.directions import mean_cosine
 from fedray.aggregation.rules import rule
-from fedray.executors import Job, attribute_error
+from fedray.executors import Job, TrainReport, attribute_error
 from fedray.executors.companion import COMPANION_KEPT
 from fedray.executors.global_step import HOOKS, GlobalStep, as_tensors, hooks_state, merged, moving_average
 from fedray.executors.model import EMA, MASTER, Model, as_sent, make_deterministic, master
@@ -190,6 +192,24 @@ def weights_sha256(scenario: Scenario, layout: Layout, buffer: np.ndarray) -> st
     """Of all that the global model is made of: what was folded into the base too, control variates not."""
     whole = rule(scenario.aggregation, layout).updates_base_weights
     return sha256(buffer if whole else buffer[: layout.nbytes])
+
+
+def reported(
+    report: TrainReport | None, round_number: int, partials: Sequence[Accumulator]
+) -> TrainReport | None:
+    """The server's report of a round, with how alike the updates are where that is measured; None where it
+    has nothing to say.
+
+    Args:
+        report: of the companion's model, where it trained one.
+        round_number: from 1.
+        partials: what each host has accumulated.
+    """
+    cosine = mean_cosine(partials)
+    if cosine is None:
+        return report
+    report = report or TrainReport(round_number, SERVER, 0, 0, 0.0)
+    return replace(report, metrics={**report.metrics, "update_cosine": cosine})
 
 
 class EvaluatorWork:

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from fedray.data import Dataset, DatasetInfo, Samples
-from fedray.data.clients import split_test_set
+from fedray.data.census import label_counts
+from fedray.data.clients import holdings, split_test_set
 from fedray.randomness import SERVER, key
 from fedray.scenario.evaluation import Evaluation as EvaluationSection
 from fedray.scenario.scenario import Scenario
@@ -96,6 +97,7 @@ class EvaluationContext:
         at_sites: whether training samples stay at sites and may not be opened here.
         test_indices: of so many test samples, those that are measured on.
         clients: how many there are.
+        label_counts: what each client holds of each label, int [clients, labels].
     """
 
     section: EvaluationSection
@@ -105,6 +107,7 @@ class EvaluationContext:
     dataset: Dataset
     at_sites: bool
     test_indices: Callable[[int], np.ndarray]
+    label_counts: Callable[[], np.ndarray]
     clients: int = 1
 
     @classmethod
@@ -118,6 +121,7 @@ class EvaluationContext:
             at_sites=bool(scenario.sites),
             test_indices=lambda n: split_test_set(scenario, n)[1],
             clients=scenario.population.clients,
+            label_counts=lambda: label_counts(*holdings(scenario, folder, None, dataset)),
         )
 
     @property

@@ -18,18 +18,8 @@ from fedray.network.simulation import Replay, Simulation, Timing
 from fedray.network.transfers import TransferCost, transfer_costs
 from fedray.network.work import Loads
 from fedray.randomness import SERVER_ID
-from fedray.schedule import (
-    Aggregate,
-    Generate,
-    Pass,
-    Schedule,
-    Score,
-    Send,
-    Step,
-    Train,
-    Validate,
-    client_node,
-)
+from fedray.schedule import Schedule
+from fedray.steps import Aggregate, Generate, Pass, Score, Send, Step, Train, Validate, client_node
 
 # a pass is called by its stage
 KINDS = {Train: "train", Generate: "generate", Validate: "validate", Aggregate: "aggregate"}

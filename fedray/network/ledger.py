@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 from fedray.scenario.network import DIRECTIONS
-from fedray.schedule import SERVER_NODE, Generate, Payments, Schedule, Send, client_node, node_client
+from fedray.schedule import Payments, Schedule
+from fedray.steps import SERVER_NODE, Generate, Send, client_node, node_client
 
 
 class Event(NamedTuple):

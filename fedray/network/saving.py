@@ -9,7 +9,8 @@ from fedray.network.links import RoundStart
 from fedray.network.radio import Radio
 from fedray.network.transfers import TransferCost
 from fedray.randomness import SERVER_ID
-from fedray.schedule import Schedule, Send, Train
+from fedray.schedule import Schedule
+from fedray.steps import Send, Train
 
 POWER_LEVELS = 128  # that a client chooses from
 

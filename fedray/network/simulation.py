@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NamedTuple, cast
 
-from fedray.schedule import Aggregate, Schedule, Send
+from fedray.schedule import Schedule
+from fedray.steps import Aggregate, Send
 
 Duration = Callable[[int, float], float]  # seconds of the step at this place if it starts at this second
 

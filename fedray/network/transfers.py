@@ -11,7 +11,8 @@ from fedray.network import allocation
 from fedray.network.links import Link, RoundStart, TransferRequests, pair_numbers
 from fedray.network.radio import Radio
 from fedray.network.simulation import Simulation
-from fedray.schedule import Schedule, Send
+from fedray.schedule import Schedule
+from fedray.steps import Send
 
 
 class TransferCost(NamedTuple):

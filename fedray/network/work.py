@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from fedray.schedule import Aggregate, Generate, Pass, Score, Send, Step, Train, Validate
+from fedray.steps import Aggregate, Generate, Pass, Score, Send, Step, Train, Validate
 
 
 class Loads(Protocol):
@@ -38,6 +38,7 @@ class Work:
     # for what a client's local update waits beside its work, in seconds; none: for nothing
     waits_s: Callable[[int], float] | None = None
     score_flops: float = 0.0  # of classifying a generated picture
+    evaluate_flops: float = 0.0  # of one model on a sample
 
     def load(self, step: Step) -> float:
         if isinstance(step, Send):
@@ -62,7 +63,7 @@ class Work:
             return step.pictures * self.score_flops
         if isinstance(step, Generate):
             return step.pictures * self.generate_flops
-        return self.aggregate_flops(len(step.after))
+        return self.aggregate_flops(len(step.after)) + step.evaluated * self.evaluate_flops
 
     def wait_s(self, step: Step) -> float:
         if isinstance(step, Aggregate):

@@ -15,7 +15,7 @@ from fedray.network.work import Work
 from fedray.planning.cuts import CutWork
 from fedray.randomness import SERVER_ID, generator
 from fedray.scenario.scenario import Scenario
-from fedray.schedule import BACK
+from fedray.steps import BACK
 
 
 def known_costs(

@@ -27,6 +27,14 @@ def validate_flops_per_sample(scenario: Scenario, learner: Learner) -> float:
     return 2 * forward_flops(learner) if scenario.topology.relay_defence is not None else 0.0
 
 
+def evaluate_flops_per_sample(scenario: Scenario, learner: Learner) -> float:
+    """Forwards through a model, where the server evaluates some in the first round, to weigh them."""
+    augmentation = scenario.augmentation
+    if augmentation is None or not augmentation.weighting.evaluated_models(1):
+        return 0.0
+    return forward_flops(learner)
+
+
 def forward_flops(learner: Learner) -> float:
     """Of a sample; of a learner that says itself what a step takes, a third of that, as the backward pass is
     two products for each one of the forward pass."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fedray.data import Dataset
 from fedray.scenario.base import Refused
 from fedray.scenario.scenario import Scenario
-from fedray.schedule import BACK, SERVED
+from fedray.steps import BACK, SERVED
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -12,7 +12,7 @@ from fedray.planning.bidding import refuse_without_winners
 from fedray.planning.round import Shared, select_clients, write_round
 from fedray.planning.workload import Workload
 from fedray.scenario import Refused, Scenario
-from fedray.schedule import Aggregate
+from fedray.steps import Aggregate
 
 LOOKED_AT = 5  # rounds, before a deadline is said to be met by nobody
 

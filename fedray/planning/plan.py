@@ -27,7 +27,8 @@ from fedray.planning.round import NOTHING, Shared, schedule_round, shared
 from fedray.planning.workload import Workload, measure
 from fedray.privacy.accounting import facts, with_noise
 from fedray.scenario import Loaded, Refused, Scenario
-from fedray.schedule import Generate, Schedule
+from fedray.schedule import Schedule
+from fedray.steps import Generate
 
 AS_COUNTED = ["parameters", "trainable_parameters", "home_parameters"]
 AS_COUNTED += ["payload_bytes", "client_state_bytes", "export_files"]

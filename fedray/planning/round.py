@@ -1,7 +1,7 @@
 """Writes down the schedule of any round of a scenario: who takes part, and what they do."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -16,6 +16,7 @@ from fedray.network.links import RoundStart, TransferRequests
 from fedray.network.radio import Radio
 from fedray.network.work import Work
 from fedray.planning.bidding import Agreement, Decision, bids_of, decide_round, score_labels
+from fedray.planning.data_quality import quality_weights, relative_errors
 from fedray.planning.selection import SelectionContext, choose
 from fedray.randomness import SERVER, generator
 from fedray.scenario.base import Refused
@@ -38,6 +39,13 @@ class Shared:
     # who takes part in every round, and what each is paid, where that is decided before the first
     agreed: Agreement | None = None
     label_names: Sequence[str] = ()
+    # by client, of the last round in which it trained: its loss as a multiple of the mean over the round's
+    # clients; it grows with the rounds
+    errors: dict[int, float] = field(default_factory=dict)
+
+    def add_losses(self, losses: Mapping[int, float]) -> None:
+        """What the clients of a round report, of those that trained."""
+        self.errors.update(relative_errors(losses))
 
     def eligible(self, scenario: Scenario) -> np.ndarray:
         """The clients that can be asked to train: a partition may leave some without samples."""
@@ -116,6 +124,8 @@ def schedule_round(
         schedule = replace(schedule, payments=decision.payments)
         if decision.samples:
             schedule = schedule.using(decision.samples)
+    if scenario.aggregation.weighs_by_quality:
+        schedule = replace(schedule, weights=_quality_weights(schedule.clients, shared))
     if scenario.ledger is not None and scenario.ledger.consensus is not None:
         schedule = schedule.agreeing(agreement_s(scenario.ledger.consensus, round_number))
     if work is None or not work.encode_flops:
@@ -152,6 +162,14 @@ def _decision(
         return score_labels(scenario, start.round_number, clients, *counts)
     bids = bids_of(scenario, radio, start, work, clients, shared.samples, so_far.encoded)
     return decide_round(scenario, start.round_number, bids, shared.samples)
+
+
+def _quality_weights(clients: Sequence[int], shared: Shared | None) -> dict[int, int]:
+    """What the clients of a round weigh by the quality of their data."""
+    assert shared is not None
+    assert shared.counts is not None
+    samples = {client: shared.samples[client] for client in clients}
+    return quality_weights(clients, samples, shared.counts, shared.errors)
 
 
 def _available(

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 from fedray.data import Dataset
 from fedray.network.work import Work
 from fedray.planning.companion import CompanionWork
-from fedray.planning.counting import flops_per_sample, forward_flops, validate_flops_per_sample, waits_s
+from fedray.planning.counting import (
+    evaluate_flops_per_sample,
+    flops_per_sample,
+    forward_flops,
+    validate_flops_per_sample,
+    waits_s,
+)
 from fedray.planning.cuts import CutWork, cut_work, refusal
 from fedray.scenario.kinds import user_kinds
 from fedray.scenario.plugins import modules_of
@@ -43,6 +49,7 @@ class Workload:
     picture_bytes: int = 0
     score_flops: float = 0.0  # of classifying a generated picture, where clients score some
     validate_flops_per_sample: float = 0.0  # of two models, where a relay's receivers try what they get
+    evaluate_flops_per_sample: float = 0.0  # of a model, where the server evaluates some to weigh them
     encode_flops_per_sample: float = 0.0  # once, by frozen networks, whose output a client keeps
     preparation_flops: float = 0.0  # once a client, however many samples it has
     experience_flops_per_sample: float = 0.0  # in every local update, before its first step
@@ -139,6 +146,7 @@ class Workload:
             if encodes or prepares
             else None,
             validate_flops=lambda client: self.validate_flops_per_sample * own.get(client, 0),
+            evaluate_flops=self.evaluate_flops_per_sample,
             pass_flops=lambda stage, n: n * self.cut.flops[stage] if self.cut else 0.0,
             crossing_bytes=lambda crossing, n: self.cut.bytes[crossing][n] if self.cut else 0,
             waits_s=(lambda client: self.waits_s[client] if experienced(client) else 0.0)
@@ -194,6 +202,7 @@ def _counted_by(scenario: Scenario, folder: Path) -> tuple[str, ...]:
     on += [scenario.payload, str(folder), topology.kind, str(topology.reduces_among_clients)]
     on += [str(scenario.runtime.gang > 1), repr(scenario.privacy)]  # for what is refused
     on += [str(_updates(scenario)), str(scenario.population.clients)]
+    on.append(str(scenario.evaluation.update_cosines_every))
     on.append(str(scenario.has_collusion))
     if topology.splits_model:
         on += [repr(topology), str(scenario.training.batch_size)]
@@ -206,12 +215,14 @@ def _updates(scenario: Scenario) -> int:
 
 
 def _gathered_bytes(scenario: Scenario, rules: Rule) -> int:
-    """What the server keeps of single updates, for the rule or for attackers that look at them."""
+    """What the server keeps of single updates, for the rule or for attackers that look at them, and of their
+    directions, where these are compared."""
     from fedray.adversary.attackers import accumulator
 
     updates = _updates(scenario)
     by_attackers = accumulator(scenario, rules).kept_bytes(rules.summed, updates)
-    return max(rules.server_bytes(updates, scenario.population.clients), by_attackers)
+    directions = 0 if scenario.evaluation.update_cosines_every is None else 8 * rules.layout.trained
+    return max(rules.server_bytes(updates, scenario.population.clients), by_attackers) + directions
 
 
 def _notes(scenario: Scenario, folder: Path, dataset: Dataset) -> Iterator[str]:
@@ -279,6 +290,7 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
         flops_per_sample=flops_per_sample(learner),
         validate_flops_per_sample=validate_flops_per_sample(scenario, learner),
         score_flops=forward_flops(learner) if planner is not None else 0.0,
+        evaluate_flops_per_sample=evaluate_flops_per_sample(scenario, learner),
         encode_flops_per_sample=learner.encode_flops(),
         preparation_flops=learner.preparation_flops(),
         experience_flops_per_sample=learner.experience_flops(),
@@ -325,7 +337,8 @@ def _uplink_bytes(
     """
     if scenario.secure_aggregation is not None:
         return (rules.summed * scenario.secure_aggregation.word_bytes,)
-    return tuple(hooks.encoded_bytes(rules.sent - n) for n in left_out)
+    report = scenario.aggregation.report_bytes
+    return tuple(hooks.encoded_bytes(rules.sent - n) + report for n in left_out)
 
 
 def _generation(scenario: Scenario, learner: Learner) -> CompanionWork:

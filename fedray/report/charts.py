@@ -13,7 +13,7 @@ from fedray.report.drawing import INK, MUTED, colour, new_figure, short_name, sv
 from fedray.report.numbers import SIGNED, interval, is_share, name
 from fedray.report.recorded import KINDS, SMOOTHING, Recorded, metric_at
 from fedray.scenario.cell import Cell
-from fedray.schedule import SERVER_NODE, client_node
+from fedray.steps import SERVER_NODE, client_node
 from fedray.terminal import size
 
 KIND_COLOURS = {

@@ -14,6 +14,7 @@ NAMES = {
     "loss": "training loss",
     "augmented_loss": "the augmented model's loss",
     "kappa_2": "kappa_2, the augmented model's weight",
+    "update_cosine": "mean cosine of updates",
     "paid": "paid to clients",
     "social_cost": "the winners' true costs",
     "misreport_gain": "gained by misreports",
@@ -25,6 +26,8 @@ NAMES = {
     "eval_in_time": "served in time",
     "eval_energy_j": "joules a request",
     "eval_hit": "model was there",
+    "eval_gradient_bound": "gradient bound",
+    "eval_gradient_bound_max": "largest gradient bound",
     "eval_classifier_fid": "classifier-FID",
     "eval_kid": "KID",
     "eval_negative_elbo": "negative ELBO",
@@ -62,6 +65,15 @@ MEANINGS = {
     "eval_in_time": "Share of the requests that were answered before their deadline.",
     "eval_hit": "Share of the requests whose provider had their model already.",
     "eval_energy_j": "Mean energy of a request, in joules.",
+    "kappa_2": "What the augmented model weighs in the next global model; 0 is the clients' mean alone.",
+    "update_cosine": (
+        "Mean cosine of all pairs of the clients' updates of a round: 0 are orthogonal ones, 1 are equal"
+        " ones."
+    ),
+    "eval_gradient_bound": (
+        "How far a client's gradient can lie from the population's because of its labels, sum over labels of"
+        " |p_n - p| times the norm of a label's mean gradient; the mean over clients."
+    ),
     "eval_attack_success": (
         "Of test images with the attackers' trigger, or of prompts with their word, the share that gets their"
         " target. Lower is safer."
@@ -174,6 +186,7 @@ OUT_OF = {
 }
 SIGNED = ("eval_loss", "eval_reward")  # whose zero is no end of the scale
 BESIDE = ("_floor", "_images", "_samples", "_requests")  # endings of metrics that belong to others
+OF_ROUNDS = ("kappa_2", "update_cosine")  # drawn as well, beside what evaluations measure
 MANY = 10**9  # trials, beyond which an interval is a point
 Z = NormalDist().inv_cdf(0.975)  # a 95% interval's standard normal quantile
 CSV_ROWS = 1000  # of a run; all are in metrics.jsonl

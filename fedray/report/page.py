@@ -17,7 +17,7 @@ from fedray.report.observed import observed
 from fedray.report.recorded import SMOOTHING, Recorded
 from fedray.report.recost import simulate_on_network
 from fedray.scenario import ScenarioError
-from fedray.schedule import BACK, SERVED
+from fedray.steps import BACK, SERVED
 from fedray.terminal import size
 
 CHARTS = 40  # metrics that are drawn, against four axes each; all are in the table
@@ -56,7 +56,9 @@ def render(runs: Sequence[Recorded], sweep: dict[str, Any] | None = None) -> str
         )
     )
     of_rules = {k for k in metrics for run in runs if levels.belongs_to_rule(run, k)}
-    shown = ["loss", *(k for k in metrics if not (k.endswith(numbers.BESIDE) or k in of_rules))]
+    of_rounds = [k for k in numbers.OF_ROUNDS if any(k in row for run in runs for row in run.rows)]
+    evaluated = [k for k in metrics if not (k.endswith(numbers.BESIDE) or k in of_rules)]
+    shown = ["loss", *evaluated, *of_rounds]
     drawn = shown[:CHARTS] if any(run.rows for run in runs) else []
     targets = recorded.loss_targets(runs) if len(runs) > 1 else []
     painters = [run for run in runs if run.augmentation]

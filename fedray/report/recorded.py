@@ -13,7 +13,7 @@ from fedray.runs.reader import Samples
 from fedray.runs.shapes import PASS
 from fedray.scenario import ScenarioError
 from fedray.scenario.tree import flat
-from fedray.schedule import SERVED, SERVER_NODE, client_node
+from fedray.steps import SERVED, SERVER_NODE, client_node
 
 GRIDS = 24  # sample grids shown of a run; the first and the last are always among them
 SMOOTHING = 5  # rounds of the trailing mean that a loss target is held against

@@ -16,12 +16,12 @@ from fedray.runs import reader
 from fedray.runs.reader import Samples
 from fedray.scenario.base import Refused
 from fedray.scenario.load import ScenarioError, load_network
-from fedray.schedule import (
+from fedray.schedule import Schedule
+from fedray.steps import (
     SERVER_NODE,
     Aggregate,
     Generate,
     Pass,
-    Schedule,
     Score,
     Send,
     Step,

@@ -182,6 +182,10 @@ class RunFolder:
         """metrics.jsonl, a dictionary a round; a line that is being written is not there yet."""
         return reader.lines(self.path, self.metrics.name)
 
+    def client_rows(self) -> list[dict[str, Any]]:
+        """clients.jsonl, a dictionary a round and client."""
+        return reader.lines(self.path, self.clients.name)
+
     def write_parquet(self) -> None:
         """metrics.parquet and clients.parquet: the rows of the files of lines."""
         import pyarrow.parquet as pq

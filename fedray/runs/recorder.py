@@ -13,7 +13,7 @@ from fedray.runs.environment import command, environment, users_code
 from fedray.runs.folder import RunFolder
 from fedray.scenario.scenario import Scenario
 from fedray.scenario.tune_first import GENERATOR
-from fedray.schedule import node_client
+from fedray.steps import node_client
 
 # What became of a client that did not train: the first of these that happened to one of its steps.
 NOT_TRAINED = ("dropped", "lost", "late")
@@ -106,6 +106,12 @@ def round_metrics(
         **ledger.money,
         "wall_time_s": round(wall_time_s, 3),
     }
+
+
+def losses_of(reports: Sequence[ClientReport]) -> dict[int, float]:
+    """By client, the finite losses that those of a round report who trained: as client_rows writes them."""
+    good = (report for report in reports if report.failure is None and math.isfinite(report.loss))
+    return {report.client: report.loss for report in good}
 
 
 def rejections(reports: Sequence[ClientReport], attackers: Collection[int]) -> dict[str, int]:

@@ -17,10 +17,13 @@ class AggregationSection(KindSection):
     """What every rule's section has, and what others need to know of it."""
 
     kind: str = Field(description="The rule.")
-    weighting: Literal["samples", "uniform"] = Field(
+    weighting: Literal["samples", "uniform", "quality"] = Field(
         default="samples",
         description="How much a client counts. samples: in proportion to how many samples it has. uniform: "
-        "every client the same.",
+        "every client the same. quality: round(1000 n (1 - EMD / 2) q) for n samples, the earth mover's "
+        "distance EMD (0 to 2) of its reported labels to the population's, and q = min(1, mean error / its "
+        "error), of the losses in the last round in which it trained (before that q = 1). Its loss goes up "
+        "with its update, 4 bytes.",
     )
     transforms: list[Transform] = Field(
         default=[],
@@ -63,12 +66,24 @@ class AggregationSection(KindSection):
 
     def weight(self, samples: int) -> int:
         """What a client of so many samples weighs in the mean."""
-        return samples if self.weighting == "samples" else 1
+        return 1 if self.weighting == "uniform" else samples
+
+    @property
+    def weighs_by_quality(self) -> bool:
+        """Whether a round's weights follow from clients' labels and losses."""
+        return self.weighting == "quality"
+
+    @property
+    def report_bytes(self) -> int:
+        """Of what a client reports beside its update: its loss in fp32, where it is weighed by that."""
+        return 4 if self.weighs_by_quality else 0
 
     def cited(self) -> Iterator[str]:
         yield from super().cited()
         if self.feeds_back:
             yield "stich2018sparsified"
+        if self.weighs_by_quality:
+            yield from ("qiang2024aigc", "zhao2018federated")
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         kinds = ", ".join(t.kind for t in self.transforms)
@@ -81,6 +96,8 @@ class AggregationSection(KindSection):
             got = f"{self.kind} with tuning {scenario.tuning.kind}"
             yield Refused(".kind", got, "tuning.kind lora, or another rule")
         topology = scenario.topology
+        if self.weighs_by_quality:
+            yield from self._quality_conflicts(scenario)
         if topology.hands_model_on and any(t.writes_bytes for t in self.transforms):
             expected = "none in a relay: what is handed on is the model, not an update"
             yield Refused(".transforms", kinds, expected)
@@ -100,3 +117,18 @@ class AggregationSection(KindSection):
             if self.gathers:
                 got = f"{self.kind} with topology.reduce allreduce"
                 yield Refused(".kind", got, "topology.reduce server: a ring can only add")
+
+    def _quality_conflicts(self, scenario: Any) -> Iterator[Refused]:
+        """What weights that differ from round to round cannot go with."""
+        topology = scenario.topology
+        expected = "samples or uniform"
+        if topology.hands_model_on or topology.splits_model:
+            got = f"quality in a {topology.kind}, where clients do not each send an update to the server"
+            yield Refused(".weighting", got, f"{expected}, or topology.kind parallel")
+        if scenario.sites:
+            got = "quality beside data.sites, where a label at one site is unknown elsewhere"
+            yield Refused(".weighting", got, expected)
+        for key in ("secure_aggregation", "ledger", "privacy"):
+            if getattr(scenario, key) is not None:
+                got = f"quality with {key}, whose weights do not depend on clients' losses"
+                yield Refused(".weighting", got, expected)

@@ -8,11 +8,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from fedray.scenario.amount import AnyAmount, PerClass
-from fedray.scenario.base import Count, FilePath, NotNegative, Positive, Refused, Section
+from fedray.scenario.base import Count, FilePath, NotNegative, Refused, Section
 from fedray.scenario.prompts import Drawn, Prompts
 from fedray.scenario.tune_first import TuneFirst
-
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+from fedray.scenario.weighting import Fixed, Weighting
 
 
 def fillable(template: str) -> bool:
@@ -27,80 +26,6 @@ def fillable(template: str) -> bool:
     except ValueError:  # a brace alone
         return False
     return all(name in ("label", "a") and not form and not conversion for name, form, conversion in fields)
-
-
-class WeightingSection(Section):
-    """How the clients' mean and the augmented model are weighted (Eq. 1)."""
-
-    kind: str = Field(description="The weighting.")
-
-    depends_on_last_round: ClassVar[bool] = False  # whether weights follow from how many rounds there are
-    needs_test_set: ClassVar[bool] = False
-    held_out_images: ClassVar[int] = 0  # of the test set, that nothing else is measured on
-
-    def kappas(self, round_number: int, rounds: int) -> tuple[float, float] | None:
-        """kappa_1 and kappa_2 of a round, where they are known before it."""
-        return None
-
-    @property
-    def paints(self) -> bool:
-        """Whether there is any use in the augmented model."""
-        return True
-
-
-class Fixed(WeightingSection):
-    """The same weights in every round."""
-
-    kind: Literal["fixed"] = Field(default="fixed", description="fixed: the same weights in every round.")
-    kappa_1: NotNegative = Field(
-        default=0.5, description="The weight of the clients' mean (Eq. 1); 0: train on generated images only."
-    )
-    kappa_2: NotNegative = Field(
-        default=0.5, description="The weight of the augmented model (Eq. 1); 0: federated learning only."
-    )
-    any_sum: bool = Field(default=False, description="Allow weights that do not sum to 1.")
-
-    def kappas(self, round_number: int, rounds: int) -> tuple[float, float] | None:
-        return self.kappa_1, self.kappa_2
-
-    @property
-    def paints(self) -> bool:
-        return self.kappa_2 != 0
-
-    def conflicts(self, scenario: Any) -> Iterator[Refused]:
-        if not self.any_sum and abs(self.kappa_1 + self.kappa_2 - 1) > 1e-9:
-            got = f"kappa_1 {self.kappa_1:g} and kappa_2 {self.kappa_2:g}"
-            yield Refused("augmentation.weighting", got, "weights that sum to 1, or any_sum: true")
-
-
-class Linear(WeightingSection):
-    """kappa_2 changes linearly from the first round to the last; kappa_1 is 1 - kappa_2."""
-
-    kind: Literal["linear"] = Field(description="linear: weights that change linearly over the rounds.")
-    first: Share = Field(description="kappa_2 in the first round.")
-    last: Share = Field(description="kappa_2 in the last round.")
-
-    depends_on_last_round: ClassVar[bool] = True
-
-    def kappas(self, round_number: int, rounds: int) -> tuple[float, float] | None:
-        part = (round_number - 1) / max(1, rounds - 1)
-        second = self.first + (self.last - self.first) * part
-        return 1 - second, second
-
-
-class HeldOut(WeightingSection):
-    """kappa_2 : kappa_1 is the ratio of the two models' accuracies, raised to a power, on real images that
-    are held out of the test set (Sec. V-2)."""
-
-    kind: Literal["held_out"] = Field(description="held_out: weights by accuracy on held-out images.")
-    images: Count = Field(default=500, description="How many images are held out of the test set for it.")
-    power: Positive = Field(default=1.0, description="The power to which the ratio of accuracies is raised.")
-
-    needs_test_set: ClassVar[bool] = True
-
-    @property
-    def held_out_images(self) -> int:  # type: ignore[override]
-        return self.images
 
 
 class Augmentation(Section):
@@ -153,7 +78,7 @@ class Augmentation(Section):
     at_most: Count = Field(default=300, description="The most images per label over the whole run.")
     amount: AnyAmount = Field(default=PerClass(), description="How many images are generated, and when.")
     batch_size: Count = Field(default=50, description="How many images are generated at once.")
-    weighting: Annotated[Fixed | Linear | HeldOut, Field(discriminator="kind")] = Field(
+    weighting: Weighting = Field(
         default=Fixed(), description="How the clients' mean and the augmented model are weighted (Eq. 1)."
     )
     start: Literal["global", "own"] = Field(
@@ -188,7 +113,7 @@ class Augmentation(Section):
         if not self.weighting.depends_on_last_round:
             return None
         got = f"{self.weighting.kind} with --rounds, up to which it rises"
-        expected = "fixed or held_out, which do not depend on the last round"
+        expected = "fixed, held_out or line_search, which do not depend on the last round"
         return Refused("augmentation.weighting", got, expected)
 
     @property

@@ -1,10 +1,11 @@
 """`evaluation`: what is measured and shown, and how often."""
 
-from typing import Annotated, ClassVar
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from fedray.scenario.base import Count, FilePath, NotNegative, Positive, Section
+from fedray.scenario.base import Count, FilePath, NotNegative, Positive, Refused, Section
 from fedray.scenario.data import FolderName
 from fedray.scenario.kinds import KindSection, OpenKind
 from fedray.scenario.leakage import Leakage
@@ -91,6 +92,22 @@ class InferenceCost(Section):
     steps and guidance, and parameters that stand beside the base's."""
 
 
+class GradientBound(Section):
+    """How far a client's gradient can lie from the population's at the global model, because of its labels:
+    sum_y |p_n(y) - p(y)| g_y, where g_y is the norm of label y's mean gradient over the test set. The mean
+    over clients, and the largest."""
+
+    cites: ClassVar[tuple[str, ...]] = ("zhao2018federated",)
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        if scenario.model.kind != "classifier" or not scenario.data.has_test_set:
+            got = f"one for {scenario.model.kind} on {scenario.data.kind}"
+            yield Refused("evaluation.gradient_bound", got, "model.kind classifier and data with a test set")
+        if scenario.sites:
+            expected = "none: a label at one site is unknown elsewhere"
+            yield Refused("evaluation.gradient_bound", "one beside data.sites", expected)
+
+
 class EvaluationSection(KindSection):
     """A measurement of one's own."""
 
@@ -145,6 +162,16 @@ class Evaluation(Section):
         description="Measure held-out images that a codec sends, beside other ways to send them. None: not "
         "measured.",
     )
+    gradient_bound: GradientBound | None = Field(
+        default=None,
+        description="Measure how far clients' gradients can lie from the population's: {} to measure. None: "
+        "not measured.",
+    )
+    update_cosines_every: Count | None = Field(
+        default=None,
+        description="Measure the mean cosine of all pairs of the clients' updates, as they arrive, in every "
+        "so-many-th round: 0 are orthogonal ones, 1 are equal ones. None: not measured.",
+    )
     leakage: Leakage | None = Field(
         default=None,
         description="Measure what an observer learns of the clients' samples: from a split's activations, "
@@ -153,3 +180,30 @@ class Evaluation(Section):
     measures: list[OwnEvaluation] = Field(
         default=[], description="Measurements of your own, each a mapping with kind: `module:Class`."
     )
+
+    def cited(self) -> Iterator[str]:
+        yield from super().cited()
+        if self.update_cosines_every is not None:
+            yield "charles2021large"
+
+    def compares_updates(self, round_number: int) -> bool:
+        """Whether the clients' updates of a round are compared with each other."""
+        every = self.update_cosines_every
+        return every is not None and round_number % every == 0
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        if self.update_cosines_every is None:
+            return
+        topology = scenario.topology
+        if topology.hands_model_on or topology.splits_model or topology.reduces_among_clients:
+            got = f"{self.update_cosines_every} in a {topology.kind}"
+            if topology.reduces_among_clients:
+                got = f"{self.update_cosines_every} with topology.reduce allreduce"
+            expected = "topology.kind parallel with reduce: server, where each update arrives by itself"
+            yield Refused(".update_cosines_every", got, expected)
+        if scenario.secure_aggregation is not None:
+            got = f"{self.update_cosines_every} with secure aggregation"
+            yield Refused(".update_cosines_every", got, "none: the server sees no update by itself")
+        if scenario.privacy is not None:
+            got = f"{self.update_cosines_every} with privacy"
+            yield Refused(".update_cosines_every", got, "none: no noise covers what the cosines tell")

@@ -31,6 +31,7 @@ BASES = {
     "privacy": "fedray.privacy.mechanism:Mechanism",
     "algorithm": "fedray.learners.agents.algorithm:Algorithm",
     "incentive": "fedray.incentives.incentive:Incentive",
+    "weighting": "fedray.augmentation.weighting:Weighting",
     "topology": "fedray.topologies.topology:Topology",
     "selection": "fedray.planning.selection:Selection",
     "source": "fedray.data.source:Source",

@@ -229,7 +229,14 @@ class Scenario(Section):
     @property
     def needs_label_counts(self) -> bool:
         """Whether clients report how many samples of each label they have."""
-        return self.augmentation is not None or self.population.needs_label_counts
+        if self.augmentation is not None or self.aggregation.weighs_by_quality:
+            return True
+        return self.population.needs_label_counts
+
+    def is_evaluated(self, round_number: int) -> bool:
+        """Whether the model is evaluated after a round."""
+        every = self.evaluation.every
+        return round_number == self.training.rounds or bool(every and round_number % every == 0)
 
     def cited(self) -> Iterator[str]:
         """Keys of BibTeX entries of exactly the methods that it uses."""

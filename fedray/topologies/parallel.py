@@ -7,7 +7,8 @@ server -> each client <-> its neighbours -> server   (reduce: allreduce)
 from collections.abc import Sequence
 
 from fedray.randomness import SERVER_ID
-from fedray.schedule import Aggregate, Schedule, Send, Step, Train
+from fedray.schedule import Schedule
+from fedray.steps import Aggregate, Send, Step, Train
 from fedray.topologies.secure import secure_parallel
 from fedray.topologies.topology import RoundContext, Topology
 

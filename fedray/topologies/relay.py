@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 
 from fedray.randomness import SERVER_ID
-from fedray.schedule import Aggregate, Schedule, Send, Step, Train, Validate
+from fedray.schedule import Schedule
+from fedray.steps import Aggregate, Send, Step, Train, Validate
 from fedray.topologies.topology import RoundContext, Sidelinks, Topology
 
 # Whom `here` (none: the server) would hand the buffer to, of the clients left in S, the best first.

@@ -6,8 +6,9 @@ client -> server: masked update;  server -> client: who survived;  client -> ser
 """
 
 from fedray.randomness import SERVER_ID
-from fedray.schedule import Aggregate, Direction, Quorum, Schedule, Send, Step, Train
+from fedray.schedule import Schedule
 from fedray.secure.sizes import Message, message_bytes
+from fedray.steps import Aggregate, Direction, Quorum, Send, Step, Train
 from fedray.topologies.topology import RoundContext, Sharing
 
 COLLECT = "collect"  # the server step that adds masked updates, until the deadline

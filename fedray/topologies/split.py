@@ -11,7 +11,8 @@ Vanilla:       server -> client i: its batches -> client i': its batches -> ... 
 from collections.abc import Iterator, Mapping, Sequence
 
 from fedray.randomness import SERVER_ID
-from fedray.schedule import Aggregate, Direction, Pass, Schedule, Send, Step
+from fedray.schedule import Schedule
+from fedray.steps import Aggregate, Direction, Pass, Send, Step
 from fedray.topologies.topology import RoundContext, Topology
 
 

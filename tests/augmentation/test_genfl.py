@@ -24,6 +24,7 @@ from tests.helpers import begin, garments, job_of, rows, run, timeless, unevalua
 PAINT = {"inference_steps": 2, "per_class": 1, "at_most": 2, "batch_size": 8}
 TWO_EACH = PAINT | {"templates": ["a {label}", "a dress {label}"]}
 AUGMENTED = {"augmentation": PAINT, "training.rounds": 3}
+SEARCHED = {"weighting": {"kind": "line_search", "images": 100, "smoothing": 0.25}}
 CPU = torch.device("cpu")
 
 
@@ -42,10 +43,16 @@ def ends(file, rounds=3):
     """The final buffer in one process."""
     executor = SerialExecutor(job_of(file)[1])
     begin(executor)
+    executor.reports = []
     for t in range(1, rounds + 1):
         scenario = executor.job.scenario
-        list(executor.run_round(schedule_round(scenario, Radio(scenario.network), t, executor.shared)))
+        schedule = schedule_round(scenario, Radio(scenario.network), t, executor.shared)
+        executor.reports += executor.run_round(schedule)
     return executor
+
+
+def kappas(reports):
+    return [report.metrics["kappa_2"] for report in reports if report.client == SERVER]
 
 
 def test_every_round_says_how_many_pictures_there_are_and_what_they_weigh(whole):
@@ -109,7 +116,8 @@ def two(cluster, tmp_path_factory):
     """Two hosts and a server on Ray; what they hold does not depend on where it is painted."""
     from fedray.executors.ray.executor import RayExecutor
 
-    changes = AUGMENTED | {"augmentation": TWO_EACH, "runtime": {"executor": "ray", "actors": 2}}
+    section = TWO_EACH | SEARCHED
+    changes = AUGMENTED | {"augmentation": section, "runtime": {"executor": "ray", "actors": 2}}
     with unevaluated():
         executor = RayExecutor(job_of(garments(tmp_path_factory.mktemp("two"), changes))[1])
     yield executor
@@ -125,15 +133,19 @@ PLACES = {"server": ({}, (1, 2)), "server_broadcast": ({}, ()), "client": ({}, (
 def test_ray_gives_the_bits_of_one_process_wherever_it_is_painted(place, cluster, two, tmp_path, monkeypatch):
     options, trains = PLACES[place]
     at = "server" if place == "trial" else place
-    alone = ends(garments(tmp_path, AUGMENTED | {"augmentation": TWO_EACH | {"at": at} | options}), 2)
+    searched = SEARCHED if at == "server" else {}
+    changes = TWO_EACH | {"at": at} | searched | options
+    alone = ends(garments(tmp_path, AUGMENTED | {"augmentation": changes}), 2)
     scenario = two.job.scenario.model_copy(update={"augmentation": alone.job.scenario.augmentation})
     monkeypatch.setattr(two, "job", dataclasses.replace(two.job, scenario=scenario))
     if at == "client":  # each host that paints imports diffusers
         monkeypatch.setattr(two, "hosts", two.hosts[:1])
     begin(two)
+    reports = []
     for t in (1, 2):
-        reports = list(two.run_round(schedule_round(scenario, Radio(scenario.network), t, two.shared)))
-        assert [r.metrics["kappa_2"] for r in reports if r.client == SERVER] == [0.5] * (t in trains)
+        reports += two.run_round(schedule_round(scenario, Radio(scenario.network), t, two.shared))
+    assert kappas(reports) == kappas(alone.reports)
+    assert len(kappas(reports)) == len(trains)
     assert sha256(cluster.get(two.buffer)) == sha256(alone.buffer)
 
 
@@ -196,7 +208,8 @@ def test_weights_may_follow_accuracy_on_images_that_are_then_not_tested_on(tmp_p
     mean = executor.buffer
     labels = np.arange(10)
     augmented, report = work.train(1, labels, mean, {})
-    scores = [work.accuracy(n) ** 2 for n in (executor.layout.view(mean), torch.from_numpy(augmented))]
+    models = (executor.layout.view(mean), torch.from_numpy(augmented))
+    scores = [work.measured(numbers)["accuracy"] ** 2 for numbers in models]
     _, _, mixed = work.mix(executor.layout, 1, mean, {}, (augmented, report))
     assert mixed.metrics["kappa_2"] == pytest.approx(scores[1] / sum(scores))
     run(file, tmp_path / "run")

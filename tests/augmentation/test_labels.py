@@ -9,7 +9,8 @@ from fedray.augmentation import labels
 from fedray.data.census import distance
 from fedray.planning.round import Shared, reported_counts, schedule_round
 from fedray.planning.selection import SelectionContext, label_cover
-from fedray.scenario.augmentation import Augmentation, Fixed, Linear
+from fedray.scenario.augmentation import Augmentation
+from fedray.scenario.weighting import Fixed, Linear
 from tests.helpers import garments, job_of
 
 COUNTS = st.lists(st.integers(0, 40), min_size=2, max_size=6).filter(any)

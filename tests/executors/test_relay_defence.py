@@ -12,7 +12,7 @@ from fedray.executors.relay_defence import Hop, Validation
 from fedray.planning.workload import measure
 from fedray.scenario import ScenarioError
 from fedray.scenario.relay_defence import Validation as Section
-from fedray.schedule import Send, Train, Validate
+from fedray.steps import Send, Train, Validate
 from fedray.topologies.relay import fixed_order, relay
 from tests.helpers import garments, job_of, rows, run
 

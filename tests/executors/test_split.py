@@ -27,7 +27,7 @@ from fedray.planning.workload import measure
 from fedray.report.page import write
 from fedray.report.recorded import read
 from fedray.report.recost import simulate_on_network
-from fedray.schedule import Pass
+from fedray.steps import Pass
 from fedray.transport.buffer import sha256
 from tests.helpers import ARTISTS, begin, garments, job_of, rows, run, tiny
 

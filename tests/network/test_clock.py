@@ -18,7 +18,8 @@ from fedray.randomness import SERVER_ID, generator
 from fedray.scenario.device import FlopsDevice
 from fedray.scenario.links import FixedLink
 from fedray.scenario.network import Network
-from fedray.schedule import Aggregate, Schedule, Send, Train
+from fedray.schedule import Schedule
+from fedray.steps import Aggregate, Send, Train
 from fedray.topologies.parallel import parallel
 from fedray.topologies.relay import random_order
 from fedray.topologies.split import splitfed

@@ -22,8 +22,9 @@ from fedray.scenario.device import CpuDevice, FlopsDevice, Mix, Profile, Share
 from fedray.scenario.links import FixedLink
 from fedray.scenario.network import Network
 from fedray.scenario.radio import LogDistance, Sidelink
-from fedray.schedule import SERVER_NODE, Aggregate, Schedule, Send, Train, client_node
+from fedray.schedule import Schedule
 from fedray.shipped import devices
+from fedray.steps import SERVER_NODE, Aggregate, Send, Train, client_node
 from fedray.topologies.parallel import parallel
 from fedray.topologies.relay import random_order, relay
 from fedray.topologies.split import splitfed

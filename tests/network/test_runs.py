@@ -14,7 +14,7 @@ from fedray.network.links import RoundStart
 from fedray.network.radio import Radio
 from fedray.planning.round import schedule_round
 from fedray.scenario.base import Refused
-from fedray.schedule import Send
+from fedray.steps import Send
 from tests.helpers import begin, garments, job_of, rows, run, timeless
 
 AIR = {"bandwidth_hz": 5e6, "frequency_hz": 2e9}

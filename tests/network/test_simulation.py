@@ -7,7 +7,8 @@ import pytest
 
 from fedray.network.simulation import Replay, Simulation
 from fedray.randomness import SERVER_ID
-from fedray.schedule import Aggregate, Pass, Schedule, Send, Train
+from fedray.schedule import Schedule
+from fedray.steps import Aggregate, Pass, Send, Train
 
 
 def simulated(steps, seconds, unusable=()):

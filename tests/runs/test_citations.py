@@ -23,7 +23,7 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
         "per_class",
         *("folder", "iid", "dirichlet"),  # dirichlet: by whether it has samples
         *("clip", "image_folder", "text", "bytes", "classifier", "transformer", "full", "partial", "sgd"),
-        *("fixed", "linear", "held_out"),  # augmentation, which cites
+        *("fixed", "linear", "held_out", "line_search"),  # augmentation, which cites
         # sidelink: by its model
         *("scale", "noise", "misreport"),  # attacks beside those that cite
         "validation",  # of a relay's receivers
@@ -63,6 +63,7 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "clip_norm": {"auto"},
     "weighting": {"samples", "uniform"},
     "value": {"samples", "equal"},
+    "criterion": {"loss", "accuracy"},  # of a line search
     "at": {"server", "server_broadcast", "client"},
     "labels": {"uniform", "lacking", "dirty", "clean"},
     "place": {"random", "first", "last"},
@@ -110,6 +111,7 @@ VALUES = {  # of keys beside `kind`, whose section cites them
     "variant": {"vanilla", "splitfed_v1", "splitfed_v2"},
     "selection": {"fedcs", "label_cover", "round_robin", "proportional_fair"},
     "network": {"lenet", "resnet18"},
+    "weighting": {"quality"},
     "view": {"activations", "neighbour", "server", "sum"},
     "objective": {"masked_language", "causal_language", "classification", "masked_image"},
     "loss": {"nonsaturating", "hinge"},

@@ -7,7 +7,7 @@ from fedray.network.clock import time_round
 from fedray.network.radio import Radio
 from fedray.network.work import Work
 from fedray.scenario import Scenario
-from fedray.schedule import Aggregate, Send, Train
+from fedray.steps import Aggregate, Send, Train
 from fedray.topologies.parallel import parallel
 from tests.helpers import GARMENTS, quickstart
 

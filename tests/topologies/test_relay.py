@@ -7,7 +7,8 @@ from fedray.checks import check
 from fedray.network.radio import Radio
 from fedray.planning.round import schedule_round
 from fedray.randomness import SERVER_ID
-from fedray.schedule import SERVER_NODE, Aggregate, Schedule, Send, Train, client_node
+from fedray.schedule import Schedule
+from fedray.steps import SERVER_NODE, Aggregate, Send, Train, client_node
 from fedray.topologies.relay import best_sidelink, random_order
 from tests.helpers import chained, tiny, way
 

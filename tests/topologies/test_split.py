@@ -16,7 +16,7 @@ from fedray.scenario.device import FlopsDevice
 from fedray.scenario.links import FixedLink
 from fedray.scenario.network import Network
 from fedray.scenario.topology import Split
-from fedray.schedule import SERVER_NODE, Aggregate, Pass, Send
+from fedray.steps import SERVER_NODE, Aggregate, Pass, Send
 from fedray.topologies.split import SplitTopology, parts, splitfed, vanilla
 from fedray.topologies.topology import RoundContext
 

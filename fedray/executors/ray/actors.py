@@ -18,7 +18,7 @@ from fedray.planning.workload import Workload
 from fedray.runs.fingerprint import of_data
 from fedray.runs.folder import Saved
 from fedray.scenario.base import Refused
-from fedray.schedule import Pass
+from fedray.steps import Pass
 
 
 def _set_environment(job: Job) -> None:
@@ -148,6 +148,7 @@ class ClientHost(Actor):
         generated: Any,
         *states: Any,
         secure: Any = None,
+        weights: Any = None,
     ) -> tuple[Any, ...]:
         """The sum once all parts of a round are done, the reports, then the new states, each an object of its
         own.
@@ -161,11 +162,12 @@ class ClientHost(Actor):
             part: whether the call is the host's first and last in the round.
             generated: samples that join each client's own, or None.
             secure: the round's secure aggregation, or None.
+            weights: of the round's clients, where these are its own.
         """
         before = None if part.first else self.so_far
         kept = states or [None] * len(clients)
         total, reports, new = self.work.train_all(
-            base, server, weight, round_number, clients, kept, before, generated, secure
+            base, server, weight, round_number, clients, kept, before, generated, secure, weights
         )
         self.so_far = None if part.last else total
         return total if part.last else None, reports, *([state or {} for state in new] if states else ())
@@ -295,11 +297,15 @@ class ServerHost(Actor):
             report: the companion's.
             secure: the round's secure aggregation, or None.
         """
+        from fedray.executors.server import reported
+
+        trained = report is not None
+        report = reported(report, round_number, sums)
         if sums or self.work.job.scenario.steps_without_updates:
             buffer, state = self.work.aggregate(layout, buffer, state, round_number, can_train, sums, secure)
-        if report is not None:
-            trained = (augmented, report)
-            buffer, state, report = self.companion.mix(layout, round_number, buffer, state, trained)
+        if trained:
+            ended = (augmented, report)
+            buffer, state, report = self.companion.mix(layout, round_number, buffer, state, ended)
         return buffer, state, report
 
     def restore(self, layout: Any, folder: Path, saved: Saved) -> tuple[Any, Any, bool]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import ray
 
-from fedray.executors import chains, companion_round, last_validators, secure_for
+from fedray.executors import chains, client_weights, companion_round, last_validators, secure_for
 from fedray.executors.ray.actors import Part
 from fedray.executors.ray.driver import Driver
 from fedray.executors.split import Ask, ask
@@ -40,8 +40,7 @@ def submit(driver: Driver, schedule: Schedule) -> SubmittedRound:
     """Clients that meet only where their updates are added are one call a host, or one a part of it; a
     relay's local updates are a call each, and its last host adds."""
     scenario = driver.job.scenario
-    used = schedule.used
-    weight = sum(scenario.weight(c, used.get(c, driver.shared.samples[c])) for c in schedule.clients)
+    weight = sum(client_weights(scenario, schedule, driver.shared.samples).values())
     companion = companion_round(schedule, scenario, driver.shared)
     server = driver.server
     trained: list[Any] = [None, None]
@@ -54,7 +53,7 @@ def submit(driver: Driver, schedule: Schedule) -> SubmittedRound:
     routes = chains(schedule)
     alone = [chain[0] for chain in routes if len(chain) == 1]
     secure = secure_for(scenario, schedule)
-    parts = _submit_parallel(driver, schedule.round, alone, weight, extra, secure)
+    parts = _submit_parallel(driver, schedule, alone, weight, extra, secure)
     partials = list(parts.accumulators.values())
     reports = list(parts.reports)
     states = dict(parts.states)
@@ -83,13 +82,13 @@ def submit(driver: Driver, schedule: Schedule) -> SubmittedRound:
 
 
 def _submit_parallel(
-    driver: Driver, round_number: int, clients: Sequence[int], weight: int, extra: Any, secure: Any
+    driver: Driver, schedule: Schedule, clients: Sequence[int], weight: int, extra: Any, secure: Any
 ) -> ParallelParts:
     """A host is asked for its clients part by part, so that a person hears of those that are done.
 
     Args:
         driver: whose hosts train.
-        round_number: from 1.
+        schedule: of the round.
         clients: that train side by side.
         weight: of all clients of the round.
         extra: samples that join each client's own, or a reference to them.
@@ -109,8 +108,9 @@ def _submit_parallel(
             before = [driver.client_states.get(c) for c in some] if scenario.keeps_client_state else []
             call = driver.hosts[i].actor.train_all.options(num_returns=2 + len(before))
             total, report, *new = call.remote(
-                driver.buffer, server_state, weight, round_number, some, part, extra, *before, secure=secure
-            )
+                driver.buffer, server_state, weight, schedule.round, some, part, extra, *before,
+                secure=secure, weights=schedule.weights,
+            )  # fmt: skip
             in_parts.append((start // size, some[0], report))
             states |= _kept_on_driver(driver, some, new)
         accumulators[i] = total

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fedray.executors import DataFailure, TrainReport
-from fedray.schedule import SERVER_NODE, Pass, Schedule, Send
+from fedray.schedule import Schedule
+from fedray.steps import SERVER_NODE, Pass, Send
 
 Ask = Callable[..., Any]  # a method's name, then its arguments: what it gives, or a reference to it
 

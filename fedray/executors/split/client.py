@@ -20,7 +20,7 @@ from fedray.executors.split.split_model import InFlightBatch, PartWeights, Split
 from fedray.learners.cut import named, tensors
 from fedray.learners.stages import Values, inputs
 from fedray.randomness import generator, key
-from fedray.schedule import Pass
+from fedray.steps import Pass
 from fedray.topologies.split import parts
 from fedray.transport.hooks import HookContext
 from fedray.transport.messages import Message, NamedTensors, pack, unpack

@@ -1,7 +1,7 @@
 """What both ends of a crossing know without telling each other."""
 
 from fedray.randomness import key
-from fedray.schedule import Pass
+from fedray.steps import Pass
 
 # Draws are keyed by these shorter words: the bits of a run depend on them.
 KEYS = {

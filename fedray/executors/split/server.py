@@ -15,7 +15,7 @@ from fedray.executors.spill import StateArrays
 from fedray.executors.split.crossings import crossing_seed, dropout_seed
 from fedray.executors.split.split_model import InFlightBatch, PartWeights, SplitModel
 from fedray.learners.cut import named, tensors
-from fedray.schedule import Pass
+from fedray.steps import Pass
 from fedray.transport.buffer import Layout
 from fedray.transport.hooks import HookContext
 from fedray.transport.messages import Message, NamedTensors, pack, unpack
