@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fedray.report.numbers import floor_of
+from fedray.report.numbers import SIGNED, floor_of
 from fedray.report.recorded import Recorded
 
 
@@ -47,6 +47,7 @@ def draw(ax: Any, run: Recorded, key: str, hue: str) -> None:
         ax.set_title(f"- - -  {known[0][0]}", loc="right", color=hue, fontsize=8)
         return
     low, high = ax.get_ylim()
+    low = low if key in SIGNED else 0.0  # where the scale will begin
     lowest = low
     for name, value in sorted(known, key=lambda level: level[1]):
         place = max(value, lowest)  # names of levels that are near to one another stand one above the other
