@@ -28,8 +28,9 @@ from fedray.network.ledger import Event
 from fedray.network.radio import Radio
 from fedray.planning.data_quality import errors_of_rounds
 from fedray.planning.feasible import feasible
-from fedray.planning.plan import settle, simulate_rounds
-from fedray.planning.round import Shared, schedule_round, shared
+from fedray.planning.plan import refuse_out_of_reach, settle
+from fedray.planning.round import schedule_round
+from fedray.planning.shared import Shared, shared
 from fedray.privacy.accounting import epsilon, facts, refuse_other_noise, with_noise
 from fedray.randomness import SERVER
 from fedray.resume import restore
@@ -172,9 +173,7 @@ class Run:
         self.workload = self.executor.workload()
         self.work = self.workload.of(scenario, known.samples)
         feasible(scenario, self.radio, self.workload, known)
-        if scenario.topology.needs_neighbours and not self.radio.links["sidelink"].reaches_all:
-            for _ in simulate_rounds(scenario, self.radio, self.work, known):
-                pass  # a client that is out of reach in a later round refuses the run now
+        refuse_out_of_reach(scenario, self.radio, self.work, known)
 
     def restore(self) -> None:
         """Goes on from the newest whole checkpoint, or describes a new run."""

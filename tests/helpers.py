@@ -107,7 +107,7 @@ def job_of(file: Path) -> tuple[Loaded, Job]:
 def begin(executor: Any) -> None:
     """An executor before its first round."""
     from fedray.data import holdings
-    from fedray.planning.round import shared
+    from fedray.planning.shared import shared
 
     scenario = executor.job.scenario
     executor.begin(shared(scenario, *holdings(scenario, executor.job.folder)))

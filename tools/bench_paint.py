@@ -34,7 +34,8 @@ from fedray.executors import Job
 from fedray.executors.ray.executor import RayExecutor
 from fedray.learners.bases import locate
 from fedray.network.radio import Radio
-from fedray.planning.round import schedule_round, shared
+from fedray.planning.round import schedule_round
+from fedray.planning.shared import shared
 from fedray.randomness import SERVER
 from fedray.scenario.augmentation import Augmentation
 

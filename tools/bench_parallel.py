@@ -42,7 +42,8 @@ from fedray.learners.classifier import build
 from fedray.network.clock import time_round
 from fedray.network.ledger import Ledger
 from fedray.network.radio import Radio
-from fedray.planning.round import Shared, schedule_round
+from fedray.planning.round import schedule_round
+from fedray.planning.shared import Shared
 from fedray.randomness import generator
 from fedray.runs.folder import RunFolder
 from fedray.runs.recorder import client_rows, round_metrics

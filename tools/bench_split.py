@@ -37,7 +37,8 @@ from fedray.learners.learners import load
 from fedray.network.clock import time_round
 from fedray.network.radio import Radio
 from fedray.network.work import Work
-from fedray.planning.round import schedule_round, shared
+from fedray.planning.round import schedule_round
+from fedray.planning.shared import shared
 from fedray.randomness import generator
 from fedray.schedule import Schedule
 from fedray.steps import Pass

@@ -5,7 +5,8 @@ from typing import Any
 from fedray.executors import Executor
 from fedray.network.ledger import Ledger
 from fedray.network.radio import Radio
-from fedray.planning.round import Shared, schedule_round
+from fedray.planning.round import schedule_round
+from fedray.planning.shared import Shared
 from fedray.runs.folder import RunFolder
 from fedray.scenario.scenario import Scenario
 

@@ -18,7 +18,7 @@ from fedray.executors.companion import CompanionRound
 from fedray.executors.reports import TrainReport as TrainReport
 from fedray.executors.round_samples import UsedSamples
 from fedray.planning.placement import ray_address
-from fedray.planning.round import Shared
+from fedray.planning.shared import Shared
 from fedray.planning.workload import Workload
 from fedray.randomness import SERVER
 from fedray.runs.folder import Saved

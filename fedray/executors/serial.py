@@ -29,7 +29,7 @@ from fedray.executors.split.client import SplitClients
 from fedray.executors.split.server import SplitServer
 from fedray.lazy import resolve
 from fedray.planning.gangs import gangs
-from fedray.planning.round import Shared
+from fedray.planning.shared import Shared
 from fedray.planning.workload import Workload, measure
 from fedray.runs.folder import Saved
 from fedray.schedule import Schedule

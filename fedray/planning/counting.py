@@ -1,15 +1,19 @@
-"""What a sample takes in training, in validation, and to be made."""
+"""What a round is made of, counted on the meta device: operations a sample, bytes, and seconds of waiting."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from fedray.data import Dataset
 from fedray.data.clients import partition
+from fedray.planning.companion import CompanionWork
 from fedray.scenario.scenario import Scenario
 
 if TYPE_CHECKING:
+    from fedray.aggregation.rule import Rule
     from fedray.learners.learner import Learner
+    from fedray.transport.hooks import HookChain
 
 
 def flops_per_sample(learner: Learner) -> float:
@@ -56,3 +60,36 @@ def waits_s(scenario: Scenario, dataset: Dataset) -> tuple[float, ...]:
     samples = cast(Any, dataset.train)
     sizes = partition(scenario, dataset.train).sizes.tolist()
     return tuple(samples.playing_s(client, n) for client, n in enumerate(sizes))
+
+
+def uplink_bytes(
+    scenario: Scenario, rules: Rule, hooks: HookChain, left_out: Sequence[int]
+) -> tuple[int, ...]:
+    """Of each kind of client.
+
+    Args:
+        scenario: whose.
+        rules: its rule.
+        hooks: that write an update.
+        left_out: numbers that each kind of client does not send.
+    """
+    if scenario.secure_aggregation is not None:
+        return (rules.summed * scenario.secure_aggregation.word_bytes,)
+    report = scenario.aggregation.report_bytes
+    return tuple(hooks.encoded_bytes(rules.sent - n) + report for n in left_out)
+
+
+def class_images(scenario: Scenario, learner: Learner) -> CompanionWork:
+    """Of class images, where the server generates them."""
+    from fedray.learners.prior import class_image_flops
+
+    if not scenario.model.class_images_from_server:
+        return CompanionWork()
+    return CompanionWork(class_image_flops(learner), learner.size, 3 * learner.size**2)
+
+
+def quantizable_parameters(learner: Learner) -> int:
+    """How many a base in eight or four bits holds so."""
+    from fedray.learners.base_precision import quantizable_numbers
+
+    return quantizable_numbers(learner.parts)

@@ -9,7 +9,8 @@ from fedray.network.links import RoundStart
 from fedray.network.radio import Radio
 from fedray.network.work import Work
 from fedray.planning.bidding import refuse_without_winners
-from fedray.planning.round import Shared, select_clients, write_round
+from fedray.planning.round import select_clients, write_round
+from fedray.planning.shared import Shared
 from fedray.planning.workload import Workload
 from fedray.scenario import Refused, Scenario
 from fedray.steps import Aggregate

@@ -23,7 +23,8 @@ from fedray.planning.cuts import CutWork, all_cuts
 from fedray.planning.feasible import TooLittle, feasible
 from fedray.planning.fine_tuning import fine_tuning
 from fedray.planning.placement import Node, pack, ray_address, refuse_crowded
-from fedray.planning.round import NOTHING, Shared, schedule_round, shared
+from fedray.planning.round import NOTHING, schedule_round
+from fedray.planning.shared import Shared, shared
 from fedray.planning.workload import Workload, measure
 from fedray.privacy.accounting import facts, with_noise
 from fedray.scenario import Loaded, Refused, Scenario
@@ -143,6 +144,20 @@ def simulate_rounds(
         schedule = schedule_round(scenario, radio, t, known, work, total)
         total = total.add(time_round(schedule, work, radio, total.sim_time_s), schedule)
         yield schedule, total
+
+
+def refuse_out_of_reach(scenario: Scenario, radio: Radio, work: Work, known: Shared) -> None:
+    """Raises Refused for a relay in which a device has nobody in range in some round.
+
+    Args:
+        scenario: whose.
+        radio: its network.
+        work: what steps take.
+        known: what the server knows of its clients.
+    """
+    if scenario.topology.needs_neighbours and not radio.links["sidelink"].reaches_all:
+        for _ in simulate_rounds(scenario, radio, work, known):
+            pass
 
 
 def settle(

@@ -1,13 +1,11 @@
 """Writes down the schedule of any round of a scenario: who takes part, and what they do."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
-from fedray.data import Samples
-from fedray.data.census import label_counts
 from fedray.ledger.agreement import agreement_s
 from fedray.network.clock import without_garbage_collection
 from fedray.network.geometry import nearest_groups
@@ -15,9 +13,10 @@ from fedray.network.ledger import Ledger
 from fedray.network.links import RoundStart, TransferRequests
 from fedray.network.radio import Radio
 from fedray.network.work import Work
-from fedray.planning.bidding import Agreement, Decision, bids_of, decide_round, score_labels
-from fedray.planning.data_quality import quality_weights, relative_errors
+from fedray.planning.bidding import Decision, bids_of, decide_round, score_labels
+from fedray.planning.data_quality import quality_weights
 from fedray.planning.selection import SelectionContext, choose
+from fedray.planning.shared import Shared
 from fedray.randomness import SERVER, generator
 from fedray.scenario.base import Refused
 from fedray.scenario.kinds import implementation
@@ -27,67 +26,6 @@ from fedray.secure.graph import neighbours
 from fedray.topologies.topology import RoundContext, Sharing, Topology
 
 NOTHING = Ledger()
-
-
-@dataclass(frozen=True)
-class Shared:
-    """What the server knows of its clients before they train."""
-
-    samples: Sequence[int]  # that each has
-    counts: np.ndarray | None = None  # of each label, as they report them [clients, labels]
-    true_counts: np.ndarray | None = None  # the same as they are, where samples are audited
-    # who takes part in every round, and what each is paid, where that is decided before the first
-    agreed: Agreement | None = None
-    label_names: Sequence[str] = ()
-    # by client, of the last round in which it trained: its loss as a multiple of the mean over the round's
-    # clients; it grows with the rounds
-    errors: dict[int, float] = field(default_factory=dict)
-
-    def add_losses(self, losses: Mapping[int, float]) -> None:
-        """What the clients of a round report, of those that trained."""
-        self.errors.update(relative_errors(losses))
-
-    def eligible(self, scenario: Scenario) -> np.ndarray:
-        """The clients that can be asked to train: a partition may leave some without samples."""
-        if scenario.data.partition.leaves_empty:
-            return np.flatnonzero(self.samples)
-        return np.arange(scenario.population.clients)
-
-
-def shared(scenario: Scenario, samples: Samples, indices: Mapping[int, np.ndarray]) -> Shared:
-    """As the clients report it, where somebody asks for labels."""
-    sizes = [len(indices[c]) for c in range(len(indices))]
-    names = tuple(samples.label_names)
-    if not scenario.needs_label_counts:
-        return Shared(sizes, label_names=names)
-    audits = scenario.incentive is not None and scenario.incentive.bids_for == "labels"
-    truth = label_counts(samples, indices) if audits else None
-    return Shared(sizes, reported_counts(scenario, samples, indices), truth, label_names=names)
-
-
-def reported_counts(scenario: Scenario, samples: Samples, indices: Mapping[int, np.ndarray]) -> np.ndarray:
-    """What each client says it has of each label, int [clients, labels]; with `population.label_epsilon`
-    under Laplace noise of scale 1 / epsilon (one sample more or less changes one count by one), rounded, and
-    never below zero (Qiang et al. 2024, Sec. III-A)."""
-    counts = _misreported(scenario, label_counts(samples, indices))
-    epsilon = scenario.population.label_epsilon
-    if epsilon is None:
-        return counts
-    draws = (generator(scenario.seed, 0, c, "label counts") for c in range(len(indices)))
-    noise = np.stack([rng.laplace(scale=1 / epsilon, size=len(samples.label_names)) for rng in draws])
-    return np.maximum(np.rint(counts + noise), 0).astype(int)
-
-
-def _misreported(scenario: Scenario, counts: np.ndarray) -> np.ndarray:
-    """Counts of labels [clients, labels] with those that attackers report where labels are paid for: in
-    proportion to the power of the attack's factor, and as many in all."""
-    if scenario.incentive is None or scenario.incentive.bids_for != "labels":
-        return counts
-    reported = counts.copy()
-    for client in scenario.attackers:
-        raised = counts[client] ** scenario.bid_factor(client, scenario.training.rounds)
-        reported[client] = np.rint(raised * (counts[client].sum() / max(raised.sum(), 1)))
-    return reported
 
 
 @without_garbage_collection()

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 from fedray.data import Dataset
 from fedray.network.work import Work
-from fedray.planning.companion import CompanionWork
 from fedray.planning.counting import (
+    class_images,
     evaluate_flops_per_sample,
     flops_per_sample,
     forward_flops,
+    quantizable_parameters,
+    uplink_bytes,
     validate_flops_per_sample,
     waits_s,
 )
@@ -26,7 +28,6 @@ from fedray.scenario.scenario import Scenario
 if TYPE_CHECKING:
     from fedray.aggregation.rule import Rule
     from fedray.learners.learner import Learner
-    from fedray.transport.hooks import HookChain
     from fedray.tuning.tuning import Tuned
 
 
@@ -259,7 +260,7 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
 
     learner = for_counting(scenario, folder, dataset)
     parameters = sum(p.numel() for part in learner.parts.values() for p in part.parameters())
-    quantizable = _quantizable(learner)
+    quantizable = quantizable_parameters(learner)
     tunes = tuning(scenario.tuning, scenario.seed, scenario.aggregation.frozen)
     tuned = tunes.apply(learner)
     layout = Layout.of(tuned.travelling, scenario.payload)
@@ -273,7 +274,7 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     refusals.refuse_gang(scenario, learner, tunes, tuned)
     left_out = tunes.left_out(layout)
     planner = scenario.companion_planner()
-    companion_work = _generation(scenario, learner) if planner is None else planner.work(folder, dataset)
+    companion_work = class_images(scenario, learner) if planner is None else planner.work(folder, dataset)
     whole = Workload(
         parameters=parameters,
         quantizable_parameters=quantizable,
@@ -281,7 +282,7 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
         home_parameters=tuned.home_parameters,
         payload_bytes=layout.nbytes,
         downlink_bytes=tuple((rules.received - n) * layout.dtype.itemsize for n in left_out),
-        uplink_bytes=_uplink_bytes(scenario, rules, hooks, left_out),
+        uplink_bytes=uplink_bytes(scenario, rules, hooks, left_out),
         summed_bytes=rules.summed * layout.dtype.itemsize,
         gathered_bytes=_gathered_bytes(scenario, rules),
         server_trains=scenario.aggregation.clean_samples > 0,
@@ -322,35 +323,3 @@ def _cut(scenario: Scenario, learner: Learner, tuned: Tuned, whole: Workload) ->
     if reason := refusal(scenario, split):
         raise reason
     return whole.at(split)
-
-
-def _uplink_bytes(
-    scenario: Scenario, rules: Rule, hooks: HookChain, left_out: Sequence[int]
-) -> tuple[int, ...]:
-    """Of each kind of client.
-
-    Args:
-        scenario: whose.
-        rules: its rule.
-        hooks: that write an update.
-        left_out: numbers that each kind of client does not send.
-    """
-    if scenario.secure_aggregation is not None:
-        return (rules.summed * scenario.secure_aggregation.word_bytes,)
-    report = scenario.aggregation.report_bytes
-    return tuple(hooks.encoded_bytes(rules.sent - n) + report for n in left_out)
-
-
-def _generation(scenario: Scenario, learner: Learner) -> CompanionWork:
-    """Of class images, where the server generates them."""
-    from fedray.learners.prior import class_image_flops
-
-    if not scenario.model.class_images_from_server:
-        return CompanionWork()
-    return CompanionWork(class_image_flops(learner), learner.size, 3 * learner.size**2)
-
-
-def _quantizable(learner: Learner) -> int:
-    from fedray.learners.base_precision import quantizable_numbers
-
-    return quantizable_numbers(learner.parts)

@@ -13,7 +13,7 @@ from fedray.network.clock import time_round
 from fedray.network.ledger import Ledger
 from fedray.network.radio import Radio
 from fedray.planning.plan import simulate_rounds
-from fedray.planning.round import shared
+from fedray.planning.shared import shared
 from fedray.planning.workload import measure
 from tests.helpers import garments
 

@@ -10,7 +10,7 @@ from fedray.network.ledger import Ledger
 from fedray.network.links import RoundStart
 from fedray.network.radio import Radio
 from fedray.network.work import Work
-from fedray.planning.round import shared
+from fedray.planning.shared import shared
 from fedray.randomness import SERVER_ID
 from tests.helpers import garments, job_of, rows, run
 

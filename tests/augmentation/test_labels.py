@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from fedray.augmentation import labels
 from fedray.data.census import distance
-from fedray.planning.round import Shared, reported_counts, schedule_round
+from fedray.planning.round import schedule_round
 from fedray.planning.selection import SelectionContext, label_cover
+from fedray.planning.shared import Shared, reported_counts
 from fedray.scenario.augmentation import Augmentation
 from fedray.scenario.weighting import Fixed, Linear
 from tests.helpers import garments, job_of
@@ -80,7 +81,7 @@ def test_clients_chosen_by_cover_are_different_ones_and_cover_as_much_as_any_gre
 def test_a_scenario_may_choose_its_clients_by_cover(tmp_path):
     from fedray.data import holdings
     from fedray.network.radio import Radio
-    from fedray.planning.round import shared
+    from fedray.planning.shared import shared
 
     changes = {
         "population": {"clients": 30, "per_round": 5, "selection": "label_cover"},

@@ -9,7 +9,8 @@ from fedray.executors.model import master
 from fedray.executors.serial import SerialExecutor
 from fedray.network.radio import Radio
 from fedray.planning.plan import plan
-from fedray.planning.round import schedule_round, shared
+from fedray.planning.round import schedule_round
+from fedray.planning.shared import shared
 from tests.helpers import UNSEEN, begin, garments, job_of, tiny
 
 ROUNDS = 3

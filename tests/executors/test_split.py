@@ -22,7 +22,8 @@ from fedray.executors.split.server import SplitServer
 from fedray.network.clock import time_round
 from fedray.network.radio import Radio
 from fedray.planning.plan import plan
-from fedray.planning.round import schedule_round, shared
+from fedray.planning.round import schedule_round
+from fedray.planning.shared import shared
 from fedray.planning.workload import measure
 from fedray.report.page import write
 from fedray.report.recorded import read

@@ -7,7 +7,7 @@ from fedray import checks
 from fedray.incentives.scores import quadratic_score
 from fedray.planning.bidding import label_shares
 from fedray.planning.plan import plan
-from fedray.planning.round import shared
+from fedray.planning.shared import shared
 from fedray.randomness import generator
 from fedray.scenario import ScenarioError
 from tests.helpers import garments, job_of, rows, run, unevaluated

@@ -16,7 +16,8 @@ from fedray.network.links import RoundStart
 from fedray.network.radio import Radio
 from fedray.planning.client_costs import hop_costs, known_costs, private_factors
 from fedray.planning.plan import plan, settle
-from fedray.planning.round import Shared, schedule_round
+from fedray.planning.round import schedule_round
+from fedray.planning.shared import Shared
 from fedray.planning.workload import measure
 from fedray.report import facts, recorded
 from fedray.scenario import ScenarioError

@@ -3,7 +3,7 @@
 from typing import Any
 
 from fedray.executors.ray.hosts import HostPool
-from fedray.planning.round import Shared
+from fedray.planning.shared import Shared
 
 
 class Driver(HostPool):

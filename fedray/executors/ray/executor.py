@@ -19,7 +19,7 @@ from fedray.executors.ray.driver import Driver
 from fedray.executors.ray.wiring import SubmittedRound, submit, submit_split
 from fedray.executors.split import failed
 from fedray.planning.placement import Node, pack, refuse_crowded
-from fedray.planning.round import Shared
+from fedray.planning.shared import Shared
 from fedray.planning.workload import Workload
 from fedray.runs.folder import Saved
 from fedray.scenario.base import Refused
