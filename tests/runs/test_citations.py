@@ -27,15 +27,8 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
         # sidelink: by its model
         *("scale", "noise", "misreport"),  # attacks beside those that cite
         "validation",  # of a relay's receivers
-        *(
-            "service",
-            "edge",
-            "drawn",
-            "listed",
-            "zipf",
-            "exponential",
-            "curve",
-        ),  # who serves requests, and how
+        *("service", "edge", "listed", "zipf", "exponential", "curve"),  # who serves requests, and how
+        *("awgn", "rayleigh"),  # channels of a codec, which cites
         *("lfu", "lru", "hits_per_byte"),  # of a cache
         *("random", "round_robin", "most_free", "nearest_with_model", "greedy", "prophet"),  # plain rules
         *("level", "neighbours", "sidelink", "flops", "profile", "mix", "disc", "line", "places"),
@@ -67,7 +60,10 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "at": {"server", "server_broadcast", "client"},
     "labels": {"uniform", "lacking", "dirty", "clean"},
     "place": {"random", "first", "last"},
-    "start": {"global", "own"},
+    "start": {"global", "own", "linear", "random"},  # of a codec, which cites
+    "task": {"pixels"},
+    "beside": {"jpeg", "webp", "linear", "bound", "prompt"},  # of a transmission, which cites
+    "game": {"price", "prize"},  # of a kind that cites
     "fading": {"model", "none", "rayleigh", "rician"},
     "modulation": {"64qam", "256qam"},
     "allocation": {"equal", "broadcast", "min_max"},
