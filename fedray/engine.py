@@ -23,13 +23,12 @@ from fedray.executors import (
 )
 from fedray.failures import RunFailed as RunFailed
 from fedray.failures import failed_round, failure, judge_failure, record, refuse_round_of_failures
-from fedray.network.clock import time_round
 from fedray.network.ledger import Event
 from fedray.network.radio import Radio
 from fedray.planning.data_quality import errors_of_rounds
 from fedray.planning.feasible import feasible
 from fedray.planning.plan import refuse_out_of_reach, settle
-from fedray.planning.round import schedule_round
+from fedray.planning.rounds import rounds_of
 from fedray.planning.shared import Shared, shared
 from fedray.privacy.accounting import epsilon, facts, refuse_other_noise, with_noise
 from fedray.randomness import SERVER
@@ -174,6 +173,7 @@ class Run:
         self.work = self.workload.of(scenario, known.samples)
         feasible(scenario, self.radio, self.workload, known)
         refuse_out_of_reach(scenario, self.radio, self.work, known)
+        self.rounds = rounds_of(scenario, self.radio, self.work, known, self.recorder.earlier_costs())
 
     def restore(self) -> None:
         """Goes on from the newest whole checkpoint, or describes a new run."""
@@ -217,9 +217,7 @@ class Run:
         """One round: its schedule, what that costs, who trains, and the evaluation of what came of it."""
         scenario = self.scenario
         with attribute_error(round_number, "writing its schedule", None):
-            selected = schedule_round(scenario, self.radio, round_number, self.known, self.work, self.ledger)
-        with attribute_error(round_number, "simulating it", None):
-            events = time_round(selected, self.work, self.radio, self.ledger.sim_time_s)
+            selected, events = self.rounds.of(round_number, self.ledger)
         for note in failed_round(round_number, events):
             self.listeners.on_note(note)
         # nobody trains what would be late or lost
@@ -261,7 +259,7 @@ class Run:
         budget = self.scenario.runtime.failures.budget
         arrived: dict[int, TrainReport] = {}
         reports: dict[int, ClientReport] = {}
-        steps = len(schedule.steps) > 1 or self.scenario.steps_without_updates
+        steps = len(schedule.steps) > 1 or self.scenario.steps_without_updates or schedule.versions_in_use
         for report in self.executor.run_round(schedule) if steps else ():
             self.failures += report.failure is not None
             arrived[report.client] = report

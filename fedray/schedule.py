@@ -9,7 +9,7 @@ a `Aggregate` step combines all that reach it.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -35,6 +35,10 @@ class Schedule:
     unreached: tuple[int, ...] = ()  # clients that were selected, and that no step reaches
     payments: Payments | None = None  # where clients are paid
     weights: Mapping[int, int] | None = None  # of its clients, where these are a round's own
+    # By how many server steps each client's model is older than the newest; empty where all get the newest.
+    staleness: Mapping[int, int] = field(default_factory=dict)
+    # models that clients go on with after it, each by how many server steps had made it
+    versions_in_use: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         early = next(
@@ -87,7 +91,7 @@ class Schedule:
     def sorted(self, starts_s: Mapping[str, float]) -> Schedule:
         """The same steps, in the order in which the clock has them start."""
         steps = sorted(self.steps, key=lambda step: starts_s[step.id])
-        return Schedule(self.round, tuple(steps), weights=self.weights)
+        return replace(self, steps=tuple(steps))
 
     def encoding(self, encoded: Collection[int]) -> Schedule:
         """The same round, in which all clients but these encode their samples before they train."""
@@ -157,10 +161,9 @@ class Schedule:
         if len(wanted) == len(self.steps):
             return self
         kept = (step for step in self.steps if step.id in wanted)
-        return Schedule(
-            self.round,
-            tuple(step._replace(after=tuple(i for i in step.after if i in wanted)) for step in kept),
-            weights=self.weights,
+        return replace(
+            self,
+            steps=tuple(step._replace(after=tuple(i for i in step.after if i in wanted)) for step in kept),
         )
 
     def using(self, samples: Mapping[int, int]) -> Schedule:

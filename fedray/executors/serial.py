@@ -27,11 +27,13 @@ from fedray.executors.spill import ClientStates, StateArrays
 from fedray.executors.split import ask, failed
 from fedray.executors.split.client import SplitClients
 from fedray.executors.split.server import SplitServer
+from fedray.executors.versions import Aged, Versions
 from fedray.lazy import resolve
 from fedray.planning.gangs import gangs
 from fedray.planning.shared import Shared
 from fedray.planning.workload import Workload, measure
 from fedray.runs.folder import Saved
+from fedray.scenario.kinds import implementation
 from fedray.schedule import Schedule
 from fedray.transport.buffer import Layout
 
@@ -68,11 +70,14 @@ class SerialExecutor:
         self.can_train = len(shared.eligible(self.job.scenario))
         self.client_states = ClientStates()
         self.changed: set[int] = set()
+        self.versions = Versions()
 
     def restore(self, folder: Path, saved: Saved) -> None:
         self.buffer, self.state = self.server.restore(self.layout, folder, saved)
         for client, name in saved.clients.items():
             self.client_states[client] = self.server.client_state(folder, name, saved.files[name])
+        for version, name in saved.versions.items():
+            self.versions.buffers[version] = self.server.version(folder, name, saved.files[name])
         # written anew: the checkpoint before the next one may be a damaged one
         self.changed = set(self.client_states)
 
@@ -92,6 +97,7 @@ class SerialExecutor:
         training = self._train_clients(schedule, self.clients, extra, secure)
         partials = yield from collecting(training, reports)
         report = reported(trained and trained[1], schedule.round, partials)
+        self.versions.keep(schedule, self.buffer)
         if partials or self.job.scenario.steps_without_updates:
             self._aggregate(schedule.round, partials, secure)
         if companion.choose is not None:
@@ -114,14 +120,21 @@ class SerialExecutor:
         in_gangs = self.job.scenario.runtime.gang > 1
         samples = self.shared.samples.__getitem__
         side_by_side = gangs(self.job.scenario, schedule.clients, samples) if in_gangs else chains(schedule)
+        section = self.job.scenario.topology.asynchronous
         for chain in side_by_side:
             if len(chain) > 1 and not in_gangs:
                 partials.append((yield from self._relay(schedule, clients, chain, weight)))
                 continue
             states = [self.client_states.get(client) for client in chain]
             server = self.state if self.job.scenario.shows_server_state else {}
+            base = self.buffer
+            aged = None
+            if section is not None:
+                staleness = schedule.staleness[chain[0]]
+                base = self.versions.base(schedule, staleness, self.buffer)
+                aged = Aged(staleness, self.buffer if implementation(section).needs_drift else None)
             parallel, reports, new_states = clients.train_all(
-                self.buffer, server, weight, schedule.round, chain, states, parallel, extra, secure, weights
+                base, server, weight, schedule.round, chain, states, parallel, extra, secure, weights, aged
             )
             self._keep(chain, new_states)
             yield from reports
@@ -207,8 +220,9 @@ class SerialExecutor:
         states = [self.client_states[c] for c in changed]
         self.changed = set()
         return self.server.checkpoint(
-            self.layout, self.buffer, self.state, folder, before, unchanged, changed, *states
-        )
+            self.layout, self.buffer, self.state, folder, before, unchanged, changed,
+            [*self.versions.buffers], *states, *self.versions.buffers.values(),
+        )  # fmt: skip
 
     def global_buffer(self) -> tuple[np.ndarray, Layout]:
         return self.buffer, self.layout

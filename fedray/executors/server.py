@@ -30,6 +30,7 @@ from fedray.transport.compression import hook_chain
 from fedray.transport.hooks import HookContext
 
 SERVER_FILE = "server.safetensors"
+VERSION = "buffer"  # in the file of an older model
 
 
 class ServerWork:
@@ -125,7 +126,8 @@ class ServerWork:
 
     def checkpoint(
         self, layout: Layout, buffer: np.ndarray, state: StateArrays, folder: Path, before: Path | None,
-        unchanged: Sequence[int], changed: Sequence[int], *states: StateArrays,
+        unchanged: Sequence[int], changed: Sequence[int], versions: Sequence[int],
+        *arrays: Any,
     ) -> Saved:  # fmt: skip
         """Writes the model's weights, what the server has beside them, and the states of the clients that
         have changed since the checkpoint `before`; the others' are linked to its files.
@@ -137,8 +139,11 @@ class ServerWork:
             folder: where it is written.
             before: the checkpoint before, if there is one.
             unchanged: clients whose state is as it was there.
-            changed: the other clients that have one, in the order of the states.
+            changed: the other clients that have one.
+            versions: of older models that clients under way began with.
+            arrays: the states of the changed, then the buffers of the versions.
         """
+        states = arrays[: len(changed)]
         layout.save(buffer[: layout.nbytes], folder / "weights.safetensors")
         files: dict[str, str] = {}
         if len(buffer) > layout.nbytes or state:
@@ -148,6 +153,13 @@ class ServerWork:
             files[SERVER_FILE] = save_arrays(kept_state, folder / SERVER_FILE)
         for client, value in zip(changed, states, strict=True):
             files[client_file(client)] = save_arrays(value, folder / client_file(client))
+        for version, old in zip(versions, arrays[len(changed) :], strict=True):
+            name = version_file(version)
+            if before is not None and (before / name).exists():
+                os.link(before / name, folder / name)
+                files[name] = saved_files(before)[name]
+            else:
+                files[name] = save_arrays({VERSION: old}, folder / name)
         if unchanged:
             assert before is not None
             saved = saved_files(before)
@@ -182,6 +194,14 @@ class ServerWork:
 
     def client_state(self, folder: Path, name: str, expected: str) -> StateArrays:
         return load_arrays(folder / name, expected)
+
+    def version(self, folder: Path, name: str, expected: str) -> np.ndarray:
+        """A buffer that clients under way began with, of a checkpoint."""
+        return load_arrays(folder / name, expected)[VERSION]
+
+
+def version_file(version: int) -> str:
+    return f"version-{version}.safetensors"
 
 
 def client_file(client: int) -> str:

@@ -259,14 +259,15 @@ def _waiting(schedule: Schedule, events: list[Event], radio: Radio, start_s: flo
     )
     spans = ((*pair, e.t0_s, e.t1_s) for pair, e in zip(ends, events, strict=True))
     return [
-        _wait(schedule.round, client, end_s, seconds, joules)
+        waiting(schedule.round, client, end_s, seconds, joules)
         for client, seconds in idle_s(spans, start_s, end_s).items()
         if (joules := radio.device(client).section.idle_w * seconds)
     ]
 
 
-def _wait(round_number: int, client: int, end_s: float, seconds: float, joules: float) -> Event:
-    """
+def waiting(round_number: int, client: int, end_s: float, seconds: float, joules: float) -> Event:
+    """A line of the timeline of a device that has nothing to do.
+
     Args:
         round_number: of the round.
         client: that waits, or the server.

@@ -24,6 +24,7 @@ from fedray.planning.feasible import TooLittle, feasible
 from fedray.planning.fine_tuning import fine_tuning
 from fedray.planning.placement import Node, pack, ray_address, refuse_crowded
 from fedray.planning.round import NOTHING, schedule_round
+from fedray.planning.rounds import rounds_of
 from fedray.planning.shared import Shared, shared
 from fedray.planning.workload import Workload, measure
 from fedray.privacy.accounting import facts, with_noise
@@ -140,9 +141,10 @@ def simulate_rounds(
     Raises:
         Refused: for a relay in which a device has nobody in range in some round.
     """
+    rounds = rounds_of(scenario, radio, work, known, total)
     for t in range(1, scenario.training.rounds + 1):
-        schedule = schedule_round(scenario, radio, t, known, work, total)
-        total = total.add(time_round(schedule, work, radio, total.sim_time_s), schedule)
+        schedule, events = rounds.of(t, total)
+        total = total.add(events, schedule)
         yield schedule, total
 
 

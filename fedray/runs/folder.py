@@ -52,10 +52,16 @@ class Saved:
     @property
     def clients(self) -> dict[int, str]:
         """The file of each client that has a state."""
-        names = {
-            name: Path(name).stem.removeprefix("client-") for name in self.files if name.startswith("client-")
-        }
-        return {int(number): name for name, number in names.items()}
+        return self._numbered("client-")
+
+    @property
+    def versions(self) -> dict[int, str]:
+        """The file of each older model that clients under way began with."""
+        return self._numbered("version-")
+
+    def _numbered(self, prefix: str) -> dict[int, str]:
+        own = [name for name in self.files if name.startswith(prefix)]
+        return {int(Path(name).stem.removeprefix(prefix)): name for name in own}
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,8 @@ BASES = {
     "incentive": "fedray.incentives.incentive:Incentive",
     "weighting": "fedray.augmentation.weighting:Weighting",
     "topology": "fedray.topologies.topology:Topology",
+    "mode": "fedray.aggregation.modes:Mode",
+    "staleness": "fedray.aggregation.staleness:Staleness",
     "selection": "fedray.planning.selection:Selection",
     "source": "fedray.data.source:Source",
     "partition": "fedray.data.partition:Partition",

@@ -7,6 +7,7 @@ from pydantic import Discriminator, Field
 
 from fedray.scenario.base import Count, Refused
 from fedray.scenario.kinds import KindSection, OpenKind
+from fedray.scenario.mode import Mode, ModeSection
 from fedray.scenario.relay_defence import RelayDefence, RelayDefenceSection
 from fedray.scenario.split_defence import Defence
 from fedray.scenario.transforms import Quantize, TopK
@@ -34,6 +35,11 @@ class TopologySection(KindSection):
     def chooses_cut(self) -> bool:
         """Whether where the model is cut is chosen by its costs, before anything trains."""
         return False
+
+    @property
+    def asynchronous(self) -> ModeSection | None:
+        """When the server takes its step, where clients do not wait for each other; None: they do."""
+        return None
 
     @property
     def shares_uplink(self) -> bool:
@@ -134,6 +140,11 @@ class Parallel(TopologySection):
         "round's n clients add them in a ring over sidelinks, in which each sends 2 (n - 1) / n of the "
         "payload, and one of them sends the result up.",
     )
+    mode: Mode | None = Field(
+        default=None,
+        description="Asynchronous rounds: when the server takes its step, where clients do not wait for each "
+        "other. None: each round waits for all its clients.",
+    )
 
     implementation: ClassVar[str] = "fedray.topologies.parallel:ParallelTopology"
     cites: ClassVar[tuple[str, ...]] = ("huang2023federated",)
@@ -142,6 +153,10 @@ class Parallel(TopologySection):
     @property
     def reduces_among_clients(self) -> bool:
         return self.reduce == "allreduce"
+
+    @property
+    def asynchronous(self) -> ModeSection | None:
+        return self.mode
 
     @property
     def shares_uplink(self) -> bool:
