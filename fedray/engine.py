@@ -237,6 +237,7 @@ class Run:
             self.elapsed_s(),
             scenario.aggregation.weight,
             missed=len(clients) - len(schedule.clients),
+            staleness=[schedule.staleness[client] for client in schedule.clients if schedule.staleness],
         )
         if server is not None:
             metrics |= server.metrics
@@ -246,7 +247,7 @@ class Run:
             metrics |= rejections(in_order, scenario.attackers_in(round_number))
         due = scenario.is_evaluated(round_number)
         evaluation = self.executor.evaluate(self.grid(round_number)) if due else None
-        rows = client_rows(round_number, clients, reports, events)
+        rows = client_rows(round_number, clients, reports, events, selected.staleness)
         self.pending.append(PendingRound(round_number, events, metrics, rows, evaluation))
 
     def train_clients(self, schedule: Schedule) -> tuple[dict[int, ClientReport], TrainReport | None]:

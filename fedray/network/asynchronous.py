@@ -240,7 +240,7 @@ class Timeline:
 
 
 def events_of(round_number: int, step: ServerStep, started_s: float, radio: Radio) -> list[Event]:
-    """Lines of the timeline of a server step: those of the clients that have ended in it, which may have begun
+    """Lines of the timeline of a server step: those of clients that have ended in it, who may have begun
     before it, and its own.
 
     Args:

@@ -107,7 +107,7 @@ def _schedule(round_number: int, step: ServerStep) -> Schedule:
 def random_client(
     seed: int, radio: Radio, eligible: np.ndarray
 ) -> Callable[[int, Collection[int]], int | None]:
-    """Who begins next: of the clients that are there in a round and may begin, each with the same probability.
+    """Who begins next: of the clients that are there in a round and may begin, all with equal probability.
 
     Args:
         seed: the run's.

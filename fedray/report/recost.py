@@ -55,6 +55,11 @@ def simulate_on_network(run: Recorded, file: Path) -> Recorded:
     Raises:
         ScenarioError: for a file that is no network for this run's clients.
     """
+    if (run.scenario.get("topology") or {}).get("mode"):
+        got = "asynchronous rounds, whose clients follow from the network"
+        raise ScenarioError(
+            [f"{run.path}: got {got}, expected others: plan the scenario on the other network"]
+        )
     loaded = load_network(file, run.scenario, reader.code_folders(run.path))
     scenario = loaded.scenario
     try:

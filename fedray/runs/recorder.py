@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
+from statistics import fmean
 from typing import Any
 
 from fedray.callbacks import ClientReport
@@ -16,7 +17,7 @@ from fedray.scenario.tune_first import GENERATOR
 from fedray.steps import node_client
 
 # What became of a client that did not train: the first of these that happened to one of its steps.
-NOT_TRAINED = ("dropped", "lost", "late")
+NOT_TRAINED = ("dropped", "lost", "late", "stale")
 
 
 class Recorder:
@@ -75,6 +76,7 @@ def round_metrics(
     wall_time_s: float,
     weight: Callable[[int], int],
     missed: int = 0,
+    staleness: Sequence[int] = (),
 ) -> dict[str, Any]:
     """A line of metrics.jsonl. Bytes, simulated time, energy and money are cumulative.
 
@@ -85,6 +87,7 @@ def round_metrics(
         wall_time_s: since the run's start, while it was not interrupted.
         weight: what a client of so many samples weighs in the objective, and so in the round's loss.
         missed: clients that were selected, and whose network or device kept them out.
+        staleness: of each report, where clients do not begin together.
     """
     good = [report for report in reports if report.failure is None]
     loss = math.nan
@@ -104,6 +107,7 @@ def round_metrics(
         "sim_time_s": ledger.sim_time_s,
         "energy_j": ledger.energy_j,
         **ledger.money,
+        **({"staleness": fmean(staleness), "staleness_max": max(staleness)} if staleness else {}),
         "wall_time_s": round(wall_time_s, 3),
     }
 
@@ -135,6 +139,7 @@ def client_rows(
     clients: Sequence[int],
     reports: Mapping[int, ClientReport],
     events: Sequence[Event],
+    staleness: Mapping[int, int],
 ) -> list[dict[str, Any]]:
     """The lines of clients.jsonl of a round, a client each, by their numbers.
 
@@ -147,6 +152,8 @@ def client_rows(
         clients: that were selected, whether or not they trained.
         reports: of those that trained, by client.
         events: of the whole round, as the clock has them.
+        staleness: by how many server steps each one's model was older than the newest; empty where clients
+            begin together.
     """
     costs = {client: _Costs() for client in clients}
     for event in events:
@@ -172,6 +179,7 @@ def client_rows(
                 "sim_time_s": cost.time_s,
                 "energy_j": cost.energy_j,
                 "outcome": "rejected" if client in rejected else _outcome(report, cost.outcomes),
+                **({"staleness": staleness[client]} if staleness else {}),
             }
         )
     return rows

@@ -134,6 +134,12 @@ class ModeSection(KindSection):
             yield "incentive", "some beside a mode", "none: clients bid for rounds that begin together"
         if scenario.augmentation is not None:
             yield "augmentation", "some beside a mode", "none: pictures are made for rounds"
+        if scenario.shows_server_state:
+            got = f"{scenario.payload} with parts of the numbers"
+            yield "tuning.payload", got, "fp32: the server keeps the numbers of its newest model alone"
+        if scenario.ledger is not None:
+            expected = "none: its record says of a round's clients that all had the model before it"
+            yield "ledger", "one beside a mode", expected
         if scenario.runtime.gang > 1:
             yield "runtime.gang", scenario.runtime.gang, "1: clients begin from different models"
         if scenario.has_collusion:

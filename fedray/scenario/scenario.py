@@ -209,6 +209,8 @@ class Scenario(Section):
         network = self.network
         if population.clients_per_round < population.clients or network.deadline_s is not None:
             return True
+        if self.topology.asynchronous is not None:
+            return True
         return network.may_lose or any(d.availability < 1 or d.dropout for d in network.devices)
 
     @property

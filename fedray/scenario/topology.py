@@ -162,6 +162,9 @@ class Parallel(TopologySection):
     def shares_uplink(self) -> bool:
         return self.reduce == "server"
 
+    def updates(self, clients: int) -> int:
+        return clients if self.mode is None else self.mode.updates_per_step
+
     @property
     def views(self) -> tuple[str, ...]:
         """In a ring the server gets the sum alone."""
