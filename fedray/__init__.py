@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fedray.adversary.attack import Attack
     from fedray.aggregation.accumulators import Accumulator, ExactSum, Gathered, Updates
+    from fedray.aggregation.modes import Mode
     from fedray.aggregation.rule import Rule
+    from fedray.aggregation.staleness import Staleness
     from fedray.api import check, compare, load, open, plan, run, trainable
     from fedray.augmentation.amount import Amount, AmountContext
     from fedray.augmentation.weighting import Weighting, WeightingContext
@@ -92,6 +94,7 @@ __all__ = [
     "LinkContext",
     "Mechanism",
     "Offers",
+    "Mode",
     "Outcome",
     "Partition",
     "PettingZooEnvironment",
@@ -117,6 +120,7 @@ __all__ = [
     "Source",
     "Stage",
     "Step",
+    "Staleness",
     "Topology",
     "Train",
     "TransferCosts",
@@ -138,7 +142,9 @@ __all__ = [
 _MODULES = {
     "fedray.adversary.attack": ["Attack"],
     "fedray.aggregation.accumulators": ["Accumulator", "ExactSum", "Gathered", "Updates"],
+    "fedray.aggregation.modes": ["Mode"],
     "fedray.aggregation.rule": ["Rule"],
+    "fedray.aggregation.staleness": ["Staleness"],
     "fedray.api": ["check", "compare", "load", "open", "plan", "run", "trainable"],
     "fedray.augmentation.amount": ["Amount", "AmountContext"],
     "fedray.augmentation.weighting": ["Weighting", "WeightingContext"],
