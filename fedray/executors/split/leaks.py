@@ -61,6 +61,8 @@ def measure(job: Job, learner: Learner, samples: Samples, sheet_file: Path) -> d
     if (defends := defence(topology.defence)) is not None:
         sent = defends.sent(sent, draws)
     wire = WireFormat(codecs(topology.compression), DTYPES[scenario.training.precision])
+    if result.on_air:  # the numbers that the server measures are its own
+        wire = WireFormat((), torch.float32)
     arrived = unpack(pack(sent, wire, 0), wire, 0, sent[0][1].device)
     secret = values[result.secret]
     seen = [t.float() for _, t in arrived if t.is_floating_point()]
