@@ -54,7 +54,6 @@ SMALL = {
     "network.downlink": WIRED,
     "network.cell": {"placement": {"kind": "disc", "radius_m": 200}},
 }
-ONE = {"population": {"clients": 1}, "data.partition": {"kind": "iid"}}
 PARALLEL = {"topology": {"kind": "parallel"}}
 
 
@@ -92,17 +91,22 @@ def executor(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    run(garments(folder, SMALL), folder / "run")
+    looks = {"leakage": {"samples": 16, "attack_steps": 2}}
+    run(garments(folder, SMALL | {"evaluation": looks}), folder / "run")
     return folder / "run"
 
 
 # What is learned
 
 
-@pytest.mark.parametrize(("start", "variant"), [("linear", "splitfed_v2"), ("random", "vanilla")])
-def test_one_client_and_its_server_learn_over_the_air_what_the_whole_codec_learns(start, variant, tmp_path):
+@pytest.mark.parametrize(
+    ("start", "variant", "clients"), [("linear", "splitfed_v1", 2), ("random", "vanilla", 1)]
+)
+def test_clients_and_their_server_learn_over_the_air_what_whole_codecs_learn(
+    start, variant, clients, tmp_path
+):
     """The same images, ratios, gains and noise; two rounds, so that moments come back too."""
-    changes = SMALL | ONE | {"model": CODEC | {"start": start}}
+    changes = SMALL | {"population": {"clients": clients}, "model": CODEC | {"start": start}}
     split = garments(tmp_path, changes | {"topology": SPLIT | {"variant": variant}}, "split.yaml")
     over_the_air, reports = trained(split, 2)
     whole, others = trained(garments(tmp_path, changes | PARALLEL, "whole.yaml"), 2)
@@ -204,6 +208,7 @@ def test_a_plan_counts_symbols_and_no_bytes_for_what_goes_up(tmp_path):
 
 def test_a_run_records_symbols_and_its_report_shows_them(finished):
     assert rows(finished / "metrics.jsonl")[-1]["symbols"] == 4 * 6 * USES
+    assert (finished / "samples" / "attack-0001.png").is_file(), "what arrives is what a server looks at"
     page = write_report([finished]).read_text()
     assert "48 symbols" in page
 
