@@ -110,6 +110,17 @@ class Schedule:
         steps = (*self.steps[:last], step._replace(agrees_s=seconds), *self.steps[last + 1 :])
         return replace(self, steps=steps)
 
+    def over_the_air(self, snrs_db: Mapping[int, float]) -> Schedule:
+        """The same round, in which what each client sends of its batches goes over a link of this mean
+        signal-to-noise ratio."""
+        steps = [
+            step._replace(snr_db=snrs_db[step.client])
+            if isinstance(step, Pass) and step.stage == "front"
+            else step
+            for step in self.steps
+        ]
+        return replace(self, steps=tuple(steps))
+
     def giving_class_images(self, images: int) -> Schedule:
         """The same round, in which the server generates so many class images for each client that encodes its
         samples, and sends them before it trains.

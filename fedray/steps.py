@@ -60,7 +60,8 @@ class Generate(NamedTuple):
 class Pass(NamedTuple):
     """A (micro-)batch of client `client` passes through a part of a model that is cut: through the client's
     (front, tail, and front backwards: back) or the server's (server_forward_backward: both ways and the loss;
-    in U-shape server_forward and server_backward). `encodes`: as Train."""
+    in U-shape server_forward and server_backward). `encodes`: as Train. `snr_db`: the mean signal-to-noise
+    ratio of the client's uplink in this round, where its front goes on the air."""
 
     id: str
     client: int
@@ -71,6 +72,7 @@ class Pass(NamedTuple):
     samples: int
     after: tuple[str, ...]
     encodes: bool = False
+    snr_db: float | None = None
 
     @property
     def node(self) -> str:

@@ -13,7 +13,7 @@ from fedray.network.links import (
     TransferRequests,
 )
 from fedray.network.propagation import LIGHT_MPS
-from fedray.network.rates import arq, efficiency, ergodic, linear, min_efficient_snr
+from fedray.network.rates import arq, decibel, efficiency, ergodic, linear, min_efficient_snr
 from fedray.randomness import normals, uniforms
 from fedray.scenario.radio import BLOCK_HZ
 
@@ -106,6 +106,24 @@ class RadioChannel(Link):
         sending_s = allocation.broadcast_time_s(sent_s) if broadcast else sent_s
         energy_j = self.power_w(requests.sender, part) * sending_s + section.receive_w * sent_s
         return TransferCosts(section.latency_s * requests.messages * tries + on_air_s, energy_j, lost)
+
+    def symbol_transfers(
+        self, start: RoundStart, requests: TransferRequests, symbols: np.ndarray
+    ) -> TransferCosts:
+        """A complex symbol takes a second and hertz of the sender's share of the band, less its overhead.
+        What is uncoded always arrives, with noise: it has no outage, no second try, and no block to lose."""
+        section = self.section
+        hz = section.bandwidth_hz * (1 - section.overhead) * requests.share
+        on_air_s = symbols / hz
+        part = requests.share if self.direction == "downlink" else 1.0
+        energy_j = (self.power_w(requests.sender, part) + section.receive_w) * on_air_s
+        time_s = section.latency_s * requests.messages + on_air_s
+        return TransferCosts(time_s, energy_j, np.zeros(len(on_air_s), bool))
+
+    def mean_snr_db(self, start: RoundStart, requests: TransferRequests) -> np.ndarray:
+        snr, _ = self.mean_snr(start, requests.sender, requests.receiver)
+        db: np.ndarray = decibel(self.snr_in_share(snr, requests.share))
+        return db
 
     def _tries(
         self, start: RoundStart, requests: TransferRequests, snr: np.ndarray, k: np.ndarray

@@ -55,8 +55,9 @@ def time_round(
     """
     loads = [work.load(step) for step in schedule]
     waits_s = {i: wait_s for i, step in enumerate(schedule) if (wait_s := work.wait_s(step))}
+    symbols = {i: uses for i, step in enumerate(schedule) if (uses := work.symbols(step))}
     start = RoundStart(schedule.round, start_s)
-    transfers = transfer_costs(schedule, loads, radio, start)
+    transfers = transfer_costs(schedule, loads, radio, start, symbols)
     frequency_hz = dict[int, float]()
     if radio.section.save_energy:
         frequency_hz, uplinks = save_energy(schedule, loads, radio, start, transfers, waits_s)
@@ -68,7 +69,7 @@ def time_round(
         simulation = Simulation(schedule, costs.duration_s, failures.places)
     else:
         simulation = Replay(schedule, costs.duration_s, failures.places, outcomes)
-    events = _events(schedule, costs, simulation.run(), failures, start_s)
+    events = _events(schedule, costs, simulation.run(), failures, start_s, symbols)
     return [*events, *_waiting(schedule, events, radio, start_s)]
 
 
@@ -182,7 +183,12 @@ def _costs(
 
 
 def _events(
-    schedule: Schedule, costs: StepCosts, timing: Timing, failures: Failures, start_s: float
+    schedule: Schedule,
+    costs: StepCosts,
+    timing: Timing,
+    failures: Failures,
+    start_s: float,
+    symbols: Mapping[int, int],
 ) -> list[Event]:
     """A line of the timeline for each step.
 
@@ -192,6 +198,7 @@ def _events(
         timing: of each step, since the round's start.
         failures: the steps that were lost or in which a device dropped out.
         start_s: when the round begins.
+        symbols: channel uses of steps that go on the air as they are.
     """
     outcomes = dict.fromkeys(timing.late, "late")
     outcomes |= dict.fromkeys(failures.dropped, "dropped")
@@ -220,6 +227,7 @@ def _events(
             getattr(step, "encodes", False),
             *_client_batch_part(step),
             waits_s=0.0 if outcome == "skipped" else costs.waits_s.get(i, 0.0),
+            symbols=0 if outcome == "skipped" else symbols.get(i, 0),
         )
         events.append(event)
     return events

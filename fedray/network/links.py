@@ -131,6 +131,18 @@ class Link(ABC):
         """How much faster than at its mean rate each transfer is as it fades [n]; 0 for one out of reach."""
         return np.ones(len(requests.sender))
 
+    def symbol_transfers(
+        self, start: RoundStart, requests: TransferRequests, symbols: np.ndarray
+    ) -> TransferCosts:
+        """What transfers take that go on the air as they are, uncoded: so many complex symbols [n] each, and
+        no bytes. For a Section with `carries_symbols`."""
+        raise NotImplementedError(f"{type(self).__name__} carries no symbols")
+
+    def mean_snr_db(self, start: RoundStart, requests: TransferRequests) -> np.ndarray:
+        """The mean signal-to-noise ratio of each transfer in dB, over its share of the band [n]. For a
+        Section with `carries_symbols`."""
+        raise NotImplementedError(f"{type(self).__name__} knows no signal-to-noise ratio")
+
     def rates_at_power(
         self, start: RoundStart, pair: tuple[int, int], share: float, fractions: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:

@@ -1,14 +1,14 @@
 """What every transfer of a round takes over the links of a network."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple, cast
 
 import numpy as np
 
 from fedray.network import allocation
-from fedray.network.links import Link, RoundStart, TransferRequests, pair_numbers
+from fedray.network.links import Link, RoundStart, TransferCosts, TransferRequests, pair_numbers
 from fedray.network.radio import Radio
 from fedray.network.simulation import Simulation
 from fedray.schedule import Schedule
@@ -28,7 +28,11 @@ class TransferCost(NamedTuple):
 
 
 def transfer_costs(
-    schedule: Schedule, loads: Sequence[float], radio: Radio, start: RoundStart
+    schedule: Schedule,
+    loads: Sequence[float],
+    radio: Radio,
+    start: RoundStart,
+    symbols: Mapping[int, int] = {},
 ) -> dict[int, TransferCost]:
     """Every send step's transfer, by its place in the schedule.
 
@@ -37,13 +41,49 @@ def transfer_costs(
         loads: of each step, in bytes or floating-point operations.
         radio: the links and devices.
         start: the round.
+        symbols: channel uses, by its place, of each send step that goes on the air as it is.
     """
     costs: dict[int, TransferCost] = {}
     # how the uplink's band is shared may depend on what was before
     for direction in ("downlink", "sidelink", "uplink"):
         if places := schedule.sends.get(direction):
-            costs |= _direction_costs(schedule, places, loads, radio, start, costs)
+            costs |= _direction_costs(schedule, places, loads, radio, start, costs, symbols)
     return costs
+
+
+def uplink_snrs_db(schedule: Schedule, radio: Radio, start: RoundStart) -> dict[int, float]:
+    """The mean signal-to-noise ratio in dB of each client's uplink in this round, over its share of the band,
+    which is the same for all its transfers.
+
+    Args:
+        schedule: the round's steps.
+        radio: the links and devices.
+        start: the round.
+    """
+    places = schedule.sends.get("uplink", [])
+    if not places:
+        return {}
+    requests = _requests(schedule, places, np.zeros(len(places)))
+    requests = requests._replace(share=_equal_shares(schedule, places, requests.client))
+    snrs_db = radio.links["uplink"].mean_snr_db(start, requests)
+    return dict(zip(requests.client.tolist(), snrs_db.tolist(), strict=True))
+
+
+def _requests(schedule: Schedule, places: Sequence[int], nbytes: np.ndarray) -> TransferRequests:
+    """The transfers of one direction, each with the whole band.
+
+    Args:
+        schedule: the round's steps.
+        places: of the direction's send steps.
+        nbytes: of each of these [n].
+    """
+    steps = [cast(Send, schedule.steps[i]) for i in places]
+    sender, receiver, messages = (
+        np.array(values, np.int64)
+        for values in zip(*((step.sender, step.receiver, step.messages) for step in steps), strict=True)
+    )
+    numbers = pair_numbers(sender, receiver)
+    return TransferRequests(sender, receiver, nbytes, messages, np.ones(len(steps)), numbers)
 
 
 def _direction_costs(
@@ -53,6 +93,7 @@ def _direction_costs(
     radio: Radio,
     start: RoundStart,
     earlier: dict[int, TransferCost],
+    symbols: Mapping[int, int],
 ) -> dict[int, TransferCost]:
     """The transfers of one direction.
 
@@ -63,16 +104,11 @@ def _direction_costs(
         radio: the links and devices.
         start: the round.
         earlier: transfers of the other directions, as far as they are known.
+        symbols: channel uses of steps that go on the air as they are.
     """
-    steps = [cast(Send, schedule.steps[i]) for i in places]
-    link = radio.links[steps[0].direction]
-    sender, receiver, messages = (
-        np.array(values, np.int64)
-        for values in zip(*((step.sender, step.receiver, step.messages) for step in steps), strict=True)
-    )
+    link = radio.links[cast(Send, schedule.steps[places[0]]).direction]
     nbytes = np.array([loads[i] for i in places])
-    numbers = pair_numbers(sender, receiver)
-    requests = TransferRequests(sender, receiver, nbytes, messages, np.ones(len(steps)), numbers)
+    requests = _requests(schedule, places, nbytes)
     if link.allocation in ("equal", "blocks"):
         requests = requests._replace(share=_equal_shares(schedule, places, requests.client))
     elif link.allocation == "proportional_fair":
@@ -83,7 +119,17 @@ def _direction_costs(
         ready = np.array([ready_s[i] for i in places])
         rates = _rates(link, start, requests)
         requests = requests._replace(share=allocation.min_max(8.0 * nbytes, ready, rates))
-    costs = link.transfers(start, requests)
+    costs = _each(places, link.transfers(start, requests))
+    if on_air := [i for i, place in enumerate(places) if place in symbols]:
+        some = TransferRequests(*(values[on_air] for values in requests))
+        taken = [places[i] for i in on_air]
+        uses = np.array([symbols[place] for place in taken])
+        costs |= _each(taken, link.symbol_transfers(start, some, uses))
+    return costs
+
+
+def _each(places: Sequence[int], costs: TransferCosts) -> dict[int, TransferCost]:
+    """What each transfer takes, by its place in the schedule."""
     each = zip(places, costs.time_s.tolist(), costs.energy_j.tolist(), costs.lost.tolist(), strict=True)
     return {
         place: TransferCost(time_s, energy_j, lost, partial(costs.at, i) if costs.at else None)

@@ -281,6 +281,7 @@ def _about(scenario: Scenario, cut: CutWork, first_round: Ledger, finish: int) -
         "parameters": cut.parameters,
         "part_bytes": cut.part_bytes,
         "bytes_per_batch": {crossing: sizes[batch] for crossing, sizes in cut.bytes.items()},
+        **({"symbols_per_batch": {c: n * batch for c, n in cut.symbols.items()}} if cut.symbols else {}),
         "first_round": first_round.totals() | {"clients": finish},
     }
 

@@ -12,6 +12,7 @@ from fedray.network.geometry import nearest_groups
 from fedray.network.ledger import Ledger
 from fedray.network.links import RoundStart, TransferRequests
 from fedray.network.radio import Radio
+from fedray.network.transfers import uplink_snrs_db
 from fedray.network.work import Work
 from fedray.planning.bidding import Decision, bids_of, decide_round, score_labels
 from fedray.planning.data_quality import quality_weights
@@ -66,6 +67,8 @@ def schedule_round(
         schedule = replace(schedule, weights=_quality_weights(schedule.clients, shared))
     if scenario.ledger is not None and scenario.ledger.consensus is not None:
         schedule = schedule.agreeing(agreement_s(scenario.ledger.consensus, round_number))
+    if scenario.model.follows_uplink:
+        schedule = schedule.over_the_air(uplink_snrs_db(schedule, radio, start))
     if work is None or not work.encode_flops:
         return schedule
     schedule = schedule.encoding(so_far.encoded)

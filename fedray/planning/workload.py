@@ -150,6 +150,7 @@ class Workload:
             evaluate_flops=self.evaluate_flops_per_sample,
             pass_flops=lambda stage, n: n * self.cut.flops[stage] if self.cut else 0.0,
             crossing_bytes=lambda crossing, n: self.cut.bytes[crossing][n] if self.cut else 0,
+            crossing_symbols=lambda crossing, n: n * self.cut.symbols.get(crossing, 0) if self.cut else 0,
             waits_s=(lambda client: self.waits_s[client] if experienced(client) else 0.0)
             if self.waits_s
             else None,
@@ -207,6 +208,7 @@ def _counted_by(scenario: Scenario, folder: Path) -> tuple[str, ...]:
     on.append(str(scenario.has_collusion))
     if topology.splits_model:
         on += [repr(topology), str(scenario.training.batch_size)]
+        on += [str(scenario.network.uplink.carries_symbols), str(scenario.incentive is None)]
     return tuple(on)
 
 

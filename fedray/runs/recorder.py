@@ -103,6 +103,7 @@ def round_metrics(
         "bytes_sidelink": ledger.bytes_sidelink,
         "sim_time_s": ledger.sim_time_s,
         "energy_j": ledger.energy_j,
+        **({"symbols": ledger.symbols} if ledger.symbols else {}),
         **ledger.money,
         "wall_time_s": round(wall_time_s, 3),
     }

@@ -24,6 +24,8 @@ class LinkSection(KindSection):
     # checks one of `files`, as `module:function` of its path, the scenario's folder and its key
     verify_file: ClassVar[str] = "fedray.data.places:verify_file"
     has_chosen_power: ClassVar[bool] = False  # whether a sender may choose its power without losing transfers
+    # whether symbols go over its band as they are, so that Link has symbol_transfers and mean_snr_db
+    carries_symbols: ClassVar[bool] = False
 
     @property
     def fades_by_block(self) -> bool:

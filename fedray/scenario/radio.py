@@ -138,6 +138,7 @@ class RadioLink(LinkSection):
     implementation: ClassVar[str] = "fedray.network.channel:RadioChannel"
     needs_places: ClassVar[bool] = True
     fades: ClassVar[bool] = True
+    carries_symbols: ClassVar[bool] = True
 
     @property
     def may_lose(self) -> bool:

@@ -166,7 +166,8 @@ class Parallel(TopologySection):
 class Split(TopologySection):
     """Clients hold the first stages of the model, the server the rest; each batch's activations go up and
     their gradients come down, and the clients' parts are averaged (huang2023, Fig. 2b). `fedray plan` lists
-    a model's stages and the cuts between them."""
+    a model's stages and the cuts between them. A codec is cut at its channel: what goes up is symbols, which
+    take airtime and no bytes."""
 
     kind: Literal["split"] = Field(description="split: a model cut between clients and server.")
     cut: str = Field(
