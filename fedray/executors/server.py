@@ -170,7 +170,16 @@ class ServerWork:
         partials: Sequence[Accumulator],
     ) -> dict[int, float] | None:
         """What the update of each client adds to the next global model on held-out images, by client; None
-        where nobody is paid for that, or nothing arrived. Arguments as of `aggregate`, before it."""
+        where nobody is paid for that, or nothing arrived. Nothing of it is changed.
+
+        Args:
+            layout: of what travels.
+            buffer: what the clients of the round had from the server.
+            state: the server's.
+            round_number: from 1.
+            clients: how many clients there are that can train at all.
+            partials: what each host has gathered.
+        """
         scenario = self.job.scenario
         if not scenario.validation_images or not partials:
             return None
