@@ -108,3 +108,11 @@ class QualityPay(CostedSection):
         if self.contribution == "shapley" and per_round > MOST_IN_COALITIONS:
             expected = f"at most {MOST_IN_COALITIONS} beside contribution: shapley, or leave_one_out"
             yield Refused("population.per_round", per_round, expected)
+
+    def _conflicts_of_topology(self, scenario: Any) -> Iterator[Refused]:
+        if not scenario.topology.shares_uplink:
+            got = f"quality_pay in {scenario.topology.kind}"
+            if scenario.topology.reduces_among_clients:
+                got = "quality_pay with topology.reduce allreduce"
+            expected = "topology.kind parallel with reduce: server, where each update arrives by itself"
+            yield Refused(".kind", got, expected)
