@@ -57,7 +57,7 @@ class Validation:
             Refused: where the model does not measure that.
         """
         self.model.load(numbers)
-        measure: str = self.section.measure
+        measure: str = getattr(self.section, "measure", "loss")
         metrics = self.model.learner.measure(self.samples, self.held_out)
         if (measured := metrics.get(f"eval_{measure}")) is None:
             raise Refused("incentive.measure", measure, f"one of {', '.join(sorted(metrics))}")

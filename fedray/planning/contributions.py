@@ -22,8 +22,8 @@ from fedray.steps import Aggregate
 def offer_budget(
     scenario: Scenario, radio: Radio, start: RoundStart, work: Work, clients: np.ndarray
 ) -> Decision:
-    """A round whose clients are paid once their updates have arrived: the whole budget, and what the round
-    costs those that are in reach.
+    """A round whose clients are paid once their updates have arrived: the whole budget, where there is one,
+    and what the round costs those that are in reach.
 
     Args:
         scenario: with `incentive`.
@@ -32,10 +32,10 @@ def offer_budget(
         work: what steps take.
         clients: of the round, by number [n].
     """
-    section: Any = scenario.incentive  # one with a budget
+    budget = getattr(scenario.incentive, "budget", 0.0)  # one of its own may not know how much it will be
     costs = known_costs(scenario, radio, start, work, clients) * private_factors(scenario, clients)
-    budget = section.budget if len(clients) else 0.0
-    return Decision(clients.tolist(), Payments(budget, float(costs[np.isfinite(costs)].sum())))
+    at_most = budget if len(clients) else 0.0
+    return Decision(clients.tolist(), Payments(at_most, float(costs[np.isfinite(costs)].sum())))
 
 
 def evaluating(schedule: Schedule, section: Any) -> Schedule:

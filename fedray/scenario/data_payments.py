@@ -81,13 +81,13 @@ class QualityPay(CostedSection):
     cites: ClassVar[tuple[str, ...]] = ("song2019profit", "wang2020principled")
 
     @property
-    def validation_images(self) -> int:
+    def validation_images(self) -> int:  # type: ignore[override]
         return self.images
 
     def evaluated_models(self, clients: int) -> int:
-        if not clients:
-            return 0
-        return clients + 1 if self.contribution == "leave_one_out" else 2**clients
+        if self.contribution == "shapley" and clients:
+            return 2**clients
+        return super().evaluated_models(clients)
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         yield from super().conflicts(scenario)

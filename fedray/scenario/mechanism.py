@@ -27,15 +27,14 @@ class MechanismSection(KindSection):
     # says is what its samples are. nothing: it says nothing, and is paid by what its update turns out to add.
     bids_for: ClassVar[BidsFor] = "round"
 
-    @property
-    def validation_images(self) -> int:
-        """How many images of the test set the server holds out to find out what each update adds to the
-        model; 0: it does not look."""
-        return 0
+    # how many images of the test set the server holds out to find out what each update adds to the model, for
+    # which clients are paid then; 0: it does not look
+    validation_images: ClassVar[int] = 0
 
     def evaluated_models(self, clients: int) -> int:
-        """How many models it evaluates on these in a round of so many clients."""
-        return 0
+        """How many models it evaluates on these in a round of so many clients: all updates', and without each
+        of them."""
+        return clients + 1 if self.validation_images and clients else 0
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         population = scenario.population

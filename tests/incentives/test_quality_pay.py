@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import textwrap
 
 import numpy as np
 import pytest
@@ -125,6 +126,32 @@ def test_a_round_in_which_no_update_arrives_pays_nothing(tmp_path):
     (row,) = rows(tmp_path / "run" / "metrics.jsonl")
     assert (row["clients"], row["paid"]) == (0, 0)
     assert {client["contribution"] for client in rows(tmp_path / "run" / "clients.jsonl")} == {None}
+
+
+OWN = """
+    import numpy as np
+    import fedray
+
+    class PricedImprovement(fedray.Incentive):
+        class Section(fedray.Incentive.Section):
+            chooses_clients = False
+            bids_for = "nothing"
+            validation_images = 60
+
+        def decide(self, offers):
+            winners = np.flatnonzero(offers.values > 0)
+            return fedray.Outcome(winners, 100 * offers.values[winners])
+"""
+
+
+def test_a_kind_of_one_s_own_pays_for_what_updates_add(tmp_path):
+    (tmp_path / "my_prices.py").write_text(textwrap.dedent(OWN))
+    changes = {"incentive": {"kind": "my_prices:PricedImprovement"}, "training.rounds": 1}
+    with unevaluated():
+        run(scenario(tmp_path, changes), tmp_path / "run")
+    clients = rows(tmp_path / "run" / "clients.jsonl")
+    assert [row["paid"] for row in clients] == [max(0, 100 * row["contribution"]) for row in clients]
+    assert rows(tmp_path / "run" / "metrics.jsonl")[0]["paid"] > 0
 
 
 def sha256(folder):
