@@ -19,11 +19,21 @@ from fedray.steps import SERVED, SERVER_NODE, Aggregate, Generate, Pass, Score, 
 
 class Payments(NamedTuple):
     """What the clients of a round are paid, in money: the sum of their payments and of their true costs, and
-    what attackers gain by the bids that they made instead of their true costs (None: no attacker bids)."""
+    what attackers gain by the bids that they made instead of their true costs (None: no attacker bids). Where
+    updates are paid for by what they add to the model, that is known once they are there: until then it says
+    what is paid at most (contributions are None)."""
 
     paid: float
     social_cost: float
     misreport_gain: float | None = None
+    by_client: Mapping[int, float] | None = None  # what each winner is paid; the others nothing
+    contributions: Mapping[int, float] | None = None  # of the updates that arrived, by client
+
+    @property
+    def sums(self) -> dict[str, float]:
+        """What is summed over rounds, by name."""
+        sums = {"paid": self.paid, "social_cost": self.social_cost}
+        return sums if self.misreport_gain is None else sums | {"misreport_gain": self.misreport_gain}
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,9 @@ class SerialExecutor:
         reports: list[TrainReport] = []
         training = self._train_clients(schedule, self.clients, extra, secure)
         partials = yield from collecting(training, reports)
-        report = reported(trained and trained[1], schedule.round, partials)
+        now = (self.layout, self.buffer, self.state, schedule.round, self.can_train)
+        added = self.server.contributions(*now, partials)
+        report = reported(trained and trained[1], schedule.round, partials, added)
         if partials or self.job.scenario.steps_without_updates:
             self._aggregate(schedule.round, partials, secure)
         if companion.choose is not None:

@@ -70,7 +70,7 @@ class Ledger:
     # clients (by their nodes) that go on with what is late, and until when
     busy: Mapping[str, float] = field(default_factory=dict)
     encoded: Sequence[int] = ()  # clients that have encoded their samples, where that costs something
-    # totals of schedule.Payments by name; empty where nobody is paid
+    # totals of schedule.Payments.sums by name; empty where nobody is paid
     money: Mapping[str, float] = field(default_factory=dict)
     # generated pictures to train on that each node has made or been sent
     pictures: Mapping[str, int] = field(default_factory=dict)
@@ -116,8 +116,7 @@ class Ledger:
 
     def _money_with(self, payments: Payments | None) -> dict[str, float]:
         """The totals of money with those of one more round."""
-        round_money = {} if payments is None else payments._asdict()
-        added = {name: value for name, value in round_money.items() if value is not None}
+        added = {} if payments is None else payments.sums
         return dict(self.money) | {name: self.money.get(name, 0.0) + value for name, value in added.items()}
 
     def _pictures_with(self, events: Sequence[Event], schedule: Schedule) -> Mapping[str, int]:

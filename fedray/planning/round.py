@@ -15,6 +15,7 @@ from fedray.network.radio import Radio
 from fedray.network.transfers import uplink_snrs_db
 from fedray.network.work import Work
 from fedray.planning.bidding import Decision, bids_of, decide_round, score_labels
+from fedray.planning.contributions import evaluating, offer_budget
 from fedray.planning.data_quality import quality_weights
 from fedray.planning.selection import SelectionContext, choose
 from fedray.planning.shared import Shared
@@ -61,6 +62,8 @@ def schedule_round(
         decision = _decision(scenario, radio, start, shared, work, so_far)
         schedule = write_round(scenario, radio, start, decision.clients, shared, work, so_far)
         schedule = replace(schedule, payments=decision.payments)
+        if scenario.incentive.validation_images:
+            schedule = evaluating(schedule, scenario.incentive)
         if decision.samples:
             schedule = schedule.using(decision.samples)
     if scenario.aggregation.weighs_by_quality:
@@ -101,6 +104,8 @@ def _decision(
         assert shared.true_counts is not None
         counts = shared.counts[clients], shared.true_counts[clients]
         return score_labels(scenario, start.round_number, clients, *counts)
+    if scenario.incentive.bids_for == "nothing":
+        return offer_budget(scenario, radio, start, work, clients)
     bids = bids_of(scenario, radio, start, work, clients, shared.samples, so_far.encoded)
     return decide_round(scenario, start.round_number, bids, shared.samples)
 

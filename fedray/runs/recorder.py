@@ -13,6 +13,7 @@ from fedray.runs.environment import command, environment, users_code
 from fedray.runs.folder import RunFolder
 from fedray.scenario.scenario import Scenario
 from fedray.scenario.tune_first import GENERATOR
+from fedray.schedule import Payments
 from fedray.steps import node_client
 
 # What became of a client that did not train: the first of these that happened to one of its steps.
@@ -136,6 +137,7 @@ def client_rows(
     clients: Sequence[int],
     reports: Mapping[int, ClientReport],
     events: Sequence[Event],
+    payments: Payments | None = None,
 ) -> list[dict[str, Any]]:
     """The lines of clients.jsonl of a round, a client each, by their numbers.
 
@@ -148,6 +150,7 @@ def client_rows(
         clients: that were selected, whether or not they trained.
         reports: of those that trained, by client.
         events: of the whole round, as the clock has them.
+        payments: of the round, where clients are paid.
     """
     costs = {client: _Costs() for client in clients}
     for event in events:
@@ -173,9 +176,20 @@ def client_rows(
                 "sim_time_s": cost.time_s,
                 "energy_j": cost.energy_j,
                 "outcome": "rejected" if client in rejected else _outcome(report, cost.outcomes),
+                **_money(client, payments),
             }
         )
     return rows
+
+
+def _money(client: int, payments: Payments | None) -> dict[str, float | None]:
+    """What a client is paid, and where updates are paid for what its own added (None: it did not arrive)."""
+    if payments is None or payments.by_client is None:
+        return {}
+    paid: dict[str, float | None] = {"paid": payments.by_client.get(client, 0.0)}
+    if payments.contributions is None:
+        return paid
+    return paid | {"contribution": payments.contributions.get(client)}
 
 
 class _Costs:

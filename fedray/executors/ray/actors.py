@@ -300,7 +300,8 @@ class ServerHost(Actor):
         from fedray.executors.server import reported
 
         trained = report is not None
-        report = reported(report, round_number, sums)
+        added = self.work.contributions(layout, buffer, state, round_number, can_train, sums)
+        report = reported(report, round_number, sums, added)
         if sums or self.work.job.scenario.steps_without_updates:
             buffer, state = self.work.aggregate(layout, buffer, state, round_number, can_train, sums, secure)
         if trained:
