@@ -103,7 +103,7 @@ def test_check_as_json_is_one_object_of_problems_and_scenarios(fedray, tmp_path)
     assert (code, err) == (2, "")
     told = json.loads(out)
     assert [p.split(": got ")[0].removeprefix(f"{bad}:") for p in told["problems"]] == [
-        "13: training.rounds",
+        "14: training.rounds",
         "nowhere",
     ]
     assert told["scenarios"] == [
@@ -364,7 +364,7 @@ def test_the_page_of_the_command_line_names_every_verb_and_variable():
     used = {
         v
         for f in (root / "fedray").rglob("*.py")
-        for v in re.findall(r"environ\S*?[\[(]\"(FEDRAY_\w+)", f.read_text())
+        for v in re.findall(r"(?:environ\S*?[\[(]|TOKEN = )\"(FEDRAY_\w+)", f.read_text())
     }
     assert used == set(re.findall(r"`(FEDRAY_\w+)`", page))
 

@@ -121,6 +121,6 @@ def test_a_model_and_data_of_ones_own_train_are_measured_and_saved(tmp_path, mon
     assert quality[-1] > quality[0]
     printed_quality = printed(notebook, "class Quality").splitlines()
     assert printed_quality[-1] == f"round 15: {quality[-1]:.1f} dB"
-    assert "psnr" in shown(notebook, "class Quality")["text/html"]
+    assert "PSNR" in shown(notebook, "class Quality")["text/html"]
     assert "image/png" in shown(notebook, "import numpy")
     assert "shapes" in (run.path / "env.json").read_text()

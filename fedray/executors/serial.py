@@ -107,8 +107,8 @@ class SerialExecutor:
         self, schedule: Schedule, clients: ClientWorker, extra: Any, secure: Any
     ) -> Generator[TrainReport, None, list[Accumulator]]:
         """Every client's local update; what is accumulated of those side by side, and of each relay."""
-        weights = client_weights(self.job.scenario, schedule, self.shared.samples)
-        weight = sum(weights.values())
+        weight = sum(client_weights(self.job.scenario, schedule, self.shared.samples).values())
+        weights = schedule.weights  # None: by the samples that each has used
         partials = []
         parallel: Accumulator | None = None
         in_gangs = self.job.scenario.runtime.gang > 1

@@ -9,7 +9,7 @@ from fedray.network.links import RoundStart
 from fedray.network.radio import Radio
 from fedray.network.work import Work
 from fedray.planning.bidding import refuse_without_winners
-from fedray.planning.round import select_clients, write_round
+from fedray.planning.round import NOTHING, select_clients, write_round
 from fedray.planning.shared import Shared
 from fedray.planning.workload import Workload
 from fedray.scenario import Refused, Scenario
@@ -73,7 +73,7 @@ def _check_deadline(scenario: Scenario, radio: Radio, work: Work, shared: Shared
                 kind="stable",
             )
             selected = sorted(clients[order[:n]].tolist())
-        schedule = write_round(scenario, radio, when, selected, shared)
+        schedule = write_round(scenario, radio, when, selected, shared, None, NOTHING)
         # as if there were none
         timed = time_round(schedule, work, radio, when.time_s, {step.id: "done" for step in schedule})
         waits = [step for step in schedule if isinstance(step, Aggregate) and step.deadline_s is not None]

@@ -53,7 +53,7 @@ def schedule_round(
     start = RoundStart(round_number, so_far.sim_time_s)
     if scenario.incentive is None:
         clients = select_clients(scenario, radio, start, shared, work, so_far)
-        schedule = write_round(scenario, radio, start, clients, shared, work)
+        schedule = write_round(scenario, radio, start, clients, shared, work, so_far)
     else:
         assert shared is not None
         assert work is not None
@@ -133,8 +133,8 @@ def write_round(
     start: RoundStart,
     clients: list[int],
     shared: Shared | None,
-    work: Work | None = None,
-    so_far: Ledger = NOTHING,
+    work: Work | None,
+    so_far: Ledger,
 ) -> Schedule:
     """The schedule of the round of these clients.
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from fedray import engine
 from fedray import generate as generating
+from fedray import trained_models
 from fedray.errors import UserError
 from fedray.report.page import write
 from fedray.runs import reader
@@ -138,8 +139,8 @@ def whole(tmp_path_factory):
 @pytest.fixture
 def cheap(monkeypatch):
     """Neither is a model made nor a chart drawn, which takes seconds."""
-    monkeypatch.setattr(generating, "Model", Damaged)
-    monkeypatch.setattr(generating, "ServerWork", Damaged)
+    monkeypatch.setattr(trained_models, "Model", Damaged)
+    monkeypatch.setattr(trained_models, "ServerWork", Damaged)
     monkeypatch.setattr("fedray.report.charts.svg", lambda *_: "")
 
 

@@ -203,8 +203,8 @@ def test_files_that_are_missing_are_said_at_once_too(tmp_path):
         ("seed: " + "9" * 6000 + "\n", None),
         ("seed: 0x" + "f" * 6000 + "\n", None),
         ("[" * 400, None),
-        (QUICKSTART.read_text().replace("seed: 0", "seed: &x [*x]"), 5),
-        (QUICKSTART.read_text().replace("seed: 0", "seed: &x {a: *x}"), 5),
+        (QUICKSTART.read_text().replace("seed: 0", "seed: &x [*x]"), 6),
+        (QUICKSTART.read_text().replace("seed: 0", "seed: &x {a: *x}"), 6),
     ],
 )
 def test_text_that_is_no_scenario_is_a_line_with_its_place(text, line, tmp_path):
