@@ -27,7 +27,9 @@ class SharedImages(NamedTuple):
     images: GeneratedImages
     each: Mapping[int, int]
 
-    def samples(self, client: int, training: Any) -> Samples:
+    def samples(self, client: int, training: Any) -> Samples | None:
+        if client not in self.each:
+            return None
         return self.images.first(self.each[client]).samples(training.job.dataset.info)
 
     def scores(self, client: int, training: Any) -> tuple[float, ...]:
@@ -56,7 +58,9 @@ class OwnImages(NamedTuple):
 
     labels: Mapping[int, np.ndarray]
 
-    def samples(self, client: int, training: Any) -> Samples:
+    def samples(self, client: int, training: Any) -> Samples | None:
+        if client not in self.labels:
+            return None
         job = training.job
         info = job.dataset.info
         from fedray.augmentation.image_generator import ImageGenerator

@@ -14,6 +14,8 @@ from fedray.network.allocation import SHARES, Rate
 LEAST_SHARE = float(SHARES[0])
 BISECTIONS = 60  # of the logarithm of a share
 TOLERANCE = 1e-7  # of constraints, relative
+# of the time that is left, what the highest frequency spares: the table's rates are not exact
+SPARED = 1e-4
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,8 @@ class Tasks:
 
     @property
     def spare_s(self) -> np.ndarray:
-        """What is left for sending at the highest frequency."""
-        spare: np.ndarray = self.left_s - self.cycles / self.most_hz
+        """What is left for sending at the highest frequency, to be in time for certain."""
+        spare: np.ndarray = (1 - SPARED) * self.left_s - self.cycles / self.most_hz
         return spare
 
     def of(self, some: np.ndarray) -> Tasks:
@@ -230,7 +232,7 @@ class _Problem:
     def slack(self, x: np.ndarray) -> np.ndarray:
         """What is left at the highest frequency, in parts of what the deadline leaves."""
         cycles, left_s = self.cycles_and_s(x)
-        return (left_s - cycles / self.tasks.most_hz) / self.tasks.left_s
+        return (left_s - cycles / self.tasks.most_hz) / self.tasks.left_s - SPARED
 
     def slack_jacobian(self, x: np.ndarray) -> np.ndarray:
         share, _, _ = self.split(x)
