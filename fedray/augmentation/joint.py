@@ -72,9 +72,9 @@ class JointAmount(Amount):
             most=np.maximum(0.0, most - already),
             cycles=(probed.cycles - tasks.cycles) / PROBED,
             seconds=np.maximum((tasks.left_s - probed.left_s) / PROBED - made_s, 0.0),
-            joules=_sent_j(probe, costs, had) / PROBED,
+            joules=_sent_j(probe, costs, had) / PROBED / self.section.rounds,
             made_s=made_s,
-            made_j=server.energy_j(costs.work.generate_flops) if at_server else 0.0,
+            made_j=server.energy_j(costs.work.generate_flops) / self.section.rounds if at_server else 0.0,
             made=np.maximum(0.0, context.had - already),
         )
         return ClientCosts(tasks, Uploads.of_rate(before.bits, before.rate), picture)

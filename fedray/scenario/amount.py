@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field
 
-from fedray.scenario.base import Positive, Refused
+from fedray.scenario.base import Count, Positive, Refused
 from fedray.scenario.kinds import KindSection, OpenKind
 
 
@@ -85,6 +85,11 @@ class Joint(AmountSection):
     scale: Positive = Field(description="a of the error a (D + g n)^-b.")
     exponent: Positive = Field(description="b of the error a (D + g n)^-b.")
     quality: Positive = Field(default=1.0, description="g: how many real samples a picture is worth.")
+    rounds: Count = Field(
+        default=1,
+        description="Rounds in which a client trains on a picture: what the server spends on generating and "
+        "sending it, once, is divided by them.",
+    )
 
     implementation: ClassVar[str] = "fedray.augmentation.joint:JointAmount"
     cites: ClassVar[tuple[str, ...]] = ("li2024filling",)

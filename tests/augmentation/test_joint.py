@@ -107,6 +107,14 @@ def test_a_joint_allocation_takes_no_more_energy_than_any_on_a_grid(place, tmp_p
     assert best < 0.97 * joules(known, (missing // 2, missing // 2), 0.5, monkeypatch)  # all alike
 
 
+def test_what_the_server_spends_once_is_divided_by_the_rounds_that_make_use_of_it(tmp_path):
+    dear = {"network.server": {"kind": "flops", "peak_flops": 1e14, "active_w": 4000.0}}
+    _, alike = Known(tmp_path, dear).first()
+    _, unlike = Known(tmp_path, dear | {"augmentation.amount": JOINT | {"rounds": 1000}}).first()
+    assert alike == {0: 20, 1: 20}  # a picture is generated once for both
+    assert unlike == {0: 0, 1: 40}  # the second device takes less energy
+
+
 def test_a_run_is_what_was_planned_and_each_client_trains_on_its_own_number(tmp_path):
     known = Known(tmp_path, PLACES["server_broadcast"])
     planned = plan(check(known.file))["total"]

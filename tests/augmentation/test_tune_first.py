@@ -98,7 +98,7 @@ def test_the_server_trains_on_what_each_client_gave_and_nothing_else(whole):
 
 
 def test_a_fine_tuning_that_was_broken_off_goes_on_to_the_same_weights(whole, tmp_path):
-    loaded, out, result, _ = whole
+    _, out, result, _ = whole
     copy = shutil.copytree(out, tmp_path / "run")
     tuned = json.loads((copy / "generator" / "result.json").read_text())["weights_sha256"]
     for folder in (copy, copy / "generator"):
