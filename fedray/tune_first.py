@@ -1,5 +1,6 @@
 """A generator that is fine-tuned before the first round: a run of its own, in its folder in the run's."""
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -35,6 +36,7 @@ def tune(loaded: Loaded, folder: RunFolder, callbacks: Sequence[Callback], run: 
         own = RunFolder.create(own.path, first)
     if collected is not None:
         own.write(COLLECTION, collected.row())
+        logging.getLogger("fedray").warning(collected.note)  # in run.log, too
         for callback in callbacks:
             callback.on_note(collected.note)
     run(first, own, callbacks, begun)

@@ -163,7 +163,7 @@ class Parallel(TopologySection):
                 yield Refused(".reduce", f"allreduce with {key}", "server: a ring adds what all have")
 
 
-class Central(TopologySection):
+class CentralServer(TopologySection):
     """The server trains alone, on all samples: they lie there already, as one client's, and nothing travels.
     The centralised baseline of a federation, and what trains on samples that have been collected."""
 
@@ -331,4 +331,4 @@ class Split(TopologySection):
             yield Refused(".variant", f"vanilla with {key}", expected)
 
 
-Topology = Annotated[Relay | Parallel | Split | Central, Discriminator("kind"), OpenKind("topology")]
+Topology = Annotated[Relay | Parallel | Split | CentralServer, Discriminator("kind"), OpenKind("topology")]

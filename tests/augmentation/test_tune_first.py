@@ -10,12 +10,15 @@ from fedray import execution
 from fedray.checks import check, disclosures
 from fedray.data import Dataset
 from fedray.data.clients import partition
+from fedray.executors import chains
 from fedray.network.devices import open_device
 from fedray.planning.fine_tuning import fine_tuning
 from fedray.planning.plan import plan
 from fedray.scenario import ScenarioError
 from fedray.terminal import Quiet
-from tests.helpers import garments, rows, run
+from fedray.topologies.central import CentralTopology
+from fedray.topologies.topology import RoundContext
+from tests.helpers import garments, rows, run, unevaluated
 
 TUNE = {
     "kind": "collected",
@@ -114,20 +117,18 @@ def test_a_fine_tuning_that_was_broken_off_goes_on_to_the_same_weights(whole, tm
     assert json.loads((copy / "generator" / "result.json").read_text())["weights_sha256"] == tuned
 
 
-CENTRAL = {"topology": {"kind": "central"}, "population": {"clients": 1}, "training.rounds": 1}
-
-
-def test_a_central_round_is_the_same_on_ray_and_moves_nothing(cluster, tmp_path):
-    results = [
-        run(
-            garments(tmp_path, CENTRAL | {"runtime": {"executor": executor}}, f"{executor}.yaml"),
-            tmp_path / executor,
+def test_a_central_run_moves_nothing_and_trains_as_one_client_with_everything_does(tmp_path):
+    alone = {"population": {"clients": 1}, "training.rounds": 1}
+    with unevaluated():
+        central, one = (
+            run(garments(tmp_path, alone | {"topology": {"kind": kind}}, f"{kind}.yaml"), tmp_path / kind)
+            for kind in ("central", "parallel")
         )
-        for executor in ("serial", "ray")
-    ]
-    assert results[0]["weights_sha256"] == results[1]["weights_sha256"]
-    final = results[0]["final"]
+    assert central["weights_sha256"] == one["weights_sha256"]
+    final = central["final"]
     assert final["bytes_uplink"] == final["bytes_downlink"] == 0 < final["energy_j"]
+    # what both executors submit
+    assert chains(CentralTopology(None).schedule(RoundContext(1, [0]))) == [[0]]
 
 
 BAD = {
