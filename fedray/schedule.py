@@ -104,7 +104,7 @@ class Schedule:
         steps = list(self.steps)
         first: dict[int, int] = {}  # the place of each client's first step of training
         for n, step in enumerate(steps):
-            if isinstance(step, Train | Pass) and step.node != SERVER_NODE:
+            if isinstance(step, Train | Pass) and not _is_served(step):
                 first.setdefault(step.client, n)
         for client in first.keys() - set(encoded):
             step = steps[first[client]]
@@ -209,8 +209,15 @@ class Schedule:
         }
 
 
+def _is_served(step: Train | Pass) -> bool:
+    """Whether a step is the server's own, not a client's, nor what stands for one."""
+    return step.node == SERVER_NODE if isinstance(step, Pass) else step.client == SERVER_ID
+
+
 def _computes_at(step: Train | Generate | Pass | Validate | Score | Aggregate) -> int:
     if isinstance(step, Aggregate) or (isinstance(step, Pass) and step.stage in SERVED):
+        return SERVER_ID
+    if isinstance(step, Train) and step.at_server:
         return SERVER_ID
     return step.client
 

@@ -240,7 +240,7 @@ def chains(schedule: Schedule) -> list[list[int]]:
         elif isinstance(step, Validate):
             chain_of[step.id] = chain_of[step.after[0]]
         elif isinstance(step, Train) and step.client in clients:
-            chain = chain_of.get(step.after[0])
+            chain = chain_of.get(step.after[0]) if step.after else None
             if chain is None:
                 result.append(chain := [])
             chain.append(step.client)

@@ -39,7 +39,8 @@ BEGUN = [
     "env.json",
     "CITATION.bib",
 ]
-BEGUN += ["partition.json", "privacy.json", "split.json", LOCK, PREPARED]
+COLLECTION = "collection.json"  # what clients sent the server before it began
+BEGUN += ["partition.json", "privacy.json", "split.json", COLLECTION, LOCK, PREPARED]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from fedray.files import write_whole
 from fedray.network.ledger import Event, Ledger
 from fedray.runs.citations import bibtex
 from fedray.runs.environment import command, environment, users_code
-from fedray.runs.folder import RunFolder
+from fedray.runs.folder import COLLECTION, RunFolder
 from fedray.scenario.scenario import Scenario
 from fedray.scenario.tune_first import GENERATOR
 from fedray.schedule import Payments
@@ -37,7 +37,10 @@ class Recorder:
         write_whole(self.run.path / "CITATION.bib", bibtex(scenario))
 
     def earlier_costs(self) -> Ledger:
-        """What was spent before the first round: on a generator that was tuned first."""
+        """What was spent before the first round: on a generator that was tuned first, or on samples that were
+        collected."""
+        if (collected := self.run.read(COLLECTION)) is not None:
+            return Ledger(**collected["total"])
         own = RunFolder(self.run.path / GENERATOR)
         states = own.states() if own.checkpoints.exists() else iter(())
         state = next((state for _, state in states if not isinstance(state, str)), None)

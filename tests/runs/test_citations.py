@@ -30,6 +30,7 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
         *("service", "edge", "listed", "zipf", "exponential", "curve"),  # who serves requests, and how
         *("awgn", "rayleigh"),  # channels of a codec, which cites
         *("lfu", "lru", "hits_per_byte"),  # of a cache
+        *("equal", "broadcast", "min_max"),  # shares of a band
         *("random", "round_robin", "most_free", "nearest_with_model", "greedy", "prophet"),  # plain rules
         *("level", "neighbours", "sidelink", "flops", "profile", "mix", "disc", "line", "places"),
     },
@@ -66,7 +67,6 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "game": {"price", "prize"},  # of a kind that cites
     "fading": {"model", "none", "rayleigh", "rician"},
     "modulation": {"64qam", "256qam"},
-    "allocation": {"equal", "broadcast", "min_max"},
     "model": {"umi", "uma", "rma", "inh"},  # of a kind that cites
     "executor": {"serial"},
     "actors": {"auto"},
@@ -116,7 +116,6 @@ VALUES = {  # of keys beside `kind`, whose section cites them
     "precision": {"fp16"},
     "base_precision": {"nf4"},
     "rate": {"shannon", "truncated", "nr_mcs"},
-    "allocation": {"proportional_fair", "blocks"},
     "model": {"urban", "highway", "d2d"},
     "executor": {"ray"},
 }
