@@ -12,12 +12,16 @@ from fedray.data.partition import PooledPartition
 from fedray.network.clock import time_round
 from fedray.network.ledger import Event, Ledger
 from fedray.network.radio import Radio
+from fedray.network.work import Work
 from fedray.planning.shared import samples_to_come
 from fedray.randomness import SERVER, SERVER_ID, generator
 from fedray.scenario import Loaded, Refused
 from fedray.scenario.load import load_text
 from fedray.schedule import Schedule
 from fedray.steps import Aggregate, Send, Step
+
+# images have their own bytes, and nothing else is done
+TRANSFERS_ALONE = Work(lambda client, pictures: 0.0, lambda direction, client: 0, lambda updates: 0.0)
 
 
 def fine_tuning(loaded: Loaded) -> Loaded | None:
@@ -96,21 +100,11 @@ def collect(loaded: Loaded) -> Collection | None:
         Send(f"images-{k}", k, SERVER_ID, "uplink", bytes=n * size) for k, n in enumerate(images) if n
     ]
     steps.append(Aggregate("collect", tuple(step.id for step in steps)))
-    events = time_round(Schedule(0, tuple(steps)), _Bytes(), radio, 0.0)
+    events = time_round(Schedule(0, tuple(steps)), TRANSFERS_ALONE, radio, 0.0)
     if lost := [event.node for event in events if event.outcome != "done"]:
         got = f"collected over an uplink that does not reach {', '.join(lost[:6])}"
         raise loaded.error([Refused("augmentation.tune_first.kind", got, "federated, or clients in reach")])
     return Collection(images, events)
-
-
-class _Bytes:
-    """Transfers of known sizes, and nothing else."""
-
-    def load(self, step: Step) -> float:
-        return float(step.bytes or 0) if isinstance(step, Send) else 0.0
-
-    def wait_s(self, step: Step) -> float:
-        return 0.0
 
 
 def _given(first: Loaded) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ MOST_IN_RELAY = 8  # clients, of whose orders each is looked at; heuristics woul
 
 
 class PricedSection(CostedSection):
-    """What a round costs a client, and what its part is worth to the server."""
+    """What a round costs and is worth: what it costs a client, and what its part is worth to the server."""
 
     value: Literal["samples", "equal"] = Field(
         default="samples",

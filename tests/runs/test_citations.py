@@ -21,7 +21,7 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "kind": {
         "drawn",
         "per_class",
-        *("folder", "iid", "dirichlet"),  # dirichlet: by whether it has samples
+        *("folder", "iid", "pooled", "dirichlet"),  # dirichlet: by whether it has samples
         *("clip", "image_folder", "text", "bytes", "classifier", "transformer", "full", "partial", "sgd"),
         *("fixed", "linear", "held_out", "line_search"),  # augmentation, which cites
         # sidelink: by its model
@@ -84,6 +84,7 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
         "trackio",
         "wandb",
     },
+    "measure": {"loss", "accuracy"},  # of contributions, whose section cites
 }
 
 
@@ -108,6 +109,7 @@ VALUES = {  # of keys beside `kind`, whose section cites them
     "selection": {"fedcs", "label_cover", "round_robin", "proportional_fair"},
     "network": {"lenet", "resnet18"},
     "weighting": {"quality"},
+    "contribution": {"leave_one_out", "shapley"},
     "view": {"activations", "neighbour", "server", "sum"},
     "objective": {"masked_language", "causal_language", "classification", "masked_image"},
     "loss": {"nonsaturating", "hinge"},

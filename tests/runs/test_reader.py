@@ -8,9 +8,8 @@ from functools import partial
 import pytest
 from PIL import Image
 
-from fedray import engine
+from fedray import engine, trained_models
 from fedray import generate as generating
-from fedray import trained_models
 from fedray.errors import UserError
 from fedray.report.page import write
 from fedray.runs import reader
