@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fedray.learners.contexts import EvaluationContext, LearnerContext, Sampling
     from fedray.learners.learner import Learner
     from fedray.learners.stages import Stage
+    from fedray.network.allocations import Allocation, Senders
     from fedray.network.devices import Device
     from fedray.network.links import (
         Link,
@@ -63,6 +64,7 @@ __all__ = [
     "Accumulator",
     "Aggregate",
     "Algorithm",
+    "Allocation",
     "Amount",
     "AmountContext",
     "Attack",
@@ -116,6 +118,7 @@ __all__ = [
     "Selection",
     "SelectionContext",
     "Send",
+    "Senders",
     "ServingRule",
     "Source",
     "Stage",
@@ -162,6 +165,7 @@ _MODULES = {
     "fedray.learners.contexts": ["EvaluationContext", "LearnerContext", "Sampling"],
     "fedray.learners.learner": ["Learner"],
     "fedray.learners.stages": ["Stage"],
+    "fedray.network.allocations": ["Allocation", "Senders"],
     "fedray.network.devices": ["Device"],
     "fedray.network.links": [
         "Link",

@@ -113,6 +113,16 @@ def _missing(loaded: Loaded) -> ScenarioError:
     return loaded.error(refused)
 
 
+def disclosures(loaded: Loaded) -> list[str]:
+    """What of clients' samples leaves them as it is, of a scenario that is no sweep."""
+    augmentation = loaded.scenario.augmentation
+    first = None if augmentation is None or loaded.scenario.sweep is not None else augmentation.tune_first
+    if first is None or not first.collects:
+        return []
+    how_many = "images" if first.samples is None else f"up to {first.samples} images each"
+    return [f"clients send {how_many} to the server (augmentation.tune_first)"]
+
+
 def privacy_facts(loaded: Loaded) -> dict[str, Any] | None:
     """What a whole run of a private scenario gives away, before anything trains (see accounting.facts). None
     for one without `privacy`, for a sweep, where dp-accounting is not installed, and for data that are at

@@ -25,6 +25,7 @@ from fedray.failures import RunFailed as RunFailed
 from fedray.failures import failed_round, failure, judge_failure, record, refuse_round_of_failures
 from fedray.network.ledger import Event
 from fedray.network.radio import Radio
+from fedray.planning.contributions import paid_by_contributions
 from fedray.planning.data_quality import errors_of_rounds
 from fedray.planning.feasible import feasible
 from fedray.planning.plan import refuse_out_of_reach, settle
@@ -226,6 +227,7 @@ class Run:
             schedule = schedule.sorted({event.id: event.t0_s for event in events})
         reports, server = self.train_clients(schedule)
         self.start_baseline()
+        selected = paid_by_contributions(scenario, selected, server.contributions if server else None)
         self.ledger = self.ledger.add(events, selected)
         clients = [*selected.clients, *selected.unreached]
         in_order = [reports[client] for client in schedule.clients]  # whichever was faster
@@ -239,15 +241,15 @@ class Run:
             missed=len(clients) - len(schedule.clients),
             staleness=[schedule.staleness[client] for client in schedule.clients if schedule.staleness],
         )
-        if server is not None:
-            metrics |= server.metrics
+        metrics |= {} if server is None else server.metrics
         if scenario.privacy is not None:
             metrics["epsilon"] = epsilon(scenario, self.known.samples, round_number)
         if scenario.topology.relay_defence is not None:
             metrics |= rejections(in_order, scenario.attackers_in(round_number))
         due = scenario.is_evaluated(round_number)
         evaluation = self.executor.evaluate(self.grid(round_number)) if due else None
-        rows = client_rows(round_number, clients, reports, events, selected.staleness)
+        money, ages = selected.payments, selected.staleness
+        rows = client_rows(round_number, clients, reports, events, money, ages)
         self.pending.append(PendingRound(round_number, events, metrics, rows, evaluation))
 
     def train_clients(self, schedule: Schedule) -> tuple[dict[int, ClientReport], TrainReport | None]:
@@ -256,8 +258,7 @@ class Run:
         Raises:
             RunFailed: for more failures than the scenario allows, or where nobody trained.
         """
-        policy = self.scenario.runtime.failures.data
-        budget = self.scenario.runtime.failures.budget
+        failing = self.scenario.runtime.failures
         arrived: dict[int, TrainReport] = {}
         reports: dict[int, ClientReport] = {}
         steps = len(schedule.steps) > 1 or self.scenario.steps_without_updates or schedule.versions_in_use
@@ -267,7 +268,7 @@ class Run:
             if report.client != SERVER:
                 reports[report.client] = report.public(len(schedule.clients))
                 self.listeners.on_client(reports[report.client])
-            judge_failure(report, policy, self.failures, budget)
+            judge_failure(report, failing.data, self.failures, failing.budget)
         own = arrived.get(SERVER)
         in_order = [arrived[client] for client in schedule.clients]
         refuse_round_of_failures(in_order or ([own] if own else []))

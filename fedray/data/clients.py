@@ -102,12 +102,15 @@ def holdings(
 
 
 def split_test_set(scenario: Scenario, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of n test images: those held out, for augmentation's weights or for the server to train on, and
-    those that are measured on."""
+    """Indices of n test images: those held out, for augmentation's weights, for the server to train on or to
+    validate updates, and those that are measured on."""
     held_out = scenario.held_out_images
     if held_out >= n:
-        trained_on = scenario.aggregation.clean_samples
-        key = "aggregation.root_samples" if trained_on else "augmentation.weighting.images"
+        key = "augmentation.weighting.images"
+        if scenario.aggregation.clean_samples:
+            key = "aggregation.root_samples"
+        elif scenario.validation_images:
+            key = "incentive.images"
         raise Refused(key, held_out, f"less than the {n} images of the test set")
     order = generator(scenario.seed, 0, SERVER, "held out").permutation(n) if held_out else np.arange(n)
     return np.sort(order[:held_out]), np.sort(order[held_out:])

@@ -21,7 +21,7 @@ from fedray.planning.placement import ray_address
 from fedray.planning.shared import Shared
 from fedray.planning.workload import Workload
 from fedray.randomness import SERVER
-from fedray.runs.folder import Saved
+from fedray.runs.saved import Saved
 from fedray.scenario import Refused, plugins
 from fedray.scenario.kinds import user_kinds
 from fedray.scenario.modules import UserModule
@@ -240,7 +240,7 @@ def chains(schedule: Schedule) -> list[list[int]]:
         elif isinstance(step, Validate):
             chain_of[step.id] = chain_of[step.after[0]]
         elif isinstance(step, Train) and step.client in clients:
-            chain = chain_of.get(step.after[0])
+            chain = chain_of.get(step.after[0]) if step.after else None
             if chain is None:
                 result.append(chain := [])
             chain.append(step.client)

@@ -32,7 +32,7 @@ from fedray.lazy import resolve
 from fedray.planning.gangs import gangs
 from fedray.planning.shared import Shared
 from fedray.planning.workload import Workload, measure
-from fedray.runs.folder import Saved
+from fedray.runs.saved import Saved
 from fedray.scenario.kinds import implementation
 from fedray.schedule import Schedule
 from fedray.transport.buffer import Layout
@@ -96,7 +96,9 @@ class SerialExecutor:
         reports: list[TrainReport] = []
         training = self._train_clients(schedule, self.clients, extra, secure)
         partials = yield from collecting(training, reports)
-        report = reported(trained and trained[1], schedule.round, partials)
+        now = (self.layout, self.buffer, self.state, schedule.round, self.can_train)
+        added = self.server.contributions(*now, partials)
+        report = reported(trained and trained[1], schedule.round, partials, added)
         self.versions.keep(schedule, self.buffer)
         if partials or self.job.scenario.steps_without_updates:
             self._aggregate(schedule.round, partials, secure)

@@ -12,7 +12,7 @@ import numpy as np
 
 from fedray.network.clock import waiting
 from fedray.network.ledger import Event
-from fedray.network.links import RoundStart, TransferRequests
+from fedray.network.links import Link, RoundStart, TransferRequests
 from fedray.network.radio import Radio
 from fedray.network.shared_band import SharedBand
 from fedray.network.work import Loads
@@ -76,6 +76,10 @@ class Flight:
         return self.stages[-1].end_s
 
 
+def _shares_equally(link: Link) -> bool:
+    return link.allocation is not None and link.allocation.section.shares_equally
+
+
 class ServerStep(NamedTuple):
     """A round: who has arrived, in the order of (time, client), and the server's own step."""
 
@@ -115,7 +119,7 @@ class Timeline:
         self.bands = {
             direction: SharedBand(radio.links[direction], steps.concurrency)
             for direction in ("downlink", "uplink")
-            if radio.links[direction].allocation == "equal"
+            if _shares_equally(radio.links[direction])
         }
 
     def next_step(self) -> ServerStep:
@@ -173,7 +177,8 @@ class Timeline:
         requests = TransferRequests(*(np.array([value]) for value in values))
         start = RoundStart(round_number, self.now_s)
         costs = self.radio.links[step.direction].transfers(start, requests)
-        seconds, joules = float(costs.time_s[0]), float(costs.energy_j[0])
+        seconds = float(costs.time_s[0])
+        joules = float(costs.energy_j[0])
         if costs.at is not None:
             seconds, joules = costs.at(0, self.now_s)
         outcome = "lost" if costs.lost[0] or not np.isfinite(seconds) else "done"

@@ -3,6 +3,7 @@
 import numpy as np
 
 from fedray.network import allocation
+from fedray.network.allocations import open_allocation
 from fedray.network.budget import LinkBudget, RadioSection
 from fedray.network.links import (
     Link,
@@ -13,7 +14,7 @@ from fedray.network.links import (
     TransferRequests,
 )
 from fedray.network.propagation import LIGHT_MPS
-from fedray.network.rates import arq, efficiency, ergodic, linear, min_efficient_snr
+from fedray.network.rates import arq, decibel, efficiency, ergodic, linear, min_efficient_snr
 from fedray.randomness import normals, uniforms
 from fedray.scenario.radio import BLOCK_HZ
 
@@ -37,7 +38,7 @@ class RadioChannel(Link):
         super().__init__(section, context)
         self.direction = context.direction
         self.seed = context.seed
-        self.allocation = section.allocation
+        self.allocation = open_allocation(section.allocation)
         self.budget = LinkBudget(section, context)
         self.mean_snr = self.budget.mean_snr
         self.efficiency = efficiency(section.rate, section.modulation)
@@ -63,7 +64,7 @@ class RadioChannel(Link):
         return self.is_reachable(self.mean_snr(start, sender, receiver)[0], 1.0)
 
     def share_rates(self, start: RoundStart, sender: np.ndarray, receiver: np.ndarray) -> ShareRates:
-        if self.allocation == "broadcast":  # each client has the whole band
+        if self.section.allocation.broadcasts:  # each client has the whole band
             return super().share_rates(start, sender, receiver)
         snr, k = self.mean_snr(start, sender, receiver)
 
@@ -81,6 +82,9 @@ class RadioChannel(Link):
         snr, k = self.mean_snr(start, sender, receiver)
         rates = self.rate_bps(snr * fractions, np.full(len(fractions), k[0]), share)
         return rates, self.power_w(sender, fractions) + self.section.receive_w
+
+    def sending_w(self, sender: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(self.power_w(sender, 1.0) + self.section.receive_w, sender.shape)
 
     def fading_speedup(self, start: RoundStart, requests: TransferRequests) -> np.ndarray:
         snr, k = self.mean_snr(start, requests.sender, requests.receiver)
@@ -102,10 +106,27 @@ class RadioChannel(Link):
         on_air_s = time_s * tries
         sent_s = np.where(reached, on_air_s, 0.0)
         part = requests.share if self.direction == "downlink" else 1.0
-        broadcast = section.allocation == "broadcast"
-        sending_s = allocation.broadcast_time_s(sent_s) if broadcast else sent_s
+        sending_s = allocation.broadcast_time_s(sent_s) if section.allocation.broadcasts else sent_s
         energy_j = self.power_w(requests.sender, part) * sending_s + section.receive_w * sent_s
         return TransferCosts(section.latency_s * requests.messages * tries + on_air_s, energy_j, lost)
+
+    def symbol_transfers(
+        self, start: RoundStart, requests: TransferRequests, symbols: np.ndarray
+    ) -> TransferCosts:
+        """A complex symbol takes a second and hertz of the sender's share of the band, less its overhead.
+        What is uncoded always arrives, with noise: it has no outage, no second try, and no block to lose."""
+        section = self.section
+        hz = section.bandwidth_hz * (1 - section.overhead) * requests.share
+        on_air_s = symbols / hz
+        part = requests.share if self.direction == "downlink" else 1.0
+        energy_j = (self.power_w(requests.sender, part) + section.receive_w) * on_air_s
+        time_s = section.latency_s * requests.messages + on_air_s
+        return TransferCosts(time_s, energy_j, np.zeros(len(on_air_s), bool))
+
+    def mean_snr_db(self, start: RoundStart, requests: TransferRequests) -> np.ndarray:
+        snr, _ = self.mean_snr(start, requests.sender, requests.receiver)
+        db: np.ndarray = decibel(self.snr_in_share(snr, requests.share))
+        return db
 
     def _tries(
         self, start: RoundStart, requests: TransferRequests, snr: np.ndarray, k: np.ndarray
@@ -145,7 +166,7 @@ class RadioChannel(Link):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Seconds that one try of each transfer takes at its mean rate, and as it fades [n]; infinite where
         the receiver is out of reach. Arguments as in `_tries`."""
-        by_blocks = self.section.allocation == "blocks"
+        by_blocks = self.section.allocation.by_blocks
         if by_blocks:
             block_rates = self._block_rates_bps(start, requests, snr, k)
             rate = block_rates.mean(1)

@@ -32,11 +32,11 @@ def validate_flops_per_sample(scenario: Scenario, learner: Learner) -> float:
 
 
 def evaluate_flops_per_sample(scenario: Scenario, learner: Learner) -> float:
-    """Forwards through a model, where the server evaluates some in the first round, to weigh them."""
+    """Forwards through a model, where the server evaluates some: to weigh them, in the first round already,
+    or to find out what updates add."""
     augmentation = scenario.augmentation
-    if augmentation is None or not augmentation.weighting.evaluated_models(1):
-        return 0.0
-    return forward_flops(learner)
+    weighs = augmentation is not None and augmentation.weighting.evaluated_models(1) > 0
+    return forward_flops(learner) if weighs or scenario.validation_images else 0.0
 
 
 def forward_flops(learner: Learner) -> float:

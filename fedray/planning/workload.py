@@ -150,6 +150,7 @@ class Workload:
             evaluate_flops=self.evaluate_flops_per_sample,
             pass_flops=lambda stage, n: n * self.cut.flops[stage] if self.cut else 0.0,
             crossing_bytes=lambda crossing, n: self.cut.bytes[crossing][n] if self.cut else 0,
+            crossing_symbols=lambda crossing, n: n * self.cut.symbols.get(crossing, 0) if self.cut else 0,
             waits_s=(lambda client: self.waits_s[client] if experienced(client) else 0.0)
             if self.waits_s
             else None,
@@ -204,9 +205,10 @@ def _counted_by(scenario: Scenario, folder: Path) -> tuple[str, ...]:
     on += [str(scenario.runtime.gang > 1), repr(scenario.privacy)]  # for what is refused
     on += [str(_updates(scenario)), str(scenario.population.clients)]
     on.append(str(scenario.evaluation.update_cosines_every))
-    on.append(str(scenario.has_collusion))
+    on += [str(scenario.gathers_updates), str(scenario.validation_images)]
     if topology.splits_model:
         on += [repr(topology), str(scenario.training.batch_size)]
+        on += [str(scenario.network.uplink.carries_symbols), str(scenario.incentive is None)]
     return tuple(on)
 
 
@@ -216,7 +218,7 @@ def _updates(scenario: Scenario) -> int:
 
 
 def _gathered_bytes(scenario: Scenario, rules: Rule) -> int:
-    """What the server keeps of single updates, for the rule or for attackers that look at them, and of their
+    """What the server keeps of single updates, for the rule or for whoever else looks at them, and of their
     directions, where these are compared."""
     from fedray.adversary.attackers import accumulator
 

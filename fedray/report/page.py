@@ -165,6 +165,8 @@ def _totals(runs: Sequence[Recorded], shown: Sequence[str]) -> list[tuple[str, l
         ("wall_time_s", "wall time", "s"),
     ):
         rows.append((name, [size(v, unit) if (v := last(r, key)) is not None else "" for r in runs]))
+    if any(uses := [last(r, "symbols") for r in runs]):
+        rows.append(("symbols in place of bytes", ["" if v is None else f"{v:,}" for v in uses]))
     for key in ("paid", "social_cost", "misreport_gain"):
         money = [last(r, key) for r in runs]
         if any(v is not None for v in money):
@@ -204,7 +206,14 @@ def _crossings(run: Recorded) -> tuple[str, list[tuple[str, ...]]]:
             (name, "up" if up else "down", shapes, name),
             (BACK[name], "down" if up else "up", "alike", BACK[name]),
         ]
-    return text, [(*row[:3], size(split["bytes"][row[3]])) for row in rows]
+    symbols = split.get("symbols", {})
+
+    def taken(crossing: str) -> str:
+        if crossing in symbols:
+            return f"{symbols[crossing] * split['batch']:,} symbols"
+        return size(split["bytes"][crossing])
+
+    return text, [(*row[:3], taken(row[3])) for row in rows]
 
 
 def _citations(runs: Sequence[Recorded]) -> str:

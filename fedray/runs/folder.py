@@ -17,6 +17,7 @@ from fedray.files import naming, whole, write_synced, write_whole
 from fedray.network.ledger import Event, Ledger
 from fedray.runs import reader
 from fedray.runs.lock import LOCK
+from fedray.runs.saved import Saved
 from fedray.scenario.load import Loaded, ScenarioError
 
 if TYPE_CHECKING:
@@ -39,29 +40,8 @@ BEGUN = [
     "env.json",
     "CITATION.bib",
 ]
-BEGUN += ["partition.json", "privacy.json", "split.json", LOCK, PREPARED]
-
-
-@dataclass(frozen=True)
-class Saved:
-    """What a checkpoint's files should be."""
-
-    weights_sha256: str  # of the global buffer
-    files: dict[str, str]  # sha256 of every other file: the server's state, the clients'
-
-    @property
-    def clients(self) -> dict[int, str]:
-        """The file of each client that has a state."""
-        return self._numbered("client-")
-
-    @property
-    def versions(self) -> dict[int, str]:
-        """The file of each older model that clients under way began with."""
-        return self._numbered("version-")
-
-    def _numbered(self, prefix: str) -> dict[int, str]:
-        own = [name for name in self.files if name.startswith(prefix)]
-        return {int(Path(name).stem.removeprefix(prefix)): name for name in own}
+COLLECTION = "collection.json"  # what clients sent the server before it began
+BEGUN += ["partition.json", "privacy.json", "split.json", COLLECTION, LOCK, PREPARED]
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,7 @@ class Step(Shape):
     batch: Whole | None = None  # with client and part: of a split model's pass; earlier versions have them
     part: Whole | None = None  # in its id alone
     waits_s: Number = 0.0
+    symbols: Whole = 0
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -222,6 +223,7 @@ class Split(Shape):
     flops: dict[str, Number]
     crossings: dict[Literal["smashed", "features"], list[Tensor]]
     bytes: dict[str, Number]
+    symbols: dict[str, Whole] = {}  # a sample's
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

@@ -42,6 +42,7 @@ BASES = {
     "environment": "fedray.serving.environment:Environment",
     "serving_rule": "fedray.serving.rule:ServingRule",
     "link": "fedray.network.links:Link",
+    "allocation": "fedray.network.allocations:Allocation",
     "device": "fedray.network.devices:Device",
     "evaluation": "fedray.evaluation.evaluation:Evaluation",
     "callback": "fedray.callbacks:Callback",

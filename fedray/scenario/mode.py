@@ -83,12 +83,9 @@ class ModeSection(KindSection):
             yield Refused(key, got, expected)
         for direction in ("uplink", "downlink"):
             allocation = getattr(getattr(scenario.network, direction), "allocation", None)
-            if allocation not in (None, "equal", "blocks", "broadcast"):
-                expected = "equal or blocks: who sends beside whom is not known beforehand"
-                yield Refused(f"network.{direction}.allocation", f"{allocation} beside a mode", expected)
-            elif allocation == "broadcast":
-                expected = "equal: clients begin one by one"
-                yield Refused(f"network.{direction}.allocation", "broadcast beside a mode", expected)
+            if allocation is not None and not allocation.shares_equally:
+                expected = "equal: who sends beside whom is not known beforehand"
+                yield Refused(f"network.{direction}.allocation", f"{allocation.kind} beside a mode", expected)
 
     def _refused_keys(self, scenario: Any) -> Iterator[tuple[str, Any, str]]:
         """Other answers that make rounds of clients that begin together."""

@@ -109,6 +109,17 @@ class Scenario(Section):
         """Whether what attackers send is made from the updates of the others."""
         return self.adversary is not None and self.adversary.colludes
 
+    @property
+    def gathers_updates(self) -> bool:
+        """Whether the server keeps each update of a round by itself, whatever the rule: attackers look at
+        them, or clients are paid for what each of them adds."""
+        return self.has_collusion or self.validation_images > 0
+
+    @property
+    def validation_images(self) -> int:
+        """Of the test set, on which the server finds out what each update adds to the model."""
+        return 0 if self.incentive is None else self.incentive.validation_images
+
     def attackers_in(self, round_number: int) -> frozenset[int]:
         """The clients that attack in a round."""
         begun = self.adversary is not None and round_number >= self.adversary.from_round
@@ -226,7 +237,7 @@ class Scenario(Section):
     def held_out_images(self) -> int:
         """Of the test set, that nothing is measured on."""
         held_out = self.augmentation.weighting.held_out_images if self.augmentation else 0
-        return held_out or self.aggregation.clean_samples
+        return held_out or self.aggregation.clean_samples or self.validation_images
 
     @property
     def needs_label_counts(self) -> bool:

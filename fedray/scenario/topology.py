@@ -181,10 +181,30 @@ class Parallel(TopologySection):
                 yield Refused(".reduce", f"allreduce with {key}", "server: a ring adds what all have")
 
 
+class CentralServer(TopologySection):
+    """The server trains alone, on all samples: they lie there already, as one client's, and nothing travels.
+    The centralised baseline of a federation, and what trains on samples that have been collected."""
+
+    kind: Literal["central"] = Field(description="central: the server alone, on all samples.")
+
+    implementation: ClassVar[str] = "fedray.topologies.central:CentralTopology"
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        clients = scenario.population.clients
+        if clients != 1:
+            yield Refused("population.clients", f"{clients} for a central topology", "1, who stands for all")
+        for name in ("augmentation", "secure_aggregation", "incentive", "adversary", "ledger"):
+            if getattr(scenario, name) is not None:
+                yield Refused("topology.kind", f"central with {name}", "another: there are no clients")
+        for key in scenario.closing_keys:
+            yield Refused(key, "one for a central topology", "none: nobody is waited for")
+
+
 class Split(TopologySection):
     """Clients hold the first stages of the model, the server the rest; each batch's activations go up and
     their gradients come down, and the clients' parts are averaged (huang2023, Fig. 2b). `fedray plan` lists
-    a model's stages and the cuts between them."""
+    a model's stages and the cuts between them. A codec is cut at its channel: what goes up is symbols, which
+    take airtime and no bytes."""
 
     kind: Literal["split"] = Field(description="split: a model cut between clients and server.")
     cut: str = Field(
@@ -330,4 +350,4 @@ class Split(TopologySection):
             yield Refused(".variant", f"vanilla with {key}", expected)
 
 
-Topology = Annotated[Relay | Parallel | Split, Discriminator("kind"), OpenKind("topology")]
+Topology = Annotated[Relay | Parallel | Split | CentralServer, Discriminator("kind"), OpenKind("topology")]

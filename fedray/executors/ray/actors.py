@@ -17,7 +17,7 @@ from fedray.executors.versions import Aged
 from fedray.lazy import resolve
 from fedray.planning.workload import Workload
 from fedray.runs.fingerprint import of_data
-from fedray.runs.folder import Saved
+from fedray.runs.saved import Saved
 from fedray.scenario.base import Refused
 from fedray.steps import Pass
 
@@ -306,7 +306,8 @@ class ServerHost(Actor):
         from fedray.executors.server import reported
 
         trained = report is not None
-        report = reported(report, round_number, sums)
+        added = self.work.contributions(layout, buffer, state, round_number, can_train, sums)
+        report = reported(report, round_number, sums, added)
         if sums or self.work.job.scenario.steps_without_updates:
             buffer, state = self.work.aggregate(layout, buffer, state, round_number, can_train, sums, secure)
         if trained:

@@ -22,7 +22,7 @@ from fedray.executors.versions import Versions
 from fedray.planning.placement import Node, pack, refuse_crowded
 from fedray.planning.shared import Shared
 from fedray.planning.workload import Workload
-from fedray.runs.folder import Saved
+from fedray.runs.saved import Saved
 from fedray.scenario.base import Refused
 from fedray.scenario.scenario import Scenario
 from fedray.schedule import Schedule
