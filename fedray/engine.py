@@ -248,8 +248,8 @@ class Run:
             metrics |= rejections(in_order, scenario.attackers_in(round_number))
         due = scenario.is_evaluated(round_number)
         evaluation = self.executor.evaluate(self.grid(round_number)) if due else None
-        money, ages = selected.payments, selected.staleness
-        rows = client_rows(round_number, clients, reports, events, money, ages)
+        ages = selected.staleness
+        rows = client_rows(round_number, clients, reports, events, selected.payments, ages)
         self.pending.append(PendingRound(round_number, events, metrics, rows, evaluation))
 
     def train_clients(self, schedule: Schedule) -> tuple[dict[int, ClientReport], TrainReport | None]:

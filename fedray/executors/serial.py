@@ -22,7 +22,8 @@ from fedray.executors import (
 )
 from fedray.executors.client_worker import ClientWorker
 from fedray.executors.companion import Companion
-from fedray.executors.server import EvaluatorWork, ServerWork, reported
+from fedray.executors.evaluator import EvaluatorWork
+from fedray.executors.server import ServerWork, reported
 from fedray.executors.spill import ClientStates, StateArrays
 from fedray.executors.split import ask, failed
 from fedray.executors.split.client import SplitClients

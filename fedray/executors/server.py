@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fedray.adversary.attack import AttackSuccess
-from fedray.adversary.attackers import Attackers, attacks
+from fedray.adversary.attackers import Attackers
 from fedray.aggregation.accumulators import Accumulator
 from fedray.aggregation.directions import mean_cosine
 from fedray.aggregation.rule import Rule
@@ -20,8 +19,7 @@ from fedray.aggregation.rules import rule
 from fedray.executors import Job, TrainReport, attribute_error
 from fedray.executors.companion import COMPANION_KEPT
 from fedray.executors.global_step import HOOKS, GlobalStep, as_tensors, hooks_state, merged, moving_average
-from fedray.executors.model import EMA, MASTER, Model, as_sent, make_deterministic, master
-from fedray.executors.observers import Observer, observer
+from fedray.executors.model import EMA, MASTER, as_sent, make_deterministic, master
 from fedray.executors.root_update import RootUpdate
 from fedray.executors.spill import StateArrays
 from fedray.executors.validation import Validation
@@ -316,39 +314,3 @@ def reported(
     report = report or TrainReport(round_number, SERVER, 0, 0, 0.0)
     measured = {} if cosine is None else {"update_cosine": cosine}
     return replace(report, metrics={**report.metrics, **measured}, contributions=contributions)
-
-
-class EvaluatorWork:
-    """Looks at global buffers with a model of its own, off the rounds' path."""
-
-    def __init__(self, job: Job, device: torch.device) -> None:
-        self.job = job
-        self.device = device
-
-    def evaluate(self, buffer: np.ndarray, state: StateArrays, grid: Path) -> dict[str, float]:
-        from fedray.evaluation.evaluate import evaluate
-        from fedray.learners.contexts import EvaluationContext
-
-        scenario = self.job.scenario
-        self._model.receive(buffer, state)
-        result: dict[str, float] = {}
-        if scenario.evaluates_model:
-            context = EvaluationContext.of(scenario, self.job.folder, grid, self.job.dataset)
-            with attribute_error(None, "evaluating", None, other_than=(OSError,)):  # a disk that is full
-                success = [AttackSuccess(attacks(scenario))]
-                result = evaluate(self._model.learner, context, success)
-        if scenario.evaluation.leakage is not None:
-            sheet = grid.with_name(grid.name.replace("round", "attack"))
-            result |= self._observer.measure(self._model.learner, buffer, state, sheet)
-        return result
-
-    def export(self, buffer: np.ndarray, state: StateArrays, folder: Path) -> None:
-        self._model.export(buffer, state, folder)
-
-    @cached_property
-    def _observer(self) -> Observer:
-        return observer(self.job, self.device)
-
-    @cached_property
-    def _model(self) -> Model:
-        return Model(self.job, self.device)

@@ -335,7 +335,7 @@ class EvaluatorHost(Actor):
     """An actor that looks at the model while others train it."""
 
     def make(self) -> Any:
-        from fedray.executors.server import EvaluatorWork
+        from fedray.executors.evaluator import EvaluatorWork
 
         return EvaluatorWork(self.job, _device())
 
