@@ -1,4 +1,4 @@
-"""The server's part, and the evaluator's, wherever they run. Nothing here knows of actors."""
+"""The server's part, wherever it runs. Nothing here knows of actors."""
 
 import os
 from collections import Counter
