@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         TransferRequests,
         link_client,
     )
+    from fedray.personal.personal import ClientModel, Personal
     from fedray.planning.selection import Selection, SelectionContext
     from fedray.privacy.mechanism import Mechanism
     from fedray.randomness import SERVER_ID
@@ -68,6 +69,7 @@ __all__ = [
     "CachePolicy",
     "Callback",
     "Catalogue",
+    "ClientModel",
     "ClientReport",
     "CodecChannel",
     "DatasetInfo",
@@ -94,6 +96,7 @@ __all__ = [
     "Offers",
     "Outcome",
     "Partition",
+    "Personal",
     "PettingZooEnvironment",
     "Place",
     "Refused",
@@ -165,6 +168,7 @@ _MODULES = {
         "TransferRequests",
         "link_client",
     ],
+    "fedray.personal.personal": ["ClientModel", "Personal"],
     "fedray.planning.selection": ["Selection", "SelectionContext"],
     "fedray.results": ["Run"],
     "fedray.scenario": ["Refused", "ScenarioError"],

@@ -15,6 +15,7 @@ from torch import Tensor
 from fedray.aggregation.accumulators import Accumulator
 from fedray.aggregation.directions import add_direction
 from fedray.executors import TrainReport, attribute_error
+from fedray.executors.client_tests import ClientTests, TestRow
 from fedray.executors.gang_training import GangTraining
 from fedray.executors.local_training import LocalUpdate, summable
 from fedray.executors.model import master
@@ -106,6 +107,26 @@ class ClientWorker(RelayWorker):
                 )
         return accumulator, [reports[c] for c in clients], [new_states[c] for c in clients]
 
+    def test_clients(
+        self,
+        round_number: int,
+        buffer: np.ndarray,
+        clients: Sequence[int],
+        states: Mapping[int, StateArrays | None],
+    ) -> list[TestRow]:
+        """How each client's own model does on its own distribution.
+
+        Args:
+            round_number: after which it is tested.
+            buffer: the global one.
+            clients: by number.
+            states: what they keep.
+        """
+        if "tests" not in self.resident:
+            self.resident["tests"] = ClientTests(self)
+        tests: ClientTests = self.resident["tests"]
+        return tests.rows(round_number, buffer, clients, states)
+
     def reduction(
         self, accumulator: Accumulator | None, round_weight: int
     ) -> tuple[Callable[[Tensor], Accumulator], Tensor]:
@@ -182,9 +203,8 @@ class ClientWorker(RelayWorker):
             run: makes its local update.
             weight: of the client; None: as the scenario says of its samples.
         """
-        received = self.model.flat.layout.view(base).float()
         update = run()
-        change = self._change(update, received)
+        change = self._change(update)
         sender = self.attackers.sender(self.model.hooks, context)
         if not sender.is_empty:
             with summable():
@@ -192,7 +212,7 @@ class ClientWorker(RelayWorker):
             change = self._arrived(change, ours, context, sender)
             update.state |= context.kept
         scenario = self.job.scenario
-        contribution = self.rule.contribution(ours, change)
+        contribution = update.rule.contribution(ours, change)
         if weight is None:
             weight = scenario.weight(context.client, update.report.samples)
         with summable():
@@ -218,10 +238,10 @@ class ClientWorker(RelayWorker):
         update.report = replace(update.report, scores=extra_samples.scores(client, self))
         return update
 
-    def _change(self, update: LocalUpdate, received: Tensor) -> Tensor:
+    def _change(self, update: LocalUpdate) -> Tensor:
         """What a client has changed [sent] fp32, in memory that the next one uses again."""
         n = self.model.flat.layout.numel
-        torch.sub(self.model.flat.all.detach().cpu(), received[:n], out=self._sent[:n])
+        torch.sub(self.model.flat.all.detach().cpu(), update.received, out=self._sent[:n])
         if update.extra is not None:
             self._sent[n:] = update.extra
         return self._sent

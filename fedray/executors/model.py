@@ -59,7 +59,7 @@ class Model:
         self.scenario = scenario
         self.learner = load(scenario, job.folder, device, DTYPES[scenario.training.precision], job.dataset)
         self.tuning = tuning(scenario.tuning, scenario.seed, scenario.aggregation.frozen)
-        tuned = self.tuning.apply(self.learner)
+        self.tuned = tuned = self.tuning.apply(self.learner)
         self.flat = FlatParameters(tuned.travelling, scenario.payload, device, tuned.home)
         layout = self.flat.layout
         known = {id(t) for t in (*tuned.travelling.values(), *tuned.home.values())}

@@ -172,6 +172,10 @@ class ClientHost(Actor):
         self.so_far = None if part.last else total
         return total if part.last else None, reports, *([state or {} for state in new] if states else ())
 
+    def test_clients(self, round_number: int, buffer: Any, clients: Sequence[int], *states: Any) -> Any:
+        kept = dict(zip(clients, states, strict=True)) if states else {}
+        return self.work.test_clients(round_number, buffer, clients, kept)
+
     def audit(self, buffer: Any, clients: Sequence[int]) -> Any:
         return [self.work.audit(client, buffer) for client in clients]
 
