@@ -190,7 +190,8 @@ def client_file(client: int) -> str:
 
 def weights_sha256(scenario: Scenario, layout: Layout, buffer: np.ndarray) -> str:
     """Of all that the global model is made of: what was folded into the base too, control variates not."""
-    whole = rule(scenario.aggregation, layout).updates_base_weights
+    own = rule(scenario.aggregation, layout)
+    whole = own.updates_base_weights or own.models > 1
     return sha256(buffer if whole else buffer[: layout.nbytes])
 
 

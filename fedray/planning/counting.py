@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fedray.aggregation.rule import Rule
     from fedray.learners.learner import Learner
     from fedray.transport.hooks import HookChain
+    from fedray.tuning.tuning import Tuned
 
 
 def flops_per_sample(learner: Learner) -> float:
@@ -24,6 +25,27 @@ def flops_per_sample(learner: Learner) -> float:
         return learner.flops_per_sample
     batch, samples = learner.blank_batch()
     return counted_flops(lambda: learner.loss(batch).backward()) / samples
+
+
+def own_flops_per_sample(scenario: Scenario, learner: Learner, tuned: Tuned) -> float:
+    """A step for a client's own model: where it trains what stays at home alone, the backward pass ends
+    there."""
+    if scenario.personal is None:
+        return 0.0
+    if not scenario.personal.trains_home_alone or learner.flops_per_sample is not None:
+        return flops_per_sample(learner)
+    frozen = [t for t in tuned.travelling.values() if t.requires_grad]
+    for tensor in frozen:
+        tensor.requires_grad_(False)
+    counted = flops_per_sample(learner)
+    for tensor in frozen:
+        tensor.requires_grad_(True)
+    return counted
+
+
+def own_model_numbers(scenario: Scenario, numbers: int) -> int:
+    """Those that a client keeps of models of its own, each of so many numbers."""
+    return 0 if scenario.personal is None else scenario.personal.kept_models * numbers
 
 
 def validate_flops_per_sample(scenario: Scenario, learner: Learner) -> float:
