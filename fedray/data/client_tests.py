@@ -38,10 +38,11 @@ def in_mix_of(own: np.ndarray, labels: np.ndarray, seed: int, client: int) -> np
     """
     known, counts = np.unique(own, return_counts=True)
     there = np.array([np.count_nonzero(labels == label) for label in known])
-    known, counts, there = known[there > 0], counts[there > 0], there[there > 0]
-    if not len(known):
+    if not there.any():
         return np.empty(0, np.int64)
-    mix = counts / counts.sum()
+    known = known[there > 0]
+    mix = counts[there > 0] / counts[there > 0].sum()
+    there = there[there > 0]
     n = int(np.floor((there / mix).min() + 1e-9))
     whole = np.floor(mix * n + 1e-9).astype(int)
     # what is left of the n goes to the largest remainders

@@ -143,7 +143,8 @@ def holdings_for_tests(
     if dataset.section.clients_at_sites():
         samples, held = _at_site(dataset, site)
     else:
-        samples, held = dataset.train, _dealt(scenario, dataset.train)
+        samples = dataset.train
+        held = _dealt(scenario, samples)
     if _held_out_share(scenario):
         return samples, {client: _split(scenario, client, part)[1] for client, part in held.items()}
     places = split_test_set(scenario, len(dataset.test))[1]

@@ -43,9 +43,23 @@ def own_flops_per_sample(scenario: Scenario, learner: Learner, tuned: Tuned) -> 
     return counted
 
 
-def own_model_numbers(scenario: Scenario, numbers: int) -> int:
-    """Those that a client keeps of models of its own, each of so many numbers."""
-    return 0 if scenario.personal is None else scenario.personal.kept_models * numbers
+def choose_flops_per_sample(rules: Rule, learner: Learner) -> float:
+    """Forwards through several global models, of which a client chooses one."""
+    return rules.models * forward_flops(learner) if rules.models > 1 else 0.0
+
+
+def client_state_numbers(scenario: Scenario, rules: Rule, hooks: HookChain, home: int) -> int:
+    """Numbers that a client keeps between its local updates.
+
+    Args:
+        scenario: whose.
+        rules: its rule.
+        hooks: that change an update.
+        home: numbers of the model that stay with their client.
+    """
+    models = 0 if scenario.personal is None else scenario.personal.kept_models
+    of_rules = rules.client_state_numbers + hooks.feeds_back * rules.sent
+    return of_rules + home + models * (rules.layout.numel + home)
 
 
 def validate_flops_per_sample(scenario: Scenario, learner: Learner) -> float:

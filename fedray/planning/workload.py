@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from fedray.data import Dataset
 from fedray.network.work import Work
 from fedray.planning.counting import (
+    choose_flops_per_sample,
     class_images,
+    client_state_numbers,
     evaluate_flops_per_sample,
     flops_per_sample,
     forward_flops,
     own_flops_per_sample,
-    own_model_numbers,
     quantizable_parameters,
     uplink_bytes,
     validate_flops_per_sample,
@@ -296,19 +297,13 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
         summed_bytes=rules.summed * layout.dtype.itemsize,
         gathered_bytes=_gathered_bytes(scenario, rules),
         server_trains=scenario.aggregation.clean_samples > 0,
-        client_state_bytes=4
-        * (
-            rules.client_state_numbers
-            + hooks.feeds_back * rules.sent
-            + tuned.home_numbers
-            + own_model_numbers(scenario, layout.numel + tuned.home_numbers)
-        ),
+        client_state_bytes=4 * client_state_numbers(scenario, rules, hooks, tuned.home_numbers),
         flops_per_sample=flops_per_sample(learner),
         validate_flops_per_sample=validate_flops_per_sample(scenario, learner),
         score_flops=forward_flops(learner) if planner is not None else 0.0,
         evaluate_flops_per_sample=evaluate_flops_per_sample(scenario, learner),
         own_flops_per_sample=own_flops_per_sample(scenario, learner, tuned),
-        choose_flops_per_sample=rules.models * forward_flops(learner) if rules.models > 1 else 0.0,
+        choose_flops_per_sample=choose_flops_per_sample(rules, learner),
         encode_flops_per_sample=learner.encode_flops(),
         preparation_flops=learner.preparation_flops(),
         experience_flops_per_sample=learner.experience_flops(),

@@ -31,7 +31,7 @@ def own(executor, client):
 @pytest.mark.parametrize("mu", [0.0, 0.5, 3.0])
 def test_ditto_comes_to_the_optimum_of_quadratic_losses(mu, tmp_path):
     """min_v (v - t)^2 / 2 + mu (v - w)^2 / 2 is (t + mu w) / (1 + mu), and w is the mean of the targets."""
-    executor = executed(toy(tmp_path, LONG | ditto(mu)), 2)
+    executor = executed(toy(tmp_path, LONG | ditto(mu)), 3)
     wanted = targets(executor)
     mean = sum(share * wanted[client] for client, share in weights(executor).items())
     assert level(executor) == pytest.approx(mean, abs=2e-3)
