@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         TransferRequests,
         link_client,
     )
+    from fedray.personal.personal import ClientModel, Personal
     from fedray.planning.selection import Selection, SelectionContext
     from fedray.privacy.mechanism import Mechanism
     from fedray.randomness import SERVER_ID
@@ -72,6 +73,7 @@ __all__ = [
     "CachePolicy",
     "Callback",
     "Catalogue",
+    "ClientModel",
     "ClientReport",
     "CodecChannel",
     "DatasetInfo",
@@ -99,6 +101,7 @@ __all__ = [
     "Offers",
     "Outcome",
     "Partition",
+    "Personal",
     "PettingZooEnvironment",
     "Place",
     "Refused",
@@ -175,6 +178,7 @@ _MODULES = {
         "TransferRequests",
         "link_client",
     ],
+    "fedray.personal.personal": ["ClientModel", "Personal"],
     "fedray.planning.selection": ["Selection", "SelectionContext"],
     "fedray.results": ["Run"],
     "fedray.scenario": ["Refused", "ScenarioError"],

@@ -10,7 +10,7 @@ import numpy as np
 
 from fedray import shipped
 from fedray.callbacks.reporting import reporters
-from fedray.data import Dataset, Samples, holdings, open_source
+from fedray.data import Dataset, Samples, holdings, holdings_for_tests, open_source
 from fedray.data.image_folder import read
 from fedray.data.places import located, verify_exists
 from fedray.data.sources import to_download
@@ -155,6 +155,9 @@ def readable(loaded: Loaded, dataset: Dataset | None = None) -> tuple[Samples, M
     dataset = dataset or Dataset.of(loaded.scenario, loaded.folder)
     samples, held = holdings(loaded.scenario, loaded.folder, dataset=dataset)
     bad = list(samples.unreadable(held))
+    tests = loaded.scenario.evaluation.clients
+    if tests is not None and tests.held_out_share:
+        bad += samples.unreadable(holdings_for_tests(loaded.scenario, loaded.folder, dataset=dataset)[1])
     if tested(loaded.scenario):
         bad += dataset.test.unreadable({})
     if bad:
@@ -208,7 +211,8 @@ def tested(scenario: Scenario) -> bool:
     """Whether the run opens its source's test set."""
     section = scenario.evaluation
     evaluated = scenario.model.evaluates_on_test_set or section.quality or section.leakage
-    return bool(evaluated) and scenario.data.has_test_set and not scenario.sites
+    matches = section.clients is not None and not section.clients.held_out_share
+    return bool(evaluated or matches) and scenario.data.has_test_set and not scenario.sites
 
 
 def find(scenario: str) -> Path:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from fedray.augmentation.audit import audited
 from fedray.callbacks import Callback, ClientReport, EvaluationReport, RoundReport, RunEnd, RunStart
@@ -23,8 +23,8 @@ from fedray.executors import (
 )
 from fedray.failures import RunFailed as RunFailed
 from fedray.failures import failed_round, failure, judge_failure, record, refuse_round_of_failures
-from fedray.network.ledger import Event
 from fedray.network.radio import Radio
+from fedray.pending import PendingRound
 from fedray.planning.contributions import paid_by_contributions
 from fedray.planning.data_quality import errors_of_rounds
 from fedray.planning.feasible import feasible
@@ -95,16 +95,6 @@ def run(
         except KeyboardInterrupt:
             listeners.on_broken_end(RunEnd(folder.path, "interrupted"))
             raise
-
-
-class PendingRound(NamedTuple):
-    """A round that has been trained, and is recorded once the evaluations before and of it have ended."""
-
-    round_number: int
-    events: list[Event]
-    metrics: dict[str, Any]
-    clients: list[dict[str, Any]]
-    evaluation: EvaluationHandle | None
 
 
 class Run:
@@ -248,9 +238,10 @@ class Run:
             metrics |= rejections(in_order, scenario.attackers_in(round_number))
         due = scenario.is_evaluated(round_number)
         evaluation = self.executor.evaluate(self.grid(round_number)) if due else None
+        tests = self.executor.test_clients(round_number) if due and scenario.tested_clients else None
         ages = selected.staleness
         rows = client_rows(round_number, clients, reports, events, selected.payments, ages)
-        self.pending.append(PendingRound(round_number, events, metrics, rows, evaluation))
+        self.pending.append(PendingRound(round_number, events, metrics, rows, evaluation, tests))
 
     def train_clients(self, schedule: Schedule) -> tuple[dict[int, ClientReport], TrainReport | None]:
         """What each client of a round reports, and the server, where it trains an augmented model.
@@ -284,7 +275,7 @@ class Run:
     def flush(self, round_number: int) -> None:
         """Records the rounds whose evaluations have ended, and writes a checkpoint where one is due."""
         last = round_number == self.scenario.training.rounds
-        running = any(r.evaluation and not r.evaluation.done() for r in self.pending)
+        running = any(pending.is_running for pending in self.pending)
         if running and not last and len(self.pending) < LOOK_AHEAD:
             return
         for pending in self.pending:
@@ -299,9 +290,9 @@ class Run:
         """Writes a round down, and tells the callbacks."""
         number = pending.round_number
         metrics = pending.metrics
-        evaluated = finite(pending.evaluation.result()) if pending.evaluation is not None else None
+        evaluated, tested = pending.evaluated()
         metrics |= evaluated or {}
-        self.recorder.round(pending.events, metrics, pending.clients)
+        self.recorder.round(pending.events, metrics, pending.clients, tested)
         if evaluated is not None:
             self.listeners.on_evaluation(EvaluationReport(number, evaluated, self.made(number)))
         self.listeners.on_round(RoundReport(number, self.scenario.training.rounds, metrics))

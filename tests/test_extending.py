@@ -64,6 +64,18 @@ KINDS = {
                 return {f"linear.{name}": p for name, p in learner.linear.named_parameters()}
         """,
     ),
+    "personal": (
+        "PersonalSection",
+        """
+        from fedray.personal.personal import Personal
+
+        class New(Personal):
+            def local_update(self, model):
+                for batch in model.batches:
+                    model.step(batch)
+                return {}
+        """,
+    ),
     "rule": (
         "AggregationSection",
         """
@@ -196,6 +208,7 @@ def changes(kind):
     return {
         "learner": {"model": NEW, "tuning": {"kind": "partial", "patterns": ["linear.*"]}},
         "tuning": {"tuning": NEW},
+        "personal": {"personal": NEW},
         "rule": {"aggregation": NEW},
         "hook": {"aggregation": {"kind": "fedavg", "transforms": [NEW]}},
         "attack": {"adversary": {"clients": [1], "attack": NEW}},

@@ -16,6 +16,7 @@ from fedray.aggregation.accumulators import Accumulator
 from fedray.aggregation.directions import add_direction
 from fedray.aggregation.modes import Mode
 from fedray.executors import TrainReport, attribute_error
+from fedray.executors.client_tests import ClientTests, TestRow
 from fedray.executors.gang_training import GangTraining
 from fedray.executors.local_training import LocalUpdate, summable
 from fedray.executors.model import master
@@ -113,6 +114,26 @@ class ClientWorker(RelayWorker):
                 )
         return accumulator, [reports[c] for c in clients], [new_states[c] for c in clients]
 
+    def test_clients(
+        self,
+        round_number: int,
+        buffer: np.ndarray,
+        clients: Sequence[int],
+        states: Mapping[int, StateArrays | None],
+    ) -> list[TestRow]:
+        """How each client's own model does on its own distribution.
+
+        Args:
+            round_number: after which it is tested.
+            buffer: the global one.
+            clients: by number.
+            states: what they keep.
+        """
+        if "tests" not in self.resident:
+            self.resident["tests"] = ClientTests(self)
+        tests: ClientTests = self.resident["tests"]
+        return tests.rows(round_number, buffer, clients, states)
+
     def reduction(
         self, accumulator: Accumulator | None, round_weight: int
     ) -> tuple[Callable[[Tensor], Accumulator], Tensor]:
@@ -191,9 +212,8 @@ class ClientWorker(RelayWorker):
             weight: of the client; None: as the scenario says of its samples.
             aged: how old `base` is; None: it is the newest.
         """
-        received = self.model.flat.layout.view(base).float()
         update = run()
-        change = self._change(update, received)
+        change = self._change(update)
         sender = self.attackers.sender(self.model.hooks, context)
         if not sender.is_empty:
             with summable():
@@ -202,8 +222,8 @@ class ClientWorker(RelayWorker):
             update.state |= context.kept
         scenario = self.job.scenario
         if aged is not None:
-            change = self._aged(change, received, aged)
-        contribution = self.rule.contribution(ours, change)
+            change = self._aged(change, update.received, aged)
+        contribution = update.rule.contribution(ours, change)
         if weight is None:
             weight = scenario.weight(context.client, update.report.samples)
         with summable():
@@ -240,10 +260,10 @@ class ClientWorker(RelayWorker):
         mode: Mode = implementation(section)(section)
         return mode.contribution(change, aged.staleness, drift)
 
-    def _change(self, update: LocalUpdate, received: Tensor) -> Tensor:
+    def _change(self, update: LocalUpdate) -> Tensor:
         """What a client has changed [sent] fp32, in memory that the next one uses again."""
         n = self.model.flat.layout.numel
-        torch.sub(self.model.flat.all.detach().cpu(), received[:n], out=self._sent[:n])
+        torch.sub(self.model.flat.all.detach().cpu(), update.received, out=self._sent[:n])
         if update.extra is not None:
             self._sent[n:] = update.extra
         return self._sent

@@ -10,6 +10,7 @@ import torch
 
 from fedray.aggregation.accumulators import Accumulator
 from fedray.executors import (
+    ClientTestsHandle,
     DataFailure,
     EvaluationHandle,
     Job,
@@ -33,7 +34,7 @@ from fedray.lazy import resolve
 from fedray.planning.gangs import gangs
 from fedray.planning.shared import Shared
 from fedray.planning.workload import Workload, measure
-from fedray.runs.saved import Saved
+from fedray.runs.state import Saved
 from fedray.scenario.kinds import implementation
 from fedray.schedule import Schedule
 from fedray.transport.buffer import Layout
@@ -211,6 +212,14 @@ class SerialExecutor:
         model = (self.initial, self.initial_state) if base else (self.buffer, self.state)
         metrics = self.evaluator.evaluate(*model, grid) if self.job.scenario.has_evaluation else {}
         return EvaluationHandle(lambda: True, lambda: metrics)
+
+    def test_clients(self, round_number: int) -> ClientTestsHandle:
+        tested = self.job.scenario.tested_clients
+        rows: list[dict[str, Any]] = []
+        if tested:
+            assert isinstance(self.clients, ClientWorker)
+            rows = self.clients.test_clients(round_number, self.buffer, tested, self.client_states)
+        return ClientTestsHandle(lambda: True, lambda: rows)
 
     def audit(self, clients: Sequence[int], labels: np.ndarray, grid: Path) -> dict[str, Any]:
         assert isinstance(self.clients, ClientWorker)

@@ -25,7 +25,7 @@ from fedray.executors.spill import StateArrays
 from fedray.executors.validation import Validation
 from fedray.randomness import SERVER, key
 from fedray.runs.folder import saved_files
-from fedray.runs.saved import Saved
+from fedray.runs.state import Saved
 from fedray.scenario.scenario import Scenario
 from fedray.transport.buffer import Layout, load_arrays, save_arrays, sha256
 from fedray.transport.compression import hook_chain
@@ -289,7 +289,8 @@ def client_file(client: int) -> str:
 
 def weights_sha256(scenario: Scenario, layout: Layout, buffer: np.ndarray) -> str:
     """Of all that the global model is made of: what was folded into the base too, control variates not."""
-    whole = rule(scenario.aggregation, layout).updates_base_weights
+    own = rule(scenario.aggregation, layout)
+    whole = own.updates_base_weights or own.models > 1
     return sha256(buffer if whole else buffer[: layout.nbytes])
 
 

@@ -17,6 +17,7 @@ from fedray.scenario.vae import Vae
 
 CLASSIFIERS = {
     "cnn": ("conv1", "conv2", "dense", "head"),
+    "cnn_norm": ("conv1", "conv2", "dense", "head"),
     "lenet": ("conv1", "conv2", "conv3", "head"),
     "resnet18": ("stem", "layer1", "layer2", "layer3", "layer4", "head"),
 }

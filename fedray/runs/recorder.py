@@ -48,8 +48,22 @@ class Recorder:
         state = next((state for _, state in states if not isinstance(state, str)), None)
         return Ledger() if state is None else Ledger(**state.ledger.totals())
 
-    def round(self, events: list[Event], metrics: dict[str, Any], clients: Sequence[dict[str, Any]]) -> None:
-        self.run.append(events, metrics, clients)
+    def round(
+        self,
+        events: list[Event],
+        metrics: dict[str, Any],
+        clients: Sequence[dict[str, Any]],
+        tests: Sequence[dict[str, Any]] = (),
+    ) -> None:
+        """Writes a round's lines.
+
+        Args:
+            events: of its schedule.
+            metrics: its own.
+            clients: a row a client.
+            tests: a row a client whose own model was tested.
+        """
+        self.run.append(events, metrics, clients, tests)
 
     def baseline(self, metrics: Mapping[str, float | None]) -> None:
         """The base model's evaluation."""

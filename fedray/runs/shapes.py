@@ -110,6 +110,14 @@ class ClientRound(Shape):
     outcome: Literal["done", "rejected", "late", "lost", "dropped", "failed", "skipped"]
 
 
+class ClientTest(Measured):
+    """A line of client_tests.jsonl."""
+
+    round: Whole
+    client: Whole
+    samples: Whole
+
+
 class One(Shape):
     """A run in result.json, of its own or of a sweep."""
 
@@ -250,9 +258,15 @@ class Checkpoint(Shape):
     metrics_lines: Whole
     timeline_lines: Whole
     clients_lines: Whole = 0
+    client_tests_lines: Whole = 0
 
 
-LINES: dict[str, type[Shape]] = {"metrics.jsonl": Round, "timeline.jsonl": Step, "clients.jsonl": ClientRound}
+LINES: dict[str, type[Shape]] = {
+    "metrics.jsonl": Round,
+    "timeline.jsonl": Step,
+    "clients.jsonl": ClientRound,
+    "client_tests.jsonl": ClientTest,
+}
 SHAPES: dict[str, type[Shape]] = {
     "result.json": Result,
     "error.json": Error,

@@ -28,6 +28,7 @@ BASES = {
     "rule": "fedray.aggregation.rule:Rule",
     "hook": "fedray.transport.hooks:Hook",
     "attack": "fedray.adversary.attack:Attack",
+    "personal": "fedray.personal.personal:Personal",
     "privacy": "fedray.privacy.mechanism:Mechanism",
     "algorithm": "fedray.learners.agents.algorithm:Algorithm",
     "incentive": "fedray.incentives.incentive:Incentive",

@@ -20,6 +20,11 @@ class PartitionSection(KindSection):
     by_label: ClassVar[bool] = False  # whether it needs to know labels
 
     @property
+    def draws_with_replacement(self) -> bool:
+        """Whether a sample may be several clients'."""
+        return False
+
+    @property
     def leaves_empty(self) -> bool:
         """Whether a client may have no samples."""
         return False
@@ -29,6 +34,10 @@ class DrawnSection(PartitionSection):
     """One in which each client may draw samples, with replacement."""
 
     samples: Count | None = Field(default=None, description="Samples that each client draws.")
+
+    @property
+    def draws_with_replacement(self) -> bool:
+        return self.samples is not None
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         clients = scenario.population.clients

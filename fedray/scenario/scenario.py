@@ -17,6 +17,7 @@ from fedray.scenario.kinds import conflicts
 from fedray.scenario.ledger import LedgerSection
 from fedray.scenario.model import Model
 from fedray.scenario.network import Network
+from fedray.scenario.personal import Personal
 from fedray.scenario.population import Population
 from fedray.scenario.privacy import Privacy
 from fedray.scenario.runtime import Runtime
@@ -50,6 +51,11 @@ class Scenario(Section):
     tuning: Tuning = Field(description="What trains and travels.")
     training: Training = Field(description="How clients train: how long, how often, how fast.")
     aggregation: Aggregation = Field(default=FedAvg(), description="How the clients' updates are combined.")
+    personal: Personal | None = Field(
+        default=None,
+        description="What a client does in its local update for a model of its own. None: it trains the "
+        "global model, with what stays at home (tuning.local).",
+    )
     privacy: Privacy | None = Field(
         default=None,
         description="Differential privacy: what is clipped, where noise is added. None: none.",
@@ -96,7 +102,8 @@ class Scenario(Section):
     @property
     def keeps_client_state(self) -> bool:
         """Whether a client has a state of its own between its local updates."""
-        return self.aggregation.keeps_state or bool(self.tuning.local) or self.model.trains_home
+        kept = self.aggregation.keeps_state or bool(self.tuning.local) or self.model.trains_home
+        return kept or (self.personal is not None and self.personal.keeps_state)
 
     @property
     def attackers(self) -> frozenset[int]:
@@ -147,6 +154,20 @@ class Scenario(Section):
     def local_samples(self, client: int, samples: int) -> int:
         """How many samples a client with so many goes through in its local update."""
         return 0 if self.trains_nothing(client) else self.training.trained(samples)
+
+    def own_samples(self, client: int, samples: int) -> int:
+        """How many it goes through in steps for a model of its own, beside those."""
+        if self.personal is None or self.trains_nothing(client):
+            return 0
+        return self.personal.own_samples(self.training, samples)
+
+    @property
+    def tested_clients(self) -> list[int]:
+        """The clients whose own models are tested on their own distributions."""
+        if self.evaluation.clients is None:
+            return []
+        tested = self.evaluation.clients.tested(self.seed, self.population.clients)
+        return [client for client in tested if client not in self.attackers]
 
     @property
     def adds_to_master(self) -> bool:

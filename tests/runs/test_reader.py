@@ -13,7 +13,8 @@ from fedray import generate as generating
 from fedray.errors import UserError
 from fedray.report.page import write
 from fedray.runs import reader
-from fedray.runs.folder import RunFolder, State
+from fedray.runs.folder import RunFolder
+from fedray.runs.state import State
 from fedray.scenario import ScenarioError
 from fedray.terminal import Quiet
 from tests.report.made import made_up, with_everything

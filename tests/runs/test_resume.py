@@ -11,7 +11,7 @@ import pytest
 
 from fedray.network.ledger import Ledger
 from fedray.runs.folder import KEEP, RunFolder
-from fedray.runs.saved import Saved
+from fedray.runs.state import Saved
 from fedray.scenario import ScenarioError
 from tests.helpers import garments, rows, run, timeless
 

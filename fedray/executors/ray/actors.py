@@ -17,7 +17,7 @@ from fedray.executors.versions import Aged
 from fedray.lazy import resolve
 from fedray.planning.workload import Workload
 from fedray.runs.fingerprint import of_data
-from fedray.runs.saved import Saved
+from fedray.runs.state import Saved
 from fedray.scenario.base import Refused
 from fedray.steps import Pass
 
@@ -177,6 +177,10 @@ class ClientHost(Actor):
         )
         self.so_far = None if part.last else total
         return total if part.last else None, reports, *([state or {} for state in new] if states else ())
+
+    def test_clients(self, round_number: int, buffer: Any, clients: Sequence[int], *states: Any) -> Any:
+        kept = dict(zip(clients, states, strict=True)) if states else {}
+        return self.work.test_clients(round_number, buffer, clients, kept)
 
     def audit(self, buffer: Any, clients: Sequence[int]) -> Any:
         return [self.work.audit(client, buffer) for client in clients]

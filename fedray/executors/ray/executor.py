@@ -12,8 +12,17 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from fedray.executors import DataFailure, EvaluationHandle, Job, ServerRestarted, StepFailed, TrainReport
+from fedray.executors import (
+    ClientTestsHandle,
+    DataFailure,
+    EvaluationHandle,
+    Job,
+    ServerRestarted,
+    StepFailed,
+    TrainReport,
+)
 from fedray.executors.ray.actors import EvaluatorHost, ServerHost
+from fedray.executors.ray.client_tests import SubmittedTests
 from fedray.executors.ray.connection import cluster_nodes, connect
 from fedray.executors.ray.driver import Driver
 from fedray.executors.ray.wiring import SubmittedRound, submit, submit_split
@@ -22,7 +31,7 @@ from fedray.executors.versions import Versions
 from fedray.planning.placement import Node, pack, refuse_crowded
 from fedray.planning.shared import Shared
 from fedray.planning.workload import Workload
-from fedray.runs.saved import Saved
+from fedray.runs.state import Saved
 from fedray.scenario.base import Refused
 from fedray.scenario.scenario import Scenario
 from fedray.schedule import Schedule
@@ -239,6 +248,10 @@ class RayExecutor(Driver):
             return bool(ray.wait([metrics], timeout=0)[0])
 
         return EvaluationHandle(done, lambda: self._get(metrics, "evaluating"))
+
+    def test_clients(self, round_number: int) -> ClientTestsHandle:
+        tests = SubmittedTests(self, round_number)
+        return ClientTestsHandle(tests.done, tests.result)
 
     def audit(self, clients: Sequence[int], labels: Any, grid: Path) -> dict[str, Any]:
         shares = self.share_out(clients, self.shared.samples)
