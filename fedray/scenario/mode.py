@@ -116,6 +116,8 @@ class ModeSection(KindSection):
             got = f"{aggregation.kind} beside a mode"
             expected = "a rule of updates: products of adapters of different ages add up to nobody's change"
             yield "aggregation.kind", got, expected
+        if aggregation.global_models > 1:
+            yield "aggregation.kind", f"{aggregation.kind} beside a mode", "a rule of one global model"
         if aggregation.clean_samples or aggregation.weighs_by_quality:
             yield "aggregation", f"{aggregation.kind} with work of its own a round", "a rule of updates alone"
         if scenario.privacy is not None:
