@@ -292,7 +292,7 @@ class ServerHost(Actor):
 
     def aggregate(
         self, layout: Any, buffer: Any, state: Any, round_number: int, can_train: int, augmented: Any,
-        report: Any, *sums: Any, secure: Any = None,
+        report: Any, *sums: Any, secure: Any = None, tier: Any = None,
     ) -> tuple[Any, ...]:  # fmt: skip
         """The new buffer and state, and the server's own report with what its augmented model weighed, if it
         trained one.
@@ -306,6 +306,7 @@ class ServerHost(Actor):
             augmented: the numbers of the companion's model, where it trained one.
             report: the companion's.
             secure: the round's secure aggregation, or None.
+            tier: whose step it is; None: clients are in no tiers.
         """
         from fedray.executors.server import reported
 
@@ -313,7 +314,9 @@ class ServerHost(Actor):
         added = self.work.contributions(layout, buffer, state, round_number, can_train, sums)
         report = reported(report, round_number, sums, added)
         if sums or self.work.job.scenario.steps_without_updates:
-            buffer, state = self.work.aggregate(layout, buffer, state, round_number, can_train, sums, secure)
+            buffer, state = self.work.aggregate(
+                layout, buffer, state, round_number, can_train, sums, secure, tier
+            )
         if trained:
             ended = (augmented, report)
             buffer, state, report = self.companion.mix(layout, round_number, buffer, state, ended)
