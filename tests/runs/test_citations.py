@@ -110,6 +110,7 @@ VALUES = {  # of keys beside `kind`, whose section cites them
     "selection": {"fedcs", "label_cover", "round_robin", "proportional_fair"},
     "network": {"lenet", "resnet18"},
     "weighting": {"quality"},
+    "rule": {"fedat", "tifl"},
     "contribution": {"leave_one_out", "shapley"},
     "view": {"activations", "neighbour", "server", "sum"},
     "objective": {"masked_language", "causal_language", "classification", "masked_image"},
