@@ -16,6 +16,7 @@ from fedray.network.radio import Radio
 from fedray.planning.plan import plan
 from fedray.planning.rounds import rounds_of
 from fedray.planning.workload import measure
+from fedray.report import page, recorded, staleness
 from fedray.scenario import ScenarioError
 from tests.helpers import ONE_ACTOR, begin, garments, job_of, rows, run, timeless, unevaluated
 
@@ -59,6 +60,24 @@ def test_a_run_says_how_stale_its_updates_are_and_costs_what_was_planned(buffere
     assert total["transfers"] == 6 * 4
     times = [row["sim_time_s"] for row in metrics]
     assert times == sorted(times)
+
+
+def test_the_report_shows_the_staleness_that_the_clock_had(buffered):
+    folder, _ = buffered
+    (recorded_run,) = recorded.read([folder / "run"])
+    arrived = staleness.updates(recorded_run.events)
+    clients = rows(folder / "run" / "clients.jsonl")
+    assert sorted(update.staleness for update in arrived) == sorted(c["staleness"] for c in clients)
+    shown = dict(staleness.table([recorded_run]))
+    assert shown["updates taken"] == ["12"]
+    assert shown["mean staleness"] == [f"{np.mean([c['staleness'] for c in clients]):.2f}"]
+    page.write([folder / "run"], folder / "report.html")
+    assert "Who waits for whom" in (folder / "report.html").read_text()
+
+
+def test_the_slowest_quarter_is_of_clients_by_the_seconds_of_their_rounds():
+    arrived = [staleness.Update(client, 1.0 + client, 0, True) for client in (0, 1, 2, 3, 0, 1, 3, 3)]
+    assert staleness.slowest_quarter(arrived) == 3 / 8
 
 
 def test_actors_give_the_bits_of_one_process(buffered, tmp_path, cluster):
