@@ -120,6 +120,10 @@ class Link(ABC):
         """Which receivers the senders reach at all [n], bool."""
         return np.ones(np.broadcast(sender, receiver).shape, bool)
 
+    def cells(self, start: RoundStart, clients: np.ndarray) -> np.ndarray:
+        """The cell that serves each of these clients [n]; those of one cell share a band."""
+        return np.zeros(clients.shape, np.int64)
+
     def share_rates(self, start: RoundStart, sender: np.ndarray, receiver: np.ndarray) -> ShareRates:
         """Mean rates of these pairs as a function of their shares of the band."""
         rates = self.rates_bps(start, sender, receiver)

@@ -8,6 +8,7 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from fedray.network import allocation
+from fedray.network.cells import by_cell
 from fedray.network.links import Link, RoundStart, TransferRequests, pair_numbers
 from fedray.network.radio import Radio
 from fedray.network.simulation import Simulation
@@ -73,16 +74,24 @@ def _direction_costs(
     nbytes = np.array([loads[i] for i in places])
     numbers = pair_numbers(sender, receiver)
     requests = TransferRequests(sender, receiver, nbytes, messages, np.ones(len(steps)), numbers)
+    cells = link.cells(start, requests.client)
     if link.allocation in ("equal", "blocks"):
-        requests = requests._replace(share=_equal_shares(schedule, places, requests.client))
+        requests = requests._replace(share=_equal_shares(schedule, places, requests.client, cells))
     elif link.allocation == "proportional_fair":
-        rates = _rates(link, start, requests)
-        requests = requests._replace(share=allocation.proportional_fair(rates, len(places)))
+
+        def fair(members: np.ndarray) -> np.ndarray:
+            return allocation.proportional_fair(_rates(link, start, requests, members), len(members))
+
+        requests = requests._replace(share=by_cell(cells, fair))
     elif link.allocation == "min_max":
         ready_s = _ready_times_s(schedule, loads, radio, start, earlier)
         ready = np.array([ready_s[i] for i in places])
-        rates = _rates(link, start, requests)
-        requests = requests._replace(share=allocation.min_max(8.0 * nbytes, ready, rates))
+
+        def together(members: np.ndarray) -> np.ndarray:
+            rates = _rates(link, start, requests, members)
+            return allocation.min_max(8.0 * nbytes[members], ready[members], rates)
+
+        requests = requests._replace(share=by_cell(cells, together))
     costs = link.transfers(start, requests)
     each = zip(places, costs.time_s.tolist(), costs.energy_j.tolist(), costs.lost.tolist(), strict=True)
     return {
@@ -91,10 +100,18 @@ def _direction_costs(
     }
 
 
-def _rates(link: Link, start: RoundStart, requests: TransferRequests) -> allocation.Rate:
-    """Rates as a function of shares, 0 for a receiver that an equal share does not reach."""
-    rates = link.share_rates(start, requests.sender, requests.receiver)
-    return lambda share: rates(share, 1 / len(requests.sender))
+def _rates(link: Link, start: RoundStart, requests: TransferRequests, members: np.ndarray) -> allocation.Rate:
+    """Rates of these of the transfers as a function of shares, 0 for a receiver that an equal share does not
+    reach.
+
+    Args:
+        link: that they go over.
+        start: the round.
+        requests: the transfers.
+        members: places of those that share a band.
+    """
+    rates = link.share_rates(start, requests.sender[members], requests.receiver[members])
+    return lambda share: rates(share, 1 / len(members))
 
 
 def _ready_times_s(
@@ -122,8 +139,18 @@ def _ready_times_s(
     return Simulation(schedule, duration_s).run().start_s
 
 
-def _equal_shares(schedule: Schedule, places: list[int], clients: np.ndarray) -> np.ndarray:
-    """The same share for all of a direction's send steps: one of those that send at once when most do."""
+def _equal_shares(
+    schedule: Schedule, places: list[int], clients: np.ndarray, cells: np.ndarray
+) -> np.ndarray:
+    """The same share for all of a direction's send steps in a cell: one of those that send at once when most
+    do.
+
+    Args:
+        schedule: the round's steps.
+        places: of the direction's send steps.
+        clients: of each.
+        cells: of each.
+    """
     is_own = bytearray(len(schedule.steps))
     depth = [0] * len(schedule.steps)
     for i in places:
@@ -134,5 +161,8 @@ def _equal_shares(schedule: Schedule, places: list[int], clients: np.ndarray) ->
             longest = depth[before[0]] if len(before) == 1 else max([depth[j] for j in before])
             depth[i] = longest + is_own[i]
     # a client's own transfers follow each other
-    at_once = set(zip((depth[i] for i in places), clients.tolist(), strict=True))
-    return np.full(len(places), 1 / max(Counter(deep for deep, _ in at_once).values()))
+    at_once = set(zip(cells.tolist(), (depth[i] for i in places), clients.tolist(), strict=True))
+    most = Counter[int]()
+    for (cell, _), sending in Counter((cell, deep) for cell, deep, _ in at_once).items():
+        most[cell] = max(most[cell], sending)
+    return np.array([1 / most[cell] for cell in cells.tolist()])
