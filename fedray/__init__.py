@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fedray.adversary.attack import Attack
     from fedray.aggregation.accumulators import Accumulator, ExactSum, Gathered, Updates
+    from fedray.aggregation.modes import Mode
     from fedray.aggregation.rule import Rule
+    from fedray.aggregation.staleness import Staleness
     from fedray.api import check, compare, load, open, plan, run, trainable
     from fedray.augmentation.amount import Amount, AmountContext
     from fedray.augmentation.weighting import Weighting, WeightingContext
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from fedray.learners.contexts import EvaluationContext, LearnerContext, Sampling
     from fedray.learners.learner import Learner
     from fedray.learners.stages import Stage
+    from fedray.network.allocations import Allocation, Senders
     from fedray.network.devices import Device
     from fedray.network.links import (
         Link,
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
         TransferRequests,
         link_client,
     )
+    from fedray.personal.personal import ClientModel, Personal
     from fedray.planning.selection import Selection, SelectionContext
     from fedray.privacy.mechanism import Mechanism
     from fedray.randomness import SERVER_ID
@@ -61,6 +65,7 @@ __all__ = [
     "Accumulator",
     "Aggregate",
     "Algorithm",
+    "Allocation",
     "Amount",
     "AmountContext",
     "Attack",
@@ -68,6 +73,7 @@ __all__ = [
     "CachePolicy",
     "Callback",
     "Catalogue",
+    "ClientModel",
     "ClientReport",
     "CodecChannel",
     "DatasetInfo",
@@ -91,9 +97,11 @@ __all__ = [
     "Link",
     "LinkContext",
     "Mechanism",
+    "Mode",
     "Offers",
     "Outcome",
     "Partition",
+    "Personal",
     "PettingZooEnvironment",
     "Place",
     "Refused",
@@ -113,9 +121,11 @@ __all__ = [
     "Selection",
     "SelectionContext",
     "Send",
+    "Senders",
     "ServingRule",
     "Source",
     "Stage",
+    "Staleness",
     "Step",
     "Topology",
     "Train",
@@ -138,7 +148,9 @@ __all__ = [
 _MODULES = {
     "fedray.adversary.attack": ["Attack"],
     "fedray.aggregation.accumulators": ["Accumulator", "ExactSum", "Gathered", "Updates"],
+    "fedray.aggregation.modes": ["Mode"],
     "fedray.aggregation.rule": ["Rule"],
+    "fedray.aggregation.staleness": ["Staleness"],
     "fedray.api": ["check", "compare", "load", "open", "plan", "run", "trainable"],
     "fedray.augmentation.amount": ["Amount", "AmountContext"],
     "fedray.augmentation.weighting": ["Weighting", "WeightingContext"],
@@ -156,6 +168,7 @@ _MODULES = {
     "fedray.learners.contexts": ["EvaluationContext", "LearnerContext", "Sampling"],
     "fedray.learners.learner": ["Learner"],
     "fedray.learners.stages": ["Stage"],
+    "fedray.network.allocations": ["Allocation", "Senders"],
     "fedray.network.devices": ["Device"],
     "fedray.network.links": [
         "Link",
@@ -165,6 +178,7 @@ _MODULES = {
         "TransferRequests",
         "link_client",
     ],
+    "fedray.personal.personal": ["ClientModel", "Personal"],
     "fedray.planning.selection": ["Selection", "SelectionContext"],
     "fedray.results": ["Run"],
     "fedray.scenario": ["Refused", "ScenarioError"],

@@ -10,7 +10,7 @@ import numpy as np
 
 from fedray import shipped
 from fedray.callbacks.reporting import reporters
-from fedray.data import Dataset, Samples, holdings, open_source
+from fedray.data import Dataset, Samples, holdings, holdings_for_tests, open_source
 from fedray.data.image_folder import read
 from fedray.data.places import located, verify_exists
 from fedray.data.sources import to_download
@@ -122,6 +122,16 @@ def _network_inputs(scenario: Scenario, folder: Path) -> Iterator[tuple[str, Cal
             yield key, partial(resolve(section.verify_inputs), section, folder, key, clients)
 
 
+def disclosures(loaded: Loaded) -> list[str]:
+    """What of clients' samples leaves them as it is, of a scenario that is no sweep."""
+    augmentation = loaded.scenario.augmentation
+    first = None if augmentation is None or loaded.scenario.sweep is not None else augmentation.tune_first
+    if first is None or not first.collects:
+        return []
+    how_many = "images" if first.samples is None else f"up to {first.samples} images each"
+    return [f"clients send {how_many} to the server (augmentation.tune_first)"]
+
+
 def privacy_facts(loaded: Loaded) -> dict[str, Any] | None:
     """What a whole run of a private scenario gives away, before anything trains (see accounting.facts). None
     for one without `privacy`, for a sweep, where dp-accounting is not installed, and for data that are at
@@ -154,6 +164,9 @@ def readable(loaded: Loaded, dataset: Dataset | None = None) -> tuple[Samples, M
     dataset = dataset or Dataset.of(loaded.scenario, loaded.folder)
     samples, held = holdings(loaded.scenario, loaded.folder, dataset=dataset)
     bad = list(samples.unreadable(held))
+    tests = loaded.scenario.evaluation.clients
+    if tests is not None and tests.held_out_share:
+        bad += samples.unreadable(holdings_for_tests(loaded.scenario, loaded.folder, dataset=dataset)[1])
     if tested(loaded.scenario):
         bad += dataset.test.unreadable({})
     if bad:
@@ -207,7 +220,8 @@ def tested(scenario: Scenario) -> bool:
     """Whether the run opens its source's test set."""
     section = scenario.evaluation
     evaluated = scenario.model.evaluates_on_test_set or section.quality or section.leakage
-    return bool(evaluated) and scenario.data.has_test_set and not scenario.sites
+    matches = section.clients is not None and not section.clients.held_out_share
+    return bool(evaluated or matches) and scenario.data.has_test_set and not scenario.sites
 
 
 def find(scenario: str) -> Path:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from fedray.augmentation.audit import audited
 from fedray.callbacks import Callback, ClientReport, EvaluationReport, RoundReport, RunEnd, RunStart
@@ -23,13 +23,13 @@ from fedray.executors import (
 )
 from fedray.failures import RunFailed as RunFailed
 from fedray.failures import failed_round, failure, judge_failure, record, refuse_round_of_failures
-from fedray.network.clock import time_round
-from fedray.network.ledger import Event
 from fedray.network.radio import Radio
+from fedray.pending import PendingRound
+from fedray.planning.contributions import paid_by_contributions
 from fedray.planning.data_quality import errors_of_rounds
 from fedray.planning.feasible import feasible
 from fedray.planning.plan import refuse_out_of_reach, settle
-from fedray.planning.round import schedule_round
+from fedray.planning.rounds import rounds_of
 from fedray.planning.shared import Shared, shared
 from fedray.privacy.accounting import epsilon, facts, refuse_other_noise, with_noise
 from fedray.randomness import SERVER
@@ -95,16 +95,6 @@ def run(
         except KeyboardInterrupt:
             listeners.on_broken_end(RunEnd(folder.path, "interrupted"))
             raise
-
-
-class PendingRound(NamedTuple):
-    """A round that has been trained, and is recorded once the evaluations before and of it have ended."""
-
-    round_number: int
-    events: list[Event]
-    metrics: dict[str, Any]
-    clients: list[dict[str, Any]]
-    evaluation: EvaluationHandle | None
 
 
 class Run:
@@ -174,6 +164,7 @@ class Run:
         self.work = self.workload.of(scenario, known.samples)
         feasible(scenario, self.radio, self.workload, known)
         refuse_out_of_reach(scenario, self.radio, self.work, known)
+        self.rounds = rounds_of(scenario, self.radio, self.work, known, self.recorder.earlier_costs())
 
     def restore(self) -> None:
         """Goes on from the newest whole checkpoint, or describes a new run."""
@@ -217,9 +208,7 @@ class Run:
         """One round: its schedule, what that costs, who trains, and the evaluation of what came of it."""
         scenario = self.scenario
         with attribute_error(round_number, "writing its schedule", None):
-            selected = schedule_round(scenario, self.radio, round_number, self.known, self.work, self.ledger)
-        with attribute_error(round_number, "simulating it", None):
-            events = time_round(selected, self.work, self.radio, self.ledger.sim_time_s)
+            selected, events = self.rounds.of(round_number, self.ledger)
         for note in failed_round(round_number, events):
             self.listeners.on_note(note)
         # nobody trains what would be late or lost
@@ -228,6 +217,7 @@ class Run:
             schedule = schedule.sorted({event.id: event.t0_s for event in events})
         reports, server = self.train_clients(schedule)
         self.start_baseline()
+        selected = paid_by_contributions(scenario, selected, server.contributions if server else None)
         self.ledger = self.ledger.add(events, selected)
         clients = [*selected.clients, *selected.unreached]
         in_order = [reports[client] for client in schedule.clients]  # whichever was faster
@@ -239,17 +229,19 @@ class Run:
             self.elapsed_s(),
             scenario.aggregation.weight,
             missed=len(clients) - len(schedule.clients),
+            staleness=[schedule.staleness[client] for client in schedule.clients if schedule.staleness],
         )
-        if server is not None:
-            metrics |= server.metrics
+        metrics |= {} if server is None else server.metrics
         if scenario.privacy is not None:
             metrics["epsilon"] = epsilon(scenario, self.known.samples, round_number)
         if scenario.topology.relay_defence is not None:
             metrics |= rejections(in_order, scenario.attackers_in(round_number))
         due = scenario.is_evaluated(round_number)
         evaluation = self.executor.evaluate(self.grid(round_number)) if due else None
-        rows = client_rows(round_number, clients, reports, events)
-        self.pending.append(PendingRound(round_number, events, metrics, rows, evaluation))
+        tests = self.executor.test_clients(round_number) if due and scenario.tested_clients else None
+        ages = selected.staleness
+        rows = client_rows(round_number, clients, reports, events, selected.payments, ages)
+        self.pending.append(PendingRound(round_number, events, metrics, rows, evaluation, tests))
 
     def train_clients(self, schedule: Schedule) -> tuple[dict[int, ClientReport], TrainReport | None]:
         """What each client of a round reports, and the server, where it trains an augmented model.
@@ -257,18 +249,17 @@ class Run:
         Raises:
             RunFailed: for more failures than the scenario allows, or where nobody trained.
         """
-        policy = self.scenario.runtime.failures.data
-        budget = self.scenario.runtime.failures.budget
+        failing = self.scenario.runtime.failures
         arrived: dict[int, TrainReport] = {}
         reports: dict[int, ClientReport] = {}
-        steps = len(schedule.steps) > 1 or self.scenario.steps_without_updates
+        steps = len(schedule.steps) > 1 or self.scenario.steps_without_updates or schedule.versions_in_use
         for report in self.executor.run_round(schedule) if steps else ():
             self.failures += report.failure is not None
             arrived[report.client] = report
             if report.client != SERVER:
                 reports[report.client] = report.public(len(schedule.clients))
                 self.listeners.on_client(reports[report.client])
-            judge_failure(report, policy, self.failures, budget)
+            judge_failure(report, failing.data, self.failures, failing.budget)
         own = arrived.get(SERVER)
         in_order = [arrived[client] for client in schedule.clients]
         refuse_round_of_failures(in_order or ([own] if own else []))
@@ -284,7 +275,7 @@ class Run:
     def flush(self, round_number: int) -> None:
         """Records the rounds whose evaluations have ended, and writes a checkpoint where one is due."""
         last = round_number == self.scenario.training.rounds
-        running = any(r.evaluation and not r.evaluation.done() for r in self.pending)
+        running = any(pending.is_running for pending in self.pending)
         if running and not last and len(self.pending) < LOOK_AHEAD:
             return
         for pending in self.pending:
@@ -299,9 +290,9 @@ class Run:
         """Writes a round down, and tells the callbacks."""
         number = pending.round_number
         metrics = pending.metrics
-        evaluated = finite(pending.evaluation.result()) if pending.evaluation is not None else None
+        evaluated, tested = pending.evaluated()
         metrics |= evaluated or {}
-        self.recorder.round(pending.events, metrics, pending.clients)
+        self.recorder.round(pending.events, metrics, pending.clients, tested)
         if evaluated is not None:
             self.listeners.on_evaluation(EvaluationReport(number, evaluated, self.made(number)))
         self.listeners.on_round(RoundReport(number, self.scenario.training.rounds, metrics))

@@ -60,6 +60,12 @@ class Run:
         return self._table("clients.jsonl")
 
     @property
+    def client_tests(self) -> "pyarrow.Table":
+        """A row a client and evaluated round, of a run with `evaluation.clients`: the client's test samples,
+        and what its own model makes of them, such as `accuracy` and `loss`."""
+        return self._table("client_tests.jsonl")
+
+    @property
     def timeline(self) -> "pyarrow.Table":
         """A row a step of a round's schedule, with its simulated start and end, bytes and energy."""
         return self._table("timeline.jsonl")

@@ -7,7 +7,8 @@ from typing import Any
 
 from fedray.executors import Executor
 from fedray.runs import fingerprint, reader
-from fedray.runs.folder import RunFolder, State
+from fedray.runs.folder import RunFolder
+from fedray.runs.state import State
 from fedray.scenario import Loaded, ScenarioError
 
 Note = Callable[[str], None]  # shows a person a text

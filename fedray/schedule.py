@@ -9,7 +9,7 @@ a `Aggregate` step combines all that reach it.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -19,11 +19,21 @@ from fedray.steps import SERVED, SERVER_NODE, Aggregate, Generate, Pass, Score, 
 
 class Payments(NamedTuple):
     """What the clients of a round are paid, in money: the sum of their payments and of their true costs, and
-    what attackers gain by the bids that they made instead of their true costs (None: no attacker bids)."""
+    what attackers gain by the bids that they made instead of their true costs (None: no attacker bids). Where
+    updates are paid for by what they add to the model, that is known once they are there: until then it says
+    what is paid at most (contributions are None)."""
 
     paid: float
     social_cost: float
     misreport_gain: float | None = None
+    by_client: Mapping[int, float] | None = None  # what each winner is paid; the others nothing
+    contributions: Mapping[int, float] | None = None  # of the updates that arrived, by client
+
+    @property
+    def sums(self) -> dict[str, float]:
+        """What is summed over rounds, by name."""
+        sums = {"paid": self.paid, "social_cost": self.social_cost}
+        return sums if self.misreport_gain is None else sums | {"misreport_gain": self.misreport_gain}
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,10 @@ class Schedule:
     unreached: tuple[int, ...] = ()  # clients that were selected, and that no step reaches
     payments: Payments | None = None  # where clients are paid
     weights: Mapping[int, int] | None = None  # of its clients, where these are a round's own
+    # By how many server steps each client's model is older than the newest; empty where all get the newest.
+    staleness: Mapping[int, int] = field(default_factory=dict)
+    # models that clients go on with after it, each by how many server steps had made it
+    versions_in_use: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         early = next(
@@ -87,14 +101,14 @@ class Schedule:
     def sorted(self, starts_s: Mapping[str, float]) -> Schedule:
         """The same steps, in the order in which the clock has them start."""
         steps = sorted(self.steps, key=lambda step: starts_s[step.id])
-        return Schedule(self.round, tuple(steps), weights=self.weights)
+        return replace(self, steps=tuple(steps))
 
     def encoding(self, encoded: Collection[int]) -> Schedule:
         """The same round, in which all clients but these encode their samples before they train."""
         steps = list(self.steps)
         first: dict[int, int] = {}  # the place of each client's first step of training
         for n, step in enumerate(steps):
-            if isinstance(step, Train | Pass) and step.node != SERVER_NODE:
+            if isinstance(step, Train | Pass) and not _is_served(step):
                 first.setdefault(step.client, n)
         for client in first.keys() - set(encoded):
             step = steps[first[client]]
@@ -109,6 +123,17 @@ class Schedule:
         assert isinstance(step, Aggregate)
         steps = (*self.steps[:last], step._replace(agrees_s=seconds), *self.steps[last + 1 :])
         return replace(self, steps=steps)
+
+    def over_the_air(self, snrs_db: Mapping[int, float]) -> Schedule:
+        """The same round, in which what each client sends of its batches goes over a link of this mean
+        signal-to-noise ratio."""
+        steps = [
+            step._replace(snr_db=snrs_db[step.client])
+            if isinstance(step, Pass) and step.stage == "front"
+            else step
+            for step in self.steps
+        ]
+        return replace(self, steps=tuple(steps))
 
     def giving_class_images(self, images: int) -> Schedule:
         """The same round, in which the server generates so many class images for each client that encodes its
@@ -157,10 +182,9 @@ class Schedule:
         if len(wanted) == len(self.steps):
             return self
         kept = (step for step in self.steps if step.id in wanted)
-        return Schedule(
-            self.round,
-            tuple(step._replace(after=tuple(i for i in step.after if i in wanted)) for step in kept),
-            weights=self.weights,
+        return replace(
+            self,
+            steps=tuple(step._replace(after=tuple(i for i in step.after if i in wanted)) for step in kept),
         )
 
     def using(self, samples: Mapping[int, int]) -> Schedule:
@@ -188,8 +212,15 @@ class Schedule:
         }
 
 
+def _is_served(step: Train | Pass) -> bool:
+    """Whether a step is the server's own, not a client's, nor what stands for one."""
+    return step.node == SERVER_NODE if isinstance(step, Pass) else step.client == SERVER_ID
+
+
 def _computes_at(step: Train | Generate | Pass | Validate | Score | Aggregate) -> int:
     if isinstance(step, Aggregate) or (isinstance(step, Pass) and step.stage in SERVED):
+        return SERVER_ID
+    if isinstance(step, Train) and step.at_server:
         return SERVER_ID
     return step.client
 

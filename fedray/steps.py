@@ -28,7 +28,8 @@ class Train(NamedTuple):
     """Client `client` trains, from the buffer its first predecessor leaves, on its own samples (on so many
     `samples` of them; None: on all) and so many generated `pictures`. The server, as a client of its own
     number, trains on pictures alone, from the global buffer. In its first local update a client `encodes` its
-    samples, where its learner keeps what frozen networks make of them."""
+    samples, where its learner keeps what frozen networks make of them. Samples that have been collected
+    stand for a client's, and are trained on `at_server`, from the global buffer."""
 
     id: str
     client: int
@@ -36,10 +37,11 @@ class Train(NamedTuple):
     pictures: int = 0
     encodes: bool = False
     samples: int | None = None
+    at_server: bool = False
 
     @property
     def node(self) -> str:
-        return client_node(self.client)
+        return SERVER_NODE if self.at_server else client_node(self.client)
 
 
 class Generate(NamedTuple):
@@ -60,7 +62,8 @@ class Generate(NamedTuple):
 class Pass(NamedTuple):
     """A (micro-)batch of client `client` passes through a part of a model that is cut: through the client's
     (front, tail, and front backwards: back) or the server's (server_forward_backward: both ways and the loss;
-    in U-shape server_forward and server_backward). `encodes`: as Train."""
+    in U-shape server_forward and server_backward). `encodes`: as Train. `snr_db`: the mean signal-to-noise
+    ratio of the client's uplink in this round, where its front goes on the air."""
 
     id: str
     client: int
@@ -71,6 +74,7 @@ class Pass(NamedTuple):
     samples: int
     after: tuple[str, ...]
     encodes: bool = False
+    snr_db: float | None = None
 
     @property
     def node(self) -> str:

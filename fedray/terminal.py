@@ -293,6 +293,8 @@ def _plan_rows(p: dict[str, Any]) -> list[tuple[str, str, str]]:
         rows.append(
             (direction, size(p["per_round"][f"bytes_{direction}"]), size(p["total"][f"bytes_{direction}"]))
         )
+    if "symbols" in p["total"]:
+        rows.append(("symbols", f"{p['per_round']['symbols']:,}", f"{p['total']['symbols']:,}"))
     for key, name, unit in (("sim_time_s", "simulated time", "s"), ("energy_j", "energy", "J")):
         rows.append((name, size(p["per_round"][key], unit), size(p["total"][key], unit)))
     money = ("paid", "paid"), ("social_cost", "the winners' true costs"), ("misreport_gain", "by misreports")
@@ -323,6 +325,8 @@ def _show_cuts(cuts: list[dict[str, Any]], chosen: str) -> None:
         first = cut["first_round"]
         flops = [size(cut["flops_per_sample"][side], "") for side in ("client", "server")]
         crosses = size(sum(cut["bytes_per_batch"].values()))
+        if symbols := sum(cut.get("symbols_per_batch", {}).values()):
+            crosses += f", {symbols:,} symbols"
         row = (
             name,
             *flops,

@@ -26,6 +26,7 @@ ROOMS = {
     "model": ("learners",),
     "network": ("network",),
     "partition": ("data",),
+    "personal": ("personal",),
     "privacy": ("privacy",),
     "providers": ("serving",),
     "population": ("planning/selection.py",),

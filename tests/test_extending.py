@@ -26,6 +26,7 @@ TABLE = {row[0]: row[1:] for row in ROW.findall((ROOT / "docs" / "extending.md")
 NOT_IN_TABLE = {
     *("evaluation", "callback", "defence", "relay_defence", "privacy", "incentive"),
     *("environment", "serving_rule", "algorithm", "codec_channel", "cache_policy", "weighting", "amount"),
+    *("allocation", "mode", "staleness"),
 }
 
 # By kind: its base section, and its implementation, a class New.
@@ -61,6 +62,18 @@ KINDS = {
         class New(Tuning):
             def select(self, learner):
                 return {f"linear.{name}": p for name, p in learner.linear.named_parameters()}
+        """,
+    ),
+    "personal": (
+        "PersonalSection",
+        """
+        from fedray.personal.personal import Personal
+
+        class New(Personal):
+            def local_update(self, model):
+                for batch in model.batches:
+                    model.step(batch)
+                return {}
         """,
     ),
     "rule": (
@@ -195,6 +208,7 @@ def changes(kind):
     return {
         "learner": {"model": NEW, "tuning": {"kind": "partial", "patterns": ["linear.*"]}},
         "tuning": {"tuning": NEW},
+        "personal": {"personal": NEW},
         "rule": {"aggregation": NEW},
         "hook": {"aggregation": {"kind": "fedavg", "transforms": [NEW]}},
         "attack": {"adversary": {"clients": [1], "attack": NEW}},

@@ -1,6 +1,6 @@
 """A scenario's attackers, as the workers know them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -44,9 +44,37 @@ class Attackers:
         return HookChain([*self.attacks, *hooks.codecs], hooks.dtype, hooks.feeds_back)
 
     def empty(self, rule: Rule, round_weight: int) -> Accumulator:
-        """What a rule's updates become where they arrive: each by itself where attackers look at them."""
+        """What a rule's updates become where they arrive: each by itself where attackers or the server look
+        at them."""
         kind = accumulator(self.scenario, rule)
         return rule.empty(round_weight) if kind is rule.accumulator else kind(rule.summed, round_weight)
+
+    def arrived(
+        self, partials: Sequence[Accumulator], round_number: int, context: HookContext
+    ) -> dict[int, tuple[int, np.ndarray]]:
+        """Each client with its weight and its update [summed] fp32, ascending, once colluding attackers have
+        seen the others' updates.
+
+        Args:
+            partials: what each host has gathered of what the clients have sent.
+            round_number: from 1.
+            context: of the round.
+        """
+        updates: dict[int, tuple[int, np.ndarray]] = {}
+        for partial in partials:
+            assert isinstance(partial, Gathered)
+            updates |= dict(partial.by_client())
+        active = self.scenario.attackers_in(round_number)
+        attackers = sorted(updates.keys() & active)
+        honest = sorted(updates.keys() - active)
+        if self.scenario.has_collusion and attackers and honest:
+            values = _stacked(updates, honest)
+            sent = _stacked(updates, attackers)
+            for attack in self.attacks:
+                sent = attack.collude(values, sent, context)
+            for client, update in zip(attackers, sent, strict=True):
+                updates[client] = updates[client][0], update.numpy()
+        return dict(sorted(updates.items()))
 
     def colluded(
         self, rule: Rule, arrived: Accumulator, round_number: int, context: HookContext
@@ -59,30 +87,18 @@ class Attackers:
             round_number: from 1.
             context: of the round.
         """
-        if not self.scenario.has_collusion:
+        if not self.scenario.gathers_updates:
             return arrived
-        assert isinstance(arrived, Gathered)
-        updates = dict(arrived.by_client())
-        active = self.scenario.attackers_in(round_number)
-        attackers = sorted(updates.keys() & active)
-        honest = sorted(updates.keys() - active)
-        if attackers and honest:
-            values = _stacked(updates, honest)
-            sent = _stacked(updates, attackers)
-            for attack in self.attacks:
-                sent = attack.collude(values, sent, context)
-            for client, update in zip(attackers, sent, strict=True):
-                updates[client] = updates[client][0], update.numpy()
         result = rule.empty(arrived.round_weight)
         result.counts.update(arrived.counts)
-        for client, (weight, update) in sorted(updates.items()):
+        for client, (weight, update) in self.arrived([arrived], round_number, context).items():
             result.add(torch.from_numpy(update), weight, client)
         return result
 
 
 def accumulator(scenario: Scenario, rule: Rule) -> type[Accumulator]:
-    """What updates become where they arrive: each by itself where attackers look at them."""
-    return Gathered if scenario.has_collusion else rule.accumulator
+    """What updates become where they arrive: each by itself where attackers or the server look at them."""
+    return Gathered if scenario.gathers_updates else rule.accumulator
 
 
 def attacks(scenario: Scenario) -> list[Attack]:

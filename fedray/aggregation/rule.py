@@ -5,9 +5,10 @@ beside its update and keeps (`on_client_end`), what of it is accumulated (`contr
 combined (`combine`), and the server's step (`step`). All have a default, which together are FedAvg.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 from torch import Tensor
 
 from fedray.aggregation.accumulators import Accumulator, ExactSum
@@ -46,6 +47,8 @@ class Rule:
     element_wise: ClassVar[bool] = True
     # Whether what is received beside an adapter is added to the base model's weights.
     updates_base_weights: ClassVar[bool] = False
+    # Global models that travel down side by side, as the first numbers received; a client trains one of them.
+    models: int = 1
 
     def __init__(self, section: Any, layout: Layout) -> None:
         self.section = section
@@ -53,6 +56,16 @@ class Rule:
         self.received = layout.numel
         self.sent = layout.numel
         self.summed = layout.numel
+
+    def choose(self, losses: Sequence[float], rng: np.random.Generator) -> int:
+        """Which of several global models a client trains; what else is asked of this rule until its local
+        update ends is of that one.
+
+        Args:
+            losses: of each model, over the client's samples.
+            rng: the client's own draws, this round.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has one global model")
 
     def on_client_start(
         self, start: Tensor, extra: Tensor, state: Mapping[str, Tensor]

@@ -2,8 +2,8 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from fedray.network.clock import time_round
@@ -41,6 +41,8 @@ class AmountContext:
         clients: of the round.
         samples: that all clients have together.
         costs: of the round; None: not known.
+        held: samples of each client, by number.
+        pictures: that each client of the round has.
     """
 
     labels: int
@@ -49,6 +51,8 @@ class AmountContext:
     clients: Sequence[int] = ()
     samples: int = 0
     costs: RoundCosts | None = None
+    held: Sequence[int] = ()
+    pictures: Mapping[int, int] = field(default_factory=dict)
 
 
 class Amount(ABC):
@@ -72,6 +76,11 @@ class Amount(ABC):
     @abstractmethod
     def total(self, context: AmountContext) -> int:
         """How many pictures whoever paints has by the end of the round, at least `context.had`."""
+
+    def each(self, context: AmountContext) -> dict[int, int] | None:
+        """How many pictures each client of the round has by its end, at least `context.pictures`, where that
+        is decided for all together and pictures are the clients'. None: as `total` says, for each."""
+        return None
 
 
 class PerClassAmount(Amount):

@@ -13,13 +13,24 @@ if TYPE_CHECKING:
     from fedray.augmentation.image_generator import GeneratedImages
 
 
+class SharedLabels(NamedTuple):
+    """Labels of pictures that the server generates for its clients [n], of which each gets the first so
+    many."""
+
+    labels: np.ndarray
+    each: Mapping[int, int]
+
+
 class SharedImages(NamedTuple):
-    """The same generated pictures join every client's samples."""
+    """Generated pictures, of which the first so many join each client's samples."""
 
     images: GeneratedImages
+    each: Mapping[int, int]
 
-    def samples(self, client: int, training: Any) -> Samples:
-        return self.images.samples(training.job.dataset.info)
+    def samples(self, client: int, training: Any) -> Samples | None:
+        if client not in self.each:
+            return None
+        return self.images.first(self.each[client]).samples(training.job.dataset.info)
 
     def scores(self, client: int, training: Any) -> tuple[float, ...]:
         return ()
@@ -47,7 +58,9 @@ class OwnImages(NamedTuple):
 
     labels: Mapping[int, np.ndarray]
 
-    def samples(self, client: int, training: Any) -> Samples:
+    def samples(self, client: int, training: Any) -> Samples | None:
+        if client not in self.labels:
+            return None
         job = training.job
         info = job.dataset.info
         from fedray.augmentation.image_generator import ImageGenerator

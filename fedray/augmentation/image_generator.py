@@ -40,6 +40,9 @@ class GeneratedImages:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def first(self, n: int) -> "GeneratedImages":
+        return GeneratedImages(self.pixels[:n], self.labels[:n])
+
     def samples(self, dataset: DatasetInfo) -> Array:
         return Array(lambda: self.pixels, self.labels, dataset.label_names)
 

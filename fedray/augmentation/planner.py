@@ -11,7 +11,7 @@ import numpy as np
 
 from fedray.augmentation import labels
 from fedray.augmentation.amount import Amount, AmountContext, RoundCosts
-from fedray.augmentation.extra_samples import OwnImages
+from fedray.augmentation.extra_samples import OwnImages, SharedLabels
 from fedray.augmentation.topology import Closing, ImageCounts, at_clients, at_server, at_server_broadcast
 from fedray.augmentation.trial import Trial, candidates, scorers, with_trial
 from fedray.data import Dataset
@@ -69,9 +69,11 @@ class AugmentationPlanner:
             clients=clients,
             samples=sum(shared.samples),
             costs=costs,
+            held=shared.samples,
+            pictures={k: pictures.get(client_node(k), 0) for k in clients},
         )
         if section.at == "client":
-            return at_clients(round_number, clients, self._own_counts(context, pictures), self._closing)
+            return at_clients(round_number, clients, self._own_counts(context), self._closing)
         total = self.amount.total(context)
         here = ImageCounts(max(0, total - context.had), total)
         if section.at == "server":
@@ -87,8 +89,8 @@ class AugmentationPlanner:
                 self._closing,
                 evaluated if trains else 0,
             )
-        had = {k: pictures.get(client_node(k), 0) for k in clients}
-        given = {k: ImageCounts(total - n, total) for k, n in had.items()}
+        each = self.amount.each(context) or dict.fromkeys(clients, total)
+        given = {k: ImageCounts(each[k] - n, each[k]) for k, n in context.pictures.items()}
         return at_server_broadcast(round_number, clients, here.new, given, self._closing)
 
     def _before_painting(self, round_number: int, clients: list[int], shared: Any) -> Schedule:
@@ -100,15 +102,15 @@ class AugmentationPlanner:
             return schedule
         return with_trial(schedule, len(candidates(self.section, shared.label_names)), prompts.images)
 
-    def _own_counts(self, context: AmountContext, pictures: Mapping[str, int]) -> dict[int, ImageCounts]:
+    def _own_counts(self, context: AmountContext) -> dict[int, ImageCounts]:
         """What each client of a round paints for itself, by how much it has: what was lost is painted
         again."""
-        each = labels.painted(self.section, context.labels, 1)
+        per_round = labels.painted(self.section, context.labels, 1)
+        each = self.amount.each(context)
         counts: dict[int, ImageCounts] = {}
-        for client in context.clients:
-            had = pictures.get(client_node(client), 0)
-            own = replace(context, had=had, painting_round=-(-had // each) + 1)
-            total = self.amount.total(own)
+        for client, had in context.pictures.items():
+            own = replace(context, had=had, painting_round=-(-had // per_round) + 1)
+            total = self.amount.total(own) if each is None else each[client]
             counts[client] = ImageCounts(total - had, total)
         return counts
 
@@ -143,7 +145,7 @@ class AugmentationPlanner:
         here = labels.order(self.section, counts.sum(0))[: max(schedule.pictures.values())]
         if SERVER in schedule.pictures:
             return CompanionRound(train=here)
-        return CompanionRound(prepare=here)
+        return CompanionRound(prepare=SharedLabels(here, schedule.pictures))
 
     def audited(self, pictures: Mapping[str, int], shared: Any) -> np.ndarray:
         """The labels of the pictures at the server that the last round's clients' data are judged beside."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fedray import shipped
 from fedray.augmentation import quality
-from fedray.augmentation.extra_samples import CandidateImages, SharedImages
+from fedray.augmentation.extra_samples import CandidateImages, SharedImages, SharedLabels
 from fedray.augmentation.image_generator import GeneratedImages, ImageGenerator
 from fedray.augmentation.labels import painted
 from fedray.augmentation.trial import Trial, chosen, mean_scores
@@ -56,14 +56,14 @@ class AugmentationServer:
         """Trains as clients do; its only client is the server, its samples the pictures."""
         return ClientWorker(self.job, self.device, own=(self._nothing(), {}))
 
-    def prepare(self, task: np.ndarray | Trial, state: StateArrays) -> SharedImages | CandidateImages:
+    def prepare(self, task: SharedLabels | Trial, state: StateArrays) -> SharedImages | CandidateImages:
         """Pictures for each client: of these labels, to train on, or of a trial's candidates, to score."""
         if isinstance(task, Trial):
             pictures = self.generator.candidate_images(task.candidates, task.images)
             if self.job.run is not None:
                 quality.candidates_sheet(pictures, task.images, self.job.run / "samples" / "candidates.png")
             return CandidateImages(pictures, task.images)
-        return SharedImages(self._painted(task, state))
+        return SharedImages(self._painted(task.labels, state), task.each)
 
     def choose(self, task: Trial, state: StateArrays, reports: Sequence[TrainReport]) -> StateArrays:
         """The server's state with each candidate's mean score."""

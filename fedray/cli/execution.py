@@ -149,10 +149,13 @@ def check(scenarios: Annotated[list[str], SCENARIOS], set_: Set = None, json: Js
             loaded = checks.check(file, set_ or ())
             facts = checks.privacy_facts(loaded)
             one |= {"name": loaded.scenario.name, "ok": True} | ({"privacy": facts} if facts else {})
+            if leaving := checks.disclosures(loaded):
+                one["disclosures"] = leaving
         except ScenarioError as e:
             problems += e.lines
         if one["ok"] and not json:
-            typer.echo(f"{one['file']}: {one['name']} OK" + _spends(one.get("privacy")))
+            said = "".join(f"; {text}" for text in one.get("disclosures", []))
+            typer.echo(f"{one['file']}: {one['name']} OK" + _spends(one.get("privacy")) + said)
     if json:
         typer.echo(jsonlib.dumps({"problems": problems, "scenarios": checked}, indent=1))
     if problems:

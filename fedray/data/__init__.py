@@ -1,6 +1,6 @@
 """Data: sources of captioned images or texts, and the partition that says which client has which."""
 
-from fedray.data.clients import holdings
+from fedray.data.clients import holdings, holdings_for_tests
 from fedray.data.dataset import Dataset
 from fedray.data.samples import DatasetInfo, DatasetSamples, Samples
 from fedray.data.source import Source
@@ -14,5 +14,6 @@ __all__ = [
     "Source",
     "dataset_info",
     "holdings",
+    "holdings_for_tests",
     "open_source",
 ]

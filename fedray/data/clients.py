@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fedray.data.client_tests import matched, split_own
 from fedray.data.dataset import Dataset
 from fedray.data.samples import Samples
 from fedray.randomness import SERVER, generator
@@ -50,11 +51,29 @@ class Holdings(Mapping[int, np.ndarray]):
 
 
 def partition(scenario: Scenario, samples: Samples) -> Holdings:
-    """Indices of each client, as the scenario's partition deals them out of the seed.
+    """Indices of each client, that it trains on: what the scenario's partition deals out of the seed, without
+    what is held out of it for the client's test.
 
     Raises:
         Refused: where folders and clients do not match, or a client would have nothing.
     """
+    dealt = _dealt(scenario, samples)
+    if not _held_out_share(scenario):
+        return dealt
+    return Holdings([_split(scenario, client, indices)[0] for client, indices in dealt.items()])
+
+
+def _held_out_share(scenario: Scenario) -> float:
+    """Of each client's own samples, that are held out for its test."""
+    section = scenario.evaluation.clients
+    return 0.0 if section is None else section.held_out_share
+
+
+def _split(scenario: Scenario, client: int, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return split_own(indices, _held_out_share(scenario), scenario.seed, client)
+
+
+def _dealt(scenario: Scenario, samples: Samples) -> Holdings:
     section = scenario.data.partition
     clients = scenario.population.clients
     rng = generator(scenario.seed, 0, SERVER, "partition")
@@ -95,19 +114,53 @@ def holdings(
         Refused: where files are missing, or do not fit the clients.
     """
     dataset = dataset or Dataset.of(scenario, folder)
+    if not dataset.section.clients_at_sites():
+        return dataset.train, partition(scenario, dataset.train)
+    samples, held = _at_site(dataset, site)
+    if _held_out_share(scenario):
+        held = {client: _split(scenario, client, indices)[0] for client, indices in held.items()}
+    return samples, held
+
+
+def _at_site(dataset: Dataset, site: str | None) -> tuple[Samples, Mapping[int, np.ndarray]]:
+    assert site is not None
+    return dataset.source.open_at_site(site)
+
+
+def holdings_for_tests(
+    scenario: Scenario, folder: Path, site: str | None = None, dataset: Dataset | None = None
+) -> tuple[Samples, Mapping[int, np.ndarray]]:
+    """The samples that clients' own models are tested on, and which of them each client has; arguments and
+    errors are those of `holdings`.
+
+    Args:
+        scenario: whose `evaluation.clients` says which.
+        folder: where its relative paths start.
+        site: the host's.
+        dataset: the scenario's data, where they are open already.
+    """
+    dataset = dataset or Dataset.of(scenario, folder)
     if dataset.section.clients_at_sites():
-        assert site is not None
-        return dataset.source.open_at_site(site)
-    return dataset.train, partition(scenario, dataset.train)
+        samples, held = _at_site(dataset, site)
+    else:
+        samples = dataset.train
+        held = _dealt(scenario, samples)
+    if _held_out_share(scenario):
+        return samples, {client: _split(scenario, client, part)[1] for client, part in held.items()}
+    places = split_test_set(scenario, len(dataset.test))[1]
+    return dataset.test, matched(samples, held, dataset.test, places, scenario.seed)
 
 
 def split_test_set(scenario: Scenario, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of n test images: those held out, for augmentation's weights or for the server to train on, and
-    those that are measured on."""
+    """Indices of n test images: those held out, for augmentation's weights, for the server to train on or to
+    validate updates, and those that are measured on."""
     held_out = scenario.held_out_images
     if held_out >= n:
-        trained_on = scenario.aggregation.clean_samples
-        key = "aggregation.root_samples" if trained_on else "augmentation.weighting.images"
+        key = "augmentation.weighting.images"
+        if scenario.aggregation.clean_samples:
+            key = "aggregation.root_samples"
+        elif scenario.validation_images:
+            key = "incentive.images"
         raise Refused(key, held_out, f"less than the {n} images of the test set")
     order = generator(scenario.seed, 0, SERVER, "held out").permutation(n) if held_out else np.arange(n)
     return np.sort(order[:held_out]), np.sort(order[held_out:])

@@ -9,7 +9,16 @@ import numpy as np
 from fedray.data.clients import Holdings
 from fedray.data.samples import Samples
 from fedray.scenario.base import Refused
-from fedray.scenario.partition import ByFolder, Dirichlet, Iid, PartitionSection, Quantity, Shards
+from fedray.scenario.kinds import implementation
+from fedray.scenario.partition import (
+    ByFolder,
+    Dirichlet,
+    Iid,
+    PartitionSection,
+    Pooled,
+    Quantity,
+    Shards,
+)
 
 DRAWS = 100  # of a partition, until no client has too little
 
@@ -143,6 +152,23 @@ class DirichletPartition(UnevenPartition):
             indices.append(rng.permutation(np.flatnonzero(samples.labels == label)))
             clients_of.append(_clients_of(len(indices[-1]), alpha, clients, rng))
         return _by_client(np.concatenate(indices), np.concatenate(clients_of), clients)
+
+
+class PooledPartition(Partition):
+    section: Pooled
+
+    def deal(self, samples: Samples, clients: int, rng: np.random.Generator) -> Holdings:
+        given = self.given(samples, rng)
+        return Holdings([np.sort(np.concatenate(given))])
+
+    def given(self, samples: Samples, rng: np.random.Generator) -> list[np.ndarray]:
+        """What each client gives."""
+        section = self.section
+        held = implementation(section.of)(section.of).deal(samples, section.clients, rng)
+        parts = [np.asarray(held[client]) for client in range(section.clients)]
+        if section.samples is None:
+            return parts
+        return [rng.choice(part, min(section.samples, len(part)), replace=False) for part in parts]
 
 
 def refuse_too_few(parts: int, samples: int) -> None:

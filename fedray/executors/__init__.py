@@ -21,7 +21,7 @@ from fedray.planning.placement import ray_address
 from fedray.planning.shared import Shared
 from fedray.planning.workload import Workload
 from fedray.randomness import SERVER
-from fedray.runs.folder import Saved
+from fedray.runs.state import Saved
 from fedray.scenario import Refused, plugins
 from fedray.scenario.kinds import user_kinds
 from fedray.scenario.modules import UserModule
@@ -160,6 +160,14 @@ class EvaluationHandle:
     result: Callable[[], dict[str, float]]  # the metrics; waits for them
 
 
+@dataclass(frozen=True)
+class ClientTestsHandle:
+    """Tests of clients' own models that may still be running."""
+
+    done: Callable[[], bool]
+    result: Callable[[], list[dict[str, Any]]]  # a row a client, by their numbers; waits for them
+
+
 class Executor(Protocol):
     """Holds the global buffer, and what the rounds do to it."""
 
@@ -183,6 +191,9 @@ class Executor(Protocol):
 
     def evaluate(self, grid: Path, base: bool = False) -> EvaluationHandle:
         """Looks at the global buffer as it is now, or at the base model's."""
+
+    def test_clients(self, round_number: int) -> ClientTestsHandle:
+        """Tests the clients' own models on their own distributions, as they are now."""
 
     def checkpoint(self, folder: Path, before: Path | None) -> Saved:
         """Writes the global buffer, the server's state and the clients' into a folder; what has not changed
@@ -240,7 +251,7 @@ def chains(schedule: Schedule) -> list[list[int]]:
         elif isinstance(step, Validate):
             chain_of[step.id] = chain_of[step.after[0]]
         elif isinstance(step, Train) and step.client in clients:
-            chain = chain_of.get(step.after[0])
+            chain = chain_of.get(step.after[0]) if step.after else None
             if chain is None:
                 result.append(chain := [])
             chain.append(step.client)

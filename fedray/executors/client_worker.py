@@ -14,14 +14,18 @@ from torch import Tensor
 
 from fedray.aggregation.accumulators import Accumulator
 from fedray.aggregation.directions import add_direction
+from fedray.aggregation.modes import Mode
 from fedray.executors import TrainReport, attribute_error
+from fedray.executors.client_tests import ClientTests, TestRow
 from fedray.executors.gang_training import GangTraining
 from fedray.executors.local_training import LocalUpdate, summable
 from fedray.executors.model import master
 from fedray.executors.relay_worker import RelayWorker, arrays
 from fedray.executors.round_samples import RoundSamples
 from fedray.executors.spill import StateArrays
+from fedray.executors.versions import Aged
 from fedray.planning.gangs import gangs
+from fedray.scenario.kinds import implementation
 from fedray.transport.buffer import Layout
 from fedray.transport.hooks import HookChain, HookContext
 
@@ -66,6 +70,7 @@ class ClientWorker(RelayWorker):
         extra_samples: RoundSamples | None = None,
         secure: SecureRound | None = None,
         weights: Mapping[int, int] | None = None,
+        aged: Aged | None = None,
     ) -> tuple[Accumulator, list[TrainReport], list[StateArrays | None]]:
         """The local updates of clients that all start from `base`, one gang after another. A client that
         fails adds nothing, and keeps the state it had.
@@ -81,6 +86,7 @@ class ClientWorker(RelayWorker):
             extra_samples: that join each client's own, or which of its own each trains on.
             secure: the round's secure aggregation.
             weights: of the round's clients; None: as the scenario says of their samples.
+            aged: how old `base` is; None: clients begin together, with the newest.
 
         Returns:
             The accumulator with all of them, their reports, and their new states.
@@ -100,11 +106,33 @@ class ClientWorker(RelayWorker):
                     update if extra_samples is None else partial(self._scored, client, update, extra_samples)
                 )
                 weight = None if weights is None else weights[client]
-                attempt = partial(self._contribute, accumulator, base, ours, contexts[client], scored, weight)
+                attempt = partial(
+                    self._contribute, accumulator, base, ours, contexts[client], scored, weight, aged
+                )
                 new_states[client], reports[client] = self._attempt(
                     round_number, client, attempt, state_of[client]
                 )
         return accumulator, [reports[c] for c in clients], [new_states[c] for c in clients]
+
+    def test_clients(
+        self,
+        round_number: int,
+        buffer: np.ndarray,
+        clients: Sequence[int],
+        states: Mapping[int, StateArrays | None],
+    ) -> list[TestRow]:
+        """How each client's own model does on its own distribution.
+
+        Args:
+            round_number: after which it is tested.
+            buffer: the global one.
+            clients: by number.
+            states: what they keep.
+        """
+        if "tests" not in self.resident:
+            self.resident["tests"] = ClientTests(self)
+        tests: ClientTests = self.resident["tests"]
+        return tests.rows(round_number, buffer, clients, states)
 
     def reduction(
         self, accumulator: Accumulator | None, round_weight: int
@@ -171,6 +199,7 @@ class ClientWorker(RelayWorker):
         context: HookContext,
         run: Callable[[], LocalUpdate],
         weight: int | None = None,
+        aged: Aged | None = None,
     ) -> tuple[StateArrays | None, TrainReport]:
         """One client's local update, added to the accumulator; its new state.
 
@@ -181,10 +210,10 @@ class ClientWorker(RelayWorker):
             context: of the client.
             run: makes its local update.
             weight: of the client; None: as the scenario says of its samples.
+            aged: how old `base` is; None: it is the newest.
         """
-        received = self.model.flat.layout.view(base).float()
         update = run()
-        change = self._change(update, received)
+        change = self._change(update)
         sender = self.attackers.sender(self.model.hooks, context)
         if not sender.is_empty:
             with summable():
@@ -192,7 +221,9 @@ class ClientWorker(RelayWorker):
             change = self._arrived(change, ours, context, sender)
             update.state |= context.kept
         scenario = self.job.scenario
-        contribution = self.rule.contribution(ours, change)
+        if aged is not None:
+            change = self._aged(change, update.received, aged)
+        contribution = update.rule.contribution(ours, change)
         if weight is None:
             weight = scenario.weight(context.client, update.report.samples)
         with summable():
@@ -218,10 +249,21 @@ class ClientWorker(RelayWorker):
         update.report = replace(update.report, scores=extra_samples.scores(client, self))
         return update
 
-    def _change(self, update: LocalUpdate, received: Tensor) -> Tensor:
+    def _aged(self, change: Tensor, received: Tensor, aged: Aged) -> Tensor:
+        """What the mode makes of a client's change [sent] from the numbers that it received [numel] fp32."""
+        drift = None
+        if aged.newest is not None:
+            drift = torch.zeros_like(change)
+            drift[: len(received)] = received - self.model.flat.layout.view(aged.newest).float()
+        section = self.job.scenario.topology.asynchronous
+        assert section is not None
+        mode: Mode = implementation(section)(section)
+        return mode.contribution(change, aged.staleness, drift)
+
+    def _change(self, update: LocalUpdate) -> Tensor:
         """What a client has changed [sent] fp32, in memory that the next one uses again."""
         n = self.model.flat.layout.numel
-        torch.sub(self.model.flat.all.detach().cpu(), received[:n], out=self._sent[:n])
+        torch.sub(self.model.flat.all.detach().cpu(), update.received, out=self._sent[:n])
         if update.extra is not None:
             self._sent[n:] = update.extra
         return self._sent

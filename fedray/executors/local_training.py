@@ -3,77 +3,34 @@ or of other clients."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fedray.adversary.attackers import Attackers
-from fedray.aggregation.rule import AdjustGradient, Rule, State
+from fedray.aggregation.rule import AdjustGradient, State
 from fedray.data import Samples, holdings
-from fedray.executors import DataFailure, Job, TrainReport, refuse_infinite
+from fedray.executors import DataFailure, Job, TrainReport
 from fedray.executors.client_datasets import ClientDatasets
 from fedray.executors.model import Model
 from fedray.executors.optimizer import FlatOptimizer
+from fedray.executors.own_model import HOME, OwnModel, parts_of
 from fedray.executors.round_samples import RoundSamples, UsedSamples
+from fedray.executors.turn import AuditedData as AuditedData
+from fedray.executors.turn import LocalUpdate as LocalUpdate
+from fedray.executors.turn import Turn as Turn
+from fedray.executors.turn import batches as batches
+from fedray.executors.turn import failed_report as failed_report
+from fedray.executors.turn import seed_dropout as seed_dropout
 from fedray.randomness import generator, key
 from fedray.scenario.kinds import implementation
 
 AUDITED_AT_ONCE = 500  # samples
-HOME = "home"  # numbers that train and stay at home, in a client's state
-
-
-class AuditedData(NamedTuple):
-    """A client's data under the global model."""
-
-    client: int
-    samples: int
-    loss: float  # its local learning error
-    gradient: np.ndarray  # [trained] fp32
-
-
-@dataclass
-class Turn:
-    """A local update that is under way."""
-
-    round_number: int  # from 1
-    client: int
-    shard: Any  # its encoded samples
-    samples: int  # on how many it trains
-    rule: Rule
-    start: Tensor  # the weights [trained] that it began with
-    state: State  # what the client kept
-    adjust: AdjustGradient | None  # changes a gradient before each step
-    draws: torch.Generator  # of the client's own
-    batches: list[np.ndarray]  # samples of each step
-    scale: float  # of the loss
-    losses: list[float] = field(default_factory=list)  # each batch's loss times its samples
-    samples_taken: int = 0  # that steps were taken for
-    steps_taken: int = 0
-
-    def add_loss(self, loss: float, samples: int) -> None:
-        """The mean loss of the next batch, of so many samples.
-
-        Raises:
-            DataFailure: where it is not finite.
-        """
-        refuse_infinite(loss, len(self.losses), self.client)
-        self.losses.append(loss * samples)
-
-
-@dataclass
-class LocalUpdate:
-    """What a local update leaves, beside the weights in the worker's model."""
-
-    report: TrainReport
-    extra: Tensor | None  # what the rule sends beside the update
-    state: State  # what the client keeps
 
 
 class LocalTraining(ClientDatasets):
@@ -95,6 +52,7 @@ class LocalTraining(ClientDatasets):
         own: tuple[Samples, Mapping[int, np.ndarray]] | None = None,
     ) -> None:
         self.job = job
+        self.site = site
         self.model = Model(job, device)
         self.rule = self.model.rule
         held = own or holdings(job.scenario, job.folder, site, job.dataset)
@@ -109,6 +67,7 @@ class LocalTraining(ClientDatasets):
         self.private: Any = None  # what takes a batch's gradient, where samples are private
         if privacy is not None and privacy.in_local_update:
             self.private = implementation(privacy)(privacy, job.scenario)
+        self.own_model = OwnModel(self)
         self.resident: dict[str, Any] = {}  # whatever else is kept between rounds, such as an image generator
 
     def run(
@@ -136,16 +95,22 @@ class LocalTraining(ClientDatasets):
         self.learner.prepare_round(round_number)
         optimizer = self.optimizer
         optimizer.restart()
+        if self.own_model.kind is not None:
+            return self.end(turn, self.own_model.train(turn))
         for indices in turn.batches:
             optimizer.gradient.zero_()
             if self.private is not None:
                 self._take_private_gradient(turn, indices)
             else:
-                loss = self.learner.loss(self.learner.draw(turn.shard, indices, turn.draws))
-                turn.add_loss(float(loss.detach()), len(indices))
-                (loss * turn.scale if turn.scale != 1 else loss).backward()
+                turn.add_loss(self.take_gradient(turn, indices), len(indices))
             self.step(turn, optimizer, len(indices))
         return self.end(turn)
+
+    def take_gradient(self, turn: Turn, indices: np.ndarray) -> float:
+        """Adds a batch's gradient, times the turn's scale, and gives its mean loss."""
+        loss = self.learner.loss(self.learner.draw(turn.shard, indices, turn.draws))
+        (loss * turn.scale if turn.scale != 1 else loss).backward()
+        return float(loss.detach())
 
     def _take_private_gradient(self, turn: Turn, indices: np.ndarray) -> None:
         """Clipped sample by sample, with noise, of a batch that may be empty."""
@@ -181,14 +146,16 @@ class LocalTraining(ClientDatasets):
         scenario = self.job.scenario
         shard, samples = self._data(client, round_number, extra_samples)
         flat = self.model.flat
-        received, state = self._load(client, received, state)
+        rule = copy(self.rule)  # which may keep something until the local update ends, as others go on
+        received = self.own_model.chosen(round_number, client, received, state, rule)
+        everything = state
+        received, state = self.load_client(client, received, state)
         if not scenario.trains_nothing(client):
             try:
                 shard = self.learner.experience(shard, round_number, client)
             except ValueError as e:
                 raise DataFailure("making its samples", str(e), client) from None
         start = received[: flat.layout.trained]
-        rule = copy(self.rule)  # which may keep something until the local update ends, as others go on
         adjust = rule.on_client_start(start, received[flat.layout.numel :], state)
         draws = torch.Generator().manual_seed(key(scenario.seed, round_number, client, "noise"))
         if isinstance(extra_samples, UsedSamples):
@@ -196,11 +163,17 @@ class LocalTraining(ClientDatasets):
             samples = len(places)
             order = [places[batch] for batch in self.batch_order(round_number, client, samples)]
         else:
+            places = None
             order = self.batch_order(round_number, client, samples)
         # fp16 gradients underflow: the loss is scaled, and a step whose scaled gradients overflow is left
         # out.
         scale = 1024.0 if scenario.training.precision == "fp16" else 1.0
-        return Turn(round_number, client, shard, samples, rule, start, state, adjust, draws, order, scale)
+        came = received[: flat.layout.numel]
+        own = parts_of(everything, flat.all.device)[1]
+        return Turn(
+            round_number, client, shard, samples, rule, start, state, adjust, draws, order, scale, came, own,
+            places,
+        )  # fmt: skip
 
     def batch_order(self, round_number: int, client: int, samples: int) -> list[np.ndarray]:
         """The batches of a local update: places of each one's samples among so many.
@@ -219,11 +192,31 @@ class LocalTraining(ClientDatasets):
 
         Args:
             turn: the local update.
-            optimizer: its own, with that gradient.
+            optimizer: its own, with that gradient, which ends with that of what travels.
             samples: of the batch.
 
         Raises:
             DataFailure: where the gradient is not finite.
+        """
+        adjust = None
+        if turn.adjust is not None:
+            home = len(optimizer.weights) - self.model.flat.layout.trained
+
+            def adjust(gradient: Tensor, weights: Tensor) -> None:
+                assert turn.adjust is not None
+                turn.adjust(gradient[home:], weights[home:])
+
+        if self.take_step(turn, optimizer, adjust):
+            turn.samples_taken += samples
+            turn.steps_taken += 1
+
+    def take_step(self, turn: Turn, optimizer: FlatOptimizer, adjust: AdjustGradient | None) -> bool:
+        """Whether a step is taken along an optimizer's gradient; raises what `step` does.
+
+        Args:
+            turn: the local update.
+            optimizer: with its gradient.
+            adjust: changes that gradient, once it is clipped.
         """
         if turn.scale != 1:
             optimizer.gradient.div_(turn.scale)
@@ -234,16 +227,15 @@ class LocalTraining(ClientDatasets):
                 message = f"the gradient of step {len(turn.losses)} is not finite"
                 raise DataFailure("training", message, turn.client)
             turn.scale /= 2
-            return
-        if turn.adjust is not None:
-            home = len(optimizer.weights) - self.model.flat.layout.trained
-            turn.adjust(optimizer.gradient[home:], optimizer.weights[home:])
+            return False
+        if adjust is not None:
+            adjust(optimizer.gradient, optimizer.weights)
         optimizer.step()
-        turn.samples_taken += samples
-        turn.steps_taken += 1
+        return True
 
-    def end(self, turn: Turn) -> LocalUpdate:
-        """A local update after its last step; the worker's model has its end."""
+    def end(self, turn: Turn, own: State | None = None) -> LocalUpdate:
+        """A local update after its last step; the worker's model has its end. `own`: what the client keeps
+        for a model of its own."""
         flat = self.model.flat
         scenario = self.job.scenario
         rate = scenario.training.optimizer.learning_rate
@@ -256,12 +248,17 @@ class LocalTraining(ClientDatasets):
             )
         if flat.home_numbers:
             kept = kept | {HOME: flat.home.detach().clone()}
+        kept = kept | (own or {})
         loss = sum(turn.losses) / max(1, sum(len(batch) for batch in turn.batches))
-        own = min(turn.samples, len(self.client_indices[turn.client]))
         report = TrainReport(
-            turn.round_number, turn.client, own, turn.samples_taken, loss, steps=turn.steps_taken
+            turn.round_number,
+            turn.client,
+            min(turn.samples, len(self.client_indices[turn.client])),
+            turn.samples_taken + turn.own_samples_taken,
+            loss,
+            steps=turn.steps_taken + turn.own_steps_taken,
         )
-        return LocalUpdate(report, extra, kept)
+        return LocalUpdate(report, extra, kept, turn.received.cpu(), turn.rule)
 
     def audit(self, client: int, buffer: np.ndarray) -> AuditedData | None:
         """How the model in a buffer does on all of a client's own samples: its mean loss, and the loss's
@@ -292,7 +289,7 @@ class LocalTraining(ClientDatasets):
             return shard, n
         return shard.joined(self.learner.encode(more, np.arange(len(more)))), n + len(more)
 
-    def _load(self, client: int, received: Tensor, state: State) -> tuple[Tensor, State]:
+    def load_client(self, client: int, received: Tensor, state: State) -> tuple[Tensor, State]:
         """Puts what a client received into the model; of a client that has a part of the numbers, the others
         are zero, and then their gradients are too. Gives both arguments on the model's device."""
         flat = self.model.flat
@@ -305,7 +302,20 @@ class LocalTraining(ClientDatasets):
             flat.all[~part] = 0
             extra = len(received) - flat.layout.numel
             received = received.where(torch.nn.functional.pad(part, (0, extra), value=True), 0)
-        return received, {name: value.to(device) for name, value in state.items() if name != HOME}
+        return received, parts_of(state, device)[0]
+
+    def load_own_model(self, round_number: int, client: int, received: Tensor, state: State) -> None:
+        """Puts the model that a client uses itself into the worker's.
+
+        Args:
+            round_number: after which that is.
+            client: whose.
+            received: the global numbers [received] fp32.
+            state: what it keeps.
+        """
+        received = self.own_model.chosen(round_number, client, received, state, copy(self.rule))
+        self.load_client(client, received, state)
+        self.own_model.load(state)
 
 
 @contextmanager
@@ -315,34 +325,3 @@ def summable(client: int | None = None) -> Iterator[None]:
         yield
     except ValueError as e:
         raise DataFailure("training", f"{e} (a smaller learning rate?)", client) from None
-
-
-def failed_report(round_number: int, client: int, samples: int, failure: DataFailure) -> TrainReport:
-    """The report of a client that holds so many samples and could not train.
-
-    Args:
-        round_number: from 1.
-        client: by number.
-        samples: that it holds.
-        failure: why it could not train.
-    """
-    return TrainReport(round_number, client, samples, 0, math.nan, str(failure), failure.stage)
-
-
-def batches(sizes: Sequence[int], samples: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Index arrays of one local update: the samples in a fresh order each time they have all been used."""
-    stream: list[int] = []
-    out = []
-    for size in sizes:
-        while len(stream) < size:
-            stream += rng.permutation(samples).tolist()
-        out.append(np.array(stream[:size]))
-        stream = stream[size:]
-    return out
-
-
-def seed_dropout(device: torch.device, seed: int) -> None:
-    """What dropout draws from. `torch.manual_seed` asks every backend there might be, each time."""
-    torch.random.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.manual_seed(seed)

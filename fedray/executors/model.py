@@ -17,6 +17,7 @@ from fedray.executors.optimizer import Group, grouped
 from fedray.executors.spill import StateArrays
 from fedray.files import naming
 from fedray.learners.learners import load
+from fedray.randomness import SERVER, key
 from fedray.scenario.quantized_formats import QUANTIZED
 from fedray.transport.buffer import DTYPES, FlatParameters, Layout
 from fedray.transport.compression import hook_chain
@@ -59,7 +60,7 @@ class Model:
         self.scenario = scenario
         self.learner = load(scenario, job.folder, device, DTYPES[scenario.training.precision], job.dataset)
         self.tuning = tuning(scenario.tuning, scenario.seed, scenario.aggregation.frozen)
-        tuned = self.tuning.apply(self.learner)
+        self.tuned = tuned = self.tuning.apply(self.learner)
         self.flat = FlatParameters(tuned.travelling, scenario.payload, device, tuned.home)
         layout = self.flat.layout
         known = {id(t) for t in (*tuned.travelling.values(), *tuned.home.values())}
@@ -89,9 +90,16 @@ class Model:
     def initial(self) -> tuple[np.ndarray, StateArrays]:
         """The buffer before the first round and the server's state: this model's numbers as they are now, and
         zeros for what the rule adds."""
-        numel = self.flat.layout.numel
-        numbers = F.pad(self.flat.all.detach().cpu(), (0, self.rule.received - numel)).clone()
-        return as_sent(self.flat.layout, numbers)
+        models = [self.flat.all.detach().cpu().clone()]
+        models += [self._other_initial(number) for number in range(1, self.rule.models)]
+        numbers = torch.cat(models)
+        return as_sent(self.flat.layout, F.pad(numbers, (0, self.rule.received - len(numbers))))
+
+    def _other_initial(self, number: int) -> Tensor:
+        """What travels [numel] of the same model with weights drawn from another seed."""
+        seed = key(self.scenario.seed, 0, SERVER, f"model {number}")
+        other = replace(self.job, scenario=self.scenario.model_copy(update={"seed": seed}))
+        return Model(other, self.learner.device).flat.all.detach().cpu()
 
     def export(self, buffer: np.ndarray, state: StateArrays, folder: Path) -> None:
         """The result's files, as the last thing it does: its adapter is merged then."""
@@ -101,6 +109,7 @@ class Model:
             scenario = self.scenario.model_copy(update={"runtime": runtime})
             Model(replace(self.job, scenario=scenario), self.learner.device).export(buffer, state, folder)
             return
+        self._export_others(buffer, state, folder)
         self.receive(buffer, state)
         adapter = not self.rule.updates_base_weights
         try:
@@ -108,6 +117,16 @@ class Model:
                 self.tuning.export(self.learner, self.flat.layout, folder, adapter)
         except SafetensorError as e:  # a disk that is full, among others
             raise OSError(errno.EIO, str(e), str(folder)) from None
+
+    def _export_others(self, buffer: np.ndarray, state: StateArrays, folder: Path) -> None:
+        """Of several global models all but the first, each in a folder of its own."""
+        numbers = master(self.flat.layout, buffer, state)
+        n = self.flat.layout.numel
+        for number in range(1, self.rule.models):
+            model = Model(self.job, self.learner.device)
+            model.load(numbers[number * n : (number + 1) * n])
+            with naming(folder):
+                model.tuning.export(model.learner, model.flat.layout, folder / f"cluster-{number + 1}")
 
     def receive(self, buffer: np.ndarray, state: StateArrays | None = None) -> None:
         """The model in a global buffer; with the server's state, its master or its moving average where there

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import NamedTuple, TypeVar
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from fedray.aggregation.accumulators import Accumulator
-from fedray.aggregation.rule import State
 from fedray.executors import DataFailure, TrainReport, attribute_error
 from fedray.executors.global_step import hooks_state
 from fedray.executors.local_training import LocalTraining, failed_report, summable
@@ -20,8 +19,6 @@ from fedray.executors.model import as_sent, master, returned
 from fedray.executors.relay_defence import HandedOn, Hop, RelayDefence, relay_defence
 from fedray.executors.signing import UpdateSigner, update_signer
 from fedray.executors.spill import StateArrays
-from fedray.learners.learner import AT_ONCE
-from fedray.randomness import key
 from fedray.transport.hooks import HookContext
 
 T = TypeVar("T")
@@ -159,7 +156,7 @@ class RelayWorker(LocalTraining):
             accepted=accepted,
             change=layout.view(handed.model).float() - accepted,
             norms=handed.norms,
-            measure=lambda numbers: self._measured(round_number, client, numbers, tensors(state)),
+            measure=lambda numbers: self.own_model.losses(round_number, client, numbers, tensors(state)),
         )
         change = self._defence.receive(hop)
         if change is None:
@@ -168,33 +165,6 @@ class RelayWorker(LocalTraining):
         if change is hop.change:
             return Received(handed.model, norms)
         return Received(as_sent(layout, accepted + change)[0], norms)
-
-    @torch.no_grad()
-    def _measured(self, round_number: int, client: int, numbers: Tensor, state: State) -> Mapping[str, float]:
-        """The mean loss of a model over a client's own samples, and what its learner measures beside it; two
-        models of a round are measured under the same draws.
-
-        Args:
-            round_number: from 1.
-            client: by number.
-            numbers: of the model [n] fp32.
-            state: what the client keeps.
-        """
-        shard = self.shard(client)
-        n = len(self.client_indices[client])
-        self._load(client, numbers, state)
-        self.learner.prepare_round(round_number)
-        draws = torch.Generator().manual_seed(key(self.job.scenario.seed, round_number, client, "validation"))
-        totals: dict[str, float] = {}
-        with self.learner.evaluating():
-            for start in range(0, n, AT_ONCE):
-                indices = np.arange(start, min(start + AT_ONCE, n))
-                batch = self.learner.draw(shard, indices, draws)
-                means = {"loss": float(self.learner.loss(batch))} | self.learner.metrics(batch)
-                for name, value in means.items():
-                    name = name.removeprefix("eval_")
-                    totals[name] = totals.get(name, 0.0) + value * len(indices)
-        return {name: total / n for name, total in totals.items()}
 
     @cached_property
     def _defence(self) -> RelayDefence | None:

@@ -20,6 +20,8 @@ class TrainReport:
     steps: int = 0  # that its optimizer took
     # of the server's own report: what it adds to the round's metrics
     metrics: Mapping[str, float | None] = field(default_factory=dict)
+    # of the server's own report: what each update adds to the model, where it looks, by client
+    contributions: Mapping[int, float] | None = None
     # clients of its relay whose models were rejected since the report before it in the chain
     rejected: tuple[int, ...] = ()
     scores: tuple[float, ...] = ()  # of generated samples that it was sent to score

@@ -10,6 +10,7 @@ import torch
 
 from fedray.aggregation.accumulators import Accumulator
 from fedray.executors import (
+    ClientTestsHandle,
     DataFailure,
     EvaluationHandle,
     Job,
@@ -22,16 +23,19 @@ from fedray.executors import (
 )
 from fedray.executors.client_worker import ClientWorker
 from fedray.executors.companion import Companion
-from fedray.executors.server import EvaluatorWork, ServerWork, reported
+from fedray.executors.evaluator import EvaluatorWork
+from fedray.executors.server import ServerWork, reported
 from fedray.executors.spill import ClientStates, StateArrays
 from fedray.executors.split import ask, failed
 from fedray.executors.split.client import SplitClients
 from fedray.executors.split.server import SplitServer
+from fedray.executors.versions import Aged, Versions
 from fedray.lazy import resolve
 from fedray.planning.gangs import gangs
 from fedray.planning.shared import Shared
 from fedray.planning.workload import Workload, measure
-from fedray.runs.folder import Saved
+from fedray.runs.state import Saved
+from fedray.scenario.kinds import implementation
 from fedray.schedule import Schedule
 from fedray.transport.buffer import Layout
 
@@ -68,11 +72,14 @@ class SerialExecutor:
         self.can_train = len(shared.eligible(self.job.scenario))
         self.client_states = ClientStates()
         self.changed: set[int] = set()
+        self.versions = Versions()
 
     def restore(self, folder: Path, saved: Saved) -> None:
         self.buffer, self.state = self.server.restore(self.layout, folder, saved)
         for client, name in saved.clients.items():
             self.client_states[client] = self.server.client_state(folder, name, saved.files[name])
+        for version, name in saved.versions.items():
+            self.versions.buffers[version] = self.server.version(folder, name, saved.files[name])
         # written anew: the checkpoint before the next one may be a damaged one
         self.changed = set(self.client_states)
 
@@ -91,7 +98,10 @@ class SerialExecutor:
         reports: list[TrainReport] = []
         training = self._train_clients(schedule, self.clients, extra, secure)
         partials = yield from collecting(training, reports)
-        report = reported(trained and trained[1], schedule.round, partials)
+        now = (self.layout, self.buffer, self.state, schedule.round, self.can_train)
+        added = self.server.contributions(*now, partials)
+        report = reported(trained and trained[1], schedule.round, partials, added)
+        self.versions.keep(schedule, self.buffer)
         if partials or self.job.scenario.steps_without_updates:
             self._aggregate(schedule.round, partials, secure)
         if companion.choose is not None:
@@ -114,14 +124,21 @@ class SerialExecutor:
         in_gangs = self.job.scenario.runtime.gang > 1
         samples = self.shared.samples.__getitem__
         side_by_side = gangs(self.job.scenario, schedule.clients, samples) if in_gangs else chains(schedule)
+        section = self.job.scenario.topology.asynchronous
         for chain in side_by_side:
             if len(chain) > 1 and not in_gangs:
                 partials.append((yield from self._relay(schedule, clients, chain, weight)))
                 continue
             states = [self.client_states.get(client) for client in chain]
             server = self.state if self.job.scenario.shows_server_state else {}
+            base = self.buffer
+            aged = None
+            if section is not None:
+                staleness = schedule.staleness[chain[0]]
+                base = self.versions.base(schedule, staleness, self.buffer)
+                aged = Aged(staleness, self.buffer if implementation(section).needs_drift else None)
             parallel, reports, new_states = clients.train_all(
-                self.buffer, server, weight, schedule.round, chain, states, parallel, extra, secure, weights
+                base, server, weight, schedule.round, chain, states, parallel, extra, secure, weights, aged
             )
             self._keep(chain, new_states)
             yield from reports
@@ -196,6 +213,14 @@ class SerialExecutor:
         metrics = self.evaluator.evaluate(*model, grid) if self.job.scenario.has_evaluation else {}
         return EvaluationHandle(lambda: True, lambda: metrics)
 
+    def test_clients(self, round_number: int) -> ClientTestsHandle:
+        tested = self.job.scenario.tested_clients
+        rows: list[dict[str, Any]] = []
+        if tested:
+            assert isinstance(self.clients, ClientWorker)
+            rows = self.clients.test_clients(round_number, self.buffer, tested, self.client_states)
+        return ClientTestsHandle(lambda: True, lambda: rows)
+
     def audit(self, clients: Sequence[int], labels: np.ndarray, grid: Path) -> dict[str, Any]:
         assert isinstance(self.clients, ClientWorker)
         audited = [self.clients.audit(client, self.buffer) for client in clients]
@@ -207,8 +232,9 @@ class SerialExecutor:
         states = [self.client_states[c] for c in changed]
         self.changed = set()
         return self.server.checkpoint(
-            self.layout, self.buffer, self.state, folder, before, unchanged, changed, *states
-        )
+            self.layout, self.buffer, self.state, folder, before, unchanged, changed,
+            [*self.versions.buffers], *states, *self.versions.buffers.values(),
+        )  # fmt: skip
 
     def global_buffer(self) -> tuple[np.ndarray, Layout]:
         return self.buffer, self.layout

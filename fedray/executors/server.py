@@ -1,7 +1,8 @@
-"""The server's part, and the evaluator's, wherever they run. Nothing here knows of actors."""
+"""The server's part, wherever it runs. Nothing here knows of actors."""
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -10,26 +11,28 @@ from typing import Any
 import numpy as np
 import torch
 
-from fedray.adversary.attack import AttackSuccess
-from fedray.adversary.attackers import Attackers, attacks
+from fedray.adversary.attackers import Attackers
 from fedray.aggregation.accumulators import Accumulator
 from fedray.aggregation.directions import mean_cosine
+from fedray.aggregation.rule import Rule
 from fedray.aggregation.rules import rule
 from fedray.executors import Job, TrainReport, attribute_error
 from fedray.executors.companion import COMPANION_KEPT
 from fedray.executors.global_step import HOOKS, GlobalStep, as_tensors, hooks_state, merged, moving_average
-from fedray.executors.model import EMA, MASTER, Model, as_sent, make_deterministic, master
-from fedray.executors.observers import Observer, observer
+from fedray.executors.model import EMA, MASTER, as_sent, make_deterministic, master
 from fedray.executors.root_update import RootUpdate
 from fedray.executors.spill import StateArrays
+from fedray.executors.validation import Validation
 from fedray.randomness import SERVER, key
-from fedray.runs.folder import Saved, saved_files
+from fedray.runs.folder import saved_files
+from fedray.runs.state import Saved
 from fedray.scenario.scenario import Scenario
 from fedray.transport.buffer import Layout, load_arrays, save_arrays, sha256
 from fedray.transport.compression import hook_chain
 from fedray.transport.hooks import HookContext
 
 SERVER_FILE = "server.safetensors"
+VERSION = "buffer"  # in the file of an older model
 
 
 class ServerWork:
@@ -88,31 +91,15 @@ class ServerWork:
         too_few = not accumulated.weight or accumulated.added < scenario.aggregation.least_updates
         if too_few and not scenario.steps_without_updates:
             return buffer, state
-        participation = accumulated.added / clients
+        added = accumulated.added
         if scenario.aggregation.clean_samples:
             accumulated.add(self._root_update.of(round_number, buffer, state), 1, SERVER)
-        old = master(layout, buffer, state)
+        context = self._context(round_number, state, [accumulated])
         own = rule(scenario.aggregation, layout)
-        hooks = hook_chain(scenario)
-        context = HookContext(
-            scenario.seed,
-            round_number,
-            SERVER,
-            server=hooks_state(state),
-            counts=dict(accumulated.counts),
-            added=accumulated.added,
-        )
         accumulated = Attackers(scenario).colluded(own, accumulated, round_number, context)
-        step = GlobalStep(
-            rule=own,
-            hooks=hooks,
-            accumulated=accumulated,
-            old=old,
-            state=as_tensors(state, without=(EMA, MASTER, *COMPANION_KEPT)),
-            participation=participation,
-            seed=key(scenario.seed, round_number, SERVER, "aggregate"),
-            context=context,
-        )
+        old = master(layout, buffer, state)
+        step = self._step(own, old, state, added / clients, context, accumulated)
+        hooks = step.hooks
         new, kept = step.run()
         kept |= {name: state[name] for name in COMPANION_KEPT if name in state}
         kept |= {HOOKS + name: np.array(value) for name, value in hooks.kept_by_server(context).items()}
@@ -123,9 +110,103 @@ class ServerWork:
         sent, kept_state = as_sent(layout, new)
         return sent, kept | kept_state
 
+    def _context(self, round_number: int, state: StateArrays, partials: Sequence[Accumulator]) -> HookContext:
+        """What the server's hooks know of a round.
+
+        Args:
+            round_number: from 1.
+            state: the server's.
+            partials: what each host has accumulated.
+        """
+        counts = Counter[str]()
+        for partial in partials:
+            counts.update(partial.counts)
+        return HookContext(
+            self.job.scenario.seed,
+            round_number,
+            SERVER,
+            server=hooks_state(state),
+            counts=dict(counts),
+            added=sum(partial.added for partial in partials),
+        )
+
+    def _step(
+        self,
+        own: Rule,
+        old: torch.Tensor,
+        state: StateArrays,
+        participation: float,
+        context: HookContext,
+        accumulated: Accumulator,
+    ) -> GlobalStep:
+        """The server's step of these updates.
+
+        Args:
+            own: the scenario's rule.
+            old: the global numbers [received] fp32.
+            state: the server's.
+            participation: the share of all clients that can train whose updates were added.
+            context: of the round.
+            accumulated: the updates.
+        """
+        return GlobalStep(
+            rule=own,
+            hooks=hook_chain(self.job.scenario),
+            accumulated=accumulated,
+            old=old,
+            state=as_tensors(state, without=(EMA, MASTER, *COMPANION_KEPT)),
+            participation=participation,
+            seed=key(context.seed, context.round_number, SERVER, "aggregate"),
+            context=context,
+        )
+
+    def contributions(
+        self,
+        layout: Layout,
+        buffer: np.ndarray,
+        state: StateArrays,
+        round_number: int,
+        clients: int,
+        partials: Sequence[Accumulator],
+    ) -> dict[int, float] | None:
+        """What the update of each client adds to the next global model on held-out images, by client; None
+        where nobody is paid for that, or nothing arrived. Nothing of it is changed.
+
+        Args:
+            layout: of what travels.
+            buffer: what the clients of the round had from the server.
+            state: the server's.
+            round_number: from 1.
+            clients: how many clients there are that can train at all.
+            partials: what each host has gathered.
+        """
+        scenario = self.job.scenario
+        if not scenario.validation_images or not partials:
+            return None
+        own = rule(scenario.aggregation, layout)
+        old = master(layout, buffer, state)
+        context = self._context(round_number, state, partials)
+
+        def made_of(updates: Mapping[int, tuple[int, np.ndarray]]) -> torch.Tensor:
+            some = own.empty(partials[0].round_weight)
+            for client, (weight, update) in updates.items():
+                some.add(torch.from_numpy(update), weight, client)
+            if not some.weight or some.added < scenario.aggregation.least_updates:
+                return old
+            return self._step(own, old, state, some.added / clients, context, some).run()[0]
+
+        with attribute_error(round_number, "validating updates", None):
+            updates = Attackers(scenario).arrived(partials, round_number, context)
+            return self._validation.contributions(updates, made_of)
+
+    @cached_property
+    def _validation(self) -> Validation:
+        return Validation(self.job)
+
     def checkpoint(
         self, layout: Layout, buffer: np.ndarray, state: StateArrays, folder: Path, before: Path | None,
-        unchanged: Sequence[int], changed: Sequence[int], *states: StateArrays,
+        unchanged: Sequence[int], changed: Sequence[int], versions: Sequence[int],
+        *arrays: Any,
     ) -> Saved:  # fmt: skip
         """Writes the model's weights, what the server has beside them, and the states of the clients that
         have changed since the checkpoint `before`; the others' are linked to its files.
@@ -137,8 +218,11 @@ class ServerWork:
             folder: where it is written.
             before: the checkpoint before, if there is one.
             unchanged: clients whose state is as it was there.
-            changed: the other clients that have one, in the order of the states.
+            changed: the other clients that have one.
+            versions: of older models that clients under way began with.
+            arrays: the states of the changed, then the buffers of the versions.
         """
+        states = arrays[: len(changed)]
         layout.save(buffer[: layout.nbytes], folder / "weights.safetensors")
         files: dict[str, str] = {}
         if len(buffer) > layout.nbytes or state:
@@ -148,6 +232,13 @@ class ServerWork:
             files[SERVER_FILE] = save_arrays(kept_state, folder / SERVER_FILE)
         for client, value in zip(changed, states, strict=True):
             files[client_file(client)] = save_arrays(value, folder / client_file(client))
+        for version, old in zip(versions, arrays[len(changed) :], strict=True):
+            name = version_file(version)
+            if before is not None and (before / name).exists():
+                os.link(before / name, folder / name)
+                files[name] = saved_files(before)[name]
+            else:
+                files[name] = save_arrays({VERSION: old}, folder / name)
         if unchanged:
             assert before is not None
             saved = saved_files(before)
@@ -183,6 +274,14 @@ class ServerWork:
     def client_state(self, folder: Path, name: str, expected: str) -> StateArrays:
         return load_arrays(folder / name, expected)
 
+    def version(self, folder: Path, name: str, expected: str) -> np.ndarray:
+        """A buffer that clients under way began with, of a checkpoint."""
+        return load_arrays(folder / name, expected)[VERSION]
+
+
+def version_file(version: int) -> str:
+    return f"version-{version}.safetensors"
+
 
 def client_file(client: int) -> str:
     return f"client-{client}.safetensors"
@@ -190,59 +289,29 @@ def client_file(client: int) -> str:
 
 def weights_sha256(scenario: Scenario, layout: Layout, buffer: np.ndarray) -> str:
     """Of all that the global model is made of: what was folded into the base too, control variates not."""
-    whole = rule(scenario.aggregation, layout).updates_base_weights
+    own = rule(scenario.aggregation, layout)
+    whole = own.updates_base_weights or own.models > 1
     return sha256(buffer if whole else buffer[: layout.nbytes])
 
 
 def reported(
-    report: TrainReport | None, round_number: int, partials: Sequence[Accumulator]
+    report: TrainReport | None,
+    round_number: int,
+    partials: Sequence[Accumulator],
+    contributions: Mapping[int, float] | None = None,
 ) -> TrainReport | None:
-    """The server's report of a round, with how alike the updates are where that is measured; None where it
-    has nothing to say.
+    """The server's report of a round, with how alike the updates are and what each adds, where that is
+    measured; None where it has nothing to say.
 
     Args:
         report: of the companion's model, where it trained one.
         round_number: from 1.
         partials: what each host has accumulated.
+        contributions: what the updates add, by client.
     """
     cosine = mean_cosine(partials)
-    if cosine is None:
+    if cosine is None and contributions is None:
         return report
     report = report or TrainReport(round_number, SERVER, 0, 0, 0.0)
-    return replace(report, metrics={**report.metrics, "update_cosine": cosine})
-
-
-class EvaluatorWork:
-    """Looks at global buffers with a model of its own, off the rounds' path."""
-
-    def __init__(self, job: Job, device: torch.device) -> None:
-        self.job = job
-        self.device = device
-
-    def evaluate(self, buffer: np.ndarray, state: StateArrays, grid: Path) -> dict[str, float]:
-        from fedray.evaluation.evaluate import evaluate
-        from fedray.learners.contexts import EvaluationContext
-
-        scenario = self.job.scenario
-        self._model.receive(buffer, state)
-        result: dict[str, float] = {}
-        if scenario.evaluates_model:
-            context = EvaluationContext.of(scenario, self.job.folder, grid, self.job.dataset)
-            with attribute_error(None, "evaluating", None, other_than=(OSError,)):  # a disk that is full
-                success = [AttackSuccess(attacks(scenario))]
-                result = evaluate(self._model.learner, context, success)
-        if scenario.evaluation.leakage is not None:
-            sheet = grid.with_name(grid.name.replace("round", "attack"))
-            result |= self._observer.measure(self._model.learner, buffer, state, sheet)
-        return result
-
-    def export(self, buffer: np.ndarray, state: StateArrays, folder: Path) -> None:
-        self._model.export(buffer, state, folder)
-
-    @cached_property
-    def _observer(self) -> Observer:
-        return observer(self.job, self.device)
-
-    @cached_property
-    def _model(self) -> Model:
-        return Model(self.job, self.device)
+    measured = {} if cosine is None else {"update_cosine": cosine}
+    return replace(report, metrics={**report.metrics, **measured}, contributions=contributions)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fedray.incentives.contributions import Worth, leave_one_out
 from fedray.scenario.incentive import IncentiveSection, MechanismSection
 
 
@@ -83,6 +84,16 @@ class Incentive(ABC):
     @abstractmethod
     def decide(self, offers: Offers) -> Outcome:
         """The winners among these offers, and their payments."""
+
+    def contributions(self, players: int, worth: Worth) -> np.ndarray:
+        """What the update of each player adds [players], where the section has `validation_images`: then
+        these are the values by which is decided.
+
+        Args:
+            players: how many updates have arrived.
+            worth: of the model that is made of those of a coalition.
+        """
+        return leave_one_out(players, worth)
 
     def winners_costs(self, outcome: Outcome, costs: np.ndarray) -> np.ndarray:
         """What its part costs each winner, in money [k].

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fedray.incentives.contributions import Worth, leave_one_out, shapley_values
 from fedray.incentives.incentive import Incentive, Offers, Outcome, not_negative
 
 
@@ -18,6 +19,19 @@ class LabelScores(Incentive):
     def winners_costs(self, outcome: Outcome, costs: np.ndarray) -> np.ndarray:
         """A report costs nothing."""
         return np.zeros(len(outcome.winners))
+
+
+class QualityPay(Incentive):
+    """The clients' values are what their updates add to the model. They share the budget in proportion."""
+
+    def decide(self, offers: Offers) -> Outcome:
+        payments = quality_payments(offers.values, self.section.budget)
+        winners = np.flatnonzero(payments)
+        return Outcome(winners, payments[winners])
+
+    def contributions(self, players: int, worth: Worth) -> np.ndarray:
+        find = shapley_values if self.section.contribution == "shapley" else leave_one_out
+        return find(players, worth)
 
 
 def quadratic_score(report: Sequence[float] | np.ndarray, label: int) -> float:
@@ -69,7 +83,7 @@ def audit_payments(
     return np.array([price * (1 + np.mean(each)) if each else 0.0 for each in scores])
 
 
-def quality_payments(improvements: Sequence[float], budget: float) -> np.ndarray:
+def quality_payments(improvements: Sequence[float] | np.ndarray, budget: float) -> np.ndarray:
     """A budget, shared in proportion to how much each client's data improve a model on the server's own
     samples; nothing for data that make it worse [clients].
 

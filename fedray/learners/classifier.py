@@ -106,13 +106,16 @@ class Classifier(Learner):
 
 
 def build(section: Section, channels: int, size: int, labels: int) -> nn.Module:
-    if section.network == "cnn":
+    if section.network in ("cnn", "cnn_norm"):
         side = ((size - 2) // 2 - 2) // 2
+        norm = _norm(section.norm) if section.network == "cnn_norm" else lambda channels: ()
         return nn.Sequential(
             nn.Conv2d(channels, 32, 3),
+            *norm(32),
             nn.ReLU(),
             nn.MaxPool2d(2),
             nn.Conv2d(32, 64, 3),
+            *norm(64),
             nn.ReLU(),
             nn.MaxPool2d(2),
             nn.Flatten(),
@@ -124,9 +127,14 @@ def build(section: Section, channels: int, size: int, labels: int) -> nn.Module:
         return _lenet(channels, size, labels)
     from torchvision.models import resnet18
 
-    # 32: Wu and He 2018
-    group = None if section.norm == "batch" else lambda channels: nn.GroupNorm(32, channels)
-    return resnet18(num_classes=labels, norm_layer=group)
+    return resnet18(num_classes=labels, norm_layer=lambda channels: _norm(section.norm)(channels)[0])
+
+
+def _norm(kind: str) -> Callable[[int], tuple[nn.Module, ...]]:
+    """A normalization layer of so many channels."""
+    if kind == "batch":
+        return lambda channels: (nn.BatchNorm2d(channels),)
+    return lambda channels: (nn.GroupNorm(min(32, channels), channels),)  # 32: Wu and He 2018
 
 
 def _lenet(channels: int, size: int, labels: int) -> nn.Module:
@@ -153,7 +161,7 @@ def _pieces(
 ) -> list[tuple[str, Callable[[Tensor], Tensor], tuple[nn.Module, ...]]]:
     """The network's pieces: names, what they do, their modules."""
     if section.network != "resnet18":
-        starts = {"cnn": (0, 3, 6, 9), "lenet": (0, 2, 4, 6)}[section.network]
+        starts = {"cnn": (0, 3, 6, 9), "cnn_norm": (0, 4, 8, 11), "lenet": (0, 2, 4, 6)}[section.network]
         parts = [network[slice(*ends)] for ends in pairwise((*starts, None))]
         return [(name, part, (part,)) for name, part in zip(CLASSIFIERS[section.network], parts, strict=True)]
     stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)

@@ -1,17 +1,18 @@
 """codec: images as symbols on the air and back (Bourtsoulatze et al. 2019)."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fedray.data import DatasetInfo
-from fedray.learners.codec_channels import CodecChannel, transmitted
+from fedray.learners.codec_channels import CodecChannel, arrived, transmitted
 from fedray.learners.codec_linear import LinearCodec, Moments
 from fedray.learners.codec_networks import ImageNetwork, SymbolNetwork, scaled_snr
 from fedray.learners.contexts import LearnerContext
@@ -20,9 +21,11 @@ from fedray.learners.losses import squared_error
 from fedray.learners.pictures import ImageShard
 from fedray.learners.stages import Stage
 from fedray.scenario.base import Refused
+from fedray.scenario.codec import MOST_DB
 from fedray.scenario.codec import Codec as Section
 from fedray.scenario.kinds import implementation
 
+ARRIVED = ("received", "received_snr_db", "received_gain")
 CONFIG = "config.json"
 MOST_NUMBERS = 4096  # of an image whose components are found: 32 x 32 in colour has 3072
 
@@ -86,8 +89,8 @@ class Codec(Learner):
         self._solved = torch.empty(0)  # the moments that this is of
         pieces = [
             Stage("encode", ("images", "snr_db"), ("symbols",), self.encode_images, (self.encoder,)),
-            Stage("channel", ("symbols", "gain", "snr_db", "noise"), ("received",), transmitted),
-            Stage("decode", ("received", "snr_db", "gain"), ("x",), self.decode_symbols, (self.decoder,)),
+            Stage("channel", ("symbols", "gain", "snr_db", "noise"), ARRIVED, arrived, on_air="symbols"),
+            Stage("decode", ARRIVED, ("x",), self.decode_symbols, (self.decoder,)),
         ]
         loss = Stage("loss", ("x", "images"), ("loss",), squared_error, optional=("weight",))
         self.stages = self.staged(pieces, loss)
@@ -182,6 +185,28 @@ class Codec(Learner):
             moments = self.encoder.moments.named_buffers()
             buffers |= {f"encoder.moments.{name}": buffer for name, buffer in moments}
         return buffers
+
+    # In a split, where a worker has several local updates under way, and the server no encoder
+
+    @property
+    def update_state(self) -> Any:
+        """How many images have gone into the moments."""
+        return self.encoder.moments.seen if self.section.start == "linear" else None
+
+    @update_state.setter
+    def update_state(self, value: Any) -> None:
+        if self.section.start == "linear":
+            self.encoder.moments.seen = value
+
+    def receive_buffers(self, buffers: Mapping[str, Tensor]) -> None:
+        if self.section.start == "linear":
+            moments = self.encoder.moments
+            moments.mean = buffers["encoder.moments.mean"]
+            moments.second = buffers["encoder.moments.second"]
+
+    def at_snr(self, batch: Transmission, snr_db: float) -> Transmission:
+        limited = min(max(snr_db, -MOST_DB), MOST_DB)
+        return replace(batch, snr_db=torch.full_like(batch.snr_db, limited))
 
     def draw(self, shard: ImageShard, indices: np.ndarray, generator: torch.Generator) -> Transmission:
         images = shard.images[torch.from_numpy(indices).to(self.device)].float() / 255

@@ -80,3 +80,16 @@ def transmitted(symbols: Tensor, gain: Tensor, snr_db: Tensor, noise: Tensor) ->
         noise: [b, 2k], standard normal.
     """
     return gain[:, None] * symbols + noise_variance(snr_db).sqrt()[:, None] * noise
+
+
+def arrived(symbols: Tensor, gain: Tensor, snr_db: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What a receiver has: `transmitted`, and what it knows of the channel, the mean signal-to-noise ratio
+    and the amplitude [b].
+
+    Args:
+        symbols: [b, 2k].
+        gain: [b].
+        snr_db: [b].
+        noise: [b, 2k].
+    """
+    return transmitted(symbols, gain, snr_db, noise), snr_db, gain

@@ -48,6 +48,16 @@ class Cut:
         return tuple(name for stage in self.middle for name in stage.optional if name in values)
 
     @property
+    def on_air(self) -> str | None:
+        """What goes up as symbols, where the cut is a channel; None: what goes up is bytes."""
+        return self.front[-1].on_air
+
+    @property
+    def channels_within(self) -> tuple[str, ...]:
+        """Names of the channels that are one side's own."""
+        return tuple(s.name for s in (*self.front[:-1], *self.middle, *self.tail) if s.on_air)
+
+    @property
     def inputs(self) -> tuple[str, ...]:
         """What the whole step takes."""
         return needed((*self.front, *self.middle, *self.tail))
@@ -106,6 +116,12 @@ def _between(stages: Sequence[Stage], topology: Split) -> Iterator[Cut]:
 
 def refusal(cut: Cut, topology: Split) -> Refused | None:
     """Why a scenario does not allow this cut, if so."""
+    if within := cut.channels_within:
+        got = f"{cut.name}, with the channel ({within[0]}) inside one side"
+        return Refused("topology.cut", got, f"{within[0]}: between client and server there is the air")
+    if cut.on_air and cut.sent_as_they_are:
+        got = f"{cut.name}, behind which the server would need each sample's {cut.sent_as_they_are[0]}"
+        return Refused("topology.tail", got, "a tail, with which they stay: what goes up is symbols alone")
     if unknown := [name for name in topology.may_send if name not in cut.inputs]:
         return Refused("topology.may_send", ", ".join(unknown), f"some of {', '.join(cut.inputs)}")
     if sent := [name for name in cut.sent_as_they_are if name not in topology.may_send]:

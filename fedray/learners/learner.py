@@ -15,6 +15,7 @@ from fedray.learners.adapter_files import TakesAdapters
 from fedray.learners.contexts import EvaluationContext, LearnerContext
 from fedray.learners.generation import Generation
 from fedray.learners.pictures import ImageShard
+from fedray.learners.splitting import TakesSplits
 from fedray.learners.stages import Stage, inputs, run, within
 from fedray.randomness import SERVER, key
 from fedray.scenario.base import Refused
@@ -24,7 +25,7 @@ from fedray.scenario.tuning_section import TuningSection
 AT_ONCE = 64  # samples of a test set that are measured in one go
 
 
-class Learner(Generation, TakesAdapters):
+class Learner(Generation, TakesAdapters, TakesSplits):
     """A model with its data's encoding, its loss, its evaluation, its samples and its files.
 
     A learner of one's own says at least what its networks are (`parts`, in `__init__`), and either the `loss`

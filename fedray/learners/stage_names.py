@@ -7,6 +7,7 @@ from pathlib import Path
 from fedray.lazy import resolve
 from fedray.learners.bases import family_at, locate
 from fedray.scenario.base import Refused
+from fedray.scenario.codec import Codec
 from fedray.scenario.gan import Gan
 from fedray.scenario.model import Classifier, Diffusion, Transformer
 from fedray.scenario.model_section import ModelSection
@@ -16,6 +17,7 @@ from fedray.scenario.vae import Vae
 
 CLASSIFIERS = {
     "cnn": ("conv1", "conv2", "dense", "head"),
+    "cnn_norm": ("conv1", "conv2", "dense", "head"),
     "lenet": ("conv1", "conv2", "conv3", "head"),
     "resnet18": ("stem", "layer1", "layer2", "layer3", "layer4", "head"),
 }
@@ -50,6 +52,10 @@ def of_diffusion(section: Diffusion, folder: Path) -> list[str]:
 def of_vae(section: Vae, folder: Path) -> list[str]:
     levels = range(len(section.channels))
     return [*(f"down_{i}" for i in levels), "latent", "expand", *(f"up_{i}" for i in levels), "loss"]
+
+
+def of_codec(section: Codec, folder: Path) -> list[str]:
+    return ["encode", "channel", "decode", "loss"]
 
 
 def of_gan(section: Gan, folder: Path) -> list[str]:

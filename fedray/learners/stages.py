@@ -25,6 +25,9 @@ class Stage(NamedTuple):
         modules: whose weights it uses, and no other stage.
         optional: values that it takes behind what it needs, None where a batch lacks one; they are never sent
             across a cut.
+        on_air: where the stage is a radio channel: which of what it needs goes on the air, as complex
+            symbols, two numbers each. What it gives has arrived: behind it a split takes airtime, and no
+            bytes.
     """
 
     name: str
@@ -33,6 +36,7 @@ class Stage(NamedTuple):
     run: Callable[..., Any]
     modules: tuple[nn.Module, ...] = ()
     optional: tuple[str, ...] = ()
+    on_air: str | None = None
 
 
 def inputs(batch: Any) -> Values:

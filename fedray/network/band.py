@@ -5,6 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
+from fedray.network.allocations import open_allocation
 from fedray.network.links import Link, LinkContext, RoundStart, ShareRates
 from fedray.network.rates import arq, efficiency, ergodic, linear, min_efficient_snr
 from fedray.scenario.band import BLOCK_HZ, RadioBand
@@ -39,7 +40,7 @@ class BandLink(Link):
     def __init__(self, section: RadioBand, context: LinkContext) -> None:
         super().__init__(section, context)
         self.direction = context.direction
-        self.allocation = section.allocation
+        self.allocation = open_allocation(section.allocation)
         self.efficiency = efficiency(section.rate, section.modulation)
         self.min_efficient_snr = min_efficient_snr(self.efficiency)
 
@@ -66,7 +67,7 @@ class BandLink(Link):
         return self.is_reachable(self.mean_snr(start, sender, receiver)[0], 1.0)
 
     def share_rates(self, start: RoundStart, sender: np.ndarray, receiver: np.ndarray) -> ShareRates:
-        if self.allocation == "broadcast":  # each client has the whole band
+        if self.section.allocation.broadcasts:  # each client has the whole band
             return super().share_rates(start, sender, receiver)
         snr, k = self.mean_snr(start, sender, receiver)
 
@@ -81,6 +82,9 @@ class BandLink(Link):
         """Of the sender's radio, where its antenna has this part of its power."""
         antenna_w = linear(self.budget.sender_dbm(sender) - 30) * part
         return antenna_w / self.section.amplifier_efficiency + self.section.circuit_w
+
+    def sending_w(self, sender: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(self.power_w(sender, 1.0) + self.section.receive_w, sender.shape)
 
     @property
     def goodput_fraction(self) -> float:

@@ -7,7 +7,7 @@ from fedray.network.band import BandLink
 from fedray.network.budget import LinkBudget, RadioSection
 from fedray.network.links import LinkContext, RoundStart, TransferCosts, TransferRequests
 from fedray.network.propagation import LIGHT_MPS
-from fedray.network.rates import arq, linear
+from fedray.network.rates import arq, decibel, linear
 from fedray.randomness import normals, uniforms
 from fedray.scenario.band import BLOCK_HZ
 
@@ -63,10 +63,27 @@ class RadioChannel(BandLink):
         on_air_s = time_s * tries
         sent_s = np.where(reached, on_air_s, 0.0)
         part = requests.share if self.direction == "downlink" else 1.0
-        broadcast = section.allocation == "broadcast"
-        sending_s = allocation.broadcast_time_s(sent_s) if broadcast else sent_s
+        sending_s = allocation.broadcast_time_s(sent_s) if section.allocation.broadcasts else sent_s
         energy_j = self.power_w(requests.sender, part) * sending_s + section.receive_w * sent_s
         return TransferCosts(section.latency_s * requests.messages * tries + on_air_s, energy_j, lost)
+
+    def symbol_transfers(
+        self, start: RoundStart, requests: TransferRequests, symbols: np.ndarray
+    ) -> TransferCosts:
+        """A complex symbol takes a second and hertz of the sender's share of the band, less its overhead.
+        What is uncoded always arrives, with noise: it has no outage, no second try, and no block to lose."""
+        section = self.section
+        hz = section.bandwidth_hz * (1 - section.overhead) * requests.share
+        on_air_s = symbols / hz
+        part = requests.share if self.direction == "downlink" else 1.0
+        energy_j = (self.power_w(requests.sender, part) + section.receive_w) * on_air_s
+        time_s = section.latency_s * requests.messages + on_air_s
+        return TransferCosts(time_s, energy_j, np.zeros(len(on_air_s), bool))
+
+    def mean_snr_db(self, start: RoundStart, requests: TransferRequests) -> np.ndarray:
+        snr, _ = self.mean_snr(start, requests.sender, requests.receiver)
+        db: np.ndarray = decibel(self.snr_in_share(snr, requests.share))
+        return db
 
     def _tries(
         self, start: RoundStart, requests: TransferRequests, snr: np.ndarray, k: np.ndarray
@@ -106,7 +123,7 @@ class RadioChannel(BandLink):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Seconds that one try of each transfer takes at its mean rate, and as it fades [n]; infinite where
         the receiver is out of reach. Arguments as in `_tries`."""
-        by_blocks = self.section.allocation == "blocks"
+        by_blocks = self.section.allocation.by_blocks
         if by_blocks:
             block_rates = self._block_rates_bps(start, requests, snr, k)
             rate = block_rates.mean(1)

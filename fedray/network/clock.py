@@ -13,7 +13,7 @@ import numpy as np
 from fedray.network.ledger import Event, idle_s
 from fedray.network.links import RoundStart
 from fedray.network.radio import Radio
-from fedray.network.saving import save_energy
+from fedray.network.saving import save_energy, slowest
 from fedray.network.simulation import Replay, Simulation, Timing
 from fedray.network.transfers import TransferCost, transfer_costs
 from fedray.network.work import Loads
@@ -55,12 +55,15 @@ def time_round(
     """
     loads = [work.load(step) for step in schedule]
     waits_s = {i: wait_s for i, step in enumerate(schedule) if (wait_s := work.wait_s(step))}
+    symbols = {i: uses for i, step in enumerate(schedule) if (uses := work.symbols(step))}
     start = RoundStart(schedule.round, start_s)
-    transfers = transfer_costs(schedule, loads, radio, start)
+    transfers = transfer_costs(schedule, loads, radio, start, waits_s, symbols)
     frequency_hz = dict[int, float]()
     if radio.section.save_energy:
         frequency_hz, uplinks = save_energy(schedule, loads, radio, start, transfers, waits_s)
         transfers |= uplinks
+    elif radio.section.slows_devices:
+        frequency_hz = slowest(schedule, loads, radio, start, transfers, waits_s)
     outcomes = None if decided is None else [decided[step.id] for step in schedule]
     failures = _failures(schedule, radio, transfers) if outcomes is None else _decided(outcomes)
     costs = _costs(schedule, loads, radio, transfers, failures, frequency_hz, start_s, waits_s)
@@ -68,7 +71,7 @@ def time_round(
         simulation = Simulation(schedule, costs.duration_s, failures.places)
     else:
         simulation = Replay(schedule, costs.duration_s, failures.places, outcomes)
-    events = _events(schedule, costs, simulation.run(), failures, start_s)
+    events = _events(schedule, costs, simulation.run(), failures, start_s, symbols)
     return [*events, *_waiting(schedule, events, radio, start_s)]
 
 
@@ -152,7 +155,7 @@ def _costs(
         radio: the links and devices.
         transfers: of each send step.
         failures: steps that are not done, or not to the end.
-        frequency_hz: of train steps that do not compute at their devices' own.
+        frequency_hz: of steps that do not compute at their devices' own.
         start_s: when the round begins.
         waits_s: of steps that wait beside their work; their devices take their idle power then.
     """
@@ -183,7 +186,12 @@ def _costs(
 
 
 def _events(
-    schedule: Schedule, costs: StepCosts, timing: Timing, failures: Failures, start_s: float
+    schedule: Schedule,
+    costs: StepCosts,
+    timing: Timing,
+    failures: Failures,
+    start_s: float,
+    symbols: Mapping[int, int],
 ) -> list[Event]:
     """A line of the timeline for each step.
 
@@ -193,6 +201,7 @@ def _events(
         timing: of each step, since the round's start.
         failures: the steps that were lost or in which a device dropped out.
         start_s: when the round begins.
+        symbols: channel uses of steps that go on the air as they are.
     """
     outcomes = dict.fromkeys(timing.late, "late")
     outcomes |= dict.fromkeys(failures.dropped, "dropped")
@@ -221,6 +230,7 @@ def _events(
             getattr(step, "encodes", False),
             *_client_batch_part(step),
             waits_s=0.0 if outcome == "skipped" else costs.waits_s.get(i, 0.0),
+            symbols=0 if outcome == "skipped" else symbols.get(i, 0),
         )
         events.append(event)
     return events
@@ -260,14 +270,15 @@ def _waiting(schedule: Schedule, events: list[Event], radio: Radio, start_s: flo
     )
     spans = ((*pair, e.t0_s, e.t1_s) for pair, e in zip(ends, events, strict=True))
     return [
-        _wait(schedule.round, client, end_s, seconds, joules)
+        waiting(schedule.round, client, end_s, seconds, joules)
         for client, seconds in idle_s(spans, start_s, end_s).items()
         if (joules := radio.device(client).section.idle_w * seconds)
     ]
 
 
-def _wait(round_number: int, client: int, end_s: float, seconds: float, joules: float) -> Event:
-    """
+def waiting(round_number: int, client: int, end_s: float, seconds: float, joules: float) -> Event:
+    """A line of the timeline of a device that has nothing to do.
+
     Args:
         round_number: of the round.
         client: that waits, or the server.

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 
 from fedray.data.places import located
+from fedray.network.allocations import EqualAllocation
 from fedray.network.links import Link, LinkContext, RoundStart, TransferCosts, TransferRequests, link_client
 from fedray.randomness import uniforms
+from fedray.scenario.allocation import Equal
 from fedray.scenario.base import Refused
 from fedray.scenario.links import BASE_W, DEVICE_W, FixedLink, TraceLink
 
@@ -23,7 +25,7 @@ class ConstantPowerLink(Link):
     def __init__(self, section: Any, context: LinkContext) -> None:
         super().__init__(section, context)
         if context.direction == "downlink" and section.transmit_w is None:
-            self.allocation = "equal"  # of the power: each has its own rate
+            self.allocation = EqualAllocation(Equal())  # of the power: each has its own rate
 
     def power_w(self, share: np.ndarray) -> np.ndarray:
         """Of both ends' radios together [n]."""

@@ -163,7 +163,7 @@ class GainsLink(BandLink):
     def _sends(self, start: RoundStart, clients: np.ndarray, on_air_s: np.ndarray) -> np.ndarray:
         """The part of a sender's time on the air that each transfer is charged [n]: all of it, but for a
         broadcast, of which every moment is shared by those in the cell that still listen."""
-        if self.section.allocation != "broadcast":
+        if not self.section.allocation.broadcasts:
             return np.ones(len(clients))
         shared_s = by_cell(
             self.cells(start, clients), lambda members: allocation.broadcast_time_s(on_air_s[members])

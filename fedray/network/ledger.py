@@ -39,12 +39,14 @@ class Event(NamedTuple):
     batch: int | None = None  # of a split model's pass or transfer
     part: int | None = None  # of that batch: its micro-batch
     waits_s: float = 0.0  # of its time, in which its device does nothing
+    symbols: int = 0  # channel uses of what goes on the air as it is, in place of bytes
 
     def row(self) -> dict[str, Any]:
-        """A line of timeline.jsonl, which says nothing of waiting where there is none."""
+        """A line of timeline.jsonl, which says nothing of waiting or of symbols where there are none."""
         row = self._asdict()
-        if not self.waits_s:
-            del row["waits_s"]
+        for name in ("waits_s", "symbols"):
+            if not row[name]:
+                del row[name]
         return row
 
     @property
@@ -68,17 +70,20 @@ class Ledger:
     # clients (by their nodes) that go on with what is late, and until when
     busy: Mapping[str, float] = field(default_factory=dict)
     encoded: Sequence[int] = ()  # clients that have encoded their samples, where that costs something
-    # totals of schedule.Payments by name; empty where nobody is paid
+    # totals of schedule.Payments.sums by name; empty where nobody is paid
     money: Mapping[str, float] = field(default_factory=dict)
     # generated pictures to train on that each node has made or been sent
     pictures: Mapping[str, int] = field(default_factory=dict)
+    symbols: int = 0  # channel uses of what went on the air as it is, in place of bytes
 
     @property
     def busy_clients(self) -> list[int]:
         return [node_client(node) for node in self.busy]
 
     def totals(self) -> dict[str, Any]:
-        left_out = ("busy", "encoded", "money", "pictures")
+        left_out = {"busy", "encoded", "money", "pictures"}
+        if not self.symbols:
+            left_out.add("symbols")
         costs = {name: value for name, value in asdict(self).items() if name not in left_out}
         return costs | dict(self.money)
 
@@ -106,12 +111,12 @@ class Ledger:
             sorted(encoded.union(self.encoded)) if encoded else self.encoded,
             self._money_with(None if schedule is None else schedule.payments),
             self.pictures if schedule is None else self._pictures_with(events, schedule),
+            self.symbols + sum(e.symbols for e in events),
         )
 
     def _money_with(self, payments: Payments | None) -> dict[str, float]:
         """The totals of money with those of one more round."""
-        round_money = {} if payments is None else payments._asdict()
-        added = {name: value for name, value in round_money.items() if value is not None}
+        added = {} if payments is None else payments.sums
         return dict(self.money) | {name: self.money.get(name, 0.0) + value for name, value in added.items()}
 
     def _pictures_with(self, events: Sequence[Event], schedule: Schedule) -> Mapping[str, int]:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from fedray.network.allocations import Allocation
 from fedray.network.geometry import Geometry
 from fedray.scenario.kinds import implementation
 from fedray.scenario.links import LinkSection
@@ -97,8 +98,7 @@ class Link(ABC):
     reaches_all = True  # whether every pair is in reach, in every round
     fades = False  # whether transfers of the same size over the same path differ by their own fades
     adjusts_power = False  # whether `rates_at_power` is there
-    # how those that send at once share the band (see scenario.network.RadioLink); none: they do not
-    allocation: str | None = None
+    allocation: Allocation | None = None  # how those that send at once share the band; none: they do not
 
     def __init__(self, section: Any, context: LinkContext) -> None:
         self.section = section
@@ -115,6 +115,10 @@ class Link(ABC):
     @property
     def latency_s(self) -> float:
         return float(getattr(self.section, "latency_s", 0.0))
+
+    def sending_w(self, sender: np.ndarray) -> np.ndarray:
+        """Watts of both radios while a device sends over an uplink [n], for allocations that weigh them."""
+        return np.zeros(len(sender))
 
     def in_reach(self, start: RoundStart, sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:
         """Which receivers the senders reach at all [n], bool."""
@@ -134,6 +138,18 @@ class Link(ABC):
     def fading_speedup(self, start: RoundStart, requests: TransferRequests) -> np.ndarray:
         """How much faster than at its mean rate each transfer is as it fades [n]; 0 for one out of reach."""
         return np.ones(len(requests.sender))
+
+    def symbol_transfers(
+        self, start: RoundStart, requests: TransferRequests, symbols: np.ndarray
+    ) -> TransferCosts:
+        """What transfers take that go on the air as they are, uncoded: so many complex symbols [n] each, and
+        no bytes. For a Section with `carries_symbols`."""
+        raise NotImplementedError(f"{type(self).__name__} carries no symbols")
+
+    def mean_snr_db(self, start: RoundStart, requests: TransferRequests) -> np.ndarray:
+        """The mean signal-to-noise ratio of each transfer in dB, over its share of the band [n]. For a
+        Section with `carries_symbols`."""
+        raise NotImplementedError(f"{type(self).__name__} knows no signal-to-noise ratio")
 
     def rates_at_power(
         self, start: RoundStart, pair: tuple[int, int], share: float, fractions: np.ndarray

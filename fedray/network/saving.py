@@ -7,6 +7,7 @@ import numpy as np
 
 from fedray.network.links import RoundStart
 from fedray.network.radio import Radio
+from fedray.network.senders import KnownRound
 from fedray.network.transfers import TransferCost
 from fedray.randomness import SERVER_ID
 from fedray.schedule import Schedule
@@ -74,6 +75,43 @@ def save_energy(
         upload_j = float(power_w[best] * up_s[best])
         savings.uplinks[up] = TransferCost(link.latency_s + float(up_s[best]), upload_j, False)
     return savings
+
+
+def slowest(
+    schedule: Schedule,
+    loads: Sequence[float],
+    radio: Radio,
+    start: RoundStart,
+    transfers: Mapping[int, TransferCost],
+    waits_s: Mapping[int, float],
+) -> dict[int, float]:
+    """The lowest frequency of each client's computing steps with which its uplink ends before the deadline,
+    by their places. A client that cannot meet it computes at its highest.
+
+    Args:
+        schedule: the round's steps.
+        loads: of each step, in bytes or floating-point operations.
+        radio: the links and devices.
+        start: the round.
+        transfers: of each send step.
+        waits_s: of steps that wait beside their work.
+    """
+    deadline_s = radio.section.deadline_s
+    places = schedule.sends.get("uplink", [])
+    assert deadline_s is not None
+    known = {i: cost for i, cost in transfers.items() if i not in places}
+    own, ready_s = KnownRound(schedule, loads, radio, start, known, waits_s).slowed(places)
+    frequency_hz: dict[int, float] = {}
+    for place, steps, from_s in zip(places, own, ready_s.tolist(), strict=True):
+        flops = sum(loads[i] for i in steps)
+        left_s = deadline_s - from_s - transfers[place].time_s
+        if not flops or left_s <= 0 or transfers[place].lost:
+            continue
+        device = radio.device(schedule.computing[steps[0]])
+        hz = device.cycles(flops) / left_s * (1 + 1e-12)  # not a rounding error late
+        if hz <= device.frequency_hz:
+            frequency_hz |= dict.fromkeys(steps, hz)
+    return frequency_hz
 
 
 def _before_s(

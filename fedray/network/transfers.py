@@ -1,19 +1,22 @@
 """What every transfer of a round takes over the links of a network."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple, cast
 
 import numpy as np
 
-from fedray.network import allocation
+from fedray.network.allocations import Allocation, Senders
 from fedray.network.cells import by_cell
-from fedray.network.links import Link, RoundStart, TransferRequests, pair_numbers
+from fedray.network.links import RoundStart, TransferCosts, TransferRequests, pair_numbers
 from fedray.network.radio import Radio
-from fedray.network.simulation import Simulation
+from fedray.network.senders import KnownRound
 from fedray.schedule import Schedule
 from fedray.steps import Send
+
+NO_WAITS: Mapping[int, float] = {}
+NO_SYMBOLS: Mapping[int, int] = {}
 
 
 class TransferCost(NamedTuple):
@@ -29,7 +32,12 @@ class TransferCost(NamedTuple):
 
 
 def transfer_costs(
-    schedule: Schedule, loads: Sequence[float], radio: Radio, start: RoundStart
+    schedule: Schedule,
+    loads: Sequence[float],
+    radio: Radio,
+    start: RoundStart,
+    waits_s: Mapping[int, float] = NO_WAITS,
+    symbols: Mapping[int, int] = NO_SYMBOLS,
 ) -> dict[int, TransferCost]:
     """Every send step's transfer, by its place in the schedule.
 
@@ -38,61 +46,128 @@ def transfer_costs(
         loads: of each step, in bytes or floating-point operations.
         radio: the links and devices.
         start: the round.
+        waits_s: of steps that wait beside their work.
+        symbols: channel uses, by its place, of each send step that goes on the air as it is.
     """
     costs: dict[int, TransferCost] = {}
+    known = KnownRound(schedule, loads, radio, start, costs, waits_s)
     # how the uplink's band is shared may depend on what was before
     for direction in ("downlink", "sidelink", "uplink"):
         if places := schedule.sends.get(direction):
-            costs |= _direction_costs(schedule, places, loads, radio, start, costs)
+            costs |= _direction_costs(known, places, symbols)
     return costs
 
 
-def _direction_costs(
-    schedule: Schedule,
-    places: list[int],
-    loads: Sequence[float],
-    radio: Radio,
-    start: RoundStart,
-    earlier: dict[int, TransferCost],
-) -> dict[int, TransferCost]:
-    """The transfers of one direction.
+def uplink_snrs_db(schedule: Schedule, radio: Radio, start: RoundStart) -> dict[int, float]:
+    """The mean signal-to-noise ratio in dB of each client's uplink in this round, over its share of the band,
+    which is the same for all its transfers.
 
     Args:
         schedule: the round's steps.
-        places: of the direction's send steps.
-        loads: of each step of the schedule, in bytes or floating-point operations.
         radio: the links and devices.
         start: the round.
-        earlier: transfers of the other directions, as far as they are known.
+    """
+    places = schedule.sends.get("uplink", [])
+    if not places:
+        return {}
+    requests = _requests(schedule, places, np.zeros(len(places)))
+    requests = requests._replace(share=_equal_shares(schedule, places, requests.client))
+    snrs_db = radio.links["uplink"].mean_snr_db(start, requests)
+    return dict(zip(requests.client.tolist(), snrs_db.tolist(), strict=True))
+
+
+def uplink_senders(
+    schedule: Schedule, loads: Sequence[float], radio: Radio, start: RoundStart, waits_s: Mapping[int, float]
+) -> Senders:
+    """Those that share a round's uplink, whose own transfers are not known yet.
+
+    Args:
+        schedule: the round's steps.
+        loads: of each step, in bytes or floating-point operations.
+        radio: the links and devices.
+        start: the round.
+        waits_s: of steps that wait beside their work.
+    """
+    costs: dict[int, TransferCost] = {}
+    known = KnownRound(schedule, loads, radio, start, costs, waits_s)
+    for direction in ("downlink", "sidelink"):
+        if places := schedule.sends.get(direction):
+            costs |= _direction_costs(known, places)
+    places = schedule.sends["uplink"]
+    return _senders(known, places, _loaded(known, places))
+
+
+def _loaded(known: KnownRound, places: Sequence[int]) -> TransferRequests:
+    return _requests(known.schedule, places, np.array([known.loads[i] for i in places]))
+
+
+def _requests(schedule: Schedule, places: Sequence[int], nbytes: np.ndarray) -> TransferRequests:
+    """The transfers of one direction's send steps, each over the whole band.
+
+    Args:
+        schedule: the round's steps.
+        places: of these steps.
+        nbytes: that each sends [n].
     """
     steps = [cast(Send, schedule.steps[i]) for i in places]
-    link = radio.links[steps[0].direction]
     sender, receiver, messages = (
         np.array(values, np.int64)
         for values in zip(*((step.sender, step.receiver, step.messages) for step in steps), strict=True)
     )
-    nbytes = np.array([loads[i] for i in places])
     numbers = pair_numbers(sender, receiver)
-    requests = TransferRequests(sender, receiver, nbytes, messages, np.ones(len(steps)), numbers)
-    cells = link.cells(start, requests.client)
-    if link.allocation in ("equal", "blocks"):
-        requests = requests._replace(share=_equal_shares(schedule, places, requests.client, cells))
-    elif link.allocation == "proportional_fair":
+    return TransferRequests(sender, receiver, nbytes, messages, np.ones(len(steps)), numbers)
 
-        def fair(members: np.ndarray) -> np.ndarray:
-            return allocation.proportional_fair(_rates(link, start, requests, members), len(members))
 
-        requests = requests._replace(share=by_cell(cells, fair))
-    elif link.allocation == "min_max":
-        ready_s = _ready_times_s(schedule, loads, radio, start, earlier)
-        ready = np.array([ready_s[i] for i in places])
+def _senders(known: KnownRound, places: list[int], requests: TransferRequests) -> Senders:
+    return known.senders(places, requests, lambda: _equal_shares(known.schedule, places, requests.client))
 
-        def together(members: np.ndarray) -> np.ndarray:
-            rates = _rates(link, start, requests, members)
-            return allocation.min_max(8.0 * nbytes[members], ready[members], rates)
 
-        requests = requests._replace(share=by_cell(cells, together))
-    costs = link.transfers(start, requests)
+def _shares(
+    known: KnownRound, places: list[int], requests: TransferRequests, allocation: Allocation
+) -> np.ndarray:
+    """Each transfer's share of its cell's band [n].
+
+    Args:
+        known: the round.
+        places: of one direction's send steps.
+        requests: of these transfers.
+        allocation: of the direction's band.
+    """
+
+    def of_cell(members: np.ndarray) -> np.ndarray:
+        own = [places[i] for i in members.tolist()]
+        some = TransferRequests(*(values[members] for values in requests))
+        return _verified(allocation.shares(_senders(known, own, some)), len(own), allocation)
+
+    link = known.radio.links[cast(Send, known.schedule.steps[places[0]]).direction]
+    return by_cell(link.cells(known.start, requests.client), of_cell)
+
+
+def _direction_costs(
+    known: KnownRound, places: list[int], symbols: Mapping[int, int] = NO_SYMBOLS
+) -> dict[int, TransferCost]:
+    """The transfers of one direction's send steps.
+
+    Args:
+        known: the round.
+        places: of these steps.
+        symbols: channel uses of those that go on the air as they are.
+    """
+    link = known.radio.links[cast(Send, known.schedule.steps[places[0]]).direction]
+    requests = _loaded(known, places)
+    if link.allocation is not None:
+        requests = requests._replace(share=_shares(known, places, requests, link.allocation))
+    costs = _each(places, link.transfers(known.start, requests))
+    if on_air := [i for i, place in enumerate(places) if place in symbols]:
+        some = TransferRequests(*(values[on_air] for values in requests))
+        taken = [places[i] for i in on_air]
+        uses = np.array([symbols[place] for place in taken])
+        costs |= _each(taken, link.symbol_transfers(known.start, some, uses))
+    return costs
+
+
+def _each(places: Sequence[int], costs: TransferCosts) -> dict[int, TransferCost]:
+    """What each transfer takes, by its place in the schedule."""
     each = zip(places, costs.time_s.tolist(), costs.energy_j.tolist(), costs.lost.tolist(), strict=True)
     return {
         place: TransferCost(time_s, energy_j, lost, partial(costs.at, i) if costs.at else None)
@@ -100,57 +175,21 @@ def _direction_costs(
     }
 
 
-def _rates(link: Link, start: RoundStart, requests: TransferRequests, members: np.ndarray) -> allocation.Rate:
-    """Rates of these of the transfers as a function of shares, 0 for a receiver that an equal share does not
-    reach.
+def _verified(shares: np.ndarray, n: int, allocation: Allocation) -> np.ndarray:
+    """Shares of the band [n].
 
-    Args:
-        link: that they go over.
-        start: the round.
-        requests: the transfers.
-        members: places of those that share a band.
+    Raises:
+        ValueError: for what an allocation of one's own may get wrong.
     """
-    rates = link.share_rates(start, requests.sender[members], requests.receiver[members])
-    return lambda share: rates(share, 1 / len(members))
+    shares = np.asarray(shares, float)
+    if shares.shape != (n,) or not ((shares > 0) & (shares <= 1 + 1e-9)).all():
+        name = type(allocation).__name__
+        raise ValueError(f"{name}.shares: got {shares.tolist()}, expected {n} numbers above 0, at most 1")
+    return shares
 
 
-def _ready_times_s(
-    schedule: Schedule,
-    loads: Sequence[float],
-    radio: Radio,
-    start: RoundStart,
-    earlier: dict[int, TransferCost],
-) -> list[float]:
-    """When each step would start if the transfers that are not known yet took no time.
-
-    Args:
-        schedule: the round's steps.
-        loads: of each step, in bytes or floating-point operations.
-        radio: the links and devices.
-        start: the round.
-        earlier: the transfers that are known.
-    """
-
-    def duration_s(i: int, now_s: float) -> float:
-        if i in schedule.computing:
-            return radio.device(schedule.computing[i]).time_s(loads[i])
-        return earlier[i].starting_at(start.time_s + now_s)[0] if i in earlier else 0.0
-
-    return Simulation(schedule, duration_s).run().start_s
-
-
-def _equal_shares(
-    schedule: Schedule, places: list[int], clients: np.ndarray, cells: np.ndarray
-) -> np.ndarray:
-    """The same share for all of a direction's send steps in a cell: one of those that send at once when most
-    do.
-
-    Args:
-        schedule: the round's steps.
-        places: of the direction's send steps.
-        clients: of each.
-        cells: of each.
-    """
+def _equal_shares(schedule: Schedule, places: list[int], clients: np.ndarray) -> np.ndarray:
+    """The same share for all of a direction's send steps: one of those that send at once when most do."""
     is_own = bytearray(len(schedule.steps))
     depth = [0] * len(schedule.steps)
     for i in places:
@@ -161,8 +200,5 @@ def _equal_shares(
             longest = depth[before[0]] if len(before) == 1 else max([depth[j] for j in before])
             depth[i] = longest + is_own[i]
     # a client's own transfers follow each other
-    at_once = set(zip(cells.tolist(), (depth[i] for i in places), clients.tolist(), strict=True))
-    most = Counter[int]()
-    for (cell, _), sending in Counter((cell, deep) for cell, deep, _ in at_once).items():
-        most[cell] = max(most[cell], sending)
-    return np.array([1 / most[cell] for cell in cells.tolist()])
+    at_once = set(zip((depth[i] for i in places), clients.tolist(), strict=True))
+    return np.full(len(places), 1 / max(Counter(deep for deep, _ in at_once).values()))

@@ -16,6 +16,9 @@ class Loads(Protocol):
     def wait_s(self, step: Step) -> float:
         """Seconds that a step takes beside its work, in which its device does nothing."""
 
+    def symbols(self, step: Step) -> int:
+        """Channel uses (complex symbols) of a send step that goes on the air as it is, beside its bytes."""
+
 
 @dataclass(frozen=True)
 class Work:
@@ -26,9 +29,11 @@ class Work:
     # of a client's local update on so many of its samples
     part_flops: Callable[[int, int], float] = lambda client, samples: 0.0
     generate_flops: float = 0.0  # of a picture
-    # Of so many samples: a pass through one side of a split model, and what crosses its cut.
+    # Of so many samples: a pass through one side of a split model, and what crosses its cut, as bytes or as
+    # channel uses.
     pass_flops: Callable[[str, int], float] = lambda stage, samples: 0.0
     crossing_bytes: Callable[[str, int], int] = lambda crossing, samples: 0
+    crossing_symbols: Callable[[str, int], int] = lambda crossing, samples: 0
     picture_bytes: int = 0
     state_bytes: int = 0  # of what a client keeps between its local updates
     # of all of a client's samples, once; none: nothing to encode
@@ -69,6 +74,11 @@ class Work:
         if isinstance(step, Aggregate):
             return step.agrees_s
         return self.waits_s(step.client) if self.waits_s and isinstance(step, Train) else 0.0
+
+    def symbols(self, step: Step) -> int:
+        if isinstance(step, Send) and step.crossing:
+            return self.crossing_symbols(step.crossing, step.samples)
+        return 0
 
     def _encoding(self, step: Train | Pass) -> float:
         return self.encode_flops(step.client) if step.encodes and self.encode_flops else 0.0

@@ -53,7 +53,8 @@ class Agreement:
         """Of a round, by the clients that are there."""
         clients = [c for c in available if c in self.payments]
         paid = sum(self.payments[c] for c in clients)
-        return Decision(clients, Payments(paid, sum(self.costs[c] for c in clients), self.gain))
+        each = {c: self.payments[c] for c in clients}
+        return Decision(clients, Payments(paid, sum(self.costs[c] for c in clients), self.gain, each))
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,8 @@ def decide_round(scenario: Scenario, round_number: int, bids: Bids, samples: Seq
     """
     outcome, costs, gain = decide(scenario, round_number, bids)
     clients: list[int] = bids.clients[outcome.winners].tolist()
-    payments = Payments(float(outcome.payments.sum()), float(costs.sum()), gain)
+    each = dict(zip(clients, outcome.payments.tolist(), strict=True))
+    payments = Payments(float(outcome.payments.sum()), float(costs.sum()), gain, each)
     if outcome.efforts is None:
         return Decision(clients, payments)
     used = [max(1, round(q * samples[c])) for c, q in zip(clients, outcome.efforts.tolist(), strict=True)]
@@ -207,14 +209,15 @@ def score_labels(
 
     audited = np.array([label(c, p) for c, p in zip(clients.tolist(), shares, strict=True)], int)
     n = len(clients)
-    paid = mechanism.decide(Offers(np.zeros(n), reports, n, audited=audited)).payments.sum()
+    paid = mechanism.decide(Offers(np.zeros(n), reports, n, audited=audited)).payments
+    each = dict(zip(clients.tolist(), paid.tolist(), strict=True))
     gain = None
     if scenario.adversary is not None:
         gain = 0.0
         for place, client in enumerate(clients.tolist()):
             if scenario.bid_factor(client, round_number) != 1:
                 gain += _expected_gain(mechanism, reports[place], shares[place])
-    return Decision(clients.tolist(), Payments(float(paid), 0.0, gain))
+    return Decision(clients.tolist(), Payments(float(paid.sum()), 0.0, gain, each))
 
 
 def _expected_gain(mechanism: Incentive, report: np.ndarray, truth: np.ndarray) -> float:
@@ -284,8 +287,8 @@ def refuse_without_winners(
     """
     section = scenario.incentive
     assert section is not None
-    if section.bids_for in ("cut", "labels"):
-        return  # a cut is decided, and refused, before there is one; labels are always paid for
+    if section.bids_for in ("cut", "labels", "nothing"):
+        return  # a cut is decided, and refused, before there is one; labels and updates are always paid for
     if section.bids_for == "order":
         clients = clients[: scenario.population.clients_selected]
     bids = bids_of(scenario, radio, RoundStart(1, 0.0), work, clients, samples)

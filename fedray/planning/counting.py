@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fedray.aggregation.rule import Rule
     from fedray.learners.learner import Learner
     from fedray.transport.hooks import HookChain
+    from fedray.tuning.tuning import Tuned
 
 
 def flops_per_sample(learner: Learner) -> float:
@@ -26,17 +27,52 @@ def flops_per_sample(learner: Learner) -> float:
     return counted_flops(lambda: learner.loss(batch).backward()) / samples
 
 
+def own_flops_per_sample(scenario: Scenario, learner: Learner, tuned: Tuned) -> float:
+    """A step for a client's own model: where it trains what stays at home alone, the backward pass ends
+    there."""
+    if scenario.personal is None:
+        return 0.0
+    if not scenario.personal.trains_home_alone or learner.flops_per_sample is not None:
+        return flops_per_sample(learner)
+    frozen = [t for t in tuned.travelling.values() if t.requires_grad]
+    for tensor in frozen:
+        tensor.requires_grad_(False)
+    counted = flops_per_sample(learner)
+    for tensor in frozen:
+        tensor.requires_grad_(True)
+    return counted
+
+
+def choose_flops_per_sample(rules: Rule, learner: Learner) -> float:
+    """Forwards through several global models, of which a client chooses one."""
+    return rules.models * forward_flops(learner) if rules.models > 1 else 0.0
+
+
+def client_state_numbers(scenario: Scenario, rules: Rule, hooks: HookChain, home: int) -> int:
+    """Numbers that a client keeps between its local updates.
+
+    Args:
+        scenario: whose.
+        rules: its rule.
+        hooks: that change an update.
+        home: numbers of the model that stay with their client.
+    """
+    models = 0 if scenario.personal is None else scenario.personal.kept_models
+    of_rules = rules.client_state_numbers + hooks.feeds_back * rules.sent
+    return of_rules + home + models * (rules.layout.numel + home)
+
+
 def validate_flops_per_sample(scenario: Scenario, learner: Learner) -> float:
     """Forwards through two models, where receivers validate."""
     return 2 * forward_flops(learner) if scenario.topology.relay_defence is not None else 0.0
 
 
 def evaluate_flops_per_sample(scenario: Scenario, learner: Learner) -> float:
-    """Forwards through a model, where the server evaluates some in the first round, to weigh them."""
+    """Forwards through a model, where the server evaluates some: to weigh them, in the first round already,
+    or to find out what updates add."""
     augmentation = scenario.augmentation
-    if augmentation is None or not augmentation.weighting.evaluated_models(1):
-        return 0.0
-    return forward_flops(learner)
+    weighs = augmentation is not None and augmentation.weighting.evaluated_models(1) > 0
+    return forward_flops(learner) if weighs or scenario.validation_images else 0.0
 
 
 def forward_flops(learner: Learner) -> float:

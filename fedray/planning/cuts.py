@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -49,6 +49,8 @@ class CutWork:
     # that cross although the server's first stage does not need them, or its last does not give them
     skips: tuple[str, ...]
     home_at_server: tuple[str, ...] = ()  # names of what would stay at home, and is the server's
+    # channel uses of a crossing for a sample, where it goes on the air as it is: it has no bytes then
+    symbols: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -62,7 +64,9 @@ class CutWork:
 
 
 def refusal(scenario: Scenario, cut: CutWork) -> Refused | None:
-    """Why a scenario does not allow a cut's skips, if so."""
+    """Why a scenario does not allow a cut's skips, or what goes on the air, if so."""
+    if cut.symbols and (reason := _refusal_on_air(scenario, cut)):
+        return reason
     if scenario.split.skips == "home" and cut.skips:
         got = f"home, with a cut ({cut.name}) that {', '.join(cut.skips)} cross"
         return Refused(
@@ -84,6 +88,25 @@ def refusal(scenario: Scenario, cut: CutWork) -> Refused | None:
         return Refused(
             "topology.defence", got, "noise, or a later cut: no weight of a client's shapes what it sends"
         )
+    return None
+
+
+def _refusal_on_air(scenario: Scenario, cut: CutWork) -> Refused | None:
+    """Why a scenario does not allow that what goes up goes as symbols, if so."""
+    at = f"at a cut ({cut.name}) that is a channel"
+    split = scenario.split
+    if not (uplink := scenario.network.uplink).carries_symbols:
+        got = f"{uplink.kind}, which has no band, {at}"
+        return Refused("network.uplink.kind", got, "log_distance or 3gpp, over whose bandwidth symbols go")
+    if split.compression:
+        expected = "none: symbols are no bytes that a code could shorten"
+        return Refused("topology.compression", f"{split.compression[0].kind} {at}", expected)
+    if split.defence is not None:
+        expected = "none: the channel's own noise is what activations get"
+        return Refused("topology.defence", f"{split.defence.kind} {at}", expected)
+    if scenario.incentive is not None:
+        expected = "none: bids reckon with bytes, and not with symbols"
+        return Refused("incentive.kind", f"{scenario.incentive.kind} {at}", expected)
     return None
 
 
@@ -170,6 +193,11 @@ def _cut_work(
     if cut.tail:
         crossings["features"] = tensors(cut.features, counted.known[cut.middle[-1].name])
     sizes = {crossing: _bytes(scenario, some, counted.samples) for crossing, some in crossings.items()}
+    symbols: dict[str, int] = {}
+    if cut.on_air:
+        sizes["smashed"] = [0] * len(sizes["smashed"])
+        numbers = counted.known[cut.front[-1].name][cut.on_air].numel() // counted.samples
+        symbols["smashed"] = -(-numbers // 2)
     for crossing, some in crossings.items():
         with_gradients = [(names, t) for names, t in some if t.requires_grad]
         sizes[BACK[crossing]] = _bytes(scenario, with_gradients, counted.samples)
@@ -193,6 +221,7 @@ def _cut_work(
         },
         part_bytes=at_client.part_bytes,
         home_at_server=at_client.home_at_server,
+        symbols=symbols,
         inputs=cut.sent_as_they_are,
         withheld=cut.withheld(counted.known[cut.front[-1].name]),
         skips=(

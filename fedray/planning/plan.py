@@ -6,13 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fedray.checks import readable
 from fedray.data import Dataset
 from fedray.data.clients import partition
-from fedray.data.samples import Array
-from fedray.data.sources import to_download
 from fedray.network.clock import time_round
 from fedray.network.ledger import Ledger
 from fedray.network.radio import Radio
@@ -21,10 +17,11 @@ from fedray.planning.bidding import agree_on_cut
 from fedray.planning.client_costs import split_work
 from fedray.planning.cuts import CutWork, all_cuts
 from fedray.planning.feasible import TooLittle, feasible
-from fedray.planning.fine_tuning import fine_tuning
+from fedray.planning.fine_tuning import collect, fine_tuning
 from fedray.planning.placement import Node, pack, ray_address, refuse_crowded
 from fedray.planning.round import NOTHING, schedule_round
-from fedray.planning.shared import Shared, shared
+from fedray.planning.rounds import rounds_of
+from fedray.planning.shared import Shared, samples_to_come, shared
 from fedray.planning.workload import Workload, measure
 from fedray.privacy.accounting import facts, with_noise
 from fedray.scenario import Loaded, Refused, Scenario
@@ -36,9 +33,9 @@ AS_COUNTED += ["payload_bytes", "client_state_bytes", "export_files"]
 AS_COUNTED += ["flops_per_sample", "encode_flops_per_sample", "preparation_flops", "flops_per_picture"]
 
 
-def plan(loaded: Loaded) -> dict[str, Any]:
+def plan(loaded: Loaded, so_far: Ledger = NOTHING) -> dict[str, Any]:
     """`fedray plan --json`'s object; for a sweep `variants`, one each. The same schedules and the same clock
-    as a run's.
+    as a run's. `so_far`: what was spent before it.
 
     Raises:
         ScenarioError: for whatever `run` would refuse before it trains, but for missing weights.
@@ -59,8 +56,10 @@ def plan(loaded: Loaded) -> dict[str, Any]:
         workload = measure(scenario, loaded.folder, dataset)
         work = workload.of(scenario, known.samples)
         first = fine_tuning(loaded)
-        tuned = None if first is None else plan(first)
-        start = NOTHING if tuned is None else Ledger(**tuned["total"])
+        collected = collect(loaded)
+        before = NOTHING if collected is None else collected.ledger
+        tuned = None if first is None else plan(first, before)
+        start = so_far if tuned is None else Ledger(**tuned["total"])
         total = start
         radio = Radio(scenario.network, scenario.population.clients, scenario.seed, loaded.folder)
         feasible(scenario, radio, workload, known)
@@ -86,11 +85,12 @@ def plan(loaded: Loaded) -> dict[str, Any]:
         **{f"payload_bytes_{way}": max(each) for way, each in workload.sent(scenario).items()},
         "export_bytes": next(iter(workload.export_files.values())),
         "pictures": pictures,
-        "notes": list(workload.notes),
+        "notes": [*workload.notes, *([] if collected is None else [collected.note])],
         "rounds": rounds,
         "per_round": _each(start.totals(), total.totals(), rounds),
         "total": total.totals(),
         **({} if tuned is None else {"generator": tuned}),
+        **({} if collected is None else {"collected": before.totals() | {"images": sum(collected.images)}}),
         **({} if scenario.privacy is None else {"privacy": facts(scenario, known.samples)}),
     } | ({"cut": workload.cut.name, "cuts": cuts} if workload.cut else {})
 
@@ -140,9 +140,10 @@ def simulate_rounds(
     Raises:
         Refused: for a relay in which a device has nobody in range in some round.
     """
+    rounds = rounds_of(scenario, radio, work, known, total)
     for t in range(1, scenario.training.rounds + 1):
-        schedule = schedule_round(scenario, radio, t, known, work, total)
-        total = total.add(time_round(schedule, work, radio, total.sim_time_s), schedule)
+        schedule, events = rounds.of(t, total)
+        total = total.add(events, schedule)
         yield schedule, total
 
 
@@ -281,6 +282,7 @@ def _about(scenario: Scenario, cut: CutWork, first_round: Ledger, finish: int) -
         "parameters": cut.parameters,
         "part_bytes": cut.part_bytes,
         "bytes_per_batch": {crossing: sizes[batch] for crossing, sizes in cut.bytes.items()},
+        **({"symbols_per_batch": {c: n * batch for c, n in cut.symbols.items()}} if cut.symbols else {}),
         "first_round": first_round.totals() | {"clients": finish},
     }
 
@@ -289,19 +291,8 @@ def _shared(loaded: Loaded, dataset: Dataset) -> Shared:
     """Samples of each client. What lies at a site cannot be counted from here, and need not where turns are
     steps (but for what encoding it takes once, which is left out then)."""
     scenario = loaded.scenario
-    data = loaded.scenario.data
-    if (coming := to_download(data, loaded.folder)) is not None:
-        needs_labels = data.partition.by_label or scenario.population.selection != "random"
-        if needs_labels and not data.labels_known_before_download:
-            raise Refused(
-                "data.partition.kind",
-                f"labels of {data.called} that are not there yet",
-                "a partition without labels, or the data",
-            )
-        # equally many of each, or it does not matter which they are
-        names = dataset.info.label_names
-        stand_in = Array(lambda: np.empty(0, np.uint8), np.arange(coming) % len(names), names)
-        return shared(scenario, stand_in, partition(scenario, stand_in))
+    if (expected := samples_to_come(loaded, dataset)) is not None:
+        return shared(scenario, expected, partition(scenario, expected))
     if not scenario.sites:
         return shared(scenario, *readable(loaded, dataset))
     if scenario.training.local_steps is None:

@@ -12,8 +12,10 @@ from fedray.network.geometry import nearest_groups
 from fedray.network.ledger import Ledger
 from fedray.network.links import RoundStart, TransferRequests
 from fedray.network.radio import Radio
+from fedray.network.transfers import uplink_snrs_db
 from fedray.network.work import Work
 from fedray.planning.bidding import Decision, bids_of, decide_round, score_labels
+from fedray.planning.contributions import evaluating, offer_budget
 from fedray.planning.data_quality import quality_weights
 from fedray.planning.selection import SelectionContext, choose
 from fedray.planning.shared import Shared
@@ -60,12 +62,16 @@ def schedule_round(
         decision = _decision(scenario, radio, start, shared, work, so_far)
         schedule = write_round(scenario, radio, start, decision.clients, shared, work, so_far)
         schedule = replace(schedule, payments=decision.payments)
+        if scenario.incentive.validation_images:
+            schedule = evaluating(schedule, scenario.incentive)
         if decision.samples:
             schedule = schedule.using(decision.samples)
     if scenario.aggregation.weighs_by_quality:
         schedule = replace(schedule, weights=_quality_weights(schedule.clients, shared))
     if scenario.ledger is not None and scenario.ledger.consensus is not None:
         schedule = schedule.agreeing(agreement_s(scenario.ledger.consensus, round_number))
+    if scenario.model.follows_uplink:
+        schedule = schedule.over_the_air(uplink_snrs_db(schedule, radio, start))
     if work is None or not work.encode_flops:
         return schedule
     schedule = schedule.encoding(so_far.encoded)
@@ -98,6 +104,8 @@ def _decision(
         assert shared.true_counts is not None
         counts = shared.counts[clients], shared.true_counts[clients]
         return score_labels(scenario, start.round_number, clients, *counts)
+    if scenario.incentive.bids_for == "nothing":
+        return offer_budget(scenario, radio, start, work, clients)
     bids = bids_of(scenario, radio, start, work, clients, shared.samples, so_far.encoded)
     return decide_round(scenario, start.round_number, bids, shared.samples)
 

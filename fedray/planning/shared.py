@@ -5,11 +5,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fedray.data import Samples
+from fedray.data import Dataset, Samples
 from fedray.data.census import label_counts
+from fedray.data.samples import Array
+from fedray.data.sources import to_download
 from fedray.planning.bidding import Agreement
 from fedray.planning.data_quality import relative_errors
 from fedray.randomness import generator
+from fedray.scenario import Loaded, Refused
 from fedray.scenario.scenario import Scenario
 
 
@@ -36,6 +39,29 @@ class Shared:
         if scenario.data.partition.leaves_empty:
             return np.flatnonzero(self.samples)
         return np.arange(scenario.population.clients)
+
+
+def samples_to_come(loaded: Loaded, dataset: Dataset) -> Samples | None:
+    """What stands for data that are not there yet, and will be downloaded; None where they are.
+
+    Raises:
+        Refused: where more than their number has to be known.
+    """
+    scenario = loaded.scenario
+    data = scenario.data
+    coming = to_download(data, loaded.folder)
+    if coming is None:
+        return None
+    needs_labels = data.partition.by_label or scenario.population.selection != "random"
+    if needs_labels and not data.labels_known_before_download:
+        raise Refused(
+            "data.partition.kind",
+            f"labels of {data.called} that are not there yet",
+            "a partition without labels, or the data",
+        )
+    # equally many of each, or it does not matter which they are
+    names = dataset.info.label_names
+    return Array(lambda: np.empty(0, np.uint8), np.arange(coming) % len(names), names)
 
 
 def shared(scenario: Scenario, samples: Samples, indices: Mapping[int, np.ndarray]) -> Shared:

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 from fedray.data import Dataset
 from fedray.network.work import Work
 from fedray.planning.counting import (
+    choose_flops_per_sample,
     class_images,
+    client_state_numbers,
     evaluate_flops_per_sample,
     flops_per_sample,
     forward_flops,
+    own_flops_per_sample,
     quantizable_parameters,
     uplink_bytes,
     validate_flops_per_sample,
@@ -54,6 +57,8 @@ class Workload:
     encode_flops_per_sample: float = 0.0  # once, by frozen networks, whose output a client keeps
     preparation_flops: float = 0.0  # once a client, however many samples it has
     experience_flops_per_sample: float = 0.0  # in every local update, before its first step
+    own_flops_per_sample: float = 0.0  # of a step for a client's own model, whose result stays at home
+    choose_flops_per_sample: float = 0.0  # of several global models, of which a client chooses one
     waits_s: tuple[float, ...] = ()  # of each client's local update, where its samples take time to be made
     server_trains: bool = False  # as a client does, for the rule
     notes: tuple[str, ...] = ()  # what a person should know before it trains
@@ -134,6 +139,8 @@ class Workload:
         return Work(
             train_flops=lambda client, pictures: (
                 self.flops_per_sample * scenario.local_samples(client, own.get(client, 0) + pictures)
+                + self.own_flops_per_sample * scenario.own_samples(client, own.get(client, 0) + pictures)
+                + self.choose_flops_per_sample * own.get(client, 0)
                 + self.experience_flops_per_sample * experienced(client)
             ),
             part_flops=lambda client, n: self.flops_per_sample * scenario.local_samples(client, n),
@@ -150,6 +157,7 @@ class Workload:
             evaluate_flops=self.evaluate_flops_per_sample,
             pass_flops=lambda stage, n: n * self.cut.flops[stage] if self.cut else 0.0,
             crossing_bytes=lambda crossing, n: self.cut.bytes[crossing][n] if self.cut else 0,
+            crossing_symbols=lambda crossing, n: n * self.cut.symbols.get(crossing, 0) if self.cut else 0,
             waits_s=(lambda client: self.waits_s[client] if experienced(client) else 0.0)
             if self.waits_s
             else None,
@@ -204,9 +212,11 @@ def _counted_by(scenario: Scenario, folder: Path) -> tuple[str, ...]:
     on += [str(scenario.runtime.gang > 1), repr(scenario.privacy)]  # for what is refused
     on += [str(_updates(scenario)), str(scenario.population.clients)]
     on.append(str(scenario.evaluation.update_cosines_every))
-    on.append(str(scenario.has_collusion))
+    on += [str(scenario.gathers_updates), str(scenario.validation_images)]
+    on.append(repr(scenario.personal))
     if topology.splits_model:
         on += [repr(topology), str(scenario.training.batch_size)]
+        on += [str(scenario.network.uplink.carries_symbols), str(scenario.incentive is None)]
     return tuple(on)
 
 
@@ -216,7 +226,7 @@ def _updates(scenario: Scenario) -> int:
 
 
 def _gathered_bytes(scenario: Scenario, rules: Rule) -> int:
-    """What the server keeps of single updates, for the rule or for attackers that look at them, and of their
+    """What the server keeps of single updates, for the rule or for whoever else looks at them, and of their
     directions, where these are compared."""
     from fedray.adversary.attackers import accumulator
 
@@ -238,6 +248,10 @@ def _notes(scenario: Scenario, folder: Path, dataset: Dataset) -> Iterator[str]:
         yield f"an actor computes on one GPU: of runtime.gpus_per_actor, {gpus:g}, the others stay unused"
     if scenario.privacy is not None:
         yield from scenario.privacy.notes(scenario)
+    if scenario.personal is not None and scenario.personal.kept_models:
+        yield "clients' own models stay with them: the server's model is evaluated and exported"
+    if scenario.aggregation.global_models > 1:
+        yield "the first of the clusters' models is evaluated; all are exported"
     if scenario.tuning.local or scenario.model.trains_home:
         yield (
             "what stays with its client is not in the server's model, which is evaluated and exported: there"
@@ -286,12 +300,13 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
         summed_bytes=rules.summed * layout.dtype.itemsize,
         gathered_bytes=_gathered_bytes(scenario, rules),
         server_trains=scenario.aggregation.clean_samples > 0,
-        client_state_bytes=4
-        * (rules.client_state_numbers + hooks.feeds_back * rules.sent + tuned.home_numbers),
+        client_state_bytes=4 * client_state_numbers(scenario, rules, hooks, tuned.home_numbers),
         flops_per_sample=flops_per_sample(learner),
         validate_flops_per_sample=validate_flops_per_sample(scenario, learner),
         score_flops=forward_flops(learner) if planner is not None else 0.0,
         evaluate_flops_per_sample=evaluate_flops_per_sample(scenario, learner),
+        own_flops_per_sample=own_flops_per_sample(scenario, learner, tuned),
+        choose_flops_per_sample=choose_flops_per_sample(rules, learner),
         encode_flops_per_sample=learner.encode_flops(),
         preparation_flops=learner.preparation_flops(),
         experience_flops_per_sample=learner.experience_flops(),

@@ -44,6 +44,13 @@ def facts(run: Recorded, i: int) -> dict[str, Any]:
     }
 
 
+def _at_once(scenario: dict[str, Any]) -> str:
+    """How many clients train at the same time."""
+    if mode := scenario["topology"].get("mode"):
+        return f"{mode['concurrency']} under way at a time, {mode.get('buffer', 1)} updates a server step"
+    return f"{scenario['population']['per_round'] or scenario['population']['clients']} a round"
+
+
 def _what(run: Recorded) -> dict[str, str]:
     """The scenario in words, a line a section."""
     scenario = run.scenario
@@ -53,7 +60,7 @@ def _what(run: Recorded) -> dict[str, str]:
     network = scenario["network"]
     what = {
         "topology": _words(scenario["topology"]),
-        "clients": f"{population['clients']}, {population['per_round'] or population['clients']} a round",
+        "clients": f"{population['clients']}, {_at_once(scenario)}",
         "data": f"{data.get('path') or data['kind']}, dealt by {data['partition']['kind']}",
         "model": _model(scenario["model"]),
         "tuning": _tuning(scenario["tuning"]),

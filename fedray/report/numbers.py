@@ -20,6 +20,8 @@ NAMES = {
     "misreport_gain": "gained by misreports",
     "eval_accuracy": "test accuracy",
     "eval_loss": "test loss",
+    "eval_clients_accuracy": "clients' own test accuracy",
+    "eval_clients_loss": "clients' own test loss",
     "eval_reward": "reward a request",
     "eval_quality": "quality a request",
     "eval_latency_s": "latency in seconds",
@@ -56,6 +58,10 @@ MEANINGS = {
     "eval_accuracy": (
         "Share of the test set that the model labels rightly; of text, share of tokens it predicts."
     ),
+    "eval_clients_accuracy": (
+        "Share of its own test samples that each client's own model labels rightly: the mean over clients."
+    ),
+    "eval_clients_loss": "Each client's own model's loss on its own test samples: the mean over clients.",
     "eval_reward": (
         "What an agent earns a request, in the reward that its environment gives: the mean over held-out"
         " requests of every client's environment. Dashed lines: what fixed rules earn. Higher is better."

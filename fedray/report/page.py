@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from fedray.files import whole
-from fedray.report import charts, levels, numbers, recorded
+from fedray.report import charts, client_tests, levels, numbers, recorded
 from fedray.report.facts import facts
 from fedray.report.ledger import ledger
 from fedray.report.observed import observed
@@ -50,15 +50,7 @@ def write(folders: Sequence[Path], out: Path | None = None, network: Path | None
 
 def render(runs: Sequence[Recorded], sweep: dict[str, Any] | None = None) -> str:
     """The page. `sweep` is the scenario of which the runs are variants, where one is."""
-    metrics = list(
-        dict.fromkeys(
-            k for run in runs for row in (*run.rows, run.baseline) for k in row if k.startswith("eval_")
-        )
-    )
-    of_rules = {k for k in metrics for run in runs if levels.belongs_to_rule(run, k)}
-    of_rounds = [k for k in numbers.OF_ROUNDS if any(k in row for run in runs for row in run.rows)]
-    evaluated = [k for k in metrics if not (k.endswith(numbers.BESIDE) or k in of_rules)]
-    shown = ["loss", *evaluated, *of_rounds]
+    shown = _shown(runs)
     drawn = shown[:CHARTS] if any(run.rows for run in runs) else []
     targets = recorded.loss_targets(runs) if len(runs) > 1 else []
     painters = [run for run in runs if run.augmentation]
@@ -86,6 +78,8 @@ def render(runs: Sequence[Recorded], sweep: dict[str, Any] | None = None) -> str
         partitions=[
             (names, charts.partition(census), _distances(census)) for names, census in _partitions(runs)
         ],
+        client_tests=client_tests.table(runs),
+        clients_picture=client_tests.picture(runs),
         painted=recorded.painted(painters) if painters else [],
         painters=[run.name for run in painters],
         pictures=next((run.samples.pictures for run in painters if run.samples.pictures), None),
@@ -106,6 +100,20 @@ def render(runs: Sequence[Recorded], sweep: dict[str, Any] | None = None) -> str
         smoothing=SMOOTHING,
         metric_at=recorded.metric_at,
     )
+
+
+def _shown(runs: Sequence[Recorded]) -> list[str]:
+    """The metrics that have pictures and rows of their own."""
+    metrics = list(
+        dict.fromkeys(
+            k for run in runs for row in (*run.rows, run.baseline) for k in row if k.startswith("eval_")
+        )
+    )
+    of_rules = {k for k in metrics for run in runs if levels.belongs_to_rule(run, k)}
+    of_rounds = [k for k in numbers.OF_ROUNDS if any(k in row for run in runs for row in run.rows)]
+    beside = {k for k in metrics if k.endswith(numbers.BESIDE) or client_tests.is_beside(k)}
+    evaluated = [k for k in metrics if k not in beside and k not in of_rules]
+    return ["loss", *evaluated, *of_rounds]
 
 
 def first_round(run: Recorded) -> list[dict[str, Any]]:
@@ -165,6 +173,8 @@ def _totals(runs: Sequence[Recorded], shown: Sequence[str]) -> list[tuple[str, l
         ("wall_time_s", "wall time", "s"),
     ):
         rows.append((name, [size(v, unit) if (v := last(r, key)) is not None else "" for r in runs]))
+    if any(uses := [last(r, "symbols") for r in runs]):
+        rows.append(("symbols in place of bytes", ["" if v is None else f"{v:,}" for v in uses]))
     for key in ("paid", "social_cost", "misreport_gain"):
         money = [last(r, key) for r in runs]
         if any(v is not None for v in money):
@@ -204,7 +214,14 @@ def _crossings(run: Recorded) -> tuple[str, list[tuple[str, ...]]]:
             (name, "up" if up else "down", shapes, name),
             (BACK[name], "down" if up else "up", "alike", BACK[name]),
         ]
-    return text, [(*row[:3], size(split["bytes"][row[3]])) for row in rows]
+    symbols = split.get("symbols", {})
+
+    def taken(crossing: str) -> str:
+        if crossing in symbols:
+            return f"{symbols[crossing] * split['batch']:,} symbols"
+        return size(split["bytes"][crossing])
+
+    return text, [(*row[:3], taken(row[3])) for row in rows]
 
 
 def _citations(runs: Sequence[Recorded]) -> str:

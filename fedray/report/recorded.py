@@ -39,6 +39,7 @@ class Recorded:
     augmentation: dict[str, Any] | None = None  # how good the data are, with generated pictures
     privacy: dict[str, Any] | None = None  # what is protected, and epsilon
     split: dict[str, Any] | None = None  # what crosses a split model's cut
+    tests: Sequence[dict[str, Any]] = ()  # client_tests.jsonl's rows
     on_other_network: bool = False  # on another network than it ran on
 
     @property
@@ -138,6 +139,7 @@ def _read(path: Path, name: str) -> Recorded:
         run.read("augmentation.json"),
         run.read("privacy.json"),
         run.read("split.json"),
+        reader.lines(path, "client_tests.jsonl"),
     )
 
 

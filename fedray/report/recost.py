@@ -36,16 +36,20 @@ NONE = Samples([], [], None, None, None, 0, [])  # they are the run's own
 @dataclass(frozen=True)
 class AsRecorded:
     """What each step did, by its id: bytes of a send step, floating-point operations of any other; and the
-    seconds that it waited beside that, where it did."""
+    seconds that it waited beside that, and the symbols that it sent as they are, where it did."""
 
     loads: dict[str, float]
     waits_s: dict[str, float]
+    symbols_sent: dict[str, int]
 
     def load(self, step: Step) -> float:
         return self.loads[step.id]
 
     def wait_s(self, step: Step) -> float:
         return self.waits_s.get(step.id, 0.0)
+
+    def symbols(self, step: Step) -> int:
+        return self.symbols_sent.get(step.id, 0)
 
 
 def simulate_on_network(run: Recorded, file: Path) -> Recorded:
@@ -55,12 +59,20 @@ def simulate_on_network(run: Recorded, file: Path) -> Recorded:
     Raises:
         ScenarioError: for a file that is no network for this run's clients.
     """
+    if (run.scenario.get("topology") or {}).get("mode"):
+        got = "asynchronous rounds, whose clients follow from the network"
+        raise ScenarioError(
+            [f"{run.path}: got {got}, expected others: plan the scenario on the other network"]
+        )
     loaded = load_network(file, run.scenario, reader.code_folders(run.path))
     scenario = loaded.scenario
     try:
         radio = Radio(scenario.network, scenario.population.clients, scenario.seed, loaded.folder)
     except Refused as e:
         raise loaded.error([e]) from None
+    if not loaded.scenario.network.uplink.carries_symbols and any(e.get("symbols") for e in run.events):
+        got = f"{loaded.scenario.network.uplink.kind}, which has no band"
+        raise loaded.error([Refused("network.uplink.kind", got, "one over which the run's symbols go")])
     ledger = Ledger()
     events = []
     totals = {}
@@ -70,6 +82,7 @@ def simulate_on_network(run: Recorded, file: Path) -> Recorded:
         work = AsRecorded(
             {e["id"]: e["bytes"] if e["event"] == "send" else e["flops"] for e in recorded},
             {e["id"]: e["waits_s"] for e in recorded if e.get("waits_s")},
+            {e["id"]: e["symbols"] for e in recorded if e.get("symbols")},
         )
         outcomes = {e["outcome"] for e in recorded if e["event"] != "aggregate"}
         waited = scenario.network.deadline_s if "late" in outcomes or "done" not in outcomes else None

@@ -6,9 +6,9 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from fedray.files import naming, whole, write_synced, write_whole
 from fedray.network.ledger import Event, Ledger
 from fedray.runs import reader
 from fedray.runs.lock import LOCK
+from fedray.runs.state import Saved, State
 from fedray.scenario.load import Loaded, ScenarioError
 
 if TYPE_CHECKING:
@@ -35,43 +36,13 @@ BEGUN = [
     "metrics.jsonl",
     "timeline.jsonl",
     "clients.jsonl",
+    "client_tests.jsonl",
     "run.log",
     "env.json",
     "CITATION.bib",
 ]
-BEGUN += ["partition.json", "privacy.json", "split.json", LOCK, PREPARED]
-
-
-@dataclass(frozen=True)
-class Saved:
-    """What a checkpoint's files should be."""
-
-    weights_sha256: str  # of the global buffer
-    files: dict[str, str]  # sha256 of every other file: the server's state, the clients'
-
-    @property
-    def clients(self) -> dict[int, str]:
-        """The file of each client that has a state."""
-        names = {
-            name: Path(name).stem.removeprefix("client-") for name in self.files if name.startswith("client-")
-        }
-        return {int(number): name for name, number in names.items()}
-
-
-@dataclass(frozen=True)
-class State:
-    """What a checkpoint knows beside the weights."""
-
-    round: int
-    saved: Saved
-    ledger: Ledger
-    wall_time_s: float
-    failures: int
-    metrics_lines: int
-    timeline_lines: int
-    clients_lines: int = 0  # none of a checkpoint of before there was that file
-    # see fingerprint.py; none of a checkpoint of before there was one
-    belongs: dict[str, Any] = field(default_factory=dict)
+COLLECTION = "collection.json"  # what clients sent the server before it began
+BEGUN += ["partition.json", "privacy.json", "split.json", COLLECTION, LOCK, PREPARED]
 
 
 class RunFolder:
@@ -80,6 +51,7 @@ class RunFolder:
         self.metrics = path / "metrics.jsonl"
         self.timeline = path / "timeline.jsonl"
         self.clients = path / "clients.jsonl"
+        self.client_tests = path / "client_tests.jsonl"  # only of a run that tests clients' own models
         self.checkpoints = path / "checkpoints"
         self.belongs: dict[str, Any] = {}  # what its checkpoints are to say that they belong to
         self.training = False  # whether anything has been trained by this process
@@ -168,15 +140,29 @@ class RunFolder:
         return reader.document(self.path, name)
 
     def append(
-        self, events: list[Event], metrics: dict[str, Any], clients: Sequence[dict[str, Any]] = ()
+        self,
+        events: list[Event],
+        metrics: dict[str, Any],
+        clients: Sequence[dict[str, Any]] = (),
+        tests: Sequence[dict[str, Any]] = (),
     ) -> None:
-        """One round's lines: of its timeline, of its clients, and, last, the round's own."""
-        with naming(self.timeline), self.timeline.open("a") as f:
-            f.writelines(json.dumps(e.row()) + "\n" for e in events)
-        with naming(self.clients), self.clients.open("a") as f:
-            f.writelines(json.dumps(row, allow_nan=False) + "\n" for row in clients)
-        with naming(self.metrics), self.metrics.open("a") as f:
-            f.write(json.dumps(metrics) + "\n")
+        """One round's lines.
+
+        Args:
+            events: of its timeline.
+            metrics: the round's own, which is written last.
+            clients: of its clients.
+            tests: of clients' own models.
+        """
+        self._append(self.timeline, (e.row() for e in events))
+        self._append(self.clients, clients)
+        if tests:
+            self._append(self.client_tests, tests)
+        self._append(self.metrics, [metrics])
+
+    def _append(self, file: Path, rows: Iterable[dict[str, Any]]) -> None:
+        with naming(file), file.open("a") as f:
+            f.writelines(json.dumps(row, allow_nan=False) + "\n" for row in rows)
 
     def rows(self) -> list[dict[str, Any]]:
         """metrics.jsonl, a dictionary a round; a line that is being written is not there yet."""
@@ -187,10 +173,12 @@ class RunFolder:
         return reader.lines(self.path, self.clients.name)
 
     def write_parquet(self) -> None:
-        """metrics.parquet and clients.parquet: the rows of the files of lines."""
+        """metrics.parquet, clients.parquet and, where there are some, client_tests.parquet: the rows of the
+        files of lines."""
         import pyarrow.parquet as pq
 
-        for lines in (self.metrics, self.clients):
+        tests = [self.client_tests] if self.client_tests.exists() else []
+        for lines in (self.metrics, self.clients, *tests):
             with whole(lines.with_suffix(".parquet")) as part:
                 pq.write_table(self.table(lines.name), part)
 
@@ -226,10 +214,10 @@ class RunFolder:
             with naming(part):
                 part.mkdir(parents=True)
                 saved = write(part, before)
-                metrics, timeline, clients = (_lines(f) for f in (self.metrics, self.timeline, self.clients))
-                state = State(
-                    round, saved, ledger, wall_time_s, failures, metrics, timeline, clients, self.belongs
-                )
+                files = (self.metrics, self.timeline, self.clients, self.client_tests)
+                metrics, timeline, clients, tests = (_lines(file) for file in files)
+                counts = (metrics, timeline, clients, tests)
+                state = State(round, saved, ledger, wall_time_s, failures, *counts, self.belongs)
                 write_synced(part / "state.json", json.dumps(asdict(state), indent=1).encode())
                 if seal is not None:
                     seal(part)
@@ -263,7 +251,11 @@ class RunFolder:
         rounds = [row["round"] for row in self.rows()[: state.metrics_lines]]
         if rounds != list(range(1, state.round + 1)):
             return f"{self.metrics.name} has {len(rounds)} of its {state.metrics_lines} lines, or others"
-        for file, expected in ((self.timeline, state.timeline_lines), (self.clients, state.clients_lines)):
+        for file, expected in (
+            (self.timeline, state.timeline_lines),
+            (self.clients, state.clients_lines),
+            (self.client_tests, state.client_tests_lines),
+        ):
             if (lines := _lines(file)) < expected:
                 return f"{file.name} has {lines} of its {expected} lines"
         return None
@@ -278,6 +270,8 @@ class RunFolder:
             self.timeline: state.timeline_lines if state else 0,
             self.clients: state.clients_lines if state else 0,
         }
+        if self.client_tests.exists():
+            kept[self.client_tests] = state.client_tests_lines if state else 0
         for file, keep in kept.items():
             lines = file.read_text().splitlines(keepends=True)[:keep] if file.exists() else []
             write_whole(file, "".join(lines))

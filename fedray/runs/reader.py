@@ -36,6 +36,7 @@ OURS = [
     "metrics.jsonl",
     "timeline.jsonl",
     "clients.jsonl",
+    "client_tests.jsonl",
     "checkpoints",
     "samples",
     "model",

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
+from statistics import fmean
 from typing import Any
 
 from fedray.callbacks import ClientReport
@@ -10,13 +11,15 @@ from fedray.files import write_whole
 from fedray.network.ledger import Event, Ledger
 from fedray.runs.citations import bibtex
 from fedray.runs.environment import command, environment, users_code
-from fedray.runs.folder import RunFolder
+from fedray.runs.folder import COLLECTION, RunFolder
 from fedray.scenario.scenario import Scenario
 from fedray.scenario.tune_first import GENERATOR
+from fedray.schedule import Payments
 from fedray.steps import node_client
 
+NOBODY: Mapping[int, int] = {}
 # What became of a client that did not train: the first of these that happened to one of its steps.
-NOT_TRAINED = ("dropped", "lost", "late")
+NOT_TRAINED = ("dropped", "lost", "late", "stale")
 
 
 class Recorder:
@@ -36,14 +39,31 @@ class Recorder:
         write_whole(self.run.path / "CITATION.bib", bibtex(scenario))
 
     def earlier_costs(self) -> Ledger:
-        """What was spent before the first round: on a generator that was tuned first."""
+        """What was spent before the first round: on a generator that was tuned first, or on samples that were
+        collected."""
+        if (collected := self.run.read(COLLECTION)) is not None:
+            return Ledger(**collected["total"])
         own = RunFolder(self.run.path / GENERATOR)
         states = own.states() if own.checkpoints.exists() else iter(())
         state = next((state for _, state in states if not isinstance(state, str)), None)
         return Ledger() if state is None else Ledger(**state.ledger.totals())
 
-    def round(self, events: list[Event], metrics: dict[str, Any], clients: Sequence[dict[str, Any]]) -> None:
-        self.run.append(events, metrics, clients)
+    def round(
+        self,
+        events: list[Event],
+        metrics: dict[str, Any],
+        clients: Sequence[dict[str, Any]],
+        tests: Sequence[dict[str, Any]] = (),
+    ) -> None:
+        """Writes a round's lines.
+
+        Args:
+            events: of its schedule.
+            metrics: its own.
+            clients: a row a client.
+            tests: a row a client whose own model was tested.
+        """
+        self.run.append(events, metrics, clients, tests)
 
     def baseline(self, metrics: Mapping[str, float | None]) -> None:
         """The base model's evaluation."""
@@ -75,6 +95,7 @@ def round_metrics(
     wall_time_s: float,
     weight: Callable[[int], int],
     missed: int = 0,
+    staleness: Sequence[int] = (),
 ) -> dict[str, Any]:
     """A line of metrics.jsonl. Bytes, simulated time, energy and money are cumulative.
 
@@ -85,6 +106,7 @@ def round_metrics(
         wall_time_s: since the run's start, while it was not interrupted.
         weight: what a client of so many samples weighs in the objective, and so in the round's loss.
         missed: clients that were selected, and whose network or device kept them out.
+        staleness: of each report, where clients do not begin together.
     """
     good = [report for report in reports if report.failure is None]
     loss = math.nan
@@ -103,7 +125,9 @@ def round_metrics(
         "bytes_sidelink": ledger.bytes_sidelink,
         "sim_time_s": ledger.sim_time_s,
         "energy_j": ledger.energy_j,
+        **({"symbols": ledger.symbols} if ledger.symbols else {}),
         **ledger.money,
+        **({"staleness": fmean(staleness), "staleness_max": max(staleness)} if staleness else {}),
         "wall_time_s": round(wall_time_s, 3),
     }
 
@@ -135,6 +159,8 @@ def client_rows(
     clients: Sequence[int],
     reports: Mapping[int, ClientReport],
     events: Sequence[Event],
+    payments: Payments | None = None,
+    staleness: Mapping[int, int] = NOBODY,
 ) -> list[dict[str, Any]]:
     """The lines of clients.jsonl of a round, a client each, by their numbers.
 
@@ -147,6 +173,9 @@ def client_rows(
         clients: that were selected, whether or not they trained.
         reports: of those that trained, by client.
         events: of the whole round, as the clock has them.
+        payments: of the round, where clients are paid.
+        staleness: by how many server steps each one's model was older than the newest; empty where clients
+            begin together.
     """
     costs = {client: _Costs() for client in clients}
     for event in events:
@@ -172,9 +201,21 @@ def client_rows(
                 "sim_time_s": cost.time_s,
                 "energy_j": cost.energy_j,
                 "outcome": "rejected" if client in rejected else _outcome(report, cost.outcomes),
+                **_money(client, payments),
+                **({"staleness": staleness[client]} if staleness else {}),
             }
         )
     return rows
+
+
+def _money(client: int, payments: Payments | None) -> dict[str, float | None]:
+    """What a client is paid, and where updates are paid for what its own added (None: it did not arrive)."""
+    if payments is None or payments.by_client is None:
+        return {}
+    paid: dict[str, float | None] = {"paid": payments.by_client.get(client, 0.0)}
+    if payments.contributions is None:
+        return paid
+    return paid | {"contribution": payments.contributions.get(client)}
 
 
 class _Costs:

@@ -79,6 +79,7 @@ class Step(Shape):
     batch: Whole | None = None  # with client and part: of a split model's pass; earlier versions have them
     part: Whole | None = None  # in its id alone
     waits_s: Number = 0.0
+    symbols: Whole = 0
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -107,6 +108,14 @@ class ClientRound(Shape):
     sim_time_s: Number
     energy_j: Number
     outcome: Literal["done", "rejected", "late", "lost", "dropped", "failed", "skipped"]
+
+
+class ClientTest(Measured):
+    """A line of client_tests.jsonl."""
+
+    round: Whole
+    client: Whole
+    samples: Whole
 
 
 class One(Shape):
@@ -222,6 +231,7 @@ class Split(Shape):
     flops: dict[str, Number]
     crossings: dict[Literal["smashed", "features"], list[Tensor]]
     bytes: dict[str, Number]
+    symbols: dict[str, Whole] = {}  # a sample's
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -248,9 +258,15 @@ class Checkpoint(Shape):
     metrics_lines: Whole
     timeline_lines: Whole
     clients_lines: Whole = 0
+    client_tests_lines: Whole = 0
 
 
-LINES: dict[str, type[Shape]] = {"metrics.jsonl": Round, "timeline.jsonl": Step, "clients.jsonl": ClientRound}
+LINES: dict[str, type[Shape]] = {
+    "metrics.jsonl": Round,
+    "timeline.jsonl": Step,
+    "clients.jsonl": ClientRound,
+    "client_tests.jsonl": ClientTest,
+}
 SHAPES: dict[str, type[Shape]] = {
     "result.json": Result,
     "error.json": Error,

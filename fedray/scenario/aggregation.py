@@ -107,6 +107,48 @@ class FedYogi(Yogi, AggregationSection):
     kind: Literal["fedyogi"] = Field(description="fedyogi: the mean update is a server's step of Yogi.")
 
 
+class Ifca(AggregationSection):
+    """Clusters of clients, each with a model of its own (IFCA, Ghosh et al. 2020, Algorithm 1, model
+    averaging): all models go down; a client trains the one with the least loss on its samples, and its update
+    is averaged with those of the same cluster. Between models of equal loss it draws. The models begin with
+    weights drawn from seeds of their own; whichever nobody chooses stays as it is. Compare several seeds: the
+    paper restarts from others where clusters are not told apart."""
+
+    kind: Literal["ifca"] = Field(description="ifca: a model a cluster of clients.")
+    clusters: Annotated[int, Field(ge=2, le=1000)] = Field(
+        description="How many global models there are; each goes down to every client of a round."
+    )
+
+    implementation: ClassVar[str] = "fedray.aggregation.ifca:Ifca"
+    cites: ClassVar[tuple[str, ...]] = ("ghosh2020efficient",)
+    goes_with_split: ClassVar[bool] = False
+
+    @property
+    def global_models(self) -> int:
+        return self.clusters
+
+    @property
+    def report_bytes(self) -> int:
+        """With the number of the cluster, as an int32."""
+        return super().report_bytes + 4
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        yield from super().conflicts(scenario)
+        if scenario.ledger is not None:
+            expected = "none: its leaves do not say which cluster an update is of"
+            yield Refused("ledger", "one beside ifca", expected)
+        if scenario.has_collusion:
+            got = "attackers that read the updates of others, beside ifca"
+            yield Refused("adversary.attack", got, "one that attacks by itself")
+        if scenario.tuning.has_mixed_ranks:
+            yield Refused("tuning.ranks", "some beside ifca", "one rank for all")
+        if scenario.augmentation is not None:
+            yield Refused("augmentation", "some beside ifca", "none: it makes one model of all")
+        if scenario.runtime.gang > 1:
+            got = f"{scenario.runtime.gang} with ifca"
+            yield Refused("runtime.gang", got, "1: clients begin with models of several clusters")
+
+
 class FfaLora(AggregationSection):
     """FFA-LoRA (Sun et al. 2024): an adapter's A stays as it was drawn, only B trains and travels. Half the
     bytes, and the mean is exact."""
@@ -199,6 +241,7 @@ Aggregation = Annotated[
     | CenteredClipping
     | FoolsGold
     | FLTrust
+    | Ifca
     | FfaLora
     | HetLora
     | FedExLora

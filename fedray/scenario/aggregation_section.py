@@ -50,6 +50,11 @@ class AggregationSection(KindSection):
         return self.keeps_client_state or self.feeds_back or any(t.keeps_state for t in self.transforms)
 
     @property
+    def global_models(self) -> int:
+        """How many global models there are side by side, of which a client trains one."""
+        return 1
+
+    @property
     def clean_samples(self) -> int:
         """How many samples of the test set the server trains on itself, each round, for the rule."""
         return 0

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field
 
-from fedray.scenario.base import Positive, Refused
+from fedray.scenario.base import Count, Positive, Refused
 from fedray.scenario.kinds import KindSection, OpenKind
 
 
@@ -71,4 +71,40 @@ class ErrorEnergy(AmountSection):
     cites: ClassVar[tuple[str, ...]] = ("li2024filling",)
 
 
-AnyAmount = Annotated[PerClass | Hidden | ErrorEnergy, Discriminator("kind"), OpenKind("amount")]
+class Joint(AmountSection):
+    """How many pictures each client of a round trains on, with its share of the uplink's band and its CPU
+    frequency: those with which all of them together spend the least energy before network.deadline_s, where
+    sum (D_k + g n_k) over the round's clients reaches (scale / error)^(1 / exponent), D_k being client k's
+    samples and n_k its pictures (the problem of FIMI, Li et al. 2024). Where so many cannot be in time, as
+    many as can. Up to `at_most` a label; `per_class` says nothing."""
+
+    kind: Literal["joint"] = Field(
+        description="joint: amounts, shares of the band and CPU frequencies of the least energy."
+    )
+    error: Positive = Field(description="The error that is aimed at, a (D + g n)^-b, of no unit.")
+    scale: Positive = Field(description="a of the error a (D + g n)^-b.")
+    exponent: Positive = Field(description="b of the error a (D + g n)^-b.")
+    quality: Positive = Field(default=1.0, description="g: how many real samples a picture is worth.")
+    rounds: Count = Field(
+        default=1,
+        description="Rounds in which a client trains on a picture: what the server spends on generating and "
+        "sending it, once, is divided by them.",
+    )
+
+    implementation: ClassVar[str] = "fedray.augmentation.joint:JointAmount"
+    cites: ClassVar[tuple[str, ...]] = ("li2024filling",)
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        if scenario.augmentation.at == "server":
+            expected = "client or server_broadcast: each client trains on pictures of its own number"
+            yield Refused("augmentation.at", "server with a joint amount", expected)
+        uplink = scenario.network.uplink
+        if not uplink.slows_devices:
+            got = "joint over an uplink whose shares and frequencies are not decided with it"
+            yield Refused(".kind", got, "network.uplink.allocation least_energy")
+        if uplink.several_cells:
+            got = f"joint over an uplink of kind {uplink.kind}"
+            yield Refused(".kind", got, "a link with one band for all, in which amounts are weighed")
+
+
+AnyAmount = Annotated[PerClass | Hidden | ErrorEnergy | Joint, Discriminator("kind"), OpenKind("amount")]

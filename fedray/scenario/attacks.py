@@ -211,6 +211,9 @@ class Misreport(AttackSection):
             yield Refused(
                 ".kind", "misreport without incentive", "an incentive, for whose rounds clients bid"
             )
+        elif scenario.incentive.bids_for == "nothing":
+            got = f"misreport beside incentive {scenario.incentive.kind}, for which nobody bids"
+            yield Refused(".kind", got, "another attack, or another incentive")
 
 
 class Alie(AttackSection):

@@ -140,9 +140,6 @@ class Augmentation(Section):
         if scenario.population.selection in ("fedcs", "proportional_fair"):
             expected = "random, round_robin or label_cover beside augmentation"
             yield Refused("population.selection", scenario.population.selection, expected)
-        if scenario.network.save_energy and self.prompts.trial_round:
-            expected = "none: it plans one uplink a client, and scores are a second one"
-            yield Refused(".prompts", "evidence with network.save_energy", expected)
         usual = type(self).model_fields["weighting"].default
         if self.at != "server" and (self.weighting != usual or self.start == "own"):
             got = f"{self.at} with weights of an augmented model"

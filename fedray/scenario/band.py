@@ -6,14 +6,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from fedray.scenario.allocation import AnyAllocation, Equal
 from fedray.scenario.base import Fraction, NotNegative, Positive, Refused
 from fedray.scenario.links import LinkSection
 
-ALLOCATIONS = {  # beside equal, by direction
-    "downlink": ["broadcast"],
-    "uplink": ["min_max", "proportional_fair", "blocks"],
-    "sidelink": [],
-}
 BLOCK_HZ = 180e3  # twelve subcarriers of 15 kHz (3GPP TS 38.211, 4.4.4.1)
 
 
@@ -55,12 +51,8 @@ class RadioBand(LinkSection):
         default=0.0,
         description="The share of blocks that fail and are sent again. rate: nr_mcs has its own beside it.",
     )
-    allocation: Literal["equal", "broadcast", "min_max", "proportional_fair", "blocks"] = Field(
-        default="equal",
-        description="How the band is shared. equal: the same share for all who send at once. broadcast: all "
-        "receive the whole band (downlink). min_max: shares with which all finish together (uplink). "
-        "proportional_fair: shares with the greatest product of rates (uplink). blocks: resource blocks, "
-        "each to a client whom it serves well (uplink).",
+    allocation: AnyAllocation = Field(
+        default=Equal(), description="How the band is shared: a mapping, or an allocation's name alone."
     )
     latency_s: NotNegative = Field(default=0.0, description="Seconds before the first bit of a transfer.")
     amplifier_efficiency: Annotated[float, Field(gt=0, le=1)] = Field(
@@ -76,8 +68,12 @@ class RadioBand(LinkSection):
     fades: ClassVar[bool] = True
 
     @property
+    def slows_devices(self) -> bool:  # type: ignore[override]
+        return self.allocation.slows_devices
+
+    @property
     def fades_by_block(self) -> bool:
-        return self.allocation == "blocks"
+        return self.allocation.by_blocks
 
     @property
     def blocks(self) -> int:
@@ -88,20 +84,7 @@ class RadioBand(LinkSection):
         yield from super().cited()
         rates = {"shannon": "shannon1948mathematical", "truncated": "3gpp36942", "nr_mcs": "hoydis2022sionna"}
         yield rates[self.rate]
-        if self.allocation in ("proportional_fair", "blocks"):
-            yield "kelly1998rate" if self.allocation == "proportional_fair" else "kuhn1955hungarian"
 
     def conflicts_of(self, direction: str, scenario: Any) -> Iterator[Refused]:
-        if self.allocation != "equal" and self.allocation not in ALLOCATIONS[direction]:
-            fits = " or ".join(["equal", *ALLOCATIONS[direction]])
-            yield Refused(".allocation", self.allocation, f"{fits} for a {direction}")
-        topology = scenario.topology
-        if self.allocation == "broadcast" and topology.splits_model:
-            yield Refused(".allocation", "broadcast in a split", "equal: gradients are each client's own")
-        if self.allocation not in ("equal", "broadcast") and not topology.shares_uplink:
-            got = f"{self.allocation} for a {topology.kind}"
-            yield Refused(".allocation", got, "equal: nobody shares a band then")
-        clients = scenario.population.clients_selected
-        if direction == "uplink" and self.fades_by_block and self.blocks < clients:
-            got = f"blocks, of which there are {self.blocks}"
-            yield Refused(".allocation", got, "at least one a client of a round")
+        yield from super().conflicts_of(direction, scenario)
+        yield from self.allocation.conflicts_of(direction, self, scenario)

@@ -23,6 +23,13 @@ class CodecChannelSection(KindSection):
         "the highest, between which each training image draws its own. Encoder and decoder know it.",
     )
 
+    of_uplink: bool = Field(
+        default=False,
+        description="In a split, take each client's own ratio instead: the mean one of its uplink in the "
+        "round, over its share of the band, which path loss, shadowing and power give. Evaluation stays "
+        "with snr_db.",
+    )
+
     @property
     def snr_range_db(self) -> tuple[float, float]:
         """The lowest and the highest, which are the same where there is one."""
@@ -35,6 +42,9 @@ class CodecChannelSection(KindSection):
         if lowest > highest:
             got = f"[{lowest:g}, {highest:g}]"
             yield Refused(".snr_db", got, f"the lowest first, as [{highest:g}, {lowest:g}]")
+        if self.of_uplink and not scenario.topology.splits_model:
+            got = f"true in a {scenario.topology.kind}, where training sends nothing over the uplink"
+            yield Refused(".of_uplink", got, "false, or topology.kind split")
 
 
 class AwgnSection(CodecChannelSection):
@@ -97,6 +107,7 @@ class Codec(ModelSection):
         description="Width and height of images in pixels, a multiple of 4. None: the data's own.",
     )
 
+    stage_names: ClassVar[str | None] = "fedray.learners.stage_names:of_codec"
     implementation: ClassVar[str] = "fedray.learners.codec:Codec"
     tunable_parts: ClassVar[tuple[str, ...] | None] = ("encoder", "decoder")
     checkpoints_gradients: ClassVar[bool] = False
@@ -108,14 +119,17 @@ class Codec(ModelSection):
         if self.start == "linear":
             yield "lee1976optimal"
 
+    @property
+    def follows_uplink(self) -> bool:
+        return self.channel.of_uplink
+
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         yield from super().conflicts(scenario)
         if self.resolution is not None and self.resolution % 4:
             yield Refused(".resolution", self.resolution, "a multiple of 4")
         topology = scenario.topology
         if topology.splits_model:
-            got = "split for a codec, whose symbols are airtime and no bytes, which a plan does not know yet"
-            yield Refused("topology.kind", got, "parallel or relay, where the codec's weights travel")
+            yield from self._split(scenario)
         if self.start == "random":
             return
         expected = "random"
@@ -125,3 +139,26 @@ class Codec(ModelSection):
         if scenario.privacy is not None:
             got = f"linear with privacy {scenario.privacy.kind}, which does not cover clients' moments"
             yield Refused(".start", got, expected)
+
+    def _split(self, scenario: Any) -> Iterator[Refused]:
+        """What a split cannot be whose cut is the air."""
+        split = scenario.split
+        if split.cut not in ("auto", "channel"):
+            got = f"{split.cut} for a codec"
+            yield Refused("topology.cut", got, "channel: between client and server there is the air")
+        elif split.tail is None:
+            got = "none for a codec, whose loss compares what arrives with the image that was sent"
+            yield Refused("topology.tail", got, "loss, so that images stay with their client")
+        uplink = scenario.network.uplink
+        if not uplink.carries_symbols:
+            got = f"{uplink.kind} for a codec in a split: symbols take time by a band, which it has not"
+            yield Refused("network.uplink.kind", got, "log_distance or 3gpp, with their bandwidth_hz")
+        if split.compression:
+            got = f"{split.compression[0].kind} for a codec, whose symbols are no bytes"
+            yield Refused("topology.compression", got, "none")
+        if split.defence is not None:
+            got = f"{split.defence.kind} for a codec, whose symbols get the channel's noise"
+            yield Refused("topology.defence", got, "none")
+        if self.start == "linear" and split.variant == "vanilla":
+            got = "linear for vanilla, where the moments would be those of the last client alone"
+            yield Refused("model.start", got, "random, or topology.variant splitfed_v1 or splitfed_v2")

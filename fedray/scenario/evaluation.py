@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from fedray.scenario.base import Count, FilePath, NotNegative, Positive, Refused, Section
+from fedray.scenario.client_tests import ClientTests
 from fedray.scenario.data import FolderName
 from fedray.scenario.kinds import KindSection, OpenKind
 from fedray.scenario.leakage import Leakage
@@ -176,6 +177,11 @@ class Evaluation(Section):
         default=None,
         description="Measure what an observer learns of the clients' samples: from a split's activations, "
         "or from the updates that it sees. None: not measured.",
+    )
+    clients: ClientTests | None = Field(
+        default=None,
+        description="Test each client's own model on its own distribution: {} to hold out a quarter of its "
+        "samples. None: not tested.",
     )
     measures: list[OwnEvaluation] = Field(
         default=[], description="Measurements of your own, each a mapping with kind: `module:Class`."

@@ -40,6 +40,7 @@ class Gains(RadioBand):
     )
 
     implementation: ClassVar[str] = "fedray.network.gains:GainsLink"
+    several_cells: ClassVar[bool] = True
     verify_inputs: ClassVar[str | None] = "fedray.network.gains:verify"
 
     def cited(self) -> Iterator[str]:
@@ -49,5 +50,7 @@ class Gains(RadioBand):
 
     def conflicts_of(self, direction: str, scenario: Any) -> Iterator[Refused]:
         yield from super().conflicts_of(direction, scenario)
-        if self.allocation == "blocks":
-            yield Refused(".allocation", "blocks", "another: a file's gains are those of the whole band")
+        if self.allocation.by_blocks:
+            yield Refused(
+                ".allocation", self.allocation.kind, "another: a file's gains are those of the whole band"
+            )

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field
 
-from fedray.scenario.base import NotNegative, Positive, Refused
-from fedray.scenario.kinds import KindSection, OpenKind
+from fedray.scenario.base import Positive, Refused
+from fedray.scenario.data_payments import LabelScores, QualityPay
+from fedray.scenario.kinds import OpenKind
+from fedray.scenario.mechanism import BidsFor, CostedSection
+from fedray.scenario.mechanism import MechanismSection as MechanismSection
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,88 +19,15 @@ if TYPE_CHECKING:
 MOST_IN_RELAY = 8  # clients, of whose orders each is looked at; heuristics would not be truthful
 
 
-class MechanismSection(KindSection):
-    """What others ask of any mechanism."""
+class PricedSection(CostedSection):
+    """What a round costs and is worth: what it costs a client, and what its part is worth to the server."""
 
-    kind: str = Field(description="The mechanism.")
-
-    limited_by: ClassVar[str] = "unit_value"  # the key that lets more clients take part
-    chooses_clients: ClassVar[bool] = True  # whether it, not population.selection, chooses a round's clients
-    sets_efforts: ClassVar[bool] = False  # whether it says on how many of its samples a client trains
-    # What a client's cost depends on. round: on nothing that is decided. cut: where the model is cut, which
-    # is decided once, before the first round. order: whom it hands the model to. labels: on nothing; what it
-    # says is what its samples are.
-    bids_for: ClassVar[Literal["round", "cut", "order", "labels"]] = "round"
-
-    def conflicts(self, scenario: Any) -> Iterator[Refused]:
-        population = scenario.population
-        if self.chooses_clients and population.selection != "random":
-            name = (
-                population.selection if isinstance(population.selection, str) else population.selection.kind
-            )
-            expected = "no population.selection: the winners are the round's clients"
-            yield Refused("population.selection", f"{name} beside incentive", expected)
-        if population.sampling != "fixed":
-            expected = "fixed: bids decide, not chance"
-            yield Refused("population.sampling", f"{population.sampling} beside incentive", expected)
-        if population.over_select:
-            expected = "0 beside incentive, which pays every winner"
-            yield Refused("population.over_select", population.over_select, expected)
-        yield from self._conflicts_of_topology(scenario)
-        if self.sets_efforts:
-            yield from self._conflicts_of_efforts(scenario)
-        yield from self._conflicts_of_drawing(scenario)
-
-    def _conflicts_of_topology(self, scenario: Any) -> Iterator[Refused]:
-        if not scenario.topology.shares_uplink:
-            expected = "topology.kind parallel with reduce: server, where a client's cost is its own"
-            yield Refused(".kind", f"{self.kind} in {scenario.topology.kind}", expected)
-
-    def _conflicts_of_efforts(self, scenario: Any) -> Iterator[Refused]:
-        """What counts on all samples of a client, or does not count them."""
-        if scenario.training.local_epochs is None:
-            got = f"{self.kind} with training.local_steps"
-            expected = "training.local_epochs: an effort is the share of its samples that a client trains on"
-            yield Refused(".kind", got, expected)
-        if scenario.runtime.gang > 1:
-            expected = "1: clients train on different numbers of samples"
-            yield Refused("runtime.gang", f"{scenario.runtime.gang} beside incentive {self.kind}", expected)
-        if scenario.sites:
-            yield Refused(
-                ".kind", f"{self.kind} beside data.sites", "an auction: samples are not known there"
-            )
-
-    def _conflicts_of_drawing(self, scenario: Any) -> Iterator[Refused]:
-        """What counts on clients that are drawn at random."""
-        if scenario.augmentation is not None:
-            yield Refused("augmentation", f"one beside incentive {self.kind}", "one of them")
-        if scenario.privacy is not None:
-            got = f"{scenario.privacy.kind} beside incentive {self.kind}"
-            yield Refused("privacy.kind", got, "one of them: winners and payments tell of clients")
-
-
-class PricedSection(MechanismSection):
-    """What a round costs a client, and what its part is worth to the server. Money is in a unit of the
-    scenario's own."""
-
-    joule_price: NotNegative = Field(
-        default=1.0,
-        description="What a joule costs a client: of its local update and of what it sends; in money.",
-    )
-    second_price: NotNegative = Field(
-        default=0.0,
-        description="What a second costs a client: of its downlink, local update and uplink; in money.",
-    )
     value: Literal["samples", "equal"] = Field(
         default="samples",
         description="What a client's part is worth to the server, in units. samples: one for each sample "
         "that it has. equal: one for each client.",
     )
     unit_value: Positive = Field(default=1.0, description="What a unit is worth to the server, in money.")
-
-    def private_factor_of(self, rng: "np.random.Generator") -> float:
-        """A client's own factor on its costs, which the server does not know."""
-        return 1.0
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         yield from super().conflicts(scenario)
@@ -230,7 +160,7 @@ class VcgSplit(IncentiveSection):
     kind: Literal["vcg_split"] = Field(description="vcg_split: clients and the cut of a split together.")
 
     implementation: ClassVar[str] = "fedray.incentives.vcg:SplitAuction"
-    bids_for: ClassVar[Literal["round", "cut", "order", "labels"]] = "cut"
+    bids_for: ClassVar[BidsFor] = "cut"
     cites: ClassVar[tuple[str, ...]] = (
         "vickrey1961counterspeculation",
         "clarke1971multipart",
@@ -258,7 +188,7 @@ class VcgRelay(IncentiveSection):
 
     implementation: ClassVar[str] = "fedray.incentives.vcg:RelayAuction"
     chooses_clients: ClassVar[bool] = False
-    bids_for: ClassVar[Literal["round", "cut", "order", "labels"]] = "order"
+    bids_for: ClassVar[BidsFor] = "order"
     cites: ClassVar[tuple[str, ...]] = (
         "vickrey1961counterspeculation",
         "clarke1971multipart",
@@ -292,40 +222,8 @@ class VcgRelay(IncentiveSection):
             yield Refused("adversary.place", scenario.adversary.place, expected)
 
 
-class LabelScores(MechanismSection):
-    """Each client of the round is paid for the shares of labels that it has reported, by how well they
-    foretell the label of one of its samples, which the server draws and looks at: price x (1 + 2 r_x - |r|^2)
-    for shares r and the label x. On average no report is paid more than the true one (Brier 1950)."""
-
-    kind: Literal["label_scores"] = Field(
-        description="label_scores: a strictly proper score of reported labels."
-    )
-    price: Positive = Field(default=1.0, description="What a score of 0 is paid, in money; 1 is twice that.")
-
-    implementation: ClassVar[str] = "fedray.incentives.scores:LabelScores"
-    limited_by: ClassVar[str] = "price"
-    chooses_clients: ClassVar[bool] = False
-    bids_for: ClassVar[Literal["round", "cut", "order", "labels"]] = "labels"
-    cites: ClassVar[tuple[str, ...]] = ("brier1950verification",)
-
-    def conflicts(self, scenario: Any) -> Iterator[Refused]:
-        yield from super().conflicts(scenario)
-        if not scenario.needs_label_counts:
-            expected = "augmentation, or population.selection: label_cover, for which clients report labels"
-            yield Refused(".kind", "label_scores where nobody reports labels", expected)
-
-    def _conflicts_of_topology(self, scenario: Any) -> Iterator[Refused]:
-        """Labels are reported once, whatever is sent to whom."""
-        return iter(())
-
-    def _conflicts_of_drawing(self, scenario: Any) -> Iterator[Refused]:
-        if scenario.privacy is not None:
-            got = f"{scenario.privacy.kind} beside incentive {self.kind}"
-            yield Refused("privacy.kind", got, "one of them: payments tell of clients' samples")
-
-
 Incentive = Annotated[
-    Auction | BudgetedAuction | Contract | Stackelberg | VcgSplit | VcgRelay | LabelScores,
+    Auction | BudgetedAuction | Contract | Stackelberg | VcgSplit | VcgRelay | LabelScores | QualityPay,
     Discriminator("kind"),
     OpenKind("incentive"),
 ]

@@ -19,16 +19,17 @@ class Classifier(ModelSection):
     """A network from images to labels, with weights drawn from the seed. It has one part, network."""
 
     kind: Literal["classifier"] = Field(description="classifier: images to labels.")
-    network: Literal["cnn", "lenet", "resnet18"] = Field(
+    network: Literal["cnn", "cnn_norm", "lenet", "resnet18"] = Field(
         default="cnn",
-        description="cnn: two convolutions of 32 and 64 channels and a dense layer of 128. lenet: three "
-        "convolutions of 12 channels with sigmoids, weights uniform in -0.5..0.5, whose updates are easily "
-        "inverted (Zhu et al. 2019). resnet18: torchvision's ResNet-18.",
+        description="cnn: two convolutions of 32 and 64 channels and a dense layer of 128. cnn_norm: the "
+        "same with a normalisation layer behind each convolution. lenet: three convolutions of 12 channels "
+        "with sigmoids, weights uniform in -0.5..0.5, whose updates are easily inverted (Zhu et al. 2019). "
+        "resnet18: torchvision's ResNet-18.",
     )
     norm: Literal["batch", "group"] = Field(
         default="batch",
-        description="The normalisation layers of resnet18. batch: BatchNorm. group: GroupNorm, which does "
-        "not average over a batch.",
+        description="The normalisation layers of resnet18 and cnn_norm. batch: BatchNorm. group: GroupNorm, "
+        "which does not average over a batch.",
     )
     resolution: Annotated[int, Field(ge=16, le=8192)] | None = Field(
         default=None, description="Width and height of images in pixels. None: the data's own."
@@ -43,7 +44,7 @@ class Classifier(ModelSection):
 
     @property
     def normalizes_batches(self) -> bool:
-        return self.network == "resnet18" and self.norm == "batch"
+        return self.network in ("resnet18", "cnn_norm") and self.norm == "batch"
 
     def cited(self) -> Iterator[str]:
         yield from super().cited()
@@ -51,6 +52,7 @@ class Classifier(ModelSection):
             yield "zhu2019deep"
         if self.network == "resnet18":
             yield "he2016deep"
+        if self.network in ("resnet18", "cnn_norm"):
             yield "ioffe2015batch" if self.norm == "batch" else "wu2018group"
 
 

@@ -66,6 +66,11 @@ class ModelSection(KindSection):
         return False
 
     @property
+    def follows_uplink(self) -> bool:
+        """Whether what it sends over the air in a split is at its uplink's signal-to-noise ratio."""
+        return False
+
+    @property
     def condition_column(self) -> str | None:
         """The column of metadata.jsonl that names a condition picture of each sample; None: there is none."""
         return None

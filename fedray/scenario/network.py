@@ -54,6 +54,11 @@ class Network(Section):
         return {direction: getattr(self, direction) for direction in DIRECTIONS}
 
     @property
+    def slows_devices(self) -> bool:
+        """Whether devices compute as slowly as the deadline lets them."""
+        return self.save_energy or self.uplink.slows_devices
+
+    @property
     def may_lose(self) -> bool:
         """Whether a transfer may never arrive."""
         return any(link.may_lose for link in self.links.values())
@@ -65,27 +70,37 @@ class Network(Section):
         for direction, link in self.links.items():
             for refused in link.conflicts_of(direction, scenario):
                 yield refused.within(f"network.{direction}")
-        if self.save_energy:
-            yield from self._saving(scenario)
+        if self.save_energy and not self.uplink.has_chosen_power:
+            expected = (
+                "a radio uplink, allocation equal, without outage_db or harq: its power is chosen, and with"
+                " it what is lost"
+            )
+            yield Refused("network.save_energy", "true", expected)
+        if self.slows_devices:
+            yield from self._slowing(scenario)
         for what, usual in (("availability", 1.0), ("dropout", 0.0)):
             if (got := getattr(self.server, what)) != usual:
                 expected = f"{usual:g}: without its server there is no round"
                 yield Refused(f"network.server.{what}", got, expected)
 
-    def _saving(self, scenario: Any) -> Iterator[Refused]:
-        key = "network.save_energy"
+    def _slowing(self, scenario: Any) -> Iterator[Refused]:
+        """What chosen frequencies cannot go with."""
+        if self.save_energy:
+            key = "network.save_energy"
+            got = "true"
+        else:
+            key = "network.uplink.allocation"
+            got = self.uplink.allocation.kind  # type: ignore[union-attr]
         if not scenario.topology.plans_by_client:
             expected = "topology.kind parallel: it plans one turn and one uplink a client"
-            yield Refused(key, f"true for a {scenario.topology.kind}", expected)
+            yield Refused(key, f"{got} for a {scenario.topology.kind}", expected)
         if self.deadline_s is None:
-            yield Refused(key, "true without a deadline", "network.deadline_s, which it makes use of")
+            yield Refused(key, f"{got} without a deadline", "network.deadline_s, which it makes use of")
         fixed = next((device for device in self.devices if not device.scales_frequency), None)
         if fixed is not None:
             expected = "devices of kind cpu, whose energy depends on their frequency"
-            yield Refused(key, f"true for a {fixed.kind}", expected)
-        if not self.uplink.has_chosen_power:
-            expected = (
-                "a radio uplink, allocation equal, without outage_db or harq: its power is chosen, and with"
-                " it what is lost"
-            )
-            yield Refused(key, "true", expected)
+            yield Refused(key, f"{got} for a {fixed.kind}", expected)
+        augmentation = scenario.augmentation
+        if augmentation is not None and augmentation.prompts.trial_round:
+            expected = "none: one uplink a client is planned, and scores are a second one"
+            yield Refused("augmentation.prompts", f"evidence with {key}", expected)

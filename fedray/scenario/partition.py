@@ -20,6 +20,11 @@ class PartitionSection(KindSection):
     by_label: ClassVar[bool] = False  # whether it needs to know labels
 
     @property
+    def draws_with_replacement(self) -> bool:
+        """Whether a sample may be several clients'."""
+        return False
+
+    @property
     def leaves_empty(self) -> bool:
         """Whether a client may have no samples."""
         return False
@@ -29,6 +34,10 @@ class DrawnSection(PartitionSection):
     """One in which each client may draw samples, with replacement."""
 
     samples: Count | None = Field(default=None, description="Samples that each client draws.")
+
+    @property
+    def draws_with_replacement(self) -> bool:
+        return self.samples is not None
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         clients = scenario.population.clients
@@ -131,5 +140,36 @@ class Quantity(PartitionSection):
 
 
 DealtPartition = Iid | Dirichlet | Shards | Quantity
-ByLabel = Annotated[DealtPartition, Discriminator("kind"), OpenKind("partition")]
-AnyPartition = Annotated[ByFolder | DealtPartition, Discriminator("kind"), OpenKind("partition")]
+
+
+class Pooled(PartitionSection):
+    """What several clients have, or some samples of each, is one client's: such as samples that a server has
+    collected."""
+
+    kind: Literal["pooled"] = Field(description="pooled: several clients' samples, at one.")
+    of: Annotated[ByFolder | DealtPartition, Discriminator("kind"), OpenKind("partition")] = Field(
+        description="Which of the clients has which samples."
+    )
+    clients: Count = Field(description="How many there are.")
+    samples: Count | None = Field(
+        default=None, description="Samples of each client, drawn without replacement. None: all."
+    )
+
+    implementation: ClassVar[str] = "fedray.data.partition:PooledPartition"
+
+    @property
+    def by_folder(self) -> bool:  # type: ignore[override]
+        return self.of.by_folder
+
+    @property
+    def by_label(self) -> bool:  # type: ignore[override]
+        return self.of.by_label
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        if scenario.population.clients != 1:
+            got = f"pooled for {scenario.population.clients} clients"
+            yield Refused(".kind", got, "population.clients 1, who has all of it")
+
+
+ByLabel = Annotated[DealtPartition | Pooled, Discriminator("kind"), OpenKind("partition")]
+AnyPartition = Annotated[ByFolder | DealtPartition | Pooled, Discriminator("kind"), OpenKind("partition")]

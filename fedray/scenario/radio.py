@@ -80,6 +80,7 @@ class RadioLink(RadioBand):
 
     implementation: ClassVar[str] = "fedray.network.channel:RadioChannel"
     needs_places: ClassVar[bool] = True
+    carries_symbols: ClassVar[bool] = True
 
     @property
     def may_lose(self) -> bool:
@@ -87,7 +88,7 @@ class RadioLink(RadioBand):
 
     @property
     def has_chosen_power(self) -> bool:  # type: ignore[override]
-        return self.allocation == "equal" and not self.may_lose
+        return self.allocation.shares_equally and not self.may_lose
 
     def conflicts_of(self, direction: str, scenario: Any) -> Iterator[Refused]:
         if self.attempts > 1 and self.outage_db is None:

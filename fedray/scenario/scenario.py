@@ -17,6 +17,7 @@ from fedray.scenario.kinds import conflicts
 from fedray.scenario.ledger import LedgerSection
 from fedray.scenario.model import Model
 from fedray.scenario.network import Network
+from fedray.scenario.personal import Personal
 from fedray.scenario.population import Population
 from fedray.scenario.privacy import Privacy
 from fedray.scenario.runtime import Runtime
@@ -50,6 +51,11 @@ class Scenario(Section):
     tuning: Tuning = Field(description="What trains and travels.")
     training: Training = Field(description="How clients train: how long, how often, how fast.")
     aggregation: Aggregation = Field(default=FedAvg(), description="How the clients' updates are combined.")
+    personal: Personal | None = Field(
+        default=None,
+        description="What a client does in its local update for a model of its own. None: it trains the "
+        "global model, with what stays at home (tuning.local).",
+    )
     privacy: Privacy | None = Field(
         default=None,
         description="Differential privacy: what is clipped, where noise is added. None: none.",
@@ -96,7 +102,8 @@ class Scenario(Section):
     @property
     def keeps_client_state(self) -> bool:
         """Whether a client has a state of its own between its local updates."""
-        return self.aggregation.keeps_state or bool(self.tuning.local) or self.model.trains_home
+        kept = self.aggregation.keeps_state or bool(self.tuning.local) or self.model.trains_home
+        return kept or (self.personal is not None and self.personal.keeps_state)
 
     @property
     def attackers(self) -> frozenset[int]:
@@ -108,6 +115,17 @@ class Scenario(Section):
     def has_collusion(self) -> bool:
         """Whether what attackers send is made from the updates of the others."""
         return self.adversary is not None and self.adversary.colludes
+
+    @property
+    def gathers_updates(self) -> bool:
+        """Whether the server keeps each update of a round by itself, whatever the rule: attackers look at
+        them, or clients are paid for what each of them adds."""
+        return self.has_collusion or self.validation_images > 0
+
+    @property
+    def validation_images(self) -> int:
+        """Of the test set, on which the server finds out what each update adds to the model."""
+        return 0 if self.incentive is None else self.incentive.validation_images
 
     def attackers_in(self, round_number: int) -> frozenset[int]:
         """The clients that attack in a round."""
@@ -136,6 +154,20 @@ class Scenario(Section):
     def local_samples(self, client: int, samples: int) -> int:
         """How many samples a client with so many goes through in its local update."""
         return 0 if self.trains_nothing(client) else self.training.trained(samples)
+
+    def own_samples(self, client: int, samples: int) -> int:
+        """How many it goes through in steps for a model of its own, beside those."""
+        if self.personal is None or self.trains_nothing(client):
+            return 0
+        return self.personal.own_samples(self.training, samples)
+
+    @property
+    def tested_clients(self) -> list[int]:
+        """The clients whose own models are tested on their own distributions."""
+        if self.evaluation.clients is None:
+            return []
+        tested = self.evaluation.clients.tested(self.seed, self.population.clients)
+        return [client for client in tested if client not in self.attackers]
 
     @property
     def adds_to_master(self) -> bool:
@@ -209,6 +241,8 @@ class Scenario(Section):
         network = self.network
         if population.clients_per_round < population.clients or network.deadline_s is not None:
             return True
+        if self.topology.asynchronous is not None:
+            return True
         return network.may_lose or any(d.availability < 1 or d.dropout for d in network.devices)
 
     @property
@@ -224,7 +258,7 @@ class Scenario(Section):
     def held_out_images(self) -> int:
         """Of the test set, that nothing is measured on."""
         held_out = self.augmentation.weighting.held_out_images if self.augmentation else 0
-        return held_out or self.aggregation.clean_samples
+        return held_out or self.aggregation.clean_samples or self.validation_images
 
     @property
     def needs_label_counts(self) -> bool:

@@ -119,9 +119,9 @@ class SecureAggregation(Section):
         if scenario.population.selection == "fedcs":
             yield Refused("population.selection", "fedcs with secure aggregation", ONE_BY_ONE)
         for direction in ("uplink", "downlink"):
-            allocation = getattr(network.links[direction], "allocation", "equal")
-            if allocation in ("min_max", "proportional_fair"):
-                got = f"{allocation} with secure aggregation"
+            allocation = getattr(network.links[direction], "allocation", None)
+            if allocation is not None and allocation.compares_senders:
+                got = f"{allocation.kind} with secure aggregation"
                 yield Refused(f"network.{direction}.allocation", got, ONE_BY_ONE)
 
     def _updates(self, scenario: Any) -> Iterator[Refused]:

@@ -6,57 +6,14 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Discriminator, Field
 
 from fedray.scenario.base import Count, Refused
-from fedray.scenario.kinds import KindSection, OpenKind
+from fedray.scenario.kinds import OpenKind
+from fedray.scenario.mode import Mode, ModeSection
 from fedray.scenario.relay_defence import RelayDefence, RelayDefenceSection
 from fedray.scenario.split_defence import Defence
+from fedray.scenario.topology_section import TopologySection
 from fedray.scenario.transforms import Quantize, TopK
 
 Compression = Annotated[TopK | Quantize, Discriminator("kind")]
-
-
-class TopologySection(KindSection):
-    """What others ask of any topology. The defaults are those of a topology of one's own."""
-
-    kind: str = Field(description="Who sends what to whom.")
-
-    splits_model: ClassVar[bool] = False  # whether the server holds a part of the model that clients do not
-    hands_model_on: ClassVar[bool] = False  # whether clients pass the model on, not an update
-    plans_by_client: ClassVar[bool] = False  # whether each client has one local update and one uplink
-    needs_neighbours: ClassVar[bool] = False  # whether a client without another in range refuses the run
-    serves_in_clock_order: ClassVar[bool] = False  # whether the server serves steps as the clock starts them
-
-    @property
-    def reduces_among_clients(self) -> bool:
-        """Whether clients add up their updates among themselves."""
-        return False
-
-    @property
-    def chooses_cut(self) -> bool:
-        """Whether where the model is cut is chosen by its costs, before anything trains."""
-        return False
-
-    @property
-    def shares_uplink(self) -> bool:
-        """Whether the clients of a round send to the server at once, each its own update."""
-        return False
-
-    @property
-    def relay_defence(self) -> RelayDefenceSection | None:
-        """What clients do with a model that another one hands them, beside training it."""
-        return None
-
-    @property
-    def views(self) -> tuple[str, ...]:
-        """What an observer may see in it: the values that evaluation.leakage.view takes."""
-        return ()
-
-    def updates(self, clients: int) -> int:
-        """How many updates reach the server of so many clients."""
-        return clients
-
-    def server_calls(self, clients: int) -> int:
-        """Calls that may wait at the server at once for so many clients; 0: they come one after another."""
-        return 0
 
 
 class Relay(TopologySection):
@@ -134,6 +91,11 @@ class Parallel(TopologySection):
         "round's n clients add them in a ring over sidelinks, in which each sends 2 (n - 1) / n of the "
         "payload, and one of them sends the result up.",
     )
+    mode: Mode | None = Field(
+        default=None,
+        description="Asynchronous rounds: when the server takes its step, where clients do not wait for each "
+        "other. None: each round waits for all its clients.",
+    )
 
     implementation: ClassVar[str] = "fedray.topologies.parallel:ParallelTopology"
     cites: ClassVar[tuple[str, ...]] = ("huang2023federated",)
@@ -144,8 +106,15 @@ class Parallel(TopologySection):
         return self.reduce == "allreduce"
 
     @property
+    def asynchronous(self) -> ModeSection | None:
+        return self.mode
+
+    @property
     def shares_uplink(self) -> bool:
         return self.reduce == "server"
+
+    def updates(self, clients: int) -> int:
+        return clients if self.mode is None else self.mode.updates_per_step
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -163,10 +132,30 @@ class Parallel(TopologySection):
                 yield Refused(".reduce", f"allreduce with {key}", "server: a ring adds what all have")
 
 
+class CentralServer(TopologySection):
+    """The server trains alone, on all samples: they lie there already, as one client's, and nothing travels.
+    The centralised baseline of a federation, and what trains on samples that have been collected."""
+
+    kind: Literal["central"] = Field(description="central: the server alone, on all samples.")
+
+    implementation: ClassVar[str] = "fedray.topologies.central:CentralTopology"
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        clients = scenario.population.clients
+        if clients != 1:
+            yield Refused("population.clients", f"{clients} for a central topology", "1, who stands for all")
+        for name in ("augmentation", "secure_aggregation", "incentive", "adversary", "ledger"):
+            if getattr(scenario, name) is not None:
+                yield Refused("topology.kind", f"central with {name}", "another: there are no clients")
+        for key in scenario.closing_keys:
+            yield Refused(key, "one for a central topology", "none: nobody is waited for")
+
+
 class Split(TopologySection):
     """Clients hold the first stages of the model, the server the rest; each batch's activations go up and
     their gradients come down, and the clients' parts are averaged (huang2023, Fig. 2b). `fedray plan` lists
-    a model's stages and the cuts between them."""
+    a model's stages and the cuts between them. A codec is cut at its channel: what goes up is symbols, which
+    take airtime and no bytes."""
 
     kind: Literal["split"] = Field(description="split: a model cut between clients and server.")
     cut: str = Field(
@@ -312,4 +301,4 @@ class Split(TopologySection):
             yield Refused(".variant", f"vanilla with {key}", expected)
 
 
-Topology = Annotated[Relay | Parallel | Split, Discriminator("kind"), OpenKind("topology")]
+Topology = Annotated[Relay | Parallel | Split | CentralServer, Discriminator("kind"), OpenKind("topology")]

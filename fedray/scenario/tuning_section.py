@@ -12,6 +12,7 @@ PAYLOAD = (
     "The number format on the network: fp32, fp16 or bf16; fp16 and bf16 halve the bytes. None: as "
     "training.precision."
 )
+NORMS = "norms"  # in `local`: every normalization layer
 
 
 class TuningSection(KindSection):
@@ -24,8 +25,10 @@ class TuningSection(KindSection):
     local: list[str] = Field(
         default=[],
         description="Names of weights, or of running means, that stay with their client and do not travel "
-        "(FedPer, Arivazhagan et al. 2019), as in a shell: `*` stands for anything, `?` for a character. The "
-        "server's model, which is evaluated and exported, has their initial values.",
+        "(FedPer, Arivazhagan et al. 2019), as in a shell: `*` stands for anything, `?` for a character. "
+        "`norms` stands for every normalization layer with its running means (FedBN, Li et al. 2021); "
+        "`*.lora_B.*` for the B of every adapter (FedSA-LoRA, Guo et al. 2025). The server's model, which is "
+        "evaluated and exported, has their initial values.",
     )
 
     # `module:function` of (section, the model's, the scenario's folder), without torch: raises Refused for
@@ -33,6 +36,16 @@ class TuningSection(KindSection):
     verify_base: ClassVar[str | None] = None
     has_adapters: ClassVar[bool] = False  # whether what trains stands beside frozen weights
     trains_in_gangs: ClassVar[bool] = False  # whether several clients can train in one forward pass
+
+    @property
+    def keeps_norms(self) -> bool:
+        """Whether normalization layers stay with their client."""
+        return NORMS in self.local
+
+    @property
+    def local_patterns(self) -> list[str]:
+        """What else stays with its client, by name."""
+        return [pattern for pattern in self.local if pattern != NORMS]
 
     def named(self, text: str) -> str:
         """A caption or prompt with what was learnt under the name that it has learnt for it."""
@@ -54,5 +67,10 @@ class TuningSection(KindSection):
 
     def cited(self) -> Iterator[str]:
         yield from super().cited()
-        if self.local:
+        adapters = [pattern for pattern in self.local_patterns if ".lora_B" in pattern]
+        if self.keeps_norms:
+            yield "li2021fedbn"
+        if adapters:
+            yield "guo2025selective"
+        if len(self.local_patterns) > len(adapters):
             yield "arivazhagan2019federated"

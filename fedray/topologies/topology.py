@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from fedray.scenario.base import Refused
-from fedray.scenario.topology import TopologySection
+from fedray.scenario.topology_section import TopologySection
 from fedray.schedule import Schedule
 
 

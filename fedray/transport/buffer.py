@@ -199,9 +199,11 @@ class FlatParameters:
         self.home_numbers = n = self.home_layout.numel
         first = n - self.home_layout.trained  # where what trains begins
         whole = torch.empty(n + self.layout.numel, dtype=torch.float32, device=device)
+        self.numbers = whole  # all of the model's
         self.all = whole[n:]  # what travels
         self.home = whole[:n]
         self.trained = torch.nn.Parameter(whole[first : n + self.layout.trained])  # what the optimizer sees
+        self.trained_places = slice(first, n + self.layout.trained)  # where that is among all
         self.gradient = self.trained.grad = torch.zeros_like(self.trained)
         self.travelling_trained = whole[n : n + self.layout.trained]
         self.travelling_gradient = self.gradient[n - first :]

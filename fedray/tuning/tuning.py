@@ -90,7 +90,7 @@ class Tuning(ABC):
             )
         learner.refuse_tuning()
         buffers = learner.travelling_buffers()
-        local = self._local([*chosen, *buffers], learner)
+        local = self._local({**chosen, **buffers}, learner)
         learner.local_names = frozenset(local)
         travelling = {name: t for name, t in {**chosen, **buffers}.items() if name not in local}
         if local and not travelling:
@@ -151,11 +151,29 @@ class Tuning(ABC):
         """The same where a rule changes base weights."""
         raise NotImplementedError(f"{type(self).__name__} has no adapters")
 
-    def _local(self, names: Sequence[str], learner: Learner) -> set[str]:
+    def _local(self, named: Mapping[str, Tensor], learner: Learner) -> set[str]:
         """Those names of what would travel that stay at home: by `local`, and by the learner itself."""
-        for pattern in self.section.local:
-            if not any(fnmatchcase(name, pattern) for name in names):
-                expected = f"a pattern that names weights that train, such as {names[0]!r}"
+        patterns = [*self.section.local_patterns, *learner.home]
+        for pattern in self.section.local_patterns:
+            if not any(fnmatchcase(name, pattern) for name in named):
+                expected = f"a pattern that names weights that train, such as {next(iter(named))!r}"
                 raise Refused("tuning.local", repr(pattern), expected)
-        patterns = [*self.section.local, *learner.home]
-        return {name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)}
+        local = {name for name in named if any(fnmatchcase(name, pattern) for pattern in patterns)}
+        if self.section.keeps_norms:
+            norms = normalization(learner)
+            own = {name for name, tensor in named.items() if id(tensor) in norms}
+            if not own:
+                expected = "a model whose normalization layers train, or other patterns"
+                raise Refused("tuning.local", "norms, of which this model has none", expected)
+            local |= own
+        return local
+
+
+def normalization(learner: Learner) -> set[int]:
+    """The ids of the parameters and buffers of a model's normalization layers: torch's, and others that are
+    called so, such as transformers' LlamaRMSNorm."""
+    kinds = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+    modules = (module for part in learner.parts.values() for module in part.modules())
+    layers = [m for m in modules if isinstance(m, kinds) or type(m).__name__.endswith("Norm")]
+    tensors = (t for m in layers for t in (*m.parameters(recurse=False), *m.buffers(recurse=False)))
+    return {id(tensor) for tensor in tensors}

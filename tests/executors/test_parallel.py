@@ -243,7 +243,7 @@ def test_only_clients_that_took_part_have_a_state_and_a_damaged_one_is_refused_b
     state.write_bytes(damaged)
     executor = begun(file)
     saved = json.loads((newest / "state.json").read_text())["saved"]
-    from fedray.runs.folder import Saved
+    from fedray.runs.state import Saved
 
     with pytest.raises(ValueError, match=state.name):
         executor.restore(newest, Saved(**saved))

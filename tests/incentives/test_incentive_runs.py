@@ -164,7 +164,8 @@ def test_a_round_that_nobody_wins_leaves_the_model_as_it_is(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"incentive": AUCTION | {"joule_price": -1.0}}, "incentive.joule_price"),
+        ({"incentive": AUCTION | {"joule_price": -1.0}}, "joule_price: got -1.0, expected at least 0"),
+        ({"incentive": {"kind": "budget_auction", "budget": -1.0}}, "budget: got -1.0, expected a number ab"),
         ({"incentive": AUCTION | {"private_factor": [1.5, 0.5]}}, "the lower factor first"),
         ({"population.selection": "round_robin"}, "round_robin beside incentive"),
         ({"population.over_select": 1}, "0 beside incentive"),
@@ -188,5 +189,6 @@ def test_check_refuses_misreports_where_nobody_bids(tmp_path):
 )
 def test_a_budget_or_a_value_that_no_client_fits_is_refused_before_anything_trains(incentive, tmp_path):
     key = "budget" if "budget" in incentive else "unit_value"
-    with pytest.raises(ScenarioError, match=f"incentive.{key}: got 1e-06, with which nobody wins"):
+    expected = f"incentive.{key}: got 1e-06, with which nobody wins the first round, expected more, where the"
+    with pytest.raises(ScenarioError, match=expected):
         plan(checks.check(scenario(tmp_path, {"incentive": incentive})))

@@ -81,3 +81,8 @@ def test_scores_are_refused_where_nobody_reports_labels(tmp_path):
     changes = {"population": {"clients": 6, "per_round": 3}}
     with pytest.raises(ScenarioError, match="label_scores where nobody reports labels"):
         checks.check(scenario(tmp_path, changes))
+
+
+def test_a_negative_price_of_labels_is_refused(tmp_path):
+    with pytest.raises(ScenarioError, match=r"incentive\.price: got -1, expected a number above 0"):
+        checks.check(scenario(tmp_path, {"incentive": BASE["incentive"] | {"price": -1}}))

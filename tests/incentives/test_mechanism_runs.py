@@ -271,13 +271,15 @@ def test_misreports_never_gain_where_the_mechanism_is_truthful(kind, plans):
 @pytest.mark.parametrize(
     ("incentive", "changes", "message"),
     [
-        (CONTRACT | {"types": [0.5, 1.0]}, {}, "the highest factor first"),
-        (CONTRACT | {"types": [1.0, -1.0]}, {}, "incentive.types"),
+        (CONTRACT | {"types": [0.5, 1.0]}, {}, r"types: got \[0.5, 1.0\], expected the highest factor first"),
+        (CONTRACT | {"types": [1.0, -1.0]}, {}, r"types.1: got -1.0, expected a number above 0"),
+        (CONTRACT | {"types": []}, {}, r"types: got 0 of them, expected at least 1"),
         (CONTRACT | {"shares": [0.5, 0.5]}, {}, "3 numbers, one for each of types"),
         (CONTRACT | {"shares": [0.5, 0.5, 0.5]}, {}, "add up to 1, not 1.5"),
         (CONTRACT, {"training.local_epochs": None, "training.local_steps": 3}, "training.local_epochs: an"),
         (CONTRACT, {"topology": {"kind": "relay"}}, "contract in relay"),
-        (PRICE | {"benefit": -1.0}, {}, "incentive.benefit"),
+        (PRICE | {"benefit": -1.0}, {}, r"incentive.benefit: got -1.0, expected a number above 0"),
+        (RELAY | {"second_price": -1.0}, {}, r"incentive.second_price: got -1.0, expected at least 0"),
         (PRIZE, {"population.per_round": 1}, "two clients at least"),
         (SPLIT, {"topology.cut": "head"}, "cut: auto, which the bids decide"),
         (SPLIT, {"topology.variant": "vanilla"}, "vanilla beside incentive vcg_split"),

@@ -67,43 +67,6 @@ def test_the_clients_and_their_order_are_the_best_of_all_with_values_and_last_st
         assert outcome.payments[i] == pytest.approx(own + welfare(outcome.order) - without)
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 2**31), st.floats(0, 3))
-def test_no_misreported_price_of_a_joule_gains_and_nobody_loses(seed, factor):
-    rng = np.random.default_rng(seed)
-    joules = rng.uniform(0, 10, (4, 4))
-    prices = rng.uniform(0.5, 2, 4)
-
-    def utility(bids, client):
-        outcome = relay_auction(joules, bids, 8)
-        after = dict(zip(outcome.order, outcome.order[1:], strict=False)).get(client)
-        return outcome.payments[client] - (0 if after is None else joules[client][after] * prices[client])
-
-    lie = prices.copy()
-    lie[1] *= factor
-    assert utility(lie, 1) <= utility(prices, 1) + 1e-9
-    assert all(utility(prices, i) >= -1e-9 for i in range(4))
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 2**31))
-def test_no_misreported_costs_of_cuts_gain_and_nobody_loses(seed):
-    rng = np.random.default_rng(seed)
-    values = rng.uniform(2, 6, 3)
-    costs = rng.uniform(0, 6, (5, 3))
-
-    def utility(bids, client):
-        outcome = split_auction(values, bids, 2)
-        if client not in outcome.winners:
-            return 0.0
-        return outcome.payments[outcome.winners.index(client)] - costs[client, outcome.cut]
-
-    lie = costs.copy()
-    lie[0] = rng.uniform(0, 6, 3)
-    assert utility(lie, 0) <= utility(costs, 0) + 1e-9
-    assert all(utility(costs, i) >= -1e-9 for i in range(5))
-
-
 def test_more_than_eight_clients_of_a_relay_are_refused():
     with pytest.raises(ValueError, match="got 9 clients, expected 1 to 8"):
         relay_auction(np.ones((9, 9)), np.ones(9), 20)

@@ -232,10 +232,6 @@ def test_what_is_saved_opens_again_with_its_moments(tmp_path):
         ({"model": MODEL | {"resolution": 30}}, r"model\.resolution: got 30, expected a multiple of 4"),
         ({"model": MODEL, "topology": {"kind": "relay"}}, r"model\.start: got linear in a relay"),
         (
-            {"model": MODEL, "topology": {"kind": "split", "cut": "encode"}},
-            r"topology\.kind: got split for a codec",
-        ),
-        (
             {"evaluation": {"transmission": {}}},
             r"evaluation\.transmission: got some for a classifier, expected a codec",
         ),

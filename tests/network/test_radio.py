@@ -59,6 +59,30 @@ def test_overhead_and_block_errors_lengthen_a_transfer_by_their_closed_forms():
     assert slow == pytest.approx(plain / 0.8 / 0.9)
 
 
+def test_symbols_take_their_number_over_the_senders_share_of_the_band_and_are_never_lost():
+    """Less its overhead; they are tried once, whatever the outage, and have no blocks to send again."""
+    unlucky = link(latency_s=0.5, overhead=0.2, block_error=0.5, harq=1, outage_db=90.0, receive_w=1.0)
+    whole = np.ones(2, int)
+    requests = TransferRequests(
+        np.arange(2), -whole, 0 * whole, whole, np.array([0.5, 0.25]), np.zeros(2, int)
+    )
+    found = unlucky.symbol_transfers(NOW, requests, np.array([980, 98]))
+    on_air_s = np.array([980 / (0.5 * 0.8 * 20e6), 98 / (0.25 * 0.8 * 20e6)])
+    assert found.time_s == pytest.approx(0.5 + on_air_s)
+    assert found.energy_j == pytest.approx((10 ** (2.3 - 3) + 1.0) * on_air_s)
+    assert not found.lost.any()
+
+
+def test_half_the_band_doubles_a_devices_ratio_and_leaves_a_base_stations():
+    whole = np.ones(1, int)
+    half = TransferRequests(0 * whole, -whole, 0 * whole, whole, np.array([0.5]), 0 * whole)
+    mean_db = 23 - (128.1 + 37.6 * np.log10(0.1)) - (-174 + 10 * np.log10(20e6) + 5)
+    assert link().mean_snr_db(NOW, half) == pytest.approx(mean_db + 10 * np.log10(2))
+    down = link("downlink", noise_figure_db=5.0, transmit_dbm=23.0)
+    back = half._replace(sender=half.receiver, receiver=half.sender)
+    assert down.mean_snr_db(NOW, back) == pytest.approx(mean_db)
+
+
 @given(st.floats(-20, 20), st.floats(0.1, 20), st.floats(1, 200), st.floats(1, 100))
 def test_a_rate_grows_with_power_and_bandwidth_and_falls_with_distance(dbm, more_db, mhz, more_m):
     base = rates(link(transmit_dbm=dbm, bandwidth_hz=mhz * 1e6, fading="rayleigh"))

@@ -23,6 +23,7 @@ ROOMS = {
         "much",
     ),
     "topology": ("topology", {"kind": "my_kinds:OneByOne", "backwards": True}, "backwards", "no"),
+    "mode": ("topology.mode", {"kind": "my_kinds:AsTheyAre", "concurrency": 3, "together": 2}, "together", 0),
     "selection": ("population.selection", {"kind": "my_kinds:Last", "skip": 1}, "skip", -1),
     "link": ("network.uplink", {"kind": "my_kinds:RateTable", "rates_bps": RATES}, "rates_bps", 1.0),
     "device": ("network.device", {"kind": "my_kinds:NanoDevice", "nanoseconds": 2.0}, "nanoseconds", 0),
@@ -42,6 +43,7 @@ def changes(room, **options):
         "rule": {"aggregation": kind},
         "hook": {"aggregation": {"kind": "fedavg", "transforms": [kind]}},
         "topology": {"topology": kind},
+        "mode": {"topology": {"kind": "parallel", "mode": kind}, "population": {"clients": 5}},
         "selection": {"population": {"clients": 5, "per_round": 2, "selection": kind}},
         "link": {"network": network(uplink=kind)},
         "device": {"network": network(device=kind)},
@@ -149,6 +151,12 @@ def test_a_users_tuning_that_trains_nothing_is_refused_with_its_line(fedray, tmp
 def test_a_users_rule_sees_every_update(ran, ours):
     """Without the two smallest and the two largest of five, what is left is the median."""
     assert sha(ran("rule")) == ours({"aggregation": {"kind": "median"}})
+
+
+def test_a_users_mode_says_what_stale_updates_count(ran, ours):
+    mode = {"kind": "fedbuff", "concurrency": 3, "buffer": 2, "staleness": {"kind": "constant"}}
+    as_ours = {"topology": {"kind": "parallel", "mode": mode}, "population": {"clients": 5}}
+    assert sha(ran("mode")) == ours(as_ours)
 
 
 def test_a_users_hook_changes_what_clients_send(ran, ours):

@@ -21,7 +21,7 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "kind": {
         "drawn",
         "per_class",
-        *("folder", "iid", "dirichlet"),  # dirichlet: by whether it has samples
+        *("folder", "iid", "pooled", "dirichlet"),  # dirichlet: by whether it has samples
         *("clip", "image_folder", "text", "bytes", "classifier", "transformer", "full", "partial", "sgd"),
         *("fixed", "linear", "held_out", "line_search"),  # augmentation, which cites
         # sidelink: by its model
@@ -30,6 +30,8 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
         *("service", "edge", "listed", "zipf", "exponential", "curve"),  # who serves requests, and how
         *("awgn", "rayleigh"),  # channels of a codec, which cites
         *("lfu", "lru", "hits_per_byte"),  # of a cache
+        *("constant", "polynomial", "hinge"),  # of staleness, in a mode that cites
+        *("equal", "broadcast", "min_max"),  # shares of a band
         *("random", "round_robin", "most_free", "nearest_with_model", "greedy", "prophet"),  # plain rules
         *("level", "neighbours", "sidelink", "flops", "profile", "mix", "disc", "line", "places"),
     },
@@ -66,7 +68,6 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "game": {"price", "prize"},  # of a kind that cites
     "fading": {"model", "none", "rayleigh", "rician"},
     "modulation": {"64qam", "256qam"},
-    "allocation": {"equal", "broadcast", "min_max"},
     "model": {"umi", "uma", "rma", "inh"},  # of a kind that cites
     "executor": {"serial"},
     "actors": {"auto"},
@@ -84,6 +85,7 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
         "trackio",
         "wandb",
     },
+    "measure": {"loss", "accuracy"},  # of contributions, whose section cites
 }
 
 
@@ -108,6 +110,7 @@ VALUES = {  # of keys beside `kind`, whose section cites them
     "selection": {"fedcs", "label_cover", "round_robin", "proportional_fair"},
     "network": {"lenet", "resnet18"},
     "weighting": {"quality"},
+    "contribution": {"leave_one_out", "shapley"},
     "view": {"activations", "neighbour", "server", "sum"},
     "objective": {"masked_language", "causal_language", "classification", "masked_image"},
     "loss": {"nonsaturating", "hinge"},
@@ -116,7 +119,6 @@ VALUES = {  # of keys beside `kind`, whose section cites them
     "precision": {"fp16"},
     "base_precision": {"nf4"},
     "rate": {"shannon", "truncated", "nr_mcs"},
-    "allocation": {"proportional_fair", "blocks"},
     "model": {"urban", "highway", "d2d"},
     "executor": {"ray"},
 }

@@ -8,13 +8,13 @@ from functools import partial
 import pytest
 from PIL import Image
 
-from fedray import engine
+from fedray import engine, trained_models
 from fedray import generate as generating
-from fedray import trained_models
 from fedray.errors import UserError
 from fedray.report.page import write
 from fedray.runs import reader
-from fedray.runs.folder import RunFolder, State
+from fedray.runs.folder import RunFolder
+from fedray.runs.state import State
 from fedray.scenario import ScenarioError
 from fedray.terminal import Quiet
 from tests.report.made import made_up, with_everything

@@ -10,7 +10,8 @@ import time
 import pytest
 
 from fedray.network.ledger import Ledger
-from fedray.runs.folder import KEEP, RunFolder, Saved
+from fedray.runs.folder import KEEP, RunFolder
+from fedray.runs.state import Saved
 from fedray.scenario import ScenarioError
 from tests.helpers import garments, rows, run, timeless
 

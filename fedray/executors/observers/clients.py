@@ -28,7 +28,7 @@ class ObservedClients(ClientWorker):
             DataFailure: where it cannot train.
         """
         update = self.run(0, client, received, {})
-        change = self._change(update, received)
+        change = self._change(update)
         context = HookContext(self.job.scenario.seed, 0, client, server=hooks_state(state))
         hooks = self.model.hooks
         layout = self.model.flat.layout

@@ -13,10 +13,11 @@ import ray
 from fedray.data import holdings
 from fedray.executors import Job, ServerRestarted, TrainReport
 from fedray.executors.ray.turns import Turns
+from fedray.executors.versions import Aged
 from fedray.lazy import resolve
 from fedray.planning.workload import Workload
 from fedray.runs.fingerprint import of_data
-from fedray.runs.folder import Saved
+from fedray.runs.state import Saved
 from fedray.scenario.base import Refused
 from fedray.steps import Pass
 
@@ -149,6 +150,8 @@ class ClientHost(Actor):
         *states: Any,
         secure: Any = None,
         weights: Any = None,
+        staleness: int | None = None,
+        newest: Any = None,
     ) -> tuple[Any, ...]:
         """The sum once all parts of a round are done, the reports, then the new states, each an object of its
         own.
@@ -163,14 +166,21 @@ class ClientHost(Actor):
             generated: samples that join each client's own, or None.
             secure: the round's secure aggregation, or None.
             weights: of the round's clients, where these are its own.
+            staleness: of `base`, where clients do not begin together.
+            newest: the newest global buffer, where the mode asks for it.
         """
+        aged = None if staleness is None else Aged(staleness, newest)
         before = None if part.first else self.so_far
         kept = states or [None] * len(clients)
         total, reports, new = self.work.train_all(
-            base, server, weight, round_number, clients, kept, before, generated, secure, weights
+            base, server, weight, round_number, clients, kept, before, generated, secure, weights, aged
         )
         self.so_far = None if part.last else total
         return total if part.last else None, reports, *([state or {} for state in new] if states else ())
+
+    def test_clients(self, round_number: int, buffer: Any, clients: Sequence[int], *states: Any) -> Any:
+        kept = dict(zip(clients, states, strict=True)) if states else {}
+        return self.work.test_clients(round_number, buffer, clients, kept)
 
     def audit(self, buffer: Any, clients: Sequence[int]) -> Any:
         return [self.work.audit(client, buffer) for client in clients]
@@ -300,7 +310,8 @@ class ServerHost(Actor):
         from fedray.executors.server import reported
 
         trained = report is not None
-        report = reported(report, round_number, sums)
+        added = self.work.contributions(layout, buffer, state, round_number, can_train, sums)
+        report = reported(report, round_number, sums, added)
         if sums or self.work.job.scenario.steps_without_updates:
             buffer, state = self.work.aggregate(layout, buffer, state, round_number, can_train, sums, secure)
         if trained:
@@ -317,6 +328,9 @@ class ServerHost(Actor):
     def client_state(self, folder: Path, name: str, sha256: str) -> Any:
         return self.work.client_state(folder, name, sha256)
 
+    def version(self, folder: Path, name: str, sha256: str) -> Any:
+        return self.work.version(folder, name, sha256)
+
     def checkpoint(self, *arguments: Any) -> Saved:
         return self.work.checkpoint(*arguments)
 
@@ -325,7 +339,7 @@ class EvaluatorHost(Actor):
     """An actor that looks at the model while others train it."""
 
     def make(self) -> Any:
-        from fedray.executors.server import EvaluatorWork
+        from fedray.executors.evaluator import EvaluatorWork
 
         return EvaluatorWork(self.job, _device())
 

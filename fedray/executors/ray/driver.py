@@ -3,6 +3,7 @@
 from typing import Any
 
 from fedray.executors.ray.hosts import HostPool
+from fedray.executors.versions import Versions
 from fedray.planning.shared import Shared
 
 
@@ -16,6 +17,7 @@ class Driver(HostPool):
     buffer: Any  # the global one
     state: Any  # the server's
     client_states: dict[int, Any]
+    versions: Versions
     can_train: int  # clients that can train at all
     parts: int  # in which a host is asked for its clients of a round
     group: str | None  # in which the hosts reduce among themselves

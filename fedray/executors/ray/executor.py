@@ -12,16 +12,26 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from fedray.executors import DataFailure, EvaluationHandle, Job, ServerRestarted, StepFailed, TrainReport
+from fedray.executors import (
+    ClientTestsHandle,
+    DataFailure,
+    EvaluationHandle,
+    Job,
+    ServerRestarted,
+    StepFailed,
+    TrainReport,
+)
 from fedray.executors.ray.actors import EvaluatorHost, ServerHost
+from fedray.executors.ray.client_tests import SubmittedTests
 from fedray.executors.ray.connection import cluster_nodes, connect
 from fedray.executors.ray.driver import Driver
 from fedray.executors.ray.wiring import SubmittedRound, submit, submit_split
 from fedray.executors.split import failed
+from fedray.executors.versions import Versions
 from fedray.planning.placement import Node, pack, refuse_crowded
 from fedray.planning.shared import Shared
 from fedray.planning.workload import Workload
-from fedray.runs.folder import Saved
+from fedray.runs.state import Saved
 from fedray.scenario.base import Refused
 from fedray.scenario.scenario import Scenario
 from fedray.schedule import Schedule
@@ -127,6 +137,7 @@ class RayExecutor(Driver):
         # references; Ray spills to disk what its memory does not hold
         self.client_states: dict[int, Any] = {}
         self.changed: set[int] = set()  # since the last checkpoint
+        self.versions = Versions()
 
     def restore(self, folder: Path, saved: Saved) -> None:
         buffer, state, whole = self.server.restore.options(num_returns=3).remote(self.layout, folder, saved)
@@ -135,6 +146,8 @@ class RayExecutor(Driver):
         self.state = state
         for client, name in saved.clients.items():
             self.client_states[client] = self.server.client_state.remote(folder, name, saved.files[name])
+        for version, name in saved.versions.items():
+            self.versions.buffers[version] = self.server.version.remote(folder, name, saved.files[name])
         # Written anew: the checkpoint before the next one may be a damaged one.
         self.changed = set(self.client_states)
 
@@ -150,6 +163,7 @@ class RayExecutor(Driver):
                     if report.client not in reported:
                         reported.add(report.client)
                         yield report
+                self.versions.keep(schedule, self.buffer)
                 self._accept(submitted, time.monotonic() - start)
                 return
             except RayError as e:
@@ -167,6 +181,7 @@ class RayExecutor(Driver):
             self.heal(all_anew=self.group is not None)
             self.group = None
             attempts += 1
+        self.versions.keep(schedule, self.buffer)  # nobody sent anything
 
     def _results(self, submitted: SubmittedRound, progress: Progress) -> Iterator[TrainReport]:
         """Reports as they come, in the schedule's order; then waits for the round's end."""
@@ -234,6 +249,10 @@ class RayExecutor(Driver):
 
         return EvaluationHandle(done, lambda: self._get(metrics, "evaluating"))
 
+    def test_clients(self, round_number: int) -> ClientTestsHandle:
+        tests = SubmittedTests(self, round_number)
+        return ClientTestsHandle(tests.done, tests.result)
+
     def audit(self, clients: Sequence[int], labels: Any, grid: Path) -> dict[str, Any]:
         shares = self.share_out(clients, self.shared.samples)
         parts = [self.hosts[i].actor.audit.remote(self.buffer, some) for i, some in shares]
@@ -245,9 +264,11 @@ class RayExecutor(Driver):
         changed = sorted(self.changed)
         unchanged = sorted(self.client_states.keys() - self.changed)
         states = [self.client_states[c] for c in changed]
+        versions = self.versions.buffers
         written = self.server.checkpoint.remote(
-            self.layout, self.buffer, self.state, folder, before, unchanged, changed, *states
-        )
+            self.layout, self.buffer, self.state, folder, before, unchanged, changed, [*versions],
+            *states, *versions.values(),
+        )  # fmt: skip
         saved: Saved = self._get(written, "writing a checkpoint")
         self.changed = set()
         return saved

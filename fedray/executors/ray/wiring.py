@@ -13,7 +13,9 @@ from fedray.executors import chains, client_weights, companion_round, last_valid
 from fedray.executors.ray.actors import Part
 from fedray.executors.ray.driver import Driver
 from fedray.executors.split import Ask, ask
+from fedray.executors.versions import by_staleness
 from fedray.planning.gangs import gangs
+from fedray.scenario.kinds import implementation
 from fedray.schedule import Schedule
 
 
@@ -100,22 +102,41 @@ def _submit_parallel(
     in_parts = []  # which part, its first client, its reports
     states: dict[int, Any] = {}
     for i, share in driver.share_out(clients, driver.shared.samples):
-        units = gangs(scenario, share, driver.shared.samples.__getitem__)
-        size = -(-len(units) // driver.parts)
-        for start in range(0, len(units), size):
-            some = [client for unit in units[start : start + size] for client in unit]
-            part = Part(start == 0, start + size >= len(units))
+        calls = _parts(driver, schedule, share)
+        for n, (staleness, some) in enumerate(calls):
+            part = Part(n == 0, n == len(calls) - 1)
             before = [driver.client_states.get(c) for c in some] if scenario.keeps_client_state else []
             call = driver.hosts[i].actor.train_all.options(num_returns=2 + len(before))
             total, report, *new = call.remote(
-                driver.buffer, server_state, weight, schedule.round, some, part, extra, *before,
-                secure=secure, weights=schedule.weights,
+                driver.versions.base(schedule, staleness, driver.buffer), server_state, weight,
+                schedule.round, some, part, extra, *before,
+                secure=secure, weights=schedule.weights, **_aged(driver, staleness),
             )  # fmt: skip
-            in_parts.append((start // size, some[0], report))
+            in_parts.append((n, some[0], report))
             states |= _kept_on_driver(driver, some, new)
         accumulators[i] = total
     as_they_come = sorted(in_parts, key=lambda entry: entry[0])
     return ParallelParts(accumulators, [(client, report) for _, client, report in as_they_come], states)
+
+
+def _parts(driver: Driver, schedule: Schedule, clients: Sequence[int]) -> list[tuple[int, list[int]]]:
+    """A host's clients in the parts in which it is asked for them, each with the staleness that they have."""
+    parts: list[tuple[int, list[int]]] = []
+    for staleness, of_age in by_staleness(schedule, clients):
+        units = gangs(driver.job.scenario, of_age, driver.shared.samples.__getitem__)
+        size = -(-len(units) // driver.parts)
+        for start in range(0, len(units), size):
+            parts.append((staleness, [client for unit in units[start : start + size] for client in unit]))
+    return parts
+
+
+def _aged(driver: Driver, staleness: int) -> dict[str, Any]:
+    """How old the model is that clients began with, for a host; nothing where they begin together."""
+    section = driver.job.scenario.topology.asynchronous
+    if section is None:
+        return {}
+    newest = driver.buffer if implementation(section).needs_drift else None
+    return {"staleness": staleness, "newest": newest}
 
 
 def _kept_on_driver(driver: Driver, clients: Sequence[int], new: Sequence[Any]) -> dict[int, Any]:

@@ -46,8 +46,9 @@ class SplitUpdate:
         state: StateArrays | None,
     ) -> None:
         scenario = work.job.scenario
-        work.learner.prepare_round(round_number)
         self.received = work.model.client.numbers(buffer)  # [numel] fp32
+        work.model.prepare_round(round_number, work.model.client.layout, self.received)
+        self.learner_state = work.learner.update_state
         self.weights = PartWeights(work.model.client, self.received, (state or {}).get(HOME))
         self.draws = torch.Generator().manual_seed(key(scenario.seed, round_number, client, "noise"))
         self.samples = len(work.client_indices[client])
@@ -155,7 +156,9 @@ class SplitClients(ClientDatasets):
             update.pieces = self._pieces(round_number, update, step)
         values, share = next(update.pieces)
         update.sizes[-1] += step.samples
+        self.learner.update_state = update.learner_state
         known = update.weights.run(self.cut.front, values, update.batch.leaves)
+        update.learner_state = self.learner.update_state
         out = tensors(self.cut.smashed, known)
         loss: list[Tensor] = []
         if self.defence is not None:
@@ -165,11 +168,13 @@ class SplitClients(ClientDatasets):
         optional = [name for name in self.cut.optional if name in known]
         home = {name: known[name] for name in (*self.cut.home, *optional)}
         update.batch.open[step.part] = (out, home, loss, share)
-        return pack(out, self.wire, self._seed(round_number, step, "smashed"), share)
+        return pack(out, self.model.wire_up, self._seed(round_number, step, "smashed"), share)
 
     def _pieces(self, round_number: int, update: SplitUpdate, step: Pass) -> Iterator[tuple[Values, float]]:
         """The next batch's micro-batches."""
         drawn = self.learner.draw(self.shard(step.client, round_number), next(update.indices), update.draws)
+        if step.snr_db is not None:
+            drawn = self.learner.at_snr(drawn, step.snr_db)
         whole: Values = inputs(drawn)
         if withheld := self.cut.withheld(whole):
             names = " and ".join(withheld)

@@ -61,15 +61,20 @@ def measure(job: Job, learner: Learner, samples: Samples, sheet_file: Path) -> d
     if (defends := defence(topology.defence)) is not None:
         sent = defends.sent(sent, draws)
     wire = WireFormat(codecs(topology.compression), DTYPES[scenario.training.precision])
+    if result.on_air:  # the numbers that the server measures are its own
+        wire = WireFormat((), torch.float32)
     arrived = unpack(pack(sent, wire, 0), wire, 0, sent[0][1].device)
     secret = values[result.secret]
-    seen = [t.float() for _, t in arrived if t.is_floating_point()]
+    numbers = [t.float() for _, t in arrived if t.is_floating_point()]
+    seen = [t[:, None] if t.ndim == 1 else t for t in numbers]
     words = 0 if secret.is_floating_point() else int(secret.max()) + 1
     seed = key(scenario.seed, 0, SERVER, "attack")
     attacks = [reconstruct(x, secret, n // 2, words, section.attack_steps, seed) for x in seen]
     error, made = min(attacks, key=lambda attack: attack[0])
     if secret.ndim == 4 and secret.shape[1] in (1, 3):
-        pictures = torch.cat([secret[n // 2 :][:SHOWN], made[:SHOWN]]).cpu() / 2 + 0.5
+        pictures = torch.cat([secret[n // 2 :][:SHOWN], made[:SHOWN]]).cpu()
+        if secret.min() < 0:  # in -1..1, and not in 0..1
+            pictures = pictures / 2 + 0.5
         sheet_file.parent.mkdir(parents=True, exist_ok=True)
         sheet(pictures.clamp(0, 1).expand(-1, 3, -1, -1), len(made[:SHOWN])).save(sheet_file)
     correlation = max(float(distance_correlation(secret, x)) for x in seen)

@@ -50,8 +50,9 @@ class SplitServer:
         """
         self.attempt = attempt
         self.round_number = round_number
-        self.model.learner.prepare_round(round_number)
         self.master = master(self.model.layout, buffer, state)  # its own part does not travel
+        # as clients have them, who get no master
+        self.model.prepare_round(round_number, self.model.layout, self.model.layout.view(buffer))
         self.weights: dict[int, PartWeights] = {}  # by client with SplitFed v1, otherwise one for all
         self.batches: dict[int, InFlightBatch] = {}  # by client
 
@@ -74,7 +75,8 @@ class SplitServer:
         weights, batch = self._of(step.client)
         if step.stage == "server_backward":
             return self._backward(round_number, step, arrived, weights, batch)
-        received = unpack(arrived, self.wire, self._seed(round_number, step, "smashed"), self.device)
+        seed = self._seed(round_number, step, "smashed")
+        received = unpack(arrived, self.model.wire_up, seed, self.device)
         needing_gradient = [(names, t) for names, t in received if t.requires_grad]
         known = weights.run(self.cut.middle, named(received), batch.leaves)
         if step.stage == "server_forward":

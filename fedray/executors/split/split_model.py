@@ -15,7 +15,7 @@ from fedray.learners.cut import cut
 from fedray.learners.learners import load
 from fedray.learners.stages import Stage, Values, run
 from fedray.scenario.training import Training
-from fedray.transport.buffer import DTYPES, Layout
+from fedray.transport.buffer import DTYPES, Layout, places
 from fedray.transport.compression import codecs, hook_chain
 from fedray.transport.messages import WireFormat
 from fedray.tuning.tuning import Tuned
@@ -51,6 +51,8 @@ class SplitModel:
         self.cut = cut(self.learner.stages, scenario.split)
         self.hooks = hook_chain(scenario)
         self.wire = WireFormat(codecs(scenario.split.compression), DTYPES[scenario.training.precision])
+        # what arrives over the air has no format: numbers as the receiver measures them
+        self.wire_up = WireFormat((), torch.float32) if self.cut.on_air else self.wire
         self.training = scenario.training
         self.learner.prepare_training(gradient_checkpointing=False)
         composed = Composed(self.learner.parts)
@@ -63,6 +65,25 @@ class SplitModel:
         others = self.cut.middle if kept == "client" else client_stages
         for module in (module for stage in others for module in stage.modules):
             module.to("meta")
+
+    def prepare_round(self, round_number: int, layout: Layout, numbers: Tensor) -> None:
+        """Tells the learner which round it is, and the travelling buffers that it begins from.
+
+        Args:
+            round_number: from 1.
+            layout: of the numbers: the whole model's, or a part's.
+            numbers: as they came [numel], in any dtype.
+        """
+        spans = places(layout.names, layout.sizes)
+        shapes = dict(zip(layout.names, layout.shapes, strict=True))
+        self.learner.receive_buffers(
+            {
+                name: numbers[span].view(shapes[name]).to(self.client.device, torch.float32, copy=True)
+                for name, span in spans.items()
+                if span.start >= layout.trained
+            }
+        )
+        self.learner.prepare_round(round_number)
 
 
 class ModelPart:

@@ -155,6 +155,20 @@ class Short(fedray.RelayDefence):
         return hop.change if float(hop.change.norm()) <= self.section.limit else None
 
 
+class AsTheyAre(fedray.Mode):
+    """Stale updates count as much as fresh ones."""
+
+    class Section(fedray.Mode.Section):
+        together: int = Field(ge=1, description="With how many updates the server takes its step.")
+
+        @property
+        def updates_per_step(self):
+            return self.together
+
+    def contribution(self, change, staleness, drift):
+        return change
+
+
 def not_a_class():
     """A function, which is no kind."""
 

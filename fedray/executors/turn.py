@@ -1,0 +1,100 @@
+"""A local update that is under way, what it leaves, and what it draws."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedray.aggregation.rule import AdjustGradient, Rule, State
+from fedray.executors import DataFailure, TrainReport, refuse_infinite
+
+
+class AuditedData(NamedTuple):
+    """A client's data under the global model."""
+
+    client: int
+    samples: int
+    loss: float  # its local learning error
+    gradient: np.ndarray  # [trained] fp32
+
+
+@dataclass
+class Turn:
+    """A local update that is under way."""
+
+    round_number: int  # from 1
+    client: int
+    shard: Any  # its encoded samples
+    samples: int  # on how many it trains
+    rule: Rule
+    start: Tensor  # the weights [trained] that it began with
+    state: State  # what the client kept
+    adjust: AdjustGradient | None  # changes a gradient before each step
+    draws: torch.Generator  # of the client's own
+    batches: list[np.ndarray]  # samples of each step
+    scale: float  # of the loss
+    received: Tensor  # the global numbers [numel] that it began with
+    own_state: State  # what the client kept for a model of its own
+    places: np.ndarray | None = None  # which of the client's samples it trains on; None: all
+    losses: list[float] = field(default_factory=list)  # each batch's loss times its samples
+    samples_taken: int = 0  # that steps were taken for
+    steps_taken: int = 0
+    own_samples_taken: int = 0  # by steps whose result stays at home
+    own_steps_taken: int = 0
+
+    def add_loss(self, loss: float, samples: int) -> None:
+        """The mean loss of the next batch, of so many samples.
+
+        Raises:
+            DataFailure: where it is not finite.
+        """
+        refuse_infinite(loss, len(self.losses), self.client)
+        self.losses.append(loss * samples)
+
+
+@dataclass
+class LocalUpdate:
+    """What a local update leaves, beside the weights in the worker's model."""
+
+    report: TrainReport
+    extra: Tensor | None  # what the rule sends beside the update
+    state: State  # what the client keeps
+    received: Tensor  # the global numbers [numel] that it began with, in the processor's memory
+    rule: Rule  # the client's own, with what it has kept of this update
+
+
+def failed_report(round_number: int, client: int, samples: int, failure: DataFailure) -> TrainReport:
+    """The report of a client that holds so many samples and could not train.
+
+    Args:
+        round_number: from 1.
+        client: by number.
+        samples: that it holds.
+        failure: why it could not train.
+    """
+    return TrainReport(round_number, client, samples, 0, math.nan, str(failure), failure.stage)
+
+
+def batches(sizes: Sequence[int], samples: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Index arrays of one local update: the samples in a fresh order each time they have all been used."""
+    stream: list[int] = []
+    out = []
+    for size in sizes:
+        while len(stream) < size:
+            stream += rng.permutation(samples).tolist()
+        out.append(np.array(stream[:size]))
+        stream = stream[size:]
+    return out
+
+
+def seed_dropout(device: torch.device, seed: int) -> None:
+    """What dropout draws from. `torch.manual_seed` asks every backend there might be, each time."""
+    torch.random.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)

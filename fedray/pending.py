@@ -1,0 +1,34 @@
+"""A round that has been trained, and whose evaluations may still be running."""
+
+from typing import Any, NamedTuple
+
+from fedray.evaluation.client_tests import spread
+from fedray.executors import ClientTestsHandle, EvaluationHandle
+from fedray.network.ledger import Event
+from fedray.runs.recorder import finite
+
+
+class PendingRound(NamedTuple):
+    """A round that has been trained, and is recorded once the evaluations before and of it have ended."""
+
+    round_number: int
+    events: list[Event]
+    metrics: dict[str, Any]
+    clients: list[dict[str, Any]]
+    evaluation: EvaluationHandle | None  # of the global model
+    tests: ClientTestsHandle | None = None  # of clients' own models
+
+    @property
+    def is_running(self) -> bool:
+        handles = (self.evaluation, self.tests)
+        return any(handle is not None and not handle.done() for handle in handles)
+
+    def evaluated(self) -> tuple[dict[str, float | None] | None, list[dict[str, Any]]]:
+        """The metrics of its evaluations, once they have ended; None where there was none. And the rows of
+        the clients' tests."""
+        if self.evaluation is None:
+            return None, []
+        metrics = self.evaluation.result()
+        rows = self.tests.result() if self.tests is not None else []
+        tested = [{"round": self.round_number, **finite(row)} for row in rows]
+        return finite(metrics | spread(rows)), tested

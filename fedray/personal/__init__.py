@@ -1,0 +1,1 @@
+"""What clients do in their local updates for models of their own."""

@@ -1,0 +1,206 @@
+"""One timeline across rounds: who arrives when, how stale, and what a shared band does to all of them."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedray.aggregation.staleness import HingeStaleness, PolynomialStaleness
+from fedray.network.asynchronous import Timeline, events_of
+from fedray.network.clock import time_round
+from fedray.network.radio import Radio
+from fedray.network.work import Work
+from fedray.planning.rounds import random_client
+from fedray.scenario.cell import Cell, Places
+from fedray.scenario.device import FlopsDevice
+from fedray.scenario.links import FixedLink
+from fedray.scenario.mode import FedBuff, Hinge, Polynomial
+from fedray.scenario.network import Network
+from fedray.scenario.radio import LogDistance
+from fedray.topologies.parallel import parallel
+
+NOTHING = FixedLink(kind="fixed", rate_bps=1e30, transmit_w=0)
+
+
+SERVER = FlopsDevice(kind="flops", peak_flops=10.0, active_w=1.0)
+
+
+def network(**changes):
+    sections = {
+        "uplink": NOTHING,
+        "downlink": NOTHING,
+        "sidelink": NOTHING,
+        "device": FlopsDevice(kind="flops", peak_flops=1.0, active_w=1.0),
+        "server": FlopsDevice(kind="flops", peak_flops=1e30, active_w=0.0),
+    }
+    return Network(**(sections | changes))
+
+
+def timeline(seconds, mode, clients=None, seed=0, nbytes=0, **changes):
+    """A timeline of clients that each train for so many seconds."""
+    n = len(seconds)
+    work = Work(lambda c, _: seconds[c], lambda *_: nbytes, lambda _: 0.0)
+    radio = Radio(network(**changes), n, seed)
+    return Timeline(mode, work, radio, random_client(seed, radio, np.arange(n)), 0.0, False)
+
+
+def mode(concurrency, buffer, **more):
+    return FedBuff(kind="fedbuff", concurrency=concurrency, buffer=buffer, **more)
+
+
+def staleness(line, steps):
+    found = []
+    for _ in range(steps):
+        step = line.next_step()
+        found += [line.round - 1 - f.version for f in step.flights if f.outcome == "done"]
+    return found
+
+
+def test_functions_of_staleness_are_those_of_their_paper():
+    polynomial = PolynomialStaleness(Polynomial(kind="polynomial", a=0.5))
+    expected = [1, 0.707107, 0.5, 1 / 3, 0.25]
+    assert [polynomial.factor(t) for t in (0, 1, 3, 8, 15)] == pytest.approx(expected, abs=1e-6)
+    hinge = HingeStaleness(Hinge(kind="hinge", a=10, b=4))
+    assert [hinge.factor(t) for t in (4, 5, 6, 9)] == [1, 1 / 11, 1 / 21, 1 / 51]
+
+
+@pytest.mark.parametrize("buffer", [1, 5, 10])
+def test_mean_staleness_is_what_is_under_way_beside_one_over_the_buffer(buffer):
+    seconds = np.random.default_rng(0).lognormal(size=40)
+    found = staleness(timeline(seconds, mode(10, buffer)), 2000 // buffer)[100:]
+    assert np.mean(found) == pytest.approx((10 - 1) / buffer, rel=0.08, abs=0.08)
+
+
+def test_as_many_updates_as_clients_under_way_is_a_synchronous_round():
+    link = FixedLink(kind="fixed", rate_bps=8e3, latency_s=0.1)
+    seconds = [1.0, 2.0, 3.0]
+    line = timeline(seconds, mode(3, 3), nbytes=1000, uplink=link, downlink=link)
+    work = Work(lambda c, _: seconds[c], lambda *_: 1000, lambda _: 0.0)
+    start_s = 0.0
+    for t in range(1, 4):
+        step = line.next_step()
+        assert [f.version for f in step.flights] == [t - 1] * 3
+        timed = time_round(parallel(t, range(3), False), work, line.radio, start_s)
+        mine = {e.id: e for e in events_of(t, step, start_s, line.radio)}
+        for event in timed:
+            assert mine[event.id].t1_s == pytest.approx(event.t1_s)
+            assert mine[event.id].energy_j == pytest.approx(event.energy_j)
+        start_s = timed[-1].t1_s
+
+
+def test_who_arrives_at_the_same_second_arrives_by_number():
+    line = timeline([1.0] * 6, mode(4, 2))
+    first, second = line.next_step(), line.next_step()
+    arrived = [f.client for f in (*first.flights, *second.flights)]
+    assert arrived == sorted(arrived)
+    assert [f.version for f in second.flights] == [0, 0]
+    assert first.versions == {0}
+
+
+def test_a_client_begins_at_most_once_a_server_step():
+    line = timeline([0.1, 9.0, 9.0, 9.0], mode(2, 2))
+    for _ in range(20):
+        clients = [f.client for f in line.next_step().flights]
+        assert len(set(clients)) == len(clients)
+
+
+def test_what_would_be_too_stale_is_thrown_away_and_costs_all_the_same():
+    line = timeline([1.0] * 20 + [3.5], mode(21, 1, max_staleness=25))
+    outcomes = [(f.client, f.outcome) for _ in range(150) for f in line.next_step().flights]
+    slow = [outcome for client, outcome in outcomes if client == 20]
+    assert slow
+    assert set(slow) == {"stale"}
+    assert all(outcome == "done" for client, outcome in outcomes if client != 20)
+
+
+def test_two_that_share_a_band_each_have_half_of_it_while_both_send():
+    """Client 0 sends alone for a second, both for two seconds, then client 1 alone for one."""
+    seconds = [0.0, 1.0]
+    line = timeline(seconds, mode(2, 2), nbytes=2_000_000, uplink=FixedLink(kind="fixed", rate_bps=8e6))
+    line.bands["uplink"] = shared(line, 2)
+    ends = {f.client: f.end_s for f in line.next_step().flights}
+    assert ends == pytest.approx({0: 3.0, 1: 4.0})
+
+
+def shared(line, most):
+    """A band of 8 Mbit/s that transfers share, without a channel."""
+    from fedray.network.links import TransferCosts
+    from fedray.network.shared_band import SharedBand
+
+    class Divided:
+        def transfers(self, start, requests):
+            time_s = 8 * requests.nbytes / (8e6 * requests.share)
+            return TransferCosts(time_s, 0.2 * time_s, np.zeros(len(time_s), bool))
+
+    return SharedBand(Divided(), most)
+
+
+@given(starts=st.lists(st.floats(0, 5), min_size=1, max_size=8), sizes=st.data())
+def test_a_shared_band_carries_in_all_what_it_could_carry_alone(starts, sizes):
+    """Work is conserved: while anybody sends, the band carries its whole rate."""
+    each = [sizes.draw(st.integers(1, 5_000_000)) for _ in starts]
+    line = timeline([0.0], mode(1, 1))
+    band = shared(line, len(starts))
+    waiting = sorted(zip(starts, range(len(starts)), strict=True))
+    spans, begun, now_s = [], {}, 0.0
+    while waiting or band.active:
+        end = band.next_end()
+        if waiting and (end is None or waiting[0][0] <= end[0]):
+            now_s, k = waiting.pop(0)
+            begun[k] = now_s
+            band.begin(now_s, 1, (k, -1), each[k])
+        else:
+            now_s, k = end
+            assert band.end(now_s, k).joules > 0
+            spans.append((begun[k], now_s))
+    busy_s = 0.0
+    until_s = 0.0
+    for start_s, end_s in sorted(spans):
+        busy_s += max(0.0, end_s - max(start_s, until_s))
+        until_s = max(until_s, end_s)
+    assert busy_s == pytest.approx(sum(each) / 1e6, rel=1e-6)
+
+
+def test_over_a_fading_radio_band_a_clients_stages_follow_each_other_and_all_finish():
+    seconds = [0.1 * k for k in range(8)]
+    cell = Cell(placement=Places(kind="places", at=[[20.0 + 10 * k, 0.0] for k in range(8)]))
+    link = LogDistance(kind="log_distance", bandwidth_hz=1e7)
+    line = timeline(seconds, mode(4, 2), nbytes=500_000, uplink=link, downlink=link, cell=cell)
+    assert line.bands.keys() == {"uplink", "downlink"}
+    last: dict[int, float] = {}
+    for _ in range(10):
+        flights = line.next_step().flights
+        assert len(flights) == 2
+        for flight in flights:
+            down, train, up = flight.stages
+            assert last.get(flight.client, 0.0) <= down.start_s < down.end_s == train.start_s
+            assert train.end_s == up.start_s < up.end_s
+            assert min(down.joules, up.joules) > 0
+            last[flight.client] = up.end_s
+
+
+def test_steps_follow_each_other_and_the_server_takes_its_time():
+    line = timeline(
+        [0.5, 1.0, 2.0, 4.0], mode(3, 1), server=FlopsDevice(kind="flops", peak_flops=10.0, active_w=1.0)
+    )
+    line.work = Work(line.work.train_flops, lambda *_: 0, lambda n: 2.0 * n)
+    steps = [line.next_step() for _ in range(30)]
+    for before, after in pairwise(steps):
+        assert after.stage.start_s >= before.stage.end_s
+        assert after.stage.end_s - after.stage.start_s == pytest.approx(0.2)
+    for t, step in enumerate(steps, 1):
+        for flight in step.flights:
+            made = steps[flight.version - 1].stage.end_s if flight.version else 0.0
+            assert flight.stages[0].start_s >= made
+            assert flight.version < t
+
+
+def test_lost_and_dropped_clients_free_their_place_and_fill_no_buffer():
+    device = FlopsDevice(kind="flops", peak_flops=1.0, active_w=1.0, dropout=0.5)
+    line = timeline([1.0] * 10, mode(5, 3), device=device)
+    for _ in range(20):
+        outcomes = [f.outcome for f in line.next_step().flights]
+        assert outcomes.count("done") == 3 or outcomes.count("done") + outcomes.count("dropped") == 10
+        assert set(outcomes) <= {"done", "dropped"}
