@@ -75,11 +75,21 @@ class GainsBudget:
         return serving
 
 
-class Way(NamedTuple):
-    """What one client's share of the band carries as the file goes by."""
+class Way:
+    """What one client's share of the band carries as the file goes by.
 
-    file: GainsFile
-    rates_bps: np.ndarray  # [time]
+    Args:
+        file: whose rows these are.
+        rates_bps: in each of them [time].
+    """
+
+    def __init__(self, file: GainsFile, rates_bps: np.ndarray) -> None:
+        self.file = file
+        self.rates_bps = rates_bps
+        # a single row has no end, and none is needed
+        lengths = np.diff(file.time_s, append=file.period_s) if len(rates_bps) > 1 else np.zeros(1)
+        self.sent = np.append(0.0, np.cumsum(rates_bps * lengths))  # bits before each row
+        self.busy_s = np.append(0.0, np.cumsum(lengths * (rates_bps > 0)))  # in which something was sent
 
     def delivery_s(self, start_s: float, nbytes: float) -> tuple[float, float]:
         """Seconds from `start_s` until so many bytes are through, and those of them in which something is
@@ -92,32 +102,62 @@ class Way(NamedTuple):
         if len(self.rates_bps) == 1:
             seconds = bits / float(self.rates_bps[0])
             return seconds, seconds
-        ends = np.append(self.file.time_s[1:], self.file.period_s)
-        lengths = ends - self.file.time_s
-        sent = np.append(0.0, np.cumsum(self.rates_bps * lengths))
-        busy = np.append(0.0, np.cumsum(lengths * (self.rates_bps > 0)))
-        row = self.file.row(start_s)
         phase_s = start_s % self.file.period_s
-        into_s = phase_s - float(self.file.time_s[row])
-        before_bits = sent[row] + self.rates_bps[row] * into_s
-        before_busy_s = busy[row] + into_s * (self.rates_bps[row] > 0)
-        loops, rest = divmod(before_bits + bits, sent[-1])
+        before_bits, before_busy_s = self._until(phase_s)
+        loops, rest = divmod(before_bits + bits, self.sent[-1])
         if rest == 0.0:  # through as the last row that carries anything ends
             loops -= 1
-            rest = sent[-1]
-        last = int(np.searchsorted(sent[1:], rest, side="left"))
-        within_s = (rest - sent[last]) / self.rates_bps[last]
+            rest = self.sent[-1]
+        last = int(np.searchsorted(self.sent[1:], rest, side="left"))
+        within_s = (rest - self.sent[last]) / self.rates_bps[last]
         end_s = loops * self.file.period_s + self.file.time_s[last] + within_s
-        on_air_s = loops * busy[-1] + busy[last] + within_s - before_busy_s
+        on_air_s = loops * self.busy_s[-1] + self.busy_s[last] + within_s - before_busy_s
         return float(end_s - phase_s), float(on_air_s)
+
+    def carried(self, start_s: float, seconds: float) -> tuple[float, float]:
+        """Bits that go through in so many seconds from `start_s`, and in how many of them something does."""
+        phase_s = start_s % self.file.period_s
+        loops, end_s = divmod(phase_s + seconds, self.file.period_s)
+        bits, busy_s = (
+            end - start for start, end in zip(self._until(phase_s), self._until(end_s), strict=True)
+        )
+        return loops * self.sent[-1] + bits, loops * self.busy_s[-1] + busy_s
+
+    def _until(self, phase_s: float) -> tuple[float, float]:
+        """Bits, and seconds in which something is sent, from the file's beginning to a second of it."""
+        row = self.file.row(phase_s)
+        rate_bps = float(self.rates_bps[row])
+        into_s = phase_s - float(self.file.time_s[row])
+        return float(self.sent[row]) + rate_bps * into_s, float(self.busy_s[row]) + into_s * (rate_bps > 0)
 
     @property
     def mean_bps(self) -> float:
         """Over the whole file."""
         if len(self.rates_bps) == 1:
             return float(self.rates_bps[0])
-        lengths = np.diff(self.file.time_s, append=self.file.period_s)
-        return float((self.rates_bps * lengths).sum() / self.file.period_s)
+        return float(self.sent[-1] / self.file.period_s)
+
+
+class GainsPace(NamedTuple):
+    """How a transfer goes on over a file's gains (see links.Pace)."""
+
+    way: Way
+    nbytes: float
+    begins_s: float  # after its latency
+    power_w: float
+
+    def rest(self, now_s: float, left: float) -> tuple[float, float]:
+        first_s = max(now_s, self.begins_s)
+        seconds, on_air_s = self.way.delivery_s(first_s, left * self.nbytes)
+        return first_s - now_s + seconds, self.power_w * on_air_s
+
+    def part(self, now_s: float, seconds: float) -> tuple[float, float]:
+        first_s = max(now_s, self.begins_s)
+        seconds -= first_s - now_s
+        if seconds <= 0:
+            return 0.0, 0.0
+        bits, on_air_s = self.way.carried(first_s, seconds)
+        return (bits / (8.0 * self.nbytes) if self.nbytes else 1.0), self.power_w * on_air_s
 
 
 class GainsLink(BandLink):
@@ -158,7 +198,10 @@ class GainsLink(BandLink):
             time_s, sending_s = ways[i].delivery_s(start_s + wait_s, float(requests.nbytes[i]))
             return wait_s + time_s, float(power_w[i]) * sending_s
 
-        return TransferCosts(latency_s + seconds, power_w * on_air_s, np.isinf(seconds), at)
+        begins_s = start.time_s + latency_s
+        each = zip(ways, requests.nbytes.tolist(), begins_s.tolist(), power_w.tolist(), strict=True)
+        paces = [GainsPace(*values) for values in each]
+        return TransferCosts(latency_s + seconds, power_w * on_air_s, np.isinf(seconds), at, paces)
 
     def _sends(self, start: RoundStart, clients: np.ndarray, on_air_s: np.ndarray) -> np.ndarray:
         """The part of a sender's time on the air that each transfer is charged [n]: all of it, but for a

@@ -4,15 +4,20 @@ import numpy as np
 import pytest
 
 from fedray.checks import check
+from fedray.network.asynchronous import Timeline
 from fedray.network.cells import from_others, handovers
 from fedray.network.gains import GainsFile, GainsLink, Way, read_gains
 from fedray.network.links import LinkContext, RoundStart, TransferRequests
 from fedray.network.radio import Radio
+from fedray.network.shared_band import SharedBand
 from fedray.network.transfers import transfer_costs
 from fedray.network.work import Work
+from fedray.planning.rounds import random_client
 from fedray.scenario.base import Refused
 from fedray.scenario.gains import Gains
+from fedray.scenario.links import FixedLink
 from fedray.scenario.load import ScenarioError
+from fedray.scenario.mode import FedBuff
 from fedray.scenario.network import Network
 from fedray.topologies.parallel import parallel
 from tests.helpers import garments, sent
@@ -168,6 +173,47 @@ def test_a_broadcast_is_charged_once_in_each_cell(tmp_path):
     costs = one.transfers(RoundStart(1, 0.0), down)
     seconds = costs.time_s[0]
     assert costs.energy_j == pytest.approx(10 ** (2.3 - 3) * seconds * np.array([0.5, 0.5, 1.0]))
+
+
+def test_a_shared_band_goes_on_at_each_moment_s_rate_and_share(tmp_path):
+    """A rate r, from second 1 to 2 nothing, then r. Client 0 begins at 0, client 1 at half a second, r bits each."""
+    r = 20e6 * np.log2(1 + 10 ** ((23 - 100 - NOISE_DBM) / 10))
+    gains_db = [[-100.0] * 2, [-np.inf] * 2, [-100.0] * 2]
+    band = SharedBand(link(tmp_path, gains_db, [0.0, 1.0, 2.0], "downlink", latency_s=0.0), 2)
+    for client, start_s in ((0, 0.0), (1, 0.5)):
+        band.begin(start_s, 1, (SERVER, client), r / 8)
+    ends = []
+    while (end := band.next_end()) is not None:
+        ends.append((*end, band.end(*end).joules))
+    watts = 10 ** (2.3 - 3)
+    expected = [(2.5, 0, watts * (0.5 + (0.5 + 0.5) / 2)), (3.0, 1, watts * (1.0 / 2 + 0.5))]
+    assert np.array(ends) == pytest.approx(np.array(expected))
+
+
+def test_in_a_shared_band_latency_is_waited_for_before_the_first_bit(tmp_path):
+    """A quarter of a second of latency, then r bits each at a rate r; client 1 begins a second after client 0."""
+    r = 20e6 * np.log2(1 + 10 ** ((23 - 100 - NOISE_DBM) / 10))
+    band = SharedBand(link(tmp_path, [[-100.0] * 2], [0.0], "downlink", latency_s=0.25), 2)
+    band.begin(0.0, 1, (SERVER, 0), r / 8)
+    band.begin(1.0, 1, (SERVER, 1), r / 8)
+    assert band.next_end() == (pytest.approx(1.5), 0)  # a quarter of it at half the rate
+    band.end(*band.next_end())
+    assert band.next_end() == (pytest.approx(1.5 + 7 / 8), 1)
+
+
+def test_beside_a_mode_cells_share_their_bands_each_by_itself(tmp_path):
+    """Clients 0 and 1 begin together in one cell, client 2 is alone in the other."""
+    gains_db = [[[-100.0, -np.inf], [-100.0, -np.inf], [-np.inf, -100.0]]]
+    section = network(tmp_path, gains_db, load=0.0, rate="shannon")
+    section = section.model_copy(update={"downlink": FixedLink(kind="fixed", rate_bps=1e30, transmit_w=0.0)})
+    radio = Radio(section, 3, folder=tmp_path)
+    work = Work(lambda client, images: 0.0, lambda direction, client: 10**6, lambda updates: 0.0)
+    mode = FedBuff(kind="fedbuff", concurrency=3, buffer=3)
+    line = Timeline(mode, work, radio, random_client(0, radio, np.arange(3)), 0.0, False)
+    ends_s = {flight.client: flight.end_s for flight in line.next_step().flights}
+    snr = 10 ** ((23 - 100 - (NOISE_DBM + 5)) / 10)
+    half_s = 8e6 / (10e6 * np.log2(1 + 2 * snr))
+    assert ends_s == pytest.approx({0: half_s, 1: half_s, 2: 8e6 / (20e6 * np.log2(1 + snr))})
 
 
 BAD = {
