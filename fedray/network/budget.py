@@ -43,7 +43,7 @@ class LinkBudget:
             neighbours_mw = 0.0
         else:
             clients = link_client(sender, receiver)
-            time_s = start.time_s if self.geometry.cell.mobility else 0.0
+            time_s = start.time_s if self.geometry.moves else 0.0
             loss, k, neighbours_mw = (values[clients] for values in self._paths_at(time_s))
         if section.fading != "model":
             factors = {"none": np.inf, "rayleigh": 0.0, "rician": float(linear(section.rician_k_db))}

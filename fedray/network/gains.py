@@ -287,6 +287,8 @@ def _arrays(path: str, folder: Path, key: str) -> tuple[np.ndarray, np.ndarray]:
                     got = f"{path!r}, which has {', '.join(sorted(file.files)) or 'no array'}"
                     raise Refused(key, got, f"the {ARRAYS}")
                 arrays.append(file[name])
+    except Refused:
+        raise
     except READING as e:
         got = f"{path!r}, which cannot be read ({getattr(e, 'strerror', None) or e})"
         raise Refused(key, got, f"an npz file with the {ARRAYS}") from None
