@@ -72,7 +72,8 @@ class Ns2Reader(Reader):
                 expected = f"$node_({node}) set {axis}_ with a number: where client {node} is at first"
                 commands = self.commands.get(node)
                 self.refuse(f"no {axis}_ of $node_({node})", expected, commands[0].line if commands else None)
-        (x, line), (y, _) = self.first[node, "X"], self.first[node, "Y"]
+        x, line = self.first[node, "X"]
+        y, _ = self.first[node, "Y"]
         commands = sorted(self.commands.get(node, []), key=lambda command: command.time_s)
         times, places, lines = zip(*_legs((x, y), line, commands), strict=True)
         return Way(np.array(times), np.array(places) - self.section.server_m, np.array(lines))
