@@ -20,20 +20,27 @@ HEIGHT_M = 8.5  # of a base station above a car's antenna
 SHADOWING_DB = 4.0
 CORRELATION_M = 10.0
 
-rng = np.random.default_rng(2026)
-time_s = STEP_S * np.arange(TIMES)
-speed_mps = rng.uniform(6.0, 14.0, CARS)
-driven_m = rng.uniform(0.0, 2 * STREET_M, CARS) + speed_mps * time_s[:, None]
-along_m = STREET_M - np.abs(driven_m % (2 * STREET_M) - STREET_M)  # up the street and down again
-places_m = np.stack([along_m, np.zeros_like(along_m)], 2)
-distance_m = np.hypot(np.linalg.norm(places_m[:, :, None] - SITES_M, axis=3), HEIGHT_M)
-loss_db = 32.4 + 21 * np.log10(distance_m) + 20 * np.log10(3.5)
 
-shadow = np.empty(loss_db.shape)
-shadow[0] = rng.standard_normal(loss_db.shape[1:])
-alike = np.exp(-speed_mps * STEP_S / CORRELATION_M)[:, None]  # from one time to the next
-for t in range(1, TIMES):
-    shadow[t] = alike * shadow[t - 1] + np.sqrt(1 - alike**2) * rng.standard_normal(loss_db.shape[1:])
+def gains() -> tuple[np.ndarray, np.ndarray]:
+    """Gains in dB [time, car, base station], and seconds [time]."""
+    rng = np.random.default_rng(2026)
+    time_s = STEP_S * np.arange(TIMES)
+    speed_mps = rng.uniform(6.0, 14.0, CARS)
+    driven_m = rng.uniform(0.0, 2 * STREET_M, CARS) + speed_mps * time_s[:, None]
+    along_m = STREET_M - np.abs(driven_m % (2 * STREET_M) - STREET_M)  # up the street and down again
+    places_m = np.stack([along_m, np.zeros_like(along_m)], 2)
+    distance_m = np.hypot(np.linalg.norm(places_m[:, :, None] - SITES_M, axis=3), HEIGHT_M)
+    loss_db = 32.4 + 21 * np.log10(distance_m) + 20 * np.log10(3.5)
 
-gains_db = -np.round(loss_db + SHADOWING_DB * shadow, 1)
-np.savez_compressed(sys.argv[1], gains_db=gains_db.astype(np.float32), time_s=time_s)
+    shadow = np.empty(loss_db.shape)
+    shadow[0] = rng.standard_normal(loss_db.shape[1:])
+    alike = np.exp(-speed_mps * STEP_S / CORRELATION_M)[:, None]  # from one time to the next
+    for t in range(1, TIMES):
+        shadow[t] = alike * shadow[t - 1] + np.sqrt(1 - alike**2) * rng.standard_normal(loss_db.shape[1:])
+
+    return -np.round(loss_db + SHADOWING_DB * shadow, 1).astype(np.float32), time_s
+
+
+if __name__ == "__main__":
+    gains_db, time_s = gains()
+    np.savez_compressed(sys.argv[1], gains_db=gains_db, time_s=time_s)
