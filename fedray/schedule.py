@@ -36,6 +36,18 @@ class Payments(NamedTuple):
         return sums if self.misreport_gain is None else sums | {"misreport_gain": self.misreport_gain}
 
 
+class Tier(NamedTuple):
+    """A group of clients of about the same speed, whose step a round is.
+
+    Attributes:
+        number: from 0, the fastest.
+        steps: that each tier has taken, with this one.
+    """
+
+    number: int
+    steps: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class Schedule:
     """One round, its steps in an order in which each stands behind those it waits for."""
@@ -49,6 +61,7 @@ class Schedule:
     staleness: Mapping[int, int] = field(default_factory=dict)
     # models that clients go on with after it, each by how many server steps had made it
     versions_in_use: frozenset[int] = frozenset()
+    tier: Tier | None = None  # whose step it is, where tiers go on by themselves
 
     def __post_init__(self) -> None:
         early = next(

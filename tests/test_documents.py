@@ -46,6 +46,7 @@ QUICK = {
     "fedray run kinds.yaml": f"--set training.rounds=1 {SERIAL}",
     "fedray run edge.yaml": "--set training.rounds=2",
     "fedray run gan.yaml": f"{ONE_STEP} --set evaluation.quality.images=16 {SERIAL}",
+    "fedray run at-home.yaml": f"--set training.rounds=1 {SERIAL}",
     "fedray run personal.yaml": f"--set training.rounds=1 {SERIAL}",
     "fedray run watched.yaml": "--set training.rounds=1 --set runtime.executor=serial",
     "fedray run cell.yaml": f"--set training.rounds=1 {SERIAL}",

@@ -1,13 +1,27 @@
 """What becomes of an update whose client began with an older model than the one that it joins."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from fedray.aggregation.staleness import Staleness
 from fedray.scenario.kinds import implementation
-from fedray.scenario.mode import ModeSection
+from fedray.scenario.mode import AnyMode, ModeSection
+from fedray.schedule import Tier
+
+
+def stale(section: Any, staleness: int) -> float:
+    """s(t), how much an update of this staleness counts.
+
+    Args:
+        section: the scenario's `topology.mode`, with a function of staleness.
+        staleness: t.
+    """
+    function: Staleness = implementation(section.staleness)(section.staleness)
+    return function.factor(staleness)
 
 
 class Mode(ABC):
@@ -21,13 +35,13 @@ class Mode(ABC):
         section: the scenario's `topology.mode`.
     """
 
-    Section: ClassVar[type[ModeSection]] = ModeSection
+    Section: ClassVar[type[AnyMode]] = ModeSection
 
     needs_drift = False  # whether `contribution` asks how far the global model has moved meanwhile
+    keeps = ""  # how the names of what `server_step` keeps begin; empty: it keeps nothing
 
     def __init__(self, section: Any) -> None:
         self.section = section
-        self.staleness: Staleness = implementation(section.staleness)(section.staleness)
 
     @abstractmethod
     def contribution(self, change: Tensor, staleness: int, drift: Tensor | None) -> Tensor:
@@ -40,12 +54,25 @@ class Mode(ABC):
                 is False.
         """
 
+    def server_step(
+        self, old: Tensor, new: Tensor, kept: Mapping[str, Tensor], tier: Tier | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The next global model [received] fp32, and what the server keeps for the one after it.
+
+        Args:
+            old: the global model before the step [received] fp32.
+            new: what the rule has made of it and of the contributions [received] fp32.
+            kept: what it kept in the step before.
+            tier: whose step it is; None: clients are in no tiers.
+        """
+        return new, {}
+
 
 class FedBuffMode(Mode):
     """s(t) (x_k - x_base): the mean of these is the server's step (Nguyen et al. 2022, Algorithm 1)."""
 
     def contribution(self, change: Tensor, staleness: int, drift: Tensor | None) -> Tensor:
-        factor = self.staleness.factor(staleness)
+        factor = stale(self.section, staleness)
         return change if factor == 1.0 else change * factor
 
 
@@ -57,4 +84,33 @@ class FedAsyncMode(Mode):
 
     def contribution(self, change: Tensor, staleness: int, drift: Tensor | None) -> Tensor:
         assert drift is not None
-        return (change + drift) * (self.section.mixing * self.staleness.factor(staleness))
+        return (change + drift) * (self.section.mixing * stale(self.section, staleness))
+
+
+class TiersMode(Mode):
+    """Each tier's model is the mean of its clients' models; the global one is the tiers' mean, in which the
+    k-th fastest weighs as many steps as the k-th slowest has taken (FedAT, Chai et al. 2021, Algorithm 1).
+    With rule tifl the step is that of the tier's clients alone."""
+
+    needs_drift = True
+    keeps = "tier-"
+
+    def contribution(self, change: Tensor, staleness: int, drift: Tensor | None) -> Tensor:
+        assert drift is not None
+        return change + drift
+
+    def server_step(
+        self, old: Tensor, new: Tensor, kept: Mapping[str, Tensor], tier: Tier | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        assert tier is not None
+        if self.section.rule != "fedat":
+            return new, {}
+        # before the first step of all, every tier has the first model
+        models = {name: kept.get(name, old) for name in (f"{self.keeps}{m}" for m in range(len(tier.steps)))}
+        models[f"{self.keeps}{tier.number}"] = new
+        weights = [n / sum(tier.steps) for n in reversed(tier.steps)]
+        mean = sum(
+            (w * model.double() for w, model in zip(weights, models.values(), strict=True) if w),
+            torch.zeros(len(new), dtype=torch.float64),
+        )
+        return mean.float(), models

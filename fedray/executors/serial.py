@@ -36,7 +36,7 @@ from fedray.planning.shared import Shared
 from fedray.planning.workload import Workload, measure
 from fedray.runs.state import Saved
 from fedray.scenario.kinds import implementation
-from fedray.schedule import Schedule
+from fedray.schedule import Schedule, Tier
 from fedray.transport.buffer import Layout
 
 
@@ -103,7 +103,7 @@ class SerialExecutor:
         report = reported(trained and trained[1], schedule.round, partials, added)
         self.versions.keep(schedule, self.buffer)
         if partials or self.job.scenario.steps_without_updates:
-            self._aggregate(schedule.round, partials, secure)
+            self._aggregate(schedule.round, partials, secure, schedule.tier)
         if companion.choose is not None:
             self.state = self.companion.choose(companion.choose, self.state, reports)
         if trained is not None:
@@ -175,9 +175,15 @@ class SerialExecutor:
     def _weight(self, client: int) -> int:
         return self.job.scenario.weight(client, self.shared.samples[client])
 
-    def _aggregate(self, round_number: int, partials: Sequence[Accumulator], secure: Any = None) -> None:
+    def _aggregate(
+        self,
+        round_number: int,
+        partials: Sequence[Accumulator],
+        secure: Any = None,
+        tier: Tier | None = None,
+    ) -> None:
         self.buffer, self.state = self.server.aggregate(
-            self.layout, self.buffer, self.state, round_number, self.can_train, partials, secure
+            self.layout, self.buffer, self.state, round_number, self.can_train, partials, secure, tier
         )
 
     def _run_split_round(self, schedule: Schedule, clients: SplitClients) -> Iterator[TrainReport]:

@@ -14,6 +14,7 @@ import torch
 from fedray.adversary.attackers import Attackers
 from fedray.aggregation.accumulators import Accumulator
 from fedray.aggregation.directions import mean_cosine
+from fedray.aggregation.modes import Mode
 from fedray.aggregation.rule import Rule
 from fedray.aggregation.rules import rule
 from fedray.executors import Job, TrainReport, attribute_error
@@ -26,7 +27,10 @@ from fedray.executors.validation import Validation
 from fedray.randomness import SERVER, key
 from fedray.runs.folder import saved_files
 from fedray.runs.state import Saved
+from fedray.scenario.kinds import implementation
+from fedray.scenario.mode import AnyMode
 from fedray.scenario.scenario import Scenario
+from fedray.schedule import Tier
 from fedray.transport.buffer import Layout, load_arrays, save_arrays, sha256
 from fedray.transport.compression import hook_chain
 from fedray.transport.hooks import HookContext
@@ -52,6 +56,7 @@ class ServerWork:
         clients: int,
         partials: Sequence[Accumulator],
         secure: Any = None,
+        tier: Tier | None = None,
     ) -> tuple[np.ndarray, StateArrays]:
         """The next global buffer and server state; both as they were where nobody sent anything, or fewer
         than the rule needs.
@@ -64,6 +69,7 @@ class ServerWork:
             clients: how many clients there are that can train at all.
             partials: what each host has accumulated.
             secure: the round's secure aggregation, whose masks come off here.
+            tier: whose step it is; None: clients are in no tiers.
         """
         with attribute_error(round_number, "aggregating", None):
             accumulated = merged(partials) if partials else self._nothing(layout)
@@ -71,7 +77,7 @@ class ServerWork:
                 accumulated = accumulated.unmasked(secure)  # type: ignore[attr-defined]
                 if accumulated is None:
                     return buffer, state
-            return self._aggregate(layout, buffer, state, round_number, clients, accumulated)
+            return self._aggregate(layout, buffer, state, round_number, clients, accumulated, tier)
 
     def _nothing(self, layout: Layout) -> Accumulator:
         """What nobody has accumulated."""
@@ -85,6 +91,7 @@ class ServerWork:
         round_number: int,
         clients: int,
         accumulated: Accumulator,
+        tier: Tier | None,
     ) -> tuple[np.ndarray, StateArrays]:
         """Arguments as of `aggregate`, with what all hosts have accumulated."""
         scenario = self.job.scenario
@@ -101,6 +108,9 @@ class ServerWork:
         step = self._step(own, old, state, added / clients, context, accumulated)
         hooks = step.hooks
         new, kept = step.run()
+        if scenario.topology.asynchronous is not None:
+            new, kept_by_mode = mode_step(scenario.topology.asynchronous, old, new, state, tier)
+            kept |= kept_by_mode
         kept |= {name: state[name] for name in COMPANION_KEPT if name in state}
         kept |= {HOOKS + name: np.array(value) for name, value in hooks.kept_by_server(context).items()}
         if decay := getattr(scenario.model, "ema_decay", None):
@@ -277,6 +287,25 @@ class ServerWork:
     def version(self, folder: Path, name: str, expected: str) -> np.ndarray:
         """A buffer that clients under way began with, of a checkpoint."""
         return load_arrays(folder / name, expected)[VERSION]
+
+
+def mode_step(
+    section: AnyMode, old: torch.Tensor, new: torch.Tensor, state: StateArrays, tier: Tier | None
+) -> tuple[torch.Tensor, StateArrays]:
+    """What a mode makes of the server's step, and what the server keeps for it.
+
+    Args:
+        section: the scenario's `topology.mode`.
+        old: the global numbers before the step [received] fp32.
+        new: after it.
+        state: the server's.
+        tier: whose step it is; None: clients are in no tiers.
+    """
+    mode: Mode = implementation(section)(section)
+    own = [name for name in state if mode.keeps and name.startswith(mode.keeps)]
+    mine = {name: torch.from_numpy(state[name]) for name in own}
+    result, kept = mode.server_step(old, new, mine, tier)
+    return result, {name: tensor.numpy() for name, tensor in kept.items()}
 
 
 def version_file(version: int) -> str:

@@ -17,6 +17,7 @@ from fedray.network.radio import Radio
 from fedray.network.shared_band import SharedBand
 from fedray.network.work import Loads
 from fedray.randomness import SERVER_ID
+from fedray.schedule import Tier
 from fedray.steps import SERVER_NODE, Aggregate, Send, Train
 
 # Which client begins next: of a round, without those that may not; None: nobody.
@@ -27,16 +28,16 @@ class Steps(Protocol):
     """When the server takes its step."""
 
     @property
-    def concurrency(self) -> int:
-        """How many clients are under way at the same time."""
+    def at_once(self) -> int:
+        """How many clients are under way at the same time, at most."""
 
     @property
     def updates_per_step(self) -> int:
         """With how many updates it takes its step."""
 
     @property
-    def max_staleness(self) -> int | None:
-        """Of an update that is taken."""
+    def stalest(self) -> int | None:
+        """The staleness of the oldest update that is taken; None: all are."""
 
 
 class Stage(NamedTuple):
@@ -87,6 +88,7 @@ class ServerStep(NamedTuple):
     aggregate: Aggregate
     stage: Stage
     versions: frozenset[int]  # of the models that clients under way had from the server
+    tier: Tier | None = None  # whose clients they are, where groups of clients begin together
 
 
 class Timeline:
@@ -117,7 +119,7 @@ class Timeline:
         self.ends: list[tuple[float, int]] = []  # of stages whose ends are known, with their clients
         self.open_s = start_s  # when the server has taken its last step
         self.bands = {
-            direction: SharedBand(radio.links[direction], steps.concurrency)
+            direction: SharedBand(radio.links[direction], steps.at_once)
             for direction in ("downlink", "uplink")
             if _shares_equally(radio.links[direction])
         }
@@ -152,18 +154,22 @@ class Timeline:
 
     def _fill(self, ended: set[int]) -> None:
         """Clients begin until enough are under way."""
-        while len(self.flights) < self.steps.concurrency:
+        while len(self.flights) < self.steps.at_once:
             client = self.choose(self.round, ended | self.flights.keys())
             if client is None:
                 return
-            encodes = self.encodes and client not in self.encoded
-            self.encoded.add(client)
-            down = Send(f"down-{client}", SERVER_ID, client, "downlink")
-            train = Train(f"train-{client}", client, (down.id,), encodes=encodes)
-            up = Send(f"up-{client}", client, SERVER_ID, "uplink", (train.id,))
-            flight = Flight(client, self.round - 1, (down, train, up))
-            self.flights[client] = flight
-            self._send(flight, down)
+            self._begin(client)
+
+    def _begin(self, client: int) -> None:
+        """A client begins, with the newest model."""
+        encodes = self.encodes and client not in self.encoded
+        self.encoded.add(client)
+        down = Send(f"down-{client}", SERVER_ID, client, "downlink")
+        train = Train(f"train-{client}", client, (down.id,), encodes=encodes)
+        up = Send(f"up-{client}", client, SERVER_ID, "uplink", (train.id,))
+        flight = Flight(client, self.round - 1, (down, train, up))
+        self.flights[client] = flight
+        self._send(flight, down)
 
     def _send(self, flight: Flight, step: Send) -> None:
         nbytes = self.work.load(step)
@@ -238,7 +244,7 @@ class Timeline:
     def _ended(self, flight: Flight) -> Flight:
         """A flight that is over; what comes too stale is not taken."""
         del self.flights[flight.client]
-        most = self.steps.max_staleness
+        most = self.steps.stalest
         if flight.outcome == "done" and most is not None and self.round - 1 - flight.version > most:
             flight.stages[-1] = flight.stages[-1]._replace(outcome="stale")
         return flight

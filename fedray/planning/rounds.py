@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -10,7 +10,9 @@ import numpy as np
 from fedray.network.asynchronous import ServerStep, Timeline, events_of
 from fedray.network.clock import time_round
 from fedray.network.ledger import Event, Ledger
+from fedray.network.links import RoundStart
 from fedray.network.radio import Radio
+from fedray.network.tiers import TierTimeline, in_tiers
 from fedray.network.work import Work
 from fedray.planning.round import NOTHING, schedule_round
 from fedray.planning.shared import Shared
@@ -77,12 +79,8 @@ class AsynchronousRounds:
     that it has taken without doing them."""
 
     def __init__(self, scenario: Scenario, radio: Radio, work: Work, known: Shared, start: Ledger) -> None:
-        mode = scenario.topology.asynchronous
-        assert mode is not None
-        choose = random_client(scenario.seed, radio, known.eligible(scenario))
-        encodes = bool(work.encode_flops)
         self.radio = radio
-        self.timeline = Timeline(mode, work, radio, choose, start.sim_time_s, encodes)
+        self.timeline = _timeline(scenario, radio, work, known.eligible(scenario), start.sim_time_s)
 
     def of(self, round_number: int, so_far: Ledger) -> TimedRound:
         while True:
@@ -93,6 +91,38 @@ class AsynchronousRounds:
         return TimedRound(_schedule(round_number, step), events_of(round_number, step, started_s, self.radio))
 
 
+def _timeline(scenario: Scenario, radio: Radio, work: Work, eligible: np.ndarray, start_s: float) -> Timeline:
+    """The timeline of a scenario's mode.
+
+    Args:
+        scenario: with a mode.
+        radio: its network.
+        work: what steps take.
+        eligible: clients that can be asked to train, sorted [n] int.
+        start_s: when the first round begins.
+    """
+    mode = scenario.topology.asynchronous
+    assert mode is not None
+    encodes = bool(work.encode_flops)
+    if not mode.groups:
+        choose = random_client(scenario.seed, radio, eligible)
+        return Timeline(mode, work, radio, choose, start_s, encodes)
+    finish_s = radio.finish_times_s(RoundStart(1, start_s), work, eligible)(mode.at_once)
+    tiers = in_tiers(finish_s, eligible, mode.groups)
+
+    def clients(round_number: int, tier: int) -> list[int]:
+        there = radio.devices.available(round_number, tiers[tier])
+        rng = generator(scenario.seed, round_number, SERVER, f"clients of tier {tier}")
+        drawn = rng.choice(there, min(mode.updates_per_step, len(there)), replace=False)
+        return sorted(drawn.tolist())
+
+    def next_tier(round_number: int, tiers: Sequence[int]) -> int:
+        return int(generator(scenario.seed, round_number, SERVER, "tier").choice(tiers))
+
+    one = next_tier if mode.one_group_at_a_time else None
+    return TierTimeline(mode, work, radio, clients, one, mode.groups, start_s, encodes)
+
+
 def _schedule(round_number: int, step: ServerStep) -> Schedule:
     """A server step as a round: all that was done for it, from the models that its clients had."""
     steps = tuple(one for flight in step.flights for one in flight.steps)
@@ -101,6 +131,7 @@ def _schedule(round_number: int, step: ServerStep) -> Schedule:
         (*steps, step.aggregate),
         staleness={flight.client: round_number - 1 - flight.version for flight in step.flights},
         versions_in_use=step.versions,
+        tier=step.tier,
     )
 
 

@@ -47,7 +47,11 @@ def facts(run: Recorded, i: int) -> dict[str, Any]:
 def _at_once(scenario: dict[str, Any]) -> str:
     """How many clients train at the same time."""
     if mode := scenario["topology"].get("mode"):
-        return f"{mode['concurrency']} under way at a time, {mode.get('buffer', 1)} updates a server step"
+        if "per_tier" in mode:
+            return f"{mode['per_tier']} of a tier, of {mode['tiers']} tiers"
+        if "concurrency" in mode:
+            return f"{mode['concurrency']} under way at a time, {mode.get('buffer', 1)} updates a server step"
+        return f"as {mode['kind']} says"
     return f"{scenario['population']['per_round'] or scenario['population']['clients']} a round"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from fedray.files import whole
-from fedray.report import charts, client_tests, levels, numbers, recorded
+from fedray.report import charts, client_tests, levels, numbers, recorded, staleness
 from fedray.report.facts import facts
 from fedray.report.ledger import ledger
 from fedray.report.observed import observed
@@ -78,6 +78,8 @@ def render(runs: Sequence[Recorded], sweep: dict[str, Any] | None = None) -> str
         partitions=[
             (names, charts.partition(census), _distances(census)) for names, census in _partitions(runs)
         ],
+        stale=staleness.table(runs),
+        stale_picture=staleness.picture(runs),
         client_tests=client_tests.table(runs),
         clients_picture=client_tests.picture(runs),
         painted=recorded.painted(painters) if painters else [],

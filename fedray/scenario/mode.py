@@ -46,39 +46,37 @@ class Hinge(StalenessSection):
 Staleness = Annotated[Constant | Polynomial | Hinge, Discriminator("kind"), OpenKind("staleness")]
 
 
-class ModeSection(KindSection):
-    """What every mode has: so many clients train at the same time, each from the newest model when it begins,
-    and another one begins when one has ended. A round is a server step. A client begins at most once a
-    round."""
+class AnyMode(KindSection):
+    """What others ask of any mode: a round is a server step, in which a client takes part at most once."""
 
     kind: str = Field(description="When the server takes its step.")
-    concurrency: Count = Field(
-        default=10, description="How many clients train at the same time; at most population.clients."
-    )
-    staleness: Staleness = Field(
-        default=Polynomial(kind="polynomial"),
-        description="How much an update counts that was made from an older model.",
-    )
-    max_staleness: Annotated[int, Field(ge=0)] | None = Field(
-        default=None,
-        description="An update that is staler when it arrives is thrown away; it has cost what it cost, and "
-        "another client begins. None: all are taken.",
-    )
 
-    cites: ClassVar[tuple[str, ...]] = ("xie2019asynchronous",)
+    @property
+    def at_once(self) -> int:
+        """How many clients are under way at the same time, at most."""
+        return 1
+
+    @property
+    def stalest(self) -> int | None:
+        """The staleness of the oldest update that is taken; None: all are."""
+        return None
+
+    @property
+    def groups(self) -> int:
+        """How many groups of clients of about the same speed begin together, each by itself; 0: none do."""
+        return 0
+
+    @property
+    def one_group_at_a_time(self) -> bool:
+        """Whether only one such group is under way."""
+        return False
 
     @property
     def updates_per_step(self) -> int:
-        """With how many updates the server takes its step."""
+        """With how many updates the server takes its step, at most."""
         return 1
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
-        clients = scenario.population.clients
-        if self.concurrency > clients:
-            yield Refused(".concurrency", self.concurrency, f"at most population.clients, {clients}")
-        if self.updates_per_step > self.concurrency:
-            expected = f"at most concurrency, {self.concurrency}: no more are under way"
-            yield Refused(".buffer", self.updates_per_step, expected)
         for key, got, expected in self._refused_keys(scenario):
             yield Refused(key, got, expected)
         for direction in ("uplink", "downlink"):
@@ -145,6 +143,44 @@ class ModeSection(KindSection):
             yield "adversary.attack", "collusion beside a mode", "one that each attacker makes by itself"
 
 
+class ModeSection(AnyMode):
+    """What every mode has: so many clients train at the same time, each from the newest model when it begins,
+    and another one begins when one has ended."""
+
+    kind: str = Field(description="When the server takes its step.")
+    concurrency: Count = Field(
+        default=10, description="How many clients train at the same time; at most population.clients."
+    )
+    staleness: Staleness = Field(
+        default=Polynomial(kind="polynomial"),
+        description="How much an update counts that was made from an older model.",
+    )
+    max_staleness: Annotated[int, Field(ge=0)] | None = Field(
+        default=None,
+        description="An update that is staler when it arrives is thrown away; it has cost what it cost, and "
+        "another client begins. None: all are taken.",
+    )
+
+    cites: ClassVar[tuple[str, ...]] = ("xie2019asynchronous",)
+
+    @property
+    def at_once(self) -> int:
+        return self.concurrency
+
+    @property
+    def stalest(self) -> int | None:
+        return self.max_staleness
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        yield from super().conflicts(scenario)
+        clients = scenario.population.clients
+        if self.concurrency > clients:
+            yield Refused(".concurrency", self.concurrency, f"at most population.clients, {clients}")
+        if self.updates_per_step > self.concurrency:
+            expected = f"at most concurrency, {self.concurrency}: no more are under way"
+            yield Refused(".buffer", self.updates_per_step, expected)
+
+
 class FedAsync(ModeSection):
     """The server takes a step with every update, by mixing models (FedAsync, Xie et al. 2019, Algorithm 1):
     x = (1 - m) x + m x_k, with m = mixing s(t)."""
@@ -179,4 +215,52 @@ class FedBuff(ModeSection):
         return self.buffer
 
 
-Mode = Annotated[FedAsync | FedBuff, Discriminator("kind"), OpenKind("mode")]
+class Tiers(AnyMode):
+    """Clients in tiers of about the same speed, as the network and their devices make them. Clients of a tier
+    begin together, and the server takes its step when all that are left of them have arrived."""
+
+    kind: Literal["tiers"] = Field(description="tiers: clients of about the same speed begin together.")
+    tiers: Count = Field(default=5, description="How many tiers there are, each with as many clients.")
+    per_tier: Count = Field(default=2, description="How many clients of a tier take part in its step.")
+    rule: Literal["fedat", "tifl"] = Field(
+        default="fedat",
+        description="fedat: every tier goes on by itself, as fast as it is, with a model of its own; the "
+        "global one is their mean, in which the k-th fastest weighs as many steps as the k-th slowest has "
+        "taken (Chai et al. 2021, Sec. 4). tifl: one tier at a time, drawn with the same probability (Chai "
+        "et al. 2020, Sec. 4.3).",
+    )
+
+    implementation: ClassVar[str] = "fedray.aggregation.modes:TiersMode"
+
+    @property
+    def at_once(self) -> int:
+        return self.tiers * self.per_tier if self.rule == "fedat" else self.per_tier
+
+    @property
+    def groups(self) -> int:
+        return self.tiers
+
+    @property
+    def one_group_at_a_time(self) -> bool:
+        return self.rule == "tifl"
+
+    @property
+    def updates_per_step(self) -> int:
+        return self.per_tier
+
+    def cited(self) -> Iterator[str]:
+        yield from super().cited()
+        yield "chai2021fedat" if self.rule == "fedat" else "chai2020tifl"
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        yield from super().conflicts(scenario)
+        clients = scenario.population.clients
+        if self.tiers * self.per_tier > clients:
+            got = f"{self.tiers} tiers of which {self.per_tier} take part"
+            yield Refused(".tiers", got, f"at most population.clients, {clients}, in all")
+        if self.rule == "fedat" and scenario.aggregation.kind != "fedavg":
+            got = f"{scenario.aggregation.kind} beside fedat"
+            yield Refused("aggregation.kind", got, "fedavg: it averages models itself")
+
+
+Mode = Annotated[FedAsync | FedBuff | Tiers, Discriminator("kind"), OpenKind("mode")]

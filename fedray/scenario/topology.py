@@ -7,7 +7,7 @@ from pydantic import Discriminator, Field
 
 from fedray.scenario.base import Count, Refused
 from fedray.scenario.kinds import OpenKind
-from fedray.scenario.mode import Mode, ModeSection
+from fedray.scenario.mode import AnyMode, Mode
 from fedray.scenario.relay_defence import RelayDefence, RelayDefenceSection
 from fedray.scenario.split_defence import Defence
 from fedray.scenario.topology_section import TopologySection
@@ -106,7 +106,7 @@ class Parallel(TopologySection):
         return self.reduce == "allreduce"
 
     @property
-    def asynchronous(self) -> ModeSection | None:
+    def asynchronous(self) -> AnyMode | None:
         return self.mode
 
     @property

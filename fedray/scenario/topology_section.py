@@ -5,7 +5,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from fedray.scenario.kinds import KindSection
-from fedray.scenario.mode import ModeSection
+from fedray.scenario.mode import AnyMode
 from fedray.scenario.relay_defence import RelayDefenceSection
 
 
@@ -31,7 +31,7 @@ class TopologySection(KindSection):
         return False
 
     @property
-    def asynchronous(self) -> ModeSection | None:
+    def asynchronous(self) -> AnyMode | None:
         """When the server takes its step, where clients do not wait for each other; None: they do."""
         return None
 

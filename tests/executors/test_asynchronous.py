@@ -16,6 +16,7 @@ from fedray.network.radio import Radio
 from fedray.planning.plan import plan
 from fedray.planning.rounds import rounds_of
 from fedray.planning.workload import measure
+from fedray.report import page, recorded, staleness
 from fedray.scenario import ScenarioError
 from tests.helpers import ONE_ACTOR, begin, garments, job_of, rows, run, timeless, unevaluated
 
@@ -59,6 +60,24 @@ def test_a_run_says_how_stale_its_updates_are_and_costs_what_was_planned(buffere
     assert total["transfers"] == 6 * 4
     times = [row["sim_time_s"] for row in metrics]
     assert times == sorted(times)
+
+
+def test_the_report_shows_the_staleness_that_the_clock_had(buffered):
+    folder, _ = buffered
+    (recorded_run,) = recorded.read([folder / "run"])
+    arrived = staleness.updates(recorded_run.events)
+    clients = rows(folder / "run" / "clients.jsonl")
+    assert sorted(update.staleness for update in arrived) == sorted(c["staleness"] for c in clients)
+    shown = dict(staleness.table([recorded_run]))
+    assert shown["updates taken"] == ["12"]
+    assert shown["mean staleness"] == [f"{np.mean([c['staleness'] for c in clients]):.2f}"]
+    page.write([folder / "run"], folder / "report.html")
+    assert "Who waits for whom" in (folder / "report.html").read_text()
+
+
+def test_the_slowest_quarter_is_of_clients_by_the_seconds_of_their_rounds():
+    arrived = [staleness.Update(client, 1.0 + client, 0, True) for client in (0, 1, 2, 3, 0, 1, 3, 3)]
+    assert staleness.slowest_quarter(arrived) == 3 / 8
 
 
 def test_actors_give_the_bits_of_one_process(buffered, tmp_path, cluster):
@@ -141,6 +160,43 @@ def test_fedbuff_adds_the_mean_of_what_clients_changed_in_their_own_models(tmp_p
         assert torch.allclose(versions[t], expected, atol=1e-6, rtol=0)
 
 
+TIERS = {"kind": "tiers", "tiers": 3, "per_tier": 1}
+
+
+def test_fedat_averages_models_of_tiers_by_the_steps_of_the_tiers_at_the_other_end(tmp_path):
+    changes = {"aggregation": {"kind": "fedavg", "weighting": "uniform"}}
+    schedules, versions, executor = stepped(scenario(tmp_path, TIERS, changes), 8)
+    models = [versions[0]] * 3
+    steps = [0, 0, 0]
+    for t, schedule in enumerate(schedules, 1):
+        number = schedule.tier.number
+        ends = []
+        for client in schedule.clients:
+            base = versions[t - 1 - schedule.staleness[client]]
+            ends.append(local_end(executor, schedule, client, base))
+        models[number] = torch.stack(ends).mean(0)
+        steps[number] += 1
+        assert schedule.tier.steps == tuple(steps)
+        expected = sum(steps[2 - m] / t * models[m] for m in range(3))
+        assert torch.allclose(versions[t], expected, atol=1e-6, rtol=0)
+    assert steps[0] > steps[2] > 0
+
+
+def test_tifl_asks_one_tier_at_a_time_and_averages_its_clients_alone(tmp_path):
+    changes = {"aggregation": {"kind": "fedavg", "weighting": "uniform"}}
+    file = scenario(tmp_path, TIERS | {"rule": "tifl", "per_tier": 2}, changes)
+    schedules, versions, executor = stepped(file, 8)
+    for t, schedule in enumerate(schedules, 1):
+        assert set(schedule.staleness.values()) == {0}
+        ends = [local_end(executor, schedule, client, versions[t - 1]) for client in schedule.clients]
+        assert torch.allclose(versions[t], torch.stack(ends).mean(0), atol=1e-6, rtol=0)
+    assert len({schedule.tier.number for schedule in schedules}) == 3
+    devices = Radio(executor.job.scenario.network, 6, 0).devices
+    speeds = {s.tier.number: [devices[c].flops_per_s for c in s.clients] for s in schedules}
+    assert min(speeds[0]) >= max(speeds[1])
+    assert min(speeds[1]) >= max(speeds[2])
+
+
 def test_only_versions_that_somebody_uses_are_kept(tmp_path):
     schedules, _, executor = stepped(scenario(tmp_path, BUFFERED), 6)
     assert executor.versions.buffers.keys() == schedules[-1].versions_in_use
@@ -168,6 +224,15 @@ def test_a_version_is_found_by_its_age():
     Round.round = 4
     assert versions.base(Round, 2, "newest") == "b"
     assert versions.base(Round, 0, "newest") == "newest"
+
+
+def test_a_run_of_tiers_goes_on_to_the_same_bits(tmp_path):
+    with unevaluated():
+        whole = run(scenario(tmp_path, TIERS), tmp_path / "run")
+        shutil.rmtree(tmp_path / "run" / "checkpoints" / "round-0006")
+        (tmp_path / "run" / "result.json").unlink()
+        again = run(tmp_path / "garments.yaml", tmp_path / "run", resume=True)
+    assert again["weights_sha256"] == whole["weights_sha256"]
 
 
 REFUSED = {

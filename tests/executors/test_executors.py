@@ -6,6 +6,7 @@ import shutil
 import signal
 import time
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,27 @@ def test_any_number_of_actors_gives_the_weights_of_one_process(
     assert any(report.rejected for report in reports) == (topology.relay_defence is not None)
     assert sha256(cluster.get(on_ray.buffer)) == sha256(alone.buffer) != sha256(alone.initial)
     assert sha256(on_ray.global_buffer()[0]) == sha256(alone.global_buffer()[0])
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda plan: replace(plan, weights={client: 1 + client for client in range(5)}),
+        lambda plan: plan.using({0: 3, 1: 5, 2: 7, 3: 2, 4: 1}),
+    ],
+    ids=["weights of its own", "some of their samples"],
+)
+def test_what_a_rounds_schedule_says_of_its_clients_counts_for_actors_too(changed, cluster, on_ray, alone):
+    plan = schedule(on_ray, TOPOLOGIES["side by side"])
+    reports = {}
+    for executor in (on_ray, alone):
+        begin(executor)
+        reports[executor] = sorted(executor.run_round(changed(plan)), key=lambda r: r.client)
+    assert reports[on_ray] == reports[alone]
+    assert sha256(cluster.get(on_ray.buffer)) == sha256(alone.buffer)
+    begin(alone)
+    list(alone.run_round(plan))
+    assert sha256(cluster.get(on_ray.buffer)) != sha256(alone.buffer)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +203,9 @@ def test_what_an_actor_refuses_is_a_line_of_the_scenario(cluster, weights_alone,
     file = garments(tmp_path, {"tuning": tuning, "runtime": {"executor": "ray", "actors": 1}})
     code, _, err = fedray("run", file, "--out", tmp_path / "run", "--quiet")
     assert code == 2
-    assert re.match(rf"{re.escape(str(file))}:\d+: tuning\.patterns: got 'nothing\.\*', expected ", err)
+    # a busy machine may say that it waits for its actors before
+    expected = rf"{re.escape(str(file))}:\d+: tuning\.patterns: got 'nothing\.\*', expected "
+    assert any(re.match(expected, line) for line in err.splitlines())
     assert "Traceback" not in err
     assert not (tmp_path / "run").exists()
 

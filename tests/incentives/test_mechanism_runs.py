@@ -21,7 +21,7 @@ from fedray.planning.shared import Shared
 from fedray.planning.workload import measure
 from fedray.report import facts, recorded
 from fedray.scenario import ScenarioError
-from tests.helpers import ONE_ACTOR, garments, job_of, rows, run, timeless, unevaluated
+from tests.helpers import garments, job_of, rows, run, timeless, unevaluated
 
 MIX = {
     "kind": "mix",
@@ -158,12 +158,6 @@ def test_a_run_of_contracts_goes_on_to_the_same_bits(contract, tmp_path):
     assert sha256(tmp_path / "run") == sha256(contract / "run")
     again = rows(tmp_path / "run" / "metrics.jsonl")
     assert timeless(again) == timeless(rows(contract / "run" / "metrics.jsonl"))
-
-
-def test_actors_train_on_the_same_samples(contract, tmp_path, cluster):
-    with unevaluated():
-        run(scenario(tmp_path, CONTRACT, {"runtime": ONE_ACTOR}), tmp_path / "run")
-    assert sha256(tmp_path / "run") == sha256(contract / "run")
 
 
 def test_other_samples_are_used_in_each_round():

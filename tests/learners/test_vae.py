@@ -227,13 +227,6 @@ def test_a_run_resumed_within_its_warm_up_has_the_bits_of_an_unbroken_one(split,
     assert run(file, tmp_path / "run", resume=True)["weights_sha256"] == whole["weights_sha256"]
 
 
-def test_ray_has_the_bits_of_one_process(cluster, weights_alone, tmp_path):
-    serial = run(garments(tmp_path, TRAINED | DECODER_ONLY), tmp_path / "serial")
-    on_ray = {"runtime": {"executor": "ray", "actors": 2}}
-    file = garments(tmp_path, TRAINED | DECODER_ONLY | on_ray, "ray.yaml")
-    assert run(file, tmp_path / "ray")["weights_sha256"] == serial["weights_sha256"]
-
-
 def test_an_encoder_that_stays_at_home_is_in_no_buffer_and_in_each_clients_state(tmp_path):
     file = garments(tmp_path, TRAINED | DECODER_ONLY)
     run(file, tmp_path / "run")

@@ -68,13 +68,6 @@ def test_one_number_goes_up_beside_an_update_and_is_counted(whole, tmp_path):
     assert sent == {planned["payload_bytes_uplink"]}
 
 
-def test_two_actors_of_ray_give_the_bits_of_one_process(cluster, whole, tmp_path):
-    changes = QUALITY | {"runtime": {"executor": "ray", "actors": 2}}
-    result = run(garments(tmp_path, changes), tmp_path / "run")
-    assert result["weights_sha256"] == whole[2]["weights_sha256"]
-    assert result["final"]["update_cosine"] == whole[2]["final"]["update_cosine"]
-
-
 REFUSED = {
     "relay": ({"topology": {"kind": "relay"}}, "quality in a relay, where clients do not each send"),
     "split": (

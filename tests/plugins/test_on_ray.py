@@ -30,11 +30,6 @@ def test_actors_give_the_bits_of_one_process(changes, cluster, tmp_path):
             {"aggregation": {"kind": "my_broken:Combining"}},
             "the server in round 1, while aggregating",
         ),
-        (
-            "Measuring",
-            {"evaluation": {"measures": [{"kind": "my_broken:Measuring"}]}},
-            "the server, while evaluating",
-        ),
     ],
 )
 def test_what_raises_in_an_actor_is_told_as_in_one_process(name, changes, where, cluster, fedray, tmp_path):

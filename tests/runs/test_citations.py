@@ -48,7 +48,7 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "selection": {"random"},
     "sampling": {"fixed", "poisson"},
     "noise": {"seed", "secret"},
-    "network": {"cnn"},
+    "network": {"cnn", "cnn_norm"},
     "norm": {"batch", "group", "none"},  # of a resnet18 or a gan alone
     "targets": {"attention", "kohya"},
     "payload": {"fp32", "fp16", "bf16"},
@@ -86,6 +86,7 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
         "wandb",
     },
     "measure": {"loss", "accuracy"},  # of contributions, whose section cites
+    "source": {"test_set", "own"},  # of each client's own test
 }
 
 
@@ -110,6 +111,7 @@ VALUES = {  # of keys beside `kind`, whose section cites them
     "selection": {"fedcs", "label_cover", "round_robin", "proportional_fair"},
     "network": {"lenet", "resnet18"},
     "weighting": {"quality"},
+    "rule": {"fedat", "tifl"},
     "contribution": {"leave_one_out", "shapley"},
     "view": {"activations", "neighbour", "server", "sum"},
     "objective": {"masked_language", "causal_language", "classification", "masked_image"},

@@ -243,11 +243,10 @@ def test_the_server_s_model_is_the_shared_body_with_the_head_that_nobody_trained
     assert changed == {name for name in initial if not name.startswith("9.")}
 
 
-@pytest.mark.parametrize("name", ["parallel", "relay"])
-def test_on_two_actors_weights_heads_metrics_and_files_are_those_of_one_process(name, cluster, folder):
+def test_on_two_actors_weights_heads_metrics_and_files_are_those_of_one_process(cluster, folder):
     five = {"population": {"clients": 5, "per_round": 5}}
     changes = own("Normalised", "net.norm.*", "net.head.*") | five
-    changes = changes | ({"topology": {"kind": "relay", "chains": 2}} if name == "relay" else {})
+    changes |= {"topology": {"kind": "relay", "chains": 2}}
     one = run(garments(folder, changes, "one.yaml"), folder / "one")
     two = run(garments(folder, changes | RAY, "two.yaml"), folder / "two")
     assert one["weights_sha256"] == two["weights_sha256"]

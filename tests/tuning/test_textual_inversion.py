@@ -25,7 +25,7 @@ from fedray.scenario.text_to_image import TextToImage as Section
 from fedray.scenario.textual_inversion import TextualInversion
 from fedray.transport.buffer import Layout
 from fedray.tuning.tunings import tuning
-from tests.helpers import ONE_ACTOR, PROMPT, UNSEEN, run, tiny
+from tests.helpers import PROMPT, UNSEEN, run, tiny
 from tests.learners.families.tiny_bases import sdxl
 
 BASE = shipped.HERE / "tiny-sd"
@@ -174,17 +174,6 @@ def test_only_the_rows_move_in_two_rounds(topology, tmp_path):
     grown = {len(after[name]) for name in before if len(after[name]) != len(before[name])}
     assert grown == {json.loads((model / "text_encoder" / "config.json").read_text())["vocab_size"]}
     assert not torch.equal(rows[0], rows[1])
-
-
-def test_ray_has_the_bits_of_one_process(cluster, tmp_path):
-    runtimes = {"serial": {"executor": "serial"}, "ray": ONE_ACTOR}
-    hashes = {
-        name: run(tiny(tmp_path, CHANGES | {"runtime": runtime}, f"{name}.yaml"), tmp_path / name)[
-            "weights_sha256"
-        ]
-        for name, runtime in runtimes.items()
-    }
-    assert hashes["serial"] == hashes["ray"]
 
 
 def test_a_vector_of_stable_diffusion_15_is_1536_bytes_in_half():

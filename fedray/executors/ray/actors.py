@@ -29,7 +29,7 @@ def _set_environment(job: Job) -> None:
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
 
 
-def _device() -> Any:
+def this_device() -> Any:
     """The GPU Ray gave this actor. An actor without one still sees every GPU, so CUDA must not be asked."""
     import torch
 
@@ -84,10 +84,10 @@ class ClientHost(Actor):
         if self.job.scenario.topology.splits_model:
             from fedray.executors.split.client import SplitClients
 
-            return SplitClients(self.job, _device(), self.site)
+            return SplitClients(self.job, this_device(), self.site)
         from fedray.executors.client_worker import ClientWorker
 
-        return ClientWorker(self.job, _device(), self.site)
+        return ClientWorker(self.job, this_device(), self.site)
 
     def ready(self) -> str:
         """The node it runs on, once it can work."""
@@ -234,14 +234,14 @@ class ServerHost(Actor):
         assert self.work is not None  # sets what torch reads
         section = self.job.scenario.companion
         assert section is not None
-        return resolve(section.implementation)(self.job, _device())
+        return resolve(section.implementation)(self.job, this_device())
 
     @cached_property
     def split(self) -> Any:
         from fedray.executors.split.server import SplitServer
 
         assert self.work is not None
-        return SplitServer(self.job, _device())
+        return SplitServer(self.job, this_device())
 
     def initial(self) -> tuple[Any, Any, Any]:
         with self.turns.changed:  # a resumed run may begin beside it, and there is one split
@@ -292,7 +292,7 @@ class ServerHost(Actor):
 
     def aggregate(
         self, layout: Any, buffer: Any, state: Any, round_number: int, can_train: int, augmented: Any,
-        report: Any, *sums: Any, secure: Any = None,
+        report: Any, *sums: Any, secure: Any = None, tier: Any = None,
     ) -> tuple[Any, ...]:  # fmt: skip
         """The new buffer and state, and the server's own report with what its augmented model weighed, if it
         trained one.
@@ -306,6 +306,7 @@ class ServerHost(Actor):
             augmented: the numbers of the companion's model, where it trained one.
             report: the companion's.
             secure: the round's secure aggregation, or None.
+            tier: whose step it is; None: clients are in no tiers.
         """
         from fedray.executors.server import reported
 
@@ -313,7 +314,9 @@ class ServerHost(Actor):
         added = self.work.contributions(layout, buffer, state, round_number, can_train, sums)
         report = reported(report, round_number, sums, added)
         if sums or self.work.job.scenario.steps_without_updates:
-            buffer, state = self.work.aggregate(layout, buffer, state, round_number, can_train, sums, secure)
+            buffer, state = self.work.aggregate(
+                layout, buffer, state, round_number, can_train, sums, secure, tier
+            )
         if trained:
             ended = (augmented, report)
             buffer, state, report = self.companion.mix(layout, round_number, buffer, state, ended)
@@ -333,18 +336,3 @@ class ServerHost(Actor):
 
     def checkpoint(self, *arguments: Any) -> Saved:
         return self.work.checkpoint(*arguments)
-
-
-class EvaluatorHost(Actor):
-    """An actor that looks at the model while others train it."""
-
-    def make(self) -> Any:
-        from fedray.executors.evaluator import EvaluatorWork
-
-        return EvaluatorWork(self.job, _device())
-
-    def evaluate(self, buffer: Any, state: Any, grid: Path) -> dict[str, float]:
-        return self.work.evaluate(buffer, state, grid)
-
-    def export(self, buffer: Any, state: Any, folder: Path) -> None:
-        self.work.export(buffer, state, folder)

@@ -21,10 +21,11 @@ from fedray.executors import (
     StepFailed,
     TrainReport,
 )
-from fedray.executors.ray.actors import EvaluatorHost, ServerHost
+from fedray.executors.ray.actors import ServerHost
 from fedray.executors.ray.client_tests import SubmittedTests
 from fedray.executors.ray.connection import cluster_nodes, connect
 from fedray.executors.ray.driver import Driver
+from fedray.executors.ray.evaluator_host import EvaluatorHost
 from fedray.executors.ray.wiring import SubmittedRound, submit, submit_split
 from fedray.executors.split import failed
 from fedray.executors.versions import Versions

@@ -77,6 +77,7 @@ def submit(driver: Driver, schedule: Schedule) -> SubmittedRound:
         *trained,
         *partials,
         secure=secure,
+        tier=schedule.tier,
     )
     if companion.choose is not None:
         state = server.choose.remote(companion.choose, state, *(report for _, report in reports))
