@@ -160,7 +160,7 @@ def test_no_block_of_a_page_escapes_these_tests():
 
 
 def test_every_block_names_a_language_that_this_test_knows():
-    known = {"bash", "python", "yaml", "toml", "json", "text", "bibtex"}
+    known = {"bash", "python", "yaml", "toml", "json", "text", "xml", "bibtex"}
     assert [(block.place, block.language) for block in ALL if block.language not in known] == []
 
 

@@ -9,13 +9,14 @@ from pydantic import Discriminator, Field
 from fedray.scenario.base import Positive, Refused, Section
 from fedray.scenario.cell import Cell
 from fedray.scenario.device import ComputeDevice, Device, DeviceSection
+from fedray.scenario.gains import Gains
 from fedray.scenario.kinds import OpenKind
 from fedray.scenario.links import FixedLink, LinkSection, TraceLink
 from fedray.scenario.radio import LogDistance, Sidelink, Tr38901
 
 DIRECTIONS = ("uplink", "downlink", "sidelink")
 AnyLink = FixedLink | TraceLink | LogDistance
-CellLink = Annotated[AnyLink | Tr38901, Discriminator("kind"), OpenKind("link")]
+CellLink = Annotated[AnyLink | Tr38901 | Gains, Discriminator("kind"), OpenKind("link")]
 DeviceLink = Annotated[AnyLink | Sidelink, Discriminator("kind"), OpenKind("link")]
 
 
