@@ -204,12 +204,14 @@ class Schedule:
                 if step.id in wanted and outcome.get(step.id) != "failed":
                     wanted |= {i for i in step.after if outcome[i] == "done"}
             # what a transfer carries, and what it waits for where that is done: a ring's others, not a failed
-            # hop
+            # hop; on the air it only begins together with others, which may be silent
             elif step.id in wanted:
                 wanted |= {
                     i
                     for n, i in enumerate(step.after)
-                    if n == 0 or not isinstance(step, Send) or outcome[i] == "done"
+                    if n == 0
+                    or not isinstance(step, Send)
+                    or (outcome[i] == "done" and self.receive_snr is None)
                 }
         if len(wanted) == len(self.steps):
             return self

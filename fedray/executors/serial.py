@@ -184,7 +184,8 @@ class SerialExecutor:
     ) -> None:
         self.buffer, self.state = self.server.aggregate(
             self.layout, self.buffer, self.state, round_number, self.can_train, partials, secure,
-            schedule and schedule.tier, schedule and schedule.receive_snr,
+            None if schedule is None else schedule.tier,
+            None if schedule is None else schedule.receive_snr,
         )  # fmt: skip
 
     def _run_split_round(self, schedule: Schedule, clients: SplitClients) -> Iterator[TrainReport]:

@@ -79,9 +79,9 @@ class ServerWork:
                 accumulated = accumulated.unmasked(secure)  # type: ignore[attr-defined]
                 if accumulated is None:
                     return buffer, state
-            if receive_snr is not None and partials:
-                noise = receive_snr, self.job.scenario.seed, round_number
-                accumulated = accumulated.received(*noise)  # type: ignore[attr-defined]
+            if partials and receive_snr is not None:
+                at = self.job.scenario.seed, round_number
+                accumulated = accumulated.received(receive_snr, *at)  # type: ignore[attr-defined]
             return self._aggregate(layout, buffer, state, round_number, clients, accumulated, tier)
 
     def _nothing(self, layout: Layout) -> Accumulator:
@@ -280,9 +280,9 @@ class ServerWork:
                 buffer = np.concatenate([buffer, arrays.pop("vectors")])
                 state = {k.removeprefix("state."): v for k, v in arrays.items()}
         if (got := weights_sha256(self.job.scenario, layout, buffer)) != saved.weights_sha256:
+            expected = f"{saved.weights_sha256[:12]}..."
             raise ValueError(
-                f"{folder / 'weights.safetensors'} has sha256 {got[:12]}..., expected"
-                f" {saved.weights_sha256[:12]}..."
+                f"{folder / 'weights.safetensors'} has sha256 {got[:12]}..., expected {expected}"
             )
         return buffer, state
 

@@ -91,7 +91,7 @@ class OverTheAirLink(RadioChannel):
         silent = power < self.threshold
         on_air_s = symbols / (section.bandwidth_hz * (1 - section.overhead))
         of_limit = self.receive_snr(start, requests) / (snr * power)
-        receive_w = section.receive_w / max(1, np.count_nonzero(~silent))
+        receive_w = section.receive_w / max(1, int((~silent).sum()))
         energy_j = (self.power_w(requests.sender, of_limit) + receive_w) * on_air_s
         time_s = section.latency_s * requests.messages + on_air_s
         return TransferCosts(np.where(silent, 0.0, time_s), np.where(silent, 0.0, energy_j), silent)
