@@ -230,6 +230,7 @@ class Run:
             scenario.aggregation.weight,
             missed=len(clients) - len(schedule.clients),
             staleness=[schedule.staleness[client] for client in schedule.clients if schedule.staleness],
+            receive_snr=schedule.receive_snr,
         )
         metrics |= {} if server is None else server.metrics
         if scenario.privacy is not None:

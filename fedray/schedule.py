@@ -62,6 +62,8 @@ class Schedule:
     # models that clients go on with after it, each by how many server steps had made it
     versions_in_use: frozenset[int] = frozenset()
     tier: Tier | None = None  # whose step it is, where tiers go on by themselves
+    # the signal-to-noise ratio, linear, of the loudest update at the server, where signals add up on the air
+    receive_snr: float | None = None
 
     def __post_init__(self) -> None:
         early = next(
@@ -137,6 +139,23 @@ class Schedule:
         steps = (*self.steps[:last], step._replace(agrees_s=seconds), *self.steps[last + 1 :])
         return replace(self, steps=steps)
 
+    def superposed(self, receive_snr: float) -> Schedule:
+        """The same round, in which all clients send their updates at once, when the last has trained, and the
+        server receives the sum.
+
+        Args:
+            receive_snr: the signal-to-noise ratio, linear, with which the loudest arrives.
+        """
+        sends = [self.steps[n] for n in self.sends["uplink"]]
+        ready = [send.after[0] for send in sends]
+        steps = [
+            step._replace(after=(step.after[0], *(i for i in ready if i != step.after[0])))
+            if isinstance(step, Send) and step.direction == "uplink"
+            else step
+            for step in self.steps
+        ]
+        return replace(self, steps=tuple(steps), receive_snr=receive_snr)
+
     def over_the_air(self, snrs_db: Mapping[int, float]) -> Schedule:
         """The same round, in which what each client sends of its batches goes over a link of this mean
         signal-to-noise ratio."""
@@ -185,12 +204,14 @@ class Schedule:
                 if step.id in wanted and outcome.get(step.id) != "failed":
                     wanted |= {i for i in step.after if outcome[i] == "done"}
             # what a transfer carries, and what it waits for where that is done: a ring's others, not a failed
-            # hop
+            # hop; on the air it only begins together with others, which may be silent
             elif step.id in wanted:
                 wanted |= {
                     i
                     for n, i in enumerate(step.after)
-                    if n == 0 or not isinstance(step, Send) or outcome[i] == "done"
+                    if n == 0
+                    or not isinstance(step, Send)
+                    or (outcome[i] == "done" and self.receive_snr is None)
                 }
         if len(wanted) == len(self.steps):
             return self

@@ -8,6 +8,7 @@ import torch
 from fedray.adversary.attack import Attack
 from fedray.aggregation.accumulators import Accumulator, Gathered
 from fedray.aggregation.rule import Rule
+from fedray.aggregation.superposed import SuperposedSum
 from fedray.data import Samples
 from fedray.scenario.kinds import implementation
 from fedray.scenario.scenario import Scenario
@@ -97,8 +98,11 @@ class Attackers:
 
 
 def accumulator(scenario: Scenario, rule: Rule) -> type[Accumulator]:
-    """What updates become where they arrive: each by itself where attackers or the server look at them."""
-    return Gathered if scenario.gathers_updates else rule.accumulator
+    """What updates become where they arrive: each by itself where attackers or the server look at them, a sum
+    with noise where they add up on the air."""
+    if scenario.gathers_updates:
+        return Gathered
+    return SuperposedSum if scenario.network.uplink.superposes else rule.accumulator
 
 
 def attacks(scenario: Scenario) -> list[Attack]:

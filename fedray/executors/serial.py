@@ -36,7 +36,7 @@ from fedray.planning.shared import Shared
 from fedray.planning.workload import Workload, measure
 from fedray.runs.state import Saved
 from fedray.scenario.kinds import implementation
-from fedray.schedule import Schedule, Tier
+from fedray.schedule import Schedule
 from fedray.transport.buffer import Layout
 
 
@@ -103,7 +103,7 @@ class SerialExecutor:
         report = reported(trained and trained[1], schedule.round, partials, added)
         self.versions.keep(schedule, self.buffer)
         if partials or self.job.scenario.steps_without_updates:
-            self._aggregate(schedule.round, partials, secure, schedule.tier)
+            self._aggregate(schedule.round, partials, secure, schedule)
         if companion.choose is not None:
             self.state = self.companion.choose(companion.choose, self.state, reports)
         if trained is not None:
@@ -180,11 +180,13 @@ class SerialExecutor:
         round_number: int,
         partials: Sequence[Accumulator],
         secure: Any = None,
-        tier: Tier | None = None,
+        schedule: Schedule | None = None,
     ) -> None:
         self.buffer, self.state = self.server.aggregate(
-            self.layout, self.buffer, self.state, round_number, self.can_train, partials, secure, tier
-        )
+            self.layout, self.buffer, self.state, round_number, self.can_train, partials, secure,
+            None if schedule is None else schedule.tier,
+            None if schedule is None else schedule.receive_snr,
+        )  # fmt: skip
 
     def _run_split_round(self, schedule: Schedule, clients: SplitClients) -> Iterator[TrainReport]:
         """The server's part is as it was until all local updates have ended: a client that fails is left out,

@@ -57,6 +57,7 @@ class ServerWork:
         partials: Sequence[Accumulator],
         secure: Any = None,
         tier: Tier | None = None,
+        receive_snr: float | None = None,
     ) -> tuple[np.ndarray, StateArrays]:
         """The next global buffer and server state; both as they were where nobody sent anything, or fewer
         than the rule needs.
@@ -70,6 +71,7 @@ class ServerWork:
             partials: what each host has accumulated.
             secure: the round's secure aggregation, whose masks come off here.
             tier: whose step it is; None: clients are in no tiers.
+            receive_snr: of updates that add up on the air, which get noise here; None: they do not.
         """
         with attribute_error(round_number, "aggregating", None):
             accumulated = merged(partials) if partials else self._nothing(layout)
@@ -77,6 +79,9 @@ class ServerWork:
                 accumulated = accumulated.unmasked(secure)  # type: ignore[attr-defined]
                 if accumulated is None:
                     return buffer, state
+            if partials and receive_snr is not None:
+                at = self.job.scenario.seed, round_number
+                accumulated = accumulated.received(receive_snr, *at)  # type: ignore[attr-defined]
             return self._aggregate(layout, buffer, state, round_number, clients, accumulated, tier)
 
     def _nothing(self, layout: Layout) -> Accumulator:
@@ -275,9 +280,9 @@ class ServerWork:
                 buffer = np.concatenate([buffer, arrays.pop("vectors")])
                 state = {k.removeprefix("state."): v for k, v in arrays.items()}
         if (got := weights_sha256(self.job.scenario, layout, buffer)) != saved.weights_sha256:
+            expected = f"{saved.weights_sha256[:12]}..."
             raise ValueError(
-                f"{folder / 'weights.safetensors'} has sha256 {got[:12]}..., expected"
-                f" {saved.weights_sha256[:12]}..."
+                f"{folder / 'weights.safetensors'} has sha256 {got[:12]}..., expected {expected}"
             )
         return buffer, state
 

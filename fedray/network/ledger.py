@@ -39,7 +39,7 @@ class Event(NamedTuple):
     batch: int | None = None  # of a split model's pass or transfer
     part: int | None = None  # of that batch: its micro-batch
     waits_s: float = 0.0  # of its time, in which its device does nothing
-    symbols: int = 0  # channel uses of what goes on the air as it is, in place of bytes
+    symbols: int = 0  # channel uses of what goes on the air as it is, in place of bytes; lost: would have
 
     def row(self) -> dict[str, Any]:
         """A line of timeline.jsonl, which says nothing of waiting or of symbols where there are none."""
@@ -74,7 +74,9 @@ class Ledger:
     money: Mapping[str, float] = field(default_factory=dict)
     # generated pictures to train on that each node has made or been sent
     pictures: Mapping[str, int] = field(default_factory=dict)
-    symbols: int = 0  # channel uses of what went on the air as it is, in place of bytes
+    # complex symbols that were sent as they are, in place of bytes; those of clients that send at once count
+    # for each, though they take the band once
+    symbols: int = 0
 
     @property
     def busy_clients(self) -> list[int]:
@@ -111,7 +113,8 @@ class Ledger:
             sorted(encoded.union(self.encoded)) if encoded else self.encoded,
             self._money_with(None if schedule is None else schedule.payments),
             self.pictures if schedule is None else self._pictures_with(events, schedule),
-            self.symbols + sum(e.symbols for e in events),
+            # who is silent is lost, and has sent none
+            self.symbols + sum(e.symbols for e in events if e.outcome != "lost"),
         )
 
     def _money_with(self, payments: Payments | None) -> dict[str, float]:

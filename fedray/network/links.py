@@ -163,6 +163,11 @@ class Link(ABC):
         Section with `carries_symbols`."""
         raise NotImplementedError(f"{type(self).__name__} knows no signal-to-noise ratio")
 
+    def receive_snr(self, start: RoundStart, requests: TransferRequests) -> float:
+        """The signal-to-noise ratio, linear, with which the loudest of these clients' symbols arrive, whose
+        signals add up. For a Section with `superposes`."""
+        raise NotImplementedError(f"{type(self).__name__} does not add signals up")
+
     def rates_at_power(
         self, start: RoundStart, pair: tuple[int, int], share: float, fractions: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:

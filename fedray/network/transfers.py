@@ -76,6 +76,20 @@ def uplink_snrs_db(schedule: Schedule, radio: Radio, start: RoundStart) -> dict[
     return dict(zip(requests.client.tolist(), snrs_db.tolist(), strict=True))
 
 
+def receive_snr(schedule: Schedule, radio: Radio, start: RoundStart) -> float:
+    """The signal-to-noise ratio, linear, with which the loudest update of a round arrives whose clients'
+    signals add up.
+
+    Args:
+        schedule: the round's steps.
+        radio: the links and devices.
+        start: the round.
+    """
+    places = schedule.sends["uplink"]
+    requests = _requests(schedule, places, np.zeros(len(places)))
+    return radio.links["uplink"].receive_snr(start, requests)
+
+
 def uplink_senders(
     schedule: Schedule, loads: Sequence[float], radio: Radio, start: RoundStart, waits_s: Mapping[int, float]
 ) -> Senders:

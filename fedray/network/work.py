@@ -34,6 +34,8 @@ class Work:
     pass_flops: Callable[[str, int], float] = lambda stage, samples: 0.0
     crossing_bytes: Callable[[str, int], int] = lambda crossing, samples: 0
     crossing_symbols: Callable[[str, int], int] = lambda crossing, samples: 0
+    # channel uses of a client's update, where it goes on the air as it is: it has no bytes then
+    uplink_symbols: int = 0
     picture_bytes: int = 0
     state_bytes: int = 0  # of what a client keeps between its local updates
     # of all of a client's samples, once; none: nothing to encode
@@ -78,7 +80,7 @@ class Work:
     def symbols(self, step: Step) -> int:
         if isinstance(step, Send) and step.crossing:
             return self.crossing_symbols(step.crossing, step.samples)
-        return 0
+        return self.uplink_symbols if isinstance(step, Send) and step.direction == "uplink" else 0
 
     def _encoding(self, step: Train | Pass) -> float:
         return self.encode_flops(step.client) if step.encodes and self.encode_flops else 0.0

@@ -109,6 +109,8 @@ def uplink_bytes(
         hooks: that write an update.
         left_out: numbers that each kind of client does not send.
     """
+    if scenario.network.uplink.superposes:  # symbols go up in their place
+        return (0,)
     if scenario.secure_aggregation is not None:
         return (rules.summed * scenario.secure_aggregation.word_bytes,)
     report = scenario.aggregation.report_bytes

@@ -83,6 +83,7 @@ def plan(loaded: Loaded, so_far: Ledger = NOTHING) -> dict[str, Any]:
         **{name: getattr(workload, name) for name in AS_COUNTED},
         # of the client with most
         **{f"payload_bytes_{way}": max(each) for way, each in workload.sent(scenario).items()},
+        **({"symbols_uplink": workload.uplink_symbols} if workload.uplink_symbols else {}),
         "export_bytes": next(iter(workload.export_files.values())),
         "pictures": pictures,
         "notes": [*workload.notes, *([] if collected is None else [collected.note])],

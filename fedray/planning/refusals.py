@@ -57,6 +57,13 @@ def refuse_rule(scenario: Scenario, rule: Rule) -> None:
     ):
         got = f"{kind} with secure aggregation, which makes its own of single updates"
         raise Refused("aggregation.kind", got, "a rule that adds updates up as they are")
+    if scenario.network.uplink.superposes and (
+        rule.accumulator is not ExactSum
+        or rule.summed != rule.layout.numel
+        or _overrides(rule, Rule, "contribution")
+    ):
+        got = f"{kind} with an uplink {scenario.network.uplink.kind}, which makes its own of single updates"
+        raise Refused("aggregation.kind", got, "a rule that adds updates up as they are")
     sends_more = rule.sent > rule.layout.numel or _overrides(rule, Rule, "contribution")
     if sends_more and (topology.splits_model or topology.hands_model_on):
         expected = "topology.kind parallel, where each client sends the server an update"
@@ -72,12 +79,17 @@ def refuse_hooks(scenario: Scenario, chain: HookChain) -> None:
         if topology.reduces_among_clients:
             expected = "topology.reduce server: in a ring the server sees the sum alone"
             raise Refused(key, ", ".join(looking), expected)
-        if scenario.secure_aggregation:
+        if scenario.secure_aggregation or scenario.network.uplink.superposes:
             expected = "none that looks at each update at the server, which sees their sum alone"
             raise Refused(key, ", ".join(looking), expected)
     written = [codec.section.kind for codec in chain.codecs]
-    if written and (topology.hands_model_on or topology.splits_model or topology.reduces_among_clients):
+    superposes = scenario.network.uplink.superposes
+    if written and (
+        superposes or topology.hands_model_on or topology.splits_model or topology.reduces_among_clients
+    ):
         expected = "topology.kind parallel with reduce: server, where updates are written as bytes"
+        if superposes:
+            expected = "none that writes bytes: what adds up on the air is plain numbers"
         raise Refused("aggregation.transforms", ", ".join(written), expected)
 
 

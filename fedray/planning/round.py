@@ -12,7 +12,7 @@ from fedray.network.geometry import nearest_groups
 from fedray.network.ledger import Ledger
 from fedray.network.links import RoundStart, TransferRequests
 from fedray.network.radio import Radio
-from fedray.network.transfers import uplink_snrs_db
+from fedray.network.transfers import receive_snr, uplink_snrs_db
 from fedray.network.work import Work
 from fedray.planning.bidding import Decision, bids_of, decide_round, score_labels
 from fedray.planning.contributions import evaluating, offer_budget
@@ -72,6 +72,8 @@ def schedule_round(
         schedule = schedule.agreeing(agreement_s(scenario.ledger.consensus, round_number))
     if scenario.model.follows_uplink:
         schedule = schedule.over_the_air(uplink_snrs_db(schedule, radio, start))
+    if scenario.network.uplink.superposes and schedule.clients:
+        schedule = schedule.superposed(receive_snr(schedule, radio, start))
     if work is None or not work.encode_flops:
         return schedule
     schedule = schedule.encoding(so_far.encoded)

@@ -51,6 +51,8 @@ class Workload:
     home_parameters: int = 0  # that train and stay with their client
     flops_per_picture: float = 0.0  # that augmentation's generator paints, or the server for model.prior
     picture_bytes: int = 0
+    # channel uses of a client's update in place of bytes, where updates add up on the air
+    uplink_symbols: int = 0
     score_flops: float = 0.0  # of classifying a generated picture, where clients score some
     validate_flops_per_sample: float = 0.0  # of two models, where a relay's receivers try what they get
     evaluate_flops_per_sample: float = 0.0  # of a model, where the server evaluates some to weigh them
@@ -149,6 +151,7 @@ class Workload:
             generate_flops=self.flops_per_picture,
             score_flops=self.score_flops,
             picture_bytes=self.picture_bytes,
+            uplink_symbols=self.uplink_symbols,
             state_bytes=self.client_state_bytes,
             encode_flops=(lambda client: encodes * own.get(client, 0) + prepares)
             if encodes or prepares
@@ -213,7 +216,7 @@ def _counted_by(scenario: Scenario, folder: Path) -> tuple[str, ...]:
     on += [str(_updates(scenario)), str(scenario.population.clients)]
     on.append(str(scenario.evaluation.update_cosines_every))
     on += [str(scenario.gathers_updates), str(scenario.validation_images)]
-    on.append(repr(scenario.personal))
+    on += [repr(scenario.personal), str(scenario.network.uplink.superposes)]
     if topology.splits_model:
         on += [repr(topology), str(scenario.training.batch_size)]
         on += [str(scenario.network.uplink.carries_symbols), str(scenario.incentive is None)]
@@ -298,6 +301,7 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
         downlink_bytes=tuple((rules.received - n) * layout.dtype.itemsize for n in left_out),
         uplink_bytes=uplink_bytes(scenario, rules, hooks, left_out),
         summed_bytes=rules.summed * layout.dtype.itemsize,
+        uplink_symbols=-(-rules.sent // 2) if scenario.network.uplink.superposes else 0,
         gathered_bytes=_gathered_bytes(scenario, rules),
         server_trains=scenario.aggregation.clean_samples > 0,
         client_state_bytes=4 * client_state_numbers(scenario, rules, hooks, tuned.home_numbers),

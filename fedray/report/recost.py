@@ -73,6 +73,10 @@ def simulate_on_network(run: Recorded, file: Path) -> Recorded:
     if not loaded.scenario.network.uplink.carries_symbols and any(e.get("symbols") for e in run.events):
         got = f"{loaded.scenario.network.uplink.kind}, which has no band"
         raise loaded.error([Refused("network.uplink.kind", got, "one over which the run's symbols go")])
+    sends_up = [e for e in run.events if e.get("direction") == "uplink"]
+    if scenario.network.uplink.superposes and any(e["bytes"] for e in sends_up):
+        got = f"{scenario.network.uplink.kind} for a run whose updates went up as bytes"
+        raise loaded.error([Refused("network.uplink.kind", got, "one that carries bytes")])
     ledger = Ledger()
     events = []
     totals = {}

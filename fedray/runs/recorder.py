@@ -96,6 +96,7 @@ def round_metrics(
     weight: Callable[[int], int],
     missed: int = 0,
     staleness: Sequence[int] = (),
+    receive_snr: float | None = None,
 ) -> dict[str, Any]:
     """A line of metrics.jsonl. Bytes, simulated time, energy and money are cumulative.
 
@@ -107,6 +108,7 @@ def round_metrics(
         weight: what a client of so many samples weighs in the objective, and so in the round's loss.
         missed: clients that were selected, and whose network or device kept them out.
         staleness: of each report, where clients do not begin together.
+        receive_snr: of the updates that added up on the air, linear; None: none did.
     """
     good = [report for report in reports if report.failure is None]
     loss = math.nan
@@ -126,6 +128,7 @@ def round_metrics(
         "sim_time_s": ledger.sim_time_s,
         "energy_j": ledger.energy_j,
         **({"symbols": ledger.symbols} if ledger.symbols else {}),
+        **({} if receive_snr is None else {"receive_snr_db": 10 * math.log10(receive_snr)}),
         **ledger.money,
         **({"staleness": fmean(staleness), "staleness_max": max(staleness)} if staleness else {}),
         "wall_time_s": round(wall_time_s, 3),

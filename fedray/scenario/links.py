@@ -29,6 +29,9 @@ class LinkSection(KindSection):
     several_cells: ClassVar[bool] = False  # whether clients may be served by cells with a band each
     # whether symbols go over its band as they are, so that Link has symbol_transfers and mean_snr_db
     carries_symbols: ClassVar[bool] = False
+    # whether the signals of all who send at once add up, and the server receives their sum: an uplink whose
+    # Link has symbol_transfers and receive_snr
+    superposes: ClassVar[bool] = False
 
     @property
     def fades_by_block(self) -> bool:

@@ -12,11 +12,12 @@ from fedray.scenario.device import ComputeDevice, Device, DeviceSection
 from fedray.scenario.gains import Gains
 from fedray.scenario.kinds import OpenKind
 from fedray.scenario.links import FixedLink, LinkSection, TraceLink
+from fedray.scenario.over_the_air import OverTheAir, superposed_conflicts
 from fedray.scenario.radio import LogDistance, Sidelink, Tr38901
 
 DIRECTIONS = ("uplink", "downlink", "sidelink")
 AnyLink = FixedLink | TraceLink | LogDistance
-CellLink = Annotated[AnyLink | Tr38901 | Gains, Discriminator("kind"), OpenKind("link")]
+CellLink = Annotated[AnyLink | Tr38901 | Gains | OverTheAir, Discriminator("kind"), OpenKind("link")]
 DeviceLink = Annotated[AnyLink | Sidelink, Discriminator("kind"), OpenKind("link")]
 
 
@@ -70,6 +71,8 @@ class Network(Section):
         for direction, link in self.links.items():
             for refused in link.conflicts_of(direction, scenario):
                 yield refused.within(f"network.{direction}")
+        if self.uplink.superposes:
+            yield from superposed_conflicts(scenario)
         if self.save_energy and not self.uplink.has_chosen_power:
             expected = (
                 "a radio uplink, allocation equal, without outage_db or harq: its power is chosen, and with"

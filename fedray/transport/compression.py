@@ -127,7 +127,9 @@ def hook_chain(scenario: Scenario) -> HookChain:
     privacy = scenario.privacy
     if privacy is not None and not privacy.in_local_update:
         chain.append(implementation(privacy)(privacy, scenario))
-    return HookChain(chain, DTYPES[scenario.payload], scenario.aggregation.feeds_back)
+    # symbols that add up on the air are numbers, which no format on the air rounds
+    dtype = torch.float32 if scenario.network.uplink.superposes else DTYPES[scenario.payload]
+    return HookChain(chain, dtype, scenario.aggregation.feeds_back)
 
 
 def hooks(sections: Sequence[Any]) -> list[Hook]:

@@ -292,7 +292,7 @@ class ServerHost(Actor):
 
     def aggregate(
         self, layout: Any, buffer: Any, state: Any, round_number: int, can_train: int, augmented: Any,
-        report: Any, *sums: Any, secure: Any = None, tier: Any = None,
+        report: Any, *sums: Any, secure: Any = None, tier: Any = None, receive_snr: Any = None,
     ) -> tuple[Any, ...]:  # fmt: skip
         """The new buffer and state, and the server's own report with what its augmented model weighed, if it
         trained one.
@@ -307,6 +307,7 @@ class ServerHost(Actor):
             report: the companion's.
             secure: the round's secure aggregation, or None.
             tier: whose step it is; None: clients are in no tiers.
+            receive_snr: of updates that add up on the air, or None.
         """
         from fedray.executors.server import reported
 
@@ -315,7 +316,7 @@ class ServerHost(Actor):
         report = reported(report, round_number, sums, added)
         if sums or self.work.job.scenario.steps_without_updates:
             buffer, state = self.work.aggregate(
-                layout, buffer, state, round_number, can_train, sums, secure, tier
+                layout, buffer, state, round_number, can_train, sums, secure, tier, receive_snr
             )
         if trained:
             ended = (augmented, report)

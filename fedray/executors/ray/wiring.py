@@ -78,6 +78,7 @@ def submit(driver: Driver, schedule: Schedule) -> SubmittedRound:
         *partials,
         secure=secure,
         tier=schedule.tier,
+        receive_snr=schedule.receive_snr,
     )
     if companion.choose is not None:
         state = server.choose.remote(companion.choose, state, *(report for _, report in reports))
