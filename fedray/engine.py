@@ -208,7 +208,9 @@ class Run:
         """One round: its schedule, what that costs, who trains, and the evaluation of what came of it."""
         scenario = self.scenario
         with attribute_error(round_number, "writing its schedule", None):
-            selected, events = self.rounds.of(round_number, self.ledger)
+            selected = self.rounds.schedule(round_number, self.ledger)
+        with attribute_error(round_number, "simulating it", None):
+            events = self.rounds.events(selected, self.ledger)
         for note in failed_round(round_number, events):
             self.listeners.on_note(note)
         # nobody trains what would be late or lost

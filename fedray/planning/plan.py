@@ -143,8 +143,8 @@ def simulate_rounds(
     """
     rounds = rounds_of(scenario, radio, work, known, total)
     for t in range(1, scenario.training.rounds + 1):
-        schedule, events = rounds.of(t, total)
-        total = total.add(events, schedule)
+        schedule = rounds.schedule(t, total)
+        total = total.add(rounds.events(schedule, total), schedule)
         yield schedule, total
 
 

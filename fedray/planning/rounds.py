@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -23,18 +23,11 @@ from fedray.schedule import Schedule
 TRIES = 64  # draws of a client that may not begin, before those that may are counted
 
 
-class TimedRound(NamedTuple):
-    """A round's steps, and a line of the timeline for each."""
-
-    schedule: Schedule
-    events: list[Event]
-
-
 class Rounds(Protocol):
     """The rounds of a run."""
 
-    def of(self, round_number: int, so_far: Ledger) -> TimedRound:
-        """A round, asked for in order.
+    def schedule(self, round_number: int, so_far: Ledger) -> Schedule:
+        """A round's steps, asked for in order.
 
         Args:
             round_number: from 1.
@@ -42,6 +35,14 @@ class Rounds(Protocol):
 
         Raises:
             Refused: for a relay in which a device has nobody in range.
+        """
+
+    def events(self, schedule: Schedule, so_far: Ledger) -> list[Event]:
+        """A line of the timeline for each step of the schedule that was asked for last.
+
+        Args:
+            schedule: the round's.
+            so_far: what the rounds before it cost.
         """
 
 
@@ -69,9 +70,11 @@ class TogetherRounds:
         self.work = work
         self.known = known
 
-    def of(self, round_number: int, so_far: Ledger) -> TimedRound:
-        schedule = schedule_round(self.scenario, self.radio, round_number, self.known, self.work, so_far)
-        return TimedRound(schedule, time_round(schedule, self.work, self.radio, so_far.sim_time_s))
+    def schedule(self, round_number: int, so_far: Ledger) -> Schedule:
+        return schedule_round(self.scenario, self.radio, round_number, self.known, self.work, so_far)
+
+    def events(self, schedule: Schedule, so_far: Ledger) -> list[Event]:
+        return time_round(schedule, self.work, self.radio, so_far.sim_time_s)
 
 
 class AsynchronousRounds:
@@ -82,13 +85,15 @@ class AsynchronousRounds:
         self.radio = radio
         self.timeline = _timeline(scenario, radio, work, known.eligible(scenario), start.sim_time_s)
 
-    def of(self, round_number: int, so_far: Ledger) -> TimedRound:
+    def schedule(self, round_number: int, so_far: Ledger) -> Schedule:
         while True:
-            started_s = self.timeline.open_s
-            step = self.timeline.next_step()
+            self.started_s = self.timeline.open_s
+            self.step = self.timeline.next_step()
             if self.timeline.round == round_number:
-                break
-        return TimedRound(_schedule(round_number, step), events_of(round_number, step, started_s, self.radio))
+                return _schedule(round_number, self.step)
+
+    def events(self, schedule: Schedule, so_far: Ledger) -> list[Event]:
+        return events_of(schedule.round, self.step, self.started_s, self.radio)
 
 
 def _timeline(scenario: Scenario, radio: Radio, work: Work, eligible: np.ndarray, start_s: float) -> Timeline:

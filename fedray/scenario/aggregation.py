@@ -116,7 +116,7 @@ class Ifca(AggregationSection):
 
     kind: Literal["ifca"] = Field(description="ifca: a model a cluster of clients.")
     clusters: Annotated[int, Field(ge=2, le=1000)] = Field(
-        description="How many global models there are; each goes down to every client of a round."
+        default=2, description="How many global models there are; each goes down to every client of a round."
     )
 
     implementation: ClassVar[str] = "fedray.aggregation.ifca:Ifca"

@@ -115,7 +115,8 @@ def stepped(file, rounds):
     schedules = []
     ledger = Ledger()
     for t in range(1, rounds + 1):
-        schedule, events = planned.of(t, ledger)
+        schedule = planned.schedule(t, ledger)
+        events = planned.events(schedule, ledger)
         ledger = ledger.add(events, schedule)
         schedule = schedule.prune({e.id: e.outcome for e in events})
         list(executor.run_round(schedule))
