@@ -1,6 +1,6 @@
 """What can be refused before torch: text, sections, combinations, and whether files exist."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +20,6 @@ from fedray.privacy import accounting
 from fedray.scenario import Loaded, Refused, Scenario, ScenarioError, load
 from fedray.scenario.kinds import user_paths
 from fedray.scenario.model import Model
-from fedray.scenario.network import DIRECTIONS
 from fedray.scenario.quantized_formats import INSTALL, QUANTIZED
 from fedray.scenario.topology import Split
 
@@ -97,11 +96,8 @@ def _missing(loaded: Loaded) -> ScenarioError:
     planner = scenario.companion_planner()
     for key, action in planner.missing_files(loaded.folder) if planner is not None else ():
         attempt(key, action)
-    for direction in DIRECTIONS:
-        if (link := getattr(scenario.network, direction)) is not None:
-            key = f"network.{direction}.path"
-            for path in link.files():
-                attempt(key, partial(resolve(link.verify_file), path, loaded.folder, key))
+    for key, action in _network_inputs(scenario, loaded.folder):
+        attempt(key, action)
     for key, path in user_paths(scenario):
         if not (key.startswith("data.") and (scenario.sites or scenario.data.may_download)):
             attempt(key, partial(verify_exists, path, loaded.folder, key))
@@ -111,6 +107,19 @@ def _missing(loaded: Loaded) -> ScenarioError:
     attempt("ledger", partial(_refuse_missing_keys, scenario, loaded.folder))
     attempt("runtime.report_to", lambda: reporters(loaded))
     return loaded.error(refused)
+
+
+def _network_inputs(scenario: Scenario, folder: Path) -> Iterator[tuple[str, Callable[[], object]]]:
+    """What checks the files that `network` names, by their keys."""
+    clients = scenario.population.clients
+    for direction, link in scenario.network.links.items():
+        for path in link.files():
+            key = f"network.{direction}.path"
+            yield key, partial(resolve(link.verify_file), path, folder, key)
+    for name, section in scenario.network.sections("network"):
+        if section.verify_inputs is not None:
+            key = f"{name}.path"
+            yield key, partial(resolve(section.verify_inputs), section, folder, key, clients)
 
 
 def disclosures(loaded: Loaded) -> list[str]:

@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,11 @@ QUICK = {
     "fedray run ranks.yaml": f"{ONE_STEP} {SERIAL} --set sweep=null",  # tests/test_sweep.py has variants
     "fedray generate": "--steps 1",
 }
+
+
+@cache
+def whole_schema():
+    return schema()
 
 
 @dataclass(frozen=True)
@@ -154,7 +160,7 @@ def test_no_block_of_a_page_escapes_these_tests():
 
 
 def test_every_block_names_a_language_that_this_test_knows():
-    known = {"bash", "python", "yaml", "toml", "json", "text", "bibtex"}
+    known = {"bash", "python", "yaml", "toml", "json", "text", "xml", "bibtex"}
     assert [(block.place, block.language) for block in ALL if block.language not in known] == []
 
 
@@ -172,7 +178,7 @@ def test_the_quickstart_page_shows_the_scenario_that_ships():
     "block", [block for block in ALL if block.language == "yaml"], ids=lambda block: block.place
 )
 def test_a_scenario_or_a_part_of_one_on_a_page_fits_the_schema(block):
-    whole = schema()
+    whole = whole_schema()
     for key, value in YAML(typ="safe").load(block.text).items():
         part = {"$defs": whole["$defs"], **whole["properties"][key]}
         errors = [error.message for error in Draft202012Validator(part).iter_errors(value)]
@@ -244,7 +250,7 @@ def test_each_step_of_the_walk_of_a_round_is_where_the_page_says(row):
 
 def test_every_aggregation_rule_stands_on_the_page_of_algorithms():
     page = (ROOT / "docs" / "algorithms.md").read_text(encoding="utf-8")
-    whole = schema()
+    whole = whole_schema()
     named = [one["$ref"] for one in whole["properties"]["aggregation"]["oneOf"] if "$ref" in one]
     kinds = [whole["$defs"][ref.rpartition("/")[2]]["properties"]["kind"]["const"] for ref in named]
     assert "fedavg" in kinds

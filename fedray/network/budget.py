@@ -10,6 +10,7 @@ from fedray.network.links import LinkContext, RoundStart, link_client
 from fedray.network.propagation import SIDELINK_MODELS, log_distance, shadowing
 from fedray.network.rates import linear, noise_dbm
 from fedray.randomness import SERVER_ID, key, normals, uniforms
+from fedray.scenario.band import RadioBand
 from fedray.scenario.cell import Cell, Disc
 from fedray.scenario.radio import Level, LogDistance, Neighbours, Sidelink, Tr38901
 
@@ -28,11 +29,8 @@ class LinkBudget:
         self.direction = context.direction
         self.seed = context.seed
         self.geometry: Geometry = context.geometry
-        self.transmit_dbm = _transmit_dbm(section, context)
-        figure_db = section.noise_figure_db
-        if figure_db is None:
-            figure_db = NOISE_FIGURE_DB[self.direction]
-        self.noise_dbm_hz = float(noise_dbm(1.0, figure_db))
+        self.transmit_dbm = sender_dbm(section, context)
+        self.thermal_mw = total_noise_mw(section, context.direction)
         self._paths_at = lru_cache(maxsize=1)(self._paths_of_clients)
 
     def mean_snr(
@@ -45,14 +43,17 @@ class LinkBudget:
             neighbours_mw = 0.0
         else:
             clients = link_client(sender, receiver)
-            time_s = start.time_s if self.geometry.cell.mobility else 0.0
+            time_s = start.time_s if self.geometry.moves else 0.0
             loss, k, neighbours_mw = (values[clients] for values in self._paths_at(time_s))
         if section.fading != "model":
             factors = {"none": np.inf, "rayleigh": 0.0, "rician": float(linear(section.rician_k_db))}
             k = np.full(loss.shape, factors[section.fading])
         level_mw = linear(section.interference.dbm) if isinstance(section.interference, Level) else 0.0
-        noise_mw = section.bandwidth_hz * linear(self.noise_dbm_hz) + (level_mw + neighbours_mw)
+        noise_mw = self.thermal_mw + (level_mw + neighbours_mw)
         return linear(self.sender_dbm(sender) + section.antenna_gain_db - loss) / noise_mw, k
+
+    def cells(self, start: RoundStart, clients: np.ndarray) -> np.ndarray:
+        return np.zeros(clients.shape, np.int64)
 
     def sender_dbm(self, sender: np.ndarray) -> np.ndarray:
         return self.transmit_dbm[sender] if len(self.transmit_dbm) > 1 else self.transmit_dbm[0]
@@ -122,7 +123,15 @@ class LinkBudget:
         return received_mw
 
 
-def _transmit_dbm(section: RadioSection, context: LinkContext) -> np.ndarray:
+def total_noise_mw(section: RadioBand, direction: str) -> float:
+    """Thermal noise over the whole band, with the receiver's noise figure."""
+    figure_db = section.noise_figure_db
+    if figure_db is None:
+        figure_db = NOISE_FIGURE_DB[direction]
+    return float(section.bandwidth_hz * linear(float(noise_dbm(1.0, figure_db))))
+
+
+def sender_dbm(section: RadioBand, context: LinkContext) -> np.ndarray:
     """Each sender's power, or one for all: the link's own, the device's, or what is usual."""
     if section.transmit_dbm is not None:
         return np.full(1, section.transmit_dbm)
@@ -131,7 +140,7 @@ def _transmit_dbm(section: RadioSection, context: LinkContext) -> np.ndarray:
     return np.full(1, base_station_dbm(section) if context.direction == "downlink" else DEFAULT_DBM)
 
 
-def base_station_dbm(section: RadioSection) -> float:
+def base_station_dbm(section: RadioBand) -> float:
     """The power of a base station whose scenario names none. Those of TR 38.901 have that of its Table 7.8-1
     (rma, which is not in it, as uma), others that of a macro cell (TR 36.942, Table 4.6)."""
     if not isinstance(section, Tr38901):

@@ -3,77 +3,37 @@
 import numpy as np
 
 from fedray.network import allocation
-from fedray.network.allocations import open_allocation
+from fedray.network.band import BandLink
 from fedray.network.budget import LinkBudget, RadioSection
-from fedray.network.links import (
-    Link,
-    LinkContext,
-    RoundStart,
-    ShareRates,
-    TransferCosts,
-    TransferRequests,
-)
+from fedray.network.links import LinkContext, RoundStart, TransferCosts, TransferRequests
 from fedray.network.propagation import LIGHT_MPS
-from fedray.network.rates import arq, decibel, efficiency, ergodic, linear, min_efficient_snr
+from fedray.network.rates import arq, decibel, linear
 from fedray.randomness import normals, uniforms
-from fedray.scenario.radio import BLOCK_HZ
+from fedray.scenario.band import BLOCK_HZ
 
-UNTIL_DELIVERED = 10**6  # attempts
 # in which a sender's share of the band carries a transport block (3GPP TS 38.211, 4.3.2, at 15 kHz)
 SLOT_S = 1e-3
 ASSIGNMENTS = 8  # coherence times in which resource blocks are assigned anew; then the same again
 COHERENCE_TIMES = 32  # what takes longer has the ergodic rate
 
 
-class RadioChannel(Link):
+class RadioChannel(BandLink):
     """One direction over a channel of scenario.network. Which pairs are computed together makes no
     difference to any pair's draws."""
 
     section: RadioSection
-    reaches_all = False
-    fades = True
     adjusts_power = True
 
     def __init__(self, section: RadioSection, context: LinkContext) -> None:
         super().__init__(section, context)
-        self.direction = context.direction
         self.seed = context.seed
-        self.allocation = open_allocation(section.allocation)
         self.budget = LinkBudget(section, context)
-        self.mean_snr = self.budget.mean_snr
-        self.efficiency = efficiency(section.rate, section.modulation)
-        self.min_efficient_snr = min_efficient_snr(self.efficiency)
         self.coherence_s = 0.423 * LIGHT_MPS / (section.speed_mps * section.frequency_hz)
-
-    def rates_bps(self, start: RoundStart, sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:
-        snr, k = self.mean_snr(start, sender, receiver)
-        return np.where(self.is_reachable(snr, 1.0), self.rate_bps(snr, k, 1.0), 0.0)
-
-    def rate_bps(self, snr: np.ndarray, k: np.ndarray, share: np.ndarray | float) -> np.ndarray:
-        """The ergodic rate over a share of the band."""
-        snr, hz = self.used_bandwidth(snr, share)
-        return hz * self.goodput_fraction * ergodic(self.efficiency, snr, k)
 
     def is_reachable(self, snr: np.ndarray, share: np.ndarray | float) -> np.ndarray:
         """Whether the mean signal is worth a try at all."""
         least = 0.0 if self.section.outage_db is None else linear(self.section.outage_db)
-        carries = self.efficiency(self.used_bandwidth(snr, share)[0]) > 0
-        return carries & (self.snr_in_share(snr, share) >= least)
-
-    def in_reach(self, start: RoundStart, sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:
-        return self.is_reachable(self.mean_snr(start, sender, receiver)[0], 1.0)
-
-    def share_rates(self, start: RoundStart, sender: np.ndarray, receiver: np.ndarray) -> ShareRates:
-        if self.section.allocation.broadcasts:  # each client has the whole band
-            return super().share_rates(start, sender, receiver)
-        snr, k = self.mean_snr(start, sender, receiver)
-
-        def rates(share: np.ndarray | float, fair_share: float) -> np.ndarray:
-            shape = np.broadcast_shapes(np.shape(share), snr.shape)
-            flat = [np.broadcast_to(a, shape).ravel() for a in (snr, k, share)]
-            return self.rate_bps(*flat).reshape(shape) * self.is_reachable(snr, fair_share)
-
-        return rates
+        return super().is_reachable(snr, share) & (self.snr_in_share(snr, share) >= least)
 
     def rates_at_power(
         self, start: RoundStart, pair: tuple[int, int], share: float, fractions: np.ndarray
@@ -82,9 +42,6 @@ class RadioChannel(Link):
         snr, k = self.mean_snr(start, sender, receiver)
         rates = self.rate_bps(snr * fractions, np.full(len(fractions), k[0]), share)
         return rates, self.power_w(sender, fractions) + self.section.receive_w
-
-    def sending_w(self, sender: np.ndarray) -> np.ndarray:
-        return np.broadcast_to(self.power_w(sender, 1.0) + self.section.receive_w, sender.shape)
 
     def fading_speedup(self, start: RoundStart, requests: TransferRequests) -> np.ndarray:
         snr, k = self.mean_snr(start, requests.sender, requests.receiver)
@@ -188,32 +145,9 @@ class RadioChannel(Link):
             faded_s[short] = self._faded_time_s(8.0 * few.nbytes, bps, rate[short])
         return at_mean_s, faded_s
 
-    def power_w(self, sender: np.ndarray, part: np.ndarray | float) -> np.ndarray:
-        """Of the sender's radio, where its antenna has this part of its power."""
-        antenna_w = linear(self.budget.sender_dbm(sender) - 30) * part
-        return antenna_w / self.section.amplifier_efficiency + self.section.circuit_w
-
     @property
-    def goodput_fraction(self) -> float:
-        """The part of the band's rate that carries new data: not overhead, not what is sent again."""
-        tries, _ = arq(self.section.block_error, self.section.harq or UNTIL_DELIVERED)
-        return (1 - self.section.overhead) / tries
-
-    def snr_in_share(self, snr: np.ndarray, share: np.ndarray | float) -> np.ndarray:
-        """A device has all its power for its share of the band, though for no less than a resource block; a
-        base station only that share of it."""
-        if self.direction == "downlink":
-            return snr
-        return snr / np.maximum(share, min(1.0, BLOCK_HZ / self.section.bandwidth_hz))
-
-    def used_bandwidth(self, snr: np.ndarray, share: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
-        """The signal-to-noise ratio over what is used of a share of the band, and its hertz: a distant sender
-        uses fewer resource blocks, down to one, where that carries more."""
-        hz = self.section.bandwidth_hz * np.asarray(share)
-        in_share = self.snr_in_share(snr, share)
-        used = np.maximum(in_share, np.minimum(self.min_efficient_snr, in_share * hz / BLOCK_HZ))
-        ones = np.ones(np.broadcast(in_share, used).shape)
-        return used, hz * np.divide(in_share, used, out=ones, where=used > 0)
+    def block_attempts(self) -> int:
+        return self.section.harq or super().block_attempts
 
     def _fading_power(self, start: RoundStart, purpose: str, k: np.ndarray, *ids: np.ndarray) -> np.ndarray:
         """The power of a channel of K-factor k and mean 1, for each of the ids.

@@ -167,11 +167,13 @@ def _costs(
             waits_s[i] *= part
     seconds = [0.0] * len(loads)
     joules = [0.0] * len(loads)
+    varying = {i: transfer for i, transfer in transfers.items() if transfer.at is not None}
     for i, transfer in transfers.items():
         seconds[i] = transfer.time_s
         joules[i] = transfer.energy_j
         if i in failures.lost and math.isinf(seconds[i]):  # nothing is sent to a receiver out of reach
             seconds[i] = loads[i] = 0.0
+            varying.pop(i, None)
     for i, client in schedule.computing.items():
         device = radio.device(client)
         hz = frequency_hz.get(i)
@@ -180,7 +182,6 @@ def _costs(
         if i in waits_s:
             seconds[i] += waits_s[i]
             joules[i] += device.section.idle_w * waits_s[i]
-    varying = {i: transfer for i, transfer in transfers.items() if transfer.at is not None}
     return StepCosts(loads, seconds, joules, varying, start_s, waits_s)
 
 

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from functools import wraps
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
+from fedray.lazy import resolve
+from fedray.network.movement import Movement
 from fedray.randomness import uniforms
-from fedray.scenario.cell import Cell, Disc, Line, RandomWaypoint
+from fedray.scenario.cell import Cell, Disc, Line, Places, RandomWaypoint
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -38,8 +41,8 @@ def _same(some: tuple[Any, ...], others: tuple[Any, ...]) -> bool:
 
 
 class Geometry:
-    """Positions [clients, 2] in metres around the server at (0, 0). A way is drawn leg by leg, so where a
-    client is follows from the seed and the time alone."""
+    """Positions [clients, 2] in metres around the server at (0, 0). A way is a file's or drawn leg by leg, so
+    where a client is follows from the seed and the time alone."""
 
     leg: np.ndarray  # the number of each client's leg, where it leads, and when it is left and ended
     from_: np.ndarray
@@ -49,21 +52,41 @@ class Geometry:
     time_s: float
     positions: np.ndarray | None  # at that time
 
-    def __init__(self, cell: Cell, clients: int, seed: int) -> None:
+    def __init__(self, cell: Cell, clients: int, seed: int, folder: Path = Path()) -> None:
+        """
+        Args:
+            cell: of the scenario.
+            clients: how many there are.
+            seed: the run's.
+            folder: where relative paths start.
+        """
         self.cell = cell
         self.seed = seed
         self.clients = np.arange(clients)
+        self.movement: Movement | None = None
+        if (read := cell.placement.read_movement) is not None:
+            self.movement = resolve(read)(cell.placement, folder, "network.cell.placement.path", clients)
         self._start()
         self.initial_positions = self.from_.copy()
+
+    @property
+    def moves(self) -> bool:
+        """Whether anybody does."""
+        return self.movement is not None or self.cell.mobility is not None
 
     def at(self, time_s: float) -> np.ndarray:
         """The positions at a round's start, within which nobody moves. The same array for the same time, and
         as long as nobody moves at all."""
         mobility = self.cell.mobility
-        if mobility is None:
+        if not self.moves:
             return self.from_
         if time_s == self.time_s and self.positions is not None:
             return self.positions
+        if self.movement is not None:
+            self.time_s = time_s
+            self.positions = self.movement.at(time_s)
+            return self.positions
+        assert mobility is not None
         if time_s < self.time_s:
             self._start()
         self.time_s = time_s
@@ -107,6 +130,8 @@ class Geometry:
     def _placed(self, clients: np.ndarray, leg: np.ndarray) -> np.ndarray:
         placement = self.cell.placement
         n = len(self.clients)
+        if self.movement is not None:
+            return self.movement.at(0.0)
         if isinstance(placement, Line):
             return np.stack(
                 [(clients - (n - 1) / 2) * placement.spacing_m, np.full(len(clients), placement.offset_m)], 1
@@ -117,6 +142,7 @@ class Geometry:
                 uniforms(self.seed, 0, "distance", clients, leg),
                 uniforms(self.seed, 0, "angle", clients, leg),
             )
+        assert isinstance(placement, Places)
         return np.array(placement.at, float)
 
 

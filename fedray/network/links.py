@@ -1,10 +1,10 @@
 """What it takes to send a buffer over a link: the base class of every kind of link."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -42,16 +42,28 @@ class TransferRequests(NamedTuple):
         return link_client(self.sender, self.receiver)
 
 
+class Pace(Protocol):
+    """How a transfer that is under way goes on over a link that varies with time."""
+
+    def rest(self, now_s: float, left: float) -> tuple[float, float]:
+        """Seconds from `now_s`, and joules, until this part of it is through."""
+
+    def part(self, now_s: float, seconds: float) -> tuple[float, float]:
+        """The part of it that goes through in so many seconds from `now_s`, and joules."""
+
+
 @dataclass(frozen=True)
 class TransferCosts:
     """Seconds from the first bit sent to the last received (infinite for a receiver out of reach), joules of
     both radios, and which never arrive [n]; where a link varies with time, `at(i, start_s)` gives seconds and
-    joules of transfer i if it starts then."""
+    joules of transfer i if it starts then. Where its rates depend on shares too, `paces` [n] say how each
+    goes on that begins with the round: with them a share may change while it is under way."""
 
     time_s: np.ndarray
     energy_j: np.ndarray
     lost: np.ndarray
     at: Callable[[int, float], tuple[float, float]] | None = None
+    paces: Sequence[Pace] | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +135,10 @@ class Link(ABC):
     def in_reach(self, start: RoundStart, sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:
         """Which receivers the senders reach at all [n], bool."""
         return np.ones(np.broadcast(sender, receiver).shape, bool)
+
+    def cells(self, start: RoundStart, clients: np.ndarray) -> np.ndarray:
+        """The cell that serves each of these clients [n]; those of one cell share a band."""
+        return np.zeros(clients.shape, np.int64)
 
     def share_rates(self, start: RoundStart, sender: np.ndarray, receiver: np.ndarray) -> ShareRates:
         """Mean rates of these pairs as a function of their shares of the band."""

@@ -27,7 +27,7 @@ class Radio:
         """
         self.section = section
         self.clients = clients
-        self.geometry = Geometry(section.cell, clients, seed) if section.cell else None
+        self.geometry = Geometry(section.cell, clients, seed, folder) if section.cell else None
         self.devices = ClientDevices(section.device, clients, seed)
         self.server = open_device(section.server)
         self.links = {d: self._open(d, seed, folder) for d in DIRECTIONS}

@@ -1,12 +1,14 @@
 """A band that all transfers under way share equally, whenever they begin: rates change whenever one begins or
-ends (processor sharing)."""
+ends (processor sharing). Each cell has a band for those that it served as they began."""
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from fedray.network.links import Link, RoundStart, TransferRequests
+from fedray.network.links import Link, Pace, RoundStart, TransferCosts, TransferRequests
 
 
 @dataclass
@@ -17,6 +19,8 @@ class SharedTransfer:
         time_s: seconds that it would take with one of n equal shares of the band, by n - 1 [most].
         energy_j: joules that it would take so [most].
         lost: whether it never arrives.
+        cell: whose band it is on.
+        paces: how it goes on with one of n shares where rates vary with time, by n - 1 [most].
         left: what is left of it, as a part of it.
         joules: spent so far.
     """
@@ -24,8 +28,31 @@ class SharedTransfer:
     time_s: list[float]
     energy_j: list[float]
     lost: bool
+    cell: int
+    paces: Sequence[Pace] | None = None
     left: float = 1.0
     joules: float = 0.0
+
+    def rest(self, now_s: float, place: int) -> tuple[float, float]:
+        """Seconds from `now_s`, and joules, until it is through, with place + 1 on the band."""
+        if not self.left:
+            return 0.0, 0.0
+        if self.paces is not None:
+            return self.paces[place].rest(now_s, self.left)
+        return self.left * self.time_s[place], self.left * self.energy_j[place]
+
+    def advance(self, now_s: float, elapsed_s: float, place: int) -> None:
+        """It goes on for so many seconds from `now_s`, with place + 1 on the band."""
+        if not self.left:
+            return
+        if self.paces is not None:
+            part, joules = self.paces[place].part(now_s, elapsed_s)
+            self.joules += joules
+            self.left -= min(self.left, part)
+            return
+        part = min(self.left, elapsed_s / self.time_s[place])
+        self.left -= part
+        self.joules += part * self.energy_j[place]
 
 
 class SharedBand:
@@ -52,6 +79,7 @@ class SharedBand:
             nbytes: what it carries.
         """
         self._advance(now_s)
+        start = RoundStart(round_number, now_s)
         ones = np.ones(self.most, np.int64)
         requests = TransferRequests(
             ends[0] * ones,
@@ -61,10 +89,13 @@ class SharedBand:
             1 / np.arange(1, self.most + 1),
             0 * ones,  # one transfer, however wide: the same fades
         )
-        costs = self.link.transfers(RoundStart(round_number, now_s), requests)
-        place = len(self.active)
-        energy_j = np.where(np.isfinite(costs.energy_j), costs.energy_j, 0.0)
-        transfer = SharedTransfer(costs.time_s.tolist(), energy_j.tolist(), bool(costs.lost[place]))
+        costs = self.link.transfers(start, requests)
+        cell = int(self.link.cells(start, requests.client[:1])[0])
+        place = self._on_band()[cell]
+        time_s, energy_j = _beginning_now(costs, now_s)
+        energy_j = np.where(np.isfinite(energy_j), energy_j, 0.0)
+        lost = bool(costs.lost[place])
+        transfer = SharedTransfer(time_s.tolist(), energy_j.tolist(), lost, cell, costs.paces)
         if math.isinf(transfer.time_s[place]):  # nothing is sent to a receiver out of reach
             transfer.lost = True
             transfer.left = 0.0
@@ -75,29 +106,38 @@ class SharedBand:
         way."""
         if not self.active:
             return None
-        place = len(self.active) - 1
+        on_band = self._on_band()
         return min(
-            (self.now_s + (transfer.left * transfer.time_s[place] if transfer.left else 0.0), client)
+            (self.now_s + transfer.rest(self.now_s, on_band[transfer.cell] - 1)[0], client)
             for client, transfer in self.active.items()
         )
 
     def end(self, now_s: float, client: int) -> SharedTransfer:
         """Takes away the transfer that ends now."""
-        place = len(self.active) - 1
+        place = self._on_band()[self.active[client].cell] - 1
         self._advance(now_s)
         transfer = self.active.pop(client)
-        transfer.joules += transfer.left * transfer.energy_j[place]  # what rounding left of it
+        transfer.joules += transfer.rest(now_s, place)[1]  # what rounding left of it
         return transfer
+
+    def _on_band(self) -> Counter[int]:
+        """How many are under way in each cell."""
+        return Counter(transfer.cell for transfer in self.active.values())
 
     def _advance(self, now_s: float) -> None:
         """Lets time go on to this second, before which none ends."""
-        elapsed_s = now_s - self.now_s
+        before_s = self.now_s
         self.now_s = now_s
-        if elapsed_s <= 0:
+        if now_s <= before_s:
             return
-        place = len(self.active) - 1
+        on_band = self._on_band()
         for transfer in self.active.values():
-            if transfer.left:
-                part = min(transfer.left, elapsed_s / transfer.time_s[place])
-                transfer.left -= part
-                transfer.joules += part * transfer.energy_j[place]
+            transfer.advance(before_s, now_s - before_s, on_band[transfer.cell] - 1)
+
+
+def _beginning_now(costs: TransferCosts, now_s: float) -> tuple[np.ndarray, np.ndarray]:
+    """Seconds and joules [n] of transfers that begin at this second."""
+    if costs.at is None:
+        return costs.time_s, costs.energy_j
+    time_s, energy_j = zip(*(costs.at(i, now_s) for i in range(len(costs.time_s))), strict=True)
+    return np.array(time_s), np.array(energy_j)

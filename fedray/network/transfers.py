@@ -8,6 +8,7 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from fedray.network.allocations import Allocation, Senders
+from fedray.network.cells import by_cell
 from fedray.network.links import RoundStart, TransferCosts, TransferRequests, pair_numbers
 from fedray.network.radio import Radio
 from fedray.network.senders import KnownRound
@@ -135,6 +136,27 @@ def _senders(known: KnownRound, places: list[int], requests: TransferRequests) -
     return known.senders(places, requests, lambda: _equal_shares(known.schedule, places, requests.client))
 
 
+def _shares(
+    known: KnownRound, places: list[int], requests: TransferRequests, allocation: Allocation
+) -> np.ndarray:
+    """Each transfer's share of its cell's band [n].
+
+    Args:
+        known: the round.
+        places: of one direction's send steps.
+        requests: of these transfers.
+        allocation: of the direction's band.
+    """
+
+    def of_cell(members: np.ndarray) -> np.ndarray:
+        own = [places[i] for i in members.tolist()]
+        some = TransferRequests(*(values[members] for values in requests))
+        return _verified(allocation.shares(_senders(known, own, some)), len(own), allocation)
+
+    link = known.radio.links[cast(Send, known.schedule.steps[places[0]]).direction]
+    return by_cell(link.cells(known.start, requests.client), of_cell)
+
+
 def _direction_costs(
     known: KnownRound, places: list[int], symbols: Mapping[int, int] = NO_SYMBOLS
 ) -> dict[int, TransferCost]:
@@ -148,8 +170,7 @@ def _direction_costs(
     link = known.radio.links[cast(Send, known.schedule.steps[places[0]]).direction]
     requests = _loaded(known, places)
     if link.allocation is not None:
-        shares = link.allocation.shares(_senders(known, places, requests))
-        requests = requests._replace(share=_verified(shares, len(places), link.allocation))
+        requests = requests._replace(share=_shares(known, places, requests, link.allocation))
     costs = _each(places, link.transfers(known.start, requests))
     if on_air := [i for i, place in enumerate(places) if place in symbols]:
         some = TransferRequests(*(values[on_air] for values in requests))

@@ -12,6 +12,7 @@ from fedray.report import levels
 from fedray.report.drawing import INK, MUTED, colour, new_figure, short_name, svg
 from fedray.report.numbers import SIGNED, interval, is_share, name
 from fedray.report.recorded import KINDS, SMOOTHING, Recorded, metric_at
+from fedray.scenario.base import Refused
 from fedray.scenario.cell import Cell
 from fedray.steps import SERVER_NODE, client_node
 from fedray.terminal import size
@@ -205,7 +206,7 @@ def partition(census: dict[str, Any]) -> str:
 
 def places(run: Recorded) -> str:
     """The cell from above in the first round: the server, the devices, and the links over which something
-    went. A cross: in vain. Empty where nothing was sent."""
+    went. A cross: in vain. Empty where nothing was sent, or where a file with the devices' ways is gone."""
     scenario = run.scenario
     t = run.events[0]["round"]
     events = [e for e in run.events if e["round"] == t and e["event"] == "send" and e["outcome"] != "skipped"]
@@ -213,7 +214,10 @@ def places(run: Recorded) -> str:
         return ""
     cell = Cell.model_validate(scenario["network"]["cell"])
     clients = scenario["population"]["clients"]
-    at = Geometry(cell, clients, scenario["seed"]).at(events[0]["t0_s"])
+    try:
+        at = Geometry(cell, clients, scenario["seed"]).at(events[0]["t0_s"])
+    except Refused:  # the file of their ways has gone since
+        return ""
     where = {SERVER_NODE: np.zeros(2)} | {client_node(k): place for k, place in enumerate(at)}
     with new_figure(5.6, 4.6) as (figure, ax):
         ax.scatter(*at.T, s=10, color=MUTED, linewidth=0, alpha=0.6)

@@ -102,6 +102,9 @@ class Joint(AmountSection):
         if not uplink.slows_devices:
             got = "joint over an uplink whose shares and frequencies are not decided with it"
             yield Refused(".kind", got, "network.uplink.allocation least_energy")
+        if uplink.several_cells:
+            got = f"joint over an uplink of kind {uplink.kind}"
+            yield Refused(".kind", got, "a link with one band for all, in which amounts are weighed")
 
 
 AnyAmount = Annotated[PerClass | Hidden | ErrorEnergy | Joint, Discriminator("kind"), OpenKind("amount")]

@@ -43,6 +43,9 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=())
     cites: ClassVar[tuple[str, ...]] = ()  # keys of BibTeX entries, of whatever the section is used with
+    # checks what is in the file at its key `path`, as `module:function` of the section, the scenario's
+    # folder, the key and how many clients there are; none: nothing to check
+    verify_inputs: ClassVar[str | None] = None
 
     def cited(self) -> Iterator[str]:
         """Keys of BibTeX entries of exactly the methods that are used."""

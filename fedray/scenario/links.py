@@ -26,6 +26,7 @@ class LinkSection(KindSection):
     # whether devices compute as slowly as network.deadline_s lets them, by how the link's band is shared
     slows_devices: ClassVar[bool] = False
     has_chosen_power: ClassVar[bool] = False  # whether a sender may choose its power without losing transfers
+    several_cells: ClassVar[bool] = False  # whether clients may be served by cells with a band each
     # whether symbols go over its band as they are, so that Link has symbol_transfers and mean_snr_db
     carries_symbols: ClassVar[bool] = False
     # whether the signals of all who send at once add up, and the server receives their sum: an uplink whose

@@ -116,6 +116,7 @@ class Loaded:
             *sites,
             *filter(None, judged),
             *(tree["network"][direction] for direction in DIRECTIONS),
+            (tree["network"]["cell"] or {}).get("placement", {}),
         ):
             for key in ("path", "judge"):
                 if isinstance(paths := section.get(key), list):  # of traces

@@ -9,6 +9,7 @@ from pydantic import Discriminator, Field
 from fedray.scenario.base import Positive, Refused, Section
 from fedray.scenario.cell import Cell
 from fedray.scenario.device import ComputeDevice, Device, DeviceSection
+from fedray.scenario.gains import Gains
 from fedray.scenario.kinds import OpenKind
 from fedray.scenario.links import FixedLink, LinkSection, TraceLink
 from fedray.scenario.over_the_air import OverTheAir, superposed_conflicts
@@ -16,7 +17,7 @@ from fedray.scenario.radio import LogDistance, Sidelink, Tr38901
 
 DIRECTIONS = ("uplink", "downlink", "sidelink")
 AnyLink = FixedLink | TraceLink | LogDistance
-CellLink = Annotated[AnyLink | Tr38901 | OverTheAir, Discriminator("kind"), OpenKind("link")]
+CellLink = Annotated[AnyLink | Tr38901 | Gains | OverTheAir, Discriminator("kind"), OpenKind("link")]
 DeviceLink = Annotated[AnyLink | Sidelink, Discriminator("kind"), OpenKind("link")]
 
 

@@ -184,6 +184,17 @@ BAD = {
         {"network.uplink": AIR},
         "augmentation.amount.kind: got joint over an uplink",
     ),
+    "a band for each cell": (
+        {
+            "network.uplink": {
+                "kind": "gains",
+                "path": "shipped:synthetic-street.npz",
+                "bandwidth_hz": 5e6,
+                "allocation": "least_energy",
+            }
+        },
+        "augmentation.amount.kind: got joint over an uplink of kind gains",
+    ),
     "no deadline": ({"network.deadline_s": None}, "network.uplink.allocation: got least_energy without a"),
     "devices of one speed": (
         {"network.device": {"kind": "flops", "peak_flops": 1e9, "active_w": 1.0}},

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from fedray.aggregation.staleness import HingeStaleness, PolynomialStaleness
 from fedray.network.asynchronous import Timeline, events_of
 from fedray.network.clock import time_round
+from fedray.network.links import Link, LinkContext, TransferCosts
 from fedray.network.radio import Radio
 from fedray.network.work import Work
 from fedray.planning.rounds import random_client
 from fedray.scenario.cell import Cell, Places
 from fedray.scenario.device import FlopsDevice
-from fedray.scenario.links import FixedLink
+from fedray.scenario.links import BASE_W, FixedLink, TraceLink
 from fedray.scenario.mode import FedBuff, Hinge, Polynomial
 from fedray.scenario.network import Network
 from fedray.scenario.radio import LogDistance
@@ -126,15 +127,17 @@ def test_two_that_share_a_band_each_have_half_of_it_while_both_send():
 
 def shared(line, most):
     """A band of 8 Mbit/s that transfers share, without a channel."""
-    from fedray.network.links import TransferCosts
     from fedray.network.shared_band import SharedBand
 
-    class Divided:
+    class Divided(Link):
+        def rates_bps(self, start, sender, receiver):
+            return np.full(len(sender), 8e6)
+
         def transfers(self, start, requests):
             time_s = 8 * requests.nbytes / (8e6 * requests.share)
             return TransferCosts(time_s, 0.2 * time_s, np.zeros(len(time_s), bool))
 
-    return SharedBand(Divided(), most)
+    return SharedBand(Divided(None, LinkContext()), most)
 
 
 @given(starts=st.lists(st.floats(0, 5), min_size=1, max_size=8), sizes=st.data())
@@ -161,6 +164,18 @@ def test_a_shared_band_carries_in_all_what_it_could_carry_alone(starts, sizes):
         busy_s += max(0.0, end_s - max(start_s, until_s))
         until_s = max(until_s, end_s)
     assert busy_s == pytest.approx(sum(each) / 1e6, rel=1e-6)
+
+
+def test_a_recorded_downlink_takes_its_time_and_a_base_station_s_power_is_shared(tmp_path):
+    """A packet of 1500 bytes at each of 10, 20, 30 ms, and so on."""
+    (tmp_path / "a.trace").write_text("10\n")
+    work = Work(lambda c, _: 1.0, lambda *_: 3000, lambda _: 0.0)
+    trace = TraceLink(kind="trace", path="a.trace")
+    radio = Radio(network(downlink=trace, uplink=NOTHING), 2, folder=tmp_path)
+    line = Timeline(mode(2, 2), work, radio, random_client(0, radio, np.arange(2)), 0.0, False)
+    for flight in line.next_step().flights:
+        assert flight.stages[0].end_s == pytest.approx(0.02)
+        assert flight.stages[0].joules == pytest.approx(BASE_W / 2 * 0.02)
 
 
 def test_over_a_fading_radio_band_a_clients_stages_follow_each_other_and_all_finish():
