@@ -279,11 +279,10 @@ class ServerWork:
             if name == SERVER_FILE:
                 buffer = np.concatenate([buffer, arrays.pop("vectors")])
                 state = {k.removeprefix("state."): v for k, v in arrays.items()}
+        expected = saved.weights_sha256[:12]
         if (got := weights_sha256(self.job.scenario, layout, buffer)) != saved.weights_sha256:
-            expected = f"{saved.weights_sha256[:12]}..."
-            raise ValueError(
-                f"{folder / 'weights.safetensors'} has sha256 {got[:12]}..., expected {expected}"
-            )
+            file = folder / "weights.safetensors"
+            raise ValueError(f"{file} has sha256 {got[:12]}..., expected {expected}...")
         return buffer, state
 
     def client_state(self, folder: Path, name: str, expected: str) -> StateArrays:

@@ -81,9 +81,7 @@ def plan(loaded: Loaded, so_far: Ledger = NOTHING) -> dict[str, Any]:
         **_actors(scenario, here),
         "memory_bytes": workload.memory_bytes(scenario.training.precision, scenario.runtime.base_precision),
         **{name: getattr(workload, name) for name in AS_COUNTED},
-        # of the client with most
-        **{f"payload_bytes_{way}": max(each) for way, each in workload.sent(scenario).items()},
-        **({"symbols_uplink": workload.uplink_symbols} if workload.uplink_symbols else {}),
+        **_sent(scenario, workload),
         "export_bytes": next(iter(workload.export_files.values())),
         "pictures": pictures,
         "notes": [*workload.notes, *([] if collected is None else [collected.note])],
@@ -94,6 +92,12 @@ def plan(loaded: Loaded, so_far: Ledger = NOTHING) -> dict[str, Any]:
         **({} if collected is None else {"collected": before.totals() | {"images": sum(collected.images)}}),
         **({} if scenario.privacy is None else {"privacy": facts(scenario, known.samples)}),
     } | ({"cut": workload.cut.name, "cuts": cuts} if workload.cut else {})
+
+
+def _sent(scenario: Scenario, workload: Workload) -> dict[str, int]:
+    """What goes each way of the client with most: bytes, and symbols where updates add up on the air."""
+    sent = {f"payload_bytes_{way}": max(each) for way, each in workload.sent(scenario).items()}
+    return sent | ({"symbols_uplink": workload.uplink_symbols} if workload.uplink_symbols else {})
 
 
 def _each(start: dict[str, Any], end: dict[str, Any], rounds: int) -> dict[str, Any]:
