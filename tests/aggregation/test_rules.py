@@ -17,6 +17,7 @@ SIZE = 6
 SECTIONS = TypeAdapter(Aggregation)
 ADAPTERS = ("ffa_lora", "hetlora", "fedex_lora", "flora")
 WHOLE = (
+    "ifca",
     "krum",
     "multi_krum",
     "bulyan",
