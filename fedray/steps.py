@@ -168,7 +168,8 @@ class Aggregate(NamedTuple):
     work: it waits for that too, where it has no deadline, and does not count it among updates. What the
     server has begun it ends before it aggregates. It ends `agrees_s` later, once edge servers have agreed on
     what came of it. How it weighs them it may find out by models that it evaluates, on so many `evaluated`
-    samples in all."""
+    samples in all. It happens `at` the server, or at a client of this number that mixes models; one that
+    `only_ends` a round takes nothing."""
 
     id: str
     after: tuple[str, ...]
@@ -178,10 +179,12 @@ class Aggregate(NamedTuple):
     agrees_s: float = 0.0
     beside: tuple[str, ...] = ()
     evaluated: int = 0
+    at: int = SERVER_ID
+    only_ends: bool = False
 
     @property
     def node(self) -> str:
-        return SERVER_NODE
+        return client_node(self.at)
 
 
 Step = Train | Generate | Pass | Validate | Score | Send | Aggregate

@@ -108,7 +108,7 @@ def _dropout_steps(schedule: Schedule, done: Mapping[int, float]) -> dict[int, f
     and how much of each step they do."""
     computed: dict[int, list[int]] = {client: [] for client in done}
     for i, client in schedule.computing.items() if done else ():
-        if client in computed and not isinstance(schedule.steps[i], Score):  # which is behind it
+        if client in computed and not isinstance(schedule.steps[i], Score | Aggregate):  # which are behind it
             computed[client].append(i)
     steps: dict[int, float] = {}
     for client, part in done.items():

@@ -181,6 +181,8 @@ def write_round(
             sidelinks=RoundSidelinks(radio, start, work),
             first=attackers if place == "first" else (),
             last=attackers if place == "last" else (),
+            population=population.clients,
+            samples=() if shared is None else shared.samples,
             sharing=_sharing(scenario, start.round_number, clients),
         )
     )

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Discriminator, Field
 
 from fedray.scenario.base import Count, Refused
+from fedray.scenario.gossip import Gossip
 from fedray.scenario.kinds import OpenKind
 from fedray.scenario.mode import AnyMode, Mode
 from fedray.scenario.relay_defence import RelayDefence, RelayDefenceSection
@@ -301,4 +302,6 @@ class Split(TopologySection):
             yield Refused(".variant", f"vanilla with {key}", expected)
 
 
-Topology = Annotated[Relay | Parallel | Split | CentralServer, Discriminator("kind"), OpenKind("topology")]
+Topology = Annotated[
+    Relay | Parallel | Split | CentralServer | Gossip, Discriminator("kind"), OpenKind("topology")
+]

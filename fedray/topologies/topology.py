@@ -66,6 +66,8 @@ class RoundContext:
         last: those that come behind all others.
         sharing: for secure aggregation; None: without it.
         order: in which these clients train one after another; empty: the topology's own.
+        population: how many clients there are, whether or not they take part.
+        samples: how many each client of the population has; empty: unknown.
     """
 
     round_number: int
@@ -79,6 +81,8 @@ class RoundContext:
     last: Collection[int] = ()
     sharing: Sharing | None = None
     order: Sequence[int] = ()
+    population: int = 0
+    samples: Sequence[int] = ()
 
 
 class Topology(ABC):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import ray
 
 from fedray.data import holdings
-from fedray.executors import Job, ServerRestarted, TrainReport
+from fedray.executors import Job, ServerRestarted, TrainReport, attribute_error
 from fedray.executors.ray.turns import Turns
 from fedray.executors.versions import Aged
 from fedray.lazy import resolve
@@ -152,6 +152,7 @@ class ClientHost(Actor):
         weights: Any = None,
         staleness: int | None = None,
         newest: Any = None,
+        node_of: Any = None,
     ) -> tuple[Any, ...]:
         """The sum once all parts of a round are done, the reports, then the new states, each an object of its
         own.
@@ -168,12 +169,24 @@ class ClientHost(Actor):
             weights: of the round's clients, where these are its own.
             staleness: of `base`, where clients do not begin together.
             newest: the newest global buffer, where the mode asks for it.
+            node_of: whose model each client's update is for; None: there is one model.
         """
         aged = None if staleness is None else Aged(staleness, newest)
         before = None if part.first else self.so_far
         kept = states or [None] * len(clients)
         total, reports, new = self.work.train_all(
-            base, server, weight, round_number, clients, kept, before, generated, secure, weights, aged
+            base,
+            server,
+            weight,
+            round_number,
+            clients,
+            kept,
+            before,
+            generated,
+            secure,
+            weights,
+            aged,
+            node_of,
         )
         self.so_far = None if part.last else total
         return total if part.last else None, reports, *([state or {} for state in new] if states else ())
@@ -321,6 +334,30 @@ class ServerHost(Actor):
             ended = (augmented, report)
             buffer, state, report = self.companion.mix(layout, round_number, buffer, state, ended)
         return buffer, state, report
+
+    def mix(
+        self, layout: Any, state: Any, round_number: int, can_train: int, mixing: Any, *arrays: Any
+    ) -> tuple[Any, ...]:
+        """The mean of the nodes' models after a round, what is kept beside them, the server's report, and
+        every node's model.
+
+        Args:
+            layout: of what travels.
+            state: what is kept.
+            round_number: from 1.
+            can_train: clients that can train at all.
+            mixing: what becomes of the models.
+            arrays: of each node its model, then what each host has accumulated.
+        """
+        from fedray.executors.node_models import mix
+
+        assert self.work is not None  # sets what torch reads
+        n = len(mixing.shares)
+        with attribute_error(round_number, "aggregating", None):
+            after = mix(
+                self.job.scenario, layout, state, round_number, can_train, mixing, arrays[:n], arrays[n:]
+            )
+        return after.buffer, after.state, after.report(round_number), *after.buffers
 
     def restore(self, layout: Any, folder: Path, saved: Saved) -> tuple[Any, Any, bool]:
         return *self.work.restore(layout, folder, saved), True

@@ -1,0 +1,155 @@
+"""Runs in which each client has a model of its own: what becomes of the models, and the same bits wherever
+they run."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from fedray import checks
+from fedray.network.ledger import Ledger
+from fedray.network.radio import Radio
+from fedray.planning.plan import plan
+from fedray.planning.rounds import rounds_of
+from fedray.planning.workload import measure
+from fedray.scenario import ScenarioError
+from tests.helpers import ONE_ACTOR, begun, garments, job_of, rows, run, timeless, unevaluated
+
+UNIFORM = {"aggregation": {"kind": "fedavg", "weighting": "uniform"}}
+
+
+def scenario(folder, topology=None, changes=None):
+    changed = {"topology": {"kind": "gossip"} | (topology or {}), "training.rounds": 3} | (changes or {})
+    return garments(folder, changed)
+
+
+@pytest.fixture(scope="module")
+def ring(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ring")
+    with unevaluated():
+        return folder, run(scenario(folder), folder / "run")
+
+
+def stepped(file, rounds):
+    """Each round's schedule, the nodes' numbers before and after each round, and the executor."""
+    executor = begun(file)
+    scenario = executor.job.scenario
+    work = measure(scenario, executor.job.folder).of(scenario, executor.shared.samples)
+    radio = Radio(scenario.network, scenario.population.clients, scenario.seed)
+    planned = rounds_of(scenario, radio, work, executor.shared)
+    ledger = Ledger()
+    models = [numbers(executor)]
+    schedules = []
+    for t in range(1, rounds + 1):
+        schedule, events = planned.of(t, ledger)
+        ledger = ledger.add(events, schedule)
+        schedules.append(schedule.prune({e.id: e.outcome for e in events}))
+        list(executor.run_round(schedules[-1]))
+        models.append(numbers(executor))
+    return schedules, models, executor
+
+
+def numbers(executor):
+    """The nodes' models [nodes, numbers] float64."""
+    nodes = range(executor.job.scenario.topology.nodes(executor.job.scenario.population.clients))
+    return torch.stack([executor.layout.view(executor.versions.node(n)).double() for n in nodes])
+
+
+def local_end(executor, round_number, client, base):
+    """Where a client's local update from a model ends."""
+    end, _ = executor.clients.train_apart(round_number, client, base.float().numpy())
+    return torch.from_numpy(end).double()
+
+
+def test_a_run_says_how_far_models_are_apart_and_costs_what_was_planned(ring):
+    folder, _ = ring
+    metrics = rows(folder / "run" / "metrics.jsonl")
+    assert all(row["consensus_distance"] > 0 for row in metrics)
+    total = plan(checks.check(folder / "garments.yaml"))["total"]
+    for name in ("sim_time_s", "energy_j", "bytes_uplink", "bytes_sidelink"):
+        assert total[name] == metrics[-1][name]
+    assert total["transfers"] == 3 * 5 * 2
+    assert total["bytes_uplink"] == total["bytes_downlink"] == 0
+
+
+def test_each_model_becomes_the_weighted_mean_of_its_own_and_its_neighbours(tmp_path):
+    schedules, models, executor = stepped(scenario(tmp_path, changes={"population": {"clients": 4}}), 2)
+    for t, before in enumerate(models[:-1], 1):
+        ends = [local_end(executor, t, client, before[client]) for client in range(4)]
+        for i in range(4):
+            expected = (ends[i - 1] + ends[i] + ends[(i + 1) % 4]) / 3
+            assert torch.allclose(models[t][i], expected, atol=1e-6, rtol=0)
+    mean = executor.layout.view(executor.buffer).double()
+    assert torch.allclose(mean, models[-1].mean(0), atol=1e-7, rtol=0)
+
+
+def test_two_clients_end_each_round_with_one_model(tmp_path):
+    _, models, executor = stepped(scenario(tmp_path, changes={"population": {"clients": 2}}), 1)
+    ends = [local_end(executor, 1, client, models[0][client]) for client in range(2)]
+    for model in models[1]:
+        assert torch.allclose(model, (ends[0] + ends[1]) / 2, atol=1e-7, rtol=0)
+
+
+def test_who_does_not_take_part_keeps_its_model(tmp_path):
+    changes = {"population": {"clients": 5, "per_round": 3}}
+    schedules, models, _ = stepped(scenario(tmp_path, changes=changes), 1)
+    for client in range(5):
+        assert torch.equal(models[1][client], models[0][client]) == (client not in schedules[0].clients)
+
+
+def test_gossip_with_everybody_is_federated_averaging(tmp_path):
+    _, models, executor = stepped(scenario(tmp_path, {"graph": "complete"}), 2)
+    other = stepped(scenario(tmp_path, {"kind": "parallel"}, UNIFORM), 2)[2]
+    expected = other.layout.view(other.buffer).double()
+    for model in models[-1]:
+        assert torch.allclose(model, expected, atol=1e-6, rtol=0)
+
+
+def test_actors_give_the_bits_of_one_process(ring, tmp_path, cluster):
+    with unevaluated():
+        result = run(scenario(tmp_path, changes={"runtime": ONE_ACTOR}), tmp_path / "run")
+    assert result["weights_sha256"] == ring[1]["weights_sha256"]
+    assert [row["consensus_distance"] for row in rows(tmp_path / "run" / "metrics.jsonl")] == [
+        row["consensus_distance"] for row in rows(ring[0] / "run" / "metrics.jsonl")
+    ]
+
+
+def test_a_run_goes_on_with_every_clients_model(ring, tmp_path):
+    folder, result = ring
+    shutil.copytree(folder / "run", tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "round-0003")
+    (tmp_path / "run" / "result.json").unlink()
+    with unevaluated():
+        again = run(folder / "garments.yaml", tmp_path / "run", resume=True)
+    assert again["weights_sha256"] == result["weights_sha256"]
+    assert timeless(rows(tmp_path / "run" / "metrics.jsonl")) == timeless(
+        rows(folder / "run" / "metrics.jsonl")
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "changes"),
+    [
+        ("topology.graph", {"topology.graph": "directed_ring"}),
+        ("topology.graph", {"topology.graph": "random_geometric"}),
+        ("network.deadline_s", {"network.deadline_s": 100.0}),
+        ("aggregation.kind", {"aggregation": {"kind": "scaffold"}}),
+        ("aggregation.kind", {"aggregation": {"kind": "median"}}),
+        ("aggregation.transforms", {"aggregation": {"kind": "fedavg", "transforms": [{"kind": "quantize", "bits": 8}]}}),
+        ("secure_aggregation", {"secure_aggregation": {"kind": "pairwise"}}),
+        ("privacy", {"privacy": {"kind": "central", "clip": 1.0, "noise": 1.0}}),
+        ("ledger", {"ledger": {}}),
+        ("incentive", {"incentive": {"kind": "reverse_auction", "second_price": 1.0, "unit_value": 1.0}}),
+        ("tuning.payload", {"tuning": {"kind": "full", "payload": "fp16"}}),
+    ],
+)  # fmt: skip
+def test_what_needs_one_model_is_refused_beside_gossip(key, changes, tmp_path):
+    with pytest.raises(ScenarioError) as e:
+        job_of(scenario(tmp_path, changes=changes))
+    assert any(f" {key}" in line or f": {key}" in line for line in str(e.value).splitlines()), str(e.value)
+
+
+def test_a_rule_whose_server_keeps_moments_is_refused(tmp_path):
+    with pytest.raises(ScenarioError, match="keeps nothing between rounds"):
+        plan(checks.check(scenario(tmp_path, changes={"aggregation": {"kind": "fedadam"}})))
