@@ -48,8 +48,8 @@ class Mixing:
 
 
 def metropolis(neighbours: Mapping[int, Collection[int]]) -> dict[int, dict[int, float]]:
-    """Metropolis weights of an undirected graph (Xiao and Boyd 2004, Sec. 4.2): W_ij = 1 / (1 + max(d_i, d_j))
-    for neighbours of degrees d, and what is left on the diagonal. Rows and columns add up to 1.
+    """Metropolis weights of an undirected graph (Xiao and Boyd 2004, Sec. 4.2): 1 / (1 + max(d_i, d_j)) for
+    neighbours of degrees d, and what is left on the diagonal. Rows and columns add up to 1.
 
     Args:
         neighbours: of each node.

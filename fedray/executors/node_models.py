@@ -73,7 +73,7 @@ def mix(
         models[node] = _step(scenario, layout, round_number, clients, old, accumulated[node])
     mass = state.get(MASS, np.ones(len(models)))
     models, mass = mixed(models, mass, mixing.weights)
-    mean, distance = consensus(models, mixing.shares * mass)
+    mean, distance = consensus(models, np.array(mixing.shares) * mass)
     kept: StateArrays = {MASS: mass} if mixing.keeps_mass else {}
     sent, _ = as_sent(layout, torch.from_numpy(mean))
     return Mixed(sent, kept, distance, [as_sent(layout, torch.from_numpy(m))[0] for m in models])

@@ -1,5 +1,5 @@
-"""The models that clients begin with, where these are not all the newest global one: older versions of it, and
-the models of nodes."""
+"""The models that clients begin with, where these are not all the newest global one: older versions of it,
+and the models of nodes."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple

@@ -244,7 +244,7 @@ def _kind(step: Step) -> str:
 def _client_batch_part(step: Step) -> tuple[int | None, int | None, int | None]:
     """What a step is of, as an event names it."""
     if isinstance(step, Pass | Send):
-        return step.client, step.batch, step.part
+        return step.client if step.client >= 0 else None, step.batch, step.part
     if isinstance(step, Aggregate) or step.client == SERVER_ID:
         return None, None, None
     return step.client, None, None

@@ -75,6 +75,7 @@ class Ledger:
     # generated pictures to train on that each node has made or been sent
     pictures: Mapping[str, int] = field(default_factory=dict)
     symbols: int = 0  # channel uses of what went on the air as it is, in place of bytes
+    bytes_backhaul: int = 0  # between edge servers and the server
 
     @property
     def busy_clients(self) -> list[int]:
@@ -82,8 +83,7 @@ class Ledger:
 
     def totals(self) -> dict[str, Any]:
         left_out = {"busy", "encoded", "money", "pictures"}
-        if not self.symbols:
-            left_out.add("symbols")
+        left_out |= {name for name in ("symbols", "bytes_backhaul") if not getattr(self, name)}
         costs = {name: value for name, value in asdict(self).items() if name not in left_out}
         return costs | dict(self.money)
 
@@ -112,6 +112,7 @@ class Ledger:
             self._money_with(None if schedule is None else schedule.payments),
             self.pictures if schedule is None else self._pictures_with(events, schedule),
             self.symbols + sum(e.symbols for e in events),
+            self.bytes_backhaul + sum(e.bytes for e in events if e.direction == "backhaul"),
         )
 
     def _money_with(self, payments: Payments | None) -> dict[str, float]:

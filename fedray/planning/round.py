@@ -182,7 +182,7 @@ def write_round(
             first=attackers if place == "first" else (),
             last=attackers if place == "last" else (),
             population=population.clients,
-            samples=() if shared is None else shared.samples,
+            weights=() if shared is None else list(map(scenario.aggregation.weight, shared.samples)),
             sharing=_sharing(scenario, start.round_number, clients),
         )
     )

@@ -86,6 +86,7 @@ class Workload:
         return {
             "downlink": self.downlink_bytes,
             "uplink": self.uplink_bytes,
+            "backhaul": (self.payload_bytes,),
             "sidelink": (self.payload_bytes + scenario.topology.beside_model_bytes,),
         }
 

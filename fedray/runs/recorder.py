@@ -126,6 +126,7 @@ def round_metrics(
         "sim_time_s": ledger.sim_time_s,
         "energy_j": ledger.energy_j,
         **({"symbols": ledger.symbols} if ledger.symbols else {}),
+        **({"bytes_backhaul": ledger.bytes_backhaul} if ledger.bytes_backhaul else {}),
         **ledger.money,
         **({"staleness": fmean(staleness), "staleness_max": max(staleness)} if staleness else {}),
         "wall_time_s": round(wall_time_s, 3),

@@ -31,6 +31,11 @@ class Network(Section):
         default=None,
         description="Where devices are. None: no places, which radio links need.",
     )
+    backhaul: FixedLink | None = Field(
+        default=None,
+        description="Between an edge server and the server of a hierarchy (topology.kind hierarchical), each "
+        "edge server over its own.",
+    )
     deadline_s: Positive | None = Field(
         default=None,
         description="Seconds after which a round ends. An update that arrives later is dropped; its time, "
@@ -69,6 +74,8 @@ class Network(Section):
         for direction, link in self.links.items():
             for refused in link.conflicts_of(direction, scenario):
                 yield refused.within(f"network.{direction}")
+        if self.backhaul is not None and isinstance(self.backhaul.rate_bps, list):
+            yield Refused("network.backhaul.rate_bps", "a list", "one rate, for each edge server")
         if self.save_energy and not self.uplink.has_chosen_power:
             expected = (
                 "a radio uplink, allocation equal, without outage_db or harq: its power is chosen, and with"

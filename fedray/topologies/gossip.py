@@ -78,4 +78,4 @@ class GossipTopology(Topology):
 def _in_range(sidelinks: Sidelinks, client: int, others: Sequence[int]) -> tuple[int, ...]:
     if not others:
         return ()
-    return tuple(others[i] for i in np.flatnonzero(sidelinks.in_range(client, others)))
+    return tuple(others[int(i)] for i in np.flatnonzero(sidelinks.in_range(client, others)))

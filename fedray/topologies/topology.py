@@ -67,7 +67,7 @@ class RoundContext:
         sharing: for secure aggregation; None: without it.
         order: in which these clients train one after another; empty: the topology's own.
         population: how many clients there are, whether or not they take part.
-        samples: how many each client of the population has; empty: unknown.
+        weights: what each client of the population weighs in a mean; empty: all the same.
     """
 
     round_number: int
@@ -82,7 +82,7 @@ class RoundContext:
     sharing: Sharing | None = None
     order: Sequence[int] = ()
     population: int = 0
-    samples: Sequence[int] = ()
+    weights: Sequence[int] = ()
 
 
 class Topology(ABC):

@@ -1,5 +1,5 @@
 """Clients and server as Ray actors. The driver wires references and never holds a buffer. The actors are in
-actors.py."""
+actors.py and server_host.py."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,11 +21,11 @@ from fedray.executors import (
     StepFailed,
     TrainReport,
 )
-from fedray.executors.ray.actors import ServerHost
 from fedray.executors.ray.client_tests import SubmittedTests
 from fedray.executors.ray.connection import cluster_nodes, connect
 from fedray.executors.ray.driver import Driver
 from fedray.executors.ray.evaluator_host import EvaluatorHost
+from fedray.executors.ray.server_host import ServerHost
 from fedray.executors.ray.wiring import SubmittedRound, submit, submit_split
 from fedray.executors.split import failed
 from fedray.executors.versions import Versions, held_files

@@ -18,7 +18,6 @@ from fedray.planning.gangs import gangs
 from fedray.scenario.kinds import implementation
 from fedray.schedule import Schedule
 
-
 NO_NODES: Mapping[int, Any] = {}
 
 

@@ -1,11 +1,11 @@
-"""`topology` of several models: each client has one of its own (gossip)."""
+"""`topology` of several models: each client has one of its own, or each edge server."""
 
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from fedray.scenario.base import Refused
+from fedray.scenario.base import Count, Refused
 from fedray.scenario.topology_section import TopologySection
 
 
@@ -112,3 +112,39 @@ class Gossip(NodeModels):
         for key in ("network.deadline_s", "population.over_select"):
             if key in scenario.closing_keys:
                 yield Refused(key, "one for gossip", "none: there is no server that waits")
+
+
+class Hierarchical(NodeModels):
+    """Clients, edge servers and a server above them (HierFAVG; Liu et al. 2020). In a round each edge server
+    sends its model to its clients and adds the mean of their updates to it; in every edge_rounds-th the
+    server averages the models of the edge servers, by the samples of their clients, and they go on with the
+    mean. Evaluated and exported is that mean, as it would be then. Client k of n belongs to edge server
+    floor(k edges / n). Radio links are between a client and its edge server; all have the server's processor,
+    and with network.cell its place and its band."""
+
+    kind: Literal["hierarchical"] = Field(description="hierarchical: clients, edge servers, a server.")
+    edges: Count = Field(description="How many edge servers there are; at most population.clients.")
+    edge_rounds: Count = Field(
+        default=1,
+        description="In how many rounds edge servers average before the server averages theirs, the paper's "
+        "kappa_2. With 1 it is FedAvg over two hops.",
+    )
+
+    implementation: ClassVar[str] = "fedray.topologies.hierarchical:HierarchicalTopology"
+    cites: ClassVar[tuple[str, ...]] = ("liu2020client",)
+
+    def nodes(self, clients: int) -> int:
+        """One an edge server."""
+        return self.edges
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        yield from super().conflicts(scenario)
+        clients = scenario.population.clients
+        if self.edges > clients:
+            expected = f"at most population.clients, {clients}: an edge server needs a client"
+            yield Refused(".edges", self.edges, expected)
+        if scenario.network.backhaul is None:
+            yield Refused("network.backhaul", "nothing", "a link between edge servers and the server")
+        for key in ("network.deadline_s", "population.over_select"):
+            if key in scenario.closing_keys:
+                yield Refused(key, "one in a hierarchy", "none: edge servers wait for all their clients")
