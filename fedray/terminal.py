@@ -293,6 +293,10 @@ def _plan_rows(p: dict[str, Any]) -> list[tuple[str, str, str]]:
         rows.append(
             (direction, size(p["per_round"][f"bytes_{direction}"]), size(p["total"][f"bytes_{direction}"]))
         )
+    if "bytes_backhaul" in p["total"]:
+        rows.append(
+            ("backhaul", size(p["per_round"].get("bytes_backhaul", 0)), size(p["total"]["bytes_backhaul"]))
+        )
     if "symbols" in p["total"]:
         rows.append(("symbols", f"{p['per_round']['symbols']:,}", f"{p['total']['symbols']:,}"))
     for key, name, unit in (("sim_time_s", "simulated time", "s"), ("energy_j", "energy", "J")):

@@ -267,7 +267,10 @@ def _waiting(schedule: Schedule, events: list[Event], radio: Radio, start_s: flo
         (step.sender, step.receiver) if isinstance(step, Send) else (schedule.computing[i], None)
         for i, step in enumerate(schedule)
     )
-    spans = ((*pair, e.t0_s, e.t1_s) for pair, e in zip(ends, events, strict=True))
+    # what only ends a round is nobody's work: without a server none waits for it
+    works = [not (isinstance(step, Aggregate) and step.only_ends) for step in schedule]
+    timed = zip(ends, events, works, strict=True)
+    spans = ((*pair, e.t0_s, e.t1_s) for pair, e, work in timed if work)
     return [
         waiting(schedule.round, client, end_s, seconds, joules)
         for client, seconds in idle_s(spans, start_s, end_s).items()
@@ -299,5 +302,5 @@ def waiting(round_number: int, client: int, end_s: float, seconds: float, joules
         t0_s=end_s - seconds,
         t1_s=end_s,
         energy_j=joules,
-        client=None if client == SERVER_ID else client,
+        client=client if client >= 0 else None,
     )

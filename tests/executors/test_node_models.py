@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from fedray import checks
+from fedray.network.clock import time_round
 from fedray.network.ledger import Ledger
 from fedray.network.radio import Radio
 from fedray.planning.plan import plan
 from fedray.planning.rounds import rounds_of
 from fedray.planning.workload import measure
-from fedray.report import page
+from fedray.report import page, recorded
+from fedray.report.recost import simulate_on_network
 from fedray.scenario import ScenarioError
 from tests.helpers import ONE_ACTOR, begun, garments, job_of, rows, run, timeless, unevaluated
 
@@ -249,3 +251,24 @@ def test_devices_out_of_range_of_each_other_are_refused_by_the_parts_they_form(t
     file = scenario(tmp_path, changes=APART | {"network.sidelink": sidelink})
     with pytest.raises(ScenarioError, match=r"in 2 parts: \{0, 1, 2\} and \{3, 4\}"):
         plan(checks.check(file))
+
+
+def test_a_recorded_run_of_several_models_costs_the_same_again_on_its_own_network(ring, edges):
+    for folder, _ in (ring, edges):
+        (recorded_run,) = recorded.read([folder / "run"])
+        again = simulate_on_network(recorded_run, folder / "garments.yaml")
+        for row, other in zip(recorded_run.rows, again.rows, strict=True):
+            assert other["sim_time_s"] == pytest.approx(row["sim_time_s"], rel=1e-12)
+            assert other["energy_j"] == pytest.approx(row["energy_j"], rel=1e-12)
+
+
+def test_no_server_waits_in_gossip_and_edge_servers_do(tmp_path):
+    idle = {"network.server": {"kind": "flops", "peak_flops": 1.0e12, "active_w": 50, "idle_w": 20}}
+    waits = {}
+    for file in (scenario(tmp_path / "a", changes=idle), hierarchy(tmp_path / "b", changes=idle)):
+        (schedule,), _, executor = stepped(file, 1)
+        loaded = executor.job.scenario
+        work = measure(loaded, executor.job.folder).of(loaded, executor.shared.samples)
+        events = time_round(schedule, work, Radio(loaded.network, 5, 0), 0.0)
+        waits[loaded.topology.kind] = {e.node for e in events if e.event == "wait"}
+    assert waits == {"gossip": set(), "hierarchical": {"edge-0", "edge-1"}}
