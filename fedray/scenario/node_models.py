@@ -40,12 +40,8 @@ def _refused(scenario: Any) -> Iterator[tuple[str, Any, str]]:
             yield key, "some", expected
     if scenario.payload != "fp32":
         yield "tuning.payload", scenario.payload, "fp32: models are mixed as they were sent"
-    if scenario.model.kind in ("codec", "agent") or getattr(scenario.model, "ema_decay", None):
-        yield (
-            "model",
-            scenario.model.kind,
-            "another, without ema_decay: there is no server that has one model",
-        )
+    if decay := getattr(scenario.model, "ema_decay", None):
+        yield "model.ema_decay", decay, "none: there is no server that has one model"
     if scenario.runtime.gang > 1:
         yield "runtime.gang", scenario.runtime.gang, "1: clients begin with different models"
     if scenario.evaluation.leakage is not None:

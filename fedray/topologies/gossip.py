@@ -26,19 +26,15 @@ def gossip(round_number: int, graph: Mapping[int, Sequence[int]], mixing: Mixing
         mixing: what becomes of the models.
     """
     steps: list[Step] = [Train(f"train-{k}", k, ()) for k in graph]
-    hops = {
-        (sender, receiver): Send(
-            f"hop-{sender}-{receiver}", sender, receiver, "sidelink", (f"train-{sender}",)
-        )
-        for sender, receivers in graph.items()
-        for receiver in receivers
-    }
-    mixes = []
-    for k in graph:
-        came = tuple(hop.id for (_, receiver), hop in hops.items() if receiver == k)
-        mixes.append(Aggregate(f"mix-{k}", (f"train-{k}", *came), at=k))
+    came: dict[int, list[str]] = {k: [f"train-{k}"] for k in graph}  # what each client mixes
+    for sender, receivers in graph.items():
+        for receiver in receivers:
+            after = (f"train-{sender}",)
+            steps.append(Send(f"hop-{sender}-{receiver}", sender, receiver, "sidelink", after))
+            came[receiver].append(steps[-1].id)
+    mixes = [Aggregate(f"mix-{k}", tuple(inputs), at=k) for k, inputs in came.items()]
     end = Aggregate("aggregate", tuple(mix.id for mix in mixes), only_ends=True)
-    return Schedule(round_number, (*steps, *hops.values(), *mixes, end), models=mixing)
+    return Schedule(round_number, (*steps, *mixes, end), models=mixing)
 
 
 class GossipTopology(Topology):
