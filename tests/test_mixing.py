@@ -1,10 +1,14 @@
 """How models of several nodes are mixed, against closed forms."""
 
 import math
+import pickle
 
 import numpy as np
 import pytest
+import torch
 
+from fedray.aggregation.accumulators import ExactSum
+from fedray.aggregation.by_node import ByNode
 from fedray.executors.node_models import consensus, mixed
 from fedray.mixing import Mixing, metropolis, push_sum
 from fedray.topologies.graphs import complete, components, ring, undirected
@@ -89,3 +93,23 @@ def test_a_graph_falls_into_the_parts_that_reach_each_other():
     assert components({0: (1,), 1: (0,), 2: (3,), 3: (2,), 4: ()}) == [[0, 1], [2, 3], [4]]
     assert components({0: (1,), 1: (0, 2), 2: ()}) == [[0, 1], [2]]  # nobody comes back from 2
     assert undirected({0: (1,), 1: (0, 2), 2: ()}) == {0: (1,), 1: (0,), 2: ()}
+
+
+def test_hosts_that_share_nodes_accumulate_what_one_host_would():
+    node_of = {0: 0, 1: 1, 2: 0, 3: 2}
+    updates = {client: torch.full((3,), 0.1 * (client + 1)) for client in node_of}
+
+    def accumulated(clients):
+        sums = ByNode(3, 10, ExactSum, node_of)
+        for client in clients:
+            sums.add(updates[client], client + 1, client)
+        return pickle.loads(pickle.dumps(sums))
+
+    whole = accumulated(node_of)
+    halves = accumulated([2, 3])
+    halves.merge(accumulated([0, 1]))
+    assert halves.weight == whole.weight == 10
+    everything = slice(0, 3)
+    for node in range(3):
+        assert torch.equal(halves.result(1, everything)[node], whole.result(1, everything)[node])
+    assert whole.result(1, everything)[0][0].tolist() == pytest.approx([(0.1 + 3 * 0.3) / 4] * 3)
