@@ -34,7 +34,7 @@ class Network(Section):
     backhaul: FixedLink | None = Field(
         default=None,
         description="Between an edge server and the server of a hierarchy (topology.kind hierarchical), each "
-        "edge server over its own.",
+        "edge server over its own. None: there are no edge servers.",
     )
     deadline_s: Positive | None = Field(
         default=None,
