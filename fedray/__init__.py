@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fedray.learners.contexts import EvaluationContext, LearnerContext, Sampling
     from fedray.learners.learner import Learner
     from fedray.learners.stages import Stage
+    from fedray.mixing import Mixing
     from fedray.network.allocations import Allocation, Senders
     from fedray.network.devices import Device
     from fedray.network.links import (
@@ -97,6 +98,7 @@ __all__ = [
     "Link",
     "LinkContext",
     "Mechanism",
+    "Mixing",
     "Mode",
     "Offers",
     "Outcome",
@@ -184,6 +186,7 @@ _MODULES = {
     "fedray.scenario": ["Refused", "ScenarioError"],
     "fedray.scenario.base": ["FilePath"],
     "fedray.randomness": ["SERVER_ID"],
+    "fedray.mixing": ["Mixing"],
     "fedray.schedule": ["Schedule"],
     "fedray.steps": ["Aggregate", "Send", "Train"],
     "fedray.serving.environment": ["Environment", "Place", "Step"],

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
+from fedray.mixing import Mixing
 from fedray.randomness import SERVER_ID
 from fedray.steps import SERVED, SERVER_NODE, Aggregate, Generate, Pass, Score, Send, Step, Train, Validate
 
@@ -64,6 +65,7 @@ class Schedule:
     tier: Tier | None = None  # whose step it is, where tiers go on by themselves
     # the signal-to-noise ratio, linear, of the loudest update at the server, where signals add up on the air
     receive_snr: float | None = None
+    models: Mixing | None = None  # where there are several models; None: all begin with the global one
 
     def __post_init__(self) -> None:
         early = next(
@@ -216,10 +218,9 @@ class Schedule:
         if len(wanted) == len(self.steps):
             return self
         kept = (step for step in self.steps if step.id in wanted)
-        return replace(
-            self,
-            steps=tuple(step._replace(after=tuple(i for i in step.after if i in wanted)) for step in kept),
-        )
+        steps = tuple(step._replace(after=tuple(i for i in step.after if i in wanted)) for step in kept)
+        models = None if self.models is None else self.models.arriving(_hops(steps))
+        return replace(self, steps=steps, models=models)
 
     def using(self, samples: Mapping[int, int]) -> Schedule:
         """The same round, in which each of these clients trains on so many of its samples."""
@@ -252,11 +253,23 @@ def _is_served(step: Train | Pass) -> bool:
 
 
 def _computes_at(step: Train | Generate | Pass | Validate | Score | Aggregate) -> int:
-    if isinstance(step, Aggregate) or (isinstance(step, Pass) and step.stage in SERVED):
+    if isinstance(step, Aggregate):
+        return step.at
+    if isinstance(step, Pass) and step.stage in SERVED:
         return SERVER_ID
     if isinstance(step, Train) and step.at_server:
         return SERVER_ID
     return step.client
+
+
+def _hops(steps: Collection[Step]) -> set[tuple[int, int]]:
+    """The pairs of clients that train, of whom the first sends the second a model."""
+    trains = {step.client for step in steps if isinstance(step, Train)}
+    return {
+        (step.sender, step.receiver)
+        for step in steps
+        if isinstance(step, Send) and step.direction == "sidelink" and step.receiver in trains
+    }
 
 
 def _takes_part(client: int, step: Step) -> bool:

@@ -8,19 +8,24 @@ from fedray.randomness import SERVER_ID
 from fedray.secure.sizes import Message
 
 SERVER_NODE = "server"  # the server's name in a timeline; its number, where a client's stands, is SERVER_ID
-Direction = Literal["uplink", "downlink", "sidelink"]
+FIRST_EDGE = SERVER_ID - 1  # the number of edge server 0; those of the others go down from there
+Direction = Literal["uplink", "downlink", "sidelink", "backhaul"]
 # What goes back over each of a split model's crossings.
 BACK = {"smashed": "gradients", "features": "feature_gradients"}
 SERVED = ("server_forward_backward", "server_forward", "server_backward")  # passes that the server makes
 
 
 def client_node(client: int) -> str:
-    """The name in a timeline of a client, or of the server, by its number."""
+    """The name in a timeline of a client, of the server, or of an edge server, by its number."""
+    if client <= FIRST_EDGE:
+        return f"edge-{FIRST_EDGE - client}"
     return SERVER_NODE if client == SERVER_ID else f"client-{client}"
 
 
 def node_client(node: str) -> int:
-    """The number of a client, or of the server, by its name in a recorded timeline."""
+    """The number of a client, of the server, or of an edge server, by its name in a recorded timeline."""
+    if node.startswith("edge-"):
+        return FIRST_EDGE - int(node.removeprefix("edge-"))
     return SERVER_ID if node == SERVER_NODE else int(node.removeprefix("client-"))
 
 
@@ -149,8 +154,11 @@ class Send(NamedTuple):
 
     @property
     def client(self) -> int:
-        """The client whose link carries it: the one at an end, or the sender of two."""
-        return self.receiver if self.sender == SERVER_ID else self.sender
+        """The client whose link carries it: the one at an end, or the sender of two; of a backhaul the edge
+        server."""
+        if self.sender >= 0:
+            return self.sender
+        return self.receiver if self.receiver >= 0 else min(self.sender, self.receiver)
 
 
 class Quorum(NamedTuple):
@@ -168,7 +176,8 @@ class Aggregate(NamedTuple):
     work: it waits for that too, where it has no deadline, and does not count it among updates. What the
     server has begun it ends before it aggregates. It ends `agrees_s` later, once edge servers have agreed on
     what came of it. How it weighs them it may find out by models that it evaluates, on so many `evaluated`
-    samples in all."""
+    samples in all. It happens `at` the server, at an edge server, or at a client that mixes models, by
+    number; one that `only_ends` a round takes nothing."""
 
     id: str
     after: tuple[str, ...]
@@ -178,10 +187,12 @@ class Aggregate(NamedTuple):
     agrees_s: float = 0.0
     beside: tuple[str, ...] = ()
     evaluated: int = 0
+    at: int = SERVER_ID
+    only_ends: bool = False
 
     @property
     def node(self) -> str:
-        return SERVER_NODE
+        return client_node(self.at)
 
 
 Step = Train | Generate | Pass | Validate | Score | Send | Aggregate

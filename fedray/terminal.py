@@ -289,10 +289,8 @@ def _plan_rows(p: dict[str, Any]) -> list[tuple[str, str, str]]:
         ("", "a round", f"{p['rounds']} rounds" + (", with the generator's" if "generator" in p else "")),
     ]
     rows.append(("transfers", f"{p['per_round']['transfers']:g}", f"{p['total']['transfers']:,}"))
-    for direction in ("uplink", "downlink", "sidelink"):
-        rows.append(
-            (direction, size(p["per_round"][f"bytes_{direction}"]), size(p["total"][f"bytes_{direction}"]))
-        )
+    sent = [key for key in p["total"] if key.startswith("bytes_")]
+    rows += [(k.removeprefix("bytes_"), size(p["per_round"].get(k, 0)), size(p["total"][k])) for k in sent]
     if "symbols" in p["total"]:
         rows.append(("symbols", f"{p['per_round']['symbols']:,}", f"{p['total']['symbols']:,}"))
     for key, name, unit in (("sim_time_s", "simulated time", "s"), ("energy_j", "energy", "J")):

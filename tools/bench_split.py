@@ -29,8 +29,8 @@ from fedray.checks import check
 from fedray.data import holdings
 from fedray.executors import Job
 from fedray.executors.local_training import batches
-from fedray.executors.ray.actors import ServerHost, Turns
 from fedray.executors.ray.executor import RayExecutor
+from fedray.executors.ray.server_host import ServerHost, Turns
 from fedray.executors.ray.wiring import in_turn
 from fedray.executors.split import ask
 from fedray.learners.learners import load

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fedray.aggregation.accumulators import Accumulator
+from fedray.aggregation.by_node import ByNode
 from fedray.aggregation.directions import add_direction
 from fedray.aggregation.modes import Mode
 from fedray.executors import TrainReport, attribute_error
@@ -71,6 +72,7 @@ class ClientWorker(RelayWorker):
         secure: SecureRound | None = None,
         weights: Mapping[int, int] | None = None,
         aged: Aged | None = None,
+        node_of: Mapping[int, int] | None = None,
     ) -> tuple[Accumulator, list[TrainReport], list[StateArrays | None]]:
         """The local updates of clients that all start from `base`, one gang after another. A client that
         fails adds nothing, and keeps the state it had.
@@ -87,6 +89,7 @@ class ClientWorker(RelayWorker):
             secure: the round's secure aggregation.
             weights: of the round's clients; None: as the scenario says of their samples.
             aged: how old `base` is; None: clients begin together, with the newest.
+            node_of: whose model each client's update is for; None: there is one model.
 
         Returns:
             The accumulator with all of them, their reports, and their new states.
@@ -95,7 +98,7 @@ class ClientWorker(RelayWorker):
         if self._signer:
             self._signer.receive(base)
         if accumulator is None:
-            accumulator = self._empty(round_weight) if secure is None else self._masked(round_weight, secure)
+            accumulator = self._empty(round_weight, secure, node_of)
         state_of = dict(zip(clients, states, strict=True))
         reports: dict[int, TrainReport] = {}
         new_states: dict[int, StateArrays | None] = {}
@@ -150,7 +153,13 @@ class ClientWorker(RelayWorker):
 
         return MaskedSum(self.rule.summed, round_weight, secure)
 
-    def _empty(self, round_weight: int) -> Accumulator:
+    def _empty(
+        self, round_weight: int, secure: SecureRound | None, node_of: Mapping[int, int] | None
+    ) -> Accumulator:
+        if secure is not None:
+            return self._masked(round_weight, secure)
+        if node_of is not None:
+            return ByNode(self.rule.summed, round_weight, self.rule.accumulator, node_of)
         if self._accumulator is None:
             self._accumulator = self.attackers.empty(self.rule, round_weight)
         self._accumulator = self._accumulator.emptied(round_weight)

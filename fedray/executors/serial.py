@@ -15,6 +15,7 @@ from fedray.executors import (
     EvaluationHandle,
     Job,
     TrainReport,
+    attribute_error,
     chains,
     client_weights,
     companion_round,
@@ -24,12 +25,13 @@ from fedray.executors import (
 from fedray.executors.client_worker import ClientWorker
 from fedray.executors.companion import Companion
 from fedray.executors.evaluator import EvaluatorWork
+from fedray.executors.node_models import mix
 from fedray.executors.server import ServerWork, reported
 from fedray.executors.spill import ClientStates, StateArrays
 from fedray.executors.split import ask, failed
 from fedray.executors.split.client import SplitClients
 from fedray.executors.split.server import SplitServer
-from fedray.executors.versions import Aged, Versions
+from fedray.executors.versions import Aged, Versions, by_start, held_files
 from fedray.lazy import resolve
 from fedray.planning.gangs import gangs
 from fedray.planning.shared import Shared
@@ -72,14 +74,14 @@ class SerialExecutor:
         self.can_train = len(shared.eligible(self.job.scenario))
         self.client_states = ClientStates()
         self.changed: set[int] = set()
-        self.versions = Versions()
+        self.versions = Versions(self.initial)
 
     def restore(self, folder: Path, saved: Saved) -> None:
         self.buffer, self.state = self.server.restore(self.layout, folder, saved)
         for client, name in saved.clients.items():
             self.client_states[client] = self.server.client_state(folder, name, saved.files[name])
-        for version, name in saved.versions.items():
-            self.versions.buffers[version] = self.server.version(folder, name, saved.files[name])
+        for held, number, name in held_files(saved):
+            getattr(self.versions, held)[number] = self.server.version(folder, name, saved.files[name])
         # written anew: the checkpoint before the next one may be a damaged one
         self.changed = set(self.client_states)
 
@@ -98,6 +100,9 @@ class SerialExecutor:
         reports: list[TrainReport] = []
         training = self._train_clients(schedule, self.clients, extra, secure)
         partials = yield from collecting(training, reports)
+        if schedule.models is not None:
+            yield self._mix(schedule, partials)
+            return
         now = (self.layout, self.buffer, self.state, schedule.round, self.can_train)
         added = self.server.contributions(*now, partials)
         report = reported(trained and trained[1], schedule.round, partials, added)
@@ -131,15 +136,15 @@ class SerialExecutor:
                 continue
             states = [self.client_states.get(client) for client in chain]
             server = self.state if self.job.scenario.shows_server_state else {}
-            base = self.buffer
+            ((start, _),) = by_start(schedule, chain)
+            base = self.versions.base(schedule, start, self.buffer)
             aged = None
             if section is not None:
-                staleness = schedule.staleness[chain[0]]
-                base = self.versions.base(schedule, staleness, self.buffer)
-                aged = Aged(staleness, self.buffer if implementation(section).needs_drift else None)
+                aged = Aged(start.staleness, self.buffer if implementation(section).needs_drift else None)
             parallel, reports, new_states = clients.train_all(
-                base, server, weight, schedule.round, chain, states, parallel, extra, secure, weights, aged
-            )
+                base, server, weight, schedule.round, chain, states, parallel, extra, secure, weights, aged,
+                None if schedule.models is None else schedule.models.node_of,
+            )  # fmt: skip
             self._keep(chain, new_states)
             yield from reports
         return [*partials, parallel] if parallel is not None else partials
@@ -187,6 +192,22 @@ class SerialExecutor:
             None if schedule is None else schedule.tier,
             None if schedule is None else schedule.receive_snr,
         )  # fmt: skip
+
+    def _mix(self, schedule: Schedule, partials: Sequence[Accumulator]) -> TrainReport:
+        """The end of a round of several models, and what is reported of it."""
+        mixing = schedule.models
+        assert mixing is not None
+        nodes = range(len(mixing.shares))
+        with attribute_error(schedule.round, "aggregating", None):
+            buffers = [self.versions.node(node) for node in nodes]
+            after = mix(
+                self.job.scenario, self.layout, self.state, schedule.round, self.can_train, mixing, buffers,
+                partials,
+            )  # fmt: skip
+        self.buffer = after.buffer
+        self.state = after.state
+        self.versions.nodes = dict(zip(nodes, after.buffers, strict=True))
+        return after.report(schedule.round)
 
     def _run_split_round(self, schedule: Schedule, clients: SplitClients) -> Iterator[TrainReport]:
         """The server's part is as it was until all local updates have ended: a client that fails is left out,
@@ -239,9 +260,10 @@ class SerialExecutor:
         unchanged = sorted(self.client_states.keys() - self.changed)
         states = [self.client_states[c] for c in changed]
         self.changed = set()
+        held = self.versions.files()
         return self.server.checkpoint(
             self.layout, self.buffer, self.state, folder, before, unchanged, changed,
-            [*self.versions.buffers], *states, *self.versions.buffers.values(),
+            [*held], *states, *held.values(),
         )  # fmt: skip
 
     def global_buffer(self) -> tuple[np.ndarray, Layout]:

@@ -36,7 +36,7 @@ from fedray.transport.compression import hook_chain
 from fedray.transport.hooks import HookContext
 
 SERVER_FILE = "server.safetensors"
-VERSION = "buffer"  # in the file of an older model
+VERSION = "buffer"  # in the file of another model that clients begin with
 
 
 class ServerWork:
@@ -220,7 +220,7 @@ class ServerWork:
 
     def checkpoint(
         self, layout: Layout, buffer: np.ndarray, state: StateArrays, folder: Path, before: Path | None,
-        unchanged: Sequence[int], changed: Sequence[int], versions: Sequence[int],
+        unchanged: Sequence[int], changed: Sequence[int], held: Sequence[str],
         *arrays: Any,
     ) -> Saved:  # fmt: skip
         """Writes the model's weights, what the server has beside them, and the states of the clients that
@@ -234,8 +234,8 @@ class ServerWork:
             before: the checkpoint before, if there is one.
             unchanged: clients whose state is as it was there.
             changed: the other clients that have one.
-            versions: of older models that clients under way began with.
-            arrays: the states of the changed, then the buffers of the versions.
+            held: the files of the other models that clients begin with.
+            arrays: the states of the changed, then the buffers of those models.
         """
         states = arrays[: len(changed)]
         layout.save(buffer[: layout.nbytes], folder / "weights.safetensors")
@@ -247,9 +247,8 @@ class ServerWork:
             files[SERVER_FILE] = save_arrays(kept_state, folder / SERVER_FILE)
         for client, value in zip(changed, states, strict=True):
             files[client_file(client)] = save_arrays(value, folder / client_file(client))
-        for version, old in zip(versions, arrays[len(changed) :], strict=True):
-            name = version_file(version)
-            if before is not None and (before / name).exists():
+        for name, old in zip(held, arrays[len(changed) :], strict=True):
+            if name.startswith("version-") and before is not None and (before / name).exists():
                 os.link(before / name, folder / name)
                 files[name] = saved_files(before)[name]
             else:
@@ -289,7 +288,7 @@ class ServerWork:
         return load_arrays(folder / name, expected)
 
     def version(self, folder: Path, name: str, expected: str) -> np.ndarray:
-        """A buffer that clients under way began with, of a checkpoint."""
+        """Another buffer that clients begin with, of a checkpoint."""
         return load_arrays(folder / name, expected)[VERSION]
 
 
@@ -310,10 +309,6 @@ def mode_step(
     mine = {name: torch.from_numpy(state[name]) for name in own}
     result, kept = mode.server_step(old, new, mine, tier)
     return result, {name: tensor.numpy() for name, tensor in kept.items()}
-
-
-def version_file(version: int) -> str:
-    return f"version-{version}.safetensors"
 
 
 def client_file(client: int) -> str:

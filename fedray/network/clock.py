@@ -108,7 +108,7 @@ def _dropout_steps(schedule: Schedule, done: Mapping[int, float]) -> dict[int, f
     and how much of each step they do."""
     computed: dict[int, list[int]] = {client: [] for client in done}
     for i, client in schedule.computing.items() if done else ():
-        if client in computed and not isinstance(schedule.steps[i], Score):  # which is behind it
+        if client in computed and not isinstance(schedule.steps[i], Score | Aggregate):  # which are behind it
             computed[client].append(i)
     steps: dict[int, float] = {}
     for client, part in done.items():
@@ -245,7 +245,7 @@ def _kind(step: Step) -> str:
 def _client_batch_part(step: Step) -> tuple[int | None, int | None, int | None]:
     """What a step is of, as an event names it."""
     if isinstance(step, Pass | Send):
-        return step.client, step.batch, step.part
+        return step.client if step.client >= 0 else None, step.batch, step.part
     if isinstance(step, Aggregate) or step.client == SERVER_ID:
         return None, None, None
     return step.client, None, None
@@ -268,7 +268,10 @@ def _waiting(schedule: Schedule, events: list[Event], radio: Radio, start_s: flo
         (step.sender, step.receiver) if isinstance(step, Send) else (schedule.computing[i], None)
         for i, step in enumerate(schedule)
     )
-    spans = ((*pair, e.t0_s, e.t1_s) for pair, e in zip(ends, events, strict=True))
+    # what only ends a round is nobody's work: without a server none waits for it
+    works = [not (isinstance(step, Aggregate) and step.only_ends) for step in schedule]
+    timed = zip(ends, events, works, strict=True)
+    spans = ((*pair, e.t0_s, e.t1_s) for pair, e, work in timed if work)
     return [
         waiting(schedule.round, client, end_s, seconds, joules)
         for client, seconds in idle_s(spans, start_s, end_s).items()
@@ -300,5 +303,5 @@ def waiting(round_number: int, client: int, end_s: float, seconds: float, joules
         t0_s=end_s - seconds,
         t1_s=end_s,
         energy_j=joules,
-        client=None if client == SERVER_ID else client,
+        client=client if client >= 0 else None,
     )

@@ -77,6 +77,7 @@ class Ledger:
     # complex symbols that were sent as they are, in place of bytes; those of clients that send at once count
     # for each, though they take the band once
     symbols: int = 0
+    bytes_backhaul: int = 0  # between edge servers and the server
 
     @property
     def busy_clients(self) -> list[int]:
@@ -84,8 +85,7 @@ class Ledger:
 
     def totals(self) -> dict[str, Any]:
         left_out = {"busy", "encoded", "money", "pictures"}
-        if not self.symbols:
-            left_out.add("symbols")
+        left_out |= {name for name in ("symbols", "bytes_backhaul") if not getattr(self, name)}
         costs = {name: value for name, value in asdict(self).items() if name not in left_out}
         return costs | dict(self.money)
 
@@ -115,6 +115,7 @@ class Ledger:
             self.pictures if schedule is None else self._pictures_with(events, schedule),
             # who is silent is lost, and has sent none
             self.symbols + sum(e.symbols for e in events if e.outcome != "lost"),
+            self.bytes_backhaul + sum(e.bytes for e in events if e.direction == "backhaul"),
         )
 
     def _money_with(self, payments: Payments | None) -> dict[str, float]:

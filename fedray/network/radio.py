@@ -30,7 +30,8 @@ class Radio:
         self.geometry = Geometry(section.cell, clients, seed, folder) if section.cell else None
         self.devices = ClientDevices(section.device, clients, seed)
         self.server = open_device(section.server)
-        self.links = {d: self._open(d, seed, folder) for d in DIRECTIONS}
+        directions = DIRECTIONS if section.backhaul is None else (*DIRECTIONS, "backhaul")
+        self.links = {d: self._open(d, seed, folder) for d in directions}
 
     def _open(self, direction: str, seed: int, folder: Path) -> Link:
         transmit_dbm: np.ndarray | None = self.devices.transmit_dbm
@@ -49,8 +50,8 @@ class Radio:
         return open_link(getattr(self.section, direction), context)
 
     def device(self, client: int) -> Device:
-        """A client's, or the server's, by number."""
-        return self.server if client == SERVER_ID else self.devices[client]
+        """A client's, or the server's, which edge servers have too, by number."""
+        return self.server if client <= SERVER_ID else self.devices[client]
 
     def hop_arrives(
         self, start: RoundStart, sender: int, receiver: int, nbytes: int = 1, share: float = 1.0

@@ -12,6 +12,7 @@ from fedray.network.cells import by_cell
 from fedray.network.links import RoundStart, TransferCosts, TransferRequests, pair_numbers
 from fedray.network.radio import Radio
 from fedray.network.senders import KnownRound
+from fedray.randomness import SERVER_ID
 from fedray.schedule import Schedule
 from fedray.steps import Send
 
@@ -52,7 +53,7 @@ def transfer_costs(
     costs: dict[int, TransferCost] = {}
     known = KnownRound(schedule, loads, radio, start, costs, waits_s)
     # how the uplink's band is shared may depend on what was before
-    for direction in ("downlink", "sidelink", "uplink"):
+    for direction in ("downlink", "sidelink", "backhaul", "uplink"):
         if places := schedule.sends.get(direction):
             costs |= _direction_costs(known, places, symbols)
     return costs
@@ -124,10 +125,9 @@ def _requests(schedule: Schedule, places: Sequence[int], nbytes: np.ndarray) -> 
         nbytes: that each sends [n].
     """
     steps = [cast(Send, schedule.steps[i]) for i in places]
-    sender, receiver, messages = (
-        np.array(values, np.int64)
-        for values in zip(*((step.sender, step.receiver, step.messages) for step in steps), strict=True)
-    )
+    # an edge server's radio is the server's
+    ends = ((max(s.sender, SERVER_ID), max(s.receiver, SERVER_ID), s.messages) for s in steps)
+    sender, receiver, messages = (np.array(values, np.int64) for values in zip(*ends, strict=True))
     numbers = pair_numbers(sender, receiver)
     return TransferRequests(sender, receiver, nbytes, messages, np.ones(len(steps)), numbers)
 

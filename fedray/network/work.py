@@ -70,6 +70,8 @@ class Work:
             return step.pictures * self.score_flops
         if isinstance(step, Generate):
             return step.pictures * self.generate_flops
+        if step.only_ends:
+            return 0.0
         return self.aggregate_flops(len(step.after)) + step.evaluated * self.evaluate_flops
 
     def wait_s(self, step: Step) -> float:

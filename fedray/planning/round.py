@@ -183,6 +183,8 @@ def write_round(
             sidelinks=RoundSidelinks(radio, start, work),
             first=attackers if place == "first" else (),
             last=attackers if place == "last" else (),
+            population=population.clients,
+            weights=() if shared is None else list(map(scenario.aggregation.weight, shared.samples)),
             sharing=_sharing(scenario, start.round_number, clients),
         )
     )

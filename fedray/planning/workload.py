@@ -88,7 +88,8 @@ class Workload:
         return {
             "downlink": self.downlink_bytes,
             "uplink": self.uplink_bytes,
-            "sidelink": (self.payload_bytes,),
+            "backhaul": (self.payload_bytes,),
+            "sidelink": (self.payload_bytes + scenario.topology.beside_model_bytes,),
         }
 
     def memory_bytes(self, precision: str, base: str | None = None) -> dict[str, int]:

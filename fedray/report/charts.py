@@ -26,6 +26,7 @@ KIND_COLOURS = {
     "painting": 5,
     "validation": 6,
     "waiting": 7,
+    "backhaul": 5,
 }
 
 AXES = {"rounds": "rounds", "bytes": "bytes on air", "seconds": "simulated time", "joules": "energy"}
@@ -210,6 +211,7 @@ def places(run: Recorded) -> str:
     scenario = run.scenario
     t = run.events[0]["round"]
     events = [e for e in run.events if e["round"] == t and e["event"] == "send" and e["outcome"] != "skipped"]
+    events = [e for e in events if e["direction"] != "backhaul"]
     if not events:
         return ""
     cell = Cell.model_validate(scenario["network"]["cell"])
@@ -218,7 +220,10 @@ def places(run: Recorded) -> str:
         at = Geometry(cell, clients, scenario["seed"]).at(events[0]["t0_s"])
     except Refused:  # the file of their ways has gone since
         return ""
-    where = {SERVER_NODE: np.zeros(2)} | {client_node(k): place for k, place in enumerate(at)}
+    edges = {node for e in events for node in (e["node"], e["peer"]) if node.startswith("edge-")}
+    where = dict.fromkeys({SERVER_NODE, *edges}, np.zeros(2)) | {
+        client_node(k): place for k, place in enumerate(at)
+    }
     with new_figure(5.6, 4.6) as (figure, ax):
         ax.scatter(*at.T, s=10, color=MUTED, linewidth=0, alpha=0.6)
         for e in sorted(events, key=lambda e: e["direction"] == "sidelink"):
@@ -247,7 +252,10 @@ def places(run: Recorded) -> str:
             if e["outcome"] != "done":
                 ax.scatter([(x0 + x1) / 2], [(y0 + y1) / 2], marker="x", s=26, color=hue)
         active = np.array(
-            [where[node] for node in {n for e in events for n in (e["node"], e["peer"])} - {SERVER_NODE}]
+            [
+                where[node]
+                for node in {n for e in events for n in (e["node"], e["peer"])} - {SERVER_NODE, *edges}
+            ]
         )
         ax.scatter(*active.T, s=26, color=colour(0), linewidth=0, zorder=3)
         ax.scatter(0, 0, marker="s", s=60, color=INK, zorder=4)

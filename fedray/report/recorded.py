@@ -148,7 +148,8 @@ def _events(path: Path, clients: int) -> list[dict[str, Any]]:
     events = reader.lines(path, "timeline.jsonl")
     known = {SERVER_NODE, *map(client_node, range(clients))}
     for line, e in enumerate(events, 1):
-        if unknown := {e["node"], e["peer"] or SERVER_NODE} - known:
+        nodes = {e["node"], e["peer"] or SERVER_NODE}
+        if unknown := {node for node in nodes if not node.startswith("edge-")} - known:
             expected = f"the server, or one of client-0 to client-{clients - 1}"
             raise ScenarioError(
                 [f"{path / 'timeline.jsonl'}:{line}: got {unknown.pop()}, expected {expected}"]
@@ -253,7 +254,7 @@ def client_flops(run: Recorded) -> float:
 KINDS = {"train": "training", "generate": "painting", "aggregate": "server", "wait": "waiting"}
 KINDS |= dict.fromkeys(("front", "tail", "back"), "training") | dict.fromkeys(SERVED, "server")
 KINDS |= {"validate": "validation", "score": "validation"}
-KINDS |= {d: d for d in ("downlink", "sidelink", "uplink")}
+KINDS |= {d: d for d in ("downlink", "sidelink", "uplink", "backhaul")}
 
 
 def shares(run: Recorded) -> dict[str, dict[str, float]]:

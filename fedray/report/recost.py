@@ -133,7 +133,7 @@ def _schedule(round_number: int, events: Sequence[dict[str, Any]], waited_s: flo
             ends = node_client(e["node"]), node_client(e["peer"])
             return Send(e["id"], *ends, e["direction"], after, messages=e.get("messages", 1))
         if e["event"] == "aggregate":
-            return Aggregate(e["id"], after, waited_s)
+            return Aggregate(e["id"], after, waited_s, at=node_client(e["node"]), only_ends=not e["flops"])
         if e["event"] == "generate":
             return Generate(e["id"], node_client(e["node"]), 0, after)
         if e["event"] == "score":

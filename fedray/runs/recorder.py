@@ -129,6 +129,7 @@ def round_metrics(
         "energy_j": ledger.energy_j,
         **({"symbols": ledger.symbols} if ledger.symbols else {}),
         **({} if receive_snr is None else {"receive_snr_db": 10 * math.log10(receive_snr)}),
+        **({"bytes_backhaul": ledger.bytes_backhaul} if ledger.bytes_backhaul else {}),
         **ledger.money,
         **({"staleness": fmean(staleness), "staleness_max": max(staleness)} if staleness else {}),
         "wall_time_s": round(wall_time_s, 3),

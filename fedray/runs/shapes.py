@@ -13,7 +13,7 @@ from fedray.steps import BACK
 Number = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Whole = Annotated[int, Field(ge=0)]
-Node = Annotated[str, Field(pattern=r"^(server|client-\d{1,9})$")]
+Node = Annotated[str, Field(pattern=r"^(server|(client|edge)-\d{1,9})$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 PASS = re.compile(r"[a-z_]+-\d{1,9}-\d+(-\d+)?")  # the id of a split model's pass: stage, client, batch, part
 
@@ -67,7 +67,7 @@ class Step(Shape):
     ]
     node: Node
     peer: Node | None
-    direction: Literal["uplink", "downlink", "sidelink"] | None
+    direction: Literal["uplink", "downlink", "sidelink", "backhaul"] | None
     flops: Number
     bytes: Number
     t0_s: Number

@@ -24,6 +24,11 @@ class Saved:
         """The file of each older model that clients under way began with."""
         return self._numbered("version-")
 
+    @property
+    def nodes(self) -> dict[int, str]:
+        """The file of the model of each node that has one of its own."""
+        return self._numbered("node-")
+
     def _numbered(self, prefix: str) -> dict[int, str]:
         own = [name for name in self.files if name.startswith(prefix)]
         return {int(Path(name).stem.removeprefix(prefix)): name for name in own}

@@ -33,6 +33,11 @@ class Network(Section):
         default=None,
         description="Where devices are. None: no places, which radio links need.",
     )
+    backhaul: FixedLink | None = Field(
+        default=None,
+        description="Between an edge server and the server of a hierarchy (topology.kind hierarchical), each "
+        "edge server over its own. None: there are no edge servers.",
+    )
     deadline_s: Positive | None = Field(
         default=None,
         description="Seconds after which a round ends. An update that arrives later is dropped; its time, "
@@ -73,6 +78,8 @@ class Network(Section):
                 yield refused.within(f"network.{direction}")
         if self.uplink.superposes:
             yield from superposed_conflicts(scenario)
+        if self.backhaul is not None and isinstance(self.backhaul.rate_bps, list):
+            yield Refused("network.backhaul.rate_bps", "a list", "one rate, for each edge server")
         if self.save_energy and not self.uplink.has_chosen_power:
             expected = (
                 "a radio uplink, allocation equal, without outage_db or harq: its power is chosen, and with"

@@ -8,6 +8,7 @@ from pydantic import Discriminator, Field
 from fedray.scenario.base import Count, Refused
 from fedray.scenario.kinds import OpenKind
 from fedray.scenario.mode import AnyMode, Mode
+from fedray.scenario.node_models import Gossip, Hierarchical
 from fedray.scenario.relay_defence import RelayDefence, RelayDefenceSection
 from fedray.scenario.split_defence import Defence
 from fedray.scenario.topology_section import TopologySection
@@ -301,4 +302,5 @@ class Split(TopologySection):
             yield Refused(".variant", f"vanilla with {key}", expected)
 
 
-Topology = Annotated[Relay | Parallel | Split | CentralServer, Discriminator("kind"), OpenKind("topology")]
+AnyTopology = Relay | Parallel | Split | CentralServer | Gossip | Hierarchical
+Topology = Annotated[AnyTopology, Discriminator("kind"), OpenKind("topology")]

@@ -16,6 +16,7 @@ class TopologySection(KindSection):
 
     splits_model: ClassVar[bool] = False  # whether the server holds a part of the model that clients do not
     hands_model_on: ClassVar[bool] = False  # whether clients pass the model on, not an update
+    keeps_node_models: ClassVar[bool] = False  # whether there are several models, of nodes
     plans_by_client: ClassVar[bool] = False  # whether each client has one local update and one uplink
     needs_neighbours: ClassVar[bool] = False  # whether a client without another in range refuses the run
     serves_in_clock_order: ClassVar[bool] = False  # whether the server serves steps as the clock starts them
@@ -50,9 +51,18 @@ class TopologySection(KindSection):
         """What an observer may see in it: the values that evaluation.leakage.view takes."""
         return ()
 
+    @property
+    def beside_model_bytes(self) -> int:
+        """Bytes of what clients send each other beside a model."""
+        return 0
+
     def updates(self, clients: int) -> int:
         """How many updates reach the server of so many clients."""
         return clients
+
+    def nodes(self, clients: int) -> int:
+        """How many models there are of so many clients, where there are several."""
+        return 1
 
     def server_calls(self, clients: int) -> int:
         """Calls that may wait at the server at once for so many clients; 0: they come one after another."""

@@ -66,6 +66,8 @@ class RoundContext:
         last: those that come behind all others.
         sharing: for secure aggregation; None: without it.
         order: in which these clients train one after another; empty: the topology's own.
+        population: how many clients there are, whether or not they take part.
+        weights: what each client of the population weighs in a mean; empty: all the same.
     """
 
     round_number: int
@@ -79,6 +81,8 @@ class RoundContext:
     last: Collection[int] = ()
     sharing: Sharing | None = None
     order: Sequence[int] = ()
+    population: int = 0
+    weights: Sequence[int] = ()
 
 
 class Topology(ABC):

@@ -10,7 +10,7 @@ import torch
 
 from fedray import checks
 from fedray.executors.serial import SerialExecutor
-from fedray.executors.versions import Versions
+from fedray.executors.versions import Start, Versions
 from fedray.network.ledger import Ledger
 from fedray.network.radio import Radio
 from fedray.planning.plan import plan
@@ -223,8 +223,8 @@ def test_a_version_is_found_by_its_age():
     versions.keep(Round, "c")
     assert versions.buffers == {1: "b", 2: "c"}
     Round.round = 4
-    assert versions.base(Round, 2, "newest") == "b"
-    assert versions.base(Round, 0, "newest") == "newest"
+    assert versions.base(Round, Start(2), "newest") == "b"
+    assert versions.base(Round, Start(0), "newest") == "newest"
 
 
 def test_a_run_of_tiers_goes_on_to_the_same_bits(tmp_path):

@@ -41,6 +41,8 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "order": {"random", "best_sidelink"},
     "groups": {"random", "nearest"},
     "reduce": {"server"},
+    "graph": {"ring", "directed_ring", "complete", "random_geometric"},
+    "mixing": {"metropolis", "push_sum"},  # of gossip, which cites them
     "choose": {"time", "energy"},
     "skips": {"send", "home"},
     "gradients": {"send"},

@@ -1,5 +1,4 @@
-"""The actors of a run: client hosts, the server, the evaluator. Thin: all they do is in local_training.py,
-server.py and the companion's server."""
+"""The actors that train clients, and what all actors share. Thin: all they do is in local_training.py."""
 
 import os
 from abc import ABC, abstractmethod
@@ -12,12 +11,9 @@ import ray
 
 from fedray.data import holdings
 from fedray.executors import Job, ServerRestarted, TrainReport
-from fedray.executors.ray.turns import Turns
 from fedray.executors.versions import Aged
-from fedray.lazy import resolve
 from fedray.planning.workload import Workload
 from fedray.runs.fingerprint import of_data
-from fedray.runs.state import Saved
 from fedray.scenario.base import Refused
 from fedray.steps import Pass
 
@@ -57,7 +53,7 @@ class Actor(ABC):
         return os.getpid()
 
 
-def _or_failure(do: Callable[[], Any], arrived: Sequence[Any]) -> Any:
+def or_failure(do: Callable[[], Any], arrived: Sequence[Any]) -> Any:
     """What fails in a split round is an answer too, and passed on in the place of what is waited for: so
     every call takes its turn, and the end of the client's turn raises it."""
     try:
@@ -109,7 +105,7 @@ class ClientHost(Actor):
         return self.work.initial()
 
     def go(self, round_number: int, step: Pass, then: Pass | None, *arrived: Any) -> Any:
-        return _or_failure(lambda: self.work.go(round_number, step, then, *arrived), arrived)
+        return or_failure(lambda: self.work.go(round_number, step, then, *arrived), arrived)
 
     def end(self, round_number: int, client: int, loss: Any) -> tuple[Any, list[TrainReport], Any]:
         if isinstance(loss, Exception):
@@ -152,6 +148,7 @@ class ClientHost(Actor):
         weights: Any = None,
         staleness: int | None = None,
         newest: Any = None,
+        node_of: Any = None,
     ) -> tuple[Any, ...]:
         """The sum once all parts of a round are done, the reports, then the new states, each an object of its
         own.
@@ -168,12 +165,24 @@ class ClientHost(Actor):
             weights: of the round's clients, where these are its own.
             staleness: of `base`, where clients do not begin together.
             newest: the newest global buffer, where the mode asks for it.
+            node_of: whose model each client's update is for; None: there is one model.
         """
         aged = None if staleness is None else Aged(staleness, newest)
         before = None if part.first else self.so_far
         kept = states or [None] * len(clients)
         total, reports, new = self.work.train_all(
-            base, server, weight, round_number, clients, kept, before, generated, secure, weights, aged
+            base,
+            server,
+            weight,
+            round_number,
+            clients,
+            kept,
+            before,
+            generated,
+            secure,
+            weights,
+            aged,
+            node_of,
         )
         self.so_far = None if part.last else total
         return total if part.last else None, reports, *([state or {} for state in new] if states else ())
@@ -212,128 +221,3 @@ class ClientHost(Actor):
 
     def export(self, buffer: Any, state: Any, folder: Path) -> None:
         self.work.export(buffer, state, folder)
-
-
-class ServerHost(Actor):
-    """An actor that aggregates and keeps checkpoints."""
-
-    def __init__(self, job: Job) -> None:
-        super().__init__(job)
-        self.turns = Turns()
-
-    def make(self) -> Any:
-        from fedray.executors.server import ServerWork
-
-        return ServerWork(self.job)
-
-    def ready(self) -> bool:
-        return self.work is not None
-
-    @cached_property
-    def companion(self) -> Any:
-        assert self.work is not None  # sets what torch reads
-        section = self.job.scenario.companion
-        assert section is not None
-        return resolve(section.implementation)(self.job, this_device())
-
-    @cached_property
-    def split(self) -> Any:
-        from fedray.executors.split.server import SplitServer
-
-        assert self.work is not None
-        return SplitServer(self.job, this_device())
-
-    def initial(self) -> tuple[Any, Any, Any]:
-        with self.turns.changed:  # a resumed run may begin beside it, and there is one split
-            return self.split.initial()
-
-    def begin(self, attempt: int, round_number: int, buffer: Any, state: Any) -> None:
-        with self.turns.begun(attempt):
-            self.split.begin(attempt, round_number, buffer, state)
-
-    def abandon(self) -> None:
-        """Nobody wants this attempt's answers any more."""
-        with self.turns.begun(-1):
-            pass
-
-    def go(self, number: int, attempt: int, round_number: int, step: Pass, arrived: Any) -> Any:
-        with self.turns.taken(attempt, number):
-            return _or_failure(lambda: self.split.go(attempt, round_number, step, arrived), [arrived])
-
-    def finish(
-        self,
-        layout: Any,
-        buffer: Any,
-        state: Any,
-        round_number: int,
-        can_train: int,
-        attempt: int,
-        clients: Sequence[int],
-        weights: Sequence[int],
-        *ends: Any,
-    ) -> tuple[Any, Any, None]:
-        total = self.split.finish(attempt, clients, weights, ends)
-        return *self.work.aggregate(layout, buffer, state, round_number, can_train, [total]), None
-
-    def audit(self, buffer: Any, state: Any, labels: Any, grid: Path, *parts: Any) -> Any:
-        audited = [client for part in parts for client in part]
-        return self.companion.audit(buffer, state, labels, grid, audited)
-
-    def prepare(self, task: Any, state: Any) -> Any:
-        return self.companion.prepare(task, state)
-
-    def choose(self, task: Any, state: Any, *parts: list[TrainReport]) -> Any:
-        return self.companion.choose(task, state, [report for part in parts for report in part])
-
-    def train_companion(
-        self, round_number: int, task: Any, buffer: Any, state: Any
-    ) -> tuple[Any, TrainReport]:
-        return self.companion.train(round_number, task, buffer, state)
-
-    def aggregate(
-        self, layout: Any, buffer: Any, state: Any, round_number: int, can_train: int, augmented: Any,
-        report: Any, *sums: Any, secure: Any = None, tier: Any = None, receive_snr: Any = None,
-    ) -> tuple[Any, ...]:  # fmt: skip
-        """The new buffer and state, and the server's own report with what its augmented model weighed, if it
-        trained one.
-
-        Args:
-            layout: of what travels.
-            buffer: the global one.
-            state: the server's.
-            round_number: from 1.
-            can_train: clients that can train at all.
-            augmented: the numbers of the companion's model, where it trained one.
-            report: the companion's.
-            secure: the round's secure aggregation, or None.
-            tier: whose step it is; None: clients are in no tiers.
-            receive_snr: of updates that add up on the air, or None.
-        """
-        from fedray.executors.server import reported
-
-        trained = report is not None
-        added = self.work.contributions(layout, buffer, state, round_number, can_train, sums)
-        report = reported(report, round_number, sums, added)
-        if sums or self.work.job.scenario.steps_without_updates:
-            buffer, state = self.work.aggregate(
-                layout, buffer, state, round_number, can_train, sums, secure, tier, receive_snr
-            )
-        if trained:
-            ended = (augmented, report)
-            buffer, state, report = self.companion.mix(layout, round_number, buffer, state, ended)
-        return buffer, state, report
-
-    def restore(self, layout: Any, folder: Path, saved: Saved) -> tuple[Any, Any, bool]:
-        return *self.work.restore(layout, folder, saved), True
-
-    def keep(self, *states: Any) -> Any:
-        return states if len(states) > 1 else states[0]
-
-    def client_state(self, folder: Path, name: str, sha256: str) -> Any:
-        return self.work.client_state(folder, name, sha256)
-
-    def version(self, folder: Path, name: str, sha256: str) -> Any:
-        return self.work.version(folder, name, sha256)
-
-    def checkpoint(self, *arguments: Any) -> Saved:
-        return self.work.checkpoint(*arguments)

@@ -1,5 +1,5 @@
 """Clients and server as Ray actors. The driver wires references and never holds a buffer. The actors are in
-actors.py."""
+actors.py and server_host.py."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,14 +21,14 @@ from fedray.executors import (
     StepFailed,
     TrainReport,
 )
-from fedray.executors.ray.actors import ServerHost
 from fedray.executors.ray.client_tests import SubmittedTests
 from fedray.executors.ray.connection import cluster_nodes, connect
 from fedray.executors.ray.driver import Driver
 from fedray.executors.ray.evaluator_host import EvaluatorHost
+from fedray.executors.ray.server_host import ServerHost
 from fedray.executors.ray.wiring import SubmittedRound, submit, submit_split
 from fedray.executors.split import failed
-from fedray.executors.versions import Versions
+from fedray.executors.versions import Versions, held_files
 from fedray.planning.placement import Node, pack, refuse_crowded
 from fedray.planning.shared import Shared
 from fedray.planning.workload import Workload
@@ -138,7 +138,7 @@ class RayExecutor(Driver):
         # references; Ray spills to disk what its memory does not hold
         self.client_states: dict[int, Any] = {}
         self.changed: set[int] = set()  # since the last checkpoint
-        self.versions = Versions()
+        self.versions = Versions(self.initial)
 
     def restore(self, folder: Path, saved: Saved) -> None:
         buffer, state, whole = self.server.restore.options(num_returns=3).remote(self.layout, folder, saved)
@@ -147,8 +147,9 @@ class RayExecutor(Driver):
         self.state = state
         for client, name in saved.clients.items():
             self.client_states[client] = self.server.client_state.remote(folder, name, saved.files[name])
-        for version, name in saved.versions.items():
-            self.versions.buffers[version] = self.server.version.remote(folder, name, saved.files[name])
+        for held, number, name in held_files(saved):
+            buffer = self.server.version.remote(folder, name, saved.files[name])
+            getattr(self.versions, held)[number] = buffer
         # Written anew: the checkpoint before the next one may be a damaged one.
         self.changed = set(self.client_states)
 
@@ -236,6 +237,7 @@ class RayExecutor(Driver):
         self.parts = max(1, int(seconds / PROGRESS_INTERVAL_S))
         self.buffer = submitted.buffer
         self.state = submitted.state
+        self.versions.nodes |= submitted.nodes
         self.client_states |= submitted.client_states
         self.changed |= submitted.client_states.keys()
 
@@ -265,10 +267,10 @@ class RayExecutor(Driver):
         changed = sorted(self.changed)
         unchanged = sorted(self.client_states.keys() - self.changed)
         states = [self.client_states[c] for c in changed]
-        versions = self.versions.buffers
+        held = self.versions.files()
         written = self.server.checkpoint.remote(
-            self.layout, self.buffer, self.state, folder, before, unchanged, changed, [*versions],
-            *states, *versions.values(),
+            self.layout, self.buffer, self.state, folder, before, unchanged, changed, [*held],
+            *states, *held.values(),
         )  # fmt: skip
         saved: Saved = self._get(written, "writing a checkpoint")
         self.changed = set()

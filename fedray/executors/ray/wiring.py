@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -13,10 +13,12 @@ from fedray.executors import chains, client_weights, companion_round, last_valid
 from fedray.executors.ray.actors import Part
 from fedray.executors.ray.driver import Driver
 from fedray.executors.split import Ask, ask
-from fedray.executors.versions import by_staleness
+from fedray.executors.versions import Start, by_start
 from fedray.planning.gangs import gangs
 from fedray.scenario.kinds import implementation
 from fedray.schedule import Schedule
+
+NO_NODES: Mapping[int, Any] = {}
 
 
 class SubmittedRound(NamedTuple):
@@ -28,6 +30,7 @@ class SubmittedRound(NamedTuple):
     own_report: Any  # the server's, once both are there; None where it trained nothing itself
     client_states: dict[int, Any]
     reduced: list[Any]  # that each host has reduced, where they do
+    nodes: Mapping[int, Any] = NO_NODES  # their models, where there are several
 
 
 class ParallelParts(NamedTuple):
@@ -64,6 +67,8 @@ def submit(driver: Driver, schedule: Schedule) -> SubmittedRound:
             partial, their_reports = _submit_relay(driver, schedule, chain, weight, states)
             partials.append(partial)
             reports += their_reports
+    if schedule.models is not None:
+        return _submit_mixing(driver, schedule, partials, reports, states)
     reduced: list[Any] = []
     if scenario.topology.reduces_among_clients and len(driver.hosts) > 1:
         partials, reduced = _submit_allreduce(driver, weight, parts.accumulators)
@@ -105,14 +110,15 @@ def _submit_parallel(
     states: dict[int, Any] = {}
     for i, share in driver.share_out(clients, driver.shared.samples):
         calls = _parts(driver, schedule, share)
-        for n, (staleness, some) in enumerate(calls):
+        for n, (start, some) in enumerate(calls):
             part = Part(n == 0, n == len(calls) - 1)
             before = [driver.client_states.get(c) for c in some] if scenario.keeps_client_state else []
             call = driver.hosts[i].actor.train_all.options(num_returns=2 + len(before))
             total, report, *new = call.remote(
-                driver.versions.base(schedule, staleness, driver.buffer), server_state, weight,
+                driver.versions.base(schedule, start, driver.buffer), server_state, weight,
                 schedule.round, some, part, extra, *before,
-                secure=secure, weights=schedule.weights, **_aged(driver, staleness),
+                secure=secure, weights=schedule.weights, **_aged(driver, start),
+                node_of=None if schedule.models is None else schedule.models.node_of,
             )  # fmt: skip
             in_parts.append((n, some[0], report))
             states |= _kept_on_driver(driver, some, new)
@@ -121,24 +127,24 @@ def _submit_parallel(
     return ParallelParts(accumulators, [(client, report) for _, client, report in as_they_come], states)
 
 
-def _parts(driver: Driver, schedule: Schedule, clients: Sequence[int]) -> list[tuple[int, list[int]]]:
-    """A host's clients in the parts in which it is asked for them, each with the staleness that they have."""
-    parts: list[tuple[int, list[int]]] = []
-    for staleness, of_age in by_staleness(schedule, clients):
-        units = gangs(driver.job.scenario, of_age, driver.shared.samples.__getitem__)
+def _parts(driver: Driver, schedule: Schedule, clients: Sequence[int]) -> list[tuple[Start, list[int]]]:
+    """A host's clients in the parts in which it is asked for them, each with what they begin with."""
+    parts: list[tuple[Start, list[int]]] = []
+    for begin, alike in by_start(schedule, clients):
+        units = gangs(driver.job.scenario, alike, driver.shared.samples.__getitem__)
         size = -(-len(units) // driver.parts)
         for start in range(0, len(units), size):
-            parts.append((staleness, [client for unit in units[start : start + size] for client in unit]))
+            parts.append((begin, [client for unit in units[start : start + size] for client in unit]))
     return parts
 
 
-def _aged(driver: Driver, staleness: int) -> dict[str, Any]:
+def _aged(driver: Driver, start: Start) -> dict[str, Any]:
     """How old the model is that clients began with, for a host; nothing where they begin together."""
     section = driver.job.scenario.topology.asynchronous
     if section is None:
         return {}
     newest = driver.buffer if implementation(section).needs_drift else None
-    return {"staleness": staleness, "newest": newest}
+    return {"staleness": start.staleness, "newest": newest}
 
 
 def _kept_on_driver(driver: Driver, clients: Sequence[int], new: Sequence[Any]) -> dict[int, Any]:
@@ -147,6 +153,34 @@ def _kept_on_driver(driver: Driver, clients: Sequence[int], new: Sequence[Any]) 
         return {}
     kept = driver.server.keep.options(num_returns=len(new)).remote(*new)
     return dict(zip(clients, kept if len(new) > 1 else [kept], strict=True))
+
+
+def _submit_mixing(
+    driver: Driver,
+    schedule: Schedule,
+    partials: Sequence[Any],
+    reports: list[tuple[int, Any]],
+    states: dict[int, Any],
+) -> SubmittedRound:
+    """The end of a round of several models.
+
+    Args:
+        driver: whose server mixes.
+        schedule: of the round.
+        partials: what each host accumulates.
+        reports: of clients.
+        states: the clients' new ones, where they keep some.
+    """
+    mixing = schedule.models
+    assert mixing is not None
+    nodes = range(len(mixing.shares))
+    call = driver.server.mix.options(num_returns=3 + len(nodes))
+    buffer, state, own, *buffers = call.remote(
+        driver.layout, driver.state, schedule.round, driver.can_train, mixing,
+        *(driver.versions.node(node) for node in nodes), *partials,
+    )  # fmt: skip
+    after = dict(zip(nodes, buffers, strict=True))
+    return SubmittedRound(reports, buffer, state, own, states, [], after)
 
 
 def _submit_relay(
