@@ -79,6 +79,10 @@ class Samples(ABC):
         """int64 [n, length], of text."""
         raise ValueError(f"{type(self).__name__} has no tokens")
 
+    def conversation(self, i: int) -> Sequence[tuple[str, str]]:
+        """Sample i of conversations: a role and what is said, turn by turn."""
+        raise ValueError(f"{type(self).__name__} has no conversations")
+
     def contents(self) -> Iterator[bytes]:
         """What is in the samples, beside labels and captions: a run goes on only with the same."""
         if self.has_images:

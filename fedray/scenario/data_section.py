@@ -16,6 +16,9 @@ class DataSection(KindSection):
 
     has_test_set: ClassVar[bool] = True  # whether some of its samples are kept to test on
     of_text: ClassVar[bool] = False  # whether its samples are tokens, not images
+    has_conversations: ClassVar[bool] = (
+        False  # whether its samples are conversations, which have no tokens yet
+    )
     has_environments: ClassVar[bool] = False  # whether its samples are requests in clients' environments
     needs_captions: ClassVar[bool] = False  # whether each sample's caption is the user's own
     names_columns: ClassVar[bool] = False  # whether a column may name a picture beside each sample
