@@ -83,6 +83,14 @@ class Run:
         return {name: Run(self.path / name) for name in (sweep.variants if sweep else {})}
 
     @property
+    def summary(self) -> dict[str, Any]:
+        """What a sweep's runs say of each variant, by its name, once they have ended: its `runs`, `seeds`,
+        how many are `done`, and of every metric of the last round its `n`, `mean`, `std` (sample standard
+        deviation) and `ci95` (the mean's 95 % confidence interval by Student's t); both None for one run.
+        Empty for a single run."""
+        return dict((self.result or {}).get("summary") or {})
+
+    @property
     def figures(self) -> "dict[str, Svg]":
         """The report's pictures by name, as SVG: each metric against rounds, the first round's timeline, and
         what else the run has. A sweep's are those of `compare`."""
@@ -145,7 +153,11 @@ class Run:
 
     @python_words()
     def report(
-        self, out: PathLike | None = None, network: PathLike | None = None, beside: Sequence["Run"] = ()
+        self,
+        out: PathLike | None = None,
+        network: PathLike | None = None,
+        beside: Sequence["Run"] = (),
+        tables: PathLike | None = None,
     ) -> Path:
         """Writes the report, one HTML page, and gives its file.
 
@@ -154,6 +166,8 @@ class Run:
             network: a scenario's file, on whose network the run is costed a second time; None: only on its
                 own.
             beside: runs to compare it with, on the same page.
+            tables: a folder, for table.csv and table.tex of the runs, those that differ in their seeds alone
+                as means; None: none.
 
         Raises:
             ScenarioError: for files that are not a run's, or a page that cannot be written.
@@ -161,6 +175,10 @@ class Run:
         from fedray.report.page import write
 
         folders = [self.path, *(run.path for run in beside)]
+        if tables is not None:
+            from fedray.report import tables as written
+
+            written.write(folders, Path(tables))
         return write(folders, Path(out) if out else None, Path(network) if network else None)
 
     @python_words()

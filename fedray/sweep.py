@@ -16,6 +16,7 @@ from fedray.planning.placement import Node, pack
 from fedray.runs.environment import command, environment, users_code
 from fedray.runs.folder import PREPARED, RunFolder
 from fedray.runs.lock import locked
+from fedray.runs.replicates import summary
 from fedray.scenario import Loaded
 from fedray.terminal import Quiet
 
@@ -85,8 +86,10 @@ def _run(loaded: Loaded, parent: RunFolder, progress: Quiet) -> dict[str, Any]:
         for v in variants
     }
     status = "done" if all(r["status"] == "done" for r in results.values()) else "failed"
+    settings = {name: one.scenario.model_dump(mode="json") for name, one in scenarios.items()}
     result = {
         "status": status,
+        "summary": summary(settings, results),
         "variants": {name: {"run": str(parent.path / name), **r} for name, r in results.items()},
     }
     parent.write("result.json", result)

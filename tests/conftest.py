@@ -6,6 +6,7 @@ os.environ["RAY_metrics_report_interval_ms"] = "1000"  # noqa: SIM112 (its name;
 os.environ["OMP_NUM_THREADS"] = "1"  # as the scenarios; more only fight with Ray's actors for the cores
 os.environ["HF_HUB_OFFLINE"] = "1"  # whatever asks the hub shall fail at once
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -77,13 +78,14 @@ def a_text_is_parsed_once():
 def reports_draw_against_rounds_alone(request, monkeypatch):
     """Three of a metric's four pictures are left out where the report is not what is tested: drawing them
     takes longer than a small run."""
-    from fedray.report import charts, page
+    from fedray.report import charts, page, replicates
 
-    def against_rounds(runs, key):
-        return dict.fromkeys(charts.AXES, "") | {"rounds": charts.curves(runs, key, "rounds")}
+    def against_rounds(draw, runs, key):
+        return dict.fromkeys(charts.AXES, "") | {"rounds": draw(runs, key, "rounds")}
 
     if request.path.parent.name != "report":
-        monkeypatch.setattr(page, "_against", against_rounds)
+        monkeypatch.setattr(page, "_against", partial(against_rounds, charts.curves))
+        monkeypatch.setattr(page, "_means_against", partial(against_rounds, replicates.bands))
 
 
 @pytest.fixture(scope="session")
