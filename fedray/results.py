@@ -198,6 +198,31 @@ class Run:
         return verify(self.path, round_number, client)
 
     @python_words()
+    def publish(
+        self,
+        repo: str,
+        dry_run: PathLike | None = None,
+        license_name: str = "unknown",
+        private: bool = False,
+    ) -> dict[str, Any]:
+        """Brings the finished run's model and its card to the Hugging Face hub, and nothing of the clients'
+        data: the object that `fedray publish --json` prints.
+
+        Args:
+            repo: owner/name on the hub.
+            dry_run: a new or an empty folder, into which everything is written instead; None: it is uploaded.
+            license_name: of the weights, as the hub calls it, such as apache-2.0.
+            private: whether a new repository is seen by its owner alone.
+
+        Raises:
+            ScenarioError: for a run that is not done, a wrong name, or a folder that holds something.
+            NotPublished: where the hub does not take it.
+        """
+        from fedray.publishing.publish import publish
+
+        return publish(self.path, repo, Path(dry_run) if dry_run else None, license_name, private)
+
+    @python_words()
     def resume(
         self,
         rounds: int | None = None,

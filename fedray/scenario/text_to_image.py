@@ -63,6 +63,7 @@ class TextToImage(ModelSection):
     )
 
     implementation: ClassVar[str] = "fedray.learners.text_to_image:TextToImage"
+    hub_task: ClassVar[str | None] = "text-to-image"
     stage_names: ClassVar[str | None] = "fedray.learners.stage_names:of_text_to_image"
     verify_files: ClassVar[str | None] = "fedray.learners.bases:verify_base"
     verify_sampling: ClassVar[str | None] = "fedray.learners.bases:verify_sampling"
