@@ -10,6 +10,7 @@ from fedray.callbacks import Callback
 from fedray.failures import failure
 from fedray.report import page, tables
 from fedray.resume import finished, refuse_changed_code, refuse_edited, reopened
+from fedray.runs import reader
 from fedray.runs.folder import RunFolder, new_path, unwritable
 from fedray.runs.log import logged
 from fedray.scenario import Loaded
@@ -34,6 +35,8 @@ def reopen(
         accept_changed_code: go on, too, where the code of a user's own kinds is other than before.
     """
     folder = RunFolder.reopen(path, "--resume ")
+    if rounds is not None and (before := reader.scenario(path)).scenario.sweep is not None:
+        return folder, checks.refuse_missing(sweep.longer(folder, before, rounds)), None
     loaded = reopened(folder, rounds)
     if (result := finished(folder, loaded.scenario.training.rounds)) is not None:
         refuse_edited(folder, loaded)

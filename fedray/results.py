@@ -233,7 +233,7 @@ class Run:
         """Goes on from the newest whole checkpoint; nothing happens where the run is done.
 
         Args:
-            rounds: up to which it goes on; None: as its scenario says.
+            rounds: up to which it goes on, of a sweep every run; None: as its scenario says.
             callbacks: called as the run goes on.
             progress: show it here.
             accept_changed_code: go on, too, where the code of your own kinds is other than before.
