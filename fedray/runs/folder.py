@@ -23,6 +23,8 @@ from fedray.scenario.load import Loaded, ScenarioError
 if TYPE_CHECKING:
     import pyarrow
 
+    from fedray.runs.remote import Remote
+
 KEEP = 2  # checkpoints
 # What a run calls them, and its samples; whatever else lies beside them is somebody else's.
 CHECKPOINT = re.compile(r"round-(?!0\d{4})\d{4,9}")
@@ -55,6 +57,7 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.belongs: dict[str, Any] = {}  # what its checkpoints are to say that they belong to
         self.training = False  # whether anything has been trained by this process
+        self.remote: Remote | None = None  # where else it is
 
     @classmethod
     def create(cls, path: Path, loaded: Loaded) -> RunFolder:
