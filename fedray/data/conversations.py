@@ -34,7 +34,7 @@ class Conversations(Samples):
     conversations: Sequence[Conversation]
     labels: np.ndarray
     label_names: Sequence[str]
-    groups: Sequence[str]  # type: ignore[assignment]
+    groups: Sequence[str]
 
     has_images: ClassVar[bool] = False
     captions_follow: ClassVar[bool] = True
