@@ -194,7 +194,7 @@ def cut_conversations(template: ChatTemplate, conversations: Sequence[Turns], mo
     """What a person should know of conversations of more than `most` tokens; None where there are none.
 
     Raises:
-        Refused: for one that the template does not allow.
+        Refused: for one that the template does not allow, and where nothing is left of any answer.
     """
     longer = 0
     lost = 0
@@ -208,6 +208,9 @@ def cut_conversations(template: ChatTemplate, conversations: Sequence[Turns], mo
         lost += not any(encoded.judged[1:most])
     if not longer:
         return None
+    if lost == len(conversations):
+        got = f"{most} tokens, in which no conversation has any of an answer"
+        raise Refused("model.max_length", got, "more, or a shorter chat template")
     most_tokens = f"model.max_length, {most} tokens"
     note = f"{longer} of {len(conversations)} conversations have more than {most_tokens}, and are cut"
     return note + (f"; {lost} of them lose all that the assistant says, and teach nothing" if lost else "")

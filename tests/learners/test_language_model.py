@@ -101,9 +101,12 @@ def test_samples_whose_answers_are_cut_away_teach_nothing_and_give_no_nan(folder
         loss = learner(base(folder), max_length=4, packing=packing).loss(batch)
         assert float(loss) == 0.0
     section = made.section
-    (note,) = LanguageModel.notes(section, Path(), ALL, None)
-    assert (
-        "3 of 3 conversations have more than model.max_length, 4 tokens, and are cut; 3 of them lose" in note
+    with pytest.raises(Refused, match="max_length: got 4 tokens, in which no conversation has any"):
+        LanguageModel.notes(section, Path(), ALL, None)
+    (note,) = LanguageModel.notes(section.model_copy(update={"max_length": 16}), Path(), ALL, None)
+    assert note == (
+        "2 of 3 conversations have more than model.max_length, 16 tokens, and are cut; 1 of them lose all that"
+        " the assistant says, and teach nothing"
     )
     with pytest.raises(ValueError, match="no answer within"):
         made.measure(ALL, np.arange(3))
