@@ -161,13 +161,14 @@ class ChatTemplate:
             ) from None
 
 
-def open_template(section: LanguageModel, base: Base, folder: Path) -> ChatTemplate:
+def open_template(section: LanguageModel, base: Base, folder: Path, here: bool = False) -> ChatTemplate:
     """The tokenizer of a base with the chat template that a scenario chooses.
 
     Args:
         section: the scenario's `model`.
         base: its base.
         folder: where its relative paths start.
+        here: ask no network, even for a base on the hub.
 
     Raises:
         Refused: where there is no template.
@@ -178,7 +179,7 @@ def open_template(section: LanguageModel, base: Base, folder: Path) -> ChatTempl
     from transformers.utils import logging
 
     logging.set_verbosity_error()  # of a conversation that is longer than the model `cut_conversations` says
-    tokenizer: Any = AutoTokenizer.from_pretrained(base.source, local_files_only=base.local)
+    tokenizer: Any = AutoTokenizer.from_pretrained(base.source, local_files_only=here or base.local)
     if section.chat_template is not None:
         file = located(section.chat_template, folder, "model.chat_template")
         tokenizer.chat_template = file.read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -216,6 +216,10 @@ class LanguageModel(PeftAdapters, Answers, Learner):
             for prompt, seed in zip(prompts, seeds, strict=True)
         ]
 
+    def as_transformers(self) -> tuple[Any, Any]:
+        """The network as it is in memory, and its tokenizer."""
+        return self.network, self.template.tokenizer
+
     # Files
 
     def save(self, folder: Path) -> None:
@@ -235,7 +239,7 @@ class LanguageModel(PeftAdapters, Answers, Learner):
     @classmethod
     def notes(cls, section: Section, folder: Path, samples: Samples, tuning: TuningSection) -> list[str]:
         try:
-            template = open_template(section, locate(section.base, folder), folder)
+            template = open_template(section, locate(section.base, folder), folder, here=True)
         except OSError:  # the tokenizer is not on this machine
             return []
         template.verify()

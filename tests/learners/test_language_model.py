@@ -98,15 +98,19 @@ def test_samples_whose_answers_are_cut_away_teach_nothing_and_give_no_nan(folder
     batch = batch_of(made)
     assert (batch.targets == UNJUDGED).all()
     for packing in (False, True):
-        loss = learner(base(folder), max_length=4, packing=packing).loss(batch)
+        cut = learner(base(folder), max_length=4, packing=packing)
+        cut.network.requires_grad_(True)
+        loss = cut.loss(batch)
+        loss.backward()
         assert float(loss) == 0.0
+        assert not any(p.grad is not None and p.grad.any() for p in cut.network.parameters())
     section = made.section
     with pytest.raises(Refused, match="max_length: got 4 tokens, in which no conversation has any"):
         LanguageModel.notes(section, Path(), ALL, None)
     (note,) = LanguageModel.notes(section.model_copy(update={"max_length": 16}), Path(), ALL, None)
     assert note == (
-        "2 of 3 conversations have more than model.max_length, 16 tokens, and are cut; 1 of them lose all that"
-        " the assistant says, and teach nothing"
+        "2 of 3 conversations have more than model.max_length, 16 tokens, and are cut; 1 of them lose all"
+        " that the assistant says, and teach nothing"
     )
     with pytest.raises(ValueError, match="no answer within"):
         made.measure(ALL, np.arange(3))

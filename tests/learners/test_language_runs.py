@@ -69,6 +69,23 @@ def test_it_learns_in_every_topology(tmp_path, changes):
     assert after < before
 
 
+@pytest.mark.parametrize(("form", "library"), [("int8", "torchao"), ("nf4", "bitsandbytes")])
+def test_beside_a_quantized_base_adapters_train_and_merge_into_the_bases_own_weights(tmp_path, form, library):
+    """The head, which may have the embedding's weights, is not quantized."""
+    from transformers import AutoModelForCausalLM
+
+    pytest.importorskip(library)
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "tie_word_embeddings": True}
+    file = scenario(tmp_path, {"runtime.base_precision": form}, **sizes)
+    result = run(file, tmp_path / "out")
+    assert result["final"]["eval_loss"] < result["baseline"]["eval_loss"]
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "model")
+    original = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    for (name, ours), theirs in zip(merged.named_parameters(), original.parameters(), strict=True):
+        trained = name.endswith(("q_proj.weight", "v_proj.weight"))
+        assert torch.equal(ours, theirs) != trained, name
+
+
 def test_a_split_with_embedding_and_head_at_home_learns_what_an_unsplit_model_learns(tmp_path):
     v1 = SPLIT | {"variant": "splitfed_v1"}
     after = []
