@@ -32,7 +32,7 @@ class ExactMatch(Evaluation):
             raise Refused("evaluation.exact_match", got, f"at most {len(test_set[1])}")
 
     def measure(self, learner: Learner, context: EvaluationContext) -> dict[str, float]:
-        """The share of answers that match."""
+        """The share of answers that match, and of how many."""
         test_set = context.test_set()
         assert test_set is not None, "verified"
         samples, indices = test_set
@@ -43,4 +43,7 @@ class ExactMatch(Evaluation):
             *turns, (_, expected) = samples.conversation(int(i))
             answer = cast(Answers, learner).answer(turns, context.section.new_tokens)
             matches += answer == expected.strip()
-        return {"eval_exact_match": matches / self.section}
+        return {
+            "eval_exact_match": matches / self.section,
+            "eval_exact_match_samples": float(self.section),
+        }

@@ -69,6 +69,23 @@ def test_it_learns_in_every_topology(tmp_path, changes):
     assert after < before
 
 
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_a_rule_that_adds_to_base_weights_adds_what_an_adapter_merges(tmp_path, kind):
+    """GPT-2 stores its weights the other way round than a product B A."""
+    from transformers import AutoModelForCausalLM
+
+    merged = {}
+    with unevaluated():
+        for rule in ("fedavg", "flora"):
+            changes = {"aggregation": {"kind": rule}, "population.per_round": 1, "training.rounds": 1}
+            run(scenario(tmp_path, changes | {"tuning.targets": "all-linear"}, kind), tmp_path / rule)
+            model = AutoModelForCausalLM.from_pretrained(tmp_path / rule / "model")
+            merged[rule] = dict(model.named_parameters())
+    assert not (tmp_path / "flora" / "model" / "adapter").exists()
+    for name, weight in merged["fedavg"].items():
+        assert torch.allclose(weight, merged["flora"][name], atol=1e-6), name
+
+
 @pytest.mark.parametrize(("form", "library"), [("int8", "torchao"), ("nf4", "bitsandbytes")])
 def test_beside_a_quantized_base_adapters_train_and_merge_into_the_bases_own_weights(tmp_path, form, library):
     """The head, which may have the embedding's weights, is not quantized."""
