@@ -182,6 +182,7 @@ def round_line(m: Mapping[str, Any], rounds: int) -> str:
     shown = {
         "eval_accuracy": "accuracy",
         "eval_perplexity": "perplexity",
+        "eval_exact_match": "exact answers",
         "eval_negative_elbo": "negative ELBO",
         "eval_classifier_fid": "classifier-FID",
         "eval_feature_distance": "feature distance",

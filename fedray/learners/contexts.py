@@ -30,6 +30,7 @@ class LearnerContext:
         device: where weights and batches are; "meta" to count work, where nothing has memory.
         compute: the dtype that is computed in.
         base_precision: the scenario's `runtime.base_precision`.
+        in_stages: whether it is cut in a split, so that no weight may be two stages'.
     """
 
     dataset: DatasetInfo
@@ -38,6 +39,7 @@ class LearnerContext:
     device: torch.device = CPU
     compute: torch.dtype = torch.float32
     base_precision: str | None = None
+    in_stages: bool = False
 
     def with_dataset(self, dataset: DatasetInfo) -> "LearnerContext":
         return replace(self, dataset=dataset)

@@ -264,7 +264,8 @@ def _notes(scenario: Scenario, folder: Path, dataset: Dataset) -> Iterator[str]:
             " it has its initial values"
         )
     # captions of other sets are made of their labels' names, and short
-    if scenario.model.reads_captions and not dataset.has_test_set and not scenario.sites:
+    reads = scenario.model.reads_captions and not dataset.has_test_set
+    if (reads or scenario.model.of_conversations) and not scenario.sites:
         from fedray.learners.learners import learner_class
 
         yield from learner_class(scenario.model).notes(scenario.model, folder, dataset.train, scenario.tuning)

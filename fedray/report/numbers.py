@@ -20,6 +20,7 @@ NAMES = {
     "misreport_gain": "gained by misreports",
     "eval_accuracy": "test accuracy",
     "eval_loss": "test loss",
+    "eval_exact_match": "exact answers",
     "eval_clients_accuracy": "clients' own test accuracy",
     "eval_clients_loss": "clients' own test loss",
     "eval_reward": "reward a request",
@@ -87,6 +88,10 @@ MEANINGS = {
     "eval_perplexity": (
         "e to the test loss: between how many tokens the model wavers as if they were equally likely. Lower"
         " is better."
+    ),
+    "eval_exact_match": (
+        "Share of test questions that the model answers exactly as the sample does, each token the likeliest."
+        " Higher is better."
     ),
     "eval_feature_distance": (
         "Euclidean distance between the mean features that a judge network sees in generated and in held-out"
@@ -183,6 +188,7 @@ MEANINGS = {
 OUT_OF = {
     "eval_accuracy": "eval_samples",
     "eval_attack_success": "eval_attack_images",
+    "eval_exact_match": "eval_exact_match_samples",
     "eval_leakage_labels": "eval_leakage_images",
     "eval_membership_tpr": "eval_membership_samples",
     "eval_recognised": "eval_images",

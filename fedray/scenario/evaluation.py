@@ -137,10 +137,10 @@ class Evaluation(Section):
         "is distilled into it.",
     )
     new_tokens: Count = Field(
-        default=200, description="How many tokens a causal_language model writes after a prompt."
+        default=200, description="How many tokens a language model writes after a prompt."
     )
     temperature: Positive = Field(
-        default=0.8, description="The temperature at which a causal_language model draws them."
+        default=0.8, description="The temperature at which a language model draws them."
     )
     reference: Reference | None = Field(
         default=None,
@@ -167,6 +167,11 @@ class Evaluation(Section):
         default=None,
         description="Measure how far clients' gradients can lie from the population's: {} to measure. None: "
         "not measured.",
+    )
+    exact_match: Count | None = Field(
+        default=None,
+        description="Measure of so many test samples how many answers of a language_model, each token the "
+        "likeliest, are exactly the sample's, but for white space at their ends. None: not measured.",
     )
     update_cosines_every: Count | None = Field(
         default=None,

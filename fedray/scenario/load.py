@@ -131,6 +131,8 @@ class Loaded:
         for section, key in folders:
             if section.get(key) and (self.folder / section[key]).is_dir():
                 section[key] = str((self.folder / section[key]).resolve())
+        if template := tree["model"].get("chat_template"):
+            tree["model"]["chat_template"] = self._found(template)
         for dotted_key, path in user_paths(self.scenario):
             put(tree, dotted_key, self._found(path), None)
         return tree

@@ -53,7 +53,7 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "noise": {"seed", "secret"},
     "network": {"cnn", "cnn_norm"},
     "norm": {"batch", "group", "none"},  # of a resnet18 or a gan alone
-    "targets": {"attention", "kohya"},
+    "targets": {"attention", "kohya", "all-linear"},
     "payload": {"fp32", "fp16", "bf16"},
     "likelihood": {"bernoulli", "gaussian"},
     "precision": {"fp32", "bf16"},
