@@ -21,7 +21,7 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "kind": {
         "drawn",
         "per_class",
-        *("folder", "iid", "pooled", "dirichlet"),  # dirichlet: by whether it has samples
+        *("folder", "column", "iid", "pooled", "dirichlet"),  # dirichlet: by whether it has samples
         *("clip", "image_folder", "text", "bytes", "classifier", "transformer", "full", "partial", "sgd"),
         *("fixed", "linear", "held_out", "line_search"),  # augmentation, which cites
         # sidelink: by its model
