@@ -7,9 +7,9 @@ from pydantic import Field
 
 from fedray.scenario.base import Count, FilePath, NotNegative, Positive, Refused, Section
 from fedray.scenario.client_tests import ClientTests
-from fedray.scenario.data import FolderName
 from fedray.scenario.kinds import KindSection, OpenKind
 from fedray.scenario.leakage import Leakage
+from fedray.scenario.sites import FolderName
 from fedray.scenario.transmission import Transmission
 
 

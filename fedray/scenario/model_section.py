@@ -41,6 +41,7 @@ class ModelSection(KindSection):
     evaluates_on_test_set: ClassVar[bool] = True
     reads_captions: ClassVar[bool] = False  # whether samples need a caption to be trained on
     of_text: ClassVar[bool] = False  # whether its samples are tokens, not images
+    of_conversations: ClassVar[bool] = False  # whether its samples are conversations
 
     takes_adapters: ClassVar[bool] = False  # whether it has layers that LoRA knows
     # Whether several clients' batches may go through it as one: it has stages, its values have samples in
@@ -144,6 +145,10 @@ class ModelSection(KindSection):
         if scenario.training.gradient_checkpointing and not self.checkpoints_gradients:
             yield Refused("training.gradient_checkpointing", True, f"false for a {self.kind}")
         data = scenario.data
+        if data.has_conversations and not self.of_conversations:
+            expected = "a model that learns to answer in them"
+            yield Refused(".kind", f"{self.kind} on {data.called}", expected)
+            return
         if data.has_environments == self.acts:
             yield from self.conflicts_with_data(data)
             return

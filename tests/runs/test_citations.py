@@ -22,7 +22,18 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
         "drawn",
         "per_class",
         *("folder", "column", "iid", "pooled", "dirichlet"),  # dirichlet: by whether it has samples
-        *("clip", "image_folder", "text", "bytes", "classifier", "transformer", "full", "partial", "sgd"),
+        *(
+            "clip",
+            "image_folder",
+            "text",
+            "instructions",
+            "bytes",
+            "classifier",
+            "transformer",
+            "full",
+            "partial",
+            "sgd",
+        ),
         *("fixed", "linear", "held_out", "line_search"),  # augmentation, which cites
         # sidelink: by its model
         *("scale", "noise", "misreport"),  # attacks beside those that cite
