@@ -74,6 +74,7 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "value": {"samples", "equal"},
     "criterion": {"loss", "accuracy"},  # of a line search
     "at": {"server", "server_broadcast", "client"},
+    "input": {"alpaca", "append", "alone", "ignore"},  # of instructions
     "labels": {"uniform", "lacking", "dirty", "clean"},
     "place": {"random", "first", "last"},
     "start": {"global", "own", "linear", "random"},  # of a codec, which cites
