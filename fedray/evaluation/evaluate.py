@@ -12,6 +12,7 @@ from fedray.evaluation.denoising import DenoisingLoss
 from fedray.evaluation.evaluation import Evaluation
 from fedray.evaluation.gradient_bound import GradientBound
 from fedray.evaluation.inference_cost import CostOfAnImage
+from fedray.evaluation.lm_eval import LmEval
 from fedray.evaluation.resemblance import Resemblance
 from fedray.evaluation.transmission import Transmissions
 from fedray.learners.contexts import EvaluationContext
@@ -29,6 +30,7 @@ EVALUATIONS: dict[str, type[Evaluation]] = {
     "inference_cost": CostOfAnImage,
     "transmission": Transmissions,
     "gradient_bound": GradientBound,
+    "lm_eval": LmEval,
 }
 
 

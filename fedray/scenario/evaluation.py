@@ -9,6 +9,7 @@ from fedray.scenario.base import Count, FilePath, NotNegative, Positive, Refused
 from fedray.scenario.client_tests import ClientTests
 from fedray.scenario.kinds import KindSection, OpenKind
 from fedray.scenario.leakage import Leakage
+from fedray.scenario.lm_eval import LmEval
 from fedray.scenario.sites import FolderName
 from fedray.scenario.transmission import Transmission
 
@@ -167,6 +168,11 @@ class Evaluation(Section):
         default=None,
         description="Measure how far clients' gradients can lie from the population's: {} to measure. None: "
         "not measured.",
+    )
+    lm_eval: LmEval | None = Field(
+        default=None,
+        description="Measure a language_model by tasks of the Language Model Evaluation Harness. None: not "
+        "measured.",
     )
     update_cosines_every: Count | None = Field(
         default=None,

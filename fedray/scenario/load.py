@@ -127,6 +127,7 @@ class Loaded:
             (tree["model"], "base"),
             (tree["augmentation"] or {}, "generator"),
             (tree["ledger"] or {}, "keys"),
+            (tree["evaluation"]["lm_eval"] or {}, "include"),
         )
         for section, key in folders:
             if section.get(key) and (self.folder / section[key]).is_dir():

@@ -196,10 +196,12 @@ class Transformer(ModelSection):
             yield Refused(".resolution", self.resolution, "none for text; data.length is its samples' size")
 
     def conflicts_with_data(self, data: Any) -> Iterator[Refused]:
-        if self.of_text and not data.of_text:
+        if data.has_conversations:
+            yield from super().conflicts_with_data(data)
+        elif self.of_text and not data.of_text:
             expected = "classification or masked_image, or data.kind text"
             yield Refused(".objective", f"{self.objective} on {data.kind}", expected)
-        if data.of_text and not self.of_text:
+        elif data.of_text and not self.of_text:
             expected = "masked_language or causal_language, or data of images"
             yield Refused(".objective", f"{self.objective} on text", expected)
 

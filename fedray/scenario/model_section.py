@@ -41,7 +41,7 @@ class ModelSection(KindSection):
     evaluates_on_test_set: ClassVar[bool] = True
     reads_captions: ClassVar[bool] = False  # whether samples need a caption to be trained on
     of_text: ClassVar[bool] = False  # whether its samples are tokens, not images
-    of_conversations: ClassVar[bool] = False  # whether its samples are conversations
+    of_conversations: ClassVar[bool] = False  # whether its samples are conversations, not tokens or images
 
     takes_adapters: ClassVar[bool] = False  # whether it has layers that LoRA knows
     # Whether several clients' batches may go through it as one: it has stages, its values have samples in
@@ -145,10 +145,6 @@ class ModelSection(KindSection):
         if scenario.training.gradient_checkpointing and not self.checkpoints_gradients:
             yield Refused("training.gradient_checkpointing", True, f"false for a {self.kind}")
         data = scenario.data
-        if data.has_conversations and not self.of_conversations:
-            expected = "a model that learns to answer in them"
-            yield Refused(".kind", f"{self.kind} on {data.called}", expected)
-            return
         if data.has_environments == self.acts:
             yield from self.conflicts_with_data(data)
             return
@@ -157,5 +153,10 @@ class ModelSection(KindSection):
 
     def conflicts_with_data(self, data: Any) -> Iterator[Refused]:
         """What samples it cannot learn from."""
+        if data.has_conversations != self.of_conversations:
+            got = f"{self.kind} on {'conversations' if data.has_conversations else data.called}"
+            expected = "data of conversations" if self.of_conversations else "language_model"
+            yield Refused(".kind", got, expected)
+            return
         if data.of_text and not self.of_text:
             yield Refused(".kind", f"{self.kind} on text", "transformer, or data of images")

@@ -346,7 +346,7 @@ def test_a_link_into_another_clients_folder_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({}, "model.kind: got classifier on conversations, expected a model that learns to answer in them"),
+        ({}, "model.kind: got classifier on conversations, expected language_model"),
         (
             {"held_out": 0.2, "test": "said"},
             "data.held_out: got 0.2 beside data.test, expected one of the two",
