@@ -19,6 +19,8 @@ from fedray.learners.stage_names import refuse_unknown, stage_names
 from fedray.privacy import accounting
 from fedray.scenario import Loaded, Refused, Scenario, ScenarioError, load
 from fedray.scenario.kinds import user_paths
+from fedray.scenario.lm_eval import INSTALL as INSTALL_HARNESS
+from fedray.scenario.lm_eval import PACKAGE as HARNESS
 from fedray.scenario.model import Model
 from fedray.scenario.quantized_formats import INSTALL, QUANTIZED
 from fedray.scenario.topology import Split
@@ -104,6 +106,7 @@ def _missing(loaded: Loaded) -> ScenarioError:
     attempt("privacy.epsilon", lambda: accounting.refuse_unknown(scenario))
     attempt("secure_aggregation", lambda: _cryptography(scenario))
     attempt("runtime.base_precision", lambda: _quantizer(scenario))
+    attempt("evaluation.lm_eval", partial(_harness, scenario, loaded.folder))
     attempt("ledger", partial(_refuse_missing_keys, scenario, loaded.folder))
     attempt("runtime.report_to", lambda: reporters(loaded))
     return loaded.error(refused)
@@ -193,6 +196,17 @@ def _quantizer(scenario: Scenario) -> None:
     if name in QUANTIZED:
         library = QUANTIZED[name].library
         _refuse_without(library, "runtime.base_precision", f"{name} without {library}", INSTALL)
+
+
+def _harness(scenario: Scenario, folder: Path) -> None:
+    """Raises Refused where the harness that has a scenario's tasks, or a folder of tasks, is not there."""
+    section = scenario.evaluation.lm_eval
+    if section is None:
+        return
+    key = "evaluation.lm_eval"
+    if section.include is not None and not located(section.include, folder, f"{key}.include").is_dir():
+        raise Refused(f"{key}.include", repr(section.include), "a folder of task files (*.yaml)")
+    _refuse_without(HARNESS, key, f"one without the package {HARNESS}", INSTALL_HARNESS)
 
 
 def refuse_without_signatures() -> None:

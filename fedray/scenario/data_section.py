@@ -21,6 +21,8 @@ class DataSection(KindSection):
     )
     has_environments: ClassVar[bool] = False  # whether its samples are requests in clients' environments
     needs_captions: ClassVar[bool] = False  # whether each sample's caption is the user's own
+    # whether its samples have columns beside what is learnt, which `Samples.column` gives
+    has_columns: ClassVar[bool] = False
     names_columns: ClassVar[bool] = False  # whether a column may name a picture beside each sample
     called: ClassVar[str] = "samples"  # what its samples are called in messages
     names_of_labels: ClassVar[dict[str, str]] = {}  # by label, what captions call it

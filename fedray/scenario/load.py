@@ -118,7 +118,7 @@ class Loaded:
             *(tree["network"][direction] for direction in DIRECTIONS),
             (tree["network"]["cell"] or {}).get("placement", {}),
         ):
-            for key in ("path", "judge"):
+            for key in ("path", "test", "judge"):
                 if isinstance(paths := section.get(key), list):  # of traces
                     section[key] = [self._found(path) for path in paths]
                 elif paths:
@@ -127,6 +127,7 @@ class Loaded:
             (tree["model"], "base"),
             (tree["augmentation"] or {}, "generator"),
             (tree["ledger"] or {}, "keys"),
+            (tree["evaluation"]["lm_eval"] or {}, "include"),
         )
         for section, key in folders:
             if section.get(key) and (self.folder / section[key]).is_dir():

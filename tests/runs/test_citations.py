@@ -21,8 +21,19 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "kind": {
         "drawn",
         "per_class",
-        *("folder", "iid", "pooled", "dirichlet"),  # dirichlet: by whether it has samples
-        *("clip", "image_folder", "text", "bytes", "classifier", "transformer", "full", "partial", "sgd"),
+        *("folder", "column", "iid", "pooled", "dirichlet"),  # dirichlet: by whether it has samples
+        *(
+            "clip",
+            "image_folder",
+            "text",
+            "instructions",
+            "bytes",
+            "classifier",
+            "transformer",
+            "full",
+            "partial",
+            "sgd",
+        ),
         *("fixed", "linear", "held_out", "line_search"),  # augmentation, which cites
         # sidelink: by its model
         *("scale", "noise", "misreport"),  # attacks beside those that cite
@@ -63,6 +74,7 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "value": {"samples", "equal"},
     "criterion": {"loss", "accuracy"},  # of a line search
     "at": {"server", "server_broadcast", "client"},
+    "input": {"alpaca", "append", "alone", "ignore"},  # of instructions
     "labels": {"uniform", "lacking", "dirty", "clean"},
     "place": {"random", "first", "last"},
     "start": {"global", "own", "linear", "random"},  # of a codec, which cites
