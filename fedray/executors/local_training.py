@@ -77,6 +77,7 @@ class LocalTraining(ClientDatasets):
         received: Tensor,
         state: State,
         extra_samples: RoundSamples | None = None,
+        staleness: int = 0,
     ) -> LocalUpdate:
         """One client's local update; the worker's model has its end.
 
@@ -86,11 +87,12 @@ class LocalTraining(ClientDatasets):
             received: numbers [received] fp32 that the client got.
             state: what it kept of its last local update.
             extra_samples: that join its own, or which of its own it trains on.
+            staleness: by how many server steps `received` is older than the newest.
 
         Raises:
             DataFailure: for samples that cannot be read, and for losses and gradients that are not finite.
         """
-        turn = self.begin(round_number, client, received, state, extra_samples)
+        turn = self.begin(round_number, client, received, state, extra_samples, staleness)
         seed_dropout(self.model.flat.all.device, key(self.job.scenario.seed, round_number, client, "dropout"))
         self.learner.prepare_round(round_number)
         optimizer = self.optimizer
@@ -132,6 +134,7 @@ class LocalTraining(ClientDatasets):
         received: Tensor,
         state: State,
         extra_samples: RoundSamples | None = None,
+        staleness: int = 0,
     ) -> Turn:
         """A local update before its first step; the worker's model has its beginning. Takes and raises what
         `run` does.
@@ -142,6 +145,7 @@ class LocalTraining(ClientDatasets):
             received: numbers [received] fp32 that the client got.
             state: what it kept of its last local update.
             extra_samples: that join its own, or which of its own it trains on.
+            staleness: by how many server steps `received` is older than the newest.
         """
         scenario = self.job.scenario
         shard, samples = self._data(client, round_number, extra_samples)
@@ -172,7 +176,7 @@ class LocalTraining(ClientDatasets):
         own = parts_of(everything, flat.all.device)[1]
         return Turn(
             round_number, client, shard, samples, rule, start, state, adjust, draws, order, scale, came, own,
-            places,
+            places, staleness,
         )  # fmt: skip
 
     def batch_order(self, round_number: int, client: int, samples: int) -> list[np.ndarray]:
@@ -206,17 +210,33 @@ class LocalTraining(ClientDatasets):
                 assert turn.adjust is not None
                 turn.adjust(gradient[home:], weights[home:])
 
-        if self.take_step(turn, optimizer, adjust):
+        factor = self.rate_factor(turn, len(turn.losses) - 1, len(turn.batches))
+        if self.take_step(turn, optimizer, adjust, factor):
             turn.samples_taken += samples
             turn.steps_taken += 1
+            turn.factors += factor
 
-    def take_step(self, turn: Turn, optimizer: FlatOptimizer, adjust: AdjustGradient | None) -> bool:
+    def rate_factor(self, turn: Turn, step: int, steps: int) -> float:
+        """By what the schedule multiplies the learning rate in a step: in the round that follows the model
+        that the client began with.
+
+        Args:
+            turn: the local update.
+            step: its number, from 0.
+            steps: how many there are.
+        """
+        return self.job.scenario.training.rate_factor(turn.round_number - turn.staleness, step, steps)
+
+    def take_step(
+        self, turn: Turn, optimizer: FlatOptimizer, adjust: AdjustGradient | None, factor: float
+    ) -> bool:
         """Whether a step is taken along an optimizer's gradient; raises what `step` does.
 
         Args:
             turn: the local update.
             optimizer: with its gradient.
             adjust: changes that gradient, once it is clipped.
+            factor: on the learning rate.
         """
         if turn.scale != 1:
             optimizer.gradient.div_(turn.scale)
@@ -230,7 +250,7 @@ class LocalTraining(ClientDatasets):
             return False
         if adjust is not None:
             adjust(optimizer.gradient, optimizer.weights)
-        optimizer.step()
+        optimizer.step(factor)
         return True
 
     def end(self, turn: Turn, own: State | None = None) -> LocalUpdate:
@@ -238,8 +258,9 @@ class LocalTraining(ClientDatasets):
         for a model of its own."""
         flat = self.model.flat
         scenario = self.job.scenario
-        rate = scenario.training.optimizer.learning_rate
         taken = max(1, turn.steps_taken)
+        # the mean of the steps': times their number it is how far gradients of norm 1 would have gone
+        rate = scenario.training.optimizer.learning_rate * (turn.factors / taken or 1.0)
         extra, kept = turn.rule.on_client_end(turn.start, flat.travelling_trained, taken, rate, turn.state)
         if kept and not scenario.aggregation.keeps_client_state:
             kind = scenario.aggregation.kind

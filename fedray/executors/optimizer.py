@@ -43,9 +43,12 @@ class FlatOptimizer:
         return finite
 
     @torch.no_grad()
-    def step(self) -> None:
-        for (_, places), state in zip(self.groups, self.states, strict=True):
-            state.step([self.weights[s] for s in places], [self.gradient[s] for s in places])
+    def step(self, factor: float = 1.0) -> None:
+        """A step, with every learning rate times a factor."""
+        for (section, places), state in zip(self.groups, self.states, strict=True):
+            weights = [self.weights[s] for s in places]
+            gradients = [self.gradient[s] for s in places]
+            state.step(weights, gradients, section.learning_rate * factor)
 
 
 class AdamWState:
@@ -57,7 +60,7 @@ class AdamWState:
             None  # Adam's two, and its steps
         )
 
-    def step(self, weights: list[Tensor], gradients: list[Tensor]) -> None:
+    def step(self, weights: list[Tensor], gradients: list[Tensor], rate: float) -> None:
         s = self.section
         if self.moments is None:
             first = [torch.zeros_like(w) for w in weights]
@@ -66,7 +69,7 @@ class AdamWState:
         first, second, steps = self.moments
         adamw(
             weights, gradients, first, second, [], steps, foreach=False, amsgrad=False, beta1=s.beta1,
-            beta2=s.beta2, lr=s.learning_rate, weight_decay=s.weight_decay, eps=s.eps, maximize=False,
+            beta2=s.beta2, lr=rate, weight_decay=s.weight_decay, eps=s.eps, maximize=False,
         )  # fmt: skip
 
 
@@ -77,13 +80,13 @@ class SgdState:
         self.section = section
         self.momentum: list[Tensor | None] = []
 
-    def step(self, weights: list[Tensor], gradients: list[Tensor]) -> None:
+    def step(self, weights: list[Tensor], gradients: list[Tensor], rate: float) -> None:
         s = self.section
         if not self.momentum:
             self.momentum = [None] * len(weights)
         sgd(
             weights, gradients, self.momentum, foreach=False, weight_decay=s.weight_decay,
-            momentum=s.momentum, lr=s.learning_rate, dampening=0.0, nesterov=False, maximize=False,
+            momentum=s.momentum, lr=rate, dampening=0.0, nesterov=False, maximize=False,
         )  # fmt: skip
 
 

@@ -42,9 +42,11 @@ class Turn:
     received: Tensor  # the global numbers [numel] that it began with
     own_state: State  # what the client kept for a model of its own
     places: np.ndarray | None = None  # which of the client's samples it trains on; None: all
+    staleness: int = 0  # server steps by which the model that it began with is older than the newest
     losses: list[float] = field(default_factory=list)  # each batch's loss times its samples
     samples_taken: int = 0  # that steps were taken for
     steps_taken: int = 0
+    factors: float = 0.0  # on the learning rate, added up over the steps taken
     own_samples_taken: int = 0  # by steps whose result stays at home
     own_steps_taken: int = 0
 

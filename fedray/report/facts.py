@@ -108,9 +108,11 @@ def _training(section: dict[str, Any]) -> str:
     steps = section.get("local_steps")
     length = f"{steps} steps" if steps else f"{section['local_epochs']} epochs"
     optimizer = section["optimizer"]
+    schedule = section.get("schedule")
+    change = f" ({schedule['kind']} over {schedule['over']})" if schedule else ""
     return (
         f"{section['rounds']} rounds of {length}, batch {section['batch_size']}, "
-        f"{optimizer['kind']} at {optimizer['learning_rate']:g}, {section['precision']}"
+        f"{optimizer['kind']} at {optimizer['learning_rate']:g}{change}, {section['precision']}"
     )
 
 

@@ -107,6 +107,9 @@ class Leakage(Section):
         if training.optimizer.kind != "sgd":
             expected = "sgd, whose steps the attacker repeats"
             yield Refused("training.optimizer.kind", f"{training.optimizer.kind} {beside}", expected)
+        if training.schedule is not None:
+            expected = "none: the attacker repeats steps of one learning rate"
+            yield Refused("training.schedule", f"{training.schedule.kind} {beside}", expected)
         if training.groups:
             expected = "none: the attacker repeats steps of one optimizer"
             yield Refused("training.groups", f"some {beside}", expected)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from fedray.scenario.base import Count, Fraction, NotNegative, Positive, Refused, Section
+from fedray.scenario.learning_rate import Schedule
 
 
 class OptimizerSection(Section):
@@ -71,6 +72,10 @@ class Training(Section):
     )
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = Field(description="Samples per batch.")
     optimizer: Optimizer = Field(description="The client's optimizer.")
+    schedule: Schedule | None = Field(
+        default=None,
+        description="How the learning rate changes over rounds, or within a local update. None: it does not.",
+    )
     groups: list[ParameterGroup] = Field(
         default=[],
         description="Weights with optimizers of their own; the first group that names a weight counts.",
@@ -109,6 +114,38 @@ class Training(Section):
     def part_clip(self) -> float | None:
         """Of the gradient of one side's part of a split model."""
         return None if self.clip_norm == "auto" else self.clip_norm
+
+    def rate_factor(self, round_number: int, step: int, steps: int) -> float:
+        """By what the learning rates of all optimizers are multiplied in a step.
+
+        Args:
+            round_number: from 1; stand-ins of evaluations train in round 0, at the first round's rate.
+            step: of the local update, from 0.
+            steps: how many it has.
+        """
+        schedule = self.schedule
+        if schedule is None:
+            return 1.0
+        rate = self.optimizer.learning_rate
+        if schedule.over == "steps":
+            return schedule.factor(step, steps, rate)
+        return schedule.factor(max(0, round_number - 1), schedule.rounds or self.rounds, rate)
+
+    def scheduled(self, round_number: int) -> dict[str, float]:
+        """A round's learning rate, as a metric of it, where a schedule is over rounds."""
+        if self.schedule is None or self.schedule.over == "steps":
+            return {}
+        return {"learning_rate": self.optimizer.learning_rate * self.rate_factor(round_number, 0, 1)}
+
+    @property
+    def fixed_rounds(self) -> Refused | None:
+        """Why a run that has begun cannot go on beyond its last round, if so."""
+        schedule = self.schedule
+        if schedule is None or schedule.over == "steps" or schedule.rounds or not schedule.depends_on_length:
+            return None
+        got = f"{schedule.kind} with --rounds, of which the rates of earlier rounds follow"
+        expected = "training.schedule.rounds from the beginning: how many rounds there may be"
+        return Refused("training.schedule", got, expected)
 
     def passes(self, samples: int) -> tuple[int, int]:
         """How often a client passes over how many samples in one turn. Steps are one pass in whole batches,
