@@ -3,8 +3,7 @@ or of other clients."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from copy import copy
 from typing import Any
 
@@ -27,6 +26,8 @@ from fedray.executors.turn import Turn as Turn
 from fedray.executors.turn import batches as batches
 from fedray.executors.turn import failed_report as failed_report
 from fedray.executors.turn import seed_dropout as seed_dropout
+from fedray.executors.turn import summable as summable
+from fedray.learners.micro_batches import micro_batches
 from fedray.randomness import generator, key
 from fedray.scenario.kinds import implementation
 
@@ -110,9 +111,15 @@ class LocalTraining(ClientDatasets):
 
     def take_gradient(self, turn: Turn, indices: np.ndarray) -> float:
         """Adds a batch's gradient, times the turn's scale, and gives its mean loss."""
-        loss = self.learner.loss(self.learner.draw(turn.shard, indices, turn.draws))
-        (loss * turn.scale if turn.scale != 1 else loss).backward()
-        return float(loss.detach())
+        whole = self.learner.draw(turn.shard, indices, turn.draws)
+        most = self.job.scenario.training.batch_size
+        mean = 0.0
+        for piece, share in micro_batches(self.learner, whole, len(indices), most):
+            loss = self.learner.loss(piece)
+            weight = share * turn.scale
+            (loss * weight if weight != 1 else loss).backward()
+            mean += float(loss.detach()) * share
+        return mean
 
     def _take_private_gradient(self, turn: Turn, indices: np.ndarray) -> None:
         """Clipped sample by sample, with noise, of a batch that may be empty."""
@@ -337,12 +344,3 @@ class LocalTraining(ClientDatasets):
         received = self.own_model.chosen(round_number, client, received, state, copy(self.rule))
         self.load_client(client, received, state)
         self.own_model.load(state)
-
-
-@contextmanager
-def summable(client: int | None = None) -> Iterator[None]:
-    """What cannot be added up is its client's failure."""
-    try:
-        yield
-    except ValueError as e:
-        raise DataFailure("training", f"{e} (a smaller learning rate?)", client) from None

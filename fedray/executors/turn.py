@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -100,3 +101,12 @@ def seed_dropout(device: torch.device, seed: int) -> None:
     torch.random.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)
+
+
+@contextmanager
+def summable(client: int | None = None) -> Iterator[None]:
+    """What cannot be added up is its client's failure."""
+    try:
+        yield
+    except ValueError as e:
+        raise DataFailure("training", f"{e} (a smaller learning rate?)", client) from None
