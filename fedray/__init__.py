@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fedray.data.samples import DatasetInfo, DatasetSamples, Samples
     from fedray.data.source import Source
     from fedray.evaluation.evaluation import Evaluation
+    from fedray.executors.optimizer import Optimizer
     from fedray.executors.relay_defence import Hop, RelayDefence
     from fedray.executors.split.defences import Defence
     from fedray.failures import RunFailed
@@ -101,6 +102,7 @@ __all__ = [
     "Mixing",
     "Mode",
     "Offers",
+    "Optimizer",
     "Outcome",
     "Partition",
     "Personal",
@@ -161,6 +163,7 @@ _MODULES = {
     "fedray.data.samples": ["DatasetInfo", "DatasetSamples", "Samples"],
     "fedray.data.source": ["Source"],
     "fedray.evaluation.evaluation": ["Evaluation"],
+    "fedray.executors.optimizer": ["Optimizer"],
     "fedray.executors.relay_defence": ["Hop", "RelayDefence"],
     "fedray.executors.split.defences": ["Defence"],
     "fedray.failures": ["RunFailed"],

@@ -80,6 +80,7 @@ class Pass(NamedTuple):
     after: tuple[str, ...]
     encodes: bool = False
     snr_db: float | None = None
+    batches: int = 1  # of the client's local update, of which this is one
 
     @property
     def node(self) -> str:

@@ -33,6 +33,7 @@ BASES = {
     "algorithm": "fedray.learners.agents.algorithm:Algorithm",
     "incentive": "fedray.incentives.incentive:Incentive",
     "weighting": "fedray.augmentation.weighting:Weighting",
+    "optimizer": "fedray.executors.optimizer:Optimizer",
     "topology": "fedray.topologies.topology:Topology",
     "mode": "fedray.aggregation.modes:Mode",
     "staleness": "fedray.aggregation.staleness:Staleness",

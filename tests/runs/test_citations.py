@@ -42,6 +42,7 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
         *("awgn", "rayleigh"),  # channels of a codec, which cites
         *("lfu", "lru", "hits_per_byte"),  # of a cache
         *("constant", "polynomial", "hinge"),  # of staleness, in a mode that cites
+        "step",  # a learning rate's, beside constant, linear and polynomial
         "ns2",  # a format of movement
         *("equal", "broadcast", "min_max"),  # shares of a band
         *("random", "round_robin", "most_free", "nearest_with_model", "greedy", "prophet"),  # plain rules
@@ -75,6 +76,8 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "criterion": {"loss", "accuracy"},  # of a line search
     "at": {"server", "server_broadcast", "client"},
     "input": {"alpaca", "append", "alone", "ignore"},  # of instructions
+    "over": {"rounds", "steps"},  # of a learning rate
+    "first": {0, 1},
     "labels": {"uniform", "lacking", "dirty", "clean"},
     "place": {"random", "first", "last"},
     "start": {"global", "own", "linear", "random"},  # of a codec, which cites
