@@ -14,6 +14,9 @@ class DataSection(KindSection):
     kind: str = Field(description="The source.")
     partition: AnyPartition = Field(description="Which client has which samples.")
 
+    # what `check` looks at instead of opening samples that take long to open: `module:function` of (section,
+    # the scenario's folder), which raises Refused for what is missing
+    verify_files: ClassVar[str | None] = None
     has_test_set: ClassVar[bool] = True  # whether some of its samples are kept to test on
     of_text: ClassVar[bool] = False  # whether its samples are tokens, not images
     has_conversations: ClassVar[bool] = (

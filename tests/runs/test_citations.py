@@ -58,6 +58,7 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "skips": {"send", "home"},
     "gradients": {"send"},
     "bits": {64, 32, 8, 4},
+    "channels": {1, 3},  # of images
     "bound": {"median"},  # of norm_bound, which cites
     "selection": {"random"},
     "sampling": {"fixed", "poisson"},
