@@ -95,7 +95,7 @@ class GangTraining:
 
     def _losses(self, turns: Sequence[Turn], number: int) -> list[Tensor]:
         """Each client's loss of its batch of this number."""
-        drawn = [inputs(self.learner.draw(t.shard, t.batches[number], t.draws)) for t in turns]
+        drawn = [inputs(self.learner.draw_training(t.shard, t.batches[number], t.draws)) for t in turns]
         together = {name: torch.cat([values[name] for values in drawn]) for name in drawn[0]}
         *pieces, last = self.learner.stages
         known = run(pieces, together)

@@ -108,7 +108,7 @@ class LocalTraining(ClientDatasets):
 
     def take_gradient(self, turn: Turn, indices: np.ndarray) -> float:
         """Adds a batch's gradient, times the turn's scale, and gives its mean loss."""
-        loss = self.learner.loss(self.learner.draw(turn.shard, indices, turn.draws))
+        loss = self.learner.loss(self.learner.draw_training(turn.shard, indices, turn.draws))
         (loss * turn.scale if turn.scale != 1 else loss).backward()
         return float(loss.detach())
 
@@ -119,7 +119,7 @@ class LocalTraining(ClientDatasets):
         draw = key(self.job.scenario.seed, turn.round_number, turn.client, f"privacy {step}")
 
         def loss_of(i: int) -> Tensor:
-            return self.learner.loss(self.learner.draw(turn.shard, indices[i : i + 1], turn.draws))
+            return self.learner.loss(self.learner.draw_training(turn.shard, indices[i : i + 1], turn.draws))
 
         expected = min(sizes[step], turn.samples)
         loss = self.private.gradient(self.optimizer.gradient, loss_of, len(indices), expected, draw)

@@ -13,6 +13,7 @@ from fedray.data import Dataset, DatasetInfo, Samples
 from fedray.data.census import label_counts
 from fedray.data.clients import holdings, split_test_set
 from fedray.randomness import SERVER, key
+from fedray.scenario.augment import AugmentSection
 from fedray.scenario.evaluation import Evaluation as EvaluationSection
 from fedray.scenario.scenario import Scenario
 
@@ -30,6 +31,7 @@ class LearnerContext:
         device: where weights and batches are; "meta" to count work, where nothing has memory.
         compute: the dtype that is computed in.
         base_precision: the scenario's `runtime.base_precision`.
+        augment: the scenario's `data.augment`, of samples that are trained on.
     """
 
     dataset: DatasetInfo
@@ -38,6 +40,7 @@ class LearnerContext:
     device: torch.device = CPU
     compute: torch.dtype = torch.float32
     base_precision: str | None = None
+    augment: tuple[AugmentSection, ...] = ()
 
     def with_dataset(self, dataset: DatasetInfo) -> "LearnerContext":
         return replace(self, dataset=dataset)

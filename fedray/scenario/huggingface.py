@@ -22,7 +22,8 @@ class Columns(Section):
 
     image: ColumnName | None = Field(
         default=None,
-        description="Images, or their files' bytes; of a data set at `path` also names of files below it.",
+        description="Images, or their files' bytes; of a data set at `path` also names of files below it. "
+        "None: samples are no images.",
     )
     caption: ColumnName | None = Field(
         default=None,
@@ -30,20 +31,30 @@ class Columns(Section):
     )
     label: ColumnName | None = Field(
         default=None,
-        description="Classes: names, whole numbers, or true and false; of conversations their category.",
+        description="Classes: names, whole numbers, or true and false; of conversations their category. "
+        "None: all have one label.",
     )
     messages: ColumnName | None = Field(
-        default=None, description="Conversations, each a list of a `role` and its `content`, turn by turn."
+        default=None,
+        description="Conversations, each a list of a `role` and its `content`, turn by turn. None: another.",
     )
-    prompt: ColumnName | None = Field(default=None, description="What a user says, beside `completion`.")
-    completion: ColumnName | None = Field(default=None, description="What the assistant answers.")
+    prompt: ColumnName | None = Field(
+        default=None, description="What a user says, beside `completion`. None: another."
+    )
+    completion: ColumnName | None = Field(
+        default=None, description="What the assistant answers. None: another."
+    )
     instruction: ColumnName | None = Field(
-        default=None, description="What a user asks for, beside `output` (Alpaca's form, Taori et al. 2023)."
+        default=None,
+        description="What a user asks for, beside `output` (Alpaca's form, Taori et al. 2023). None: another.",
     )
-    input: ColumnName | None = Field(default=None, description="What comes with an instruction.")
-    output: ColumnName | None = Field(default=None, description="What the assistant answers.")
+    input: ColumnName | None = Field(
+        default=None, description="What comes with an instruction. None: nothing."
+    )
+    output: ColumnName | None = Field(default=None, description="What the assistant answers. None: another.")
     text: ColumnName | None = Field(
-        default=None, description="Texts without roles: each is one turn of the assistant's, learnt whole."
+        default=None,
+        description="Texts without roles: each is one turn of the assistant's, learnt whole. None: another.",
     )
 
     @property
@@ -81,7 +92,8 @@ class HuggingFace(DataSection):
         default=None, description="owner/name on the hub. None: `path` says where it lies."
     )
     path: FilePath | None = Field(
-        default=None, description="A folder or a file instead, relative to the scenario's file."
+        default=None,
+        description="A folder or a file instead, relative to the scenario's file. None: `name` says.",
     )
     revision: Annotated[str, Field(min_length=1)] | None = Field(
         default=None, description="Branch, tag or commit on the hub. None: the newest, main."
