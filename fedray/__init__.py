@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fedray.augmentation.amount import Amount, AmountContext
     from fedray.augmentation.weighting import Weighting, WeightingContext
     from fedray.callbacks import Callback, ClientReport, EvaluationReport, RoundReport, RunEnd, RunStart
+    from fedray.data.augment import Augment
     from fedray.data.partition import Partition
     from fedray.data.samples import DatasetInfo, DatasetSamples, Samples
     from fedray.data.source import Source
@@ -71,6 +72,7 @@ __all__ = [
     "Amount",
     "AmountContext",
     "Attack",
+    "Augment",
     "Cache",
     "CachePolicy",
     "Callback",
@@ -159,6 +161,7 @@ _MODULES = {
     "fedray.augmentation.amount": ["Amount", "AmountContext"],
     "fedray.augmentation.weighting": ["Weighting", "WeightingContext"],
     "fedray.callbacks": ["Callback", "ClientReport", "EvaluationReport", "RoundReport", "RunEnd", "RunStart"],
+    "fedray.data.augment": ["Augment"],
     "fedray.data.partition": ["Partition"],
     "fedray.data.samples": ["DatasetInfo", "DatasetSamples", "Samples"],
     "fedray.data.source": ["Source"],

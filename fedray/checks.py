@@ -73,7 +73,9 @@ def _missing(loaded: Loaded) -> ScenarioError:
             )
 
     # what lies at a site, its own nodes look at
-    if not scenario.sites and to_download(scenario.data, loaded.folder) is None:
+    if (verify_data := scenario.data.verify_files) is not None:
+        attempt("data", lambda: resolve(verify_data)(scenario.data, loaded.folder))
+    elif not scenario.sites and to_download(scenario.data, loaded.folder) is None:
         quick = scenario.data.quick()
         attempt("data", lambda: holdings(scenario.model_copy(update={"data": quick}), loaded.folder))
         if tested(scenario) and not scenario.data.may_download:
@@ -138,7 +140,7 @@ def disclosures(loaded: Loaded) -> list[str]:
 def privacy_facts(loaded: Loaded) -> dict[str, Any] | None:
     """What a whole run of a private scenario gives away, before anything trains (see accounting.facts). None
     for one without `privacy`, for a sweep, where dp-accounting is not installed, and for data that are at
-    sites or not there yet.
+    sites, not there yet or long to open.
 
     Raises:
         ScenarioError: for an epsilon that no noise would keep to.
@@ -146,7 +148,9 @@ def privacy_facts(loaded: Loaded) -> dict[str, Any] | None:
     scenario = loaded.scenario
     if scenario.privacy is None or scenario.sweep is not None or not accounting.installed():
         return None
-    if scenario.sites or to_download(scenario.data, loaded.folder) is not None:
+    if scenario.sites or scenario.data.verify_files is not None:
+        return None
+    if to_download(scenario.data, loaded.folder) is not None:
         return None
     quick = scenario.model_copy(update={"data": scenario.data.quick()})
     try:

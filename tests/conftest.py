@@ -5,6 +5,8 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_metrics_report_interval_ms"] = "1000"  # noqa: SIM112 (its name; what is published shall be seen soon)
 os.environ["OMP_NUM_THREADS"] = "1"  # as the scenarios; more only fight with Ray's actors for the cores
 os.environ["HF_HUB_OFFLINE"] = "1"  # whatever asks the hub shall fail at once
+# nothing is left in the user's own cache; one for all processes of a user
+os.environ.setdefault("HF_DATASETS_CACHE", f"/tmp/fedray-test-datasets-{os.getuid()}")
 
 from collections import Counter
 from pathlib import Path

@@ -287,6 +287,7 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     layout = Layout.of(tuned.travelling, scenario.payload)
     rules = rule(scenario.aggregation, layout)
     hooks = hook_chain(scenario)
+    refusals.refuse_augment(learner)
     refusals.refuse_tuned(scenario, tuned)
     refusals.refuse_rule(scenario, rules)
     refusals.refuse_hooks(scenario, hooks)

@@ -7,6 +7,7 @@ from pydantic import Discriminator, Field
 
 from fedray.scenario.base import FilePath, Refused, Section
 from fedray.scenario.data_section import DataSection
+from fedray.scenario.huggingface import HuggingFace
 from fedray.scenario.instructions import Instructions
 from fedray.scenario.kinds import OpenKind
 from fedray.scenario.partition import AnyPartition, ByLabel
@@ -200,7 +201,15 @@ class Text(DataSection):
 
 
 Data = Annotated[
-    ImageFolder | Text | Instructions | FashionMnistMini | FashionMnist | Cifar | CelebA | Service,
+    ImageFolder
+    | HuggingFace
+    | Text
+    | Instructions
+    | FashionMnistMini
+    | FashionMnist
+    | Cifar
+    | CelebA
+    | Service,
     Discriminator("kind"),
     OpenKind("source"),
 ]

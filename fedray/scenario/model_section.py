@@ -157,11 +157,26 @@ class ModelSection(KindSection):
         if scenario.training.gradient_checkpointing and not self.checkpoints_gradients:
             yield Refused("training.gradient_checkpointing", True, f"false for a {self.kind}")
         data = scenario.data
+        yield from self.conflicts_with_augment(data)
         if data.has_environments == self.acts:
             yield from self.conflicts_with_data(data)
             return
         got = f"{self.kind} on {'environments' if data.has_environments else data.called}"
         yield Refused(".kind", got, "service as data.kind" if self.acts else "agent")
+
+    def conflicts_with_augment(self, data: Any) -> Iterator[Refused]:
+        """Which changes of samples it cannot train on."""
+        for i, section in enumerate(data.augment):
+            key = f"data.augment.{i}"
+            if not data.has_images:
+                yield Refused(key, f"{section.kind} of {data.called}", "none: they are no images")
+            elif (reason := self.unaugmented(section)) is not None:
+                yield Refused(key, f"{section.kind} for a {self.kind}", reason)
+
+    def unaugmented(self, section: Any) -> str | None:
+        """Why it cannot train on samples that a section of `data.augment` changes, and on which it can; None
+        where it can."""
+        return None
 
     def conflicts_with_data(self, data: Any) -> Iterator[Refused]:
         """What samples it cannot learn from."""

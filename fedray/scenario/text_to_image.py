@@ -129,6 +129,13 @@ class TextToImage(ModelSection):
         if self.min_timestep:
             yield "yao2024enhancing"
 
+    def unaugmented(self, section: Any) -> str | None:
+        if section.mirrors:
+            return None
+        return (
+            "flip alone: an image is encoded once and kept, and other changes of pixels are none of latents"
+        )
+
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         yield from super().conflicts(scenario)
         yield from control_conflicts(self.control, scenario)

@@ -34,6 +34,7 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
             "partial",
             "sgd",
         ),
+        *("flip", "rotate", "color_jitter"),  # changes of images
         *("fixed", "linear", "held_out", "line_search"),  # augmentation, which cites
         # sidelink: by its model
         *("scale", "noise", "misreport"),  # attacks beside those that cite
@@ -59,6 +60,8 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "skips": {"send", "home"},
     "gradients": {"send"},
     "bits": {64, 32, 8, 4},
+    "channels": {1, 3},  # of images
+    "fill": {"reflect"},  # of what is cropped
     "bound": {"median"},  # of norm_bound, which cites
     "selection": {"random"},
     "sampling": {"fixed", "poisson"},

@@ -172,7 +172,8 @@ class SplitClients(ClientDatasets):
 
     def _pieces(self, round_number: int, update: SplitUpdate, step: Pass) -> Iterator[tuple[Values, float]]:
         """The next batch's micro-batches."""
-        drawn = self.learner.draw(self.shard(step.client, round_number), next(update.indices), update.draws)
+        shard = self.shard(step.client, round_number)
+        drawn = self.learner.draw_training(shard, next(update.indices), update.draws)
         if step.snr_db is not None:
             drawn = self.learner.at_snr(drawn, step.snr_db)
         whole: Values = inputs(drawn)
