@@ -38,6 +38,7 @@ class ModelSection(KindSection):
     # Names of the parts that a tuning may train, or None where the section alone does not tell.
     tunable_parts: ClassVar[tuple[str, ...] | None] = None
     generates: ClassVar[Generates | None] = None
+    hub_task: ClassVar[str | None] = None  # what the Hugging Face hub calls its task; None: it has no name
     learns_labels: ClassVar[bool] = False  # whether it learns labels, and is measured by them
     takes_prompts: ClassVar[bool] = False  # what it generates follows a text
     takes_negative_prompt: ClassVar[bool] = False  # guidance can lead away from a text

@@ -63,6 +63,7 @@ class TextToImage(ModelSection):
     )
 
     implementation: ClassVar[str] = "fedray.learners.text_to_image:TextToImage"
+    hub_task: ClassVar[str | None] = "text-to-image"
     stage_names: ClassVar[str | None] = "fedray.learners.stage_names:of_text_to_image"
     base_source: ClassVar[str | None] = "fedray.learners.bases:base_source"
     verify_files: ClassVar[str | None] = "fedray.learners.bases:verify_base"
