@@ -8,11 +8,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # whatever asks the hub shall fail at once
 # nothing is left in the user's own cache; one for all processes of a user
 os.environ.setdefault("HF_DATASETS_CACHE", f"/tmp/fedray-test-datasets-{os.getuid()}")
 
-<<<<<<< HEAD
 from collections import Counter
-=======
 from functools import partial
->>>>>>> h-sweep
 from pathlib import Path
 
 import pytest

@@ -25,9 +25,7 @@ class DataSection(KindSection):
     verify_files: ClassVar[str | None] = None
     has_test_set: ClassVar[bool] = True  # whether some of its samples are kept to test on
     of_text: ClassVar[bool] = False  # whether its samples are tokens, not images
-    has_conversations: ClassVar[bool] = (
-        False  # whether its samples are conversations, which have no tokens yet
-    )
+    has_conversations: ClassVar[bool] = False  # whether its samples are turns of speech, not tokens yet
     has_environments: ClassVar[bool] = False  # whether its samples are requests in clients' environments
     needs_captions: ClassVar[bool] = False  # whether each sample's caption is the user's own
     # whether its samples have columns beside what is learnt, which `Samples.column` gives
