@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fedray.data.samples import DatasetInfo, DatasetSamples, Samples
     from fedray.data.source import Source
     from fedray.evaluation.evaluation import Evaluation
+    from fedray.evaluation.features import Features
     from fedray.executors.relay_defence import Hop, RelayDefence
     from fedray.executors.split.defences import Defence
     from fedray.failures import RunFailed
@@ -86,6 +87,7 @@ __all__ = [
     "EvaluationContext",
     "EvaluationReport",
     "ExactSum",
+    "Features",
     "FilePath",
     "Gathered",
     "GymnasiumEnvironment",
@@ -161,6 +163,7 @@ _MODULES = {
     "fedray.data.samples": ["DatasetInfo", "DatasetSamples", "Samples"],
     "fedray.data.source": ["Source"],
     "fedray.evaluation.evaluation": ["Evaluation"],
+    "fedray.evaluation.features": ["Features"],
     "fedray.executors.relay_defence": ["Hop", "RelayDefence"],
     "fedray.executors.split.defences": ["Defence"],
     "fedray.failures": ["RunFailed"],

@@ -1,6 +1,6 @@
 """What every `data` section has."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -13,6 +13,12 @@ class DataSection(KindSection):
 
     kind: str = Field(description="The source.")
     partition: AnyPartition = Field(description="Which client has which samples.")
+    holdout: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None,
+        description="The share of every client's samples, drawn once, that nobody trains on. In each round "
+        "that is evaluated every client measures the global model on its own, and only numbers leave it: "
+        "eval_holdout_* in metrics. None: none.",
+    )
 
     has_test_set: ClassVar[bool] = True  # whether some of its samples are kept to test on
     of_text: ClassVar[bool] = False  # whether its samples are tokens, not images
