@@ -57,10 +57,21 @@ def partition(scenario: Scenario, samples: Samples) -> Holdings:
     Raises:
         Refused: where folders and clients do not match, or a client would have nothing.
     """
-    dealt = _dealt(scenario, samples)
     if not scenario.held_out_share:
-        return dealt
-    return Holdings([_split(scenario, client, indices)[0] for client, indices in dealt.items()])
+        return _dealt(scenario, samples)
+    return Holdings([trained for trained, _ in _halves(scenario, samples)])
+
+
+def _halves(scenario: Scenario, samples: Samples) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of each client, the samples that it trains on and those that are held out. Of pooled ones these are
+    what each client who gave some would hold out itself, so that both are measured alike."""
+    section = scenario.data.partition
+    if scenario.data.holdout is None or not section.pools:
+        return [_split(scenario, client, part) for client, part in _dealt(scenario, samples).items()]
+    given = implementation(section)(section).given(samples, _dealing(scenario))
+    halves = [_split(scenario, client, part) for client, part in enumerate(given)]
+    trained, kept = (np.sort(np.concatenate(parts)) for parts in zip(*halves, strict=True))
+    return [(trained, kept)]
 
 
 def _split(scenario: Scenario, client: int, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -77,11 +88,14 @@ def _split(scenario: Scenario, client: int, indices: np.ndarray) -> tuple[np.nda
     return split_own(indices, share, scenario.seed, client)
 
 
+def _dealing(scenario: Scenario) -> np.random.Generator:
+    return generator(scenario.seed, 0, SERVER, "partition")
+
+
 def _dealt(scenario: Scenario, samples: Samples) -> Holdings:
     section = scenario.data.partition
     clients = scenario.population.clients
-    rng = generator(scenario.seed, 0, SERVER, "partition")
-    parts = implementation(section)(section).deal(samples, clients, rng)
+    parts = implementation(section)(section).deal(samples, clients, _dealing(scenario))
     if isinstance(parts, Holdings):
         return parts
     _refuse_misdealt(section, parts, clients, len(samples))
@@ -143,7 +157,10 @@ def held_out(
         site: the host's.
         dataset: the scenario's data, where they are open already.
     """
-    samples, held = _whole(scenario, dataset or Dataset.of(scenario, folder), site)
+    dataset = dataset or Dataset.of(scenario, folder)
+    if not dataset.section.clients_at_sites():
+        return dataset.train, dict(enumerate(part for _, part in _halves(scenario, dataset.train)))
+    samples, held = _at_site(dataset, site)
     return samples, {client: _split(scenario, client, part)[1] for client, part in held.items()}
 
 

@@ -71,6 +71,18 @@ def test_tests_of_own_models_are_on_the_same_held_out_samples_and_hold_nothing_m
     assert all(map(np.array_equal, *(holdings(j.scenario, j.folder)[1].values() for j in (job, other))))
 
 
+def test_one_client_with_everybodys_samples_holds_out_what_they_do(tmp_path):
+    inner = DATA["partition"]
+    pooled = {"data": DATA | {"partition": {"kind": "pooled", "of": inner, "clients": 5}}}
+    one = pooled | {"topology": {"kind": "central"}, "population": {"clients": 1}}
+    jobs = [job_of(garments(tmp_path, changes, name))[1] for changes, name in ((HELD_OUT, "a"), (one, "b"))]
+    everybodys, pooled = (
+        np.sort(np.concatenate(list(held_out(job.scenario, job.folder)[1].values()))) for job in jobs
+    )
+    assert np.array_equal(everybodys, pooled)
+    assert len(holdings(jobs[1].scenario, jobs[1].folder)[1][0]) + len(pooled) == 2500
+
+
 # --- what is measured
 
 
