@@ -197,16 +197,15 @@ class SerialExecutor:
         """The end of a round of several models, and what is reported of it."""
         mixing = schedule.models
         assert mixing is not None
-        nodes = range(len(mixing.shares))
         with attribute_error(schedule.round, "aggregating", None):
-            buffers = [self.versions.node(node) for node in nodes]
+            buffers = [self.versions.node(node) for node in mixing.kept] or [self.buffer]
             after = mix(
                 self.job.scenario, self.layout, self.state, schedule.round, self.can_train, mixing, buffers,
                 partials,
             )  # fmt: skip
         self.buffer = after.buffer
         self.state = after.state
-        self.versions.nodes = dict(zip(nodes, after.buffers, strict=True))
+        self.versions.nodes = dict(zip(mixing.kept, after.buffers, strict=True))
         return after.report(schedule.round)
 
     def _run_split_round(self, schedule: Schedule, clients: SplitClients) -> Iterator[TrainReport]:

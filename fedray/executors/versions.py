@@ -76,6 +76,7 @@ def by_start(schedule: Schedule, clients: Sequence[int]) -> list[tuple[Start, li
     together."""
     starts: dict[Start, list[int]] = {}
     for client in clients:
-        node = None if schedule.models is None else schedule.models.node_of[client]
+        models = schedule.models
+        node = models.node_of[client] if models is not None and models.kept else None
         starts.setdefault(Start(schedule.staleness.get(client, 0), node), []).append(client)
     return sorted(starts.items())

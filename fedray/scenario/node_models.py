@@ -15,12 +15,20 @@ class NodeModels(TopologySection):
     keeps_node_models: ClassVar[bool] = True
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
-        for key, got, expected in _refused(scenario):
-            yield Refused(key, f"{got} in {self.kind}", expected)
+        yield from refused_where_models_mix(scenario)
+        if scenario.evaluation.clients is not None:
+            expected = "none: the mean of the models is evaluated"
+            yield Refused("evaluation.clients", f"some in {self.kind}", expected)
+
+
+def refused_where_models_mix(scenario: Any) -> Iterator[Refused]:
+    """What cannot go with rounds in which several models are mixed."""
+    for key, got, expected in _refused(scenario):
+        yield Refused(key, f"{got} in {scenario.topology.kind}", expected)
 
 
 def _refused(scenario: Any) -> Iterator[tuple[str, Any, str]]:
-    """What cannot go with several models."""
+    """Key, what was got, and what was expected."""
     aggregation = scenario.aggregation
     expected = "fedavg, or another rule of one model that keeps nothing between rounds"
     one_model = aggregation.global_models == 1 and not aggregation.multiplies
@@ -41,7 +49,7 @@ def _refused(scenario: Any) -> Iterator[tuple[str, Any, str]]:
     if scenario.payload != "fp32":
         yield "tuning.payload", scenario.payload, "fp32: models are mixed as they were sent"
     if decay := getattr(scenario.model, "ema_decay", None):
-        yield "model.ema_decay", decay, "none: there is no server that has one model"
+        yield "model.ema_decay", decay, "none: it is kept of no models that are mixed"
     if scenario.runtime.gang > 1:
         yield "runtime.gang", scenario.runtime.gang, "1: clients begin with different models"
     if scenario.evaluation.leakage is not None:
@@ -49,8 +57,6 @@ def _refused(scenario: Any) -> Iterator[tuple[str, Any, str]]:
     if scenario.evaluation.update_cosines_every is not None:
         expected = "none: updates are of different models"
         yield "evaluation.update_cosines_every", scenario.evaluation.update_cosines_every, expected
-    if scenario.evaluation.clients is not None:
-        yield "evaluation.clients", "some", "none: the mean of the models is evaluated"
 
 
 class Gossip(NodeModels):

@@ -22,6 +22,11 @@ class TopologySection(KindSection):
     serves_in_clock_order: ClassVar[bool] = False  # whether the server serves steps as the clock starts them
 
     @property
+    def mixes_models(self) -> bool:
+        """Whether a round has several models, which are averaged with each other."""
+        return self.keeps_node_models
+
+    @property
     def reduces_among_clients(self) -> bool:
         """Whether clients add up their updates among themselves."""
         return False
