@@ -242,11 +242,12 @@ class SerialExecutor:
         return EvaluationHandle(lambda: True, lambda: metrics)
 
     def test_clients(self, round_number: int) -> ClientTestsHandle:
-        tested = self.job.scenario.tested_clients
+        scenario = self.job.scenario
+        of_clients = scenario.topology.keeps_client_models
         rows: list[dict[str, Any]] = []
-        if tested:
+        for buffer, clients in self.versions.tested(of_clients, scenario.tested_clients, self.buffer):
             assert isinstance(self.clients, ClientWorker)
-            rows = self.clients.test_clients(round_number, self.buffer, tested, self.client_states)
+            rows += self.clients.test_clients(round_number, buffer, clients, self.client_states)
         return ClientTestsHandle(lambda: True, lambda: rows)
 
     def audit(self, clients: Sequence[int], labels: np.ndarray, grid: Path) -> dict[str, Any]:

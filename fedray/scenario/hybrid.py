@@ -32,8 +32,9 @@ class Hybrid(TopologySection):
     )
     graph: Literal["ring", "complete", "random_geometric"] | None = Field(
         default=None,
-        description="Of gossip within: who is a neighbour in a cluster, as in topology gossip, with "
-        "Metropolis weights. A cluster that is not connected is refused. None: complete.",
+        description="Of gossip within: who is a neighbour in a cluster, with Metropolis weights. ring: two "
+        "each, in the order of their numbers. complete: all. random_geometric: who is in range of the "
+        "sidelink. A cluster that is not connected is refused. None: complete.",
     )
     consensus_rounds: Count | None = Field(
         default=None,

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from fedray.scenario.base import Count, Refused
+from fedray.scenario.graph_file import GraphFile
 from fedray.scenario.topology_section import TopologySection
 
 
@@ -16,7 +17,7 @@ class NodeModels(TopologySection):
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         yield from refused_where_models_mix(scenario)
-        if scenario.evaluation.clients is not None:
+        if scenario.evaluation.clients is not None and not self.keeps_client_models:
             expected = "none: the mean of the models is evaluated"
             yield Refused("evaluation.clients", f"some in {self.kind}", expected)
 
@@ -65,12 +66,12 @@ class Gossip(NodeModels):
     mean of its own and theirs. Evaluated and exported is the mean of all clients' models."""
 
     kind: Literal["gossip"] = Field(description="gossip: each client averages with its neighbours.")
-    graph: Literal["ring", "directed_ring", "complete", "random_geometric"] = Field(
+    graph: Literal["ring", "directed_ring", "complete", "random_geometric"] | GraphFile = Field(
         default="ring",
         description="Who is a neighbour, of the clients of a round. ring: two each, in the order of their "
         "numbers. directed_ring: each sends to the next one alone, for push_sum. complete: all. "
-        "random_geometric: who is in range of the sidelink. Those out of range of each other are never "
-        "neighbours; a graph that is not connected is refused.",
+        "random_geometric: who is in range of the sidelink. {file: PATH}: who is in a file. Those out of "
+        "range of each other are never neighbours; a graph that is not connected is refused.",
     )
     mixing: Literal["metropolis", "push_sum"] = Field(
         default="metropolis",
@@ -83,6 +84,11 @@ class Gossip(NodeModels):
     implementation: ClassVar[str] = "fedray.topologies.gossip:GossipTopology"
     hands_model_on: ClassVar[bool] = True
     needs_neighbours: ClassVar[bool] = True
+    keeps_client_models: ClassVar[bool] = True
+
+    @property
+    def graph_file(self) -> GraphFile | None:
+        return None if isinstance(self.graph, str) else self.graph
 
     @property
     def beside_model_bytes(self) -> int:

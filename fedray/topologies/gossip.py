@@ -12,7 +12,7 @@ from fedray.mixing import Mixing, metropolis, push_sum
 from fedray.scenario.base import Refused
 from fedray.schedule import Schedule
 from fedray.steps import Aggregate, Send, Step, Train
-from fedray.topologies.graphs import Graph, complete, components, ring, undirected
+from fedray.topologies.graphs import Graph, among, both_ways, complete, components, ring, undirected
 from fedray.topologies.topology import RoundContext, Sidelinks, Topology
 
 
@@ -42,10 +42,17 @@ class GossipTopology(Topology):
 
     def schedule(self, context: RoundContext) -> Schedule:
         pushes = self.section.mixing == "push_sum"
-        graph = graph_of(self.section.graph, list(context.clients), context.sidelinks)
+        clients = list(context.clients)
+        if context.neighbours is None:
+            named = self.section.graph
+            graph = graph_of(named, clients, context.sidelinks)
+        else:
+            named = repr(self.section.graph.file)
+            graph = among(clients, context.neighbours)
+            graph = within_range(graph if pushes else both_ways(graph), context.sidelinks)
         if not pushes:
             graph = undirected(graph)
-        refuse_parts(graph, self.section.graph, context.round_number)
+        refuse_parts(graph, named, context.round_number)
         mixing = Mixing(
             node_of={client: client for client in graph},
             weights=push_sum(graph) if pushes else metropolis(graph),
@@ -68,6 +75,11 @@ def graph_of(kind: str, clients: Sequence[int], sidelinks: Sidelinks | None) -> 
         graph = ring(clients, directed=kind == "directed_ring")
     else:
         graph = complete(clients)
+    return within_range(graph, sidelinks)
+
+
+def within_range(graph: Graph, sidelinks: Sidelinks | None) -> Graph:
+    """A graph without those out of a sender's range."""
     if sidelinks is None or sidelinks.reaches_all:
         return graph
     return {client: _in_range(sidelinks, client, others) for client, others in graph.items()}

@@ -68,6 +68,7 @@ class RoundContext:
         order: in which these clients train one after another; empty: the topology's own.
         population: how many clients there are, whether or not they take part.
         weights: what each client of the population weighs in a mean; empty: all the same.
+        neighbours: of each client of the population those that it sends to, where a file says so.
     """
 
     round_number: int
@@ -83,6 +84,7 @@ class RoundContext:
     order: Sequence[int] = ()
     population: int = 0
     weights: Sequence[int] = ()
+    neighbours: Mapping[int, Sequence[int]] | None = None
 
 
 class Topology(ABC):
