@@ -27,7 +27,7 @@ from fedray.scenario.kinds import implementation
 from fedray.scenario.scenario import Scenario
 from fedray.schedule import Schedule
 from fedray.secure.graph import neighbours
-from fedray.topologies.topology import RoundContext, Sharing, Topology
+from fedray.topologies.topology import Cells, RoundContext, Sharing, Topology
 
 NOTHING = Ledger()
 
@@ -189,6 +189,7 @@ def write_round(
             weights=() if shared is None else list(map(scenario.aggregation.weight, shared.samples)),
             sharing=_sharing(scenario, start.round_number, clients),
             neighbours=_neighbours(scenario, radio.folder),
+            cells=partial(_cells, radio, start),
         )
     )
 
@@ -199,6 +200,13 @@ def _neighbours(scenario: Scenario, folder: Path) -> Mapping[int, Sequence[int]]
     if graph is None:
         return None
     return read_graph(graph, folder, "topology.graph.file", scenario.population.clients)
+
+
+def _cells(radio: Radio, start: RoundStart) -> Cells:
+    """Which cell serves whom as a round begins."""
+    link = radio.links["uplink"]
+    serving = link.cells(start, np.arange(radio.clients))
+    return Cells(serving.tolist(), link.cell_count, link.idle_cells())
 
 
 def _sharing(scenario: Scenario, round_number: int, clients: list[int]) -> Sharing | None:

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from fedray.scenario.base import Count, Refused
+from fedray.scenario.base import Count, Refused, Section
 from fedray.scenario.graph_file import GraphFile
 from fedray.scenario.topology_section import TopologySection
 
@@ -122,16 +122,29 @@ class Gossip(NodeModels):
                 yield Refused(key, "one for gossip", "none: there is no server that waits")
 
 
+class EdgesBy(Section):
+    """An edge server at each cell of the uplink."""
+
+    by: Literal["nearest_cell"] = Field(
+        description="nearest_cell: a client belongs in a round to the edge server of the cell that serves it "
+        "as the round begins, the strongest after network.uplink's hysteresis. When it moves to another "
+        "cell, it goes on from that edge server's model."
+    )
+
+
 class Hierarchical(NodeModels):
     """Clients, edge servers and a server above them (HierFAVG; Liu et al. 2020). In a round each edge server
     sends its model to its clients and adds the mean of their updates to it; in every edge_rounds-th the
     server averages the models of the edge servers, by the samples of their clients, and they go on with the
     mean. Evaluated and exported is that mean, as it would be then. Client k of n belongs to edge server
-    floor(k edges / n). Radio links are between a client and its edge server; all have the server's processor,
-    and with network.cell its place and its band."""
+    floor(k edges / n), or to that of its cell. Radio links are between a client and its edge server; all have
+    the server's processor, and with network.cell its place and its band."""
 
     kind: Literal["hierarchical"] = Field(description="hierarchical: clients, edge servers, a server.")
-    edges: Count = Field(description="How many edge servers there are; at most population.clients.")
+    edges: Count | EdgesBy = Field(
+        description="How many edge servers there are, at most population.clients; or {by: nearest_cell}: one "
+        "at each cell of network.uplink."
+    )
     edge_rounds: Count = Field(
         default=1,
         description="In how many rounds edge servers average before the server averages theirs, the paper's "
@@ -141,16 +154,26 @@ class Hierarchical(NodeModels):
     implementation: ClassVar[str] = "fedray.topologies.hierarchical:HierarchicalTopology"
     cites: ClassVar[tuple[str, ...]] = ("liu2020client",)
 
+    @property
+    def follows_cells(self) -> bool:
+        """Whether the edge servers are those of cells."""
+        return not isinstance(self.edges, int)
+
     def nodes(self, clients: int) -> int:
-        """One an edge server."""
-        return self.edges
+        """One an edge server, of which each needs a client."""
+        return self.edges if isinstance(self.edges, int) else clients
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         yield from super().conflicts(scenario)
         clients = scenario.population.clients
-        if self.edges > clients:
+        if isinstance(self.edges, int) and self.edges > clients:
             expected = f"at most population.clients, {clients}: an edge server needs a client"
             yield Refused(".edges", self.edges, expected)
+        if self.follows_cells and not scenario.network.uplink.several_cells:
+            got = f"nearest_cell over {scenario.network.uplink.kind}"
+            yield Refused(
+                ".edges", got, "network.uplink.kind gains, whose file has several cells, or a number"
+            )
         if scenario.network.backhaul is None:
             yield Refused("network.backhaul", "nothing", "a link between edge servers and the server")
         for key in ("network.deadline_s", "population.over_select"):

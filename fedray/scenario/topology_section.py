@@ -73,7 +73,7 @@ class TopologySection(KindSection):
         return clients
 
     def nodes(self, clients: int) -> int:
-        """How many models there are of so many clients, where there are several."""
+        """How many models there are at most of so many clients, where there are several."""
         return 1
 
     def server_calls(self, clients: int) -> int:
