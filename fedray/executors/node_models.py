@@ -69,7 +69,7 @@ def mix(
     """
     accumulated = {} if not partials else cast(ByNode, merged(partials)).nodes
     in_clusters = mixing.clusters is not None
-    begun_with = buffers * len(mixing.shares) if in_clusters else buffers
+    begun_with = [buffers[0]] * len(mixing.shares) if in_clusters else buffers
     models = [layout.view(buffer).float().numpy() for buffer in begun_with]
     for node in sorted(accumulated):
         old = torch.from_numpy(models[node])
