@@ -42,6 +42,10 @@ def test_what_a_client_sends_up_is_the_mean_that_its_neighbours_weights_give(tmp
     begun_with = executor.layout.view(executor.initial).double()
     ends = torch.stack([local_end(executor, 1, client, begun_with) for client in range(5)])
     expected = torch.from_numpy(weighs / weighs.sum()) @ ends
+    mixed = torch.from_numpy(w @ w @ np.diag(samples) / (w @ w @ samples)[:, None]) @ ends
+    apart = (mixed - torch.from_numpy(samples / samples.sum()) @ ends).square().sum(1).numpy()
+    distance = np.sqrt((w @ w @ samples) @ apart / samples.sum())
+    assert executor.reports[-1].metrics["consensus_distance"] == pytest.approx(distance, rel=1e-4)
     assert torch.allclose(model(executor), expected, atol=1e-6, rtol=0)
     assert not torch.allclose(model(executor), torch.from_numpy(samples / samples.sum()) @ ends, atol=1e-5)
 

@@ -50,7 +50,7 @@ def stepped(file, rounds):
         events = planned.events(schedule, ledger)
         ledger = ledger.add(events, schedule)
         schedules.append(schedule.prune({e.id: e.outcome for e in events}))
-        list(executor.run_round(schedules[-1]))
+        executor.reports = list(executor.run_round(schedules[-1]))
         models.append(numbers(executor))
     return schedules, models, executor
 
