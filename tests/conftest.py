@@ -6,6 +6,7 @@ os.environ["RAY_metrics_report_interval_ms"] = "1000"  # noqa: SIM112 (its name;
 os.environ["OMP_NUM_THREADS"] = "1"  # as the scenarios; more only fight with Ray's actors for the cores
 os.environ["HF_HUB_OFFLINE"] = "1"  # whatever asks the hub shall fail at once
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -23,10 +24,13 @@ settings.load_profile("fedray")
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Two processes share the tests: one has all that need the session's Ray, so that there is one; the
-    others go file by file, so that a file's fixtures are made once."""
+    others go file by file, so that a file's fixtures are made once. Files of few tests, among which are the
+    longest, come first: whoever ends last then has little left."""
+    groups = {item: "ray" if "cluster" in item.fixturenames else item.path.stem for item in items}
+    sizes = Counter(groups.values())
+    items.sort(key=lambda item: (groups[item] != "ray", sizes[groups[item]], groups[item]))
     for item in items:
-        group = "ray" if "cluster" in item.fixturenames else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
+        item.add_marker(pytest.mark.xdist_group(groups[item]))
     return (yield)
 
 
