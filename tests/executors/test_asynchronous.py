@@ -3,6 +3,7 @@ wherever they run."""
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -71,6 +72,8 @@ def test_the_report_shows_the_staleness_that_the_clock_had(buffered):
     shown = dict(staleness.table([recorded_run]))
     assert shown["updates taken"] == ["12"]
     assert shown["mean staleness"] == [f"{np.mean([c['staleness'] for c in clients]):.2f}"]
+    relay = replace(recorded_run, scenario=recorded_run.scenario | {"topology": {"kind": "relay"}})
+    assert dict(staleness.table([recorded_run, relay]))["updates taken"] == ["12", ""]
     page.write([folder / "run"], folder / "report.html")
     assert "Who waits for whom" in (folder / "report.html").read_text()
 
