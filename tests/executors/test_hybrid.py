@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fedray import checks
+from fedray.failures import failed_round
 from fedray.planning.plan import plan
 from fedray.report import recorded
 from fedray.report.recost import simulate_on_network
@@ -55,6 +56,8 @@ def test_what_a_client_that_drops_out_would_have_had_of_a_mean_stays_with_its_ne
     (schedule,), _, executor = stepped(hybrid(tmp_path, changes={"seed": 1, "network.device": device}), 1)
     assert schedule.models.clusters == {3: (0, 1, 3), 4: (2, 4)}
     assert sorted(schedule.clients) == [1, 2, 3, 4]
+    assert [e.id for e in executor.events if e.outcome == "failed"] == ["mix-0-0"]
+    assert list(failed_round(1, executor.events)) == []  # the server has its model
     m = dict(enumerate(executor.shared.samples))
     begun_with = executor.layout.view(executor.initial).double()
     end = {client: local_end(executor, 1, client, begun_with) for client in schedule.clients}

@@ -48,6 +48,7 @@ def stepped(file, rounds):
     for t in range(1, rounds + 1):
         schedule = planned.schedule(t, ledger)
         events = planned.events(schedule, ledger)
+        executor.events = events
         ledger = ledger.add(events, schedule)
         schedules.append(schedule.prune({e.id: e.outcome for e in events}))
         executor.reports = list(executor.run_round(schedules[-1]))
