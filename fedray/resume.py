@@ -28,9 +28,10 @@ def reopened(run: RunFolder, rounds: int | None) -> Loaded:
         raise ScenarioError(
             [f"--rounds {rounds}: got no more than the {done} rounds that are done, expected more"]
         )
-    companion = loaded.scenario.companion
-    if done and companion is not None and companion.fixed_rounds is not None:
-        raise loaded.error([companion.fixed_rounds])
+    scenario = loaded.scenario
+    for section in (scenario.companion, scenario.training):
+        if done and section is not None and section.fixed_rounds is not None:
+            raise loaded.error([section.fixed_rounds])
     return loaded
 
 

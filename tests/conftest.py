@@ -5,7 +5,10 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_metrics_report_interval_ms"] = "1000"  # noqa: SIM112 (its name; what is published shall be seen soon)
 os.environ["OMP_NUM_THREADS"] = "1"  # as the scenarios; more only fight with Ray's actors for the cores
 os.environ["HF_HUB_OFFLINE"] = "1"  # whatever asks the hub shall fail at once
+# nothing is left in the user's own cache; one for all processes of a user
+os.environ.setdefault("HF_DATASETS_CACHE", f"/tmp/fedray-test-datasets-{os.getuid()}")
 
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -24,10 +27,13 @@ settings.load_profile("fedray")
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Two processes share the tests: one has all that need the session's Ray, so that there is one; the
-    others go file by file, so that a file's fixtures are made once."""
+    others go file by file, so that a file's fixtures are made once. Files of few tests, among which are the
+    longest, come first: whoever ends last then has little left."""
+    groups = {item: "ray" if "cluster" in item.fixturenames else item.path.stem for item in items}
+    sizes = Counter(groups.values())
+    items.sort(key=lambda item: (groups[item] != "ray", sizes[groups[item]], groups[item]))
     for item in items:
-        group = "ray" if "cluster" in item.fixturenames else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
+        item.add_marker(pytest.mark.xdist_group(groups[item]))
     return (yield)
 
 

@@ -154,7 +154,7 @@ class Loaded:
             *(tree["network"][direction] for direction in DIRECTIONS),
             (tree["network"]["cell"] or {}).get("placement", {}),
         ):
-            for key in ("path", "judge"):
+            for key in ("path", "test", "judge"):
                 if isinstance(paths := section.get(key), list):  # of traces
                     section[key] = [self._found(path) for path in paths]
                 elif paths:
@@ -163,10 +163,13 @@ class Loaded:
             (tree["model"], "base"),
             (tree["augmentation"] or {}, "generator"),
             (tree["ledger"] or {}, "keys"),
+            (tree["evaluation"]["lm_eval"] or {}, "include"),
         )
         for section, key in folders:
             if section.get(key) and (self.folder / section[key]).is_dir():
                 section[key] = str((self.folder / section[key]).resolve())
+        if template := tree["model"].get("chat_template"):
+            tree["model"]["chat_template"] = self._found(template)
         for dotted_key, path in user_paths(self.scenario):
             put(tree, dotted_key, self._found(path), None)
         return tree

@@ -10,6 +10,7 @@ from fedray.scenario.base import Count, Fraction, Refused
 from fedray.scenario.codec import Codec
 from fedray.scenario.gan import Gan
 from fedray.scenario.kinds import OpenKind
+from fedray.scenario.language_model import LanguageModel
 from fedray.scenario.model_section import MOST_WIDE, Generates, Layers, ModelSection, Resolution
 from fedray.scenario.text_to_image import TextToImage
 from fedray.scenario.vae import Vae
@@ -110,6 +111,10 @@ class Diffusion(ModelSection):
     def cuts_by_timestep(self) -> bool:  # type: ignore[override]
         return self.server_from is not None
 
+    @property
+    def denoises(self) -> bool:  # type: ignore[override]
+        return self.server_from is None
+
     def implemented_by(self) -> str:
         return "fedray.learners.collafuse:CollaFuse" if self.server_from else self.implementation
 
@@ -203,16 +208,18 @@ class Transformer(ModelSection):
             yield Refused(".resolution", self.resolution, "none for text; data.length is its samples' size")
 
     def conflicts_with_data(self, data: Any) -> Iterator[Refused]:
-        if self.of_text and not data.of_text:
+        if data.has_conversations:
+            yield from super().conflicts_with_data(data)
+        elif self.of_text and not data.of_text:
             expected = "classification or masked_image, or data.kind text"
             yield Refused(".objective", f"{self.objective} on {data.kind}", expected)
-        if data.of_text and not self.of_text:
+        elif data.of_text and not self.of_text:
             expected = "masked_language or causal_language, or data of images"
             yield Refused(".objective", f"{self.objective} on text", expected)
 
 
 Model = Annotated[
-    TextToImage | Classifier | Diffusion | Gan | Vae | Transformer | Agent | Codec,
+    TextToImage | Classifier | Diffusion | Gan | Vae | Transformer | LanguageModel | Agent | Codec,
     Discriminator("kind"),
     OpenKind("learner"),
 ]
