@@ -25,6 +25,7 @@ from fedray.executors.turn import AuditedData as AuditedData
 from fedray.executors.turn import LocalUpdate as LocalUpdate
 from fedray.executors.turn import Turn as Turn
 from fedray.executors.turn import batches as batches
+from fedray.executors.turn import batches_of, in_chunks
 from fedray.executors.turn import failed_report as failed_report
 from fedray.executors.turn import seed_dropout as seed_dropout
 from fedray.randomness import generator, key
@@ -161,10 +162,9 @@ class LocalTraining(ClientDatasets):
         if isinstance(extra_samples, UsedSamples):
             places = extra_samples.places(scenario.seed, round_number, client, samples)
             samples = len(places)
-            order = [places[batch] for batch in self.batch_order(round_number, client, samples)]
         else:
             places = None
-            order = self.batch_order(round_number, client, samples)
+        order = self.batch_order(round_number, client, samples, shard, places)
         # fp16 gradients underflow: the loss is scaled, and a step whose scaled gradients overflow is left
         # out.
         scale = 1024.0 if scenario.training.precision == "fp16" else 1.0
@@ -175,17 +175,29 @@ class LocalTraining(ClientDatasets):
             places,
         )  # fmt: skip
 
-    def batch_order(self, round_number: int, client: int, samples: int) -> list[np.ndarray]:
-        """The batches of a local update: places of each one's samples among so many.
+    def batch_order(
+        self,
+        round_number: int,
+        client: int,
+        samples: int,
+        shard: Any = None,
+        places: np.ndarray | None = None,
+    ) -> list[np.ndarray]:
+        """The batches of a local update: indices of each one's samples.
 
         Args:
             round_number: from 1.
             client: whose.
             samples: that it trains on.
+            shard: what it trains on; None: of one group.
+            places: which of its samples those are; None: all.
         """
         rng = generator(self.job.scenario.seed, round_number, client, "batches")
-        draw_batches = batches if self.private is None else self.private.batches
-        return draw_batches(self.job.scenario.local_batches(client, samples), samples, rng)
+        sizes = self.job.scenario.local_batches(client, samples)
+        if self.private is None:
+            return batches_of(shard, sizes, samples, rng, places)
+        order: list[np.ndarray] = self.private.batches(sizes, samples, rng)
+        return order if places is None else [places[batch] for batch in order]
 
     def step(self, turn: Turn, optimizer: FlatOptimizer, samples: int) -> None:
         """A step along the gradient that a batch has left, or none where scaled gradients overflow.
@@ -272,8 +284,7 @@ class LocalTraining(ClientDatasets):
             return None
         loss = 0.0
         gradient.zero_()
-        for start in range(0, n, AUDITED_AT_ONCE):
-            indices = np.arange(start, min(start + AUDITED_AT_ONCE, n))
+        for indices in in_chunks(shard, n, AUDITED_AT_ONCE):
             batch = self.learner.draw(shard, indices, torch.Generator())
             part = self.learner.loss(batch) * (len(indices) / n)
             part.backward()

@@ -15,7 +15,7 @@ from fedray.aggregation.rule import Rule, State
 from fedray.executors import Job, refuse_infinite
 from fedray.executors.model import Model
 from fedray.executors.optimizer import FlatOptimizer, Group
-from fedray.executors.turn import Turn, batches
+from fedray.executors.turn import Turn, batches_of, in_chunks
 from fedray.learners.learner import AT_ONCE, Learner
 from fedray.personal.personal import Adjust, Part, Personal
 from fedray.randomness import generator, key
@@ -121,8 +121,7 @@ class OwnModel:
         )
         totals: dict[str, float] = {}
         with learner.evaluating():
-            for start in range(0, n, AT_ONCE):
-                indices = np.arange(start, min(start + AT_ONCE, n))
+            for indices in in_chunks(shard, n, AT_ONCE):
                 batch = learner.draw(shard, indices, draws)
                 means = {"loss": float(learner.loss(batch))} | learner.metrics(batch)
                 for name, value in means.items():
@@ -161,8 +160,7 @@ class OwnSteps:
                 update={"local_epochs": epochs, "local_steps": None}
             ).batches(turn.samples)
         rng = generator(scenario.seed, turn.round_number, turn.client, "own batches")
-        order = batches(sizes, turn.samples, rng)
-        return order if turn.places is None else [turn.places[batch] for batch in order]
+        return batches_of(turn.shard, sizes, turn.samples, rng, turn.places)
 
     def step(self, batch: np.ndarray, part: Part = "all") -> None:
         self.turn.add_loss(self._gradient(batch, part), len(batch))

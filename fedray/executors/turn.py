@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -91,6 +91,67 @@ def batches(sizes: Sequence[int], samples: int, rng: np.random.Generator) -> lis
         out.append(np.array(stream[:size]))
         stream = stream[size:]
     return out
+
+
+def grouped_batches(sizes: Sequence[int], groups: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+    """The same where a batch has samples of one group: of the order of all, the first sample that is left,
+    and the next ones of its group. A group has nearly the share of batches that its samples are of all; a
+    batch larger than a group repeats its samples.
+
+    Args:
+        sizes: of the batches.
+        groups: of each sample, int [n].
+        rng: what is drawn comes from it alone.
+    """
+    stream: list[int] = []
+    out = []
+    for size in sizes:
+        if not stream:
+            stream += rng.permutation(len(groups)).tolist()
+        group = groups[stream[0]]
+        places = [place for place, i in enumerate(stream) if groups[i] == group]
+        while len(places) < size:
+            more = rng.permutation(len(groups)).tolist()
+            places += [len(stream) + place for place, i in enumerate(more) if groups[i] == group]
+            stream += more
+        taken = set(places[:size])
+        out.append(np.array([stream[place] for place in places[:size]]))
+        stream = [i for place, i in enumerate(stream) if place not in taken]
+    return out
+
+
+def batches_of(
+    shard: Any, sizes: Sequence[int], samples: int, rng: np.random.Generator, places: np.ndarray | None = None
+) -> list[np.ndarray]:
+    """The batches of a local update: indices of a shard's samples; of one group each, where it has `groups`.
+
+    Args:
+        shard: what a client trains on.
+        sizes: of the batches.
+        samples: on how many it trains.
+        rng: what is drawn comes from it alone.
+        places: which those are; None: all.
+    """
+    groups = getattr(shard, "groups", None)
+    if groups is None:
+        order = batches(sizes, samples, rng)
+    else:
+        order = grouped_batches(sizes, groups if places is None else groups[places], rng)
+    return order if places is None else [places[batch] for batch in order]
+
+
+def in_chunks(shard: Any, samples: int, most: int) -> Iterator[np.ndarray]:
+    """All of a shard's samples, so many at once; of one group each, where it has `groups`.
+
+    Args:
+        shard: what a client trains on.
+        samples: that it has.
+        most: at once.
+    """
+    groups = getattr(shard, "groups", np.zeros(samples, np.int64))
+    for group in np.unique(groups):
+        places = np.flatnonzero(groups == group)
+        yield from (places[start : start + most] for start in range(0, len(places), most))
 
 
 def seed_dropout(device: torch.device, seed: int) -> None:

@@ -32,6 +32,7 @@ class LearnerContext:
         compute: the dtype that is computed in.
         base_precision: the scenario's `runtime.base_precision`.
         augment: the scenario's `data.augment`, of samples that are trained on.
+        in_buckets: whether images that are trained on are of several shapes.
     """
 
     dataset: DatasetInfo
@@ -41,6 +42,7 @@ class LearnerContext:
     compute: torch.dtype = torch.float32
     base_precision: str | None = None
     augment: tuple[AugmentSection, ...] = ()
+    in_buckets: bool = False
 
     def with_dataset(self, dataset: DatasetInfo) -> "LearnerContext":
         return replace(self, dataset=dataset)

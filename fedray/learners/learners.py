@@ -43,7 +43,8 @@ def load(
         info = (dataset or Dataset.of(scenario, folder)).info
     augment = tuple(scenario.data.augment)
     precision = scenario.runtime.base_precision
-    context = LearnerContext(info, folder, scenario.seed, device, compute, precision, augment)
+    buckets = scenario.data.in_buckets
+    context = LearnerContext(info, folder, scenario.seed, device, compute, precision, augment, buckets)
     return learner_class(section).load(section, context)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from fedray.scenario.base import FilePath, Refused, Section
-from fedray.scenario.data_section import DataSection
+from fedray.scenario.data_section import FittedImages
 
 INSTALL = "pip install 'fedray[huggingface]'"
 HUB_NAME = r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$"
@@ -46,7 +46,7 @@ class Columns(Section):
     )
     instruction: ColumnName | None = Field(
         default=None,
-        description="What a user asks for, beside `output` (Alpaca's form, Taori et al. 2023). None: another.",
+        description="What a user asks for, beside `output` (Taori et al. 2023). None: another.",
     )
     input: ColumnName | None = Field(
         default=None, description="What comes with an instruction. None: nothing."
@@ -81,7 +81,7 @@ class Columns(Section):
                     yield Refused(f"data.columns.{key}", got, f"none, or columns.{of[0]}")
 
 
-class HuggingFace(DataSection):
+class HuggingFace(FittedImages):
     """A data set of the Hugging Face hub, or a folder (or one file) that its library `datasets` reads: images
     in folders, parquet, JSON, CSV, WebDataset. It is downloaded when it is first opened, and kept in the
     cache of `datasets`; with HF_HUB_OFFLINE=1 the cache and local files have to do. What it holds is compared
@@ -137,6 +137,7 @@ class HuggingFace(DataSection):
         return "conversations" if self.has_conversations else "images"
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        yield from super().conflicts(scenario)
         if (self.name is None) == (self.path is None):
             got = "neither name nor path" if self.name is None else "name and path"
             yield Refused("data", got, "name, of the hub, or path, of a folder or a file")
@@ -166,5 +167,8 @@ class HuggingFace(DataSection):
         if self.partition.by_folder:
             expected = "column, with the column that says whose each sample is, or another"
             yield Refused(".partition.kind", "folder for a data set without folders", expected)
-        if self.channels is not None and columns.image is None:
-            yield Refused(".channels", self.channels, "none for conversations")
+        if columns.image is None:
+            if self.channels is not None:
+                yield Refused(".channels", self.channels, "none for conversations")
+            if self.fit != "crop":
+                yield Refused(".fit", self.fit, "none for conversations")
