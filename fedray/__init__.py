@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from fedray.data.samples import DatasetInfo, DatasetSamples, Samples
     from fedray.data.source import Source
     from fedray.evaluation.evaluation import Evaluation
+    from fedray.evaluation.features import Features
+    from fedray.executors.optimizer import Optimizer
     from fedray.executors.relay_defence import Hop, RelayDefence
     from fedray.executors.split.defences import Defence
     from fedray.failures import RunFailed
@@ -88,6 +90,7 @@ __all__ = [
     "EvaluationContext",
     "EvaluationReport",
     "ExactSum",
+    "Features",
     "FilePath",
     "Gathered",
     "GymnasiumEnvironment",
@@ -103,6 +106,7 @@ __all__ = [
     "Mixing",
     "Mode",
     "Offers",
+    "Optimizer",
     "Outcome",
     "Partition",
     "Personal",
@@ -164,6 +168,8 @@ _MODULES = {
     "fedray.data.samples": ["DatasetInfo", "DatasetSamples", "Samples"],
     "fedray.data.source": ["Source"],
     "fedray.evaluation.evaluation": ["Evaluation"],
+    "fedray.executors.optimizer": ["Optimizer"],
+    "fedray.evaluation.features": ["Features"],
     "fedray.executors.relay_defence": ["Hop", "RelayDefence"],
     "fedray.executors.split.defences": ["Defence"],
     "fedray.failures": ["RunFailed"],

@@ -14,13 +14,12 @@ EXPECTED = (
     '{"messages": [{"role", "content"}, ...]}, {"prompt", "completion"} or {"instruction", "input", "output"}'
 )
 MOST_KEYS = 8  # that are named of a line in none of the forms
-# Taori et al. 2023, of instructions with an input (github.com/tatsu-lab/stanford_alpaca, README.md)
-ALPACA = (  # around the instruction and the input
+# of Alpaca's prompt for an instruction with an input (github.com/tatsu-lab/stanford_alpaca, README.md)
+ALPACA = (
     "Below is an instruction that describes a task, paired with an input that provides further context. "
-    "Write a response that appropriately completes the request.\n\n### Instruction:\n",
-    "\n\n### Input:\n",
-    "\n\n### Response:",
+    "Write a response that appropriately completes the request."
 )
+INPUT = "\n\n### Input:\n"
 
 
 class Unfit(ValueError):
@@ -33,12 +32,13 @@ class Unfit(ValueError):
         self.expected = expected
 
 
-def conversation(row: Any) -> Conversation:
-    """The conversation of a line. A prompt that is a text is what a user says, and a completion is the
-    answer; so is an instruction, which with an input becomes Alpaca's prompt.
+def conversation(row: Any, given: str) -> Conversation:
+    """The conversation of a line. A prompt that is a text, or an instruction, is what a user says, and a
+    completion or output is the answer.
 
     Args:
         row: what the line's JSON says.
+        given: what becomes of an Alpaca line's input, as the section's `input` has it.
 
     Raises:
         Unfit: for another form, and for a conversation that ends without an answer.
@@ -48,14 +48,14 @@ def conversation(row: Any) -> Conversation:
     forms = [form for form in FORMS if all(row.get(key) is not None for key in form)]
     if len(forms) != 1:
         raise Unfit(_keys(row) if not forms else f"{_listed(sum(forms, ()))} at once", EXPECTED)
-    read = {"messages": _messages, "prompt": _completed, "instruction": _instructed}[forms[0][0]]
-    turns = tuple(read(row))
+    if forms[0] == ("messages",):
+        turns = _turns(row["messages"], "messages")
+    elif forms[0] == ("prompt", "completion"):
+        turns = _completed(row)
+    else:
+        turns = _instructed(row, given)
     _refuse_unanswered(turns)
-    return turns
-
-
-def _messages(row: Mapping[str, Any]) -> list[Message]:
-    return _turns(row["messages"], "messages")
+    return tuple(turns)
 
 
 def _completed(row: Mapping[str, Any]) -> list[Message]:
@@ -76,12 +76,21 @@ def _completed(row: Mapping[str, Any]) -> list[Message]:
     return [*_turns(prompt, "prompt"), *answers]
 
 
-def _instructed(row: Mapping[str, Any]) -> list[Message]:
+def _instructed(row: Mapping[str, Any], given: str) -> list[Message]:
     instruction = _text(row["instruction"], "instruction")
-    given = "" if row.get("input") is None else _text(row["input"], "input")
-    if given.strip():
-        instruction = f"{ALPACA[0]}{instruction}{ALPACA[1]}{given}{ALPACA[2]}"
-    return [Message("user", instruction), Message("assistant", _text(row["output"], "output"))]
+    context = "" if row.get("input") is None else _text(row["input"], "input")
+    turns = [Message("user", instruction), Message("assistant", _text(row["output"], "output"))]
+    if not context.strip() or given == "ignore":
+        return turns
+    if given == "alpaca":
+        turns.insert(0, Message("system", ALPACA))
+    asked = {
+        "alpaca": f"{instruction}{INPUT}{context}",
+        "append": f"{instruction} {context}",
+        "alone": context,
+    }
+    turns[-2] = Message("user", asked[given])
+    return turns
 
 
 def _turns(messages: Any, key: str) -> list[Message]:

@@ -28,11 +28,26 @@ VALUES = "a text or a whole number in each line"
 
 
 @dataclass(frozen=True)
-class Column:
-    """A key that each line has beside its conversation, and the scenario's key that names it."""
+class Reading:
+    """How lines are read.
 
-    name: str
+    Attributes:
+        key: the scenario's that led to the files.
+        given: what becomes of an Alpaca line's input.
+        category: the key of a line that says its label; None: its file.
+        column: the key of a line that says whose it is; None: its file or first folder.
+    """
+
     key: str
+    given: str
+    category: str | None = None
+    column: str | None = None
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The keys that each line has beside its conversation, each with the scenario's that names it."""
+        named = {self.column: "data.partition.column", self.category: "data.category"}
+        return {name: key for name, key in named.items() if name is not None}
 
 
 @dataclass(frozen=True)
@@ -54,13 +69,14 @@ class InstructionsSource(Source):
     def open(self, split: Split) -> Conversations:
         section = self.section
         if section.test is not None and split == "test":
-            test = _samples(self._places(section.test, "data.test", False), "data.test", section.category)
+            places = self._places(section.test, "data.test", False)
+            test = _read(places, Reading("data.test", section.input, section.category))
             return _labelled_as(test, self.train.label_names)
-        places = self._places(section.path, "data.path", section.partition.by_folder)
-        columns = section.partition.by_column
-        samples = _samples(places, "data.path", section.category, columns)
-        if section.partition.by_label and section.category is None and len(samples.label_names) == 1:
-            got = f"none for partition {section.partition.kind}, and one file"
+        partition = section.partition
+        places = self._places(section.path, "data.path", partition.by_folder)
+        samples = _read(places, Reading("data.path", section.input, section.category, partition.by_column))
+        if partition.by_label and section.category is None and len(samples.label_names) == 1:
+            got = f"none for partition {partition.kind}, and one file"
             raise Refused("data.category", got, "the key of a line that says its category")
         if not section.held_out_share:
             return samples
@@ -78,7 +94,7 @@ class InstructionsSource(Source):
         if missing := [name for name in at_site.folders if composed(name) not in owners]:
             expected = f"a folder with *{SUFFIX} in it, or a file of this name and {SUFFIX}"
             raise Refused(key, f"no conversations of {missing[0]!r}", expected)
-        samples = _samples(places, key)
+        samples = _read(places, Reading(key, section.input))
         groups = np.asarray(samples.groups)
         clients = section.clients_at_sites()[site]
         return samples, {
@@ -126,50 +142,32 @@ def _labelled_as(samples: Conversations, names: Sequence[str]) -> Conversations:
     return replace(samples, labels=numbers[samples.labels], label_names=known)
 
 
-def _samples(
-    places: tuple[Place, ...], key: str, category: str | None = None, column: str | None = None
-) -> Conversations:
-    """Every conversation in these files.
-
-    Args:
-        places: the files.
-        key: the scenario's that led to them.
-        category: the key of a line that says its label; None: its file.
-        column: the key of a line that says whose it is; None: its file or first folder.
-    """
-    wanted = (
-        *([] if category is None else [Column(category, "data.category")]),
-        *([] if column is None else [Column(column, "data.partition.column")]),
-    )
-    return _read(places, key, wanted)
-
-
 @lru_cache(maxsize=4)  # every evaluation asks again; files that have changed are read again
-def _read(places: tuple[Place, ...], key: str, wanted: tuple[Column, ...]) -> Conversations:
+def _read(places: tuple[Place, ...], reading: Reading) -> Conversations:
+    """Every conversation in these files."""
     conversations: list[Conversation] = []
-    columns: dict[str, list[str | int]] = {column.name: [] for column in wanted}  # one may be both
+    columns: dict[str, list[str | int]] = {name: [] for name in reading.columns}
     sizes = []
     for place in places:
         before = len(conversations)
-        for where, row in _rows(place.file, key):
+        for where, row in _rows(place.file, reading.key):
             try:
-                conversations.append(conversation(row))
+                conversations.append(conversation(row, reading.given))
             except Unfit as e:
-                raise Refused(key, f"{where}: {e.got}", e.expected) from None
-            for column in {column.name: column for column in wanted}.values():
-                columns[column.name].append(_value(row, column, where))
+                raise Refused(reading.key, f"{where}: {e.got}", e.expected) from None
+            for name, key in reading.columns.items():
+                columns[name].append(_value(row, name, key, where))
         sizes.append(len(conversations) - before)
         if not sizes[-1]:
-            raise Refused(key, f"{place.file} without conversations", LINES)
+            raise Refused(reading.key, f"{place.file} without conversations", LINES)
     files = np.repeat(np.arange(len(places)), sizes)
     labels = files
     names = [place.name for place in places]
-    groups: list[str] = [places[k].owner for k in files]
-    for column in wanted:
-        if column.key == "data.category":
-            labels, names = _labels(columns[column.name])
-        else:
-            groups = [str(value) for value in columns[column.name]]
+    groups = [places[k].owner for k in files]
+    if reading.category is not None:
+        labels, names = _labels(columns[reading.category])
+    if reading.column is not None:
+        groups = [str(value) for value in columns[reading.column]]
     return Conversations(conversations, labels, names, groups, columns)
 
 
@@ -202,19 +200,25 @@ def _rows(file: Path, key: str) -> Iterator[tuple[str, Any]]:
             raise Refused(key, f"{where}: no JSON ({e})", LINES) from None
 
 
-def _value(row: Mapping[str, Any], column: Column, where: str) -> str | int:
-    """What a line says in a column."""
-    name = column.name
+def _value(row: Mapping[str, Any], name: str, key: str, where: str) -> str | int:
+    """What a line says in a column.
+
+    Args:
+        row: what the line says.
+        name: of the column.
+        key: the scenario's that names it.
+        where: the line's file and number.
+    """
     if name not in row:
         keys = ", ".join(shortened(printable(key), 40) for key in list(row)[:8])
         expected = did_you_mean(name, row) or VALUES
-        raise Refused(column.key, f"{name!r}, which {where} lacks (it has {keys})", expected)
+        raise Refused(key, f"{name!r}, which {where} lacks (it has {keys})", expected)
     value = row[name]
     if isinstance(value, bool) or not isinstance(value, str | int):
         got = {float: "a float", bool: "true or false", type(None): "null"}.get(
             type(value), "no single value"
         )
-        raise Refused(column.key, f"{name!r}, which is {got} in {where}", VALUES)
+        raise Refused(key, f"{name!r}, which is {got} in {where}", VALUES)
     return value
 
 

@@ -3,9 +3,9 @@ or of other clients."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from copy import copy
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,9 +25,10 @@ from fedray.executors.turn import AuditedData as AuditedData
 from fedray.executors.turn import LocalUpdate as LocalUpdate
 from fedray.executors.turn import Turn as Turn
 from fedray.executors.turn import batches as batches
-from fedray.executors.turn import batches_of, in_chunks
 from fedray.executors.turn import failed_report as failed_report
 from fedray.executors.turn import seed_dropout as seed_dropout
+from fedray.executors.turn import summable as summable
+from fedray.learners.micro_batches import micro_batches
 from fedray.randomness import generator, key
 from fedray.scenario.kinds import implementation
 
@@ -78,6 +79,7 @@ class LocalTraining(ClientDatasets):
         received: Tensor,
         state: State,
         extra_samples: RoundSamples | None = None,
+        staleness: int = 0,
     ) -> LocalUpdate:
         """One client's local update; the worker's model has its end.
 
@@ -87,11 +89,12 @@ class LocalTraining(ClientDatasets):
             received: numbers [received] fp32 that the client got.
             state: what it kept of its last local update.
             extra_samples: that join its own, or which of its own it trains on.
+            staleness: by how many server steps `received` is older than the newest.
 
         Raises:
             DataFailure: for samples that cannot be read, and for losses and gradients that are not finite.
         """
-        turn = self.begin(round_number, client, received, state, extra_samples)
+        turn = self.begin(round_number, client, received, state, extra_samples, staleness)
         seed_dropout(self.model.flat.all.device, key(self.job.scenario.seed, round_number, client, "dropout"))
         self.learner.prepare_round(round_number)
         optimizer = self.optimizer
@@ -109,9 +112,15 @@ class LocalTraining(ClientDatasets):
 
     def take_gradient(self, turn: Turn, indices: np.ndarray) -> float:
         """Adds a batch's gradient, times the turn's scale, and gives its mean loss."""
-        loss = self.learner.loss(self.learner.draw_training(turn.shard, indices, turn.draws))
-        (loss * turn.scale if turn.scale != 1 else loss).backward()
-        return float(loss.detach())
+        whole = self.learner.draw_training(turn.shard, indices, turn.draws)
+        most = self.job.scenario.training.batch_size
+        mean = 0.0
+        for piece, share in micro_batches(self.learner, whole, len(indices), most):
+            loss = self.learner.loss(piece)
+            weight = share * turn.scale
+            (loss * weight if weight != 1 else loss).backward()
+            mean += float(loss.detach()) * share
+        return mean
 
     def _take_private_gradient(self, turn: Turn, indices: np.ndarray) -> None:
         """Clipped sample by sample, with noise, of a batch that may be empty."""
@@ -133,6 +142,7 @@ class LocalTraining(ClientDatasets):
         received: Tensor,
         state: State,
         extra_samples: RoundSamples | None = None,
+        staleness: int = 0,
     ) -> Turn:
         """A local update before its first step; the worker's model has its beginning. Takes and raises what
         `run` does.
@@ -143,6 +153,7 @@ class LocalTraining(ClientDatasets):
             received: numbers [received] fp32 that the client got.
             state: what it kept of its last local update.
             extra_samples: that join its own, or which of its own it trains on.
+            staleness: by how many server steps `received` is older than the newest.
         """
         scenario = self.job.scenario
         shard, samples = self._data(client, round_number, extra_samples)
@@ -159,45 +170,37 @@ class LocalTraining(ClientDatasets):
         start = received[: flat.layout.trained]
         adjust = rule.on_client_start(start, received[flat.layout.numel :], state)
         draws = torch.Generator().manual_seed(key(scenario.seed, round_number, client, "noise"))
+        groups = getattr(shard, "groups", None)
+        places = None
         if isinstance(extra_samples, UsedSamples):
             places = extra_samples.places(scenario.seed, round_number, client, samples)
             samples = len(places)
-        else:
-            places = None
-        order = self.batch_order(round_number, client, samples, shard, places)
+            groups = None if groups is None else groups[places]
+        order = self.batch_order(round_number, client, samples, groups)
+        order = order if places is None else [places[batch] for batch in order]
         # fp16 gradients underflow: the loss is scaled, and a step whose scaled gradients overflow is left
         # out.
         scale = 1024.0 if scenario.training.precision == "fp16" else 1.0
-        came = received[: flat.layout.numel]
         own = parts_of(everything, flat.all.device)[1]
         return Turn(
-            round_number, client, shard, samples, rule, start, state, adjust, draws, order, scale, came, own,
-            places,
+            round_number, client, shard, samples, rule, start, state, adjust, draws, order, scale,
+            received[: flat.layout.numel], own, places, staleness,
         )  # fmt: skip
 
     def batch_order(
-        self,
-        round_number: int,
-        client: int,
-        samples: int,
-        shard: Any = None,
-        places: np.ndarray | None = None,
+        self, round_number: int, client: int, samples: int, groups: np.ndarray | None = None
     ) -> list[np.ndarray]:
-        """The batches of a local update: indices of each one's samples.
+        """The batches of a local update: places of each one's samples among so many.
 
         Args:
             round_number: from 1.
             client: whose.
             samples: that it trains on.
-            shard: what it trains on; None: of one group.
-            places: which of its samples those are; None: all.
+            groups: of each of them, of which a batch has one; None: there are none.
         """
         rng = generator(self.job.scenario.seed, round_number, client, "batches")
-        sizes = self.job.scenario.local_batches(client, samples)
-        if self.private is None:
-            return batches_of(shard, sizes, samples, rng, places)
-        order: list[np.ndarray] = self.private.batches(sizes, samples, rng)
-        return order if places is None else [places[batch] for batch in order]
+        draw_batches = partial(batches, groups=groups) if self.private is None else self.private.batches
+        return draw_batches(self.job.scenario.local_batches(client, samples), samples, rng)
 
     def step(self, turn: Turn, optimizer: FlatOptimizer, samples: int) -> None:
         """A step along the gradient that a batch has left, or none where scaled gradients overflow.
@@ -218,17 +221,33 @@ class LocalTraining(ClientDatasets):
                 assert turn.adjust is not None
                 turn.adjust(gradient[home:], weights[home:])
 
-        if self.take_step(turn, optimizer, adjust):
+        factor = self.rate_factor(turn, len(turn.losses) - 1, len(turn.batches))
+        if self.take_step(turn, optimizer, adjust, factor):
             turn.samples_taken += samples
             turn.steps_taken += 1
+            turn.factors += factor
 
-    def take_step(self, turn: Turn, optimizer: FlatOptimizer, adjust: AdjustGradient | None) -> bool:
+    def rate_factor(self, turn: Turn, step: int, steps: int) -> float:
+        """By what the schedule multiplies the learning rate in a step: in the round that follows the model
+        that the client began with.
+
+        Args:
+            turn: the local update.
+            step: its number, from 0.
+            steps: how many there are.
+        """
+        return self.job.scenario.training.rate_factor(turn.round_number - turn.staleness, step, steps)
+
+    def take_step(
+        self, turn: Turn, optimizer: FlatOptimizer, adjust: AdjustGradient | None, factor: float
+    ) -> bool:
         """Whether a step is taken along an optimizer's gradient; raises what `step` does.
 
         Args:
             turn: the local update.
             optimizer: with its gradient.
             adjust: changes that gradient, once it is clipped.
+            factor: on the learning rate.
         """
         if turn.scale != 1:
             optimizer.gradient.div_(turn.scale)
@@ -242,7 +261,7 @@ class LocalTraining(ClientDatasets):
             return False
         if adjust is not None:
             adjust(optimizer.gradient, optimizer.weights)
-        optimizer.step()
+        optimizer.step(factor)
         return True
 
     def end(self, turn: Turn, own: State | None = None) -> LocalUpdate:
@@ -250,8 +269,9 @@ class LocalTraining(ClientDatasets):
         for a model of its own."""
         flat = self.model.flat
         scenario = self.job.scenario
-        rate = scenario.training.optimizer.learning_rate
         taken = max(1, turn.steps_taken)
+        # the mean of the steps': times their number it is how far gradients of norm 1 would have gone
+        rate = scenario.training.optimizer.learning_rate * (turn.factors / taken or 1.0)
         extra, kept = turn.rule.on_client_end(turn.start, flat.travelling_trained, taken, rate, turn.state)
         if kept and not scenario.aggregation.keeps_client_state:
             kind = scenario.aggregation.kind
@@ -284,7 +304,8 @@ class LocalTraining(ClientDatasets):
             return None
         loss = 0.0
         gradient.zero_()
-        for indices in in_chunks(shard, n, AUDITED_AT_ONCE):
+        for start in range(0, n, AUDITED_AT_ONCE):
+            indices = np.arange(start, min(start + AUDITED_AT_ONCE, n))
             batch = self.learner.draw(shard, indices, torch.Generator())
             part = self.learner.loss(batch) * (len(indices) / n)
             part.backward()
@@ -327,12 +348,3 @@ class LocalTraining(ClientDatasets):
         received = self.own_model.chosen(round_number, client, received, state, copy(self.rule))
         self.load_client(client, received, state)
         self.own_model.load(state)
-
-
-@contextmanager
-def summable(client: int | None = None) -> Iterator[None]:
-    """What cannot be added up is its client's failure."""
-    try:
-        yield
-    except ValueError as e:
-        raise DataFailure("training", f"{e} (a smaller learning rate?)", client) from None

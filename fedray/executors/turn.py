@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -42,9 +43,11 @@ class Turn:
     received: Tensor  # the global numbers [numel] that it began with
     own_state: State  # what the client kept for a model of its own
     places: np.ndarray | None = None  # which of the client's samples it trains on; None: all
+    staleness: int = 0  # server steps by which the model that it began with is older than the newest
     losses: list[float] = field(default_factory=list)  # each batch's loss times its samples
     samples_taken: int = 0  # that steps were taken for
     steps_taken: int = 0
+    factors: float = 0.0  # on the learning rate, added up over the steps taken
     own_samples_taken: int = 0  # by steps whose result stays at home
     own_steps_taken: int = 0
 
@@ -81,8 +84,19 @@ def failed_report(round_number: int, client: int, samples: int, failure: DataFai
     return TrainReport(round_number, client, samples, 0, math.nan, str(failure), failure.stage)
 
 
-def batches(sizes: Sequence[int], samples: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Index arrays of one local update: the samples in a fresh order each time they have all been used."""
+def batches(
+    sizes: Sequence[int], samples: int, rng: np.random.Generator, groups: np.ndarray | None = None
+) -> list[np.ndarray]:
+    """Index arrays of one local update: the samples in a fresh order each time they have all been used.
+
+    Args:
+        sizes: of the batches.
+        samples: that there are.
+        rng: what is drawn comes from it alone.
+        groups: of each sample, int [n], of which a batch has one (see `grouped_batches`).
+    """
+    if groups is not None:
+        return grouped_batches(sizes, groups, rng)
     stream: list[int] = []
     out = []
     for size in sizes:
@@ -96,13 +110,7 @@ def batches(sizes: Sequence[int], samples: int, rng: np.random.Generator) -> lis
 def grouped_batches(sizes: Sequence[int], groups: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
     """The same where a batch has samples of one group: of the order of all, the first sample that is left,
     and the next ones of its group. A group has nearly the share of batches that its samples are of all; a
-    batch larger than a group repeats its samples.
-
-    Args:
-        sizes: of the batches.
-        groups: of each sample, int [n].
-        rng: what is drawn comes from it alone.
-    """
+    batch larger than a group repeats its samples. With one group the batches are those of `batches`."""
     stream: list[int] = []
     out = []
     for size in sizes:
@@ -118,26 +126,6 @@ def grouped_batches(sizes: Sequence[int], groups: np.ndarray, rng: np.random.Gen
         out.append(np.array([stream[place] for place in places[:size]]))
         stream = [i for place, i in enumerate(stream) if place not in taken]
     return out
-
-
-def batches_of(
-    shard: Any, sizes: Sequence[int], samples: int, rng: np.random.Generator, places: np.ndarray | None = None
-) -> list[np.ndarray]:
-    """The batches of a local update: indices of a shard's samples; of one group each, where it has `groups`.
-
-    Args:
-        shard: what a client trains on.
-        sizes: of the batches.
-        samples: on how many it trains.
-        rng: what is drawn comes from it alone.
-        places: which those are; None: all.
-    """
-    groups = getattr(shard, "groups", None)
-    if groups is None:
-        order = batches(sizes, samples, rng)
-    else:
-        order = grouped_batches(sizes, groups if places is None else groups[places], rng)
-    return order if places is None else [places[batch] for batch in order]
 
 
 def in_chunks(shard: Any, samples: int, most: int) -> Iterator[np.ndarray]:
@@ -159,3 +147,12 @@ def seed_dropout(device: torch.device, seed: int) -> None:
     torch.random.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)
+
+
+@contextmanager
+def summable(client: int | None = None) -> Iterator[None]:
+    """What cannot be added up is its client's failure."""
+    try:
+        yield
+    except ValueError as e:
+        raise DataFailure("training", f"{e} (a smaller learning rate?)", client) from None

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedray.data import Samples
-from fedray.data.fitting import buckets, nearest
+from fedray.data.fitting import Size
 from fedray.learners.adapter_files import KOHYA_FILE
 from fedray.learners.base_networks import libraries_refuse
 from fedray.learners.base_precision import BasePrecision
@@ -26,6 +26,7 @@ from fedray.learners.bases import locate, refuse_unknown_to
 from fedray.learners.contexts import LearnerContext
 from fedray.learners.families.family import Conditions, open_family
 from fedray.learners.flops import counted_flops
+from fedray.learners.latent_buckets import in_buckets, shapes_of
 from fedray.learners.latents import LatentBuckets, LatentShard, NoisedLatents
 from fedray.learners.losses import weighted_mean
 from fedray.learners.pictures import shaped_pixels
@@ -95,7 +96,7 @@ class TextToImage(PipelineGeneration):
         samples: Samples,
         indices: np.ndarray,
         mirrors: bool = False,
-        shape: tuple[int, int] | None = None,
+        shape: Size | None = None,
     ) -> LatentShard:
         """The same.
 
@@ -151,40 +152,23 @@ class TextToImage(PipelineGeneration):
         """What a ControlNet takes of sample i, whose pixels are [3, size, size]; None where there is none."""
         return None
 
-    def _in_buckets(self, samples: Samples, indices: np.ndarray) -> LatentBuckets:
-        """A client's samples, each in the shape that is nearest to its own."""
-        groups = np.array([nearest(samples.image(int(i)).size, self.buckets) for i in indices])
-        used = np.unique(groups)
-        mirrors = bool(self.context.augment)
-        rows = np.empty(len(indices), np.int64)
-        shards = []
-        for group in used:
-            places = np.flatnonzero(groups == group)
-            rows[places] = np.arange(len(places))
-            shards.append(self._encoded(samples, indices[places], mirrors, self.buckets[group]))
-        return LatentBuckets(shards, np.searchsorted(used, groups), rows)
-
     @cached_property
-    def buckets(self) -> list[tuple[int, int]]:
+    def buckets(self) -> list[Size]:
         """The shapes that images are trained on in. Raises Refused where it takes squares alone."""
-        step = self.family.bucket_step
-        if step is None:
-            got = f"bucket for a {self.family.files.pipeline}"
-            raise Refused("data.fit", got, "crop or pad: its images are squares here")
-        levels = len(self.family.denoiser.down_blocks)
-        # the stages of a U-Net round the sides of squares alone
-        if self.latent_shape[1] % 2**levels:
-            multiple = self.family.latent_factor * 2**levels
-            raise Refused("model.resolution", f"{self.size} with buckets", f"a multiple of {multiple}")
-        return buckets(self.size, step)
+        return shapes_of(self.family, self.size)
 
     def encode_client(
         self, client: int, samples: Samples, indices: np.ndarray
     ) -> LatentShard | LatentBuckets:
         """A client's samples, and class images beside them where there is a prior."""
+        mirrors = bool(self.context.augment)
         if self.context.in_buckets:
-            return self._in_buckets(samples, indices)
-        shard = self._encoded(samples, indices, mirrors=bool(self.context.augment))
+
+            def encode(some: np.ndarray, shape: Size) -> LatentShard:
+                return self._encoded(samples, some, mirrors, shape)
+
+            return in_buckets(samples, indices, self.buckets, encode)
+        shard = self._encoded(samples, indices, mirrors)
         if self.section.prior is not None:
             images = class_images(self, client)
             shard.class_images = self.encode(images, np.arange(len(images)))
@@ -233,10 +217,33 @@ class TextToImage(PipelineGeneration):
 
     def _draw(self, shard: LatentShard, indices: np.ndarray, generator: torch.Generator) -> NoisedLatents:
         b = len(indices)
+        eps = torch.randn((2, b, *shard.mean.shape[1:]), generator=generator)
+        timesteps = self.family.noise.draw(b, generator)
+        dropped = torch.rand(b, generator=generator) < self.section.caption_dropout
+        return self._batch(shard, indices, eps, timesteps, dropped)
+
+    def noised(
+        self, shard: LatentShard, indices: np.ndarray, levels: Tensor, generators: Sequence[torch.Generator]
+    ) -> NoisedLatents:
+        shape = (2, *shard.mean.shape[1:])
+        eps = torch.stack([torch.randn(shape, generator=g) for g in generators], 1)
+        dropped = torch.zeros(len(indices), dtype=torch.bool)
+        return self._batch(shard, indices, eps, self.family.noise.at(levels), dropped)
+
+    def _batch(
+        self, shard: LatentShard, indices: np.ndarray, eps: Tensor, timesteps: Tensor, dropped: Tensor
+    ) -> NoisedLatents:
+        """One step's inputs of draws that were made on the CPU.
+
+        Args:
+            shard: a client's samples.
+            indices: [b], of samples in the shard.
+            eps: [2, b, c, h, w], of the latents and of the noise.
+            timesteps: [b].
+            dropped: bool [b], captions that are not read.
+        """
         i = torch.from_numpy(indices).to(shard.mean.device)
-        eps = torch.randn((2, b, *shard.mean.shape[1:]), generator=generator).to(i.device)
-        timesteps = self.family.noise.draw(b, generator).to(i.device)
-        dropped = (torch.rand(b, generator=generator) < self.section.caption_dropout).to(i.device)
+        eps, timesteps, dropped = (t.to(i.device) for t in (eps, timesteps, dropped))
         latents = self.family.scaled(shard.mean[i] + shard.std[i] * eps[0])
         source = shard.ids if shard.hidden is None else shard.hidden
         texts = {

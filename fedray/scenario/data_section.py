@@ -1,7 +1,7 @@
 """What every `data` section has."""
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -21,15 +21,19 @@ class DataSection(KindSection):
         description="How images are changed at random while they are trained on, one after the other; in "
         "every step anew, and never those that are tested on.",
     )
+    holdout: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None,
+        description="The share of every client's samples, drawn once, that nobody trains on. In each round "
+        "that is evaluated every client measures the global model on its own, and only numbers leave it: "
+        "eval_holdout_* in metrics. None: none.",
+    )
 
     # what `check` looks at instead of opening samples that take long to open: `module:function` of (section,
     # the scenario's folder), which raises Refused for what is missing
     verify_files: ClassVar[str | None] = None
     has_test_set: ClassVar[bool] = True  # whether some of its samples are kept to test on
     of_text: ClassVar[bool] = False  # whether its samples are tokens, not images
-    has_conversations: ClassVar[bool] = (
-        False  # whether its samples are conversations, which have no tokens yet
-    )
+    has_conversations: ClassVar[bool] = False  # whether its samples are turns of speech, not tokens yet
     has_environments: ClassVar[bool] = False  # whether its samples are requests in clients' environments
     needs_captions: ClassVar[bool] = False  # whether each sample's caption is the user's own
     # whether its samples have columns beside what is learnt, which `Samples.column` gives

@@ -46,7 +46,7 @@ class Columns(Section):
     )
     instruction: ColumnName | None = Field(
         default=None,
-        description="What a user asks for, beside `output` (Taori et al. 2023). None: another.",
+        description="What a user asks for, beside `output` (Alpaca, Taori et al. 2023). None: another.",
     )
     input: ColumnName | None = Field(
         default=None, description="What comes with an instruction. None: nothing."

@@ -33,6 +33,14 @@ class Instructions(DataSection):
         description="The key of a line that says of what category it is, for a partition by label. None: "
         "each file is one.",
     )
+    input: Literal["alpaca", "append", "alone", "ignore"] = Field(
+        default="alpaca",
+        description="What becomes of an Alpaca line's input. alpaca: it follows the instruction under "
+        "Alpaca's heading, and a system turn has the first sentences of Alpaca's prompt. append: it follows "
+        "the instruction and a space (as in OpenFedLLM, and in FlowerTune's finance and code). alone: it "
+        "stands in the instruction's place (as in both's medical). ignore: it is left out (as in "
+        "FlowerTune's general). A line without an input is its instruction.",
+    )
     held_out: Fraction | None = Field(
         default=None,
         description="The share of every client's folder, file or column value that is kept to test on, drawn "

@@ -16,7 +16,7 @@ from fedray.data import open_source
 from fedray.data.fitting import buckets, nearest
 from fedray.data.image_folder import read
 from fedray.data.sources import source
-from fedray.executors.turn import batches, batches_of, grouped_batches, in_chunks
+from fedray.executors.turn import batches, in_chunks
 from fedray.learners.families.sdxl import StableDiffusionXL
 from fedray.learners.latents import LatentBuckets
 from fedray.learners.learners import load as loaded_learner
@@ -154,7 +154,7 @@ def test_buckets_of_1024_pixels_are_among_those_of_sdxl_and_have_no_more_pixels(
 )
 @settings(max_examples=60)
 def test_a_batch_has_samples_of_one_group_each_equally_often(groups, sizes, seed):
-    order = grouped_batches(sizes, groups, np.random.default_rng(seed))
+    order = batches(sizes, len(groups), np.random.default_rng(seed), groups)
     assert [len(batch) for batch in order] == sizes
     for batch in order:
         assert len(set(groups[batch])) == 1
@@ -164,17 +164,11 @@ def test_a_batch_has_samples_of_one_group_each_equally_often(groups, sizes, seed
         assert counts.max() - counts.min() <= 1
     alike = np.zeros(len(groups), int)
     plain = batches(sizes, len(groups), np.random.default_rng(seed))
-    one = grouped_batches(sizes, alike, np.random.default_rng(seed))
+    one = batches(sizes, len(groups), np.random.default_rng(seed), alike)
     assert all(np.array_equal(a, b) for a, b in zip(one, plain, strict=True))
     chunks = list(in_chunks(LatentBuckets([], groups, groups), len(groups), 4))
     assert sorted(np.concatenate(chunks).tolist()) == list(range(len(groups)))
     assert all(len(chunk) <= 4 and len(set(groups[chunk])) == 1 for chunk in chunks)
-
-
-def test_batches_of_some_places_are_of_those():
-    shard = LatentBuckets([], np.array([0, 1, 0, 1, 1]), np.zeros(5, int))
-    order = batches_of(shard, [2] * 6, 3, np.random.default_rng(0), np.array([1, 2, 4]))
-    assert {tuple(sorted(set(batch.tolist()))) for batch in order} <= {(1, 4), (2,)}
 
 
 @pytest.fixture

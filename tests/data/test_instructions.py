@@ -78,13 +78,13 @@ def test_every_form_becomes_a_conversation_that_the_assistant_ends(tmp_path):
         {"messages": [user, answer | {"tool_calls": None}], "prompt": "of UltraChat", "prompt_id": "a"},
     ]
     s, u, a = (("system", "Be brief."), ("user", "Hello?\u2028"), ("assistant", " Hello! "))
-    published = PUBLISHED.replace("{instruction}", "Add {input}.", 1)
-    published = "1 {instruction} 2".join(published.rsplit("{input}", 1))
+    first, _, second = PUBLISHED.partition("\n\n### Instruction:\n{instruction}")
+    given = second.removesuffix("\n\n### Response:").replace("{input}", "1 {instruction} 2")
     expected = [
         [s, u, a, u, a],
         [("user", "Hello?"), ("assistant", " Hello!")],
         [s, u, a],
-        [("user", published), ("assistant", "3")],
+        [("system", first), ("user", f"Add {{input}}.{given}"), ("assistant", "3")],
         [("user", "Say {x}."), ("assistant", "x")],
         [("user", "Say y."), ("assistant", "y")],
         [u, a],
@@ -95,6 +95,16 @@ def test_every_form_becomes_a_conversation_that_the_assistant_ends(tmp_path):
     assert turns(samples) == expected
     assert samples.captions[2] == "system: Be brief.\nuser: Hello?\u2028\nassistant:  Hello! "
     assert not list(samples.unreadable({0: np.arange(len(samples))}))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [("append", "Add. 1 and 2"), ("alone", "1 and 2"), ("ignore", "Add.")],
+)
+def test_an_alpaca_input_goes_where_the_scenario_says(given, said, tmp_path):
+    rows = [{"instruction": "Add.", "input": x, "output": "3"} for x in ("1 and 2", "", " ")]
+    samples = read(put(tmp_path, a=rows), input=given, held_out=0.0)
+    assert turns(samples) == [[("user", text), ("assistant", "3")] for text in (said, "Add.", "Add.")]
 
 
 BAD = {
@@ -336,7 +346,7 @@ def test_a_link_into_another_clients_folder_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({}, "model.kind: got classifier on conversations, expected a model that learns to answer in them"),
+        ({}, "model.kind: got classifier on conversations, expected language_model"),
         (
             {"held_out": 0.2, "test": "said"},
             "data.held_out: got 0.2 beside data.test, expected one of the two",

@@ -43,7 +43,9 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
         *("awgn", "rayleigh"),  # channels of a codec, which cites
         *("lfu", "lru", "hits_per_byte"),  # of a cache
         *("constant", "polynomial", "hinge"),  # of staleness, in a mode that cites
+        "step",  # a learning rate's, beside constant, linear and polynomial
         "ns2",  # a format of movement
+        "garments",  # features of a judge of ours
         *("equal", "broadcast", "min_max"),  # shares of a band
         *("random", "round_robin", "most_free", "nearest_with_model", "greedy", "prophet"),  # plain rules
         *("level", "neighbours", "sidelink", "flops", "profile", "mix", "disc", "line", "places"),
@@ -68,7 +70,7 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "noise": {"seed", "secret"},
     "network": {"cnn", "cnn_norm"},
     "norm": {"batch", "group", "none"},  # of a resnet18 or a gan alone
-    "targets": {"attention", "kohya"},
+    "targets": {"attention", "kohya", "all-linear"},
     "payload": {"fp32", "fp16", "bf16"},
     "likelihood": {"bernoulli", "gaussian"},
     "precision": {"fp32", "bf16"},
@@ -78,6 +80,9 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "value": {"samples", "equal"},
     "criterion": {"loss", "accuracy"},  # of a line search
     "at": {"server", "server_broadcast", "client"},
+    "input": {"alpaca", "append", "alone", "ignore"},  # of instructions
+    "over": {"rounds", "steps"},  # of a learning rate
+    "first": {0, 1},
     "labels": {"uniform", "lacking", "dirty", "clean"},
     "place": {"random", "first", "last"},
     "start": {"global", "own", "linear", "random"},  # of a codec, which cites
