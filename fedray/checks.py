@@ -76,14 +76,8 @@ def _missing(loaded: Loaded) -> ScenarioError:
                 )
             )
 
-    # what lies at a site, its own nodes look at
-    if (verify_data := scenario.data.verify_files) is not None:
-        attempt("data", lambda: resolve(verify_data)(scenario.data, loaded.folder))
-    elif not scenario.sites and to_download(scenario.data, loaded.folder) is None:
-        quick = scenario.data.quick()
-        attempt("data", lambda: holdings(scenario.model_copy(update={"data": quick}), loaded.folder))
-        if tested(scenario) and not scenario.data.may_download:
-            attempt("data", lambda: open_source(quick, loaded.folder, "test"))
+    for action in _looks_at_data(scenario, loaded.folder):
+        attempt("data", action)
     if scenario.topology.splits_model:
         attempt("model", partial(_cut, scenario.model, scenario.split, loaded.folder))
     elif (verify_files := scenario.model.verify_files) is not None:
@@ -132,6 +126,17 @@ def _inputs(scenario: Scenario, folder: Path) -> Iterator[tuple[str, Callable[[]
         if (verify := section.verify_inputs) is not None:
             for key in (f"{name}.{field}" for field, _ in file_paths(section)):
                 yield key, partial(resolve(verify), section, folder, key, clients)
+
+
+def _looks_at_data(scenario: Scenario, folder: Path) -> Iterator[Callable[[], object]]:
+    """What looks whether samples are there; what lies at a site, its own nodes look at."""
+    if (verify_data := scenario.data.verify_files) is not None:
+        yield lambda: resolve(verify_data)(scenario.data, folder)
+    elif not scenario.sites and to_download(scenario.data, folder) is None:
+        quick = scenario.data.quick()
+        yield lambda: holdings(scenario.model_copy(update={"data": quick}), folder)
+        if tested(scenario) and not scenario.data.may_download:
+            yield lambda: open_source(quick, folder, "test")
 
 
 def disclosures(loaded: Loaded) -> list[str]:

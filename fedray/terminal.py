@@ -293,8 +293,14 @@ def _plan_rows(p: dict[str, Any]) -> list[tuple[str, str, str]]:
         *_tuned_first(p),
         ("", "", ""),
         ("", "a round", f"{p['rounds']} rounds" + (", with the generator's" if "generator" in p else "")),
+        *_totals(p),
     ]
-    rows.append(("transfers", f"{p['per_round']['transfers']:g}", f"{p['total']['transfers']:,}"))
+    return rows
+
+
+def _totals(p: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """What is said of a plan's costs: a name, what it is a round, and in all."""
+    rows = [("transfers", f"{p['per_round']['transfers']:g}", f"{p['total']['transfers']:,}")]
     sent = [key for key in p["total"] if key.startswith("bytes_")]
     rows += [(k.removeprefix("bytes_"), size(p["per_round"].get(k, 0)), size(p["total"][k])) for k in sent]
     if "symbols" in p["total"]:

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from fedray.scenario.base import FilePath, Refused, Section
 from fedray.scenario.data_section import FittedImages
+from fedray.scenario.instructions import AlpacaSection
 
 INSTALL = "pip install 'fedray[huggingface]'"
 HUB_NAME = r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$"
@@ -81,7 +82,7 @@ class Columns(Section):
                     yield Refused(f"data.columns.{key}", got, f"none, or columns.{of[0]}")
 
 
-class HuggingFace(FittedImages):
+class HuggingFace(FittedImages, AlpacaSection):
     """A data set of the Hugging Face hub, or a folder (or one file) that its library `datasets` reads: images
     in folders, parquet, JSON, CSV, WebDataset. It is downloaded when it is first opened, and kept in the
     cache of `datasets`; with HF_HUB_OFFLINE=1 the cache and local files have to do. What it holds is compared
@@ -167,6 +168,8 @@ class HuggingFace(FittedImages):
         if self.partition.by_folder:
             expected = "column, with the column that says whose each sample is, or another"
             yield Refused(".partition.kind", "folder for a data set without folders", expected)
+        if self.input != "alpaca" and columns.instruction is None:
+            yield Refused(".input", self.input, "none without columns.instruction")
         if columns.image is None:
             if self.channels is not None:
                 yield Refused(".channels", self.channels, "none for conversations")
