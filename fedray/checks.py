@@ -76,8 +76,14 @@ def _missing(loaded: Loaded) -> ScenarioError:
                 )
             )
 
-    for action in _looks_at_data(scenario, loaded.folder):
-        attempt("data", action)
+    # what lies at a site, its own nodes look at
+    if (verify_data := scenario.data.verify_files) is not None:
+        attempt("data", lambda: resolve(verify_data)(scenario.data, loaded.folder))
+    elif not scenario.sites and to_download(scenario.data, loaded.folder) is None:
+        quick = scenario.data.quick()
+        attempt("data", lambda: holdings(scenario.model_copy(update={"data": quick}), loaded.folder))
+        if tested(scenario) and not scenario.data.may_download:
+            attempt("data", lambda: open_source(quick, loaded.folder, "test"))
     if scenario.topology.splits_model:
         attempt("model", partial(_cut, scenario.model, scenario.split, loaded.folder))
     elif (verify_files := scenario.model.verify_files) is not None:
@@ -88,15 +94,8 @@ def _missing(loaded: Loaded) -> ScenarioError:
     if (verify_base := scenario.tuning.verify_base) is not None:
         attempt("tuning", lambda: resolve(verify_base)(scenario.tuning, scenario.model, loaded.folder))
     attempt("tuning.parts", partial(_refuse_unknown_parts, scenario, loaded.folder))
-    if (reference := scenario.evaluation.reference) is not None:
-        place = "evaluation.reference"
-        attempt(place, lambda: read(reference.path, loaded.folder, place, reference.caption_key, None))
-        attempt(f"{place}.judge", lambda: _judge(reference.judge, loaded.folder, f"{place}.judge"))
-    if (quality := scenario.evaluation.quality) is not None:
-        key = "evaluation.quality.judge"
-        attempt(key, lambda: _judge(quality.judge, loaded.folder, key))
-    for features in listed(scenario.evaluation.features):
-        attempt("evaluation.features", partial(locate, features, loaded.folder))
+    for key, action in _of_evaluation(scenario, loaded.folder):
+        attempt(key, action)
     planner = scenario.companion_planner()
     for key, action in planner.missing_files(loaded.folder) if planner is not None else ():
         attempt(key, action)
@@ -114,6 +113,20 @@ def _missing(loaded: Loaded) -> ScenarioError:
     return loaded.error(refused)
 
 
+def _of_evaluation(scenario: Scenario, folder: Path) -> Iterator[tuple[str, Callable[[], object]]]:
+    """What looks for the files that `evaluation` names, by its key."""
+    section = scenario.evaluation
+    if (reference := section.reference) is not None:
+        place = "evaluation.reference"
+        yield place, partial(read, reference.path, folder, place, reference.caption_key, None)
+        yield f"{place}.judge", partial(_judge, reference.judge, folder, f"{place}.judge")
+    if (quality := section.quality) is not None:
+        key = "evaluation.quality.judge"
+        yield key, partial(_judge, quality.judge, folder, key)
+    for features in listed(section.features):
+        yield "evaluation.features", partial(locate, features, folder)
+
+
 def _inputs(scenario: Scenario, folder: Path) -> Iterator[tuple[str, Callable[[], object]]]:
     """What checks the files that `network` and `topology` name, by their keys."""
     clients = scenario.population.clients
@@ -126,17 +139,6 @@ def _inputs(scenario: Scenario, folder: Path) -> Iterator[tuple[str, Callable[[]
         if (verify := section.verify_inputs) is not None:
             for key in (f"{name}.{field}" for field, _ in file_paths(section)):
                 yield key, partial(resolve(verify), section, folder, key, clients)
-
-
-def _looks_at_data(scenario: Scenario, folder: Path) -> Iterator[Callable[[], object]]:
-    """What looks whether samples are there; what lies at a site, its own nodes look at."""
-    if (verify_data := scenario.data.verify_files) is not None:
-        yield lambda: resolve(verify_data)(scenario.data, folder)
-    elif not scenario.sites and to_download(scenario.data, folder) is None:
-        quick = scenario.data.quick()
-        yield lambda: holdings(scenario.model_copy(update={"data": quick}), folder)
-        if tested(scenario) and not scenario.data.may_download:
-            yield lambda: open_source(quick, folder, "test")
 
 
 def disclosures(loaded: Loaded) -> list[str]:

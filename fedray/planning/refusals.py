@@ -40,18 +40,10 @@ def _refuse_home_without_state(scenario: Scenario, home: Collection[str]) -> Non
         raise Refused("model.kind", got, "a Section with trains_home = True, so that clients keep it")
 
 
-def refuse_learner(scenario: Scenario, learner: Learner) -> None:
-    """Samples that are not what the learner is to make of them: changes of some that are no images, or not of
-    that size; and experience where there is none."""
+def refuse_augment(learner: Learner) -> None:
+    """Changes of samples that are no images, or not of that size."""
     if learner.context.augment:
         learner.refuse_augment(learner.blank_shard(2))
-    refuse_experience(scenario, learner)
-
-
-def refuse_combination(scenario: Scenario, rule: Rule, chain: HookChain) -> None:
-    """A rule and hooks for which a topology has no place."""
-    refuse_rule(scenario, rule)
-    refuse_hooks(scenario, chain)
 
 
 def refuse_rule(scenario: Scenario, rule: Rule) -> None:
