@@ -64,6 +64,7 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "gradients": {"send"},
     "bits": {64, 32, 8, 4},
     "channels": {1, 3},  # of images
+    "fit": {"crop", "pad", "bucket"},  # of images, which cites
     "fill": {"reflect"},  # of what is cropped
     "bound": {"median"},  # of norm_bound, which cites
     "selection": {"random"},
