@@ -35,7 +35,7 @@ def reopen(
     """
     folder = RunFolder.reopen(path, "--resume ")
     loaded = reopened(folder, rounds)
-    if (result := finished(folder, loaded.scenario.training.rounds)) is not None:
+    if (result := finished(folder, loaded.scenario.training.rounds, stopped=rounds is None)) is not None:
         refuse_edited(folder, loaded)
         return folder, loaded, result
     if not accept_changed_code:
