@@ -146,6 +146,12 @@ class Send(NamedTuple):
     trial: bool = False  # its pictures are to be scored, not to train on
 
     @property
+    def brings_model(self) -> bool:
+        """Whether it is the global model, on its way to a client."""
+        other = (self.pictures, self.samples or None, self.message)
+        return self.direction == "downlink" and not self.state and other == (None, None, None)
+
+    @property
     def node(self) -> str:
         return client_node(self.sender)
 

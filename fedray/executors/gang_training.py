@@ -97,7 +97,7 @@ class GangTraining:
         batches' mean losses."""
         size = len(turns[0].batches[number])
         most = self.training.job.scenario.training.batch_size
-        drawn = [self.learner.draw(turn.shard, turn.batches[number], turn.draws) for turn in turns]
+        drawn = [self.learner.draw_training(turn.shard, turn.batches[number], turn.draws) for turn in turns]
         pieces = [micro_batches(self.learner, batch, size, most) for batch in drawn]
         means = [0.0] * len(turns)
         for one_each in zip(*pieces, strict=True):

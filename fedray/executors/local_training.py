@@ -111,7 +111,7 @@ class LocalTraining(ClientDatasets):
 
     def take_gradient(self, turn: Turn, indices: np.ndarray) -> float:
         """Adds a batch's gradient, times the turn's scale, and gives its mean loss."""
-        whole = self.learner.draw(turn.shard, indices, turn.draws)
+        whole = self.learner.draw_training(turn.shard, indices, turn.draws)
         most = self.job.scenario.training.batch_size
         mean = 0.0
         for piece, share in micro_batches(self.learner, whole, len(indices), most):
@@ -128,7 +128,7 @@ class LocalTraining(ClientDatasets):
         draw = key(self.job.scenario.seed, turn.round_number, turn.client, f"privacy {step}")
 
         def loss_of(i: int) -> Tensor:
-            return self.learner.loss(self.learner.draw(turn.shard, indices[i : i + 1], turn.draws))
+            return self.learner.loss(self.learner.draw_training(turn.shard, indices[i : i + 1], turn.draws))
 
         expected = min(sizes[step], turn.samples)
         loss = self.private.gradient(self.optimizer.gradient, loss_of, len(indices), expected, draw)

@@ -22,6 +22,7 @@ from fedray.executors import (
     last_validators,
     secure_for,
 )
+from fedray.executors.client_tests import GlobalModel
 from fedray.executors.client_worker import ClientWorker
 from fedray.executors.companion import Companion
 from fedray.executors.evaluator import EvaluatorWork
@@ -243,11 +244,10 @@ class SerialExecutor:
         return EvaluationHandle(lambda: True, lambda: metrics)
 
     def test_clients(self, round_number: int) -> ClientTestsHandle:
+        model = (self.buffer, self.state) if round_number else (self.initial, self.initial_state)
+        states = self.client_states if round_number else {}
         tested = self.job.scenario.tested_clients
-        rows: list[dict[str, Any]] = []
-        if tested:
-            assert isinstance(self.clients, ClientWorker)
-            rows = self.clients.test_clients(round_number, self.buffer, tested, self.client_states)
+        rows = self.clients.test_clients(GlobalModel(round_number, *model), tested, states)
         return ClientTestsHandle(lambda: True, lambda: rows)
 
     def audit(self, clients: Sequence[int], labels: np.ndarray, grid: Path) -> dict[str, Any]:

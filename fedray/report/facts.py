@@ -13,6 +13,7 @@ from fedray.terminal import size
 TILES = [
     "eval_feature_distance",
     "eval_accuracy",
+    "eval_exact_match",
     "eval_perplexity",
     "eval_classifier_fid",
     "eval_recognised",

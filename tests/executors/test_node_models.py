@@ -45,7 +45,8 @@ def stepped(file, rounds):
     models = [numbers(executor)]
     schedules = []
     for t in range(1, rounds + 1):
-        schedule, events = planned.of(t, ledger)
+        schedule = planned.schedule(t, ledger)
+        events = planned.events(schedule, ledger)
         ledger = ledger.add(events, schedule)
         schedules.append(schedule.prune({e.id: e.outcome for e in events}))
         list(executor.run_round(schedules[-1]))

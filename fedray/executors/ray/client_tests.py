@@ -1,4 +1,4 @@
-"""Tests of clients' own models by the hosts that train them, between their local updates."""
+"""Tests on clients' own distributions by the hosts that train them, between their local updates."""
 
 from typing import Any
 
@@ -16,14 +16,18 @@ class SubmittedTests:
 
     Args:
         driver: whose hosts test.
-        round_number: after which.
+        round_number: after which; 0: of the base model.
     """
 
     def __init__(self, driver: Driver, round_number: int) -> None:
         self.driver = driver
         self.round_number = round_number
-        self.buffer = driver.buffer
-        self.states = dict(driver.client_states)
+        base = not round_number
+        self.buffer = driver.initial if base else driver.buffer
+        server = driver.initial_state if base else driver.state
+        # whose master or moving average is what is evaluated
+        self.server = server if driver.job.scenario.data.holdout is not None else {}
+        self.states = {} if base else dict(driver.client_states)
         self.rows: list[dict[str, Any]] = []
         self.lost: list[int] = []
         self.clients_of: dict[Any, list[int]] = {}  # by the reference to their rows
@@ -54,7 +58,8 @@ class SubmittedTests:
         for i, some in driver.share_out(clients, driver.shared.samples) if clients else []:
             states = [self.states.get(client) for client in some] if keeps else []
             call = driver.hosts[i].actor.test_clients
-            self.clients_of[call.remote(self.round_number, self.buffer, some, *states)] = some
+            row = call.remote(self.round_number, self.buffer, self.server, some, *states)
+            self.clients_of[row] = some
 
     def _collect(self) -> RayError | None:
         """Takes the rows that come; what lost a host, if something did, whose clients are then `lost`."""
