@@ -11,7 +11,7 @@ from fedray.executors.serial import SerialExecutor
 from fedray.scenario import ScenarioError
 from fedray.scenario.stopping import EarlyStopping, Watched
 from fedray.stopping import best_round, stop
-from tests.helpers import garments, job_of, rows, run
+from tests.helpers import ONE_ACTOR, garments, job_of, rows, run
 
 LOSSES = [9.0, 0.9, 0.5, 0.6, 0.55, 0.4, 0.7, 0.8]  # before the first round, and after each
 STOPS = {"every": 1, "early_stopping": {"metric": "eval_loss", "patience": 2}, "best": "eval_loss"}
@@ -131,6 +131,31 @@ def test_a_run_that_was_broken_off_once_it_was_decided_trains_nothing_more(scrip
     assert (again["rounds"], again["stopped"]) == (4, result["stopped"])
     assert "best" not in again  # its checkpoint is gone, which is said, and the last round's model exported
     assert again["weights_sha256"] == result["weights_sha256"]
+
+
+def test_an_evaluator_beside_the_rounds_decides_what_one_process_does(tmp_path, cluster):
+    changes = {
+        "training": {
+            "rounds": 5,
+            "local_steps": 2,
+            "batch_size": 4,
+            "accumulate": 2,
+            "optimizer": {"kind": "nadam", "learning_rate": 0.2},
+            "schedule": {"kind": "cosine", "warmup": 2, "final": 0.001},
+        },
+        "evaluation": {
+            "every": 1,
+            "early_stopping": {"metric": "eval_loss", "patience": 1},
+            "best": "eval_loss",
+        },
+    }
+    serial, on_ray = (
+        run(garments(tmp_path, changes | {"runtime": runtime}), tmp_path / runtime["executor"])
+        for runtime in ({"executor": "serial"}, ONE_ACTOR)
+    )
+    assert serial["rounds"] < 5
+    for key in ("rounds", "stopped", "best", "weights_sha256"):
+        assert serial[key] == on_ray[key]
 
 
 REFUSED = {
