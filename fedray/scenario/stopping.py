@@ -50,7 +50,7 @@ class Watched(Section):
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         if not self.sign:
             yield Refused(".mode", f"auto for {self.metric}, whose name does not say", "min or max")
-        if not scenario.has_evaluation:
+        if not scenario.has_evaluation and not scenario.tested_clients:
             expected = "one, such as a test set, evaluation.denoising or evaluation.measures"
             yield Refused(".metric", f"{self.metric} of a run that evaluates nothing", expected)
 
