@@ -64,7 +64,7 @@ def reopen(
     if rounds is not None and (before := reader.scenario(folder.path)).scenario.sweep is not None:
         return folder, checks.refuse_missing(sweep.longer(folder, before, rounds)), None
     loaded = reopened(folder, rounds)
-    if (result := finished(folder, loaded.scenario.training.rounds)) is not None:
+    if (result := finished(folder, loaded.scenario.training.rounds, stopped=rounds is None)) is not None:
         refuse_edited(folder, loaded)
         return folder, loaded, result
     if not accept_changed_code:

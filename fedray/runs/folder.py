@@ -234,16 +234,16 @@ class RunFolder:
 
     def states(self) -> Iterator[tuple[Path, State | str]]:
         """Checkpoints, newest first, each with its state or with what is wrong with it."""
-        for folder in self._checkpoints():
-            try:
-                reader.refuse_links_within(self.path, folder)
-                raw = self.read(f"checkpoints/{folder.name}/state.json") or {}
-                yield (
-                    folder,
-                    State(**(raw | {"ledger": Ledger(**raw["ledger"]), "saved": Saved(**raw["saved"])})),
-                )
-            except (OSError, ValueError, TypeError, KeyError) as e:
-                yield folder, f"state.json cannot be read: {e}"
+        return ((folder, self.state(folder)) for folder in self._checkpoints())
+
+    def state(self, folder: Path) -> State | str:
+        """A checkpoint's state, or what is wrong with it."""
+        try:
+            reader.refuse_links_within(self.path, folder)
+            raw = self.read(f"checkpoints/{folder.name}/state.json") or {}
+            return State(**(raw | {"ledger": Ledger(**raw["ledger"]), "saved": Saved(**raw["saved"])}))
+        except (OSError, ValueError, TypeError, KeyError) as e:
+            return f"state.json cannot be read: {e}"
 
     def newest_sha256(self) -> str:
         """Of the weights of the newest checkpoint that can be read."""
@@ -281,7 +281,7 @@ class RunFolder:
         for folder in self._checkpoints():
             if _round_of(folder) > done:
                 shutil.rmtree(folder)
-        for part in self.checkpoints.glob(".round-*.part"):
+        for part in self.checkpoints.glob(".*.part"):
             shutil.rmtree(part, ignore_errors=True)
         for file in self._samples():
             if _round_of(file) > done:

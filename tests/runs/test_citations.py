@@ -85,6 +85,7 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "input": {"alpaca", "append", "alone", "ignore"},  # of instructions
     "over": {"rounds", "steps"},  # of a learning rate
     "first": {0, 1},
+    "mode": {"auto", "min", "max"},  # of a metric that decides
     "labels": {"uniform", "lacking", "dirty", "clean"},
     "place": {"random", "first", "last"},
     "start": {"global", "own", "linear", "random"},  # of a codec, which cites
