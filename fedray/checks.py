@@ -19,6 +19,8 @@ from fedray.learners.stage_names import refuse_unknown, stage_names
 from fedray.privacy import accounting
 from fedray.scenario import Loaded, Refused, Scenario, ScenarioError, load
 from fedray.scenario.kinds import user_paths
+from fedray.scenario.lm_eval import INSTALL as INSTALL_HARNESS
+from fedray.scenario.lm_eval import PACKAGE as HARNESS
 from fedray.scenario.model import Model
 from fedray.scenario.quantized_formats import INSTALL, QUANTIZED
 from fedray.scenario.topology import Split
@@ -71,7 +73,9 @@ def _missing(loaded: Loaded) -> ScenarioError:
             )
 
     # what lies at a site, its own nodes look at
-    if not scenario.sites and to_download(scenario.data, loaded.folder) is None:
+    if (verify_data := scenario.data.verify_files) is not None:
+        attempt("data", lambda: resolve(verify_data)(scenario.data, loaded.folder))
+    elif not scenario.sites and to_download(scenario.data, loaded.folder) is None:
         quick = scenario.data.quick()
         attempt("data", lambda: holdings(scenario.model_copy(update={"data": quick}), loaded.folder))
         if tested(scenario) and not scenario.data.may_download:
@@ -104,6 +108,7 @@ def _missing(loaded: Loaded) -> ScenarioError:
     attempt("privacy.epsilon", lambda: accounting.refuse_unknown(scenario))
     attempt("secure_aggregation", lambda: _cryptography(scenario))
     attempt("runtime.base_precision", lambda: _quantizer(scenario))
+    attempt("evaluation.lm_eval", partial(_harness, scenario, loaded.folder))
     attempt("ledger", partial(_refuse_missing_keys, scenario, loaded.folder))
     attempt("runtime.report_to", lambda: reporters(loaded))
     return loaded.error(refused)
@@ -135,7 +140,7 @@ def disclosures(loaded: Loaded) -> list[str]:
 def privacy_facts(loaded: Loaded) -> dict[str, Any] | None:
     """What a whole run of a private scenario gives away, before anything trains (see accounting.facts). None
     for one without `privacy`, for a sweep, where dp-accounting is not installed, and for data that are at
-    sites or not there yet.
+    sites, not there yet or long to open.
 
     Raises:
         ScenarioError: for an epsilon that no noise would keep to.
@@ -143,7 +148,9 @@ def privacy_facts(loaded: Loaded) -> dict[str, Any] | None:
     scenario = loaded.scenario
     if scenario.privacy is None or scenario.sweep is not None or not accounting.installed():
         return None
-    if scenario.sites or to_download(scenario.data, loaded.folder) is not None:
+    if scenario.sites or scenario.data.verify_files is not None:
+        return None
+    if to_download(scenario.data, loaded.folder) is not None:
         return None
     quick = scenario.model_copy(update={"data": scenario.data.quick()})
     try:
@@ -193,6 +200,17 @@ def _quantizer(scenario: Scenario) -> None:
     if name in QUANTIZED:
         library = QUANTIZED[name].library
         _refuse_without(library, "runtime.base_precision", f"{name} without {library}", INSTALL)
+
+
+def _harness(scenario: Scenario, folder: Path) -> None:
+    """Raises Refused where the harness that has a scenario's tasks, or a folder of tasks, is not there."""
+    section = scenario.evaluation.lm_eval
+    if section is None:
+        return
+    key = "evaluation.lm_eval"
+    if section.include is not None and not located(section.include, folder, f"{key}.include").is_dir():
+        raise Refused(f"{key}.include", repr(section.include), "a folder of task files (*.yaml)")
+    _refuse_without(HARNESS, key, f"one without the package {HARNESS}", INSTALL_HARNESS)
 
 
 def refuse_without_signatures() -> None:

@@ -13,6 +13,7 @@ from fedray.evaluation.evaluation import Evaluation
 from fedray.evaluation.exact_match import ExactMatch
 from fedray.evaluation.gradient_bound import GradientBound
 from fedray.evaluation.inference_cost import CostOfAnImage
+from fedray.evaluation.lm_eval import LmEval
 from fedray.evaluation.resemblance import Resemblance
 from fedray.evaluation.transmission import Transmissions
 from fedray.learners.contexts import EvaluationContext
@@ -31,6 +32,7 @@ EVALUATIONS: dict[str, type[Evaluation]] = {
     "transmission": Transmissions,
     "gradient_bound": GradientBound,
     "exact_match": ExactMatch,
+    "lm_eval": LmEval,
 }
 
 

@@ -13,6 +13,7 @@ from fedray.data import Dataset, DatasetInfo, Samples
 from fedray.data.census import label_counts
 from fedray.data.clients import holdings, split_test_set
 from fedray.randomness import SERVER, key
+from fedray.scenario.augment import AugmentSection
 from fedray.scenario.evaluation import Evaluation as EvaluationSection
 from fedray.scenario.scenario import Scenario
 
@@ -31,6 +32,7 @@ class LearnerContext:
         compute: the dtype that is computed in.
         base_precision: the scenario's `runtime.base_precision`.
         in_stages: whether it is cut in a split, so that no weight may be two stages'.
+        augment: the scenario's `data.augment`, of samples that are trained on.
     """
 
     dataset: DatasetInfo
@@ -40,6 +42,7 @@ class LearnerContext:
     compute: torch.dtype = torch.float32
     base_precision: str | None = None
     in_stages: bool = False
+    augment: tuple[AugmentSection, ...] = ()
 
     def with_dataset(self, dataset: DatasetInfo) -> "LearnerContext":
         return replace(self, dataset=dataset)

@@ -276,7 +276,7 @@ def as_csv(runs: Sequence[Recorded]) -> str:
     )
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([_cell(title) for title in ("run", "round", *keys)])
+    writer.writerow([safe_cell(title) for title in ("run", "round", *keys)])
     for run in runs:
         step = max(1, -(-len(run.rows) // CSV_ROWS))
         base = [{"round": 0, **run.baseline}] if run.baseline else []
@@ -284,11 +284,11 @@ def as_csv(runs: Sequence[Recorded]) -> str:
             *base,
             *(row for i, row in enumerate(run.rows) if (i + 1) % step == 0 or i == len(run.rows) - 1),
         ):
-            writer.writerow([_cell(run.name), row["round"], *(row.get(key) for key in keys)])
+            writer.writerow([safe_cell(run.name), row["round"], *(row.get(key) for key in keys)])
     return out.getvalue()
 
 
-def _cell(text: str) -> str:
+def safe_cell(text: str) -> str:
     """Text that a spreadsheet does not take for a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 

@@ -7,9 +7,10 @@ from pydantic import Field
 
 from fedray.scenario.base import Count, FilePath, NotNegative, Positive, Refused, Section
 from fedray.scenario.client_tests import ClientTests
-from fedray.scenario.data import FolderName
 from fedray.scenario.kinds import KindSection, OpenKind
 from fedray.scenario.leakage import Leakage
+from fedray.scenario.lm_eval import LmEval
+from fedray.scenario.sites import FolderName
 from fedray.scenario.transmission import Transmission
 
 
@@ -172,6 +173,11 @@ class Evaluation(Section):
         default=None,
         description="Measure of so many test samples how many answers of a language_model, each token the "
         "likeliest, are exactly the sample's, but for white space at their ends. None: not measured.",
+    )
+    lm_eval: LmEval | None = Field(
+        default=None,
+        description="Measure a language_model by tasks of the Language Model Evaluation Harness. None: not "
+        "measured.",
     )
     update_cosines_every: Count | None = Field(
         default=None,

@@ -37,6 +37,7 @@ class Classifier(ModelSection):
     )
 
     implementation: ClassVar[str] = "fedray.learners.classifier:Classifier"
+    hub_task: ClassVar[str | None] = "image-classification"
     stage_names: ClassVar[str | None] = "fedray.learners.stage_names:of_classifier"
     tunable_parts: ClassVar[tuple[str, ...] | None] = ("network",)
     checkpoints_gradients: ClassVar[bool] = False
@@ -98,6 +99,7 @@ class Diffusion(ModelSection):
     )
 
     implementation: ClassVar[str] = "fedray.learners.diffusion:Diffusion"
+    hub_task: ClassVar[str | None] = "unconditional-image-generation"
     stage_names: ClassVar[str | None] = "fedray.learners.stage_names:of_diffusion"
     tunable_parts: ClassVar[tuple[str, ...] | None] = ("unet",)
     generates: ClassVar[Generates | None] = "images"
@@ -173,6 +175,11 @@ class Transformer(ModelSection):
     @property
     def generates(self) -> Generates | None:  # type: ignore[override]
         return "texts" if self.objective == "causal_language" else None
+
+    @property
+    def hub_task(self) -> str | None:  # type: ignore[override]
+        tasks = {"masked_language": "fill-mask", "causal_language": "text-generation"}
+        return (tasks | {"classification": "image-classification"}).get(self.objective)
 
     @property
     def takes_prompts(self) -> bool:  # type: ignore[override]

@@ -38,6 +38,7 @@ class ModelSection(KindSection):
     # Names of the parts that a tuning may train, or None where the section alone does not tell.
     tunable_parts: ClassVar[tuple[str, ...] | None] = None
     generates: ClassVar[Generates | None] = None
+    hub_task: ClassVar[str | None] = None  # what the Hugging Face hub calls its task; None: it has no name
     learns_labels: ClassVar[bool] = False  # whether it learns labels, and is measured by them
     takes_prompts: ClassVar[bool] = False  # what it generates follows a text
     takes_negative_prompt: ClassVar[bool] = False  # guidance can lead away from a text
@@ -157,11 +158,26 @@ class ModelSection(KindSection):
         if scenario.training.gradient_checkpointing and not self.checkpoints_gradients:
             yield Refused("training.gradient_checkpointing", True, f"false for a {self.kind}")
         data = scenario.data
+        yield from self.conflicts_with_augment(data)
         if data.has_environments == self.acts:
             yield from self.conflicts_with_data(data)
             return
         got = f"{self.kind} on {'environments' if data.has_environments else data.called}"
         yield Refused(".kind", got, "service as data.kind" if self.acts else "agent")
+
+    def conflicts_with_augment(self, data: Any) -> Iterator[Refused]:
+        """Which changes of samples it cannot train on."""
+        for i, section in enumerate(data.augment):
+            key = f"data.augment.{i}"
+            if not data.has_images:
+                yield Refused(key, f"{section.kind} of {data.called}", "none: they are no images")
+            elif (reason := self.unaugmented(section)) is not None:
+                yield Refused(key, f"{section.kind} for a {self.kind}", reason)
+
+    def unaugmented(self, section: Any) -> str | None:
+        """Why it cannot train on samples that a section of `data.augment` changes, and on which it can; None
+        where it can."""
+        return None
 
     def conflicts_with_data(self, data: Any) -> Iterator[Refused]:
         """What samples it cannot learn from."""

@@ -63,6 +63,7 @@ class TextToImage(ModelSection):
     )
 
     implementation: ClassVar[str] = "fedray.learners.text_to_image:TextToImage"
+    hub_task: ClassVar[str | None] = "text-to-image"
     stage_names: ClassVar[str | None] = "fedray.learners.stage_names:of_text_to_image"
     base_source: ClassVar[str | None] = "fedray.learners.bases:base_source"
     verify_files: ClassVar[str | None] = "fedray.learners.bases:verify_base"
@@ -128,6 +129,13 @@ class TextToImage(ModelSection):
             yield "hang2023efficient"
         if self.min_timestep:
             yield "yao2024enhancing"
+
+    def unaugmented(self, section: Any) -> str | None:
+        if section.mirrors:
+            return None
+        return (
+            "flip alone: an image is encoded once and kept, and other changes of pixels are none of latents"
+        )
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         yield from super().conflicts(scenario)
