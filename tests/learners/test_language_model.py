@@ -9,6 +9,7 @@ import torch
 from fedray.learners.contexts import LearnerContext, Sampling
 from fedray.learners.language_model import LanguageModel
 from fedray.learners.learners import NO_DATA
+from fedray.learners.micro_batches import micro_batches
 from fedray.learners.stages import inputs, run
 from fedray.learners.transformer import UNJUDGED, Tokens
 from fedray.scenario.base import Refused
@@ -70,6 +71,9 @@ def test_a_steps_loss_is_transformers_own_padded_and_packed(folder, kind):
         expected = float(theirs(plain.network, batch))
         assert float(plain.loss(batch)) == pytest.approx(expected, abs=1e-5)
         assert float(packed.loss(batch)) == pytest.approx(expected, abs=1e-5)
+        pieces = micro_batches(plain, batch, 3, 2)
+        in_parts = sum(share * float(packed.loss(piece)) for piece, share in pieces)
+        assert in_parts == pytest.approx(expected, abs=1e-5)
         weighted = Tokens(batch.tokens, batch.targets, torch.tensor([1.0, 0.0, 0.0]))
         alone = Tokens(batch.tokens[:1], batch.targets[:1])
         share = float((alone.targets != UNJUDGED).sum() / (batch.targets != UNJUDGED).sum())
