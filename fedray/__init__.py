@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fedray.data.samples import DatasetInfo, DatasetSamples, Samples
     from fedray.data.source import Source
     from fedray.evaluation.evaluation import Evaluation
+    from fedray.evaluation.features import Features
     from fedray.executors.optimizer import Optimizer
     from fedray.executors.relay_defence import Hop, RelayDefence
     from fedray.executors.split.defences import Defence
@@ -89,6 +90,7 @@ __all__ = [
     "EvaluationContext",
     "EvaluationReport",
     "ExactSum",
+    "Features",
     "FilePath",
     "Gathered",
     "GymnasiumEnvironment",
@@ -167,6 +169,7 @@ _MODULES = {
     "fedray.data.source": ["Source"],
     "fedray.evaluation.evaluation": ["Evaluation"],
     "fedray.executors.optimizer": ["Optimizer"],
+    "fedray.evaluation.features": ["Features"],
     "fedray.executors.relay_defence": ["Hop", "RelayDefence"],
     "fedray.executors.split.defences": ["Defence"],
     "fedray.failures": ["RunFailed"],

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,17 @@ import numpy as np
 
 from fedray import shipped
 from fedray.callbacks.reporting import reporters
-from fedray.data import Dataset, Samples, holdings, holdings_for_tests, open_source
+from fedray.data import Dataset, Samples, held_out, holdings, open_source
 from fedray.data.image_folder import read
 from fedray.data.places import located, verify_exists
 from fedray.data.sources import to_download
+from fedray.evaluation.feature_files import locate
 from fedray.lazy import resolve
 from fedray.learners.stage_names import refuse_unknown, stage_names
 from fedray.privacy import accounting
 from fedray.scenario import Loaded, Refused, Scenario, ScenarioError, load
+from fedray.scenario.base import file_paths
+from fedray.scenario.features import listed
 from fedray.scenario.kinds import user_paths
 from fedray.scenario.lm_eval import INSTALL as INSTALL_HARNESS
 from fedray.scenario.lm_eval import PACKAGE as HARNESS
@@ -90,17 +94,12 @@ def _missing(loaded: Loaded) -> ScenarioError:
     if (verify_base := scenario.tuning.verify_base) is not None:
         attempt("tuning", lambda: resolve(verify_base)(scenario.tuning, scenario.model, loaded.folder))
     attempt("tuning.parts", partial(_refuse_unknown_parts, scenario, loaded.folder))
-    if (reference := scenario.evaluation.reference) is not None:
-        place = "evaluation.reference"
-        attempt(place, lambda: read(reference.path, loaded.folder, place, reference.caption_key, None))
-        attempt(f"{place}.judge", lambda: _judge(reference.judge, loaded.folder, f"{place}.judge"))
-    if (quality := scenario.evaluation.quality) is not None:
-        key = "evaluation.quality.judge"
-        attempt(key, lambda: _judge(quality.judge, loaded.folder, key))
+    for key, action in _of_evaluation(scenario, loaded.folder):
+        attempt(key, action)
     planner = scenario.companion_planner()
     for key, action in planner.missing_files(loaded.folder) if planner is not None else ():
         attempt(key, action)
-    for key, action in _network_inputs(scenario, loaded.folder):
+    for key, action in _inputs(scenario, loaded.folder):
         attempt(key, action)
     for key, path in user_paths(scenario):
         if not (key.startswith("data.") and (scenario.sites or scenario.data.may_download)):
@@ -114,17 +113,32 @@ def _missing(loaded: Loaded) -> ScenarioError:
     return loaded.error(refused)
 
 
-def _network_inputs(scenario: Scenario, folder: Path) -> Iterator[tuple[str, Callable[[], object]]]:
-    """What checks the files that `network` names, by their keys."""
+def _of_evaluation(scenario: Scenario, folder: Path) -> Iterator[tuple[str, Callable[[], object]]]:
+    """What looks for the files that `evaluation` names, by its key."""
+    section = scenario.evaluation
+    if (reference := section.reference) is not None:
+        place = "evaluation.reference"
+        yield place, partial(read, reference.path, folder, place, reference.caption_key, None)
+        yield f"{place}.judge", partial(_judge, reference.judge, folder, f"{place}.judge")
+    if (quality := section.quality) is not None:
+        key = "evaluation.quality.judge"
+        yield key, partial(_judge, quality.judge, folder, key)
+    for features in listed(section.features):
+        yield "evaluation.features", partial(locate, features, folder)
+
+
+def _inputs(scenario: Scenario, folder: Path) -> Iterator[tuple[str, Callable[[], object]]]:
+    """What checks the files that `network` and `topology` name, by their keys."""
     clients = scenario.population.clients
     for direction, link in scenario.network.links.items():
         for path in link.files():
             key = f"network.{direction}.path"
             yield key, partial(resolve(link.verify_file), path, folder, key)
-    for name, section in scenario.network.sections("network"):
-        if section.verify_inputs is not None:
-            key = f"{name}.path"
-            yield key, partial(resolve(section.verify_inputs), section, folder, key, clients)
+    sections = chain(scenario.network.sections("network"), scenario.topology.sections("topology"))
+    for name, section in sections:
+        if (verify := section.verify_inputs) is not None:
+            for key in (f"{name}.{field}" for field, _ in file_paths(section)):
+                yield key, partial(resolve(verify), section, folder, key, clients)
 
 
 def disclosures(loaded: Loaded) -> list[str]:
@@ -171,9 +185,8 @@ def readable(loaded: Loaded, dataset: Dataset | None = None) -> tuple[Samples, M
     dataset = dataset or Dataset.of(loaded.scenario, loaded.folder)
     samples, held = holdings(loaded.scenario, loaded.folder, dataset=dataset)
     bad = list(samples.unreadable(held))
-    tests = loaded.scenario.evaluation.clients
-    if tests is not None and tests.held_out_share:
-        bad += samples.unreadable(holdings_for_tests(loaded.scenario, loaded.folder, dataset=dataset)[1])
+    if loaded.scenario.held_out_share:
+        bad += samples.unreadable(held_out(loaded.scenario, loaded.folder, dataset=dataset)[1])
     if tested(loaded.scenario):
         bad += dataset.test.unreadable({})
     if bad:
@@ -237,7 +250,8 @@ def _cryptography(scenario: Scenario) -> None:
 def tested(scenario: Scenario) -> bool:
     """Whether the run opens its source's test set."""
     section = scenario.evaluation
-    evaluated = scenario.model.evaluates_on_test_set or section.quality or section.leakage
+    denoised = section.denoising is not None and section.denoising.path is None
+    evaluated = scenario.model.evaluates_on_test_set or section.quality or section.leakage or denoised
     matches = section.clients is not None and not section.clients.held_out_share
     return bool(evaluated or matches) and scenario.data.has_test_set and not scenario.sites
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,14 @@ from fedray.aggregation.by_node import ByNode
 from fedray.aggregation.directions import add_direction
 from fedray.aggregation.modes import Mode
 from fedray.executors import TrainReport, attribute_error
-from fedray.executors.client_tests import ClientTests, TestRow
+from fedray.executors.client_tests import (
+    ClientStates,
+    GlobalModel,
+    HoldoutTests,
+    OwnModelTests,
+    TestRow,
+    rows_of,
+)
 from fedray.executors.gang_training import GangTraining
 from fedray.executors.local_training import LocalUpdate, summable
 from fedray.executors.model import master
@@ -119,24 +127,26 @@ class ClientWorker(RelayWorker):
         return accumulator, [reports[c] for c in clients], [new_states[c] for c in clients]
 
     def test_clients(
-        self,
-        round_number: int,
-        buffer: np.ndarray,
-        clients: Sequence[int],
-        states: Mapping[int, StateArrays | None],
+        self, tested: GlobalModel, clients: Sequence[int], states: ClientStates
     ) -> list[TestRow]:
-        """How each client's own model does on its own distribution.
+        """How models do on clients' own distributions.
 
         Args:
-            round_number: after which it is tested.
-            buffer: the global one.
+            tested: the global model, and the round.
             clients: by number.
             states: what they keep.
         """
         if "tests" not in self.resident:
-            self.resident["tests"] = ClientTests(self)
-        tests: ClientTests = self.resident["tests"]
-        return tests.rows(round_number, buffer, clients, states)
+            self.resident["tests"] = list(self._tests())
+        return rows_of(self.resident["tests"], tested, clients, states)
+
+    def _tests(self) -> Iterator[OwnModelTests | HoldoutTests]:
+        """Those that the scenario asks for."""
+        if self.job.scenario.evaluation.clients is not None:
+            yield OwnModelTests(self)
+        if self.job.scenario.data.holdout is not None:
+            choose = partial(self.own_model.chosen, rule=copy(self.rule)) if self.rule.models > 1 else None
+            yield HoldoutTests(self.job, self.site, self.model, choose)
 
     def reduction(
         self, accumulator: Accumulator | None, round_weight: int

@@ -177,10 +177,33 @@ class TextToImage(PipelineGeneration):
 
     def _draw(self, shard: LatentShard, indices: np.ndarray, generator: torch.Generator) -> NoisedLatents:
         b = len(indices)
+        eps = torch.randn((2, b, *shard.mean.shape[1:]), generator=generator)
+        timesteps = self.family.noise.draw(b, generator)
+        dropped = torch.rand(b, generator=generator) < self.section.caption_dropout
+        return self._batch(shard, indices, eps, timesteps, dropped)
+
+    def noised(
+        self, shard: LatentShard, indices: np.ndarray, levels: Tensor, generators: Sequence[torch.Generator]
+    ) -> NoisedLatents:
+        shape = (2, *shard.mean.shape[1:])
+        eps = torch.stack([torch.randn(shape, generator=g) for g in generators], 1)
+        dropped = torch.zeros(len(indices), dtype=torch.bool)
+        return self._batch(shard, indices, eps, self.family.noise.at(levels), dropped)
+
+    def _batch(
+        self, shard: LatentShard, indices: np.ndarray, eps: Tensor, timesteps: Tensor, dropped: Tensor
+    ) -> NoisedLatents:
+        """One step's inputs of draws that were made on the CPU.
+
+        Args:
+            shard: a client's samples.
+            indices: [b], of samples in the shard.
+            eps: [2, b, c, h, w], of the latents and of the noise.
+            timesteps: [b].
+            dropped: bool [b], captions that are not read.
+        """
         i = torch.from_numpy(indices).to(shard.mean.device)
-        eps = torch.randn((2, b, *shard.mean.shape[1:]), generator=generator).to(i.device)
-        timesteps = self.family.noise.draw(b, generator).to(i.device)
-        dropped = (torch.rand(b, generator=generator) < self.section.caption_dropout).to(i.device)
+        eps, timesteps, dropped = (t.to(i.device) for t in (eps, timesteps, dropped))
         latents = self.family.scaled(shard.mean[i] + shard.std[i] * eps[0])
         source = shard.ids if shard.hidden is None else shard.hidden
         texts = {

@@ -23,6 +23,8 @@ NAMES = {
     "eval_exact_match": "exact answers",
     "eval_clients_accuracy": "clients' own test accuracy",
     "eval_clients_loss": "clients' own test loss",
+    "eval_holdout_accuracy": "accuracy on held-out samples",
+    "eval_holdout_loss": "loss on held-out samples",
     "eval_reward": "reward a request",
     "eval_quality": "quality a request",
     "eval_latency_s": "latency in seconds",
@@ -63,6 +65,15 @@ MEANINGS = {
         "Share of its own test samples that each client's own model labels rightly: the mean over clients."
     ),
     "eval_clients_loss": "Each client's own model's loss on its own test samples: the mean over clients.",
+    "eval_holdout_accuracy": (
+        "Share of what is held out of the clients' samples (data.holdout) that the global model labels"
+        " rightly: the mean over all these samples."
+    ),
+    "eval_holdout_loss": (
+        "The global model's loss on what is held out of the clients' samples (data.holdout): the mean over"
+        " all these samples. Of a model that denoises, under the same noise and timesteps in every round."
+        " Lower is better."
+    ),
     "eval_reward": (
         "What an agent earns a request, in the reward that its environment gives: the mean over held-out"
         " requests of every client's environment. Dashed lines: what fixed rules earn. Higher is better."
@@ -111,7 +122,8 @@ MEANINGS = {
         " noise: 0 is a class that stayed as it was."
     ),
     "eval_denoising_loss": (
-        "The denoising loss on a folder's images, with the same noise in every round. Lower is better."
+        "The denoising loss on a folder's images or the test set, under the same noise and timesteps in every"
+        " round. Lower is better."
     ),
     "eval_flops_per_image": (
         "Floating-point operations of generating one image, with adapters that are not merged."

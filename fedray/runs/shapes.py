@@ -115,7 +115,8 @@ class ClientTest(Measured):
 
     round: Whole
     client: Whole
-    samples: Whole
+    samples: Whole = 0  # of the test of its own model
+    holdout_samples: Whole = 0  # of the global model's
 
 
 class One(Shape):
@@ -182,6 +183,7 @@ class Environment(Shape):
     packages: dict[str, str | None] = {}
     command: str | None = None
     code: dict[str, Module] = {}
+    features: dict[str, Sha256] = {}
 
 
 class Census(Shape):

@@ -1,6 +1,6 @@
 """What every `data` section has."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -18,6 +18,12 @@ class DataSection(KindSection):
         default=[],
         description="How images are changed at random while they are trained on, one after the other; in "
         "every step anew, and never those that are tested on.",
+    )
+    holdout: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None,
+        description="The share of every client's samples, drawn once, that nobody trains on. In each round "
+        "that is evaluated every client measures the global model on its own, and only numbers leave it: "
+        "eval_holdout_* in metrics. None: none.",
     )
 
     # what `check` looks at instead of opening samples that take long to open: `module:function` of (section,

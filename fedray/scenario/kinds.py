@@ -48,6 +48,7 @@ BASES = {
     "allocation": "fedray.network.allocations:Allocation",
     "device": "fedray.network.devices:Device",
     "evaluation": "fedray.evaluation.evaluation:Evaluation",
+    "features": "fedray.evaluation.features:Features",
     "callback": "fedray.callbacks:Callback",
     "defence": "fedray.executors.split.defences:Defence",
     "amount": "fedray.augmentation.amount:Amount",

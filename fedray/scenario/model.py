@@ -111,6 +111,10 @@ class Diffusion(ModelSection):
     def cuts_by_timestep(self) -> bool:  # type: ignore[override]
         return self.server_from is not None
 
+    @property
+    def denoises(self) -> bool:  # type: ignore[override]
+        return self.server_from is None
+
     def implemented_by(self) -> str:
         return "fedray.learners.collafuse:CollaFuse" if self.server_from else self.implementation
 

@@ -56,8 +56,10 @@ class ModelSection(KindSection):
     has_frozen_base: ClassVar[bool] = False  # whether it begins with a base model that adapters leave frozen
     takes_new_tokens: ClassVar[bool] = False  # whether its text encoders can learn new tokens
     checkpoints_gradients: ClassVar[bool] = True  # whether it can recompute activations
-    # whether evaluation.reference, denoising and inference_cost are of images that it makes of captions
+    # whether evaluation.reference and inference_cost are of images that it makes of captions
     resembles_references: ClassVar[bool] = False
+    # whether it takes away noise that was added at a timestep, so that its loss has levels of noise
+    denoises: ClassVar[bool] = False
     reads_sites: ClassVar[bool] = False  # whether its data may lie at sites that know nothing of each other
     cuts_by_timestep: ClassVar[bool] = False  # whether the server's part needs nothing of a client's input
     # Whether the pictures that it trained on can be rebuilt from an update: its batches are `images` and
@@ -140,10 +142,13 @@ class ModelSection(KindSection):
             expected = "none, or text_to_image as model.kind"
             yield Refused("evaluation.negative_prompt", f"{negative!r:.60} for a {self.kind}", expected)
         if not self.resembles_references:
-            for name in ("reference", "denoising", "inference_cost"):
+            for name in ("reference", "inference_cost"):
                 if getattr(evaluation, name) is not None:
                     expected = "text_to_image as model.kind, or none"
                     yield Refused(f"evaluation.{name}", f"some for a {self.kind}", expected)
+        if evaluation.denoising is not None and not self.denoises:
+            expected = "text_to_image or diffusion (one network) as model.kind, or none"
+            yield Refused("evaluation.denoising", f"some for a {self.kind}", expected)
         if scenario.sites and not self.reads_sites:
             expected = "text_to_image: labels at one site are unknown elsewhere"
             yield Refused("data.sites", f"sites for a {self.kind}", expected)

@@ -18,6 +18,7 @@ class PartitionSection(KindSection):
 
     by_folder: ClassVar[bool] = False  # whether each of a source's folders is a client's
     by_label: ClassVar[bool] = False  # whether it needs to know labels
+    pools: ClassVar[bool] = False  # whether one client has what another partition deals to several
 
     @property
     def by_column(self) -> str | None:
@@ -182,6 +183,7 @@ class Pooled(PartitionSection):
     )
 
     implementation: ClassVar[str] = "fedray.data.partition:PooledPartition"
+    pools: ClassVar[bool] = True
 
     @property
     def by_folder(self) -> bool:  # type: ignore[override]

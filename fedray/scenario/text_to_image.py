@@ -80,6 +80,7 @@ class TextToImage(ModelSection):
     has_frozen_base: ClassVar[bool] = True
     takes_new_tokens: ClassVar[bool] = True
     resembles_references: ClassVar[bool] = True
+    denoises: ClassVar[bool] = True
     reads_sites: ClassVar[bool] = True
     cites: ClassVar[tuple[str, ...]] = ("rombach2022high", "ho2022classifier")
 

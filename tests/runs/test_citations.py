@@ -45,6 +45,7 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
         *("constant", "polynomial", "hinge"),  # of staleness, in a mode that cites
         "step",  # a learning rate's, beside constant, linear and polynomial
         "ns2",  # a format of movement
+        "garments",  # features of a judge of ours
         *("equal", "broadcast", "min_max"),  # shares of a band
         *("random", "round_robin", "most_free", "nearest_with_model", "greedy", "prophet"),  # plain rules
         *("level", "neighbours", "sidelink", "flops", "profile", "mix", "disc", "line", "places"),
@@ -56,6 +57,8 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "reduce": {"server"},
     "graph": {"ring", "directed_ring", "complete", "random_geometric"},
     "mixing": {"metropolis", "push_sum"},  # of gossip, which cites them
+    "within": {"gossip", "relay"},  # of a hybrid, which cites
+    "by": {"nearest_cell"},  # of edges, whose topology cites
     "choose": {"time", "energy"},
     "skips": {"send", "home"},
     "gradients": {"send"},

@@ -1,7 +1,8 @@
 """A client's passes in a split round, wherever they run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from fedray.adversary.attackers import Attackers
 from fedray.data import holdings
 from fedray.executors import DataFailure, Job, TrainReport, attribute_error, refuse_infinite
 from fedray.executors.client_datasets import ClientDatasets
+from fedray.executors.client_tests import ClientStates, GlobalModel, HoldoutTests, TestRow, rows_of
 from fedray.executors.local_training import HOME, batches, seed_dropout
+from fedray.executors.model import Model
 from fedray.executors.spill import StateArrays
 from fedray.executors.split.crossings import crossing_seed, dropout_seed
 from fedray.executors.split.defences import defence
@@ -69,6 +72,7 @@ class SplitClients(ClientDatasets):
     def __init__(self, job: Job, device: torch.device, site: str | None = None) -> None:
         self.job = job
         self.device = device
+        self.site = site
         self.model = SplitModel(job, device, "client")
         self.section = job.scenario.split
         self.cut = self.model.cut
@@ -148,6 +152,23 @@ class SplitClients(ClientDatasets):
         report = TrainReport(round_number, client, update.samples, seen, loss, steps=steps)
         home = update.weights.home()
         return self.model.client.buffer(sent), report, {HOME: home.cpu().numpy()} if len(home) else None
+
+    def test_clients(
+        self, tested: GlobalModel, clients: Sequence[int], states: ClientStates
+    ) -> list[TestRow]:
+        """How the global model does on what is held out of clients' samples: the whole of it, as evaluation
+        has it.
+
+        Args:
+            tested: the global model, and the round.
+            clients: by number.
+            states: what they keep.
+        """
+        return rows_of([self._holdout], tested, clients, states)
+
+    @cached_property
+    def _holdout(self) -> HoldoutTests:
+        return HoldoutTests(self.job, self.site, Model(self.job, self.device))
 
     def _front(self, round_number: int, update: SplitUpdate, step: Pass) -> Message:
         if step.part == 0:
