@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from fedray.lazy import resolve
 from fedray.learners.stage_names import refuse_unknown, stage_names
 from fedray.privacy import accounting
 from fedray.scenario import Loaded, Refused, Scenario, ScenarioError, load
+from fedray.scenario.base import file_paths
 from fedray.scenario.features import listed
 from fedray.scenario.kinds import user_paths
 from fedray.scenario.lm_eval import INSTALL as INSTALL_HARNESS
@@ -104,7 +106,7 @@ def _missing(loaded: Loaded) -> ScenarioError:
     planner = scenario.companion_planner()
     for key, action in planner.missing_files(loaded.folder) if planner is not None else ():
         attempt(key, action)
-    for key, action in _network_inputs(scenario, loaded.folder):
+    for key, action in _inputs(scenario, loaded.folder):
         attempt(key, action)
     for key, path in user_paths(scenario):
         if not (key.startswith("data.") and (scenario.sites or scenario.data.may_download)):
@@ -118,17 +120,18 @@ def _missing(loaded: Loaded) -> ScenarioError:
     return loaded.error(refused)
 
 
-def _network_inputs(scenario: Scenario, folder: Path) -> Iterator[tuple[str, Callable[[], object]]]:
-    """What checks the files that `network` names, by their keys."""
+def _inputs(scenario: Scenario, folder: Path) -> Iterator[tuple[str, Callable[[], object]]]:
+    """What checks the files that `network` and `topology` name, by their keys."""
     clients = scenario.population.clients
     for direction, link in scenario.network.links.items():
         for path in link.files():
             key = f"network.{direction}.path"
             yield key, partial(resolve(link.verify_file), path, folder, key)
-    for name, section in scenario.network.sections("network"):
-        if section.verify_inputs is not None:
-            key = f"{name}.path"
-            yield key, partial(resolve(section.verify_inputs), section, folder, key, clients)
+    sections = chain(scenario.network.sections("network"), scenario.topology.sections("topology"))
+    for name, section in sections:
+        if (verify := section.verify_inputs) is not None:
+            for key in (f"{name}.{field}" for field, _ in file_paths(section)):
+                yield key, partial(resolve(verify), section, folder, key, clients)
 
 
 def disclosures(loaded: Loaded) -> list[str]:

@@ -234,7 +234,7 @@ class Schedule:
             return self
         kept = (step for step in self.steps if step.id in wanted)
         steps = tuple(step._replace(after=tuple(i for i in step.after if i in wanted)) for step in kept)
-        models = None if self.models is None else self.models.arriving(_hops(steps))
+        models = None if self.models is None else _left(self.models, steps)
         return replace(self, steps=steps, models=models)
 
     def using(self, samples: Mapping[int, int]) -> Schedule:
@@ -277,14 +277,14 @@ def _computes_at(step: Train | Generate | Pass | Validate | Score | Aggregate) -
     return step.client
 
 
-def _hops(steps: Collection[Step]) -> set[tuple[int, int]]:
-    """The pairs of clients that train, of whom the first sends the second a model."""
+def _left(models: Mixing, steps: Collection[Step]) -> Mixing:
+    """What becomes of models of which these steps alone are done."""
     trains = {step.client for step in steps if isinstance(step, Train)}
-    return {
-        (step.sender, step.receiver)
-        for step in steps
-        if isinstance(step, Send) and step.direction == "sidelink" and step.receiver in trains
-    }
+    hops: list[set[tuple[int, int]]] = [set() for _ in (models.weights, *models.more)]
+    for step in steps:
+        if isinstance(step, Send) and step.direction == "sidelink" and step.receiver in trains:
+            hops[step.mixing].add((models.node_of[step.sender], models.node_of[step.receiver]))
+    return models.arriving(*hops)
 
 
 def _takes_part(client: int, step: Step) -> bool:

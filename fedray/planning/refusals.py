@@ -53,7 +53,7 @@ def refuse_rule(scenario: Scenario, rule: Rule) -> None:
     if topology.reduces_among_clients and not rule.accumulator.adds_up:
         got = f"{kind} with topology.reduce allreduce"
         raise Refused("aggregation.kind", got, "topology.reduce server: a ring can only add")
-    if topology.keeps_node_models and any(_overrides(rule, Rule, n) for n in ("step", "combine_with_state")):
+    if topology.mixes_models and any(_overrides(rule, Rule, n) for n in ("step", "combine_with_state")):
         expected = "one whose server keeps nothing between rounds: each node has a model of its own"
         raise Refused("aggregation.kind", f"{kind} in {topology.kind}", expected)
     client_methods = [name for name in ("on_client_start", "on_client_end") if _overrides(rule, Rule, name)]

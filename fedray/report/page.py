@@ -206,6 +206,9 @@ def _totals(runs: Sequence[Recorded], shown: Sequence[str]) -> list[tuple[str, l
         ("wall_time_s", "wall time", "s"),
     ):
         rows.append((name, [size(v, unit) if (v := last(r, key)) is not None else "" for r in runs]))
+    if any(backhaul := [last(r, "bytes_backhaul") for r in runs]):
+        between = ("backhaul", [size(v, "B") if v is not None else "" for v in backhaul])
+        rows.insert(next(i for i, row in enumerate(rows) if row[0] == "simulated time"), between)
     if any(uses := [last(r, "symbols") for r in runs]):
         rows.append(("symbols in place of bytes", ["" if v is None else f"{v:,}" for v in uses]))
     for key in ("paid", "social_cost", "misreport_gain"):

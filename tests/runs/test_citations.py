@@ -57,6 +57,8 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "reduce": {"server"},
     "graph": {"ring", "directed_ring", "complete", "random_geometric"},
     "mixing": {"metropolis", "push_sum"},  # of gossip, which cites them
+    "within": {"gossip", "relay"},  # of a hybrid, which cites
+    "by": {"nearest_cell"},  # of edges, whose topology cites
     "choose": {"time", "energy"},
     "skips": {"send", "home"},
     "gradients": {"send"},
