@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,11 @@ from fedray.lazy import resolve
 from fedray.learners.stage_names import refuse_unknown, stage_names
 from fedray.privacy import accounting
 from fedray.scenario import Loaded, Refused, Scenario, ScenarioError, load
+from fedray.scenario.base import file_paths
 from fedray.scenario.features import listed
 from fedray.scenario.kinds import user_paths
+from fedray.scenario.lm_eval import INSTALL as INSTALL_HARNESS
+from fedray.scenario.lm_eval import PACKAGE as HARNESS
 from fedray.scenario.model import Model
 from fedray.scenario.quantized_formats import INSTALL, QUANTIZED
 from fedray.scenario.topology import Split
@@ -73,7 +77,9 @@ def _missing(loaded: Loaded) -> ScenarioError:
             )
 
     # what lies at a site, its own nodes look at
-    if not scenario.sites and to_download(scenario.data, loaded.folder) is None:
+    if (verify_data := scenario.data.verify_files) is not None:
+        attempt("data", lambda: resolve(verify_data)(scenario.data, loaded.folder))
+    elif not scenario.sites and to_download(scenario.data, loaded.folder) is None:
         quick = scenario.data.quick()
         attempt("data", lambda: holdings(scenario.model_copy(update={"data": quick}), loaded.folder))
         if tested(scenario) and not scenario.data.may_download:
@@ -88,19 +94,12 @@ def _missing(loaded: Loaded) -> ScenarioError:
     if (verify_base := scenario.tuning.verify_base) is not None:
         attempt("tuning", lambda: resolve(verify_base)(scenario.tuning, scenario.model, loaded.folder))
     attempt("tuning.parts", partial(_refuse_unknown_parts, scenario, loaded.folder))
-    if (reference := scenario.evaluation.reference) is not None:
-        place = "evaluation.reference"
-        attempt(place, lambda: read(reference.path, loaded.folder, place, reference.caption_key, None))
-        attempt(f"{place}.judge", lambda: _judge(reference.judge, loaded.folder, f"{place}.judge"))
-    if (quality := scenario.evaluation.quality) is not None:
-        key = "evaluation.quality.judge"
-        attempt(key, lambda: _judge(quality.judge, loaded.folder, key))
-    for features in listed(scenario.evaluation.features):
-        attempt("evaluation.features", partial(locate, features, loaded.folder))
+    for key, action in _of_evaluation(scenario, loaded.folder):
+        attempt(key, action)
     planner = scenario.companion_planner()
     for key, action in planner.missing_files(loaded.folder) if planner is not None else ():
         attempt(key, action)
-    for key, action in _network_inputs(scenario, loaded.folder):
+    for key, action in _inputs(scenario, loaded.folder):
         attempt(key, action)
     for key, path in user_paths(scenario):
         if not (key.startswith("data.") and (scenario.sites or scenario.data.may_download)):
@@ -108,22 +107,38 @@ def _missing(loaded: Loaded) -> ScenarioError:
     attempt("privacy.epsilon", lambda: accounting.refuse_unknown(scenario))
     attempt("secure_aggregation", lambda: _cryptography(scenario))
     attempt("runtime.base_precision", lambda: _quantizer(scenario))
+    attempt("evaluation.lm_eval", partial(_harness, scenario, loaded.folder))
     attempt("ledger", partial(_refuse_missing_keys, scenario, loaded.folder))
     attempt("runtime.report_to", lambda: reporters(loaded))
     return loaded.error(refused)
 
 
-def _network_inputs(scenario: Scenario, folder: Path) -> Iterator[tuple[str, Callable[[], object]]]:
-    """What checks the files that `network` names, by their keys."""
+def _of_evaluation(scenario: Scenario, folder: Path) -> Iterator[tuple[str, Callable[[], object]]]:
+    """What looks for the files that `evaluation` names, by its key."""
+    section = scenario.evaluation
+    if (reference := section.reference) is not None:
+        place = "evaluation.reference"
+        yield place, partial(read, reference.path, folder, place, reference.caption_key, None)
+        yield f"{place}.judge", partial(_judge, reference.judge, folder, f"{place}.judge")
+    if (quality := section.quality) is not None:
+        key = "evaluation.quality.judge"
+        yield key, partial(_judge, quality.judge, folder, key)
+    for features in listed(section.features):
+        yield "evaluation.features", partial(locate, features, folder)
+
+
+def _inputs(scenario: Scenario, folder: Path) -> Iterator[tuple[str, Callable[[], object]]]:
+    """What checks the files that `network` and `topology` name, by their keys."""
     clients = scenario.population.clients
     for direction, link in scenario.network.links.items():
         for path in link.files():
             key = f"network.{direction}.path"
             yield key, partial(resolve(link.verify_file), path, folder, key)
-    for name, section in scenario.network.sections("network"):
-        if section.verify_inputs is not None:
-            key = f"{name}.path"
-            yield key, partial(resolve(section.verify_inputs), section, folder, key, clients)
+    sections = chain(scenario.network.sections("network"), scenario.topology.sections("topology"))
+    for name, section in sections:
+        if (verify := section.verify_inputs) is not None:
+            for key in (f"{name}.{field}" for field, _ in file_paths(section)):
+                yield key, partial(resolve(verify), section, folder, key, clients)
 
 
 def disclosures(loaded: Loaded) -> list[str]:
@@ -139,7 +154,7 @@ def disclosures(loaded: Loaded) -> list[str]:
 def privacy_facts(loaded: Loaded) -> dict[str, Any] | None:
     """What a whole run of a private scenario gives away, before anything trains (see accounting.facts). None
     for one without `privacy`, for a sweep, where dp-accounting is not installed, and for data that are at
-    sites or not there yet.
+    sites, not there yet or long to open.
 
     Raises:
         ScenarioError: for an epsilon that no noise would keep to.
@@ -147,7 +162,9 @@ def privacy_facts(loaded: Loaded) -> dict[str, Any] | None:
     scenario = loaded.scenario
     if scenario.privacy is None or scenario.sweep is not None or not accounting.installed():
         return None
-    if scenario.sites or to_download(scenario.data, loaded.folder) is not None:
+    if scenario.sites or scenario.data.verify_files is not None:
+        return None
+    if to_download(scenario.data, loaded.folder) is not None:
         return None
     quick = scenario.model_copy(update={"data": scenario.data.quick()})
     try:
@@ -196,6 +213,17 @@ def _quantizer(scenario: Scenario) -> None:
     if name in QUANTIZED:
         library = QUANTIZED[name].library
         _refuse_without(library, "runtime.base_precision", f"{name} without {library}", INSTALL)
+
+
+def _harness(scenario: Scenario, folder: Path) -> None:
+    """Raises Refused where the harness that has a scenario's tasks, or a folder of tasks, is not there."""
+    section = scenario.evaluation.lm_eval
+    if section is None:
+        return
+    key = "evaluation.lm_eval"
+    if section.include is not None and not located(section.include, folder, f"{key}.include").is_dir():
+        raise Refused(f"{key}.include", repr(section.include), "a folder of task files (*.yaml)")
+    _refuse_without(HARNESS, key, f"one without the package {HARNESS}", INSTALL_HARNESS)
 
 
 def refuse_without_signatures() -> None:

@@ -235,6 +235,7 @@ class Run:
             receive_snr=schedule.receive_snr,
         )
         metrics |= {} if server is None else server.metrics
+        metrics |= scenario.training.scheduled(round_number)
         if scenario.privacy is not None:
             metrics["epsilon"] = epsilon(scenario, self.known.samples, round_number)
         if scenario.topology.relay_defence is not None:

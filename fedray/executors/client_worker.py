@@ -112,7 +112,8 @@ class ClientWorker(RelayWorker):
         new_states: dict[int, StateArrays | None] = {}
         for gang in gangs(self.job.scenario, clients, lambda client: len(self.client_indices[client])):
             contexts = {c: self._context(round_number, c, state_of[c], server) for c in gang}
-            for client, update in self._updates(base, contexts, extra_samples).items():
+            staleness = 0 if aged is None else aged.staleness
+            for client, update in self._updates(base, contexts, extra_samples, staleness).items():
                 scored = (
                     update if extra_samples is None else partial(self._scored, client, update, extra_samples)
                 )
@@ -180,6 +181,7 @@ class ClientWorker(RelayWorker):
         base: np.ndarray,
         contexts: Mapping[int, HookContext],
         extra_samples: RoundSamples | None,
+        staleness: int,
     ) -> Mapping[int, Callable[[], LocalUpdate]]:
         """By client, what makes its local update, or raises its failure; the worker's model has its end then.
 
@@ -187,6 +189,7 @@ class ClientWorker(RelayWorker):
             base: the global buffer.
             contexts: of each client of a gang.
             extra_samples: that join each client's own, or which of its own each trains on.
+            staleness: by how many server steps `base` is older than the newest.
         """
         received = self.model.flat.layout.view(base).float()
         first = next(iter(contexts.values()))
@@ -194,7 +197,12 @@ class ClientWorker(RelayWorker):
         def each(local_update: Callable[..., T], context: HookContext) -> T:
             with attribute_error(context.round_number, "training", context.client):
                 return local_update(
-                    context.round_number, context.client, received, dict(context.state), extra_samples
+                    context.round_number,
+                    context.client,
+                    received,
+                    dict(context.state),
+                    extra_samples,
+                    staleness,
                 )
 
         if len(contexts) == 1:

@@ -14,6 +14,7 @@ from fedray.data.census import label_counts
 from fedray.data.clients import held_out as held_out_samples
 from fedray.data.clients import holdings, split_test_set
 from fedray.randomness import SERVER, key
+from fedray.scenario.augment import AugmentSection
 from fedray.scenario.evaluation import Evaluation as EvaluationSection
 from fedray.scenario.scenario import Scenario
 
@@ -31,6 +32,8 @@ class LearnerContext:
         device: where weights and batches are; "meta" to count work, where nothing has memory.
         compute: the dtype that is computed in.
         base_precision: the scenario's `runtime.base_precision`.
+        in_stages: whether it is cut in a split, so that no weight may be two stages'.
+        augment: the scenario's `data.augment`, of samples that are trained on.
     """
 
     dataset: DatasetInfo
@@ -39,6 +42,8 @@ class LearnerContext:
     device: torch.device = CPU
     compute: torch.dtype = torch.float32
     base_precision: str | None = None
+    in_stages: bool = False
+    augment: tuple[AugmentSection, ...] = ()
 
     def with_dataset(self, dataset: DatasetInfo) -> "LearnerContext":
         return replace(self, dataset=dataset)

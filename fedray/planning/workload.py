@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from fedray.planning.counting import (
     waits_s,
 )
 from fedray.planning.cuts import CutWork, cut_work, refusal
+from fedray.planning.notes import notes_of
 from fedray.scenario.kinds import user_kinds
 from fedray.scenario.plugins import modules_of
 from fedray.scenario.quantized_formats import QUANTIZED
@@ -42,6 +43,7 @@ class Workload:
     # with what the rule sends beside it; one for each of tuning.ranks, which clients take in turn
     downlink_bytes: tuple[int, ...]
     uplink_bytes: tuple[int, ...]  # with that, as the transforms encode it
+    change_bytes: int  # of what goes down: how base weights have changed, where a rule changes them
     summed_bytes: int  # of what the rule adds up, which is what goes round a ring
     # of the updates of a round that a rule compares one by one, kept by the server
     gathered_bytes: int
@@ -152,6 +154,7 @@ class Workload:
             generate_flops=self.flops_per_picture,
             score_flops=self.score_flops,
             picture_bytes=self.picture_bytes,
+            change_bytes=self.change_bytes,
             uplink_symbols=self.uplink_symbols,
             state_bytes=self.client_state_bytes,
             encode_flops=(lambda client: encodes * own.get(client, 0) + prepares)
@@ -189,7 +192,7 @@ def measure(scenario: Scenario, folder: Path, dataset: Dataset | None = None) ->
     if counted_by not in _counted:  # a sweep's variants often are the same
         _counted[counted_by] = _count(scenario, folder, dataset)
     counted = _counted[counted_by]
-    notes = (*_notes(scenario, folder, dataset), *counted.notes)
+    notes = (*notes_of(scenario, folder, dataset), *counted.notes)
     return replace(counted, notes=notes, waits_s=waits_s(scenario, dataset))
 
 
@@ -240,34 +243,6 @@ def _gathered_bytes(scenario: Scenario, rules: Rule) -> int:
     return max(rules.server_bytes(updates, scenario.population.clients), by_attackers) + directions
 
 
-def _notes(scenario: Scenario, folder: Path, dataset: Dataset) -> Iterator[str]:
-    """What is done in another way than one might think: a relay's rounding, captions that are cut."""
-    if scenario.topology.hands_model_on and scenario.payload != "fp32":
-        yield (
-            f"a relay hands the model itself on, here in {scenario.payload}: what a client changes of a"
-            " weight by less than that can tell is lost with each hop (topology parallel sends differences)"
-        )
-    gpus = scenario.runtime.gpus_per_actor
-    if not isinstance(gpus, str) and gpus > 1:
-        yield f"an actor computes on one GPU: of runtime.gpus_per_actor, {gpus:g}, the others stay unused"
-    if scenario.privacy is not None:
-        yield from scenario.privacy.notes(scenario)
-    if scenario.personal is not None and scenario.personal.kept_models:
-        yield "clients' own models stay with them: the server's model is evaluated and exported"
-    if scenario.aggregation.global_models > 1:
-        yield "the first of the clusters' models is evaluated; all are exported"
-    if scenario.tuning.local or scenario.model.trains_home:
-        yield (
-            "what stays with its client is not in the server's model, which is evaluated and exported: there"
-            " it has its initial values"
-        )
-    # captions of other sets are made of their labels' names, and short
-    if scenario.model.reads_captions and not dataset.has_test_set and not scenario.sites:
-        from fedray.learners.learners import learner_class
-
-        yield from learner_class(scenario.model).notes(scenario.model, folder, dataset.train, scenario.tuning)
-
-
 def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     from fedray.aggregation.rules import rule
     from fedray.learners.learners import for_counting
@@ -284,6 +259,7 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     layout = Layout.of(tuned.travelling, scenario.payload)
     rules = rule(scenario.aggregation, layout)
     hooks = hook_chain(scenario)
+    refusals.refuse_augment(learner)
     refusals.refuse_tuned(scenario, tuned)
     refusals.refuse_rule(scenario, rules)
     refusals.refuse_hooks(scenario, hooks)
@@ -301,6 +277,9 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
         payload_bytes=layout.nbytes,
         downlink_bytes=tuple((rules.received - n) * layout.dtype.itemsize for n in left_out),
         uplink_bytes=uplink_bytes(scenario, rules, hooks, left_out),
+        change_bytes=(rules.received - layout.numel) * layout.dtype.itemsize
+        if rules.updates_base_weights
+        else 0,
         summed_bytes=rules.summed * layout.dtype.itemsize,
         uplink_symbols=-(-rules.sent // 2) if scenario.network.uplink.superposes else 0,
         gathered_bytes=_gathered_bytes(scenario, rules),

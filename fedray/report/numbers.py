@@ -20,6 +20,7 @@ NAMES = {
     "misreport_gain": "gained by misreports",
     "eval_accuracy": "test accuracy",
     "eval_loss": "test loss",
+    "eval_exact_match": "exact answers",
     "eval_clients_accuracy": "clients' own test accuracy",
     "eval_clients_loss": "clients' own test loss",
     "eval_holdout_accuracy": "accuracy on held-out samples",
@@ -98,6 +99,10 @@ MEANINGS = {
     "eval_perplexity": (
         "e to the test loss: between how many tokens the model wavers as if they were equally likely. Lower"
         " is better."
+    ),
+    "eval_exact_match": (
+        "Share of test questions that the model answers exactly as the sample does, each token the likeliest."
+        " Higher is better."
     ),
     "eval_feature_distance": (
         "Euclidean distance between the mean features that a judge network sees in generated and in held-out"
@@ -195,6 +200,7 @@ MEANINGS = {
 OUT_OF = {
     "eval_accuracy": "eval_samples",
     "eval_attack_success": "eval_attack_images",
+    "eval_exact_match": "eval_exact_match_samples",
     "eval_leakage_labels": "eval_leakage_images",
     "eval_membership_tpr": "eval_membership_samples",
     "eval_recognised": "eval_images",
@@ -282,7 +288,7 @@ def as_csv(runs: Sequence[Recorded]) -> str:
     )
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([_cell(title) for title in ("run", "round", *keys)])
+    writer.writerow([safe_cell(title) for title in ("run", "round", *keys)])
     for run in runs:
         step = max(1, -(-len(run.rows) // CSV_ROWS))
         base = [{"round": 0, **run.baseline}] if run.baseline else []
@@ -290,11 +296,11 @@ def as_csv(runs: Sequence[Recorded]) -> str:
             *base,
             *(row for i, row in enumerate(run.rows) if (i + 1) % step == 0 or i == len(run.rows) - 1),
         ):
-            writer.writerow([_cell(run.name), row["round"], *(row.get(key) for key in keys)])
+            writer.writerow([safe_cell(run.name), row["round"], *(row.get(key) for key in keys)])
     return out.getvalue()
 
 
-def _cell(text: str) -> str:
+def safe_cell(text: str) -> str:
     """Text that a spreadsheet does not take for a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 

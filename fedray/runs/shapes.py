@@ -134,8 +134,27 @@ class One(Shape):
         return self.rounds is not None and self.weights_sha256 is not None
 
 
+class Estimated(Shape):
+    """A metric over several seeds."""
+
+    n: Whole
+    mean: float
+    std: Number | None
+    ci95: list[float] | None
+
+
+class OverSeeds(Shape):
+    """A sweep's variant, over its runs under several seeds."""
+
+    runs: list[str]
+    seeds: list[int]
+    done: Whole
+    metrics: dict[str, Estimated]
+
+
 class Result(One):
     variants: dict[str, One] | None = None
+    summary: dict[str, OverSeeds] | None = None  # of a sweep, by variant
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

@@ -10,9 +10,10 @@ from fedray.scenario.base import Count, Refused, Section
 
 class ClientTests(Section):
     """Each client tests the model that it would use, on samples of its own distribution that it does not
-    train on: the global model as it is sent, with what stays at home (`tuning.local`), or its personal model
-    (`personal`). A line a client goes into client_tests.jsonl; mean and spread over clients into the metrics
-    `eval_clients_*`. Clients that attack are not tested. Tests take no simulated time."""
+    train on: the global model as it is sent, with what stays at home (`tuning.local`), its personal model
+    (`personal`), or in gossip its own. A line a client goes into client_tests.jsonl; mean and spread over
+    clients into the metrics `eval_clients_*`. Clients that attack are not tested. Tests take no simulated
+    time."""
 
     source: Literal["own", "test_set"] = Field(
         default="own",

@@ -7,11 +7,12 @@ from pydantic import Field
 
 from fedray.scenario.base import Count, FilePath, NotNegative, Positive, Refused, Section
 from fedray.scenario.client_tests import ClientTests
-from fedray.scenario.data import FolderName
 from fedray.scenario.features import OneOrMore
 from fedray.scenario.features import conflicts as conflicts_of_features
 from fedray.scenario.kinds import KindSection, OpenKind
 from fedray.scenario.leakage import Leakage
+from fedray.scenario.lm_eval import LmEval
+from fedray.scenario.sites import FolderName
 from fedray.scenario.transmission import Transmission
 
 
@@ -160,10 +161,10 @@ class Evaluation(Section):
         "is distilled into it.",
     )
     new_tokens: Count = Field(
-        default=200, description="How many tokens a causal_language model writes after a prompt."
+        default=200, description="How many tokens a language model writes after a prompt."
     )
     temperature: Positive = Field(
-        default=0.8, description="The temperature at which a causal_language model draws them."
+        default=0.8, description="The temperature at which a language model draws them."
     )
     reference: Reference | None = Field(
         default=None,
@@ -196,6 +197,16 @@ class Evaluation(Section):
         default=None,
         description="Measure how far clients' gradients can lie from the population's: {} to measure. None: "
         "not measured.",
+    )
+    exact_match: Count | None = Field(
+        default=None,
+        description="Measure of so many test samples how many answers of a language_model, each token the "
+        "likeliest, are exactly the sample's, but for white space at their ends. None: not measured.",
+    )
+    lm_eval: LmEval | None = Field(
+        default=None,
+        description="Measure a language_model by tasks of the Language Model Evaluation Harness. None: not "
+        "measured.",
     )
     update_cosines_every: Count | None = Field(
         default=None,

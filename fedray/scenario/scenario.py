@@ -223,7 +223,7 @@ class Scenario(Section):
         """Whether what the model makes is looked at."""
         evaluation = self.evaluation
         model = self.model
-        if evaluation.measures or self.adversary is not None:
+        if evaluation.measures or evaluation.lm_eval is not None or self.adversary is not None:
             return True
         if model.evaluates_on_test_set and (self.data.has_test_set or not model.shows_samples):
             return self.data.has_test_set

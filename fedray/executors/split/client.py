@@ -52,7 +52,7 @@ class SplitUpdate:
         self.received = work.model.client.numbers(buffer)  # [numel] fp32
         work.model.prepare_round(round_number, work.model.client.layout, self.received)
         self.learner_state = work.learner.update_state
-        self.weights = PartWeights(work.model.client, self.received, (state or {}).get(HOME))
+        self.weights = PartWeights(work.model.client, self.received, round_number, (state or {}).get(HOME))
         self.draws = torch.Generator().manual_seed(key(scenario.seed, round_number, client, "noise"))
         self.samples = len(work.client_indices[client])
         rng = generator(scenario.seed, round_number, client, "batches")
@@ -193,7 +193,8 @@ class SplitClients(ClientDatasets):
 
     def _pieces(self, round_number: int, update: SplitUpdate, step: Pass) -> Iterator[tuple[Values, float]]:
         """The next batch's micro-batches."""
-        drawn = self.learner.draw(self.shard(step.client, round_number), next(update.indices), update.draws)
+        shard = self.shard(step.client, round_number)
+        drawn = self.learner.draw_training(shard, next(update.indices), update.draws)
         if step.snr_db is not None:
             drawn = self.learner.at_snr(drawn, step.snr_db)
         whole: Values = inputs(drawn)
@@ -239,7 +240,7 @@ class SplitClients(ClientDatasets):
         gradients = [*(g for _, g in came), *their_gradients, *(torch.ones_like(t) for t in extra)]
         batch.backward(outputs, gradients, [])
         if step.part == step.parts - 1:
-            update.weights.step(batch.gradient, step.client, step.batch)
+            update.weights.step(batch.gradient, step)
         return update.losses[-1]
 
     def _judged(self, update: SplitUpdate, step: Pass, loss: Tensor) -> Tensor:
