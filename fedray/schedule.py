@@ -66,6 +66,7 @@ class Schedule:
     # the signal-to-noise ratio, linear, of the loudest update at the server, where signals add up on the air
     receive_snr: float | None = None
     models: Mixing | None = None  # where there are several models; None: all begin with the global one
+    stacks: bool = False  # whether the updates go down again in later rounds, as changes of base weights
 
     def __post_init__(self) -> None:
         early = next(
@@ -186,6 +187,20 @@ class Schedule:
                 step = step._replace(after=(*step.after, given.id))
             steps.append(step)
         return replace(self, steps=tuple(steps))
+
+    def stacking(self, bytes_of: Mapping[int, int]) -> Schedule:
+        """The same round, whose updates change base weights.
+
+        Args:
+            bytes_of: what the server sends each client, with what has changed since it got them last.
+        """
+        steps = [
+            step._replace(bytes=bytes_of[step.receiver])
+            if isinstance(step, Send) and step.brings_model and step.receiver in bytes_of
+            else step
+            for step in self.steps
+        ]
+        return replace(self, steps=tuple(steps), stacks=True)
 
     def without(self, client: int) -> Schedule:
         """The same round, as if this client had not been selected."""

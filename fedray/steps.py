@@ -80,6 +80,7 @@ class Pass(NamedTuple):
     after: tuple[str, ...]
     encodes: bool = False
     snr_db: float | None = None
+    batches: int = 1  # of the client's local update, of which this is one
 
     @property
     def node(self) -> str:
@@ -145,6 +146,12 @@ class Send(NamedTuple):
     given: str | None = None
     trial: bool = False  # its pictures are to be scored, not to train on
     mixing: int = 0
+
+    @property
+    def brings_model(self) -> bool:
+        """Whether it is the global model, on its way to a client."""
+        other = (self.pictures, self.samples or None, self.message)
+        return self.direction == "downlink" and not self.state and other == (None, None, None)
 
     @property
     def node(self) -> str:

@@ -22,6 +22,7 @@ from fedray.executors import (
     last_validators,
     secure_for,
 )
+from fedray.executors.client_tests import GlobalModel
 from fedray.executors.client_worker import ClientWorker
 from fedray.executors.companion import Companion
 from fedray.executors.evaluator import EvaluatorWork
@@ -242,12 +243,12 @@ class SerialExecutor:
         return EvaluationHandle(lambda: True, lambda: metrics)
 
     def test_clients(self, round_number: int) -> ClientTestsHandle:
+        model = (self.buffer, self.state) if round_number else (self.initial, self.initial_state)
+        states = self.client_states if round_number else {}
         scenario = self.job.scenario
-        of_clients = scenario.topology.keeps_client_models
-        rows: list[dict[str, Any]] = []
-        for buffer, clients in self.versions.tested(of_clients, scenario.tested_clients, self.buffer):
-            assert isinstance(self.clients, ClientWorker)
-            rows += self.clients.test_clients(round_number, buffer, clients, self.client_states)
+        tested = scenario.tested_clients
+        own = self.versions.own(tested) if scenario.topology.keeps_client_models else {}
+        rows = self.clients.test_clients(GlobalModel(round_number, *model, own), tested, states)
         return ClientTestsHandle(lambda: True, lambda: rows)
 
     def audit(self, clients: Sequence[int], labels: np.ndarray, grid: Path) -> dict[str, Any]:

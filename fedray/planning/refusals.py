@@ -40,6 +40,12 @@ def _refuse_home_without_state(scenario: Scenario, home: Collection[str]) -> Non
         raise Refused("model.kind", got, "a Section with trains_home = True, so that clients keep it")
 
 
+def refuse_augment(learner: Learner) -> None:
+    """Changes of samples that are no images, or not of that size."""
+    if learner.context.augment:
+        learner.refuse_augment(learner.blank_shard(2))
+
+
 def refuse_rule(scenario: Scenario, rule: Rule) -> None:
     """A rule for which a topology has no place: what it gathers, sends or does on a client."""
     topology = scenario.topology

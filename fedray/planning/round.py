@@ -76,11 +76,29 @@ def schedule_round(
         schedule = schedule.over_the_air(uplink_snrs_db(schedule, radio, start))
     if scenario.network.uplink.superposes and schedule.clients:
         schedule = schedule.superposed(receive_snr(schedule, radio, start))
-    if work is None or not work.encode_flops:
+    if work is None:
+        return schedule
+    if scenario.aggregation.changes_base and scenario.topology.shares_uplink:
+        schedule = schedule.stacking({c: _sent_down(c, work, so_far) for c in schedule.clients})
+    if not work.encode_flops:
         return schedule
     schedule = schedule.encoding(so_far.encoded)
     given = scenario.model.class_images_from_server
     return schedule.giving_class_images(given) if given else schedule
+
+
+def _sent_down(client: int, work: Work, so_far: Ledger) -> int:
+    """Bytes that go down to a client where updates change base weights: the adapter, and what has changed
+    since the client got the weights last, as the adapters that made it (they stand for their products, Wang
+    et al. 2024) or whole, whichever is less.
+
+    Args:
+        client: by number.
+        work: what steps take.
+        so_far: what the rounds before it cost.
+    """
+    whole = work.send_bytes("downlink", client)
+    return whole - work.change_bytes + min(work.change_bytes, so_far.missed_bytes(client))
 
 
 def _decision(

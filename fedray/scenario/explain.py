@@ -12,8 +12,8 @@ from pydantic import BaseModel
 
 from fedray.errors import UserError, shortened
 from fedray.scenario.base import NAME_PATTERN
-from fedray.scenario.data import FOLDER_PATTERN
 from fedray.scenario.kinds import user_section
+from fedray.scenario.sites import FOLDER_PATTERN
 
 Loc = tuple[str | int, ...]
 MOST_PROBLEMS = 50  # that are shown of a scenario
