@@ -15,16 +15,18 @@ def names() -> list[str]:
 
 
 def resolve(path: str, folder: Path) -> Path:
-    """`shipped:NAME` inside the package, anything else relative to `folder`.
+    """`shipped:NAME`, or `shipped:NAME/FILE` in a shipped folder, inside the package; anything else relative
+    to `folder`.
 
     Raises:
         FileNotFoundError: saying what ships, for a name that does not.
     """
     if path.startswith(PREFIX):
-        name = path.removeprefix(PREFIX)
+        name, *below = path.removeprefix(PREFIX).rstrip("/").split("/")
         for candidate in (name, name + ".safetensors"):
-            if candidate in names():
-                return HERE / candidate
+            place = HERE.joinpath(candidate, *below)
+            if candidate in names() and not {"", ".."} & set(below) and place.exists():
+                return place
         raise FileNotFoundError(
             f"one of {', '.join(PREFIX + n.removesuffix('.safetensors') for n in names())}"
         )

@@ -192,5 +192,10 @@ def test_what_ships_is_found_by_name():
     assert shipped.resolve("shipped:garments", Image.__file__) == shipped.HERE / "garments.safetensors"
     with pytest.raises(FileNotFoundError, match="shipped:fashion_mnist_mini"):
         shipped.resolve("shipped:nothing", shipped.HERE)
+    calendar = "instructions/calendar.jsonl"
+    assert shipped.resolve(f"shipped:{calendar}", shipped.HERE) == shipped.HERE / calendar
+    for outside in ("instructions/../devices.json", "instructions//devices.json", "instructions/no.jsonl"):
+        with pytest.raises(FileNotFoundError, match="shipped:instructions"):
+            shipped.resolve(f"shipped:{outside}", shipped.HERE)
     for name in shipped.names():
         assert shipped.resolve(f"shipped:{name.removesuffix('.safetensors')}", shipped.HERE).exists()
