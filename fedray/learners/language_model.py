@@ -124,6 +124,9 @@ class LanguageModel(PeftAdapters, Answers, Learner):
             self._logits(given.tokens, given.positions, given.columns), given.targets, given.weights
         )
 
+    def counted(self, batch: Tokens, samples: int) -> float:
+        return float(batch.judged)
+
     def _logits(self, tokens: Tensor, positions: Tensor, columns: Tensor) -> Tensor:
         """[r, c, vocabulary] of some columns.
 
