@@ -192,12 +192,15 @@ class ClientHost(Actor):
         return total if part.last else None, reports, *([state or {} for state in new] if states else ())
 
     def test_clients(
-        self, round_number: int, buffer: Any, server: Any, clients: Sequence[int], *states: Any
+        self, round_number: int, buffer: Any, server: Any, own: Any, clients: Sequence[int], *states: Any
     ) -> Any:
+        """Rows of tests (see client_tests.GlobalModel). `own`: the buffer that the clients have themselves;
+        None: the global one."""
         from fedray.executors.client_tests import GlobalModel
 
         kept = dict(zip(clients, states, strict=True)) if states else {}
-        return self.work.test_clients(GlobalModel(round_number, buffer, server), clients, kept)
+        owned = {} if own is None else dict.fromkeys(clients, own)
+        return self.work.test_clients(GlobalModel(round_number, buffer, server, owned), clients, kept)
 
     def audit(self, buffer: Any, clients: Sequence[int]) -> Any:
         return [self.work.audit(client, buffer) for client in clients]
