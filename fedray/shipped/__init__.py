@@ -15,7 +15,7 @@ def names() -> list[str]:
 
 
 def resolve(path: str, folder: Path) -> Path:
-    """`shipped:NAME`, or `shipped:NAME/FILE` in a shipped folder, inside the package; anything else relative to
+    """`shipped:NAME` inside the package, or `shipped:NAME/FILE` in a folder there; anything else relative to
     `folder`.
 
     Raises:
