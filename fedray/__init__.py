@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from fedray.augmentation.amount import Amount, AmountContext
     from fedray.augmentation.weighting import Weighting, WeightingContext
     from fedray.callbacks import Callback, ClientReport, EvaluationReport, RoundReport, RunEnd, RunStart
+    from fedray.data.augment import Augment
     from fedray.data.partition import Partition
     from fedray.data.samples import DatasetInfo, DatasetSamples, Samples
     from fedray.data.source import Source
     from fedray.evaluation.evaluation import Evaluation
+    from fedray.evaluation.features import Features
+    from fedray.executors.optimizer import Optimizer
     from fedray.executors.relay_defence import Hop, RelayDefence
     from fedray.executors.split.defences import Defence
     from fedray.failures import RunFailed
@@ -70,6 +73,7 @@ __all__ = [
     "Amount",
     "AmountContext",
     "Attack",
+    "Augment",
     "Cache",
     "CachePolicy",
     "Callback",
@@ -86,6 +90,7 @@ __all__ = [
     "EvaluationContext",
     "EvaluationReport",
     "ExactSum",
+    "Features",
     "FilePath",
     "Gathered",
     "GymnasiumEnvironment",
@@ -101,6 +106,7 @@ __all__ = [
     "Mixing",
     "Mode",
     "Offers",
+    "Optimizer",
     "Outcome",
     "Partition",
     "Personal",
@@ -157,10 +163,13 @@ _MODULES = {
     "fedray.augmentation.amount": ["Amount", "AmountContext"],
     "fedray.augmentation.weighting": ["Weighting", "WeightingContext"],
     "fedray.callbacks": ["Callback", "ClientReport", "EvaluationReport", "RoundReport", "RunEnd", "RunStart"],
+    "fedray.data.augment": ["Augment"],
     "fedray.data.partition": ["Partition"],
     "fedray.data.samples": ["DatasetInfo", "DatasetSamples", "Samples"],
     "fedray.data.source": ["Source"],
     "fedray.evaluation.evaluation": ["Evaluation"],
+    "fedray.executors.optimizer": ["Optimizer"],
+    "fedray.evaluation.features": ["Features"],
     "fedray.executors.relay_defence": ["Hop", "RelayDefence"],
     "fedray.executors.split.defences": ["Defence"],
     "fedray.failures": ["RunFailed"],

@@ -21,6 +21,8 @@ OPTIONS = (
     (r"fedray run \.\.\. --out (.+)\)$", r"fedray.run(..., out='\1'))"),
     (r"--accept-changed-code", "accept_changed_code=True"),
     (r"--(guidance|negative|steps)\b", r"\1"),
+    (r"^--dry-run ", "dry_run="),
+    (r"^--license ", "license_name="),
 )
 # huggingface_hub looks for progress bars that need ipywidgets as soon as it is imported in a notebook
 warnings.filterwarnings("ignore", message="IProgress not found")

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,20 @@ import numpy as np
 
 from fedray import shipped
 from fedray.callbacks.reporting import reporters
-from fedray.data import Dataset, Samples, holdings, holdings_for_tests, open_source
+from fedray.data import Dataset, Samples, held_out, holdings, open_source
 from fedray.data.image_folder import read
 from fedray.data.places import located, verify_exists
 from fedray.data.sources import to_download
+from fedray.evaluation.feature_files import locate
 from fedray.lazy import resolve
 from fedray.learners.stage_names import refuse_unknown, stage_names
 from fedray.privacy import accounting
 from fedray.scenario import Loaded, Refused, Scenario, ScenarioError, load
+from fedray.scenario.base import file_paths
+from fedray.scenario.features import listed
 from fedray.scenario.kinds import user_paths
+from fedray.scenario.lm_eval import INSTALL as INSTALL_HARNESS
+from fedray.scenario.lm_eval import PACKAGE as HARNESS
 from fedray.scenario.model import Model
 from fedray.scenario.quantized_formats import INSTALL, QUANTIZED
 from fedray.scenario.topology import Split
@@ -71,7 +77,9 @@ def _missing(loaded: Loaded) -> ScenarioError:
             )
 
     # what lies at a site, its own nodes look at
-    if not scenario.sites and to_download(scenario.data, loaded.folder) is None:
+    if (verify_data := scenario.data.verify_files) is not None:
+        attempt("data", lambda: resolve(verify_data)(scenario.data, loaded.folder))
+    elif not scenario.sites and to_download(scenario.data, loaded.folder) is None:
         quick = scenario.data.quick()
         attempt("data", lambda: holdings(scenario.model_copy(update={"data": quick}), loaded.folder))
         if tested(scenario) and not scenario.data.may_download:
@@ -93,10 +101,12 @@ def _missing(loaded: Loaded) -> ScenarioError:
     if (quality := scenario.evaluation.quality) is not None:
         key = "evaluation.quality.judge"
         attempt(key, lambda: _judge(quality.judge, loaded.folder, key))
+    for features in listed(scenario.evaluation.features):
+        attempt("evaluation.features", partial(locate, features, loaded.folder))
     planner = scenario.companion_planner()
     for key, action in planner.missing_files(loaded.folder) if planner is not None else ():
         attempt(key, action)
-    for key, action in _network_inputs(scenario, loaded.folder):
+    for key, action in _inputs(scenario, loaded.folder):
         attempt(key, action)
     for key, path in user_paths(scenario):
         if not (key.startswith("data.") and (scenario.sites or scenario.data.may_download)):
@@ -104,22 +114,24 @@ def _missing(loaded: Loaded) -> ScenarioError:
     attempt("privacy.epsilon", lambda: accounting.refuse_unknown(scenario))
     attempt("secure_aggregation", lambda: _cryptography(scenario))
     attempt("runtime.base_precision", lambda: _quantizer(scenario))
+    attempt("evaluation.lm_eval", partial(_harness, scenario, loaded.folder))
     attempt("ledger", partial(_refuse_missing_keys, scenario, loaded.folder))
     attempt("runtime.report_to", lambda: reporters(loaded))
     return loaded.error(refused)
 
 
-def _network_inputs(scenario: Scenario, folder: Path) -> Iterator[tuple[str, Callable[[], object]]]:
-    """What checks the files that `network` names, by their keys."""
+def _inputs(scenario: Scenario, folder: Path) -> Iterator[tuple[str, Callable[[], object]]]:
+    """What checks the files that `network` and `topology` name, by their keys."""
     clients = scenario.population.clients
     for direction, link in scenario.network.links.items():
         for path in link.files():
             key = f"network.{direction}.path"
             yield key, partial(resolve(link.verify_file), path, folder, key)
-    for name, section in scenario.network.sections("network"):
-        if section.verify_inputs is not None:
-            key = f"{name}.path"
-            yield key, partial(resolve(section.verify_inputs), section, folder, key, clients)
+    sections = chain(scenario.network.sections("network"), scenario.topology.sections("topology"))
+    for name, section in sections:
+        if (verify := section.verify_inputs) is not None:
+            for key in (f"{name}.{field}" for field, _ in file_paths(section)):
+                yield key, partial(resolve(verify), section, folder, key, clients)
 
 
 def disclosures(loaded: Loaded) -> list[str]:
@@ -135,7 +147,7 @@ def disclosures(loaded: Loaded) -> list[str]:
 def privacy_facts(loaded: Loaded) -> dict[str, Any] | None:
     """What a whole run of a private scenario gives away, before anything trains (see accounting.facts). None
     for one without `privacy`, for a sweep, where dp-accounting is not installed, and for data that are at
-    sites or not there yet.
+    sites, not there yet or long to open.
 
     Raises:
         ScenarioError: for an epsilon that no noise would keep to.
@@ -143,7 +155,9 @@ def privacy_facts(loaded: Loaded) -> dict[str, Any] | None:
     scenario = loaded.scenario
     if scenario.privacy is None or scenario.sweep is not None or not accounting.installed():
         return None
-    if scenario.sites or to_download(scenario.data, loaded.folder) is not None:
+    if scenario.sites or scenario.data.verify_files is not None:
+        return None
+    if to_download(scenario.data, loaded.folder) is not None:
         return None
     quick = scenario.model_copy(update={"data": scenario.data.quick()})
     try:
@@ -164,9 +178,8 @@ def readable(loaded: Loaded, dataset: Dataset | None = None) -> tuple[Samples, M
     dataset = dataset or Dataset.of(loaded.scenario, loaded.folder)
     samples, held = holdings(loaded.scenario, loaded.folder, dataset=dataset)
     bad = list(samples.unreadable(held))
-    tests = loaded.scenario.evaluation.clients
-    if tests is not None and tests.held_out_share:
-        bad += samples.unreadable(holdings_for_tests(loaded.scenario, loaded.folder, dataset=dataset)[1])
+    if loaded.scenario.held_out_share:
+        bad += samples.unreadable(held_out(loaded.scenario, loaded.folder, dataset=dataset)[1])
     if tested(loaded.scenario):
         bad += dataset.test.unreadable({})
     if bad:
@@ -195,6 +208,17 @@ def _quantizer(scenario: Scenario) -> None:
         _refuse_without(library, "runtime.base_precision", f"{name} without {library}", INSTALL)
 
 
+def _harness(scenario: Scenario, folder: Path) -> None:
+    """Raises Refused where the harness that has a scenario's tasks, or a folder of tasks, is not there."""
+    section = scenario.evaluation.lm_eval
+    if section is None:
+        return
+    key = "evaluation.lm_eval"
+    if section.include is not None and not located(section.include, folder, f"{key}.include").is_dir():
+        raise Refused(f"{key}.include", repr(section.include), "a folder of task files (*.yaml)")
+    _refuse_without(HARNESS, key, f"one without the package {HARNESS}", INSTALL_HARNESS)
+
+
 def refuse_without_signatures() -> None:
     """Raises Refused where the library that signs and verifies is not installed."""
     got = "one without the package cryptography"
@@ -219,7 +243,8 @@ def _cryptography(scenario: Scenario) -> None:
 def tested(scenario: Scenario) -> bool:
     """Whether the run opens its source's test set."""
     section = scenario.evaluation
-    evaluated = scenario.model.evaluates_on_test_set or section.quality or section.leakage
+    denoised = section.denoising is not None and section.denoising.path is None
+    evaluated = scenario.model.evaluates_on_test_set or section.quality or section.leakage or denoised
     matches = section.clients is not None and not section.clients.held_out_share
     return bool(evaluated or matches) and scenario.data.has_test_set and not scenario.sites
 

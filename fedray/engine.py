@@ -24,7 +24,7 @@ from fedray.executors import (
 from fedray.failures import RunFailed as RunFailed
 from fedray.failures import failed_round, failure, judge_failure, record, refuse_round_of_failures
 from fedray.network.radio import Radio
-from fedray.pending import PendingRound
+from fedray.pending import PendingRound, evaluate_base
 from fedray.planning.contributions import paid_by_contributions
 from fedray.planning.data_quality import errors_of_rounds
 from fedray.planning.feasible import feasible
@@ -173,7 +173,7 @@ class Run:
         if self.resume:
             state = restore(self.loaded, self.folder, self.executor, self.listeners.on_note)
         if state is None:
-            self.recorder.circumstances(self.scenario, self.workload.cut)
+            self.recorder.circumstances(self.scenario, self.loaded.folder, self.workload.cut)
             if self.scenario.privacy is not None:
                 self.folder.write("privacy.json", facts(self.scenario, self.known.samples))
             return
@@ -235,6 +235,7 @@ class Run:
             receive_snr=schedule.receive_snr,
         )
         metrics |= {} if server is None else server.metrics
+        metrics |= scenario.training.scheduled(round_number)
         if scenario.privacy is not None:
             metrics["epsilon"] = epsilon(scenario, self.known.samples, round_number)
         if scenario.topology.relay_defence is not None:
@@ -273,7 +274,7 @@ class Run:
         """Evaluates the base model, once, behind the first round: the evaluator's start shall not hold it
         up."""
         if self.baseline is None and not self.recorder.has_baseline:
-            self.baseline = self.executor.evaluate(self.grid(0), base=True)
+            self.baseline = evaluate_base(self.executor, self.scenario, self.grid(0))
 
     def flush(self, round_number: int) -> None:
         """Records the rounds whose evaluations have ended, and writes a checkpoint where one is due."""

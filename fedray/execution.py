@@ -8,8 +8,9 @@ from typing import Any
 from fedray import checks, engine, executors, sweep, tune_first
 from fedray.callbacks import Callback
 from fedray.failures import failure
-from fedray.report import page
+from fedray.report import page, tables
 from fedray.resume import finished, refuse_changed_code, refuse_edited, reopened
+from fedray.runs import reader
 from fedray.runs.folder import RunFolder, new_path, unwritable
 from fedray.runs.log import logged
 from fedray.scenario import Loaded
@@ -34,6 +35,8 @@ def reopen(
         accept_changed_code: go on, too, where the code of a user's own kinds is other than before.
     """
     folder = RunFolder.reopen(path, "--resume ")
+    if rounds is not None and (before := reader.scenario(path)).scenario.sweep is not None:
+        return folder, checks.refuse_missing(sweep.longer(folder, before, rounds)), None
     loaded = reopened(folder, rounds)
     if (result := finished(folder, loaded.scenario.training.rounds)) is not None:
         refuse_edited(folder, loaded)
@@ -73,7 +76,7 @@ def execute(
             else:
                 tune_first.tune(loaded, folder, [progress], engine.run)
                 result = engine.run(loaded, folder, [progress, *callbacks], resume)
-            _write_report(folder.path, progress)
+            _write_report(folder.path, loaded.scenario.sweep is not None, progress)
             return result
     except (ValueError, OSError) as e:
         if isinstance(e, OSError) and folder.training:  # a sweep's own files
@@ -85,9 +88,11 @@ def execute(
         raise
 
 
-def _write_report(path: Path, progress: Quiet) -> None:
+def _write_report(path: Path, is_sweep: bool, progress: Quiet) -> None:
     """A run is worth more than its page: what goes wrong here is said and passed over."""
     try:
         page.write([path])
+        if is_sweep:
+            tables.write([path], path)
     except Exception as e:
         progress.on_note(f"the report was not written: {type(e).__name__}: {e}; try: fedray report {path}")

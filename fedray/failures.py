@@ -9,6 +9,7 @@ from fedray.executors import StepFailed, TrainReport, client_label
 from fedray.network.ledger import Event
 from fedray.runs.folder import RunFolder
 from fedray.scenario import plugins
+from fedray.steps import SERVER_NODE
 
 
 class RunFailed(RuntimeError):
@@ -59,7 +60,8 @@ def failed_round(round_number: int, events: Iterable[Event]) -> Iterator[str]:
         round_number: from 1.
         events: of the round, as the clock has them.
     """
-    if any(e.event == "aggregate" and e.outcome == "failed" for e in events):
+    own = (e for e in events if e.event == "aggregate" and e.node == SERVER_NODE)
+    if any(e.outcome == "failed" for e in own):  # and not a client's, which has dropped out
         yield (
             f"round {round_number}: fewer clients came through than secure_aggregation.threshold: nothing is"
             " unmasked, and the model stays as it was"

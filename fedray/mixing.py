@@ -1,13 +1,15 @@
 """Rounds of several models: with whose model each client begins, and how models are mixed after it.
 
-A node is what has a model of its own: a client in gossip, an edge server in a hierarchy. Nodes are numbered
-from 0, and all begin with the same model.
+A node is what has a model of its own: a client in gossip, an edge server in a hierarchy, for the length of a
+round a client of a cluster. Nodes are numbered from 0, and all begin with the same model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+
+Weights = Mapping[int, Mapping[int, float]]  # W_ij by i and j
 
 
 @dataclass(frozen=True)
@@ -22,29 +24,49 @@ class Mixing:
         keeps_mass: whether a node divides by the weights that have come to it (push-sum): then columns of W
             add up to 1, and not rows.
         over_sidelinks: whether nodes are clients, and a weight W_ij needs that the hop from j to i arrives.
+        more: the weights of mixings after the first, in their order.
+        clusters: by the node that sends its model to a server, all nodes of its cluster. Then there is one
+            model between rounds: the server's, the mean of those that are sent, by the sums of the `shares`
+            of their clusters, and nodes mix by shares, too. None: each node keeps its own.
     """
 
     node_of: Mapping[int, int]
-    weights: Mapping[int, Mapping[int, float]]
+    weights: Weights
     shares: tuple[int, ...]
     keeps_mass: bool = False
     over_sidelinks: bool = False
+    more: tuple[Weights, ...] = ()
+    clusters: Mapping[int, tuple[int, ...]] | None = None
 
-    def arriving(self, hops: Collection[tuple[int, int]]) -> Mixing:
-        """The same round in which these hops alone arrive, (sender, receiver): what a node would have given
-        to another one stays with it. Without push-sum two nodes mix where both hops between them arrive, so
-        that W stays doubly stochastic."""
+    @property
+    def kept(self) -> range:
+        """The nodes whose models are kept from round to round."""
+        return range(0 if self.clusters is not None else len(self.shares))
+
+    def arriving(self, *hops: Collection[tuple[int, int]]) -> Mixing:
+        """The same round in which these hops alone arrive: what a node would have given to another one stays
+        with it. Without push-sum two nodes mix where both hops between them arrive, so that W stays doubly
+        stochastic.
+
+        Args:
+            hops: of each mixing, sender and receiver, by their nodes.
+        """
         if not self.over_sidelinks:
             return self
-        weights = {node: dict(row) for node, row in self.weights.items()}
-        for receiver, row in self.weights.items():
+        first, *more = map(self._arriving, (self.weights, *self.more), hops)
+        return replace(self, weights=first, more=tuple(more))
+
+    def _arriving(self, whole: Weights, hops: Collection[tuple[int, int]]) -> Weights:
+        """One mixing's weights, where these hops between nodes arrive."""
+        weights = {node: dict(row) for node, row in whole.items()}
+        for receiver, row in whole.items():
             for sender, weight in row.items():
                 back = self.keeps_mass or (receiver, sender) in hops
                 if sender == receiver or ((sender, receiver) in hops and back):
                     continue
                 del weights[receiver][sender]
                 weights[sender][sender] += weight
-        return replace(self, weights=weights)
+        return weights
 
 
 def metropolis(neighbours: Mapping[int, Collection[int]]) -> dict[int, dict[int, float]]:

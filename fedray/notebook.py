@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fedray.errors import printable
-from fedray.report import charts, numbers, recorded
+from fedray.report import charts, numbers, recorded, replicates
 from fedray.report.page import first_round
 from fedray.report.recorded import Recorded
 from fedray.scenario import ScenarioError
@@ -113,11 +113,17 @@ def _is_sweep(path: Path, runs: Sequence[Recorded]) -> bool:
 
 def _compared(runs: Sequence[Recorded]) -> dict[str, Svg]:
     keys = dict.fromkeys(key for run in runs for key in _metrics(run))
+    over_seeds = replicates.variants(runs)
+    replicated = any(len(variant.runs) > 1 for variant in over_seeds)
     pictures = {}
     for key in keys:
         for axis in charts.AXES:
             name = key if axis == "rounds" else f"{key} by {axis}"
-            pictures[name] = Svg(_standalone(charts.curves(runs, key, axis, legend=True)))
+            if replicated:
+                svg = replicates.bands(over_seeds, key, axis, legend=True)
+            else:
+                svg = charts.curves(runs, key, axis, legend=True)
+            pictures[name] = Svg(_standalone(svg))
     return pictures
 
 

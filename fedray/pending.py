@@ -1,11 +1,13 @@
 """A round that has been trained, and whose evaluations may still be running."""
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from fedray.evaluation.client_tests import spread
-from fedray.executors import ClientTestsHandle, EvaluationHandle
+from fedray.executors import ClientTestsHandle, EvaluationHandle, Executor
 from fedray.network.ledger import Event
 from fedray.runs.recorder import finite
+from fedray.scenario.scenario import Scenario
 
 
 class PendingRound(NamedTuple):
@@ -16,7 +18,7 @@ class PendingRound(NamedTuple):
     metrics: dict[str, Any]
     clients: list[dict[str, Any]]
     evaluation: EvaluationHandle | None  # of the global model
-    tests: ClientTestsHandle | None = None  # of clients' own models
+    tests: ClientTestsHandle | None = None  # on clients' own distributions
 
     @property
     def is_running(self) -> bool:
@@ -32,3 +34,22 @@ class PendingRound(NamedTuple):
         rows = self.tests.result() if self.tests is not None else []
         tested = [{"round": self.round_number, **finite(row)} for row in rows]
         return finite(metrics | spread(rows)), tested
+
+
+def evaluate_base(executor: Executor, scenario: Scenario, grid: Path) -> EvaluationHandle:
+    """Looks at the base model, also on what is held out of clients' samples.
+
+    Args:
+        executor: has it.
+        scenario: whose.
+        grid: where what it makes is written.
+    """
+    evaluation = executor.evaluate(grid, base=True)
+    if scenario.data.holdout is None:
+        return evaluation
+    tests = executor.test_clients(0)
+
+    def result() -> dict[str, float]:
+        return evaluation.result() | spread(tests.result())
+
+    return EvaluationHandle(lambda: evaluation.done() and tests.done(), result)

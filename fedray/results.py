@@ -83,6 +83,14 @@ class Run:
         return {name: Run(self.path / name) for name in (sweep.variants if sweep else {})}
 
     @property
+    def summary(self) -> dict[str, Any]:
+        """What a sweep's runs say of each variant, by its name, once they have ended: its `runs`, `seeds`,
+        how many are `done`, and of every metric of the last round its `n`, `mean`, `std` (sample standard
+        deviation) and `ci95` (the mean's 95 % confidence interval by Student's t); both None for one run.
+        Empty for a single run."""
+        return dict((self.result or {}).get("summary") or {})
+
+    @property
     def figures(self) -> "dict[str, Svg]":
         """The report's pictures by name, as SVG: each metric against rounds, the first round's timeline, and
         what else the run has. A sweep's are those of `compare`."""
@@ -145,7 +153,11 @@ class Run:
 
     @python_words()
     def report(
-        self, out: PathLike | None = None, network: PathLike | None = None, beside: Sequence["Run"] = ()
+        self,
+        out: PathLike | None = None,
+        network: PathLike | None = None,
+        beside: Sequence["Run"] = (),
+        tables: PathLike | None = None,
     ) -> Path:
         """Writes the report, one HTML page, and gives its file.
 
@@ -154,6 +166,8 @@ class Run:
             network: a scenario's file, on whose network the run is costed a second time; None: only on its
                 own.
             beside: runs to compare it with, on the same page.
+            tables: a folder, for table.csv and table.tex of the runs, those that differ in their seeds alone
+                as means; None: none.
 
         Raises:
             ScenarioError: for files that are not a run's, or a page that cannot be written.
@@ -161,6 +175,10 @@ class Run:
         from fedray.report.page import write
 
         folders = [self.path, *(run.path for run in beside)]
+        if tables is not None:
+            from fedray.report import tables as written
+
+            written.write(folders, Path(tables))
         return write(folders, Path(out) if out else None, Path(network) if network else None)
 
     @python_words()
@@ -180,6 +198,31 @@ class Run:
         return verify(self.path, round_number, client)
 
     @python_words()
+    def publish(
+        self,
+        repo: str,
+        dry_run: PathLike | None = None,
+        license_name: str = "unknown",
+        private: bool = False,
+    ) -> dict[str, Any]:
+        """Brings the finished run's model and its card to the Hugging Face hub, and nothing of the clients'
+        data: the object that `fedray publish --json` prints.
+
+        Args:
+            repo: owner/name on the hub.
+            dry_run: a new or an empty folder, into which everything is written instead; None: it is uploaded.
+            license_name: of the weights, as the hub calls it, such as apache-2.0.
+            private: whether a new repository is seen by its owner alone.
+
+        Raises:
+            ScenarioError: for a run that is not done, a wrong name, or a folder that holds something.
+            NotPublished: where the hub does not take it.
+        """
+        from fedray.publishing.publish import publish
+
+        return publish(self.path, repo, Path(dry_run) if dry_run else None, license_name, private)
+
+    @python_words()
     def resume(
         self,
         rounds: int | None = None,
@@ -190,7 +233,7 @@ class Run:
         """Goes on from the newest whole checkpoint; nothing happens where the run is done.
 
         Args:
-            rounds: up to which it goes on; None: as its scenario says.
+            rounds: up to which it goes on, of a sweep every run; None: as its scenario says.
             callbacks: called as the run goes on.
             progress: show it here.
             accept_changed_code: go on, too, where the code of your own kinds is other than before.

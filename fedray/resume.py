@@ -23,16 +23,15 @@ def reopened(run: RunFolder, rounds: int | None) -> Loaded:
     loaded = reader.scenario(run.path, [] if rounds is None else [f"training.rounds={rounds}"])
     if rounds is None:
         return loaded
-    if loaded.scenario.sweep is not None:
-        raise ScenarioError([f"--rounds {rounds}: got one for a sweep, expected a run: {run.path}/NAME"])
     done = max((state.round for _, state in run.states() if not isinstance(state, str)), default=0)
     if rounds <= done:
         raise ScenarioError(
             [f"--rounds {rounds}: got no more than the {done} rounds that are done, expected more"]
         )
-    companion = loaded.scenario.companion
-    if done and companion is not None and companion.fixed_rounds is not None:
-        raise loaded.error([companion.fixed_rounds])
+    scenario = loaded.scenario
+    for section in (scenario.companion, scenario.training):
+        if done and section is not None and section.fixed_rounds is not None:
+            raise loaded.error([section.fixed_rounds])
     return loaded
 
 
@@ -104,6 +103,7 @@ def restore(loaded: Loaded, run: RunFolder, executor: Executor, note: Note) -> S
             damaged = 0
             break
         elif (fault := _fault(run, executor, folder, state)) is None:
+            _keep_result(run, loaded.scenario.training.rounds, note)
             run.cut_back(state)
             run.keep_scenario(loaded)
             note(f"going on from {folder.name}")
@@ -117,6 +117,24 @@ def restore(loaded: Loaded, run: RunFolder, executor: Executor, note: Note) -> S
     run.keep_scenario(loaded)
     note("nothing has been trained yet: the run begins with round 1")
     return None
+
+
+def _keep_result(run: RunFolder, rounds: int, note: Note) -> None:
+    """Of a run that was done and goes on with more rounds, what it came to is not lost."""
+    result = finished(run)
+    if result is not None and result["rounds"] < rounds:
+        note(f"its result after round {result['rounds']} is kept in {keep_result(run, result)}")
+
+
+def keep_result(run: RunFolder, result: dict[str, Any]) -> str:
+    """Writes a result beside that of more rounds, which will take its place, and gives the file's name. Its
+    `artifacts` are not kept: those of more rounds take their places."""
+    runs = result.get("variants", {"": result})
+    name = f"results/round-{next(iter(runs.values()))['rounds']:04d}.json"
+    kept = {run_name: {k: v for k, v in one.items() if k != "artifacts"} for run_name, one in runs.items()}
+    (run.path / name).parent.mkdir(exist_ok=True)
+    run.write(name, result | {"variants": kept} if "variants" in result else kept[""])
+    return name
 
 
 def _fault(run: RunFolder, executor: Executor, folder: Path, state: State) -> str | None:

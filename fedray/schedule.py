@@ -66,6 +66,7 @@ class Schedule:
     # the signal-to-noise ratio, linear, of the loudest update at the server, where signals add up on the air
     receive_snr: float | None = None
     models: Mixing | None = None  # where there are several models; None: all begin with the global one
+    stacks: bool = False  # whether the updates go down again in later rounds, as changes of base weights
 
     def __post_init__(self) -> None:
         early = next(
@@ -187,6 +188,20 @@ class Schedule:
             steps.append(step)
         return replace(self, steps=tuple(steps))
 
+    def stacking(self, bytes_of: Mapping[int, int]) -> Schedule:
+        """The same round, whose updates change base weights.
+
+        Args:
+            bytes_of: what the server sends each client, with what has changed since it got them last.
+        """
+        steps = [
+            step._replace(bytes=bytes_of[step.receiver])
+            if isinstance(step, Send) and step.brings_model and step.receiver in bytes_of
+            else step
+            for step in self.steps
+        ]
+        return replace(self, steps=tuple(steps), stacks=True)
+
     def without(self, client: int) -> Schedule:
         """The same round, as if this client had not been selected."""
         removed = {step.id for step in self.steps if _takes_part(client, step)}
@@ -219,7 +234,7 @@ class Schedule:
             return self
         kept = (step for step in self.steps if step.id in wanted)
         steps = tuple(step._replace(after=tuple(i for i in step.after if i in wanted)) for step in kept)
-        models = None if self.models is None else self.models.arriving(_hops(steps))
+        models = None if self.models is None else _left(self.models, steps)
         return replace(self, steps=steps, models=models)
 
     def using(self, samples: Mapping[int, int]) -> Schedule:
@@ -262,14 +277,14 @@ def _computes_at(step: Train | Generate | Pass | Validate | Score | Aggregate) -
     return step.client
 
 
-def _hops(steps: Collection[Step]) -> set[tuple[int, int]]:
-    """The pairs of clients that train, of whom the first sends the second a model."""
+def _left(models: Mixing, steps: Collection[Step]) -> Mixing:
+    """What becomes of models of which these steps alone are done."""
     trains = {step.client for step in steps if isinstance(step, Train)}
-    return {
-        (step.sender, step.receiver)
-        for step in steps
-        if isinstance(step, Send) and step.direction == "sidelink" and step.receiver in trains
-    }
+    hops: list[set[tuple[int, int]]] = [set() for _ in (models.weights, *models.more)]
+    for step in steps:
+        if isinstance(step, Send) and step.direction == "sidelink" and step.receiver in trains:
+            hops[step.mixing].add((models.node_of[step.sender], models.node_of[step.receiver]))
+    return models.arriving(*hops)
 
 
 def _takes_part(client: int, step: Step) -> bool:

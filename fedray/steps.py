@@ -80,6 +80,7 @@ class Pass(NamedTuple):
     after: tuple[str, ...]
     encodes: bool = False
     snr_db: float | None = None
+    batches: int = 1  # of the client's local update, of which this is one
 
     @property
     def node(self) -> str:
@@ -124,7 +125,8 @@ class Send(NamedTuple):
     generated `pictures`, or what `crossing` names of so many `samples` in a split model (smashed, features,
     feature_gradients, gradients), of (micro-)batch `batch`, `part`. Or, with `state`, what a client keeps
     between its local updates, which its receiver goes on with. Or a small `message` of secure aggregation, of
-    so many `bytes`. With `given` it is sent only where that input of a server step came in time."""
+    so many `bytes`. With `given` it is sent only where that input of a server step came in time. Of the
+    mixings of a round, one after another, what neighbours send each other is for `mixing`, from 0."""
 
     id: str
     sender: int
@@ -143,6 +145,13 @@ class Send(NamedTuple):
     message: Message | None = None
     given: str | None = None
     trial: bool = False  # its pictures are to be scored, not to train on
+    mixing: int = 0
+
+    @property
+    def brings_model(self) -> bool:
+        """Whether it is the global model, on its way to a client."""
+        other = (self.pictures, self.samples or None, self.message)
+        return self.direction == "downlink" and not self.state and other == (None, None, None)
 
     @property
     def node(self) -> str:

@@ -1,6 +1,7 @@
 """A sweep: the variants of a scenario, each a run of its own in a process of its own, side by side on one
 Ray."""
 
+import json
 import os
 import signal
 import subprocess
@@ -13,10 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from fedray.planning.placement import Node, pack
+from fedray.resume import finished, keep_result, reopened
+from fedray.runs import reader
 from fedray.runs.environment import command, environment, users_code
 from fedray.runs.folder import PREPARED, RunFolder
 from fedray.runs.lock import locked
-from fedray.scenario import Loaded
+from fedray.runs.replicates import summary
+from fedray.scenario import Loaded, ScenarioError
+from fedray.scenario.load import load_text
+from fedray.scenario.tree import plain
 from fedray.terminal import Quiet
 
 POLL_INTERVAL_S = 0.5  # how often the variants' folders are read
@@ -26,6 +32,7 @@ POLL_INTERVAL_S = 0.5  # how often the variants' folders are read
 class Variant:
     name: str
     folder: Path
+    rounds: int  # that it is to have
     process: Any = None  # once it has been started
     shown: int = 0  # lines of its metrics.jsonl
 
@@ -33,6 +40,43 @@ class Variant:
     def result(self) -> dict[str, Any] | None:
         result: dict[str, Any] | None = RunFolder(self.folder).read("result.json")
         return result
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has come to its end, after all its rounds or because its evaluations ended it."""
+        result = self.result
+        return result is not None and (result["rounds"] >= self.rounds or "stopped" in result)
+
+
+def longer(run: RunFolder, loaded: Loaded, rounds: int) -> Loaded:
+    """A sweep of which every run goes on to the same round.
+
+    Args:
+        run: the sweep's folder.
+        loaded: its scenario as it was.
+        rounds: of every run.
+
+    Raises:
+        ScenarioError: where a run has done more, where its runs differ in how many rounds they have, or where
+            what one has done depends on how many there are.
+    """
+    lengths = {name: one.scenario.training.rounds for name, one in loaded.variants.items()}
+    if len(set(lengths.values())) > 1:
+        got = "a sweep whose runs differ in training.rounds"
+        raise ScenarioError([f"--rounds {rounds}: got {got}, expected one of its runs: {run.path}/NAME"])
+    if rounds <= (planned := next(iter(lengths.values()))):
+        raise ScenarioError(
+            [f"--rounds {rounds}: got no more than the {planned} rounds that its runs have, expected more"]
+        )
+    for name in lengths:
+        if (run.path / name / reader.SCENARIO).is_file():
+            reopened(RunFolder.reopen(run.path / name), rounds)
+    tree = plain(loaded.tree)
+    tree["training"]["rounds"] = rounds
+    for changes in tree["sweep"]["variants"].values():
+        changes.pop("training.rounds", None)
+        changes["training.rounds"] = rounds  # the last word
+    return load_text(json.dumps(tree), loaded.file, code=loaded.code)
 
 
 def run(loaded: Loaded, parent: RunFolder, progress: Quiet) -> dict[str, Any]:
@@ -44,7 +88,12 @@ def run(loaded: Loaded, parent: RunFolder, progress: Quiet) -> dict[str, Any]:
 
 def _run(loaded: Loaded, parent: RunFolder, progress: Quiet) -> dict[str, Any]:
     scenarios = loaded.variants
-    variants = [Variant(name, parent.path / name) for name in scenarios]
+    variants = [
+        Variant(name, parent.path / name, one.scenario.training.rounds) for name, one in scenarios.items()
+    ]
+    if (before := finished(parent)) is not None and not all(variant.is_done for variant in variants):
+        progress.on_note(f"its result so far is kept in {keep_result(parent, before)}")
+    parent.keep_scenario(loaded)
     for variant in variants:
         _prepare(variant, scenarios[variant.name])
     if parent.read("env.json") is None:
@@ -52,7 +101,7 @@ def _run(loaded: Loaded, parent: RunFolder, progress: Quiet) -> dict[str, Any]:
             "env.json", environment() | command() | users_code(*(v.scenario for v in scenarios.values()))
         )
     progress.variants({name: v.scenario.training.rounds for name, v in scenarios.items()})
-    waiting = [v for v in variants if v.result is None]
+    waiting = [v for v in variants if not v.is_done]
     parent.training = True
     running: list[Variant] = []
     with _nodes(loaded) as nodes:
@@ -73,7 +122,7 @@ def _run(loaded: Loaded, parent: RunFolder, progress: Quiet) -> dict[str, Any]:
                     if ended:
                         running.remove(variant)
                         progress.variant_ended(
-                            variant.name, "done" if variant.result else _last_words(variant)
+                            variant.name, "done" if variant.is_done else _last_words(variant)
                         )
         finally:
             for variant in running:
@@ -81,12 +130,15 @@ def _run(loaded: Loaded, parent: RunFolder, progress: Quiet) -> dict[str, Any]:
             for variant in running:
                 variant.process.wait()
     results = {
-        v.name: v.result or {"status": "failed", "error": RunFolder(v.folder).read("error.json")}
+        v.name: (v.is_done and v.result)
+        or {"status": "failed", "error": RunFolder(v.folder).read("error.json")}
         for v in variants
     }
     status = "done" if all(r["status"] == "done" for r in results.values()) else "failed"
+    settings = {name: one.scenario.model_dump(mode="json") for name, one in scenarios.items()}
     result = {
         "status": status,
+        "summary": summary(settings, results),
         "variants": {name: {"run": str(parent.path / name), **r} for name, r in results.items()},
     }
     parent.write("result.json", result)
@@ -112,6 +164,8 @@ def _start(variant: Variant, code_folders: Sequence[Path]) -> Variant:
         if new
         else ["--resume", str(variant.folder)]
     )
+    if not new and reader.scenario(variant.folder).scenario.training.rounds < variant.rounds:
+        what += ["--rounds", str(variant.rounds)]
     with (variant.folder / "output.log").open("a") as log:
         command = [sys.executable, "-m", "fedray", "run", *what, "--quiet"]
         variables = os.environ | {"FEDRAY_CODE": os.pathsep.join(map(str, code_folders))}

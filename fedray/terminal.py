@@ -182,6 +182,7 @@ def round_line(m: Mapping[str, Any], rounds: int) -> str:
     shown = {
         "eval_accuracy": "accuracy",
         "eval_perplexity": "perplexity",
+        "eval_exact_match": "exact answers",
         "eval_negative_elbo": "negative ELBO",
         "eval_classifier_fid": "classifier-FID",
         "eval_feature_distance": "feature distance",
@@ -267,6 +268,11 @@ def _plan_rows(p: dict[str, Any]) -> list[tuple[str, str, str]]:
         *([("that train and stay at home", f"{p['home_parameters']:,}", "")] if p["home_parameters"] else []),
         ("a transfer", f"{p['payload_bytes']:,} B", size(p["payload_bytes"])),
         *_sent_differently(p),
+        *(
+            [("changes of the base sent down", f"{c['stacked']:,} as adapters", f"{c['whole']:,} whole")]
+            if (c := p.get("changes_sent"))
+            else []
+        ),
         *((f"as {name}", f"{n:,} B", size(n)) for name, n in p["export_files"].items()),
         ("work a sample", size(p["flops_per_sample"], "FLOP"), "forward and backward"),
         *(

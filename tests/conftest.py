@@ -5,7 +5,11 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["RAY_metrics_report_interval_ms"] = "1000"  # noqa: SIM112 (its name; what is published shall be seen soon)
 os.environ["OMP_NUM_THREADS"] = "1"  # as the scenarios; more only fight with Ray's actors for the cores
 os.environ["HF_HUB_OFFLINE"] = "1"  # whatever asks the hub shall fail at once
+# nothing is left in the user's own cache; one for all processes of a user
+os.environ.setdefault("HF_DATASETS_CACHE", f"/tmp/fedray-test-datasets-{os.getuid()}")
 
+from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,10 +27,13 @@ settings.load_profile("fedray")
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Two processes share the tests: one has all that need the session's Ray, so that there is one; the
-    others go file by file, so that a file's fixtures are made once."""
+    others go file by file, so that a file's fixtures are made once. Files of few tests, among which are the
+    longest, come first: whoever ends last then has little left."""
+    groups = {item: "ray" if "cluster" in item.fixturenames else item.path.stem for item in items}
+    sizes = Counter(groups.values())
+    items.sort(key=lambda item: (groups[item] != "ray", sizes[groups[item]], groups[item]))
     for item in items:
-        group = "ray" if "cluster" in item.fixturenames else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
+        item.add_marker(pytest.mark.xdist_group(groups[item]))
     return (yield)
 
 
@@ -77,13 +84,14 @@ def a_text_is_parsed_once():
 def reports_draw_against_rounds_alone(request, monkeypatch):
     """Three of a metric's four pictures are left out where the report is not what is tested: drawing them
     takes longer than a small run."""
-    from fedray.report import charts, page
+    from fedray.report import charts, page, replicates
 
-    def against_rounds(runs, key):
-        return dict.fromkeys(charts.AXES, "") | {"rounds": charts.curves(runs, key, "rounds")}
+    def against_rounds(draw, runs, key):
+        return dict.fromkeys(charts.AXES, "") | {"rounds": draw(runs, key, "rounds")}
 
     if request.path.parent.name != "report":
-        monkeypatch.setattr(page, "_against", against_rounds)
+        monkeypatch.setattr(page, "_against", partial(against_rounds, charts.curves))
+        monkeypatch.setattr(page, "_means_against", partial(against_rounds, replicates.bands))
 
 
 @pytest.fixture(scope="session")

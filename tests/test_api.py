@@ -381,6 +381,13 @@ def test_a_sweep_is_run_from_python_and_gives_its_variants(tmp_path):
     assert {name: one.metrics.num_rows for name, one in run.variants.items()} == {"one": 1, "two": 1}
     assert "one: done" in run._repr_html_()
     assert run.metrics["variant"].to_pylist() == ["one", "two"]
+    losses = run.metrics["loss"].to_pylist()
+    (over_seeds,) = run.summary.values()
+    assert (over_seeds["seeds"], over_seeds["done"]) == ([1, 2], 2)
+    assert over_seeds["metrics"]["loss"]["mean"] == pytest.approx(sum(losses) / 2)
+    assert over_seeds["metrics"]["loss"]["std"] == pytest.approx(abs(losses[0] - losses[1]) / 2**0.5)
+    assert (run.path / "table.csv").read_text().startswith("variant,seeds,loss_n,")
+    assert r"\bottomrule" in (run.path / "table.tex").read_text()
     assert run.clients["variant"].to_pylist() == ["one"] * 5 + ["two"] * 5
     assert run.metrics["loss"].to_pylist() == [
         loss for one in run.variants.values() for loss in one.metrics["loss"].to_pylist()

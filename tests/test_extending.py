@@ -26,7 +26,7 @@ TABLE = {row[0]: row[1:] for row in ROW.findall((ROOT / "docs" / "extending.md")
 NOT_IN_TABLE = {
     *("evaluation", "callback", "defence", "relay_defence", "privacy", "incentive"),
     *("environment", "serving_rule", "algorithm", "codec_channel", "cache_policy", "weighting", "amount"),
-    *("allocation", "mode", "staleness"),
+    *("allocation", "mode", "staleness", "optimizer", "augment", "features"),
 }
 
 # By kind: its base section, and its implementation, a class New.

@@ -113,3 +113,28 @@ def test_hosts_that_share_nodes_accumulate_what_one_host_would():
     for node in range(3):
         assert torch.equal(halves.result(1, everything)[node], whole.result(1, everything)[node])
     assert whole.result(1, everything)[0][0].tolist() == pytest.approx([(0.1 + 3 * 0.3) / 4] * 3)
+
+
+def test_a_hop_is_lost_in_its_own_mixing_alone():
+    w = metropolis(ring(range(4)))
+    hops = {(i, j) for i in range(4) for j in ring(range(4))[i]}
+    twice = Mixing({}, w, (1,) * 4, over_sidelinks=True, more=(w,)).arriving(hops, hops - {(0, 1)})
+    assert twice.weights == w
+    second = matrix(twice.more[0])
+    assert second[0, 1] == second[1, 0] == 0
+    assert np.allclose(second.sum(0), 1)
+    assert np.allclose(second.sum(1), 1)
+
+
+def test_a_weighted_mean_stays_through_every_mixing_and_each_model_is_one():
+    rng = np.random.default_rng(0)
+    mass = np.array([5.0, 0.0, 3.0, 1.0])  # who has nothing weighs nothing
+    models = [rng.normal(size=3).astype(np.float32) for _ in mass]
+    mean, _ = consensus(models, mass)
+    before = np.array(models)
+    for _ in range(3):
+        models, mass = mixed(models, mass, metropolis(ring(range(4))))
+        assert consensus(models, mass)[0] == pytest.approx(mean, abs=1e-6)
+        assert mass.sum() == pytest.approx(9.0)
+        assert (np.array(models) <= before[[0, 2, 3]].max(0) + 1e-6).all()
+        assert (np.array(models) >= before[[0, 2, 3]].min(0) - 1e-6).all()

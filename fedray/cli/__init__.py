@@ -3,11 +3,11 @@ it."""
 
 import os
 
-from fedray.cli import execution, results, scenarios, service
+from fedray.cli import execution, publishing, results, scenarios, service
 from fedray.cli.shared import app, fail
 from fedray.errors import UserError, reason
 
-__all__ = ["app", "execution", "main", "results", "scenarios", "service"]
+__all__ = ["app", "execution", "main", "publishing", "results", "scenarios", "service"]
 
 
 def main() -> None:

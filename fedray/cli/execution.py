@@ -114,6 +114,8 @@ def _finish(path: Path, result: dict[str, Any], json: bool, quiet: bool, how: st
         typer.echo(printable(f"{path / name} {one['status'] if name else how}: {details}"))
     if (path / "report.html").exists():
         typer.echo(f"report: {path / 'report.html'}")
+    if "variants" in result:
+        _show_tables(path, result.get("summary") or {})
     if not quiet and "variants" not in result:
         opens = (
             f"; or load {path / 'model'} in diffusers"
@@ -126,6 +128,16 @@ def _finish(path: Path, result: dict[str, Any], json: bool, quiet: bool, how: st
             if opens or writes
             else f"next: look into {path / 'model'}"
         )
+
+
+def _show_tables(path: Path, summary: dict[str, Any]) -> None:
+    """What a sweep's runs under several seeds say together, and where its tables are."""
+    from fedray.report import tables
+
+    for line in tables.described(summary):
+        typer.echo(printable(line))
+    if (path / tables.CSV).exists():
+        typer.echo(f"tables: {path / tables.CSV}, {path / tables.LATEX}")
 
 
 @app.command(

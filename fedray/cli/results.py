@@ -84,11 +84,23 @@ def report(
         Path | None,
         typer.Option(metavar="FILE", help="What it would cost on this scenario's network, beside."),
     ] = None,
+    tables: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Also table.csv and table.tex, with means over runs that differ in their seeds alone.",
+        ),
+    ] = None,
 ) -> None:
     """One self-contained HTML page of a run, or of several compared."""
     from fedray.report.page import write
 
     typer.echo(write(runs, out, network))
+    if tables is not None:
+        from fedray.report.tables import write as write_tables
+
+        for file in write_tables(runs, tables):
+            typer.echo(file)
 
 
 @app.command(

@@ -1,6 +1,6 @@
 """Data: sources of captioned images or texts, and the partition that says which client has which."""
 
-from fedray.data.clients import holdings, holdings_for_tests
+from fedray.data.clients import held_out, holdings, holdings_for_tests
 from fedray.data.dataset import Dataset
 from fedray.data.samples import DatasetInfo, DatasetSamples, Samples
 from fedray.data.source import Source
@@ -13,6 +13,7 @@ __all__ = [
     "Samples",
     "Source",
     "dataset_info",
+    "held_out",
     "holdings",
     "holdings_for_tests",
     "open_source",

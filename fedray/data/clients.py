@@ -57,27 +57,45 @@ def partition(scenario: Scenario, samples: Samples) -> Holdings:
     Raises:
         Refused: where folders and clients do not match, or a client would have nothing.
     """
-    dealt = _dealt(scenario, samples)
-    if not _held_out_share(scenario):
-        return dealt
-    return Holdings([_split(scenario, client, indices)[0] for client, indices in dealt.items()])
+    if not scenario.held_out_share:
+        return _dealt(scenario, samples)
+    return Holdings([trained for trained, _ in _halves(scenario, samples)])
 
 
-def _held_out_share(scenario: Scenario) -> float:
-    """Of each client's own samples, that are held out for its test."""
-    section = scenario.evaluation.clients
-    return 0.0 if section is None else section.held_out_share
+def _halves(scenario: Scenario, samples: Samples) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of each client, the samples that it trains on and those that are held out. Of pooled ones these are
+    what each client who gave some would hold out itself, so that both are measured alike."""
+    section = scenario.data.partition
+    if scenario.data.holdout is None or not section.pools:
+        return [_split(scenario, client, part) for client, part in _dealt(scenario, samples).items()]
+    given = implementation(section)(section).given(samples, _dealing(scenario))
+    halves = [_split(scenario, client, part) for client, part in enumerate(given)]
+    trained, kept = (np.sort(np.concatenate(parts)) for parts in zip(*halves, strict=True))
+    return [(trained, kept)]
 
 
 def _split(scenario: Scenario, client: int, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return split_own(indices, _held_out_share(scenario), scenario.seed, client)
+    """A client's own samples: those that it trains on, and those that are held out.
+
+    Raises:
+        Refused: where `data.holdout` leaves it nothing of either.
+    """
+    share = scenario.held_out_share
+    n = len(indices)
+    if scenario.data.holdout is not None and n and max(1, round(share * n)) >= n:
+        got = f"{share:g} of client {client}'s {n} sample{'s' if n > 1 else ''}, which leaves it none"
+        raise Refused("data.holdout", got, "a share that leaves each client some to train on")
+    return split_own(indices, share, scenario.seed, client)
+
+
+def _dealing(scenario: Scenario) -> np.random.Generator:
+    return generator(scenario.seed, 0, SERVER, "partition")
 
 
 def _dealt(scenario: Scenario, samples: Samples) -> Holdings:
     section = scenario.data.partition
     clients = scenario.population.clients
-    rng = generator(scenario.seed, 0, SERVER, "partition")
-    parts = implementation(section)(section).deal(samples, clients, rng)
+    parts = implementation(section)(section).deal(samples, clients, _dealing(scenario))
     if isinstance(parts, Holdings):
         return parts
     _refuse_misdealt(section, parts, clients, len(samples))
@@ -117,7 +135,7 @@ def holdings(
     if not dataset.section.clients_at_sites():
         return dataset.train, partition(scenario, dataset.train)
     samples, held = _at_site(dataset, site)
-    if _held_out_share(scenario):
+    if scenario.held_out_share:
         held = {client: _split(scenario, client, indices)[0] for client, indices in held.items()}
     return samples, held
 
@@ -125,6 +143,34 @@ def holdings(
 def _at_site(dataset: Dataset, site: str | None) -> tuple[Samples, Mapping[int, np.ndarray]]:
     assert site is not None
     return dataset.source.open_at_site(site)
+
+
+def held_out(
+    scenario: Scenario, folder: Path, site: str | None = None, dataset: Dataset | None = None
+) -> tuple[Samples, Mapping[int, np.ndarray]]:
+    """The samples that a host may open, and which of them are held out of each client's training; arguments
+    and errors are those of `holdings`.
+
+    Args:
+        scenario: whose `data.holdout` or `evaluation.clients` says how many.
+        folder: where its relative paths start.
+        site: the host's.
+        dataset: the scenario's data, where they are open already.
+    """
+    dataset = dataset or Dataset.of(scenario, folder)
+    if not dataset.section.clients_at_sites():
+        return dataset.train, dict(enumerate(part for _, part in _halves(scenario, dataset.train)))
+    samples, held = _at_site(dataset, site)
+    return samples, {client: _split(scenario, client, part)[1] for client, part in held.items()}
+
+
+def _whole(
+    scenario: Scenario, dataset: Dataset, site: str | None
+) -> tuple[Samples, Mapping[int, np.ndarray]]:
+    """All that each client has, whether or not it trains on it."""
+    if dataset.section.clients_at_sites():
+        return _at_site(dataset, site)
+    return dataset.train, _dealt(scenario, dataset.train)
 
 
 def holdings_for_tests(
@@ -139,14 +185,12 @@ def holdings_for_tests(
         site: the host's.
         dataset: the scenario's data, where they are open already.
     """
+    section = scenario.evaluation.clients
+    assert section is not None
+    if section.held_out_share:
+        return held_out(scenario, folder, site, dataset)
     dataset = dataset or Dataset.of(scenario, folder)
-    if dataset.section.clients_at_sites():
-        samples, held = _at_site(dataset, site)
-    else:
-        samples = dataset.train
-        held = _dealt(scenario, samples)
-    if _held_out_share(scenario):
-        return samples, {client: _split(scenario, client, part)[1] for client, part in held.items()}
+    samples, held = _whole(scenario, dataset, site)
     places = split_test_set(scenario, len(dataset.test))[1]
     return dataset.test, matched(samples, held, dataset.test, places, scenario.seed)
 

@@ -2,7 +2,9 @@
 film."""
 
 from functools import cache
+from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
@@ -34,6 +36,8 @@ SUFFIXES = frozenset(
         ".pnm",
     }
 )
+# modes without colours, as Pillow names them
+GREY = frozenset({"1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 # TIFF 6.0, section 8
 BITS_PER_SAMPLE = 258
 PHOTOMETRIC = 262
@@ -46,24 +50,49 @@ def opened(file: Path) -> Image.Image:
     Raises:
         ValueError: naming the file, where it cannot be read, or nothing says what is white in it.
     """
+    return _opened(file, file)
+
+
+def decoded(data: bytes, name: str) -> Image.Image:
+    """The image of a file's bytes in mode RGB.
+
+    Raises:
+        ValueError: by the name of what they are, as `opened`.
+    """
+    return _opened(BytesIO(data), name)
+
+
+class Header(NamedTuple):
+    """What the first bytes of a file say."""
+
+    grey: bool  # whether it has no colours
+    size: tuple[int, int]  # width and height as they are stored, in pixels
+
+
+def header(file: Path | BytesIO, name: object) -> Header:
+    """Looks at a file's first bytes only.
+
+    Raises:
+        ValueError: by its name, where they are not those of an image.
+    """
+    try:
+        with Image.open(file, formats=_formats()) as image:
+            return Header(image.mode in GREY, image.size)
+    except Exception as e:  # as below
+        raise ValueError(f"{name} cannot be read as an image: {reason(e)}") from None
+
+
+def verify_header(file: Path) -> None:
+    """Raises ValueError, naming the file, where its first bytes are not those of an image."""
+    header(file, file)
+
+
+def _opened(file: Path | BytesIO, name: object) -> Image.Image:
     try:
         with Image.open(file, formats=_formats()) as image:
             return _as_seen(image)
     except Exception as e:  # decoders raise struct.error, KeyError and others for files that are damaged
-        raise ValueError(f"{file} cannot be read as an image: {reason(e)}") from None
-
-
-def verify_header(file: Path) -> None:
-    """Looks at a file's first bytes only.
-
-    Raises:
-        ValueError: naming the file, where they are not those of an image.
-    """
-    try:
-        with Image.open(file, formats=_formats()):
-            pass
-    except Exception as e:  # as above
-        raise ValueError(f"{file} cannot be read as an image: {reason(e)}") from None
+        raise ValueError(f"{name} cannot be read as an image: {reason(e)}") from None
 
 
 @cache

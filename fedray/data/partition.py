@@ -11,6 +11,7 @@ from fedray.data.samples import Samples
 from fedray.scenario.base import Refused
 from fedray.scenario.kinds import implementation
 from fedray.scenario.partition import (
+    ByColumn,
     ByFolder,
     Dirichlet,
     Iid,
@@ -59,16 +60,23 @@ class ByFolderPartition(Partition):
     section: ByFolder
 
     def deal(self, samples: Samples, clients: int, rng: np.random.Generator) -> Holdings:
-        folders = sorted(set(samples.groups))
-        if folders == [""]:
-            expected = "one folder a client, or partition {kind: iid}"
-            raise Refused("data.partition", "folder, with all images in one", expected)
-        if len(folders) != clients:
-            listed = ", ".join(map(repr, folders[:6])) + (", ..." if len(folders) > 6 else "")
-            got = f"{clients} for {len(folders)} folders ({listed})"
-            raise Refused("population.clients", got, f"{len(folders)}, one a folder")
-        groups = np.asarray(samples.groups)
-        return Holdings([np.flatnonzero(groups == folder) for folder in folders])
+        if set(samples.groups) == {""}:
+            got = f"folder, with all {'images' if samples.has_images else 'samples'} in one"
+            raise Refused("data.partition", got, "one folder a client, or partition {kind: iid}")
+        return _one_each(samples.groups, clients, "folder", "folders")
+
+
+class ByColumnPartition(Partition):
+    section: ByColumn
+
+    def deal(self, samples: Samples, clients: int, rng: np.random.Generator) -> Holdings:
+        column = self.section.column
+        values = samples.column(column)
+        types = sorted({type(value).__name__ for value in values})
+        if len(types) > 1:
+            got = f"{column!r}, whose values are of {' and '.join(types)}"
+            raise Refused("data.partition.column", got, "values of one type, which have an order")
+        return _one_each(values, clients, f"value of {column}", f"values of {column}")
 
 
 class IidPartition(Partition):
@@ -169,6 +177,30 @@ class PooledPartition(Partition):
         if section.samples is None:
             return parts
         return [rng.choice(part, min(section.samples, len(part)), replace=False) for part in parts]
+
+
+def _one_each(owners: Sequence[Any], clients: int, one: str, several: str) -> Holdings:
+    """Each name's samples are a client's, in the order of the names.
+
+    Args:
+        owners: the name of each sample's owner [n], all of them texts or all of them numbers.
+        clients: how many there are.
+        one: what an owner is, in messages.
+        several: the same of more than one.
+
+    Raises:
+        Refused: where names and clients do not match.
+    """
+    names = sorted(set(owners))
+    if len(names) != clients:
+        listed = ", ".join(map(repr, names[:6])) + (", ..." if len(names) > 6 else "")
+        got = f"{clients} for {len(names)} {several} ({listed})"
+        raise Refused("population.clients", got, f"{len(names)}, one a {one}")
+    client_of = {name: client for client, name in enumerate(names)}
+    clients_of = np.array([client_of[name] for name in owners], np.int64)
+    return Holdings(
+        indices=np.argsort(clients_of, kind="stable"), sizes=np.bincount(clients_of, minlength=clients)
+    )
 
 
 def refuse_too_few(parts: int, samples: int) -> None:

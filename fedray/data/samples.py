@@ -83,6 +83,14 @@ class Samples(ABC):
         """Sample i of conversations: a role and what is said, turn by turn."""
         raise ValueError(f"{type(self).__name__} has no conversations")
 
+    def column(self, name: str) -> Sequence[str | int]:
+        """What a column of the data says of each sample; for data whose section `has_columns`.
+
+        Raises:
+            Refused: for a column that is not there, or says something else than texts or whole numbers.
+        """
+        raise ValueError(f"{type(self).__name__} has no columns")
+
     def contents(self) -> Iterator[bytes]:
         """What is in the samples, beside labels and captions: a run goes on only with the same."""
         if self.has_images:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
 import numpy as np
 from PIL import Image
 
-from fedray.data.folders import FileBelow, Walk, refuse_shared
+from fedray.data.named_files import named_files
 from fedray.data.places import located
 from fedray.data.samples import DatasetInfo, Samples, Split
 from fedray.data.source import Source
@@ -70,7 +70,10 @@ class TextSource(Source):
         root = located(section.path, self.folder, "data.path")
         if not root.exists():
             raise Refused("data.path", repr(section.path), "a folder of text files (*.txt), or one file")
-        files = _by_name(root, section.partition.by_folder) if root.is_dir() else {root.stem: root}
+        files = {root.stem: root}
+        if root.is_dir():
+            named = named_files(root, "data.path", ".txt", section.partition.by_folder)
+            files = {name: file.file for name, file in named.items()}
         if not files:
             raise Refused("data.path", f"{str(root)!r} without texts", "files *.txt in it")
         stamps = tuple((name, file, file.stat().st_mtime_ns) for name, file in files.items())
@@ -80,37 +83,6 @@ class TextSource(Source):
     def info(self) -> DatasetInfo:
         texts = cast(Texts, self.train)
         return DatasetInfo(0, None, texts.label_names, self.section.length, texts.tokenizer)
-
-
-def _by_name(root: Path, clients: bool) -> dict[str, Path]:
-    """The texts in a folder, by their names without .txt; where its folders are clients, no file is two
-    clients'."""
-    files = [f for f in Walk(root, "data.path", _is_text).files() if _is_text(f.names[-1])]
-    if clients:
-        refuse_shared(files, _owner, "data.path")
-    named: dict[str, FileBelow] = {}
-    alone = {_owner(file): file for file in files if len(file.names) == 1}
-    for file in files:
-        name = PurePosixPath(*file.names).with_suffix("").as_posix()
-        other = named.setdefault(name, file)
-        if other is file and clients:
-            other = alone.get(_owner(file), file)
-        if other is not file:
-            raise Refused(
-                "data.path",
-                f"{other.file} and {file.file}, which are one name without .txt",
-                "a name for each",
-            )
-    return {name: file.file for name, file in named.items()}
-
-
-def _is_text(name: str) -> bool:
-    return name.lower().endswith(".txt")
-
-
-def _owner(file: FileBelow) -> str:
-    """The first folder of a file, or the file itself where it lies in none."""
-    return file.names[0] if len(file.names) > 1 else PurePosixPath(file.names[0]).stem
 
 
 @lru_cache(maxsize=4)  # every evaluation asks again; files that have changed are read again

@@ -10,8 +10,10 @@ from fedray.data.sources import to_download
 from fedray.evaluation.against_real import AgainstReal
 from fedray.evaluation.denoising import DenoisingLoss
 from fedray.evaluation.evaluation import Evaluation
+from fedray.evaluation.exact_match import ExactMatch
 from fedray.evaluation.gradient_bound import GradientBound
 from fedray.evaluation.inference_cost import CostOfAnImage
+from fedray.evaluation.lm_eval import LmEval
 from fedray.evaluation.resemblance import Resemblance
 from fedray.evaluation.transmission import Transmissions
 from fedray.learners.contexts import EvaluationContext
@@ -29,6 +31,8 @@ EVALUATIONS: dict[str, type[Evaluation]] = {
     "inference_cost": CostOfAnImage,
     "transmission": Transmissions,
     "gradient_bound": GradientBound,
+    "exact_match": ExactMatch,
+    "lm_eval": LmEval,
 }
 
 

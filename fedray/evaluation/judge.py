@@ -82,18 +82,18 @@ def open_judge(path: str, folder: Path, key: str) -> GarmentJudge:
         raise Refused(key, str(e), "a judge's safetensors file") from None
 
 
-def resized(images: Tensor) -> Tensor:
-    """[n, 3, 32, 32], the size that judges know, of images [n, 3, h, w] in 0..1."""
-    if images.shape[-1] == SIZE:
+def resized(images: Tensor, size: int = SIZE) -> Tensor:
+    """[n, 3, size, size], by default what judges know, of images [n, 3, h, w] in 0..1."""
+    if images.shape[-1] == size:
         return images
-    return F.interpolate(images, (SIZE, SIZE), mode="bicubic", antialias=True, align_corners=False).clamp(
+    return F.interpolate(images, (size, size), mode="bicubic", antialias=True, align_corners=False).clamp(
         0, 1
     )
 
 
-def as_tensor(image: Image.Image) -> Tensor:
-    """[3, 32, 32] in 0..1, the size that judges know."""
-    pixels = np.array(image.resize((SIZE, SIZE), Image.Resampling.BICUBIC))
+def as_tensor(image: Image.Image, size: int = SIZE) -> Tensor:
+    """[3, size, size] in 0..1, by default what judges know."""
+    pixels = np.array(image.resize((size, size), Image.Resampling.BICUBIC))
     return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
 
 

@@ -162,7 +162,7 @@ class EvaluationHandle:
 
 @dataclass(frozen=True)
 class ClientTestsHandle:
-    """Tests of clients' own models that may still be running."""
+    """Tests on clients' own distributions that may still be running."""
 
     done: Callable[[], bool]
     result: Callable[[], list[dict[str, Any]]]  # a row a client, by their numbers; waits for them
@@ -193,7 +193,8 @@ class Executor(Protocol):
         """Looks at the global buffer as it is now, or at the base model's."""
 
     def test_clients(self, round_number: int) -> ClientTestsHandle:
-        """Tests the clients' own models on their own distributions, as they are now."""
+        """Tests clients' own models and the global one on clients' own distributions, as they are after a
+        round; the base model for round 0."""
 
     def checkpoint(self, folder: Path, before: Path | None) -> Saved:
         """Writes the global buffer, the server's state and the clients' into a folder; what has not changed

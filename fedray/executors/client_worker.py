@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,14 @@ from fedray.aggregation.by_node import ByNode
 from fedray.aggregation.directions import add_direction
 from fedray.aggregation.modes import Mode
 from fedray.executors import TrainReport, attribute_error
-from fedray.executors.client_tests import ClientTests, TestRow
+from fedray.executors.client_tests import (
+    ClientStates,
+    GlobalModel,
+    HoldoutTests,
+    OwnModelTests,
+    TestRow,
+    rows_of,
+)
 from fedray.executors.gang_training import GangTraining
 from fedray.executors.local_training import LocalUpdate, summable
 from fedray.executors.model import master
@@ -104,7 +112,8 @@ class ClientWorker(RelayWorker):
         new_states: dict[int, StateArrays | None] = {}
         for gang in gangs(self.job.scenario, clients, lambda client: len(self.client_indices[client])):
             contexts = {c: self._context(round_number, c, state_of[c], server) for c in gang}
-            for client, update in self._updates(base, contexts, extra_samples).items():
+            staleness = 0 if aged is None else aged.staleness
+            for client, update in self._updates(base, contexts, extra_samples, staleness).items():
                 scored = (
                     update if extra_samples is None else partial(self._scored, client, update, extra_samples)
                 )
@@ -118,24 +127,26 @@ class ClientWorker(RelayWorker):
         return accumulator, [reports[c] for c in clients], [new_states[c] for c in clients]
 
     def test_clients(
-        self,
-        round_number: int,
-        buffer: np.ndarray,
-        clients: Sequence[int],
-        states: Mapping[int, StateArrays | None],
+        self, tested: GlobalModel, clients: Sequence[int], states: ClientStates
     ) -> list[TestRow]:
-        """How each client's own model does on its own distribution.
+        """How models do on clients' own distributions.
 
         Args:
-            round_number: after which it is tested.
-            buffer: the global one.
+            tested: the global model, and the round.
             clients: by number.
             states: what they keep.
         """
         if "tests" not in self.resident:
-            self.resident["tests"] = ClientTests(self)
-        tests: ClientTests = self.resident["tests"]
-        return tests.rows(round_number, buffer, clients, states)
+            self.resident["tests"] = list(self._tests())
+        return rows_of(self.resident["tests"], tested, clients, states)
+
+    def _tests(self) -> Iterator[OwnModelTests | HoldoutTests]:
+        """Those that the scenario asks for."""
+        if self.job.scenario.evaluation.clients is not None:
+            yield OwnModelTests(self)
+        if self.job.scenario.data.holdout is not None:
+            choose = partial(self.own_model.chosen, rule=copy(self.rule)) if self.rule.models > 1 else None
+            yield HoldoutTests(self.job, self.site, self.model, choose)
 
     def reduction(
         self, accumulator: Accumulator | None, round_weight: int
@@ -170,6 +181,7 @@ class ClientWorker(RelayWorker):
         base: np.ndarray,
         contexts: Mapping[int, HookContext],
         extra_samples: RoundSamples | None,
+        staleness: int,
     ) -> Mapping[int, Callable[[], LocalUpdate]]:
         """By client, what makes its local update, or raises its failure; the worker's model has its end then.
 
@@ -177,6 +189,7 @@ class ClientWorker(RelayWorker):
             base: the global buffer.
             contexts: of each client of a gang.
             extra_samples: that join each client's own, or which of its own each trains on.
+            staleness: by how many server steps `base` is older than the newest.
         """
         received = self.model.flat.layout.view(base).float()
         first = next(iter(contexts.values()))
@@ -184,7 +197,12 @@ class ClientWorker(RelayWorker):
         def each(local_update: Callable[..., T], context: HookContext) -> T:
             with attribute_error(context.round_number, "training", context.client):
                 return local_update(
-                    context.round_number, context.client, received, dict(context.state), extra_samples
+                    context.round_number,
+                    context.client,
+                    received,
+                    dict(context.state),
+                    extra_samples,
+                    staleness,
                 )
 
         if len(contexts) == 1:

@@ -13,7 +13,8 @@ from torch import Tensor
 from fedray.executors import DataFailure
 from fedray.executors.local_training import LocalTraining, LocalUpdate, Turn
 from fedray.executors.optimizer import FlatOptimizer
-from fedray.learners.stages import inputs, run
+from fedray.learners.micro_batches import micro_batches
+from fedray.learners.stages import Values, inputs, run
 from fedray.transport.buffer import places
 
 
@@ -80,23 +81,36 @@ class GangTraining:
         with model.tuning.batched(self.learner, self.places, self.weights[:k], self.gradients[:k]):
             for number in range(len(first.batches)):
                 self.gradients[:k].zero_()
-                losses = self._losses(turns, number)
-                scaled = [loss * turn.scale for turn, loss in zip(turns, losses, strict=True)]
-                torch.stack(scaled).sum().backward()
-                for turn, loss, optimizer in zip(turns, losses, self.optimizers, strict=False):
+                means = self._take_gradients(turns, number)
+                for turn, mean, optimizer in zip(turns, means, self.optimizers, strict=False):
                     if turn.client not in failures:
                         samples = len(turn.batches[number])
                         try:
-                            turn.add_loss(float(loss.detach()), samples)
+                            turn.add_loss(mean, samples)
                             self.training.step(turn, optimizer, samples)
                         except DataFailure as e:
                             failures[turn.client] = e
         return failures
 
-    def _losses(self, turns: Sequence[Turn], number: int) -> list[Tensor]:
-        """Each client's loss of its batch of this number."""
-        drawn = [inputs(self.learner.draw(t.shard, t.batches[number], t.draws)) for t in turns]
-        together = {name: torch.cat([values[name] for values in drawn]) for name in drawn[0]}
+    def _take_gradients(self, turns: Sequence[Turn], number: int) -> list[float]:
+        """Adds the gradient of each client's batch of this number, times its turn's scale, to its row; the
+        batches' mean losses."""
+        size = len(turns[0].batches[number])
+        most = self.training.job.scenario.training.batch_size
+        drawn = [self.learner.draw_training(turn.shard, turn.batches[number], turn.draws) for turn in turns]
+        pieces = [micro_batches(self.learner, batch, size, most) for batch in drawn]
+        means = [0.0] * len(turns)
+        for one_each in zip(*pieces, strict=True):
+            losses = self._losses([inputs(piece) for piece, _ in one_each])
+            shares = [share for _, share in one_each]
+            rows = zip(turns, losses, shares, strict=True)
+            torch.stack([loss * (turn.scale * share) for turn, loss, share in rows]).sum().backward()
+            means = [m + float(loss.detach()) * s for m, loss, s in zip(means, losses, shares, strict=True)]
+        return means
+
+    def _losses(self, turns: Sequence[Values]) -> list[Tensor]:
+        """Each client's loss of its own micro-batch."""
+        together = {name: torch.cat([values[name] for values in turns]) for name in turns[0]}
         *pieces, last = self.learner.stages
         known = run(pieces, together)
         parts = {name: value.chunk(len(turns)) for name, value in known.items()}

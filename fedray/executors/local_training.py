@@ -3,8 +3,7 @@ or of other clients."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from copy import copy
 from typing import Any
 
@@ -27,6 +26,8 @@ from fedray.executors.turn import Turn as Turn
 from fedray.executors.turn import batches as batches
 from fedray.executors.turn import failed_report as failed_report
 from fedray.executors.turn import seed_dropout as seed_dropout
+from fedray.executors.turn import summable as summable
+from fedray.learners.micro_batches import micro_batches
 from fedray.randomness import generator, key
 from fedray.scenario.kinds import implementation
 
@@ -77,6 +78,7 @@ class LocalTraining(ClientDatasets):
         received: Tensor,
         state: State,
         extra_samples: RoundSamples | None = None,
+        staleness: int = 0,
     ) -> LocalUpdate:
         """One client's local update; the worker's model has its end.
 
@@ -86,11 +88,12 @@ class LocalTraining(ClientDatasets):
             received: numbers [received] fp32 that the client got.
             state: what it kept of its last local update.
             extra_samples: that join its own, or which of its own it trains on.
+            staleness: by how many server steps `received` is older than the newest.
 
         Raises:
             DataFailure: for samples that cannot be read, and for losses and gradients that are not finite.
         """
-        turn = self.begin(round_number, client, received, state, extra_samples)
+        turn = self.begin(round_number, client, received, state, extra_samples, staleness)
         seed_dropout(self.model.flat.all.device, key(self.job.scenario.seed, round_number, client, "dropout"))
         self.learner.prepare_round(round_number)
         optimizer = self.optimizer
@@ -108,9 +111,15 @@ class LocalTraining(ClientDatasets):
 
     def take_gradient(self, turn: Turn, indices: np.ndarray) -> float:
         """Adds a batch's gradient, times the turn's scale, and gives its mean loss."""
-        loss = self.learner.loss(self.learner.draw(turn.shard, indices, turn.draws))
-        (loss * turn.scale if turn.scale != 1 else loss).backward()
-        return float(loss.detach())
+        whole = self.learner.draw_training(turn.shard, indices, turn.draws)
+        most = self.job.scenario.training.batch_size
+        mean = 0.0
+        for piece, share in micro_batches(self.learner, whole, len(indices), most):
+            loss = self.learner.loss(piece)
+            weight = share * turn.scale
+            (loss * weight if weight != 1 else loss).backward()
+            mean += float(loss.detach()) * share
+        return mean
 
     def _take_private_gradient(self, turn: Turn, indices: np.ndarray) -> None:
         """Clipped sample by sample, with noise, of a batch that may be empty."""
@@ -119,7 +128,7 @@ class LocalTraining(ClientDatasets):
         draw = key(self.job.scenario.seed, turn.round_number, turn.client, f"privacy {step}")
 
         def loss_of(i: int) -> Tensor:
-            return self.learner.loss(self.learner.draw(turn.shard, indices[i : i + 1], turn.draws))
+            return self.learner.loss(self.learner.draw_training(turn.shard, indices[i : i + 1], turn.draws))
 
         expected = min(sizes[step], turn.samples)
         loss = self.private.gradient(self.optimizer.gradient, loss_of, len(indices), expected, draw)
@@ -132,6 +141,7 @@ class LocalTraining(ClientDatasets):
         received: Tensor,
         state: State,
         extra_samples: RoundSamples | None = None,
+        staleness: int = 0,
     ) -> Turn:
         """A local update before its first step; the worker's model has its beginning. Takes and raises what
         `run` does.
@@ -142,6 +152,7 @@ class LocalTraining(ClientDatasets):
             received: numbers [received] fp32 that the client got.
             state: what it kept of its last local update.
             extra_samples: that join its own, or which of its own it trains on.
+            staleness: by how many server steps `received` is older than the newest.
         """
         scenario = self.job.scenario
         shard, samples = self._data(client, round_number, extra_samples)
@@ -172,7 +183,7 @@ class LocalTraining(ClientDatasets):
         own = parts_of(everything, flat.all.device)[1]
         return Turn(
             round_number, client, shard, samples, rule, start, state, adjust, draws, order, scale, came, own,
-            places,
+            places, staleness,
         )  # fmt: skip
 
     def batch_order(self, round_number: int, client: int, samples: int) -> list[np.ndarray]:
@@ -206,17 +217,33 @@ class LocalTraining(ClientDatasets):
                 assert turn.adjust is not None
                 turn.adjust(gradient[home:], weights[home:])
 
-        if self.take_step(turn, optimizer, adjust):
+        factor = self.rate_factor(turn, len(turn.losses) - 1, len(turn.batches))
+        if self.take_step(turn, optimizer, adjust, factor):
             turn.samples_taken += samples
             turn.steps_taken += 1
+            turn.factors += factor
 
-    def take_step(self, turn: Turn, optimizer: FlatOptimizer, adjust: AdjustGradient | None) -> bool:
+    def rate_factor(self, turn: Turn, step: int, steps: int) -> float:
+        """By what the schedule multiplies the learning rate in a step: in the round that follows the model
+        that the client began with.
+
+        Args:
+            turn: the local update.
+            step: its number, from 0.
+            steps: how many there are.
+        """
+        return self.job.scenario.training.rate_factor(turn.round_number - turn.staleness, step, steps)
+
+    def take_step(
+        self, turn: Turn, optimizer: FlatOptimizer, adjust: AdjustGradient | None, factor: float
+    ) -> bool:
         """Whether a step is taken along an optimizer's gradient; raises what `step` does.
 
         Args:
             turn: the local update.
             optimizer: with its gradient.
             adjust: changes that gradient, once it is clipped.
+            factor: on the learning rate.
         """
         if turn.scale != 1:
             optimizer.gradient.div_(turn.scale)
@@ -230,7 +257,7 @@ class LocalTraining(ClientDatasets):
             return False
         if adjust is not None:
             adjust(optimizer.gradient, optimizer.weights)
-        optimizer.step()
+        optimizer.step(factor)
         return True
 
     def end(self, turn: Turn, own: State | None = None) -> LocalUpdate:
@@ -238,8 +265,9 @@ class LocalTraining(ClientDatasets):
         for a model of its own."""
         flat = self.model.flat
         scenario = self.job.scenario
-        rate = scenario.training.optimizer.learning_rate
         taken = max(1, turn.steps_taken)
+        # the mean of the steps': times their number it is how far gradients of norm 1 would have gone
+        rate = scenario.training.optimizer.learning_rate * (turn.factors / taken or 1.0)
         extra, kept = turn.rule.on_client_end(turn.start, flat.travelling_trained, taken, rate, turn.state)
         if kept and not scenario.aggregation.keeps_client_state:
             kind = scenario.aggregation.kind
@@ -316,12 +344,3 @@ class LocalTraining(ClientDatasets):
         received = self.own_model.chosen(round_number, client, received, state, copy(self.rule))
         self.load_client(client, received, state)
         self.own_model.load(state)
-
-
-@contextmanager
-def summable(client: int | None = None) -> Iterator[None]:
-    """What cannot be added up is its client's failure."""
-    try:
-        yield
-    except ValueError as e:
-        raise DataFailure("training", f"{e} (a smaller learning rate?)", client) from None

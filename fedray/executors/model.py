@@ -128,10 +128,12 @@ class Model:
             with naming(folder):
                 model.tuning.export(model.learner, model.flat.layout, folder / f"cluster-{number + 1}")
 
-    def receive(self, buffer: np.ndarray, state: StateArrays | None = None) -> None:
+    def receive(
+        self, buffer: np.ndarray, state: StateArrays | None = None, home: Tensor | None = None
+    ) -> None:
         """The model in a global buffer; with the server's state, its master or its moving average where there
-        is one."""
-        self.load(master(self.flat.layout, buffer, state))
+        is one; with a client's own numbers where it is given them."""
+        self.load(master(self.flat.layout, buffer, state), home)
         if state and EMA in state:
             self.flat.all.copy_(torch.from_numpy(state[EMA]))
 

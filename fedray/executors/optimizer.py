@@ -1,18 +1,63 @@
-"""A client's optimizer: torch's own steps over one flat tensor, in one group or several.
+"""A client's optimizer: steps over one flat tensor, in one group or several."""
 
-Through their functional forms, because torch's Optimizer classes import its whole compiler with the first
-step: two seconds and more of every client actor's start, for what is never compiled here.
-"""
-
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.optim.adamw import adamw
-from torch.optim.sgd import sgd
+
+from fedray.scenario.kinds import implementation
+from fedray.scenario.optimizer import OptimizerSection
 
 Group = tuple[Any, Sequence[slice]]  # an optimizer's section, and which numbers it steps
+
+
+class Optimizer(ABC):
+    """How weights follow their gradient in a local update, from one that has seen nothing. What it keeps from
+    step to step is the object's own; it ends with the local update.
+
+    Args:
+        section: the scenario's `training.optimizer`, or that of a group.
+
+    One of one's own, Lion (Chen et al. 2023, Algorithm 2):
+
+        import torch
+        from pydantic import Field
+
+        import fedray
+
+        class Lion(fedray.Optimizer):
+            class Section(fedray.Optimizer.Section):
+                beta1: float = Field(default=0.9, description="The share of the mean in a step.")
+                beta2: float = Field(default=0.99, description="The decay of the mean.")
+                weight_decay: float = Field(default=0.0, description="The weight decay coefficient.")
+
+            means = None
+
+            def step(self, weights, gradients, rate):
+                s = self.section
+                self.means = self.means or [torch.zeros_like(w) for w in weights]
+                for w, g, mean in zip(weights, gradients, self.means):
+                    w.mul_(1 - rate * s.weight_decay)
+                    w.sub_(torch.sign(torch.lerp(g, mean, s.beta1)), alpha=rate)
+                    mean.lerp_(g, 1 - s.beta2)
+    """
+
+    Section: ClassVar[type[OptimizerSection]] = OptimizerSection
+
+    def __init__(self, section: Any) -> None:
+        self.section = section
+
+    @abstractmethod
+    def step(self, weights: list[Tensor], gradients: list[Tensor], rate: float) -> None:
+        """A step, without gradients of its own.
+
+        Args:
+            weights: each [n] fp32, of which many parameters may follow each other; changed in place.
+            gradients: of each, [n] fp32; clipped, and not needed afterwards.
+            rate: the learning rate of this step.
+        """
 
 
 class FlatOptimizer:
@@ -32,7 +77,7 @@ class FlatOptimizer:
         self.restart()
 
     def restart(self) -> None:
-        self.states = [STEPS[section.kind](section) for section, _ in self.groups]
+        self.optimizers: list[Optimizer] = [implementation(section)(section) for section, _ in self.groups]
 
     def clipped(self, to: float | None) -> bool:
         """Whether the gradient is finite; it is no longer than `to` afterwards (as
@@ -43,51 +88,12 @@ class FlatOptimizer:
         return finite
 
     @torch.no_grad()
-    def step(self) -> None:
-        for (_, places), state in zip(self.groups, self.states, strict=True):
-            state.step([self.weights[s] for s in places], [self.gradient[s] for s in places])
-
-
-class AdamWState:
-    """Loshchilov and Hutter 2019."""
-
-    def __init__(self, section: Any) -> None:
-        self.section = section
-        self.moments: tuple[list[Tensor], list[Tensor], list[Tensor]] | None = (
-            None  # Adam's two, and its steps
-        )
-
-    def step(self, weights: list[Tensor], gradients: list[Tensor]) -> None:
-        s = self.section
-        if self.moments is None:
-            first = [torch.zeros_like(w) for w in weights]
-            second = [torch.zeros_like(w) for w in weights]
-            self.moments = first, second, [torch.zeros(()) for _ in weights]
-        first, second, steps = self.moments
-        adamw(
-            weights, gradients, first, second, [], steps, foreach=False, amsgrad=False, beta1=s.beta1,
-            beta2=s.beta2, lr=s.learning_rate, weight_decay=s.weight_decay, eps=s.eps, maximize=False,
-        )  # fmt: skip
-
-
-class SgdState:
-    """With torch's momentum: v = m v + g, w = w - lr v."""
-
-    def __init__(self, section: Any) -> None:
-        self.section = section
-        self.momentum: list[Tensor | None] = []
-
-    def step(self, weights: list[Tensor], gradients: list[Tensor]) -> None:
-        s = self.section
-        if not self.momentum:
-            self.momentum = [None] * len(weights)
-        sgd(
-            weights, gradients, self.momentum, foreach=False, weight_decay=s.weight_decay,
-            momentum=s.momentum, lr=s.learning_rate, dampening=0.0, nesterov=False, maximize=False,
-        )  # fmt: skip
-
-
-STEPS: dict[str, Any] = {"adamw": AdamWState, "sgd": SgdState}
+    def step(self, factor: float = 1.0) -> None:
+        """A step, with every learning rate times a factor."""
+        for (section, places), optimizer in zip(self.groups, self.optimizers, strict=True):
+            weights = [self.weights[s] for s in places]
+            gradients = [self.gradient[s] for s in places]
+            optimizer.step(weights, gradients, section.learning_rate * factor)
 
 
 def grouped(section: Any, groups: Sequence[Any], names: Sequence[str], sizes: Sequence[int]) -> list[Group]:

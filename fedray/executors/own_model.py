@@ -42,7 +42,11 @@ class Training(Protocol):
 
     def step(self, turn: Turn, optimizer: FlatOptimizer, samples: int) -> None: ...
 
-    def take_step(self, turn: Turn, optimizer: FlatOptimizer, adjust: Adjust | None) -> bool: ...
+    def rate_factor(self, turn: Turn, step: int, steps: int) -> float: ...
+
+    def take_step(
+        self, turn: Turn, optimizer: FlatOptimizer, adjust: Adjust | None, factor: float
+    ) -> bool: ...
 
 
 def parts_of(state: Mapping[str, Tensor], device: torch.device) -> tuple[State, State]:
@@ -148,6 +152,8 @@ class OwnSteps:
         self.trained = flat.trained_places
         self.state: Mapping[str, Tensor] = turn.own_state
         self.batches: Sequence[np.ndarray] = turn.batches
+        self.own_steps = 0  # begun
+        self.most_own_steps = 0  # of the batches that were asked for
         self.optimizers: dict[Part, FlatOptimizer] = {"all": training.optimizer}
 
     def own_batches(self, epochs: int | None) -> list[np.ndarray]:
@@ -161,6 +167,7 @@ class OwnSteps:
                 update={"local_epochs": epochs, "local_steps": None}
             ).batches(turn.samples)
         rng = generator(scenario.seed, turn.round_number, turn.client, "own batches")
+        self.most_own_steps += len(sizes)
         order = batches(sizes, turn.samples, rng)
         return order if turn.places is None else [turn.places[batch] for batch in order]
 
@@ -171,7 +178,9 @@ class OwnSteps:
     def own_step(self, batch: np.ndarray, part: Part = "all", adjust: Adjust | None = None) -> None:
         turn = self.turn
         refuse_infinite(self._gradient(batch, part), turn.own_steps_taken, turn.client)
-        if self.training.take_step(turn, self._optimizer(part), adjust):
+        factor = self.training.rate_factor(turn, self.own_steps, max(1, self.most_own_steps))
+        self.own_steps += 1
+        if self.training.take_step(turn, self._optimizer(part), adjust, factor):
             turn.own_samples_taken += len(batch)
             turn.own_steps_taken += 1
 

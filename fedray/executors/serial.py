@@ -22,6 +22,7 @@ from fedray.executors import (
     last_validators,
     secure_for,
 )
+from fedray.executors.client_tests import GlobalModel
 from fedray.executors.client_worker import ClientWorker
 from fedray.executors.companion import Companion
 from fedray.executors.evaluator import EvaluatorWork
@@ -197,16 +198,15 @@ class SerialExecutor:
         """The end of a round of several models, and what is reported of it."""
         mixing = schedule.models
         assert mixing is not None
-        nodes = range(len(mixing.shares))
         with attribute_error(schedule.round, "aggregating", None):
-            buffers = [self.versions.node(node) for node in nodes]
+            buffers = [self.versions.node(node) for node in mixing.kept] or [self.buffer]
             after = mix(
                 self.job.scenario, self.layout, self.state, schedule.round, self.can_train, mixing, buffers,
                 partials,
             )  # fmt: skip
         self.buffer = after.buffer
         self.state = after.state
-        self.versions.nodes = dict(zip(nodes, after.buffers, strict=True))
+        self.versions.nodes = dict(zip(mixing.kept, after.buffers, strict=True))
         return after.report(schedule.round)
 
     def _run_split_round(self, schedule: Schedule, clients: SplitClients) -> Iterator[TrainReport]:
@@ -243,11 +243,15 @@ class SerialExecutor:
         return EvaluationHandle(lambda: True, lambda: metrics)
 
     def test_clients(self, round_number: int) -> ClientTestsHandle:
-        tested = self.job.scenario.tested_clients
+        base = not round_number
+        newest, server = (self.initial, self.initial_state) if base else (self.buffer, self.state)
+        states = {} if base else self.client_states
+        scenario = self.job.scenario
+        of_clients = scenario.topology.keeps_client_models and not base
         rows: list[dict[str, Any]] = []
-        if tested:
-            assert isinstance(self.clients, ClientWorker)
-            rows = self.clients.test_clients(round_number, self.buffer, tested, self.client_states)
+        for buffer, clients in self.versions.tested(of_clients, scenario.tested_clients, newest):
+            tested = GlobalModel(round_number, buffer, server)
+            rows += self.clients.test_clients(tested, clients, states)
         return ClientTestsHandle(lambda: True, lambda: rows)
 
     def audit(self, clients: Sequence[int], labels: np.ndarray, grid: Path) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -42,9 +43,11 @@ class Turn:
     received: Tensor  # the global numbers [numel] that it began with
     own_state: State  # what the client kept for a model of its own
     places: np.ndarray | None = None  # which of the client's samples it trains on; None: all
+    staleness: int = 0  # server steps by which the model that it began with is older than the newest
     losses: list[float] = field(default_factory=list)  # each batch's loss times its samples
     samples_taken: int = 0  # that steps were taken for
     steps_taken: int = 0
+    factors: float = 0.0  # on the learning rate, added up over the steps taken
     own_samples_taken: int = 0  # by steps whose result stays at home
     own_steps_taken: int = 0
 
@@ -98,3 +101,12 @@ def seed_dropout(device: torch.device, seed: int) -> None:
     torch.random.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)
+
+
+@contextmanager
+def summable(client: int | None = None) -> Iterator[None]:
+    """What cannot be added up is its client's failure."""
+    try:
+        yield
+    except ValueError as e:
+        raise DataFailure("training", f"{e} (a smaller learning rate?)", client) from None

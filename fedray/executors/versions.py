@@ -54,6 +54,18 @@ class Versions:
         """A node's buffer."""
         return self.nodes.get(number, self.initial)
 
+    def tested(self, of_clients: bool, clients: Sequence[int], newest: Any) -> list[tuple[Any, list[int]]]:
+        """The buffers with which clients' own models are tested, each with its clients.
+
+        Args:
+            of_clients: whether node k is client k.
+            clients: that are tested.
+            newest: the newest global buffer.
+        """
+        if of_clients:
+            return [(self.node(client), [client]) for client in clients]
+        return [(newest, list(clients))] if clients else []
+
     def keep(self, schedule: Schedule, before: Any) -> None:
         """What is still in use after a round, of which `before` was the newest."""
         known = self.buffers | {schedule.round - 1: before}
@@ -76,6 +88,7 @@ def by_start(schedule: Schedule, clients: Sequence[int]) -> list[tuple[Start, li
     together."""
     starts: dict[Start, list[int]] = {}
     for client in clients:
-        node = None if schedule.models is None else schedule.models.node_of[client]
+        models = schedule.models
+        node = models.node_of[client] if models is not None and models.kept else None
         starts.setdefault(Start(schedule.staleness.get(client, 0), node), []).append(client)
     return sorted(starts.items())

@@ -2,9 +2,10 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedray.scenario.base import Refused
 
@@ -17,9 +18,11 @@ class TakesAdapters:
 
     Attributes:
         section: the scenario's `model`.
+        layer_example: the name of a layer that may have adapters, for errors.
     """
 
     section: Any
+    layer_example: ClassVar[str] = "to_q"
 
     @property
     @abstractmethod
@@ -36,6 +39,28 @@ class TakesAdapters:
         if isinstance(chosen, str):
             raise Refused("tuning.targets", chosen, f"a list of names of layers for a {self.section.kind}")
         return {self.tunable_parts[0]: list(chosen)}
+
+    @property
+    def adapter_layers(self) -> tuple[type, ...]:
+        """The kinds of layers that may have adapters."""
+        return nn.Linear, nn.Conv2d, nn.Embedding
+
+    def adapter_options(self, names: Sequence[str]) -> dict[str, Any]:
+        """How peft makes adapters: arguments of its LoraConfig beside the tuning's own. Here: A is drawn from
+        a normal distribution with deviation 1 / rank, as diffusers' scripts have it, and B is zero.
+
+        Args:
+            names: of the layers that have adapters.
+        """
+        return {"init_lora_weights": "gaussian"}
+
+    def save_adapter_config(self, config: Any, folder: Path) -> None:
+        """Writes what readers of the adapter's files need beside its tensors. Here: nothing.
+
+        Args:
+            config: peft's LoraConfig of the main part's adapters.
+            folder: where the files go.
+        """
 
     def adapter_key(self, part: str, name: str) -> str:
         """An adapter tensor's key in a file, from its name in a part."""

@@ -29,8 +29,13 @@ def json_object(file: Path, refuse: Refuse) -> dict[str, Any]:
 
 def refuse_foreign(file: Path, config: Mapping[str, Any], refuse: Refuse) -> None:
     """Raises what `refuse` makes of a configuration that brings code, or weights that are quantized."""
+    refuse_foreign_entries(str(file), config, refuse)
+
+
+def refuse_foreign_entries(place: str, config: Mapping[str, Any], refuse: Refuse) -> None:
+    """The same of a configuration that stands in a `place` which is no file here."""
     for entry in CODE:
         if config.get(entry):
-            raise refuse(f"{entry} in {file}", "a base model that brings no code of its own")
+            raise refuse(f"{entry} in {place}", "a base model that brings no code of its own")
     if config.get("quantization_config"):
-        raise refuse(f"quantization_config in {file}", "weights that are not quantized")
+        raise refuse(f"quantization_config in {place}", "weights that are not quantized")

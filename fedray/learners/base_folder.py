@@ -53,7 +53,7 @@ def verify(folder: Path, key: str) -> None:
     for name, encoder in family.tokenizers.items():
         verify_tokenizer(folder / name, configs[encoder], refuse)
     for name, part in family.parts.items():
-        _verify_weights(folder / name, part.weights, refuse)
+        verify_weights(folder / name, part.weights, refuse)
 
 
 def verify_loaded(
@@ -145,7 +145,7 @@ def stored(folder: Path, name: str, stem: str, key: str) -> set[str]:
         return Refused(key, got, expected)
 
     names = set()
-    for tensor in _verify_weights(folder / name, stem, refuse):
+    for tensor in verify_weights(folder / name, stem, refuse):
         path = tensor.removeprefix("text_model.").split(".")
         if len(path) > 2 and "attentions" in path:
             path[-2] = OLD_ATTENTION.get(path[-2], path[-2])
@@ -153,7 +153,7 @@ def stored(folder: Path, name: str, stem: str, key: str) -> set[str]:
     return names
 
 
-def _verify_weights(part: Path, stem: str, refuse: Refuse) -> set[str]:
+def verify_weights(part: Path, stem: str, refuse: Refuse) -> set[str]:
     """The names of the tensors in one safetensors file, or in several and an index of what is in which."""
     file = part / f"{stem}.safetensors"
     index = part / f"{stem}.safetensors.index.json"

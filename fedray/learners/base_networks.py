@@ -60,7 +60,7 @@ def load_parts(
         model, facts = network_class(part).from_pretrained(
             base.source, output_loading_info=True, **options, **precision.options(part_name, part)
         )
-        parts[part_name] = precision.on_device(part_name, _whole(name, part_name, model, facts), device)
+        parts[part_name] = precision.on_device(part_name, whole(name, part_name, model, facts), device)
     tokenizers = {
         part_name: _tokenizer_class(family.parts[encoder]).from_pretrained(
             base.source, subfolder=part_name, local_files_only=base.local
@@ -111,7 +111,7 @@ def parts_on_meta(family: FamilyFiles, base: Base, name: str) -> dict[str, nn.Mo
             for key in model.state_dict()
             if key not in tied and key.removeprefix("text_model.") not in there
         ]
-        _whole(name, part_name, model, {"missing_keys": lacking})
+        whole(name, part_name, model, {"missing_keys": lacking})
     return parts
 
 
@@ -147,8 +147,14 @@ def noise_config(
     return config
 
 
-def _whole(base: str, name: str, model: nn.Module, facts: Mapping[str, Any]) -> nn.Module:
+def whole(base: str, name: str, model: nn.Module, facts: Mapping[str, Any]) -> nn.Module:
     """The model, where all its weights were there and are numbers.
+
+    Args:
+        base: what the scenario calls it.
+        name: of the part.
+        model: the part's network.
+        facts: what `from_pretrained` says of its loading.
 
     Raises:
         Refused: with the names of those that were not.

@@ -41,14 +41,15 @@ class BasePrecision:
             name: of the part in the base.
             part: its files and library.
         """
+        argument = "dtype" if part.library == "transformers" else "torch_dtype"
         if name == "vae" or (part == T5 and self.dtype == torch.float16):
-            return {"torch_dtype": torch.float32}
+            return {argument: torch.float32}
         if self.quantized != "int8":
-            return {"torch_dtype": self.dtype}
+            return {argument: self.dtype}
         from torchao.quantization import Int8WeightOnlyConfig
 
         quantization = import_module(part.library).TorchAoConfig(Int8WeightOnlyConfig())
-        return {"torch_dtype": self.dtype, "quantization_config": quantization}
+        return {argument: self.dtype, "quantization_config": quantization}
 
     def on_device(self, name: str, network: nn.Module, device: torch.device) -> nn.Module:
         """A part that has been loaded, on its device: nf4 is made there, of a layer at a time. (diffusers'
@@ -73,8 +74,11 @@ def quantizable_numbers(parts: Mapping[str, nn.Module]) -> int:
 
 
 def _linear_layers(network: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
+    """All but a language model's head, as in transformers: it may have the embedding's weights."""
+    output = getattr(network, "get_output_embeddings", None)
+    head = None if output is None else output()
     for path, module in network.named_modules():
-        if isinstance(module, nn.Linear):
+        if isinstance(module, nn.Linear) and module is not head:
             yield path, module
 
 

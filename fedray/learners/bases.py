@@ -16,6 +16,8 @@ from fedray.scenario.control import Control
 from fedray.scenario.evaluation import Evaluation
 from fedray.scenario.text_to_image import TextToImage
 
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
 
 @dataclass(frozen=True)
 class Base:
@@ -39,7 +41,7 @@ def locate(base: str, folder: Path, key: str = "model.base") -> Base:
         Refused: where none of the three is there, or a folder is no whole Stable Diffusion. Whether a hub
             name exists only loading can tell.
     """
-    for place in (shipped.HERE / base, folder / _expanded(base)):
+    for place in (shipped.HERE / base, folder / expanded(base)):
         refuse_single_file(place, key)
         if (place / "model_index.json").is_file():
             verify(place, key)
@@ -48,7 +50,7 @@ def locate(base: str, folder: Path, key: str = "model.base") -> Base:
     expected = f"a shipped model ({shipped_names}), a folder with model_index.json, or owner/name on the hub"
     if (folder / base).is_dir():
         raise Refused(key, f"{base!r} without model_index.json", expected)
-    if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", base):
+    if HUB_NAME.fullmatch(base):
         known = shipped.HERE / "networks" / base.split("/")[1]
         return Base(base, known if known.is_dir() else None)
     raise Refused(key, f"{base!r}, which is not there", expected)
@@ -61,6 +63,11 @@ def verify_base(section: TextToImage, folder: Path) -> None:
         refuse_unknown_to(family, section)
     if section.control is not None:
         examples(section.control, folder)
+
+
+def base_source(section: TextToImage, folder: Path) -> str:
+    """A folder, or a name on the hub. Raises Refused where it is not there."""
+    return locate(section.base, folder).source
 
 
 def family_at(base: Base) -> FamilyFiles | None:
@@ -138,7 +145,7 @@ def examples(control: Control, folder: Path) -> Samples | None:
         raise Refused("model.control.examples", e.got, e.expected) from None
 
 
-def _expanded(base: str) -> Path:
+def expanded(base: str) -> Path:
     """With ~ as the home folder it stands for; as it is where nobody has such a home."""
     try:
         return Path(base).expanduser()

@@ -1,6 +1,6 @@
 """What a learner is given: to be built, to sample, and to be evaluated."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,8 +11,10 @@ from PIL import Image
 
 from fedray.data import Dataset, DatasetInfo, Samples
 from fedray.data.census import label_counts
+from fedray.data.clients import held_out as held_out_samples
 from fedray.data.clients import holdings, split_test_set
 from fedray.randomness import SERVER, key
+from fedray.scenario.augment import AugmentSection
 from fedray.scenario.evaluation import Evaluation as EvaluationSection
 from fedray.scenario.scenario import Scenario
 
@@ -30,6 +32,8 @@ class LearnerContext:
         device: where weights and batches are; "meta" to count work, where nothing has memory.
         compute: the dtype that is computed in.
         base_precision: the scenario's `runtime.base_precision`.
+        in_stages: whether it is cut in a split, so that no weight may be two stages'.
+        augment: the scenario's `data.augment`, of samples that are trained on.
     """
 
     dataset: DatasetInfo
@@ -38,6 +42,8 @@ class LearnerContext:
     device: torch.device = CPU
     compute: torch.dtype = torch.float32
     base_precision: str | None = None
+    in_stages: bool = False
+    augment: tuple[AugmentSection, ...] = ()
 
     def with_dataset(self, dataset: DatasetInfo) -> "LearnerContext":
         return replace(self, dataset=dataset)
@@ -98,6 +104,7 @@ class EvaluationContext:
         test_indices: of so many test samples, those that are measured on.
         clients: how many there are.
         label_counts: what each client holds of each label, int [clients, labels].
+        held_out: samples, and which of them `data.holdout` keeps of each client; None: it keeps none.
     """
 
     section: EvaluationSection
@@ -109,9 +116,13 @@ class EvaluationContext:
     test_indices: Callable[[int], np.ndarray]
     label_counts: Callable[[], np.ndarray]
     clients: int = 1
+    held_out: Callable[[], tuple[Samples, Mapping[int, np.ndarray]]] | None = None
 
     @classmethod
     def of(cls, scenario: Scenario, folder: Path, sheet: Path, dataset: Dataset) -> "EvaluationContext":
+        def held_out() -> tuple[Samples, Mapping[int, np.ndarray]]:
+            return held_out_samples(scenario, folder, None, dataset)
+
         return cls(
             section=scenario.evaluation,
             seed=scenario.seed,
@@ -122,6 +133,7 @@ class EvaluationContext:
             test_indices=lambda n: split_test_set(scenario, n)[1],
             clients=scenario.population.clients,
             label_counts=lambda: label_counts(*holdings(scenario, folder, None, dataset)),
+            held_out=held_out if scenario.data.holdout is not None else None,
         )
 
     @property
@@ -134,6 +146,15 @@ class EvaluationContext:
             return None
         samples = self.dataset.test
         return samples, self.test_indices(len(samples))
+
+    def real(self) -> tuple[Samples, np.ndarray]:
+        """What results are compared with: the test set; where there is none, what is held out of clients'
+        samples, or else all that there is."""
+        samples = self.dataset.real
+        if self.dataset.has_test_set or self.held_out is None:
+            return samples, np.arange(len(samples))
+        samples, by_client = self.held_out()
+        return samples, np.sort(np.concatenate(list(by_client.values())))
 
     def seeds(self, n: int, purpose: str) -> list[int]:
         """Of n samples: sample i has the same noise in every round."""

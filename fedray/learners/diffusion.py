@@ -92,6 +92,14 @@ class Diffusion(Learner):
         timesteps = torch.randint(self.section.timesteps, (len(images),), generator=generator).to(self.device)
         return NoisedImages(images, noise, timesteps)
 
+    def noised(
+        self, shard: ImageShard, indices: np.ndarray, levels: Tensor, generators: Sequence[torch.Generator]
+    ) -> NoisedImages:
+        images = scaled(shard.images[torch.from_numpy(indices).to(self.device)])
+        noise = torch.stack([torch.randn(images.shape[1:], generator=g) for g in generators])
+        timesteps = (levels * self.section.timesteps).long().clamp(max=self.section.timesteps - 1)
+        return NoisedImages(images, noise.to(self.device), timesteps.to(self.device))
+
     def sample(self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling) -> Tensor:
         """One image a seed; prompts are not read."""
         return self.as_images(self.denoise(seeds, sampling.steps, sampling.at_once or AT_ONCE))

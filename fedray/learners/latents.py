@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from fedray.learners.families.family import Conditions
@@ -22,6 +23,34 @@ class LatentShard:
     of_image: Conditions  # [n, ...]
     class_images: LatentShard | None = None  # of model.prior
     condition: Tensor | None = None  # [n, 3, H, W] in 0..1, pixels that a ControlNet takes
+    mirrored: tuple[Tensor, Tensor] | None = None  # mean and std of the mirror images, as mean
+
+    def rows(self, i: Tensor, mirrored: Tensor) -> LatentShard:
+        """Some of the samples, of which some are the mirror images; of captions and class images all.
+
+        Args:
+            i: int64 [b], which samples.
+            mirrored: bool [b], which of those are mirrored.
+        """
+        assert self.mirrored is not None, "of a learner that encodes both"
+        here = mirrored[:, None, None, None]
+        mean, std = (
+            torch.where(here, other[i], own[i])
+            for own, other in zip((self.mean, self.std), self.mirrored, strict=True)
+        )
+        condition = self.condition
+        if condition is not None:
+            condition = torch.where(here, condition[i].flip(-1), condition[i])
+        of_image = {name: values[i] for name, values in self.of_image.items()}
+        return replace(
+            self,
+            mean=mean,
+            std=std,
+            texts=self.texts[i],
+            of_image=of_image,
+            condition=condition,
+            mirrored=None,
+        )
 
     def __len__(self) -> int:
         return len(self.mean)

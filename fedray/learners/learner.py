@@ -12,8 +12,11 @@ from torch import Tensor, nn
 
 from fedray.data import DatasetInfo, Samples
 from fedray.learners.adapter_files import TakesAdapters
+from fedray.learners.augmenting import Augments
 from fedray.learners.contexts import EvaluationContext, LearnerContext
+from fedray.learners.denoising import MeasuresHeldOut
 from fedray.learners.generation import Generation
+from fedray.learners.micro_batches import TakesMicroBatches
 from fedray.learners.pictures import ImageShard
 from fedray.learners.splitting import TakesSplits
 from fedray.learners.stages import Stage, inputs, run, within
@@ -25,7 +28,7 @@ from fedray.scenario.tuning_section import TuningSection
 AT_ONCE = 64  # samples of a test set that are measured in one go
 
 
-class Learner(Generation, TakesAdapters, TakesSplits):
+class Learner(Augments, Generation, TakesAdapters, TakesSplits, TakesMicroBatches, MeasuresHeldOut):
     """A model with its data's encoding, its loss, its evaluation, its samples and its files.
 
     A learner of one's own says at least what its networks are (`parts`, in `__init__`), and either the `loss`

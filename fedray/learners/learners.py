@@ -31,7 +31,8 @@ def load(
     """A scenario's learner with weights: a base model's, or drawn from the seed.
 
     Args:
-        scenario: of which the learner reads `model`, `seed` and `runtime.base_precision`.
+        scenario: of which the learner reads `model`, `seed`, `data.augment` and `runtime.base_precision`, and
+            whether it is split.
         folder: where the scenario's relative paths start.
         device: where its weights shall be; "meta": nowhere.
         compute: the dtype that it computes in.
@@ -41,7 +42,16 @@ def load(
     info = NO_DATA
     if section.built_for_data:
         info = (dataset or Dataset.of(scenario, folder)).info
-    context = LearnerContext(info, folder, scenario.seed, device, compute, scenario.runtime.base_precision)
+    context = LearnerContext(
+        info,
+        folder,
+        scenario.seed,
+        device,
+        compute,
+        scenario.runtime.base_precision,
+        in_stages=scenario.topology.splits_model,
+        augment=tuple(scenario.data.augment),
+    )
     return learner_class(section).load(section, context)
 
 

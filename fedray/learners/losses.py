@@ -31,6 +31,21 @@ def cross_entropy(
     return (weight * each.sum(1)).sum() / (targets != ignore).sum().clamp(min=1)
 
 
+def token_mean(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """The cross entropy of a language model in fp32: the mean over all tokens that are judged, as in
+    transformers; 0 where none is.
+
+    Args:
+        logits: [b, l, vocabulary].
+        targets: [b, l] int64, -100 where nothing is asked.
+        weights: [b, l], or [b] of each sample, which all its tokens have.
+    """
+    each = F.cross_entropy(logits.float().flatten(0, -2), targets.flatten(), reduction="none")
+    if weights is not None:
+        each = each.view(targets.shape) * (weights[:, None] if weights.dim() == 1 else weights)
+    return each.sum() / (targets != -100).sum().clamp(min=1)
+
+
 def squared_error(predicted: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
     """Mean squared error in fp32 of values [b, ...]; `weight` [b]."""
     if weight is None:

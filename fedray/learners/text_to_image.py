@@ -81,11 +81,16 @@ class TextToImage(PipelineGeneration):
                 encoder.gradient_checkpointing_enable()
         self.family.text_memory.offload()
 
-    @torch.no_grad()
     def encode(self, samples: Samples, indices: np.ndarray) -> LatentShard:
         """A client's samples as latents and text, on the learner's device."""
+        return self._encoded(samples, indices, mirrors=False)
+
+    @torch.no_grad()
+    def _encoded(self, samples: Samples, indices: np.ndarray, mirrors: bool) -> LatentShard:
+        """The same; with `mirrors` the latents of the mirror images beside them."""
         means = []
         stds = []
+        mirrored = []
         sizes = []
         conditions = []
         for i in indices:
@@ -95,6 +100,8 @@ class TextToImage(PipelineGeneration):
             posterior = self.vae.encode(pixels[None] * 2 - 1).latent_dist
             means.append(posterior.mean)
             stds.append(posterior.std)
+            if mirrors:
+                mirrored.append(self.vae.encode(pixels.flip(-1)[None] * 2 - 1).latent_dist)
             if (condition := self._condition(samples, int(i), pixels)) is not None:
                 conditions.append(condition)
         captions = [samples.captions[int(i)] for i in indices]
@@ -104,9 +111,20 @@ class TextToImage(PipelineGeneration):
         hidden = None if self.trains_text else self.family.embed_in_chunks(ids)
         of_image = self.family.image_conditions(sizes, self.size)
         condition = torch.stack(conditions) if conditions else None
-        return LatentShard(
+        shard = LatentShard(
             torch.cat(means), torch.cat(stds), texts, ids, hidden, of_image, condition=condition
         )
+        if mirrors:
+            shard.mirrored = torch.cat([m.mean for m in mirrored]), torch.cat([m.std for m in mirrored])
+        return shard
+
+    def augmented(self, shard: LatentShard, indices: np.ndarray, generator: torch.Generator) -> LatentShard:
+        """These samples, each as it is or as its mirror image."""
+        mirrored = torch.zeros(len(indices), dtype=torch.bool)
+        for augment in self.augments:
+            mirrored ^= augment.mirrored(len(indices), generator)
+        i = torch.from_numpy(indices).to(shard.mean.device)
+        return shard.rows(i, mirrored.to(i.device))
 
     def _condition(self, samples: Samples, i: int, pixels: Tensor) -> Tensor | None:
         """What a ControlNet takes of sample i, whose pixels are [3, size, size]; None where there is none."""
@@ -114,7 +132,7 @@ class TextToImage(PipelineGeneration):
 
     def encode_client(self, client: int, samples: Samples, indices: np.ndarray) -> LatentShard:
         """A client's samples, and class images beside them where there is a prior."""
-        shard = self.encode(samples, indices)
+        shard = self._encoded(samples, indices, mirrors=bool(self.context.augment))
         if self.section.prior is not None:
             images = class_images(self, client)
             shard.class_images = self.encode(images, np.arange(len(images)))
@@ -126,14 +144,18 @@ class TextToImage(PipelineGeneration):
         if prior is None:
             return 0.0
         generation = class_image_flops(self) if prior.at == "client" else 0.0
-        return float(prior.images * (generation + self.encode_flops()))
+        return float(prior.images * (generation + self._encode_flops(1)))
+
+    def encode_flops(self) -> float:
+        """The autoencoder's first half, for a mirror image too where samples are flipped, and the text
+        encoders where they are frozen: at most, as samples with one caption have it embedded once."""
+        return self._encode_flops(2 if self.context.augment else 1)
 
     @torch.no_grad()
-    def encode_flops(self) -> float:
-        """The autoencoder's first half, and the text encoders where they are frozen: at most, as samples with
-        one caption have it embedded once."""
+    def _encode_flops(self, images: int) -> float:
+        """Of so many images with one caption."""
         pixels = torch.zeros(1, 3, self.size, self.size, device=self.device)
-        flops = counted_flops(lambda: self.vae.encode(pixels))
+        flops = images * counted_flops(lambda: self.vae.encode(pixels))
         if not self.trains_text:
             flops += counted_flops(lambda: self.family.embed(self.family.blank_tokens(1)))
         return float(flops)
@@ -155,10 +177,33 @@ class TextToImage(PipelineGeneration):
 
     def _draw(self, shard: LatentShard, indices: np.ndarray, generator: torch.Generator) -> NoisedLatents:
         b = len(indices)
+        eps = torch.randn((2, b, *shard.mean.shape[1:]), generator=generator)
+        timesteps = self.family.noise.draw(b, generator)
+        dropped = torch.rand(b, generator=generator) < self.section.caption_dropout
+        return self._batch(shard, indices, eps, timesteps, dropped)
+
+    def noised(
+        self, shard: LatentShard, indices: np.ndarray, levels: Tensor, generators: Sequence[torch.Generator]
+    ) -> NoisedLatents:
+        shape = (2, *shard.mean.shape[1:])
+        eps = torch.stack([torch.randn(shape, generator=g) for g in generators], 1)
+        dropped = torch.zeros(len(indices), dtype=torch.bool)
+        return self._batch(shard, indices, eps, self.family.noise.at(levels), dropped)
+
+    def _batch(
+        self, shard: LatentShard, indices: np.ndarray, eps: Tensor, timesteps: Tensor, dropped: Tensor
+    ) -> NoisedLatents:
+        """One step's inputs of draws that were made on the CPU.
+
+        Args:
+            shard: a client's samples.
+            indices: [b], of samples in the shard.
+            eps: [2, b, c, h, w], of the latents and of the noise.
+            timesteps: [b].
+            dropped: bool [b], captions that are not read.
+        """
         i = torch.from_numpy(indices).to(shard.mean.device)
-        eps = torch.randn((2, b, *shard.mean.shape[1:]), generator=generator).to(i.device)
-        timesteps = self.family.noise.draw(b, generator).to(i.device)
-        dropped = (torch.rand(b, generator=generator) < self.section.caption_dropout).to(i.device)
+        eps, timesteps, dropped = (t.to(i.device) for t in (eps, timesteps, dropped))
         latents = self.family.scaled(shard.mean[i] + shard.std[i] * eps[0])
         source = shard.ids if shard.hidden is None else shard.hidden
         texts = {

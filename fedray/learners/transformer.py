@@ -90,6 +90,11 @@ class Transformer(Learner):
             return Tokens(tokens, F.pad(tokens[:, 1:], (0, 1), value=UNJUDGED))
         return self._masked(tokens, generator)
 
+    def counted(self, batch: Batch, samples: int) -> float:
+        if not isinstance(batch, Tokens):
+            return float(samples)
+        return max(1.0, float((batch.targets != UNJUDGED).sum()))  # which the loss is divided by
+
     def _masked(self, tokens: Tensor, generator: torch.Generator) -> Tokens:
         """Of the tokens that are asked for, 80% are masked, 10% others and 10% themselves (Devlin et al.
         2019, Sec. 3.1)."""

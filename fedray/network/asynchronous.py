@@ -10,11 +10,12 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from fedray.network.block_band import BlockBand, BlockTransfer
 from fedray.network.clock import waiting
 from fedray.network.ledger import Event
 from fedray.network.links import Link, RoundStart, TransferRequests
 from fedray.network.radio import Radio
-from fedray.network.shared_band import SharedBand
+from fedray.network.shared_band import SharedBand, SharedTransfer
 from fedray.network.work import Loads
 from fedray.randomness import SERVER_ID
 from fedray.schedule import Tier
@@ -77,8 +78,23 @@ class Flight:
         return self.stages[-1].end_s
 
 
-def _shares_equally(link: Link) -> bool:
-    return link.allocation is not None and link.allocation.section.shares_equally
+class Band(Protocol):
+    """What all transfers of a direction that are under way share, whenever they begin."""
+
+    def begin(self, now_s: float, round_number: int, ends: tuple[int, int], nbytes: float) -> None: ...
+
+    def next_end(self) -> tuple[float, int] | None: ...
+
+    def end(self, now_s: float, client: int) -> SharedTransfer | BlockTransfer: ...
+
+
+def _band(link: Link, most: int) -> Band | None:
+    """The band of a link of which so many transfers may be under way; None: each has its own rate."""
+    if link.allocation is None:
+        return None
+    if link.allocation.section.by_blocks:
+        return BlockBand(link)
+    return SharedBand(link, most) if link.allocation.section.shares_equally else None
 
 
 class ServerStep(NamedTuple):
@@ -92,8 +108,8 @@ class ServerStep(NamedTuple):
 
 
 class Timeline:
-    """One timeline across all rounds. Transfers over links whose band is shared equally share it with whoever
-    sends at the same time; over others each has its own rate.
+    """One timeline across all rounds. Transfers over links whose band is shared, equally or by blocks, share
+    it with whoever sends at the same time; over others each has its own rate.
 
     Args:
         steps: when the server takes its step.
@@ -118,11 +134,8 @@ class Timeline:
         self.flights: dict[int, Flight] = {}
         self.ends: list[tuple[float, int]] = []  # of stages whose ends are known, with their clients
         self.open_s = start_s  # when the server has taken its last step
-        self.bands = {
-            direction: SharedBand(radio.links[direction], steps.at_once)
-            for direction in ("downlink", "uplink")
-            if _shares_equally(radio.links[direction])
-        }
+        bands = {d: _band(radio.links[d], steps.at_once) for d in ("downlink", "uplink")}
+        self.bands = {direction: band for direction, band in bands.items() if band is not None}
 
     def next_step(self) -> ServerStep:
         """The next round."""

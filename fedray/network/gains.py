@@ -171,12 +171,16 @@ class GainsLink(BandLink):
     def __init__(self, section: Gains, context: LinkContext) -> None:
         super().__init__(section, context)
         self.budget = GainsBudget(section, context)
+        self.cell_count = self.budget.file.gains_db.shape[2]
 
     def way(self, client: int, share: float) -> Way:
         """A client's share of the band over time."""
         snr = self.budget.snr[:, client]
         rates = self.rate_bps(snr, np.full(snr.shape, self.budget.k), share)
         return Way(self.budget.file, np.where(self.is_reachable(snr, share), rates, 0.0))
+
+    def idle_cells(self) -> list[int]:
+        return sorted(set(range(self.cell_count)) - set(self.budget.serving.flat))
 
     def transfers(self, start: RoundStart, requests: TransferRequests) -> TransferCosts:
         """A transfer of a client that the file never has in reach is lost."""

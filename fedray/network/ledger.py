@@ -78,13 +78,20 @@ class Ledger:
     # for each, though they take the band once
     symbols: int = 0
     bytes_backhaul: int = 0  # between edge servers and the server
+    # of updates that have gone into base weights, and how many of them each client's node has got
+    stacked_bytes: int = 0
+    got_bytes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def busy_clients(self) -> list[int]:
         return [node_client(node) for node in self.busy]
 
+    def missed_bytes(self, client: int) -> int:
+        """Of the updates that have gone into base weights since a client got these last."""
+        return self.stacked_bytes - self.got_bytes.get(client_node(client), 0)
+
     def totals(self) -> dict[str, Any]:
-        left_out = {"busy", "encoded", "money", "pictures"}
+        left_out = {"busy", "encoded", "money", "pictures", "stacked_bytes", "got_bytes"}
         left_out |= {name for name in ("symbols", "bytes_backhaul") if not getattr(self, name)}
         costs = {name: value for name, value in asdict(self).items() if name not in left_out}
         return costs | dict(self.money)
@@ -116,6 +123,7 @@ class Ledger:
             # who is silent is lost, and has sent none
             self.symbols + sum(e.symbols for e in events if e.outcome != "lost"),
             self.bytes_backhaul + sum(e.bytes for e in events if e.direction == "backhaul"),
+            *self._stacks_with(events, schedule),
         )
 
     def _money_with(self, payments: Payments | None) -> dict[str, float]:
@@ -133,6 +141,22 @@ class Ledger:
                 node = client_node(step.client)
                 pictures[node] = pictures.get(node, 0) + step.pictures
         return pictures
+
+    def _stacks_with(
+        self, events: Sequence[Event], schedule: Schedule | None
+    ) -> tuple[int, Mapping[str, int]]:
+        """`stacked_bytes` and `got_bytes` after one more round."""
+        if schedule is None or not schedule.stacks:
+            return self.stacked_bytes, self.got_bytes
+        stacked = self.stacked_bytes
+        got = dict(self.got_bytes)
+        for step, event in zip(schedule.steps, events, strict=False):
+            if isinstance(step, Send) and event.outcome == "done":
+                if step.brings_model:
+                    got[client_node(step.receiver)] = self.stacked_bytes
+                elif step.direction == "uplink":
+                    stacked += event.bytes
+        return stacked, got
 
     def _busy(self, events: list[Event], now_s: float) -> dict[str, float]:
         busy = {node: until_s for node, until_s in self.busy.items() if until_s > now_s}

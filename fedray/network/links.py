@@ -110,6 +110,7 @@ class Link(ABC):
     reaches_all = True  # whether every pair is in reach, in every round
     fades = False  # whether transfers of the same size over the same path differ by their own fades
     adjusts_power = False  # whether `rates_at_power` is there
+    cell_count = 1  # of a Section with `several_cells`
     allocation: Allocation | None = None  # how those that send at once share the band; none: they do not
 
     def __init__(self, section: Any, context: LinkContext) -> None:
@@ -139,6 +140,10 @@ class Link(ABC):
     def cells(self, start: RoundStart, clients: np.ndarray) -> np.ndarray:
         """The cell that serves each of these clients [n]; those of one cell share a band."""
         return np.zeros(clients.shape, np.int64)
+
+    def idle_cells(self) -> list[int]:
+        """The cells that serve none of the clients at any time."""
+        return []
 
     def share_rates(self, start: RoundStart, sender: np.ndarray, receiver: np.ndarray) -> ShareRates:
         """Mean rates of these pairs as a function of their shares of the band."""

@@ -27,6 +27,7 @@ class Radio:
         """
         self.section = section
         self.clients = clients
+        self.folder = folder
         self.geometry = Geometry(section.cell, clients, seed, folder) if section.cell else None
         self.devices = ClientDevices(section.device, clients, seed)
         self.server = open_device(section.server)

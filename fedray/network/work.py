@@ -37,6 +37,7 @@ class Work:
     # channel uses of a client's update, where it goes on the air as it is: it has no bytes then
     uplink_symbols: int = 0
     picture_bytes: int = 0
+    change_bytes: int = 0  # of a whole buffer that goes down: how the base weights have changed
     state_bytes: int = 0  # of what a client keeps between its local updates
     # of all of a client's samples, once; none: nothing to encode
     encode_flops: Callable[[int], float] | None = None

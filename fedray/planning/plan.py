@@ -26,7 +26,7 @@ from fedray.planning.workload import Workload, measure
 from fedray.privacy.accounting import facts, with_noise
 from fedray.scenario import Loaded, Refused, Scenario
 from fedray.schedule import Schedule
-from fedray.steps import Generate
+from fedray.steps import Generate, Send
 
 AS_COUNTED = ["parameters", "trainable_parameters", "home_parameters"]
 AS_COUNTED += ["payload_bytes", "client_state_bytes", "export_files"]
@@ -60,7 +60,6 @@ def plan(loaded: Loaded, so_far: Ledger = NOTHING) -> dict[str, Any]:
         before = NOTHING if collected is None else collected.ledger
         tuned = None if first is None else plan(first, before)
         start = so_far if tuned is None else Ledger(**tuned["total"])
-        total = start
         radio = Radio(scenario.network, scenario.population.clients, scenario.seed, loaded.folder)
         feasible(scenario, radio, workload, known)
         here = [Node(float(os.cpu_count() or 1), torch.cuda.device_count())]
@@ -70,9 +69,7 @@ def plan(loaded: Loaded, so_far: Ledger = NOTHING) -> dict[str, Any]:
         if scenario.topology.splits_model:
             anywhere = with_cut(scenario, "auto", scenario.split.tail and "auto")
             cuts = [_about(scenario, *result) for result in costs(anywhere, loaded.folder, known, dataset)]
-        pictures = 0
-        for schedule, total in simulate_rounds(scenario, radio, work, known, start):  # noqa: B007
-            pictures += sum(step.pictures for step in schedule if isinstance(step, Generate))
+        total, sums = _simulated(scenario, radio, work, known, start)
     except Refused as e:
         raise loaded.error([e]) from None
     rounds = scenario.training.rounds
@@ -83,7 +80,7 @@ def plan(loaded: Loaded, so_far: Ledger = NOTHING) -> dict[str, Any]:
         **{name: getattr(workload, name) for name in AS_COUNTED},
         **_sent(scenario, workload),
         "export_bytes": next(iter(workload.export_files.values())),
-        "pictures": pictures,
+        **sums,
         "notes": [*workload.notes, *([] if collected is None else [collected.note])],
         "rounds": rounds,
         "per_round": _each(start.totals(), total.totals(), rounds),
@@ -92,6 +89,32 @@ def plan(loaded: Loaded, so_far: Ledger = NOTHING) -> dict[str, Any]:
         **({} if collected is None else {"collected": before.totals() | {"images": sum(collected.images)}}),
         **({} if scenario.privacy is None else {"privacy": facts(scenario, known.samples)}),
     } | ({"cut": workload.cut.name, "cuts": cuts} if workload.cut else {})
+
+
+def _simulated(
+    scenario: Scenario, radio: Radio, work: Work, known: Shared, start: Ledger
+) -> tuple[Ledger, dict[str, Any]]:
+    """What all rounds cost, and what else the plan says of them. Takes and raises what `simulate_rounds`
+    does."""
+    total = start
+    pictures = 0
+    stacked: list[bool] = []
+    for schedule, total in simulate_rounds(scenario, radio, work, known, start):  # noqa: B007
+        pictures += sum(step.pictures for step in schedule if isinstance(step, Generate))
+        stacked += _stacked(schedule, work)
+    sums: dict[str, Any] = {"pictures": pictures}
+    if stacked:
+        sums["changes_sent"] = {"stacked": sum(stacked), "whole": stacked.count(False)}
+    return total, sums
+
+
+def _stacked(schedule: Schedule, work: Work) -> list[bool]:
+    """For each time that a change of base weights goes down in a round, whether it does as stacked
+    adapters."""
+    if not schedule.stacks:
+        return []
+    down = (step for step in schedule if isinstance(step, Send) and step.brings_model)
+    return [work.load(step) < work.send_bytes("downlink", step.receiver) for step in down]
 
 
 def _sent(scenario: Scenario, workload: Workload) -> dict[str, int]:

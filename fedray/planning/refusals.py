@@ -40,6 +40,12 @@ def _refuse_home_without_state(scenario: Scenario, home: Collection[str]) -> Non
         raise Refused("model.kind", got, "a Section with trains_home = True, so that clients keep it")
 
 
+def refuse_augment(learner: Learner) -> None:
+    """Changes of samples that are no images, or not of that size."""
+    if learner.context.augment:
+        learner.refuse_augment(learner.blank_shard(2))
+
+
 def refuse_rule(scenario: Scenario, rule: Rule) -> None:
     """A rule for which a topology has no place: what it gathers, sends or does on a client."""
     topology = scenario.topology
@@ -47,7 +53,7 @@ def refuse_rule(scenario: Scenario, rule: Rule) -> None:
     if topology.reduces_among_clients and not rule.accumulator.adds_up:
         got = f"{kind} with topology.reduce allreduce"
         raise Refused("aggregation.kind", got, "topology.reduce server: a ring can only add")
-    if topology.keeps_node_models and any(_overrides(rule, Rule, n) for n in ("step", "combine_with_state")):
+    if topology.mixes_models and any(_overrides(rule, Rule, n) for n in ("step", "combine_with_state")):
         expected = "one whose server keeps nothing between rounds: each node has a model of its own"
         raise Refused("aggregation.kind", f"{kind} in {topology.kind}", expected)
     client_methods = [name for name in ("on_client_start", "on_client_end") if _overrides(rule, Rule, name)]

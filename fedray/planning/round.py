@@ -1,11 +1,13 @@
 """Writes down the schedule of any round of a scenario: who takes part, and what they do."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
+from fedray.data.graph_file import read_graph
 from fedray.ledger.agreement import agreement_s
 from fedray.network.clock import without_garbage_collection
 from fedray.network.geometry import nearest_groups
@@ -25,7 +27,7 @@ from fedray.scenario.kinds import implementation
 from fedray.scenario.scenario import Scenario
 from fedray.schedule import Schedule
 from fedray.secure.graph import neighbours
-from fedray.topologies.topology import RoundContext, Sharing, Topology
+from fedray.topologies.topology import Cells, RoundContext, Sharing, Topology
 
 NOTHING = Ledger()
 
@@ -74,11 +76,29 @@ def schedule_round(
         schedule = schedule.over_the_air(uplink_snrs_db(schedule, radio, start))
     if scenario.network.uplink.superposes and schedule.clients:
         schedule = schedule.superposed(receive_snr(schedule, radio, start))
-    if work is None or not work.encode_flops:
+    if work is None:
+        return schedule
+    if scenario.aggregation.changes_base and scenario.topology.shares_uplink:
+        schedule = schedule.stacking({c: _sent_down(c, work, so_far) for c in schedule.clients})
+    if not work.encode_flops:
         return schedule
     schedule = schedule.encoding(so_far.encoded)
     given = scenario.model.class_images_from_server
     return schedule.giving_class_images(given) if given else schedule
+
+
+def _sent_down(client: int, work: Work, so_far: Ledger) -> int:
+    """Bytes that go down to a client where updates change base weights: the adapter, and what has changed
+    since the client got the weights last, as the adapters that made it (they stand for their products, Wang
+    et al. 2024) or whole, whichever is less.
+
+    Args:
+        client: by number.
+        work: what steps take.
+        so_far: what the rounds before it cost.
+    """
+    whole = work.send_bytes("downlink", client)
+    return whole - work.change_bytes + min(work.change_bytes, so_far.missed_bytes(client))
 
 
 def _decision(
@@ -186,8 +206,25 @@ def write_round(
             population=population.clients,
             weights=() if shared is None else list(map(scenario.aggregation.weight, shared.samples)),
             sharing=_sharing(scenario, start.round_number, clients),
+            neighbours=_neighbours(scenario, radio.folder),
+            cells=partial(_cells, radio, start),
         )
     )
+
+
+def _neighbours(scenario: Scenario, folder: Path) -> Mapping[int, Sequence[int]] | None:
+    """To whom each client sends, where the scenario names a file of that."""
+    graph = scenario.topology.graph_file
+    if graph is None:
+        return None
+    return read_graph(graph, folder, "topology.graph.file", scenario.population.clients)
+
+
+def _cells(radio: Radio, start: RoundStart) -> Cells:
+    """Which cell serves whom as a round begins."""
+    link = radio.links["uplink"]
+    serving = link.cells(start, np.arange(radio.clients))
+    return Cells(serving.tolist(), link.cell_count, link.idle_cells())
 
 
 def _sharing(scenario: Scenario, round_number: int, clients: list[int]) -> Sharing | None:

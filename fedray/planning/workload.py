@@ -42,6 +42,7 @@ class Workload:
     # with what the rule sends beside it; one for each of tuning.ranks, which clients take in turn
     downlink_bytes: tuple[int, ...]
     uplink_bytes: tuple[int, ...]  # with that, as the transforms encode it
+    change_bytes: int  # of what goes down: how base weights have changed, where a rule changes them
     summed_bytes: int  # of what the rule adds up, which is what goes round a ring
     # of the updates of a round that a rule compares one by one, kept by the server
     gathered_bytes: int
@@ -152,6 +153,7 @@ class Workload:
             generate_flops=self.flops_per_picture,
             score_flops=self.score_flops,
             picture_bytes=self.picture_bytes,
+            change_bytes=self.change_bytes,
             uplink_symbols=self.uplink_symbols,
             state_bytes=self.client_state_bytes,
             encode_flops=(lambda client: encodes * own.get(client, 0) + prepares)
@@ -262,7 +264,8 @@ def _notes(scenario: Scenario, folder: Path, dataset: Dataset) -> Iterator[str]:
             " it has its initial values"
         )
     # captions of other sets are made of their labels' names, and short
-    if scenario.model.reads_captions and not dataset.has_test_set and not scenario.sites:
+    reads = scenario.model.reads_captions and not dataset.has_test_set
+    if (reads or scenario.model.of_conversations) and not scenario.sites:
         from fedray.learners.learners import learner_class
 
         yield from learner_class(scenario.model).notes(scenario.model, folder, dataset.train, scenario.tuning)
@@ -284,6 +287,7 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
     layout = Layout.of(tuned.travelling, scenario.payload)
     rules = rule(scenario.aggregation, layout)
     hooks = hook_chain(scenario)
+    refusals.refuse_augment(learner)
     refusals.refuse_tuned(scenario, tuned)
     refusals.refuse_rule(scenario, rules)
     refusals.refuse_hooks(scenario, hooks)
@@ -301,6 +305,9 @@ def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:
         payload_bytes=layout.nbytes,
         downlink_bytes=tuple((rules.received - n) * layout.dtype.itemsize for n in left_out),
         uplink_bytes=uplink_bytes(scenario, rules, hooks, left_out),
+        change_bytes=(rules.received - layout.numel) * layout.dtype.itemsize
+        if rules.updates_base_weights
+        else 0,
         summed_bytes=rules.summed * layout.dtype.itemsize,
         uplink_symbols=-(-rules.sent // 2) if scenario.network.uplink.superposes else 0,
         gathered_bytes=_gathered_bytes(scenario, rules),

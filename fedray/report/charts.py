@@ -65,12 +65,7 @@ def curves(runs: Sequence[Recorded], key: str, axis: str, legend: bool = False) 
             _intervals(ax, run, key, axis, colour(i))
         if runs:
             levels.draw(ax, runs[0], key, MUTED)
-        ax.set_xlabel(AXES[axis], color=MUTED)
-        if axis == "rounds":
-            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        else:
-            ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: size(v, UNITS[axis])))
-            ax.xaxis.set_major_locator(MaxNLocator(5))
+        label_axes(ax, key, axis)
         if legend:
             ax.legend(frameon=False, fontsize=8, labelcolor=INK)
         if is_share(key):
@@ -79,6 +74,16 @@ def curves(runs: Sequence[Recorded], key: str, axis: str, legend: bool = False) 
         elif key.startswith("eval_") and key not in SIGNED:
             ax.set_ylim(bottom=0)
         return svg(figure, f"{name(key)} against {AXES[axis]}")
+
+
+def label_axes(ax: Any, key: str, axis: str) -> None:
+    """Units, and the places at which a metric's picture against one axis has numbers."""
+    ax.set_xlabel(AXES[axis], color=MUTED)
+    if axis == "rounds":
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    else:
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: size(v, UNITS[axis])))
+        ax.xaxis.set_major_locator(MaxNLocator(5))
 
 
 def _intervals(ax: Any, run: Recorded, key: str, axis: str, hue: str) -> None:

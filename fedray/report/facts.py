@@ -13,6 +13,7 @@ from fedray.terminal import size
 TILES = [
     "eval_feature_distance",
     "eval_accuracy",
+    "eval_exact_match",
     "eval_perplexity",
     "eval_classifier_fid",
     "eval_recognised",
@@ -108,9 +109,14 @@ def _training(section: dict[str, Any]) -> str:
     steps = section.get("local_steps")
     length = f"{steps} steps" if steps else f"{section['local_epochs']} epochs"
     optimizer = section["optimizer"]
+    batch = str(section["batch_size"])
+    if section.get("accumulate", 1) > 1:
+        batch += f" x {section['accumulate']}"
+    schedule = section.get("schedule")
+    change = f" ({schedule['kind']} over {schedule['over']})" if schedule else ""
     return (
-        f"{section['rounds']} rounds of {length}, batch {section['batch_size']}, "
-        f"{optimizer['kind']} at {optimizer['learning_rate']:g}, {section['precision']}"
+        f"{section['rounds']} rounds of {length}, batch {batch}, "
+        f"{optimizer['kind']} at {optimizer['learning_rate']:g}{change}, {section['precision']}"
     )
 
 

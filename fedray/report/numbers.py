@@ -20,8 +20,11 @@ NAMES = {
     "misreport_gain": "gained by misreports",
     "eval_accuracy": "test accuracy",
     "eval_loss": "test loss",
+    "eval_exact_match": "exact answers",
     "eval_clients_accuracy": "clients' own test accuracy",
     "eval_clients_loss": "clients' own test loss",
+    "eval_holdout_accuracy": "accuracy on held-out samples",
+    "eval_holdout_loss": "loss on held-out samples",
     "eval_reward": "reward a request",
     "eval_quality": "quality a request",
     "eval_latency_s": "latency in seconds",
@@ -62,6 +65,15 @@ MEANINGS = {
         "Share of its own test samples that each client's own model labels rightly: the mean over clients."
     ),
     "eval_clients_loss": "Each client's own model's loss on its own test samples: the mean over clients.",
+    "eval_holdout_accuracy": (
+        "Share of what is held out of the clients' samples (data.holdout) that the global model labels"
+        " rightly: the mean over all these samples."
+    ),
+    "eval_holdout_loss": (
+        "The global model's loss on what is held out of the clients' samples (data.holdout): the mean over"
+        " all these samples. Of a model that denoises, under the same noise and timesteps in every round."
+        " Lower is better."
+    ),
     "eval_reward": (
         "What an agent earns a request, in the reward that its environment gives: the mean over held-out"
         " requests of every client's environment. Dashed lines: what fixed rules earn. Higher is better."
@@ -88,6 +100,10 @@ MEANINGS = {
         "e to the test loss: between how many tokens the model wavers as if they were equally likely. Lower"
         " is better."
     ),
+    "eval_exact_match": (
+        "Share of test questions that the model answers exactly as the sample does, each token the likeliest."
+        " Higher is better."
+    ),
     "eval_feature_distance": (
         "Euclidean distance between the mean features that a judge network sees in generated and in held-out"
         " images: the first term of the Fréchet distance, as its root. 0 is the same style on average."
@@ -106,7 +122,8 @@ MEANINGS = {
         " noise: 0 is a class that stayed as it was."
     ),
     "eval_denoising_loss": (
-        "The denoising loss on a folder's images, with the same noise in every round. Lower is better."
+        "The denoising loss on a folder's images or the test set, under the same noise and timesteps in every"
+        " round. Lower is better."
     ),
     "eval_flops_per_image": (
         "Floating-point operations of generating one image, with adapters that are not merged."
@@ -183,6 +200,7 @@ MEANINGS = {
 OUT_OF = {
     "eval_accuracy": "eval_samples",
     "eval_attack_success": "eval_attack_images",
+    "eval_exact_match": "eval_exact_match_samples",
     "eval_leakage_labels": "eval_leakage_images",
     "eval_membership_tpr": "eval_membership_samples",
     "eval_recognised": "eval_images",
@@ -270,7 +288,7 @@ def as_csv(runs: Sequence[Recorded]) -> str:
     )
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([_cell(title) for title in ("run", "round", *keys)])
+    writer.writerow([safe_cell(title) for title in ("run", "round", *keys)])
     for run in runs:
         step = max(1, -(-len(run.rows) // CSV_ROWS))
         base = [{"round": 0, **run.baseline}] if run.baseline else []
@@ -278,11 +296,11 @@ def as_csv(runs: Sequence[Recorded]) -> str:
             *base,
             *(row for i, row in enumerate(run.rows) if (i + 1) % step == 0 or i == len(run.rows) - 1),
         ):
-            writer.writerow([_cell(run.name), row["round"], *(row.get(key) for key in keys)])
+            writer.writerow([safe_cell(run.name), row["round"], *(row.get(key) for key in keys)])
     return out.getvalue()
 
 
-def _cell(text: str) -> str:
+def safe_cell(text: str) -> str:
     """Text that a spreadsheet does not take for a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 

@@ -10,12 +10,14 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from fedray.files import whole
-from fedray.report import charts, client_tests, levels, numbers, recorded, staleness
+from fedray.report import charts, client_tests, numbers, recorded, replicates, staleness
 from fedray.report.facts import facts
 from fedray.report.ledger import ledger
 from fedray.report.observed import observed
 from fedray.report.recorded import SMOOTHING, Recorded
 from fedray.report.recost import simulate_on_network
+from fedray.report.replicates import Variant
+from fedray.report.shown import shown_metrics
 from fedray.scenario import ScenarioError
 from fedray.steps import BACK, SERVED
 from fedray.terminal import size
@@ -50,9 +52,13 @@ def write(folders: Sequence[Path], out: Path | None = None, network: Path | None
 
 def render(runs: Sequence[Recorded], sweep: dict[str, Any] | None = None) -> str:
     """The page. `sweep` is the scenario of which the runs are variants, where one is."""
-    shown = _shown(runs)
-    drawn = shown[:CHARTS] if any(run.rows for run in runs) else []
-    targets = recorded.loss_targets(runs) if len(runs) > 1 else []
+    everything = runs
+    varied = replicates.variants(runs)
+    replicated = any(len(variant.runs) > 1 for variant in varied)
+    if replicated:  # a run of each variant stands for the others, but where their means do
+        runs = [variant.example for variant in varied]
+    shown = shown_metrics(everything)
+    drawn = shown[:CHARTS] if any(run.rows for run in everything) else []
     painters = [run for run in runs if run.augmentation]
     with_events = [run for run in runs if run.events]
     jinja = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -66,7 +72,8 @@ def render(runs: Sequence[Recorded], sweep: dict[str, Any] | None = None) -> str
         kinds={kind: f"var(--s{i})" for kind, i in charts.KIND_COLOURS.items()},
         shown_kinds={recorded.KINDS[e["direction"] or e["event"]] for run in runs for e in run.events}
         - {"waiting"},
-        curves=[(numbers.name(key), numbers.MEANINGS.get(key, ""), _against(runs, key)) for key in drawn],
+        stopped=[run for run in everything if run.error and run.status != "done"],
+        **_learning(varied if replicated else [], runs, drawn),
         on_other_network=[run.name for run in runs if run.on_other_network],
         maps=[
             (run.name, svg)
@@ -80,42 +87,24 @@ def render(runs: Sequence[Recorded], sweep: dict[str, Any] | None = None) -> str
         ],
         stale=staleness.table(runs),
         stale_picture=staleness.picture(runs),
-        client_tests=client_tests.table(runs),
-        clients_picture=client_tests.picture(runs),
+        client_tests=client_tests.parts(runs),
         painted=recorded.painted(painters) if painters else [],
         painters=[run.name for run in painters],
         pictures=next((run.samples.pictures for run in painters if run.samples.pictures), None),
         crossings=[(run.name, *_crossings(run), run.samples.attack) for run in runs if run.split],
         observers=[(run.name, *seen) for run in runs if (seen := observed(run))],
         ledgers=[(run.name, entries) for run in runs if (entries := ledger(run))],
-        targets=targets,
-        reached={t: [run.reached(t) for run in runs] for t in targets},
-        reach_charts=(
-            {axis: charts.to_reach(runs, targets, axis) for axis in ("bytes", "seconds")} if targets else {}
-        ),
+        **_reaching(runs),
         differences=recorded.differences(runs) if len(runs) > 1 else {},
         totals=_totals(runs, shown),
-        citations=_citations(runs),
-        sure=any(numbers.interval(key, row) for run in runs for row in run.rows for key in drawn),
-        csv=numbers.as_csv(runs),
+        citations=_citations(everything),
+        sure=not replicated
+        and any(numbers.interval(key, row) for run in runs for row in run.rows for key in drawn),
+        csv=numbers.as_csv(everything),
         emd=numbers.EMD,
         smoothing=SMOOTHING,
         metric_at=recorded.metric_at,
     )
-
-
-def _shown(runs: Sequence[Recorded]) -> list[str]:
-    """The metrics that have pictures and rows of their own."""
-    metrics = list(
-        dict.fromkeys(
-            k for run in runs for row in (*run.rows, run.baseline) for k in row if k.startswith("eval_")
-        )
-    )
-    of_rules = {k for k in metrics for run in runs if levels.belongs_to_rule(run, k)}
-    of_rounds = [k for k in numbers.OF_ROUNDS if any(k in row for run in runs for row in run.rows)]
-    beside = {k for k in metrics if k.endswith(numbers.BESIDE) or client_tests.is_beside(k)}
-    evaluated = [k for k in metrics if k not in beside and k not in of_rules]
-    return ["loss", *evaluated, *of_rounds]
 
 
 def first_round(run: Recorded) -> list[dict[str, Any]]:
@@ -125,6 +114,48 @@ def first_round(run: Recorded) -> list[dict[str, Any]]:
 def _against(runs: Sequence[Recorded], key: str) -> dict[str, str]:
     """A metric's picture by the axis it is drawn against."""
     return {axis: charts.curves(runs, key, axis) for axis in charts.AXES}
+
+
+def _learning(varied: Sequence[Variant], runs: Sequence[Recorded], drawn: Sequence[str]) -> dict[str, Any]:
+    """What the page says of learning, for its template.
+
+    Args:
+        varied: the variants, where some ran under several seeds; otherwise none.
+        runs: all of them, or of each variant one.
+        drawn: the metrics that have pictures.
+    """
+    against = {key: _means_against(varied, key) if varied else _against(runs, key) for key in drawn}
+    return {
+        "statuses": _statuses(varied, runs),
+        "over_seeds": replicates.table(varied, drawn),
+        "measured": [*map(numbers.name, drawn), *(name for name, _ in replicates.COSTS.values())],
+        "curves": [(numbers.name(key), numbers.MEANINGS.get(key, ""), against[key]) for key in drawn],
+    }
+
+
+def _reaching(runs: Sequence[Recorded]) -> dict[str, Any]:
+    """What it took runs to reach losses, for the page's template; without targets where there is one run."""
+    targets = recorded.loss_targets(runs) if len(runs) > 1 else []
+    axes = ("bytes", "seconds") if targets else ()
+    return {
+        "targets": targets,
+        "reached": {t: [run.reached(t) for run in runs] for t in targets},
+        "reach_charts": {axis: charts.to_reach(runs, targets, axis) for axis in axes},
+    }
+
+
+def _means_against(varied: Sequence[Variant], key: str) -> dict[str, str]:
+    """The same of variants that ran under several seeds."""
+    return {axis: replicates.bands(varied, key, axis) for axis in charts.AXES}
+
+
+def _statuses(varied: Sequence[Variant], runs: Sequence[Recorded]) -> list[tuple[str, str]]:
+    """What is on the page, each with how far it has come: variants over their seeds, or runs."""
+    if not varied:
+        return [(run.name, run.status) for run in runs]
+    counts = [(len(v.runs), sum(run.status == "done" for run in v.runs)) for v in varied]
+    done = ["done" if n == of else f"{n} of {of} seeds done" for of, n in counts]
+    return [(v.name, status) for v, status in zip(varied, done, strict=True)]
 
 
 def _partitions(runs: Sequence[Recorded]) -> list[tuple[str, dict[str, Any]]]:
@@ -175,6 +206,9 @@ def _totals(runs: Sequence[Recorded], shown: Sequence[str]) -> list[tuple[str, l
         ("wall_time_s", "wall time", "s"),
     ):
         rows.append((name, [size(v, unit) if (v := last(r, key)) is not None else "" for r in runs]))
+    if any(backhaul := [last(r, "bytes_backhaul") for r in runs]):
+        between = ("backhaul", [size(v, "B") if v is not None else "" for v in backhaul])
+        rows.insert(next(i for i, row in enumerate(rows) if row[0] == "simulated time"), between)
     if any(uses := [last(r, "symbols") for r in runs]):
         rows.append(("symbols in place of bytes", ["" if v is None else f"{v:,}" for v in uses]))
     for key in ("paid", "social_cost", "misreport_gain"):

@@ -54,11 +54,18 @@ def shown(runs: Sequence[Recorded]) -> bool:
 
 
 def table(runs: Sequence[Recorded]) -> list[tuple[str, list[str]]]:
-    """A row a quantity, a column a run; nothing where no run is asynchronous."""
+    """A row a quantity, a column a run; nothing where no run is asynchronous. Of topologies other than
+    parallel, in which clients do not each get the server's model, the cells are empty."""
     if not shown(runs):
         return []
-    columns = [_cells(run) for run in runs]
-    return [(name, [column.get(name, "") for column in columns]) for name in columns[0]]
+    columns = [_cells(run) if _may_wait(run) else {} for run in runs]
+    names = dict.fromkeys(name for column in columns for name in column)
+    return [(name, [column.get(name, "") for column in columns]) for name in names]
+
+
+def _may_wait(run: Recorded) -> bool:
+    """Whether a run's topology is one that may be asynchronous."""
+    return "mode" in run.scenario["topology"]
 
 
 def _cells(run: Recorded) -> dict[str, str]:
@@ -82,6 +89,8 @@ def picture(runs: Sequence[Recorded]) -> str:
         return ""
     with new_figure(9.6, 2.9) as (figure, ax):
         for i, run in enumerate(runs):
+            if not _may_wait(run):
+                continue
             counts = Counter(update.staleness for update in updates(run.events) if update.taken)
             total = max(1, sum(counts.values()))
             ages = range(max(counts, default=0) + 2)

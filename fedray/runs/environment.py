@@ -8,7 +8,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from fedray.evaluation.feature_files import locate, sha256
 from fedray.scenario import plugins
+from fedray.scenario.features import listed
 from fedray.scenario.kinds import user_kinds
 from fedray.scenario.scenario import Scenario
 
@@ -42,6 +44,14 @@ def users_code(*scenarios: Scenario) -> dict[str, Any]:
     if not modules:
         return {}
     return {"code": {m.name: {"folder": str(m.folder), "sha256": m.sha256} for m in modules}}
+
+
+def feature_networks(scenario: Scenario, folder: Path) -> dict[str, Any]:
+    """In whose features images are compared: by kind the sha256 of the weights. Raises Refused where they are
+    not there."""
+    places = {section.kind: locate(section, folder) for section in listed(scenario.evaluation.features)}
+    known = {kind: sha256(place) for kind, place in places.items() if place is not None}
+    return {"features": known} if known else {}
 
 
 def devices() -> dict[str, Any]:

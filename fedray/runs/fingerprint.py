@@ -14,7 +14,7 @@ from fedray import shipped
 from fedray.data.clients import Holdings
 from fedray.data.samples import Samples
 from fedray.errors import shortened
-from fedray.learners.bases import locate
+from fedray.lazy import resolve
 from fedray.runs.environment import environment
 from fedray.scenario import plugins
 from fedray.scenario.base import file_paths
@@ -60,8 +60,11 @@ def of_scenario(scenario: Scenario, folder: Path) -> Fingerprint:
 def of_base(scenario: Scenario, folder: Path) -> str | None:
     """What is in the files of its base model; None where it has none. Raises Refused where that is not
     there."""
-    base = getattr(scenario.model, "base", None)
-    return None if base is None else _of_folder(Path(locate(base, folder).source), base)
+    model = scenario.model
+    if model.base_source is None:
+        return None
+    source = resolve(model.base_source)(model, folder)
+    return _of_folder(Path(source), source)
 
 
 def of_users_code(scenario: Scenario) -> dict[str, Any]:

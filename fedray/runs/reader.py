@@ -43,11 +43,19 @@ OURS = [
     "generated",
     "run.log",
     "report.html",
+    "results",
     "ledger.jsonl",
     "ledger-keys.json",
     "ledger",
 ]
-WRITTEN = ["samples", "model", "ledger", "tensorboard", "mlruns"]  # folders in whose files a run writes
+WRITTEN = [
+    "samples",
+    "model",
+    "results",
+    "ledger",
+    "tensorboard",
+    "mlruns",
+]  # folders in whose files a run writes
 ROUND = re.compile(r"(?:round|attack|reconstructions)-(\d{1,9})")
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -10,7 +11,7 @@ from fedray.callbacks import ClientReport
 from fedray.files import write_whole
 from fedray.network.ledger import Event, Ledger
 from fedray.runs.citations import bibtex
-from fedray.runs.environment import command, environment, users_code
+from fedray.runs.environment import command, environment, feature_networks, users_code
 from fedray.runs.folder import COLLECTION, RunFolder
 from fedray.scenario.scenario import Scenario
 from fedray.scenario.tune_first import GENERATOR
@@ -28,10 +29,16 @@ class Recorder:
     def __init__(self, run: RunFolder) -> None:
         self.run = run
 
-    def circumstances(self, scenario: Scenario, cut: Any | None) -> None:
-        """Where it runs, what to cite, and what crosses a split model's cut (see planning.workload), where
-        there is one."""
-        self.run.write("env.json", environment() | command() | users_code(scenario))
+    def circumstances(self, scenario: Scenario, folder: Path, cut: Any | None) -> None:
+        """Writes where it runs, what to cite, and what crosses a split model's cut.
+
+        Args:
+            scenario: the run's.
+            folder: where its relative paths start.
+            cut: see planning.workload; None: there is none.
+        """
+        facts = environment() | command() | users_code(scenario) | feature_networks(scenario, folder)
+        self.run.write("env.json", facts)
         if cut is not None:
             batch = scenario.training.batch_size
             nbytes = {crossing: sizes[batch] for crossing, sizes in cut.bytes.items()}

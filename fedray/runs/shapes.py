@@ -115,7 +115,8 @@ class ClientTest(Measured):
 
     round: Whole
     client: Whole
-    samples: Whole
+    samples: Whole = 0  # of the test of its own model
+    holdout_samples: Whole = 0  # of the global model's
 
 
 class One(Shape):
@@ -133,8 +134,27 @@ class One(Shape):
         return self.rounds is not None and self.weights_sha256 is not None
 
 
+class Estimated(Shape):
+    """A metric over several seeds."""
+
+    n: Whole
+    mean: float
+    std: Number | None
+    ci95: list[float] | None
+
+
+class OverSeeds(Shape):
+    """A sweep's variant, over its runs under several seeds."""
+
+    runs: list[str]
+    seeds: list[int]
+    done: Whole
+    metrics: dict[str, Estimated]
+
+
 class Result(One):
     variants: dict[str, One] | None = None
+    summary: dict[str, OverSeeds] | None = None  # of a sweep, by variant
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -163,6 +183,7 @@ class Environment(Shape):
     packages: dict[str, str | None] = {}
     command: str | None = None
     code: dict[str, Module] = {}
+    features: dict[str, Sha256] = {}
 
 
 class Census(Shape):

@@ -132,6 +132,7 @@ class Agent(ModelSection):
     )
 
     implementation: ClassVar[str] = "fedray.learners.agent:Agent"
+    hub_task: ClassVar[str | None] = "reinforcement-learning"
     tunable_parts: ClassVar[tuple[str, ...] | None] = ("network",)
     checkpoints_gradients: ClassVar[bool] = False
     cites: ClassVar[tuple[str, ...]] = ("jin2022federated",)

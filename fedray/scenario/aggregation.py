@@ -201,8 +201,9 @@ class HetLora(ProductSection):
 
 class FedExLora(ProductSection):
     """FedEx-LoRA (Singhal et al. 2025): A and B are averaged, and the difference between the mean of the
-    products and the product of the means is added to the base weights, so that nothing is lost. The change
-    of the base weights goes down with the adapter."""
+    products and the product of the means is added to the base weights, so that nothing is lost. What has
+    changed of the base weights since a client got them last goes down with the adapter: as the stacked
+    adapters that made it, or whole where that is less."""
 
     kind: Literal["fedex_lora"] = Field(
         description="fedex_lora: A and B are averaged, the rest goes into the base. Needs tuning.kind lora."
@@ -210,11 +211,13 @@ class FedExLora(ProductSection):
 
     implementation: ClassVar[str] = "fedray.aggregation.lora:FedExLora"
     cites: ClassVar[tuple[str, ...]] = ("singhal2024fedex",)
+    changes_base: ClassVar[bool] = True
 
 
 class Flora(ProductSection):
     """FLoRA (Wang et al. 2024), stacking: the mean product of B and A is added to the base weights exactly,
-    and every round begins with a new adapter. The change of the base weights goes down with it."""
+    and every round begins with a new adapter. What has changed of the base weights since a client got them
+    last goes down with it: as the stacked adapters that made it, or whole where that is less."""
 
     kind: Literal["flora"] = Field(
         description="flora: adapters are stacked and added to the base. Needs tuning.kind lora."
@@ -222,6 +225,7 @@ class Flora(ProductSection):
 
     implementation: ClassVar[str] = "fedray.aggregation.lora:Flora"
     cites: ClassVar[tuple[str, ...]] = ("wang2024flora",)
+    changes_base: ClassVar[bool] = True
 
 
 Aggregation = Annotated[

@@ -34,6 +34,7 @@ class AggregationSection(KindSection):
     frozen: ClassVar[tuple[str, ...]] = ()  # parts of names of parameters that stay as they were drawn
     needs_adapters: ClassVar[bool] = False  # whether it is made for LoRA
     multiplies: ClassVar[bool] = False  # whether products of A and B are added up
+    changes_base: ClassVar[bool] = False  # whether what adapters have learnt goes into the base weights
     takes_mixed_ranks: ClassVar[bool] = False  # whether what a low rank leaves out may be zero
     keeps_client_state: ClassVar[bool] = False  # whether the rule keeps something of each client
     gathers: ClassVar[bool] = False  # whether it compares updates one by one, which a ring cannot add up

@@ -80,7 +80,8 @@ class ProportionalFair(AllocationSection):
 
 
 class Blocks(AllocationSection):
-    """Resource blocks, each to a client whom it serves well (uplink; Kuhn 1955)."""
+    """Resource blocks, each to a client whom it serves well (uplink; Kuhn 1955). In asynchronous rounds they
+    are assigned anew, among all that send then, whenever one begins or ends."""
 
     kind: Literal["blocks"] = Field(description="blocks: resource blocks, each to whom it serves well.")
 
@@ -91,10 +92,11 @@ class Blocks(AllocationSection):
 
     def conflicts_of(self, direction: str, link: Any, scenario: Any) -> Iterator[Refused]:
         yield from super().conflicts_of(direction, link, scenario)
-        clients = scenario.population.clients_selected
+        mode = scenario.topology.asynchronous
+        clients = scenario.population.clients_selected if mode is None else mode.at_once
         if direction == "uplink" and link.blocks < clients:
             got = f"blocks, of which there are {link.blocks}"
-            yield Refused(".allocation", got, "at least one a client of a round")
+            yield Refused(".allocation", got, "at least one for each client that may send at once")
 
 
 class LeastEnergy(AllocationSection):

@@ -34,6 +34,7 @@ def _nameable(path: str) -> str:
 
 IS_PATH = object()  # marks a field as naming a file, in its annotation
 FilePath = Annotated[str, AfterValidator(_nameable), IS_PATH]
+MOST_NAME = 64  # characters of a name
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 

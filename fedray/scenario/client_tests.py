@@ -10,9 +10,10 @@ from fedray.scenario.base import Count, Refused, Section
 
 class ClientTests(Section):
     """Each client tests the model that it would use, on samples of its own distribution that it does not
-    train on: the global model as it is sent, with what stays at home (`tuning.local`), or its personal model
-    (`personal`). A line a client goes into client_tests.jsonl; mean and spread over clients into the metrics
-    `eval_clients_*`. Clients that attack are not tested. Tests take no simulated time."""
+    train on: the global model as it is sent, with what stays at home (`tuning.local`), its personal model
+    (`personal`), or in gossip its own. A line a client goes into client_tests.jsonl; mean and spread over
+    clients into the metrics `eval_clients_*`. Clients that attack are not tested. Tests take no simulated
+    time."""
 
     source: Literal["own", "test_set"] = Field(
         default="own",
@@ -21,7 +22,8 @@ class ClientTests(Section):
         "own mix of labels, as many as there are of its scarcest label.",
     )
     share: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        default=None, description="Of a client's samples, that are held out for its test. None: 0.25."
+        default=None,
+        description="Of a client's samples, that are held out for its test. None: data.holdout, or 0.25.",
     )
     clients: Count | None = Field(
         default=None, description="How many clients are tested, drawn once. None: all."
@@ -54,6 +56,9 @@ class ClientTests(Section):
             if scenario.sites or not scenario.data.has_test_set:
                 got = f"test_set for {scenario.data.kind}{' at sites' if scenario.sites else ''}"
                 yield Refused(f"{key}.source", got, "own, or data with a test set")
+        elif self.share is not None and scenario.data.holdout is not None:
+            got = f"{self.share:g} beside data.holdout, {scenario.data.holdout:g}"
+            yield Refused(f"{key}.share", got, "none: data.holdout says it")
         elif scenario.data.partition.draws_with_replacement:
             got = "own, beside a partition in which clients draw samples that others may have, too"
             yield Refused(f"{key}.source", got, "test_set, or a partition that deals each sample once")

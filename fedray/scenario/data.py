@@ -1,35 +1,19 @@
 """`data`: whose images or texts, their captions, and which client has which."""
 
-import unicodedata
 from collections.abc import Iterator
-from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Discriminator, Field
+from pydantic import Discriminator, Field
 
-from fedray.scenario.base import FilePath, Name, Refused, Section
+from fedray.scenario.base import FilePath, Refused, Section
 from fedray.scenario.data_section import DataSection
+from fedray.scenario.huggingface import HuggingFace
+from fedray.scenario.instructions import Instructions
 from fedray.scenario.kinds import OpenKind
 from fedray.scenario.partition import AnyPartition, ByLabel
 from fedray.scenario.service import Service
-
-FOLDER_PATTERN = r"^[^/\\\x00]*[^./\\\x00][^/\\\x00]*$"  # never a way out of where it lies
-# However a keyboard or a file system composes it, as data/folders.py compares names.
-FolderName = Annotated[
-    str, Field(pattern=FOLDER_PATTERN), AfterValidator(partial(unicodedata.normalize, "NFC"))
-]
-
-
-class Site(Section):
-    """A place whose images stay there, with one client per folder. Only nodes with Ray's label `site=NAME`
-    open them."""
-
-    folders: Annotated[list[FolderName], Field(min_length=1)] = Field(
-        description="The folders at this site, one per client."
-    )
-    path: FilePath | None = Field(
-        default=None, description="The folder that they lie in on the site's nodes. None: as data.path."
-    )
+from fedray.scenario.sites import FolderName, Sites, clients_at
+from fedray.scenario.sites import conflicts as site_conflicts
 
 
 class ImageFolder(DataSection):
@@ -53,7 +37,7 @@ class ImageFolder(DataSection):
         description="The caption of images that metadata.jsonl does not name. None: each image needs one "
         "there, where captions are used.",
     )
-    sites: Annotated[dict[Name, Site], Field(min_length=1)] | None = Field(
+    sites: Sites | None = Field(
         default=None,
         description="Images that may not leave their sites: for each site, by its name, the folders there. "
         "Clients are numbered in this order. None: any node may open any folder.",
@@ -65,12 +49,7 @@ class ImageFolder(DataSection):
     names_columns: ClassVar[bool] = True
 
     def clients_at_sites(self) -> dict[str, list[int]]:
-        clients: dict[str, list[int]] = {}
-        first = 0
-        for name, site in (self.sites or {}).items():
-            clients[name] = list(range(first, first + len(site.folders)))
-            first += len(site.folders)
-        return clients
+        return clients_at(self.sites)
 
     def without_captions(self) -> "ImageFolder":
         return self if self.caption is not None else self.model_copy(update={"caption": ""})
@@ -83,28 +62,14 @@ class ImageFolder(DataSection):
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         if self.folders is not None and len(set(self.folders)) < len(self.folders):
             yield Refused(".folders", ", ".join(self.folders), "each folder once")
-        if self.sites is not None:
-            yield from self._sites(self.sites, scenario)
-
-    def _sites(self, sites: dict[str, Site], scenario: Any) -> Iterator[Refused]:
-        for name, site in sites.items():
-            if len(set(site.folders)) < len(site.folders):
-                yield Refused(f".sites.{name}.folders", ", ".join(site.folders), "each folder once")
-        if not self.partition.by_folder:
-            expected = "folder, since data.sites names one folder a client"
-            yield Refused(".partition", self.partition.kind, expected)
+        if self.sites is None:
+            return
+        yield from site_conflicts(self.sites, scenario)
         if scenario.evaluation.quality:
             expected = "none: images at sites stay there"
             yield Refused("evaluation.quality", "some beside data.sites", expected)
         if self.folders is not None:
             yield Refused(".folders", "some beside data.sites", "none: each site names its own")
-        folders = sum(len(site.folders) for site in sites.values())
-        if folders != scenario.population.clients:
-            got = f"{scenario.population.clients} for {folders} folders of data.sites"
-            yield Refused("population.clients", got, f"{folders}, one a folder")
-        if scenario.runtime.executor != "ray":
-            expected = "ray, since data.sites pins clients to nodes"
-            yield Refused("runtime.executor", scenario.runtime.executor, expected)
 
 
 class LabelCaptioned(DataSection):
@@ -236,7 +201,15 @@ class Text(DataSection):
 
 
 Data = Annotated[
-    ImageFolder | Text | FashionMnistMini | FashionMnist | Cifar | CelebA | Service,
+    ImageFolder
+    | HuggingFace
+    | Text
+    | Instructions
+    | FashionMnistMini
+    | FashionMnist
+    | Cifar
+    | CelebA
+    | Service,
     Discriminator("kind"),
     OpenKind("source"),
 ]

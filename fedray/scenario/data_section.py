@@ -1,9 +1,10 @@
 """What every `data` section has."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from fedray.scenario.augment import AnyAugment
 from fedray.scenario.kinds import KindSection
 from fedray.scenario.partition import AnyPartition
 
@@ -13,19 +14,38 @@ class DataSection(KindSection):
 
     kind: str = Field(description="The source.")
     partition: AnyPartition = Field(description="Which client has which samples.")
+    augment: list[AnyAugment] = Field(
+        default=[],
+        description="How images are changed at random while they are trained on, one after the other; in "
+        "every step anew, and never those that are tested on.",
+    )
+    holdout: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None,
+        description="The share of every client's samples, drawn once, that nobody trains on. In each round "
+        "that is evaluated every client measures the global model on its own, and only numbers leave it: "
+        "eval_holdout_* in metrics. None: none.",
+    )
 
+    # what `check` looks at instead of opening samples that take long to open: `module:function` of (section,
+    # the scenario's folder), which raises Refused for what is missing
+    verify_files: ClassVar[str | None] = None
     has_test_set: ClassVar[bool] = True  # whether some of its samples are kept to test on
     of_text: ClassVar[bool] = False  # whether its samples are tokens, not images
-    has_conversations: ClassVar[bool] = (
-        False  # whether its samples are conversations, which have no tokens yet
-    )
+    has_conversations: ClassVar[bool] = False  # whether its samples are turns of speech, not tokens yet
     has_environments: ClassVar[bool] = False  # whether its samples are requests in clients' environments
     needs_captions: ClassVar[bool] = False  # whether each sample's caption is the user's own
+    # whether its samples have columns beside what is learnt, which `Samples.column` gives
+    has_columns: ClassVar[bool] = False
     names_columns: ClassVar[bool] = False  # whether a column may name a picture beside each sample
     called: ClassVar[str] = "samples"  # what its samples are called in messages
     names_of_labels: ClassVar[dict[str, str]] = {}  # by label, what captions call it
     # whether it has equally many samples of each label, so that a partition by label is known before
     labels_known_before_download: ClassVar[bool] = False
+
+    @property
+    def has_images(self) -> bool:
+        """Whether its samples are images."""
+        return not (self.of_text or self.has_conversations or self.has_environments)
 
     def clients_at_sites(self) -> dict[str, list[int]]:
         """Clients by the site whose samples they are; empty where samples may be opened anywhere."""

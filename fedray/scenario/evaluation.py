@@ -7,9 +7,12 @@ from pydantic import Field
 
 from fedray.scenario.base import Count, FilePath, NotNegative, Positive, Refused, Section
 from fedray.scenario.client_tests import ClientTests
-from fedray.scenario.data import FolderName
+from fedray.scenario.features import OneOrMore
+from fedray.scenario.features import conflicts as conflicts_of_features
 from fedray.scenario.kinds import KindSection, OpenKind
 from fedray.scenario.leakage import Leakage
+from fedray.scenario.lm_eval import LmEval
+from fedray.scenario.sites import FolderName
 from fedray.scenario.transmission import Transmission
 
 
@@ -49,17 +52,18 @@ class Reference(Section):
 
 
 class Quality(Section):
-    """Generated images against as many real ones (the test set's; of image folders, all there are), in the
-    features of a classifier that ships with fedray: classifier-FID, KID, precision and recall. Few images
-    bias an FID upwards: compare runs of equally many."""
+    """Generated images against as many real ones (the test set's; without one, those of data.holdout, or else
+    all there are), in `evaluation.features`: FID, KID, precision and recall. Few images bias an FID upwards:
+    compare runs of equally many."""
 
     images: Annotated[int, Field(ge=16)] = Field(
         default=500, description="How many generated and real images are compared."
     )
     judge: FilePath = Field(
         default="shipped:garments",
-        description="The classifier whose features are compared: a safetensors file, relative to the "
-        "scenario's file, or shipped:NAME.",
+        description="The classifier that says what an image shows, and whose features are compared where "
+        "evaluation.features names none: a safetensors file, relative to the scenario's file, or "
+        "shipped:NAME.",
     )
 
     cites: ClassVar[tuple[str, ...]] = (
@@ -70,12 +74,15 @@ class Quality(Section):
 
 
 class Denoising(Section):
-    """The denoising loss on a folder's images, under the same draws of noise each time: what a tuning has
-    learnt of them, whatever a judge sees in its samples. Held-out images say whether it learnt more than its
-    own."""
+    """The denoising loss, under the same noise and timesteps in every round: what a model has learnt of
+    images, whatever a judge sees in its samples. Each image gets noise `draws` times, once in each of as many
+    equal parts of the timesteps that training draws. Held-out images say whether it learnt more than its own;
+    those of `data.holdout` are measured in the same way, with or without this section."""
 
-    path: FilePath = Field(
-        description="A folder of images and captions, relative to the scenario's file; or shipped:NAME."
+    path: FilePath | None = Field(
+        default=None,
+        description="A folder of images and captions, relative to the scenario's file; or shipped:NAME. "
+        "None: the data's test set, where there is one.",
     )
     folders: Annotated[list[FolderName], Field(min_length=1)] | None = Field(
         default=None, description="Read only these of its folders. None: all that is in it."
@@ -83,9 +90,26 @@ class Denoising(Section):
     caption_key: str = Field(
         default="text", description="The key of the caption in the folder's metadata.jsonl."
     )
-    draws: Count = Field(
+    draws: Annotated[int, Field(ge=1, le=1000)] = Field(
         default=8, description="How many times each image gets noise, each at a timestep of its own."
     )
+    levels: Annotated[int, Field(ge=1, le=100)] = Field(
+        default=4,
+        description="In how many levels of noise, each as likely in training, the loss is also given: "
+        "..._noise_1 is that with the least noise. At most `draws`.",
+    )
+
+    def measures(self, scenario: Any) -> bool:
+        """Whether there are images beside those that are held out of clients' own."""
+        return self.path is not None or (scenario.data.has_test_set and not scenario.sites)
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        key = "evaluation.denoising"
+        if not self.measures(scenario) and scenario.data.holdout is None:
+            got = f"none, and {scenario.data.kind} without a test set"
+            yield Refused(f"{key}.path", got, "a folder, or data.holdout")
+        if self.path is None and self.folders is not None:
+            yield Refused(f"{key}.folders", ", ".join(self.folders), "none without a path")
 
 
 class InferenceCost(Section):
@@ -137,10 +161,10 @@ class Evaluation(Section):
         "is distilled into it.",
     )
     new_tokens: Count = Field(
-        default=200, description="How many tokens a causal_language model writes after a prompt."
+        default=200, description="How many tokens a language model writes after a prompt."
     )
     temperature: Positive = Field(
-        default=0.8, description="The temperature at which a causal_language model draws them."
+        default=0.8, description="The temperature at which a language model draws them."
     )
     reference: Reference | None = Field(
         default=None,
@@ -148,11 +172,17 @@ class Evaluation(Section):
         "not measured.",
     )
     quality: Quality | None = Field(
-        default=None, description="Measure classifier-FID, KID, precision and recall. None: not measured."
+        default=None, description="Measure FID, KID, precision and recall. None: not measured."
+    )
+    features: OneOrMore | None = Field(
+        default=None,
+        description="In whose features evaluation.quality compares images: one of these, or a list. None: "
+        "those of quality.judge.",
     )
     denoising: Denoising | None = Field(
         default=None,
-        description="Measure the denoising loss on a folder's images (text_to_image). None: not measured.",
+        description="Measure the denoising loss of a text_to_image or diffusion model on a folder's images "
+        "or the test set. None: of data.holdout alone, where there is one.",
     )
     inference_cost: InferenceCost | None = Field(
         default=None,
@@ -167,6 +197,16 @@ class Evaluation(Section):
         default=None,
         description="Measure how far clients' gradients can lie from the population's: {} to measure. None: "
         "not measured.",
+    )
+    exact_match: Count | None = Field(
+        default=None,
+        description="Measure of so many test samples how many answers of a language_model, each token the "
+        "likeliest, are exactly the sample's, but for white space at their ends. None: not measured.",
+    )
+    lm_eval: LmEval | None = Field(
+        default=None,
+        description="Measure a language_model by tasks of the Language Model Evaluation Harness. None: not "
+        "measured.",
     )
     update_cosines_every: Count | None = Field(
         default=None,
@@ -198,8 +238,13 @@ class Evaluation(Section):
         return every is not None and round_number % every == 0
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
-        if self.update_cosines_every is None:
-            return
+        yield from conflicts_of_features(self)
+        if scenario.data.holdout is not None:
+            yield from _without_holdout(scenario)
+        if self.update_cosines_every is not None:
+            yield from self._cosines(scenario)
+
+    def _cosines(self, scenario: Any) -> Iterator[Refused]:
         topology = scenario.topology
         if topology.hands_model_on or topology.splits_model or topology.reduces_among_clients:
             got = f"{self.update_cosines_every} in a {topology.kind}"
@@ -213,3 +258,15 @@ class Evaluation(Section):
         if scenario.privacy is not None:
             got = f"{self.update_cosines_every} with privacy"
             yield Refused(".update_cosines_every", got, "none: no noise covers what the cosines tell")
+
+
+def _without_holdout(scenario: Any) -> Iterator[Refused]:
+    """What has no samples to hold out."""
+    data = scenario.data
+    got = f"{data.holdout:g}"
+    if data.has_environments:
+        expected = "none: evaluation tries an agent in every client's environment"
+        yield Refused("data.holdout", f"{got} of {data.kind}", expected)
+    elif data.partition.draws_with_replacement:
+        got = f"{got} beside a partition in which clients draw samples that others may have, too"
+        yield Refused("data.holdout", got, "none, or a partition that deals each sample once")

@@ -12,8 +12,8 @@ from pydantic import BaseModel
 
 from fedray.errors import UserError, shortened
 from fedray.scenario.base import NAME_PATTERN
-from fedray.scenario.data import FOLDER_PATTERN
 from fedray.scenario.kinds import user_section
+from fedray.scenario.sites import FOLDER_PATTERN
 
 Loc = tuple[str | int, ...]
 MOST_PROBLEMS = 50  # that are shown of a scenario
@@ -55,6 +55,8 @@ def explained(errors: Sequence[Any], tree: Any, root: type[BaseModel]) -> tuple[
     result: dict[tuple[Loc, str], list[str]] = {}
     more: set[Loc] = set()
     for error in errors:
+        if _says_no_word(error, errors):
+            continue
         if len(result) >= MOST_PROBLEMS and (place := _skip_tags(error["loc"], tree)) not in {
             loc for loc, _ in result
         }:
@@ -67,6 +69,15 @@ def explained(errors: Sequence[Any], tree: Any, root: type[BaseModel]) -> tuple[
         for (loc, got), options in result.items()
     ]
     return lines, len(more)
+
+
+def _says_no_word(error: Any, errors: Sequence[Any]) -> bool:
+    """Whether an error only says that a section is none of some words, where a section may stand in their
+    place: what is wrong with it another error says."""
+    if error["type"] != "literal_error" or not isinstance(error["input"], dict):
+        return False
+    place = error["loc"][:-1]
+    return any(other is not error and other["loc"][: len(place)] == place for other in errors)
 
 
 def _explain(error: Any, tree: Any, root: type[BaseModel]) -> tuple[Loc, str, str]:

@@ -60,6 +60,7 @@ class Gan(ModelSection):
     )
 
     implementation: ClassVar[str] = "fedray.learners.gan:Gan"
+    hub_task: ClassVar[str | None] = "unconditional-image-generation"
     stage_names: ClassVar[str | None] = "fedray.learners.stage_names:of_gan"
     tunable_parts: ClassVar[tuple[str, ...] | None] = PARTS
     generates: ClassVar[Generates | None] = "images"

@@ -33,11 +33,13 @@ BASES = {
     "algorithm": "fedray.learners.agents.algorithm:Algorithm",
     "incentive": "fedray.incentives.incentive:Incentive",
     "weighting": "fedray.augmentation.weighting:Weighting",
+    "optimizer": "fedray.executors.optimizer:Optimizer",
     "topology": "fedray.topologies.topology:Topology",
     "mode": "fedray.aggregation.modes:Mode",
     "staleness": "fedray.aggregation.staleness:Staleness",
     "selection": "fedray.planning.selection:Selection",
     "source": "fedray.data.source:Source",
+    "augment": "fedray.data.augment:Augment",
     "partition": "fedray.data.partition:Partition",
     "cache_policy": "fedray.serving.cache:CachePolicy",
     "environment": "fedray.serving.environment:Environment",
@@ -46,6 +48,7 @@ BASES = {
     "allocation": "fedray.network.allocations:Allocation",
     "device": "fedray.network.devices:Device",
     "evaluation": "fedray.evaluation.evaluation:Evaluation",
+    "features": "fedray.evaluation.features:Features",
     "callback": "fedray.callbacks:Callback",
     "defence": "fedray.executors.split.defences:Defence",
     "amount": "fedray.augmentation.amount:Amount",
@@ -60,6 +63,8 @@ class KindSection(Section):
 
     kind: str
     implementation: ClassVar[str]  # `module:Class`
+    # the key that a value alone stands for, where a kind may be written short: `{crop: 4}`
+    short: ClassVar[str | None] = None
 
     def implemented_by(self) -> str:
         """`module:Class` of what implements this section."""
@@ -110,16 +115,21 @@ class OpenKind:
         room: one of BASES.
         names: kinds of ours that stand for themselves, without a section.
         plain: whether a kind's name alone stands for its section with no other keys.
+        short: whether its name may stand before its keys, or before the value of its `short` key.
     """
 
-    def __init__(self, room: str, names: Collection[str] = (), plain: bool = False) -> None:
+    def __init__(
+        self, room: str, names: Collection[str] = (), plain: bool = False, short: bool = False
+    ) -> None:
         self.room = room
         self.names = names
         self.plain = plain
+        self.short = short
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         members = get_args(source) or (source,)
         self._kinds = tuple(name for section in members for name in _names(section))
+        self._sections = {name: section for section in members for name in _names(section)}
         ours = set(self._kinds)
 
         def validate(value: Any, inner: Any, info: Any) -> Any:
@@ -127,6 +137,8 @@ class OpenKind:
                 return value
             if isinstance(value, str) and (self.names or self.plain):
                 value = value if value in self.names else {"kind": value}
+            if self.short and isinstance(value, dict) and len(value) == 1 and "kind" not in value:
+                value = self._written_out(*value.items())
             kind = value.get("kind") if isinstance(value, dict) else None
             if not isinstance(kind, str) or kind in ours:
                 return inner(value)
@@ -147,6 +159,20 @@ class OpenKind:
             validate, handler(source), serialization=as_it_is
         )
 
+    def _written_out(self, short: tuple[str, Any]) -> dict[str, Any]:
+        """The keys of a section that is written as its kind's name before them, or before a single value."""
+        kind, given = short
+        if given is None:
+            return {"kind": kind}
+        if isinstance(given, dict):
+            return {"kind": kind, **given}
+        section = self._sections.get(kind)
+        if section is None:
+            return {"kind": kind}
+        if section.short is None:
+            raise _no_kind(f"{kind} with {given!r}", "its keys")
+        return {"kind": kind, section.short: given}
+
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """Ours, those of installed packages with their own keys, and any `module:Class`."""
         ours = handler(core)
@@ -163,7 +189,26 @@ class OpenKind:
             members.append({"title": OWN, **path})
         if self.plain:
             members.append({"enum": list(self._kinds)})
+        if self.short:
+            members += [_short_schema(name, section) for name, section in self._sections.items()]
         return {form: members}
+
+
+def _short_schema(kind: str, section: Any) -> dict[str, Any]:
+    """Of a section that is written as its kind's name before its keys, or before the value of one."""
+    whole = section.model_json_schema()
+    keys = {name: said for name, said in whole["properties"].items() if name != "kind"}
+    needed = [name for name in whole.get("required", []) if name != "kind"]
+    values = [{"type": "object", "properties": keys, "required": needed, "additionalProperties": False}]
+    if section.short is not None:
+        values.append(keys[section.short])
+    return {
+        "title": OWN,
+        "type": "object",
+        "properties": {kind: {"anyOf": values}},
+        "required": [kind],
+        "additionalProperties": False,
+    }
 
 
 def _installed_sections(room: str) -> Iterator[tuple[str, type[KindSection]]]:

@@ -104,9 +104,12 @@ class Leakage(Section):
     def _of_inversion(self, scenario: Any) -> Iterator[Refused]:
         training = scenario.training
         beside = "beside evaluation.leakage"
-        if training.optimizer.kind != "sgd":
-            expected = "sgd, whose steps the attacker repeats"
+        if not training.optimizer.is_momentum_sgd:
+            expected = "sgd without nesterov and dampening, whose steps the attacker repeats"
             yield Refused("training.optimizer.kind", f"{training.optimizer.kind} {beside}", expected)
+        if training.schedule is not None:
+            expected = "none: the attacker repeats steps of one learning rate"
+            yield Refused("training.schedule", f"{training.schedule.kind} {beside}", expected)
         if training.groups:
             expected = "none: the attacker repeats steps of one optimizer"
             yield Refused("training.groups", f"some {beside}", expected)

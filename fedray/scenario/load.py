@@ -14,12 +14,24 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from fedray.errors import printable
-from fedray.scenario.base import Refused
+from fedray.scenario.base import MOST_NAME, Refused
 from fedray.scenario.explain import Loc, ScenarioError, explained
 from fedray.scenario.kinds import user_paths
 from fedray.scenario.network import DIRECTIONS
 from fedray.scenario.scenario import Scenario
-from fedray.scenario.tree import apply, copied, mark_of, parse_sections, plain, put, read, text_of
+from fedray.scenario.sweep_runs import Change, sweep_problems, sweep_runs
+from fedray.scenario.tree import (
+    Mark,
+    apply,
+    changes,
+    copied,
+    mark_of,
+    parse_sections,
+    plain,
+    put,
+    read,
+    text_of,
+)
 
 RUN_FOLDERS = ((".prepared",), ("scenario.yaml", "scenario.resolved.yaml"))  # by files that they hold
 
@@ -67,44 +79,68 @@ class Loaded:
         Raises:
             ScenarioError: with every problem of every variant.
         """
+        section = self.scenario.sweep
+        if section is None:
+            return {}
+        tree = self.tree["sweep"]
+        first = self.scenario.seed
+        if wrong := [
+            _line(self, ("sweep", *loc), fault) for loc, fault in sweep_problems(section, tree, first)
+        ]:
+            raise ScenarioError(wrong)
         result: dict[str, Loaded] = {}
-        problems: list[str] = []
+        faults: dict[str, list[str]] = {}  # the runs that have each
         more = 0
-        variants = self.tree["sweep"]["variants"] if self.scenario.sweep else {}
-        for name, changes in variants.items():
-            tree = copied(self.tree)
-            del tree["sweep"]
-            tree["name"] = f"{self.scenario.name}-{name}"[:64]
-            line = mark_of(variants, name) or (0, 0)
-            faults: list[str] = []
-            for key, value in changes.items():
-                mark = mark_of(changes, key) or line
-                faults += [
-                    f"{self.place(mark[0] + 1)}{key}: {f}" for f in put(tree, str(key), copied(value), mark)
-                ]
+        for run in sweep_runs(section, tree, first):
+            line = mark_of(tree.get("variants"), run.name)
             try:
-                result[str(name)] = _validate(replace(self, tree=tree), faults)
+                result[run.name] = self._changed(run.name, run.changes, line)
             except ScenarioError as e:
-                problems += [f"{p} (in sweep.variants.{name})" for p in e.problems]
                 more += e.more
-        if problems:
-            raise ScenarioError(problems, more)
+                for fault in e.problems:
+                    shown = f"{fault} (in sweep.variants.{run.name})" if section.lists_runs else fault
+                    faults.setdefault(shown, []).append(run.name)
+        if faults:
+            raise ScenarioError([_of_runs(fault, *runs) for fault, runs in faults.items()], more)
         return result
+
+    def _changed(self, name: str, changes: Sequence[Change], line: Mark | None) -> Loaded:
+        """One of the sweep's runs; `line` is where the text begins to speak of it."""
+        tree = copied(self.tree)
+        del tree["sweep"]
+        tree["name"] = f"{self.scenario.name}-{name}"[:MOST_NAME]
+        faults: list[str] = []
+        for change in changes:
+            mark = change.mark or line or (0, 0)
+            wrong = put(tree, change.key, copied(change.value), mark)
+            faults += [f"{self.place(mark[0] + 1)}{change.key}: {fault}" for fault in wrong]
+        return _validate(replace(self, tree=tree), faults)
 
     def resolved(self) -> str:
         """The scenario with every default and absolute paths, as YAML."""
         tree = self.absolute()
-        for name, variant in self.variants.items():
-            values = variant.absolute()
-            tree["sweep"]["variants"][name] = {
-                k: v for k, v in values.items() if k not in ("name", "sweep") and v != tree[k]
+        if self.scenario.sweep is not None:
+            runs = {name: variant.absolute() for name, variant in self.variants.items()}
+            tree["sweep"] |= {
+                "variants": {name: self._from(tree, runs[name]) for name in runs},
+                "seeds": None,
             }
+            del tree["sweep"]["grid"]
         out = io.StringIO()
         yaml = YAML(typ="safe", pure=True)
         yaml.default_flow_style = False
         yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
         yaml.dump(tree, out)
         return out.getvalue()
+
+    def _from(self, tree: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
+        """The keys by which one of the sweep's runs differs from the scenario: whole sections of a variant
+        that is named; of the many runs of a grid as little as says it."""
+        assert self.scenario.sweep is not None
+        before = {key: value for key, value in tree.items() if key in run and key not in ("name", "sweep")}
+        if self.scenario.sweep.lists_runs:
+            return {key: run[key] for key, value in before.items() if run[key] != value}
+        return dict(changes(before, {key: run[key] for key in before}))
 
     def absolute(self) -> dict[str, Any]:
         """The scenario's values, with every default and absolute paths."""
@@ -118,7 +154,7 @@ class Loaded:
             *(tree["network"][direction] for direction in DIRECTIONS),
             (tree["network"]["cell"] or {}).get("placement", {}),
         ):
-            for key in ("path", "judge"):
+            for key in ("path", "test", "judge"):
                 if isinstance(paths := section.get(key), list):  # of traces
                     section[key] = [self._found(path) for path in paths]
                 elif paths:
@@ -127,16 +163,27 @@ class Loaded:
             (tree["model"], "base"),
             (tree["augmentation"] or {}, "generator"),
             (tree["ledger"] or {}, "keys"),
+            (tree["evaluation"]["lm_eval"] or {}, "include"),
         )
         for section, key in folders:
             if section.get(key) and (self.folder / section[key]).is_dir():
                 section[key] = str((self.folder / section[key]).resolve())
+        if template := tree["model"].get("chat_template"):
+            tree["model"]["chat_template"] = self._found(template)
         for dotted_key, path in user_paths(self.scenario):
             put(tree, dotted_key, self._found(path), None)
         return tree
 
     def _found(self, path: str) -> str:
         return path if path.startswith("shipped:") else str((self.folder / path).resolve())
+
+
+def _of_runs(fault: str, first: str, *others: str) -> str:
+    """A fault of some of a sweep's runs, with the name of the first, where the fault does not say it."""
+    if f"(in sweep.variants.{first})" in fault:
+        return fault
+    more = f" and {len(others):,} other{'s' * (len(others) > 1)}" if others else ""
+    return f"{fault} (in the run {first}{more})"
 
 
 def code_beside(file: Path) -> list[Path]:

@@ -81,8 +81,8 @@ class AnyMode(KindSection):
             yield Refused(key, got, expected)
         for direction in ("uplink", "downlink"):
             allocation = getattr(getattr(scenario.network, direction), "allocation", None)
-            if allocation is not None and not allocation.shares_equally:
-                expected = "equal: who sends beside whom is not known beforehand"
+            if allocation is not None and not (allocation.shares_equally or allocation.by_blocks):
+                expected = "equal, or blocks of an uplink: who sends beside whom is not known beforehand"
                 yield Refused(f"network.{direction}.allocation", f"{allocation.kind} beside a mode", expected)
 
     def _refused_keys(self, scenario: Any) -> Iterator[tuple[str, Any, str]]:

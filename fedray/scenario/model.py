@@ -10,6 +10,7 @@ from fedray.scenario.base import Count, Fraction, Refused
 from fedray.scenario.codec import Codec
 from fedray.scenario.gan import Gan
 from fedray.scenario.kinds import OpenKind
+from fedray.scenario.language_model import LanguageModel
 from fedray.scenario.model_section import MOST_WIDE, Generates, Layers, ModelSection, Resolution
 from fedray.scenario.text_to_image import TextToImage
 from fedray.scenario.vae import Vae
@@ -36,6 +37,7 @@ class Classifier(ModelSection):
     )
 
     implementation: ClassVar[str] = "fedray.learners.classifier:Classifier"
+    hub_task: ClassVar[str | None] = "image-classification"
     stage_names: ClassVar[str | None] = "fedray.learners.stage_names:of_classifier"
     tunable_parts: ClassVar[tuple[str, ...] | None] = ("network",)
     checkpoints_gradients: ClassVar[bool] = False
@@ -97,6 +99,7 @@ class Diffusion(ModelSection):
     )
 
     implementation: ClassVar[str] = "fedray.learners.diffusion:Diffusion"
+    hub_task: ClassVar[str | None] = "unconditional-image-generation"
     stage_names: ClassVar[str | None] = "fedray.learners.stage_names:of_diffusion"
     tunable_parts: ClassVar[tuple[str, ...] | None] = ("unet",)
     generates: ClassVar[Generates | None] = "images"
@@ -107,6 +110,10 @@ class Diffusion(ModelSection):
     @property
     def cuts_by_timestep(self) -> bool:  # type: ignore[override]
         return self.server_from is not None
+
+    @property
+    def denoises(self) -> bool:  # type: ignore[override]
+        return self.server_from is None
 
     def implemented_by(self) -> str:
         return "fedray.learners.collafuse:CollaFuse" if self.server_from else self.implementation
@@ -174,6 +181,11 @@ class Transformer(ModelSection):
         return "texts" if self.objective == "causal_language" else None
 
     @property
+    def hub_task(self) -> str | None:  # type: ignore[override]
+        tasks = {"masked_language": "fill-mask", "causal_language": "text-generation"}
+        return (tasks | {"classification": "image-classification"}).get(self.objective)
+
+    @property
     def takes_prompts(self) -> bool:  # type: ignore[override]
         return self.generates is not None
 
@@ -196,16 +208,18 @@ class Transformer(ModelSection):
             yield Refused(".resolution", self.resolution, "none for text; data.length is its samples' size")
 
     def conflicts_with_data(self, data: Any) -> Iterator[Refused]:
-        if self.of_text and not data.of_text:
+        if data.has_conversations:
+            yield from super().conflicts_with_data(data)
+        elif self.of_text and not data.of_text:
             expected = "classification or masked_image, or data.kind text"
             yield Refused(".objective", f"{self.objective} on {data.kind}", expected)
-        if data.of_text and not self.of_text:
+        elif data.of_text and not self.of_text:
             expected = "masked_language or causal_language, or data of images"
             yield Refused(".objective", f"{self.objective} on text", expected)
 
 
 Model = Annotated[
-    TextToImage | Classifier | Diffusion | Gan | Vae | Transformer | Agent | Codec,
+    TextToImage | Classifier | Diffusion | Gan | Vae | Transformer | LanguageModel | Agent | Codec,
     Discriminator("kind"),
     OpenKind("learner"),
 ]

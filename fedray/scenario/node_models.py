@@ -5,7 +5,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from fedray.scenario.base import Count, Refused
+from fedray.scenario.base import Count, Refused, Section
+from fedray.scenario.graph_file import GraphFile
 from fedray.scenario.topology_section import TopologySection
 
 
@@ -15,12 +16,20 @@ class NodeModels(TopologySection):
     keeps_node_models: ClassVar[bool] = True
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
-        for key, got, expected in _refused(scenario):
-            yield Refused(key, f"{got} in {self.kind}", expected)
+        yield from refused_where_models_mix(scenario)
+        if scenario.evaluation.clients is not None and not self.keeps_client_models:
+            expected = "none: the mean of the models is evaluated"
+            yield Refused("evaluation.clients", f"some in {self.kind}", expected)
+
+
+def refused_where_models_mix(scenario: Any) -> Iterator[Refused]:
+    """What cannot go with rounds in which several models are mixed."""
+    for key, got, expected in _refused(scenario):
+        yield Refused(key, f"{got} in {scenario.topology.kind}", expected)
 
 
 def _refused(scenario: Any) -> Iterator[tuple[str, Any, str]]:
-    """What cannot go with several models."""
+    """Key, what was got, and what was expected."""
     aggregation = scenario.aggregation
     expected = "fedavg, or another rule of one model that keeps nothing between rounds"
     one_model = aggregation.global_models == 1 and not aggregation.multiplies
@@ -41,7 +50,7 @@ def _refused(scenario: Any) -> Iterator[tuple[str, Any, str]]:
     if scenario.payload != "fp32":
         yield "tuning.payload", scenario.payload, "fp32: models are mixed as they were sent"
     if decay := getattr(scenario.model, "ema_decay", None):
-        yield "model.ema_decay", decay, "none: there is no server that has one model"
+        yield "model.ema_decay", decay, "none: it is kept of no models that are mixed"
     if scenario.runtime.gang > 1:
         yield "runtime.gang", scenario.runtime.gang, "1: clients begin with different models"
     if scenario.evaluation.leakage is not None:
@@ -49,8 +58,6 @@ def _refused(scenario: Any) -> Iterator[tuple[str, Any, str]]:
     if scenario.evaluation.update_cosines_every is not None:
         expected = "none: updates are of different models"
         yield "evaluation.update_cosines_every", scenario.evaluation.update_cosines_every, expected
-    if scenario.evaluation.clients is not None:
-        yield "evaluation.clients", "some", "none: the mean of the models is evaluated"
 
 
 class Gossip(NodeModels):
@@ -59,12 +66,12 @@ class Gossip(NodeModels):
     mean of its own and theirs. Evaluated and exported is the mean of all clients' models."""
 
     kind: Literal["gossip"] = Field(description="gossip: each client averages with its neighbours.")
-    graph: Literal["ring", "directed_ring", "complete", "random_geometric"] = Field(
+    graph: Literal["ring", "directed_ring", "complete", "random_geometric"] | GraphFile = Field(
         default="ring",
         description="Who is a neighbour, of the clients of a round. ring: two each, in the order of their "
         "numbers. directed_ring: each sends to the next one alone, for push_sum. complete: all. "
-        "random_geometric: who is in range of the sidelink. Those out of range of each other are never "
-        "neighbours; a graph that is not connected is refused.",
+        "random_geometric: who is in range of the sidelink. {file: PATH}: who is in a file. Those out of "
+        "range of each other are never neighbours; a graph that is not connected is refused.",
     )
     mixing: Literal["metropolis", "push_sum"] = Field(
         default="metropolis",
@@ -77,6 +84,11 @@ class Gossip(NodeModels):
     implementation: ClassVar[str] = "fedray.topologies.gossip:GossipTopology"
     hands_model_on: ClassVar[bool] = True
     needs_neighbours: ClassVar[bool] = True
+    keeps_client_models: ClassVar[bool] = True
+
+    @property
+    def graph_file(self) -> GraphFile | None:
+        return None if isinstance(self.graph, str) else self.graph
 
     @property
     def beside_model_bytes(self) -> int:
@@ -110,16 +122,29 @@ class Gossip(NodeModels):
                 yield Refused(key, "one for gossip", "none: there is no server that waits")
 
 
+class EdgesBy(Section):
+    """An edge server at each cell of the uplink."""
+
+    by: Literal["nearest_cell"] = Field(
+        description="nearest_cell: a client belongs in a round to the edge server of the cell that serves it "
+        "as the round begins, the strongest after network.uplink's hysteresis. When it moves to another "
+        "cell, it goes on from that edge server's model."
+    )
+
+
 class Hierarchical(NodeModels):
     """Clients, edge servers and a server above them (HierFAVG; Liu et al. 2020). In a round each edge server
     sends its model to its clients and adds the mean of their updates to it; in every edge_rounds-th the
     server averages the models of the edge servers, by the samples of their clients, and they go on with the
     mean. Evaluated and exported is that mean, as it would be then. Client k of n belongs to edge server
-    floor(k edges / n). Radio links are between a client and its edge server; all have the server's processor,
-    and with network.cell its place and its band."""
+    floor(k edges / n), or to that of its cell. Radio links are between a client and its edge server; all have
+    the server's processor, and with network.cell its place and its band."""
 
     kind: Literal["hierarchical"] = Field(description="hierarchical: clients, edge servers, a server.")
-    edges: Count = Field(description="How many edge servers there are; at most population.clients.")
+    edges: Count | EdgesBy = Field(
+        description="How many edge servers there are, at most population.clients; or {by: nearest_cell}: one "
+        "at each cell of network.uplink."
+    )
     edge_rounds: Count = Field(
         default=1,
         description="In how many rounds edge servers average before the server averages theirs, the paper's "
@@ -129,16 +154,26 @@ class Hierarchical(NodeModels):
     implementation: ClassVar[str] = "fedray.topologies.hierarchical:HierarchicalTopology"
     cites: ClassVar[tuple[str, ...]] = ("liu2020client",)
 
+    @property
+    def follows_cells(self) -> bool:
+        """Whether the edge servers are those of cells."""
+        return not isinstance(self.edges, int)
+
     def nodes(self, clients: int) -> int:
-        """One an edge server."""
-        return self.edges
+        """One an edge server, of which each needs a client."""
+        return self.edges if isinstance(self.edges, int) else clients
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         yield from super().conflicts(scenario)
         clients = scenario.population.clients
-        if self.edges > clients:
+        if isinstance(self.edges, int) and self.edges > clients:
             expected = f"at most population.clients, {clients}: an edge server needs a client"
             yield Refused(".edges", self.edges, expected)
+        if self.follows_cells and not scenario.network.uplink.several_cells:
+            got = f"nearest_cell over {scenario.network.uplink.kind}"
+            yield Refused(
+                ".edges", got, "network.uplink.kind gains, whose file has several cells, or a number"
+            )
         if scenario.network.backhaul is None:
             yield Refused("network.backhaul", "nothing", "a link between edge servers and the server")
         for key in ("network.deadline_s", "population.over_select"):

@@ -18,6 +18,12 @@ class PartitionSection(KindSection):
 
     by_folder: ClassVar[bool] = False  # whether each of a source's folders is a client's
     by_label: ClassVar[bool] = False  # whether it needs to know labels
+    pools: ClassVar[bool] = False  # whether one client has what another partition deals to several
+
+    @property
+    def by_column(self) -> str | None:
+        """The column of the data whose values are clients; None: it does not matter what columns say."""
+        return None
 
     @property
     def draws_with_replacement(self) -> bool:
@@ -53,6 +59,27 @@ class ByFolder(PartitionSection):
 
     implementation: ClassVar[str] = "fedray.data.partition:ByFolderPartition"
     by_folder: ClassVar[bool] = True
+
+
+class ByColumn(PartitionSection):
+    """One client per value of a column, in the sorted order of the values: who wrote, spoke or measured each
+    sample."""
+
+    kind: Literal["column"] = Field(description="column: one client per value of a column of the data.")
+    column: Annotated[str, Field(min_length=1)] = Field(
+        description="The column that says whose each sample is. Its values are texts or whole numbers."
+    )
+
+    implementation: ClassVar[str] = "fedray.data.partition:ByColumnPartition"
+
+    @property
+    def by_column(self) -> str:
+        return self.column
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        data = scenario.data
+        if not data.has_columns:
+            yield Refused(".kind", f"column for {data.kind}", "another, since its samples have no columns")
 
 
 class Iid(DrawnSection):
@@ -147,7 +174,7 @@ class Pooled(PartitionSection):
     collected."""
 
     kind: Literal["pooled"] = Field(description="pooled: several clients' samples, at one.")
-    of: Annotated[ByFolder | DealtPartition, Discriminator("kind"), OpenKind("partition")] = Field(
+    of: Annotated[ByFolder | ByColumn | DealtPartition, Discriminator("kind"), OpenKind("partition")] = Field(
         description="Which of the clients has which samples."
     )
     clients: Count = Field(description="How many there are.")
@@ -156,6 +183,7 @@ class Pooled(PartitionSection):
     )
 
     implementation: ClassVar[str] = "fedray.data.partition:PooledPartition"
+    pools: ClassVar[bool] = True
 
     @property
     def by_folder(self) -> bool:  # type: ignore[override]
@@ -165,6 +193,10 @@ class Pooled(PartitionSection):
     def by_label(self) -> bool:  # type: ignore[override]
         return self.of.by_label
 
+    @property
+    def by_column(self) -> str | None:
+        return self.of.by_column
+
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         if scenario.population.clients != 1:
             got = f"pooled for {scenario.population.clients} clients"
@@ -172,4 +204,6 @@ class Pooled(PartitionSection):
 
 
 ByLabel = Annotated[DealtPartition | Pooled, Discriminator("kind"), OpenKind("partition")]
-AnyPartition = Annotated[ByFolder | DealtPartition | Pooled, Discriminator("kind"), OpenKind("partition")]
+AnyPartition = Annotated[
+    ByFolder | ByColumn | DealtPartition | Pooled, Discriminator("kind"), OpenKind("partition")
+]

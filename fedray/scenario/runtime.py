@@ -136,7 +136,7 @@ class Runtime(Section):
         tuning = scenario.tuning
         precision = scenario.training.precision
         if not scenario.model.has_frozen_base:
-            expected = "none: its weights all train, and only text_to_image has a frozen base"
+            expected = "none: only text_to_image and language_model have a frozen base"
             yield Refused(".base_precision", f"{got} for a {scenario.model.kind}", expected)
         elif not tuning.has_adapters:
             expected = "none, or tuning.kind lora, beside which the base is frozen"

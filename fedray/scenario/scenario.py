@@ -162,11 +162,21 @@ class Scenario(Section):
         return self.personal.own_samples(self.training, samples)
 
     @property
+    def held_out_share(self) -> float:
+        """Of each client's own samples, that nobody trains on."""
+        if self.data.holdout is not None:
+            return self.data.holdout
+        return 0.0 if self.evaluation.clients is None else self.evaluation.clients.held_out_share
+
+    @property
     def tested_clients(self) -> list[int]:
-        """The clients whose own models are tested on their own distributions."""
-        if self.evaluation.clients is None:
-            return []
-        tested = self.evaluation.clients.tested(self.seed, self.population.clients)
+        """The clients that test a model on their own distributions: their own (`evaluation.clients`), or the
+        global one (`data.holdout`)."""
+        section = self.evaluation.clients
+        if section is not None:
+            tested = section.tested(self.seed, self.population.clients)
+        else:
+            tested = list(range(self.population.clients)) if self.data.holdout is not None else []
         return [client for client in tested if client not in self.attackers]
 
     @property
@@ -213,13 +223,16 @@ class Scenario(Section):
         """Whether what the model makes is looked at."""
         evaluation = self.evaluation
         model = self.model
-        if evaluation.measures or self.adversary is not None:
+        if evaluation.measures or evaluation.lm_eval is not None or self.adversary is not None:
             return True
         if model.evaluates_on_test_set and (self.data.has_test_set or not model.shows_samples):
             return self.data.has_test_set
         if model.shows_samples:
             return True
-        return bool(evaluation.prompts or evaluation.reference or evaluation.quality)
+        if evaluation.denoising is not None and evaluation.denoising.measures(self):
+            return True
+        asked = (evaluation.prompts, evaluation.reference, evaluation.quality, evaluation.inference_cost)
+        return any(asked)
 
     @property
     def closing_keys(self) -> list[str]:

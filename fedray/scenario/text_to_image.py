@@ -63,7 +63,9 @@ class TextToImage(ModelSection):
     )
 
     implementation: ClassVar[str] = "fedray.learners.text_to_image:TextToImage"
+    hub_task: ClassVar[str | None] = "text-to-image"
     stage_names: ClassVar[str | None] = "fedray.learners.stage_names:of_text_to_image"
+    base_source: ClassVar[str | None] = "fedray.learners.bases:base_source"
     verify_files: ClassVar[str | None] = "fedray.learners.bases:verify_base"
     verify_sampling: ClassVar[str | None] = "fedray.learners.bases:verify_sampling"
     built_for_data: ClassVar[bool] = False
@@ -73,10 +75,12 @@ class TextToImage(ModelSection):
     evaluates_on_test_set: ClassVar[bool] = False
     reads_captions: ClassVar[bool] = True
     takes_adapters: ClassVar[bool] = True
+    adapter_targets: ClassVar[tuple[str, ...] | None] = ("attention", "kohya")
     trains_in_gangs: ClassVar[bool] = True
     has_frozen_base: ClassVar[bool] = True
     takes_new_tokens: ClassVar[bool] = True
     resembles_references: ClassVar[bool] = True
+    denoises: ClassVar[bool] = True
     reads_sites: ClassVar[bool] = True
     cites: ClassVar[tuple[str, ...]] = ("rombach2022high", "ho2022classifier")
 
@@ -126,6 +130,13 @@ class TextToImage(ModelSection):
             yield "hang2023efficient"
         if self.min_timestep:
             yield "yao2024enhancing"
+
+    def unaugmented(self, section: Any) -> str | None:
+        if section.mirrors:
+            return None
+        return (
+            "flip alone: an image is encoded once and kept, and other changes of pixels are none of latents"
+        )
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         yield from super().conflicts(scenario)

@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from fedray.scenario.graph_file import GraphFile
 from fedray.scenario.kinds import KindSection
 from fedray.scenario.mode import AnyMode
 from fedray.scenario.relay_defence import RelayDefenceSection
@@ -17,9 +18,20 @@ class TopologySection(KindSection):
     splits_model: ClassVar[bool] = False  # whether the server holds a part of the model that clients do not
     hands_model_on: ClassVar[bool] = False  # whether clients pass the model on, not an update
     keeps_node_models: ClassVar[bool] = False  # whether there are several models, of nodes
+    keeps_client_models: ClassVar[bool] = False  # whether node k is client k, which has a model of its own
     plans_by_client: ClassVar[bool] = False  # whether each client has one local update and one uplink
     needs_neighbours: ClassVar[bool] = False  # whether a client without another in range refuses the run
     serves_in_clock_order: ClassVar[bool] = False  # whether the server serves steps as the clock starts them
+
+    @property
+    def graph_file(self) -> GraphFile | None:
+        """What names a file of who is whose neighbour."""
+        return None
+
+    @property
+    def mixes_models(self) -> bool:
+        """Whether a round has several models, which are averaged with each other."""
+        return self.keeps_node_models
 
     @property
     def reduces_among_clients(self) -> bool:
@@ -61,7 +73,7 @@ class TopologySection(KindSection):
         return clients
 
     def nodes(self, clients: int) -> int:
-        """How many models there are of so many clients, where there are several."""
+        """How many models there are at most of so many clients, where there are several."""
         return 1
 
     def server_calls(self, clients: int) -> int:

@@ -21,6 +21,7 @@ MOST_BYTES = 1_000_000  # of a text; no shipped scenario has 5,000
 # of a tree whose aliases are written out: a table of rates between 400 clients has 160,000
 MOST_NODES = 200_000
 MOST_LEVELS = 100
+Mark = tuple[int, int]  # line and column, from 0
 # what it raises
 RUAMELS = (YAMLError, ValueError, TypeError, AttributeError, LookupError, AssertionError, RecursionError)
 
@@ -153,7 +154,7 @@ def apply(tree: Any, setting: str) -> list[str]:
     return [f"--set {path}: {fault}" for fault in put(tree, path.strip(), new, None)]
 
 
-def put(tree: Any, path: str, value: Any, mark: tuple[int, int] | None) -> list[str]:
+def put(tree: Any, path: str, value: Any, mark: Mark | None) -> list[str]:
     """Puts a value at `a.b`, remembering the line it comes from; gives what is wrong with the path.
 
     Args:
@@ -185,11 +186,11 @@ def put(tree: Any, path: str, value: Any, mark: tuple[int, int] | None) -> list[
     return []
 
 
-def mark_of(tree: Any, key: Any) -> tuple[int, int] | None:
+def mark_of(tree: Any, key: Any) -> Mark | None:
     """Line and column of a key, from 0; none where the text does not have it."""
     try:
         marks = tree.lc
-        marked: tuple[int, int] = marks.key(key) if isinstance(tree, dict) else marks.item(key)
+        marked: Mark = marks.key(key) if isinstance(tree, dict) else marks.item(key)
         return marked
     except (AttributeError, KeyError, IndexError, TypeError):
         return None
@@ -202,6 +203,23 @@ def flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from flat(value, f"{prefix}{key}.")
     elif node is not None:
         yield prefix[:-1], node
+
+
+def changes(before: Any, after: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """What `put` has to put where so that one plain tree becomes another, as few values as that takes: keys
+    of sections that have the same keys, and otherwise whole sections.
+
+    Args:
+        before: the one.
+        after: the other.
+        key: the dotted key of both.
+    """
+    same = isinstance(before, dict) and isinstance(after, dict) and before.keys() == after.keys()
+    if same and before.get("kind") == after.get("kind") and not any("." in name for name in before):
+        for name, value in after.items():
+            yield from changes(before[name], value, f"{key}.{name}" if key else name)
+    elif before != after:
+        yield key, after
 
 
 def copied(node: Any, known: dict[int, Any] | None = None) -> Any:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from fedray.scenario.base import Count, Refused, Section
-from fedray.scenario.training import Optimizer
+from fedray.scenario.optimizer import Optimizer
 from fedray.scenario.tuning import Tuning
 
 GENERATOR = "generator"  # the folder in a run's folder that the fine-tuning has for its own run

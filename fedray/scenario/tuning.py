@@ -1,5 +1,6 @@
 """`tuning`: what trains and travels."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -26,26 +27,42 @@ class Lora(TuningSection):
         default=None,
         description="An adapter adds alpha / rank times B A. None: as rank, which adds B A itself.",
     )
+    rslora: bool = Field(
+        default=False,
+        description="An adapter adds alpha / sqrt(rank) times B A, so that what it learns does not fade with "
+        "its rank (rsLoRA, Kalajdzievski 2023).",
+    )
     dropout: Fraction = Field(
         default=0.0, description="The probability that a number of an adapter's input is dropped in training."
     )
-    targets: Literal["attention", "kohya"] | Annotated[list[str], Field(min_length=1)] = Field(
+    targets: Literal["attention", "kohya", "all-linear"] | Annotated[list[str], Field(min_length=1)] = Field(
         default="attention",
         description="The layers that have adapters. attention: those of diffusers' training script for the "
-        "base's family, in a U-Net to_q, to_k, to_v and to_out.0. kohya: attention, feed-forward layers and "
+        "base's family, in a U-Net to_q, to_k, to_v and to_out.0; in a language model those that peft adapts "
+        "in its architecture, in a Llama q_proj and v_proj. all-linear: every linear layer of a language "
+        "model but its head. kohya: attention, feed-forward layers and "
         "projections of the U-Net or transformer, attention and MLP of the CLIPs. Or a list of names of "
-        "layers of the U-Net or transformer.",
+        "layers of the U-Net, transformer or language model.",
     )
     payload: Payload | None = Field(default=None, description=PAYLOAD)
 
     @property
     def scale(self) -> float:
-        """alpha / rank, on B A."""
-        return self.alpha_or_rank / self.rank
+        """alpha / rank, or with rslora alpha / sqrt(rank), on B A."""
+        return self.alpha_or_rank / (math.sqrt(self.rank) if self.rslora else self.rank)
 
     @property
     def alpha_or_rank(self) -> float:
         return self.alpha or self.rank
+
+    @property
+    def stored_alpha(self) -> float:
+        """For files whose readers multiply B A by alpha / rank, whatever is said here."""
+        return self.scale * self.rank if self.rslora else self.alpha_or_rank
+
+    @property
+    def named_targets(self) -> str | None:
+        return self.targets if isinstance(self.targets, str) else None
 
     def rank_of(self, client: int) -> int:
         return self.ranks[client % len(self.ranks)] if self.ranks else self.rank
@@ -58,6 +75,11 @@ class Lora(TuningSection):
     @property
     def has_mixed_ranks(self) -> bool:
         return bool(self.ranks)
+
+    def cited(self) -> Iterator[str]:
+        yield from super().cited()
+        if self.rslora:
+            yield "kalajdzievski2023rank"
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
         if self.dropout and scenario.training.gradient_checkpointing:

@@ -61,6 +61,11 @@ class TuningSection(KindSection):
         return ()
 
     @property
+    def named_targets(self) -> str | None:
+        """The name of a set of layers that have adapters; None where it lists them, or has none."""
+        return None
+
+    @property
     def has_mixed_ranks(self) -> bool:
         """Whether clients have parts of the numbers of their own."""
         return False

@@ -57,6 +57,7 @@ class Vae(ModelSection):
     )
 
     implementation: ClassVar[str] = "fedray.learners.vae:Vae"
+    hub_task: ClassVar[str | None] = "unconditional-image-generation"
     stage_names: ClassVar[str | None] = "fedray.learners.stage_names:of_vae"
     tunable_parts: ClassVar[tuple[str, ...] | None] = ("encoder", "decoder")
     generates: ClassVar[Generates | None] = "images"

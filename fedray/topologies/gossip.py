@@ -12,7 +12,7 @@ from fedray.mixing import Mixing, metropolis, push_sum
 from fedray.scenario.base import Refused
 from fedray.schedule import Schedule
 from fedray.steps import Aggregate, Send, Step, Train
-from fedray.topologies.graphs import Graph, complete, components, ring, undirected
+from fedray.topologies.graphs import Graph, among, both_ways, complete, components, ring, undirected
 from fedray.topologies.topology import RoundContext, Sidelinks, Topology
 
 
@@ -41,14 +41,18 @@ class GossipTopology(Topology):
     """Each client averages its model with those of its neighbours."""
 
     def schedule(self, context: RoundContext) -> Schedule:
-        graph = self._graph(context)
-        parts = components(graph)
-        if len(parts) > 1:
-            named = " and ".join("{" + ", ".join(map(str, part)) + "}" for part in parts)
-            got = f"{self.section.graph}, in round {context.round_number} in {len(parts)} parts: {named}"
-            expected = "a connected one: devices nearer to each other, more power, or another graph"
-            raise Refused("topology.graph", got, expected)
         pushes = self.section.mixing == "push_sum"
+        clients = list(context.clients)
+        if context.neighbours is None:
+            named = self.section.graph
+            graph = graph_of(named, clients, context.sidelinks)
+        else:
+            named = repr(self.section.graph.file)
+            graph = among(clients, context.neighbours)
+            graph = within_range(graph if pushes else both_ways(graph), context.sidelinks)
+        if not pushes:
+            graph = undirected(graph)
+        refuse_parts(graph, named, context.round_number)
         mixing = Mixing(
             node_of={client: client for client in graph},
             weights=push_sum(graph) if pushes else metropolis(graph),
@@ -58,20 +62,40 @@ class GossipTopology(Topology):
         )
         return gossip(context.round_number, graph, mixing)
 
-    def _graph(self, context: RoundContext) -> Graph:
-        """The graph of a round, without those out of each other's range."""
-        clients = list(context.clients)
-        if self.section.graph in ("ring", "directed_ring"):
-            graph = ring(clients, directed=self.section.graph == "directed_ring")
-        else:
-            graph = complete(clients)
-        sidelinks = context.sidelinks
-        if sidelinks is not None and not sidelinks.reaches_all:
-            graph = {client: _in_range(sidelinks, client, others) for client, others in graph.items()}
-        return graph if self.section.mixing == "push_sum" else undirected(graph)
+
+def graph_of(kind: str, clients: Sequence[int], sidelinks: Sidelinks | None) -> Graph:
+    """To whom each of these clients sends, without those out of its range.
+
+    Args:
+        kind: of the graph, as a scenario names it.
+        clients: sorted.
+        sidelinks: between them.
+    """
+    if kind in ("ring", "directed_ring"):
+        graph = ring(clients, directed=kind == "directed_ring")
+    else:
+        graph = complete(clients)
+    return within_range(graph, sidelinks)
+
+
+def within_range(graph: Graph, sidelinks: Sidelinks | None) -> Graph:
+    """A graph without those out of a sender's range."""
+    if sidelinks is None or sidelinks.reaches_all:
+        return graph
+    return {client: _in_range(sidelinks, client, others) for client, others in graph.items()}
 
 
 def _in_range(sidelinks: Sidelinks, client: int, others: Sequence[int]) -> tuple[int, ...]:
     if not others:
         return ()
     return tuple(others[int(i)] for i in np.flatnonzero(sidelinks.in_range(client, others)))
+
+
+def refuse_parts(graph: Graph, kind: str, round_number: int) -> None:
+    """Raises Refused for a graph that is not connected, with the clients of each part."""
+    parts = components(graph)
+    if len(parts) > 1:
+        named = " and ".join("{" + ", ".join(map(str, part)) + "}" for part in parts)
+        got = f"{kind}, in round {round_number} in {len(parts)} parts: {named}"
+        expected = "a connected one: devices nearer to each other, more power, or another graph"
+        raise Refused("topology.graph", got, expected)

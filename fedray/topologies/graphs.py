@@ -20,6 +20,21 @@ def complete(clients: Sequence[int]) -> Graph:
     return {client: tuple(other for other in clients if other != client) for client in clients}
 
 
+def among(clients: Sequence[int], graph: Mapping[int, Sequence[int]]) -> Graph:
+    """The part of a graph that has these clients alone."""
+    there = set(clients)
+    return {i: tuple(sorted(there.intersection(graph.get(i, ())))) for i in clients}
+
+
+def both_ways(graph: Mapping[int, Sequence[int]]) -> Graph:
+    """Where either of two sends to the other, both do."""
+    others = {i: set(receivers) for i, receivers in graph.items()}
+    for i, receivers in graph.items():
+        for j in receivers:
+            others[j].add(i)
+    return {i: tuple(sorted(receivers)) for i, receivers in others.items()}
+
+
 def undirected(graph: Mapping[int, Sequence[int]]) -> Graph:
     """Where both reach each other."""
     return {i: tuple(j for j in others if i in graph[j]) for i, others in graph.items()}

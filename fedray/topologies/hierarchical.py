@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from fedray.mixing import Mixing
 from fedray.randomness import SERVER_ID
+from fedray.scenario.base import Refused
 from fedray.schedule import Schedule
 from fedray.steps import FIRST_EDGE, Aggregate, Send, Step, Train
 from fedray.topologies.topology import RoundContext, Topology
@@ -62,13 +63,12 @@ class HierarchicalTopology(Topology):
     """Clients, edge servers and a server above them."""
 
     def schedule(self, context: RoundContext) -> Schedule:
-        edges = self.section.edges
-        population = context.population
-        node_of = {client: edge_of(client, edges, population) for client in context.clients}
-        weights = context.weights or (1,) * population
+        edges, edge_of_client = self._edges(context)
+        node_of = {client: edge_of_client[client] for client in context.clients}
+        weights = context.weights or (1,) * context.population
         shares = [0] * edges
         for client, weight in enumerate(weights):
-            shares[edge_of(client, edges, population)] += weight
+            shares[edge_of_client[client]] += weight
         every = self.section.edge_rounds
         to_server = context.round_number % every == 0
         mean = {edge: share / sum(shares) for edge, share in enumerate(shares)}
@@ -76,3 +76,18 @@ class HierarchicalTopology(Topology):
         members = {edge: [c for c in context.clients if node_of[c] == edge] for edge in range(edges)}
         from_server = context.round_number > 1 and (context.round_number - 1) % every == 0
         return hierarchical(context.round_number, members, from_server, to_server, models)
+
+    def _edges(self, context: RoundContext) -> tuple[int, Sequence[int]]:
+        """How many edge servers there are, and that of each client of the population."""
+        if not self.section.follows_cells:
+            edges = self.section.edges
+            return edges, [edge_of(client, edges, context.population) for client in range(context.population)]
+        cells = context.cells()
+        if cells.idle:
+            got = f"nearest_cell, where nobody is served by {_named(cells.idle)} of {cells.count} at any time"
+            raise Refused("topology.edges", got, "cells that each serve a client: an edge server needs one")
+        return cells.count, cells.serving
+
+
+def _named(cells: Sequence[int]) -> str:
+    return f"cell{'s' if len(cells) > 1 else ''} {', '.join(map(str, cells))}"

@@ -219,6 +219,22 @@ def fixed_order(path: Sequence[int]) -> Preference:
     return lambda here, left: [c for c in path if c in left]
 
 
+def groups_of(kind: str, n: int, context: RoundContext, rng: np.random.Generator) -> list[list[int]]:
+    """A round's clients in groups.
+
+    Args:
+        kind: `topology.groups`.
+        n: how many, at most.
+        context: of the round, which has clients.
+        rng: of the round.
+    """
+    n = min(n, len(context.clients))
+    if kind == "nearest":
+        assert context.sidelinks is not None
+        return context.sidelinks.nearest_groups(context.clients, n)
+    return random_groups(context.clients, n, rng)
+
+
 class RelayTopology(Topology):
     """Each client passes the model on to the next, in one chain or several."""
 
@@ -228,7 +244,7 @@ class RelayTopology(Topology):
             return relay(context.round_number, [], random_order, rng)
         sidelinks = context.sidelinks
         assert sidelinks is not None
-        groups = self._groups(context, sidelinks, rng)
+        groups = groups_of(self.section.groups, self.section.chains, context, rng)
         order = placed(self._order(context, sidelinks), context.first, context.last)
         validates = self.section.relay_defence is not None
         if sidelinks.reaches_all:
@@ -246,14 +262,6 @@ class RelayTopology(Topology):
 
         in_range = restrict_to_reachable(sidelinks.in_range, order)
         return relay(context.round_number, groups, in_range, rng, arrives, validates)
-
-    def _groups(
-        self, context: RoundContext, sidelinks: Sidelinks, rng: np.random.Generator
-    ) -> list[list[int]]:
-        chains = min(self.section.chains, len(context.clients))
-        if self.section.groups == "nearest":
-            return sidelinks.nearest_groups(context.clients, chains)
-        return random_groups(context.clients, chains, rng)
 
     def _order(self, context: RoundContext, sidelinks: Sidelinks) -> Order:
         if context.order:

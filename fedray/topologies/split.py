@@ -124,7 +124,7 @@ def _local_update(k: int, sizes: Sequence[int], u_shape: bool, micro: int, *star
                 i = f"{name}-{number}"
                 if direction is None:
                     awaited = (*after, back) if name == "back" and back else after
-                    yield Pass(i, k, name, b, m, len(pieces), samples, awaited)
+                    yield Pass(i, k, name, b, m, len(pieces), samples, awaited, batches=len(sizes))
                 else:
                     ends = (k, SERVER_ID) if direction == "uplink" else (SERVER_ID, k)
                     yield Send(i, *ends, direction, after, crossing=name, samples=samples, batch=b, part=m)

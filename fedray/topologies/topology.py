@@ -51,6 +51,21 @@ class Sharing:
 
 
 @dataclass(frozen=True)
+class Cells:
+    """The cells of the uplink.
+
+    Attributes:
+        serving: the cell of each client of the population, as the round begins.
+        count: how many there are.
+        idle: those that serve nobody at any time.
+    """
+
+    serving: Sequence[int]
+    count: int
+    idle: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
 class RoundContext:
     """What a round is written down from.
 
@@ -68,6 +83,8 @@ class RoundContext:
         order: in which these clients train one after another; empty: the topology's own.
         population: how many clients there are, whether or not they take part.
         weights: what each client of the population weighs in a mean; empty: all the same.
+        neighbours: of each client of the population those that it sends to, where a file says so.
+        cells: which cell serves whom.
     """
 
     round_number: int
@@ -83,6 +100,8 @@ class RoundContext:
     order: Sequence[int] = ()
     population: int = 0
     weights: Sequence[int] = ()
+    neighbours: Mapping[int, Sequence[int]] | None = None
+    cells: Callable[[], Cells] = lambda: Cells((), 0)
 
 
 class Topology(ABC):

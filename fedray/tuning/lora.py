@@ -1,6 +1,6 @@
 """LoRA (Hu et al. 2021): w' = w + (alpha / rank) B A, through peft."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +20,10 @@ from fedray.tuning.tuning import Tuning
 class LoraTuning(Tuning):
     """Adapters beside some layers: only they train and travel."""
 
+    def __init__(self, section: Any, seed: int, frozen: Sequence[str] = ()) -> None:
+        super().__init__(section, seed, frozen)
+        self.configs: dict[str, Any] = {}  # peft's, by part
+
     def select(self, learner: Learner) -> dict[str, nn.Parameter]:
         """Puts adapters beside the target layers. Their first values are keyed by the seed; B is zero.
 
@@ -27,7 +31,7 @@ class LoraTuning(Tuning):
             Refused: for targets that no layer has.
         """
         for part, names in learner.adapter_targets(self.section.targets).items():
-            self._inject(part, learner.parts[part], names)
+            self._inject(learner, part, names)
         chosen = adapters(learner)
         for parameter in chosen.values():
             parameter.requires_grad_(False)
@@ -49,7 +53,8 @@ class LoraTuning(Tuning):
             for name, module in model.named_modules()
         }
         names = (n.removesuffix(".lora_A.weight") for n in layout.names if n.endswith(".lora_A.weight"))
-        return [cast(Any, layers[name]).get_base_layer().weight for name in names]
+        adapted = [cast(Any, layers[name]) for name in names]
+        return [_as_product(layer) for layer in adapted]
 
     @property
     def base_scale(self) -> float:
@@ -75,7 +80,9 @@ class LoraTuning(Tuning):
         folder.mkdir(parents=True, exist_ok=True)
         if adapter:
             for file, tensors in self._files(learner, layout).items():
+                (folder / file).parent.mkdir(exist_ok=True)
                 save_file(tensors, str(folder / file), metadata={"format": "pt"})
+            learner.save_adapter_config(next(iter(self.configs.values())), folder)
         merge(learner.parts)
         learner.save(folder)
 
@@ -96,28 +103,38 @@ class LoraTuning(Tuning):
         tensors = {n: p.detach().to(layout.dtype) for n, p in adapters(learner).items()}
         if learner.device.type != "meta":
             tensors = {n: t.cpu() for n, t in tensors.items()}
-        return learner.adapter_files(tensors, self.section.scale, self.section.alpha_or_rank)
+        return learner.adapter_files(tensors, self.section.scale, self.section.stored_alpha)
 
-    def _inject(self, part: str, model: nn.Module, names: list[str]) -> None:
+    def _inject(self, learner: Learner, part: str, names: list[str]) -> None:
         from peft import LoraConfig, inject_adapter_in_model
 
-        kinds = nn.Linear | nn.Conv2d | nn.Embedding
+        model = learner.parts[part]
+        kinds = learner.adapter_layers
         layers = [name for name, module in model.named_modules() if isinstance(module, kinds)]
         for name in names:
             if not any(f".{layer}".endswith(f".{name}") for layer in layers):
-                expected = f"names of layers of the {part}, such as to_q"
+                expected = f"names of layers of the {part}, such as {learner.layer_example}"
                 raise Refused("tuning.targets", repr(name), expected)
         config = LoraConfig(
             r=self.section.rank,
             lora_alpha=self.section.alpha_or_rank,
             lora_dropout=self.section.dropout,
+            use_rslora=self.section.rslora,
             target_modules=names,
-            init_lora_weights="gaussian",
+            **learner.adapter_options(names),
         )
+        self.configs.setdefault(part, config)
         meta = next(model.parameters()).is_meta
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(key(self.seed, 0, SERVER, f"adapter {part}"))
             inject_adapter_in_model(config, model, low_cpu_mem_usage=meta)
+
+
+def _as_product(layer: Any) -> Tensor:
+    """An adapted layer's weight [outputs, inputs], as B A is; transformers' Conv1D has it the other way
+    round."""
+    weight: Tensor = layer.get_base_layer().weight
+    return weight.T if getattr(layer, "fan_in_fan_out", False) else weight
 
 
 @lru_cache(maxsize=8)

@@ -110,7 +110,7 @@ def test_a_generator_that_is_tuned_first_is_charged_for_in_plan_and_run(tmp_path
         "tuning": {"kind": "lora", "rank": 2},
     }
     changes = {
-        "population": {"clients": 2},
+        "population": {"clients": 100, "per_round": 2},  # of 25 garments each
         "training.rounds": 1,
         "augmentation": PAINT | {"templates": ["a {label}"], "names": {"shirt": "dress shirt"}},
     }

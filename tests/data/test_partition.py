@@ -4,6 +4,7 @@ census."""
 import json
 import re
 from functools import cache
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -11,14 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
+from fedray.checks import check
 from fedray.data.census import census
 from fedray.data.clients import partition
+from fedray.data.partition import ByColumnPartition
 from fedray.data.samples import Array
-from fedray.scenario import Refused
-from fedray.scenario.partition import ByLabel
+from fedray.scenario import Refused, ScenarioError
+from fedray.scenario.partition import AnyPartition, ByLabel
 from fedray.scenario.population import Population
 from fedray.scenario.scenario import Scenario
-from tests.helpers import GARMENTS, quickstart
+from tests.helpers import ARTISTS, GARMENTS, garments, quickstart
 
 SECTIONS = TypeAdapter(ByLabel)
 
@@ -380,3 +383,53 @@ def test_the_distance_is_the_sum_over_labels_of_the_differences_of_frequencies(o
             assert found.emd[c] == pytest.approx(expected, abs=1e-6)
             assert 0 <= found.emd[c] <= 2
     json.dumps(found.__dict__)  # partition.json
+
+
+# --- columns
+
+
+class Rows(Array):
+    """Samples that have one column."""
+
+    values: ClassVar[list[str | int]] = []
+
+    def column(self, name):
+        return self.values
+
+
+def with_column(values):
+    rows = type("Columns", (Rows,), {"values": values})
+    return rows(lambda: np.zeros((len(values), 1, 2, 2), np.uint8), np.zeros(len(values), int), ["all"])
+
+
+@given(
+    st.lists(st.sampled_from("abcdef"), min_size=1, max_size=30)
+    | st.lists(st.integers(-20, 20), min_size=1, max_size=30)
+)
+def test_each_value_of_a_column_is_a_client_in_the_order_of_the_values(values):
+    names = sorted(set(values))
+    held = by_column(with_column(values), len(names))
+    assert everything_once(held, len(values))
+    assert [[values[i] for i in held[k]] for k in range(len(names))] == [[n] * values.count(n) for n in names]
+
+
+def by_column(source, clients):
+    section = TypeAdapter(AnyPartition).validate_python({"kind": "column", "column": "writer"})
+    return ByColumnPartition(section).deal(source, clients, np.random.default_rng(0))
+
+
+def test_a_column_that_does_not_fit_the_clients_is_refused():
+    with pytest.raises(
+        Refused, match=r"got 3 for 2 values of writer \('ann', 'ben'\), expected 2, one a value"
+    ):
+        by_column(with_column(["ann", "ben", "ann"]), 3)
+    with pytest.raises(
+        Refused, match=r"data.partition.column: got 'writer', whose values are of int and str"
+    ):
+        by_column(with_column(["ann", 7]), 2)
+
+
+def test_a_column_is_refused_for_data_without_any(tmp_path):
+    data = {**ARTISTS["data"], "partition": {"kind": "column", "column": "writer"}}
+    with pytest.raises(ScenarioError, match=r"data.partition.kind: got column for image_folder, expected"):
+        check(garments(tmp_path, {**ARTISTS, "data": data}))

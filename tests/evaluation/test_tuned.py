@@ -8,12 +8,20 @@ from fedray.data import Dataset
 from fedray.data.image_folder import read
 from fedray.evaluation.evaluate import evaluations
 from fedray.learners.contexts import EvaluationContext, LearnerContext
+from fedray.learners.families.flow_noise import FlowNoise
 from fedray.learners.learners import NO_DATA, learner_class
+from fedray.scenario.evaluation import Denoising
 from fedray.scenario.explain import ScenarioError
 from fedray.tuning.tunings import tuning
-from tests.helpers import garments, job_of, tiny
+from tests.helpers import garments, job_of, run, tiny
 
 BAG = {"path": "shipped:emoji-subject", "folders": ["bag"]}
+
+
+def learner_of(file):
+    """A scenario's, with its base's weights."""
+    scenario = job_of(file)[0].scenario
+    return learner_class(scenario.model).load(scenario.model, LearnerContext(NO_DATA))
 
 
 def measured(folder, evaluation, changes=None, before=lambda learner: None):
@@ -54,7 +62,7 @@ def test_an_image_costs_more_with_adapters_and_with_a_controlnet_than_with_the_b
 
 
 def test_the_denoising_loss_of_a_network_that_predicts_nothing_is_the_velocitys_mean_square(tmp_path):
-    """tiny-sd predicts v = sqrt(a) noise - sqrt(1 - a) x (Salimans and Ho 2022)."""
+    """tiny-sd predicts v = sqrt(a) noise - sqrt(1 - a) x (Salimans and Ho 2022); a falls as noise rises."""
     section = {"denoising": BAG | {"draws": 32}}
     expected = []
 
@@ -64,12 +72,49 @@ def test_the_denoising_loss_of_a_network_that_predicts_nothing_is_the_velocitys_
         bag = read(BAG["path"], tmp_path, "data", "text", None, BAG["folders"])
         shard = learner.encode(bag, np.arange(len(bag)))
         latents = learner.family.scaled(torch.stack([shard.mean, shard.std])).square().sum(0).mean()
-        kept = learner.family.noise.schedule.alphas_cumprod.mean()
-        expected.append(float(kept + (1 - kept) * latents))
+        kept = learner.family.noise.schedule.alphas_cumprod
+        kept = torch.stack([kept.mean(), *(part.mean() for part in kept.chunk(4))])
+        expected.extend((kept + (1 - kept) * latents).tolist())
 
     nothing, _ = measured(tmp_path, section, before=predict_nothing)
-    assert nothing["eval_denoising_loss"] == pytest.approx(expected[0], rel=0.05)  # 192 draws of a timestep
+    assert [*nothing] == ["eval_denoising_loss", *(f"eval_denoising_loss_noise_{i}" for i in range(1, 5))]
+    assert nothing["eval_denoising_loss"] == pytest.approx(expected[0], rel=0.015)  # 192 draws of noise
+    assert [*nothing.values()] == pytest.approx(expected, rel=0.03)
     assert measured(tmp_path, section, before=predict_nothing)[0] == nothing
+
+
+def test_a_samples_noise_is_its_own_however_many_are_measured_at_once(tmp_path):
+    learner = learner_of(tiny(tmp_path))
+    bag = read(BAG["path"], tmp_path, "data", "text", None, BAG["folders"])
+    together = learner.denoising_loss(bag, np.arange(4), Denoising(draws=2), 7)
+    learner.held_out_at_once = 3
+    assert learner.denoising_loss(bag, np.arange(4), Denoising(draws=2), 7) == pytest.approx(
+        together, rel=1e-5
+    )
+    assert [*together] == ["eval_loss", "eval_loss_noise_1", "eval_loss_noise_2"]
+    assert learner.denoising_loss(bag, np.arange(4), Denoising(draws=2), 8) != together
+
+
+@pytest.mark.parametrize("logit_normal", [True, False])
+def test_levels_of_noise_are_quantiles_of_the_timesteps_that_training_draws(logit_normal):
+    """Esser et al. 2024, Sec. 3.1: logit(t) is a standard normal."""
+    config = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000}
+    noise = FlowNoise(config, logit_normal)
+    levels = torch.tensor([0.0, 0.1587, 0.5, 0.8413, 1 - 1e-12], dtype=torch.float64)
+    sigma = noise.time(noise.at(levels)) / 1000
+    u = torch.sigmoid(torch.tensor([-torch.inf, -1.0, 0.0, 1.0, torch.inf])) if logit_normal else levels
+    assert torch.allclose(sigma, u.float(), atol=2e-3)
+    drawn = noise.time(noise.draw(4000, torch.Generator().manual_seed(0))) / 1000
+    assert torch.allclose(drawn.quantile(sigma.new_tensor([0.1587, 0.5, 0.8413])), sigma[1:4], atol=0.03)
+
+
+def test_the_test_set_is_measured_of_a_diffusion_model_whose_untrained_levels_all_miss_the_noise(tmp_path):
+    model = {"kind": "diffusion", "resolution": 8, "channels": [32, 32], "attention": [], "layers": 1}
+    section = {"evaluation": {"denoising": {"draws": 2}}, "model": model, "training.rounds": 1}
+    evaluation = section["evaluation"] | {"inference_steps": 1, "images_per_prompt": 1}
+    final = run(garments(tmp_path, section | {"evaluation": evaluation}), tmp_path / "run")["final"]
+    levels = [final["eval_denoising_loss_noise_1"], final["eval_denoising_loss_noise_2"]]
+    assert final["eval_denoising_loss"] == pytest.approx(np.mean(levels), abs=1e-6)
 
 
 def test_a_class_prompt_compares_with_the_base_where_there_is_no_prior(tmp_path):

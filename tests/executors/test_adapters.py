@@ -11,7 +11,7 @@ from fedray.network.radio import Radio
 from fedray.planning.plan import plan
 from fedray.planning.round import schedule_round
 from fedray.tuning.lora import truncation
-from tests.helpers import begin, job_of, rows, run, tiny
+from tests.helpers import begin, job_of, rows, run, tiny, unevaluated
 
 PARALLEL = {"topology": {"kind": "parallel"}, "evaluation": {}, "runtime": {"executor": "serial"}}
 TWO_A_ROUND = PARALLEL | {"population": {"clients": 5, "per_round": 2}}
@@ -54,6 +54,30 @@ def test_each_rank_pays_for_its_own_bytes_both_ways_and_the_plan_names_the_most(
         )
     assert planned["payload_bytes_downlink"] == max(down.values()) == planned["payload_bytes"]
     assert planned["payload_bytes_uplink"] == max(up.values())
+
+
+def test_what_changed_in_the_base_goes_down_as_the_adapters_that_a_client_missed_or_whole(tmp_path):
+    changes = TWO_A_ROUND | {"training.rounds": 5, "tuning.rank": 16, "aggregation": {"kind": "flora"}}
+    file = tiny(tmp_path, changes)
+    planned = plan(job_of(file)[0])
+    with unevaluated():
+        result = run(file, tmp_path / "run")
+    adapter = planned["payload_bytes"]
+    whole = planned["payload_bytes_downlink"] - adapter
+    done, got, sent = 0, {}, []
+    for t in range(1, 6):
+        clients = []
+        for e in rows(tmp_path / "run" / "timeline.jsonl"):
+            if (e["round"], e["direction"]) == (t, "downlink"):
+                clients.append(e["peer"])
+                sent.append(e["bytes"] - adapter)
+                assert sent[-1] == min(whole, done - got.get(e["peer"], 0))
+        got |= dict.fromkeys(clients, done)
+        done += adapter * len(clients)
+    assert sent[:2] == [0, 0]  # nothing has changed yet
+    assert planned["changes_sent"] == {"stacked": sum(n < whole for n in sent), "whole": sent.count(whole)}
+    assert min(planned["changes_sent"].values()) > 0
+    assert planned["total"]["bytes_downlink"] == result["final"]["bytes_downlink"]
 
 
 @pytest.mark.parametrize("kind", ["ffa_lora", "hetlora", "fedex_lora", "flora"])

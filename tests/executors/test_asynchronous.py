@@ -3,6 +3,7 @@ wherever they run."""
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -71,6 +72,8 @@ def test_the_report_shows_the_staleness_that_the_clock_had(buffered):
     shown = dict(staleness.table([recorded_run]))
     assert shown["updates taken"] == ["12"]
     assert shown["mean staleness"] == [f"{np.mean([c['staleness'] for c in clients]):.2f}"]
+    relay = replace(recorded_run, scenario=recorded_run.scenario | {"topology": {"kind": "relay"}})
+    assert dict(staleness.table([recorded_run, relay]))["updates taken"] == ["12", ""]
     page.write([folder / "run"], folder / "report.html")
     assert "Who waits for whom" in (folder / "report.html").read_text()
 
@@ -264,3 +267,27 @@ def test_what_needs_clients_that_begin_together_is_refused_beside_a_mode(key, ch
     with pytest.raises(ScenarioError) as e:
         job_of(scenario(tmp_path, BUFFERED, changes))
     assert any(f" {key}" in line or f": {key}" in line for line in str(e.value).splitlines()), str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("more", "got"),
+    [
+        ({"allocation": "min_max"}, "min_max beside a mode, expected equal, or blocks of an uplink"),
+        (
+            {"allocation": "blocks", "bandwidth_hz": 400.0e3},
+            "blocks, of which there are 2, expected at least one",
+        ),
+        ({"allocation": "blocks"}, None),
+    ],
+)
+def test_shares_of_a_band_that_need_to_know_who_sends_are_refused_beside_a_mode(more, got, tmp_path):
+    network = {
+        "network.uplink": {"kind": "log_distance", "bandwidth_hz": 20.0e6} | more,
+        "network.cell": {"placement": {"kind": "disc", "radius_m": 100}},
+    }
+    file = scenario(tmp_path, BUFFERED, network)
+    if got is None:
+        assert plan(checks.check(file))["total"]["sim_time_s"] > 0
+        return
+    with pytest.raises(ScenarioError, match=f"network.uplink.allocation: got {got}"):
+        job_of(file)

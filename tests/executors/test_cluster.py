@@ -93,10 +93,12 @@ def test_clients_pinned_to_sites_train_only_there_and_nodes_killed_in_mid_run_ch
         "aggregation": {"kind": "scaffold"},
         "training.optimizer": sgd,
     }
-    changes = UNSEEN | stateful | {"training.rounds": 4}
+    held_out = {"evaluation": UNSEEN["evaluation"] | {"denoising": {"draws": 2}}, "data.holdout": 0.25}
+    changes = held_out | stateful | {"training.rounds": 4}
     together = run(tiny(tmp_path, changes, "together.yaml"), tmp_path / "together")
     file = tiny(
-        tmp_path, changes | {"data": data, "runtime": {"executor": "ray", "actors": 3, "checkpoint_every": 4}}
+        tmp_path,
+        {"data": data} | changes | {"runtime": {"executor": "ray", "actors": 3, "checkpoint_every": 4}},
     )
     out = tmp_path / "apart"
     # what clients keep by then outlives it
@@ -105,6 +107,11 @@ def test_clients_pinned_to_sites_train_only_there_and_nodes_killed_in_mid_run_ch
     assert "it is done again, by the actors there are" in said, said
     assert json.loads((out / "result.json").read_text())["weights_sha256"] == together["weights_sha256"]
     assert len(rows(out / "metrics.jsonl")) == 4
+    measured = rows(
+        out / "client_tests.jsonl"
+    )  # by the clients themselves, on samples that are at their sites
+    assert measured == rows(tmp_path / "together" / "client_tests.jsonl")
+    assert [row["client"] for row in measured] == list(range(5))
 
     opened = [line.split(" ", 2) for line in (folder / "opened").read_text().splitlines()]
     assert {(site_of.get(parent), Path(file).parts[-3]) for _, parent, file in opened} == {

@@ -62,6 +62,15 @@ def test_a_gang_ends_where_its_clients_end_one_after_another(threes, tmp_path):
     assert error.abs().median() < 1e-6 * change.abs().median()
 
 
+def test_in_a_gang_each_client_accumulates_batches_of_its_own(threes, tmp_path):
+    steps = {"training.local_steps": 2, "training.batch_size": 1, "training.accumulate": 2}
+    executor, reports = trained(gang_of(3, tmp_path, steps), 1)
+    expected, told = threes
+    assert [r.loss for r in reports] == pytest.approx([r.loss for r in told], rel=1e-5)
+    change = numbers(expected) - expected.layout.view(expected.initial)
+    assert (numbers(executor) - numbers(expected)).norm() < 3e-3 * change.norm()
+
+
 def test_scaffold_in_a_gang_corrects_each_client_by_its_own_control_variate(tmp_path):
     changes = {
         "aggregation": {"kind": "scaffold"},

@@ -16,7 +16,8 @@ from fedray.planning.plan import plan
 from fedray.planning.round import schedule_round
 from fedray.randomness import generator
 from fedray.scenario import ScenarioError
-from fedray.scenario.training import AdamW, ParameterGroup, Sgd
+from fedray.scenario.optimizer import AdamW, Sgd
+from fedray.scenario.training import ParameterGroup
 from tests.helpers import begin, garments, job_of, run
 
 MOMENTUM = {"kind": "sgd", "learning_rate": 0.05, "momentum": 0.9, "weight_decay": 0.01}
@@ -219,7 +220,8 @@ from torch import Tensor, nn
 
 import fedray
 from fedray.learners.pictures import scaled
-from fedray.scenario.training import ParameterGroup, Sgd
+from fedray.scenario.optimizer import Sgd
+from fedray.scenario.training import ParameterGroup
 
 
 @dataclass

@@ -19,6 +19,7 @@ from fedray.scenario import ScenarioError
 from tests.helpers import ONE_ACTOR, begun, garments, job_of, rows, run, timeless, unevaluated
 
 PUSHED = {"graph": "directed_ring", "mixing": "push_sum"}
+TESTED = {"evaluation": {"clients": {}}}
 UNIFORM = {"aggregation": {"kind": "fedavg", "weighting": "uniform"}}
 
 
@@ -31,7 +32,7 @@ def scenario(folder, topology=None, changes=None):
 def ring(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ring")
     with unevaluated():
-        return folder, run(scenario(folder, PUSHED), folder / "run")
+        return folder, run(scenario(folder, PUSHED, TESTED), folder / "run")
 
 
 def stepped(file, rounds):
@@ -39,16 +40,18 @@ def stepped(file, rounds):
     executor = begun(file)
     scenario = executor.job.scenario
     work = measure(scenario, executor.job.folder).of(scenario, executor.shared.samples)
-    radio = Radio(scenario.network, scenario.population.clients, scenario.seed)
+    radio = Radio(scenario.network, scenario.population.clients, scenario.seed, executor.job.folder)
     planned = rounds_of(scenario, radio, work, executor.shared)
     ledger = Ledger()
     models = [numbers(executor)]
     schedules = []
     for t in range(1, rounds + 1):
-        schedule, events = planned.of(t, ledger)
+        schedule = planned.schedule(t, ledger)
+        events = planned.events(schedule, ledger)
+        executor.events = events
         ledger = ledger.add(events, schedule)
         schedules.append(schedule.prune({e.id: e.outcome for e in events}))
-        list(executor.run_round(schedules[-1]))
+        executor.reports = list(executor.run_round(schedules[-1]))
         models.append(numbers(executor))
     return schedules, models, executor
 
@@ -113,11 +116,25 @@ def test_gossip_with_everybody_is_federated_averaging(tmp_path):
 
 def test_actors_give_the_bits_of_one_process(ring, tmp_path, cluster):
     with unevaluated():
-        result = run(scenario(tmp_path, PUSHED, {"runtime": ONE_ACTOR}), tmp_path / "run")
+        result = run(scenario(tmp_path, PUSHED, TESTED | {"runtime": ONE_ACTOR}), tmp_path / "run")
     assert result["weights_sha256"] == ring[1]["weights_sha256"]
     assert [row["consensus_distance"] for row in rows(tmp_path / "run" / "metrics.jsonl")] == [
         row["consensus_distance"] for row in rows(ring[0] / "run" / "metrics.jsonl")
     ]
+
+    tests = [rows(where / "run" / "client_tests.jsonl") for where in (tmp_path, ring[0])]
+    assert tests[0] == tests[1] != []
+
+
+def test_each_client_tests_its_own_model(tmp_path):
+    _, _, executor = stepped(scenario(tmp_path, changes=TESTED | {"training.local_steps": 8}), 2)
+    got = executor.test_clients(2).result()
+    assert [row["client"] for row in got] == list(range(5))
+    for row in got:
+        own = executor.versions.node(row["client"])
+        assert executor.clients.test_clients(2, own, [row["client"]], {}) == [row]
+    mean = executor.clients.test_clients(2, executor.buffer, range(5), {})
+    assert [row["loss"] for row in mean] != [row["loss"] for row in got]
 
 
 def test_a_run_goes_on_with_every_clients_model(ring, tmp_path):

@@ -413,7 +413,7 @@ def test_swapped_discriminators_go_on_with_another_client_and_cost_a_sidelink_tr
 
 
 def loaded_optimizer(tree):
-    from fedray.scenario.training import AdamW
+    from fedray.scenario.optimizer import AdamW
 
     return AdamW.model_validate(tree)
 

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from fedray.aggregation.staleness import HingeStaleness, PolynomialStaleness
 from fedray.network.asynchronous import Timeline, events_of
 from fedray.network.clock import time_round
-from fedray.network.links import Link, LinkContext, TransferCosts
+from fedray.network.links import Link, LinkContext, RoundStart, TransferCosts
 from fedray.network.radio import Radio
 from fedray.network.work import Work
 from fedray.planning.rounds import random_client
+from fedray.scenario.allocation import Blocks, Equal
 from fedray.scenario.cell import Cell, Places
 from fedray.scenario.device import FlopsDevice
 from fedray.scenario.links import BASE_W, FixedLink, TraceLink
@@ -194,6 +195,58 @@ def test_over_a_fading_radio_band_a_clients_stages_follow_each_other_and_all_fin
             assert train.end_s == up.start_s < up.end_s
             assert min(down.joules, up.joules) > 0
             last[flight.client] = up.end_s
+
+
+def by_blocks(**more):
+    """An uplink of 50 resource blocks without shadowing, that goes on the air at Shannon's rate."""
+    more = {"fading": "none", "shadowing_db": 0.0, "rate": "shannon", "overhead": 0.0} | more
+    return LogDistance(kind="log_distance", bandwidth_hz=9e6, allocation={"kind": "blocks"}, **more)
+
+
+def at(*distances_m):
+    return Cell(placement=Places(kind="places", at=[[float(d), 0.0] for d in distances_m]))
+
+
+def test_who_ends_leaves_its_resource_blocks_to_the_others():
+    """Client 0 at 200 m sends 2 MB in all, client 1 at 300 m: it has half of the band, then the whole."""
+    line = timeline([0.0, 0.0], mode(2, 2), nbytes=2_000_000, uplink=by_blocks(), cell=at(200, 300))
+    link = line.radio.links["uplink"]
+    ends = {f.client: f.end_s for f in line.next_step().flights}
+    bits = 8 * 2_000_000
+
+    def rate_bps(client, share):
+        snr, _ = link.mean_snr(RoundStart(1, 0.0), np.array([client]), np.array([-1]))
+        in_share = float(snr[0]) / share
+        return share * 9e6 * np.log2(1 + in_share) / (1 / (1 - link.section.block_error))
+
+    first_s = bits / rate_bps(0, 0.5)
+    left = bits - first_s * rate_bps(1, 0.5)
+    assert ends == pytest.approx({0: first_s, 1: first_s + left / rate_bps(1, 1.0)})
+
+
+def test_resource_blocks_that_fade_serve_asynchronous_clients_at_least_as_well_as_equal_shares():
+    cell = at(*(100 + 20 * k for k in range(8)))
+    ends = {}
+    for kind in ("blocks", "equal"):
+        link = by_blocks(fading="rayleigh", rate="truncated").model_copy(
+            update={"allocation": Blocks(kind="blocks") if kind == "blocks" else Equal(kind="equal")}
+        )
+        line = timeline([0.1 * k for k in range(8)], mode(6, 2), nbytes=500_000, uplink=link, cell=cell)
+        steps = [line.next_step() for _ in range(20)]
+        assert all(f.outcome == "done" for step in steps for f in step.flights)
+        assert all(f.stages[2].joules > 0 for step in steps for f in step.flights)
+        ends[kind] = steps[-1].stage.end_s
+        again = timeline([0.1 * k for k in range(8)], mode(6, 2), nbytes=500_000, uplink=link, cell=cell)
+        assert [again.next_step() for _ in range(20)] == steps
+    assert ends["blocks"] < ends["equal"]
+
+
+def test_whom_no_block_reaches_is_lost_and_keeps_nobody_waiting():
+    line = timeline(
+        [0.0, 0.0], mode(2, 2), nbytes=2_000_000, uplink=by_blocks(rate="truncated"), cell=at(100, 9e4)
+    )
+    outcomes = {f.client: f.outcome for _ in range(3) for f in line.next_step().flights}
+    assert outcomes == {0: "done", 1: "lost"}
 
 
 def test_steps_follow_each_other_and_the_server_takes_its_time():

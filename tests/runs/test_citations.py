@@ -21,8 +21,20 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "kind": {
         "drawn",
         "per_class",
-        *("folder", "iid", "pooled", "dirichlet"),  # dirichlet: by whether it has samples
-        *("clip", "image_folder", "text", "bytes", "classifier", "transformer", "full", "partial", "sgd"),
+        *("folder", "column", "iid", "pooled", "dirichlet"),  # dirichlet: by whether it has samples
+        *(
+            "clip",
+            "image_folder",
+            "text",
+            "instructions",
+            "bytes",
+            "classifier",
+            "transformer",
+            "full",
+            "partial",
+            "sgd",
+        ),
+        *("flip", "rotate", "color_jitter"),  # changes of images
         *("fixed", "linear", "held_out", "line_search"),  # augmentation, which cites
         # sidelink: by its model
         *("scale", "noise", "misreport"),  # attacks beside those that cite
@@ -31,7 +43,9 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
         *("awgn", "rayleigh"),  # channels of a codec, which cites
         *("lfu", "lru", "hits_per_byte"),  # of a cache
         *("constant", "polynomial", "hinge"),  # of staleness, in a mode that cites
+        "step",  # a learning rate's, beside constant, linear and polynomial
         "ns2",  # a format of movement
+        "garments",  # features of a judge of ours
         *("equal", "broadcast", "min_max"),  # shares of a band
         *("random", "round_robin", "most_free", "nearest_with_model", "greedy", "prophet"),  # plain rules
         *("level", "neighbours", "sidelink", "flops", "profile", "mix", "disc", "line", "places"),
@@ -43,17 +57,21 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "reduce": {"server"},
     "graph": {"ring", "directed_ring", "complete", "random_geometric"},
     "mixing": {"metropolis", "push_sum"},  # of gossip, which cites them
+    "within": {"gossip", "relay"},  # of a hybrid, which cites
+    "by": {"nearest_cell"},  # of edges, whose topology cites
     "choose": {"time", "energy"},
     "skips": {"send", "home"},
     "gradients": {"send"},
     "bits": {64, 32, 8, 4},
+    "channels": {1, 3},  # of images
+    "fill": {"reflect"},  # of what is cropped
     "bound": {"median"},  # of norm_bound, which cites
     "selection": {"random"},
     "sampling": {"fixed", "poisson"},
     "noise": {"seed", "secret"},
     "network": {"cnn", "cnn_norm"},
     "norm": {"batch", "group", "none"},  # of a resnet18 or a gan alone
-    "targets": {"attention", "kohya"},
+    "targets": {"attention", "kohya", "all-linear"},
     "payload": {"fp32", "fp16", "bf16"},
     "likelihood": {"bernoulli", "gaussian"},
     "precision": {"fp32", "bf16"},
@@ -63,6 +81,9 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "value": {"samples", "equal"},
     "criterion": {"loss", "accuracy"},  # of a line search
     "at": {"server", "server_broadcast", "client"},
+    "input": {"alpaca", "append", "alone", "ignore"},  # of instructions
+    "over": {"rounds", "steps"},  # of a learning rate
+    "first": {0, 1},
     "labels": {"uniform", "lacking", "dirty", "clean"},
     "place": {"random", "first", "last"},
     "start": {"global", "own", "linear", "random"},  # of a codec, which cites

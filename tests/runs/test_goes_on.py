@@ -4,6 +4,7 @@ them."""
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -177,8 +178,62 @@ def test_more_rounds_give_the_bits_of_a_run_that_had_them_from_the_start(two, tm
     assert "done: 3 rounds" in said
     assert sha256(out) == sha256(two / "three")
     assert "rounds: 3" in (out / "scenario.resolved.yaml").read_text()
+    before = json.loads((two / "run" / "result.json").read_text())
+    kept = json.loads((out / "results" / "round-0002.json").read_text())
+    assert kept == {key: value for key, value in before.items() if key != "artifacts"}
+    assert "its result after round 2 is kept in results/round-0002.json" in said + err
     code, said, _ = fedray("run", "--resume", out)
     assert (code, "was already done: 3 rounds" in said) == (0, True)
+
+
+class InThisProcess:
+    """What a sweep starts for a run: `fedray run ARGUMENTS`, here and to its end."""
+
+    def __init__(self, command, **_):
+        from fedray import checks, execution
+        from fedray.terminal import Quiet
+
+        what = command[command.index("run") + 1 :]
+        if what[0] == "--resume":
+            rounds = int(what[what.index("--rounds") + 1]) if "--rounds" in what else None
+            folder, loaded, result = execution.reopen(Path(what[1]), rounds)
+            assert result is None
+        else:
+            loaded = checks.check(Path(what[0]))
+            folder = execution.create(loaded, what[2])
+        execution.execute(folder, loaded, Quiet(), resume=what[0] == "--resume")
+
+    def poll(self):
+        return 0
+
+
+def test_more_rounds_of_a_sweep_are_more_of_every_run_with_the_bits_they_have_alone(
+    two, tmp_path, fedray, monkeypatch, weights_alone
+):
+    from fedray import sweep
+
+    monkeypatch.setattr(sweep.subprocess, "Popen", InThisProcess)
+    monkeypatch.setattr(sweep, "POLL_INTERVAL_S", 0)
+    data = {"data": ARTISTS["data"] | {"path": str(two / "ink")}}
+    grid = {"grid": {"training.batch_size": [2, 4]}, "at_once": 1}
+    file = garments(tmp_path, SMALL | ARTISTS | data | {"sweep": grid})
+    out = tmp_path / "all"
+    assert fedray("run", file, "--out", out)[0] == 0
+    before = json.loads((out / "result.json").read_text())
+    shutil.rmtree(out / "batch_size-2" / "checkpoints")  # which had not begun yet
+    code, _, err = fedray("run", "--resume", out, "--rounds", 3)
+    assert code == 0, err
+    result = json.loads((out / "result.json").read_text())
+    assert {one["rounds"] for one in result["variants"].values()} == {3}
+    assert sha256(out / "batch_size-4") == sha256(two / "three")
+    kept = json.loads((out / "results" / "round-0002.json").read_text())
+    assert kept["summary"] == before["summary"]
+    assert "rounds: 3" in (out / "scenario.resolved.yaml").read_text()
+    code, _, err = fedray("run", "--resume", out, "--rounds", 3)
+    assert (code, err) == (
+        2,
+        "--rounds 3: got no more than the 3 rounds that its runs have, expected more\n",
+    )
 
 
 def test_a_finished_run_whose_scenario_asks_for_more_rounds_goes_on(two, tmp_path):

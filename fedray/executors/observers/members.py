@@ -65,7 +65,7 @@ class MembersObserver:
         others = self._others
         of_members = self._losses(learner, train, members)
         of_others = self._losses(learner, test, others)
-        if not self.job.scenario.model.of_text:
+        if train.has_images:
             surest = [
                 samples.pixels(indices[np.argsort(loss, kind="stable")[:SHOWN]], learner.size)
                 for samples, indices, loss in ((train, members, of_members), (test, others, of_others))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import ray
 
-from fedray.data import holdings
+from fedray.data import held_out, holdings
 from fedray.executors import Job, ServerRestarted, TrainReport
 from fedray.executors.versions import Aged
 from fedray.planning.workload import Workload
@@ -93,8 +93,12 @@ class ClientHost(Actor):
     def survey(self) -> tuple[dict[int, int], list[Refused], dict[str, Any]]:
         """How many samples each client of this host's site holds, every image that cannot be read, and what
         the data are."""
-        samples, client_indices = holdings(self.job.scenario, self.job.folder, self.site, self.job.dataset)
+        scenario = self.job.scenario
+        place = (self.job.folder, self.site, self.job.dataset)
+        samples, client_indices = holdings(scenario, *place)
         bad = list(samples.unreadable(client_indices))
+        if scenario.held_out_share:
+            bad += samples.unreadable(held_out(scenario, *place)[1])
         return (
             {client: len(part) for client, part in client_indices.items()},
             bad,
@@ -187,9 +191,13 @@ class ClientHost(Actor):
         self.so_far = None if part.last else total
         return total if part.last else None, reports, *([state or {} for state in new] if states else ())
 
-    def test_clients(self, round_number: int, buffer: Any, clients: Sequence[int], *states: Any) -> Any:
+    def test_clients(
+        self, round_number: int, buffer: Any, server: Any, clients: Sequence[int], *states: Any
+    ) -> Any:
+        from fedray.executors.client_tests import GlobalModel
+
         kept = dict(zip(clients, states, strict=True)) if states else {}
-        return self.work.test_clients(round_number, buffer, clients, kept)
+        return self.work.test_clients(GlobalModel(round_number, buffer, server), clients, kept)
 
     def audit(self, buffer: Any, clients: Sequence[int]) -> Any:
         return [self.work.audit(client, buffer) for client in clients]

@@ -1,4 +1,4 @@
-"""Tests of clients' own models by the hosts that train them, between their local updates."""
+"""Tests on clients' own distributions by the hosts that train them, between their local updates."""
 
 from typing import Any
 
@@ -16,18 +16,26 @@ class SubmittedTests:
 
     Args:
         driver: whose hosts test.
-        round_number: after which.
+        round_number: after which; 0: of the base model.
     """
 
     def __init__(self, driver: Driver, round_number: int) -> None:
         self.driver = driver
         self.round_number = round_number
-        self.buffer = driver.buffer
-        self.states = dict(driver.client_states)
+        base = not round_number
+        newest = driver.initial if base else driver.buffer
+        server = driver.initial_state if base else driver.state
+        scenario = driver.job.scenario
+        # whose master or moving average is what is evaluated
+        self.server = server if scenario.data.holdout is not None else {}
+        self.apart = scenario.topology.keeps_client_models and not base
+        tested = driver.versions.tested(self.apart, scenario.tested_clients, newest)
+        self.buffer_of = {client: buffer for buffer, clients in tested for client in clients}
+        self.states = {} if base else dict(driver.client_states)
         self.rows: list[dict[str, Any]] = []
         self.lost: list[int] = []
         self.clients_of: dict[Any, list[int]] = {}  # by the reference to their rows
-        self._submit(driver.job.scenario.tested_clients)
+        self._submit(list(self.buffer_of))
 
     def done(self) -> bool:
         waiting = list(self.clients_of)
@@ -51,10 +59,12 @@ class SubmittedTests:
     def _submit(self, clients: list[int]) -> None:
         driver = self.driver
         keeps = driver.job.scenario.keeps_client_state
-        for i, some in driver.share_out(clients, driver.shared.samples) if clients else []:
-            states = [self.states.get(client) for client in some] if keeps else []
+        for i, share in driver.share_out(clients, driver.shared.samples) if clients else []:
             call = driver.hosts[i].actor.test_clients
-            self.clients_of[call.remote(self.round_number, self.buffer, some, *states)] = some
+            for some in [[client] for client in share] if self.apart else [share]:
+                states = [self.states.get(client) for client in some] if keeps else []
+                row = call.remote(self.round_number, self.buffer_of[some[0]], self.server, some, *states)
+                self.clients_of[row] = some
 
     def _collect(self) -> RayError | None:
         """Takes the rows that come; what lost a host, if something did, whose clients are then `lost`."""

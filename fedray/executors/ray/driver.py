@@ -16,6 +16,8 @@ class Driver(HostPool):
     shared: Shared
     buffer: Any  # the global one
     state: Any  # the server's
+    initial: Any  # the buffer before the first round
+    initial_state: Any  # the server's then
     client_states: dict[int, Any]
     versions: Versions
     can_train: int  # clients that can train at all

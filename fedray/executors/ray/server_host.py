@@ -135,12 +135,13 @@ class ServerHost(Actor):
             round_number: from 1.
             can_train: clients that can train at all.
             mixing: what becomes of the models.
-            arrays: of each node its model, then what each host has accumulated.
+            arrays: of each node that keeps one its model, or the server's, then what each host has
+                accumulated.
         """
         from fedray.executors.node_models import mix
 
         assert self.work is not None  # sets what torch reads
-        n = len(mixing.shares)
+        n = len(mixing.kept) or 1
         with attribute_error(round_number, "aggregating", None):
             after = mix(
                 self.job.scenario, layout, state, round_number, can_train, mixing, arrays[:n], arrays[n:]

@@ -173,13 +173,12 @@ def _submit_mixing(
     """
     mixing = schedule.models
     assert mixing is not None
-    nodes = range(len(mixing.shares))
-    call = driver.server.mix.options(num_returns=3 + len(nodes))
+    before = [driver.versions.node(node) for node in mixing.kept] or [driver.buffer]
+    call = driver.server.mix.options(num_returns=3 + len(mixing.kept))
     buffer, state, own, *buffers = call.remote(
-        driver.layout, driver.state, schedule.round, driver.can_train, mixing,
-        *(driver.versions.node(node) for node in nodes), *partials,
-    )  # fmt: skip
-    after = dict(zip(nodes, buffers, strict=True))
+        driver.layout, driver.state, schedule.round, driver.can_train, mixing, *before, *partials
+    )
+    after = dict(zip(mixing.kept, buffers, strict=True))
     return SubmittedRound(reports, buffer, state, own, states, [], after)
 
 

@@ -1,7 +1,8 @@
 """A client's passes in a split round, wherever they run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from fedray.adversary.attackers import Attackers
 from fedray.data import holdings
 from fedray.executors import DataFailure, Job, TrainReport, attribute_error, refuse_infinite
 from fedray.executors.client_datasets import ClientDatasets
+from fedray.executors.client_tests import ClientStates, GlobalModel, HoldoutTests, TestRow, rows_of
 from fedray.executors.local_training import HOME, batches, seed_dropout
+from fedray.executors.model import Model
 from fedray.executors.spill import StateArrays
 from fedray.executors.split.crossings import crossing_seed, dropout_seed
 from fedray.executors.split.defences import defence
@@ -49,7 +52,7 @@ class SplitUpdate:
         self.received = work.model.client.numbers(buffer)  # [numel] fp32
         work.model.prepare_round(round_number, work.model.client.layout, self.received)
         self.learner_state = work.learner.update_state
-        self.weights = PartWeights(work.model.client, self.received, (state or {}).get(HOME))
+        self.weights = PartWeights(work.model.client, self.received, round_number, (state or {}).get(HOME))
         self.draws = torch.Generator().manual_seed(key(scenario.seed, round_number, client, "noise"))
         self.samples = len(work.client_indices[client])
         rng = generator(scenario.seed, round_number, client, "batches")
@@ -68,6 +71,7 @@ class SplitClients(ClientDatasets):
     def __init__(self, job: Job, device: torch.device, site: str | None = None) -> None:
         self.job = job
         self.device = device
+        self.site = site
         self.model = SplitModel(job, device, "client")
         self.section = job.scenario.split
         self.cut = self.model.cut
@@ -148,6 +152,23 @@ class SplitClients(ClientDatasets):
         home = update.weights.home()
         return self.model.client.buffer(sent), report, {HOME: home.cpu().numpy()} if len(home) else None
 
+    def test_clients(
+        self, tested: GlobalModel, clients: Sequence[int], states: ClientStates
+    ) -> list[TestRow]:
+        """How the global model does on what is held out of clients' samples: the whole of it, as evaluation
+        has it.
+
+        Args:
+            tested: the global model, and the round.
+            clients: by number.
+            states: what they keep.
+        """
+        return rows_of([self._holdout], tested, clients, states)
+
+    @cached_property
+    def _holdout(self) -> HoldoutTests:
+        return HoldoutTests(self.job, self.site, Model(self.job, self.device))
+
     def _front(self, round_number: int, update: SplitUpdate, step: Pass) -> Message:
         if step.part == 0:
             update.batch = InFlightBatch(update.weights)
@@ -172,7 +193,8 @@ class SplitClients(ClientDatasets):
 
     def _pieces(self, round_number: int, update: SplitUpdate, step: Pass) -> Iterator[tuple[Values, float]]:
         """The next batch's micro-batches."""
-        drawn = self.learner.draw(self.shard(step.client, round_number), next(update.indices), update.draws)
+        shard = self.shard(step.client, round_number)
+        drawn = self.learner.draw_training(shard, next(update.indices), update.draws)
         if step.snr_db is not None:
             drawn = self.learner.at_snr(drawn, step.snr_db)
         whole: Values = inputs(drawn)
@@ -218,7 +240,7 @@ class SplitClients(ClientDatasets):
         gradients = [*(g for _, g in came), *their_gradients, *(torch.ones_like(t) for t in extra)]
         batch.backward(outputs, gradients, [])
         if step.part == step.parts - 1:
-            update.weights.step(batch.gradient, step.client, step.batch)
+            update.weights.step(batch.gradient, step)
         return update.losses[-1]
 
     def _judged(self, update: SplitUpdate, step: Pass, loss: Tensor) -> Tensor:

@@ -95,7 +95,7 @@ class SplitServer:
         owner = client if self.section.variant == "splitfed_v1" else 0
         if owner not in self.weights:
             numbers = self.master[self.part.places].to(self.device)
-            self.weights[owner] = PartWeights(self.part, numbers)
+            self.weights[owner] = PartWeights(self.part, numbers, self.round_number)
         if client not in self.batches:
             self.batches[client] = InFlightBatch(self.weights[owner])
         return self.weights[owner], self.batches[client]
@@ -146,7 +146,7 @@ class SplitServer:
         if batch.done == step.parts:
             del self.batches[step.client]
             others = any(other.leaves is weights.leaves for other in self.batches.values())
-            weights.step(batch.gradient, step.client, step.batch, open_graphs=others)
+            weights.step(batch.gradient, step, open_graphs=others)
         named_gradients = [(names, g) for (names, _), g in zip(needing_gradient, gradients, strict=True)]
         return pack(named_gradients, self.wire, seed, loss=loss)
 

@@ -15,6 +15,7 @@ from fedray.learners.cut import cut
 from fedray.learners.learners import load
 from fedray.learners.stages import Stage, Values, run
 from fedray.scenario.training import Training
+from fedray.steps import Pass
 from fedray.transport.buffer import DTYPES, Layout, places
 from fedray.transport.compression import codecs, hook_chain
 from fedray.transport.messages import WireFormat
@@ -154,11 +155,15 @@ class PartWeights:
     Args:
         part: whose.
         numbers: those that travel [numel] fp32.
+        round_number: of the round, from 1.
         home: those that stay at home, as the client kept them; None: as they are at first.
     """
 
-    def __init__(self, part: ModelPart, numbers: Tensor, home: np.ndarray | None = None) -> None:
+    def __init__(
+        self, part: ModelPart, numbers: Tensor, round_number: int, home: np.ndarray | None = None
+    ) -> None:
         self.part = part
+        self.round_number = round_number
         self.training: Training = part.training
         kept = part.initial_home if home is None else torch.from_numpy(np.array(home)).to(part.device)
         buffers = part.home.numel - part.home.trained
@@ -199,24 +204,23 @@ class PartWeights:
         result: Values = functional_call(self.part.composed, weights, (stages, values), tie_weights=False)
         return result
 
-    def step(self, gradient: Tensor, client: int, batch: int, open_graphs: bool = False) -> None:
+    def step(self, gradient: Tensor, last: Pass, open_graphs: bool = False) -> None:
         """The optimizer's step.
 
         Args:
             gradient: [trained].
-            client: whose batch it is of.
-            batch: its number, from 0.
+            last: the last pass of the batch that it is of.
             open_graphs: whether there are graphs over the weights that are still open. They keep the weights
                 as they were (weight stashing, Harlap et al. 2018), which are copied first.
         """
         self.optimizer.gradient = gradient
         if not self.optimizer.clipped(self.training.part_clip):
-            raise DataFailure("training", f"the gradient of step {batch + 1} is not finite", client)
+            raise DataFailure("training", f"the gradient of step {last.batch + 1} is not finite", last.client)
         if open_graphs:
             self.weights = self.weights.clone()
             self.optimizer.weights = self.weights
             self.leaves = self._leaves()
-        self.optimizer.step()
+        self.optimizer.step(self.training.rate_factor(self.round_number, last.batch, last.batches))
 
 
 class InFlightBatch:

@@ -37,6 +37,12 @@ class FlowNoise(Noise):
             u = torch.rand(b, generator=generator)
         return (u * len(self.times)).long()
 
+    def at(self, levels: Tensor) -> Tensor:
+        u = 1 - levels  # the first timesteps have the most noise
+        if self.logit_normal:
+            u = torch.sigmoid(torch.special.ndtri(u))
+        return (u * len(self.times)).long().clamp(max=len(self.times) - 1)
+
     def time(self, timesteps: Tensor) -> Tensor:
         """[b] in 0..1000: sigma times the number of training timesteps, which networks are given."""
         return self.times.to(timesteps.device)[timesteps]

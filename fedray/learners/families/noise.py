@@ -17,6 +17,11 @@ class Noise(ABC):
     def draw(self, b: int, generator: torch.Generator) -> Tensor:
         """Timesteps [b] int64, on the CPU."""
 
+    @abstractmethod
+    def at(self, levels: Tensor) -> Tensor:
+        """Timesteps [b] int64 at these quantiles [b] fp64 of what `draw` takes them from, 0 being the least
+        noise and 1 the most."""
+
     def draw_from(self, first: int) -> None:
         """Draws only timesteps from the `first` on. Raises Refused where there are none of that number."""
         if first:
@@ -66,6 +71,9 @@ class DiscreteNoise(Noise):
     def draw(self, b: int, generator: torch.Generator) -> Tensor:
         """Timesteps [b] int64 from the first that is drawn, each as likely, on the CPU."""
         return torch.randint(self.first, self.steps, (b,), generator=generator)
+
+    def at(self, levels: Tensor) -> Tensor:
+        return (self.first + levels * (self.steps - self.first)).long().clamp(max=self.steps - 1)
 
     def add(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """What the network sees [b, c, h, w]."""

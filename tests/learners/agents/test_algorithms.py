@@ -12,7 +12,7 @@ from fedray.learners.agents.rollout import advantages, n_step_returns
 from fedray.learners.agents.sac import Sac, Valued
 from fedray.learners.contexts import LearnerContext
 from fedray.scenario import agent as sections
-from fedray.scenario.training import AdamW
+from fedray.scenario.optimizer import AdamW
 from fedray.transport.buffer import FlatParameters
 from tests.learners.agents.worlds import Chains
 
