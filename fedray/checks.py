@@ -94,15 +94,8 @@ def _missing(loaded: Loaded) -> ScenarioError:
     if (verify_base := scenario.tuning.verify_base) is not None:
         attempt("tuning", lambda: resolve(verify_base)(scenario.tuning, scenario.model, loaded.folder))
     attempt("tuning.parts", partial(_refuse_unknown_parts, scenario, loaded.folder))
-    if (reference := scenario.evaluation.reference) is not None:
-        place = "evaluation.reference"
-        attempt(place, lambda: read(reference.path, loaded.folder, place, reference.caption_key, None))
-        attempt(f"{place}.judge", lambda: _judge(reference.judge, loaded.folder, f"{place}.judge"))
-    if (quality := scenario.evaluation.quality) is not None:
-        key = "evaluation.quality.judge"
-        attempt(key, lambda: _judge(quality.judge, loaded.folder, key))
-    for features in listed(scenario.evaluation.features):
-        attempt("evaluation.features", partial(locate, features, loaded.folder))
+    for key, action in _of_evaluation(scenario, loaded.folder):
+        attempt(key, action)
     planner = scenario.companion_planner()
     for key, action in planner.missing_files(loaded.folder) if planner is not None else ():
         attempt(key, action)
@@ -118,6 +111,20 @@ def _missing(loaded: Loaded) -> ScenarioError:
     attempt("ledger", partial(_refuse_missing_keys, scenario, loaded.folder))
     attempt("runtime.report_to", lambda: reporters(loaded))
     return loaded.error(refused)
+
+
+def _of_evaluation(scenario: Scenario, folder: Path) -> Iterator[tuple[str, Callable[[], object]]]:
+    """What looks for the files that `evaluation` names, by its key."""
+    section = scenario.evaluation
+    if (reference := section.reference) is not None:
+        place = "evaluation.reference"
+        yield place, partial(read, reference.path, folder, place, reference.caption_key, None)
+        yield f"{place}.judge", partial(_judge, reference.judge, folder, f"{place}.judge")
+    if (quality := section.quality) is not None:
+        key = "evaluation.quality.judge"
+        yield key, partial(_judge, quality.judge, folder, key)
+    for features in listed(section.features):
+        yield "evaluation.features", partial(locate, features, folder)
 
 
 def _inputs(scenario: Scenario, folder: Path) -> Iterator[tuple[str, Callable[[], object]]]:

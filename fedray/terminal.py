@@ -2,7 +2,7 @@
 printed with its control characters visible."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any, TextIO, cast
 
@@ -19,7 +19,6 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 from rich.spinner import Spinner
-from rich.table import Table
 
 from fedray.callbacks import Callback, ClientReport, RoundReport, RunStart
 from fedray.errors import printable
@@ -207,137 +206,3 @@ def size(value: float, unit: str = "B") -> str:
         if abs(scaled) < 1000 and (exponent >= 0 or (value and unit not in COUNTED)):
             return f"{scaled:.4g} {PREFIXES[exponent]}{unit}"
     return f"{scaled:.4g} {PREFIXES[6]}{unit}"
-
-
-def _sent_differently(p: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Transfers of other sizes, and what clients keep."""
-    for direction in ("downlink", "uplink"):
-        if (n := p[f"payload_bytes_{direction}"]) != p["payload_bytes"]:
-            yield f"at most, {direction}", f"{n:,} B", size(n)
-    if n := p["client_state_bytes"]:
-        yield "a client keeps", f"{n:,} B", size(n)
-
-
-def show_plan(p: dict[str, Any]) -> None:
-    """A table; a sweep's has one a variant."""
-    if "variants" in p:
-        for variant in p["variants"].values():
-            show_plan(variant)
-        return
-    table = Table(
-        title=f"plan of {p['name']}: nothing is trained",
-        title_justify="left",
-        show_header=False,
-        box=None,
-        pad_edge=False,
-    )
-    table.add_column(style="dim", overflow="fold")
-    table.add_column(justify="right", overflow="fold")
-    table.add_column(style="dim", overflow="fold")
-    for row in _plan_rows(p):
-        table.add_row(*row)
-    Console().print(table, highlight=False)
-    if cuts := p.get("cuts"):
-        _show_cuts(cuts, p["cut"])
-    for note in p.get("notes", ()):
-        Console().print(f"note: {note}", highlight=False, markup=False)
-
-
-def _plan_rows(p: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """What is said of a plan: a name, and two columns of values."""
-    actors = p["actors"]
-    clients = (
-        ", ".join(f"{n} at {site}" for site, n in actors.get("sites", {}).items())
-        or f"{actors['client']} client"
-    )
-    on_ray = actors["executor"] == "ray"
-    rows: list[tuple[str, str, str]] = [
-        (
-            "actors on this machine",
-            clients if on_ray else "none",
-            "1 server, 1 evaluator" if on_ray else "all in one process",
-        ),
-        (
-            "each client actor holds",
-            f"{p['cpus_per_actor']:g} CPU",
-            f"{p['gpus_per_actor']:g} GPU" if p["gpus_per_actor"] else "no GPU",
-        ),
-        ("memory of a client actor", size(p["memory_bytes"]["client"]), "activations on top"),
-        ("parameters", f"{p['parameters']:,}", ""),
-        ("that train and travel", f"{p['trainable_parameters'] - p['home_parameters']:,}", ""),
-        *([("that train and stay at home", f"{p['home_parameters']:,}", "")] if p["home_parameters"] else []),
-        ("a transfer", f"{p['payload_bytes']:,} B", size(p["payload_bytes"])),
-        *_sent_differently(p),
-        *(
-            [("changes of the base sent down", f"{c['stacked']:,} as adapters", f"{c['whole']:,} whole")]
-            if (c := p.get("changes_sent"))
-            else []
-        ),
-        *((f"as {name}", f"{n:,} B", size(n)) for name, n in p["export_files"].items()),
-        ("work a sample", size(p["flops_per_sample"], "FLOP"), "forward and backward"),
-        *(
-            [("to encode a sample", size(p["encode_flops_per_sample"], "FLOP"), "once")]
-            if p["encode_flops_per_sample"]
-            else []
-        ),
-        *(
-            [("to prepare a client", size(p["preparation_flops"], "FLOP"), "once")]
-            if p["preparation_flops"]
-            else []
-        ),
-        *(
-            [("work a picture", size(p["flops_per_picture"], "FLOP"), f"{p['pictures']:,} are painted")]
-            if p["pictures"]
-            else []
-        ),
-        *_tuned_first(p),
-        ("", "", ""),
-        ("", "a round", f"{p['rounds']} rounds" + (", with the generator's" if "generator" in p else "")),
-    ]
-    rows.append(("transfers", f"{p['per_round']['transfers']:g}", f"{p['total']['transfers']:,}"))
-    sent = [key for key in p["total"] if key.startswith("bytes_")]
-    rows += [(k.removeprefix("bytes_"), size(p["per_round"].get(k, 0)), size(p["total"][k])) for k in sent]
-    if "symbols" in p["total"]:
-        rows.append(("symbols", f"{p['per_round']['symbols']:,}", f"{p['total']['symbols']:,}"))
-    for key, name, unit in (("sim_time_s", "simulated time", "s"), ("energy_j", "energy", "J")):
-        rows.append((name, size(p["per_round"][key], unit), size(p["total"][key], unit)))
-    money = ("paid", "paid"), ("social_cost", "the winners' true costs"), ("misreport_gain", "by misreports")
-    for key, name in money:
-        if key in p["total"]:
-            rows.append((name, f"{p['per_round'][key]:.4g}", f"{p['total'][key]:.4g}"))
-    return rows
-
-
-def _tuned_first(p: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """What the fine-tuning of a generator before the first round costs, where there is one."""
-    if "generator" not in p:
-        return []
-    total = p["generator"]["total"]
-    nbytes = sum(total[f"bytes_{direction}"] for direction in ("uplink", "downlink", "sidelink"))
-    spent = f"{size(total['sim_time_s'], 's')}, {size(total['energy_j'], 'J')}"
-    return [("the generator, tuned first", size(nbytes), spent)]
-
-
-def _show_cuts(cuts: list[dict[str, Any]], chosen: str) -> None:
-    """What each cut costs, the chosen one marked."""
-    title = "\nits cuts: FLOP a sample, what the client holds, what crosses for a batch, the first round"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for i, name in enumerate(("cut", "client", "server", "holds", "crosses", "time", "energy")):
-        table.add_column(name, justify="right" if i else "left", no_wrap=bool(i), overflow="fold")
-    for cut in cuts:
-        name = cut["cut"] + (f" .. {cut['tail']}" if cut["tail"] else "")
-        first = cut["first_round"]
-        flops = [size(cut["flops_per_sample"][side], "") for side in ("client", "server")]
-        crosses = size(sum(cut["bytes_per_batch"].values()))
-        if symbols := sum(cut.get("symbols_per_batch", {}).values()):
-            crosses += f", {symbols:,} symbols"
-        row = (
-            name,
-            *flops,
-            size(cut["part_bytes"]),
-            crosses,
-            size(first["sim_time_s"], "s"),
-            size(first["energy_j"], "J"),
-        )
-        table.add_row(*row, style="bold" if name == chosen else None)
-    Console().print(table, highlight=False)

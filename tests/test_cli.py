@@ -45,7 +45,7 @@ def test_what_is_shown_fits_eighty_columns(arguments, fedray, monkeypatch):
 
 
 def test_a_plan_of_many_sites_and_long_names_fits_eighty_columns_and_leaves_nothing_out(capsys, monkeypatch):
-    from fedray.terminal import show_plan
+    from fedray.plan_table import show_plan
 
     monkeypatch.setenv("COLUMNS", "80")
     sites = {f"hospital-number-{i}": i + 1 for i in range(12)}

@@ -192,6 +192,6 @@ def plan(scenario: Annotated[str, SCENARIO], set_: Set = None, seed: Seed = None
     if json:
         typer.echo(jsonlib.dumps(planned, indent=1))
         return
-    from fedray.terminal import show_plan
+    from fedray.plan_table import show_plan
 
     show_plan(planned)

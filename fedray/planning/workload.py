@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from fedray.planning.counting import (
     waits_s,
 )
 from fedray.planning.cuts import CutWork, cut_work, refusal
+from fedray.planning.notes import notes_of
 from fedray.scenario.kinds import user_kinds
 from fedray.scenario.plugins import modules_of
 from fedray.scenario.quantized_formats import QUANTIZED
@@ -191,7 +192,7 @@ def measure(scenario: Scenario, folder: Path, dataset: Dataset | None = None) ->
     if counted_by not in _counted:  # a sweep's variants often are the same
         _counted[counted_by] = _count(scenario, folder, dataset)
     counted = _counted[counted_by]
-    notes = (*_notes(scenario, folder, dataset), *counted.notes)
+    notes = (*notes_of(scenario, folder, dataset), *counted.notes)
     return replace(counted, notes=notes, waits_s=waits_s(scenario, dataset))
 
 
@@ -240,35 +241,6 @@ def _gathered_bytes(scenario: Scenario, rules: Rule) -> int:
     by_attackers = accumulator(scenario, rules).kept_bytes(rules.summed, updates)
     directions = 0 if scenario.evaluation.update_cosines_every is None else 8 * rules.layout.trained
     return max(rules.server_bytes(updates, scenario.population.clients), by_attackers) + directions
-
-
-def _notes(scenario: Scenario, folder: Path, dataset: Dataset) -> Iterator[str]:
-    """What is done in another way than one might think: a relay's rounding, captions that are cut."""
-    if scenario.topology.hands_model_on and scenario.payload != "fp32":
-        yield (
-            f"a relay hands the model itself on, here in {scenario.payload}: what a client changes of a"
-            " weight by less than that can tell is lost with each hop (topology parallel sends differences)"
-        )
-    gpus = scenario.runtime.gpus_per_actor
-    if not isinstance(gpus, str) and gpus > 1:
-        yield f"an actor computes on one GPU: of runtime.gpus_per_actor, {gpus:g}, the others stay unused"
-    if scenario.privacy is not None:
-        yield from scenario.privacy.notes(scenario)
-    if scenario.personal is not None and scenario.personal.kept_models:
-        yield "clients' own models stay with them: the server's model is evaluated and exported"
-    if scenario.aggregation.global_models > 1:
-        yield "the first of the clusters' models is evaluated; all are exported"
-    if scenario.tuning.local or scenario.model.trains_home:
-        yield (
-            "what stays with its client is not in the server's model, which is evaluated and exported: there"
-            " it has its initial values"
-        )
-    # captions of other sets are made of their labels' names, and short
-    reads = scenario.model.reads_captions and not dataset.has_test_set
-    if (reads or scenario.model.of_conversations) and not scenario.sites:
-        from fedray.learners.learners import learner_class
-
-        yield from learner_class(scenario.model).notes(scenario.model, folder, dataset.train, scenario.tuning)
 
 
 def _count(scenario: Scenario, folder: Path, dataset: Dataset) -> Workload:

@@ -15,8 +15,8 @@ def names() -> list[str]:
 
 
 def resolve(path: str, folder: Path) -> Path:
-    """`shipped:NAME` inside the package, or `shipped:NAME/FILE` in a folder there; anything else relative to
-    `folder`.
+    """`shipped:NAME`, or `shipped:NAME/FILE` in a shipped folder, inside the package; anything else relative
+    to `folder`.
 
     Raises:
         FileNotFoundError: saying what ships, for a name that does not.

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fedray import checks
+from fedray.executors.client_tests import GlobalModel
 from fedray.network.clock import time_round
 from fedray.network.ledger import Ledger
 from fedray.network.radio import Radio
@@ -132,8 +133,8 @@ def test_each_client_tests_its_own_model(tmp_path):
     assert [row["client"] for row in got] == list(range(5))
     for row in got:
         own = executor.versions.node(row["client"])
-        assert executor.clients.test_clients(2, own, [row["client"]], {}) == [row]
-    mean = executor.clients.test_clients(2, executor.buffer, range(5), {})
+        assert executor.clients.test_clients(GlobalModel(2, own, {}), [row["client"]], {}) == [row]
+    mean = executor.clients.test_clients(GlobalModel(2, executor.buffer, {}), range(5), {})
     assert [row["loss"] for row in mean] != [row["loss"] for row in got]
 
 
