@@ -10,7 +10,7 @@ from fedray.callbacks import Callback, ClientReport, EvaluationReport, RoundRepo
 from fedray.callbacks.dispatch import CallbackList
 from fedray.callbacks.reporting import reporters
 from fedray.checks import readable
-from fedray.data.census import census
+from fedray.data.census import MOST_CLIENTS, census
 from fedray.executors import (
     EvaluationHandle,
     Executor,
@@ -151,7 +151,8 @@ class Run:
             samples, held = readable(loaded, job.dataset)
             self.folder.belongs["data"] = fingerprint.of_data(samples, held)
             known = shared(scenario, samples, held)
-            if len(samples.label_names) > 1 and not scenario.data.partition.by_folder:
+            few = scenario.population.clients <= MOST_CLIENTS
+            if few and len(samples.label_names) > 1 and not scenario.data.partition.by_folder:
                 self.folder.write("partition.json", asdict(census(samples, held)))
             scenario, known = settle(scenario, loaded.folder, known, job.dataset)
         self.scenario = scenario = with_noise(scenario, [] if known is None else known.samples)
