@@ -36,6 +36,7 @@ NOT_RUN = {
     "needs an account of a hub": 2,  # tests/publishing has a hub of its own
     "takes minutes": 1,
     "answers until it is interrupted": 3,
+    "needs weights from the hub": 1,
 }
 # What is added to a command so that it takes seconds, by its start; the longest start that fits counts.
 ONE_STEP = "--set training.rounds=1 --set training.local_steps=1 --set evaluation={}"

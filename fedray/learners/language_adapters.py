@@ -34,7 +34,7 @@ class PeftAdapters(TakesAdapters):
     def adapter_layers(self) -> tuple[type, ...]:
         from transformers.pytorch_utils import Conv1D
 
-        return nn.Linear, nn.Embedding, Conv1D
+        return nn.Linear, Conv1D
 
     def adapter_targets(self, chosen: str | Sequence[str]) -> dict[str, list[str]]:
         """Names of layers of the network: `attention` are peft's own for its architecture, `all-linear` all

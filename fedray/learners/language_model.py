@@ -125,7 +125,13 @@ class LanguageModel(PeftAdapters, Answers, Learner):
         )
 
     def counted(self, batch: Tokens, samples: int) -> float:
-        return float(batch.judged)
+        """What the loss is a mean over: tokens that are judged.
+
+        Args:
+            batch: a step's, or a part of one.
+            samples: that it has.
+        """
+        return float(max(1, int((batch.targets != UNJUDGED).sum())))
 
     def _logits(self, tokens: Tensor, positions: Tensor, columns: Tensor) -> Tensor:
         """[r, c, vocabulary] of some columns.

@@ -38,11 +38,12 @@ def micro_batches(
         return
     counted = learner.counted(batch, size)
     for start in range(0, size, most):
-        piece = _piece(batch, slice(start, min(start + most, size)))
+        piece = part_of(batch, slice(start, min(start + most, size)))
         yield piece, learner.counted(piece, min(most, size - start)) / counted
 
 
-def _piece(batch: Any, samples: slice) -> Any:
+def part_of(batch: Any, samples: slice) -> Any:
+    """Some of the samples of a batch, which is a tensor, or an object of tensors."""
     if isinstance(batch, Tensor):
         return batch[samples]
     piece = copy(batch)

@@ -49,7 +49,8 @@ class Instructions(AlpacaSection):
     held_out: Fraction | None = Field(
         default=None,
         description="The share of every client's folder, file or column value that is kept to test on, drawn "
-        "by a hash of what is said. None: 0.1 where there is neither `test` nor `sites`, else 0.",
+        "by a hash of what is said; `holdout` is a share that clients measure themselves. None: 0.1 where "
+        "there is neither `test`, `sites` nor `holdout`, else 0.",
     )
     test: FilePath | None = Field(
         default=None,
@@ -71,7 +72,8 @@ class Instructions(AlpacaSection):
         """Of the conversations under `path`, that nobody trains on."""
         if self.held_out is not None:
             return self.held_out
-        return 0.0 if self.test is not None or self.sites is not None else HELD_OUT
+        others = (self.test, self.sites, self.holdout)
+        return HELD_OUT if all(other is None for other in others) else 0.0
 
     @property
     def has_test_set(self) -> bool:  # type: ignore[override]
@@ -86,7 +88,7 @@ class Instructions(AlpacaSection):
         if self.sites is not None:
             yield from site_conflicts(self.sites, scenario)
             if self.held_out:
-                expected = "none: evaluation.clients holds out a share of each client's, which stays there"
+                expected = "none: data.holdout keeps a share of each client's, which stays there"
                 yield Refused(".held_out", f"{self.held_out:g} beside data.sites", expected)
             if self.category is not None:
                 expected = "none: what a site's lines say is unknown elsewhere"

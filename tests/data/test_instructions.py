@@ -308,11 +308,12 @@ def test_of_each_category_about_the_same_share_is_held_out(tmp_path):
     assert np.bincount(test.labels).tolist() == [6, 6, 6]
 
 
-def test_without_saying_so_a_tenth_is_held_out_unless_there_is_a_test_file_or_a_site():
+def test_a_tenth_is_held_out_unless_something_else_is_tested_on():
     sites = {"north": {"folders": ["a"]}}
-    said = [section(), section(test="t"), section(sites=sites), section(held_out=0.5), section(held_out=0.0)]
-    assert [s.held_out_share for s in said] == [0.1, 0.0, 0.0, 0.5, 0.0]
-    assert [s.has_test_set for s in said] == [True, True, False, True, False]
+    options = [{}, {"test": "t"}, {"sites": sites}, {"holdout": 0.2}, {"held_out": 0.5}, {"held_out": 0.0}]
+    said = [section(**each) for each in options]
+    assert [s.held_out_share for s in said] == [0.1, 0.0, 0.0, 0.0, 0.5, 0.0]
+    assert [s.has_test_set for s in said] == [True, True, False, False, True, False]
 
 
 # --- sites, scenarios and resume

@@ -104,7 +104,8 @@ def test_beside_a_quantized_base_adapters_train_and_merge_into_the_bases_own_wei
 
 
 def test_a_split_with_embedding_and_head_at_home_learns_what_an_unsplit_model_learns(tmp_path):
-    v1 = SPLIT | {"variant": "splitfed_v1"}
+    """Also in micro-batches whose answers are not equally long."""
+    v1 = SPLIT | {"variant": "splitfed_v1", "micro_batches": 2}
     after = []
     for name, changes in (("split", {"topology": v1}), ("whole", {})):
         file = scenario(tmp_path, changes | {"tuning.targets": "all-linear"}, tie_word_embeddings=True)

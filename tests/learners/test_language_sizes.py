@@ -21,7 +21,6 @@ META = LearnerContext(NO_DATA, device=torch.device("meta"))
         ("HuggingFaceTB/SmolLM2-135M", 134_515_008, 460_800, 2_442_240),
         ("Qwen/Qwen2.5-0.5B-Instruct", 494_032_768, 540_672, 4_399_104),
         ("meta-llama/Llama-3.2-1B-Instruct", 1_235_814_400, 851_968, 5_636_096),
-        ("mistralai/Mistral-7B-v0.3", 7_248_023_552, 3_407_872, 20_971_520),
     ],
 )
 def test_adapters_of_a_base_on_the_hub_are_counted_without_its_weights(base, parameters, attention, linear):

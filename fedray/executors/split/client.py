@@ -21,6 +21,7 @@ from fedray.executors.split.crossings import crossing_seed, dropout_seed
 from fedray.executors.split.defences import defence
 from fedray.executors.split.split_model import InFlightBatch, PartWeights, SplitModel
 from fedray.learners.cut import named, tensors
+from fedray.learners.micro_batches import part_of
 from fedray.learners.stages import Values, inputs
 from fedray.randomness import generator, key
 from fedray.steps import Pass
@@ -202,11 +203,12 @@ class SplitClients(ClientDatasets):
             names = " and ".join(withheld)
             raise ValueError(f"{names}: got some where the server has the loss, expected a tail")
         size = len(next(iter(whole.values())))
+        counted = self.learner.counted(drawn, size)
         start = 0
         for part in parts(size, step.parts):
-            piece = {name: value[start : start + part] for name, value in whole.items()}
+            piece = part_of(drawn, slice(start, start + part))
             start += part
-            yield piece, part / size
+            yield inputs(piece), self.learner.counted(piece, part) / counted
 
     def _tail(self, round_number: int, update: SplitUpdate, step: Pass, arrived: Message) -> Message:
         """The loss, and the way back to what came down. What stayed at home waits for the rest of its
