@@ -194,8 +194,16 @@ class ClientHost(Actor):
     def test_clients(
         self, round_number: int, buffer: Any, server: Any, own: Any, clients: Sequence[int], *states: Any
     ) -> Any:
-        """Rows of tests (see client_tests.GlobalModel). `own`: the buffer that the clients have themselves;
-        None: the global one."""
+        """Rows of tests of these clients.
+
+        Args:
+            round_number: after which; 0: of the base model.
+            buffer: the global one.
+            server: what the server keeps beside it, where that is evaluated.
+            own: the buffer that the clients have themselves; None: the global one.
+            clients: by number.
+            states: what each one keeps.
+        """
         from fedray.executors.client_tests import GlobalModel
 
         kept = dict(zip(clients, states, strict=True)) if states else {}
