@@ -74,11 +74,13 @@ def disturbed(file: Path, out: Path, every_s: float) -> int:
         cluster.add_node(num_cpus=2, _system_config=PULSE)
         nodes = [cluster.add_node(num_cpus=1) for _ in range(3)]
         said = out.with_suffix(".txt")
-        with said.open("w") as stream:
-            command = [sys.executable, "-u", "-c", DRIVER, "run", str(file), "--out", str(out)]
-            process = subprocess.Popen(
-                command, env=os.environ | {"RAY_ADDRESS": cluster.address}, stdout=stream
-            )
+        command = [sys.executable, "-u", "-c", DRIVER, "run", str(file), "--out", str(out)]
+        known = os.environ | {"RAY_ADDRESS": cluster.address}
+        with (
+            said.open("w") as stream,
+            out.with_suffix(".err").open("w") as errors,
+        ):  # Ray says much of its losses
+            process = subprocess.Popen(command, env=known, stdout=stream, stderr=errors)
         next_s = time.monotonic() + every_s
         while process.poll() is None:
             time.sleep(0.2)
