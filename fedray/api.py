@@ -89,8 +89,8 @@ def run(
 
     Args:
         scenario: as `load` takes it.
-        out: the run folder, a new or an empty one; None: runs/NAME, or the first of runs/NAME-2, ... that is
-            free.
+        out: the run folder, a new or an empty one, or a URI of one elsewhere (s3://bucket/run); None:
+            runs/NAME, or the first of runs/NAME-2, ... that is free.
         callbacks: called as the run goes on; what they print is seen here. What anything else prints goes to
             run.log in the run folder.
         progress: show it here.
@@ -110,7 +110,7 @@ def run(
         )  # fmt: skip
     folder = execution.create(loaded, out)
     execute(folder, loaded, callbacks, progress)
-    return Run(folder.path)
+    return Run(folder.path, folder.remote)
 
 
 @python_words()
@@ -118,13 +118,18 @@ def open(folder: PathLike) -> Run:
     """The run that a folder holds, finished or in progress.
 
     Args:
-        folder: a run folder, of `run` or of the command line.
+        folder: a run folder, of `run` or of the command line, or its URI: what is there now is fetched, and
+            `resume` brings what is new there.
 
     Raises:
         ScenarioError: where it holds none.
     """
     from fedray.runs.folder import RunFolder
+    from fedray.runs.remote import Remote, is_uri
 
+    if isinstance(folder, str) and is_uri(folder):
+        remote = Remote(folder)
+        return Run(RunFolder.reopen(remote.fetch()).path, remote)
     return Run(RunFolder.reopen(Path(folder)).path)
 
 

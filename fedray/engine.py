@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 from fedray.augmentation.audit import audited
@@ -11,7 +10,7 @@ from fedray.callbacks import Callback, ClientReport, EvaluationReport, RoundRepo
 from fedray.callbacks.dispatch import CallbackList
 from fedray.callbacks.reporting import reporters
 from fedray.checks import readable
-from fedray.data.census import census
+from fedray.data.census import MOST_CLIENTS, census
 from fedray.executors import (
     EvaluationHandle,
     Executor,
@@ -41,6 +40,7 @@ from fedray.runs.recorder import Recorder, client_rows, finite, losses_of, rejec
 from fedray.scenario import Loaded, Refused, ScenarioError
 from fedray.schedule import Schedule
 from fedray.signed_rounds import SignedRounds
+from fedray.stopping import Watch
 
 # rounds that may train behind an evaluation; they are recorded and checkpointed once it has ended
 LOOK_AHEAD = 5
@@ -122,6 +122,7 @@ class Run:
         self.weights_sha256 = ""  # the last checkpoint's; empty: none was written by this process
         self.pending: list[PendingRound] = []
         self.baseline: EvaluationHandle | None = None  # of the base model, until it is written
+        self.watch = Watch(self.scenario.evaluation, folder)
 
     def execute(self) -> dict[str, Any]:
         """Gives result.json's object."""
@@ -130,6 +131,8 @@ class Run:
             self.restore()
             self.start()
             for round_number in range(self.first_round, self.scenario.training.rounds + 1):
+                if self.watch.stop is not None:
+                    break
                 self.train_round(round_number)
                 self.flush(round_number)
             return self.finish()
@@ -148,7 +151,8 @@ class Run:
             samples, held = readable(loaded, job.dataset)
             self.folder.belongs["data"] = fingerprint.of_data(samples, held)
             known = shared(scenario, samples, held)
-            if len(samples.label_names) > 1 and not scenario.data.partition.by_folder:
+            few = scenario.population.clients <= MOST_CLIENTS
+            if few and len(samples.label_names) > 1 and not scenario.data.partition.by_folder:
                 self.folder.write("partition.json", asdict(census(samples, held)))
             scenario, known = settle(scenario, loaded.folder, known, job.dataset)
         self.scenario = scenario = with_noise(scenario, [] if known is None else known.samples)
@@ -169,6 +173,7 @@ class Run:
     def restore(self) -> None:
         """Goes on from the newest whole checkpoint, or describes a new run."""
         self.executor.begin(self.known)
+        self.watch.open()
         state = None
         if self.resume:
             state = restore(self.loaded, self.folder, self.executor, self.listeners.on_note)
@@ -179,6 +184,7 @@ class Run:
             return
         refuse_other_noise(self.scenario, self.folder.read("privacy.json"))
         self.restored = True
+        self.watch.resume(state.round)
         self.first_round = state.round + 1
         self.ledger = state.ledger
         self.known.errors.update(errors_of_rounds(self.folder.client_rows()))
@@ -202,6 +208,9 @@ class Run:
         else:
             self.signed.begin()
             self.checkpoint(0)
+        if self.watch.waits:  # what is not measured at all is said before anything trains
+            self.start_baseline()
+            self.flush_baseline()
         self.folder.training = True
 
     def train_round(self, round_number: int) -> None:
@@ -241,7 +250,7 @@ class Run:
         if scenario.topology.relay_defence is not None:
             metrics |= rejections(in_order, scenario.attackers_in(round_number))
         due = scenario.is_evaluated(round_number)
-        evaluation = self.executor.evaluate(self.grid(round_number)) if due else None
+        evaluation = self.executor.evaluate(self.recorder.grid(round_number)) if due else None
         tests = self.executor.test_clients(round_number) if due and scenario.tested_clients else None
         ages = selected.staleness
         rows = client_rows(round_number, clients, reports, events, selected.payments, ages)
@@ -274,21 +283,23 @@ class Run:
         """Evaluates the base model, once, behind the first round: the evaluator's start shall not hold it
         up."""
         if self.baseline is None and not self.recorder.has_baseline:
-            self.baseline = evaluate_base(self.executor, self.scenario, self.grid(0))
+            self.baseline = evaluate_base(self.executor, self.scenario, self.recorder.grid(0))
 
     def flush(self, round_number: int) -> None:
         """Records the rounds whose evaluations have ended, and writes a checkpoint where one is due."""
         last = round_number == self.scenario.training.rounds
         running = any(pending.is_running for pending in self.pending)
-        if running and not last and len(self.pending) < LOOK_AHEAD:
+        if running and not last and not self.watch.waits and len(self.pending) < LOOK_AHEAD:
             return
         for pending in self.pending:
             self.record(pending)
         self.pending.clear()
-        if last or round_number - self.saved_round >= self.scenario.runtime.checkpoint_every:
+        due = round_number - self.saved_round >= self.scenario.runtime.checkpoint_every
+        if self.watch.decides(round_number) or last or due:
             self.checkpoint(round_number)
+            self.watch.keep(round_number)
         if self.baseline is not None and self.baseline.done():
-            self.record_baseline(self.baseline)
+            self.flush_baseline()
 
     def record(self, pending: PendingRound) -> None:
         """Writes a round down, and tells the callbacks."""
@@ -298,48 +309,41 @@ class Run:
         metrics |= evaluated or {}
         self.recorder.round(pending.events, metrics, pending.clients, tested)
         if evaluated is not None:
-            self.listeners.on_evaluation(EvaluationReport(number, evaluated, self.made(number)))
+            self.listeners.on_evaluation(EvaluationReport(number, evaluated, self.recorder.made(number)))
         self.listeners.on_round(RoundReport(number, self.scenario.training.rounds, metrics))
 
-    def record_baseline(self, evaluation: EvaluationHandle) -> None:
-        metrics = finite(evaluation.result())
+    def flush_baseline(self) -> None:
+        """Records the base model's evaluation, once it has ended."""
+        if self.baseline is None:
+            return
+        metrics = finite(self.baseline.result())
+        self.watch.refuse_unmeasured(metrics)
         self.recorder.baseline(metrics)
-        self.listeners.on_evaluation(EvaluationReport(0, metrics, self.made(0)))
+        self.listeners.on_evaluation(EvaluationReport(0, metrics, self.recorder.made(0)))
         self.baseline = None
 
     def checkpoint(self, round_number: int) -> None:
         self.weights_sha256 = self.folder.checkpoint(
-            round_number,
-            self.executor.checkpoint,
-            self.ledger,
-            self.elapsed_s(),
-            self.failures,
+            round_number, self.executor.checkpoint, self.ledger, self.elapsed_s(), self.failures,
             self.signed.seal,
-        )
+        )  # fmt: skip
         self.saved_round = round_number
 
     def finish(self) -> dict[str, Any]:
         """Exports the model, and writes the result."""
         self.start_baseline()
-        if self.baseline is not None:
-            self.record_baseline(self.baseline)
+        self.flush_baseline()
         if self.scenario.companion is not None:
             judged = audited(self.scenario, self.radio, self.known, self.executor, self.folder, self.ledger)
             self.folder.write("augmentation.json", judged)
+        last = self.recorder.last_round
+        sha256 = self.weights_sha256 or self.folder.newest_sha256()
+        decided = self.watch.decided(self.executor, self.listeners.on_note)
         self.executor.export(self.folder.path / "model")
         if self.scenario.privacy is not None:
             self.folder.write("privacy.json", facts(self.scenario, self.known.samples, pld=True))
-        sha256 = self.weights_sha256 or self.folder.newest_sha256()
-        return self.recorder.result(self.scenario.training.rounds, sha256)
+        return self.recorder.result(last, sha256, decided)
 
     def elapsed_s(self) -> float:
         """Wall-clock seconds of this run, also of the processes that it ran in before."""
         return time.monotonic() - self.began
-
-    def grid(self, round_number: int) -> Path:
-        """Where an evaluation writes what the model makes."""
-        return self.folder.path / "samples" / f"round-{round_number:04d}.png"
-
-    def made(self, round_number: int) -> Path | None:
-        grid = self.grid(round_number)
-        return grid if grid.is_file() else None

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fedray import checks, engine, executors, sweep, tune_first
+from fedray import checks, engine, executors, mirror, sweep, tune_first
 from fedray.callbacks import Callback
 from fedray.failures import failure
 from fedray.report import page, tables
@@ -13,6 +13,7 @@ from fedray.resume import finished, refuse_changed_code, refuse_edited, reopened
 from fedray.runs import reader
 from fedray.runs.folder import RunFolder, new_path, unwritable
 from fedray.runs.log import logged
+from fedray.runs.remote import Remote, is_uri, remove
 from fedray.scenario import Loaded
 from fedray.terminal import Quiet
 
@@ -20,25 +21,50 @@ from fedray.terminal import Quiet
 def create(loaded: Loaded, out: str | os.PathLike[str] | None = None) -> RunFolder:
     """The folder of a new run of a scenario that was checked, once Ray answers where it is needed."""
     executors.refuse_silent_ray(loaded.scenario)
+    if isinstance(out, str) and is_uri(out):
+        return _create_elsewhere(loaded, Remote(out))
     path = Path(out) if out is not None else new_path(loaded.scenario.name)
     return RunFolder.create(path, loaded)
 
 
+def _create_elsewhere(loaded: Loaded, remote: Remote) -> RunFolder:
+    """A new run whose folder is elsewhere, and on this machine while it runs."""
+    remote.refuse_taken()
+    folder = RunFolder.create(remote.staging(), loaded)
+    folder.remote = remote
+    try:
+        remote.push(folder.path)
+    except OSError as e:
+        remove(folder.path)
+        raise remote.refused(e, "a place that can be written") from None
+    return folder
+
+
+def opened(place: str | os.PathLike[str], option: str = "") -> RunFolder:
+    """The folder of a run, of this machine or fetched from elsewhere; `option` is the command line's."""
+    if isinstance(place, str) and is_uri(place):
+        remote = Remote(place)
+        folder = RunFolder.reopen(remote.fetch(), option)
+        folder.remote = remote
+        return folder
+    return RunFolder.reopen(Path(place), option)
+
+
 def reopen(
-    path: Path, rounds: int | None = None, accept_changed_code: bool = False
+    place: str | os.PathLike[str], rounds: int | None = None, accept_changed_code: bool = False
 ) -> tuple[RunFolder, Loaded, dict[str, Any] | None]:
     """The folder of a run that is to go on, its scenario, and its result where it is done.
 
     Args:
-        path: the run folder.
+        place: the run folder, or its URI.
         rounds: up to which it goes on; None: as its scenario says.
         accept_changed_code: go on, too, where the code of a user's own kinds is other than before.
     """
-    folder = RunFolder.reopen(path, "--resume ")
-    if rounds is not None and (before := reader.scenario(path)).scenario.sweep is not None:
+    folder = opened(place, "--resume ")
+    if rounds is not None and (before := reader.scenario(folder.path)).scenario.sweep is not None:
         return folder, checks.refuse_missing(sweep.longer(folder, before, rounds)), None
     loaded = reopened(folder, rounds)
-    if (result := finished(folder, loaded.scenario.training.rounds)) is not None:
+    if (result := finished(folder, loaded.scenario.training.rounds, stopped=rounds is None)) is not None:
         refuse_edited(folder, loaded)
         return folder, loaded, result
     if not accept_changed_code:
@@ -69,6 +95,17 @@ def execute(
         ScenarioError: before anything trains; a new run's folder is gone then.
         RunFailed: afterwards.
     """
+    with mirror.mirrored(folder.remote, folder.path, progress.on_note):
+        return _execute(folder, loaded, progress, callbacks, resume)
+
+
+def _execute(
+    folder: RunFolder,
+    loaded: Loaded,
+    progress: Quiet,
+    callbacks: Sequence[Callback],
+    resume: bool,
+) -> dict[str, Any]:
     try:
         with logged(folder.path / "run.log", progress.out, progress.err):
             if loaded.scenario.sweep:

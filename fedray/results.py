@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fedray.callbacks import Callback
     from fedray.notebook import Svg
     from fedray.runs.folder import RunFolder
+    from fedray.runs.remote import Remote
 
 PathLike = str | os.PathLike[str]
 
@@ -28,10 +29,12 @@ class Run:
 
     Args:
         path: the run folder.
+        remote: where else it is, of a run that was opened by a URI.
     """
 
-    def __init__(self, path: PathLike) -> None:
+    def __init__(self, path: PathLike, remote: "Remote | None" = None) -> None:
         self.path = Path(path)
+        self.remote = remote
 
     def __repr__(self) -> str:
         return f"<fedray.Run {self.path}>"
@@ -246,6 +249,7 @@ class Run:
 
         refuse_no_callbacks(callbacks)
         folder, loaded, result = execution.reopen(self.path, rounds, accept_changed_code)
+        folder.remote = self.remote
         if result is None:
             execute(folder, loaded, callbacks, progress, resume=True)
         return self

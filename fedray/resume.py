@@ -69,9 +69,14 @@ def refuse_changed_code(run: RunFolder, loaded: Loaded) -> None:
         raise ScenarioError([f"--resume {run.path}: {line} {accept}" for line in others])
 
 
-def finished(run: RunFolder, rounds: int = 0) -> dict[str, Any] | None:
-    """result.json of a run that is done, with so many rounds at least, and still has what it recorded of
-    them."""
+def finished(run: RunFolder, rounds: int = 0, stopped: bool = False) -> dict[str, Any] | None:
+    """result.json of a run that is done, and still has what it recorded of its rounds.
+
+    Args:
+        run: its folder.
+        rounds: that it has at least.
+        stopped: whether one that its evaluations ended before is done too.
+    """
     try:
         result: dict[str, Any] | None = run.read("result.json")
         if result is None or result.get("status") != "done" or "variants" in result:
@@ -79,7 +84,8 @@ def finished(run: RunFolder, rounds: int = 0) -> dict[str, Any] | None:
         recorded = [row["round"] for row in run.rows()]
     except ScenarioError:
         return None
-    return result if recorded == list(range(1, result["rounds"] + 1)) and result["rounds"] >= rounds else None
+    enough = result["rounds"] >= rounds or (stopped and "stopped" in result)
+    return result if enough and recorded == list(range(1, result["rounds"] + 1)) else None
 
 
 def restore(loaded: Loaded, run: RunFolder, executor: Executor, note: Note) -> State | None:

@@ -45,7 +45,7 @@ class Variant:
     def is_done(self) -> bool:
         """Whether it has come to its end, after all its rounds or because its evaluations ended it."""
         result = self.result
-        return result is not None and (result["rounds"] >= self.rounds or "stopped" in result)
+        return result is not None and ((result.get("rounds") or 0) >= self.rounds or "stopped" in result)
 
 
 def longer(run: RunFolder, loaded: Loaded, rounds: int) -> Loaded:

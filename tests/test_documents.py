@@ -52,6 +52,8 @@ QUICK = {
     "fedray run gan.yaml": f"{ONE_STEP} --set evaluation.quality.images=16 {SERIAL}",
     "fedray run at-home.yaml": f"--set training.rounds=1 {SERIAL}",
     "fedray run personal.yaml": f"--set training.rounds=1 {SERIAL}",
+    "fedray run schedule.yaml": "--set training.rounds=6 --set training.batch_size=2 "
+    f"--set evaluation.every=1 {SERIAL}",
     "fedray run watched.yaml": "--set training.rounds=1 --set runtime.executor=serial",
     "fedray run cell.yaml": f"--set training.rounds=1 {SERIAL}",
     "fedray run split.yaml": f"{ONE_STEP} {SERIAL}",

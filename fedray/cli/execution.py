@@ -26,11 +26,15 @@ def run(
     set_: Set = None,
     seed: Seed = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The run folder; otherwise a new one under runs/.")
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="The run folder, or a URI such as s3://bucket/run; otherwise a new folder under runs/.",
+        ),
     ] = None,
     resume: Annotated[
-        Path | None,
-        typer.Option(metavar="RUN", help="Go on from the newest whole checkpoint of this run folder."),
+        str | None,
+        typer.Option(metavar="RUN", help="Go on from the newest whole checkpoint of this run folder or URI."),
     ] = None,
     rounds: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="With --resume: go on up to round N.")
@@ -62,18 +66,21 @@ def run(
     if scenario is not None:
         loaded = checks.check(checks.find(scenario), set_ or (), seed)  # before what takes long to import
     from fedray import execution
+    from fedray.runs.remote import remove
 
     if resume is not None:
         folder, loaded, result = execution.reopen(resume, rounds, accept_changed_code)
         if result is not None:
-            _finish(folder.path, result, json, quiet, "was already done")
+            _finish(folder, result, json, quiet, "was already done")
             return
     else:
         folder = execution.create(loaded, out)
     result = _execute(folder, loaded, quiet or json, resume is not None)
-    _finish(folder.path, result, json, quiet, result["status"])
+    _finish(folder, result, json, quiet, result["status"])
+    if folder.remote is not None and result["status"] == "done":
+        remove(folder.path)
     if result["status"] != "done":
-        fail([f"some variants failed; {_go_on(folder.path)}"], 1)
+        fail([f"some variants failed; {_go_on(folder)}"], 1)
 
 
 def _execute(folder: "RunFolder", loaded: "Loaded", quiet: bool, resume: bool) -> dict[str, Any]:
@@ -90,54 +97,61 @@ def _execute(folder: "RunFolder", loaded: "Loaded", quiet: bool, resume: bool) -
             raise
         advice = [f"what to try: {e.advice}"] if e.advice else []
         facts = [str(file) for name in ("error.json", "run.log") if (file := folder.path / name).exists()]
-        see = f"see {' and '.join(facts)}; {_go_on(folder.path)}"
+        see = f"see {' and '.join(facts)}; {_go_on(folder)}"
         fail([f"the run failed: {e}", *advice, see], 1)
     except KeyboardInterrupt:
         progress.close()
-        fail([f"interrupted; {_go_on(folder.path)}"], 1)
+        fail([f"interrupted; {_go_on(folder)}"], 1)
     finally:
         progress.close()
 
 
-def _go_on(run: Path) -> str:
-    return f"to go on: fedray run --resume {run}"
+def _go_on(folder: "RunFolder") -> str:
+    return f"to go on: fedray run --resume {folder.path if folder.remote is None else folder.remote.shown}"
 
 
-def _finish(path: Path, result: dict[str, Any], json: bool, quiet: bool, how: str) -> None:
+def _finish(folder: "RunFolder", result: dict[str, Any], json: bool, quiet: bool, how: str) -> None:
+    path = folder.path
+    place = str(path) if folder.remote is None else folder.remote.place
     if json:
-        typer.echo(jsonlib.dumps({"run": str(path), **result}, indent=1))
+        run = place if folder.remote is None else folder.remote.shown
+        typer.echo(jsonlib.dumps({"run": run, **result}, indent=1))
         return
     for name, one in result.get("variants", {"": result}).items():
         details = "see its error.json and output.log"
         if one["status"] == "done":
             details = f"{one['rounds']} rounds, weights {one['weights_sha256'][:12]}"
-        typer.echo(printable(f"{path / name} {one['status'] if name else how}: {details}"))
+        shown = f"{place}/{name}" if name else place
+        typer.echo(printable(f"{shown} {one['status'] if name else how}: {details}"))
     if (path / "report.html").exists():
-        typer.echo(f"report: {path / 'report.html'}")
+        typer.echo(f"report: {place}/report.html")
     if "variants" in result:
-        _show_tables(path, result.get("summary") or {})
+        _show_tables(path, place, result.get("summary") or {})
     if not quiet and "variants" not in result:
-        opens = (
-            f"; or load {path / 'model'} in diffusers"
-            if "model/text_encoder/config.json" in result["artifacts"]
-            else ""
-        )
-        writes = any(file.startswith("samples/") and file.endswith(".txt") for file in result["artifacts"])
-        typer.echo(
-            f'next: fedray generate {path} --prompt "..."{opens}'
-            if opens or writes
-            else f"next: look into {path / 'model'}"
-        )
+        typer.echo(_next(place if folder.remote is None else folder.remote.shown, place, result))
 
 
-def _show_tables(path: Path, summary: dict[str, Any]) -> None:
+def _next(run: str, place: str, result: dict[str, Any]) -> str:
+    """What a person may type now."""
+    opens = (
+        f"; or load {place}/model in diffusers"
+        if "model/text_encoder/config.json" in result["artifacts"]
+        else ""
+    )
+    writes = any(file.startswith("samples/") and file.endswith(".txt") for file in result["artifacts"])
+    if opens or writes:
+        return f'next: fedray generate {run} --prompt "..."{opens}'
+    return f"next: look into {place}/model"
+
+
+def _show_tables(path: Path, place: str, summary: dict[str, Any]) -> None:
     """What a sweep's runs under several seeds say together, and where its tables are."""
     from fedray.report import tables
 
     for line in tables.described(summary):
         typer.echo(printable(line))
     if (path / tables.CSV).exists():
-        typer.echo(f"tables: {path / tables.CSV}, {path / tables.LATEX}")
+        typer.echo(f"tables: {place}/{tables.CSV}, {place}/{tables.LATEX}")
 
 
 @app.command(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fedray.cli.shared import Json, app, fail
+from fedray.cli.shared import Json, app, fail, run_folder
 from fedray.errors import printable
 
 
@@ -18,7 +18,7 @@ from fedray.errors import printable
     )
 )
 def publish(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The folder of a finished run, or its URI.")],
     repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The repository on the hub.")],
     dry_run: Annotated[
         Path | None,
@@ -36,7 +36,7 @@ def publish(
     from fedray.publishing.publish import publish as published
 
     try:
-        result = published(run, repo, dry_run, license_name, private)
+        result = published(run_folder(run), repo, dry_run, license_name, private)
     except NotPublished as e:
         fail([str(e)], 1)
     if json:

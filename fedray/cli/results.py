@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fedray.cli.shared import Json, app, fail
+from fedray.cli.shared import Json, app, fail, run_folder
 from fedray.errors import printable
 
 
@@ -18,7 +18,8 @@ from fedray.errors import printable
 )
 def generate(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="A run folder, of a finished run or one in progress.")
+        str,
+        typer.Argument(metavar="RUN", help="A run folder, of a finished run or one in progress, or its URI."),
     ],
     prompt: Annotated[
         list[str] | None,
@@ -55,7 +56,9 @@ def generate(
     """Images or texts from a run. Their prompt, seed and settings are in each PNG."""
     from fedray.generate import generate as generated
 
-    rows = generated(run, prompt or [], out, num, seed, guidance, steps, negative, compare, condition)
+    rows = generated(
+        run_folder(run), prompt or [], out, num, seed, guidance, steps, negative, compare, condition
+    )
     files = list(dict.fromkeys(row["file"] for row in rows))
     if json:
         typer.echo(
@@ -74,7 +77,7 @@ def generate(
 )
 def report(
     runs: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(metavar="RUN...", help="Run folders; several are compared, a sweep's variants too."),
     ],
     out: Annotated[
@@ -95,11 +98,14 @@ def report(
     """One self-contained HTML page of a run, or of several compared."""
     from fedray.report.page import write
 
-    typer.echo(write(runs, out, network))
+    folders = [run_folder(run) for run in runs]
+    if out is None and folders[0] != Path(runs[0]):
+        out = Path("report.html")  # what was fetched is nobody's to look into
+    typer.echo(write(folders, out, network))
     if tables is not None:
         from fedray.report.tables import write as write_tables
 
-        for file in write_tables(runs, tables):
+        for file in write_tables(folders, tables):
             typer.echo(file)
 
 
@@ -108,7 +114,7 @@ def report(
     " signed, 1 something was changed, 2 no ledger there, or bad usage."
 )
 def verify(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run with a ledger.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The folder of a run with a ledger, or its URI.")],
     round_: Annotated[
         int | None,
         typer.Option("--round", min=1, metavar="N", help="With --client: one update's proof."),
@@ -125,7 +131,7 @@ def verify(
     from fedray.verification import lines
     from fedray.verification import verify as verified
 
-    result = verified(run, round_, client)
+    result = verified(run_folder(run), round_, client)
     if json:
         typer.echo(jsonlib.dumps(result, indent=1))
     elif not result["problems"]:

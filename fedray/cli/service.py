@@ -2,12 +2,11 @@
 
 import os
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fedray.cli.shared import app
+from fedray.cli.shared import app, run_folder
 
 TOKEN = "FEDRAY_SERVE_TOKEN"
 NEEDS = ("fastapi", "prometheus_client", "starlette", "uvicorn")
@@ -22,7 +21,7 @@ NEEDS = ("fastapi", "prometheus_client", "starlette", "uvicorn")
 )
 def serve(
     runs: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             metavar="RUN...",
             help="A run folder; or several with LoRA adapters over one base model, each chosen by its name.",
@@ -60,7 +59,7 @@ def serve(
 
     token = os.environ.get(TOKEN) or None
     refuse_open(host, token)
-    served = read_runs(runs)
+    served = read_runs([run_folder(run) for run in runs])
     from fedray.http_service.deployment import Endpoint, serve
 
     def on_start(address: str) -> None:

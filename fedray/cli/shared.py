@@ -1,6 +1,8 @@
 """The command line's application, and what its verbs share."""
 
+import atexit
 import sys
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -57,6 +59,17 @@ Set = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option(help="Another seed than the scenario's.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, and nothing else.")]
+
+
+def run_folder(place: str) -> Path:
+    """A run's folder of this machine: its path, or what is fetched from its URI until this process ends."""
+    from fedray.runs.remote import Remote, is_uri, remove
+
+    if not is_uri(place):
+        return Path(place)
+    folder = Remote(place).fetch()
+    atexit.register(remove, folder)
+    return folder
 
 
 def fail(lines: list[str], code: int) -> NoReturn:

@@ -43,6 +43,10 @@ class Augment(ABC):
             generator: every draw comes from it, on the CPU: the same on every device.
         """
 
+    def mirrored(self, n: int, generator: torch.Generator) -> Tensor:
+        """Which of n images become their mirror images, bool [n] on the CPU; of a Section that `mirrors`."""
+        raise NotImplementedError(f"{type(self).__name__} says not which images it mirrors")
+
 
 class Transformed(Augment):
     """One that a transform of torchvision.transforms.v2 makes of each image."""

@@ -7,6 +7,8 @@ import numpy as np
 
 from fedray.data.samples import Samples
 
+MOST_CLIENTS = 100_000  # of whom it is written: of more, nobody looks at them one by one
+
 
 @dataclass(frozen=True)
 class Census:

@@ -34,7 +34,7 @@ class HuggingFaceSource(Source):
             captions = tables.texts(table, columns.caption, "data.columns.caption")
         channels = section.channels if split == "train" else self._images.channels
         root = tables.root_of(section, self.folder)
-        return TableImages(table, columns.image, root, labels, names, captions, channels)
+        return TableImages(table, columns.image, root, labels, names, captions, channels, section.pads)
 
     @property
     def info(self) -> DatasetInfo:

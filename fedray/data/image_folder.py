@@ -1,7 +1,8 @@
-"""Image folders in the convention of Hugging Face's imagefolder: images, and `metadata.jsonl` with their
-captions."""
+"""Image folders in the convention of Hugging Face's imagefolder: images, and `metadata.jsonl`, `.csv` or
+`.parquet` with their captions; or a text beside each image, as trainers of Stable Diffusion have it."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ class ImageFolderSource(Source):
     def open(self, split: Split) -> Files:
         assert split == "train", "an image folder has no test split"
         section = self.section
-        return read(
+        samples = read(
             section.path,
             self.folder,
             "data",
@@ -37,6 +38,7 @@ class ImageFolderSource(Source):
             condition_column=self.condition_column,
             clients=section.partition.by_folder,
         )
+        return replace(samples, pads=section.pads)
 
     def open_at_site(self, site: str) -> tuple[Files, Mapping[int, np.ndarray]]:
         section = self.section
@@ -55,7 +57,7 @@ class ImageFolderSource(Source):
         )
         groups = np.asarray(samples.groups)
         clients = section.clients_at_sites()[site]
-        return samples, {
+        return replace(samples, pads=section.pads), {
             client: np.flatnonzero(groups == composed(name))
             for client, name in zip(clients, at_site.folders, strict=True)
         }
@@ -75,16 +77,17 @@ def read(
 ) -> Files:
     """Every image under a folder. An image's group is the first folder on its way down, its label the last.
 
-    `metadata.jsonl` may lie in the folder itself or in any of its folders; `file_name` is relative to its
-    own, and of several captions the nearest counts. A file that a line names is an image whatever its suffix;
-    one that is only another's condition picture is no sample.
+    `metadata.jsonl` (or .csv, .parquet) may lie in the folder itself or in any of its folders; `file_name`
+    is relative to its own, and of several captions the nearest counts. The caption of an image that none
+    names is in the text of its name beside it, where there is one; its lines are joined. A file that a line
+    names is an image whatever its suffix; one that is only another's condition picture is no sample.
 
     Args:
         path: relative to `folder`, or shipped:NAME.
         folder: the scenario's.
         section: the scenario's section, whose `path` this is.
         caption_key: what metadata.jsonl calls a caption.
-        caption: for images that it does not name; None where each needs its own.
+        caption: for images that have none; None where each needs its own; with "" no texts are read.
         only: of the root's folders, the ones to read, in this order.
         condition_column: what metadata.jsonl calls an image's condition picture; None: there are none.
         clients: whether each of the root's folders is a client's: no file may be two's.
@@ -98,18 +101,26 @@ def read(
     if not root.is_dir():
         raise Refused(key, repr(path), "a folder of images" + ("" if not root.exists() else ", not a file"))
     files = Walk(root, key, _wanted, only, closed).files()
-    lists = [f for f in files if f.names[-1] == metadata.NAME]
+    lists = [f for f in files if f.names[-1] in metadata.NAMES]
+    by_names = {f.names: f for f in files}
     order = None if only is None else {composed(name): i for i, name in enumerate(only)}
     keys = metadata.Keys(caption_key, condition_column)
-    rows = metadata.rows(lists, {f.names: f for f in files}, key, keys, order)
+    rows = metadata.rows(lists, by_names, key, keys, order)
     images = _images(files, rows, order)
     _refuse_empty(root, only, images, key)
+    texts = {} if caption == "" else _texts([i for i in images if i.names not in rows], by_names)
+    rows |= {names: metadata.Row(_caption(text.file, key)) for names, text in texts.items()}
     _refuse_without_line([image for image in images if image.names not in rows], section, keys, caption)
     said = [rows.get(image.names, metadata.Row(caption or "")) for image in images]
     conditions = [row.condition for row in said if row.condition is not None]
     if clients:
-        refuse_shared([*images, *lists, *conditions], _group, key)
+        refuse_shared([*images, *lists, *texts.values(), *conditions], _group, key)
         _refuse_foreign(images, said, key)
+    return _samples(root, images, said)
+
+
+def _samples(root: Path, images: Sequence[FileBelow], said: Sequence[metadata.Row]) -> Files:
+    """Images with what is said of each; an image's label is its folder's name."""
     labels_of = [image.names[-2] if _group(image) else composed(root.name) for image in images]
     label_names, labels = np.unique(labels_of, return_inverse=True)
     return Files(
@@ -118,7 +129,7 @@ def read(
         [_group(image) for image in images],
         labels,
         label_names.tolist(),
-        [condition.file for condition in conditions],
+        [row.condition.file for row in said if row.condition is not None],
     )
 
 
@@ -142,7 +153,22 @@ def _refuse_without_line(
             raise Refused(key, f"{image.file} without a condition picture", expected)
         if caption is None:
             got = f"{image.file} without a caption"
-            raise Refused(key, got, f"a line for it in metadata.jsonl, or {section}.caption for all")
+            expected = f"a line for it in metadata.jsonl, a text beside it, or {section}.caption for all"
+            raise Refused(key, got, expected)
+
+
+def _texts(images: Sequence[FileBelow], files: Mapping[Names, FileBelow]) -> dict[Names, FileBelow]:
+    """The texts beside some of these images, by their images."""
+    named = {image.names: (*image.names[:-1], f"{Path(image.names[-1]).stem}.txt") for image in images}
+    return {image: files[text] for image, text in named.items() if text in files}
+
+
+def _caption(file: Path, key: str) -> str:
+    """What a text says, in one line."""
+    caption = " ".join(metadata.text_of(file, key, "a caption").split())
+    if not caption:
+        raise Refused(key, f"{file} without a caption", "text in it")
+    return caption
 
 
 def _images(
@@ -167,7 +193,7 @@ def _refuse_foreign(images: Sequence[FileBelow], said: Sequence[metadata.Row], k
 
 
 def _wanted(name: str) -> bool:
-    return name == metadata.NAME or Path(name).suffix.lower() in SUFFIXES | UNREAD
+    return name in metadata.NAMES or Path(name).suffix.lower() in SUFFIXES | UNREAD
 
 
 def _group(file: FileBelow) -> str:

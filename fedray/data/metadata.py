@@ -1,24 +1,26 @@
-"""`metadata.jsonl`: captions of the images in its folder and below, and their
-condition pictures where there are some, a JSON object a line (Hugging Face's
-imagefolder)."""
+"""`metadata.jsonl`, `.csv` or `.parquet`: captions of the images in its folder and below, and their
+condition pictures where there are some, an image a row (Hugging Face's imagefolder)."""
 
+import csv
+import io
 import json
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from fedray.data.decode import FORMATS, SUFFIXES, verify_header
 from fedray.data.folders import FileBelow, Names, composed
 from fedray.errors import reason
 from fedray.scenario.base import Refused
 
-NAME = "metadata.jsonl"
+NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 
 
 @dataclass(frozen=True)
 class Keys:
-    """What a line calls its values: the caption, and the condition picture, None where there is none."""
+    """What a row calls its values: the caption, and the condition picture, None where there is none."""
 
     caption: str
     condition: str | None = None
@@ -58,6 +60,11 @@ def rows(
             twice.
     """
     by_names: dict[Names, Row] = {}
+    folders: dict[Names, FileBelow] = {}
+    for file in metadata:
+        other = folders.setdefault(file.names[:-1], file)
+        if other is not file:
+            raise Refused(key, f"{other.file} and {file.names[-1]} beside it", "one of them")
     for file in sorted(metadata, key=lambda f: len(f.names)):
         by_names |= _Lines(file, files, key, keys, only).rows()
     return by_names
@@ -82,19 +89,11 @@ class _Lines:
         self._only = only if not self._folder else None
 
     def rows(self) -> dict[Names, Row]:
-        try:
-            text = self._file.read_bytes().decode("utf-8-sig")
-        except (OSError, UnicodeDecodeError) as e:
-            raise Refused(
-                self._key, f"{self._file}, which cannot be read: {reason(e)}", "JSON lines in UTF-8"
-            ) from None
         by_names: dict[Names, Row] = {}
-        lines: dict[Names, int] = {}
-        for number, line in enumerate(text.split("\n"), 1):  # splitlines would break a caption at U+2028
-            if not line.strip():
-                continue
-            where = f"{self._file}:{number}"
-            name, caption, condition = self._values(where, line)
+        lines: dict[Names, str] = {}
+        for place, values, shown in _READ[self._file.suffix](self._file, self._key):
+            where = f"{self._file}:{place}"
+            name, caption, condition = self._values(where, values, shown)
             names = self._named(where, name)
             if names is None:
                 continue
@@ -104,7 +103,7 @@ class _Lines:
                     f"{where}: {_short(name)}, which line {lines[names]} names too",
                     "one line for an image",
                 )
-            lines[names] = number
+            lines[names] = place
             picture = None
             if condition is not None:
                 picture = self._condition(where, condition)
@@ -118,16 +117,14 @@ class _Lines:
             raise Refused(self._key, f"{where}: {_short(name)}, which is in none of them", expected)
         return self._files[names]
 
-    def _values(self, where: str, line: str) -> tuple[str, str, str | None]:
-        """The names of a line's image, its caption, and of its condition picture where there is to be one."""
-        try:
-            row = json.loads(line)
-        except ValueError as e:
-            raise Refused(self._key, f"{where}: {e}", "one JSON object a line") from None
-        except RecursionError:
-            raise Refused(
-                self._key, f"{where}: brackets within brackets, too deep to read", "one JSON object a line"
-            ) from None
+    def _values(self, where: str, row: Any, shown: str) -> tuple[str, str, str | None]:
+        """The names of a row's image, its caption, and of its condition picture where there is to be one.
+
+        Args:
+            where: file and row.
+            row: what it says, by column; anything else is refused.
+            shown: the same in a message.
+        """
         keys = self._keys
         values = row if isinstance(row, dict) else {}
         name = values.get("file_name")
@@ -135,12 +132,12 @@ class _Lines:
         condition = None if keys.condition is None else values.get(keys.condition)
         lacks_condition = keys.condition is not None and not isinstance(condition, str)
         if not isinstance(name, str) or not isinstance(caption, str) or lacks_condition:
-            raise Refused(self._key, f"{where}: {line[:60]}", keys.expected())
+            raise Refused(self._key, f"{where}: {shown[:60]}", keys.expected())
         try:
             caption.encode()
         except UnicodeEncodeError:
             raise Refused(
-                self._key, f"{where}: {line[:60]}", f'whole characters as "{keys.caption}"'
+                self._key, f"{where}: {shown[:60]}", f'whole characters as "{keys.caption}"'
             ) from None
         return name, caption, condition
 
@@ -169,6 +166,67 @@ class _Lines:
         if os.path.isdir(place):
             return "is a folder"
         return "is hidden, or a link that is not followed" if os.path.exists(place) else "is missing"
+
+
+Read = Iterator[tuple[str, Any, str]]  # of each row its place, what it says by column, and how that is shown
+
+
+def text_of(file: Path, key: str, expected: str) -> str:
+    """A file's text; raises Refused where it is none in UTF-8.
+
+    Args:
+        file: to be read.
+        key: the scenario's, that led to it.
+        expected: of the file, in the message.
+    """
+    try:
+        return file.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as e:
+        raise Refused(key, f"{file}, which cannot be read: {reason(e)}", f"{expected} in UTF-8") from None
+
+
+def _json_lines(file: Path, key: str) -> Read:
+    text = text_of(file, key, "JSON lines")
+    for number, line in enumerate(text.split("\n"), 1):  # splitlines would break a caption at U+2028
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as e:
+            raise Refused(key, f"{file}:{number}: {e}", "one JSON object a line") from None
+        except RecursionError:
+            got = f"{file}:{number}: brackets within brackets, too deep to read"
+            raise Refused(key, got, "one JSON object a line") from None
+        yield str(number), row, line
+
+
+def _comma_separated(file: Path, key: str) -> Read:
+    """The first line names the columns."""
+    text = text_of(file, key, "comma-separated values")
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    while True:
+        try:
+            row = next(reader, None)
+        except csv.Error as e:
+            raise Refused(key, f"{file}:{reader.line_num + 1}: {e}", "comma-separated values") from None
+        if row is None:
+            return
+        yield str(reader.line_num), row, str({k: v for k, v in row.items() if v is not None})
+
+
+def _parquet(file: Path, key: str) -> Read:
+    from pyarrow.lib import ArrowException
+    from pyarrow.parquet import read_table
+
+    try:
+        rows = read_table(file).to_pylist()
+    except (ArrowException, OSError) as e:
+        raise Refused(key, f"{file}, which cannot be read: {reason(e)}", "a parquet file") from None
+    for number, row in enumerate(rows, 1):
+        yield str(number), row, str(row)
+
+
+_READ = {".jsonl": _json_lines, ".csv": _comma_separated, ".parquet": _parquet}
 
 
 def _short(name: str) -> str:

@@ -89,7 +89,11 @@ class IidPartition(Partition):
             drawn = np.sort(rng.integers(n, size=(clients, each), dtype=np.int32), axis=1)
             return Holdings(indices=drawn.ravel(), sizes=np.full(clients, each))
         refuse_too_few(clients, n)
-        return Holdings([np.sort(part) for part in np.array_split(rng.permutation(n), clients)])
+        dealt = rng.permutation(n)
+        sizes = np.full(clients, n // clients)
+        sizes[: n % clients] += 1
+        owner = np.repeat(np.arange(clients, dtype=np.int32), sizes)
+        return Holdings(indices=dealt[np.lexsort((dealt, owner))], sizes=sizes)
 
 
 class ShardsPartition(Partition):

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from fedray.data.decode import opened
+from fedray.data.fitting import fitted
 from fedray.scenario.base import Refused
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Samples(ABC):
     """
 
     has_images: ClassVar[bool] = True
+    pads: bool = False  # whether images are padded to the size that they are wanted in, not cut
     # whether captions say nothing that `contents` and labels do not
     captions_follow: ClassVar[bool] = False
     labels: np.ndarray
@@ -73,7 +75,7 @@ class Samples(ABC):
 
     def pixels(self, indices: np.ndarray, size: int | None) -> np.ndarray:
         """uint8 [n, channels, height, width] of square images, in `size` or their own."""
-        return np.stack([pixels_of(self.image(int(i)), size) for i in indices])
+        return np.stack([pixels_of(self.image(int(i)), size, self.pads) for i in indices])
 
     def tokens(self, indices: np.ndarray) -> np.ndarray:
         """int64 [n, length], of text."""
@@ -174,6 +176,7 @@ class Files(Samples):
     labels: np.ndarray
     label_names: Sequence[str]
     conditions: Sequence[Path] = ()
+    pads: bool = False
 
     def image(self, i: int) -> Image.Image:
         return opened(self.files[i])
@@ -293,9 +296,10 @@ def image_of(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1))
 
 
-def pixels_of(image: Image.Image, size: int | None) -> np.ndarray:
-    """uint8 [channels, size, size]: the shorter side scaled, the middle cut out; in its own size for None."""
+def pixels_of(image: Image.Image, size: int | None, pad: bool = False) -> np.ndarray:
+    """uint8 [channels, size, size]: the shorter side scaled, the middle cut out, or all of it on white; in
+    its own size for None."""
     if size is not None:
-        image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+        image = fitted(image, (size, size), pad)
     pixels = np.asarray(image)
     return np.moveaxis(pixels, -1, 0) if pixels.ndim == 3 else pixels[None]

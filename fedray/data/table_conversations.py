@@ -36,20 +36,20 @@ def conversations(
     columns = section.columns.of_conversation
     for key, column in columns.items():
         refuse_unknown(table, column, f"data.columns.{key}")
-    read = tuple(_read(table, columns))
+    read = tuple(_read(table, columns, section.input))
     by = section.partition.by_column
     said = {} if by is None else {by: classes(table, by, "data.partition.column")}
     return Conversations(read, labels, label_names, [""] * len(read), said)
 
 
-def _read(table: Dataset, columns: dict[str, str]) -> Iterator[Conversation]:
+def _read(table: Dataset, columns: dict[str, str], given: str) -> Iterator[Conversation]:
     alone = table.select_columns(sorted(set(columns.values())))
     for start in range(0, len(alone), AT_ONCE):
         values = alone[start : start + AT_ONCE]
         for i in range(len(next(iter(values.values())))):
             row = {key: values[column][i] for key, column in columns.items()}
             try:
-                yield _turn(row["text"]) if "text" in row else conversation(row)
+                yield _turn(row["text"]) if "text" in row else conversation(row, given)
             except Unfit as e:
                 key = next(iter(columns))
                 raise Refused(f"data.columns.{key}", f"row {start + i}: {e.got}", e.expected) from None

@@ -33,6 +33,7 @@ class TableImages(Samples):
         label_names: what the labels are called.
         captions: one a sample; None: they are made of the labels' names.
         channels: 1 for grey, 3 for colour; None: as the first image is.
+        pads: whether images are padded to the size that they are wanted in, not cut.
 
     Raises:
         Refused: for a column that is not there, or has no images.
@@ -47,12 +48,14 @@ class TableImages(Samples):
         label_names: Sequence[str],
         captions: Sequence[str] | None = None,
         channels: int | None = None,
+        pads: bool = False,
     ) -> None:
         self._table = table
         self._column = column
         self._root = None if root is None else root.resolve()
         self._images = _undecoded(table, column, root is not None)
         self._given_channels = channels
+        self.pads = pads
         self.labels = labels
         self.label_names = label_names
         self.captions = captions or _PhotoPrompts(labels, label_names)
@@ -79,7 +82,7 @@ class TableImages(Samples):
 
     def pixels(self, indices: np.ndarray, size: int | None) -> np.ndarray:
         mode = "L" if self.channels == 1 else "RGB"
-        return np.stack([pixels_of(self.image(int(i)).convert(mode), size) for i in indices])
+        return np.stack([pixels_of(self.image(int(i)).convert(mode), size, self.pads) for i in indices])
 
     def refuse_damaged(self, i: int) -> None:
         self.image(i)

@@ -12,8 +12,7 @@ from fedray.data.samples import pixels_of
 from fedray.evaluation import judge as judges
 from fedray.evaluation import quality, style
 from fedray.evaluation.evaluation import Evaluation, sample_images
-from fedray.evaluation.feature_files import locate
-from fedray.evaluation.features import Features, open_features
+from fedray.evaluation.features import Features, open_features, refuse_unreadable
 from fedray.evaluation.quality import as_bytes
 from fedray.learners.contexts import EvaluationContext
 from fedray.learners.learner import Learner
@@ -30,7 +29,7 @@ class AgainstReal(Evaluation):
     def verify(self, context: EvaluationContext, downloaded: bool) -> None:
         judges.open_judge(self.section.judge, context.folder, "evaluation.quality.judge")
         for section in self._features(context):
-            locate(section, context.folder)
+            refuse_unreadable(section, context.folder)
         if downloaded and (real := len(context.real()[1])) < self.section.images:
             raise Refused(
                 "evaluation.quality.images",

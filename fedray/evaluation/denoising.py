@@ -6,13 +6,13 @@ from fedray.data import Samples
 from fedray.data.image_folder import read
 from fedray.evaluation.evaluation import Evaluation
 from fedray.learners.contexts import EvaluationContext
-from fedray.learners.denoising import named
+from fedray.learners.denoising import denoising_loss, named
 from fedray.learners.learner import Learner
 from fedray.scenario.base import Refused
 
 
 class DenoisingLoss(Evaluation):
-    """See `MeasuresHeldOut.denoising_loss`."""
+    """See `learners.denoising.denoising_loss`."""
 
     def verify(self, context: EvaluationContext, downloaded: bool) -> None:
         if self.section.path is None:
@@ -34,7 +34,7 @@ class DenoisingLoss(Evaluation):
         else:
             samples = self._folder(context)
             indices = np.arange(len(samples))
-        return named(learner.denoising_loss(samples, indices, self.section), "eval_denoising_loss")
+        return named(denoising_loss(learner, samples, indices, self.section), "eval_denoising_loss")
 
     def _folder(self, context: EvaluationContext) -> Samples:
         section = self.section

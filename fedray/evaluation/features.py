@@ -86,6 +86,11 @@ def open_features(section: FeaturesSection, folder: Path, device: torch.device) 
     return _open(_Key(section), place, stamp, device)
 
 
+def refuse_unreadable(section: FeaturesSection, folder: Path) -> None:
+    """Raises Refused where its files are missing, or none of such a network. Nothing stays in memory."""
+    implementation(section)(section, feature_files.locate(section, folder), torch.device("cpu"))
+
+
 class _Key:
     """A section by what it says."""
 

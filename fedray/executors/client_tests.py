@@ -4,7 +4,7 @@ on what is held out of every client's samples (`data.holdout`)."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,11 +33,13 @@ class GlobalModel:
         round_number: after which; 0: the base model.
         buffer: the global one.
         server: what the server keeps beside it, where that is evaluated.
+        own: the buffers of clients that begin with models of their own, by client.
     """
 
     round_number: int
     buffer: np.ndarray
     server: StateArrays
+    own: Mapping[int, np.ndarray] = field(default_factory=dict)
 
 
 class OwnModelTests:
@@ -58,7 +60,8 @@ class OwnModelTests:
         if not len(indices) or not tested.round_number:
             return {}
         training = self.training
-        received = training.model.flat.layout.view(tested.buffer).float()
+        buffer = tested.own.get(client, tested.buffer)
+        received = training.model.flat.layout.view(buffer).float()
         with attribute_error(tested.round_number, "testing its model", client):
             training.load_own_model(tested.round_number, client, received, state)
             measured = training.learner.measure(self.samples, indices)

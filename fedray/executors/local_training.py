@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import copy
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -169,33 +170,36 @@ class LocalTraining(ClientDatasets):
         start = received[: flat.layout.trained]
         adjust = rule.on_client_start(start, received[flat.layout.numel :], state)
         draws = torch.Generator().manual_seed(key(scenario.seed, round_number, client, "noise"))
+        groups = getattr(shard, "groups", None)
+        places = None
         if isinstance(extra_samples, UsedSamples):
             places = extra_samples.places(scenario.seed, round_number, client, samples)
             samples = len(places)
-            order = [places[batch] for batch in self.batch_order(round_number, client, samples)]
-        else:
-            places = None
-            order = self.batch_order(round_number, client, samples)
+            groups = None if groups is None else groups[places]
+        order = self.batch_order(round_number, client, samples, groups)
+        order = order if places is None else [places[batch] for batch in order]
         # fp16 gradients underflow: the loss is scaled, and a step whose scaled gradients overflow is left
         # out.
         scale = 1024.0 if scenario.training.precision == "fp16" else 1.0
-        came = received[: flat.layout.numel]
         own = parts_of(everything, flat.all.device)[1]
         return Turn(
-            round_number, client, shard, samples, rule, start, state, adjust, draws, order, scale, came, own,
-            places, staleness,
+            round_number, client, shard, samples, rule, start, state, adjust, draws, order, scale,
+            received[: flat.layout.numel], own, places, staleness,
         )  # fmt: skip
 
-    def batch_order(self, round_number: int, client: int, samples: int) -> list[np.ndarray]:
+    def batch_order(
+        self, round_number: int, client: int, samples: int, groups: np.ndarray | None = None
+    ) -> list[np.ndarray]:
         """The batches of a local update: places of each one's samples among so many.
 
         Args:
             round_number: from 1.
             client: whose.
             samples: that it trains on.
+            groups: of each of them, of which a batch has one; None: there are none.
         """
         rng = generator(self.job.scenario.seed, round_number, client, "batches")
-        draw_batches = batches if self.private is None else self.private.batches
+        draw_batches = partial(batches, groups=groups) if self.private is None else self.private.batches
         return draw_batches(self.job.scenario.local_batches(client, samples), samples, rng)
 
     def step(self, turn: Turn, optimizer: FlatOptimizer, samples: int) -> None:

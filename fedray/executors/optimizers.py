@@ -22,7 +22,7 @@ from torch.optim.sgd import sgd
 from fedray.executors.optimizer import Optimizer
 
 Tensors = list[Tensor]
-ONE_BY_ONE = {"foreach": False, "maximize": False}
+ONE_BY_ONE: dict[str, Any] = {"foreach": False, "maximize": False}
 
 
 class TorchOptimizer(Optimizer):

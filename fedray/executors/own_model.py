@@ -15,7 +15,7 @@ from fedray.aggregation.rule import Rule, State
 from fedray.executors import Job, refuse_infinite
 from fedray.executors.model import Model
 from fedray.executors.optimizer import FlatOptimizer, Group
-from fedray.executors.turn import Turn, batches
+from fedray.executors.turn import Turn, batches, in_chunks
 from fedray.learners.learner import AT_ONCE, Learner
 from fedray.personal.personal import Adjust, Part, Personal
 from fedray.randomness import generator, key
@@ -125,8 +125,7 @@ class OwnModel:
         )
         totals: dict[str, float] = {}
         with learner.evaluating():
-            for start in range(0, n, AT_ONCE):
-                indices = np.arange(start, min(start + AT_ONCE, n))
+            for indices in in_chunks(shard, n, AT_ONCE):
                 batch = learner.draw(shard, indices, draws)
                 means = {"loss": float(learner.loss(batch))} | learner.metrics(batch)
                 for name, value in means.items():
@@ -168,8 +167,11 @@ class OwnSteps:
             ).batches(turn.samples)
         rng = generator(scenario.seed, turn.round_number, turn.client, "own batches")
         self.most_own_steps += len(sizes)
-        order = batches(sizes, turn.samples, rng)
-        return order if turn.places is None else [turn.places[batch] for batch in order]
+        groups = getattr(turn.shard, "groups", None)
+        if turn.places is None:
+            return batches(sizes, turn.samples, rng, groups)
+        groups = None if groups is None else groups[turn.places]
+        return [turn.places[batch] for batch in batches(sizes, turn.samples, rng, groups)]
 
     def step(self, batch: np.ndarray, part: Part = "all") -> None:
         self.turn.add_loss(self._gradient(batch, part), len(batch))

@@ -243,15 +243,12 @@ class SerialExecutor:
         return EvaluationHandle(lambda: True, lambda: metrics)
 
     def test_clients(self, round_number: int) -> ClientTestsHandle:
-        base = not round_number
-        newest, server = (self.initial, self.initial_state) if base else (self.buffer, self.state)
-        states = {} if base else self.client_states
+        model = (self.buffer, self.state) if round_number else (self.initial, self.initial_state)
+        states = self.client_states if round_number else {}
         scenario = self.job.scenario
-        of_clients = scenario.topology.keeps_client_models and not base
-        rows: list[dict[str, Any]] = []
-        for buffer, clients in self.versions.tested(of_clients, scenario.tested_clients, newest):
-            tested = GlobalModel(round_number, buffer, server)
-            rows += self.clients.test_clients(tested, clients, states)
+        tested = scenario.tested_clients
+        own = self.versions.own(tested) if scenario.topology.keeps_client_models else {}
+        rows = self.clients.test_clients(GlobalModel(round_number, *model, own), tested, states)
         return ClientTestsHandle(lambda: True, lambda: rows)
 
     def audit(self, clients: Sequence[int], labels: np.ndarray, grid: Path) -> dict[str, Any]:

@@ -84,8 +84,19 @@ def failed_report(round_number: int, client: int, samples: int, failure: DataFai
     return TrainReport(round_number, client, samples, 0, math.nan, str(failure), failure.stage)
 
 
-def batches(sizes: Sequence[int], samples: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Index arrays of one local update: the samples in a fresh order each time they have all been used."""
+def batches(
+    sizes: Sequence[int], samples: int, rng: np.random.Generator, groups: np.ndarray | None = None
+) -> list[np.ndarray]:
+    """Index arrays of one local update: the samples in a fresh order each time they have all been used.
+
+    Args:
+        sizes: of the batches.
+        samples: that there are.
+        rng: what is drawn comes from it alone.
+        groups: of each sample, int [n], of which a batch has one (see `grouped_batches`).
+    """
+    if groups is not None:
+        return grouped_batches(sizes, groups, rng)
     stream: list[int] = []
     out = []
     for size in sizes:
@@ -94,6 +105,41 @@ def batches(sizes: Sequence[int], samples: int, rng: np.random.Generator) -> lis
         out.append(np.array(stream[:size]))
         stream = stream[size:]
     return out
+
+
+def grouped_batches(sizes: Sequence[int], groups: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+    """The same where a batch has samples of one group: of the order of all, the first sample that is left,
+    and the next ones of its group. A group has nearly the share of batches that its samples are of all; a
+    batch larger than a group repeats its samples. With one group the batches are those of `batches`."""
+    stream: list[int] = []
+    out = []
+    for size in sizes:
+        if not stream:
+            stream += rng.permutation(len(groups)).tolist()
+        group = groups[stream[0]]
+        places = [place for place, i in enumerate(stream) if groups[i] == group]
+        while len(places) < size:
+            more = rng.permutation(len(groups)).tolist()
+            places += [len(stream) + place for place, i in enumerate(more) if groups[i] == group]
+            stream += more
+        taken = set(places[:size])
+        out.append(np.array([stream[place] for place in places[:size]]))
+        stream = [i for place, i in enumerate(stream) if place not in taken]
+    return out
+
+
+def in_chunks(shard: Any, samples: int, most: int) -> Iterator[np.ndarray]:
+    """All of a shard's samples, so many at once; of one group each, where it has `groups`.
+
+    Args:
+        shard: what a client trains on.
+        samples: that it has.
+        most: at once.
+    """
+    groups = getattr(shard, "groups", np.zeros(samples, np.int64))
+    for group in np.unique(groups):
+        places = np.flatnonzero(groups == group)
+        yield from (places[start : start + most] for start in range(0, len(places), most))
 
 
 def seed_dropout(device: torch.device, seed: int) -> None:

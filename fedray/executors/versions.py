@@ -54,17 +54,9 @@ class Versions:
         """A node's buffer."""
         return self.nodes.get(number, self.initial)
 
-    def tested(self, of_clients: bool, clients: Sequence[int], newest: Any) -> list[tuple[Any, list[int]]]:
-        """The buffers with which clients' own models are tested, each with its clients.
-
-        Args:
-            of_clients: whether node k is client k.
-            clients: that are tested.
-            newest: the newest global buffer.
-        """
-        if of_clients:
-            return [(self.node(client), [client]) for client in clients]
-        return [(newest, list(clients))] if clients else []
+    def own(self, clients: Sequence[int]) -> dict[int, Any]:
+        """The buffers of clients that are nodes themselves, by client."""
+        return {client: self.node(client) for client in clients}
 
     def keep(self, schedule: Schedule, before: Any) -> None:
         """What is still in use after a round, of which `before` was the newest."""

@@ -34,6 +34,7 @@ class LearnerContext:
         base_precision: the scenario's `runtime.base_precision`.
         in_stages: whether it is cut in a split, so that no weight may be two stages'.
         augment: the scenario's `data.augment`, of samples that are trained on.
+        in_buckets: whether images that are trained on are of several shapes.
     """
 
     dataset: DatasetInfo
@@ -44,6 +45,7 @@ class LearnerContext:
     base_precision: str | None = None
     in_stages: bool = False
     augment: tuple[AugmentSection, ...] = ()
+    in_buckets: bool = False
 
     def with_dataset(self, dataset: DatasetInfo) -> "LearnerContext":
         return replace(self, dataset=dataset)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,6 +55,23 @@ class LatentShard:
 
     def __len__(self) -> int:
         return len(self.mean)
+
+
+@dataclass
+class LatentBuckets:
+    """What a client trains on where its images are of several shapes: a shard a shape. n samples."""
+
+    shards: list[LatentShard]
+    groups: np.ndarray  # int [n], which shard each sample is in
+    rows: np.ndarray  # int [n], where in that
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def of(self, indices: np.ndarray) -> tuple[LatentShard, np.ndarray]:
+        """The shard that all these samples [b] are in, and where in it."""
+        (group,) = set(self.groups[indices].tolist())  # batches have samples of one group
+        return self.shards[group], self.rows[indices]
 
 
 @dataclass

@@ -51,6 +51,7 @@ def load(
         scenario.runtime.base_precision,
         in_stages=scenario.topology.splits_model,
         augment=tuple(scenario.data.augment),
+        in_buckets=scenario.data.in_buckets,
     )
     return learner_class(section).load(section, context)
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from fedray.data import Samples
+from fedray.data.fitting import fitted
 
 
 @dataclass
@@ -45,5 +46,15 @@ def scaled(images: Tensor) -> Tensor:
 
 def square_pixels(image: Image.Image, size: int) -> Tensor:
     """[3, size, size] in 0..1 of an RGB image: the shorter side scaled, the middle cut out."""
-    square = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.array(square)).permute(2, 0, 1).float() / 255
+    return shaped_pixels(image, (size, size))
+
+
+def shaped_pixels(image: Image.Image, size: tuple[int, int], pad: bool = False) -> Tensor:
+    """[3, height, width] in 0..1 of an RGB image.
+
+    Args:
+        image: of any shape.
+        size: width and height that it is scaled to.
+        pad: whether all of it is seen, on white; otherwise its middle is cut out.
+    """
+    return torch.from_numpy(np.array(fitted(image, size, pad))).permute(2, 0, 1).float() / 255

@@ -7,6 +7,7 @@ text embeddings where the text encoder is frozen.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fedray.data import Samples
+from fedray.data.fitting import Size
 from fedray.learners.adapter_files import KOHYA_FILE
 from fedray.learners.base_networks import libraries_refuse
 from fedray.learners.base_precision import BasePrecision
@@ -24,9 +26,10 @@ from fedray.learners.bases import locate, refuse_unknown_to
 from fedray.learners.contexts import LearnerContext
 from fedray.learners.families.family import Conditions, open_family
 from fedray.learners.flops import counted_flops
-from fedray.learners.latents import LatentShard, NoisedLatents
+from fedray.learners.latent_buckets import in_buckets, shapes_of
+from fedray.learners.latents import LatentBuckets, LatentShard, NoisedLatents
 from fedray.learners.losses import weighted_mean
-from fedray.learners.pictures import square_pixels
+from fedray.learners.pictures import shaped_pixels
 from fedray.learners.pipeline_generation import PipelineGeneration
 from fedray.learners.prior import class_image_flops, class_images, joined
 from fedray.learners.stages import Stage
@@ -59,6 +62,8 @@ class TextToImage(PipelineGeneration):
             side = self.size // self.family.latent_factor
             self.latent_shape = int(self.vae.config.latent_channels), side, side
             self.stages = self._stages()
+        if context.in_buckets:
+            assert self.buckets is not None  # refused now, not in a client's first round
 
     @property
     def tunable_parts(self) -> list[str]:
@@ -83,11 +88,24 @@ class TextToImage(PipelineGeneration):
 
     def encode(self, samples: Samples, indices: np.ndarray) -> LatentShard:
         """A client's samples as latents and text, on the learner's device."""
-        return self._encoded(samples, indices, mirrors=False)
+        return self._encoded(samples, indices)
 
     @torch.no_grad()
-    def _encoded(self, samples: Samples, indices: np.ndarray, mirrors: bool) -> LatentShard:
-        """The same; with `mirrors` the latents of the mirror images beside them."""
+    def _encoded(
+        self,
+        samples: Samples,
+        indices: np.ndarray,
+        mirrors: bool = False,
+        shape: Size | None = None,
+    ) -> LatentShard:
+        """The same.
+
+        Args:
+            samples: of a client.
+            indices: which of them.
+            mirrors: whether the latents of the mirror images are beside them.
+            shape: width and height of the images; None: squares.
+        """
         means = []
         stds = []
         mirrored = []
@@ -96,7 +114,7 @@ class TextToImage(PipelineGeneration):
         for i in indices:
             image = samples.image(int(i))
             sizes.append(image.size)
-            pixels = square_pixels(image, self.resolution).to(self.device)
+            pixels = shaped_pixels(image, shape or (self.size, self.size), samples.pads).to(self.device)
             posterior = self.vae.encode(pixels[None] * 2 - 1).latent_dist
             means.append(posterior.mean)
             stds.append(posterior.std)
@@ -109,7 +127,7 @@ class TextToImage(PipelineGeneration):
         texts = torch.tensor([rows[caption] for caption in captions], device=self.device)
         ids = self.family.tokenize([*rows, ""])
         hidden = None if self.trains_text else self.family.embed_in_chunks(ids)
-        of_image = self.family.image_conditions(sizes, self.size)
+        of_image = self.family.image_conditions(sizes, self.size, shape, samples.pads)
         condition = torch.stack(conditions) if conditions else None
         shard = LatentShard(
             torch.cat(means), torch.cat(stds), texts, ids, hidden, of_image, condition=condition
@@ -118,8 +136,12 @@ class TextToImage(PipelineGeneration):
             shard.mirrored = torch.cat([m.mean for m in mirrored]), torch.cat([m.std for m in mirrored])
         return shard
 
-    def augmented(self, shard: LatentShard, indices: np.ndarray, generator: torch.Generator) -> LatentShard:
+    def augmented(
+        self, shard: LatentShard | LatentBuckets, indices: np.ndarray, generator: torch.Generator
+    ) -> LatentShard:
         """These samples, each as it is or as its mirror image."""
+        if isinstance(shard, LatentBuckets):
+            shard, indices = shard.of(indices)
         mirrored = torch.zeros(len(indices), dtype=torch.bool)
         for augment in self.augments:
             mirrored ^= augment.mirrored(len(indices), generator)
@@ -130,9 +152,23 @@ class TextToImage(PipelineGeneration):
         """What a ControlNet takes of sample i, whose pixels are [3, size, size]; None where there is none."""
         return None
 
-    def encode_client(self, client: int, samples: Samples, indices: np.ndarray) -> LatentShard:
+    @cached_property
+    def buckets(self) -> list[Size]:
+        """The shapes that images are trained on in. Raises Refused where it takes squares alone."""
+        return shapes_of(self.family, self.size)
+
+    def encode_client(
+        self, client: int, samples: Samples, indices: np.ndarray
+    ) -> LatentShard | LatentBuckets:
         """A client's samples, and class images beside them where there is a prior."""
-        shard = self._encoded(samples, indices, mirrors=bool(self.context.augment))
+        mirrors = bool(self.context.augment)
+        if self.context.in_buckets:
+
+            def encode(some: np.ndarray, shape: Size) -> LatentShard:
+                return self._encoded(samples, some, mirrors, shape)
+
+            return in_buckets(samples, indices, self.buckets, encode)
+        shard = self._encoded(samples, indices, mirrors)
         if self.section.prior is not None:
             images = class_images(self, client)
             shard.class_images = self.encode(images, np.arange(len(images)))
@@ -164,9 +200,13 @@ class TextToImage(PipelineGeneration):
         """Token ids [n, l] for the first text encoder."""
         return self.family.tokenize(captions)["text"]
 
-    def draw(self, shard: LatentShard, indices: np.ndarray, generator: torch.Generator) -> NoisedLatents:
+    def draw(
+        self, shard: LatentShard | LatentBuckets, indices: np.ndarray, generator: torch.Generator
+    ) -> NoisedLatents:
         """Latents, noise, timesteps and dropped captions of one step; behind the samples' as many of class
         images, where there are some. Drawn on the CPU: the same on every device."""
+        if isinstance(shard, LatentBuckets):
+            shard, indices = shard.of(indices)
         own = self._draw(shard, indices, generator)
         if shard.class_images is None:
             return own

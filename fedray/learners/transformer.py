@@ -36,6 +36,11 @@ class Tokens:
     targets: Tensor  # [b, l] int64, UNJUDGED where nothing is asked
     weight: Tensor | None = None  # [b], of each sample in the loss
 
+    @property
+    def judged(self) -> int:
+        """What the loss is divided by: how many tokens something is asked of, and at least 1."""
+        return max(1, int((self.targets != UNJUDGED).sum()))
+
 
 @dataclass
 class Masked:
@@ -91,9 +96,7 @@ class Transformer(Learner):
         return self._masked(tokens, generator)
 
     def counted(self, batch: Batch, samples: int) -> float:
-        if not isinstance(batch, Tokens):
-            return float(samples)
-        return max(1.0, float((batch.targets != UNJUDGED).sum()))  # which the loss is divided by
+        return float(batch.judged if isinstance(batch, Tokens) else samples)
 
     def _masked(self, tokens: Tensor, generator: torch.Generator) -> Tokens:
         """Of the tokens that are asked for, 80% are masked, 10% others and 10% themselves (Devlin et al.

@@ -32,6 +32,11 @@ LIBRARIES = {  # by a file that it reads
     "diffusion_pytorch_model.safetensors": "diffusers",
     "tokenizer_config.json": "transformers",
 }
+CLASSES = {  # of transformers, by the hub's name of a task
+    "text-generation": "AutoModelForCausalLM",
+    "fill-mask": "AutoModelForMaskedLM",
+    "image-classification": "AutoModelForImageClassification",
+}
 ADAPTER = "pytorch_lora_weights.safetensors"
 
 
@@ -53,7 +58,7 @@ def card(run: Facts, repo: str, license_name: str, names: Sequence[str]) -> str:
         scenario=scenario,
         repo=repo,
         license=license_name,
-        snippet=snippet(repo, names),
+        snippet=snippet(repo, names, scenario.model.hub_task),
         settings=_as_yaml(settings(scenario)),
         clients=_clients(scenario),
         metrics=[_row(run.final, *row) for row in run.metrics],
@@ -100,8 +105,14 @@ def library(names: Sequence[str]) -> str | None:
     return next((library for file, library in LIBRARIES.items() if file in names), None)
 
 
-def snippet(repo: str, names: Sequence[str]) -> str:
-    """Lines of Python that open the model."""
+def snippet(repo: str, names: Sequence[str], task: str | None) -> str:
+    """Lines of Python that open the model.
+
+    Args:
+        repo: owner/name.
+        names: of its files.
+        task: as the hub calls it; None: it has no name.
+    """
     if "model_index.json" in names:
         name = "DiffusionPipeline"
         return f'from diffusers import {name}\n\npipeline = {name}.from_pretrained("{repo}")'
@@ -110,7 +121,8 @@ def snippet(repo: str, names: Sequence[str]) -> str:
     if "adapter_config.json" in names:
         return f'from peft import AutoPeftModel\n\nmodel = AutoPeftModel.from_pretrained("{repo}")'
     if library(names) == "transformers":
-        return f'from transformers import AutoModel\n\nmodel = AutoModel.from_pretrained("{repo}")'
+        name = CLASSES.get(task or "", "AutoModel")
+        return f'from transformers import {name}\n\nmodel = {name}.from_pretrained("{repo}")'
     weights = next((name for name in names if name.endswith(".safetensors")), "model.safetensors")
     return (
         "from huggingface_hub import hf_hub_download\nfrom safetensors.torch import load_file\n\n"

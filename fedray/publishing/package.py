@@ -73,12 +73,17 @@ def _without_paths(file: Path) -> str:
 
 def _bare(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _bare(one) for key, one in value.items()}
+        return {key: _named(one) if key.endswith("path") else _bare(one) for key, one in value.items()}
     if isinstance(value, list):
         return [_bare(one) for one in value]
     if isinstance(value, str) and os.path.isabs(value) and len(PurePath(value).parts) > 2:
         return PurePath(value).name if _exists(value) else value
     return value
+
+
+def _named(value: Any) -> Any:
+    """What a key holds that names a place: of one of this machine, there or gone, its last name."""
+    return PurePath(value).name if isinstance(value, str) and os.path.isabs(value) else _bare(value)
 
 
 def _exists(path: str) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fedray.evaluation.feature_files import locate, sha256
+from fedray.runs.remote import without_secrets
 from fedray.scenario import plugins
 from fedray.scenario.features import listed
 from fedray.scenario.kinds import user_kinds
@@ -35,7 +36,7 @@ def environment() -> dict[str, Any]:
 def command() -> dict[str, str]:
     """The command line that this process was started with, where it was fedray's own."""
     ours = Path(sys.argv[0]).name == "fedray" or Path(sys.argv[0]).parts[-2:] == ("fedray", "__main__.py")
-    return {"command": shlex.join(["fedray", *sys.argv[1:]])} if ours else {}
+    return {"command": without_secrets(shlex.join(["fedray", *sys.argv[1:]]))} if ours else {}
 
 
 def users_code(*scenarios: Scenario) -> dict[str, Any]:

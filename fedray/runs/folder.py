@@ -23,6 +23,8 @@ from fedray.scenario.load import Loaded, ScenarioError
 if TYPE_CHECKING:
     import pyarrow
 
+    from fedray.runs.remote import Remote
+
 KEEP = 2  # checkpoints
 # What a run calls them, and its samples; whatever else lies beside them is somebody else's.
 CHECKPOINT = re.compile(r"round-(?!0\d{4})\d{4,9}")
@@ -55,6 +57,7 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.belongs: dict[str, Any] = {}  # what its checkpoints are to say that they belong to
         self.training = False  # whether anything has been trained by this process
+        self.remote: Remote | None = None  # where else it is
 
     @classmethod
     def create(cls, path: Path, loaded: Loaded) -> RunFolder:
@@ -231,16 +234,16 @@ class RunFolder:
 
     def states(self) -> Iterator[tuple[Path, State | str]]:
         """Checkpoints, newest first, each with its state or with what is wrong with it."""
-        for folder in self._checkpoints():
-            try:
-                reader.refuse_links_within(self.path, folder)
-                raw = self.read(f"checkpoints/{folder.name}/state.json") or {}
-                yield (
-                    folder,
-                    State(**(raw | {"ledger": Ledger(**raw["ledger"]), "saved": Saved(**raw["saved"])})),
-                )
-            except (OSError, ValueError, TypeError, KeyError) as e:
-                yield folder, f"state.json cannot be read: {e}"
+        return ((folder, self.state(folder)) for folder in self._checkpoints())
+
+    def state(self, folder: Path) -> State | str:
+        """A checkpoint's state, or what is wrong with it."""
+        try:
+            reader.refuse_links_within(self.path, folder)
+            raw = self.read(f"checkpoints/{folder.name}/state.json") or {}
+            return State(**(raw | {"ledger": Ledger(**raw["ledger"]), "saved": Saved(**raw["saved"])}))
+        except (OSError, ValueError, TypeError, KeyError) as e:
+            return f"state.json cannot be read: {e}"
 
     def newest_sha256(self) -> str:
         """Of the weights of the newest checkpoint that can be read."""
@@ -278,7 +281,7 @@ class RunFolder:
         for folder in self._checkpoints():
             if _round_of(folder) > done:
                 shutil.rmtree(folder)
-        for part in self.checkpoints.glob(".round-*.part"):
+        for part in self.checkpoints.glob(".*.part"):
             shutil.rmtree(part, ignore_errors=True)
         for file in self._samples():
             if _round_of(file) > done:

@@ -80,12 +80,32 @@ class Recorder:
     def has_baseline(self) -> bool:
         return self.run.read("baseline.json") is not None
 
-    def result(self, rounds: int, weights_sha256: str) -> dict[str, Any]:
-        """Writes the tables and result.json, and gives its object."""
+    def grid(self, round_number: int) -> Path:
+        """Where an evaluation writes what the model makes."""
+        return self.run.path / "samples" / f"round-{round_number:04d}.png"
+
+    def made(self, round_number: int) -> Path | None:
+        grid = self.grid(round_number)
+        return grid if grid.is_file() else None
+
+    @property
+    def last_round(self) -> int:
+        """That has been recorded."""
+        return max((row["round"] for row in self.run.rows()), default=0)
+
+    def result(self, rounds: int, weights_sha256: str, decided: Mapping[str, Any]) -> dict[str, Any]:
+        """Writes the tables and result.json, and gives its object.
+
+        Args:
+            rounds: that were done.
+            weights_sha256: of the weights after the last one.
+            decided: what its evaluations have decided: why it ended early, which round was the best.
+        """
         result = {
             "status": "done",
             "rounds": rounds,
             "weights_sha256": weights_sha256,
+            **decided,
             "final": (self.run.rows() or [{}])[-1],
             "baseline": self.run.read("baseline.json"),
             "artifacts": self.run.artifacts(),

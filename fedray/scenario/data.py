@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Discriminator, Field
 
 from fedray.scenario.base import FilePath, Refused, Section
-from fedray.scenario.data_section import DataSection
+from fedray.scenario.data_section import DataSection, FittedImages
 from fedray.scenario.huggingface import HuggingFace
 from fedray.scenario.instructions import Instructions
 from fedray.scenario.kinds import OpenKind
@@ -16,9 +16,10 @@ from fedray.scenario.sites import FolderName, Sites, clients_at
 from fedray.scenario.sites import conflicts as site_conflicts
 
 
-class ImageFolder(DataSection):
-    """Images in folders, with their captions in `metadata.jsonl` (keys `file_name` and `text`) beside
-    them, as Hugging Face's imagefolder has them."""
+class ImageFolder(FittedImages):
+    """Images in folders, with their captions beside them: in `metadata.jsonl`, `metadata.csv` or
+    `metadata.parquet` (keys `file_name` and `text`), as Hugging Face's imagefolder has them, or each in a
+    text of its image's name (`1.txt` of `1.png`)."""
 
     kind: Literal["image_folder"] = Field(description="image_folder: images and captions of your own.")
     path: FilePath = Field(
@@ -31,11 +32,13 @@ class ImageFolder(DataSection):
     partition: AnyPartition = Field(
         description="Which client has which samples. An image's label is the name of its folder."
     )
-    caption_key: str = Field(default="text", description="The key of the caption in metadata.jsonl.")
+    caption_key: str = Field(
+        default="text", description="The key of the caption in metadata.jsonl, or the column."
+    )
     caption: str | None = Field(
         default=None,
-        description="The caption of images that metadata.jsonl does not name. None: each image needs one "
-        "there, where captions are used.",
+        description="The caption of images that have none. None: each image needs one, where captions are "
+        "used.",
     )
     sites: Sites | None = Field(
         default=None,
@@ -60,6 +63,7 @@ class ImageFolder(DataSection):
             yield "xiao2017fashion"
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        yield from super().conflicts(scenario)
         if self.folders is not None and len(set(self.folders)) < len(self.folders):
             yield Refused(".folders", ", ".join(self.folders), "each folder once")
         if self.sites is None:

@@ -1,10 +1,12 @@
 """What every `data` section has."""
 
-from typing import Annotated, ClassVar
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from fedray.scenario.augment import AnyAugment
+from fedray.scenario.base import Refused
 from fedray.scenario.kinds import KindSection
 from fedray.scenario.partition import AnyPartition
 
@@ -42,6 +44,10 @@ class DataSection(KindSection):
     # whether it has equally many samples of each label, so that a partition by label is known before
     labels_known_before_download: ClassVar[bool] = False
 
+    # whether images are padded to the model's size, or come in several shapes; otherwise they are cut
+    pads: ClassVar[bool] = False
+    in_buckets: ClassVar[bool] = False
+
     @property
     def has_images(self) -> bool:
         """Whether its samples are images."""
@@ -63,3 +69,44 @@ class DataSection(KindSection):
     def quick(self) -> "DataSection":
         """The same, as it is opened to see whether its files are there."""
         return self
+
+
+class FittedImages(DataSection):
+    """Images of any shape."""
+
+    fit: Literal["crop", "pad", "bucket"] = Field(
+        default="crop",
+        description="How images become as large as the model wants them. crop: the shorter side is scaled, "
+        "the middle cut out. pad: the longer side is scaled, the rest is white. bucket: each is cut as "
+        "little as one of several shapes of at most as many pixels allows, and a batch has images of one "
+        "shape (text_to_image on a U-Net; Podell et al. 2023).",
+    )
+
+    @property
+    def pads(self) -> bool:  # type: ignore[override]
+        return self.fit == "pad"
+
+    @property
+    def in_buckets(self) -> bool:  # type: ignore[override]
+        return self.fit == "bucket"
+
+    def cited(self) -> Iterator[str]:
+        yield from super().cited()
+        if self.in_buckets:
+            yield "podell2024sdxl"
+
+    def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        if not self.in_buckets:
+            return
+        expected = "crop or pad"
+        if not scenario.model.takes_buckets:
+            got = f"bucket for a {scenario.model.kind}"
+            yield Refused(".fit", got, f"{expected}: all that it takes has one size")
+        if scenario.topology.splits_model:
+            yield Refused(".fit", "bucket in a split", f"{expected}: what is sent there has one size")
+        if scenario.runtime.gang > 1:
+            got = f"bucket with runtime.gang {scenario.runtime.gang}"
+            yield Refused(".fit", got, f"{expected}: clients' batches go through the model as one")
+        if scenario.privacy is not None and scenario.privacy.in_local_update:
+            got = f"bucket with privacy {scenario.privacy.kind}"
+            yield Refused(".fit", got, f"{expected}: each batch is to be drawn from all samples")

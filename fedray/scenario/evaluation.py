@@ -13,6 +13,7 @@ from fedray.scenario.kinds import KindSection, OpenKind
 from fedray.scenario.leakage import Leakage
 from fedray.scenario.lm_eval import LmEval
 from fedray.scenario.sites import FolderName
+from fedray.scenario.stopping import BestByName, EarlyStopping, Watched
 from fedray.scenario.transmission import Transmission
 
 
@@ -149,6 +150,16 @@ class Evaluation(Section):
     every: Count | None = Field(
         default=None, description="Evaluate every so many rounds. None: only before training and at the end."
     )
+    early_stopping: EarlyStopping | None = Field(
+        default=None,
+        description="End the run where an evaluated metric has stopped becoming better. None: after its "
+        "last round.",
+    )
+    best: BestByName | None = Field(
+        default=None,
+        description="Keep and export the model of the evaluated round with the best value of a metric; the "
+        "metric's name alone, such as eval_loss, stands for it. None: export that of the last round.",
+    )
     prompts: list[str] = Field(default=[], description="Prompts of which samples are generated.")
     images_per_prompt: Annotated[int, Field(ge=1, le=16)] = Field(
         default=4, description="Samples per prompt."
@@ -231,6 +242,13 @@ class Evaluation(Section):
         yield from super().cited()
         if self.update_cosines_every is not None:
             yield "charles2021large"
+
+    @property
+    def watched(self) -> dict[str, Watched]:
+        """By their keys, what decides by a metric: no round begins before the evaluations of those before
+        it have ended."""
+        decides = {"early_stopping": self.early_stopping, "best": self.best}
+        return {key: section for key, section in decides.items() if section is not None}
 
     def compares_updates(self, round_number: int) -> bool:
         """Whether the clients' updates of a round are compared with each other."""

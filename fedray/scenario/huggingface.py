@@ -6,7 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from fedray.scenario.base import FilePath, Refused, Section
-from fedray.scenario.data_section import DataSection
+from fedray.scenario.data_section import FittedImages
+from fedray.scenario.instructions import AlpacaSection
 
 INSTALL = "pip install 'fedray[huggingface]'"
 HUB_NAME = r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$"
@@ -81,7 +82,7 @@ class Columns(Section):
                     yield Refused(f"data.columns.{key}", got, f"none, or columns.{of[0]}")
 
 
-class HuggingFace(DataSection):
+class HuggingFace(FittedImages, AlpacaSection):
     """A data set of the Hugging Face hub, or a folder (or one file) that its library `datasets` reads: images
     in folders, parquet, JSON, CSV, WebDataset. It is downloaded when it is first opened, and kept in the
     cache of `datasets`; with HF_HUB_OFFLINE=1 the cache and local files have to do. What it holds is compared
@@ -137,6 +138,7 @@ class HuggingFace(DataSection):
         return "conversations" if self.has_conversations else "images"
 
     def conflicts(self, scenario: Any) -> Iterator[Refused]:
+        yield from super().conflicts(scenario)
         if (self.name is None) == (self.path is None):
             got = "neither name nor path" if self.name is None else "name and path"
             yield Refused("data", got, "name, of the hub, or path, of a folder or a file")
@@ -166,5 +168,10 @@ class HuggingFace(DataSection):
         if self.partition.by_folder:
             expected = "column, with the column that says whose each sample is, or another"
             yield Refused(".partition.kind", "folder for a data set without folders", expected)
-        if self.channels is not None and columns.image is None:
-            yield Refused(".channels", self.channels, "none for conversations")
+        if self.input != "alpaca" and columns.instruction is None:
+            yield Refused(".input", self.input, "none without columns.instruction")
+        if columns.image is None:
+            if self.channels is not None:
+                yield Refused(".channels", self.channels, "none for conversations")
+            if self.fit != "crop":
+                yield Refused(".fit", self.fit, "none for conversations")

@@ -14,7 +14,20 @@ from fedray.scenario.sites import conflicts as site_conflicts
 HELD_OUT = 0.1  # where nothing else is said
 
 
-class Instructions(DataSection):
+class AlpacaSection(DataSection):
+    """Conversations some of which may be in Alpaca's form."""
+
+    input: Literal["alpaca", "append", "alone", "ignore"] = Field(
+        default="alpaca",
+        description="What becomes of an Alpaca line's input. alpaca: it follows the instruction under "
+        "Alpaca's heading, and a system turn has the first sentences of Alpaca's prompt. append: it follows "
+        "the instruction and a space (as in OpenFedLLM, and in FlowerTune's finance and code). alone: it "
+        "stands in the instruction's place (as in both's medical). ignore: it is left out (as in "
+        "FlowerTune's general). A line without an input is its instruction.",
+    )
+
+
+class Instructions(AlpacaSection):
     """Conversations in files of JSON lines, one a line, in TRL's forms, `messages`, or `prompt` and
     `completion`, or in Alpaca's, `instruction`, `input` and `output`."""
 
@@ -32,14 +45,6 @@ class Instructions(DataSection):
         default=None,
         description="The key of a line that says of what category it is, for a partition by label. None: "
         "each file is one.",
-    )
-    input: Literal["alpaca", "append", "alone", "ignore"] = Field(
-        default="alpaca",
-        description="What becomes of an Alpaca line's input. alpaca: it follows the instruction under "
-        "Alpaca's heading, and a system turn has the first sentences of Alpaca's prompt. append: it follows "
-        "the instruction and a space (as in OpenFedLLM, and in FlowerTune's finance and code). alone: it "
-        "stands in the instruction's place (as in both's medical). ignore: it is left out (as in "
-        "FlowerTune's general). A line without an input is its instruction.",
     )
     held_out: Fraction | None = Field(
         default=None,

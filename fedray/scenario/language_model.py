@@ -55,6 +55,7 @@ class LanguageModel(ModelSection):
     tunable_parts: ClassVar[tuple[str, ...] | None] = ("network",)
     built_for_data: ClassVar[bool] = False
     generates: ClassVar[Generates | None] = "texts"
+    hub_task: ClassVar[str | None] = "text-generation"
     takes_prompts: ClassVar[bool] = True
     of_conversations: ClassVar[bool] = True
     takes_adapters: ClassVar[bool] = True

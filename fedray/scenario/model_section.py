@@ -65,6 +65,7 @@ class ModelSection(KindSection):
     # Whether the pictures that it trained on can be rebuilt from an update: its batches are `images` and
     # `labels`, and its loss has second derivatives.
     inverts_updates: ClassVar[bool] = False
+    takes_buckets: ClassVar[bool] = False  # whether images that it trains on may be of several shapes
     acts: ClassVar[bool] = False  # whether its samples are environments, in which it acts
     transmits: ClassVar[bool] = False  # whether it sends images over a channel, and rebuilds them
     trains_home: ClassVar[bool] = False  # whether some of its numbers train and stay with their client

@@ -85,6 +85,11 @@ class TextToImage(ModelSection):
     cites: ClassVar[tuple[str, ...]] = ("rombach2022high", "ho2022classifier")
 
     @property
+    def takes_buckets(self) -> bool:  # type: ignore[override]
+        """Not where other pictures, which are squares, go through the network beside them."""
+        return self.control is None and self.prior is None
+
+    @property
     def shows_samples(self) -> bool:
         """Also where no prompt is named: samples then follow a ControlNet's examples."""
         return super().shows_samples or bool(self.control and self.control.examples)

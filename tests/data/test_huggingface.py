@@ -174,6 +174,7 @@ def test_a_file_name_that_leads_out_of_its_folder_is_not_opened(tmp_path):
         ({"messages": "chat"}, {"chat": [["user", "2 + 2?"], ["assistant", "4"]]}),
         ({"prompt": "q", "completion": "a"}, {"q": "2 + 2?", "a": "4"}),
         ({"instruction": "q", "output": "a"}, {"q": "2 + 2?", "a": "4"}),
+        ({"instruction": "q", "input": "x", "output": "a"}, {"q": "2 +", "x": "2?", "a": "4"}),
     ],
 )
 def test_columns_of_texts_are_conversations_with_their_category_and_user(tmp_path, columns, row):
@@ -183,7 +184,7 @@ def test_columns_of_texts_are_conversations_with_their_category_and_user(tmp_pat
     (tmp_path / "chats.jsonl").write_text("\n".join(map(json.dumps, rows)))
     by_user = {"kind": "column", "column": "user"}
     columns = columns | {"label": "topic"}
-    samples = opened(tmp_path, path="chats.jsonl", columns=columns, partition=by_user)
+    samples = opened(tmp_path, path="chats.jsonl", columns=columns, partition=by_user, input="append")
     assert samples.conversation(0) == (("user", "2 + 2?"), ("assistant", "4"))
     assert list(samples.label_names) == ["sums"]
     assert list(samples.column("user")) == ["b", "a"]
@@ -265,6 +266,7 @@ def test_a_damaged_image_and_one_in_colour_among_grey_ones_are_named(tmp_path):
         ({"columns": {"label": "animal"}}, "data.columns: got none of samples, expected one of image, mess"),
         ({"columns": {"prompt": "q"}}, "data.columns: got prompt without completion"),
         ({"columns": {"messages": "m", "caption": "c"}}, "data.columns.caption: got 'c' without image"),
+        ({"input": "append"}, "data.input: got append, expected none without columns.instruction"),
         ({"partition": {"kind": "folder"}}, "data.partition.kind: got folder for a data set without folders"),
     ],
 )

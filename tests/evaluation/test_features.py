@@ -17,6 +17,7 @@ from fedray.data.samples import pixels_of
 from fedray.evaluation.features import open_features
 from fedray.evaluation.quality import distances
 from fedray.learners.contexts import EvaluationContext
+from fedray.planning.plan import plan
 from fedray.scenario import Refused, ScenarioError
 from fedray.scenario.features import Clip, Dino, Inception
 from tests.helpers import garments, job_of, run, tiny
@@ -199,5 +200,6 @@ def test_features_that_cannot_be_seen_are_refused_with_what_to_do(features, said
 def test_features_without_quality_are_refused_and_so_is_a_folder_of_another_network(folders, tmp_path):
     with pytest.raises(ScenarioError, match=r"features: got some alone, expected evaluation\.quality"):
         check(garments(tmp_path, {"model": VAE, "evaluation": {"features": "garments"}}))
-    with pytest.raises(Refused, match=r"which is no CLIPModel"):
-        open_features(Clip(kind="clip", weights="dino"), folders, CPU)
+    other = {"quality": {"images": 16}, "features": {"kind": "clip", "weights": str(folders / "dino")}}
+    with pytest.raises(ScenarioError, match=r"which is no CLIPModel"):  # before anything trains
+        plan(check(garments(tmp_path, {"model": VAE, "evaluation": other})))

@@ -8,6 +8,7 @@ from fedray.data import Dataset
 from fedray.data.image_folder import read
 from fedray.evaluation.evaluate import evaluations
 from fedray.learners.contexts import EvaluationContext, LearnerContext
+from fedray.learners.denoising import denoising_loss
 from fedray.learners.families.flow_noise import FlowNoise
 from fedray.learners.learners import NO_DATA, learner_class
 from fedray.scenario.evaluation import Denoising
@@ -86,13 +87,13 @@ def test_the_denoising_loss_of_a_network_that_predicts_nothing_is_the_velocitys_
 def test_a_samples_noise_is_its_own_however_many_are_measured_at_once(tmp_path):
     learner = learner_of(tiny(tmp_path))
     bag = read(BAG["path"], tmp_path, "data", "text", None, BAG["folders"])
-    together = learner.denoising_loss(bag, np.arange(4), Denoising(draws=2), 7)
+    together = denoising_loss(learner, bag, np.arange(4), Denoising(draws=2), 7)
     learner.held_out_at_once = 3
-    assert learner.denoising_loss(bag, np.arange(4), Denoising(draws=2), 7) == pytest.approx(
+    assert denoising_loss(learner, bag, np.arange(4), Denoising(draws=2), 7) == pytest.approx(
         together, rel=1e-5
     )
     assert [*together] == ["eval_loss", "eval_loss_noise_1", "eval_loss_noise_2"]
-    assert learner.denoising_loss(bag, np.arange(4), Denoising(draws=2), 8) != together
+    assert denoising_loss(learner, bag, np.arange(4), Denoising(draws=2), 8) != together
 
 
 @pytest.mark.parametrize("logit_normal", [True, False])

@@ -132,8 +132,8 @@ def test_each_client_tests_its_own_model(tmp_path):
     got = executor.test_clients(2).result()
     assert [row["client"] for row in got] == list(range(5))
     for row in got:
-        own = executor.versions.node(row["client"])
-        assert executor.clients.test_clients(GlobalModel(2, own, {}), [row["client"]], {}) == [row]
+        own = GlobalModel(2, executor.versions.node(row["client"]), {})
+        assert executor.clients.test_clients(own, [row["client"]], {}) == [row]
     mean = executor.clients.test_clients(GlobalModel(2, executor.buffer, {}), range(5), {})
     assert [row["loss"] for row in mean] != [row["loss"] for row in got]
 

@@ -97,6 +97,24 @@ def test_stages_together_are_the_network_whose_tied_head_has_weights_of_its_own(
         assert float(again.loss(batch)) == pytest.approx(whole, abs=1e-5)
 
 
+@pytest.mark.parametrize("packing", [False, True])
+def test_micro_batches_of_unequal_numbers_of_tokens_add_up_to_the_mean_over_all_tokens(folder, packing):
+    made = learner(base(folder), packing=packing)
+    made.network.requires_grad_(True)
+    batch = batch_of(made)
+    made.loss(batch).backward()
+    whole = {name: p.grad.clone() for name, p in made.network.named_parameters()}
+    made.network.zero_grad()
+    pieces = list(micro_batches(made, batch, 3, 1))
+    assert [round(share * batch.judged) for _, share in pieces] == [
+        int((one != UNJUDGED).sum()) for one in batch.targets
+    ]
+    for piece, share in pieces:
+        (share * made.loss(piece)).backward()
+    for name, p in made.network.named_parameters():
+        torch.testing.assert_close(p.grad, whole[name], rtol=0, atol=1e-6)
+
+
 def test_samples_whose_answers_are_cut_away_teach_nothing_and_give_no_nan(folder):
     made = learner(base(folder), max_length=4)
     batch = batch_of(made)

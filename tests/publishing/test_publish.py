@@ -6,7 +6,7 @@ import pytest
 from huggingface_hub import ModelCard, constants
 
 from fedray import shipped
-from fedray.publishing.card import fenced, markdown
+from fedray.publishing.card import fenced, markdown, snippet
 from fedray.publishing.settings import settings
 from tests.helpers import rows, write
 from tests.publishing.hub import REPO, TOKEN, running
@@ -32,6 +32,7 @@ def made(tmp_path):
     (run / "model" / ".cache").mkdir(parents=True)
     (run / "model" / ".cache" / "secret").touch()
     config = {"labels": ["bag"], "_name_or_path": str(tmp_path / "base"), "merges": ["/ /", "//"]}
+    config["base_model_name_or_path"] = "/gone/clinic"
     (run / "model" / "config.json").write_text(json.dumps(config))
     (run / "model" / "model.safetensors").write_bytes(b"weights")
     (run / "model" / "README.md").write_text("a library's own")
@@ -89,8 +90,29 @@ def test_what_users_wrote_is_text_in_the_card_and_paths_lose_their_folders(made,
     assert "````bibtex\n@article" in text
     assert "a library's own" not in text
     config = json.loads((tmp_path / "out" / "config.json").read_text())
-    assert config == {"labels": ["bag"], "_name_or_path": "base", "merges": ["/ /", "//"]}
+    assert config == {"labels": ["bag"], "_name_or_path": "base", "merges": ["/ /", "//"]} | {
+        "base_model_name_or_path": "clinic"
+    }
     assert not (tmp_path / "out" / ".cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("files", "task", "line"),
+    [
+        (["model_index.json"], "text-to-image", 'DiffusionPipeline.from_pretrained("me/ink")'),
+        (
+            ["config.json", "tokenizer_config.json"],
+            "text-generation",
+            "AutoModelForCausalLM.from_pretrained(",
+        ),
+        (["adapter_config.json"], "text-generation", 'AutoPeftModel.from_pretrained("me/ink")'),
+        (["config.json", "x.safetensors"], None, "hf_hub_download(\"me/ink\", 'x.safetensors')"),
+    ],
+)
+def test_the_card_opens_a_model_with_the_library_that_reads_its_files(files, task, line):
+    text = snippet(REPO, files, task)
+    compile(text, "snippet", "exec")
+    assert line in text
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,7 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "gradients": {"send"},
     "bits": {64, 32, 8, 4},
     "channels": {1, 3},  # of images
+    "fit": {"crop", "pad", "bucket"},  # of images, which cites
     "fill": {"reflect"},  # of what is cropped
     "bound": {"median"},  # of norm_bound, which cites
     "selection": {"random"},
@@ -84,6 +85,7 @@ OWN = {  # what needs no citation: ours, plain, or cited by what it stands in
     "input": {"alpaca", "append", "alone", "ignore"},  # of instructions
     "over": {"rounds", "steps"},  # of a learning rate
     "first": {0, 1},
+    "mode": {"auto", "min", "max"},  # of a metric that decides
     "labels": {"uniform", "lacking", "dirty", "clean"},
     "place": {"random", "first", "last"},
     "start": {"global", "own", "linear", "random"},  # of a codec, which cites

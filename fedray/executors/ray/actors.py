@@ -192,12 +192,23 @@ class ClientHost(Actor):
         return total if part.last else None, reports, *([state or {} for state in new] if states else ())
 
     def test_clients(
-        self, round_number: int, buffer: Any, server: Any, clients: Sequence[int], *states: Any
+        self, round_number: int, buffer: Any, server: Any, own: Any, clients: Sequence[int], *states: Any
     ) -> Any:
+        """Rows of tests of these clients.
+
+        Args:
+            round_number: after which; 0: of the base model.
+            buffer: the global one.
+            server: what the server keeps beside it, where that is evaluated.
+            own: the buffer that the clients have themselves; None: the global one.
+            clients: by number.
+            states: what each one keeps.
+        """
         from fedray.executors.client_tests import GlobalModel
 
         kept = dict(zip(clients, states, strict=True)) if states else {}
-        return self.work.test_clients(GlobalModel(round_number, buffer, server), clients, kept)
+        owned = {} if own is None else dict.fromkeys(clients, own)
+        return self.work.test_clients(GlobalModel(round_number, buffer, server, owned), clients, kept)
 
     def audit(self, buffer: Any, clients: Sequence[int]) -> Any:
         return [self.work.audit(client, buffer) for client in clients]

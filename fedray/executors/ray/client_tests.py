@@ -23,19 +23,18 @@ class SubmittedTests:
         self.driver = driver
         self.round_number = round_number
         base = not round_number
-        newest = driver.initial if base else driver.buffer
+        self.buffer = driver.initial if base else driver.buffer
         server = driver.initial_state if base else driver.state
-        scenario = driver.job.scenario
         # whose master or moving average is what is evaluated
-        self.server = server if scenario.data.holdout is not None else {}
-        self.apart = scenario.topology.keeps_client_models and not base
-        tested = driver.versions.tested(self.apart, scenario.tested_clients, newest)
-        self.buffer_of = {client: buffer for buffer, clients in tested for client in clients}
+        self.server = server if driver.job.scenario.data.holdout is not None else {}
         self.states = {} if base else dict(driver.client_states)
+        scenario = driver.job.scenario
+        apart = scenario.topology.keeps_client_models and not base
+        self.own = driver.versions.own(scenario.tested_clients) if apart else {}
         self.rows: list[dict[str, Any]] = []
         self.lost: list[int] = []
         self.clients_of: dict[Any, list[int]] = {}  # by the reference to their rows
-        self._submit(list(self.buffer_of))
+        self._submit(driver.job.scenario.tested_clients)
 
     def done(self) -> bool:
         waiting = list(self.clients_of)
@@ -61,10 +60,10 @@ class SubmittedTests:
         keeps = driver.job.scenario.keeps_client_state
         for i, share in driver.share_out(clients, driver.shared.samples) if clients else []:
             call = driver.hosts[i].actor.test_clients
-            for some in [[client] for client in share] if self.apart else [share]:
+            for some in [[client] for client in share] if self.own else [share]:
                 states = [self.states.get(client) for client in some] if keeps else []
-                row = call.remote(self.round_number, self.buffer_of[some[0]], self.server, some, *states)
-                self.clients_of[row] = some
+                model = self.buffer, self.server, self.own.get(some[0])
+                self.clients_of[call.remote(self.round_number, *model, some, *states)] = some
 
     def _collect(self) -> RayError | None:
         """Takes the rows that come; what lost a host, if something did, whose clients are then `lost`."""

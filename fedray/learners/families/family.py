@@ -112,6 +112,12 @@ class Family(ABC):
         return int(self.denoiser.config.sample_size) * self.latent_factor
 
     @property
+    def bucket_step(self) -> int | None:
+        """What the sides of pictures that are no squares are multiples of; None where it takes squares
+        alone."""
+        return None
+
+    @property
     def sides(self) -> int:
         """What a picture's sides in pixels are multiples of."""
         return self.latent_factor
@@ -182,12 +188,20 @@ class Family(ABC):
             embedded = [self.embed(dict(zip(ids, chunk, strict=True))) for chunk in chunks]
         return {name: torch.cat([chunk[name] for chunk in embedded]) for name in self.conditions}
 
-    def image_conditions(self, sizes: Sequence[tuple[int, int]], resolution: int) -> Conditions:
+    def image_conditions(
+        self,
+        sizes: Sequence[tuple[int, int]],
+        resolution: int,
+        shape: tuple[int, int] | None = None,
+        padded: bool = False,
+    ) -> Conditions:
         """What the denoising network takes of images beside their latents.
 
         Args:
             sizes: width and height of each before it was scaled and cut.
             resolution: pixels a side afterwards.
+            shape: width and height afterwards, where they are no squares.
+            padded: whether they were padded, not cut.
         """
         return {}
 

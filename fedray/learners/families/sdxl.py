@@ -35,15 +35,29 @@ class StableDiffusionXL(StableDiffusion):
     def zeros_for_empty(self) -> bool:
         return bool(self.index.get("force_zeros_for_empty_prompt", True))
 
-    def image_conditions(self, sizes: Sequence[tuple[int, int]], resolution: int) -> Conditions:
+    def image_conditions(
+        self,
+        sizes: Sequence[tuple[int, int]],
+        resolution: int,
+        shape: tuple[int, int] | None = None,
+        padded: bool = False,
+    ) -> Conditions:
         """`time_ids` [n, 6]: height and width before, top and left of the crop, height and width after
-        (Podell et al. 2023, Sec. 2.2)."""
+        (Podell et al. 2023, Sec. 2.2).
+
+        Args:
+            sizes: width and height of each before it was scaled and cut.
+            resolution: pixels a side afterwards.
+            shape: width and height afterwards, where they are no squares.
+            padded: whether they were padded, so that nothing is cut.
+        """
         rows = []
+        wide, high = shape or (resolution, resolution)
         for width, height in sizes:
-            scale = resolution / min(width, height)
-            top = max(0, round((height * scale - resolution) / 2))
-            left = max(0, round((width * scale - resolution) / 2))
-            rows.append([height, width, top, left, resolution, resolution])
+            scale = min(wide / width, high / height) if padded else max(wide / width, high / height)
+            top = max(0, round((height * scale - high) / 2))
+            left = max(0, round((width * scale - wide) / 2))
+            rows.append([height, width, top, left, high, wide])
         return {"time_ids": torch.tensor(rows, dtype=torch.float32, device=self.device)}
 
     def denoising_stages(self, side: int) -> list[Stage]:

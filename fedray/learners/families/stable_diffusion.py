@@ -23,6 +23,11 @@ class StableDiffusion(Family):
         """`text` [b, l, d]: the text encoder's last hidden state."""
         return {"text": self.parts["text_encoder"](ids["text"])[0]}
 
+    @property
+    def bucket_step(self) -> int:
+        halves = sum(bool(block.downsamplers) for block in self.parts["unet"].down_blocks)
+        return int(self.latent_factor * 2**halves)
+
     def denoising_stages(self, side: int) -> list[Stage]:
         first = ("latents", "noise", "timesteps")
         return unets.stages(self.parts["unet"], first, self.noise.add, side)
