@@ -152,6 +152,14 @@ def test_the_readme_s_commands_run_and_print_what_it_shows(fedray):
     assert [shape(line) for line in printed[-3:]] == [shape(line) for line in shown[-3:]]
 
 
+def test_the_command_beside_each_wish_of_other_frameworks_users_runs(fedray):
+    commands = re.findall(r"\| `fedray ([^`]*)` \|", (ROOT / "docs" / "wishes.md").read_text())
+    assert len(commands) == 12
+    for command in commands:
+        code, _, err = fedray(*shlex.split(command))
+        assert code == 0, (command, err)
+
+
 def test_blocks_that_are_not_run_are_few_and_say_why():
     reasons = [block.reason for block in ALL if block.reason]
     assert {reason for reason in reasons} <= NOT_RUN.keys()

@@ -50,7 +50,9 @@ def test_no_watcher_lets_a_note_a_failure_or_a_place_steer_the_terminal(kind, ca
 def test_a_failed_variants_last_words_and_the_command_lines_errors_are_visible(tmp_path, fedray, monkeypatch):
     run = made_up(tmp_path / "run", [0.5])
     (run / "error.json").write_text(json.dumps({"error": "x", "message": STEER}))
-    assert _last_words(Variant("run", run)) == f"failed: {STEER}"  # which the watcher prints, as above
+    assert (
+        _last_words(Variant("run", run, rounds=1)) == f"failed: {STEER}"
+    )  # which the watcher prints, as above
     (run / "metrics.jsonl").write_text(json.dumps({"round": STEER}) + "\n")
     code, _, err = fedray("report", run)
     assert code == 2

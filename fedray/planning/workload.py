@@ -43,13 +43,13 @@ class Workload:
     # with what the rule sends beside it; one for each of tuning.ranks, which clients take in turn
     downlink_bytes: tuple[int, ...]
     uplink_bytes: tuple[int, ...]  # with that, as the transforms encode it
-    change_bytes: int  # of what goes down: how base weights have changed, where a rule changes them
     summed_bytes: int  # of what the rule adds up, which is what goes round a ring
     # of the updates of a round that a rule compares one by one, kept by the server
     gathered_bytes: int
     client_state_bytes: int  # kept for each client that has taken part
     flops_per_sample: float
     export_files: dict[str, int]
+    change_bytes: int = 0  # of what goes down: how base weights have changed, where a rule changes them
     home_parameters: int = 0  # that train and stay with their client
     flops_per_picture: float = 0.0  # that augmentation's generator paints, or the server for model.prior
     picture_bytes: int = 0

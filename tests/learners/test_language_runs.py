@@ -10,7 +10,7 @@ import torch
 from fedray.checks import check
 from fedray.planning.plan import plan as planned
 from fedray.scenario import ScenarioError
-from tests.helpers import ONE_ACTOR, TWO_ACTORS, CommandLine, run, unevaluated
+from tests.helpers import TWO_ACTORS, CommandLine, run, unevaluated
 from tests.learners.tiny_language import CHATML, base, scenario
 
 ASYNCHRONOUS = {
@@ -119,7 +119,7 @@ def test_actors_change_no_bit_of_it(cluster, tmp_path):
     changes = {"training.local_steps": 1, "tuning.dropout": 0.1}
     digests = set()
     with unevaluated():
-        for name, runtime in (("one", ONE_ACTOR), ("two", TWO_ACTORS), ("serial", {"executor": "serial"})):
+        for name, runtime in (("two", TWO_ACTORS), ("serial", {"executor": "serial"})):
             file = scenario(tmp_path, changes | {"runtime": runtime}, kind="gpt2")
             digests.add(run(file, tmp_path / name)["weights_sha256"])
     assert len(digests) == 1

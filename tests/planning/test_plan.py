@@ -209,7 +209,6 @@ def test_the_clock_and_the_plan_cannot_drift_apart(lora):
         trainable_parameters=lora["trainable_parameters"],
         payload_bytes=payload,
         downlink_bytes=(payload,),
-        change_bytes=0,
         uplink_bytes=(payload,),
         summed_bytes=payload,
         gathered_bytes=0,
