@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -145,6 +146,14 @@ def run(
         )
     loaded = check(file)
     return engine.run(loaded, RunFolder.create(out, loaded), callbacks)
+
+
+def broken_off(run: Path, place: Path, round_number: int) -> Path:
+    """A copy of a finished run, as if it had been broken off before it kept the end of this round."""
+    shutil.copytree(run, place)
+    shutil.rmtree(place / "checkpoints" / f"round-{round_number:04}")
+    (place / "result.json").unlink()
+    return place
 
 
 def rows(file: Path) -> list[dict[str, Any]]:

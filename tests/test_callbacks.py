@@ -13,7 +13,7 @@ import fedray
 from fedray.callbacks.dispatch import CallbackList
 from fedray.engine import RunFailed
 from fedray.scenario.runtime import TRACKERS
-from tests.helpers import garments, rows, run, tiny
+from tests.helpers import broken_off, garments, rows, run, tiny
 
 
 class Recording(fedray.Callback):
@@ -58,9 +58,7 @@ def test_callbacks_are_told_of_every_client_round_and_evaluation_in_order(tmp_pa
 
 def test_an_evaluation_comes_with_the_grid_that_it_made(unbroken, tmp_path):
     callback = Recording()
-    out = shutil.copytree(unbroken[1], tmp_path / "run")
-    (out / "result.json").unlink()
-    shutil.rmtree(out / "checkpoints" / "round-0003")
+    out = broken_off(unbroken[1], tmp_path / "run", 3)
     run(None, out, resume=True, callback=callback)
     assert callback.told[0] == ("start", 3, 2, [1, 2])
     assert [(n, grid) for n, _, grid in callback.of("evaluation")] == [

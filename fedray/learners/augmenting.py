@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -38,8 +39,9 @@ class Augments:
         changed = self.augmented(shard, indices, generator)
         return self.draw(changed, np.arange(len(indices)), generator)
 
+    @abstractmethod
     def draw(self, shard: Any, indices: np.ndarray, generator: torch.Generator) -> Any:
-        raise NotImplementedError
+        """The same, with nothing changed."""
 
     def augmented(self, shard: Any, indices: np.ndarray, generator: torch.Generator) -> Any:
         """A shard of these samples alone, changed. Here: of images; a learner of one's own whose samples are

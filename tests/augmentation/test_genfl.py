@@ -19,7 +19,7 @@ from fedray.planning.round import schedule_round
 from fedray.randomness import SERVER
 from fedray.scenario import ScenarioError
 from fedray.transport.buffer import sha256
-from tests.helpers import begin, garments, job_of, rows, run, timeless, unevaluated
+from tests.helpers import begin, broken_off, garments, job_of, rows, run, timeless, unevaluated
 
 PAINT = {"inference_steps": 2, "per_class": 1, "at_most": 2, "batch_size": 8}
 TWO_EACH = PAINT | {"templates": ["a {label}", "a dress {label}"]}
@@ -150,9 +150,7 @@ def test_ray_gives_the_bits_of_one_process_wherever_it_is_painted(place, cluster
 
 
 def test_a_broken_off_run_goes_on_to_the_same_bits_without_painting_again(whole, tmp_path, monkeypatch):
-    out = shutil.copytree(whole[1], tmp_path / "run")
-    (out / "result.json").unlink()
-    shutil.rmtree(out / "checkpoints" / "round-0003")
+    out = broken_off(whole[1], tmp_path / "run", 3)
     painted = []
     paint = ImageGenerator._generate
     monkeypatch.setattr(

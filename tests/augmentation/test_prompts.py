@@ -11,7 +11,7 @@ from fedray.augmentation.trial import Candidate, Trial, chosen, mean_scores
 from fedray.checks import check
 from fedray.planning.plan import plan
 from fedray.scenario import ScenarioError
-from tests.helpers import garments, rows, run
+from tests.helpers import broken_off, garments, rows, run
 
 NAMES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 TEMPLATES = {name: ["a photo of {a} {label}"] for name in NAMES}
@@ -59,9 +59,7 @@ def test_a_plan_with_a_trial_is_what_the_run_does(whole):
 
 
 def test_a_run_that_goes_on_after_the_trial_paints_with_the_same_prompts(whole, tmp_path):
-    out = shutil.copytree(whole[1], tmp_path / "run")
-    (out / "result.json").unlink()
-    shutil.rmtree(out / "checkpoints" / "round-0003")
+    out = broken_off(whole[1], tmp_path / "run", 3)
     shutil.rmtree(out / "pictures")
     assert run(None, out, resume=True)["weights_sha256"] == whole[2]["weights_sha256"]
 

@@ -1,7 +1,6 @@
 """What the clients' mean and the augmented model count: searched for on a line, known or one's own."""
 
 import math
-import shutil
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ from fedray.planning.plan import plan
 from fedray.scenario import ScenarioError
 from fedray.scenario.weighting import HeldOut as HeldOutSection
 from fedray.scenario.weighting import LineSearch as Section
-from tests.helpers import ARTISTS, garments, job_of, rows, run
+from tests.helpers import ARTISTS, broken_off, garments, job_of, rows, run
 
 PAINT = {"inference_steps": 2, "per_class": 1, "at_most": 2, "batch_size": 8}
 SEARCH = {"kind": "line_search", "images": 100, "smoothing": 0.5, "every": 2}
@@ -101,9 +100,7 @@ def test_a_resumed_run_goes_on_from_the_weight_that_it_had(whole, tmp_path):
     assert first == second
     best = 2 * third - second  # of a step smoothed by half
     assert best * 10 == pytest.approx(round(best * 10), abs=1e-6)
-    out = shutil.copytree(whole[1], tmp_path / "run")
-    (out / "result.json").unlink()
-    shutil.rmtree(out / "checkpoints" / "round-0003")
+    out = broken_off(whole[1], tmp_path / "run", 3)
     assert run(None, out, resume=True)["weights_sha256"] == whole[2]["weights_sha256"]
     assert [row["kappa_2"] for row in rows(out / "metrics.jsonl")] == [first, second, third]
 

@@ -1,7 +1,5 @@
 """Clusters that agree among themselves, below a server."""
 
-import shutil
-
 import numpy as np
 import pytest
 import torch
@@ -13,7 +11,7 @@ from fedray.report import recorded
 from fedray.report.recost import simulate_on_network
 from fedray.scenario import ScenarioError
 from tests.executors.test_node_models import local_end, scenario, stepped
-from tests.helpers import TWO_ACTORS, job_of, rows, run, unevaluated
+from tests.helpers import TWO_ACTORS, broken_off, job_of, rows, run, unevaluated
 
 HYBRID = {"kind": "hybrid", "clusters": 2}
 
@@ -113,9 +111,7 @@ def test_actors_and_a_run_that_goes_on_give_the_bits_of_one_process(clusters, tm
         for where in (folder, tmp_path)
     ]
     assert measured[0] == measured[1]
-    shutil.copytree(folder / "run", tmp_path / "again")
-    shutil.rmtree(tmp_path / "again" / "checkpoints" / "round-0003")
-    (tmp_path / "again" / "result.json").unlink()
+    broken_off(folder / "run", tmp_path / "again", 3)
     with unevaluated():
         again = run(folder / "garments.yaml", tmp_path / "again", resume=True)
     assert again["weights_sha256"] == result["weights_sha256"]

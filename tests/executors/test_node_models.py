@@ -1,8 +1,6 @@
 """Runs of several models, of clients or of edge servers: what becomes of the models, and the same bits
 wherever they run."""
 
-import shutil
-
 import pytest
 import torch
 
@@ -17,7 +15,7 @@ from fedray.planning.workload import measure
 from fedray.report import page, recorded
 from fedray.report.recost import simulate_on_network
 from fedray.scenario import ScenarioError
-from tests.helpers import ONE_ACTOR, begun, garments, job_of, rows, run, timeless, unevaluated
+from tests.helpers import ONE_ACTOR, begun, broken_off, garments, job_of, rows, run, timeless, unevaluated
 
 PUSHED = {"graph": "directed_ring", "mixing": "push_sum"}
 TESTED = {"evaluation": {"clients": {}}}
@@ -140,9 +138,7 @@ def test_each_client_tests_its_own_model(tmp_path):
 
 def test_a_run_goes_on_with_every_clients_model(ring, tmp_path):
     folder, result = ring
-    shutil.copytree(folder / "run", tmp_path / "run")
-    shutil.rmtree(tmp_path / "run" / "checkpoints" / "round-0003")
-    (tmp_path / "run" / "result.json").unlink()
+    broken_off(folder / "run", tmp_path / "run", 3)
     with unevaluated():
         again = run(folder / "garments.yaml", tmp_path / "run", resume=True)
     assert again["weights_sha256"] == result["weights_sha256"]
@@ -243,9 +239,7 @@ def test_a_hierarchy_costs_what_was_planned_and_its_backhaul_is_used_when_the_se
 
 def test_a_hierarchy_goes_on_to_the_same_bits(edges, tmp_path):
     folder, result = edges
-    shutil.copytree(folder / "run", tmp_path / "run")
-    shutil.rmtree(tmp_path / "run" / "checkpoints" / "round-0003")
-    (tmp_path / "run" / "result.json").unlink()
+    broken_off(folder / "run", tmp_path / "run", 3)
     with unevaluated():
         again = run(folder / "garments.yaml", tmp_path / "run", resume=True)
     assert again["weights_sha256"] == result["weights_sha256"]

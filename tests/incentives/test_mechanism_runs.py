@@ -1,7 +1,6 @@
 """Mechanisms that decide about efforts, cuts and orders, in a run."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -21,7 +20,7 @@ from fedray.planning.shared import Shared
 from fedray.planning.workload import measure
 from fedray.report import facts, recorded
 from fedray.scenario import ScenarioError
-from tests.helpers import garments, job_of, rows, run, timeless, unevaluated
+from tests.helpers import broken_off, garments, job_of, rows, run, timeless, unevaluated
 
 MIX = {
     "kind": "mix",
@@ -150,9 +149,7 @@ def sha256(run_folder):
 
 
 def test_a_run_of_contracts_goes_on_to_the_same_bits(contract, tmp_path):
-    shutil.copytree(contract / "run", tmp_path / "run")
-    shutil.rmtree(tmp_path / "run" / "checkpoints" / "round-0002")
-    (tmp_path / "run" / "result.json").unlink()
+    broken_off(contract / "run", tmp_path / "run", 2)
     with unevaluated():
         run(contract / "garments.yaml", tmp_path / "run", resume=True)
     assert sha256(tmp_path / "run") == sha256(contract / "run")

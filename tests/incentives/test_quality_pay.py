@@ -1,7 +1,6 @@
 """Payment for what updates add to the model, in games of known values and in a run."""
 
 import json
-import shutil
 import textwrap
 
 import numpy as np
@@ -16,7 +15,7 @@ from fedray.planning.plan import plan
 from fedray.report import facts, recorded
 from fedray.scenario import ScenarioError
 from fedray.transport.buffer import Layout
-from tests.helpers import ONE_ACTOR, garments, job_of, rows, run, timeless, unevaluated
+from tests.helpers import ONE_ACTOR, broken_off, garments, job_of, rows, run, timeless, unevaluated
 
 BUDGET = 8.0
 BASE = {
@@ -159,9 +158,7 @@ def sha256(folder):
 
 
 def test_a_run_goes_on_to_the_same_payments(finished, tmp_path):
-    shutil.copytree(finished / "run", tmp_path / "run")
-    shutil.rmtree(tmp_path / "run" / "checkpoints" / "round-0002")
-    (tmp_path / "run" / "result.json").unlink()
+    broken_off(finished / "run", tmp_path / "run", 2)
     run(finished / "garments.yaml", tmp_path / "run", resume=True)
     assert sha256(tmp_path / "run") == sha256(finished / "run")
     for name in ("metrics.jsonl", "clients.jsonl"):

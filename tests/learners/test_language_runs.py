@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 
 import pytest
 import torch
@@ -10,7 +9,7 @@ import torch
 from fedray.checks import check
 from fedray.planning.plan import plan as planned
 from fedray.scenario import ScenarioError
-from tests.helpers import TWO_ACTORS, CommandLine, run, unevaluated
+from tests.helpers import TWO_ACTORS, CommandLine, broken_off, run, unevaluated
 from tests.learners.tiny_language import CHATML, base, scenario
 
 ASYNCHRONOUS = {
@@ -132,9 +131,7 @@ def test_a_run_goes_on_beside_the_same_base_and_writes_what_it_is_asked(tmp_path
     file = scenario(tmp_path, {"model.chat_template": "mine.jinja"})
     with unevaluated():
         whole = run(file, tmp_path / "run")
-        shutil.copytree(tmp_path / "run", tmp_path / "part")
-        (tmp_path / "part" / "result.json").unlink()
-        shutil.rmtree(tmp_path / "part" / "checkpoints" / "round-0002")
+        broken_off(tmp_path / "run", tmp_path / "part", 2)
         again = run(file, tmp_path / "part", resume=True)
         assert again["weights_sha256"] == whole["weights_sha256"]
         for name in whole["artifacts"]:

@@ -1,14 +1,12 @@
 """Weights of clients by the quality of their data: formula, who knows what, and the same bits anywhere."""
 
-import shutil
-
 import numpy as np
 import pytest
 
 from fedray.planning.data_quality import errors_of_rounds, quality_weight, quality_weights, relative_errors
 from fedray.planning.plan import plan
 from fedray.scenario import ScenarioError
-from tests.helpers import garments, job_of, rows, run
+from tests.helpers import broken_off, garments, job_of, rows, run
 
 QUALITY = {
     "aggregation": {"kind": "fedavg", "weighting": "quality"},
@@ -50,9 +48,7 @@ def whole(tmp_path_factory):
 
 
 def test_a_resumed_run_weighs_as_the_whole_one(whole, tmp_path):
-    out = shutil.copytree(whole[1], tmp_path / "run")
-    (out / "result.json").unlink()
-    shutil.rmtree(out / "checkpoints" / "round-0003")
+    out = broken_off(whole[1], tmp_path / "run", 3)
     assert run(None, out, resume=True)["weights_sha256"] == whole[2]["weights_sha256"]
     by_samples = run(
         garments(tmp_path, QUALITY | {"aggregation": {"kind": "fedavg"}}), tmp_path / "by samples"
