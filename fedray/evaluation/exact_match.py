@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import eq
 from typing import cast
 
 import numpy as np
@@ -38,11 +39,14 @@ class ExactMatch(Evaluation):
         samples, indices = test_set
         draw = generator(context.seed, 0, SERVER, "exact match")
         chosen = np.sort(draw.choice(indices, self.section, replace=False))
-        matches = 0
+        asked = []
+        expected = []
         for i in chosen:
-            *turns, (_, expected) = samples.conversation(int(i))
-            answer = cast(Answers, learner).answer(turns, context.section.new_tokens)
-            matches += answer == expected.strip()
+            *turns, (_, answer) = samples.conversation(int(i))
+            asked.append(turns)
+            expected.append(answer.strip())
+        answers = cast(Answers, learner).likeliest_answers(asked, context.section.new_tokens)
+        matches = sum(map(eq, answers, expected))
         return {
             "eval_exact_match": matches / self.section,
             "eval_exact_match_samples": float(self.section),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from fedray.learners.chat_template import ChatTemplate, Turns
 from fedray.scenario.base import Refused
+
+AT_ONCE = 16  # answers that are written together
 
 
 class KeyedDraws:
@@ -44,7 +47,6 @@ class Answers:
     def template(self) -> ChatTemplate:
         """How conversations are written."""
 
-    @torch.no_grad()
     def answer(self, turns: Turns, new_tokens: int, temperature: float | None = None, seed: int = 0) -> str:
         """What the assistant says behind these turns, without white space around it.
 
@@ -57,32 +59,52 @@ class Answers:
         Raises:
             Refused: for turns of as many tokens as the base has positions for.
         """
+        draws = [] if temperature is None else [KeyedDraws(temperature, seed)]
+        return self._written([turns], new_tokens, draws)[0]
+
+    def likeliest_answers(self, asked: Sequence[Turns], new_tokens: int) -> list[str]:
+        """What the assistant says to each of these, every token the likeliest. Raises what `answer` does.
+
+        Args:
+            asked: turns that end with the user's.
+            new_tokens: at most so many each.
+        """
+        parts = (asked[start : start + AT_ONCE] for start in range(0, len(asked), AT_ONCE))
+        return [text for part in parts for text in self._written(part, new_tokens, [])]
+
+    @torch.no_grad()
+    def _written(self, asked: Sequence[Turns], new_tokens: int, draws: Sequence[KeyedDraws]) -> list[str]:
+        """Answers that are written together; takes and raises what `answer` does."""
         from transformers import GenerationConfig, LogitsProcessorList
 
         template = self.template
-        ids = template.prompt(turns)
+        prompts = [template.prompt(turns) for turns in asked]
+        longest = max(map(len, prompts))
         places = getattr(self.network.config, "max_position_embeddings", None)
-        if places is not None and len(ids) >= places:
-            got = f"a prompt of {len(ids)} tokens"
+        if places is not None and longest >= places:
+            got = f"a prompt of {longest} tokens"
             raise Refused("evaluation.prompts", got, f"less than {places}, the base's positions")
         ends = self.network.generation_config.eos_token_id
         own = [] if ends is None else ends if isinstance(ends, list) else [ends]
         config = GenerationConfig(
-            max_new_tokens=new_tokens if places is None else min(new_tokens, places - len(ids)),
+            max_new_tokens=new_tokens if places is None else min(new_tokens, places - longest),
             do_sample=False,
             eos_token_id=sorted({*own, *template.end_ids}) or None,
             pad_token_id=template.padding,
             stop_strings=template.end_text,
         )
-        draws = [] if temperature is None else [KeyedDraws(temperature, seed)]
-        prompt = torch.tensor([ids], device=self.device)
+        # what is written stands behind every prompt at the same place
+        padded = [[template.padding] * (longest - len(ids)) + ids for ids in prompts]
+        seen = [[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts]
         with self.evaluating(), self.autocast():  # type: ignore[attr-defined]
             written = self.network.generate(
-                prompt,
-                attention_mask=torch.ones_like(prompt),
+                torch.tensor(padded, device=self.device),
+                attention_mask=torch.tensor(seen, device=self.device),
                 generation_config=config,
                 logits_processor=LogitsProcessorList(draws),
                 tokenizer=template.tokenizer,
             )
-        text: str = template.tokenizer.decode(written[0, len(ids) :], skip_special_tokens=True).strip()
-        return text.removesuffix(template.turn_end).strip() if template.end_text else text
+        texts = template.tokenizer.batch_decode(written[:, longest:], skip_special_tokens=True)
+        if template.end_text:
+            texts = [text.partition(template.turn_end)[0] for text in texts]  # padding stands behind it
+        return [text.strip() for text in texts]
