@@ -84,6 +84,9 @@ class Answers:
         if places is not None and longest >= places:
             got = f"a prompt of {longest} tokens"
             raise Refused("evaluation.prompts", got, f"less than {places}, the base's positions")
+        if places is not None and len(asked) > 1 and longest + new_tokens > places:
+            # the longest prompt shortens no answer but its own
+            return [text for turns in asked for text in self._written([turns], new_tokens, draws)]
         ends = self.network.generation_config.eos_token_id
         own = [] if ends is None else ends if isinstance(ends, list) else [ends]
         config = GenerationConfig(

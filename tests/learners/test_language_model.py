@@ -220,6 +220,7 @@ def test_answers_follow_their_seeds_and_greedy_ones_are_transformers_own(folder)
     text = made.template.tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True)
     assert made.answer([("user", "say red")], 8) == text.strip()
     asked = [[("user", "say red")], [("user", "say red red red and blue")], [("user", "blue")]]
-    assert made.likeliest_answers(asked, 8) == [made.answer(turns, 8) for turns in asked]
+    for length in (8, 60):  # of 60, the positions leave room for fewer, and not for all as many
+        assert made.likeliest_answers(asked, length) == [made.answer(turns, length) for turns in asked]
     with pytest.raises(Refused, match=r"prompt of \d+ tokens, expected less than 64"):
         made.answer([("user", "red " * 80)], 8)
