@@ -66,6 +66,7 @@ class Schedule:
     # the signal-to-noise ratio, linear, of the loudest update at the server, where signals add up on the air
     receive_snr: float | None = None
     models: Mixing | None = None  # where there are several models; None: all begin with the global one
+    waited_s: float = 0.0  # seconds before it, in which no client was there
     stacks: bool = False  # whether the updates go down again in later rounds, as changes of base weights
 
     def __post_init__(self) -> None:
@@ -103,6 +104,14 @@ class Schedule:
     def computing(self) -> dict[int, int]:
         """The places of the steps that compute, and for each the client that does, or the server's number."""
         return {n: _computes_at(step) for n, step in enumerate(self.steps) if not isinstance(step, Send)}
+
+    @property
+    def doers(self) -> list[tuple[int, ...]]:
+        """Of each step, by their numbers, those who have to be there: both ends of a transfer."""
+        return [
+            (step.sender, step.receiver) if isinstance(step, Send) else (self.computing[n],)
+            for n, step in enumerate(self.steps)
+        ]
 
     def __iter__(self) -> Iterator[Step]:
         return iter(self.steps)

@@ -4,25 +4,24 @@ round is a server step; who is under way when it is taken stays under way."""
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from fedray.network.block_band import BlockBand, BlockTransfer
-from fedray.network.clock import waiting
-from fedray.network.ledger import Event
+from fedray.network.flights import Flight, ServerStep, Stage
 from fedray.network.links import Link, RoundStart, TransferRequests
 from fedray.network.radio import Radio
 from fedray.network.shared_band import SharedBand, SharedTransfer
 from fedray.network.work import Loads
 from fedray.randomness import SERVER_ID
-from fedray.schedule import Tier
-from fedray.steps import SERVER_NODE, Aggregate, Send, Train
+from fedray.steps import Aggregate, Send, Train
 
-# Which client begins next: of a round, without those that may not; None: nobody.
-Choose = Callable[[int, Collection[int]], int | None]
+# Which client begins next: of a round, at a second, without those that may not; None: nobody.
+Choose = Callable[[RoundStart, Collection[int]], int | None]
+Arrival = Callable[[float], float]  # the first second, from one on, at which a client is there
 
 
 class Steps(Protocol):
@@ -41,43 +40,6 @@ class Steps(Protocol):
         """The staleness of the oldest update that is taken; None: all are."""
 
 
-class Stage(NamedTuple):
-    """A transfer or a local update of a client under way."""
-
-    load: float  # bytes or floating-point operations
-    start_s: float
-    end_s: float
-    joules: float
-    outcome: str  # as in Event
-    waits_s: float = 0.0
-
-
-@dataclass
-class Flight:
-    """A client from the second at which the server begins to send it a model until its update has arrived.
-
-    Attributes:
-        client: by number.
-        version: of the model that it gets: how many server steps made it.
-        steps: downlink, local update, uplink.
-        stages: what has been done of them.
-    """
-
-    client: int
-    version: int
-    steps: tuple[Send, Train, Send]
-    stages: list[Stage] = field(default_factory=list)
-
-    @property
-    def outcome(self) -> str:
-        """Of the last stage."""
-        return self.stages[-1].outcome
-
-    @property
-    def end_s(self) -> float:
-        return self.stages[-1].end_s
-
-
 class Band(Protocol):
     """What all transfers of a direction that are under way share, whenever they begin."""
 
@@ -87,6 +49,8 @@ class Band(Protocol):
 
     def end(self, now_s: float, client: int) -> SharedTransfer | BlockTransfer: ...
 
+    def leave(self, now_s: float, client: int) -> SharedTransfer | BlockTransfer: ...
+
 
 def _band(link: Link, most: int) -> Band | None:
     """The band of a link of which so many transfers may be under way; None: each has its own rate."""
@@ -95,16 +59,6 @@ def _band(link: Link, most: int) -> Band | None:
     if link.allocation.section.by_blocks:
         return BlockBand(link)
     return SharedBand(link, most) if link.allocation.section.shares_equally else None
-
-
-class ServerStep(NamedTuple):
-    """A round: who has arrived, in the order of (time, client), and the server's own step."""
-
-    flights: list[Flight]
-    aggregate: Aggregate
-    stage: Stage
-    versions: frozenset[int]  # of the models that clients under way had from the server
-    tier: Tier | None = None  # whose clients they are, where groups of clients begin together
 
 
 class Timeline:
@@ -118,20 +72,30 @@ class Timeline:
         choose: who begins next.
         start_s: when it begins.
         encoded: whether clients encode their samples in their first local update.
+        next_s: when somebody is there.
     """
 
     def __init__(
-        self, steps: Steps, work: Loads, radio: Radio, choose: Choose, start_s: float, encoded: bool
+        self,
+        steps: Steps,
+        work: Loads,
+        radio: Radio,
+        choose: Choose,
+        start_s: float,
+        encoded: bool,
+        next_s: Arrival = lambda now_s: now_s,
     ) -> None:
         self.steps = steps
         self.work = work
         self.radio = radio
         self.choose = choose
+        self.next_s = next_s
         self.now_s = start_s
         self.round = 0  # the server step that is awaited, or was the last
         self.encodes = encoded
         self.encoded: set[int] = set()
         self.flights: dict[int, Flight] = {}
+        self.leaves_s: dict[int, float] = {}  # when those under way leave who do
         self.ends: list[tuple[float, int]] = []  # of stages whose ends are known, with their clients
         self.open_s = start_s  # when the server has taken its last step
         bands = {d: _band(radio.links[d], steps.at_once) for d in ("downlink", "uplink")}
@@ -146,12 +110,20 @@ class Timeline:
             if self.now_s >= self.open_s:
                 self._fill({flight.client for flight in arrived})
                 if not self.flights:
+                    if self._wait():
+                        continue
                     break
             flight = self._advance()
             if flight is not None:
                 arrived.append(flight)
                 done += flight.outcome == "done"
         return self._server_step(arrived)
+
+    def _wait(self) -> bool:
+        """Where nobody is there, time goes on until somebody is; whether it did."""
+        before_s = self.now_s
+        self.now_s = self.next_s(before_s)
+        return self.now_s > before_s
 
     def _server_step(self, arrived: list[Flight]) -> ServerStep:
         aggregate = Aggregate("aggregate", tuple(flight.steps[2].id for flight in arrived))
@@ -168,7 +140,7 @@ class Timeline:
     def _fill(self, ended: set[int]) -> None:
         """Clients begin until enough are under way."""
         while len(self.flights) < self.steps.at_once:
-            client = self.choose(self.round, ended | self.flights.keys())
+            client = self.choose(RoundStart(self.round, self.now_s), ended | self.flights.keys())
             if client is None:
                 return
             self._begin(client)
@@ -182,6 +154,8 @@ class Timeline:
         up = Send(f"up-{client}", client, SERVER_ID, "uplink", (train.id,))
         flight = Flight(client, self.round - 1, (down, train, up))
         self.flights[client] = flight
+        if math.isfinite(leaves_s := self.radio.devices.leaves_s(self.now_s, client)):
+            self.leaves_s[client] = leaves_s
         self._send(flight, down)
 
     def _send(self, flight: Flight, step: Send) -> None:
@@ -227,6 +201,9 @@ class Timeline:
         """Goes on to the end of the next stage, of those at the same second the first client's; the flight
         that has ended with it, where one has."""
         time_s, client, direction = self._next_end()
+        leave_s, leaving = min(((at, c) for c, at in self.leaves_s.items()), default=(math.inf, client))
+        if leave_s < time_s:
+            return self._leave(self.flights[leaving], max(self.now_s, leave_s))
         self.now_s = max(self.now_s, time_s)
         if direction is None:
             heapq.heappop(self.ends)
@@ -254,65 +231,34 @@ class Timeline:
                 ends.append((*end, direction))
         return min(ends, key=lambda end: end[:2])
 
+    def _leave(self, flight: Flight, now_s: float) -> Flight:
+        """A client leaves: what it was about comes to nothing, and so does the flight."""
+        self.now_s = now_s
+        stage = flight.stages[-1]
+        step = flight.steps[len(flight.stages) - 1]
+        if isinstance(step, Send) and step.direction in self.bands:
+            transfer = self.bands[step.direction].leave(now_s, flight.client)
+            part = 1 - transfer.left
+            joules = transfer.joules
+        else:
+            self.ends = [end for end in self.ends if end[1] != flight.client]
+            heapq.heapify(self.ends)
+            part = (now_s - stage.start_s) / (stage.end_s - stage.start_s)
+            joules = part * stage.joules
+        flight.stages[-1] = stage._replace(
+            load=part * stage.load,
+            end_s=now_s,
+            joules=joules,
+            outcome="lost" if isinstance(step, Send) else "dropped",
+            waits_s=part * stage.waits_s,
+        )
+        return self._ended(flight)
+
     def _ended(self, flight: Flight) -> Flight:
         """A flight that is over; what comes too stale is not taken."""
         del self.flights[flight.client]
+        self.leaves_s.pop(flight.client, None)
         most = self.steps.stalest
         if flight.outcome == "done" and most is not None and self.round - 1 - flight.version > most:
             flight.stages[-1] = flight.stages[-1]._replace(outcome="stale")
         return flight
-
-
-def events_of(round_number: int, step: ServerStep, started_s: float, radio: Radio) -> list[Event]:
-    """Lines of the timeline of a server step: those of clients that have ended in it, who may have begun
-    before it, and its own.
-
-    Args:
-        round_number: of the step.
-        step: what has ended in it.
-        started_s: when the step before it had ended.
-        radio: the devices.
-    """
-    events = [
-        event
-        for flight in step.flights
-        for event in (_event(round_number, flight, i) for i in range(len(flight.steps)))
-    ]
-    stage = step.stage
-    own = Event(
-        round_number, step.aggregate.id, step.aggregate.after, "aggregate", SERVER_NODE, None, None,
-        stage.load, 0, stage.start_s, stage.end_s, stage.joules,
-    )  # fmt: skip
-    idle_s = stage.start_s - started_s
-    joules = radio.server.section.idle_w * idle_s
-    return [
-        *events,
-        own,
-        *([waiting(round_number, SERVER_ID, stage.start_s, idle_s, joules)] if joules else []),
-    ]
-
-
-def _event(round_number: int, flight: Flight, i: int) -> Event:
-    """A line of the timeline of one of a flight's steps; of one that was never begun, as skipped."""
-    step = flight.steps[i]
-    skipped = Stage(0.0, flight.end_s, flight.end_s, 0.0, "skipped")
-    stage = flight.stages[i] if i < len(flight.stages) else skipped
-    sends = isinstance(step, Send)
-    return Event(
-        round=round_number,
-        id=step.id,
-        after=step.after,
-        event="send" if sends else "train",
-        node=step.node,
-        peer=getattr(step, "peer", None),
-        direction=getattr(step, "direction", None),
-        flops=0.0 if sends else stage.load,
-        bytes=int(stage.load) if sends else 0,
-        t0_s=stage.start_s,
-        t1_s=stage.end_s,
-        energy_j=stage.joules,
-        outcome=stage.outcome,
-        encoded=getattr(step, "encodes", False),
-        client=flight.client,
-        waits_s=stage.waits_s,
-    )

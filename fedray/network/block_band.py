@@ -80,6 +80,13 @@ class BlockBand:
         self._assign()
         return transfer
 
+    def leave(self, now_s: float, client: int) -> BlockTransfer:
+        """Takes away a transfer that is not through."""
+        self._advance(now_s)
+        transfer = self.active.pop(client)
+        self._assign()
+        return transfer
+
     def _advance(self, now_s: float) -> None:
         """Lets time go on to this second, before which none ends."""
         elapsed_s = now_s - self.now_s

@@ -49,10 +49,12 @@ def time_round(
         schedule: the round's steps.
         work: what each step does, in bytes or floating-point operations.
         radio: the links and devices it is done on.
-        start_s: when the round begins, in seconds since the run's start.
+        start_s: when the round begins, or begins to wait for clients, in seconds since the run's start.
         decided: outcomes by the steps' ids, where they are known from another network: then nothing is lost
             or late here but what was so there.
     """
+    waited_from_s = start_s
+    start_s += schedule.waited_s
     loads = [work.load(step) for step in schedule]
     waits_s = {i: wait_s for i, step in enumerate(schedule) if (wait_s := work.wait_s(step))}
     symbols = {i: uses for i, step in enumerate(schedule) if (uses := work.symbols(step))}
@@ -68,11 +70,22 @@ def time_round(
     failures = _failures(schedule, radio, transfers) if outcomes is None else _decided(outcomes)
     costs = _costs(schedule, loads, radio, transfers, failures, frequency_hz, start_s, waits_s)
     if outcomes is None:
-        simulation = Simulation(schedule, costs.duration_s, failures.places)
+        leaves_s = _leaves_s(schedule, radio, start_s)
+        simulation = Simulation(schedule, costs.duration_s, failures.places, leaves_s)
     else:
         simulation = Replay(schedule, costs.duration_s, failures.places, outcomes)
-    events = _events(schedule, costs, simulation.run(), failures, start_s, symbols)
-    return [*events, *_waiting(schedule, events, radio, start_s)]
+    timing = simulation.run()
+    costs.cut(timing.left)
+    events = _events(schedule, costs, timing, failures, start_s, symbols)
+    return [*events, *_waiting(schedule, events, radio, start_s, waited_from_s)]
+
+
+def _leaves_s(schedule: Schedule, radio: Radio, start_s: float) -> dict[int, float]:
+    """When each client of a round leaves, in seconds since its start; nobody, where all are always there."""
+    if radio.devices.presence is None:
+        return {}
+    clients = {client for doers in schedule.doers for client in doers if client >= 0}
+    return {client: radio.devices.leaves_s(start_s, client) - start_s for client in clients}
 
 
 @dataclass(frozen=True)
@@ -128,13 +141,21 @@ class StepCosts:
     joules: list[float]
     varying: dict[int, TransferCost]
     start_s: float  # of the round
-    waits_s: Mapping[int, float]
+    waits_s: dict[int, float]
 
     def duration_s(self, i: int, now_s: float) -> float:
         """Seconds of step i if it starts at this second of the round."""
         if i in self.varying:
             self.seconds[i], self.joules[i] = self.varying[i].starting_at(self.start_s + now_s)
         return self.seconds[i]
+
+    def cut(self, done: Mapping[int, float]) -> None:
+        """Only so much of steps, by their places, is done: who did the rest has left."""
+        for i, part in done.items():
+            self.loads[i] *= part
+            self.joules[i] *= part
+            if i in self.waits_s:
+                self.waits_s[i] *= part
 
 
 def _costs(
@@ -206,6 +227,7 @@ def _events(
     outcomes = dict.fromkeys(timing.late, "late")
     outcomes |= dict.fromkeys(failures.dropped, "dropped")
     outcomes |= dict.fromkeys(failures.lost, "lost")
+    outcomes |= {i: "lost" if isinstance(schedule.steps[i], Send) else "dropped" for i in timing.left}
     outcomes |= dict.fromkeys(timing.skipped, "skipped")
     outcomes |= dict.fromkeys(timing.failed, "failed")
     events = []
@@ -251,7 +273,9 @@ def _client_batch_part(step: Step) -> tuple[int | None, int | None, int | None]:
     return step.client, None, None
 
 
-def _waiting(schedule: Schedule, events: list[Event], radio: Radio, start_s: float) -> list[Event]:
+def _waiting(
+    schedule: Schedule, events: list[Event], radio: Radio, start_s: float, waited_from_s: float
+) -> list[Event]:
     """What those that take part, and the server, spend while they have nothing to do, where they spend
     anything.
 
@@ -260,6 +284,7 @@ def _waiting(schedule: Schedule, events: list[Event], radio: Radio, start_s: flo
         events: one for each.
         radio: the devices.
         start_s: when the round begins.
+        waited_from_s: since when the server has waited for somebody to be there.
     """
     if not any(device.section.idle_w for device in (*radio.devices.kinds, radio.server)):
         return []
@@ -272,9 +297,11 @@ def _waiting(schedule: Schedule, events: list[Event], radio: Radio, start_s: flo
     works = [not (isinstance(step, Aggregate) and step.only_ends) for step in schedule]
     timed = zip(ends, events, works, strict=True)
     spans = ((*pair, e.t0_s, e.t1_s) for pair, e, work in timed if work)
+    idle = idle_s(spans, start_s, end_s)
+    idle[SERVER_ID] = idle.get(SERVER_ID, 0.0) + start_s - waited_from_s
     return [
         waiting(schedule.round, client, end_s, seconds, joules)
-        for client, seconds in idle_s(spans, start_s, end_s).items()
+        for client, seconds in idle.items()
         if (joules := radio.device(client).section.idle_w * seconds)
     ]
 

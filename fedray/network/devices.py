@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import Any, ClassVar
 
 from fedray.network.allocation import best_frequency_hz
@@ -36,6 +37,17 @@ class Device(ABC):
         self.section = section
         self.memory_bytes: float | None = section.memory_bytes
         self.transmit_dbm = DEFAULT_DBM if section.transmit_dbm is None else section.transmit_dbm
+
+    @classmethod
+    def of_clients(cls, section: Any, folder: Path, key: str) -> list["Device"]:
+        """The devices of all clients: client k has the k-th, and from the beginning again.
+
+        Args:
+            section: of the scenario.
+            folder: where relative paths start.
+            key: of the section.
+        """
+        return [cls(section)]
 
     @abstractmethod
     def time_s(self, flops: float, frequency_hz: float | None = None) -> float:

@@ -11,7 +11,7 @@ from fedray.network.links import Link, LinkContext, RoundStart, TransferCosts, T
 from fedray.randomness import uniforms
 from fedray.scenario.allocation import Equal
 from fedray.scenario.base import Refused
-from fedray.scenario.links import BASE_W, DEVICE_W, FixedLink, TraceLink
+from fedray.scenario.links import BASE_W, DEVICE_W, ConstantPowerSection, FixedLink, TraceLink
 
 PACKET_BYTES = 1500
 
@@ -20,7 +20,7 @@ class ConstantPowerLink(Link):
     """A link whose radios take a constant power while they send and receive. A base station whose power is
     not given shares it out among those it sends to at once."""
 
-    section: FixedLink | TraceLink
+    section: ConstantPowerSection
 
     def __init__(self, section: Any, context: LinkContext) -> None:
         super().__init__(section, context)

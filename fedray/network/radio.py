@@ -29,7 +29,7 @@ class Radio:
         self.clients = clients
         self.folder = folder
         self.geometry = Geometry(section.cell, clients, seed, folder) if section.cell else None
-        self.devices = ClientDevices(section.device, clients, seed)
+        self.devices = ClientDevices(section, clients, seed, folder)
         self.server = open_device(section.server)
         directions = DIRECTIONS if section.backhaul is None else (*DIRECTIONS, "backhaul")
         self.links = {d: self._open(d, seed, folder) for d in directions}

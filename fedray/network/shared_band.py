@@ -120,6 +120,11 @@ class SharedBand:
         transfer.joules += transfer.rest(now_s, place)[1]  # what rounding left of it
         return transfer
 
+    def leave(self, now_s: float, client: int) -> SharedTransfer:
+        """Takes away a transfer that is not through."""
+        self._advance(now_s)
+        return self.active.pop(client)
+
     def _on_band(self) -> Counter[int]:
         """How many are under way in each cell."""
         return Counter(transfer.cell for transfer in self.active.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NamedTuple, cast
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, cast
 from fedray.schedule import Schedule
 from fedray.steps import Aggregate, Send
 
+NOBODY: Mapping[int, float] = {}
 Duration = Callable[[int, float], float]  # seconds of the step at this place if it starts at this second
 
 
@@ -24,6 +25,7 @@ class Timing(NamedTuple):
     skipped: set[int]  # what they needed never came
     late: set[int]  # ended after the round had closed
     failed: set[int]  # server steps that too few inputs reached in time
+    left: dict[int, float]  # steps whose client left, or had left, with the part of each that was done
 
 
 @dataclass(eq=False)
@@ -41,6 +43,7 @@ class Simulation:
     - A step begins when all that it waits for has ended (`_end`).
     - A step whose input is unusable (lost, or of a device that dropped out) is skipped: it takes no time, and
       what needs its result is skipped too. A transfer needs the first step it waits for, any other step all.
+    - A client may leave (`leaves_s`): what it does then, or is sent, ends there and is unusable (`_start`).
     - A device computes one thing at a time, and each direction of a link carries one: a step that has begun
       starts when its resource is free (`_request`, `_start`).
     - A server step begins at its deadline, or with its first `min_updates` usable inputs, whatever is still
@@ -51,11 +54,20 @@ class Simulation:
     Events at the same second happen in the order in which they were scheduled.
     """
 
-    def __init__(self, schedule: Schedule, duration_s: Duration, unusable: Collection[int] = ()) -> None:
+    def __init__(
+        self,
+        schedule: Schedule,
+        duration_s: Duration,
+        unusable: Collection[int] = (),
+        leaves_s: Mapping[int, float] = NOBODY,
+    ) -> None:
         self.steps = schedule.steps
         self.duration_s = duration_s
         self.servers = {i: step for i, step in enumerate(self.steps) if isinstance(step, Aggregate)}
         self.awaited = self._awaited(schedule)
+        self.leaves_s = {client: at for client, at in leaves_s.items() if math.isfinite(at)}
+        self.doers = schedule.doers if self.leaves_s else [()] * len(schedule.steps)
+        self.left: dict[int, float] = {}
         self.missing = [len(inputs) for inputs in self.awaited]  # inputs that have not ended yet
         self.followers: list[list[int]] = [[] for _ in self.steps]  # the steps that wait for each
         for i, inputs in enumerate(self.awaited):
@@ -92,7 +104,7 @@ class Simulation:
         while self.events:
             self.now_s, _, happen, subject = heapq.heappop(self.events)
             happen(subject)
-        return Timing(self.start_s, self.end_s, self.skipped, self._late(), self.failed)
+        return Timing(self.start_s, self.end_s, self.skipped, self._late(), self.failed, self.left)
 
     def _awaited(self, schedule: Schedule) -> list[list[int]]:
         """The places of the steps that each step waits for."""
@@ -139,7 +151,14 @@ class Simulation:
 
     def _start(self, i: int) -> None:
         self.start_s[i] = self.now_s
-        self._schedule(self.duration_s(i, self.now_s), self._finish, i)
+        seconds = self.duration_s(i, self.now_s)
+        leaves_s = min((self.leaves_s.get(client, math.inf) for client in self.doers[i]), default=math.inf)
+        if leaves_s < self.now_s + seconds:
+            there_s = max(0.0, leaves_s - self.now_s)
+            self.left[i] = there_s / seconds if seconds else 0.0
+            self.unusable.add(i)
+            seconds = there_s
+        self._schedule(seconds, self._finish, i)
 
     def _finish(self, i: int) -> None:
         if i in self.resources:

@@ -5,12 +5,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from fedray.network.asynchronous import Flight, ServerStep, Steps, Timeline
+from fedray.network.asynchronous import Arrival, Steps, Timeline
+from fedray.network.flights import Flight, ServerStep
+from fedray.network.links import RoundStart
 from fedray.network.radio import Radio
 from fedray.network.work import Loads
 from fedray.schedule import Tier
 
-ChooseClients = Callable[[int, int], list[int]]  # that begin, of a round and a tier
+ChooseClients = Callable[[RoundStart, int], list[int]]  # that begin, of a round, at a second, and a tier
 ChooseTier = Callable[[int, Sequence[int]], int]  # that is next, of a round and the tiers that may be
 
 
@@ -26,6 +28,7 @@ class TierTimeline(Timeline):
         tiers: how many there are.
         start_s: when it begins.
         encodes: whether clients encode their samples in their first local update.
+        next_s: when somebody is there.
     """
 
     def __init__(
@@ -38,8 +41,9 @@ class TierTimeline(Timeline):
         tiers: int,
         start_s: float,
         encodes: bool,
+        next_s: Arrival = lambda now_s: now_s,
     ) -> None:
-        super().__init__(steps, work, radio, lambda *_: None, start_s, encodes)
+        super().__init__(steps, work, radio, lambda *_: None, start_s, encodes, next_s)
         self.choose_clients = choose
         self.choose_tier = choose_tier
         self.tier_of: dict[int, int] = {}  # of each client under way, or whose tier has not ended
@@ -53,6 +57,8 @@ class TierTimeline(Timeline):
             if self.now_s >= self.open_s:
                 self._start_tiers()
                 if not self.flights:
+                    if self._wait():
+                        continue
                     return self._server_step([])
             flight = self._advance()
             if flight is None:
@@ -76,7 +82,7 @@ class TierTimeline(Timeline):
         if self.choose_tier is not None:
             idle = [self.choose_tier(self.round, idle)] if len(idle) == len(self.taken) else []
         for tier in idle:
-            for client in self.choose_clients(self.round, tier):
+            for client in self.choose_clients(RoundStart(self.round, self.now_s), tier):
                 self.tier_of[client] = tier
                 self._begin(client)
 

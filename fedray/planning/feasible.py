@@ -8,8 +8,9 @@ from fedray.network.clock import time_round
 from fedray.network.links import RoundStart
 from fedray.network.radio import Radio
 from fedray.network.work import Work
+from fedray.planning.asked import NOTHING, select_clients
 from fedray.planning.bidding import refuse_without_winners
-from fedray.planning.round import NOTHING, select_clients, write_round
+from fedray.planning.round import write_round
 from fedray.planning.shared import Shared
 from fedray.planning.workload import Workload
 from fedray.scenario import Refused, Scenario

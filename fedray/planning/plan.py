@@ -13,13 +13,14 @@ from fedray.network.clock import time_round
 from fedray.network.ledger import Ledger
 from fedray.network.radio import Radio
 from fedray.network.work import Work
+from fedray.planning.asked import NOTHING
 from fedray.planning.bidding import agree_on_cut
 from fedray.planning.client_costs import split_work
 from fedray.planning.cuts import CutWork, all_cuts
 from fedray.planning.feasible import TooLittle, feasible
 from fedray.planning.fine_tuning import collect, fine_tuning
 from fedray.planning.placement import Node, pack, ray_address, refuse_crowded
-from fedray.planning.round import NOTHING, schedule_round
+from fedray.planning.round import schedule_round
 from fedray.planning.rounds import rounds_of
 from fedray.planning.shared import Shared, samples_to_come, shared
 from fedray.planning.workload import Workload, measure

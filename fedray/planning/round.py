@@ -1,6 +1,6 @@
 """Writes down the schedule of any round of a scenario: who takes part, and what they do."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,14 +12,14 @@ from fedray.ledger.agreement import agreement_s
 from fedray.network.clock import without_garbage_collection
 from fedray.network.geometry import nearest_groups
 from fedray.network.ledger import Ledger
-from fedray.network.links import RoundStart, TransferRequests
+from fedray.network.links import RoundStart
 from fedray.network.radio import Radio
 from fedray.network.transfers import receive_snr, uplink_snrs_db
 from fedray.network.work import Work
+from fedray.planning.asked import NOTHING, available_clients, free_clients, select_clients
 from fedray.planning.bidding import Decision, bids_of, decide_round, score_labels
 from fedray.planning.contributions import evaluating, offer_budget
 from fedray.planning.data_quality import quality_weights
-from fedray.planning.selection import SelectionContext, choose
 from fedray.planning.shared import Shared
 from fedray.randomness import SERVER, generator
 from fedray.scenario.base import Refused
@@ -28,8 +28,6 @@ from fedray.scenario.scenario import Scenario
 from fedray.schedule import Schedule
 from fedray.secure.graph import neighbours
 from fedray.topologies.topology import Cells, RoundContext, Sharing, Topology
-
-NOTHING = Ledger()
 
 
 @without_garbage_collection()
@@ -54,7 +52,32 @@ def schedule_round(
     Raises:
         Refused: for a relay in which a device has nobody in range.
     """
-    start = RoundStart(round_number, so_far.sim_time_s)
+    start_s = so_far.sim_time_s
+    if radio.devices.presence is not None:
+        start_s = radio.devices.next_s(start_s, free_clients(scenario, shared, so_far))
+    schedule = _schedule(scenario, radio, RoundStart(round_number, start_s), shared, work, so_far)
+    waited_s = start_s - so_far.sim_time_s
+    return replace(schedule, waited_s=waited_s) if waited_s else schedule
+
+
+def _schedule(
+    scenario: Scenario,
+    radio: Radio,
+    start: RoundStart,
+    shared: Shared | None,
+    work: Work | None,
+    so_far: Ledger,
+) -> Schedule:
+    """The schedule of a round that begins so.
+
+    Args:
+        scenario: whose.
+        radio: its network.
+        start: which round, and when it begins.
+        shared: what the server knows of its clients.
+        work: what steps take.
+        so_far: what the rounds before it cost.
+    """
     if scenario.incentive is None:
         clients = select_clients(scenario, radio, start, shared, work, so_far)
         schedule = write_round(scenario, radio, start, clients, shared, work, so_far)
@@ -71,7 +94,7 @@ def schedule_round(
     if scenario.aggregation.weighs_by_quality:
         schedule = replace(schedule, weights=_quality_weights(schedule.clients, shared))
     if scenario.ledger is not None and scenario.ledger.consensus is not None:
-        schedule = schedule.agreeing(agreement_s(scenario.ledger.consensus, round_number))
+        schedule = schedule.agreeing(agreement_s(scenario.ledger.consensus, start.round_number))
     if scenario.model.follows_uplink:
         schedule = schedule.over_the_air(uplink_snrs_db(schedule, radio, start))
     if scenario.network.uplink.superposes and schedule.clients:
@@ -116,7 +139,7 @@ def _decision(
     """
     assert scenario.incentive is not None
     if scenario.incentive.chooses_clients:
-        clients = _available(scenario, radio, start, shared, so_far)
+        clients = available_clients(scenario, radio, start, shared, so_far)
     else:
         clients = np.array(select_clients(scenario, radio, start, shared, work, so_far), int)
     if shared.agreed is not None:
@@ -138,23 +161,6 @@ def _quality_weights(clients: Sequence[int], shared: Shared | None) -> dict[int,
     assert shared.counts is not None
     samples = {client: shared.samples[client] for client in clients}
     return quality_weights(clients, samples, shared.counts, shared.errors)
-
-
-def _available(
-    scenario: Scenario, radio: Radio, start: RoundStart, shared: Shared | None, so_far: Ledger
-) -> np.ndarray:
-    """The clients that are there and free, sorted [n] int.
-
-    Args:
-        scenario: whose.
-        radio: its network.
-        start: which round.
-        shared: what the server knows of its clients.
-        so_far: what the rounds before it cost.
-    """
-    eligible = np.arange(scenario.population.clients) if shared is None else shared.eligible(scenario)
-    available = radio.devices.available(start.round_number, eligible)
-    return np.setdiff1d(available, so_far.busy_clients) if so_far.busy else available
 
 
 def write_round(
@@ -234,70 +240,6 @@ def _sharing(scenario: Scenario, round_number: int, clients: list[int]) -> Shari
         return None
     near = neighbours(clients, section.neighbours, scenario.seed, round_number)
     return Sharing(near, section.least(scenario.population.clients_selected))
-
-
-def select_clients(
-    scenario: Scenario,
-    radio: Radio,
-    start: RoundStart,
-    shared: Shared | None,
-    work: Work | None = None,
-    so_far: Ledger = NOTHING,
-) -> list[int]:
-    """The clients that are asked, of those that are there and free, as `population.selection` says.
-
-    Args:
-        scenario: whose.
-        radio: its network.
-        start: which round, and when it begins.
-        shared: what the server knows of its clients.
-        work: what steps take, for selections that depend on it.
-        so_far: what the rounds before it cost.
-    """
-    population = scenario.population
-    eligible = np.arange(population.clients) if shared is None else shared.eligible(scenario)
-    available = _available(scenario, radio, start, shared, so_far)
-
-    def finish_times_s(clients: np.ndarray) -> Callable[[int], np.ndarray]:
-        assert work is not None
-        return radio.finish_times_s(start, work, clients, so_far.encoded)
-
-    def uplink_speedups(clients: np.ndarray, at_once: int) -> np.ndarray:
-        assert work is not None
-        return _uplink_speedups(radio, start, work, clients, at_once)
-
-    context = SelectionContext(
-        round_number=start.round_number,
-        available=available,
-        eligible=eligible,
-        count=min(population.clients_selected, len(available)),
-        rng=generator(scenario.seed, start.round_number, SERVER, "clients"),
-        label_counts=None if shared is None else shared.counts,
-        finish_times_s=finish_times_s,
-        uplink_speedups=uplink_speedups,
-        deadline_s=scenario.network.deadline_s,
-        rate=population.rate,
-    )
-    return choose(population.selection, context)
-
-
-def _uplink_speedups(
-    radio: Radio, start: RoundStart, work: Work, clients: np.ndarray, at_once: int
-) -> np.ndarray:
-    """How much faster than at its mean rate each client's uplink of this round would be, over an equal share
-    of the band.
-
-    Args:
-        radio: the network.
-        start: which round.
-        work: gives what is sent.
-        clients: [n].
-        at_once: how many share the band.
-    """
-    nbytes = np.array([work.send_bytes("uplink", c) for c in clients.tolist()])
-    ones = np.ones(len(clients), int)
-    requests = TransferRequests(clients, SERVER * ones, nbytes, ones, ones / at_once, 0 * ones)
-    return radio.links["uplink"].fading_speedup(start, requests)
 
 
 @dataclass(frozen=True)

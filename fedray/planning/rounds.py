@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 
-from fedray.network.asynchronous import ServerStep, Timeline, events_of
+from fedray.network.asynchronous import Choose, Timeline
 from fedray.network.clock import time_round
+from fedray.network.flights import ServerStep, events_of
 from fedray.network.ledger import Event, Ledger
 from fedray.network.links import RoundStart
 from fedray.network.radio import Radio
 from fedray.network.tiers import TierTimeline, in_tiers
 from fedray.network.work import Work
-from fedray.planning.round import NOTHING, schedule_round
+from fedray.planning.asked import NOTHING
+from fedray.planning.round import schedule_round
 from fedray.planning.shared import Shared
 from fedray.randomness import SERVER, generator
 from fedray.scenario.scenario import Scenario
@@ -109,15 +112,16 @@ def _timeline(scenario: Scenario, radio: Radio, work: Work, eligible: np.ndarray
     mode = scenario.topology.asynchronous
     assert mode is not None
     encodes = bool(work.encode_flops)
+    next_s = partial(radio.devices.next_s, clients=eligible)
     if not mode.groups:
         choose = random_client(scenario.seed, radio, eligible)
-        return Timeline(mode, work, radio, choose, start_s, encodes)
+        return Timeline(mode, work, radio, choose, start_s, encodes, next_s)
     finish_s = radio.finish_times_s(RoundStart(1, start_s), work, eligible)(mode.at_once)
     tiers = in_tiers(finish_s, eligible, mode.groups)
 
-    def clients(round_number: int, tier: int) -> list[int]:
-        there = radio.devices.available(round_number, tiers[tier])
-        rng = generator(scenario.seed, round_number, SERVER, f"clients of tier {tier}")
+    def clients(start: RoundStart, tier: int) -> list[int]:
+        there = radio.devices.available(start, tiers[tier])
+        rng = generator(scenario.seed, start.round_number, SERVER, f"clients of tier {tier}")
         drawn = rng.choice(there, min(mode.updates_per_step, len(there)), replace=False)
         return sorted(drawn.tolist())
 
@@ -125,7 +129,7 @@ def _timeline(scenario: Scenario, radio: Radio, work: Work, eligible: np.ndarray
         return int(generator(scenario.seed, round_number, SERVER, "tier").choice(tiers))
 
     one = next_tier if mode.one_group_at_a_time else None
-    return TierTimeline(mode, work, radio, clients, one, mode.groups, start_s, encodes)
+    return TierTimeline(mode, work, radio, clients, one, mode.groups, start_s, encodes, next_s)
 
 
 def _schedule(round_number: int, step: ServerStep) -> Schedule:
@@ -140,9 +144,7 @@ def _schedule(round_number: int, step: ServerStep) -> Schedule:
     )
 
 
-def random_client(
-    seed: int, radio: Radio, eligible: np.ndarray
-) -> Callable[[int, Collection[int]], int | None]:
+def random_client(seed: int, radio: Radio, eligible: np.ndarray) -> Choose:
     """Who begins next: of the clients that are there in a round and may begin, all with equal probability.
 
     Args:
@@ -152,16 +154,16 @@ def random_client(
     """
     draws: dict[int, np.random.Generator] = {}
 
-    def choose(round_number: int, without: Collection[int]) -> int | None:
-        if round_number not in draws:
+    def choose(start: RoundStart, without: Collection[int]) -> int | None:
+        if start.round_number not in draws:
             draws.clear()
-            draws[round_number] = generator(seed, round_number, SERVER, "clients")
-        rng = draws[round_number]
+            draws[start.round_number] = generator(seed, start.round_number, SERVER, "clients")
+        rng = draws[start.round_number]
         for _ in range(TRIES):  # which spares counting a million clients
             client = eligible[rng.integers(len(eligible))]
-            if client not in without and len(radio.devices.available(round_number, np.array([client]))):
+            if client not in without and len(radio.devices.available(start, np.array([client]))):
                 return int(client)
-        there = np.setdiff1d(radio.devices.available(round_number, eligible), list(without))
+        there = np.setdiff1d(radio.devices.available(start, eligible), list(without))
         return int(there[rng.integers(len(there))]) if len(there) else None
 
     return choose

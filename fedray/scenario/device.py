@@ -115,6 +115,3 @@ class Mix(Section):
     def devices(self) -> list[DeviceSection]:
         """The devices that clients may have."""
         return [part.device for part in self.of]
-
-
-Device = Annotated[Processor | Mix, Discriminator("kind"), OpenKind("device")]

@@ -62,7 +62,22 @@ class LinkSection(KindSection):
         return iter(())
 
 
-class FixedLink(LinkSection):
+class ConstantPowerSection(LinkSection):
+    """What a link has whose radios take a constant power while they send and receive."""
+
+    latency_s: NotNegative = Field(default=0.0, description="Seconds before the first bit of a transfer.")
+    transmit_w: NotNegative | None = Field(
+        default=None,
+        description="Watts of the sender's radio while it sends. None: 0.2 (23 dBm, power class 3 of 3GPP "
+        "TS 38.101-1) for a device; on a downlink 40 (46 dBm, a macro base station of TR 36.942, Table "
+        "4.6), shared out among those it sends to at once.",
+    )
+    receive_w: NotNegative = Field(
+        default=0.0, description="Watts of the receiver's radio while it receives."
+    )
+
+
+class FixedLink(ConstantPowerSection):
     """A link of constant rate: a transfer takes `latency_s + 8 bytes / rate_bps` seconds. Its energy is power
     times time on the air."""
 
@@ -75,16 +90,6 @@ class FixedLink(LinkSection):
         description="Bits per second: one rate for all; on an uplink or downlink also a list of one rate "
         "per client; on a sidelink also a table with a row per sender and a column per receiver, whose "
         "diagonal is ignored."
-    )
-    latency_s: NotNegative = Field(default=0.0, description="Seconds before the first bit of a transfer.")
-    transmit_w: NotNegative | None = Field(
-        default=None,
-        description="Watts of the sender's radio while it sends. None: 0.2 (23 dBm, power class 3 of 3GPP "
-        "TS 38.101-1) for a device; on a downlink 40 (46 dBm, a macro base station of TR 36.942, Table "
-        "4.6), shared out among those it sends to at once.",
-    )
-    receive_w: NotNegative = Field(
-        default=0.0, description="Watts of the receiver's radio while it receives."
     )
 
     implementation: ClassVar[str] = "fedray.network.fixed:FixedRateLink"
@@ -108,7 +113,7 @@ class FixedLink(LinkSection):
             yield Refused(".rate_bps", got, f"one for each of the {clients} clients")
 
 
-class TraceLink(LinkSection):
+class TraceLink(ConstantPowerSection):
     """A link that was recorded: a file in mahimahi's format, a line for every 1500 bytes that could be
     delivered, with the millisecond at which. It is repeated from the run's start to its end."""
 
@@ -120,16 +125,6 @@ class TraceLink(LinkSection):
     spread: bool = Field(
         default=False,
         description="Let each client begin at a random place of its trace, not all at the first line.",
-    )
-    latency_s: NotNegative = Field(default=0.0, description="Seconds before the first bit of a transfer.")
-    transmit_w: NotNegative | None = Field(
-        default=None,
-        description="Watts of the sender's radio while it sends. None: 0.2 (23 dBm, power class 3 of 3GPP "
-        "TS 38.101-1) for a device; on a downlink 40 (46 dBm, a macro base station of TR 36.942, Table "
-        "4.6), shared out among those it sends to at once.",
-    )
-    receive_w: NotNegative = Field(
-        default=0.0, description="Watts of the receiver's radio while it receives."
     )
 
     implementation: ClassVar[str] = "fedray.network.fixed:TraceDrivenLink"

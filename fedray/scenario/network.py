@@ -8,16 +8,20 @@ from pydantic import Discriminator, Field
 
 from fedray.scenario.base import Positive, Refused, Section
 from fedray.scenario.cell import Cell
-from fedray.scenario.device import ComputeDevice, Device, DeviceSection
+from fedray.scenario.device import ComputeDevice, DeviceSection, Mix, Processor
 from fedray.scenario.gains import Gains
 from fedray.scenario.kinds import OpenKind
 from fedray.scenario.links import FixedLink, LinkSection, TraceLink
 from fedray.scenario.over_the_air import OverTheAir, superposed_conflicts
 from fedray.scenario.radio import LogDistance, Sidelink, Tr38901
+from fedray.scenario.recorded import AvailabilityTrace, RecordedDevice, RecordedLink
 
 DIRECTIONS = ("uplink", "downlink", "sidelink")
 AnyLink = FixedLink | TraceLink | LogDistance
-CellLink = Annotated[AnyLink | Tr38901 | Gains | OverTheAir, Discriminator("kind"), OpenKind("link")]
+CellLink = Annotated[
+    AnyLink | RecordedLink | Tr38901 | Gains | OverTheAir, Discriminator("kind"), OpenKind("link")
+]
+Device = Annotated[Processor | Mix | RecordedDevice, Discriminator("kind"), OpenKind("device")]
 DeviceLink = Annotated[AnyLink | Sidelink, Discriminator("kind"), OpenKind("link")]
 
 
@@ -37,6 +41,11 @@ class Network(Section):
         default=None,
         description="Between an edge server and the server of a hierarchy (topology.kind hierarchical), each "
         "edge server over its own. None: there are no edge servers.",
+    )
+    availability: AvailabilityTrace | None = Field(
+        default=None,
+        description="When each client is there. None: always, or by the chance of its device "
+        "(network.device.availability).",
     )
     deadline_s: Positive | None = Field(
         default=None,

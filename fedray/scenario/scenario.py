@@ -243,6 +243,7 @@ class Scenario(Section):
             "network.deadline_s": network.deadline_s is not None,
             "population.over_select": population.over_select > 0,
             "network.device.dropout": any(device.dropout for device in network.devices),
+            "network.availability": network.availability is not None,
             "outage_db or harq": network.may_lose,
         }
         return [key for key, closes in closing.items() if closes]
@@ -256,7 +257,9 @@ class Scenario(Section):
             return True
         if self.topology.asynchronous is not None:
             return True
-        return network.may_lose or any(d.availability < 1 or d.dropout for d in network.devices)
+        if network.may_lose or network.availability is not None:
+            return True
+        return any(d.availability < 1 or d.dropout for d in network.devices)
 
     @property
     def companion(self) -> Augmentation | None:

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedray.aggregation.staleness import HingeStaleness, PolynomialStaleness
-from fedray.network.asynchronous import Timeline, events_of
+from fedray.network.asynchronous import Timeline
 from fedray.network.clock import time_round
+from fedray.network.flights import events_of
 from fedray.network.links import Link, LinkContext, RoundStart, TransferCosts
 from fedray.network.radio import Radio
 from fedray.network.work import Work

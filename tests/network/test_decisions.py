@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -348,15 +349,17 @@ def test_a_mix_is_drawn_once_by_its_shares():
         Share(share=s, device=FlopsDevice(kind="flops", peak_flops=p, active_w=1.0))
         for s, p in ((3.0, 1e9), (1.0, 2e9))
     ]
-    mixed = ClientDevices(Mix(kind="mix", of=kinds), 10_000, 0)
+    section = radio(device=Mix(kind="mix", of=kinds)).section
+    mixed = ClientDevices(section, 10_000, 0, Path())
     rates = np.array([mixed[k].flops_per_s for k in range(10_000)])
     assert (rates == 1e9).mean() == pytest.approx(0.75, abs=0.02)
-    assert np.array_equal(mixed.kind_of[:50], ClientDevices(Mix(kind="mix", of=kinds), 50, 0).kind_of)
+    assert np.array_equal(mixed.kind_of[:50], ClientDevices(section, 50, 0, Path()).kind_of)
 
 
 def test_available_devices_change_from_round_to_round_and_come_at_their_rate():
-    one = ClientDevices(FlopsDevice(kind="flops", peak_flops=1e9, active_w=1.0, availability=0.3), 10_000, 0)
-    first, second = (one.available(t, np.arange(10_000)) for t in (1, 2))
+    seldom = FlopsDevice(kind="flops", peak_flops=1e9, active_w=1.0, availability=0.3)
+    one = ClientDevices(radio(device=seldom).section, 10_000, 0, Path())
+    first, second = (one.available(RoundStart(t, 0.0), np.arange(10_000)) for t in (1, 2))
     assert len(first) == pytest.approx(3000, abs=150)
     assert set(first) != set(second)
 
