@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-ROUNDS_A_MINUTE = 12  # about, on two cores
+TRIED = 10  # rounds by whose pace the others are counted
 PULSE = {
     "health_check_initial_delay_ms": 0,
     "health_check_period_ms": 500,
@@ -100,6 +100,21 @@ def disturbed(file: Path, out: Path, every_s: float) -> int:
     return lost
 
 
+def undisturbed(folder: Path, name: str, rounds: int) -> float:
+    """Seconds of a run in one process, which leaves its folder under this name."""
+    begun = time.perf_counter()
+    file = scenario(folder, f"{name}-alone", rounds, "serial")
+    command = [sys.executable, "-m", "fedray", "run", str(file), "--out", str(folder / name), "--quiet"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - begun
+
+
+def pace_s(out: Path) -> float:
+    """Seconds of a round, without the first and the evaluation behind the last."""
+    walls = [json.loads(line)["wall_time_s"] for line in (out / "metrics.jsonl").open()]
+    return (walls[-2] - walls[0]) / (len(walls) - 2)
+
+
 def sha(out: Path) -> str:
     return str(json.loads((out / "result.json").read_text())["weights_sha256"])
 
@@ -110,14 +125,11 @@ def main() -> None:
     parser.add_argument("--every", type=float, default=60, help="seconds between two losses")
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    rounds = max(4, round(options.minutes * ROUNDS_A_MINUTE))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        begun = time.perf_counter()
-        alone = scenario(folder, "alone", rounds, "serial")
-        command = [sys.executable, "-m", "fedray", "run", str(alone), "--out", str(folder / "one"), "--quiet"]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        one_s = time.perf_counter() - begun
+        undisturbed(folder, "pace", TRIED)
+        rounds = max(TRIED, round(60 * options.minutes / pace_s(folder / "pace")))
+        one_s = undisturbed(folder, "one", rounds)
         begun = time.perf_counter()
         lost = disturbed(scenario(folder, "chaos", rounds, "ray"), folder / "many", options.every)
         many_s = time.perf_counter() - begun

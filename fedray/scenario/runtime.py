@@ -71,7 +71,8 @@ class Runtime(Section):
     gpus_per_actor: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
         default="auto",
         description="The share of a GPU that each actor has; 0 trains on CPUs. auto: as much as the "
-        "cluster's GPUs allow.",
+        "cluster's GPUs allow, up to 1. fedray's own models use one GPU; more than 1 is for a model of one's "
+        "own that uses several.",
     )
     threads: Count = Field(
         default=1, description="CPU threads of each actor. Another number gives other bits in the result."
