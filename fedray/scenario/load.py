@@ -134,12 +134,9 @@ class Loaded:
         return out.getvalue()
 
     def _from(self, tree: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
-        """The keys by which one of the sweep's runs differs from the scenario: whole sections of a variant
-        that is named; of the many runs of a grid as little as says it."""
-        assert self.scenario.sweep is not None
+        """The keys by which one of the sweep's runs differs from the scenario, as few as say it: a grid has
+        many runs. What comes of them is written down alike again."""
         before = {key: value for key, value in tree.items() if key in run and key not in ("name", "sweep")}
-        if self.scenario.sweep.lists_runs:
-            return {key: run[key] for key, value in before.items() if run[key] != value}
         return dict(changes(before, {key: run[key] for key in before}))
 
     def absolute(self) -> dict[str, Any]:
