@@ -17,6 +17,8 @@ from ray._private import ray_constants
 from fedray.planning.placement import Node, ray_address
 from fedray.scenario import ScenarioError
 
+# of a Ray of our own: it would keep ten times as much about tasks that have ended, and grow with every round
+OWN_RAY = {"task_events_max_num_task_in_gcs": 10_000}
 ANSWER_S = 20.0  # how long a head node may take to answer
 TOKEN = secrets.token_hex(32)  # one a process: Ray reads its own once
 ADDRESS = re.compile(r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\]):(?P<port>\d{1,5})")
@@ -58,7 +60,7 @@ def connect() -> Connection:
     log.propagate = True
     if address == "local":
         before = _close_to_others()
-        ray.init(address="local", include_dashboard=False, configure_logging=False)
+        ray.init(address="local", include_dashboard=False, configure_logging=False, _system_config=OWN_RAY)
         return Connection(ours=True, local=True, environment=before)
     refuse_silent(address)
     try:
