@@ -265,3 +265,27 @@ def test_a_file_that_is_no_json_or_not_there_is_refused(tmp_path):
     (tmp_path / "phones.json").unlink()
     with pytest.raises(ScenarioError, match=r"network\.uplink\.path: got '.*phones\.json', which"):
         check(yaml)
+
+
+def test_asynchronous_rounds_go_on_without_who_has_left_and_to_the_same_bits_after_a_resume(tmp_path):
+    mode = {"kind": "parallel", "mode": {"kind": "fedbuff", "concurrency": 2, "buffer": 2}}
+    sessions = [
+        trace((0, 1000)),
+        trace((0, 0.9), finish_time=2),
+        trace((0, 1000)),
+        trace((0.5, 1), finish_time=3),
+    ]
+    file = scenario(tmp_path, topology=mode, **{"training.rounds": 6})
+    written(tmp_path, sessions)
+    whole = run(file, tmp_path / "whole")
+    events = rows(tmp_path / "whole" / "timeline.jsonl")
+    gone = {e["client"] for e in events if e["outcome"] in ("lost", "dropped")}
+    assert gone <= {1, 3}
+    assert gone
+    took = {
+        e["client"] for e in events if e["event"] == "send" and e["outcome"] == "done" and e["id"][:2] == "up"
+    }
+    assert {0, 2} <= took
+    again = broken_off(tmp_path / "whole", tmp_path / "again", 6)
+    assert run(file, again, resume=True)["weights_sha256"] == whole["weights_sha256"]
+    assert rows(again / "timeline.jsonl") == events
