@@ -134,9 +134,12 @@ class Loaded:
         return out.getvalue()
 
     def _from(self, tree: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
-        """The keys by which one of the sweep's runs differs from the scenario, as few as say it: a grid has
-        many runs. What comes of them is written down alike again."""
+        """The keys by which one of the sweep's runs differs from the scenario: whole sections, which are read
+        and written alike again; of the many runs of a grid as little as says it."""
+        assert self.scenario.sweep is not None
         before = {key: value for key, value in tree.items() if key in run and key not in ("name", "sweep")}
+        if not self.scenario.sweep.grid:
+            return {key: run[key] for key, value in before.items() if run[key] != value}
         return dict(changes(before, {key: run[key] for key in before}))
 
     def absolute(self) -> dict[str, Any]:
