@@ -38,7 +38,16 @@ class ConstantPowerLink(Link):
         return sending_w + self.section.receive_w
 
 
-class FixedRateLink(ConstantPowerLink):
+class ConstantRateLink(ConstantPowerLink):
+    """A link each of whose rates stays as it is."""
+
+    def transfers(self, start: RoundStart, requests: TransferRequests) -> TransferCosts:
+        on_air_s = 8 * requests.nbytes / self.rates_bps(start, requests.sender, requests.receiver)
+        time_s = self.section.latency_s * requests.messages + on_air_s
+        return TransferCosts(time_s, self.power_w(requests.share) * on_air_s, np.zeros(len(on_air_s), bool))
+
+
+class FixedRateLink(ConstantRateLink):
     """A constant rate (see scenario.network.FixedLink)."""
 
     section: FixedLink
@@ -51,11 +60,6 @@ class FixedRateLink(ConstantPowerLink):
         client = link_client(sender, receiver)
         index = ((), (client,), (client, receiver))[self.rate_bps.ndim]
         return np.broadcast_to(self.rate_bps[index], client.shape)
-
-    def transfers(self, start: RoundStart, requests: TransferRequests) -> TransferCosts:
-        on_air_s = 8 * requests.nbytes / self.rates_bps(start, requests.sender, requests.receiver)
-        time_s = self.section.latency_s * requests.messages + on_air_s
-        return TransferCosts(time_s, self.power_w(requests.share) * on_air_s, np.zeros(len(on_air_s), bool))
 
 
 class TraceDrivenLink(ConstantPowerLink):

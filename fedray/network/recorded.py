@@ -12,8 +12,8 @@ import numpy as np
 
 from fedray.data.places import located
 from fedray.network.devices import Device
-from fedray.network.fixed import ConstantPowerLink
-from fedray.network.links import LinkContext, RoundStart, TransferCosts, TransferRequests, link_client
+from fedray.network.fixed import ConstantRateLink
+from fedray.network.links import LinkContext, RoundStart, link_client
 from fedray.scenario.base import Refused
 from fedray.scenario.recorded import RecordedDevice as DeviceSection
 from fedray.scenario.recorded import RecordedLink
@@ -53,7 +53,7 @@ class RecordedDevice(Device):
         return active_w * self.time_s(flops)
 
 
-class RecordedRateLink(ConstantPowerLink):
+class RecordedRateLink(ConstantRateLink):
     """A constant rate for each client (see scenario.recorded.RecordedLink); that of a hop between two clients
     is its sender's."""
 
@@ -67,11 +67,6 @@ class RecordedRateLink(ConstantPowerLink):
     def rates_bps(self, start: RoundStart, sender: np.ndarray, receiver: np.ndarray) -> np.ndarray:
         rates: np.ndarray = self.rate_bps[link_client(sender, receiver) % len(self.rate_bps)]
         return rates
-
-    def transfers(self, start: RoundStart, requests: TransferRequests) -> TransferCosts:
-        on_air_s = 8 * requests.nbytes / self.rates_bps(start, requests.sender, requests.receiver)
-        time_s = self.section.latency_s * requests.messages + on_air_s
-        return TransferCosts(time_s, self.power_w(requests.share) * on_air_s, np.zeros(len(on_air_s), bool))
 
 
 def verify_capacities(section: DeviceSection | RecordedLink, folder: Path, key: str, clients: int) -> None:

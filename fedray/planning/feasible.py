@@ -62,8 +62,8 @@ def _check_deadline(scenario: Scenario, radio: Radio, work: Work, shared: Shared
     first LOOKED_AT rounds, each of which would begin when the deadline of the last is over."""
     fastest = math.inf
     for t in range(1, min(LOOKED_AT, scenario.training.rounds) + 1):
-        when = RoundStart(t, (t - 1) * deadline_s)
         clients = shared.eligible(scenario)
+        when = RoundStart(t, radio.devices.next_s((t - 1) * deadline_s, clients))
         if not scenario.population.fills_rounds:  # which asks as few as it takes
             selected = select_clients(scenario, radio, when, shared, work)
         else:
@@ -79,7 +79,7 @@ def _check_deadline(scenario: Scenario, radio: Radio, work: Work, shared: Shared
         timed = time_round(schedule, work, radio, when.time_s, {step.id: "done" for step in schedule})
         waits = [step for step in schedule if isinstance(step, Aggregate) and step.deadline_s is not None]
         last = {i for step in waits for i in step.after if i not in step.beside}
-        fastest = min(fastest, *(event.t1_s - when.time_s for event in timed if event.id in last))
+        fastest = min([fastest, *(event.t1_s - when.time_s for event in timed if event.id in last)])
         if fastest <= deadline_s:
             return
     expected = (

@@ -289,3 +289,10 @@ def test_asynchronous_rounds_go_on_without_who_has_left_and_to_the_same_bits_aft
     again = broken_off(tmp_path / "whole", tmp_path / "again", 6)
     assert run(file, again, resume=True)["weights_sha256"] == whole["weights_sha256"]
     assert rows(again / "timeline.jsonl") == events
+
+
+def test_a_deadline_is_judged_by_who_comes_where_nobody_is_there_at_first(tmp_path):
+    file = scenario(tmp_path, **{"network.deadline_s": 60.0})
+    written(tmp_path, [trace((400, 1000))])
+    assert run(file, tmp_path / "run")["rounds"] == 3
+    assert rows(tmp_path / "run" / "timeline.jsonl")[0]["t0_s"] == 400.0
