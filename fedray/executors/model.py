@@ -104,10 +104,13 @@ class Model:
     def export(self, buffer: np.ndarray, state: StateArrays, folder: Path) -> None:
         """The result's files, as the last thing it does: its adapter is merged then."""
         runtime = self.scenario.runtime
-        if runtime.base_precision in QUANTIZED:  # adapters are merged into the base's own weights
-            runtime = runtime.model_copy(update={"base_precision": None})
+        spread = self.learner.context.devices
+        if spread or runtime.base_precision in QUANTIZED:  # adapters are merged into the base's own weights
+            own = {"base_precision": None, "gpus_per_actor": "auto"}
+            runtime = runtime.model_copy(update=own)
             scenario = self.scenario.model_copy(update={"runtime": runtime})
-            Model(replace(self.job, scenario=scenario), self.learner.device).export(buffer, state, folder)
+            device = torch.device("cpu") if spread else self.learner.device
+            Model(replace(self.job, scenario=scenario), device).export(buffer, state, folder)
             return
         self._export_others(buffer, state, folder)
         self.receive(buffer, state)

@@ -60,7 +60,8 @@ def load_parts(
         model, facts = network_class(part).from_pretrained(
             base.source, output_loading_info=True, **options, **precision.options(part_name, part)
         )
-        parts[part_name] = precision.on_device(part_name, whole(name, part_name, model, facts), device)
+        network = whole(name, part_name, model, facts)
+        parts[part_name] = precision.on_device(part_name, network, device, part_name == family.trainable[0])
     tokenizers = {
         part_name: _tokenizer_class(family.parts[encoder]).from_pretrained(
             base.source, subfolder=part_name, local_files_only=base.local

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fedray.learners.base_families import T5, PartFiles
+from fedray.learners.spreading import spread
 from fedray.scenario.quantized_formats import QUANTIZED
 
 
@@ -22,17 +23,27 @@ class BasePrecision:
     Attributes:
         dtype: of what is not quantized.
         quantized: the format of linear layers' weights, one of QUANTIZED; None: `dtype` too.
+        devices: that the network which trains is spread over; none: it is on one.
     """
 
     dtype: torch.dtype
     quantized: str | None = None
+    devices: tuple[torch.device, ...] = ()
 
     @classmethod
-    def of(cls, name: str | None, compute: torch.dtype) -> BasePrecision:
-        """Of the setting's value; `compute` is the dtype that is computed in."""
+    def of(
+        cls, name: str | None, compute: torch.dtype, devices: tuple[torch.device, ...] = ()
+    ) -> BasePrecision:
+        """Of the setting's value.
+
+        Args:
+            name: of the format.
+            compute: the dtype that is computed in.
+            devices: that the network which trains is spread over.
+        """
         form = None if name is None else QUANTIZED.get(name)
         in_fp32 = name == "fp32" if form is None else form.beside_fp32
-        return cls(torch.float32 if in_fp32 else compute, None if form is None else name)
+        return cls(torch.float32 if in_fp32 else compute, None if form is None else name, devices)
 
     def options(self, name: str, part: PartFiles) -> dict[str, Any]:
         """Arguments of `from_pretrained`, by which int8 is made of each weight as soon as it is read.
@@ -51,7 +62,7 @@ class BasePrecision:
         quantization = import_module(part.library).TorchAoConfig(Int8WeightOnlyConfig())
         return {argument: self.dtype, "quantization_config": quantization}
 
-    def on_device(self, name: str, network: nn.Module, device: torch.device) -> nn.Module:
+    def on_device(self, name: str, network: nn.Module, device: torch.device, trains: bool) -> nn.Module:
         """A part that has been loaded, on its device: nf4 is made there, of a layer at a time. (diffusers'
         own quantizer for bitsandbytes refuses machines without a GPU.)
 
@@ -59,7 +70,10 @@ class BasePrecision:
             name: of the part in the base.
             network: the part, on the CPU.
             device: where it shall be.
+            trains: whether it is the network that trains, which may be spread over several.
         """
+        if trains and self.devices:
+            return spread(network, self.devices)
         if self.quantized == "nf4" and name != "vae":
             for path, layer in list(_linear_layers(network)):
                 network.set_submodule(path, _nf4(layer))

@@ -32,6 +32,7 @@ class LearnerContext:
         device: where weights and batches are; "meta" to count work, where nothing has memory.
         compute: the dtype that is computed in.
         base_precision: the scenario's `runtime.base_precision`.
+        devices: that a frozen base's network is spread over; none: it is on `device`, which is the first.
         in_stages: whether it is cut in a split, so that no weight may be two stages'.
         augment: the scenario's `data.augment`, of samples that are trained on.
         in_buckets: whether images that are trained on are of several shapes.
@@ -43,6 +44,7 @@ class LearnerContext:
     device: torch.device = CPU
     compute: torch.dtype = torch.float32
     base_precision: str | None = None
+    devices: tuple[torch.device, ...] = ()
     in_stages: bool = False
     augment: tuple[AugmentSection, ...] = ()
     in_buckets: bool = False

@@ -49,7 +49,7 @@ class LanguageModel(PeftAdapters, Answers, Learner):
         super().__init__(section, context)
         self.base = locate(section.base, context.folder)
         with libraries_refuse(section.base, self.device):
-            precision = BasePrecision.of(context.base_precision, self.compute)
+            precision = BasePrecision.of(context.base_precision, self.compute, context.devices)
             self.network = open_network(self.base, section.base, self.device, precision)
         config = self.network.config.to_dict()
         refuse_too_long(section, config)

@@ -59,7 +59,7 @@ def open_network(base: Base, name: str, device: torch.device, precision: BasePre
         **precision.options(PART, FILES),
     )
     network, facts = opened
-    return precision.on_device(PART, whole(name, PART, network, facts), device)
+    return precision.on_device(PART, whole(name, PART, network, facts), device, trains=True)
 
 
 def _on_meta(config: Any) -> Any:

@@ -31,8 +31,8 @@ def load(
     """A scenario's learner with weights: a base model's, or drawn from the seed.
 
     Args:
-        scenario: of which the learner reads `model`, `seed`, `data.augment` and `runtime.base_precision`, and
-            whether it is split.
+        scenario: of which the learner reads `model`, `seed`, `data.augment`, `runtime.base_precision` and
+            `runtime.gpus_per_actor`, and whether it is split.
         folder: where the scenario's relative paths start.
         device: where its weights shall be; "meta": nowhere.
         compute: the dtype that it computes in.
@@ -49,11 +49,19 @@ def load(
         device,
         compute,
         scenario.runtime.base_precision,
+        _spread_over(scenario, device),
         in_stages=scenario.topology.splits_model,
         augment=tuple(scenario.data.augment),
         in_buckets=scenario.data.in_buckets,
     )
     return learner_class(section).load(section, context)
+
+
+def _spread_over(scenario: Scenario, device: torch.device) -> tuple[torch.device, ...]:
+    """The GPUs of an actor that has several for a frozen base; none where it computes on one."""
+    wanted = scenario.runtime.gpus_for_base(scenario.model)
+    n = min(wanted, torch.cuda.device_count()) if device.type == "cuda" else 1
+    return tuple(torch.device("cuda", i) for i in range(n)) if n > 1 else ()
 
 
 def for_counting(scenario: Scenario, folder: Path, dataset: Dataset | None = None) -> Learner:

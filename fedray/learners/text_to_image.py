@@ -50,7 +50,7 @@ class TextToImage(PipelineGeneration):
         super().__init__(section, context)
         self.base = locate(section.base, context.folder)
         with libraries_refuse(section.base, self.device):
-            precision = BasePrecision.of(context.base_precision, self.compute)
+            precision = BasePrecision.of(context.base_precision, self.compute, context.devices)
             self.family = open_family(self.base, section.base, self.device, precision)
             refuse_unknown_to(self.family.files, section)
             self.parts = self.family.parts

@@ -15,7 +15,7 @@ def notes_of(scenario: Scenario, folder: Path, dataset: Dataset) -> Iterator[str
             " weight by less than that can tell is lost with each hop (topology parallel sends differences)"
         )
     gpus = scenario.runtime.gpus_per_actor
-    if not isinstance(gpus, str) and gpus > 1:
+    if not isinstance(gpus, str) and gpus > 1 and not scenario.model.has_frozen_base:
         yield f"an actor computes on one GPU: of runtime.gpus_per_actor, {gpus:g}, the others stay unused"
     if scenario.privacy is not None:
         yield from scenario.privacy.notes(scenario)

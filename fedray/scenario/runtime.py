@@ -71,8 +71,9 @@ class Runtime(Section):
     gpus_per_actor: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
         default="auto",
         description="The share of a GPU that each actor has; 0 trains on CPUs. auto: as much as the "
-        "cluster's GPUs allow, up to 1. fedray's own models use one GPU; more than 1 is for a model of one's "
-        "own that uses several.",
+        "cluster's GPUs allow, up to 1. More than 1: the frozen base of text_to_image or language_model is "
+        "spread over them, a share of its blocks on each, with LoRA adapters on the first; other models use "
+        "one, unless one's own uses several.",
     )
     threads: Count = Field(
         default=1, description="CPU threads of each actor. Another number gives other bits in the result."
@@ -105,6 +106,30 @@ class Runtime(Section):
             yield from self._conflicts_of_gangs(scenario)
         if self.base_precision is not None:
             yield from self._conflicts_of_precision(self.base_precision, scenario)
+        if self.gpus_for_base(scenario.model) > 1:
+            yield from self._conflicts_of_spread(scenario)
+
+    def gpus_for_base(self, model: Any) -> int:
+        """How many GPUs of an actor have a share of the base of a `model` section; 1 for one without."""
+        gpus = 1 if self.gpus_per_actor == "auto" else int(self.gpus_per_actor)
+        return max(1, gpus) if model.has_frozen_base else 1
+
+    def _conflicts_of_spread(self, scenario: Any) -> Iterator[Refused]:
+        refused = partial(Refused, ".gpus_per_actor")
+        got = f"{self.gpus_per_actor:g} with "
+        if not scenario.tuning.has_adapters:
+            expected = "at most 1, or tuning.kind lora, beside which the base is frozen and may be spread"
+            yield refused(f"{got}tuning.kind {scenario.tuning.kind}", expected)
+        if scenario.topology.splits_model:
+            expected = "at most 1, or a topology that trains whole models"
+            yield refused(f"{got}topology.kind {scenario.topology.kind}", expected)
+        if getattr(scenario.model, "control", None) is not None:
+            yield refused(f"{got}model.control", "at most 1, or no ControlNet")
+        if self.gang > 1:
+            yield refused(f"{got}gang {self.gang}", "at most 1, or runtime.gang 1")
+        if self.base_precision in QUANTIZED:
+            expected = "at most 1, or a base in floating point"
+            yield refused(f"{got}base_precision {self.base_precision}", expected)
 
     def _conflicts_of_gangs(self, scenario: Any) -> Iterator[Refused]:
         got = f"{self.gang} with "

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fedray.learners.learner import Learner
+from fedray.learners.spreading import adapters_follow
 from fedray.randomness import SERVER, key
 from fedray.scenario.base import Refused
 from fedray.transport.buffer import Layout, Precision, safetensors_bytes
@@ -128,6 +129,8 @@ class LoraTuning(Tuning):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(key(self.seed, 0, SERVER, f"adapter {part}"))
             inject_adapter_in_model(config, model, low_cpu_mem_usage=meta)
+        if learner.context.devices:
+            adapters_follow(model)
 
 
 def _as_product(layer: Any) -> Tensor:
