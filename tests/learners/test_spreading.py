@@ -142,6 +142,7 @@ def test_a_run_with_its_base_in_two_shares_has_the_same_bits_and_files(tmp_path,
     [
         ({"tuning": {"kind": "full"}}, "2 with tuning.kind full"),
         ({"runtime.gang": 2}, "2 with gang 2"),
+        ({"runtime.gpus_per_actor": 1.5}, "1.5, expected at most 1, or a whole number"),
         ({"runtime.base_precision": "int8"}, "2 with base_precision int8"),
     ],
 )
