@@ -108,7 +108,9 @@ class Runtime(Section):
             yield from self._conflicts_of_precision(self.base_precision, scenario)
         gpus = self.gpus_per_actor
         if gpus != "auto" and gpus > 1 and not gpus.is_integer():
-            yield Refused(".gpus_per_actor", f"{gpus:g}", "at most 1, or a whole number: Ray gives whole GPUs")
+            yield Refused(
+                ".gpus_per_actor", f"{gpus:g}", "at most 1, or a whole number: Ray gives whole GPUs"
+            )
         if self.gpus_for_base(scenario.model) > 1:
             yield from self._conflicts_of_spread(scenario)
 
