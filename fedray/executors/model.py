@@ -105,9 +105,9 @@ class Model:
         """The result's files, as the last thing it does: its adapter is merged then."""
         runtime = self.scenario.runtime
         spread = self.learner.context.devices
-        if spread or runtime.base_precision in QUANTIZED:  # adapters are merged into the base's own weights
-            own = {"base_precision": None, "gpus_per_actor": "auto"}
-            runtime = runtime.model_copy(update=own)
+        # adapters are merged into the base's own weights, and where those are: a spread base fits in no GPU
+        if spread or runtime.base_precision in QUANTIZED:
+            runtime = runtime.model_copy(update={"base_precision": None, "gpus_per_actor": "auto"})
             scenario = self.scenario.model_copy(update={"runtime": runtime})
             device = torch.device("cpu") if spread else self.learner.device
             Model(replace(self.job, scenario=scenario), device).export(buffer, state, folder)

@@ -62,7 +62,9 @@ class BasePrecision:
         quantization = import_module(part.library).TorchAoConfig(Int8WeightOnlyConfig())
         return {argument: self.dtype, "quantization_config": quantization}
 
-    def on_device(self, name: str, network: nn.Module, device: torch.device, trains: bool) -> nn.Module:
+    def on_device(
+        self, name: str, network: nn.Module, device: torch.device, trains: bool = False
+    ) -> nn.Module:
         """A part that has been loaded, on its device: nf4 is made there, of a layer at a time. (diffusers'
         own quantizer for bitsandbytes refuses machines without a GPU.)
 

@@ -25,7 +25,7 @@ class PlacementSection(Section):
     @property
     def nearest_m(self) -> tuple[str, float]:
         """The key that says how near to the server a device may be, and how near."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not say how near a device may be")
 
 
 class Disc(PlacementSection):

@@ -87,17 +87,14 @@ def test_a_step_over_two_gpus_mixes_nothing_of_two_devices(name, tmp_path):
         assert forward(learner).device == GPUS[0]
 
 
-@pytest.mark.parametrize("following", [FollowingLinear, FollowingConv2d])
-def test_an_adapter_computes_where_its_input_is(following):
-    layer = following(4, 4, bias=False) if following is FollowingLinear else following(4, 4, 3, bias=False)
+@pytest.mark.parametrize(
+    ("layer", "taken"),
+    [(FollowingLinear(4, 4, bias=False), (1, 4)), (FollowingConv2d(4, 4, 3, bias=False), (1, 4, 5, 5))],
+)
+def test_an_adapter_computes_where_its_input_is(layer, taken):
     with FakeTensorMode(allow_non_fake_inputs=True):
         layer.weight = nn.Parameter(torch.empty(layer.weight.shape, device=GPUS[0]))
-        x = (
-            torch.empty(1, 4, device=GPUS[1])
-            if following is FollowingLinear
-            else torch.empty(1, 4, 5, 5, device=GPUS[1])
-        )
-        assert layer(x).device == GPUS[1]
+        assert layer(torch.empty(taken, device=GPUS[1])).device == GPUS[1]
 
 
 def test_blocks_are_shared_out_by_bytes_in_the_order_in_which_they_compute():
